@@ -1,0 +1,124 @@
+//! What a node is told before it starts.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::quorum::Voters;
+use super::types::NodeId;
+
+/// A node's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which node this is.
+    pub id: NodeId,
+    /// The voters of the cluster. A node that is not one of them follows and never campaigns.
+    pub voters: Voters,
+    /// How often a leader tells that it leads.
+    pub heartbeat_interval: Duration,
+    /// The shortest time without a leader after which a node campaigns. Also how long a node that heard from a
+    /// leader refuses to vote for another (thesis, §4.2.3).
+    pub election_timeout_min: Duration,
+    /// The longest such time; each election draws one from `min..max`. Also how long a leader goes on
+    /// without answers from a majority, or without its disk.
+    pub election_timeout_max: Duration,
+    /// The most bytes of entries in one AppendEntries; an entry that is larger goes alone.
+    pub append_bytes_max: usize,
+    /// The most AppendEntries with entries on their way to one follower.
+    pub in_flight_messages_max: usize,
+    /// The most bytes of entries on their way to one follower; one message may pass it.
+    pub in_flight_bytes_max: usize,
+    /// With this many bytes of entries appended and not committed, a leader refuses proposals. One entry may
+    /// pass it.
+    pub uncommitted_bytes_max: usize,
+}
+
+impl Config {
+    /// Settings that fit nodes on one machine or in one data centre.
+    #[must_use]
+    pub fn new(id: NodeId, voters: Voters) -> Self {
+        Self {
+            id,
+            voters,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
+            // Large enough that a full message keeps a disk and a network busy for milliseconds, small
+            // enough that a heartbeat behind it is not late.
+            append_bytes_max: 1 << 20,
+            in_flight_messages_max: 64,
+            in_flight_bytes_max: 8 << 20,
+            uncommitted_bytes_max: 64 << 20,
+        }
+    }
+
+    /// Checks that the settings fit one another.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the rule that they break.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_interval.is_zero() {
+            return Err(ConfigError::HeartbeatIsZero);
+        }
+        if self.election_timeout_min <= self.heartbeat_interval {
+            return Err(ConfigError::ElectionBeforeHeartbeat);
+        }
+        if self.election_timeout_max <= self.election_timeout_min {
+            return Err(ConfigError::ElectionRangeIsEmpty);
+        }
+        if self.in_flight_messages_max == 0 {
+            return Err(ConfigError::WindowIsZero);
+        }
+        Ok(())
+    }
+}
+
+/// A rule that a [`Config`] breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// `heartbeat_interval` is zero.
+    HeartbeatIsZero,
+    /// `election_timeout_min` is not above `heartbeat_interval`: every beat would come too late.
+    ElectionBeforeHeartbeat,
+    /// `election_timeout_max` is not above `election_timeout_min`: elections could tie for ever.
+    ElectionRangeIsEmpty,
+    /// `in_flight_messages_max` is zero: nothing would ever be sent.
+    WindowIsZero,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HeartbeatIsZero => "the heartbeat interval must be above zero",
+            Self::ElectionBeforeHeartbeat => {
+                "the shortest election timeout must be above the heartbeat interval"
+            }
+            Self::ElectionRangeIsEmpty => {
+                "the longest election timeout must be above the shortest: equal ones tie for ever"
+            }
+            Self::WindowIsZero => "at least one message must be allowed in flight",
+        })
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_could_never_work_are_refused() {
+        let good = Config::new(NodeId(0), Voters::new([NodeId(0)]).unwrap());
+        assert_eq!(good.check(), Ok(()));
+        let zero = Duration::ZERO;
+        let beat = Config { heartbeat_interval: zero, ..good.clone() };
+        assert_eq!(beat.check(), Err(ConfigError::HeartbeatIsZero));
+        let late = Config { election_timeout_min: good.heartbeat_interval, ..good.clone() };
+        assert_eq!(late.check(), Err(ConfigError::ElectionBeforeHeartbeat));
+        let tied = Config { election_timeout_max: good.election_timeout_min, ..good.clone() };
+        assert_eq!(tied.check(), Err(ConfigError::ElectionRangeIsEmpty));
+        let mute = Config { in_flight_messages_max: 0, ..good };
+        assert_eq!(mute.check(), Err(ConfigError::WindowIsZero));
+    }
+}

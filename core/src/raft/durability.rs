@@ -1,0 +1,239 @@
+//! What must be on disk before what may be said.
+//!
+//! Every turn that changes the term, the vote or the log ends in one [`Persist`]. Persists are numbered and
+//! strictly ordered; the runtime carries them out in that order and reports [`PersistId`]s back, so a report
+//! stands for all persists up to it. Reports may come late, merged, or twice.
+//!
+//! A message that promises something about the disk (a vote, an acknowledgement, the term itself) is kept
+//! here until the persist that makes the promise true was reported: the runtime may send whatever it is
+//! handed at once, and cannot send a promise too early. The same rule for the leader's own log: it
+//! counts itself towards a majority only up to [`Durability::durable_index`].
+
+use std::collections::VecDeque;
+
+use super::entry::Entries;
+use super::message::Message;
+use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::time::Instant;
+
+/// The number of a [`Persist`]: grows by one from persist to persist, starting at 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistId(pub u64);
+
+/// The state that Figure 2 of the paper calls persistent, but for the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term the node has seen.
+    pub current_term: Term,
+    /// Whom it voted for in that term.
+    pub voted_for: Option<NodeId>,
+}
+
+/// One write for the disk. Its parts are carried out in the order of its fields: the term must never be
+/// younger on disk than the log, or a crash between the two would undo a promise (openraft's
+/// `io_ordering` document shows how a committed entry gets lost otherwise).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// What to report when all of it is durable.
+    pub id: PersistId,
+    /// The new term and vote, when they changed.
+    pub hard_state: Option<HardState>,
+    /// Remove the entries from this index on, when the log was cut.
+    pub cut_from: Option<LogIndex>,
+    /// Append these, in order.
+    pub entries: Vec<Entries>,
+    /// Everything up to here is committed and durable on this node: a log found shorter than this later
+    /// is damaged, not torn.
+    pub floor: LogIndex,
+}
+
+/// What a node finds on its disk when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The point that the log starts after.
+    pub log_start: LogPoint,
+    /// The log, in order. The first run follows `log_start`, each other one its predecessor.
+    pub log: Vec<Entries>,
+}
+
+/// What has to be durable before a message may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// Nothing: the message tells only of what was durable before, or of nothing durable.
+    Nothing,
+    /// The term and the vote as they are now.
+    HardState,
+    /// The term, the vote and the log as they are now.
+    Log,
+}
+
+/// The node's view of its own disk. See the module.
+#[derive(Debug)]
+pub(super) struct Durability {
+    last_id: PersistId,
+    reported: PersistId,
+    in_flight: VecDeque<InFlight>,
+    hard_state_id: PersistId,
+    log_id: PersistId,
+    durable_index: LogIndex,
+    held: VecDeque<(PersistId, Message)>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    id: PersistId,
+    /// The last index of the log once this one is durable; lowered when the log is cut below it later.
+    last_index: LogIndex,
+    since: Instant,
+}
+
+impl Durability {
+    /// A disk that holds a log up to `durable_index`, and nothing to do.
+    pub(super) fn new(durable_index: LogIndex) -> Self {
+        Self {
+            last_id: PersistId(0),
+            reported: PersistId(0),
+            in_flight: VecDeque::new(),
+            hard_state_id: PersistId(0),
+            log_id: PersistId(0),
+            durable_index,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Everything up to here is on this node's disk.
+    pub(super) fn durable_index(&self) -> LogIndex {
+        self.durable_index
+    }
+
+    /// Whether the term and the vote as they are now are on disk.
+    pub(super) fn hard_state_is_durable(&self) -> bool {
+        self.hard_state_id <= self.reported
+    }
+
+    /// Since when the oldest unfinished write has been waited for.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.in_flight.front().map(|oldest| oldest.since)
+    }
+
+    /// The log was cut in memory: `from` and what follows is gone, durable or not.
+    ///
+    /// Writes of the old tail may still be reported later; they must not count for the new tail at the
+    /// same indexes.
+    pub(super) fn cut(&mut self, from: LogIndex) {
+        let last_kept = from.previous();
+        self.durable_index = self.durable_index.min(last_kept);
+        for write in &mut self.in_flight {
+            write.last_index = write.last_index.min(last_kept);
+        }
+    }
+
+    /// A persist goes out now, after which the log ends at `last_index`.
+    pub(super) fn start(&mut self, persist: &PersistScope, now: Instant) -> PersistId {
+        self.last_id = PersistId(self.last_id.0 + 1);
+        if persist.hard_state {
+            self.hard_state_id = self.last_id;
+        }
+        if persist.log {
+            self.log_id = self.last_id;
+        }
+        self.in_flight.push_back(InFlight { id: self.last_id, last_index: persist.last_index, since: now });
+        self.last_id
+    }
+
+    /// The runtime reports `id`, and with it all before, as durable.
+    pub(super) fn report(&mut self, id: PersistId) {
+        assert!(id <= self.last_id, "a persist was reported that was never asked for");
+        self.reported = self.reported.max(id);
+        while let Some(write) = self.in_flight.pop_front_if(|write| write.id <= id) {
+            self.durable_index = self.durable_index.max(write.last_index);
+        }
+    }
+
+    /// Passes `message` on to `sendable` when its promise is kept already, or keeps it until it is.
+    pub(super) fn release_or_hold(
+        &mut self,
+        promise: Promise,
+        message: Message,
+        sendable: &mut impl FnMut(Message),
+    ) {
+        let needed = match promise {
+            Promise::Nothing => PersistId(0),
+            Promise::HardState => self.hard_state_id,
+            Promise::Log => self.hard_state_id.max(self.log_id),
+        };
+        if needed <= self.reported {
+            sendable(message);
+        } else {
+            self.held.push_back((needed, message));
+        }
+    }
+
+    /// Passes on every kept message whose promise is kept by now, in the order they were made.
+    pub(super) fn release(&mut self, sendable: &mut impl FnMut(Message)) {
+        if self.held.is_empty() {
+            return;
+        }
+        let reported = self.reported;
+        let mut still_held = VecDeque::new();
+        for (needed, message) in self.held.drain(..) {
+            if needed <= reported {
+                sendable(message);
+            } else {
+                still_held.push_back((needed, message));
+            }
+        }
+        self.held = still_held;
+    }
+}
+
+/// What a persist touches.
+#[derive(Debug)]
+pub(super) struct PersistScope {
+    pub(super) hard_state: bool,
+    pub(super) log: bool,
+    pub(super) last_index: LogIndex,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_write(last_index: u64) -> PersistScope {
+        PersistScope { hard_state: false, log: true, last_index: LogIndex(last_index) }
+    }
+
+    #[test]
+    fn a_late_report_of_a_cut_tail_does_not_count_for_the_new_one() {
+        let mut disk = Durability::new(LogIndex(3));
+        let old_tail = disk.start(&log_write(10), Instant::default());
+        disk.cut(LogIndex(6));
+        let new_tail = disk.start(&log_write(9), Instant::default());
+        disk.report(old_tail);
+        assert_eq!(disk.durable_index(), LogIndex(5));
+        disk.report(new_tail);
+        assert_eq!(disk.durable_index(), LogIndex(9));
+    }
+
+    #[test]
+    fn a_report_stands_for_all_before_it_and_may_come_twice() {
+        let mut disk = Durability::new(LogIndex(0));
+        let first = disk.start(&log_write(1), Instant::from_micros(1));
+        let second = disk.start(&log_write(2), Instant::from_micros(2));
+        assert_eq!(disk.waiting_since(), Some(Instant::from_micros(1)));
+        disk.report(second);
+        assert_eq!(disk.durable_index(), LogIndex(2));
+        disk.report(first);
+        assert_eq!(disk.durable_index(), LogIndex(2));
+        assert_eq!(disk.waiting_since(), None);
+    }
+
+    #[test]
+    fn cutting_takes_back_what_was_durable() {
+        let mut disk = Durability::new(LogIndex(8));
+        disk.cut(LogIndex(5));
+        assert_eq!(disk.durable_index(), LogIndex(4));
+    }
+}

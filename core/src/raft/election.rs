@@ -1,0 +1,220 @@
+//! Elections: asking whether one would win, asking to win, and giving up.
+//!
+//! A node that misses its leader first asks around without a new term (pre-vote; thesis, §9.6). Only with a
+//! majority's yes does it raise its term and stand for election (§5.2). So a node that was cut off comes back
+//! without unseating anyone. The other half is check-quorum (thesis, §6.2): a leader without a majority gives up,
+//! which also ends its heartbeats, so that nobody is kept from electing another. Each half alone can lock a
+//! cluster up; both together do not.
+
+use std::collections::BTreeMap;
+
+use super::durability::Promise;
+use super::event::{Event, StepDown};
+use super::message::{Body, RequestVote, RequestVoteResponse};
+use super::node::{Node, Part, Role};
+use super::quorum::VoteResult;
+use super::replication::Leadership;
+use super::types::{NodeId, Term};
+use crate::time::Instant;
+
+/// A count of votes, in earnest or before.
+#[derive(Debug)]
+pub(super) struct Campaign {
+    round: u64,
+    votes: BTreeMap<NodeId, bool>,
+}
+
+impl Campaign {
+    fn new(round: u64) -> Self {
+        Self { round, votes: BTreeMap::new() }
+    }
+
+    /// Notes a vote of this round; the first word of a voter counts.
+    fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
+        if response.round == self.round {
+            self.votes.entry(voter).or_insert(response.granted);
+        }
+    }
+}
+
+impl Node {
+    /// Whether a leader was heard so recently that nobody should campaign. A leader hears itself.
+    pub(super) fn hears_leader(&self, now: Instant) -> bool {
+        match &self.part {
+            Part::Leader(_) => true,
+            Part::Follower { leader: Some(_) } => self
+                .leader_contact
+                .is_some_and(|contact| now.since(contact) < self.config.election_timeout_min),
+            _ => false,
+        }
+    }
+
+    /// The election timeout passed without a sign of a leader, or a campaign without a result.
+    ///
+    /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
+    pub(super) fn on_election_timeout(&mut self, now: Instant) {
+        let is_voter = self.config.voters.contains(self.config.id);
+        if !is_voter || self.disk_is_stalled(now) {
+            // It could not lead: its vote does not count, or it could make nothing durable.
+            return self.reset_election_timer(now);
+        }
+        self.round += 1;
+        self.part = Part::PreCandidate(Campaign::new(self.round));
+        self.leader_contact = None;
+        self.reset_election_timer(now);
+        self.tell(Event::BecamePreCandidate { term: self.current_term });
+        self.call_for_votes(self.current_term.next(), Promise::HardState, Body::RequestPreVote);
+        // A pre-vote promises nothing, so the own one needs no disk.
+        let own_yes = RequestVoteResponse { round: self.round, granted: true };
+        self.on_pre_vote_response(self.config.id, own_yes, now);
+    }
+
+    /// Fig. 2, candidates 1: raise the term, vote for oneself, reset the timer, ask all others.
+    fn stand_for_election(&mut self, now: Instant) {
+        self.current_term = self.current_term.next();
+        self.voted_for = Some(self.config.id);
+        self.turn.hard_state_changed = true;
+        self.round += 1;
+        self.part = Part::Candidate(Campaign::new(self.round));
+        self.reset_election_timer(now);
+        self.tell(Event::BecameCandidate { term: self.current_term });
+        // The call waits for the own vote to be durable, and so does that vote itself (`count_own_vote`): a
+        // candidate that wins, crashes and forgets that it voted could vote for another in the same term.
+        self.call_for_votes(self.current_term, Promise::HardState, Body::RequestVote);
+    }
+
+    fn call_for_votes(&mut self, election_term: Term, promise: Promise, body: fn(RequestVote) -> Body) {
+        let last = self.last_entry();
+        let request = RequestVote {
+            election_term,
+            round: self.round,
+            last_log_index: last.index,
+            last_log_term: last.term,
+        };
+        for peer in self.peers() {
+            self.send(peer, promise, body(request));
+        }
+    }
+
+    /// The node's own term and vote are durable: a candidate may count itself.
+    pub(super) fn count_own_vote(&mut self, now: Instant) {
+        // Without the turn's end the vote may not even have been handed to the disk.
+        if self.turn.hard_state_changed || self.role() != Role::Candidate {
+            return;
+        }
+        let own_yes = RequestVoteResponse { round: self.round, granted: true };
+        self.on_vote_response(self.config.id, own_yes, now);
+    }
+
+    /// Would this node vote for the sender? Answers without changing anything.
+    pub(super) fn on_request_pre_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
+        let is_new_term = request.election_term > self.current_term;
+        if is_new_term && self.log_is_not_newer(&request) && !self.hears_leader(now) {
+            let response = RequestVoteResponse { round: request.round, granted: true };
+            self.send(from, Promise::HardState, Body::RequestPreVoteResponse(response));
+        } else {
+            let (promise, answer) = self.refused_pre_vote(&request);
+            self.send(from, promise, answer);
+        }
+    }
+
+    pub(super) fn on_pre_vote_response(&mut self, from: NodeId, response: RequestVoteResponse, now: Instant) {
+        let Part::PreCandidate(campaign) = &mut self.part else { return };
+        campaign.record(from, response);
+        match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
+            VoteResult::Won => self.stand_for_election(now),
+            VoteResult::Lost => self.lose_election(),
+            VoteResult::Pending => {}
+        }
+    }
+
+    /// Fig. 2, RequestVote receiver.
+    pub(super) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
+        // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already, and its log
+        // is at least as up to date.
+        let is_free = self.voted_for.is_none_or(|candidate| candidate == from);
+        if !is_free || !self.log_is_not_newer(&request) {
+            let (promise, answer) = self.refused_vote(&request);
+            return self.send(from, promise, answer);
+        }
+        if self.voted_for.is_none() {
+            self.voted_for = Some(from);
+            self.turn.hard_state_changed = true;
+        }
+        // Fig. 2, followers 2: granting a vote counts as a sign of life.
+        self.reset_election_timer(now);
+        let response = RequestVoteResponse { round: request.round, granted: true };
+        self.send(from, Promise::HardState, Body::RequestVoteResponse(response));
+    }
+
+    pub(super) fn on_vote_response(&mut self, from: NodeId, response: RequestVoteResponse, now: Instant) {
+        let Part::Candidate(campaign) = &mut self.part else { return };
+        campaign.record(from, response);
+        let votes = campaign.votes.values().filter(|&&granted| granted).count();
+        match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
+            // Fig. 2, candidates 2: with a majority's votes, lead.
+            VoteResult::Won => self.become_leader(votes, now),
+            VoteResult::Lost => self.lose_election(),
+            VoteResult::Pending => {}
+        }
+    }
+
+    pub(super) fn refused_pre_vote(&self, request: &RequestVote) -> (Promise, Body) {
+        // The answer's term is this node's own. A candidate with a good log and an old term learns the newer one
+        // from it, and can win the next round: else {long log, old term} and {short log, new term} wait for ever.
+        let response = RequestVoteResponse { round: request.round, granted: false };
+        (Promise::HardState, Body::RequestPreVoteResponse(response))
+    }
+
+    pub(super) fn refused_vote(&self, request: &RequestVote) -> (Promise, Body) {
+        let response = RequestVoteResponse { round: request.round, granted: false };
+        (Promise::HardState, Body::RequestVoteResponse(response))
+    }
+
+    /// §5.4.1: the later last term is more up to date; with equal terms, the longer log.
+    fn log_is_not_newer(&self, request: &RequestVote) -> bool {
+        let last = self.last_entry();
+        (last.term, last.index) <= (request.last_log_term, request.last_log_index)
+    }
+
+    /// Follows in `term`, with or without a known leader. A new term begins without a vote.
+    pub(super) fn become_follower(
+        &mut self,
+        term: Term,
+        leader: Option<NodeId>,
+        because: StepDown,
+        now: Instant,
+    ) {
+        assert!(term >= self.current_term, "a term never falls");
+        self.seal_proposals();
+        let was = self.role();
+        if term > self.current_term {
+            self.current_term = term;
+            self.voted_for = None;
+            self.turn.hard_state_changed = true;
+        }
+        self.part = Part::Follower { leader };
+        if was == Role::Leader {
+            // It had no election timer of its own.
+            self.reset_election_timer(now);
+        }
+        if was != Role::Follower {
+            self.tell(Event::BecameFollower { term, because });
+        }
+    }
+
+    /// A majority refused: nothing to wait for but the timer, which goes on.
+    fn lose_election(&mut self) {
+        self.part = Part::Follower { leader: None };
+        self.tell(Event::BecameFollower { term: self.current_term, because: StepDown::ElectionLost });
+    }
+
+    fn become_leader(&mut self, votes: usize, now: Instant) {
+        self.part = Part::Leader(Leadership::new(self.peers(), self.log.last().index, now));
+        self.tell(Event::BecameLeader { term: self.current_term, votes });
+        // §8: an entry of its own term, without which the leader could not commit older ones (§5.4.2).
+        self.append_noop();
+        // Fig. 2, leaders 1: tell all at once.
+        self.on_heartbeat_timeout(now);
+    }
+}

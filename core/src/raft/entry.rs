@@ -1,0 +1,567 @@
+//! Log entries as the lines they are on disk and on the wire.
+//!
+//! An entry is encoded once, by the leader that appends it:
+//!
+//! ```text
+//! {"index":7,"term":2,"op":"PUT","key":"snack","value":"chips","crc":"9a3c01ff"}
+//! └────── head ─────┘ └─────────────── payload ─────────────┘ └──── tail ────┘
+//! ```
+//!
+//! The payload belongs to the state machine and is opaque here: the members of a JSON object, as text,
+//! without a line break. The head and the tail are Raft's. From then on the line is only copied: to the
+//! leader's disk, to the followers and to their disks. It is parsed again only to be applied.
+//!
+//! A leader's turn seals all its new entries into one `Batch`, one allocation that the log, the messages
+//! and the disk share. [`Entries`] is a view of some consecutive entries of a batch.
+//!
+//! Invariants of a `Batch`, which every [`Entries`] inherits:
+//!
+//! 1. It holds at least one entry, and their indexes follow one another from `before` on.
+//! 2. Terms never fall from one entry to the next, nor below the term of `before`.
+//! 3. Every line's checksum is right for its bytes and for the checksum of its predecessor.
+//!
+//! The one gateway is [`BatchBuilder`]: [`seal`](BatchBuilder::seal) makes lines that are right, and
+//! [`accept`](BatchBuilder::accept) checks lines that come from outside. So nothing behind it checks again.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::types::{Checksum, LogIndex, LogPoint, Term};
+
+const HEAD_INDEX: &str = "{\"index\":";
+const HEAD_TERM: &str = ",\"term\":";
+const TAIL_START: &str = ",\"crc\":\"";
+const TAIL_END: &str = "\"}";
+/// The tail without its line break: `,"crc":"9a3c01ff"}`.
+const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
+
+/// The payload of the entry that every new leader appends first (§8).
+pub(crate) const NOOP_PAYLOAD: &str = "\"op\":\"NOOP\"";
+
+/// The most bytes a batch may hold, chosen so that offsets fit 32 bits with room to spare.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A new leader's first entry (§8): the state machine ignores it.
+    Noop,
+    /// For the state machine.
+    Command,
+}
+
+/// One entry, borrowed from its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its index, term and chained checksum.
+    pub point: LogPoint,
+    /// The state machine's part of the line: the members of a JSON object.
+    pub payload: &'a str,
+}
+
+impl Entry<'_> {
+    /// What the entry is for.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        if self.payload == NOOP_PAYLOAD { EntryKind::Noop } else { EntryKind::Command }
+    }
+}
+
+/// Where an entry lies in its batch's text.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    term: Term,
+    checksum: Checksum,
+    payload_start: u32,
+    /// Just past the line break.
+    end: u32,
+}
+
+/// Consecutive entries in one allocation. See the module's invariants.
+struct Batch {
+    before: LogPoint,
+    text: String,
+    marks: Vec<Mark>,
+}
+
+/// Some consecutive entries of one batch, at least one. Cloning copies no entry.
+#[derive(Clone)]
+pub struct Entries {
+    batch: Arc<Batch>,
+    /// Positions in `batch.marks`.
+    range: Range<usize>,
+}
+
+impl Entries {
+    /// The lines, each with its line break, as they stand on disk and on the wire.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.batch.text[self.batch.start_of(self.range.start)..self.batch.end_of(self.range.end)]
+    }
+
+    /// How many entries these are; never zero.
+    #[expect(clippy::len_without_is_empty, reason = "a run of entries is never empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The point that the first entry follows.
+    #[must_use]
+    pub fn before(&self) -> LogPoint {
+        self.batch.point_before(self.range.start)
+    }
+
+    /// The first entry's index.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.before().index.next()
+    }
+
+    /// The point of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogPoint {
+        self.batch.point_before(self.range.end)
+    }
+
+    /// The point of the entry at `index`, if it is one of these.
+    #[must_use]
+    pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
+        self.position_of(index).map(|position| self.batch.point_before(position + 1))
+    }
+
+    /// These entries, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.range.clone().map(|position| self.batch.entry(position))
+    }
+
+    /// The entries from `index` on, `None` when there are none.
+    #[must_use]
+    pub fn starting_at(&self, index: LogIndex) -> Option<Self> {
+        if index <= self.first_index() {
+            return Some(self.clone());
+        }
+        let start = self.position_of(index)?;
+        Some(Self { batch: Arc::clone(&self.batch), range: start..self.range.end })
+    }
+
+    /// The entries up to and with `index`, `None` when there are none.
+    #[must_use]
+    pub fn ending_at(&self, index: LogIndex) -> Option<Self> {
+        if index >= self.last().index {
+            return Some(self.clone());
+        }
+        let end = self.position_of(index)? + 1;
+        Some(Self { batch: Arc::clone(&self.batch), range: self.range.start..end })
+    }
+
+    /// As many entries from the front as fit `bytes_max` bytes of text, but one at the least.
+    #[must_use]
+    pub fn fitting(&self, bytes_max: usize) -> Self {
+        let limit = self.batch.start_of(self.range.start) + bytes_max;
+        if self.batch.end_of(self.range.end) <= limit {
+            return self.clone();
+        }
+        let fit = self.batch.marks[self.range.clone()].partition_point(|mark| mark.end as usize <= limit);
+        Self { batch: Arc::clone(&self.batch), range: self.range.start..self.range.start + fit.max(1) }
+    }
+
+    fn position_of(&self, index: LogIndex) -> Option<usize> {
+        let offset = index.0.checked_sub(self.batch.before.index.0 + 1)?;
+        usize::try_from(offset).ok().filter(|position| self.range.contains(position))
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entries({}..={} to term {})", self.first_index(), self.last().index, self.last().term)
+    }
+}
+
+/// Equal when they are the same entries after the same log.
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.before() == other.before() && self.text() == other.text()
+    }
+}
+
+impl Eq for Entries {}
+
+impl Batch {
+    fn start_of(&self, position: usize) -> usize {
+        position.checked_sub(1).map_or(0, |before| self.marks[before].end as usize)
+    }
+
+    fn end_of(&self, position: usize) -> usize {
+        self.start_of(position)
+    }
+
+    fn point_before(&self, position: usize) -> LogPoint {
+        match position.checked_sub(1) {
+            None => self.before,
+            Some(before) => {
+                let mark = self.marks[before];
+                let index = LogIndex(self.before.index.0 + position as u64);
+                LogPoint { index, term: mark.term, checksum: mark.checksum }
+            }
+        }
+    }
+
+    fn entry(&self, position: usize) -> Entry<'_> {
+        let mark = self.marks[position];
+        let payload_end = mark.end as usize - TAIL_LEN - 1;
+        Entry {
+            point: self.point_before(position + 1),
+            payload: &self.text[mark.payload_start as usize..payload_end],
+        }
+    }
+}
+
+/// Makes a batch of [`Entries`], entry by entry: the gateway that upholds its invariants.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    before: LogPoint,
+    last: LogPoint,
+    text: String,
+    marks: Vec<Mark>,
+}
+
+impl BatchBuilder {
+    /// A batch that will follow `before`.
+    #[must_use]
+    pub fn new(before: LogPoint) -> Self {
+        Self { before, last: before, text: String::new(), marks: Vec::new() }
+    }
+
+    /// Makes room for `entries` entries of `bytes` bytes in all.
+    pub fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.marks.reserve(entries);
+        self.text.reserve(bytes);
+    }
+
+    /// The point of the entry added last, or the one the batch follows.
+    #[must_use]
+    pub fn last(&self) -> LogPoint {
+        self.last
+    }
+
+    /// Bytes of text so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether no entry was added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Appends an entry: writes its line and checksum around the payload, which `write_payload` adds to the
+    /// text it is given.
+    ///
+    /// # Panics
+    ///
+    /// When `term` is below the last entry's, when the payload is empty or holds a line break, or when the batch
+    /// would pass [`BATCH_BYTES_MAX`]: each is a bug of the caller.
+    pub fn seal(&mut self, term: Term, write_payload: impl FnOnce(&mut String)) -> LogPoint {
+        assert!(term >= self.last.term, "an entry of an older term after a newer one");
+        let start = self.text.len();
+        self.text.push_str(HEAD_INDEX);
+        push_number(&mut self.text, self.last.index.next().0);
+        self.text.push_str(HEAD_TERM);
+        push_number(&mut self.text, term.0);
+        self.text.push(',');
+        let payload_start = self.text.len();
+        write_payload(&mut self.text);
+        assert!(self.text.len() > payload_start, "a payload is not empty");
+        debug_assert!(!self.text[payload_start..].contains('\n'), "a payload is one line");
+        let checksum = self.last.checksum.chain(&self.text.as_bytes()[start..]);
+        self.text.push_str(TAIL_START);
+        for digit in checksum.to_text() {
+            self.text.push(char::from(digit));
+        }
+        self.text.push_str(TAIL_END);
+        self.close_line(term, checksum, payload_start);
+        self.last
+    }
+
+    /// Appends a line that came from outside, without its line break, after checking all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`LineFault`] says what is wrong with the line; the batch is as before.
+    pub fn accept(&mut self, line: &[u8]) -> Result<LogPoint, LineFault> {
+        let line = Line::read(line).ok_or(LineFault::NotAnEntry)?;
+        if !line.follows(self.last.checksum) {
+            return Err(LineFault::Checksum);
+        }
+        if line.index != self.last.index.next() {
+            return Err(LineFault::Index { expected: self.last.index.next(), found: line.index });
+        }
+        if line.term < self.last.term {
+            return Err(LineFault::Term { before: self.last.term, found: line.term });
+        }
+        let payload_start = self.text.len() + line.payload.start;
+        self.text.push_str(line.text);
+        self.close_line(line.term, line.checksum, payload_start);
+        Ok(self.last)
+    }
+
+    /// The batch, or `None` when nothing was added. The builder goes on after it, empty.
+    pub fn finish(&mut self) -> Option<Entries> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        // The next batch is likely to be about as large as this one.
+        let mut text = String::with_capacity(self.text.len());
+        let mut marks = Vec::with_capacity(self.marks.len());
+        std::mem::swap(&mut text, &mut self.text);
+        std::mem::swap(&mut marks, &mut self.marks);
+        if text.capacity() > 2 * text.len() {
+            text.shrink_to_fit();
+            marks.shrink_to_fit();
+        }
+        let count = marks.len();
+        let batch = Arc::new(Batch { before: self.before, text, marks });
+        self.before = self.last;
+        Some(Entries { batch, range: 0..count })
+    }
+
+    fn close_line(&mut self, term: Term, checksum: Checksum, payload_start: usize) {
+        self.text.push('\n');
+        assert!(self.text.len() <= BATCH_BYTES_MAX, "a batch holds at most {BATCH_BYTES_MAX} bytes");
+        self.marks.push(Mark {
+            term,
+            checksum,
+            payload_start: offset(payload_start),
+            end: offset(self.text.len()),
+        });
+        self.last = LogPoint { index: self.last.index.next(), term, checksum };
+    }
+}
+
+/// A line that has the shape of an entry. Whether its checksum is right is another question.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// The index that the line states.
+    pub index: LogIndex,
+    /// The term that the line states.
+    pub term: Term,
+    /// The checksum that the line states.
+    pub checksum: Checksum,
+    text: &'a str,
+    payload: Range<usize>,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line, without its line break; `None` when it does not have the shape of an entry.
+    #[must_use]
+    pub fn read(line: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).ok()?;
+        let (index, rest) = read_number(text.strip_prefix(HEAD_INDEX)?)?;
+        let (term, rest) = read_number(rest.strip_prefix(HEAD_TERM)?)?;
+        let rest = rest.strip_prefix(',')?;
+        let payload_start = text.len() - rest.len();
+        let payload_end = text.len().checked_sub(TAIL_LEN)?;
+        let tail = text.get(payload_end..)?;
+        let digits = tail.strip_prefix(TAIL_START)?.strip_suffix(TAIL_END)?;
+        let checksum = Checksum::from_text(digits.as_bytes())?;
+        let shape_is_right = payload_start < payload_end && index > 0 && !text.contains('\n');
+        shape_is_right.then_some(Self {
+            index: LogIndex(index),
+            term: Term(term),
+            checksum,
+            text,
+            payload: payload_start..payload_end,
+        })
+    }
+
+    /// The state machine's part of the line.
+    #[must_use]
+    pub fn payload(&self) -> &'a str {
+        &self.text[self.payload.clone()]
+    }
+
+    /// Whether the line's checksum is right when the entry before has the checksum `before`.
+    #[must_use]
+    pub fn follows(&self, before: Checksum) -> bool {
+        before.chain(&self.text.as_bytes()[..self.payload.end]) == self.checksum
+    }
+}
+
+/// Why a line from outside is not the next entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFault {
+    /// It does not have the shape of an entry.
+    NotAnEntry,
+    /// Its checksum does not continue the chain: its bytes, or those of a line before, have changed.
+    Checksum,
+    /// It is another entry than the next one.
+    Index {
+        /// The next index.
+        expected: LogIndex,
+        /// The index that the line states.
+        found: LogIndex,
+    },
+    /// Its term is below the term of the entry before.
+    Term {
+        /// The term of the entry before.
+        before: Term,
+        /// The term that the line states.
+        found: Term,
+    },
+}
+
+impl fmt::Display for LineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnEntry => f.write_str("it does not have the shape of a log entry"),
+            Self::Checksum => f.write_str("its checksum does not match its bytes and the line before"),
+            Self::Index { expected, found } => write!(f, "it has index {found} where {expected} is due"),
+            Self::Term { before, found } => write!(f, "it has term {found} after an entry of term {before}"),
+        }
+    }
+}
+
+impl std::error::Error for LineFault {}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("a batch is smaller than BATCH_BYTES_MAX")
+}
+
+fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [0_u8; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
+}
+
+/// Reads a number in its shortest form from the front of `text`, and gives what follows it.
+fn read_number(text: &str) -> Option<(u64, &str)> {
+    let len = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = text.split_at(len);
+    let is_shortest = len == 1 || !digits.starts_with('0');
+    if !is_shortest {
+        return None;
+    }
+    Some((digits.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_entries() -> Entries {
+        let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
+        builder.seal(Term(1), |line| line.push_str("\"op\":\"NOOP\""));
+        builder.seal(Term(1), |line| line.push_str("\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\""));
+        builder.seal(Term(3), |line| line.push_str("\"op\":\"DELETE\",\"key\":\"größe\""));
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_line_reads_as_the_contract_says() {
+        let entries = three_entries();
+        let lines: Vec<_> = entries.text().lines().collect();
+        let crc = |before: &str, line: &str| {
+            let covered = line.split(",\"crc\"").next().unwrap();
+            format!("{:08x}", crc32fast::hash(format!("{before}{covered}").as_bytes()))
+        };
+        let first = crc("00000000", lines[0]);
+        assert_eq!(lines[0], format!("{{\"index\":1,\"term\":1,\"op\":\"NOOP\",\"crc\":\"{first}\"}}"));
+        let second = crc(&first, lines[1]);
+        let body = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
+        assert_eq!(lines[1], format!("{{\"index\":2,\"term\":1,{body},\"crc\":\"{second}\"}}"));
+    }
+
+    #[test]
+    fn what_was_sealed_is_accepted_and_equal() {
+        let sealed = three_entries();
+        let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
+        for line in sealed.text().lines() {
+            builder.accept(line.as_bytes()).unwrap();
+        }
+        let accepted = builder.finish().unwrap();
+        assert_eq!(accepted, sealed);
+        assert_eq!(accepted.last(), sealed.last());
+        let payloads: Vec<_> = accepted.iter().map(|entry| entry.payload.to_owned()).collect();
+        assert_eq!(payloads[2], "\"op\":\"DELETE\",\"key\":\"größe\"");
+        assert_eq!(sealed.iter().next().unwrap().kind(), EntryKind::Noop);
+        assert_eq!(sealed.iter().nth(1).unwrap().kind(), EntryKind::Command);
+    }
+
+    #[test]
+    fn no_flipped_bit_is_accepted() {
+        let sealed = three_entries();
+        for (number, line) in sealed.text().lines().enumerate() {
+            let before = sealed.batch.point_before(number);
+            for at in 0..line.len() {
+                for bit in 0..8 {
+                    let mut bytes = line.as_bytes().to_vec();
+                    bytes[at] ^= 1 << bit;
+                    let mut builder = BatchBuilder::new(before);
+                    assert!(builder.accept(&bytes).is_err(), "byte {at} bit {bit} of line {number}");
+                    assert!(builder.finish().is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_out_of_place_is_named() {
+        let sealed = three_entries();
+        let second = sealed.text().lines().nth(1).unwrap().as_bytes();
+        let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
+        assert_eq!(builder.accept(second), Err(LineFault::Checksum));
+        let wrong_place = LogPoint { index: LogIndex(5), ..sealed.point_at(LogIndex(1)).unwrap() };
+        let expected = LogIndex(6);
+        let found = LogIndex(2);
+        assert_eq!(BatchBuilder::new(wrong_place).accept(second), Err(LineFault::Index { expected, found }));
+        let newer = LogPoint { term: Term(9), ..sealed.point_at(LogIndex(1)).unwrap() };
+        let fault = LineFault::Term { before: Term(9), found: Term(1) };
+        assert_eq!(BatchBuilder::new(newer).accept(second), Err(fault));
+    }
+
+    #[test]
+    fn views_are_cut_at_both_ends() {
+        let entries = three_entries();
+        let tail = entries.starting_at(LogIndex(2)).unwrap();
+        assert_eq!((tail.first_index(), tail.last().index, tail.len()), (LogIndex(2), LogIndex(3), 2));
+        assert_eq!(tail.before(), entries.point_at(LogIndex(1)).unwrap());
+        let middle = tail.ending_at(LogIndex(2)).unwrap();
+        assert_eq!(middle.text(), entries.text().split_inclusive('\n').nth(1).unwrap());
+        assert!(middle.point_at(LogIndex(1)).is_none() && middle.point_at(LogIndex(3)).is_none());
+        assert!(entries.starting_at(LogIndex(4)).is_none());
+        assert!(tail.ending_at(LogIndex(1)).is_none());
+        assert_eq!(entries.starting_at(LogIndex(0)), Some(entries.clone()));
+    }
+
+    #[test]
+    fn fitting_gives_whole_entries_and_one_at_the_least() {
+        let entries = three_entries();
+        let sizes: Vec<_> = entries.text().split_inclusive('\n').map(str::len).collect();
+        assert_eq!(entries.fitting(1).len(), 1);
+        assert_eq!(entries.fitting(sizes[0] + sizes[1] - 1).len(), 1);
+        assert_eq!(entries.fitting(sizes[0] + sizes[1]).len(), 2);
+        assert_eq!(entries.fitting(usize::MAX / 2).len(), 3);
+        assert_eq!(entries.starting_at(LogIndex(2)).unwrap().fitting(sizes[1]).len(), 1);
+    }
+
+    #[test]
+    fn numbers_have_one_form_only() {
+        assert_eq!(read_number("0,"), Some((0, ",")));
+        assert_eq!(read_number("18446744073709551615"), Some((u64::MAX, "")));
+        for wrong in ["", "x", "01", "-1", "18446744073709551616"] {
+            assert_eq!(read_number(wrong), None, "{wrong}");
+        }
+    }
+}

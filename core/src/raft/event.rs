@@ -1,0 +1,131 @@
+//! What a node tells of itself: facts with names and numbers, for people, metrics, traces and tests.
+//!
+//! The core writes no log lines; who runs it decides what becomes of its events.
+
+use std::fmt;
+
+use super::types::{LogIndex, NodeId, Term};
+
+/// Something that happened in a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The node asks whether it would be elected, without a new term (thesis, §9.6).
+    BecamePreCandidate {
+        /// The term it is in.
+        term: Term,
+    },
+    /// The node asks to be elected (§5.2).
+    BecameCandidate {
+        /// The term of the election.
+        term: Term,
+    },
+    /// The node won an election.
+    BecameLeader {
+        /// The term that it leads.
+        term: Term,
+        /// How many votes it had when it won, its own included.
+        votes: usize,
+    },
+    /// The node follows again.
+    BecameFollower {
+        /// The term it is in now.
+        term: Term,
+        /// Why it does not campaign or lead any more.
+        because: StepDown,
+    },
+    /// The node heard from the leader of its term for the first time.
+    LeaderFound {
+        /// The term.
+        term: Term,
+        /// Its leader.
+        leader: NodeId,
+    },
+    /// Entries that were never committed gave way to the leader's (§5.3).
+    LogCut {
+        /// The first index that was removed.
+        from: LogIndex,
+        /// The last one.
+        to: LogIndex,
+    },
+    /// A peer's message made no sense and was dropped.
+    MessageRefused {
+        /// Who sent it.
+        from: NodeId,
+        /// What was wrong.
+        because: Refusal,
+    },
+}
+
+/// Why a node gave up a campaign or leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// A message with a higher term came (§5.1).
+    HigherTerm,
+    /// The leader of this term made itself known (§5.2).
+    LeaderElected,
+    /// A majority refused its vote.
+    ElectionLost,
+    /// As a leader it did not hear from a majority for an election timeout (thesis, §6.2).
+    QuorumLost,
+    /// As a leader it waited an election timeout for its own disk.
+    DiskStalled,
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is for another node.
+    WrongAddress,
+    /// The sender is not a member of the cluster, or is the node itself.
+    UnknownSender,
+    /// Its entries do not follow `prev_log_index`, or one another, or come from a later term.
+    EntriesOutOfOrder,
+    /// Its entries continue another history than this log's, although indexes and terms agree.
+    ChecksumMismatch,
+    /// It acknowledges entries that were never sent.
+    UnknownEntries,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BecamePreCandidate { term } => write!(f, "asks for pre-votes in term {term}"),
+            Self::BecameCandidate { term } => write!(f, "stands for election in term {term}"),
+            Self::BecameLeader { term, votes } => {
+                write!(f, "became leader in term {term} with {votes} votes")
+            }
+            Self::BecameFollower { term, because } => write!(f, "follows in term {term}: {because}"),
+            Self::LeaderFound { term, leader } => write!(f, "follows leader {leader} in term {term}"),
+            Self::LogCut { from, to } => {
+                write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
+            }
+            Self::MessageRefused { from, because } => {
+                write!(f, "dropped a message of node {from}: {because}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for StepDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HigherTerm => "a higher term was seen",
+            Self::LeaderElected => "another leader was elected",
+            Self::ElectionLost => "a majority refused its vote",
+            Self::QuorumLost => "no majority answered for an election timeout",
+            Self::DiskStalled => "its disk did not finish a write for an election timeout",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongAddress => "it is for another node",
+            Self::UnknownSender => "its sender is not a member",
+            Self::EntriesOutOfOrder => "its entries are out of order",
+            Self::ChecksumMismatch => "its entries continue another history than this log",
+            Self::UnknownEntries => "it acknowledges entries that were never sent",
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! The follower's side of replication: taking entries and heartbeats.
+
+use super::durability::Promise;
+use super::entry::{BatchBuilder, Entries};
+use super::event::{Event, Refusal, StepDown};
+use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat};
+use super::node::{Node, Part};
+use super::types::{LogIndex, LogPoint, NodeId};
+use crate::time::Instant;
+
+impl Node {
+    /// Fig. 2, AppendEntries receiver. Rule 1, the older term, was dealt with before.
+    pub(super) fn on_append_entries(&mut self, leader: NodeId, append: AppendEntries, now: Instant) {
+        self.follow(leader, now);
+        if let Err(because) = self.check_entries(&append) {
+            return self.tell(Event::MessageRefused { from: leader, because });
+        }
+        // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that index. What is
+        // committed here is in every leader's log (§5.4), so it agrees even where only the leader remembers it.
+        let agrees = self.log.term_at(append.prev_log_index) == Some(append.prev_log_term);
+        if !agrees {
+            return self.refuse_append(leader, &append);
+        }
+        let last_new = append.entries.last().map_or(append.prev_log_index, |run| run.last().index);
+        for run in append.entries {
+            if let Err(because) = self.take_run(run) {
+                return self.tell(Event::MessageRefused { from: leader, because });
+            }
+        }
+        // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call vouches for.
+        self.learn_commit(append.leader_commit.min(last_new));
+        let outcome = AppendOutcome::Accepted { match_index: last_new };
+        self.answer_append(leader, append.sequence, Promise::Log, outcome);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
+        self.follow(leader, now);
+        // The leader names only what it knows this log to hold; a node that lost its disk may hold less.
+        self.learn_commit(heartbeat.leader_commit.min(self.log.last().index));
+        // Not before the term is durable, but never held up by entries on their way to the disk.
+        self.send(leader, Promise::HardState, Body::HeartbeatResponse);
+    }
+
+    /// A leader of this term spoke: follow it.
+    fn follow(&mut self, leader: NodeId, now: Instant) {
+        match self.part {
+            Part::Follower { leader: Some(known) } => {
+                assert_eq!(known, leader, "two leaders in one term: the safety of Raft is broken");
+            }
+            Part::Leader(_) => panic!("two leaders in one term: the safety of Raft is broken"),
+            // Fig. 2, candidates 3: a leader of this term ends the campaign.
+            Part::Follower { leader: None } | Part::PreCandidate(_) | Part::Candidate(_) => {
+                self.become_follower(self.current_term, Some(leader), StepDown::LeaderElected, now);
+                self.tell(Event::LeaderFound { term: self.current_term, leader });
+            }
+        }
+        self.leader_contact = Some(now);
+        self.reset_election_timer(now);
+    }
+
+    /// Entries that could not come from a leader of this term are refused before they touch anything.
+    fn check_entries(&self, append: &AppendEntries) -> Result<(), Refusal> {
+        let mut index = append.prev_log_index;
+        let mut term = append.prev_log_term;
+        for run in &append.entries {
+            let before = run.before();
+            if before.index != index || before.term != term {
+                return Err(Refusal::EntriesOutOfOrder);
+            }
+            LogPoint { index, term, .. } = run.last();
+        }
+        if term > self.current_term { Err(Refusal::EntriesOutOfOrder) } else { Ok(()) }
+    }
+
+    /// Adds what is new in `run`, whose predecessor the log has.
+    fn take_run(&mut self, run: Entries) -> Result<(), Refusal> {
+        let Some(new) = self.first_difference(&run).and_then(|index| run.starting_at(index)) else {
+            return Ok(());
+        };
+        let first_new = new.first_index();
+        if self.log.point_at(first_new.previous()) != Some(new.before()) {
+            // Same index, same term, other bytes: no leader does that. Better stuck than two histories.
+            return Err(Refusal::ChecksumMismatch);
+        }
+        // Fig. 2, AppendEntries receiver 3: an entry of another term at the same index, and all after it, go.
+        // Only then: a shorter or older call must not cut a tail that agrees with it.
+        if first_new <= self.log.last().index {
+            self.cut_log(first_new);
+        }
+        // Fig. 2, AppendEntries receiver 4: append what the log does not have.
+        self.append(new);
+        self.proposals = BatchBuilder::new(self.log.last());
+        Ok(())
+    }
+
+    /// The first index of `run` that the log lacks, or holds with another term.
+    fn first_difference(&self, run: &Entries) -> Option<LogIndex> {
+        let last_common = self.log.last().index.min(run.last().index);
+        // Two logs with an entry of the same index and term are equal up to it (§5.3, Log Matching).
+        if run.point_at(last_common).map(|point| point.term) == self.log.term_at(last_common) {
+            return (last_common < run.last().index).then(|| last_common.next());
+        }
+        let differs = |point: &LogPoint| self.log.term_at(point.index) != Some(point.term);
+        run.iter().map(|entry| entry.point).find(differs).map(|point| point.index)
+    }
+
+    fn refuse_append(&mut self, leader: NodeId, append: &AppendEntries) {
+        let hint = self.log.last_index_of_term_up_to(append.prev_log_index, append.prev_log_term);
+        let outcome = AppendOutcome::Rejected { hint_index: hint.index, hint_term: hint.term };
+        self.answer_append(leader, append.sequence, Promise::HardState, outcome);
+    }
+
+    fn answer_append(&mut self, leader: NodeId, sequence: u64, promise: Promise, outcome: AppendOutcome) {
+        let response = AppendEntriesResponse { sequence, outcome };
+        self.send(leader, promise, Body::AppendEntriesResponse(response));
+    }
+
+    /// Fig. 2, volatile state: `commit_index` only grows.
+    fn learn_commit(&mut self, index: LogIndex) {
+        self.commit_index = self.commit_index.max(index);
+    }
+}

@@ -1,0 +1,232 @@
+//! The log in memory: runs of entries that share their bytes with the messages and the disk.
+//!
+//! Durability is not its business (see `durability`), nor is what may be cut: the caller knows the commit
+//! index. It holds everything after `start`.
+
+use std::collections::VecDeque;
+
+use super::entry::{Entries, Entry};
+use super::types::{LogIndex, LogPoint, Term};
+
+/// The entries after `start`, in runs that follow one another.
+#[derive(Clone, Debug)]
+pub struct Log {
+    start: LogPoint,
+    runs: VecDeque<Entries>,
+    last: LogPoint,
+}
+
+impl Log {
+    /// A log that starts after `start` and holds `runs`.
+    ///
+    /// # Panics
+    ///
+    /// When the runs do not follow `start` and one another: their source is broken.
+    #[must_use]
+    pub fn new(start: LogPoint, runs: Vec<Entries>) -> Self {
+        let mut log = Self { start, runs: VecDeque::new(), last: start };
+        for run in runs {
+            log.append(run);
+        }
+        log
+    }
+
+    /// The point of the last entry, or the log's start when it is empty.
+    #[must_use]
+    pub fn last(&self) -> LogPoint {
+        self.last
+    }
+
+    /// The first index that the log holds, or will hold.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.start.index.next()
+    }
+
+    /// The entry's point at `index`; also known for the start. `None` before the start and after the end.
+    #[must_use]
+    pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
+        if index == self.last.index {
+            return Some(self.last);
+        }
+        if index == self.start.index {
+            return Some(self.start);
+        }
+        self.run_with(index).and_then(|position| self.runs[position].point_at(index))
+    }
+
+    /// The term of the entry at `index`, where [`Log::point_at`] knows it.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.point_at(index).map(|point| point.term)
+    }
+
+    /// The last index, at most `at_most`, whose term is at most `term`. At least the start's index.
+    ///
+    /// Terms never fall along a log, so everything after it up to `at_most` has a higher term.
+    #[must_use]
+    pub fn last_index_of_term_up_to(&self, at_most: LogIndex, term: Term) -> LogPoint {
+        if at_most >= self.last.index && self.last.term <= term {
+            return self.last;
+        }
+        let older_runs = self.runs.iter().rev().skip_while(|run| {
+            let first = run.first_index();
+            first > at_most || run.point_at(first).is_some_and(|point| point.term > term)
+        });
+        for run in older_runs {
+            let fitting = |entry: &Entry<'_>| entry.point.index <= at_most && entry.point.term <= term;
+            if let Some(entry) = run.iter().take_while(fitting).last() {
+                return entry.point;
+            }
+        }
+        self.start
+    }
+
+    /// Adds entries at the end.
+    ///
+    /// # Panics
+    ///
+    /// When they do not follow the last entry.
+    pub fn append(&mut self, run: Entries) {
+        assert_eq!(run.before(), self.last, "entries that do not follow the end of the log");
+        self.last = run.last();
+        self.runs.push_back(run);
+    }
+
+    /// Removes the entry at `from` and all after it.
+    ///
+    /// # Panics
+    ///
+    /// When `from` is not in the log.
+    pub fn cut(&mut self, from: LogIndex) {
+        assert!(from > self.start.index && from <= self.last.index, "a cut outside of the log");
+        while let Some(run) = self.runs.pop_back_if(|run| run.last().index >= from) {
+            if let Some(kept) = run.ending_at(from.previous()) {
+                self.runs.push_back(kept);
+                break;
+            }
+        }
+        self.last = self.runs.back().map_or(self.start, Entries::last);
+    }
+
+    /// Entries from `from` on, as many as fit `bytes_max` bytes, but one if there is any.
+    #[must_use]
+    pub fn entries_from(&self, from: LogIndex, bytes_max: usize) -> Vec<Entries> {
+        let mut found = Vec::new();
+        let mut room = bytes_max;
+        let Some(first) = self.run_with(from) else { return found };
+        for run in self.runs.range(first..) {
+            let Some(run) = run.starting_at(from) else { break };
+            let fitting = run.fitting(room);
+            let size = fitting.text().len();
+            if size > room && !found.is_empty() {
+                break;
+            }
+            let run_fits = fitting.len() == run.len();
+            room = room.saturating_sub(size);
+            found.push(fitting);
+            if !run_fits {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Position of the run that holds `index`.
+    fn run_with(&self, index: LogIndex) -> Option<usize> {
+        if index <= self.start.index || index > self.last.index {
+            return None;
+        }
+        // Nearly every question is about the newest entries.
+        let newest = self.runs.len() - 1;
+        if self.runs[newest].first_index() <= index {
+            return Some(newest);
+        }
+        Some(self.runs.partition_point(|run| run.last().index < index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::BatchBuilder;
+    use super::*;
+
+    /// A log whose entries have these terms, `run_len` entries to a run.
+    fn log_of_terms(terms: &[u64], run_len: usize) -> Log {
+        let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
+        let mut runs = Vec::new();
+        for chunk in terms.chunks(run_len) {
+            for &term in chunk {
+                builder.seal(Term(term), |line| line.push_str("\"op\":\"NOOP\""));
+            }
+            runs.push(builder.finish().unwrap());
+        }
+        Log::new(LogPoint::ORIGIN, runs)
+    }
+
+    fn terms_of(log: &Log) -> Vec<u64> {
+        (1..=log.last().index.0).map(|index| log.term_at(LogIndex(index)).unwrap().0).collect()
+    }
+
+    #[test]
+    fn terms_are_found_in_every_run() {
+        let terms = [1, 1, 2, 2, 2, 5, 6];
+        for run_len in 1..=7 {
+            let log = log_of_terms(&terms, run_len);
+            assert_eq!(terms_of(&log), terms);
+            assert_eq!(log.term_at(LogIndex(0)), Some(Term(0)));
+            assert_eq!(log.term_at(LogIndex(8)), None);
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_what_is_before_it_and_the_log_goes_on_from_there() {
+        for run_len in 1..=4 {
+            for from in 1..=6 {
+                let mut log = log_of_terms(&[1, 1, 2, 3, 3, 4], run_len);
+                log.cut(LogIndex(from));
+                assert_eq!(terms_of(&log), [1, 1, 2, 3, 3, 4][..usize::try_from(from).unwrap() - 1]);
+                let mut builder = BatchBuilder::new(log.last());
+                builder.seal(Term(9), |line| line.push_str("\"op\":\"NOOP\""));
+                log.append(builder.finish().unwrap());
+                assert_eq!(log.last().index, LogIndex(from));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_index_of_a_term_is_found_as_by_walking_back() {
+        let terms = [1, 1, 2, 2, 4, 4, 4, 7];
+        for run_len in 1..=8 {
+            let log = log_of_terms(&terms, run_len);
+            for at_most in 0..=9_u64 {
+                for term in 0..=8 {
+                    let expected = (1..=at_most.min(8))
+                        .rev()
+                        .find(|&index| terms[usize::try_from(index).unwrap() - 1] <= term)
+                        .unwrap_or(0);
+                    let found = log.last_index_of_term_up_to(LogIndex(at_most), Term(term));
+                    assert_eq!(found.index, LogIndex(expected), "{at_most} {term} {run_len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_handed_out_up_to_a_size_but_one_at_the_least() {
+        for run_len in 1..=6 {
+            let log = log_of_terms(&[1; 6], run_len);
+            let size = log.entries_from(LogIndex(6), 1)[0].text().len();
+            for from in 1..=6_u64 {
+                for fit in 0..=7_usize {
+                    let runs = log.entries_from(LogIndex(from), fit * size + 3);
+                    let count: usize = runs.iter().map(Entries::len).sum();
+                    let available = usize::try_from(7 - from).unwrap();
+                    assert_eq!(count, fit.clamp(1, available), "{from} {fit} {run_len}");
+                    assert_eq!(runs[0].first_index(), LogIndex(from));
+                }
+            }
+            assert!(log.entries_from(LogIndex(7), 1000).is_empty());
+        }
+    }
+}

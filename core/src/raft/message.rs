@@ -1,0 +1,114 @@
+//! What nodes say to one another: the calls of the paper's Figure 2, and the heartbeat as a message of its own.
+//!
+//! Responses name what they answer (`round`, `sequence`), so that a late, doubled or reordered one is
+//! recognised by its name and never by comparing indexes alone.
+
+use super::entry::Entries;
+use super::types::{LogIndex, NodeId, Term};
+
+/// A message from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
+    /// The sender's `current_term`. Pre-votes, too, carry it: the term they ask about stands in the call.
+    pub term: Term,
+    /// What is said.
+    pub body: Body,
+}
+
+/// The kinds of messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// "Would you vote for me?" (thesis, §9.6). Changes nothing on the receiver.
+    RequestPreVote(RequestVote),
+    /// The answer to [`Body::RequestPreVote`].
+    RequestPreVoteResponse(RequestVoteResponse),
+    /// "Vote for me" (§5.2).
+    RequestVote(RequestVote),
+    /// The answer to [`Body::RequestVote`].
+    RequestVoteResponse(RequestVoteResponse),
+    /// New entries, or none, and the proof that the logs agree before them (§5.3).
+    AppendEntries(AppendEntries),
+    /// The answer to [`Body::AppendEntries`].
+    AppendEntriesResponse(AppendEntriesResponse),
+    /// "I lead": keeps followers from campaigning. It is not an empty AppendEntries, because that one's
+    /// acknowledgement waits for the disk and a heartbeat never does.
+    Heartbeat(Heartbeat),
+    /// The answer to [`Body::Heartbeat`]: "you lead, and we are connected".
+    HeartbeatResponse,
+}
+
+/// A candidate's call, in earnest or before the vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestVote {
+    /// The term of the election: the sender's own in earnest, the one after it before the vote.
+    pub election_term: Term,
+    /// The sender's number for this campaign; the response repeats it.
+    pub round: u64,
+    /// Index of the candidate's last entry (§5.4.1).
+    pub last_log_index: LogIndex,
+    /// Term of the candidate's last entry (§5.4.1).
+    pub last_log_term: Term,
+}
+
+/// A voter's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestVoteResponse {
+    /// The campaign that it answers.
+    pub round: u64,
+    /// Whether the candidate has the vote.
+    pub granted: bool,
+}
+
+/// The leader's call with entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendEntries {
+    /// The leader's number for this call, growing by one per follower and call; the response repeats it.
+    pub sequence: u64,
+    /// Index of the entry right before the new ones.
+    pub prev_log_index: LogIndex,
+    /// Its term.
+    pub prev_log_term: Term,
+    /// The new entries in order; runs follow one another. Empty to probe, or to tell of a commit.
+    pub entries: Vec<Entries>,
+    /// The leader's commit index.
+    pub leader_commit: LogIndex,
+}
+
+/// A follower's answer to [`AppendEntries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendEntriesResponse {
+    /// The call that it answers.
+    pub sequence: u64,
+    /// Taken or refused.
+    pub outcome: AppendOutcome,
+}
+
+/// What became of an [`AppendEntries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The follower's log equals the leader's up to here, durably.
+    Accepted {
+        /// The last index known to be equal.
+        match_index: LogIndex,
+    },
+    /// The follower has no entry of `prev_log_term` at `prev_log_index`.
+    Rejected {
+        /// Where the logs may still agree: the follower's last index at or before `prev_log_index` whose
+        /// term is not above `prev_log_term`. Lets the leader skip a whole term at a time (end of §5.3).
+        hint_index: LogIndex,
+        /// The term of the follower's entry there.
+        hint_term: Term,
+    },
+}
+
+/// The leader's sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The leader's commit index, but never beyond what the follower is known to hold: a follower with a
+    /// divergent tail must not take its own entries for committed ones.
+    pub leader_commit: LogIndex,
+}

@@ -1,0 +1,46 @@
+//! Raft: one [`Node`] of a cluster that agrees on a log, as a function of what it is handed.
+//!
+//! This module is all that someone with another state machine needs. It knows nothing of keys and values: a
+//! payload is text, the members of a JSON object (see [`entry`](self::entry) for why), and is handed back
+//! once it is committed. [`Replica`](crate::Replica) puts the key-value store on top.
+//!
+//! The paper's rules stand above the lines that obey them: search for `Fig. 2`.
+//!
+//! | file | topic |
+//! | --- | --- |
+//! | `node` | the state, the turn, and which handler a message goes to |
+//! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
+//! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
+//! | `follower` | taking entries and heartbeats (§5.3) |
+//! | `progress` | what the leader knows of one follower; its window |
+//! | `durability` | what must be on disk before what may be said |
+//! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
+//! | `quorum` | who votes, and what a majority is |
+//! | `message`, `event`, `config`, `types` | the words |
+
+mod config;
+mod durability;
+mod election;
+mod entry;
+mod event;
+mod follower;
+mod log;
+mod message;
+mod node;
+mod progress;
+mod quorum;
+mod replication;
+mod types;
+
+pub use config::{Config, ConfigError};
+pub use durability::{HardState, Persist, PersistId, Restored};
+pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind, Line, LineFault};
+pub use event::{Event, Refusal, StepDown};
+pub use log::Log;
+pub use message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, Message, RequestVote,
+    RequestVoteResponse,
+};
+pub use node::{Node, Output, ProposeError, Role};
+pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
+pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

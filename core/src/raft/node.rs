@@ -1,0 +1,477 @@
+//! The node: its state, its turn, and which handler a message goes to.
+//!
+//! Every public method is one of four kinds:
+//!
+//! - **inputs** ([`Node::receive`], [`Node::propose`], [`Node::persisted`], [`Node::peer_unreachable`]) may be
+//!   called in any order and any number of times within a turn;
+//! - **[`Node::end_turn`]** closes the turn: it lets time pass and hands out everything that has to be done;
+//! - **[`Node::deadline`]** tells when the next turn is due if nothing arrives;
+//! - the rest look at the state and change nothing.
+//!
+//! The one ordering rule: outputs of a turn are carried out in the order they are handed out, persists strictly
+//! one after the other. Nothing else has to wait for anything: what must wait for the disk is not handed out
+//! before [`Node::persisted`] was called for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::config::{Config, ConfigError};
+use super::durability::{Durability, HardState, Persist, PersistId, PersistScope, Promise, Restored};
+use super::election::Campaign;
+use super::entry::{BatchBuilder, Entries};
+use super::event::{Event, Refusal, StepDown};
+use super::log::Log;
+use super::message::{Body, Message};
+use super::replication::Leadership;
+use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::time::{Instant, micros};
+
+/// What a turn asks its runtime to do. All of it may be done at once, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this and report its id with [`Node::persisted`] when it is durable.
+    Persist(Persist),
+    /// Send this. It may be lost, late, doubled and overtaken.
+    Send(Message),
+    /// Tell whoever wants to know.
+    Event(Event),
+}
+
+/// Which part a node plays (§5.1), with the campaign split in two by pre-vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+/// Why a proposal was not taken. In both cases nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    /// This node does not lead; the leader of its term, if it knows one.
+    NotLeader(Option<NodeId>),
+    /// Too many bytes wait to be committed ([`Config::uncommitted_bytes_max`]).
+    TooManyUncommitted,
+}
+
+/// The part a node plays, with what only that part needs.
+#[derive(Debug)]
+pub(super) enum Part {
+    Follower { leader: Option<NodeId> },
+    PreCandidate(Campaign),
+    Candidate(Campaign),
+    Leader(Leadership),
+}
+
+/// One node of a Raft cluster. See the module for how to drive it.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) config: Config,
+    pub(super) rng: fastrand::Rng,
+    /// Fig. 2, persistent state: the latest term seen; `voted_for` in it; the log.
+    pub(super) current_term: Term,
+    pub(super) voted_for: Option<NodeId>,
+    pub(super) log: Log,
+    /// Fig. 2, volatile state: the highest index known to be committed.
+    pub(super) commit_index: LogIndex,
+    pub(super) part: Part,
+    /// When a follower or candidate (re)starts its campaign.
+    pub(super) election_deadline: Instant,
+    /// When the leader of this term was last heard.
+    pub(super) leader_contact: Option<Instant>,
+    /// Numbers this node's campaigns.
+    pub(super) round: u64,
+    pub(super) durability: Durability,
+    /// Entries that were proposed in this turn and are not in the log yet.
+    pub(super) proposals: BatchBuilder,
+    pub(super) turn: Turn,
+}
+
+/// What the turn under way has to hand out.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) hard_state_changed: bool,
+    pub(super) cut_from: Option<LogIndex>,
+    pub(super) appended: Vec<Entries>,
+    pub(super) messages: Vec<(Promise, Message)>,
+    pub(super) events: Vec<Event>,
+    /// The end of the log as the disk was last told, less what was cut since.
+    handed_out: LogIndex,
+}
+
+impl Node {
+    /// A node that finds `restored` on its disk. It starts as a follower (§5.2).
+    ///
+    /// `seed` decides its random draws: give every node another one, or their elections tie.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the settings do not fit one another.
+    ///
+    /// # Panics
+    ///
+    /// When the runs of the restored log do not follow one another, or its last term is above the restored
+    /// `current_term`: the storage has not upheld its order.
+    pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ConfigError> {
+        config.check()?;
+        let log = Log::new(restored.log_start, restored.log);
+        let HardState { current_term, voted_for } = restored.hard_state;
+        assert!(log.last().term <= current_term, "the log on disk is ahead of the term on disk");
+        let last = log.last();
+        let mut node = Self {
+            config,
+            rng: fastrand::Rng::with_seed(seed),
+            current_term,
+            voted_for,
+            log,
+            commit_index: restored.log_start.index,
+            part: Part::Follower { leader: None },
+            election_deadline: now,
+            leader_contact: None,
+            round: 0,
+            durability: Durability::new(last.index),
+            proposals: BatchBuilder::new(last),
+            turn: Turn::new(last.index),
+        };
+        node.reset_election_timer(now);
+        Ok(node)
+    }
+
+    /// Takes a message of a peer.
+    pub fn receive(&mut self, message: Message, now: Instant) {
+        if let Err(because) = self.check_address(&message) {
+            return self.tell(Event::MessageRefused { from: message.from, because });
+        }
+        let Message { from, term, body, .. } = message;
+        if !self.meet_term(from, term, &body, now) {
+            return;
+        }
+        match body {
+            Body::RequestPreVote(request) => self.on_request_pre_vote(from, request, now),
+            Body::RequestPreVoteResponse(response) => self.on_pre_vote_response(from, response, now),
+            Body::RequestVote(request) => self.on_request_vote(from, request, now),
+            Body::RequestVoteResponse(response) => self.on_vote_response(from, response, now),
+            Body::AppendEntries(append) => self.on_append_entries(from, append, now),
+            Body::AppendEntriesResponse(response) => self.on_append_response(from, response, now),
+            Body::Heartbeat(heartbeat) => self.on_heartbeat(from, heartbeat, now),
+            Body::HeartbeatResponse => self.on_heartbeat_response(from, now),
+        }
+    }
+
+    /// Appends an entry to the log, if this node leads. `write_payload` adds the payload to the line it is given:
+    /// the members of a JSON object, one or more, without a line break.
+    ///
+    /// Returns the place that it has if it is ever committed: only an entry with this index *and* term is it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`]: nothing was appended.
+    ///
+    /// # Panics
+    ///
+    /// When the payload is empty.
+    pub fn propose(
+        &mut self,
+        write_payload: impl FnOnce(&mut String),
+    ) -> Result<(LogIndex, Term), ProposeError> {
+        let Part::Leader(leadership) = &self.part else {
+            return Err(ProposeError::NotLeader(self.leader()));
+        };
+        let waiting = leadership.uncommitted_bytes() + self.proposals.bytes();
+        if waiting >= self.config.uncommitted_bytes_max {
+            return Err(ProposeError::TooManyUncommitted);
+        }
+        let point = self.proposals.seal(self.current_term, write_payload);
+        Ok((point.index, point.term))
+    }
+
+    /// The persist `id`, and every one before it, is durable.
+    ///
+    /// # Panics
+    ///
+    /// When no such persist was handed out.
+    pub fn persisted(&mut self, id: PersistId, now: Instant) {
+        self.durability.report(id);
+        if self.durability.hard_state_is_durable() {
+            self.count_own_vote(now);
+        }
+    }
+
+    /// Messages to `peer` may have been lost, for instance because a connection broke.
+    pub fn peer_unreachable(&mut self, peer: NodeId) {
+        if let Part::Leader(leadership) = &mut self.part {
+            leadership.unreachable(peer);
+        }
+    }
+
+    /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
+    pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        self.act_on_time(now);
+        self.seal_proposals();
+        let persist = self.take_persist(now);
+        self.lead_on();
+        outputs.extend(self.turn.events.drain(..).map(Output::Event));
+        outputs.extend(persist.map(Output::Persist));
+        let mut send = |message| outputs.push(Output::Send(message));
+        self.durability.release(&mut send);
+        for (promise, message) in self.turn.messages.drain(..) {
+            self.durability.release_or_hold(promise, message, &mut send);
+        }
+    }
+
+    /// When the next turn is due if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.part {
+            Part::Leader(leadership) => leadership.next_heartbeat(),
+            _ => self.election_deadline,
+        }
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// The part it plays.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.part {
+            Part::Follower { .. } => Role::Follower,
+            Part::PreCandidate(_) => Role::PreCandidate,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// The leader of its term, itself included, if it knows one.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match self.part {
+            Part::Follower { leader } => leader,
+            Part::PreCandidate(_) | Part::Candidate(_) => None,
+            Part::Leader(_) => Some(self.config.id),
+        }
+    }
+
+    /// The latest term that it has seen, durable or not yet.
+    #[must_use]
+    pub fn current_term(&self) -> Term {
+        self.current_term
+    }
+
+    /// Whom it voted for in its term.
+    #[must_use]
+    pub fn voted_for(&self) -> Option<NodeId> {
+        self.voted_for
+    }
+
+    /// The highest index that it knows to be committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.commit_index
+    }
+
+    /// The highest index that is on its own disk.
+    #[must_use]
+    pub fn durable_index(&self) -> LogIndex {
+        self.durability.durable_index()
+    }
+
+    /// Its log, without what was proposed in the turn under way.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Who votes.
+    #[must_use]
+    pub fn voters(&self) -> &super::quorum::Voters {
+        &self.config.voters
+    }
+
+    /// The point of the last entry, also of those that wait for the end of the turn.
+    pub(super) fn last_entry(&self) -> LogPoint {
+        self.proposals.last()
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.turn.events.push(event);
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, promise: Promise, body: Body) {
+        let message = Message { from: self.config.id, to, term: self.current_term, body };
+        self.turn.messages.push((promise, message));
+    }
+
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let own_id = self.config.id;
+        self.config.voters.nodes().iter().copied().filter(|&node| node != own_id).collect()
+    }
+
+    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes rarely split).
+    pub(super) fn reset_election_timer(&mut self, now: Instant) {
+        let shortest = micros(self.config.election_timeout_min);
+        let longest = micros(self.config.election_timeout_max);
+        self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
+    }
+
+    /// Moves what was proposed into the log.
+    pub(super) fn seal_proposals(&mut self) {
+        if let Some(entries) = self.proposals.finish() {
+            if let Part::Leader(leadership) = &mut self.part {
+                leadership.appended(entries.last().index, entries.text().len());
+            }
+            self.append(entries);
+        }
+    }
+
+    /// Adds entries to the log, and to what this turn writes.
+    pub(super) fn append(&mut self, entries: Entries) {
+        self.log.append(entries.clone());
+        self.turn.appended.push(entries);
+    }
+
+    /// Removes the entries from `from` on. What is committed is never removed.
+    pub(super) fn cut_log(&mut self, from: LogIndex) {
+        assert!(
+            from > self.commit_index,
+            "an order to remove committed entries: the safety of Raft is broken"
+        );
+        let to = self.log.last().index;
+        self.log.cut(from);
+        self.durability.cut(from);
+        self.turn.cut(from);
+        self.tell(Event::LogCut { from, to });
+    }
+
+    /// What the disk has to do for this turn.
+    fn take_persist(&mut self, now: Instant) -> Option<Persist> {
+        let turn = &mut self.turn;
+        let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty();
+        if !turn.hard_state_changed && !log_changed {
+            return None;
+        }
+        let last_index = self.log.last().index;
+        let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, last_index };
+        let id = self.durability.start(&scope, now);
+        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        turn.handed_out = last_index;
+        Some(Persist {
+            id,
+            hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
+            cut_from: turn.cut_from.take(),
+            entries: std::mem::take(&mut turn.appended),
+            floor: self.commit_index.min(self.durability.durable_index()),
+        })
+    }
+
+    fn act_on_time(&mut self, now: Instant) {
+        match &self.part {
+            Part::Leader(leadership) => {
+                if now >= leadership.next_heartbeat() {
+                    self.on_heartbeat_timeout(now);
+                }
+            }
+            _ => {
+                if now >= self.election_deadline {
+                    self.on_election_timeout(now);
+                }
+            }
+        }
+    }
+
+    fn check_address(&self, message: &Message) -> Result<(), Refusal> {
+        if message.to != self.config.id {
+            return Err(Refusal::WrongAddress);
+        }
+        let is_peer = message.from != self.config.id && self.config.voters.contains(message.from);
+        if is_peer { Ok(()) } else { Err(Refusal::UnknownSender) }
+    }
+
+    /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.
+    fn meet_term(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
+        if term < self.current_term {
+            self.answer_older_term(from, body);
+            return false;
+        }
+        match body {
+            // A pre-vote asks about a term that nobody is in yet. It changes nothing here.
+            Body::RequestPreVote(_) => true,
+            // Thesis, §4.2.3: who hears from a leader does not let a stranger start a new term.
+            Body::RequestVote(_) if term > self.current_term => {
+                let is_open = !self.hears_leader(now);
+                if is_open {
+                    self.become_follower(term, None, StepDown::HigherTerm, now);
+                }
+                is_open
+            }
+            _ => {
+                // Fig. 2, all servers 2: a higher term in any message makes a follower of that term.
+                if term > self.current_term {
+                    self.become_follower(term, None, StepDown::HigherTerm, now);
+                }
+                true
+            }
+        }
+    }
+
+    /// Fig. 2, receivers 1: a call of an older term is refused, and told the newer one. Without that answer a
+    /// node with a higher term and the leader of a lower one would ignore each other for ever.
+    fn answer_older_term(&mut self, from: NodeId, body: &Body) {
+        let (promise, answer) = match body {
+            Body::RequestPreVote(request) => self.refused_pre_vote(request),
+            Body::RequestVote(request) => self.refused_vote(request),
+            // The term alone matters here. As a heartbeat's answer it carries no claim about the log.
+            Body::AppendEntries(_) | Body::Heartbeat(_) => (Promise::HardState, Body::HeartbeatResponse),
+            // An answer to an older campaign or reign: nobody waits for it.
+            Body::RequestPreVoteResponse(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::HeartbeatResponse => return,
+        };
+        self.send(from, promise, answer);
+    }
+}
+
+impl Turn {
+    fn new(last_index: LogIndex) -> Self {
+        Self {
+            hard_state_changed: false,
+            cut_from: None,
+            appended: Vec::new(),
+            messages: Vec::new(),
+            events: Vec::new(),
+            handed_out: last_index,
+        }
+    }
+
+    /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
+    fn cut(&mut self, from: LogIndex) {
+        let kept = |entries: Entries| {
+            if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
+        };
+        self.appended = std::mem::take(&mut self.appended).into_iter().filter_map(kept).collect();
+        if from <= self.handed_out {
+            self.handed_out = from.previous();
+            self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What a leader knows of one follower, and how much it may send.
+//!
+//! A follower is *probed* until the leader knows where the logs agree: one AppendEntries at a time. Then it is
+//! *replicated* to: `next_index` runs ahead of the acknowledgements, up to a window of messages and bytes.
+//! A rejection, or word that the follower cannot be reached, leads back to probing.
+//!
+//! Every call has a `sequence`. When a rejection was acted on, the answers to all calls up to then are fenced
+//! off: they speak of a state that is over, and acting on them could move `next_index` for nothing.
+
+use std::collections::VecDeque;
+
+use super::config::Config;
+use super::types::LogIndex;
+use crate::time::Instant;
+
+/// A follower, as its leader sees it. Invariant: `match_index < next_index`.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2, leader's state).
+    match_index: LogIndex,
+    /// The next index to send (Fig. 2, leader's state).
+    next_index: LogIndex,
+    pace: Pace,
+    /// The commit index that was sent last, as far as the follower can take it.
+    commit_told: LogIndex,
+    last_sequence: u64,
+    fence: u64,
+    last_heard: Instant,
+}
+
+#[derive(Debug)]
+enum Pace {
+    Probe { waiting: bool },
+    Replicate { in_flight: VecDeque<InFlight>, bytes: usize },
+}
+
+#[derive(Debug)]
+struct InFlight {
+    last_index: LogIndex,
+    bytes: usize,
+}
+
+impl Progress {
+    /// A follower of which a leader knows nothing yet, but that its own log ends at `last_index`.
+    ///
+    /// Fig. 2, leader's state: `next_index` starts right after the leader's last entry, `match_index` at zero.
+    pub(super) fn new(last_index: LogIndex, now: Instant) -> Self {
+        Self {
+            match_index: LogIndex::ORIGIN,
+            next_index: last_index.next(),
+            pace: Pace::Probe { waiting: false },
+            commit_told: LogIndex::ORIGIN,
+            last_sequence: 0,
+            fence: 0,
+            last_heard: now,
+        }
+    }
+
+    pub(super) fn match_index(&self) -> LogIndex {
+        self.match_index
+    }
+
+    pub(super) fn next_index(&self) -> LogIndex {
+        self.next_index
+    }
+
+    /// When an answer of any kind came last.
+    pub(super) fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+    }
+
+    /// Whether calls with entries may go out now.
+    pub(super) fn may_send(&self, config: &Config) -> bool {
+        match &self.pace {
+            Pace::Probe { waiting } => !waiting,
+            Pace::Replicate { in_flight, bytes } => {
+                in_flight.len() < config.in_flight_messages_max && *bytes < config.in_flight_bytes_max
+            }
+        }
+    }
+
+    /// The part of `commit_index` that the follower can take and has not been told, if there is any: only
+    /// what its log is known to hold. Counts as told from now on; a heartbeat makes up for a loss.
+    pub(super) fn commit_news(&mut self, commit_index: LogIndex) -> Option<LogIndex> {
+        let tellable = commit_index.min(self.match_index);
+        let is_news = tellable > self.commit_told;
+        self.commit_told = self.commit_told.max(tellable);
+        is_news.then_some(tellable)
+    }
+
+    /// Gives the next call its sequence number.
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.last_sequence += 1;
+        self.last_sequence
+    }
+
+    /// Entries up to `last_index`, `bytes` bytes of them, are on their way.
+    pub(super) fn sent(&mut self, last_index: LogIndex, bytes: usize) {
+        match &mut self.pace {
+            Pace::Probe { waiting } => *waiting = true,
+            Pace::Replicate { in_flight, bytes: total } => {
+                in_flight.push_back(InFlight { last_index, bytes });
+                *total += bytes;
+                self.next_index = last_index.next();
+            }
+        }
+    }
+
+    /// The follower's log equals the leader's up to `index`. Returns whether that is news.
+    ///
+    /// Fig. 2, leader: on success, update `next_index` and `match_index`.
+    pub(super) fn accepted(&mut self, index: LogIndex) -> bool {
+        let is_news = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(self.match_index.next());
+        let matched = self.match_index;
+        match &mut self.pace {
+            Pace::Replicate { in_flight, bytes } => {
+                while let Some(done) = in_flight.pop_front_if(|call| call.last_index <= matched) {
+                    *bytes -= done.bytes;
+                }
+            }
+            Pace::Probe { .. } => {
+                self.next_index = matched.next();
+                self.pace = Pace::Replicate { in_flight: VecDeque::new(), bytes: 0 };
+            }
+        }
+        is_news
+    }
+
+    /// Whether a rejection of the call `sequence` speaks of the present.
+    pub(super) fn is_current(&self, sequence: u64) -> bool {
+        sequence > self.fence && sequence <= self.last_sequence
+    }
+
+    /// The follower's log may agree with the leader's up to `index`, not beyond.
+    ///
+    /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what matched.
+    pub(super) fn rejected(&mut self, index: LogIndex) {
+        self.probe_after(index.max(self.match_index));
+    }
+
+    /// What is on its way to the follower must be taken for lost.
+    pub(super) fn unreachable(&mut self) {
+        self.probe_after(self.match_index);
+    }
+
+    fn probe_after(&mut self, index: LogIndex) {
+        self.next_index = index.next();
+        self.fence = self.last_sequence;
+        self.pace = Pace::Probe { waiting: false };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::quorum::Voters;
+    use super::super::types::NodeId;
+    use super::*;
+
+    fn window_of(messages: usize, bytes: usize) -> Config {
+        let voters = Voters::new([NodeId(0), NodeId(1)]).unwrap();
+        let config = Config::new(NodeId(0), voters);
+        Config { in_flight_messages_max: messages, in_flight_bytes_max: bytes, ..config }
+    }
+
+    fn replicating() -> Progress {
+        let mut progress = Progress::new(LogIndex(10), Instant::default());
+        assert!(progress.accepted(LogIndex(10)));
+        progress
+    }
+
+    #[test]
+    fn a_probe_is_sent_once_until_it_is_answered() {
+        let config = window_of(4, 1000);
+        let mut progress = Progress::new(LogIndex(10), Instant::default());
+        assert!(progress.may_send(&config));
+        progress.sent(LogIndex(12), 100);
+        assert_eq!((progress.may_send(&config), progress.next_index()), (false, LogIndex(11)));
+        progress.accepted(LogIndex(10));
+        assert_eq!((progress.may_send(&config), progress.next_index()), (true, LogIndex(11)));
+    }
+
+    #[test]
+    fn the_window_counts_messages_and_bytes_and_only_newer_acknowledgements_free_it() {
+        let config = window_of(2, 1000);
+        let mut progress = replicating();
+        progress.sent(LogIndex(11), 10);
+        assert!(progress.may_send(&config));
+        progress.sent(LogIndex(12), 10);
+        assert!(!progress.may_send(&config));
+        assert!(!progress.accepted(LogIndex(10)));
+        assert!(!progress.may_send(&config));
+        assert!(progress.accepted(LogIndex(11)));
+        assert!(progress.may_send(&config));
+        progress.sent(LogIndex(13), 1000);
+        assert!(progress.accepted(LogIndex(12)));
+        assert!(!progress.may_send(&config), "a thousand bytes are still on their way");
+    }
+
+    #[test]
+    fn a_rejection_never_moves_below_what_matched_and_fences_older_answers() {
+        let mut progress = replicating();
+        let first = progress.next_sequence();
+        let second = progress.next_sequence();
+        progress.sent(LogIndex(14), 10);
+        assert!(progress.is_current(first));
+        progress.rejected(LogIndex(3));
+        assert_eq!(progress.next_index(), LogIndex(11));
+        assert!(!progress.is_current(second));
+        let third = progress.next_sequence();
+        assert!(progress.is_current(third) && !progress.is_current(third + 1));
+    }
+
+    #[test]
+    fn an_unreachable_follower_is_probed_after_what_matched() {
+        let mut progress = replicating();
+        progress.sent(LogIndex(20), 10);
+        assert_eq!(progress.next_index(), LogIndex(21));
+        progress.unreachable();
+        assert_eq!(progress.next_index(), LogIndex(11));
+        progress.sent(LogIndex(12), 10);
+        assert!(!progress.may_send(&window_of(4, 1000)), "a probe is answered before the next one");
+    }
+
+    #[test]
+    fn a_follower_is_told_each_commit_once_and_none_that_it_may_not_hold() {
+        let mut progress = replicating();
+        assert_eq!(progress.commit_news(LogIndex(4)), Some(LogIndex(4)));
+        assert_eq!(progress.commit_news(LogIndex(4)), None);
+        assert_eq!(progress.commit_news(LogIndex(12)), Some(LogIndex(10)));
+        assert_eq!(progress.commit_news(LogIndex(12)), None);
+        progress.accepted(LogIndex(11));
+        assert_eq!(progress.commit_news(LogIndex(12)), Some(LogIndex(11)));
+    }
+}

@@ -1,0 +1,140 @@
+//! Who votes, and what a majority of them agrees on.
+//!
+//! Computed the obvious way: sort, and take the middle one. A cleverer way once committed on two nodes of
+//! five in another library (openraft#1802), and there are at most nine numbers to sort.
+
+use super::types::{LogIndex, NodeId};
+
+/// The most voters a cluster may have, chosen because more of them make every commit slower and tolerate
+/// failures that nobody plans for.
+pub const VOTERS_MAX: usize = 9;
+
+/// The nodes whose votes and disks count, in ascending order, each once; one to [`VOTERS_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voters(Vec<NodeId>);
+
+/// How a vote stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteResult {
+    /// A majority granted it.
+    Won,
+    /// A majority refused it, so it cannot be won any more.
+    Lost,
+    /// Neither yet.
+    Pending,
+}
+
+impl Voters {
+    /// These nodes in any order, or `None` when there are none, more than [`VOTERS_MAX`], or one twice.
+    #[must_use]
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Option<Self> {
+        let mut nodes: Vec<_> = nodes.into_iter().collect();
+        nodes.sort_unstable();
+        let each_once = nodes.windows(2).all(|pair| pair[0] != pair[1]);
+        let is_valid = each_once && (1..=VOTERS_MAX).contains(&nodes.len());
+        is_valid.then_some(Self(nodes))
+    }
+
+    /// The voters, ascending.
+    #[must_use]
+    pub fn nodes(&self) -> &[NodeId] {
+        &self.0
+    }
+
+    /// Whether `node` votes.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.0.binary_search(&node).is_ok()
+    }
+
+    /// How many voters are more than half of them.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.0.len() / 2 + 1
+    }
+
+    /// The highest value that a majority has reached, where `reached` tells each voter's.
+    #[must_use]
+    pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
+        let mut values: Vec<T> = self.0.iter().map(|&node| reached(node)).collect();
+        values.sort_unstable();
+        values[self.0.len() - self.majority()]
+    }
+
+    /// How a vote stands; `vote` tells what each voter said, if it did.
+    #[must_use]
+    pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+        let votes: Vec<_> = self.0.iter().filter_map(|&node| vote(node)).collect();
+        let granted = votes.iter().filter(|&&granted| granted).count();
+        let refused = votes.len() - granted;
+        if granted >= self.majority() {
+            VoteResult::Won
+        } else if refused > self.0.len() - self.majority() {
+            VoteResult::Lost
+        } else {
+            VoteResult::Pending
+        }
+    }
+}
+
+/// The index up to which a majority of `voters` holds the log durably.
+#[must_use]
+pub fn committed_index(voters: &Voters, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+    voters.majority_reached(match_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(count: u64) -> Voters {
+        Voters::new((0..count).map(NodeId)).unwrap()
+    }
+
+    #[test]
+    fn the_majority_index_is_the_largest_that_enough_nodes_reached() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let count = rng.u64(1..=9);
+            let reached: Vec<u64> = (0..count).map(|_| rng.u64(0..6)).collect();
+            let index =
+                committed_index(&voters(count), |node| LogIndex(reached[usize::try_from(node.0).unwrap()]));
+            let holders = |wanted: u64| reached.iter().filter(|&&value| value >= wanted).count();
+            assert!(holders(index.0) > reached.len() / 2, "{reached:?} gave {index}");
+            assert!(holders(index.0 + 1) <= reached.len() / 2, "{reached:?} gave {index}");
+        }
+    }
+
+    #[test]
+    fn every_vote_of_up_to_five_is_tallied_as_by_counting() {
+        for count in 1..=5_u32 {
+            for combination in 0..3_usize.pow(count) {
+                let vote = |node: NodeId| {
+                    let power = 3_usize.pow(u32::try_from(node.0).unwrap());
+                    [None, Some(false), Some(true)][combination / power % 3]
+                };
+                let all: Vec<_> = (0..u64::from(count)).map(|node| vote(NodeId(node))).collect();
+                let granted = all.iter().filter(|vote| **vote == Some(true)).count();
+                let open = all.iter().filter(|vote| vote.is_none()).count();
+                let expected = if 2 * granted > all.len() {
+                    VoteResult::Won
+                } else if 2 * (granted + open) <= all.len() {
+                    VoteResult::Lost
+                } else {
+                    VoteResult::Pending
+                };
+                assert_eq!(voters(u64::from(count)).tally(vote), expected, "{all:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_of_voters_has_one_to_nine_different_nodes() {
+        assert!(Voters::new([]).is_none());
+        assert!(Voters::new([NodeId(1), NodeId(1)]).is_none());
+        assert!(Voters::new((0..10).map(NodeId)).is_none());
+        let unsorted = Voters::new([NodeId(4), NodeId(2)]).unwrap();
+        assert_eq!(unsorted.nodes(), [NodeId(2), NodeId(4)]);
+        assert!(unsorted.contains(NodeId(4)) && !unsorted.contains(NodeId(3)));
+    }
+}

@@ -1,0 +1,214 @@
+//! The leader's side of replication: sending entries, counting acknowledgements, committing, and giving up
+//! when nobody answers or its own disk does not.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::durability::Promise;
+use super::entry::{Entries, NOOP_PAYLOAD};
+use super::event::{Event, Refusal, StepDown};
+use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat};
+use super::node::{Node, Part};
+use super::progress::Progress;
+use super::quorum::committed_index;
+use super::types::{LogIndex, NodeId};
+use crate::time::Instant;
+
+/// What only a leader knows (Fig. 2, leader's volatile state).
+#[derive(Debug)]
+pub(super) struct Leadership {
+    followers: BTreeMap<NodeId, Progress>,
+    next_heartbeat: Instant,
+    /// Where each turn's new entries end, and how many bytes they are; those above the commit index.
+    uncommitted: VecDeque<(LogIndex, usize)>,
+    uncommitted_bytes: usize,
+}
+
+impl Leadership {
+    pub(super) fn new(peers: Vec<NodeId>, last_index: LogIndex, now: Instant) -> Self {
+        let followers = peers.into_iter().map(|peer| (peer, Progress::new(last_index, now))).collect();
+        Self { followers, next_heartbeat: now, uncommitted: VecDeque::new(), uncommitted_bytes: 0 }
+    }
+
+    pub(super) fn next_heartbeat(&self) -> Instant {
+        self.next_heartbeat
+    }
+
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
+    }
+
+    /// New entries, `bytes` bytes up to `last_index`, wait to be committed.
+    pub(super) fn appended(&mut self, last_index: LogIndex, bytes: usize) {
+        self.uncommitted.push_back((last_index, bytes));
+        self.uncommitted_bytes += bytes;
+    }
+
+    pub(super) fn unreachable(&mut self, peer: NodeId) {
+        if let Some(progress) = self.followers.get_mut(&peer) {
+            progress.unreachable();
+        }
+    }
+
+    fn committed(&mut self, index: LogIndex) {
+        while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(last, _)| *last <= index) {
+            self.uncommitted_bytes -= bytes;
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn append_noop(&mut self) {
+        self.proposals.seal(self.current_term, |line| line.push_str(NOOP_PAYLOAD));
+    }
+
+    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then send.
+    pub(super) fn lead_on(&mut self) {
+        if !matches!(self.part, Part::Leader(_)) {
+            return;
+        }
+        self.advance_commit_index();
+        for peer in self.peers() {
+            let was_told = self.send_new_entries(peer);
+            if self.commit_is_news_to(peer) && !was_told {
+                self.send_heartbeat(peer);
+            }
+        }
+    }
+
+    /// A heartbeat is due; the beat is also when a leader looks whether it should go on.
+    pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
+        if !self.hears_majority(now) {
+            return self.become_follower(self.current_term, None, StepDown::QuorumLost, now);
+        }
+        if self.disk_is_stalled(now) {
+            return self.become_follower(self.current_term, None, StepDown::DiskStalled, now);
+        }
+        let next_heartbeat = now + self.config.heartbeat_interval;
+        if let Part::Leader(leadership) = &mut self.part {
+            leadership.next_heartbeat = next_heartbeat;
+        }
+        // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait behind others,
+        // and its answer for a disk.
+        for peer in self.peers() {
+            self.send_heartbeat(peer);
+        }
+    }
+
+    /// Whether this node's disk has kept it waiting for longer than an election may take.
+    pub(super) fn disk_is_stalled(&self, now: Instant) -> bool {
+        let patience = self.config.election_timeout_max;
+        self.durability.waiting_since().is_some_and(|since| now.since(since) > patience)
+    }
+
+    /// Thesis, §6.2: a leader that a majority has not answered for an election timeout is cut off.
+    fn hears_majority(&self, now: Instant) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        let last_heard = |node: NodeId| leadership.followers.get(&node).map_or(now, Progress::last_heard);
+        let heard = self.config.voters.majority_reached(last_heard);
+        now.since(heard) <= self.config.election_timeout_max
+    }
+
+    fn send_heartbeat(&mut self, to: NodeId) {
+        let Part::Leader(leadership) = &self.part else { return };
+        let Some(progress) = leadership.followers.get(&to) else { return };
+        let leader_commit = self.commit_index.min(progress.match_index());
+        self.send(to, Promise::Nothing, Body::Heartbeat(Heartbeat { leader_commit }));
+    }
+
+    /// Whether `peer` should be told of a commit now: nobody should read old values for a beat.
+    fn commit_is_news_to(&mut self, peer: NodeId) -> bool {
+        let Part::Leader(leadership) = &mut self.part else { return false };
+        let progress = leadership.followers.get_mut(&peer);
+        progress.is_some_and(|progress| progress.commit_news(self.commit_index).is_some())
+    }
+
+    /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns whether anything went.
+    fn send_new_entries(&mut self, to: NodeId) -> bool {
+        let mut was_told = false;
+        while let Part::Leader(leadership) = &self.part {
+            let Some(progress) = leadership.followers.get(&to) else { break };
+            if progress.next_index() > self.log.last().index || !progress.may_send(&self.config) {
+                break;
+            }
+            let entries = self.log.entries_from(progress.next_index(), self.config.append_bytes_max);
+            self.send_append(to, entries);
+            was_told = true;
+        }
+        was_told
+    }
+
+    /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there.
+    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>) {
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+        let prev_log_index = progress.next_index().previous();
+        let prev = self.log.point_at(prev_log_index).expect("a follower is sent what the log still holds");
+        let sequence = progress.next_sequence();
+        let bytes = entries.iter().map(|run| run.text().len()).sum();
+        if let Some(run) = entries.last() {
+            progress.sent(run.last().index, bytes);
+        }
+        let append = AppendEntries {
+            sequence,
+            prev_log_index,
+            prev_log_term: prev.term,
+            entries,
+            leader_commit: self.commit_index,
+        };
+        // The leader need not have on disk what it sends (thesis, §10.2.1): it counts itself only when it has.
+        self.send(to, Promise::Nothing, Body::AppendEntries(append));
+    }
+
+    pub(super) fn on_append_response(&mut self, from: NodeId, response: AppendEntriesResponse, now: Instant) {
+        let last_index = self.log.last().index;
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        progress.heard(now);
+        match response.outcome {
+            AppendOutcome::Accepted { match_index } if match_index > last_index => {
+                self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+            }
+            AppendOutcome::Accepted { match_index } => {
+                progress.accepted(match_index);
+            }
+            AppendOutcome::Rejected { hint_index, hint_term } => {
+                if progress.is_current(response.sequence) {
+                    // End of §5.3, and the same on this side: no entry after this one can agree, because the
+                    // follower's terms up to the hint are at most `hint_term`.
+                    let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
+                    progress.rejected(common.index);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_heartbeat_response(&mut self, from: NodeId, now: Instant) {
+        let last_index = self.log.last().index;
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        progress.heard(now);
+        if progress.match_index() >= last_index {
+            return;
+        }
+        // The follower is alive but behind. Either its acknowledgement is on the way, or a call was lost: one
+        // without entries tells the two apart, whatever the window says. New entries would tell as well.
+        let will_be_sent_more = progress.next_index() <= last_index && progress.may_send(&self.config);
+        if !will_be_sent_more {
+            self.send_append(from, Vec::new());
+        }
+    }
+
+    /// Fig. 2, leaders 4: commit what a majority holds, if it is of the leader's own term (§5.4.2: an older entry
+    /// on a majority may still be overwritten; it is committed along with one of this term).
+    fn advance_commit_index(&mut self) {
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let durable_index = self.durability.durable_index();
+        let reached = committed_index(&self.config.voters, |node| {
+            leadership.followers.get(&node).map_or(durable_index, Progress::match_index)
+        });
+        if reached > self.commit_index && self.log.term_at(reached) == Some(self.current_term) {
+            self.commit_index = reached;
+            leadership.committed(reached);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Time as the core sees it: a number that the runtime hands in. Never a clock.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A moment, in microseconds since an arbitrary start that one node never changes while it runs.
+///
+/// Only differences mean anything. The runtime takes it from a monotonic clock, the simulator from its
+/// event queue. The range is some 584,000 years, so sums do not overflow in practice; they saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The moment `micros` microseconds after the arbitrary start.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the arbitrary start.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, or zero when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(micros(span)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(span)))
+    }
+}
+
+/// A span in whole microseconds, at most `u64::MAX`.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
