@@ -1,0 +1,195 @@
+//! The map from keys to values, and what commands and queries do with it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::command::Operation;
+use super::text::{Key, Value};
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked for.
+    Done,
+    /// Nothing: the key to delete was not there.
+    NotFound,
+    /// Nothing: the swap expected another value.
+    Mismatch {
+        /// The value that the key has, if any.
+        actual: Option<Value>,
+    },
+}
+
+/// A question for keys in ascending order of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Only keys that start with this; empty for all.
+    pub prefix: String,
+    /// Only keys above this one.
+    pub after: Option<String>,
+    /// At most so many.
+    pub items_max: usize,
+    /// At most so many bytes of keys and values, but one item if there is any.
+    pub bytes_max: usize,
+}
+
+/// The answer to a [`Scan`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The keys and their values, ascending.
+    pub items: Vec<(Key, Value)>,
+    /// Whether the limits left something out.
+    pub more: bool,
+}
+
+/// The key-value map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Store {
+    values: BTreeMap<Key, Value>,
+}
+
+impl Store {
+    /// Carries out a command.
+    pub fn apply(&mut self, operation: &Operation<'_>) -> Outcome {
+        match operation {
+            Operation::Put { key, value } => {
+                self.put(key, value);
+                Outcome::Done
+            }
+            Operation::Delete { key } => match self.values.remove(key.as_ref()) {
+                Some(_) => Outcome::Done,
+                None => Outcome::NotFound,
+            },
+            Operation::Cas { key, expect, value } => {
+                let actual = self.values.get(key.as_ref());
+                if actual.map(Value::as_json) != *expect {
+                    return Outcome::Mismatch { actual: actual.cloned() };
+                }
+                self.put(key, value);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// The key's value.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The keys that `scan` asks for.
+    #[must_use]
+    pub fn scan(&self, scan: &Scan) -> Page {
+        let prefix = scan.prefix.as_str();
+        let start = match scan.after.as_deref() {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let range = self.values.range::<str, _>((start, Bound::Unbounded));
+        for (key, value) in range.take_while(|(key, _)| key.as_str().starts_with(prefix)) {
+            bytes += key.as_str().len() + value.as_json().len();
+            let is_full = page.items.len() >= scan.items_max;
+            if is_full || (bytes > scan.bytes_max && !page.items.is_empty()) {
+                page.more = true;
+                break;
+            }
+            page.items.push((key.clone(), value.clone()));
+        }
+        page
+    }
+
+    fn put(&mut self, key: &str, json: &str) {
+        match self.values.get_mut(key) {
+            Some(value) => *value = Value::from_log(json),
+            None => drop(self.values.insert(Key::from_log(key), Value::from_log(json))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put<'a>(key: &'a str, value: &'a str) -> Operation<'a> {
+        Operation::Put { key: key.into(), value }
+    }
+
+    fn store_of(keys: &[&str]) -> Store {
+        let mut store = Store::default();
+        for key in keys {
+            store.apply(&put(key, "1"));
+        }
+        store
+    }
+
+    fn scan(prefix: &str, after: Option<&str>, items_max: usize) -> Scan {
+        Scan { prefix: prefix.into(), after: after.map(Into::into), items_max, bytes_max: 1 << 20 }
+    }
+
+    fn keys(page: &Page) -> Vec<&str> {
+        page.items.iter().map(|(key, _)| key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_put_sets_and_replaces_and_a_delete_removes_once() {
+        let mut store = Store::default();
+        assert_eq!(store.apply(&put("a", "1")), Outcome::Done);
+        assert_eq!(store.apply(&put("a", "[2]")), Outcome::Done);
+        assert_eq!(store.value("a").map(Value::as_json), Some("[2]"));
+        assert_eq!(store.apply(&Operation::Delete { key: "a".into() }), Outcome::Done);
+        assert_eq!(store.apply(&Operation::Delete { key: "a".into() }), Outcome::NotFound);
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_swap_happens_only_on_the_expected_value() {
+        let mut store = store_of(&["a"]);
+        let swap = |expect, value| Operation::Cas { key: "a".into(), expect, value };
+        let actual = Value::from_json("1").ok();
+        assert_eq!(store.apply(&swap(None, "9")), Outcome::Mismatch { actual: actual.clone() });
+        assert_eq!(store.apply(&swap(Some("2"), "9")), Outcome::Mismatch { actual });
+        assert_eq!(store.apply(&swap(Some("1"), "2")), Outcome::Done);
+        assert_eq!(store.value("a").map(Value::as_json), Some("2"));
+        let absent = Operation::Cas { key: "b".into(), expect: Some("1"), value: "2" };
+        assert_eq!(store.apply(&absent), Outcome::Mismatch { actual: None });
+        let create = Operation::Cas { key: "b".into(), expect: None, value: "2" };
+        assert_eq!(store.apply(&create), Outcome::Done);
+    }
+
+    #[test]
+    fn a_scan_gives_the_keys_of_a_prefix_in_byte_order() {
+        let store = store_of(&["b", "a/2", "a/10", "a", "ä", "a/1", "a0"]);
+        assert_eq!(keys(&store.scan(&scan("", None, 99))), ["a", "a/1", "a/10", "a/2", "a0", "b", "ä"]);
+        assert_eq!(keys(&store.scan(&scan("a/", None, 99))), ["a/1", "a/10", "a/2"]);
+        assert_eq!(keys(&store.scan(&scan("a/", Some("a/1"), 99))), ["a/10", "a/2"]);
+        assert_eq!(keys(&store.scan(&scan("a/", Some("a"), 99))), ["a/1", "a/10", "a/2"]);
+        assert!(keys(&store.scan(&scan("a/", Some("b"), 99))).is_empty());
+    }
+
+    #[test]
+    fn a_scan_says_whether_its_limits_left_something_out() {
+        let store = store_of(&["a", "b", "c"]);
+        let two = store.scan(&scan("", None, 2));
+        assert_eq!((keys(&two), two.more), (vec!["a", "b"], true));
+        assert!(!store.scan(&scan("", None, 3)).more);
+        let by_bytes = |bytes_max| store.scan(&Scan { bytes_max, ..scan("", None, 9) });
+        assert_eq!(by_bytes(4).items.len(), 2);
+        assert!(by_bytes(4).more);
+        assert_eq!(by_bytes(0).items.len(), 1);
+        assert!(!by_bytes(6).more);
+    }
+}

@@ -1,0 +1,281 @@
+//! Keys and values, checked once where they enter.
+//!
+//! A value stays the JSON text that the client sent, without white space outside of strings and with strings in
+//! their shortest form; numbers keep every digit. So nothing is decoded to a number that a `f64` would mangle,
+//! and nothing is encoded again on its way through the log, the store and the replies.
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+/// The longest key, in bytes of UTF-8.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// The longest value, in bytes of its compact JSON text.
+pub const VALUE_BYTES_MAX: usize = 512 << 10;
+/// The deepest nesting of arrays and objects in a value.
+pub const NESTING_MAX: usize = 64;
+
+/// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Ordered by its bytes; cloning copies no text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Checks a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] when it is empty or too long.
+    pub fn new(text: &str) -> Result<Self, KeyError> {
+        match text.len() {
+            0 => Err(KeyError::Empty),
+            1..=KEY_BYTES_MAX => Ok(Self(text.into())),
+            _ => Err(KeyError::TooLong),
+        }
+    }
+
+    /// A key that was checked before it went into the log.
+    pub(crate) fn from_log(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The key's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is wrong with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// It has no character.
+    Empty,
+    /// It is longer than [`KEY_BYTES_MAX`].
+    TooLong,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a key must not be empty"),
+            Self::TooLong => write!(f, "a key has at most {KEY_BYTES_MAX} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A value: any JSON value but `null`, as compact text. Cloning copies no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value(Arc<str>);
+
+impl Value {
+    /// Checks and compacts JSON text that is known to be well-formed.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError`] when it is `null`, too deep, too long, or has half a surrogate pair.
+    pub fn new(json: &RawValue) -> Result<Self, ValueError> {
+        if json.get() == "null" {
+            return Err(ValueError::Null);
+        }
+        let text = compact(json.get())?;
+        if text.len() > VALUE_BYTES_MAX {
+            return Err(ValueError::TooLong);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Checks and compacts JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError`] when it is not JSON, or as for [`Value::new`].
+    pub fn from_json(text: &str) -> Result<Self, ValueError> {
+        Self::new(serde_json::from_str(text).map_err(|_| ValueError::NotJson)?)
+    }
+
+    /// A string as a value.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::TooLong`] when it is too long once encoded.
+    pub fn from_text(text: &str) -> Result<Self, ValueError> {
+        let mut json = String::with_capacity(text.len() + 2);
+        push_json_string(&mut json, text);
+        if json.len() > VALUE_BYTES_MAX { Err(ValueError::TooLong) } else { Ok(Self(json.into())) }
+    }
+
+    /// A value that was checked before it went into the log.
+    pub(crate) fn from_log(json: &str) -> Self {
+        Self(json.into())
+    }
+
+    /// The value as compact JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueError {
+    /// It is `null`, which would look like "no value".
+    Null,
+    /// It is not JSON.
+    NotJson,
+    /// It has half a surrogate pair, which is no character.
+    LoneSurrogate,
+    /// Its arrays and objects are nested deeper than [`NESTING_MAX`].
+    TooDeep,
+    /// It is longer than [`VALUE_BYTES_MAX`].
+    TooLong,
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("a value must not be null"),
+            Self::NotJson => f.write_str("the value is not JSON"),
+            Self::LoneSurrogate => f.write_str("the value has half a surrogate pair, which is no character"),
+            Self::TooDeep => write!(f, "a value is nested at most {NESTING_MAX} deep"),
+            Self::TooLong => write!(f, "a value has at most {VALUE_BYTES_MAX} bytes of JSON"),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+/// Appends `text` as a JSON string in its shortest form.
+pub(crate) fn push_json_string(json: &mut String, text: &str) {
+    let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    if text.bytes().any(needs_escape) {
+        json.push_str(&serde_json::to_string(text).expect("a string can always be encoded"));
+    } else {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    }
+}
+
+/// Well-formed JSON without white space outside of strings, and with strings in their shortest form.
+fn compact(json: &str) -> Result<Cow<'_, str>, ValueError> {
+    let is_plain_string = json.starts_with('"') && !json.contains('\\');
+    if is_plain_string {
+        return Ok(Cow::Borrowed(json));
+    }
+    let mut compacted = String::with_capacity(json.len());
+    let mut depth = 0;
+    let mut rest = json;
+    while let Some(first) = rest.chars().next() {
+        let token_len = match first {
+            '"' => push_string_token(&mut compacted, rest)?,
+            ' ' | '\t' | '\n' | '\r' => first.len_utf8(),
+            _ => {
+                match first {
+                    '[' | '{' => depth += 1,
+                    ']' | '}' => depth -= 1,
+                    _ => {}
+                }
+                if depth > NESTING_MAX {
+                    return Err(ValueError::TooDeep);
+                }
+                compacted.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[token_len..];
+    }
+    Ok(Cow::Owned(compacted))
+}
+
+/// Copies the string that `rest` starts with, and returns how long it was.
+fn push_string_token(compacted: &mut String, rest: &str) -> Result<usize, ValueError> {
+    let mut is_escaped = false;
+    let closing = rest.bytes().skip(1).position(|byte| {
+        let closes = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        closes
+    });
+    let len = closing.map_or(rest.len(), |position| position + 2);
+    let token = &rest[..len];
+    if token.contains('\\') {
+        let text: String = serde_json::from_str(token).map_err(|_| ValueError::LoneSurrogate)?;
+        push_json_string(compacted, &text);
+    } else {
+        compacted.push_str(token);
+    }
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compacted(json: &str) -> Result<String, ValueError> {
+        Value::from_json(json).map(|value| value.as_json().to_owned())
+    }
+
+    #[test]
+    fn a_value_loses_only_its_white_space() {
+        for (given, kept) in [
+            (r#""chips""#, r#""chips""#),
+            (r#"" two  spaces ""#, r#"" two  spaces ""#),
+            (" [ 1 , 2.50 ,\t1e999,\r\n-0.0 ] ", "[1,2.50,1e999,-0.0]"),
+            ("18446744073709551617", "18446744073709551617"),
+            (r#"{ "b" : [ ] , "a" : { "x y" : null } }"#, r#"{"b":[],"a":{"x y":null}}"#),
+            ("true", "true"),
+            (r#""größe 👍""#, r#""größe 👍""#),
+        ] {
+            assert_eq!(compacted(given).as_deref(), Ok(kept));
+        }
+    }
+
+    #[test]
+    fn strings_take_their_shortest_form() {
+        let escaped = [r#""\u0041\/\u00e9\ud83d\udc4d""#, r#"["a\\","\"","\u0000"]"#];
+        assert_eq!(compacted(escaped[0]).as_deref(), Ok(r#""A/é👍""#));
+        assert_eq!(compacted(escaped[1]).as_deref(), Ok(r#"["a\\","\"","\u0000"]"#));
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused_by_name() {
+        for (given, error) in [
+            ("null", ValueError::Null),
+            ("nul", ValueError::NotJson),
+            ("", ValueError::NotJson),
+            (r#""\ud800""#, ValueError::LoneSurrogate),
+            (r#"{"\udfff":1}"#, ValueError::LoneSurrogate),
+        ] {
+            assert_eq!(compacted(given), Err(error), "{given}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(compacted(&nested(NESTING_MAX)).is_ok());
+        assert_eq!(compacted(&nested(NESTING_MAX + 1)), Err(ValueError::TooDeep));
+        assert!(compacted(&nested(200_000)).is_err());
+    }
+
+    #[test]
+    fn lengths_are_limited_to_the_byte() {
+        assert_eq!(Key::new(""), Err(KeyError::Empty));
+        assert!(Key::new(&"k".repeat(KEY_BYTES_MAX)).is_ok());
+        assert_eq!(Key::new(&"k".repeat(KEY_BYTES_MAX + 1)), Err(KeyError::TooLong));
+        assert!(Value::from_text(&"v".repeat(VALUE_BYTES_MAX - 2)).is_ok());
+        assert_eq!(Value::from_text(&"v".repeat(VALUE_BYTES_MAX - 1)), Err(ValueError::TooLong));
+        let padded = format!("[{}1]", " ".repeat(VALUE_BYTES_MAX));
+        assert_eq!(compacted(&padded).as_deref(), Ok("[1]"), "white space does not count");
+    }
+}

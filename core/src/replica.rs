@@ -1,0 +1,304 @@
+//! A replica: Raft with the key-value store on top. It is what a runtime drives, one [`Replica::step`] at a time.
+//!
+//! A step takes everything that has arrived since the last one, so that what arrives together is written, sent
+//! and answered together.
+
+use std::collections::VecDeque;
+
+use crate::kv::{Command, Key, Operation, Outcome, Page, Scan, Store, Value};
+use crate::raft::{
+    Config, ConfigError, EntryKind, Event, LogIndex, Message, Node, NodeId, Output as NodeOutput, Persist,
+    PersistId, ProposeError, Restored, Role, Term,
+};
+use crate::time::Instant;
+
+/// The most bytes of log lines that one step applies, chosen so that a step stays well below a heartbeat
+/// interval also when a restarted node applies a long log.
+pub const APPLY_BYTES_MAX: usize = 2 << 20;
+
+/// A request's name: chosen by the asker, repeated in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a replica can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Replicate and apply a command. Only a leader can.
+    Write(Command),
+    /// A value, as this replica sees it: it may be behind.
+    Read(Key),
+    /// Some keys and values, as this replica sees them.
+    Scan(Scan),
+    /// How it is doing.
+    Status,
+}
+
+/// What a replica answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The command is committed and applied.
+    Applied(Outcome),
+    /// The value, if the key has one.
+    Value(Option<Value>),
+    /// The keys and values.
+    Page(Page),
+    /// How the replica is doing.
+    Status(Status),
+    /// The request had no effect and never will.
+    Refused(Refused),
+}
+
+/// Why a request had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The replica does not lead.
+    NotLeader {
+        /// Its term.
+        term: Term,
+        /// The leader of that term, if it knows one.
+        leader: Option<NodeId>,
+    },
+    /// Another leader's entry was committed in the command's place.
+    Superseded,
+    /// Too much waits to be committed.
+    Overloaded,
+    /// The replica was restarted and has not applied again all that it had on its disk: an answer could be older
+    /// than one that it gave before.
+    CatchingUp,
+}
+
+/// How a replica is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which node it is.
+    pub id: NodeId,
+    /// The part that it plays.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The highest index that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// The highest index that it applied.
+    pub last_applied: LogIndex,
+    /// The end of its log.
+    pub last_log_index: LogIndex,
+    /// The leader of its term, if it knows one.
+    pub leader: Option<NodeId>,
+}
+
+/// What may happen to a replica. Time passing is no input: every step is told the time.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A peer's message.
+    Message(Message),
+    /// A request.
+    Request(RequestId, Request),
+    /// All persists up to this one are durable.
+    Persisted(PersistId),
+    /// Messages to this peer may have been lost.
+    PeerUnreachable(NodeId),
+}
+
+/// What a replica wants done. All of it may be done at once, in the order in which it stands; persists wait only
+/// for one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this and report it with [`Input::Persisted`].
+    Persist(Persist),
+    /// Send this to a peer. It may be lost.
+    Send(Message),
+    /// Give this answer.
+    Answer(RequestId, Answer),
+    /// The replica's term or its idea of the leader has changed.
+    LeaderChanged {
+        /// Its term.
+        term: Term,
+        /// The leader, if it knows one.
+        leader: Option<NodeId>,
+    },
+    /// Tell whoever wants to know.
+    Event(Event),
+}
+
+/// A Raft node and the store that its committed entries build.
+#[derive(Debug)]
+pub struct Replica {
+    node: Node,
+    store: Store,
+    /// Fig. 2, volatile state: the highest index applied to the store.
+    last_applied: LogIndex,
+    /// Reads are refused until this much is applied: the end of the log that the disk held.
+    reads_from: LogIndex,
+    /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
+    /// in different terms.
+    waiting: VecDeque<Waiting>,
+    told_leader: (Term, Option<NodeId>),
+    node_outputs: Vec<NodeOutput>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    index: LogIndex,
+    term: Term,
+    request: RequestId,
+}
+
+impl Replica {
+    /// A replica that finds `restored` on its disk. See [`Node::new`] for errors and panics.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the settings do not fit one another.
+    pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ConfigError> {
+        let last_applied = restored.log_start.index;
+        let node = Node::new(config, restored, seed, now)?;
+        Ok(Self {
+            reads_from: node.log().last().index,
+            told_leader: (node.current_term(), None),
+            node,
+            store: Store::default(),
+            last_applied,
+            waiting: VecDeque::new(),
+            node_outputs: Vec::new(),
+        })
+    }
+
+    /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the caller's to use again:
+    /// `inputs` is left empty.
+    pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
+        for input in inputs.drain(..) {
+            match input {
+                Input::Message(message) => self.node.receive(message, now),
+                Input::Persisted(id) => self.node.persisted(id, now),
+                Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
+                Input::Request(id, request) => self.take(id, request, outputs),
+            }
+        }
+        self.node.end_turn(now, &mut self.node_outputs);
+        outputs.extend(self.node_outputs.drain(..).map(|output| match output {
+            NodeOutput::Persist(persist) => Output::Persist(persist),
+            NodeOutput::Send(message) => Output::Send(message),
+            NodeOutput::Event(event) => Output::Event(event),
+        }));
+        self.tell_leader(outputs);
+        self.reads_from = self.reads_from.min(self.node.log().last().index);
+        self.apply(outputs);
+    }
+
+    /// When the next step is due if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let has_more_to_apply = self.last_applied < self.node.commit_index();
+        if has_more_to_apply { Instant::default() } else { self.node.deadline() }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            id: self.node.id(),
+            role: self.node.role(),
+            term: self.node.current_term(),
+            commit_index: self.node.commit_index(),
+            last_applied: self.last_applied,
+            last_log_index: self.node.log().last().index,
+            leader: self.node.leader(),
+        }
+    }
+
+    /// The Raft node below, to look at.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The store above, to look at.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn take(&mut self, id: RequestId, request: Request, outputs: &mut Vec<Output>) {
+        let answer = match request {
+            Request::Write(command) => match self.propose(id, &command) {
+                Ok(()) => return,
+                Err(refused) => Answer::Refused(refused),
+            },
+            Request::Status => Answer::Status(self.status()),
+            Request::Read(_) | Request::Scan(_) if self.last_applied < self.reads_from => {
+                Answer::Refused(Refused::CatchingUp)
+            }
+            Request::Read(key) => Answer::Value(self.store.value(key.as_str()).cloned()),
+            Request::Scan(scan) => Answer::Page(self.store.scan(&scan)),
+        };
+        outputs.push(Output::Answer(id, answer));
+    }
+
+    fn propose(&mut self, request: RequestId, command: &Command) -> Result<(), Refused> {
+        match self.node.propose(|line| command.write_payload(line)) {
+            Ok((index, term)) => {
+                // Places grow from proposal to proposal, but for those of a reign that is over: their entries may
+                // have been cut since. They wait on, because another node may still hold and commit them.
+                let later = self.waiting.iter().rev().take_while(|request| request.index > index).count();
+                self.waiting.insert(self.waiting.len() - later, Waiting { index, term, request });
+                Ok(())
+            }
+            Err(ProposeError::NotLeader(leader)) => {
+                Err(Refused::NotLeader { term: self.node.current_term(), leader })
+            }
+            Err(ProposeError::TooManyUncommitted) => Err(Refused::Overloaded),
+        }
+    }
+
+    fn tell_leader(&mut self, outputs: &mut Vec<Output>) {
+        let (term, leader) = (self.node.current_term(), self.node.leader());
+        if (term, leader) != self.told_leader {
+            self.told_leader = (term, leader);
+            outputs.push(Output::LeaderChanged { term, leader });
+        }
+    }
+
+    /// Fig. 2, all servers 1: while `commit_index > last_applied`, apply the next entry.
+    fn apply(&mut self, outputs: &mut Vec<Output>) {
+        let commit_index = self.node.commit_index();
+        if self.last_applied >= commit_index {
+            return;
+        }
+        for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
+            let Some(committed) = run.ending_at(commit_index) else { break };
+            for entry in committed.iter() {
+                let outcome = match entry.kind() {
+                    EntryKind::Noop => None,
+                    EntryKind::Command => {
+                        let operation = Operation::read(entry.payload);
+                        let operation = operation.expect("the log holds only commands of this version");
+                        Some(self.store.apply(&operation))
+                    }
+                };
+                self.last_applied = entry.point.index;
+                resolve(&mut self.waiting, entry.point.index, entry.point.term, outcome, outputs);
+            }
+        }
+    }
+}
+
+/// An entry was applied at `index`: answers the requests that waited for that place.
+///
+/// A request whose command was proposed there in another term is answered as well: with another entry committed in
+/// its place, it can never take effect.
+fn resolve(
+    waiting: &mut VecDeque<Waiting>,
+    index: LogIndex,
+    term: Term,
+    outcome: Option<Outcome>,
+    outputs: &mut Vec<Output>,
+) {
+    while let Some(done) = waiting.pop_front_if(|request| request.index <= index) {
+        let is_its_own = (done.index, done.term) == (index, term);
+        let answer = match &outcome {
+            Some(outcome) if is_its_own => Answer::Applied(outcome.clone()),
+            _ => Answer::Refused(Refused::Superseded),
+        };
+        outputs.push(Output::Answer(done.request, answer));
+    }
+}
