@@ -1,0 +1,93 @@
+//! The requests under way: a window over their numbers, which are given out in order.
+//!
+//! All requests are given the same time, so the first of the window is also the first to expire.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::Ticket;
+use crate::raft::NodeId;
+use crate::replica::{Request, RequestId, Status};
+use crate::time::Instant;
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ticket: Ticket,
+    pub(super) request: Request,
+    pub(super) deadline: Instant,
+    pub(super) place: Place,
+}
+
+/// Where a request is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At no node: it had no effect so far.
+    Waiting,
+    /// At this node, and at no other.
+    At(NodeId),
+    /// A question for all nodes.
+    AtAll { missing: BTreeSet<NodeId>, found: Vec<Status> },
+}
+
+impl Pending {
+    pub(super) fn new(ticket: Ticket, request: Request, deadline: Instant) -> Self {
+        Self { ticket, request, deadline, place: Place::Waiting }
+    }
+}
+
+/// The window. Its first element, if any, is occupied.
+#[derive(Debug, Default)]
+pub(super) struct PendingRequests {
+    first_id: u64,
+    window: VecDeque<Option<Pending>>,
+    occupied: usize,
+}
+
+impl PendingRequests {
+    pub(super) fn push(&mut self, pending: Pending) -> RequestId {
+        self.window.push_back(Some(pending));
+        self.occupied += 1;
+        RequestId(self.first_id + self.window.len() as u64 - 1)
+    }
+
+    pub(super) fn request_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+        let position = self.position(id)?;
+        self.window.get_mut(position)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+        let position = self.position(id)?;
+        let pending = self.window.get_mut(position)?.take()?;
+        self.occupied -= 1;
+        while self.window.pop_front_if(|first| first.is_none()).is_some() {
+            self.first_id += 1;
+        }
+        Some(pending)
+    }
+
+    pub(super) fn first(&self) -> Option<&Pending> {
+        self.window.front()?.as_ref()
+    }
+
+    pub(super) fn first_with_id(&self) -> Option<(RequestId, &Pending)> {
+        self.first().map(|pending| (RequestId(self.first_id), pending))
+    }
+
+    pub(super) fn ids(&self) -> Vec<RequestId> {
+        let numbered = (self.first_id..).zip(&self.window);
+        numbered.filter(|(_, slot)| slot.is_some()).map(|(id, _)| RequestId(id)).collect()
+    }
+
+    /// How many requests are under way.
+    pub(super) fn len(&self) -> usize {
+        self.occupied
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    fn position(&self, id: RequestId) -> Option<usize> {
+        usize::try_from(id.0.checked_sub(self.first_id)?).ok()
+    }
+}

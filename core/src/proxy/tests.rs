@@ -1,0 +1,245 @@
+//! The proxy's rules, each through inputs and outputs.
+
+use super::*;
+use crate::kv::{Command, Key, Outcome, Value};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+struct Story {
+    proxy: Proxy,
+    now: Instant,
+    next_slot: u64,
+}
+
+impl Story {
+    fn with_nodes(count: u64) -> Self {
+        let nodes = (0..count).map(NodeId).collect();
+        let config = ProxyConfig { nodes, request_timeout: TIMEOUT, pending_max: 4 };
+        Self { proxy: Proxy::new(config, 3), now: Instant::from_micros(1), next_slot: 0 }
+    }
+
+    fn led_by(mut self, leader: u64) -> Self {
+        self.hear_leader(leader, 1, Some(leader));
+        self
+    }
+
+    fn step(&mut self, input: Option<ProxyInput>) -> Vec<ProxyOutput> {
+        let mut outputs = Vec::new();
+        self.proxy.step(self.now, &mut input.into_iter().collect(), &mut outputs);
+        outputs
+    }
+
+    fn ask(&mut self, request: Request) -> Vec<ProxyOutput> {
+        self.next_slot += 1;
+        let ticket = Ticket { connection: 1, slot: self.next_slot };
+        self.step(Some(ProxyInput::Ask(ticket, request)))
+    }
+
+    fn answer(&mut self, node: u64, id: RequestId, answer: Answer) -> Vec<ProxyOutput> {
+        self.step(Some(ProxyInput::Answer(NodeId(node), id, answer)))
+    }
+
+    fn refuse_as_follower(
+        &mut self,
+        node: u64,
+        id: RequestId,
+        term: u64,
+        hint: Option<u64>,
+    ) -> Vec<ProxyOutput> {
+        let refused = Refused::NotLeader { term: Term(term), leader: hint.map(NodeId) };
+        self.answer(node, id, Answer::Refused(refused))
+    }
+
+    fn hear_leader(&mut self, node: u64, term: u64, leader: Option<u64>) -> Vec<ProxyOutput> {
+        let (node, term, leader) = (NodeId(node), Term(term), leader.map(NodeId));
+        self.step(Some(ProxyInput::LeaderChanged { node, term, leader }))
+    }
+
+    fn elapse(&mut self, span: Duration) -> Vec<ProxyOutput> {
+        self.now = self.now + span;
+        self.step(None)
+    }
+}
+
+fn put() -> Request {
+    let (key, value) = (Key::new("k").unwrap(), Value::from_json("1").unwrap());
+    Request::Write(Command::Put { key, value })
+}
+
+fn read() -> Request {
+    Request::Read(Key::new("k").unwrap())
+}
+
+fn asked(outputs: &[ProxyOutput]) -> (u64, RequestId) {
+    match outputs {
+        [ProxyOutput::Ask(node, id, _)] => (node.0, *id),
+        other => panic!("expected one request to a node, found {other:?}"),
+    }
+}
+
+fn replied(outputs: &[ProxyOutput]) -> &Reply {
+    match outputs {
+        [ProxyOutput::Reply(_, reply)] => reply,
+        other => panic!("expected one reply, found {other:?}"),
+    }
+}
+
+#[test]
+fn a_write_goes_to_the_leader_and_its_outcome_to_the_client() {
+    let mut story = Story::with_nodes(5).led_by(3);
+    let (node, id) = asked(&story.ask(put()));
+    assert_eq!(node, 3);
+    let outputs = story.answer(3, id, Answer::Applied(Outcome::Done));
+    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(Answer::Applied(Outcome::Done))));
+    assert!(story.proxy.is_idle());
+}
+
+#[test]
+fn a_read_goes_to_every_follower_in_time_and_never_to_the_leader() {
+    let mut story = Story::with_nodes(5).led_by(3);
+    let mut nodes = BTreeSet::new();
+    for _ in 0..100 {
+        let (node, id) = asked(&story.ask(read()));
+        story.answer(node, id, Answer::Value(None));
+        nodes.insert(node);
+    }
+    assert_eq!(nodes, BTreeSet::from([0, 1, 2, 4]));
+}
+
+#[test]
+fn a_single_node_serves_its_own_reads() {
+    let mut story = Story::with_nodes(1).led_by(0);
+    assert_eq!(asked(&story.ask(read())).0, 0);
+}
+
+#[test]
+fn a_write_without_a_leader_waits_for_one() {
+    let mut story = Story::with_nodes(3);
+    assert!(story.ask(put()).is_empty());
+    assert_eq!(asked(&story.hear_leader(2, 1, Some(1))).0, 1);
+}
+
+#[test]
+fn a_write_at_the_wrong_node_follows_the_hint_or_waits() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (_, id) = asked(&story.ask(put()));
+    let (node, id) = asked(&story.refuse_as_follower(0, id, 2, Some(1)));
+    assert_eq!(node, 1);
+    assert!(story.refuse_as_follower(1, id, 2, None).is_empty());
+    assert_eq!(asked(&story.hear_leader(2, 3, Some(2))).0, 2);
+}
+
+#[test]
+fn two_nodes_that_name_each_other_do_not_keep_a_request_going_round() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (_, id) = asked(&story.ask(put()));
+    let (node, id) = asked(&story.refuse_as_follower(0, id, 1, Some(1)));
+    assert_eq!(node, 1);
+    let back = story.refuse_as_follower(1, id, 1, Some(0));
+    let (node, id) = asked(&back);
+    assert_eq!(node, 0);
+    assert!(story.refuse_as_follower(0, id, 1, None).is_empty(), "nobody leads: it waits");
+}
+
+#[test]
+fn a_superseded_write_is_tried_again() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (_, id) = asked(&story.ask(put()));
+    story.hear_leader(1, 2, Some(1));
+    assert_eq!(asked(&story.answer(0, id, Answer::Refused(Refused::Superseded))).0, 1);
+}
+
+#[test]
+fn old_news_of_a_leader_changes_nothing() {
+    let mut story = Story::with_nodes(3);
+    story.hear_leader(2, 5, Some(2));
+    story.hear_leader(1, 4, Some(1));
+    assert_eq!(story.proxy.leader(), Some(NodeId(2)));
+    story.hear_leader(2, 5, None);
+    assert_eq!(story.proxy.leader(), None, "its own resignation counts");
+}
+
+#[test]
+fn a_write_that_no_node_had_fails_definitely_and_one_that_a_node_had_does_not() {
+    let mut story = Story::with_nodes(3);
+    story.ask(put());
+    let outputs = story.elapse(TIMEOUT);
+    assert_eq!(replied(&outputs), &Err(Failure::NoLeader));
+    assert!(Failure::NoLeader.is_definite());
+
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (_, id) = asked(&story.ask(put()));
+    let outputs = story.elapse(TIMEOUT);
+    assert_eq!(replied(&outputs), &Err(Failure::Timeout));
+    assert!(!Failure::Timeout.is_definite());
+    assert!(story.answer(0, id, Answer::Applied(Outcome::Done)).is_empty(), "one reply for one request");
+}
+
+#[test]
+fn a_read_leaves_a_node_that_is_catching_up() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (node, id) = asked(&story.ask(read()));
+    assert!(story.answer(node, id, Answer::Refused(Refused::CatchingUp)).is_empty());
+    assert_eq!(story.proxy.deadline(), Some(story.now + READ_RETRY_AFTER));
+    let (_, same) = asked(&story.elapse(READ_RETRY_AFTER));
+    assert_eq!(same, id);
+}
+
+#[test]
+fn above_the_limit_requests_are_refused() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    for _ in 0..4 {
+        asked(&story.ask(put()));
+    }
+    assert_eq!(replied(&story.ask(put())), &Err(Failure::Busy));
+}
+
+#[test]
+fn a_stopped_node_loses_its_writes_and_passes_on_its_reads() {
+    let mut story = Story::with_nodes(2).led_by(0);
+    asked(&story.ask(put()));
+    let (reader, _) = asked(&story.ask(read()));
+    assert_eq!(reader, 1);
+    let outputs = story.step(Some(ProxyInput::NodeStopped(NodeId(0))));
+    assert_eq!(replied(&outputs), &Err(Failure::Storage));
+    let outputs = story.step(Some(ProxyInput::NodeStopped(NodeId(1))));
+    assert!(outputs.is_empty(), "nobody can read, so it waits");
+}
+
+#[test]
+fn a_status_is_complete_when_all_running_nodes_have_answered() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    story.step(Some(ProxyInput::NodeStopped(NodeId(1))));
+    let outputs = story.ask(Request::Status);
+    assert_eq!(outputs.len(), 2);
+    let ProxyOutput::Ask(_, id, _) = outputs[0] else { panic!("{outputs:?}") };
+    let status = |node| Status {
+        id: NodeId(node),
+        role: crate::raft::Role::Follower,
+        term: Term(1),
+        commit_index: Default::default(),
+        last_applied: Default::default(),
+        last_log_index: Default::default(),
+        leader: None,
+    };
+    assert!(story.answer(2, id, Answer::Status(status(2))).is_empty());
+    let outputs = story.answer(0, id, Answer::Status(status(0)));
+    let rows = vec![(NodeId(0), Some(status(0))), (NodeId(1), None), (NodeId(2), Some(status(2)))];
+    assert_eq!(replied(&outputs), &Ok(Answered::Status(rows)));
+}
+
+#[test]
+fn stopping_refuses_what_is_new_or_waits_and_finishes_what_is_under_way() {
+    let mut story = Story::with_nodes(3);
+    story.ask(put());
+    let outputs = story.step(Some(ProxyInput::Stop));
+    assert_eq!(replied(&outputs), &Err(Failure::ShuttingDown));
+    assert_eq!(replied(&story.ask(put())), &Err(Failure::ShuttingDown));
+
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (_, id) = asked(&story.ask(put()));
+    assert!(story.step(Some(ProxyInput::Stop)).is_empty());
+    let outputs = story.answer(0, id, Answer::Applied(Outcome::Done));
+    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(Answer::Applied(Outcome::Done))));
+    assert!(story.proxy.is_idle());
+}
