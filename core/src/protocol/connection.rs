@@ -1,0 +1,169 @@
+//! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the requests.
+//!
+//! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are answered in any
+//! order and written in theirs. With [`PIPELINE_MAX`] slots taken no more input is wanted: the client is held back by
+//! its own socket. Replies are turned into bytes only when there is room to write them, so a client that does not
+//! read costs slots and never a growing buffer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
+use super::reply::{push_bad_request, push_pong, push_reply};
+use super::request::{BadRequest, Question, Shape, parse};
+use crate::proxy::Reply;
+use crate::replica::Request;
+
+/// The most requests of one connection under way.
+pub const PIPELINE_MAX: usize = 1024;
+
+/// What a client is told that was silent for too long, before it is disconnected.
+pub const IDLE_LINE: &str = "{\"close\":\"ok\"}\n";
+
+/// The state of one client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    input: LineBuffer,
+    slots: VecDeque<Slot>,
+    /// The number of the first of `slots`.
+    first_slot: u64,
+    /// Nothing more is taken from the client.
+    input_ended: bool,
+    /// Where clients reach this server: a status tells it.
+    address: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting {
+        id: Option<Box<str>>,
+        shape: Shape,
+    },
+    Answered {
+        id: Option<Box<str>>,
+        shape: Shape,
+        reply: Reply,
+    },
+    /// Answered without the cluster.
+    Line(String),
+}
+
+impl Connection {
+    /// A new connection. `address` is the server's, for replies that name it.
+    #[must_use]
+    pub fn new(address: Option<Arc<str>>) -> Self {
+        Self {
+            input: LineBuffer::default(),
+            slots: VecDeque::new(),
+            first_slot: 0,
+            input_ended: false,
+            address,
+        }
+    }
+
+    /// Takes bytes that the client sent.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if !self.input_ended {
+            self.input.push(bytes);
+        }
+    }
+
+    /// The next request, with the slot that its reply goes to. `None` when more input is needed, or room.
+    ///
+    /// Lines that are no requests, and pings, are answered on the way.
+    pub fn next_request(&mut self) -> Option<(u64, Request)> {
+        while self.slots.len() < PIPELINE_MAX {
+            let call = match self.input.next_line() {
+                NextLine::Incomplete => return None,
+                NextLine::TooLong => {
+                    self.refuse_long_line();
+                    return None;
+                }
+                NextLine::Line(line) => parse(line),
+            };
+            match call {
+                Ok(call) => match call.question {
+                    Question::Ping => self.answer_at_once(|line| push_pong(line, call.id.as_deref())),
+                    Question::Ask(request, shape) => {
+                        let slot = self.first_slot + self.slots.len() as u64;
+                        self.slots.push_back(Slot::Waiting { id: call.id, shape });
+                        return Some((slot, request));
+                    }
+                },
+                Err(bad) => self.answer_at_once(|line| push_bad_request(line, &bad)),
+            }
+        }
+        None
+    }
+
+    /// The reply to the request of `slot`. A second one for the same slot is ignored.
+    pub fn reply(&mut self, slot: u64, reply: Reply) {
+        let position = slot.checked_sub(self.first_slot).and_then(|at| usize::try_from(at).ok());
+        let Some(place) = position.and_then(|at| self.slots.get_mut(at)) else { return };
+        if let Slot::Waiting { id, shape } = place {
+            let (id, shape) = (id.take(), shape.clone());
+            *place = Slot::Answered { id, shape, reply };
+        }
+    }
+
+    /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
+    pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
+        while output.len() < bytes_max {
+            let is_due = |slot: &mut Slot| !matches!(slot, Slot::Waiting { .. });
+            match self.slots.pop_front_if(is_due) {
+                None | Some(Slot::Waiting { .. }) => break,
+                Some(Slot::Line(line)) => output.push_str(&line),
+                Some(Slot::Answered { id, shape, reply }) => {
+                    push_reply(output, &shape, id.as_deref(), &reply, self.address.as_deref());
+                }
+            }
+            self.first_slot += 1;
+        }
+    }
+
+    /// Whether to read from the socket.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        !self.input_ended && self.slots.len() < PIPELINE_MAX && self.input.unread() <= LINE_BYTES_MAX
+    }
+
+    /// Whether no reply is owed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether nothing more will come of it: nothing is taken in, and every reply was written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.input_ended && self.slots.is_empty() && !self.input.may_hold_line()
+    }
+
+    /// The client has sent its last byte. The lines that it sent whole are still answered; a half one is not: what
+    /// was cut off may have been meant otherwise.
+    pub fn end_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    /// The server takes no more requests from this client; those under way are still answered.
+    pub fn refuse_input(&mut self) {
+        self.input_ended = true;
+        self.input = LineBuffer::default();
+    }
+
+    fn refuse_long_line(&mut self) {
+        let message = format!("a line has at most {LINE_BYTES_MAX} bytes; the connection is closed");
+        let bad = BadRequest { id: None, key: None, is_too_large: true, message };
+        self.answer_at_once(|line| push_bad_request(line, &bad));
+        self.refuse_input();
+    }
+
+    fn answer_at_once(&mut self, push: impl FnOnce(&mut String)) {
+        let mut line = String::new();
+        push(&mut line);
+        self.slots.push_back(Slot::Line(line));
+    }
+}
+
+#[cfg(test)]
+mod tests;

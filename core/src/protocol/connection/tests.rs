@@ -1,0 +1,298 @@
+//! The protocol as a client sees it: lines in, lines out.
+
+use super::*;
+use crate::kv::{Command, Outcome, Page, Value};
+use crate::proxy::{Answered, Failure};
+use crate::replica::Answer;
+
+/// Sends `line`, answers its request with `answer`, and returns the reply line.
+fn ask(line: &str, answer: impl FnOnce(Request) -> Reply) -> String {
+    let mut connection = Connection::new(None);
+    connection.receive(line.as_bytes());
+    connection.receive(b"\n");
+    if let Some((slot, request)) = connection.next_request() {
+        connection.reply(slot, answer(request));
+    }
+    written(&mut connection)
+}
+
+fn written(connection: &mut Connection) -> String {
+    let mut output = String::new();
+    connection.write_replies(&mut output, usize::MAX);
+    output
+}
+
+fn done(_: Request) -> Reply {
+    Ok(Answered::ByNode(Answer::Applied(Outcome::Done)))
+}
+
+fn unasked(request: Request) -> Reply {
+    panic!("this line is no request, but became {request:?}")
+}
+
+fn found(json: &str) -> impl FnOnce(Request) -> Reply {
+    let value = Value::from_json(json).unwrap();
+    move |_| Ok(Answered::ByNode(Answer::Value(Some(value))))
+}
+
+fn missing(_: Request) -> Reply {
+    Ok(Answered::ByNode(Answer::Value(None)))
+}
+
+#[test]
+fn plain_requests_are_answered_byte_for_byte() {
+    let put = ask(r#"{"key":"snack","value":"chips"}"#, |request| {
+        assert!(matches!(&request, Request::Write(Command::Put { .. })));
+        done(request)
+    });
+    assert_eq!(put, "{\"key\":\"snack\",\"value\":\"chips\",\"status\":\"ok\"}\n");
+    let get = ask(r#"{"key":"snack"}"#, found("\"chips\""));
+    assert_eq!(get, "{\"key\":\"snack\",\"value\":\"chips\",\"status\":\"ok\"}\n");
+    let nope = ask("{\"key\":\"nope\"}\r", missing);
+    assert_eq!(nope, "{\"key\":\"nope\",\"value\":null,\"status\":\"error\"}\n");
+}
+
+#[test]
+fn extended_requests_are_answered_in_their_shapes() {
+    assert_eq!(
+        ask(r#"{"op":"put","key":"k","value":[1, 2],"id":7}"#, done),
+        "{\"key\":\"k\",\"value\":[1,2],\"status\":\"ok\",\"id\":7}\n"
+    );
+    assert_eq!(
+        ask(r#"{"op":"delete","key":"k","id":null}"#, done),
+        "{\"key\":\"k\",\"status\":\"ok\",\"id\":null}\n"
+    );
+    assert_eq!(
+        ask(r#"{"op":"cas","key":"k","expect":null,"value":1}"#, done),
+        "{\"key\":\"k\",\"value\":1,\"status\":\"ok\"}\n"
+    );
+    assert_eq!(ask(r#"{"op":"ping","id":"a"}"#, unasked), "{\"status\":\"ok\",\"id\":\"a\"}\n");
+    let missing = ask(r#"{"op":"get","key":"k","consistency":"eventual"}"#, missing);
+    assert!(
+        missing.starts_with(r#"{"key":"k","value":null,"status":"error","error":"not_found","#),
+        "{missing}"
+    );
+    let page = |_| Ok(Answered::ByNode(Answer::Page(Page { items: Vec::new(), more: false })));
+    assert_eq!(ask(r#"{"op":"scan"}"#, page), "{\"items\":[],\"more\":false,\"status\":\"ok\"}\n");
+}
+
+#[test]
+fn failures_say_what_they_are_and_whether_they_are_definite() {
+    let mismatch = Outcome::Mismatch { actual: Value::from_json("2").ok() };
+    let line = ask(r#"{"op":"cas","key":"k","expect":1,"value":3}"#, |_| {
+        Ok(Answered::ByNode(Answer::Applied(mismatch)))
+    });
+    assert!(line.starts_with("{\"status\":\"error\",\"error\":\"cas_mismatch\""), "{line}");
+    assert!(line.ends_with(",\"definite\":true,\"key\":\"k\",\"actual\":2}\n"), "{line}");
+    for (failure, code, definite) in [
+        (Failure::NoLeader, "no_leader", true),
+        (Failure::Timeout, "timeout", false),
+        (Failure::Busy, "busy", true),
+        (Failure::ShuttingDown, "shutting_down", true),
+        (Failure::Storage, "storage", false),
+    ] {
+        let line = ask(r#"{"key":"k","value":1,"id":[3]}"#, |_| Err(failure));
+        assert!(line.starts_with(&format!("{{\"status\":\"error\",\"error\":\"{code}\",")), "{line}");
+        assert!(line.ends_with(&format!(",\"definite\":{definite},\"key\":\"k\",\"id\":[3]}}\n")), "{line}");
+    }
+}
+
+#[test]
+fn bad_lines_get_one_error_line_each_and_reach_nobody() {
+    let deep = format!("{{\"key\":\"k\",\"value\":{}1{}}}", "[".repeat(65), "]".repeat(65));
+    let very_deep = format!("{{\"key\":\"k\",\"value\":{}", "[".repeat(500_000));
+    let long_key = format!("{{\"key\":\"{}\",\"value\":1}}", "k".repeat(1025));
+    let corpus = [
+        "",
+        " ",
+        "null",
+        "7",
+        "\"put\"",
+        "[]",
+        "[\"put\",\"k\",1]",
+        "{",
+        "{}",
+        "{\"key\"}",
+        "not json",
+        "{\"key\":\"k\",\"value\":null}",
+        "{\"op\":\"put\",\"key\":\"k\",\"value\":null}",
+        "{\"key\":\"\"}",
+        "{\"key\":5}",
+        "{\"key\":null}",
+        "{\"value\":1}",
+        "{\"op\":\"get\"}",
+        "{\"op\":\"nope\",\"key\":\"k\"}",
+        "{\"op\":5,\"key\":\"k\"}",
+        "{\"op\":null}",
+        "{\"key\":\"k\",\"kye\":1}",
+        "{\"key\":\"a\",\"key\":\"b\"}",
+        "{\"key\":\"k\",\"value\":1} {}",
+        "{\"key\":\"k\",\"value\":1",
+        "{\"op\":\"get\",\"key\":\"k\",\"consistency\":\"strong\"}",
+        "{\"op\":\"get\",\"key\":\"k\",\"value\":1}",
+        "{\"op\":\"cas\",\"key\":\"k\",\"value\":1}",
+        "{\"op\":\"scan\",\"limit\":0}",
+        "{\"op\":\"scan\",\"limit\":-1}",
+        "{\"op\":\"scan\",\"limit\":10001}",
+        "{\"op\":\"scan\",\"limit\":1e999}",
+        "{\"op\":\"scan\",\"key\":\"k\"}",
+        "{\"key\":\"\\ud800\"}",
+        "{\"key\":\"k\",\"value\":\"\\ud800\"}",
+        "{\"key\":\"k\",\"value\":01}",
+        "{\"key\":\"k\",\"value\":\"\t\"}",
+        "{\"key\":\"k\0\",\"value\":1}",
+        "\u{feff}{\"key\":\"k\"}",
+        "{\"key\":\"k\",\"value\":NaN}",
+        "{'key':'k'}",
+        &deep,
+        &very_deep,
+        &long_key,
+    ];
+    for line in corpus {
+        let reply = ask(line, unasked);
+        assert!(
+            reply.starts_with("{\"status\":\"error\",\"error\":\"bad_request\","),
+            "{line:.80} got {reply}"
+        );
+        assert!(reply.contains("\"definite\":true"), "{reply}");
+        assert_eq!(reply.matches('\n').count(), 1);
+        assert!(serde_json::from_str::<serde_json::Value>(&reply).is_ok(), "{reply}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    for line in
+        [&b"{\"key\":\"\xff\"}\n"[..], b"{\"key\":\"k\",\"value\":\"\xc3\"}\n", b"\xff\xfe\n", b"\0\n"]
+    {
+        let mut connection = Connection::new(None);
+        connection.receive(line);
+        assert!(connection.next_request().is_none());
+        assert!(written(&mut connection).contains("bad_request"));
+        assert!(connection.wants_input(), "only a line over the limit closes");
+    }
+}
+
+#[test]
+fn errors_repeat_the_key_and_the_id_where_they_are_known() {
+    let reply = ask(r#"{"key":"k","value":null,"id":{"a":1}}"#, unasked);
+    assert!(reply.ends_with(",\"key\":\"k\",\"id\":{\"a\":1}}\n"), "{reply}");
+    let reply = ask(r#"{"key":5,"id":"x"}"#, unasked);
+    assert!(reply.ends_with(",\"definite\":true,\"id\":\"x\"}\n"), "{reply}");
+}
+
+#[test]
+fn a_value_over_its_limit_is_too_large_and_does_no_harm() {
+    let line = format!("{{\"key\":\"k\",\"value\":\"{}\"}}", "v".repeat(600_000));
+    let mut connection = Connection::new(None);
+    connection.receive(line.as_bytes());
+    connection.receive(b"\n{\"op\":\"ping\"}\n");
+    assert!(connection.next_request().is_none());
+    let replies = written(&mut connection);
+    assert!(replies.starts_with("{\"status\":\"error\",\"error\":\"too_large\""), "{replies}");
+    assert!(replies.ends_with("{\"status\":\"ok\"}\n"), "{replies}");
+}
+
+#[test]
+fn a_line_over_its_limit_gets_an_error_after_the_replies_before_it_and_closes() {
+    let mut connection = Connection::new(None);
+    connection.receive(b"{\"key\":\"k\"}\n");
+    connection.receive(&vec![b'x'; LINE_BYTES_MAX + 2]);
+    let (slot, request) = connection.next_request().unwrap();
+    assert!(connection.next_request().is_none());
+    assert!(!connection.is_finished() && !connection.wants_input());
+    assert_eq!(written(&mut connection), "");
+    connection.reply(slot, missing(request));
+    let replies = written(&mut connection);
+    assert_eq!(replies.lines().count(), 2);
+    assert!(replies.lines().last().unwrap().contains("too_large"));
+    assert!(connection.is_finished());
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_requests() {
+    let mut connection = Connection::new(None);
+    connection.receive(b"{\"key\":\"a\"}\n{\"key\":\"b\"}\n{\"op\":\"ping\"}\n{\"key\":\"c\"}\n");
+    let mut slots = Vec::new();
+    while let Some((slot, _)) = connection.next_request() {
+        slots.push(slot);
+    }
+    let value = |json: &str| Ok(Answered::ByNode(Answer::Value(Value::from_json(json).ok())));
+    connection.reply(slots[2], value("3"));
+    connection.reply(slots[1], value("2"));
+    assert_eq!(written(&mut connection), "", "the first is still open");
+    connection.reply(slots[0], value("1"));
+    connection.reply(slots[0], value("9"));
+    let replies = written(&mut connection);
+    let keys: Vec<_> = replies.lines().map(|line| line.get(..18).unwrap_or(line)).collect();
+    let expected = [
+        "{\"key\":\"a\",\"value\"",
+        "{\"key\":\"b\",\"value\"",
+        "{\"status\":\"ok\"}",
+        "{\"key\":\"c\",\"value\"",
+    ];
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn a_client_that_sends_without_end_is_held_back() {
+    let mut connection = Connection::new(None);
+    for _ in 0..=PIPELINE_MAX {
+        connection.receive(b"{\"key\":\"k\"}\n");
+    }
+    let mut taken = Vec::new();
+    while let Some((slot, _)) = connection.next_request() {
+        taken.push(slot);
+    }
+    assert_eq!(taken.len(), PIPELINE_MAX);
+    assert!(!connection.wants_input());
+    connection.reply(taken[0], Ok(Answered::ByNode(Answer::Value(None))));
+    assert!(written(&mut connection).ends_with('\n'));
+    assert!(connection.wants_input());
+    assert!(connection.next_request().is_some(), "the line that waited");
+}
+
+#[test]
+fn a_reader_that_stalls_is_written_no_more_than_asked_for() {
+    let mut connection = Connection::new(None);
+    for _ in 0..10 {
+        connection.receive(b"{\"key\":\"k\"}\n");
+        let (slot, request) = connection.next_request().unwrap();
+        connection.reply(slot, missing(request));
+    }
+    let mut output = String::new();
+    connection.write_replies(&mut output, 50);
+    assert_eq!(output.lines().count(), 2);
+    connection.write_replies(&mut output, 50);
+    assert_eq!(output.lines().count(), 2, "what was written is still there");
+    assert!(!connection.is_idle());
+}
+
+#[test]
+fn a_half_line_at_the_end_is_forgotten() {
+    let mut connection = Connection::new(None);
+    connection.receive(b"{\"key\":\"a\"}\n{\"key\":\"b\",\"value\":1}");
+    let (slot, request) = connection.next_request().unwrap();
+    connection.end_input();
+    assert!(connection.next_request().is_none());
+    connection.reply(slot, missing(request));
+    assert_eq!(written(&mut connection).lines().count(), 1);
+    assert!(connection.is_finished());
+}
+
+#[test]
+fn whole_lines_are_answered_after_the_client_has_sent_its_last() {
+    let mut connection = Connection::new(None);
+    for _ in 0..=PIPELINE_MAX {
+        connection.receive(b"{\"key\":\"k\"}\n");
+    }
+    connection.end_input();
+    let mut replies = 0;
+    while !connection.is_finished() {
+        while let Some((slot, request)) = connection.next_request() {
+            connection.reply(slot, missing(request));
+        }
+        replies += written(&mut connection).lines().count();
+    }
+    assert_eq!(replies, PIPELINE_MAX + 1);
+}

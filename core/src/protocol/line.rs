@@ -1,0 +1,105 @@
+//! Cutting a stream of bytes into lines. A line ends with `\n`; a `\r` before it belongs to the ending.
+
+/// The longest line, in bytes, without its ending.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that came in, up to the next line break and beyond.
+#[derive(Debug, Default)]
+pub(super) struct LineBuffer {
+    bytes: Vec<u8>,
+    /// Where the next line starts.
+    start: usize,
+    /// No line break before this.
+    searched: usize,
+}
+
+/// What the front of the buffer is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NextLine<'a> {
+    /// A line, without its ending.
+    Line(&'a [u8]),
+    /// Not a whole line yet.
+    Incomplete,
+    /// More than [`LINE_BYTES_MAX`] bytes without an ending.
+    TooLong,
+}
+
+impl LineBuffer {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        // What was read before is dropped here rather than line by line: one move for many lines.
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes that are not part of a line handed out yet.
+    pub(super) fn unread(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether there may be a whole line in the buffer: it was not searched to its end.
+    pub(super) fn may_hold_line(&self) -> bool {
+        self.searched < self.bytes.len()
+    }
+
+    /// Takes the next line from the front.
+    pub(super) fn next_line(&mut self) -> NextLine<'_> {
+        let Some(found) = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n') else {
+            self.searched = self.bytes.len();
+            let is_too_long = self.unread() > LINE_BYTES_MAX + 1;
+            return if is_too_long { NextLine::TooLong } else { NextLine::Incomplete };
+        };
+        let (start, end) = (self.start, self.searched + found);
+        self.start = end + 1;
+        self.searched = self.start;
+        let line = &self.bytes[start..end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > LINE_BYTES_MAX { NextLine::TooLong } else { NextLine::Line(line) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(buffer: &mut LineBuffer) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let NextLine::Line(line) = buffer.next_line() {
+            lines.push(String::from_utf8(line.to_vec()).unwrap());
+        }
+        lines
+    }
+
+    #[test]
+    fn lines_are_the_same_wherever_the_stream_is_cut() {
+        let stream = b"one\r\n\ntwo\nthree \r\r\nhalf";
+        for cut in 0..=stream.len() {
+            let mut buffer = LineBuffer::default();
+            buffer.push(&stream[..cut]);
+            let mut lines = lines_of(&mut buffer);
+            buffer.push(&stream[cut..]);
+            lines.extend(lines_of(&mut buffer));
+            assert_eq!(lines, ["one", "", "two", "three \r"], "cut at {cut}");
+            assert_eq!(buffer.unread(), 4);
+        }
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_the_limit_and_not_a_byte_longer() {
+        for ending in [&b"\n"[..], b"\r\n"] {
+            let mut buffer = LineBuffer::default();
+            buffer.push(&vec![b'x'; LINE_BYTES_MAX]);
+            assert_eq!(buffer.next_line(), NextLine::Incomplete);
+            buffer.push(ending);
+            assert!(matches!(buffer.next_line(), NextLine::Line(line) if line.len() == LINE_BYTES_MAX));
+            buffer.push(&vec![b'x'; LINE_BYTES_MAX + 1]);
+            assert_eq!(buffer.next_line(), NextLine::Incomplete, "a \\r may be the last byte");
+            buffer.push(b"\n");
+            assert_eq!(buffer.next_line(), NextLine::TooLong);
+        }
+        let mut buffer = LineBuffer::default();
+        buffer.push(&vec![b'x'; LINE_BYTES_MAX + 2]);
+        assert_eq!(buffer.next_line(), NextLine::TooLong, "no ending can make it short enough");
+    }
+}

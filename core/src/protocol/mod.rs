@@ -1,0 +1,21 @@
+//! The client protocol: one JSON object per line in each direction, as a state machine over bytes.
+//!
+//! | file | topic |
+//! | --- | --- |
+//! | `line` | cutting bytes into lines, with a limit |
+//! | `request` | what a line asks for, or why it is refused |
+//! | `reply` | the line that answers it |
+//! | `connection` | one client: requests in, replies out in the order of the requests |
+//!
+//! Bad input gets one error line and harms nobody: nothing here panics on what a client sends, and every buffer has
+//! a limit. Sockets and time are the runtime's.
+
+mod connection;
+mod line;
+mod reply;
+mod request;
+
+pub use connection::{Connection, IDLE_LINE, PIPELINE_MAX};
+pub use line::LINE_BYTES_MAX;
+pub use reply::busy_line;
+pub use request::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};

@@ -1,0 +1,183 @@
+//! The lines that a server answers with.
+
+use std::fmt::Write;
+
+use super::request::{BadRequest, Shape};
+use crate::kv::{Key, Outcome, Page, Value, push_json_string};
+use crate::proxy::{Answered, Failure, Reply};
+use crate::raft::NodeId;
+use crate::replica::{Answer, Status};
+
+/// The line for a client above the limit of connections, which is then closed.
+#[must_use]
+pub fn busy_line() -> String {
+    let mut line = String::new();
+    push_error(&mut line, "busy", "too many connections", true);
+    close(&mut line, None);
+    line
+}
+
+/// Appends the reply to a request of this shape.
+pub(super) fn push_reply(
+    line: &mut String,
+    shape: &Shape,
+    id: Option<&str>,
+    reply: &Reply,
+    address: Option<&str>,
+) {
+    match reply {
+        Err(failure) => {
+            push_error(line, code_of(*failure), &failure.to_string(), failure.is_definite());
+            push_key_of(line, shape);
+        }
+        Ok(Answered::Status(rows)) => push_status(line, rows, address),
+        Ok(Answered::ByNode(answer)) => push_answer(line, shape, answer),
+    }
+    close(line, id);
+}
+
+/// Appends the reply to a ping.
+pub(super) fn push_pong(line: &mut String, id: Option<&str>) {
+    line.push_str("{\"status\":\"ok\"");
+    close(line, id);
+}
+
+/// Appends the reply to a line that is no request.
+pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
+    let code = if bad.is_too_large { "too_large" } else { "bad_request" };
+    push_error(line, code, &bad.message, true);
+    if let Some(key) = &bad.key {
+        line.push_str(",\"key\":");
+        push_json_string(line, key);
+    }
+    close(line, bad.id.as_deref());
+}
+
+fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
+    match (shape, answer) {
+        (Shape::Put { key, value } | Shape::Cas { key, value }, Answer::Applied(Outcome::Done)) => {
+            push_key_and_value(line, key, value.as_json());
+            line.push_str(",\"status\":\"ok\"");
+        }
+        (Shape::Get { key, .. }, Answer::Value(Some(value))) => {
+            push_key_and_value(line, key, value.as_json());
+            line.push_str(",\"status\":\"ok\"");
+        }
+        (Shape::Get { key, is_plain }, Answer::Value(None)) => {
+            push_key_and_value(line, key, "null");
+            line.push_str(",\"status\":\"error\"");
+            if !is_plain {
+                line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
+            }
+        }
+        (Shape::Delete { key }, Answer::Applied(Outcome::Done)) => {
+            line.push_str("{\"key\":");
+            push_json_string(line, key.as_str());
+            line.push_str(",\"status\":\"ok\"");
+        }
+        (_, Answer::Applied(Outcome::NotFound)) => {
+            push_error(line, "not_found", "no such key", true);
+            push_key_of(line, shape);
+        }
+        (_, Answer::Applied(Outcome::Mismatch { actual })) => {
+            push_error(line, "cas_mismatch", "the key has another value than expected", true);
+            push_key_of(line, shape);
+            line.push_str(",\"actual\":");
+            line.push_str(actual.as_ref().map_or("null", Value::as_json));
+        }
+        (Shape::Scan, Answer::Page(page)) => push_page(line, page),
+        (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
+    }
+}
+
+fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
+    line.push_str("{\"key\":");
+    push_json_string(line, key.as_str());
+    line.push_str(",\"value\":");
+    line.push_str(json);
+}
+
+fn push_page(line: &mut String, page: &Page) {
+    line.push_str("{\"items\":[");
+    for (position, (key, value)) in page.items.iter().enumerate() {
+        if position > 0 {
+            line.push(',');
+        }
+        push_key_and_value(line, key, value.as_json());
+        line.push('}');
+    }
+    line.push_str(if page.more { "],\"more\":true" } else { "],\"more\":false" });
+    line.push_str(",\"status\":\"ok\"");
+}
+
+fn push_status(line: &mut String, rows: &[(NodeId, Option<Status>)], address: Option<&str>) {
+    line.push_str("{\"nodes\":[");
+    for (position, (node, status)) in rows.iter().enumerate() {
+        if position > 0 {
+            line.push(',');
+        }
+        push_status_row(line, *node, status.as_ref());
+        line.push_str(",\"address\":");
+        match address {
+            Some(address) => push_json_string(line, address),
+            None => line.push_str("null"),
+        }
+        line.push('}');
+    }
+    line.push_str("],\"status\":\"ok\"");
+}
+
+fn push_status_row(line: &mut String, node: NodeId, status: Option<&Status>) {
+    let Some(status) = status else {
+        let unknown = "\"term\":null,\"commit_index\":null,\"last_applied\":null,\"last_log_index\":null,\"leader\":null";
+        push(line, format_args!("{{\"id\":{node},\"role\":\"stopped\",{unknown}"));
+        return;
+    };
+    let Status { id, role, term, commit_index, last_applied, last_log_index, leader } = status;
+    push(line, format_args!("{{\"id\":{id},\"role\":\"{role}\",\"term\":{term}"));
+    push(line, format_args!(",\"commit_index\":{commit_index},\"last_applied\":{last_applied}"));
+    push(line, format_args!(",\"last_log_index\":{last_log_index},\"leader\":"));
+    match leader {
+        Some(leader) => push(line, format_args!("{leader}")),
+        None => line.push_str("null"),
+    }
+}
+
+fn push_error(line: &mut String, code: &str, message: &str, is_definite: bool) {
+    push(line, format_args!("{{\"status\":\"error\",\"error\":\"{code}\",\"message\":"));
+    push_json_string(line, message);
+    push(line, format_args!(",\"definite\":{is_definite}"));
+}
+
+fn push_key_of(line: &mut String, shape: &Shape) {
+    let key = match shape {
+        Shape::Put { key, .. } | Shape::Get { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => {
+            key
+        }
+        Shape::Scan | Shape::Status => return,
+    };
+    line.push_str(",\"key\":");
+    push_json_string(line, key.as_str());
+}
+
+fn close(line: &mut String, id: Option<&str>) {
+    if let Some(id) = id {
+        line.push_str(",\"id\":");
+        line.push_str(id);
+    }
+    line.push_str("}\n");
+}
+
+fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
+    line.write_fmt(text).expect("a String takes any text");
+}
+
+fn code_of(failure: Failure) -> &'static str {
+    match failure {
+        Failure::NoLeader => "no_leader",
+        Failure::Timeout => "timeout",
+        Failure::Busy => "busy",
+        Failure::ShuttingDown => "shutting_down",
+        Failure::Storage => "storage",
+    }
+}

@@ -1,0 +1,271 @@
+//! What a line asks for.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::kv::{Command, Key, Scan, Value, ValueError};
+use crate::replica::Request;
+
+/// How many items a scan gives when it does not say.
+pub const SCAN_ITEMS_DEFAULT: usize = 1000;
+/// The most items that one scan may ask for.
+pub const SCAN_ITEMS_MAX: usize = 10_000;
+/// The most bytes of keys and values in one scan's reply; one item may pass it.
+pub const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// A line that was understood.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: Option<Box<str>>,
+    pub(super) question: Question,
+}
+
+/// What a client wants to know or done.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Only whether the server is there.
+    Ping,
+    /// Something for the cluster, and the shape of the reply.
+    Ask(Request, Shape),
+}
+
+/// How a reply has to look, with what it repeats of the request.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    Put {
+        key: Key,
+        value: Value,
+    },
+    /// `is_plain`: without `op`, whose reply for a missing key carries no error.
+    Get {
+        key: Key,
+        is_plain: bool,
+    },
+    Delete {
+        key: Key,
+    },
+    Cas {
+        key: Key,
+        value: Value,
+    },
+    Scan,
+    Status,
+}
+
+/// A line that is no request.
+#[derive(Debug)]
+pub(super) struct BadRequest {
+    pub(super) id: Option<Box<str>>,
+    pub(super) key: Option<String>,
+    pub(super) is_too_large: bool,
+    pub(super) message: String,
+}
+
+/// Text that is borrowed from the line unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Members<'a> {
+    #[serde(borrow, default)]
+    op: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    key: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    consistency: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    expect: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prefix: Option<Text<'a>>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(borrow, default)]
+    after: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    session: Option<&'a RawValue>,
+}
+
+/// The members that a reply repeats, read from a line that is otherwise wrong.
+#[derive(Default, Deserialize)]
+struct Repeated<'a> {
+    #[serde(borrow, default, deserialize_with = "given")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    key: Option<&'a RawValue>,
+}
+
+/// A member that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Understands a line.
+pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {
+    let is_object = line.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if !is_object {
+        return Err(refuse(None, "a request is a JSON object on one line"));
+    }
+    let members: Members<'_> = serde_json::from_slice(line).map_err(|error| not_understood(line, &error))?;
+    // A reply repeats the id, so it is held to the rules of a value: it ends the line early or nests too deep else.
+    let id = match members.id {
+        Some(id) if id.get() == "null" => Some("null".into()),
+        Some(id) => Some(Value::new(id).map_err(|error| refuse(Some(&members), error))?.as_json().into()),
+        None => None,
+    };
+    let question = members.question()?;
+    Ok(Call { id, question })
+}
+
+impl Members<'_> {
+    fn question(&self) -> Result<Question, Box<BadRequest>> {
+        if self.session.is_some() {
+            return Err(refuse(Some(self), "sessions are not part of this version"));
+        }
+        let op = self.op.as_ref().map(|op| op.0.as_ref());
+        self.check_members(op)?;
+        match op {
+            None if self.value.is_some() => self.put(),
+            None => self.get(true),
+            Some("put") => self.put(),
+            Some("get") => self.get(false),
+            Some("delete") => {
+                let key = self.key()?;
+                Ok(Question::Ask(Request::Write(Command::Delete { key: key.clone() }), Shape::Delete { key }))
+            }
+            Some("cas") => self.cas(),
+            Some("scan") => self.scan(),
+            Some("status") => Ok(Question::Ask(Request::Status, Shape::Status)),
+            Some("ping") => Ok(Question::Ping),
+            Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
+        }
+    }
+
+    /// A member that the op does not know is a slip that would otherwise change what is done.
+    fn check_members(&self, op: Option<&str>) -> Result<(), Box<BadRequest>> {
+        let allowed: &[&str] = match op {
+            None | Some("put") => &["key", "value"],
+            Some("get") => &["key", "consistency"],
+            Some("delete") => &["key"],
+            Some("cas") => &["key", "expect", "value"],
+            Some("scan") => &["prefix", "limit", "after"],
+            Some(_) => &[],
+        };
+        let present = [
+            ("key", self.key.is_some()),
+            ("value", self.value.is_some()),
+            ("consistency", self.consistency.is_some()),
+            ("expect", self.expect.is_some()),
+            ("prefix", self.prefix.is_some()),
+            ("limit", self.limit.is_some()),
+            ("after", self.after.is_some()),
+        ];
+        let is_known =
+            matches!(op, None | Some("put" | "get" | "delete" | "cas" | "scan" | "status" | "ping"));
+        let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));
+        match stray {
+            Some((name, _)) if is_known => {
+                let what = op.map_or_else(|| "a plain request".to_owned(), |op| format!("op {op:?}"));
+                Err(refuse(Some(self), format_args!("{what} has no member {name:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&self) -> Result<Question, Box<BadRequest>> {
+        let (key, value) = (self.key()?, self.value()?);
+        let command = Command::Put { key: key.clone(), value: value.clone() };
+        Ok(Question::Ask(Request::Write(command), Shape::Put { key, value }))
+    }
+
+    fn get(&self, is_plain: bool) -> Result<Question, Box<BadRequest>> {
+        match self.consistency.as_ref().map(|consistency| consistency.0.as_ref()) {
+            None | Some("eventual") => {}
+            Some("linearizable") => {
+                return Err(refuse(Some(self), "linearizable reads are not part of this version"));
+            }
+            Some(other) => return Err(refuse(Some(self), format_args!("unknown consistency {other:?}"))),
+        }
+        let key = self.key()?;
+        Ok(Question::Ask(Request::Read(key.clone()), Shape::Get { key, is_plain }))
+    }
+
+    fn cas(&self) -> Result<Question, Box<BadRequest>> {
+        let (key, value) = (self.key()?, self.value()?);
+        let expect = match self.expect {
+            None => {
+                return Err(refuse(Some(self), "op \"cas\" needs \"expect\": a value, or null for absent"));
+            }
+            Some(json) if json.get() == "null" => None,
+            Some(json) => Some(Value::new(json).map_err(|error| refuse_value(self, error))?),
+        };
+        let command = Command::Cas { key: key.clone(), expect, value: value.clone() };
+        Ok(Question::Ask(Request::Write(command), Shape::Cas { key, value }))
+    }
+
+    fn scan(&self) -> Result<Question, Box<BadRequest>> {
+        let items_max = self.limit.unwrap_or(SCAN_ITEMS_DEFAULT);
+        if !(1..=SCAN_ITEMS_MAX).contains(&items_max) {
+            return Err(refuse(Some(self), format_args!("\"limit\" is 1 to {SCAN_ITEMS_MAX}")));
+        }
+        let scan = Scan {
+            prefix: self.prefix.as_ref().map_or_else(String::new, |prefix| prefix.0.to_string()),
+            after: self.after.as_ref().map(|after| after.0.to_string()),
+            items_max,
+            bytes_max: SCAN_BYTES_MAX,
+        };
+        Ok(Question::Ask(Request::Scan(scan), Shape::Scan))
+    }
+
+    fn key(&self) -> Result<Key, Box<BadRequest>> {
+        let key = self.key.as_ref().ok_or_else(|| refuse(Some(self), "\"key\" is missing"))?;
+        Key::new(&key.0).map_err(|error| refuse(Some(self), error))
+    }
+
+    fn value(&self) -> Result<Value, Box<BadRequest>> {
+        let value = self.value.ok_or_else(|| refuse(Some(self), "\"value\" is missing"))?;
+        Value::new(value).map_err(|error| refuse_value(self, error))
+    }
+}
+
+fn refuse(members: Option<&Members<'_>>, message: impl Display) -> Box<BadRequest> {
+    // An id that is no proper value itself is not repeated.
+    let id = members.and_then(|members| repeatable(members.id));
+    let key = members.and_then(|members| members.key.as_ref()).map(|key| shortened(&key.0));
+    Box::new(BadRequest { id, key, is_too_large: false, message: message.to_string() })
+}
+
+fn refuse_value(members: &Members<'_>, error: ValueError) -> Box<BadRequest> {
+    let is_too_large = error == ValueError::TooLong;
+    Box::new(BadRequest { is_too_large, ..*refuse(Some(members), error) })
+}
+
+fn not_understood(line: &[u8], error: &serde_json::Error) -> Box<BadRequest> {
+    let repeated: Repeated<'_> = serde_json::from_slice(line).unwrap_or_default();
+    let key = repeated.key.and_then(|key| serde_json::from_str::<String>(key.get()).ok());
+    let id = repeatable(repeated.id);
+    let key = key.map(|key| shortened(&key));
+    Box::new(BadRequest { id, key, is_too_large: false, message: error.to_string() })
+}
+
+fn repeatable(id: Option<&RawValue>) -> Option<Box<str>> {
+    let id = id?;
+    if id.get() == "null" { Some("null".into()) } else { Value::new(id).ok().map(|id| id.as_json().into()) }
+}
+
+/// A key as it is repeated in an error: a wrong one may be very long.
+fn shortened(key: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    if key.len() <= crate::kv::KEY_BYTES_MAX {
+        return key.to_owned();
+    }
+    key.chars().take(CHARS_MAX).chain(['…']).collect()
+}
