@@ -47,6 +47,14 @@ pub struct Persist {
     pub floor: LogIndex,
 }
 
+impl Persist {
+    /// Bytes of entries to append.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|run| run.text().len()).sum()
+    }
+}
+
 /// What a node finds on its disk when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {

@@ -1,0 +1,191 @@
+//! The command line: which commands there are and how they are grouped. What a command takes, and its help,
+//! stand with the command.
+
+use std::io::{self, BufWriter, Write};
+
+use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::client::{Client, ClientError};
+use crate::commands::{Cas, CommandError, Context, Delete, Execute, Get, Put, Scan, Status};
+use crate::exit::Exit;
+use crate::interrupt;
+use crate::log::{Log, LogError};
+use crate::serve::{ServeError, ServeFlags, ServeFlagsError, serve};
+use crate::target::Target;
+use crate::value::Stdin;
+
+/// A Raft-backed key-value store: a whole cluster in one process, and its clients
+///
+/// Without a command, serves: `coracle [FLAGS]` is `coracle serve [FLAGS]`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coracle",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  coracle                                 serves on 127.0.0.1:3001 and keeps its files in ./data
+  coracle --nodes 3 --ephemeral           serves from memory alone, to play with
+  coracle put snack chips
+  coracle get snack
+  coracle client                          asks again and again, with history and completion
+  printf '{\"key\":\"snack\"}\\n' | nc -q1 127.0.0.1 3001
+
+Exit codes: 0 done, 1 key not found, 2 wrong usage, 3 cannot connect, 4 no leader or timeout (for a write the \
+outcome is unknown, and the message says so), 5 precondition failed, 6 server or storage error, 130 interrupted.
+
+`coracle help COMMAND` tells more about a command."
+)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a cluster and its proxy in this process: the default
+    ///
+    /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM ends it in
+    /// good order, a second one at once.
+    Serve(ServeFlags),
+    Put(Remote<Put>),
+    Get(Remote<Get>),
+    Delete(Remote<Delete>),
+    Cas(Remote<Cas>),
+    Scan(Remote<Scan>),
+    Status(Remote<Status>),
+    Client(Client),
+    Log(Log),
+}
+
+// A command for a server, and which server. No doc comment: clap would take it for the command's help.
+#[derive(Args, Debug)]
+struct Remote<Asked: Args> {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// Why the program failed: which command, and its reason.
+#[derive(Debug, Error)]
+pub(crate) enum ProgramError {
+    #[error(transparent)]
+    Flags(#[from] ServeFlagsError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl ProgramError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Flags(_) => Exit::Usage,
+            Self::Serve(error) => error.exit(),
+            Self::Command(error) => error.exit(),
+            Self::Client(error) => error.exit(),
+            Self::Log(error) => error.exit(),
+        }
+    }
+
+    /// Whether the reader of stdout has left: no failure worth a word.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Command(error) => error.is_broken_pipe(),
+            Self::Client(error) => error.is_broken_pipe(),
+            Self::Log(error) => error.is_broken_pipe(),
+            Self::Flags(_) | Self::Serve(_) => false,
+        }
+    }
+}
+
+impl CommandLine {
+    /// Does what the command line says. A client of many commands has an exit code of its own.
+    pub(crate) fn run(self) -> Result<Exit, ProgramError> {
+        let command = self.command.unwrap_or(Command::Serve(self.serve));
+        // A server ends on a signal in good order, and sees to that itself.
+        if !matches!(command, Command::Serve(_)) {
+            interrupt::exits_at_once();
+        }
+        match command {
+            Command::Serve(flags) => serve(flags.options()?)?,
+            Command::Put(remote) => remote.run()?,
+            Command::Get(remote) => remote.run()?,
+            Command::Delete(remote) => remote.run()?,
+            Command::Cas(remote) => remote.run()?,
+            Command::Scan(remote) => remote.run()?,
+            Command::Status(remote) => remote.run()?,
+            Command::Client(client) => return Ok(client.run()?),
+            Command::Log(log) => log.run()?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl<Asked: Args + Execute> Remote<Asked> {
+    fn run(&self) -> Result<(), CommandError> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let mut caller = self.target.caller();
+        let format = self.target.output;
+        let done = self.asked.execute(&mut Context {
+            caller: &mut caller,
+            format,
+            out: &mut out,
+            stdin: Stdin::Free,
+        });
+        // A failed command may have printed something too, such as what a swap found.
+        let flushed = out.flush();
+        done.and(flushed.map_err(CommandError::Output))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_spelled_two_ways() {
+        let parse = |text: &str| CommandLine::try_parse_from(text.split_whitespace()).unwrap();
+        assert!(parse("coracle --nodes 3").command.is_none());
+        assert!(matches!(parse("coracle serve --nodes 3").command, Some(Command::Serve(_))));
+        assert!(parse("coracle").command.is_none());
+    }
+
+    #[test]
+    fn flags_of_serving_do_not_mix_with_another_command() {
+        assert!(CommandLine::try_parse_from(["coracle", "--nodes", "3", "get", "a"]).is_err());
+        assert!(CommandLine::try_parse_from(["coracle", "get", "a", "--nodes", "3"]).is_err());
+    }
+
+    #[test]
+    fn a_swap_needs_exactly_one_condition() {
+        let is_fine = |text: &str| CommandLine::try_parse_from(text.split_whitespace()).is_ok();
+        assert!(is_fine("coracle cas k --expect old new"));
+        assert!(is_fine("coracle cas k --absent new"));
+        assert!(!is_fine("coracle cas k new"));
+        assert!(!is_fine("coracle cas k --absent --expect old new"));
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value() {
+        assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-5", "--json"]).is_ok());
+        assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-"]).is_ok());
+        assert!(CommandLine::try_parse_from(["coracle", "put", "k", "--", "--x"]).is_ok());
+    }
+}

@@ -1,0 +1,163 @@
+//! Carries one request to the first server of a list that answers.
+//!
+//! The rule that matters: a read may be sent again, to the same server or the next. A write may be sent
+//! again only while it is certain that nobody has looked at it. Once its bytes may have arrived and the
+//! reply is missing, nobody knows the outcome, and saying so is the only honest answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::connection::{Connection, ConnectionError};
+use crate::exit::Exit;
+use crate::reply::{NotAReply, Reply};
+use crate::request::{Effect, Request};
+
+/// Servers to ask, and the connection to the one that answered last.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// At least one.
+    addresses: Vec<Address>,
+    timeout: Duration,
+    /// The address to begin with: the one that answered last.
+    preferred: usize,
+    open: Option<Connection>,
+}
+
+/// Why a request has no reply.
+#[derive(Debug, Error)]
+pub(crate) enum CallError {
+    /// No server answered, and nothing was written.
+    #[error("no server answered{0}")]
+    Unanswered(Attempts),
+    /// A write was sent and its reply never came.
+    #[error("{address}: {cause}\nthe outcome is unknown: the write may or may not take effect")]
+    OutcomeUnknown { address: Address, cause: ConnectionError },
+    #[error("{address}: {cause}")]
+    NotAReply { address: Address, cause: NotAReply },
+}
+
+impl CallError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Unanswered(attempts) if attempts.ended_in_silence() => Exit::NoOutcome,
+            Self::Unanswered(_) => Exit::Unreachable,
+            Self::OutcomeUnknown { .. } => Exit::NoOutcome,
+            Self::NotAReply { .. } => Exit::Failure,
+        }
+    }
+}
+
+/// What was tried, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts(Vec<(Address, ConnectionError)>);
+
+impl Attempts {
+    /// Notes a failed attempt, unless it is one after which the request must not be sent again.
+    fn record(&mut self, address: &Address, failed: Failed, effect: Effect) -> Result<(), CallError> {
+        let address = address.clone();
+        match (failed, effect) {
+            (Failed::NotAReply(cause), _) => Err(CallError::NotAReply { address, cause }),
+            (Failed::Perhaps(cause), Effect::Writes) => Err(CallError::OutcomeUnknown { address, cause }),
+            (Failed::Unseen(cause), _) | (Failed::Perhaps(cause), Effect::Reads) => {
+                self.0.push((address, cause));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a server took a request and let the time run out: it is there, so "cannot connect" would
+    /// send people looking in the wrong place.
+    fn ended_in_silence(&self) -> bool {
+        self.0.iter().any(|(_, cause)| matches!(cause, ConnectionError::Silence { .. }))
+    }
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(address, cause)| write!(f, "\n  {address}: {cause}"))?;
+        let is_nobody_there = self.0.iter().all(|(_, cause)| matches!(cause, ConnectionError::Connect(_)));
+        if is_nobody_there {
+            f.write_str("\nIs one running? `coracle` starts one; --connect says where another is.")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a failed attempt may have had an effect.
+enum Failed {
+    /// The request was not looked at.
+    Unseen(ConnectionError),
+    /// It may have been.
+    Perhaps(ConnectionError),
+    NotAReply(NotAReply),
+}
+
+impl Caller {
+    /// A caller that is not connected yet. `timeout` bounds every wait for a reply; zero waits for ever.
+    pub(crate) fn new(addresses: Vec<Address>, timeout: Duration) -> Self {
+        assert!(!addresses.is_empty(), "a caller needs an address");
+        Self { addresses, timeout, preferred: 0, open: None }
+    }
+
+    /// The address that answered last, or the first one.
+    pub(crate) fn address(&self) -> &Address {
+        &self.addresses[self.preferred]
+    }
+
+    /// Sends a request and waits for its reply, which may be an error reply.
+    pub(crate) fn call(&mut self, request: Request<'_>) -> Result<Reply, CallError> {
+        self.call_line(&request.to_line(), request.effect())
+    }
+
+    /// Sends a request line of the given effect.
+    pub(crate) fn call_line(&mut self, line: &str, effect: Effect) -> Result<Reply, CallError> {
+        let mut attempts = Attempts::default();
+        let mut refused = None;
+        // The open connection comes first, unless the server has closed it meanwhile.
+        if let Some(connection) = self.open.take().filter(Connection::is_quiet) {
+            match Self::ask(connection, line) {
+                Ok((reply, connection)) => {
+                    self.open = Some(connection);
+                    if !reply.is_worth_another_server() {
+                        return Ok(reply);
+                    }
+                    refused = Some(reply);
+                }
+                Err(failed) => attempts.record(self.address(), failed, effect)?,
+            }
+        }
+        // An open connection that broke says nothing about its server: that gets a fresh one. A server
+        // that refused or let the time run out had its turn.
+        let had_its_turn = refused.is_some() || attempts.ended_in_silence();
+        for offset in usize::from(had_its_turn)..self.addresses.len() {
+            let position = (self.preferred + offset) % self.addresses.len();
+            let address = &self.addresses[position];
+            let asked = Connection::open(address, self.timeout)
+                .map_err(Failed::Unseen)
+                .and_then(|connection| Self::ask(connection, line));
+            match asked {
+                Ok((reply, connection)) if !reply.is_worth_another_server() => {
+                    self.preferred = position;
+                    self.open = Some(connection);
+                    return Ok(reply);
+                }
+                Ok((reply, _)) => refused = Some(reply),
+                Err(failed) => attempts.record(address, failed, effect)?,
+            }
+        }
+        // A server that said why it refused tells more than one that was not there.
+        refused.ok_or(CallError::Unanswered(attempts))
+    }
+
+    fn ask(mut connection: Connection, line: &str) -> Result<(Reply, Connection), Failed> {
+        let text = connection.exchange(line).map_err(Failed::Perhaps)?;
+        let reply = Reply::parse(text).map_err(Failed::NotAReply)?;
+        if reply.is_farewell() {
+            return Err(Failed::Unseen(ConnectionError::Closed));
+        }
+        Ok((reply, connection))
+    }
+}

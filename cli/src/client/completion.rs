@@ -1,0 +1,179 @@
+//! What Tab offers: commands, their flags, and the keys that the store holds.
+//!
+//! Keys are asked for over a connection of its own, with little patience, so that Tab never waits for long
+//! and never mixes with a command's replies. When the server does not answer, no key is offered.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::time::Duration;
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+
+use super::line::vocabulary;
+use crate::caller::Caller;
+use crate::request::{Effect, Request};
+use crate::target::Target;
+
+/// How long Tab waits for keys. Chosen to be felt, but not to annoy.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many keys Tab offers. Arbitrary: more than anybody reads.
+const KEYS_MAX: u64 = 100;
+
+/// The completion of the client's prompt.
+pub(super) struct Completion {
+    caller: RefCell<Caller>,
+}
+
+impl Completion {
+    pub(super) fn new(target: &Target) -> Self {
+        Self { caller: RefCell::new(target.impatient_caller(PATIENCE)) }
+    }
+
+    fn keys(&self, prefix: &str) -> Vec<String> {
+        let request = Request::Scan { prefix, limit: KEYS_MAX, after: None };
+        let Ok(reply) = self.caller.borrow_mut().call(request) else { return Vec::new() };
+        if reply.refusal(Effect::Reads).is_some() {
+            return Vec::new();
+        }
+        reply.items.unwrap_or_default().into_iter().map(|item| item.key).collect()
+    }
+}
+
+impl Completer for Completion {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = Typed::read(&line[..pos]);
+        let candidates = match typed.words.as_slice() {
+            [] => commands(&typed.last),
+            [command] if typed.last.starts_with('-') => flags(command, &typed.last),
+            [command] if takes_key(command) => self.keys(&typed.last),
+            [command, ..] => flags(command, &typed.last),
+        };
+        Ok((typed.last_start, candidates.into_iter().map(pair).collect()))
+    }
+}
+
+impl Helper for Completion {}
+impl Highlighter for Completion {}
+impl Hinter for Completion {
+    type Hint = String;
+}
+impl Validator for Completion {}
+
+/// What stands before the cursor.
+#[derive(Debug, PartialEq, Eq)]
+struct Typed {
+    /// The finished words, without their quotes.
+    words: Vec<String>,
+    /// The word at the cursor, without its quotes; empty after a space.
+    last: String,
+    /// Where that word begins, quotes included, in bytes.
+    last_start: usize,
+}
+
+impl Typed {
+    fn read(text: &str) -> Self {
+        let last_start = last_word_start(text);
+        let last = &text[last_start..];
+        // An unfinished word may have an open quote, or a backslash with nothing behind it.
+        let closings = ["", "'", "\"", " "];
+        let unquoted = closings.iter().find_map(|closing| shlex::split(&format!("{last}{closing}")));
+        Self {
+            words: shlex::split(&text[..last_start]).unwrap_or_default(),
+            last: unquoted.unwrap_or_default().into_iter().next().unwrap_or_default(),
+            last_start,
+        }
+    }
+}
+
+fn last_word_start(text: &str) -> usize {
+    let mut start = 0;
+    let mut quote = None;
+    let mut is_escaped = false;
+    for (position, character) in text.char_indices() {
+        match (quote, character) {
+            _ if is_escaped => is_escaped = false,
+            (None | Some('"'), '\\') => is_escaped = true,
+            (None, '\'' | '"') => quote = Some(character),
+            (Some(open), _) if open == character => quote = None,
+            (None, ' ' | '\t') => start = position + 1,
+            _ => {}
+        }
+    }
+    start
+}
+
+fn commands(prefix: &str) -> Vec<String> {
+    let mut vocabulary = vocabulary();
+    // Only a built command has the word `help`.
+    vocabulary.build();
+    let all = vocabulary.get_subcommands().flat_map(clap::Command::get_name_and_visible_aliases);
+    all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
+}
+
+fn flags(command: &str, prefix: &str) -> Vec<String> {
+    if !prefix.starts_with('-') {
+        return Vec::new();
+    }
+    let vocabulary = vocabulary();
+    let Some(command) = vocabulary.find_subcommand(command) else { return Vec::new() };
+    let all = command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}"));
+    all.filter(|flag| flag.starts_with(prefix)).collect()
+}
+
+fn takes_key(command: &str) -> bool {
+    matches!(command, "put" | "get" | "delete" | "cas" | "scan")
+}
+
+/// Shown as it is, inserted with the quotes it needs.
+fn pair(candidate: String) -> Pair {
+    let quoted = shlex::try_quote(&candidate).map(Cow::into_owned);
+    Pair { replacement: quoted.unwrap_or_else(|_| candidate.clone()), display: candidate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(text: &str) -> (Vec<String>, String, usize) {
+        let typed = Typed::read(text);
+        (typed.words, typed.last, typed.last_start)
+    }
+
+    #[test]
+    fn the_word_at_the_cursor_is_found_through_quotes() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(typed(""), (words(&[]), String::new(), 0));
+        assert_eq!(typed("ge"), (words(&[]), "ge".to_owned(), 0));
+        assert_eq!(typed("get "), (words(&["get"]), String::new(), 4));
+        assert_eq!(typed("get us"), (words(&["get"]), "us".to_owned(), 4));
+        assert_eq!(typed("get 'my k"), (words(&["get"]), "my k".to_owned(), 4));
+        assert_eq!(typed("get \"my k"), (words(&["get"]), "my k".to_owned(), 4));
+        assert_eq!(typed("get my\\ k"), (words(&["get"]), "my k".to_owned(), 4));
+        assert_eq!(typed("put 'a b' --j"), (words(&["put", "a b"]), "--j".to_owned(), 10));
+    }
+
+    #[test]
+    fn commands_and_their_flags_are_offered() {
+        assert_eq!(commands("s"), ["scan", "status"]);
+        assert_eq!(commands("he"), ["help"]);
+        assert!(commands("").len() >= 9);
+        assert_eq!(flags("get", "--"), ["--linearizable"]);
+        assert_eq!(flags("cas", "--a"), ["--absent"]);
+        assert!(flags("get", "x").is_empty() && flags("nonsense", "--").is_empty());
+    }
+
+    #[test]
+    fn a_key_is_inserted_with_the_quotes_it_needs() {
+        assert_eq!(pair("plain:key".to_owned()).replacement, "plain:key");
+        let quoted = pair("two words".to_owned());
+        assert_eq!(shlex::split(&quoted.replacement).unwrap(), ["two words"]);
+        assert_eq!(quoted.display, "two words");
+    }
+}

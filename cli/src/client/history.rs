@@ -1,0 +1,38 @@
+//! Where the client remembers what was typed: a file in the user's state folder, as the XDG Base Directory
+//! Specification has it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// The history file, in a folder that exists. `None` when there is no place for one: then the client
+/// remembers only as long as it runs.
+pub(super) fn path() -> Option<PathBuf> {
+    let folder = folder(env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))?;
+    fs::create_dir_all(&folder).ok()?;
+    Some(folder.join("history"))
+}
+
+fn folder(state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    // The specification says to ignore a relative path.
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let state =
+        state_home.and_then(absolute).or_else(|| Some(home.and_then(absolute)?.join(".local/state")))?;
+    Some(state.join("coracle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_folder_is_the_users() {
+        let folder = |state: Option<&str>, home: Option<&str>| {
+            folder(state.map(OsString::from), home.map(OsString::from))
+        };
+        assert_eq!(folder(Some("/s"), Some("/h")), Some(PathBuf::from("/s/coracle")));
+        assert_eq!(folder(None, Some("/h")), Some(PathBuf::from("/h/.local/state/coracle")));
+        assert_eq!(folder(Some("s"), Some("/h")), Some(PathBuf::from("/h/.local/state/coracle")));
+        assert_eq!(folder(Some(""), None), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! One line of the client: split into words as a shell does, and understood as a command.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::commands::{Cas, Delete, Get, Ping, Put, Scan, Status};
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Line<'a> {
+    /// An empty line, or a remark.
+    Nothing,
+    /// A request to be sent as it is.
+    Raw(&'a str),
+    /// A text to print.
+    Help(String),
+    Word(Word),
+}
+
+/// The commands of the client.
+#[derive(Debug, Subcommand)]
+pub(super) enum Word {
+    Put(Put),
+    Get(Get),
+    Delete(Delete),
+    Cas(Cas),
+    Scan(Scan),
+    Status(Status),
+    Ping(Ping),
+    /// Leave, as does Ctrl-D
+    #[command(visible_alias = "quit")]
+    Exit,
+}
+
+/// A line that is no command.
+#[derive(Debug, Error)]
+pub(super) enum LineError {
+    #[error("a quote is not closed, or the line ends in a backslash")]
+    Quoting,
+    #[error("{}", for_the_client(.0))]
+    Usage(#[source] Box<clap::Error>),
+}
+
+#[derive(Parser)]
+#[command(
+    name = "",
+    no_binary_name = true,
+    disable_help_flag = true,
+    help_template = "{subcommands}{after-help}\n",
+    after_help = "\
+Words are quoted as in a shell: put motd 'hello, world'
+A line that begins with { is sent as it is: {\"op\":\"ping\"}
+`help COMMAND` tells more about a command."
+)]
+struct Words {
+    #[command(subcommand)]
+    word: Word,
+}
+
+impl<'a> Line<'a> {
+    /// Understands a line.
+    pub(super) fn parse(line: &'a str) -> Result<Self, LineError> {
+        let line = line.trim();
+        if line.starts_with('{') {
+            return Ok(Self::Raw(line));
+        }
+        let words = shlex::split(line).ok_or(LineError::Quoting)?;
+        if words.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        let understood = vocabulary().try_get_matches_from(words);
+        match understood.and_then(|matches| Words::from_arg_matches(&matches)) {
+            Ok(words) => Ok(Self::Word(words.word)),
+            Err(help) if help.kind() == ErrorKind::DisplayHelp => Ok(Self::Help(help.to_string())),
+            Err(error) => Err(LineError::Usage(Box::new(error))),
+        }
+    }
+}
+
+/// The client's commands, as clap knows them. Their examples are for a shell and stay out.
+pub(super) fn vocabulary() -> clap::Command {
+    Words::command().mut_subcommands(|command| command.after_help(""))
+}
+
+/// What clap says, without what is meant for a shell: the client's reports begin with "error: " already, and
+/// its help is a command.
+fn for_the_client(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let (text, _) = text.split_once("\n\nFor more information").unwrap_or((text, ""));
+    match text.trim_end().strip_suffix("\n\nUsage: <COMMAND>") {
+        Some(unknown) => format!("{unknown}\n`help` lists the commands"),
+        None => text.trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_in_a_shell() {
+        let line = r#"put 'my key' "a \"b\" c""#;
+        let Ok(Line::Word(Word::Put(put))) = Line::parse(line) else { panic!("no put: {line}") };
+        let shown = format!("{put:?}");
+        assert!(shown.contains(r#"key: "my key""#) && shown.contains(r#"value: "a \"b\" c""#), "{shown}");
+    }
+
+    #[test]
+    fn nothing_remarks_and_raw_requests_are_told_apart() {
+        assert!(matches!(Line::parse("  "), Ok(Line::Nothing)));
+        assert!(matches!(Line::parse("# a remark, isn't it"), Ok(Line::Nothing)));
+        assert!(matches!(Line::parse(" {\"op\":\"ping\"}\r"), Ok(Line::Raw("{\"op\":\"ping\"}"))));
+        assert!(matches!(Line::parse("quit"), Ok(Line::Word(Word::Exit))));
+        assert!(matches!(Line::parse("exit"), Ok(Line::Word(Word::Exit))));
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_voice() {
+        assert!(matches!(Line::parse("put 'a"), Err(LineError::Quoting)));
+        for line in ["fetch a", "get", "get a b", "put a", "cas a b", "--version"] {
+            let message = Line::parse(line).unwrap_err().to_string();
+            assert!(!message.starts_with("error") && !message.contains("coracle"), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn help_speaks_of_the_client() {
+        let Ok(Line::Help(all)) = Line::parse("help") else { panic!("no help") };
+        for word in ["put", "get", "delete", "cas", "scan", "status", "ping", "exit", "quit"] {
+            assert!(all.contains(word), "{word} is missing in {all}");
+        }
+        let Ok(Line::Help(get)) = Line::parse("help get") else { panic!("no help") };
+        assert!(get.contains("--linearizable") && !get.contains("coracle"), "{get}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Commands typed at a terminal: a prompt with editing, history and completion.
+
+use std::io::{self, Write};
+
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+
+use super::completion::Completion;
+use super::{ClientError, Conversation, Next, history};
+use crate::exit::Exit;
+use crate::target::Target;
+
+const PROMPT: &str = "coracle> ";
+
+/// Commands remembered. Arbitrary.
+const HISTORY_LINES_MAX: usize = 1000;
+
+/// Reads and runs lines until the user leaves. A failed command was seen by whoever typed it, so leaving is
+/// always a success.
+pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Exit, ClientError> {
+    let mut editor = editor(target)?;
+    let history = history::path();
+    if let Some(path) = &history {
+        // The first time, there is none.
+        _ = editor.load_history(path);
+    }
+    greet(conversation)?;
+    loop {
+        let line = match editor.readline(PROMPT) {
+            Ok(line) => line,
+            // Ctrl-C gives up the line, not the client: no command is running.
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => return Ok(Exit::Done),
+            Err(error) => return Err(error.into()),
+        };
+        editor.add_history_entry(line.as_str())?;
+        if let Some(path) = &history {
+            // Saved before the command runs, so that an interrupted one is remembered too. A history that
+            // cannot be saved is no reason to stop.
+            _ = editor.append_history(path);
+        }
+        match conversation.say(&line)? {
+            Ok(Next::Line) => {}
+            Ok(Next::Leave) => return Ok(Exit::Done),
+            Err(failure) => _ = writeln!(io::stderr(), "error: {failure}"),
+        }
+    }
+}
+
+fn editor(target: &Target) -> Result<Editor<Completion, FileHistory>, ReadlineError> {
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .history_ignore_space(true)
+        .max_history_size(HISTORY_LINES_MAX)?
+        .build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(Completion::new(target)));
+    Ok(editor)
+}
+
+fn greet(conversation: &mut Conversation) -> Result<(), ClientError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let address = conversation.caller.address();
+    writeln!(conversation.out, "coracle {version}, connected to {address}. `help` helps, Ctrl-D leaves.")
+        .and_then(|()| conversation.out.flush())
+        .map_err(ClientError::Output)
+}

@@ -1,0 +1,49 @@
+//! `cas`: compare and swap, the write that depends on what is there.
+
+use clap::{ArgGroup, Args};
+
+use super::{CommandError, Context, Execute};
+use crate::request::Request;
+use crate::value::{literal, value};
+
+/// Store a value only if the key holds the expected one
+#[derive(Args, Clone, Debug)]
+#[command(
+    group = ArgGroup::new("condition").required(true),
+    after_help = "\
+Examples:
+  coracle cas lock --absent alice             takes the lock, if nobody has it
+  coracle cas lock --expect alice bob         hands it over
+  coracle cas counter --json --expect 41 42
+
+Prints `ok`. When the key holds something else, prints what it holds instead, and the exit code is 5; when it \
+holds nothing, stdout stays empty."
+)]
+pub(crate) struct Cas {
+    /// 1 to 1,024 bytes
+    key: String,
+
+    /// The value that the key must hold
+    #[arg(long, value_name = "OLD", group = "condition", allow_negative_numbers = true)]
+    expect: Option<String>,
+
+    /// The key must hold nothing
+    #[arg(long, group = "condition")]
+    absent: bool,
+
+    /// A string; `-` reads it from stdin
+    #[arg(allow_negative_numbers = true)]
+    value: String,
+
+    /// Take both OLD and VALUE as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Execute for Cas {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let expect = self.expect.as_deref().map(|old| literal(old, self.json)).transpose()?;
+        let value = value(&self.value, self.json, context.stdin)?;
+        context.write(&self.key, Request::Cas { key: &self.key, expect: expect.as_deref(), value: &value })
+    }
+}

@@ -1,0 +1,136 @@
+//! `scan`: lists keys and values in byte order of the keys, page by page.
+//!
+//! Pages are separate requests. A key written or deleted while they follow one another may or may not show:
+//! this is a listing, not a snapshot.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use super::{CommandError, Context, Execute};
+use crate::output::{Format, escaped, one_line};
+use crate::reply::Item;
+use crate::request::Request;
+
+/// How many items one request asks for. Chosen so that a page of the greatest keys and values, about
+/// 250 MiB, stays below [`REPLY_BYTES_MAX`](crate::connection::REPLY_BYTES_MAX).
+const PAGE_ITEMS: u64 = 500;
+
+/// List keys and values in byte order of the keys
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle scan                            everything
+  coracle scan user: --limit 10
+  coracle scan user: --after user:41      goes on where an earlier scan ended
+  coracle scan | cut -f1                  the keys alone
+  coracle scan -o json | jq -r '.items[] | select(.value > 9) | .key'
+
+Every item is one line: key, tab, value. Keys and string values are escaped where they would break that: a tab \
+is \\t, a line break \\n, a carriage return \\r, a backslash \\\\ and any other control character \\u00XX. Values \
+that are no strings are JSON. With -o json nothing is escaped or lost: one object in the shape of the protocol's \
+reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}.")]
+pub(crate) struct Scan {
+    /// Only keys that begin with this
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: String,
+
+    /// Stop after this many items; without it, at the end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+
+    /// Only keys behind this one
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    after: Option<String>,
+}
+
+impl Execute for Scan {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let mut remaining = self.limit.unwrap_or(u64::MAX);
+        let mut after = self.after.clone();
+        let mut is_first = true;
+        loop {
+            let limit = remaining.min(PAGE_ITEMS);
+            let request = Request::Scan { prefix: &self.prefix, limit, after: after.as_deref() };
+            let reply = context.ask(request)?;
+            let items = reply.items.ok_or(CommandError::ReplyIncomplete)?;
+            remaining = remaining.saturating_sub(items.len() as u64);
+            let is_last = !reply.more || remaining == 0;
+            if items.is_empty() && !is_last {
+                // Without a last key there is no next page to ask for.
+                return Err(CommandError::ReplyIncomplete);
+            }
+            match context.format {
+                Format::Text => write_lines(context.out, &items)?,
+                Format::Json => write_json(context.out, &items, is_first, is_last.then_some(reply.more))?,
+            }
+            if is_last {
+                return Ok(());
+            }
+            // The reader of a pipe sees a page when it is there.
+            context.out.flush()?;
+            after = items.into_iter().next_back().map(|item| item.key);
+            is_first = false;
+        }
+    }
+}
+
+fn write_lines(out: &mut dyn Write, items: &[Item]) -> io::Result<()> {
+    items.iter().try_for_each(|item| writeln!(out, "{}\t{}", escaped(&item.key), one_line(&item.value)))
+}
+
+/// Writes one page's part of the reply that a single request without a limit would have had. `end` is the
+/// last page's `more`.
+fn write_json(out: &mut dyn Write, items: &[Item], is_first: bool, end: Option<bool>) -> io::Result<()> {
+    let mut separator = if is_first { "{\"items\":[" } else { "," };
+    for item in items {
+        let key = crate::value::quoted(&item.key);
+        write!(out, "{separator}{{\"key\":{key},\"value\":{}}}", item.value)?;
+        separator = ",";
+    }
+    if items.is_empty() && is_first {
+        out.write_all(separator.as_bytes())?;
+    }
+    match end {
+        Some(more) => writeln!(out, "],\"more\":{more},\"status\":\"ok\"}}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn item(key: &str, value: &str) -> Item {
+        Item { key: key.to_owned(), value: RawValue::from_string(value.to_owned()).unwrap() }
+    }
+
+    fn json(pages: &[&[Item]], more: bool) -> String {
+        let mut out = Vec::new();
+        for (position, page) in pages.iter().enumerate() {
+            let end = (position + 1 == pages.len()).then_some(more);
+            write_json(&mut out, page, position == 0, end).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_one_tab_and_one_end() {
+        let mut out = Vec::new();
+        write_lines(&mut out, &[item("a\tb", "\"x\\ny\\\\\""), item("n", "1e400")]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\\tb\tx\\ny\\\\\nn\t1e400\n");
+    }
+
+    #[test]
+    fn pages_join_to_one_reply() {
+        let (one, two, three) = (item("a", "1"), item("b", "1e400"), item("c\"", "{}"));
+        assert_eq!(json(&[&[]], false), "{\"items\":[],\"more\":false,\"status\":\"ok\"}\n");
+        assert_eq!(
+            json(&[&[one, two], &[three], &[]], true),
+            "{\"items\":[{\"key\":\"a\",\"value\":1},{\"key\":\"b\",\"value\":1e400},\
+             {\"key\":\"c\\\"\",\"value\":{}}],\"more\":true,\"status\":\"ok\"}\n"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! `status`: how the nodes see the cluster, one row each.
+
+use clap::Args;
+
+use super::{CommandError, Context, Execute};
+use crate::output::{Format, one_line, write_columns};
+use crate::reply::NodeStatus;
+use crate::request::Request;
+
+/// Show every node's role and progress
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle status
+  watch -n1 coracle status
+  coracle status -o json | jq '.nodes[] | select(.role == \"leader\") | .id'
+
+One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
+(APPLIED) and has in its log (LAST), the leader it knows, and its address. `-` stands for nothing.")]
+pub(crate) struct Status {}
+
+impl Execute for Status {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let reply = context.ask(Request::Status)?;
+        match context.format {
+            Format::Json => context.print_reply(&reply),
+            Format::Text => {
+                let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
+                Ok(write_columns(context.out, &table(&nodes))?)
+            }
+        }
+    }
+}
+
+fn table(nodes: &[NodeStatus]) -> Vec<[String; 8]> {
+    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS"];
+    let row = |node: &NodeStatus| {
+        let nothing = || "-".to_owned();
+        [
+            one_line(&node.id),
+            one_line(&node.role),
+            one_line(&node.term),
+            one_line(&node.commit_index),
+            one_line(&node.last_applied),
+            one_line(&node.last_log_index),
+            node.leader.as_deref().map_or_else(nothing, one_line),
+            node.address.as_deref().map_or_else(nothing, one_line),
+        ]
+    };
+    std::iter::once(head.map(str::to_owned)).chain(nodes.iter().map(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::Reply;
+
+    #[test]
+    fn a_row_says_all_there_is_to_a_node() {
+        let line = r#"{"nodes":[{"id":0,"role":"leader","term":3,"commit_index":17,"last_applied":17,
+            "last_log_index":18,"leader":0,"address":"127.0.0.1:3001"},{"id":1,"role":"follower","term":3,
+            "commit_index":16,"last_applied":15,"last_log_index":18,"leader":null,"address":null}],"status":"ok"}"#;
+        let nodes = Reply::parse(line.to_owned()).unwrap().nodes.unwrap();
+        let mut out = Vec::new();
+        write_columns(&mut out, &table(&nodes)).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "ID  ROLE      TERM  COMMIT  APPLIED  LAST  LEADER  ADDRESS\n\
+             0   leader    3     17      17       18    0       127.0.0.1:3001\n\
+             1   follower  3     16      15       18    -       -\n"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! One blocking TCP connection to a server: sends a request line, reads a reply line.
+//!
+//! It knows bytes, limits and waiting times. It does not know what a reply means, and it never connects
+//! again by itself: whether a request may be sent twice is the business of [`Caller`](crate::caller::Caller).
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::address::Address;
+
+/// The longest reply line, in bytes. Chosen because a page of [`Scan`](crate::commands::Scan) whose values
+/// all have the greatest size is about half as long.
+pub(crate) const REPLY_BYTES_MAX: u64 = 512 << 20;
+
+/// How long one connection attempt may take at the most, so that a dead address in a list does not use up
+/// all the patience. Arbitrary, but well above a lost SYN's first retransmission (1 s).
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// Why a server did not answer.
+#[derive(Debug, Error)]
+pub(crate) enum ConnectionError {
+    /// Nothing was sent.
+    #[error("{0}")]
+    Connect(#[source] io::Error),
+    /// The name has no address.
+    #[error("the name has no address")]
+    NoAddress,
+    /// Something may have been sent.
+    #[error("the connection was lost: {0}")]
+    Lost(#[source] io::Error),
+    /// The server closed, perhaps in the middle of a reply.
+    #[error("the server closed the connection without a reply")]
+    Closed,
+    #[error("no reply within {}", humantime::format_duration(*.waited))]
+    Silence { waited: Duration },
+    #[error("a reply longer than {REPLY_BYTES_MAX} bytes")]
+    ReplyTooLong,
+    #[error("a reply that is not UTF-8 text")]
+    ReplyNotText,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    reader: BufReader<TcpStream>,
+    /// How long the server may stay silent; zero for ever.
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Connects to the first address of the name that answers.
+    pub(crate) fn open(address: &Address, timeout: Duration) -> Result<Self, ConnectionError> {
+        let patience = if timeout.is_zero() { CONNECT_TIMEOUT_MAX } else { timeout.min(CONNECT_TIMEOUT_MAX) };
+        let mut last = ConnectionError::NoAddress;
+        for socket_address in address.to_socket_addrs().map_err(ConnectionError::Connect)? {
+            match TcpStream::connect_timeout(&socket_address, patience) {
+                Ok(stream) => return Self::over(stream, timeout).map_err(ConnectionError::Connect),
+                Err(error) => last = ConnectionError::Connect(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn over(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
+        let limit = (!timeout.is_zero()).then_some(timeout);
+        stream.set_read_timeout(limit)?;
+        stream.set_write_timeout(limit)?;
+        // A request is one small packet that somebody waits for.
+        stream.set_nodelay(true)?;
+        Ok(Self { reader: BufReader::new(stream), timeout })
+    }
+
+    /// Whether the server is still there and has said nothing since the last reply. What it says unasked
+    /// is a farewell. Found out before a write is sent, a lost connection leaves no outcome in doubt.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let stream = self.reader.get_ref();
+        if !self.reader.buffer().is_empty() || stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let peeked = stream.peek(&mut [0]);
+        let would_block = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).is_ok() && would_block
+    }
+
+    /// Sends one request, which holds no line break, and waits for one reply, given without its line break.
+    pub(crate) fn exchange(&mut self, request: &str) -> Result<String, ConnectionError> {
+        debug_assert!(!request.contains('\n'), "a request is one line");
+        let mut line = Vec::with_capacity(request.len() + 1);
+        line.extend_from_slice(request.as_bytes());
+        line.push(b'\n');
+        match self.reader.get_mut().write_all(&line) {
+            Ok(()) => self.receive(),
+            // A server that refuses a client or an oversized line says so and closes: the reason may
+            // already lie here while the rest of the request finds no taker.
+            Err(error) => self.receive().map_err(|_| self.fault(error)),
+        }
+    }
+
+    fn receive(&mut self) -> Result<String, ConnectionError> {
+        let mut line = Vec::new();
+        let read = (&mut self.reader).take(REPLY_BYTES_MAX).read_until(b'\n', &mut line);
+        read.map_err(|error| self.fault(error))?;
+        if line.pop_if(|last| *last == b'\n').is_none() {
+            let is_too_long = line.len() as u64 == REPLY_BYTES_MAX;
+            return Err(if is_too_long { ConnectionError::ReplyTooLong } else { ConnectionError::Closed });
+        }
+        line.pop_if(|last| *last == b'\r');
+        String::from_utf8(line).map_err(|_| ConnectionError::ReplyNotText)
+    }
+
+    fn fault(&self, error: io::Error) -> ConnectionError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                ConnectionError::Silence { waited: self.timeout }
+            }
+            _ => ConnectionError::Lost(error),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `log`: reads a log file without a server. It changes nothing, also not while a server is writing.
+//!
+//! What a valid log is, [`coracle_storage`] knows. Here is only how it is shown.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use coracle_storage::{Damage, LogScan, SealedLineFault, TornTail, Verdict};
+use thiserror::Error;
+
+use crate::exit::Exit;
+
+mod show;
+mod verify;
+
+/// Read a log file, without a server
+#[derive(Args, Debug)]
+pub(crate) struct Log {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Show(show::Show),
+    Verify(verify::Verify),
+}
+
+/// Why a log could not be read to a clean end.
+#[derive(Debug, Error)]
+pub(crate) enum LogError {
+    #[error("{}: {cause}", .path.display())]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("{}: line 1, the header: {fault}", .path.display())]
+    Header { path: PathBuf, fault: SealedLineFault },
+    #[error(
+        "{}: line {} (at byte {}) is torn: {} bytes that a running or killed server may leave; \
+         it cuts them off at its next start",
+        .path.display(), .tail.line, .tail.offset, .tail.bytes
+    )]
+    Torn { path: PathBuf, tail: TornTail },
+    #[error("{}: {damage}", .path.display())]
+    Damaged { path: PathBuf, damage: Damage },
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl LogError {
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+
+    /// Whether the reader of stdout has left.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl Log {
+    pub(crate) fn run(self) -> Result<(), LogError> {
+        match self.action {
+            Action::Show(show) => show.run(),
+            Action::Verify(verify) => verify.run(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LogError> {
+    std::fs::read(path).map_err(|cause| LogError::Read { path: path.to_owned(), cause })
+}
+
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<LogScan<'a>, LogError> {
+    LogScan::new(bytes).map_err(|fault| LogError::Header { path: path.to_owned(), fault })
+}
+
+/// How a scan that gave all its entries ended.
+fn ending(path: &Path, scan: &LogScan<'_>) -> Result<(), LogError> {
+    let path = path.to_owned();
+    match scan.verdict().expect("a scan that ended has a verdict") {
+        Verdict::Clean => Ok(()),
+        Verdict::TornTail(tail) => Err(LogError::Torn { path, tail }),
+        Verdict::Damaged(damage) => Err(LogError::Damaged { path, damage }),
+    }
+}

@@ -1,0 +1,151 @@
+//! `log show`: the header and every entry, in columns or as the lines they are.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use coracle_core::raft::{Entries, Entry};
+use coracle_storage::LogHeader;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{LogError, ending, open, read};
+use crate::output::{Format, escaped, one_line};
+
+/// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters wide.
+const KEY_WIDTH: usize = 24;
+const VALUE_WIDTH: usize = 40;
+
+/// Print a log's header and entries
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle log show data/log00.txt
+  coracle log show data/log00.txt -o json | jq 'select(.key == \"snack\")'
+
+Long keys and values are shortened, which `…` marks; -o json prints the lines of the file as they are. Entries \
+behind a damaged or torn line are not shown: then the exit code is 6.")]
+pub(super) struct Show {
+    /// A node's log, such as data/log00.txt
+    file: PathBuf,
+
+    /// Columns, or the lines of the file
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Show {
+    pub(super) fn run(&self) -> Result<(), LogError> {
+        let bytes = read(&self.file)?;
+        let mut scan = open(&self.file, &bytes)?;
+        let mut out = BufWriter::new(io::stdout().lock());
+        match self.output {
+            Format::Text => {
+                write_header(&mut out, scan.header())?;
+                scan.by_ref().try_for_each(|entries| write_rows(&mut out, &entries))?;
+            }
+            Format::Json => {
+                out.write_all(&bytes[..scan.header_len()])?;
+                scan.by_ref().try_for_each(|entries| out.write_all(entries.text().as_bytes()))?;
+            }
+        }
+        out.flush()?;
+        ending(&self.file, &scan)
+    }
+}
+
+fn write_header(out: &mut dyn Write, header: &LogHeader) -> io::Result<()> {
+    let identity = &header.identity;
+    let voters = identity.voters.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let after = header.after;
+    writeln!(out, "node         {}", identity.node)?;
+    writeln!(out, "cluster      {}", identity.cluster)?;
+    writeln!(out, "incarnation  {}", identity.incarnation)?;
+    writeln!(out, "voters       {voters}")?;
+    writeln!(out, "after        index {}, term {}, crc {}", after.index, after.term, after.checksum)?;
+    writeln!(out)?;
+    write_row(out, ["INDEX", "TERM", "OP", "KEY", "VALUE", "CRC"])
+}
+
+fn write_rows(out: &mut dyn Write, entries: &Entries) -> io::Result<()> {
+    entries.iter().try_for_each(|entry| {
+        let Entry { point, payload } = entry;
+        let Shown { op, key, value } = Shown::of(payload);
+        let (index, term) = (point.index.to_string(), point.term.to_string());
+        write_row(out, [&index, &term, &op, &key, &value, &point.checksum.to_string()])
+    })
+}
+
+/// The widths are fixed, because finding the widest cell would need a second pass over a long file.
+fn write_row(out: &mut dyn Write, [index, term, op, key, value, crc]: [&str; 6]) -> io::Result<()> {
+    writeln!(out, "{index:>8}  {term:>6}  {op:<6}  {key:<KEY_WIDTH$}  {value:<VALUE_WIDTH$}  {crc}")
+}
+
+/// The cells that an entry's payload fills.
+struct Shown {
+    op: String,
+    key: String,
+    value: String,
+}
+
+impl Shown {
+    fn of(payload: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Members {
+            op: String,
+            key: Option<String>,
+            value: Option<Box<RawValue>>,
+        }
+        match serde_json::from_str::<Members>(&format!("{{{payload}}}")) {
+            Ok(Members { op, key, value }) => Self {
+                op: escaped(&op),
+                key: shortened(&key.as_deref().map_or_else(|| "-".to_owned(), escaped), KEY_WIDTH),
+                value: shortened(&value.as_deref().map_or_else(|| "-".to_owned(), one_line), VALUE_WIDTH),
+            },
+            // A newer program's entry, valid as a line: shown as far as it fits.
+            Err(_) => Self {
+                op: "?".to_owned(),
+                key: "?".to_owned(),
+                value: shortened(&escaped(payload), VALUE_WIDTH),
+            },
+        }
+    }
+}
+
+/// The text, or its beginning and an ellipsis: `width` characters at the most.
+fn shortened(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(payload: &str) -> (String, String, String) {
+        let Shown { op, key, value } = Shown::of(payload);
+        (op, key, value)
+    }
+
+    fn owned(op: &str, key: &str, value: &str) -> (String, String, String) {
+        (op.to_owned(), key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn every_kind_of_entry_has_its_cells() {
+        assert_eq!(cells(r#""op":"PUT","key":"a","value":"x\ny""#), owned("PUT", "a", r"x\ny"));
+        assert_eq!(cells(r#""op":"PUT","key":"a","value":1e400"#), owned("PUT", "a", "1e400"));
+        assert_eq!(cells(r#""op":"DELETE","key":"a""#), owned("DELETE", "a", "-"));
+        assert_eq!(cells(r#""op":"NOOP""#), owned("NOOP", "-", "-"));
+        assert_eq!(cells(r#""new":1"#), owned("?", "?", r#""new":1"#));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_shortened_by_characters() {
+        assert_eq!(shortened("äöü", 3), "äöü");
+        assert_eq!(shortened("äöüß", 3), "äö…");
+        assert_eq!(shortened("", 3), "");
+    }
+}

@@ -1,0 +1,98 @@
+//! How answers look on stdout: the choice of format, values and keys as text, and columns.
+//!
+//! It decides nothing about which answer goes where; that is each command's own business.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde_json::value::RawValue;
+
+/// What `-o` chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people and for line-wise tools.
+    #[default]
+    Text,
+    /// For programs: JSON as the server sent it.
+    Json,
+}
+
+/// A value as text: a string as its characters, as `jq -r` prints it, and any other value as its JSON.
+pub(crate) fn plain(value: &RawValue) -> String {
+    // A string that is no Unicode, such as half a surrogate pair, stays JSON too.
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+}
+
+/// A value for a table cell or a line of its own: as [`plain`], with what would break the line escaped.
+pub(crate) fn one_line(value: &RawValue) -> String {
+    match serde_json::from_str::<String>(value.get()) {
+        Ok(text) => escaped(&text),
+        // JSON text holds no raw control character.
+        Err(_) => value.get().to_owned(),
+    }
+}
+
+/// Text that stays on its line and in its column: `\t`, `\n`, `\r`, `\\`, and `\u00XX` for other controls.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => escaped.push_str("\\t"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\\' => escaped.push_str("\\\\"),
+            control if control.is_control() => {
+                escaped.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// Writes rows with every column as wide as its widest cell, and no space at the end of a line.
+pub(crate) fn write_columns<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn strings_lose_their_quotes_and_everything_else_stays_json() {
+        assert_eq!(plain(&raw(r#""a\tb\u00e4""#)), "a\tbä");
+        for json in ["1e400", "18446744073709551617", "true", r#"{"a":"x"}"#, r#""\ud800""#] {
+            assert_eq!(plain(&raw(json)), json);
+        }
+    }
+
+    #[test]
+    fn an_escaped_text_has_no_tab_and_no_line_break_and_can_be_undone() {
+        assert_eq!(one_line(&raw(r#""a\tb\nc\rd\\e\u001bf""#)), r"a\tb\nc\rd\\e\u001bf");
+        assert_eq!(one_line(&raw(r#"{"a":"x\ty"}"#)), r#"{"a":"x\ty"}"#);
+        assert_eq!(escaped("plain text, ünïcödé"), "plain text, ünïcödé");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["ID", "ROLE", "X"], ["0", "follower", "-"], ["10", "leader", ""]];
+        let mut out = Vec::new();
+        write_columns(&mut out, &rows.map(|row| row.map(str::to_owned))).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "ID  ROLE      X\n0   follower  -\n10  leader\n");
+    }
+}

@@ -1,0 +1,238 @@
+//! A server's reply, taken apart as far as the commands need it.
+//!
+//! Values stay the JSON text they came as. A number such as `1e400` or 2⁶⁴+1 would not survive the way
+//! through a number type, so it never takes that way.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::exit::Exit;
+use crate::request::Effect;
+
+/// The code of an error reply.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ErrorCode {
+    BadRequest,
+    TooLarge,
+    NotFound,
+    CasMismatch,
+    NoLeader,
+    Timeout,
+    SessionExpired,
+    Busy,
+    ShuttingDown,
+    Storage,
+    /// A code this program does not know: the server is newer.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ErrorCode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::NotFound => "not_found",
+            Self::CasMismatch => "cas_mismatch",
+            Self::NoLeader => "no_leader",
+            Self::Timeout => "timeout",
+            Self::SessionExpired => "session_expired",
+            Self::Busy => "busy",
+            Self::ShuttingDown => "shutting_down",
+            Self::Storage => "storage",
+            Self::Unknown => "unknown_error",
+        }
+    }
+
+    fn exit(self) -> Exit {
+        match self {
+            Self::NotFound => Exit::NotFound,
+            Self::CasMismatch => Exit::Precondition,
+            Self::BadRequest | Self::TooLarge => Exit::Usage,
+            Self::NoLeader | Self::Timeout => Exit::NoOutcome,
+            Self::SessionExpired | Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+/// One reply.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Reply {
+    /// The reply as the server sent it, without its line break.
+    #[serde(skip)]
+    pub(crate) line: String,
+    status: Option<Status>,
+    /// Present in the farewell to a client that was silent too long, which answers no request.
+    close: Option<Box<RawValue>>,
+    error: Option<ErrorCode>,
+    message: Option<Box<str>>,
+    definite: Option<bool>,
+    pub(crate) value: Option<Box<RawValue>>,
+    /// What a compare-and-swap found; `None` when the key is absent.
+    pub(crate) actual: Option<Box<RawValue>>,
+    pub(crate) items: Option<Vec<Item>>,
+    #[serde(default)]
+    pub(crate) more: bool,
+    pub(crate) nodes: Option<Vec<NodeStatus>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Error,
+}
+
+/// One key and its value in a reply to a scan.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) key: String,
+    pub(crate) value: Box<RawValue>,
+}
+
+/// One node in a reply to `status`, as text: a newer server may say things this program need not know.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) id: Box<RawValue>,
+    pub(crate) role: Box<RawValue>,
+    pub(crate) term: Box<RawValue>,
+    pub(crate) commit_index: Box<RawValue>,
+    pub(crate) last_applied: Box<RawValue>,
+    pub(crate) last_log_index: Box<RawValue>,
+    pub(crate) leader: Option<Box<RawValue>>,
+    pub(crate) address: Option<Box<RawValue>>,
+}
+
+/// A line that is no reply of the protocol.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the server's reply is not one of Coracle's protocol: is this address a Coracle server?")]
+pub(crate) struct NotAReply;
+
+impl Reply {
+    pub(crate) fn parse(line: String) -> Result<Self, NotAReply> {
+        let mut reply: Self = serde_json::from_str(&line).map_err(|_| NotAReply)?;
+        if reply.status.is_none() && reply.close.is_none() {
+            return Err(NotAReply);
+        }
+        reply.line = line;
+        Ok(reply)
+    }
+
+    /// Whether this is the server's farewell to a silent client. It answers nothing: a request that
+    /// crossed it was not looked at.
+    pub(crate) fn is_farewell(&self) -> bool {
+        self.status.is_none()
+    }
+
+    /// Whether nothing happened for a reason that another server may not share.
+    pub(crate) fn is_worth_another_server(&self) -> bool {
+        let is_local =
+            matches!(self.error, Some(ErrorCode::Busy | ErrorCode::ShuttingDown | ErrorCode::NoLeader));
+        is_local && self.definite == Some(true)
+    }
+
+    /// The error that the reply reports, if it does.
+    pub(crate) fn refusal(&self, effect: Effect) -> Option<Refusal> {
+        if self.status == Some(Status::Ok) {
+            return None;
+        }
+        // The plain form of a get says that a key is missing without a code.
+        let code = self.error.unwrap_or(ErrorCode::NotFound);
+        let is_outcome_unknown = effect == Effect::Writes && self.definite == Some(false);
+        Some(Refusal { code, message: self.message.clone().unwrap_or_default(), is_outcome_unknown })
+    }
+}
+
+/// An error reply.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    message: Box<str>,
+    is_outcome_unknown: bool,
+}
+
+impl Refusal {
+    pub(crate) fn exit(&self) -> Exit {
+        self.code.exit()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.name())?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        if self.is_outcome_unknown {
+            f.write_str("\nthe outcome is unknown: the write may or may not take effect")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(line: &str) -> Reply {
+        Reply::parse(line.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn values_stay_the_text_they_came_as() {
+        for value in ["1e400", "18446744073709551617", "0.10", r#""\ud800""#, r#"{"b":1,"a":[1,2]}"#] {
+            let reply = reply(&format!(r#"{{"key":"k","value":{value},"status":"ok"}}"#));
+            assert_eq!(reply.value.unwrap().get(), value);
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_protocol_has_its_exit_code() {
+        let exit = |code: &str| {
+            let line = format!(r#"{{"status":"error","error":"{code}","message":"m","definite":true}}"#);
+            let refusal = reply(&line).refusal(Effect::Reads).unwrap();
+            if code != "from_the_future" {
+                assert_eq!(refusal.to_string(), format!("{code}: m"));
+            }
+            refusal.exit()
+        };
+        assert_eq!(exit("bad_request"), Exit::Usage);
+        assert_eq!(exit("too_large"), Exit::Usage);
+        assert_eq!(exit("not_found"), Exit::NotFound);
+        assert_eq!(exit("cas_mismatch"), Exit::Precondition);
+        assert_eq!(exit("no_leader"), Exit::NoOutcome);
+        assert_eq!(exit("timeout"), Exit::NoOutcome);
+        for code in ["session_expired", "busy", "shutting_down", "storage", "from_the_future"] {
+            assert_eq!(exit(code), Exit::Failure, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_a_write_leaves_an_unknown_outcome() {
+        let reply = reply(r#"{"status":"error","error":"timeout","message":"m","definite":false}"#);
+        assert!(reply.refusal(Effect::Writes).unwrap().to_string().contains("outcome is unknown"));
+        assert!(!reply.refusal(Effect::Reads).unwrap().to_string().contains("outcome is unknown"));
+        assert!(!reply.is_worth_another_server());
+    }
+
+    #[test]
+    fn a_missing_key_without_a_code_and_a_farewell_are_told_apart() {
+        let missing = reply(r#"{"key":"nope","value":null,"status":"error"}"#);
+        assert_eq!(missing.refusal(Effect::Reads).unwrap().code, ErrorCode::NotFound);
+        assert!(!missing.is_farewell());
+        assert!(reply(r#"{"close":"ok"}"#).is_farewell());
+    }
+
+    #[test]
+    fn what_is_no_reply_is_refused() {
+        for line in ["", "HTTP/1.1 400 Bad Request", "{}", "[]", r#"{"status":"great"}"#] {
+            assert_eq!(Reply::parse(line.to_owned()).unwrap_err(), NotAReply, "{line}");
+        }
+    }
+}

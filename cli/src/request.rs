@@ -1,0 +1,123 @@
+//! The requests that the commands send, as lines of the client protocol, and the one thing that has to be
+//! known about a request before it may be sent twice: whether it writes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What a request may do to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing: it may be sent again to any server.
+    Reads,
+    /// Once sent, it may have taken effect: it is never sent again by itself.
+    Writes,
+}
+
+/// A request in its extended form, the one with `op`.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(crate) enum Request<'a> {
+    Put {
+        key: &'a str,
+        value: &'a RawValue,
+    },
+    Get {
+        key: &'a str,
+        consistency: Consistency,
+    },
+    Delete {
+        key: &'a str,
+    },
+    Cas {
+        key: &'a str,
+        /// `None`: the key must be absent.
+        expect: Option<&'a RawValue>,
+        value: &'a RawValue,
+    },
+    Scan {
+        prefix: &'a str,
+        limit: u64,
+        /// Exclusive.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+    },
+    Status,
+    Ping,
+}
+
+/// How fresh a value has to be.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Consistency {
+    Eventual,
+    Linearizable,
+}
+
+impl Request<'_> {
+    /// The request line, without its line break.
+    pub(crate) fn to_line(self) -> String {
+        serde_json::to_string(&self).expect("strings, numbers and JSON text always encode")
+    }
+
+    pub(crate) fn effect(&self) -> Effect {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } => Effect::Writes,
+            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Ping => Effect::Reads,
+        }
+    }
+}
+
+/// The effect of a line that somebody else wrote. Whatever is not certainly a read counts as a write.
+pub(crate) fn effect_of_line(line: &str) -> Effect {
+    #[derive(Deserialize)]
+    struct Shape<'a> {
+        #[serde(borrow)]
+        op: Option<&'a RawValue>,
+        #[serde(borrow)]
+        value: Option<&'a RawValue>,
+    }
+    let Ok(shape) = serde_json::from_str::<Shape<'_>>(line) else { return Effect::Writes };
+    match (shape.op.map(RawValue::get), shape.value) {
+        (Some("\"get\"" | "\"scan\"" | "\"status\"" | "\"ping\""), _) | (None, None) => Effect::Reads,
+        _ => Effect::Writes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn requests_are_the_lines_of_the_protocol() {
+        let value = raw("1e400");
+        let put = Request::Put { key: "a\"b", value: &value };
+        assert_eq!(put.to_line(), r#"{"op":"put","key":"a\"b","value":1e400}"#);
+        let get = Request::Get { key: "k", consistency: Consistency::Linearizable };
+        assert_eq!(get.to_line(), r#"{"op":"get","key":"k","consistency":"linearizable"}"#);
+        let cas = Request::Cas { key: "k", expect: None, value: &value };
+        assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","expect":null,"value":1e400}"#);
+        let scan = Request::Scan { prefix: "", limit: 7, after: None };
+        assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
+        assert_eq!(Request::Ping.to_line(), r#"{"op":"ping"}"#);
+    }
+
+    #[test]
+    fn only_a_certain_read_counts_as_one() {
+        for line in [r#"{"key":"a"}"#, r#"{"op":"get","key":"a"}"#, r#"{"op":"scan"}"#, r#"{"op":"ping"}"#] {
+            assert_eq!(effect_of_line(line), Effect::Reads, "{line}");
+        }
+        for line in [
+            r#"{"key":"a","value":1}"#,
+            r#"{"op":"delete","key":"a"}"#,
+            r#"{"op":"something","key":"a"}"#,
+            r#"{"op":"\u0070ut","key":"a","value":1}"#,
+            "{nonsense",
+        ] {
+            assert_eq!(effect_of_line(line), Effect::Writes, "{line}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Serving: the default command. Tells what should be known before, then runs the cluster and its proxy.
+//!
+//! stdout belongs to the one line `ready ADDR`; everything else goes to stderr.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use coracle_core::Settings;
+use coracle_runtime_smol as smol_runtime;
+use coracle_runtime_threads as threads_runtime;
+use coracle_storage::{Medium, SyncPolicy};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use smol::LocalExecutor;
+use thiserror::Error;
+
+use crate::exit::Exit;
+use diagnostics::Diagnostics;
+
+mod diagnostics;
+mod options;
+
+pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
+
+/// How often a server looks whether it should end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Why serving ended other than by a signal.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Smol(smol_runtime::StartError),
+    #[error(transparent)]
+    Threads(threads_runtime::StartError),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
+    MajorityLost,
+}
+
+impl ServeError {
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}
+
+/// Serves until a signal ends it, or a majority of the nodes has failed.
+pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let diagnostics = Diagnostics { level: options.log_level, format: options.log_format };
+    for notice in &options.notices {
+        diagnostics.tell(LogLevel::Warn, notice);
+    }
+    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    match options.runtime {
+        Runtime::Smol => serve_on_smol(&options, diagnostics, &should_end),
+        Runtime::Threads => serve_on_threads(&options, diagnostics, &should_end),
+    }
+}
+
+fn serve_on_smol(
+    options: &ServeOptions,
+    diagnostics: Diagnostics,
+    should_end: &AtomicBool,
+) -> Result<(), ServeError> {
+    let executor = Rc::new(LocalExecutor::new());
+    let start = smol_runtime::Options {
+        settings: settings(options),
+        medium: medium(options),
+        listen: Some(options.listen),
+    };
+    smol::block_on(executor.run(async {
+        let cluster = smol_runtime::Cluster::start(&executor, start).await.map_err(ServeError::Smol)?;
+        let events = cluster.events();
+        executor
+            .spawn(async move {
+                while let Ok(event) = events.recv().await {
+                    diagnostics.tell_event(&event);
+                }
+            })
+            .detach();
+        tell_ready(cluster.address());
+        while !should_end.load(Ordering::Acquire) {
+            if cluster.majority_is_lost() {
+                return Err(ServeError::MajorityLost);
+            }
+            smol::Timer::after(LOOK_EVERY).await;
+        }
+        cluster.stop().await;
+        Ok(())
+    }))
+}
+
+fn serve_on_threads(
+    options: &ServeOptions,
+    diagnostics: Diagnostics,
+    should_end: &AtomicBool,
+) -> Result<(), ServeError> {
+    let start = threads_runtime::Options {
+        settings: settings(options),
+        medium: medium(options),
+        listen: Some(options.listen),
+    };
+    let cluster = threads_runtime::Cluster::start(start).map_err(ServeError::Threads)?;
+    if let Some(events) = cluster.events() {
+        thread::spawn(move || events.iter().for_each(|event| diagnostics.tell_event(&event)));
+    }
+    tell_ready(cluster.address());
+    while !should_end.load(Ordering::Acquire) {
+        if cluster.majority_is_lost() {
+            return Err(ServeError::MajorityLost);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    cluster.stop();
+    Ok(())
+}
+
+/// The flag that the first SIGINT or SIGTERM sets. A second one ends the process at once.
+fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
+    let should_end = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&should_end);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            if flag.swap(true, Ordering::AcqRel) {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        }
+    })?;
+    Ok(should_end)
+}
+
+fn settings(options: &ServeOptions) -> Settings {
+    Settings {
+        nodes: options.nodes.into(),
+        heartbeat_interval: options.heartbeat,
+        election_timeout_min: options.election_timeout.min,
+        election_timeout_max: options.election_timeout.max,
+        request_timeout: options.request_timeout,
+        idle_timeout: options.idle_timeout,
+        connections_max: usize::try_from(options.max_connections.get()).unwrap_or(usize::MAX),
+        ..Settings::default()
+    }
+}
+
+fn medium(options: &ServeOptions) -> Medium {
+    if options.ephemeral {
+        return Medium::Memory;
+    }
+    let sync = match options.sync {
+        Sync::Always => SyncPolicy::Always,
+        Sync::Never => SyncPolicy::Never,
+    };
+    Medium::Folder { path: options.data_dir.clone(), sync }
+}
+
+/// The one line on stdout.
+fn tell_ready(address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        let mut stdout = io::stdout().lock();
+        // A server whose stdout is closed serves all the same.
+        _ = writeln!(stdout, "ready {address}").and_then(|()| stdout.flush());
+    }
+}

@@ -1,0 +1,313 @@
+//! The flags of a serving process, and what they mean once checked against one another.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{env, io};
+
+use clap::{Args, ValueEnum};
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::durations::{self, DurationRange};
+
+/// Where the nodes keep their files unless told otherwise.
+const DATA_DIR_DEFAULT: &str = "./data";
+
+/// The flags as given.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Serving")]
+pub(crate) struct ServeFlags {
+    /// What drives the nodes: one single-threaded smol executor, or std threads
+    #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol")]
+    runtime: Runtime,
+
+    /// How many nodes, 1 to 9; their ids are 0 to N-1
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+
+    /// Address for clients; port 0 picks a free one, and the `ready` line names it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
+    listen: Address,
+
+    /// Folder for logs, terms, votes and snapshots, made when missing [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Keep everything in memory: nothing is written, and nothing outlives the process
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// When a write is on disk: `always` before it is acknowledged, or `never` waited for
+    ///
+    /// With `never` the operating system decides: a killed process loses nothing, a power cut may lose
+    /// what was acknowledged.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "always")]
+    sync: Sync,
+
+    /// The leader's beat
+    #[arg(long, value_name = "DUR", default_value = "50ms", value_parser = durations::positive)]
+    heartbeat: Duration,
+
+    /// How long without a leader until an election, drawn at random each time
+    #[arg(long, value_name = "MIN..MAX", default_value = "300ms..600ms")]
+    election_timeout: DurationRange,
+
+    /// A client silent for this long is disconnected; 0 switches it off
+    #[arg(long, value_name = "DUR", default_value = "1000s", value_parser = durations::zero_for_off)]
+    idle_timeout: Duration,
+
+    /// A request without an outcome by then is answered with `timeout`
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = durations::positive)]
+    request_timeout: Duration,
+
+    /// Clients served at a time; one more is told `busy`
+    #[arg(long, value_name = "N", default_value = "10000")]
+    max_connections: NonZeroU32,
+
+    /// What is told on stderr
+    #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
+    log_level: LogLevel,
+
+    /// How it is told
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Which runtime drives the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    Smol,
+    Threads,
+}
+
+/// When a write has reached the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sync {
+    /// A majority has it on disk before it is acknowledged.
+    Always,
+    /// The operating system decides.
+    Never,
+}
+
+/// The least important diagnostics that are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The shape of diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What a serving process was asked to do: every field is in its bounds, and they fit one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServeOptions {
+    pub(crate) runtime: Runtime,
+    /// 1 to 9.
+    pub(crate) nodes: u8,
+    /// Port 0 for a free one.
+    pub(crate) listen: SocketAddr,
+    /// Not to be touched when `ephemeral`.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) ephemeral: bool,
+    /// Means nothing when `ephemeral`.
+    pub(crate) sync: Sync,
+    /// Less than `election_timeout.min`.
+    pub(crate) heartbeat: Duration,
+    pub(crate) election_timeout: DurationRange,
+    /// `None`: a client may be silent for ever.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) max_connections: NonZeroU32,
+    pub(crate) log_level: LogLevel,
+    pub(crate) log_format: LogFormat,
+    /// What should be told before serving.
+    pub(crate) notices: Vec<Notice>,
+}
+
+/// Flags that are fine alone but not together, or an address that is none.
+#[derive(Debug, Error)]
+pub(crate) enum ServeFlagsError {
+    #[error(
+        "--heartbeat {} must be less than the shorter end of --election-timeout, {}: \
+         otherwise followers call elections while their leader is well",
+        humantime::format_duration(*.heartbeat), humantime::format_duration(*.election_min)
+    )]
+    Beat { heartbeat: Duration, election_min: Duration },
+    #[error("--listen {address}: the name cannot be looked up: {cause}")]
+    Lookup { address: Address, cause: io::Error },
+    #[error("--listen {address}: the name has no address")]
+    NoAddress { address: Address },
+}
+
+/// Something legal that its user may not have meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    DebugBuild,
+    EvenNodes { nodes: u8 },
+    DataDirUnused,
+}
+
+impl ServeFlags {
+    /// Checks the flags against one another, and looks up the name to listen on if it is one.
+    pub(crate) fn options(self) -> Result<ServeOptions, ServeFlagsError> {
+        let election_min = self.election_timeout.min;
+        if self.heartbeat >= election_min {
+            return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
+        }
+        Ok(ServeOptions {
+            runtime: self.runtime,
+            nodes: self.nodes,
+            listen: look_up(&self.listen)?,
+            notices: self.notices(),
+            data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
+            ephemeral: self.ephemeral,
+            sync: self.sync,
+            heartbeat: self.heartbeat,
+            election_timeout: self.election_timeout,
+            idle_timeout: (!self.idle_timeout.is_zero()).then_some(self.idle_timeout),
+            request_timeout: self.request_timeout,
+            max_connections: self.max_connections,
+            log_level: self.log_level,
+            log_format: self.log_format,
+        })
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        if cfg!(debug_assertions) {
+            notices.push(Notice::DebugBuild);
+        }
+        if self.nodes.is_multiple_of(2) {
+            notices.push(Notice::EvenNodes { nodes: self.nodes });
+        }
+        if self.ephemeral && self.data_dir.is_some() {
+            notices.push(Notice::DataDirUnused);
+        }
+        notices
+    }
+}
+
+/// A name's first IPv4 address, or its first address at all. IPv4 goes first because that is where clients
+/// look by default: `localhost` is often both.
+fn look_up(address: &Address) -> Result<SocketAddr, ServeFlagsError> {
+    let found = address
+        .to_socket_addrs()
+        .map_err(|cause| ServeFlagsError::Lookup { address: address.clone(), cause })?
+        .collect::<Vec<_>>();
+    let best = found.iter().find(|candidate| candidate.is_ipv4()).or(found.first());
+    best.copied().ok_or_else(|| ServeFlagsError::NoAddress { address: address.clone() })
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DebugBuild => {
+                let program = env::args().next().unwrap_or_default();
+                write!(f, "this is a debug build, slower than it could be ({program}); ")?;
+                f.write_str("`cargo build --release -p cli` makes the fast one")
+            }
+            Self::EvenNodes { nodes } => {
+                write!(
+                    f,
+                    "{nodes} nodes tolerate no more failures than {} do: prefer an odd number",
+                    nodes - 1
+                )
+            }
+            Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    fn options(flags: &str) -> Result<ServeOptions, ServeFlagsError> {
+        let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace())).unwrap();
+        line.flags.options()
+    }
+
+    fn complaint(flags: &str) -> String {
+        let words = std::iter::once("x").chain(flags.split_whitespace());
+        Line::try_parse_from(words).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let options = options("").unwrap();
+        assert_eq!(options.runtime, Runtime::Smol);
+        assert_eq!(options.nodes, 5);
+        assert_eq!(options.listen, "127.0.0.1:3001".parse().unwrap());
+        assert_eq!(options.data_dir, PathBuf::from("./data"));
+        assert!(!options.ephemeral);
+        assert_eq!(options.sync, Sync::Always);
+        assert_eq!(options.heartbeat, Duration::from_millis(50));
+        assert_eq!(options.election_timeout, "300ms..600ms".parse().unwrap());
+        assert_eq!(options.idle_timeout, Some(Duration::from_secs(1000)));
+        assert_eq!(options.request_timeout, Duration::from_secs(5));
+        assert_eq!(options.max_connections.get(), 10_000);
+        assert_eq!(options.log_level, LogLevel::Info);
+        assert_eq!(options.log_format, LogFormat::Text);
+    }
+
+    #[test]
+    fn zero_switches_the_idle_timeout_off_and_nothing_else() {
+        assert_eq!(options("--idle-timeout 0").unwrap().idle_timeout, None);
+        assert!(complaint("--request-timeout 0").contains("must be more than 0"));
+        assert!(complaint("--heartbeat 0").contains("must be more than 0"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_answered_with_a_right_one() {
+        assert!(complaint("--nodes 10").contains("1..=9"));
+        assert!(complaint("--nodes 0").contains("1..=9"));
+        assert!(complaint("--heartbeat 50").contains("such as 50ms"));
+        assert!(complaint("--election-timeout 300ms").contains("such as 300ms..600ms"));
+        assert!(complaint("--election-timeout 600ms..300ms").contains("MIN must be less than MAX"));
+        assert!(complaint("--listen 3001").contains("HOST:PORT"));
+        assert!(complaint("--runtime tokio").contains("possible values: smol, threads"));
+        assert!(complaint("--sync sometimes").contains("possible values: always, never"));
+        assert!(complaint("--log-level loud").contains("error, warn, info, debug, trace"));
+    }
+
+    #[test]
+    fn a_heartbeat_must_leave_time_before_an_election() {
+        for flags in ["--heartbeat 300ms", "--heartbeat 1s", "--election-timeout 50ms..60ms"] {
+            assert!(matches!(options(flags), Err(ServeFlagsError::Beat { .. })), "{flags}");
+        }
+        assert!(options("--heartbeat 299ms").is_ok());
+    }
+
+    #[test]
+    fn what_may_not_be_meant_is_noticed() {
+        assert!(!options("--nodes 5").unwrap().notices.contains(&Notice::EvenNodes { nodes: 5 }));
+        assert!(options("--nodes 4").unwrap().notices.contains(&Notice::EvenNodes { nodes: 4 }));
+        assert!(options("--ephemeral --data-dir x").unwrap().notices.contains(&Notice::DataDirUnused));
+        assert!(!options("--ephemeral").unwrap().notices.contains(&Notice::DataDirUnused));
+    }
+
+    #[test]
+    fn a_name_to_listen_on_is_looked_up() {
+        let listen = options("--listen localhost:0").unwrap().listen;
+        assert!(listen.ip().is_loopback());
+    }
+}

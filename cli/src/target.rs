@@ -1,0 +1,54 @@
+//! The flags that every client command shares: which servers, how patiently, and how to print.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::address::Address;
+use crate::caller::Caller;
+use crate::durations;
+use crate::output::Format;
+
+// Where requests go. No doc comment: clap would take it for the help of the command that this is part of.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Servers to ask: the next one is tried when one fails
+    #[arg(
+        long,
+        value_name = "ADDR[,ADDR...]",
+        env = "CORACLE_CONNECT",
+        default_value = "127.0.0.1:3001",
+        value_delimiter = ',',
+        help_heading = "Connection"
+    )]
+    connect: Vec<Address>,
+
+    /// How long to wait for a server's reply; 0 waits for ever
+    ///
+    /// Longer than the server's own --request-timeout (5s), so that its answer arrives: it knows more about
+    /// what became of a request than a client that gives up.
+    #[arg(
+        long,
+        value_name = "DUR",
+        default_value = "10s",
+        value_parser = durations::zero_for_off,
+        help_heading = "Connection"
+    )]
+    timeout: Duration,
+
+    /// Text for people and line-wise tools, or the server's JSON
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Connection")]
+    pub(crate) output: Format,
+}
+
+impl Target {
+    /// A caller of these servers.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::new(self.connect.clone(), self.timeout)
+    }
+
+    /// A caller that loses patience after `timeout`.
+    pub(crate) fn impatient_caller(&self, timeout: Duration) -> Caller {
+        Caller::new(self.connect.clone(), timeout)
+    }
+}

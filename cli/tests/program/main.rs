@@ -1,0 +1,39 @@
+//! The built program from outside: arguments in; exit code, stdout and stderr out.
+//!
+//! Nothing here needs a server.
+
+use std::process::{Command, Output};
+
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod unreachable;
+#[cfg(test)]
+mod usage;
+
+/// The program, untouched by the tester's own environment.
+fn coracle() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    command.env_remove("CORACLE_CONNECT").env("COLUMNS", "110");
+    command
+}
+
+/// How a run ended, and what it said.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the program speaks UTF-8");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// Runs the program with these arguments.
+fn run(arguments: &[&str]) -> Ended {
+    coracle().args(arguments).output().expect("the program starts").into()
+}

@@ -1,0 +1,61 @@
+//! Wrong usage ends with 2 and says on stderr what is right; asking for help is no mistake.
+
+use crate::run;
+
+#[test]
+fn wrong_usage_is_answered_with_what_is_right() {
+    for (arguments, hint) in [
+        (&["--nodes", "10"][..], "1..=9"),
+        (&["serve", "--nodes", "none"], "--nodes"),
+        (&["--runtime", "other"], "possible values: smol, threads"),
+        (&["--heartbeat", "50"], "such as 50ms"),
+        (&["--heartbeat", "400ms"], "--election-timeout"),
+        (&["serve", "--election-timeout", "600ms..300ms"], "MIN must be less than MAX"),
+        (&["--listen", "3001"], "HOST:PORT"),
+        (&["--max-connections", "0"], "--max-connections"),
+        (&["--no-such-flag"], "--no-such-flag"),
+        (&["fetch", "snack"], "fetch"),
+        (&["--nodes", "3", "get", "snack"], "--nodes"),
+        (&["get"], "<KEY>"),
+        (&["put", "snack"], "<VALUE>"),
+        (&["put", "snack", "{chips", "--json"], "not JSON"),
+        (&["cas", "snack", "crisps"], "--expect <OLD>|--absent"),
+        (&["scan", "--limit", "0"], "--limit"),
+        (&["get", "snack", "--connect", "nowhere"], "HOST:PORT"),
+        (&["get", "snack", "--timeout", "soon"], "such as 50ms"),
+        (&["log", "verify"], "<FILE>"),
+    ] {
+        let ended = run(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+        assert!(ended.stderr.starts_with("error: "), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(hint), "{arguments:?}: {hint:?} is missing in {ended:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_on_stdout() {
+    let help = run(&["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for word in
+        ["serve", "put", "get", "delete", "cas", "scan", "status", "client", "log", "--election-timeout"]
+    {
+        assert!(help.stdout.contains(word), "{word} is missing in {}", help.stdout);
+    }
+    let version = run(&["--version"]);
+    assert_eq!(version.stdout, format!("coracle {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let overview = run(&["--help"]).stdout;
+    for command in ["serve", "put", "get", "delete", "cas", "scan", "status", "client", "log"] {
+        let [asked, asked_otherwise] = [run(&[command, "--help"]), run(&["help", command])];
+        assert_eq!(asked.code, Some(0), "{command}");
+        assert!(asked.stdout.contains(&format!("Usage: coracle {command}")), "{command}: {}", asked.stdout);
+        assert_eq!(asked.stdout, asked_otherwise.stdout, "{command}");
+        // The first sentence is the command's own, the one that stands in the list of commands.
+        let about = asked.stdout.lines().next().unwrap();
+        assert!(overview.contains(&format!("{command:<6}  {about}")), "{command}: {about}");
+    }
+}

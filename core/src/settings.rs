@@ -1,0 +1,123 @@
+//! What a cluster in one process is told before it starts, the same for every runtime.
+
+use std::time::Duration;
+
+use crate::proxy::ProxyConfig;
+use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
+
+/// The settings of an embedded cluster: the nodes of one process, and the proxy before them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many nodes, 1 to [`VOTERS_MAX`]. Their ids are 0 to `nodes - 1`.
+    pub nodes: usize,
+    /// How often the leader tells that it leads.
+    pub heartbeat_interval: Duration,
+    /// See [`Config::election_timeout_min`].
+    pub election_timeout_min: Duration,
+    /// See [`Config::election_timeout_max`].
+    pub election_timeout_max: Duration,
+    /// How long a request may take before its client is told that the outcome is not known.
+    pub request_timeout: Duration,
+    /// How long a client may be silent before it is disconnected; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// The most clients connected at once.
+    pub connections_max: usize,
+    /// The most requests under way at once.
+    pub pending_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nodes: 5,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
+            request_timeout: Duration::from_secs(5),
+            idle_timeout: Some(Duration::from_secs(1000)),
+            connections_max: 10_000,
+            // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
+            pending_max: 1 << 17,
+        }
+    }
+}
+
+/// Why settings cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingsError {
+    /// `nodes` is not 1 to [`VOTERS_MAX`].
+    NodeCount,
+    /// The times do not fit one another.
+    Times(ConfigError),
+}
+
+impl std::fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NodeCount => write!(f, "a cluster has 1 to {VOTERS_MAX} nodes"),
+            Self::Times(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// The ids of the nodes, ascending.
+    #[must_use]
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        (0..self.nodes as u64).map(NodeId).collect()
+    }
+
+    /// Each node's settings, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] names the rule that the settings break.
+    pub fn raft_configs(&self) -> Result<Vec<Config>, SettingsError> {
+        let voters = Voters::new(self.node_ids()).ok_or(SettingsError::NodeCount)?;
+        let config_of = |&id: &NodeId| Config {
+            heartbeat_interval: self.heartbeat_interval,
+            election_timeout_min: self.election_timeout_min,
+            election_timeout_max: self.election_timeout_max,
+            ..Config::new(id, voters.clone())
+        };
+        let configs: Vec<_> = voters.nodes().iter().map(config_of).collect();
+        configs.iter().try_for_each(Config::check).map_err(SettingsError::Times)?;
+        Ok(configs)
+    }
+
+    /// The proxy's settings.
+    #[must_use]
+    pub fn proxy_config(&self) -> ProxyConfig {
+        ProxyConfig {
+            nodes: self.node_ids(),
+            request_timeout: self.request_timeout,
+            pending_max: self.pending_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_make_five_nodes_that_know_one_another() {
+        let configs = Settings::default().raft_configs().unwrap();
+        assert_eq!(configs.len(), 5);
+        assert!(configs.iter().all(|config| config.voters.nodes().len() == 5));
+        assert_eq!(configs[3].id, NodeId(3));
+    }
+
+    #[test]
+    fn the_number_of_nodes_has_limits() {
+        for nodes in [0, VOTERS_MAX + 1] {
+            let error = Settings { nodes, ..Settings::default() }.raft_configs().unwrap_err();
+            assert_eq!(error, SettingsError::NodeCount);
+        }
+        assert!(Settings { nodes: VOTERS_MAX, ..Settings::default() }.raft_configs().is_ok());
+        let tied = Settings { election_timeout_max: Duration::ZERO, ..Settings::default() };
+        assert!(matches!(tied.raft_configs(), Err(SettingsError::Times(_))));
+    }
+}

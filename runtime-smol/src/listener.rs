@@ -1,0 +1,81 @@
+//! Accepts clients.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Sender;
+use coracle_core::protocol::{Connection, busy_line};
+use futures_lite::AsyncWriteExt;
+use smol::net::{TcpListener, TcpStream};
+use smol::{LocalExecutor, Timer};
+
+use crate::connection;
+use crate::proxy::ProxyEvent;
+
+/// How long to wait when the operating system gives no more sockets: until some client has left.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Accepts clients for a proxy.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) executor: Rc<LocalExecutor<'static>>,
+    pub(crate) proxy: Sender<ProxyEvent>,
+    pub(crate) address: Arc<str>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) connections_max: usize,
+    /// Every connection holds a clone until it is done.
+    pub(crate) connections_end: Sender<()>,
+}
+
+impl Listener {
+    /// Accepts until it is dropped.
+    pub(crate) async fn run(self) {
+        let connected = Rc::new(Cell::new(0));
+        let mut next_number = 1;
+        loop {
+            let Ok((stream, _)) = self.socket.accept().await else {
+                Timer::after(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            };
+            if connected.get() >= self.connections_max {
+                self.executor.spawn(turn_away(stream)).detach();
+                continue;
+            }
+            let place = Place::take(&connected);
+            let state = Connection::new(Some(Arc::clone(&self.address)));
+            let serve = connection::serve(next_number, stream, state, self.proxy.clone(), self.idle_timeout);
+            let end = self.connections_end.clone();
+            next_number += 1;
+            let serve = async move {
+                serve.await;
+                drop((place, end));
+            };
+            self.executor.spawn(serve).detach();
+        }
+    }
+}
+
+async fn turn_away(mut stream: TcpStream) {
+    // A client that does not even take this one line is of no concern.
+    let _ = stream.write_all(busy_line().as_bytes()).await;
+}
+
+/// One of the places for connections, given back when it is dropped.
+struct Place {
+    taken: Rc<Cell<usize>>,
+}
+
+impl Place {
+    fn take(taken: &Rc<Cell<usize>>) -> Self {
+        taken.set(taken.get() + 1);
+        Self { taken: Rc::clone(taken) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.set(self.taken.get() - 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! A node's driver: the loop that feeds a replica and carries out what it wants done.
+//!
+//! One turn takes everything that is in the inbox. What arrived while the last turn ran is written, sent and
+//! answered together: that is all there is to batching.
+
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use coracle_core::proxy::ProxyInput;
+use coracle_core::raft::{NodeId, Persist};
+use coracle_core::{Input, Output, Replica};
+use coracle_storage::{FileError, Happening};
+
+use crate::alarm::Alarm;
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::peers::Peers;
+use crate::proxy::ProxyEvent;
+
+/// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its timers.
+const TURN_INPUTS_MAX: usize = 4096;
+
+/// What arrives in a node's inbox.
+#[derive(Debug)]
+pub(crate) enum NodeInput {
+    Core(Input),
+    Requests(Vec<Input>),
+    DiskFailed(Arc<FileError>),
+    Stop,
+}
+
+/// Where a node's persists go.
+#[derive(Debug)]
+pub(crate) enum Disk {
+    /// Nowhere: they count as done at once.
+    Memory,
+    /// To this node's disk task.
+    Files(Sender<Persist>),
+}
+
+/// A node and what it is connected to.
+#[derive(Debug)]
+pub(crate) struct NodeDriver {
+    pub(crate) id: NodeId,
+    pub(crate) replica: Replica,
+    pub(crate) inbox: Receiver<NodeInput>,
+    pub(crate) disk: Disk,
+    pub(crate) peers: Peers,
+    pub(crate) proxy: Sender<ProxyEvent>,
+    pub(crate) events: Events,
+    pub(crate) clock: Clock,
+}
+
+/// Why a node's loop ends.
+enum End {
+    Stopped,
+    DiskFailed(Arc<FileError>),
+}
+
+impl NodeDriver {
+    /// Drives the node until it is told to stop or its disk fails.
+    pub(crate) async fn run(mut self) {
+        if let End::DiskFailed(error) = self.drive().await {
+            self.events.tell(self.id, Happening::Failed(error));
+            let _ = self.proxy.try_send(ProxyEvent::NodeStopped(self.id));
+        }
+    }
+
+    async fn drive(&mut self) -> End {
+        let mut alarm = Alarm::new(self.clock);
+        let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
+        loop {
+            // Persists without a disk are done already, so there is something to do at once.
+            let first = if inputs.is_empty() {
+                match alarm.receive(&self.inbox, Some(self.replica.deadline())).await {
+                    Ok(first) => first,
+                    Err(_) => return End::Stopped,
+                }
+            } else {
+                None
+            };
+            if let Some(end) = self.gather(first, &mut inputs) {
+                return end;
+            }
+            self.replica.step(self.clock.now(), &mut inputs, &mut outputs);
+            self.carry_out(&mut outputs, &mut inputs);
+        }
+    }
+
+    /// Empties the inbox into `inputs`.
+    fn gather(&self, first: Option<NodeInput>, inputs: &mut Vec<Input>) -> Option<End> {
+        let rest = std::iter::from_fn(|| self.inbox.try_recv().ok());
+        for input in first.into_iter().chain(rest).take(TURN_INPUTS_MAX) {
+            match input {
+                NodeInput::Core(input) => inputs.push(input),
+                NodeInput::Requests(requests) => inputs.extend(requests),
+                NodeInput::DiskFailed(error) => return Some(End::DiskFailed(error)),
+                NodeInput::Stop => return Some(End::Stopped),
+            }
+        }
+        None
+    }
+
+    fn carry_out(&mut self, outputs: &mut Vec<Output>, inputs: &mut Vec<Input>) {
+        let mut answers = Vec::new();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Persist(persist) => match &self.disk {
+                    Disk::Memory => inputs.push(Input::Persisted(persist.id)),
+                    // A disk that is gone has reported its failure, which is the next thing in the inbox.
+                    Disk::Files(disk) => drop(disk.try_send(persist)),
+                },
+                Output::Send(message) => self.peers.send(message),
+                Output::Answer(id, answer) => answers.push(ProxyInput::Answer(self.id, id, answer)),
+                Output::LeaderChanged { term, leader } => {
+                    answers.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
+                }
+                Output::Event(event) => self.events.tell(self.id, Happening::Raft(event)),
+            }
+        }
+        if !answers.is_empty() {
+            // Without a proxy nobody waits for an answer.
+            let _ = self.proxy.try_send(ProxyEvent::FromNode(answers));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Asking a cluster of this process, without TCP.
+
+use std::sync::mpsc::{Sender, sync_channel};
+
+use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Value};
+use coracle_core::proxy::{Answered, Failure};
+use coracle_core::raft::NodeId;
+use coracle_core::{Answer, Request, Status};
+
+use crate::proxy::ProxyEvent;
+
+/// A way to ask the cluster. Cheap to clone; any number may be used at once.
+///
+/// Every method fails with a [`Failure`], which says whether a write may still take effect.
+#[derive(Clone, Debug)]
+pub struct Client {
+    proxy: Sender<ProxyEvent>,
+}
+
+impl Client {
+    pub(crate) fn new(proxy: Sender<ProxyEvent>) -> Self {
+        Self { proxy }
+    }
+
+    /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
+        self.write(Command::Put { key, value }).map(drop)
+    }
+
+    /// Removes `key`; returns whether it was there. Linearizable.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn delete(&self, key: Key) -> Result<bool, Failure> {
+        self.write(Command::Delete { key }).map(|outcome| outcome == Outcome::Done)
+    }
+
+    /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
+    /// the actual value. Linearizable.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
+        self.write(Command::Cas { key, expect, value })
+    }
+
+    /// The value of `key` as a random follower sees it: it may be behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
+        match self.ask(Request::Read(key))? {
+            Answered::ByNode(Answer::Value(value)) => Ok(value),
+            other => panic!("a read was answered with {other:?}"),
+        }
+    }
+
+    /// Some keys and their values as a random follower sees them: they may be behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn scan(&self, scan: Scan) -> Result<Page, Failure> {
+        match self.ask(Request::Scan(scan))? {
+            Answered::ByNode(Answer::Page(page)) => Ok(page),
+            other => panic!("a scan was answered with {other:?}"),
+        }
+    }
+
+    /// How every node is doing, ascending by id; `None` for one that has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn status(&self) -> Result<Vec<(NodeId, Option<Status>)>, Failure> {
+        match self.ask(Request::Status)? {
+            Answered::Status(rows) => Ok(rows),
+            other @ Answered::ByNode(_) => panic!("a status was answered with {other:?}"),
+        }
+    }
+
+    fn write(&self, command: Command) -> Result<Outcome, Failure> {
+        match self.ask(Request::Write(command))? {
+            Answered::ByNode(Answer::Applied(outcome)) => Ok(outcome),
+            other => panic!("a write was answered with {other:?}"),
+        }
+    }
+
+    fn ask(&self, request: Request) -> Result<Answered, Failure> {
+        let (reply_to, reply) = sync_channel(1);
+        if self.proxy.send(ProxyEvent::Called(request, reply_to)).is_err() {
+            return Err(Failure::ShuttingDown);
+        }
+        // A proxy that ends with the request unanswered cannot say what became of it.
+        reply.recv().unwrap_or(Err(Failure::Timeout))
+    }
+}

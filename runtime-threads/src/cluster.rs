@@ -1,0 +1,334 @@
+//! A whole cluster in this process: some nodes, the proxy before them, and a listener if clients come by TCP.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use coracle_core::proxy::Proxy;
+use coracle_core::raft::{Config, NodeId, Restored};
+use coracle_core::{Replica, Settings, SettingsError};
+use coracle_storage::blocking::Folder;
+use coracle_storage::{
+    ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
+    Recovery, SurveyError, SyncPolicy, survey,
+};
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::disk;
+use crate::events::{self, Events};
+use crate::inbox::{Inbox, InboxReceiver, inbox};
+use crate::listener::Listener;
+use crate::node::{Disk, NodeDriver, NodeInput};
+use crate::peers::Peers;
+use crate::proxy::{ProxyDriver, ProxyEvent};
+
+/// How long clients that do not take their last replies are waited for when the cluster stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a cluster is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many nodes, how long things may take, how much is allowed.
+    pub settings: Settings,
+    /// Where the state is kept.
+    pub medium: Medium,
+    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why a cluster did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings do not fit one another.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The data folder cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The data folder cannot be read or written.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// What is in the data folder does not do.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+}
+
+/// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the process.
+#[derive(Debug)]
+pub struct Cluster {
+    proxy: Sender<ProxyEvent>,
+    inboxes: BTreeMap<NodeId, Inbox>,
+    listener: Option<ListenerThread>,
+    nodes: Vec<JoinHandle<()>>,
+    address: Option<SocketAddr>,
+    events: Mutex<Option<Receiver<NodeEvent>>>,
+    majority_is_lost: Arc<AtomicBool>,
+    connections_end: Receiver<()>,
+    _lock: Option<FolderLock>,
+}
+
+#[derive(Debug)]
+struct ListenerThread {
+    thread: JoinHandle<()>,
+    is_stopping: Arc<AtomicBool>,
+    address: SocketAddr,
+}
+
+impl Cluster {
+    /// Starts a cluster: a thread for every node, one for every disk, one for the proxy, one that accepts clients,
+    /// and two for every client.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing runs.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let Options { settings, medium, listen } = options;
+        let configs = settings.raft_configs()?;
+        let (lock, starts) = open(&medium, configs.len())?;
+        let socket = match listen {
+            Some(address) => Some(bind(address)?),
+            None => None,
+        };
+        let clock = Clock::start();
+        let (events, event_receiver) = events::channel();
+        let (proxy, proxy_inbox) = channel();
+        let majority_is_lost = Arc::new(AtomicBool::new(false));
+        let (inboxes, receivers): (BTreeMap<_, _>, Vec<_>) = configs
+            .iter()
+            .map(|config| {
+                let (inbox, receiver) = inbox();
+                ((config.id, inbox), receiver)
+            })
+            .unzip();
+        let peers = Peers::new(inboxes.clone());
+        let wiring = Wiring { inboxes: &inboxes, peers: &peers, proxy: &proxy, events: &events, clock };
+        let mut nodes = Vec::new();
+        for ((config, start), inbox) in configs.into_iter().zip(starts).zip(receivers) {
+            nodes.extend(wiring.start_node(config, start, inbox)?);
+        }
+        let driver = ProxyDriver {
+            proxy: Proxy::new(settings.proxy_config(), fastrand::u64(..)),
+            inbox: proxy_inbox,
+            peers,
+            nodes: settings.nodes,
+            majority_is_lost: Arc::clone(&majority_is_lost),
+            clock,
+        };
+        spawn("proxy".into(), move || driver.run());
+        let (connections_end, all_connections_end) = channel();
+        let address = socket.as_ref().map(|(_, address)| *address);
+        let listener = socket.map(|(socket, address)| {
+            let is_stopping = Arc::new(AtomicBool::new(false));
+            let listener = Listener {
+                socket,
+                is_stopping: Arc::clone(&is_stopping),
+                proxy: proxy.clone(),
+                address: address.to_string().into(),
+                idle_timeout: settings.idle_timeout,
+                connections_max: settings.connections_max,
+                connections_end,
+            };
+            ListenerThread { thread: spawn("listener".into(), || listener.run()), is_stopping, address }
+        });
+        Ok(Self {
+            proxy,
+            inboxes,
+            listener,
+            nodes,
+            address,
+            events: Mutex::new(Some(event_receiver)),
+            majority_is_lost,
+            connections_end: all_connections_end,
+            _lock: lock,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// A way to ask the cluster from this process.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.proxy.clone())
+    }
+
+    /// What the nodes tell, from the start on. There is one reader: `None` when it was taken before.
+    #[must_use]
+    pub fn events(&self) -> Option<Receiver<NodeEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written any more. The
+    /// events say why.
+    #[must_use]
+    pub fn majority_is_lost(&self) -> bool {
+        self.majority_is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what is owed to
+    /// clients, and closes the files.
+    pub fn stop(mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.stop();
+        }
+        let (done, idle) = channel::<()>();
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
+            // Ends when the proxy does; no request takes longer than its timeout.
+            let _ = idle.recv();
+        }
+        // Ends when the last connection does.
+        let _ = self.connections_end.recv_timeout(FAREWELL);
+        for inbox in self.inboxes.values() {
+            inbox.send(NodeInput::Stop);
+        }
+        for node in self.nodes.drain(..) {
+            // A panic in one of them has ended the process.
+            let _ = node.join();
+        }
+    }
+}
+
+impl ListenerThread {
+    /// A blocking accept ends only with a connection: this is it.
+    fn stop(self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        if TcpStream::connect_timeout(&address, FAREWELL).is_ok() {
+            let _ = self.thread.join();
+        }
+    }
+}
+
+/// Starts a thread without which the cluster is not whole: if it panics, the process ends.
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let run = move || {
+        let _guard = EndProcessOnPanic;
+        run();
+    };
+    thread::Builder::new().name(name).spawn(run).expect("the operating system gives the cluster its threads")
+}
+
+/// One process is one failure unit: better no cluster than half of one.
+struct EndProcessOnPanic;
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// What a node starts from.
+enum NodeStart {
+    Empty,
+    Files(Box<(Folder, Recovery)>),
+}
+
+/// What every node is connected to.
+struct Wiring<'a> {
+    inboxes: &'a BTreeMap<NodeId, Inbox>,
+    peers: &'a Peers,
+    proxy: &'a Sender<ProxyEvent>,
+    events: &'a Events,
+    clock: Clock,
+}
+
+impl Wiring<'_> {
+    /// Starts a node, and its disk if it has one.
+    fn start_node(
+        &self,
+        config: Config,
+        start: NodeStart,
+        inbox: InboxReceiver,
+    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let id = config.id;
+        let mut threads = Vec::new();
+        let (restored, disk) = match start {
+            NodeStart::Empty => (Restored::default(), Disk::Memory),
+            NodeStart::Files(files) => {
+                let (folder, recovery) = *files;
+                for notice in recovery.notices {
+                    self.events.tell(id, Happening::Notice(notice));
+                }
+                let (persists, to_do) = channel();
+                let node = self.inboxes[&id].clone();
+                let work = move || disk::run(folder, recovery.planner, &to_do, &node);
+                threads.push(spawn(format!("disk {id}"), work));
+                (recovery.restored, Disk::Files(persists))
+            }
+        };
+        let replica = Replica::new(config, restored, fastrand::u64(..), self.clock.now())
+            .map_err(SettingsError::Times)?;
+        let driver = NodeDriver {
+            id,
+            replica,
+            inbox,
+            disk,
+            peers: self.peers.clone(),
+            proxy: self.proxy.clone(),
+            events: self.events.clone(),
+            clock: self.clock,
+        };
+        threads.push(spawn(format!("node {id}"), move || driver.run()));
+        Ok(threads)
+    }
+}
+
+/// Brings the data folder into a state from which all nodes can start.
+fn open(medium: &Medium, nodes: usize) -> Result<(Option<FolderLock>, Vec<NodeStart>), StartError> {
+    let Medium::Folder { path, sync } = medium else {
+        return Ok((None, (0..nodes).map(|_| NodeStart::Empty).collect()));
+    };
+    let lock = FolderLock::take(path)?;
+    let starts = open_folder(path, *sync, nodes)?;
+    Ok((Some(lock), starts))
+}
+
+fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<NodeStart>, StartError> {
+    let incarnations: Vec<_> = (0..nodes).map(|_| Incarnation(fastrand::u64(..))).collect();
+    let identities = Identity::for_new_cluster(ClusterId(fastrand::u128(..)), &incarnations);
+    let mut founder = Folder::new(path);
+    let mut files = Vec::new();
+    for identity in &identities {
+        files.push(founder.read(identity.node)?);
+    }
+    let found = survey(files, &identities, sync)?;
+    founder.run(&found.creation)?;
+    let mut starts = Vec::new();
+    for recovery in found.nodes {
+        let mut folder = Folder::new(path);
+        folder.run(&recovery.repairs)?;
+        starts.push(NodeStart::Files(Box::new((folder, recovery))));
+    }
+    Ok(starts)
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::Listen { address, cause };
+    let socket = TcpListener::bind(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}

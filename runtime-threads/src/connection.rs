@@ -1,0 +1,189 @@
+//! One client's TCP connection: a reader that turns bytes into requests, and a writer that turns replies into bytes.
+//! What they mean is the core's business; both share its state of the connection.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use coracle_core::protocol::{Connection, IDLE_LINE};
+use coracle_core::proxy::Reply;
+
+use crate::proxy::ProxyEvent;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Replies are turned into bytes up to this many at a time; a reply that is longer goes alone.
+const WRITE_BYTES: usize = 64 << 10;
+/// The stack of a connection's threads: nothing here calls deeply.
+pub(crate) const STACK_BYTES: usize = 256 << 10;
+
+/// What a writer is told.
+#[derive(Debug)]
+pub(crate) enum ToWriter {
+    /// The reply to a slot's request.
+    Reply(u64, Reply),
+    /// There may be lines to write that no reply brought about.
+    Look,
+    /// The client was silent for too long.
+    Idle,
+    /// The server stops, and every reply that is owed was given before this.
+    Stop,
+}
+
+/// Serves a client until it leaves, is silent for too long, or the proxy stops.
+///
+/// # Errors
+///
+/// When the socket or a second thread is not to be had.
+pub(crate) fn serve(
+    number: u64,
+    stream: TcpStream,
+    state: Connection,
+    proxy: &Sender<ProxyEvent>,
+    idle_timeout: Option<Duration>,
+) -> io::Result<()> {
+    // Replies are small and waited for.
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(idle_timeout)?;
+    stream.set_write_timeout(idle_timeout)?;
+    let (to_writer, from_others) = channel();
+    let (made_room, room) = sync_channel(1);
+    let (reader_is_done, reader_end) = channel();
+    let state = Arc::new(Mutex::new(state));
+    let writer = Writer { stream: stream.try_clone()?, state: Arc::clone(&state), from_others, made_room };
+    let writer = thread::Builder::new()
+        .name(format!("client {number} writer"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || writer.run(&reader_end))?;
+    if proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok() {
+        let mut reader = Reader { number, stream, state, proxy: proxy.clone(), to_writer, room };
+        reader.run();
+        // Its channels end here, but for the stream.
+        let Reader { mut stream, .. } = reader;
+        drain(&mut stream);
+        drop(reader_is_done);
+    }
+    // A writer that panicked has said so; the client is gone either way.
+    let _ = writer.join();
+    let _ = proxy.send(ProxyEvent::Disconnected(number));
+    Ok(())
+}
+
+/// Reads what the client still sends until it stops. A socket that is closed with unread bytes resets the connection,
+/// and what was just written may be lost with it.
+fn drain(stream: &mut TcpStream) {
+    let mut rest = vec![0; READ_BYTES];
+    while matches!(stream.read(&mut rest), Ok(1..)) {}
+}
+
+fn lock(state: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    // A panic on the other side is told there; this side only has to end.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Reader {
+    number: u64,
+    stream: TcpStream,
+    state: Arc<Mutex<Connection>>,
+    proxy: Sender<ProxyEvent>,
+    to_writer: Sender<ToWriter>,
+    room: Receiver<()>,
+}
+
+impl Reader {
+    fn run(&mut self) {
+        let mut buffer = vec![0; READ_BYTES];
+        while self.pass_requests_on() {
+            if !lock(&self.state).wants_input() {
+                if self.room.recv().is_err() {
+                    return;
+                }
+                continue;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(len @ 1..) => lock(&self.state).receive(&buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => {
+                    if lock(&self.state).is_idle() {
+                        lock(&self.state).refuse_input();
+                        let _ = self.to_writer.send(ToWriter::Idle);
+                        return;
+                    }
+                }
+                Ok(0) | Err(_) => lock(&self.state).end_input(),
+            }
+        }
+    }
+
+    /// Hands over every request that is complete. Returns whether there can be more.
+    fn pass_requests_on(&self) -> bool {
+        let mut state = lock(&self.state);
+        let owed_nothing = state.is_idle();
+        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
+        let may_have_lines = owed_nothing && requests.is_empty() && !state.is_idle();
+        let is_over = state.is_finished();
+        drop(state);
+        if may_have_lines || is_over {
+            let _ = self.to_writer.send(ToWriter::Look);
+        }
+        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        asked && !is_over
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+struct Writer {
+    stream: TcpStream,
+    state: Arc<Mutex<Connection>>,
+    from_others: Receiver<ToWriter>,
+    made_room: SyncSender<()>,
+}
+
+impl Writer {
+    /// Writes until nothing more will come, then ends the connection in order: the client is given a moment to stop
+    /// sending.
+    fn run(mut self, reader_end: &Receiver<()>) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
+            // Either way the reader is done then, or has had its time.
+            let _ = reader_end.recv_timeout(PATIENCE);
+        }
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn write_all_replies(&mut self) -> io::Result<()> {
+        let mut output = String::new();
+        let mut is_stopping = false;
+        while let Ok(first) = self.from_others.recv() {
+            let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
+            for told in std::iter::once(first).chain(rest) {
+                match told {
+                    ToWriter::Reply(slot, reply) => lock(&self.state).reply(slot, reply),
+                    ToWriter::Look => {}
+                    ToWriter::Stop => is_stopping = true,
+                    ToWriter::Idle => return self.stream.write_all(IDLE_LINE.as_bytes()),
+                }
+            }
+            loop {
+                output.clear();
+                lock(&self.state).write_replies(&mut output, WRITE_BYTES);
+                if output.is_empty() {
+                    break;
+                }
+                self.stream.write_all(output.as_bytes())?;
+            }
+            // The reader may wait for room; one that does not finds this later and looks again.
+            let _ = self.made_room.try_send(());
+            if is_stopping || lock(&self.state).is_finished() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! What the two executors share: the errors they give and the buffer that makes one write of an append.
+//!
+//! No file is touched here. [`blocking`](crate::blocking) and [`asynchronous`](crate::asynchronous) carry
+//! operations out, with the same behaviour, which one suite of tests over both holds them to.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coracle_core::raft::Entries;
+
+use crate::files::{FileName, FileOp};
+
+/// The most bytes of append buffer that an executor keeps from one group to the next. Arbitrary: more than
+/// the usual group has, little enough to forget about.
+const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
+
+/// What was tried with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Read it as a whole.
+    Read,
+    /// Make it, or make it anew, with its content.
+    Create,
+    /// Write at its end.
+    Append,
+    /// Write over a part of it.
+    Overwrite,
+    /// Make it shorter.
+    Truncate,
+    /// Wait for its content to be on disk.
+    Sync,
+    /// Give it another name.
+    Rename,
+    /// Remove it.
+    Remove,
+    /// Wait for the folder's names to be on disk.
+    SyncFolder,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Append => "append to",
+            Self::Overwrite => "overwrite the end of",
+            Self::Truncate => "truncate",
+            Self::Sync => "sync",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::SyncFolder => "sync the folder",
+        })
+    }
+}
+
+/// What `op` does in `folder`, and with which path: for its error message and for the system call.
+pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
+    let path = |file: &FileName| folder.join(file.to_string());
+    match op {
+        FileOp::Create { file, .. } => (Operation::Create, path(file)),
+        FileOp::Append { file, .. } => (Operation::Append, path(file)),
+        FileOp::Overwrite { file, .. } => (Operation::Overwrite, path(file)),
+        FileOp::Truncate { file, .. } => (Operation::Truncate, path(file)),
+        FileOp::Sync { file } => (Operation::Sync, path(file)),
+        FileOp::Rename { to, .. } => (Operation::Rename, path(to)),
+        FileOp::Remove { file } => (Operation::Remove, path(file)),
+        FileOp::SyncFolder => (Operation::SyncFolder, folder.to_owned()),
+    }
+}
+
+/// A file operation failed. What is on disk is unknown from here on: the node must stop without sending
+/// anything, and must not try again, since a second sync may succeed without having written the data.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {cause}", path.display())]
+pub struct FileError {
+    /// What was tried.
+    pub operation: Operation,
+    /// With which file or folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub cause: io::Error,
+}
+
+/// Makes one piece of bytes of an append's lines.
+#[derive(Debug, Default)]
+pub(crate) struct AppendBuffer {
+    bytes: Vec<u8>,
+}
+
+impl AppendBuffer {
+    /// The lines as one piece. A single run of entries is one already and is not copied.
+    pub(crate) fn join<'a>(&'a mut self, entries: &'a [Entries]) -> &'a [u8] {
+        if let [entries] = entries {
+            return entries.text().as_bytes();
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        self.bytes.reserve(entries.iter().map(|entries| entries.text().len()).sum());
+        for entries in entries {
+            self.bytes.extend_from_slice(entries.text().as_bytes());
+        }
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The names of a node's files, their bytes, and the operations that change them.
+//!
+//! Nothing here touches a disk: a [`FileOp`] is an order, carried out by an executor
+//! ([`blocking`](crate::blocking), [`asynchronous`](crate::asynchronous)) or by a simulated disk. After each
+//! operation, and in the middle of it, the power may fail: whoever makes a list of operations answers for
+//! every place where it may end early.
+
+use std::fmt;
+
+use coracle_core::raft::{Entries, NodeId};
+
+/// What a file of a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// The log, `log00.txt`.
+    Log,
+    /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the next
+    /// start that finds nothing to cut.
+    LogCut,
+    /// Term and vote, `meta00.txt`.
+    Meta,
+    /// The metadata that is about to replace the old, `meta00.txt.tmp`. Never read.
+    MetaTemporary,
+}
+
+/// A file of a node; displayed as its name in the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName {
+    /// Whose file.
+    pub node: NodeId,
+    /// Which of the node's files.
+    pub kind: FileKind,
+}
+
+impl FileName {
+    /// The file of this kind that belongs to `node`.
+    #[must_use]
+    pub const fn new(node: NodeId, kind: FileKind) -> Self {
+        Self { node, kind }
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.node.0;
+        match self.kind {
+            FileKind::Log => write!(f, "log{node:02}.txt"),
+            FileKind::LogCut => write!(f, "log{node:02}.txt.cut"),
+            FileKind::Meta => write!(f, "meta{node:02}.txt"),
+            FileKind::MetaTemporary => write!(f, "meta{node:02}.txt.tmp"),
+        }
+    }
+}
+
+/// One operation on a file. A list of them is carried out in order, and ends at the first that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileOp {
+    /// Make the file hold exactly these bytes, whether it existed or not.
+    Create {
+        /// Which file.
+        file: FileName,
+        /// All of its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Write these lines at the end of a file that exists.
+    Append {
+        /// Which file.
+        file: FileName,
+        /// The lines, in order. Sharing them costs nothing: the text is copied by the executor at most.
+        entries: Vec<Entries>,
+    },
+    /// Write these bytes over those that stand at `at`, without going past the file's end.
+    Overwrite {
+        /// Which file.
+        file: FileName,
+        /// The first byte's offset in the file.
+        at: u64,
+        /// What to write.
+        bytes: Vec<u8>,
+    },
+    /// Drop everything past the first `len` bytes.
+    Truncate {
+        /// Which file.
+        file: FileName,
+        /// How many bytes stay; at most as many as there are.
+        len: u64,
+    },
+    /// Wait until the file's bytes and length are on disk.
+    Sync {
+        /// Which file.
+        file: FileName,
+    },
+    /// Give the file another name; a file that had it before is gone, in one step.
+    Rename {
+        /// The name so far.
+        from: FileName,
+        /// The name from now on.
+        to: FileName,
+    },
+    /// Remove the file.
+    Remove {
+        /// Which file.
+        file: FileName,
+    },
+    /// Wait until the names of the folder (created, renamed, removed) are on disk.
+    SyncFolder,
+}
+
+/// Whether the program waits for the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// What was reported as durable outlives a power cut.
+    #[default]
+    Always,
+    /// The operating system decides when to write. What was reported outlives the end of the process, at any
+    /// moment, but not a power cut: after one, a node may have lost entries or refuse to start. Only new
+    /// files are waited for.
+    Never,
+}
+
+impl SyncPolicy {
+    /// Leaves the waiting out of `ops` where the policy says so.
+    pub(crate) fn apply(self, mut ops: Vec<FileOp>) -> Vec<FileOp> {
+        if self == Self::Never {
+            ops.retain(|op| !matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder));
+        }
+        ops
+    }
+}
+
+/// The bytes of a node's files as found at start; `None` for a file that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// The log.
+    pub log: Option<Vec<u8>>,
+    /// The metadata.
+    pub meta: Option<Vec<u8>>,
+    /// Whether a file with bytes cut off earlier is there.
+    pub has_cut_bytes: bool,
+}
+
+/// Replaces the metadata of `node` in one step: a crash leaves the old or the new, each whole.
+pub(crate) fn replace_meta(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
+    let temporary = FileName::new(node, FileKind::MetaTemporary);
+    [
+        FileOp::Create { file: temporary, bytes },
+        FileOp::Sync { file: temporary },
+        FileOp::Rename { from: temporary, to: FileName::new(node, FileKind::Meta) },
+        FileOp::SyncFolder,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_two_digits_at_the_least() {
+        let name = |node, kind| FileName::new(NodeId(node), kind).to_string();
+        assert_eq!(name(0, FileKind::Log), "log00.txt");
+        assert_eq!(name(7, FileKind::LogCut), "log07.txt.cut");
+        assert_eq!(name(12, FileKind::Meta), "meta12.txt");
+        assert_eq!(name(123, FileKind::MetaTemporary), "meta123.txt.tmp");
+    }
+
+    #[test]
+    fn only_the_waiting_is_left_out() {
+        let ops = replace_meta(NodeId(0), b"x".to_vec()).to_vec();
+        assert_eq!(SyncPolicy::Always.apply(ops.clone()), ops);
+        assert_eq!(SyncPolicy::Never.apply(ops.clone()), [ops[0].clone(), ops[2].clone()]);
+    }
+}

@@ -1,0 +1,162 @@
+//! The first line of a log: whose log it is, and what it starts after.
+//!
+//! ```text
+//! {"format":"coracle-log","version":1,"node":0,"cluster":"…","incarnation":"…","voters":[0,1,2],
+//!  "after":{"index":0,"term":0,"crc":"00000000"},"crc":"9a3c01ff"}            (one line in the file)
+//! ```
+//!
+//! Written once, synced before the node exists for anybody, and never changed: so a header that cannot be
+//! read is damage, unless nothing else of the node was written yet. Not here: the entries that follow it.
+
+use coracle_core::raft::{LogPoint, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{ClusterId, Identity, Incarnation};
+use crate::sealed::{self, PointText, SealedLineFault, VERSION};
+
+/// The name of the log's format.
+pub(crate) const LOG_FORMAT: &str = "coracle-log";
+
+/// What the first line of a log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHeader {
+    /// Whose log it is.
+    pub identity: Identity,
+    /// The point that the log starts after.
+    pub after: LogPoint,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderText {
+    format: String,
+    version: u64,
+    node: u64,
+    cluster: String,
+    incarnation: String,
+    voters: Vec<u64>,
+    after: PointText,
+}
+
+impl LogHeader {
+    /// The header as it stands in the file, with its line break.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        sealed::seal(&HeaderText {
+            format: LOG_FORMAT.to_owned(),
+            version: VERSION,
+            node: self.identity.node.0,
+            cluster: self.identity.cluster.to_string(),
+            incarnation: self.identity.incarnation.to_string(),
+            voters: self.identity.voters.iter().map(|voter| voter.0).collect(),
+            after: PointText::new(self.after),
+        })
+    }
+
+    /// Reads a header, with its line break.
+    ///
+    /// # Errors
+    ///
+    /// [`SealedLineFault`] when the line is incomplete, damaged, or in an unknown format.
+    pub fn decode(line: &[u8]) -> Result<Self, SealedLineFault> {
+        let text: HeaderText = sealed::open(line, LOG_FORMAT)?;
+        let header = || {
+            let identity = Identity {
+                node: NodeId(text.node),
+                cluster: ClusterId::from_text(&text.cluster)?,
+                incarnation: Incarnation::from_text(&text.incarnation)?,
+                voters: text.voters.iter().copied().map(NodeId).collect(),
+            };
+            let voters_ascend = identity.voters.is_sorted_by(|one, next| one < next);
+            voters_ascend.then_some(Self { identity, after: text.after.point()? })
+        };
+        header().ok_or(SealedLineFault::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_core::raft::{Checksum, LogIndex, Term};
+
+    fn header() -> LogHeader {
+        let mut identities = Identity::for_new_cluster(ClusterId(0xfeed), &[Incarnation(5), Incarnation(6)]);
+        LogHeader { identity: identities.remove(1), after: LogPoint::ORIGIN }
+    }
+
+    #[test]
+    fn a_header_reads_as_the_contract_says() {
+        let line = String::from_utf8(header().encode()).unwrap();
+        let covered = concat!(
+            r#"{"format":"coracle-log","version":1,"node":1,"#,
+            r#""cluster":"0000000000000000000000000000feed","incarnation":"0000000000000006","#,
+            r#""voters":[0,1],"after":{"index":0,"term":0,"crc":"00000000"}"#,
+        );
+        let checksum = crc32fast::hash(covered.as_bytes());
+        assert_eq!(line, format!("{covered},\"crc\":\"{checksum:08x}\"}}\n"));
+    }
+
+    #[test]
+    fn what_was_encoded_decodes_to_the_same() {
+        let mut header = header();
+        header.after = LogPoint { index: LogIndex(9), term: Term(2), checksum: Checksum(0xabc) };
+        assert_eq!(LogHeader::decode(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_prefix_is_accepted() {
+        let line = header().encode();
+        for at in 0..line.len() {
+            assert!(LogHeader::decode(&line[..at]).is_err(), "prefix of {at} bytes");
+            for bit in 0..8 {
+                let mut flipped = line.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(LogHeader::decode(&flipped).is_err(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    /// Lines with a right checksum and content that this program would not write.
+    #[test]
+    fn a_right_checksum_alone_is_not_enough() {
+        let good = String::from_utf8(header().encode()).unwrap();
+        let reseal = |from: &str, to: &str| {
+            let covered = good.split(",\"crc\":\"").next().unwrap();
+            assert!(covered.contains(from) || good.contains(from), "{from}");
+            let covered = good.rsplit_once(",\"crc\"").unwrap().0.replacen(from, to, 1);
+            let checksum = crc32fast::hash(covered.as_bytes());
+            LogHeader::decode(format!("{covered},\"crc\":\"{checksum:08x}\"}}\n").as_bytes())
+        };
+        assert!(reseal("\"node\":1", "\"node\":1").is_ok());
+        for (from, to) in [
+            ("[0,1]", "[1,0]"),
+            ("[0,1]", "[0,0]"),
+            ("[0,1]", "[0, 1]"),
+            ("\"node\":1", "\"node\":-1"),
+            ("\"node\":1", "\"node\":1,\"extra\":1"),
+            ("feed", "FEED"),
+            ("00000000\"}", "0000000\"}"),
+            ("{\"format\"", " {\"format\""),
+        ] {
+            assert_eq!(reseal(from, to), Err(SealedLineFault::Damaged), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_format_or_version_is_named() {
+        let newer = br#"{"format":"coracle-log","version":2,"layout":"blocks"}"#;
+        let fault = LogHeader::decode(newer).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "it is in the format \"coracle-log\" version 2, and this program knows only \
+             \"coracle-log\" version 1: use the program that wrote it"
+        );
+        let other = b"{\"format\":\"other-log\",\"version\":1}\n";
+        let named = SealedLineFault::UnknownFormat {
+            format: "other-log".to_owned(),
+            version: 1,
+            known_format: LOG_FORMAT,
+        };
+        assert_eq!(LogHeader::decode(other), Err(named));
+    }
+}

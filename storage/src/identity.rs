@@ -1,0 +1,109 @@
+//! Who a set of files belongs to: stated in the first line of the log and in the metadata, and never
+//! changed afterwards.
+//!
+//! Deliberately no source of randomness: a new cluster's identities are made of numbers that the caller has
+//! drawn, so that a simulation can draw them from its seed.
+
+use std::fmt;
+
+use coracle_core::raft::NodeId;
+
+/// Which cluster: drawn at random when the cluster is founded. Keeps the files and the messages of two
+/// clusters apart that happen to use the same folder names or addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u128);
+
+impl ClusterId {
+    /// Reads 32 lower-case hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = lower_case_hex(text, 32)?;
+        u128::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+/// 32 lower-case hexadecimal digits.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Which life of a node: drawn at random at its first start. A node whose files were lost and made anew has
+/// another one, so that nobody takes it for the node that once made promises under the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// Reads 16 lower-case hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = lower_case_hex(text, 16)?;
+        u64::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+/// 16 lower-case hexadecimal digits.
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+fn lower_case_hex(text: &str, digits: usize) -> Option<&str> {
+    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (text.len() == digits && is_hex).then_some(text)
+}
+
+/// What a node's files say about their owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster it is a member of.
+    pub cluster: ClusterId,
+    /// Its life in that cluster.
+    pub incarnation: Incarnation,
+    /// The voting members at the point that the log starts after, in ascending order.
+    pub voters: Vec<NodeId>,
+}
+
+impl Identity {
+    /// The identities of a new cluster with the nodes 0 to `incarnations.len() - 1`, all of them voters.
+    #[must_use]
+    pub fn for_new_cluster(cluster: ClusterId, incarnations: &[Incarnation]) -> Vec<Self> {
+        let voters: Vec<_> = (0_u64..).map(NodeId).take(incarnations.len()).collect();
+        let identity = |(node, incarnation): (&NodeId, &Incarnation)| Self {
+            node: *node,
+            cluster,
+            incarnation: *incarnation,
+            voters: voters.clone(),
+        };
+        voters.iter().zip(incarnations).map(identity).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_form_only() {
+        let text = "00000000000000000000000000c0ffee";
+        assert_eq!(ClusterId::from_text(text), Some(ClusterId(0xc0_ffee)));
+        assert_eq!(ClusterId(0xc0_ffee).to_string(), text);
+        assert_eq!(Incarnation::from_text("000000000000beef"), Some(Incarnation(0xbeef)));
+        for wrong in ["", "beef", "000000000000BEEF", "+00000000000beef", "0000000000000beef"] {
+            assert_eq!(Incarnation::from_text(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_new_cluster_shares_all_but_node_and_incarnation() {
+        let identities = Identity::for_new_cluster(ClusterId(1), &[Incarnation(7), Incarnation(8)]);
+        assert_eq!(identities.len(), 2);
+        assert_eq!((identities[1].node, identities[1].incarnation), (NodeId(1), Incarnation(8)));
+        assert_eq!(identities[0].voters, [NodeId(0), NodeId(1)]);
+        assert_eq!(identities[0].voters, identities[1].voters);
+    }
+}

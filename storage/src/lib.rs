@@ -1,0 +1,86 @@
+//! The files of a Coracle node: their formats, and both directions between them and the core.
+//!
+//! ```text
+//!             Persist                          FileOp
+//!   core ───────────────► Planner::plan ─────────────────► an executor ───► log00.txt, meta00.txt
+//!    ▲                                                                              │
+//!    │  Restored                            repairs: FileOp                         │ bytes
+//!    └────────────────── survey, recover ─────────────────► an executor             │
+//!                               ▲                                                   │
+//!                               └───────────────────────────────────────────────────┘
+//! ```
+//!
+//! Planning and recovering do no I/O and draw no random numbers: a simulator drives them on simulated
+//! files, and every [`FileOp`] boundary is a place where it may cut the power. The two executors,
+//! [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and decide nothing.
+//!
+//! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them; carry out
+//! the creation, then every node's repairs, and say the notices; then plan and carry out group after group,
+//! each of at most [`GROUP_BYTES_MAX`], and report its last persist; at an orderly end, carry out
+//! [`Planner::close`]. After a [`FileError`] the node stops and sends nothing more.
+//!
+//! ```
+//! use coracle_core::raft::{BatchBuilder, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};
+//! use coracle_storage::{ClusterId, FolderLock, Identity, Incarnation, SyncPolicy, blocking, survey};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let place = tempfile::tempdir()?;
+//! let _lock = FolderLock::take(place.path())?;
+//! let mut folder = blocking::Folder::new(place.path());
+//!
+//! // The first start: a cluster of one node is founded. The numbers should be random.
+//! let fresh = Identity::for_new_cluster(ClusterId(1), &[Incarnation(2)]);
+//! let files = vec![folder.read(NodeId(0))?];
+//! let mut start = survey(files, &fresh, SyncPolicy::Always)?;
+//! folder.run(&start.creation)?;
+//!
+//! // One group of one persist: a new term, and its first entry.
+//! let mut batch = BatchBuilder::new(LogPoint::ORIGIN);
+//! batch.seal(Term(1), |text| text.push_str("\"op\":\"NOOP\""));
+//! let persist = Persist {
+//!     id: PersistId(1),
+//!     hard_state: Some(HardState { current_term: Term(1), voted_for: Some(NodeId(0)) }),
+//!     cut_from: None,
+//!     entries: batch.finish().into_iter().collect(),
+//!     floor: LogIndex::ORIGIN,
+//! };
+//! folder.run(&start.nodes[0].planner.plan(&[persist]))?;
+//!
+//! // The next start finds it.
+//! let files = vec![folder.read(NodeId(0))?];
+//! let again = survey(files, &fresh, SyncPolicy::Always)?;
+//! assert_eq!(again.nodes[0].restored.hard_state.current_term, Term(1));
+//! assert_eq!(again.nodes[0].restored.log[0].last().index, LogIndex(1));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod asynchronous;
+pub mod blocking;
+mod evidence;
+mod execution;
+mod files;
+mod header;
+mod identity;
+mod lock;
+mod medium;
+mod meta;
+pub mod plan;
+pub mod recover;
+pub mod scan;
+mod sealed;
+pub mod survey;
+#[cfg(test)]
+mod testing;
+
+pub use execution::{FileError, Operation};
+pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
+pub use header::LogHeader;
+pub use identity::{ClusterId, Identity, Incarnation};
+pub use lock::{FolderLock, LockError};
+pub use medium::{Happening, Medium, NodeEvent};
+pub use plan::{GROUP_BYTES_MAX, Planner};
+pub use recover::{Notice, RecoverError, Recovery, recover};
+pub use scan::{Damage, LogScan, TornTail, Verdict};
+pub use sealed::SealedLineFault;
+pub use survey::{Survey, SurveyError, survey};

@@ -1,0 +1,142 @@
+//! Keeps a data folder to one process.
+//!
+//! The lock is the operating system's, on a file named `LOCK`: it ends with the process, however that ends,
+//! so a lock never has to be cleaned up. The process number in the file is for the error message only, and
+//! nothing is decided by it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+const LOCK_FILE: &str = "LOCK";
+
+/// The right to use a data folder, until it is dropped.
+#[derive(Debug)]
+pub struct FolderLock {
+    /// Holds the lock as long as it is open.
+    _file: File,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else uses it.
+    #[error("the data folder {} is in use by another process{}", folder.display(), in_brackets(*.pid))]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// Who uses it, when that could be read.
+        pid: Option<u32>,
+    },
+    /// The folder does not exist and cannot be made.
+    #[error("cannot create the data folder {}: {cause}", folder.display())]
+    Create {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// The lock file cannot be made or locked.
+    #[error("cannot lock the data folder {}: {cause}", folder.display())]
+    Lock {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+}
+
+fn in_brackets(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+impl FolderLock {
+    /// Takes the lock of the data folder `folder`, which is created when it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`] when another process has it, or the operating system refuses.
+    pub fn take(folder: &Path) -> Result<Self, LockError> {
+        create_folder(folder).map_err(|cause| LockError::Create { folder: folder.to_owned(), cause })?;
+        let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
+        let path = folder.join(LOCK_FILE);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let mut file = options.open(path).map_err(refused)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::InUse { folder: folder.to_owned(), pid: pid_in(&mut file) });
+            }
+            Err(TryLockError::Error(cause)) => return Err(refused(cause)),
+        }
+        file.set_len(0).map_err(refused)?;
+        writeln!(file, "{}", std::process::id()).map_err(refused)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder that a
+/// power cut takes away takes everything in it along.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(folder)?;
+    for created in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn pid_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_until_the_first_lets_go() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("new/data");
+        let first = FolderLock::take(&folder).unwrap();
+        let refusal = FolderLock::take(&folder).unwrap_err();
+        let pid = std::process::id();
+        assert!(matches!(&refusal, LockError::InUse { pid: Some(found), .. } if *found == pid));
+        let said = format!("the data folder {} is in use by another process (pid {pid})", folder.display());
+        assert_eq!(refusal.to_string(), said);
+        drop(first);
+        FolderLock::take(&folder).unwrap();
+    }
+
+    #[test]
+    fn an_old_lock_file_is_no_lock() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join(LOCK_FILE), "4294967295 and more text than a new one has\n").unwrap();
+        let lock = FolderLock::take(place.path()).unwrap();
+        let text = fs::read_to_string(place.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        drop(lock);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("data");
+        fs::write(&folder, "a file").unwrap();
+        let refusal = FolderLock::take(&folder).unwrap_err();
+        assert!(matches!(refusal, LockError::Create { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(&folder.display().to_string()));
+    }
+
+    #[test]
+    fn a_holder_that_left_no_number_is_unknown() {
+        let place = tempfile::tempdir().unwrap();
+        let holder = File::create(place.path().join(LOCK_FILE)).unwrap();
+        holder.lock().unwrap();
+        let refusal = FolderLock::take(place.path()).unwrap_err();
+        assert!(refusal.to_string().ends_with("is in use by another process"), "{refusal}");
+    }
+}

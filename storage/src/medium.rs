@@ -1,0 +1,54 @@
+//! Where a cluster keeps its state, and what its nodes have to say while they run on it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_core::raft::{Event, NodeId};
+
+use crate::{FileError, Notice, SyncPolicy};
+
+/// Where a cluster keeps its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// In memory only: what is acknowledged is gone with the process.
+    Memory,
+    /// In files.
+    Folder {
+        /// The data folder; made when it is missing.
+        path: PathBuf,
+        /// Whether an acknowledged write is on disk.
+        sync: SyncPolicy,
+    },
+}
+
+/// Something that a node tells of itself.
+#[derive(Clone, Debug)]
+pub struct NodeEvent {
+    /// The node.
+    pub node: NodeId,
+    /// What it tells.
+    pub happening: Happening,
+}
+
+/// What a node may tell.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// Something about elections and the log.
+    Raft(Event),
+    /// Something that was found, and mended, in its files.
+    Notice(Notice),
+    /// Its files failed, and it has stopped: a write that failed is never tried again.
+    Failed(Arc<FileError>),
+}
+
+impl fmt::Display for NodeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}: ", self.node)?;
+        match &self.happening {
+            Happening::Raft(event) => event.fmt(f),
+            Happening::Notice(notice) => notice.fmt(f),
+            Happening::Failed(error) => write!(f, "has stopped: {error}"),
+        }
+    }
+}

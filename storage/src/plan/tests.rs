@@ -1,0 +1,251 @@
+use coracle_core::raft::{BatchBuilder, LogIndex, LogPoint, Persist, Term};
+
+use super::*;
+use crate::recover::recover;
+use crate::testing::{Disk, LOG, META, NODE, RandomNode, State, append, entries_after, founded, vote};
+
+const PUT: &str = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
+
+/// A short word for each operation, to compare at a glance.
+fn words(ops: &[FileOp]) -> Vec<String> {
+    let word = |op: &FileOp| match op {
+        FileOp::Create { file, .. } => format!("create {file}"),
+        FileOp::Append { file, entries } => {
+            let first = entries.first().unwrap().first_index();
+            format!("append {file} {first}..={}", entries.last().unwrap().last().index)
+        }
+        FileOp::Overwrite { file, at, .. } => format!("overwrite {file} {at}"),
+        FileOp::Truncate { file, len } => format!("truncate {file} {len}"),
+        FileOp::Sync { file } => format!("sync {file}"),
+        FileOp::Rename { from, to } => format!("rename {from} {to}"),
+        FileOp::Remove { file } => format!("remove {file}"),
+        FileOp::SyncFolder => "sync folder".to_owned(),
+    };
+    ops.iter().map(word).collect()
+}
+
+const REPLACE_META: [&str; 4] =
+    ["create meta00.txt.tmp", "sync meta00.txt.tmp", "rename meta00.txt.tmp meta00.txt", "sync folder"];
+
+/// A node in term 1 with the entries 1 to 3.
+fn node_with_three_entries() -> (Disk, Planner, Entries) {
+    let (mut disk, start) = founded(SyncPolicy::Always);
+    let mut planner = start.planner;
+    let entries = entries_after(LogPoint::ORIGIN, 1, &[PUT, PUT, PUT]);
+    disk.run(&planner.plan(&[vote(1, 1, 0), append(2, vec![entries.clone()])]));
+    (disk, planner, entries)
+}
+
+fn recovered(disk: &Disk) -> State {
+    State::of(&recover(NODE, &disk.files(NODE), SyncPolicy::Always).unwrap().restored)
+}
+
+#[test]
+fn many_appends_are_one_write_and_one_sync() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    let mut last = entries.last();
+    let mut group = Vec::new();
+    for id in 3..10 {
+        let entries = entries_after(last, 1, &[PUT, PUT]);
+        last = entries.last();
+        group.push(append(id, vec![entries]));
+    }
+    assert_eq!(words(&planner.plan(&group)), ["append log00.txt 4..=17", "sync log00.txt"]);
+}
+
+#[test]
+fn a_term_is_on_disk_before_the_entries_that_came_with_it() {
+    let (_, start) = founded(SyncPolicy::Always);
+    let mut planner = start.planner;
+    let mut persist = vote(1, 1, 0);
+    persist.entries = vec![entries_after(LogPoint::ORIGIN, 1, &[PUT])];
+    let expected = [&REPLACE_META[..], &["append log00.txt 1..=1", "sync log00.txt"]].concat();
+    assert_eq!(words(&planner.plan(&[persist])), expected);
+}
+
+#[test]
+fn terms_with_nothing_in_between_are_written_once_and_the_last_counts() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    let ops = planner.plan(&[vote(3, 2, 1), vote(4, 3, 2), append(5, Vec::new()), vote(6, 4, 0)]);
+    assert_eq!(words(&ops), REPLACE_META);
+    disk.run(&ops);
+    assert_eq!(recovered(&disk).hard_state, vote(6, 4, 0).hard_state.unwrap());
+    assert_eq!(recovered(&disk).log, entries.text());
+}
+
+#[test]
+fn a_log_change_between_two_terms_keeps_its_place() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    let next = entries_after(entries.last(), 2, &[PUT]);
+    let ops = planner.plan(&[vote(3, 2, 1), append(4, vec![next]), vote(5, 3, 2)]);
+    let appended = ["append log00.txt 4..=4", "sync log00.txt"];
+    assert_eq!(words(&ops), [&REPLACE_META[..], &appended, &REPLACE_META].concat());
+}
+
+#[test]
+fn a_cut_is_on_disk_before_anything_takes_its_place() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    let kept = entries.ending_at(LogIndex(1)).unwrap();
+    let replaced = entries_after(kept.last(), 1, &["\"op\":\"NOOP\""]);
+    let mut persist = append(3, vec![replaced.clone()]);
+    persist.cut_from = Some(LogIndex(2));
+    let kept_len = disk.content(LOG).len() - entries.text().len() + kept.text().len();
+    let ops = planner.plan(&[persist]);
+    let truncate = format!("truncate log00.txt {kept_len}");
+    let expected = [truncate.as_str(), "sync log00.txt", "append log00.txt 2..=2", "sync log00.txt"];
+    assert_eq!(words(&ops), expected);
+    disk.run(&ops);
+    assert_eq!(recovered(&disk).log, format!("{}{}", kept.text(), replaced.text()));
+}
+
+#[test]
+fn a_cut_right_above_the_floor_leaves_the_floor() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    let floor = append(3, Vec::new());
+    assert_eq!(planner.plan(&[Persist { floor: LogIndex(2), ..floor.clone() }]), []);
+    let cut = Persist { floor: LogIndex(2), cut_from: Some(LogIndex(3)), ..floor };
+    disk.run(&planner.plan(&[cut]));
+    assert_eq!(recovered(&disk).log, entries.ending_at(LogIndex(2)).unwrap().text());
+    let other = entries_after(entries.point_at(LogIndex(2)).unwrap(), 1, &["\"op\":\"NOOP\""]);
+    disk.run(&planner.plan(&[append(5, vec![other.clone()])]));
+    assert!(recovered(&disk).log.ends_with(other.text()));
+}
+
+#[test]
+#[should_panic(expected = "a cut from 2 at or below the floor 2")]
+fn what_is_committed_is_never_cut() {
+    let (_, mut planner, _) = node_with_three_entries();
+    let cut = Persist { floor: LogIndex(2), cut_from: Some(LogIndex(2)), ..append(3, Vec::new()) };
+    drop(planner.plan(&[cut]));
+}
+
+#[test]
+#[should_panic(expected = "entries continue the log")]
+fn a_gap_is_never_written() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    let mut builder = BatchBuilder::new(entries.last());
+    builder.seal(Term(1), |text| text.push_str(PUT));
+    let gap = entries_after(builder.last(), 1, &[PUT]);
+    drop(planner.plan(&[append(3, vec![gap])]));
+}
+
+#[test]
+#[should_panic(expected = "the term is persisted first")]
+fn entries_of_a_term_that_was_not_persisted_are_never_written() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    drop(planner.plan(&[append(3, vec![entries_after(entries.last(), 2, &[PUT])])]));
+}
+
+#[test]
+fn more_than_a_group_may_hold_is_synced_in_between() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    let large = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));
+    let huge = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(GROUP_BYTES_MAX));
+    let many = entries_after(entries.last(), 1, &[large.as_str(); 40]);
+    let one = entries_after(many.last(), 1, &[PUT, huge.as_str(), PUT]);
+    let mut unsynced_max = 0;
+    for op in planner.plan(&[append(3, vec![many.clone()]), append(4, vec![one.clone()])]) {
+        if let FileOp::Append { entries, .. } = &op {
+            let bytes: usize = entries.iter().map(|entries| entries.text().len()).sum();
+            let is_one_entry = entries.len() == 1 && entries[0].len() == 1;
+            assert!(bytes <= GROUP_BYTES_MAX || is_one_entry, "{bytes} bytes");
+            assert_eq!(disk.unsynced_bytes(LOG), 0);
+        }
+        disk.apply(&op);
+        unsynced_max = unsynced_max.max(disk.unsynced_bytes(LOG));
+    }
+    assert!(unsynced_max > GROUP_BYTES_MAX, "the huge entry was among them");
+    assert_eq!(recovered(&disk).log, [entries.text(), many.text(), one.text()].concat());
+}
+
+#[test]
+fn without_sync_nothing_is_waited_for_and_no_floor_is_noted() {
+    let (mut disk, start) = founded(SyncPolicy::Never);
+    let mut planner = start.planner;
+    let entries = entries_after(LogPoint::ORIGIN, 1, &[PUT, PUT]);
+    let ops = planner.plan(&[vote(1, 1, 0), append(2, vec![entries.clone()])]);
+    let expected = [REPLACE_META[0], REPLACE_META[2], "append log00.txt 1..=2"];
+    assert_eq!(words(&ops), expected);
+    disk.run(&ops);
+    let floor = Persist { floor: LogIndex(2), ..append(3, Vec::new()) };
+    disk.run(&planner.plan(&[floor, vote(4, 2, 0)]));
+    assert_eq!(planner.close(), []);
+    let meta = Meta::decode(disk.content(META)).unwrap();
+    assert_eq!(meta.floor, LogPoint::ORIGIN);
+    assert_eq!(recovered(&disk).log, entries.text());
+}
+
+#[test]
+fn an_orderly_stop_notes_the_floor_once() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    assert_eq!(planner.close(), [], "nothing is known to be committed");
+    drop(planner.plan(&[Persist { floor: LogIndex(2), ..append(3, Vec::new()) }]));
+    let ops = planner.close();
+    assert_eq!(words(&ops), REPLACE_META);
+    disk.run(&ops);
+    assert_eq!(planner.close(), []);
+    let meta = Meta::decode(disk.content(META)).unwrap();
+    assert_eq!(Some(meta.floor), entries.point_at(LogIndex(2)));
+    assert_eq!(meta.hard_state.current_term, Term(1));
+}
+
+/// What a crash leaves is a state that the node went through, and everything reported is in it.
+#[test]
+fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
+    for seed in 0..40 {
+        let (mut disk, start) = founded(SyncPolicy::Always);
+        let mut planner = start.planner;
+        let mut node = RandomNode::new(seed);
+        let mut rng = fastrand::Rng::with_seed(!seed);
+        for _ in 0..6 {
+            let (group, states) = node.group();
+            let ops = planner.plan(&group);
+            for op in &ops {
+                crash_in_every_way(&disk, &states, &mut rng, seed);
+                disk.apply(op);
+            }
+            crash_in_every_way(&disk, &states, &mut rng, seed);
+            // Reported now: nothing before the last state will do any more.
+            node.report();
+            crash_in_every_way(&disk, &states[states.len() - 1..], &mut rng, seed);
+            if rng.u8(..4) == 0 {
+                disk.run(&planner.close());
+            }
+            if rng.u8(..3) == 0 {
+                let again = recover(NODE, &disk.files(NODE), SyncPolicy::Always).unwrap();
+                disk.run(&again.repairs);
+                planner = again.planner;
+            }
+        }
+        assert_eq!(recovered(&disk), node.state(), "seed {seed}");
+    }
+}
+
+fn crash_in_every_way(disk: &Disk, states: &[State], rng: &mut fastrand::Rng, seed: u64) {
+    let unsynced = disk.unsynced_bytes(LOG);
+    let mut crashes = vec![disk.crashed(|_| 0), disk.crashed(|steps| steps)];
+    crashes.extend((0..3).map(|_| disk.crashed(|steps| rng.usize(..=steps))));
+    crashes.extend((0..unsynced).map(|kept| disk.crashed(|steps| kept.min(steps))));
+    for crashed in crashes {
+        let recovery = recover(NODE, &crashed.files(NODE), SyncPolicy::Always);
+        let recovery = recovery.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let state = State::of(&recovery.restored);
+        assert!(states.contains(&state), "seed {seed}: {state:?} is none of {states:?}");
+        if rng.u8(..8) == 0 {
+            crash_while_repairing(crashed, &recovery.repairs, &state, rng);
+        }
+    }
+}
+
+/// Recovering again gives the same, wherever the repairs ended.
+fn crash_while_repairing(mut disk: Disk, repairs: &[FileOp], state: &State, rng: &mut fastrand::Rng) {
+    for op in repairs {
+        disk.apply(op);
+        let crashes = [disk.crashed(|_| 0), disk.crashed(|steps| steps), disk.crashed(|n| rng.usize(..=n))];
+        for crashed in crashes {
+            assert_eq!(&recovered(&crashed), state, "after {op:?}");
+        }
+    }
+    let again = recover(NODE, &disk.files(NODE), SyncPolicy::Always).unwrap();
+    assert_eq!((&State::of(&again.restored), again.notices.as_slice()), (state, [].as_slice()));
+}

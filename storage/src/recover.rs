@@ -1,0 +1,314 @@
+//! Turns the bytes of a node's files into the state that it goes on from, or says why that cannot be.
+//!
+//! What is torn is repaired, what is damaged is refused (see [`scan`](crate::scan) for the difference), and
+//! nothing is guessed: a node that lost a vote or an acknowledged entry must not take part under its old
+//! identity. The repairs are file operations, to be carried out before the state is used. They may be
+//! interrupted anywhere: recovering again gives the same state.
+//!
+//! Two repairs are done at every start. After a failed sync the page cache may show data that is not on
+//! disk, and a later sync then reports success without writing it. So the end of the log, as much as can have
+//! waited for one sync, is written again in place and synced, and so is the metadata.
+//!
+//! Not here: reading the files, and what a group of nodes in one folder has to agree on
+//! ([`survey()`](crate::survey())).
+
+use std::fmt;
+
+use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored, Term};
+
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
+use crate::header::LogHeader;
+use crate::identity::Identity;
+use crate::meta::Meta;
+use crate::plan::{GROUP_BYTES_MAX, Planner};
+use crate::scan::{Damage, LogScan, TornTail, Verdict};
+use crate::sealed::SealedLineFault;
+
+/// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A planner lets
+/// [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line is enough for both.
+pub const REWRITE_BYTES: usize = GROUP_BYTES_MAX;
+
+/// What a node goes on from.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Whose files these are.
+    pub identity: Identity,
+    /// Term, vote and log.
+    pub restored: Restored,
+    /// To be carried out, in order, before anything else is done with the state.
+    pub repairs: Vec<FileOp>,
+    /// What the operator should be told.
+    pub notices: Vec<Notice>,
+    /// Plans the writes from here on.
+    pub planner: Planner,
+}
+
+/// Something that a start has put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The end of a log was torn, and is cut off.
+    TornTail {
+        /// The log.
+        log: FileName,
+        /// Where the cut bytes are kept.
+        kept_in: FileName,
+        /// What was cut.
+        tail: TornTail,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::TornTail { log, kept_in, tail: TornTail { line, bytes, .. } } = self;
+        write!(
+            f,
+            "{log}: the last write was torn at line {line}, as a power cut does it; \
+             cut off the {bytes} bytes from there on and kept them in {kept_in}"
+        )
+    }
+}
+
+/// Why a node cannot go on from its files. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// A file is not there.
+    #[error("{file} is missing: {ADVICE}")]
+    Missing {
+        /// The file.
+        file: FileName,
+    },
+    /// The log's first line cannot be read.
+    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
+    Header {
+        /// The log.
+        file: FileName,
+        /// What is wrong.
+        fault: SealedLineFault,
+    },
+    /// The metadata cannot be read: the node may have voted, and nobody knows for whom.
+    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
+    Meta {
+        /// The metadata file.
+        file: FileName,
+        /// What is wrong.
+        fault: SealedLineFault,
+    },
+    /// A file says that it belongs to another node.
+    #[error("{file} belongs to node {owner}: the file was renamed or copied. Put the right file back")]
+    OfAnotherNode {
+        /// The file.
+        file: FileName,
+        /// The node that it names.
+        owner: NodeId,
+    },
+    /// The two files name different clusters or incarnations.
+    #[error(
+        "{log} and {meta} do not belong together: they are of different clusters, or of different lives \
+         of the node. Put back the two that do"
+    )]
+    DifferentOwners {
+        /// The log.
+        log: FileName,
+        /// The metadata file.
+        meta: FileName,
+    },
+    /// A line of the log was durable once and is not what it was.
+    #[error("{file}: {damage}. {ADVICE_START}")]
+    Damaged {
+        /// The log.
+        file: FileName,
+        /// What is damaged.
+        damage: Damage,
+    },
+    /// The log ends before an entry that was durable and committed.
+    #[error(
+        "{log} ends at entry {last}, but entry {floor} was on disk and committed, as {meta} says: \
+         the end of the log is lost. {ADVICE_START}"
+    )]
+    LostEntries {
+        /// The log.
+        log: FileName,
+        /// The metadata file.
+        meta: FileName,
+        /// The last entry there is.
+        last: LogIndex,
+        /// The entry that must be there.
+        floor: LogIndex,
+    },
+    /// The log holds another entry than the one that was durable and committed.
+    #[error(
+        "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: \
+         the two are not of the same time. {ADVICE_START}"
+    )]
+    OtherEntries {
+        /// The log.
+        log: FileName,
+        /// The metadata file.
+        meta: FileName,
+        /// The entry that differs.
+        floor: LogIndex,
+    },
+    /// The log has entries of a term that the metadata does not know of.
+    #[error(
+        "{log} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
+         the log, and votes may be lost. {ADVICE_START}"
+    )]
+    OldMeta {
+        /// The log.
+        log: FileName,
+        /// The metadata file.
+        meta: FileName,
+        /// The last term of the log.
+        found: Term,
+        /// The term in the metadata.
+        current: Term,
+    },
+    /// The log starts after a snapshot.
+    #[error(
+        "{file} starts after entry {after}, and needs the snapshot up to there, which this program cannot read"
+    )]
+    NeedsSnapshot {
+        /// The log.
+        file: FileName,
+        /// The last entry that is not in the log.
+        after: LogIndex,
+    },
+}
+
+const ADVICE: &str = "the node must not go on without it, since it may have promised what it would not know \
+     of. Put the file back, or start anew in an empty folder";
+const ADVICE_START: &str = "Nothing was changed. Put the folder back from a copy that was made while the server was \
+     stopped and nothing has run since, or start anew in an empty folder";
+
+/// Recovers `node` from its files. `sync` is the policy from here on.
+///
+/// # Errors
+///
+/// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts the other.
+pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Recovery, RecoverError> {
+    let log_file = FileName::new(node, FileKind::Log);
+    let log_bytes = files.log.as_deref().ok_or(RecoverError::Missing { file: log_file })?;
+    let meta = read_meta(node, files)?;
+    let mut scan = LogScan::new(log_bytes).map_err(|fault| RecoverError::Header { file: log_file, fault })?;
+    let LogHeader { identity, after } = scan.header().clone();
+    check_owners(node, &identity, &meta)?;
+    if after.index > LogIndex::ORIGIN {
+        return Err(RecoverError::NeedsSnapshot { file: log_file, after: after.index });
+    }
+    let log: Vec<_> = scan.by_ref().collect();
+    let torn = match scan.verdict() {
+        Some(Verdict::Damaged(damage)) => return Err(RecoverError::Damaged { file: log_file, damage }),
+        Some(Verdict::TornTail(tail)) => Some(tail),
+        Some(Verdict::Clean) | None => None,
+    };
+    check_against_meta(node, after, &log, &meta)?;
+
+    let mut planner = Planner::new(identity.clone(), meta.hard_state, after, scan.header_len() as u64, sync);
+    log.iter().cloned().for_each(|entries| planner.resume_with(entries));
+    planner.resume_at(meta.floor);
+    Ok(Recovery {
+        repairs: sync.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
+        notices: torn.map(|tail| notice(node, tail)).into_iter().collect(),
+        restored: Restored { hard_state: meta.hard_state, log_start: after, log },
+        identity,
+        planner,
+    })
+}
+
+fn read_meta(node: NodeId, files: &NodeFiles) -> Result<Meta, RecoverError> {
+    let file = FileName::new(node, FileKind::Meta);
+    let bytes = files.meta.as_deref().ok_or(RecoverError::Missing { file })?;
+    Meta::decode(bytes).map_err(|fault| RecoverError::Meta { file, fault })
+}
+
+fn check_owners(node: NodeId, identity: &Identity, meta: &Meta) -> Result<(), RecoverError> {
+    let (log_file, meta_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::Meta));
+    for (file, owner) in [(log_file, identity.node), (meta_file, meta.node)] {
+        if owner != node {
+            return Err(RecoverError::OfAnotherNode { file, owner });
+        }
+    }
+    if (identity.cluster, identity.incarnation) != (meta.cluster, meta.incarnation) {
+        return Err(RecoverError::DifferentOwners { log: log_file, meta: meta_file });
+    }
+    Ok(())
+}
+
+/// The log must hold what the metadata knows to be there, and nothing that the metadata is too old for.
+fn check_against_meta(
+    node: NodeId,
+    after: LogPoint,
+    log: &[Entries],
+    meta: &Meta,
+) -> Result<(), RecoverError> {
+    let (log_file, meta_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::Meta));
+    let last = log.last().map_or(after, Entries::last);
+    let floor = meta.floor.index;
+    if last.index < floor {
+        return Err(RecoverError::LostEntries { log: log_file, meta: meta_file, last: last.index, floor });
+    }
+    let run = log.get(log.partition_point(|run| run.last().index < floor));
+    let found = if floor == after.index { Some(after) } else { run.and_then(|run| run.point_at(floor)) };
+    if found != Some(meta.floor) {
+        return Err(RecoverError::OtherEntries { log: log_file, meta: meta_file, floor });
+    }
+    let current = meta.hard_state.current_term;
+    if last.term > current {
+        return Err(RecoverError::OldMeta { log: log_file, meta: meta_file, found: last.term, current });
+    }
+    Ok(())
+}
+
+fn repairs(
+    node: NodeId,
+    files: &NodeFiles,
+    log_bytes: &[u8],
+    torn: Option<TornTail>,
+    meta: &Meta,
+    sync: SyncPolicy,
+) -> Vec<FileOp> {
+    let (log_file, cut_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
+    let mut ops = Vec::new();
+    let mut whole = log_bytes;
+    if let Some(tail) = torn {
+        let cut;
+        (whole, cut) = log_bytes.split_at(log_bytes.len() - byte_count(tail.bytes));
+        // The bytes are safe beside the log before the log loses them.
+        ops.extend([
+            FileOp::Create { file: cut_file, bytes: cut.to_vec() },
+            FileOp::Sync { file: cut_file },
+            FileOp::SyncFolder,
+            FileOp::Truncate { file: log_file, len: tail.offset },
+            FileOp::Sync { file: log_file },
+        ]);
+    } else if files.has_cut_bytes {
+        ops.push(FileOp::Remove { file: cut_file });
+    }
+    if sync == SyncPolicy::Always {
+        let at = rewrite_start(whole);
+        ops.extend([
+            FileOp::Overwrite { file: log_file, at: at as u64, bytes: whole[at..].to_vec() },
+            FileOp::Sync { file: log_file },
+        ]);
+        ops.extend(replace_meta(node, meta.encode()));
+    }
+    ops
+}
+
+/// Where the line starts that holds the first of the last [`REWRITE_BYTES`] bytes.
+fn rewrite_start(log: &[u8]) -> usize {
+    let within = log.len().saturating_sub(REWRITE_BYTES);
+    log[..within].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+}
+
+fn byte_count(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("counted in memory")
+}
+
+fn notice(node: NodeId, tail: TornTail) -> Notice {
+    let (log, kept_in) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
+    Notice::TornTail { log, kept_in, tail }
+}
+
+#[cfg(test)]
+mod tests;

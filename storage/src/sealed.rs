@@ -1,0 +1,111 @@
+//! A single JSON line that vouches for itself: the header of a log, and the metadata.
+//!
+//! ```text
+//! {"format":"coracle-meta","version":1,…,"crc":"9a3c01ff"}
+//! └───────────── covered ──────────────┘
+//! ```
+//!
+//! The checksum is the CRC-32 of all bytes before `,"crc"`. Deliberately not the chained checksum of log
+//! entries: nothing comes before these lines. A line has one form only: it is read by parsing it and
+//! compared with what its own content encodes to, so nothing that differs in a single byte is accepted.
+
+use coracle_core::raft::{Checksum, LogIndex, LogPoint, Term};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+const TAIL_START: &str = ",\"crc\":\"";
+const TAIL_END: &str = "\"}";
+const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
+
+/// The one version of both formats that this program reads and writes.
+pub(crate) const VERSION: u64 = 1;
+
+/// Why a line is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealedLineFault {
+    /// It is of a format or a version that this program does not know.
+    #[error(
+        "it is in the format \"{format}\" version {version}, and this program knows only \
+         \"{known_format}\" version {VERSION}: use the program that wrote it"
+    )]
+    UnknownFormat {
+        /// The format it states.
+        format: String,
+        /// The version it states.
+        version: u64,
+        /// The format that belongs here.
+        known_format: &'static str,
+    },
+    /// It does not end in a line break.
+    #[error("its line is incomplete")]
+    Incomplete,
+    /// It does not match its checksum, or does not have the form that this program writes.
+    #[error("its content is damaged: it does not match its checksum")]
+    Damaged,
+}
+
+/// The first members of every such line.
+#[derive(Deserialize)]
+struct FormatProbe {
+    format: String,
+    version: u64,
+}
+
+/// A log point as it stands in these lines.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PointText {
+    index: u64,
+    term: u64,
+    crc: String,
+}
+
+impl PointText {
+    pub(crate) fn new(point: LogPoint) -> Self {
+        Self { index: point.index.0, term: point.term.0, crc: point.checksum.to_string() }
+    }
+
+    pub(crate) fn point(&self) -> Option<LogPoint> {
+        let checksum = Checksum::from_text(self.crc.as_bytes())?;
+        Some(LogPoint { index: LogIndex(self.index), term: Term(self.term), checksum })
+    }
+}
+
+/// Encodes `content`, a struct whose first members are `format` and `version`, with its checksum and a line
+/// break.
+pub(crate) fn seal(content: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(content).expect("structs of numbers and strings have a JSON form");
+    let closing = line.pop();
+    assert_eq!(closing, Some(b'}'), "the content is a JSON object");
+    let checksum = Checksum(crc32fast::hash(&line));
+    line.extend_from_slice(TAIL_START.as_bytes());
+    line.extend_from_slice(&checksum.to_text());
+    line.extend_from_slice(TAIL_END.as_bytes());
+    line.push(b'\n');
+    line
+}
+
+/// Reads a line that [`seal`] made, with its line break.
+pub(crate) fn open<T: Serialize + DeserializeOwned>(
+    line: &[u8],
+    known_format: &'static str,
+) -> Result<T, SealedLineFault> {
+    // The name and the version come before the checksum: another version may have another one.
+    if let Ok(FormatProbe { format, version }) = serde_json::from_slice(line)
+        && (format != known_format || version != VERSION)
+    {
+        return Err(SealedLineFault::UnknownFormat { format, version, known_format });
+    }
+    let content_len = line
+        .strip_suffix(b"\n")
+        .ok_or(SealedLineFault::Incomplete)?
+        .len()
+        .checked_sub(TAIL_LEN)
+        .ok_or(SealedLineFault::Damaged)?;
+    let mut object = line[..content_len].to_vec();
+    object.push(b'}');
+    let content: T = serde_json::from_slice(&object).map_err(|_| SealedLineFault::Damaged)?;
+    if seal(&content) != line {
+        return Err(SealedLineFault::Damaged);
+    }
+    Ok(content)
+}

@@ -1,0 +1,246 @@
+//! What a whole cluster in one data folder starts from: all of its nodes' files, looked at together.
+//!
+//! One node's files alone do not show that they are missing because somebody removed them. Together they do:
+//!
+//! | what is found | what follows |
+//! | --- | --- |
+//! | no file at all | a new cluster is founded |
+//! | some files missing or unfinished, and no node has promised anything | its founding was interrupted: it is founded anew |
+//! | some files missing, and a node has promised something (a term, a vote, an entry) | refused: a node that lost its files must not come back under its old identity |
+//! | the files of a cluster of another size | refused |
+//! | all files | each node recovers; all must be of one cluster |
+//!
+//! For the founding to be recognised when a power cut ends it, logs come first, and no metadata file
+//! exists until all logs are on disk.
+//!
+//! Deliberately not for a node that has a folder of its own: it cannot see the others.
+
+use coracle_core::raft::{HardState, LogPoint, NodeId, Restored};
+
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
+use crate::header::LogHeader;
+use crate::identity::Identity;
+use crate::meta::Meta;
+use crate::plan::Planner;
+use crate::recover::{RecoverError, Recovery, recover};
+use crate::sealed::SealedLineFault;
+
+/// What the nodes of a folder start from.
+#[derive(Debug)]
+pub struct Survey {
+    /// Makes the files of a new cluster; empty when there is one. To be carried out before the nodes'
+    /// repairs.
+    pub creation: Vec<FileOp>,
+    /// Each node's state, in the order of the ids.
+    pub nodes: Vec<Recovery>,
+}
+
+/// Why a cluster cannot start from a folder. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SurveyError {
+    /// The folder belongs to a cluster of another size.
+    #[error(
+        "the folder was made for {found} nodes: start it with --nodes {found}, or choose another --data-dir"
+    )]
+    OtherSize {
+        /// How many nodes it was made for.
+        found: usize,
+    },
+    /// A file is missing or empty, and the cluster has been in use.
+    #[error(
+        "{file} is missing or was never finished, but {witness} shows that the cluster has been in use: a \
+         node that lost its files must not come back under its old identity, since it may have promised \
+         what it would not know of. Put the file back, or start anew with another --data-dir"
+    )]
+    Lost {
+        /// The file.
+        file: FileName,
+        /// A file with a term, a vote or an entry.
+        witness: FileName,
+    },
+    /// The files of two nodes are of different clusters.
+    #[error(
+        "{one} and {other} belong to different clusters: put the files of one cluster back, or start anew \
+         with another --data-dir"
+    )]
+    DifferentClusters {
+        /// A log.
+        one: FileName,
+        /// Another node's log.
+        other: FileName,
+    },
+    /// The files of one node do not do.
+    #[error(transparent)]
+    Node(#[from] RecoverError),
+}
+
+/// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is the
+/// identity of, should the cluster be founded now. `sync` is the policy from here on; founding always waits
+/// for the disk.
+///
+/// # Errors
+///
+/// [`SurveyError`] when the files are not those of one cluster of this size that can go on.
+///
+/// # Panics
+///
+/// When `files` and `fresh` are not of the same number.
+pub fn survey(files: Vec<NodeFiles>, fresh: &[Identity], sync: SyncPolicy) -> Result<Survey, SurveyError> {
+    assert_eq!(files.len(), fresh.len(), "one set of files per node");
+    let found: Vec<_> = files.iter().zip(fresh).map(|(files, fresh)| Found::new(fresh.node, files)).collect();
+    check_size(&found, fresh)?;
+    if let Some(file) = found.iter().find_map(Found::lost_file) {
+        return found_anew(file, &found, fresh, sync);
+    }
+    let mut nodes: Vec<Recovery> = Vec::with_capacity(files.len());
+    // Each node's bytes are dropped once its entries are restored: a folder may hold gigabytes.
+    for (files, fresh) in files.into_iter().zip(fresh) {
+        let recovery = recover(fresh.node, &files, sync)?;
+        if let Some(first) = nodes.first()
+            && (first.identity.cluster, &first.identity.voters)
+                != (recovery.identity.cluster, &recovery.identity.voters)
+        {
+            let log = |identity: &Identity| FileName::new(identity.node, FileKind::Log);
+            return Err(SurveyError::DifferentClusters {
+                one: log(&first.identity),
+                other: log(&recovery.identity),
+            });
+        }
+        nodes.push(recovery);
+    }
+    Ok(Survey { creation: Vec::new(), nodes })
+}
+
+/// What a node's files look like from afar.
+struct Found {
+    node: NodeId,
+    log: FoundLog,
+    meta: FoundMeta,
+}
+
+enum FoundLog {
+    Missing,
+    /// No line is complete: what a power cut leaves of the founding.
+    Unfinished,
+    Readable {
+        header: LogHeader,
+        has_entries: bool,
+    },
+    Unreadable(SealedLineFault),
+}
+
+enum FoundMeta {
+    Missing,
+    Readable(Meta),
+    Unreadable(SealedLineFault),
+}
+
+impl Found {
+    fn new(node: NodeId, files: &NodeFiles) -> Self {
+        let log = match &files.log {
+            None => FoundLog::Missing,
+            Some(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
+                None => FoundLog::Unfinished,
+                Some(end) => match LogHeader::decode(&bytes[..=end]) {
+                    Ok(header) => FoundLog::Readable { header, has_entries: bytes.len() > end + 1 },
+                    Err(fault) => FoundLog::Unreadable(fault),
+                },
+            },
+        };
+        let meta = match files.meta.as_deref().map(Meta::decode) {
+            None => FoundMeta::Missing,
+            Some(Ok(meta)) => FoundMeta::Readable(meta),
+            Some(Err(fault)) => FoundMeta::Unreadable(fault),
+        };
+        Self { node, log, meta }
+    }
+
+    fn file(&self, kind: FileKind) -> FileName {
+        FileName::new(self.node, kind)
+    }
+
+    /// A file that was never made, never finished, or removed.
+    fn lost_file(&self) -> Option<FileName> {
+        if matches!(self.log, FoundLog::Missing | FoundLog::Unfinished) {
+            return Some(self.file(FileKind::Log));
+        }
+        matches!(self.meta, FoundMeta::Missing).then(|| self.file(FileKind::Meta))
+    }
+
+    /// A file that shows that the node has promised something.
+    fn witness(&self) -> Option<FileName> {
+        if matches!(self.log, FoundLog::Readable { has_entries: true, .. }) {
+            return Some(self.file(FileKind::Log));
+        }
+        let has_promised = matches!(&self.meta, FoundMeta::Readable(meta) if meta.holds_a_promise());
+        has_promised.then(|| self.file(FileKind::Meta))
+    }
+
+    /// A file that cannot be read, and so may hold a promise.
+    fn unreadable(&self) -> Option<RecoverError> {
+        if let FoundLog::Unreadable(fault) = &self.log {
+            return Some(RecoverError::Header { file: self.file(FileKind::Log), fault: fault.clone() });
+        }
+        let FoundMeta::Unreadable(fault) = &self.meta else { return None };
+        Some(RecoverError::Meta { file: self.file(FileKind::Meta), fault: fault.clone() })
+    }
+}
+
+fn check_size(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError> {
+    for node in found {
+        if let FoundLog::Readable { header, .. } = &node.log
+            && header.identity.voters.len() != fresh.len()
+        {
+            return Err(SurveyError::OtherSize { found: header.identity.voters.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Founds a cluster, unless what is there may hold a promise.
+fn found_anew(
+    lost: FileName,
+    found: &[Found],
+    fresh: &[Identity],
+    sync: SyncPolicy,
+) -> Result<Survey, SurveyError> {
+    if let Some(error) = found.iter().find_map(Found::unreadable) {
+        return Err(error.into());
+    }
+    if let Some(witness) = found.iter().find_map(Found::witness) {
+        return Err(SurveyError::Lost { file: lost, witness });
+    }
+    let mut creation = Vec::new();
+    // The metadata of an interrupted founding goes first: with all of it gone, the logs are unfinished
+    // business again, whatever a crash leaves of them.
+    let metas: Vec<_> = found.iter().filter(|node| !matches!(node.meta, FoundMeta::Missing)).collect();
+    if !metas.is_empty() {
+        creation.extend(metas.iter().map(|node| FileOp::Remove { file: node.file(FileKind::Meta) }));
+        creation.push(FileOp::SyncFolder);
+    }
+    for identity in fresh {
+        let file = FileName::new(identity.node, FileKind::Log);
+        creation
+            .extend([FileOp::Create { file, bytes: header_of(identity).encode() }, FileOp::Sync { file }]);
+    }
+    creation.push(FileOp::SyncFolder);
+    for identity in fresh {
+        let meta = Meta::new(identity, HardState::default(), LogPoint::ORIGIN);
+        creation.extend(replace_meta(identity.node, meta.encode()));
+    }
+    Ok(Survey { creation, nodes: fresh.iter().map(|identity| new_node(identity, sync)).collect() })
+}
+
+fn header_of(identity: &Identity) -> LogHeader {
+    LogHeader { identity: identity.clone(), after: LogPoint::ORIGIN }
+}
+
+fn new_node(identity: &Identity, sync: SyncPolicy) -> Recovery {
+    let header_len = header_of(identity).encode().len() as u64;
+    let (restored, after) = (Restored::default(), LogPoint::ORIGIN);
+    let planner = Planner::new(identity.clone(), restored.hard_state, after, header_len, sync);
+    Recovery { identity: identity.clone(), restored, repairs: Vec::new(), notices: Vec::new(), planner }
+}
+
+#[cfg(test)]
+mod tests;

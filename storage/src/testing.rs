@@ -1,0 +1,325 @@
+//! A disk in memory that can lose what was not synced, and a node that asks for persists at random.
+//!
+//! The disk's model: what was written to a file and not synced survives a crash up to any byte, in the
+//! order it was written, for each file by itself; names likewise, up to any of their changes. Not modelled:
+//! blocks of one write that survive out of order, which recovery refuses or cuts like any other bad bytes.
+
+use std::collections::BTreeMap;
+
+use coracle_core::raft::{
+    BatchBuilder, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Restored, Term,
+};
+
+use crate::{
+    ClusterId, FileKind, FileName, FileOp, Identity, Incarnation, NodeFiles, Recovery, SyncPolicy, survey,
+};
+
+pub(crate) const NODE: NodeId = NodeId(0);
+pub(crate) const LOG: FileName = FileName::new(NODE, FileKind::Log);
+pub(crate) const META: FileName = FileName::new(NODE, FileKind::Meta);
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    inodes: Vec<Inode>,
+    names: BTreeMap<FileName, usize>,
+    durable_names: BTreeMap<FileName, usize>,
+    unsynced_names: Vec<NameChange>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { at: usize, bytes: Vec<u8> },
+    Truncate { len: usize },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum NameChange {
+    Link(FileName, usize),
+    Unlink(FileName),
+    Rename(FileName, FileName),
+}
+
+impl Change {
+    /// In how many steps it reaches the disk.
+    fn steps(&self) -> usize {
+        match self {
+            Self::Write { bytes, .. } => bytes.len(),
+            Self::Truncate { .. } => 1,
+        }
+    }
+
+    /// Does the first `steps` steps of it. A write past the end leaves a hole of zeros.
+    fn apply(&self, content: &mut Vec<u8>, steps: usize) {
+        match self {
+            Self::Write { at, bytes } => {
+                let bytes = &bytes[..steps];
+                content.resize(content.len().max(at + bytes.len()), 0);
+                content[*at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            Self::Truncate { len } if steps > 0 => content.truncate(*len),
+            Self::Truncate { .. } => {}
+        }
+    }
+}
+
+fn change_name(names: &mut BTreeMap<FileName, usize>, change: NameChange) {
+    match change {
+        NameChange::Link(name, inode) => drop(names.insert(name, inode)),
+        NameChange::Unlink(name) => drop(names.remove(&name)),
+        NameChange::Rename(from, to) => {
+            let inode = names.remove(&from).expect("it was there when it was renamed");
+            names.insert(to, inode);
+        }
+    }
+}
+
+impl Disk {
+    pub(crate) fn run(&mut self, ops: &[FileOp]) {
+        ops.iter().for_each(|op| self.apply(op));
+    }
+
+    pub(crate) fn apply(&mut self, op: &FileOp) {
+        match op {
+            FileOp::Create { file, bytes } => {
+                if self.names.contains_key(file) {
+                    self.change(*file, Change::Truncate { len: 0 });
+                } else {
+                    self.inodes.push(Inode::default());
+                    self.rename(NameChange::Link(*file, self.inodes.len() - 1));
+                }
+                self.change(*file, Change::Write { at: 0, bytes: bytes.clone() });
+            }
+            FileOp::Append { file, entries } => {
+                let bytes = entries.iter().flat_map(|entries| entries.text().bytes()).collect();
+                let at = self.content(*file).len();
+                self.change(*file, Change::Write { at, bytes });
+            }
+            FileOp::Overwrite { file, at, bytes } => {
+                let at = usize::try_from(*at).unwrap();
+                assert!(at + bytes.len() <= self.content(*file).len(), "overwriting never grows a file");
+                self.change(*file, Change::Write { at, bytes: bytes.clone() });
+            }
+            FileOp::Truncate { file, len } => {
+                let len = usize::try_from(*len).unwrap();
+                assert!(len <= self.content(*file).len(), "truncating never grows a file");
+                self.change(*file, Change::Truncate { len });
+            }
+            FileOp::Sync { file } => {
+                let inode = self.inode(*file);
+                for change in std::mem::take(&mut inode.unsynced) {
+                    change.apply(&mut inode.durable, change.steps());
+                }
+            }
+            FileOp::Rename { from, to } => self.rename(NameChange::Rename(*from, *to)),
+            FileOp::Remove { file } => self.rename(NameChange::Unlink(*file)),
+            FileOp::SyncFolder => {
+                self.durable_names = self.names.clone();
+                self.unsynced_names.clear();
+            }
+        }
+    }
+
+    /// A sync that fails as on ext4: what was to be written stays readable and is never written.
+    pub(crate) fn fail_sync(&mut self, file: FileName) {
+        self.inode(file).unsynced.clear();
+    }
+
+    /// The disk after a power cut. `keep(n)` says how many of the last `n` steps, that no sync waited for,
+    /// have reached it.
+    pub(crate) fn crashed(&self, mut keep: impl FnMut(usize) -> usize) -> Self {
+        let mut names = self.durable_names.clone();
+        let kept = keep(self.unsynced_names.len());
+        self.unsynced_names[..kept].iter().for_each(|change| change_name(&mut names, *change));
+        let inodes = self.inodes.iter().map(|inode| {
+            let mut content = inode.durable.clone();
+            let mut steps = keep(inode.unsynced.iter().map(Change::steps).sum());
+            for change in &inode.unsynced {
+                let done = steps.min(change.steps());
+                change.apply(&mut content, done);
+                steps -= done;
+            }
+            Inode { now: content.clone(), durable: content, unsynced: Vec::new() }
+        });
+        let inodes = inodes.collect();
+        Self { inodes, durable_names: names.clone(), names, unsynced_names: Vec::new() }
+    }
+
+    pub(crate) fn files(&self, node: NodeId) -> NodeFiles {
+        let bytes = |kind| {
+            let inode = self.names.get(&FileName::new(node, kind))?;
+            Some(self.inodes[*inode].now.clone())
+        };
+        let has_cut_bytes = bytes(FileKind::LogCut).is_some();
+        NodeFiles { log: bytes(FileKind::Log), meta: bytes(FileKind::Meta), has_cut_bytes }
+    }
+
+    pub(crate) fn content(&self, file: FileName) -> &[u8] {
+        &self.inodes[self.names[&file]].now
+    }
+
+    /// The bytes that no sync has waited for.
+    pub(crate) fn unsynced_bytes(&self, file: FileName) -> usize {
+        self.inodes[self.names[&file]].unsynced.iter().map(Change::steps).sum()
+    }
+
+    pub(crate) fn remove(&mut self, file: FileName) {
+        self.run(&[FileOp::Remove { file }, FileOp::SyncFolder]);
+    }
+
+    pub(crate) fn replace(&mut self, file: FileName, bytes: Vec<u8>) {
+        self.run(&[FileOp::Create { file, bytes }, FileOp::Sync { file }, FileOp::SyncFolder]);
+    }
+
+    fn inode(&mut self, file: FileName) -> &mut Inode {
+        &mut self.inodes[self.names[&file]]
+    }
+
+    fn change(&mut self, file: FileName, change: Change) {
+        let inode = self.inode(file);
+        change.apply(&mut inode.now, change.steps());
+        inode.unsynced.push(change);
+    }
+
+    fn rename(&mut self, change: NameChange) {
+        change_name(&mut self.names, change);
+        self.unsynced_names.push(change);
+    }
+}
+
+/// What has to survive: term, vote, and the text of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) hard_state: HardState,
+    pub(crate) log: String,
+}
+
+impl State {
+    pub(crate) fn of(restored: &Restored) -> Self {
+        let log = restored.log.iter().map(Entries::text).collect();
+        Self { hard_state: restored.hard_state, log }
+    }
+}
+
+pub(crate) fn identities(nodes: u64) -> Vec<Identity> {
+    let incarnations: Vec<_> = (0..nodes).map(|node| Incarnation(0xabc0 + node)).collect();
+    Identity::for_new_cluster(ClusterId(0xfeed), &incarnations)
+}
+
+/// A cluster of one node, just founded.
+pub(crate) fn founded(sync: SyncPolicy) -> (Disk, Recovery) {
+    let mut disk = Disk::default();
+    let mut survey = survey(vec![disk.files(NODE)], &identities(1), sync).unwrap();
+    disk.run(&survey.creation);
+    (disk, survey.nodes.remove(0))
+}
+
+pub(crate) fn entries_after(before: LogPoint, term: u64, payloads: &[&str]) -> Entries {
+    let mut builder = BatchBuilder::new(before);
+    for payload in payloads {
+        builder.seal(Term(term), |text| text.push_str(payload));
+    }
+    builder.finish().unwrap()
+}
+
+pub(crate) fn vote(id: u64, term: u64, candidate: u64) -> Persist {
+    let hard_state = HardState { current_term: Term(term), voted_for: Some(NodeId(candidate)) };
+    Persist { hard_state: Some(hard_state), ..append(id, Vec::new()) }
+}
+
+pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
+    let floor = LogIndex::ORIGIN;
+    Persist { id: PersistId(id), hard_state: None, cut_from: None, entries, floor }
+}
+
+/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported first.
+pub(crate) struct RandomNode {
+    rng: fastrand::Rng,
+    id: u64,
+    hard_state: HardState,
+    /// The log's points, the origin first.
+    points: Vec<LogPoint>,
+    lines: Vec<String>,
+    floor: usize,
+    /// How long the log has been since the last report at the least.
+    reported: usize,
+}
+
+impl RandomNode {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            id: 0,
+            hard_state: HardState::default(),
+            points: vec![LogPoint::ORIGIN],
+            lines: Vec::new(),
+            floor: 0,
+            reported: 0,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State { hard_state: self.hard_state, log: self.lines.concat() }
+    }
+
+    /// Everything so far is durable.
+    pub(crate) fn report(&mut self) {
+        self.reported = self.lines.len();
+    }
+
+    /// A group of persists, and every state that a crash may leave while it is written, in order.
+    pub(crate) fn group(&mut self) -> (Vec<Persist>, Vec<State>) {
+        let mut states = vec![self.state()];
+        let group = (0..self.rng.usize(1..5)).map(|_| self.persist(&mut states)).collect();
+        (group, states)
+    }
+
+    fn persist(&mut self, states: &mut Vec<State>) -> Persist {
+        self.id += 1;
+        if self.rng.u8(..3) == 0 {
+            self.floor = self.rng.usize(self.floor..=self.reported.max(self.floor));
+        }
+        let mut persist = append(self.id, Vec::new());
+        persist.floor = LogIndex(self.floor as u64);
+        if self.rng.u8(..4) == 0 || self.hard_state.current_term == Term(0) {
+            let current_term = Term(self.hard_state.current_term.0 + self.rng.u64(..3).max(1));
+            let voted_for = self.rng.bool().then(|| NodeId(self.rng.u64(..5)));
+            self.hard_state = HardState { current_term, voted_for };
+            persist.hard_state = Some(self.hard_state);
+            states.push(self.state());
+        }
+        if self.rng.u8(..4) == 0 && self.floor < self.lines.len() {
+            let kept = self.rng.usize(self.floor..self.lines.len());
+            self.lines.truncate(kept);
+            self.points.truncate(kept + 1);
+            self.reported = self.reported.min(kept);
+            persist.cut_from = Some(LogIndex(kept as u64 + 1));
+            states.push(self.state());
+        }
+        for _ in 0..self.rng.usize(..3) {
+            persist.entries.push(self.entries(states));
+        }
+        persist
+    }
+
+    fn entries(&mut self, states: &mut Vec<State>) -> Entries {
+        let mut builder = BatchBuilder::new(*self.points.last().unwrap());
+        for _ in 0..self.rng.usize(1..4) {
+            let value = "x".repeat(self.rng.usize(..12));
+            let payload = format!("\"op\":\"PUT\",\"key\":\"{}\",\"value\":\"{value}\"", self.rng.u32(..));
+            self.points.push(builder.seal(self.hard_state.current_term, |text| text.push_str(&payload)));
+        }
+        let entries = builder.finish().unwrap();
+        for line in entries.text().split_inclusive('\n') {
+            self.lines.push(line.to_owned());
+            states.push(self.state());
+        }
+        entries
+    }
+}
