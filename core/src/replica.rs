@@ -3,9 +3,9 @@
 //! A step takes everything that has arrived since the last one, so that what arrives together is written, sent
 //! and answered together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::kv::{Command, Key, Operation, Outcome, Page, Scan, Store, Value};
+use crate::kv::{Command, Found, Operation, Outcome, Query, Store};
 use crate::raft::{
     Config, ConfigError, EntryKind, Event, LogIndex, Message, Node, NodeId, Output as NodeOutput, Persist,
     PersistId, ProposeError, Restored, Role, Term,
@@ -25,10 +25,13 @@ pub struct RequestId(pub u64);
 pub enum Request {
     /// Replicate and apply a command. Only a leader can.
     Write(Command),
-    /// A value, as this replica sees it: it may be behind.
-    Read(Key),
-    /// Some keys and values, as this replica sees them.
-    Scan(Scan),
+    /// Look something up, as this replica sees it: it may be behind.
+    Read {
+        /// What to look up.
+        query: Query,
+        /// Not before the replica has applied this much: what the asker has seen already.
+        at_least: LogIndex,
+    },
     /// How it is doing.
     Status,
 }
@@ -37,11 +40,19 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The command is committed and applied.
-    Applied(Outcome),
-    /// The value, if the key has one.
-    Value(Option<Value>),
-    /// The keys and values.
-    Page(Page),
+    Applied {
+        /// Its place in the log.
+        index: LogIndex,
+        /// What it did.
+        outcome: Outcome,
+    },
+    /// What was found.
+    Read {
+        /// How far the replica had applied the log.
+        index: LogIndex,
+        /// It.
+        found: Found,
+    },
     /// How the replica is doing.
     Status(Status),
     /// The request had no effect and never will.
@@ -62,8 +73,8 @@ pub enum Refused {
     Superseded,
     /// Too much waits to be committed.
     Overloaded,
-    /// The replica was restarted and has not applied again all that it had on its disk: an answer could be older
-    /// than one that it gave before.
+    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
+    /// knows no leader to learn more from.
     CatchingUp,
 }
 
@@ -127,8 +138,11 @@ pub struct Replica {
     store: Store,
     /// Fig. 2, volatile state: the highest index applied to the store.
     last_applied: LogIndex,
-    /// Reads are refused until this much is applied: the end of the log that the disk held.
+    /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an answer could be
+    /// older than one given before the restart.
     reads_from: LogIndex,
+    /// Reads that wait until so much is applied.
+    waiting_reads: BTreeMap<LogIndex, Vec<(RequestId, Query)>>,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
     /// in different terms.
     waiting: VecDeque<Waiting>,
@@ -158,6 +172,7 @@ impl Replica {
             node,
             store: Store::default(),
             last_applied,
+            waiting_reads: BTreeMap::new(),
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
         })
@@ -183,6 +198,7 @@ impl Replica {
         self.tell_leader(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
+        self.answer_reads(outputs);
     }
 
     /// When the next step is due if nothing arrives before.
@@ -225,13 +241,34 @@ impl Replica {
                 Err(refused) => Answer::Refused(refused),
             },
             Request::Status => Answer::Status(self.status()),
-            Request::Read(_) | Request::Scan(_) if self.last_applied < self.reads_from => {
-                Answer::Refused(Refused::CatchingUp)
+            Request::Read { query, at_least } => {
+                let needed = at_least.max(self.reads_from);
+                if needed > self.last_applied {
+                    self.waiting_reads.entry(needed).or_default().push((id, query));
+                    return;
+                }
+                self.look_up(&query)
             }
-            Request::Read(key) => Answer::Value(self.store.value(key.as_str()).cloned()),
-            Request::Scan(scan) => Answer::Page(self.store.scan(&scan)),
         };
         outputs.push(Output::Answer(id, answer));
+    }
+
+    fn look_up(&self, query: &Query) -> Answer {
+        Answer::Read { index: self.last_applied, found: self.store.answer(query) }
+    }
+
+    /// Answers the reads whose time has come, and all others when there is nobody to catch up with.
+    fn answer_reads(&mut self, outputs: &mut Vec<Output>) {
+        while let Some(first) = self.waiting_reads.first_entry() {
+            let is_due = *first.key() <= self.last_applied;
+            if !is_due && self.node.leader().is_some() {
+                break;
+            }
+            for (id, query) in first.remove() {
+                let answer = if is_due { self.look_up(&query) } else { Answer::Refused(Refused::CatchingUp) };
+                outputs.push(Output::Answer(id, answer));
+            }
+        }
     }
 
     fn propose(&mut self, request: RequestId, command: &Command) -> Result<(), Refused> {
@@ -296,7 +333,7 @@ fn resolve(
     while let Some(done) = waiting.pop_front_if(|request| request.index <= index) {
         let is_its_own = (done.index, done.term) == (index, term);
         let answer = match &outcome {
-            Some(outcome) if is_its_own => Answer::Applied(outcome.clone()),
+            Some(outcome) if is_its_own => Answer::Applied { index, outcome: outcome.clone() },
             _ => Answer::Refused(Refused::Superseded),
         };
         outputs.push(Output::Answer(done.request, answer));

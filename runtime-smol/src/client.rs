@@ -1,24 +1,31 @@
 //! Asking a cluster of this process, without TCP.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use async_channel::Sender;
-use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Value};
+use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Value};
 use coracle_core::proxy::{Answered, Failure};
-use coracle_core::raft::NodeId;
+use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Request, Status};
 
 use crate::proxy::ProxyEvent;
 
 /// A way to ask the cluster. Cheap to clone; any number may be used at once.
 ///
+/// What one client, or a clone of it, has seen it sees again: its reads may be behind others' writes, but never behind
+/// its own, and never go back in time. What is asked at the same time may take effect in any order.
+///
 /// Every method fails with a [`Failure`], which says whether a write may still take effect.
 #[derive(Clone, Debug)]
 pub struct Client {
     proxy: Sender<ProxyEvent>,
+    seen: Rc<Cell<LogIndex>>,
 }
 
 impl Client {
     pub(crate) fn new(proxy: Sender<ProxyEvent>) -> Self {
-        Self { proxy }
+        Self { proxy, seen: Rc::default() }
     }
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
@@ -49,27 +56,27 @@ impl Client {
         self.write(Command::Cas { key, expect, value }).await
     }
 
-    /// The value of `key` as a random follower sees it: it may be behind.
+    /// The value of `key` as a random follower sees it: it may be behind what others wrote.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub async fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
-        match self.ask(Request::Read(key)).await? {
-            Answered::ByNode(Answer::Value(value)) => Ok(value),
-            other => panic!("a read was answered with {other:?}"),
+        match self.read(Query::Value(key)).await? {
+            Found::Value(value) => Ok(value),
+            Found::Page(_) => panic!("a get was answered with a page"),
         }
     }
 
-    /// Some keys and their values as a random follower sees them: they may be behind.
+    /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub async fn scan(&self, scan: Scan) -> Result<Page, Failure> {
-        match self.ask(Request::Scan(scan)).await? {
-            Answered::ByNode(Answer::Page(page)) => Ok(page),
-            other => panic!("a scan was answered with {other:?}"),
+        match self.read(Query::Scan(scan)).await? {
+            Found::Page(page) => Ok(page),
+            Found::Value(_) => panic!("a scan was answered with a value"),
         }
     }
 
@@ -85,10 +92,31 @@ impl Client {
         }
     }
 
+    fn seen(&self) -> LogIndex {
+        self.seen.get()
+    }
+
+    fn saw(&self, index: LogIndex) {
+        self.seen.set(self.seen.get().max(index));
+    }
+
     async fn write(&self, command: Command) -> Result<Outcome, Failure> {
         match self.ask(Request::Write(command)).await? {
-            Answered::ByNode(Answer::Applied(outcome)) => Ok(outcome),
+            Answered::ByNode(Answer::Applied { index, outcome }) => {
+                self.saw(index);
+                Ok(outcome)
+            }
             other => panic!("a write was answered with {other:?}"),
+        }
+    }
+
+    async fn read(&self, query: Query) -> Result<Found, Failure> {
+        match self.ask(Request::Read { query, at_least: self.seen() }).await? {
+            Answered::ByNode(Answer::Read { index, found }) => {
+                self.saw(index);
+                Ok(found)
+            }
+            other => panic!("a read was answered with {other:?}"),
         }
     }
 

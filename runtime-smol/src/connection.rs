@@ -50,15 +50,9 @@ pub(crate) async fn serve(
     if proxy.try_send(ProxyEvent::Connected(number, to_writer.clone())).is_err() {
         return;
     }
-    let reader = Reader {
-        number,
-        stream: stream.clone(),
-        state: Rc::clone(&state),
-        proxy: proxy.clone(),
-        to_writer,
-        room,
-    };
-    let writer = Writer { stream: stream.clone(), state, from_others, made_room };
+    let requests = Requests { number, state, proxy: proxy.clone() };
+    let reader = Reader { stream: stream.clone(), requests: requests.clone(), to_writer, room };
+    let writer = Writer { stream: stream.clone(), requests, from_others, made_room };
     // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
     let read = async {
         reader.run(idle_timeout).await;
@@ -86,11 +80,30 @@ async fn leave(mut stream: TcpStream) {
     future::or(drain, give_up).await;
 }
 
-struct Reader {
+/// What came in, on its way to the proxy. Both halves hand it on: the reader when bytes came, the writer when replies
+/// let requests run that had waited.
+#[derive(Clone)]
+struct Requests {
     number: u64,
-    stream: TcpStream,
     state: Rc<RefCell<Connection>>,
     proxy: Sender<ProxyEvent>,
+}
+
+impl Requests {
+    /// Hands over every request that may run, in their order. Returns whether there can be more, now or later.
+    fn hand_over(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
+        let is_over = state.is_finished();
+        let asked =
+            requests.is_empty() || self.proxy.try_send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        asked && !is_over
+    }
+}
+
+struct Reader {
+    stream: TcpStream,
+    requests: Requests,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
 }
@@ -100,10 +113,15 @@ impl Reader {
         let mut buffer = vec![0; READ_BYTES];
         let mut idle = idle_timeout.map(IdleTimer::new);
         loop {
-            if !self.pass_requests_on() {
+            let may_go_on = self.requests.hand_over();
+            if self.requests.state.borrow().has_reply_due() || !may_go_on {
+                // Pings and lines that are no requests are answered without the proxy.
+                let _ = self.to_writer.try_send(ToWriter::Look);
+            }
+            if !may_go_on {
                 return;
             }
-            let wants_input = self.state.borrow().wants_input();
+            let wants_input = self.requests.state.borrow().wants_input();
             if !wants_input {
                 if self.room.recv().await.is_err() {
                     return;
@@ -120,38 +138,24 @@ impl Reader {
             let read = async { Some(self.stream.read(&mut buffer).await) };
             match future::or(read, silence).await {
                 Some(Ok(len @ 1..)) => {
-                    self.state.borrow_mut().receive(&buffer[..len]);
+                    self.requests.state.borrow_mut().receive(&buffer[..len]);
                     if let Some(idle) = &mut idle {
                         idle.heard();
                     }
                 }
-                Some(Ok(0) | Err(_)) => self.state.borrow_mut().end_input(),
-                None if self.state.borrow().is_idle() => drop(self.to_writer.try_send(ToWriter::Idle)),
+                Some(Ok(0) | Err(_)) => self.requests.state.borrow_mut().end_input(),
+                None if self.requests.state.borrow().is_idle() => {
+                    let _ = self.to_writer.try_send(ToWriter::Idle);
+                }
                 None => {}
             }
         }
-    }
-
-    /// Hands over every request that is complete. Returns whether there can be more.
-    fn pass_requests_on(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        let owed_nothing = state.is_idle();
-        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
-        let may_have_lines = owed_nothing && requests.is_empty() && !state.is_idle();
-        let is_over = state.is_finished();
-        drop(state);
-        if may_have_lines || is_over {
-            let _ = self.to_writer.try_send(ToWriter::Look);
-        }
-        let asked =
-            requests.is_empty() || self.proxy.try_send(ProxyEvent::Asked(self.number, requests)).is_ok();
-        asked && !is_over
     }
 }
 
 struct Writer {
     stream: TcpStream,
-    state: Rc<RefCell<Connection>>,
+    requests: Requests,
     from_others: Receiver<ToWriter>,
     made_room: Sender<()>,
 }
@@ -165,15 +169,18 @@ impl Writer {
             let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
             for told in std::iter::once(first).chain(rest) {
                 match told {
-                    ToWriter::Reply(slot, reply) => self.state.borrow_mut().reply(slot, reply),
+                    ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, reply),
                     ToWriter::Look => {}
                     ToWriter::Stop => is_stopping = true,
                     ToWriter::Idle => return self.write(IDLE_LINE, patience).await,
                 }
             }
+            if self.requests.state.borrow().may_have_requests() {
+                self.requests.hand_over();
+            }
             loop {
                 output.clear();
-                self.state.borrow_mut().write_replies(&mut output, WRITE_BYTES);
+                self.requests.state.borrow_mut().write_replies(&mut output, WRITE_BYTES);
                 if output.is_empty() {
                     break;
                 }
@@ -181,7 +188,7 @@ impl Writer {
             }
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());
-            if is_stopping || self.state.borrow().is_finished() {
+            if is_stopping || self.requests.state.borrow().is_finished() {
                 break;
             }
         }

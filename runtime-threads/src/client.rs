@@ -1,25 +1,31 @@
 //! Asking a cluster of this process, without TCP.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 
-use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Value};
+use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Value};
 use coracle_core::proxy::{Answered, Failure};
-use coracle_core::raft::NodeId;
+use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Request, Status};
 
 use crate::proxy::ProxyEvent;
 
 /// A way to ask the cluster. Cheap to clone; any number may be used at once.
 ///
+/// What one client, or a clone of it, has seen it sees again: its reads may be behind others' writes, but never behind
+/// its own, and never go back in time. What is asked at the same time may take effect in any order.
+///
 /// Every method fails with a [`Failure`], which says whether a write may still take effect.
 #[derive(Clone, Debug)]
 pub struct Client {
     proxy: Sender<ProxyEvent>,
+    seen: Arc<AtomicU64>,
 }
 
 impl Client {
     pub(crate) fn new(proxy: Sender<ProxyEvent>) -> Self {
-        Self { proxy }
+        Self { proxy, seen: Arc::default() }
     }
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
@@ -50,27 +56,27 @@ impl Client {
         self.write(Command::Cas { key, expect, value })
     }
 
-    /// The value of `key` as a random follower sees it: it may be behind.
+    /// The value of `key` as a random follower sees it: it may be behind what others wrote.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
-        match self.ask(Request::Read(key))? {
-            Answered::ByNode(Answer::Value(value)) => Ok(value),
-            other => panic!("a read was answered with {other:?}"),
+        match self.read(Query::Value(key))? {
+            Found::Value(value) => Ok(value),
+            Found::Page(_) => panic!("a get was answered with a page"),
         }
     }
 
-    /// Some keys and their values as a random follower sees them: they may be behind.
+    /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub fn scan(&self, scan: Scan) -> Result<Page, Failure> {
-        match self.ask(Request::Scan(scan))? {
-            Answered::ByNode(Answer::Page(page)) => Ok(page),
-            other => panic!("a scan was answered with {other:?}"),
+        match self.read(Query::Scan(scan))? {
+            Found::Page(page) => Ok(page),
+            Found::Value(_) => panic!("a scan was answered with a value"),
         }
     }
 
@@ -86,10 +92,31 @@ impl Client {
         }
     }
 
+    fn seen(&self) -> LogIndex {
+        LogIndex(self.seen.load(Ordering::Acquire))
+    }
+
+    fn saw(&self, index: LogIndex) {
+        self.seen.fetch_max(index.0, Ordering::AcqRel);
+    }
+
     fn write(&self, command: Command) -> Result<Outcome, Failure> {
         match self.ask(Request::Write(command))? {
-            Answered::ByNode(Answer::Applied(outcome)) => Ok(outcome),
+            Answered::ByNode(Answer::Applied { index, outcome }) => {
+                self.saw(index);
+                Ok(outcome)
+            }
             other => panic!("a write was answered with {other:?}"),
+        }
+    }
+
+    fn read(&self, query: Query) -> Result<Found, Failure> {
+        match self.ask(Request::Read { query, at_least: self.seen() })? {
+            Answered::ByNode(Answer::Read { index, found }) => {
+                self.saw(index);
+                Ok(found)
+            }
+            other => panic!("a read was answered with {other:?}"),
         }
     }
 

@@ -53,13 +53,14 @@ pub(crate) fn serve(
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
     let state = Arc::new(Mutex::new(state));
-    let writer = Writer { stream: stream.try_clone()?, state: Arc::clone(&state), from_others, made_room };
+    let requests = Requests { number, state, proxy: proxy.clone() };
+    let writer = Writer { stream: stream.try_clone()?, requests: requests.clone(), from_others, made_room };
     let writer = thread::Builder::new()
         .name(format!("client {number} writer"))
         .stack_size(STACK_BYTES)
         .spawn(move || writer.run(&reader_end))?;
     if proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok() {
-        let mut reader = Reader { number, stream, state, proxy: proxy.clone(), to_writer, room };
+        let mut reader = Reader { stream, requests, to_writer, room };
         reader.run();
         // Its channels end here, but for the stream.
         let Reader { mut stream, .. } = reader;
@@ -84,11 +85,30 @@ fn lock(state: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Reader {
+/// What came in, on its way to the proxy. Both halves hand it on: the reader when bytes came, the writer when replies
+/// let requests run that had waited.
+#[derive(Clone)]
+struct Requests {
     number: u64,
-    stream: TcpStream,
     state: Arc<Mutex<Connection>>,
     proxy: Sender<ProxyEvent>,
+}
+
+impl Requests {
+    /// Hands over every request that may run, in their order. Returns whether there can be more, now or later.
+    fn hand_over(&self) -> bool {
+        let mut state = lock(&self.state);
+        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
+        let is_over = state.is_finished();
+        // The state stays locked meanwhile: what the other half hands over comes after this.
+        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        asked && !is_over
+    }
+}
+
+struct Reader {
+    stream: TcpStream,
+    requests: Requests,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
 }
@@ -96,41 +116,34 @@ struct Reader {
 impl Reader {
     fn run(&mut self) {
         let mut buffer = vec![0; READ_BYTES];
-        while self.pass_requests_on() {
-            if !lock(&self.state).wants_input() {
+        loop {
+            let may_go_on = self.requests.hand_over();
+            if lock(&self.requests.state).has_reply_due() || !may_go_on {
+                // Pings and lines that are no requests are answered without the proxy.
+                let _ = self.to_writer.send(ToWriter::Look);
+            }
+            if !may_go_on {
+                return;
+            }
+            if !lock(&self.requests.state).wants_input() {
                 if self.room.recv().is_err() {
                     return;
                 }
                 continue;
             }
             match self.stream.read(&mut buffer) {
-                Ok(len @ 1..) => lock(&self.state).receive(&buffer[..len]),
+                Ok(len @ 1..) => lock(&self.requests.state).receive(&buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => {
-                    if lock(&self.state).is_idle() {
-                        lock(&self.state).refuse_input();
+                    if lock(&self.requests.state).is_idle() {
+                        lock(&self.requests.state).refuse_input();
                         let _ = self.to_writer.send(ToWriter::Idle);
                         return;
                     }
                 }
-                Ok(0) | Err(_) => lock(&self.state).end_input(),
+                Ok(0) | Err(_) => lock(&self.requests.state).end_input(),
             }
         }
-    }
-
-    /// Hands over every request that is complete. Returns whether there can be more.
-    fn pass_requests_on(&self) -> bool {
-        let mut state = lock(&self.state);
-        let owed_nothing = state.is_idle();
-        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
-        let may_have_lines = owed_nothing && requests.is_empty() && !state.is_idle();
-        let is_over = state.is_finished();
-        drop(state);
-        if may_have_lines || is_over {
-            let _ = self.to_writer.send(ToWriter::Look);
-        }
-        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
-        asked && !is_over
     }
 }
 
@@ -140,7 +153,7 @@ fn is_timeout(error: &io::Error) -> bool {
 
 struct Writer {
     stream: TcpStream,
-    state: Arc<Mutex<Connection>>,
+    requests: Requests,
     from_others: Receiver<ToWriter>,
     made_room: SyncSender<()>,
 }
@@ -164,15 +177,18 @@ impl Writer {
             let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
             for told in std::iter::once(first).chain(rest) {
                 match told {
-                    ToWriter::Reply(slot, reply) => lock(&self.state).reply(slot, reply),
+                    ToWriter::Reply(slot, reply) => lock(&self.requests.state).reply(slot, reply),
                     ToWriter::Look => {}
                     ToWriter::Stop => is_stopping = true,
                     ToWriter::Idle => return self.stream.write_all(IDLE_LINE.as_bytes()),
                 }
             }
+            if lock(&self.requests.state).may_have_requests() {
+                self.requests.hand_over();
+            }
             loop {
                 output.clear();
-                lock(&self.state).write_replies(&mut output, WRITE_BYTES);
+                lock(&self.requests.state).write_replies(&mut output, WRITE_BYTES);
                 if output.is_empty() {
                     break;
                 }
@@ -180,7 +196,7 @@ impl Writer {
             }
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());
-            if is_stopping || lock(&self.state).is_finished() {
+            if is_stopping || lock(&self.requests.state).is_finished() {
                 break;
             }
         }

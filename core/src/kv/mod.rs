@@ -8,7 +8,7 @@ mod store;
 mod text;
 
 pub use command::{Command, Operation};
-pub use store::{Outcome, Page, Scan, Store};
+pub use store::{Found, Outcome, Page, Query, Scan, Store};
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
 
 pub(crate) use text::push_json_string;

@@ -20,6 +20,24 @@ pub enum Outcome {
     },
 }
 
+/// A question that changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// For the value of a key.
+    Value(Key),
+    /// For some keys and their values.
+    Scan(Scan),
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The value, if the key has one.
+    Value(Option<Value>),
+    /// The keys and values.
+    Page(Page),
+}
+
 /// A question for keys in ascending order of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
@@ -68,6 +86,15 @@ impl Store {
                 self.put(key, value);
                 Outcome::Done
             }
+        }
+    }
+
+    /// Answers a query.
+    #[must_use]
+    pub fn answer(&self, query: &Query) -> Found {
+        match query {
+            Query::Value(key) => Found::Value(self.value(key.as_str()).cloned()),
+            Query::Scan(scan) => Found::Page(self.scan(scan)),
         }
     }
 

@@ -1,18 +1,24 @@
 //! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the requests.
 //!
 //! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are answered in any
-//! order and written in theirs. With [`PIPELINE_MAX`] slots taken no more input is wanted: the client is held back by
+//! order and written in theirs. Requests that touch the same key do not overtake one another (`footprint`), and a read
+//! is asked for at least what this client has seen answered before: it never loses sight of its own writes, and time
+//! never runs backwards for it, whichever follower it reads from.
+//! With [`PIPELINE_MAX`] slots taken no more input is wanted: the client is held back by
 //! its own socket. Replies are turned into bytes only when there is room to write them, so a client that does not
 //! read costs slots and never a growing buffer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
 use super::reply::{push_bad_request, push_pong, push_reply};
-use super::request::{BadRequest, Question, Shape, parse};
-use crate::proxy::Reply;
-use crate::replica::Request;
+use super::request::{BadRequest, Call, Question, Shape, parse};
+use crate::kv::Query;
+use crate::proxy::{Answered, Reply};
+use crate::raft::LogIndex;
+use crate::replica::{Answer, Request};
 
 /// The most requests of one connection under way.
 pub const PIPELINE_MAX: usize = 1024;
@@ -27,6 +33,11 @@ pub struct Connection {
     slots: VecDeque<Slot>,
     /// The number of the first of `slots`.
     first_slot: u64,
+    /// A request that waits for others of its key. No line is read until it may run.
+    held: Option<(Request, Waiting)>,
+    footprints: Footprints,
+    /// The highest index that a reply was decided at.
+    seen: LogIndex,
     /// Nothing more is taken from the client.
     input_ended: bool,
     /// Where clients reach this server: a status tells it.
@@ -35,17 +46,17 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Slot {
-    Waiting {
-        id: Option<Box<str>>,
-        shape: Shape,
-    },
-    Answered {
-        id: Option<Box<str>>,
-        shape: Shape,
-        reply: Reply,
-    },
+    Waiting(Waiting),
+    Answered(Waiting, Reply),
     /// Answered without the cluster.
     Line(String),
+}
+
+/// What a reply needs of its request.
+#[derive(Debug)]
+struct Waiting {
+    id: Option<Box<str>>,
+    shape: Shape,
 }
 
 impl Connection {
@@ -56,6 +67,9 @@ impl Connection {
             input: LineBuffer::default(),
             slots: VecDeque::new(),
             first_slot: 0,
+            held: None,
+            footprints: Footprints::default(),
+            seen: LogIndex::ORIGIN,
             input_ended: false,
             address,
         }
@@ -73,6 +87,9 @@ impl Connection {
     /// Lines that are no requests, and pings, are answered on the way.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
         while self.slots.len() < PIPELINE_MAX {
+            if let Some((request, waiting)) = self.held.take() {
+                return self.admit(request, waiting);
+            }
             let call = match self.input.next_line() {
                 NextLine::Incomplete => return None,
                 NextLine::TooLong => {
@@ -82,38 +99,65 @@ impl Connection {
                 NextLine::Line(line) => parse(line),
             };
             match call {
-                Ok(call) => match call.question {
-                    Question::Ping => self.answer_at_once(|line| push_pong(line, call.id.as_deref())),
-                    Question::Ask(request, shape) => {
-                        let slot = self.first_slot + self.slots.len() as u64;
-                        self.slots.push_back(Slot::Waiting { id: call.id, shape });
-                        return Some((slot, request));
-                    }
-                },
+                Ok(Call { id, question }) => {
+                    let (request, shape) = match question {
+                        Question::Ping => {
+                            self.answer_at_once(|line| push_pong(line, id.as_deref()));
+                            continue;
+                        }
+                        Question::Write(command, shape) => (Request::Write(command), shape),
+                        Question::Read(query, shape) => (self.read(query), shape),
+                        Question::Status => (Request::Status, Shape::Status),
+                    };
+                    return self.admit(request, Waiting { id, shape });
+                }
                 Err(bad) => self.answer_at_once(|line| push_bad_request(line, &bad)),
             }
         }
         None
     }
 
+    fn read(&self, query: Query) -> Request {
+        Request::Read { query, at_least: self.seen }
+    }
+
+    /// Lets a request run, or holds it back until those before it are answered.
+    fn admit(&mut self, mut request: Request, waiting: Waiting) -> Option<(u64, Request)> {
+        if !self.footprints.admit(&waiting.shape) {
+            self.held = Some((request, waiting));
+            return None;
+        }
+        if let Request::Read { query, .. } = request {
+            // It may have been held back by a write that was seen since.
+            request = self.read(query);
+        }
+        self.footprints.open(&waiting.shape);
+        let slot = self.first_slot + self.slots.len() as u64;
+        self.slots.push_back(Slot::Waiting(waiting));
+        Some((slot, request))
+    }
+
     /// The reply to the request of `slot`. A second one for the same slot is ignored.
     pub fn reply(&mut self, slot: u64, reply: Reply) {
         let position = slot.checked_sub(self.first_slot).and_then(|at| usize::try_from(at).ok());
         let Some(place) = position.and_then(|at| self.slots.get_mut(at)) else { return };
-        if let Slot::Waiting { id, shape } = place {
-            let (id, shape) = (id.take(), shape.clone());
-            *place = Slot::Answered { id, shape, reply };
+        let Slot::Waiting(waiting) = place else { return };
+        self.footprints.close(&waiting.shape);
+        if let Ok(Answered::ByNode(Answer::Applied { index, .. } | Answer::Read { index, .. })) = &reply {
+            self.seen = self.seen.max(*index);
         }
+        let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone() };
+        *place = Slot::Answered(waiting, reply);
     }
 
     /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         while output.len() < bytes_max {
-            let is_due = |slot: &mut Slot| !matches!(slot, Slot::Waiting { .. });
+            let is_due = |slot: &mut Slot| !matches!(slot, Slot::Waiting(_));
             match self.slots.pop_front_if(is_due) {
-                None | Some(Slot::Waiting { .. }) => break,
+                None | Some(Slot::Waiting(_)) => break,
                 Some(Slot::Line(line)) => output.push_str(&line),
-                Some(Slot::Answered { id, shape, reply }) => {
+                Some(Slot::Answered(Waiting { id, shape }, reply)) => {
                     push_reply(output, &shape, id.as_deref(), &reply, self.address.as_deref());
                 }
             }
@@ -121,22 +165,34 @@ impl Connection {
         }
     }
 
+    /// Whether there is something to write now.
+    #[must_use]
+    pub fn has_reply_due(&self) -> bool {
+        self.slots.front().is_some_and(|slot| !matches!(slot, Slot::Waiting(_)))
+    }
+
     /// Whether to read from the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && self.slots.len() < PIPELINE_MAX && self.input.unread() <= LINE_BYTES_MAX
+        !self.input_ended && self.slots.len() < PIPELINE_MAX && self.input.unread() <= LINE_BYTES_MAX + 1
     }
 
     /// Whether no reply is owed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.slots.is_empty()
+        self.slots.is_empty() && self.held.is_none()
+    }
+
+    /// Whether there may be requests that no new input is needed for: after a reply it is worth a look.
+    #[must_use]
+    pub fn may_have_requests(&self) -> bool {
+        self.held.is_some() || self.input.may_hold_line()
     }
 
     /// Whether nothing more will come of it: nothing is taken in, and every reply was written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.input_ended && self.slots.is_empty() && !self.input.may_hold_line()
+        self.input_ended && self.slots.is_empty() && !self.may_have_requests()
     }
 
     /// The client has sent its last byte. The lines that it sent whole are still answered; a half one is not: what
@@ -149,6 +205,7 @@ impl Connection {
     pub fn refuse_input(&mut self) {
         self.input_ended = true;
         self.input = LineBuffer::default();
+        self.held = None;
     }
 
     fn refuse_long_line(&mut self) {

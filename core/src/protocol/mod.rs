@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `line` | cutting bytes into lines, with a limit |
 //! | `request` | what a line asks for, or why it is refused |
+//! | `footprint` | which requests of one connection must not overtake one another |
 //! | `reply` | the line that answers it |
 //! | `connection` | one client: requests in, replies out in the order of the requests |
 //!
@@ -11,6 +12,7 @@
 //! a limit. Sockets and time are the runtime's.
 
 mod connection;
+mod footprint;
 mod line;
 mod reply;
 mod request;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::request::{BadRequest, Shape};
-use crate::kv::{Key, Outcome, Page, Value, push_json_string};
+use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
 use crate::proxy::{Answered, Failure, Reply};
 use crate::raft::NodeId;
 use crate::replica::{Answer, Status};
@@ -55,38 +55,45 @@ pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
 
 fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
     match (shape, answer) {
-        (Shape::Put { key, value } | Shape::Cas { key, value }, Answer::Applied(Outcome::Done)) => {
+        (_, Answer::Applied { outcome, .. }) => push_outcome(line, shape, outcome),
+        (Shape::Scan, Answer::Read { found: Found::Page(page), .. }) => push_page(line, page),
+        (Shape::Get { key, .. }, Answer::Read { found: Found::Value(Some(value)), .. }) => {
             push_key_and_value(line, key, value.as_json());
             line.push_str(",\"status\":\"ok\"");
         }
-        (Shape::Get { key, .. }, Answer::Value(Some(value))) => {
-            push_key_and_value(line, key, value.as_json());
-            line.push_str(",\"status\":\"ok\"");
-        }
-        (Shape::Get { key, is_plain }, Answer::Value(None)) => {
+        (Shape::Get { key, is_plain }, Answer::Read { found: Found::Value(None), .. }) => {
             push_key_and_value(line, key, "null");
             line.push_str(",\"status\":\"error\"");
             if !is_plain {
                 line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
             }
         }
-        (Shape::Delete { key }, Answer::Applied(Outcome::Done)) => {
+        (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
+    }
+}
+
+fn push_outcome(line: &mut String, shape: &Shape, outcome: &Outcome) {
+    match (shape, outcome) {
+        (Shape::Put { key, value } | Shape::Cas { key, value }, Outcome::Done) => {
+            push_key_and_value(line, key, value.as_json());
+            line.push_str(",\"status\":\"ok\"");
+        }
+        (Shape::Delete { key }, Outcome::Done) => {
             line.push_str("{\"key\":");
             push_json_string(line, key.as_str());
             line.push_str(",\"status\":\"ok\"");
         }
-        (_, Answer::Applied(Outcome::NotFound)) => {
+        (_, Outcome::NotFound) => {
             push_error(line, "not_found", "no such key", true);
             push_key_of(line, shape);
         }
-        (_, Answer::Applied(Outcome::Mismatch { actual })) => {
+        (_, Outcome::Mismatch { actual }) => {
             push_error(line, "cas_mismatch", "the key has another value than expected", true);
             push_key_of(line, shape);
             line.push_str(",\"actual\":");
             line.push_str(actual.as_ref().map_or("null", Value::as_json));
         }
-        (Shape::Scan, Answer::Page(page)) => push_page(line, page),
-        (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
+        (shape, Outcome::Done) => panic!("a write was done for the request {shape:?}"),
     }
 }
 

@@ -6,8 +6,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::kv::{Command, Key, Scan, Value, ValueError};
-use crate::replica::Request;
+use crate::kv::{Command, Key, Query, Scan, Value, ValueError};
 
 /// How many items a scan gives when it does not say.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
@@ -28,8 +27,12 @@ pub(super) struct Call {
 pub(super) enum Question {
     /// Only whether the server is there.
     Ping,
-    /// Something for the cluster, and the shape of the reply.
-    Ask(Request, Shape),
+    /// A change, and the shape of the reply.
+    Write(Command, Shape),
+    /// A look-up, and the shape of the reply.
+    Read(Query, Shape),
+    /// How the nodes are doing.
+    Status,
 }
 
 /// How a reply has to look, with what it repeats of the request.
@@ -139,11 +142,11 @@ impl Members<'_> {
             Some("get") => self.get(false),
             Some("delete") => {
                 let key = self.key()?;
-                Ok(Question::Ask(Request::Write(Command::Delete { key: key.clone() }), Shape::Delete { key }))
+                Ok(Question::Write(Command::Delete { key: key.clone() }, Shape::Delete { key }))
             }
             Some("cas") => self.cas(),
             Some("scan") => self.scan(),
-            Some("status") => Ok(Question::Ask(Request::Status, Shape::Status)),
+            Some("status") => Ok(Question::Status),
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -183,7 +186,7 @@ impl Members<'_> {
     fn put(&self) -> Result<Question, Box<BadRequest>> {
         let (key, value) = (self.key()?, self.value()?);
         let command = Command::Put { key: key.clone(), value: value.clone() };
-        Ok(Question::Ask(Request::Write(command), Shape::Put { key, value }))
+        Ok(Question::Write(command, Shape::Put { key, value }))
     }
 
     fn get(&self, is_plain: bool) -> Result<Question, Box<BadRequest>> {
@@ -195,7 +198,7 @@ impl Members<'_> {
             Some(other) => return Err(refuse(Some(self), format_args!("unknown consistency {other:?}"))),
         }
         let key = self.key()?;
-        Ok(Question::Ask(Request::Read(key.clone()), Shape::Get { key, is_plain }))
+        Ok(Question::Read(Query::Value(key.clone()), Shape::Get { key, is_plain }))
     }
 
     fn cas(&self) -> Result<Question, Box<BadRequest>> {
@@ -208,7 +211,7 @@ impl Members<'_> {
             Some(json) => Some(Value::new(json).map_err(|error| refuse_value(self, error))?),
         };
         let command = Command::Cas { key: key.clone(), expect, value: value.clone() };
-        Ok(Question::Ask(Request::Write(command), Shape::Cas { key, value }))
+        Ok(Question::Write(command, Shape::Cas { key, value }))
     }
 
     fn scan(&self) -> Result<Question, Box<BadRequest>> {
@@ -222,7 +225,7 @@ impl Members<'_> {
             items_max,
             bytes_max: SCAN_BYTES_MAX,
         };
-        Ok(Question::Ask(Request::Scan(scan), Shape::Scan))
+        Ok(Question::Read(Query::Scan(scan), Shape::Scan))
     }
 
     fn key(&self) -> Result<Key, Box<BadRequest>> {

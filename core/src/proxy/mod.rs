@@ -213,7 +213,7 @@ impl Proxy {
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
             Request::Write(_) => self.leader,
-            Request::Read(_) | Request::Scan(_) => reader,
+            Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, outputs),
         };
         if let Some(node) = target {

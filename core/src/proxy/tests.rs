@@ -1,7 +1,8 @@
 //! The proxy's rules, each through inputs and outputs.
 
 use super::*;
-use crate::kv::{Command, Key, Outcome, Value};
+use crate::kv::{Command, Found, Key, Outcome, Query, Value};
+use crate::raft::LogIndex;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -66,8 +67,12 @@ fn put() -> Request {
     Request::Write(Command::Put { key, value })
 }
 
+fn applied() -> Answer {
+    Answer::Applied { index: LogIndex(1), outcome: Outcome::Done }
+}
+
 fn read() -> Request {
-    Request::Read(Key::new("k").unwrap())
+    Request::Read { query: Query::Value(Key::new("k").unwrap()), at_least: LogIndex::ORIGIN }
 }
 
 fn asked(outputs: &[ProxyOutput]) -> (u64, RequestId) {
@@ -89,8 +94,8 @@ fn a_write_goes_to_the_leader_and_its_outcome_to_the_client() {
     let mut story = Story::with_nodes(5).led_by(3);
     let (node, id) = asked(&story.ask(put()));
     assert_eq!(node, 3);
-    let outputs = story.answer(3, id, Answer::Applied(Outcome::Done));
-    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(Answer::Applied(Outcome::Done))));
+    let outputs = story.answer(3, id, applied());
+    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(applied())));
     assert!(story.proxy.is_idle());
 }
 
@@ -100,7 +105,7 @@ fn a_read_goes_to_every_follower_in_time_and_never_to_the_leader() {
     let mut nodes = BTreeSet::new();
     for _ in 0..100 {
         let (node, id) = asked(&story.ask(read()));
-        story.answer(node, id, Answer::Value(None));
+        story.answer(node, id, Answer::Read { index: LogIndex(1), found: Found::Value(None) });
         nodes.insert(node);
     }
     assert_eq!(nodes, BTreeSet::from([0, 1, 2, 4]));
@@ -172,7 +177,7 @@ fn a_write_that_no_node_had_fails_definitely_and_one_that_a_node_had_does_not() 
     let outputs = story.elapse(TIMEOUT);
     assert_eq!(replied(&outputs), &Err(Failure::Timeout));
     assert!(!Failure::Timeout.is_definite());
-    assert!(story.answer(0, id, Answer::Applied(Outcome::Done)).is_empty(), "one reply for one request");
+    assert!(story.answer(0, id, applied()).is_empty(), "one reply for one request");
 }
 
 #[test]
@@ -239,7 +244,7 @@ fn stopping_refuses_what_is_new_or_waits_and_finishes_what_is_under_way() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (_, id) = asked(&story.ask(put()));
     assert!(story.step(Some(ProxyInput::Stop)).is_empty());
-    let outputs = story.answer(0, id, Answer::Applied(Outcome::Done));
-    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(Answer::Applied(Outcome::Done))));
+    let outputs = story.answer(0, id, applied());
+    assert_eq!(replied(&outputs), &Ok(Answered::ByNode(applied())));
     assert!(story.proxy.is_idle());
 }

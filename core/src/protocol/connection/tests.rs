@@ -1,7 +1,7 @@
 //! The protocol as a client sees it: lines in, lines out.
 
 use super::*;
-use crate::kv::{Command, Outcome, Page, Value};
+use crate::kv::{Command, Found, Outcome, Page, Value};
 use crate::proxy::{Answered, Failure};
 use crate::replica::Answer;
 
@@ -22,8 +22,16 @@ fn written(connection: &mut Connection) -> String {
     output
 }
 
+fn applied(outcome: Outcome) -> Reply {
+    Ok(Answered::ByNode(Answer::Applied { index: LogIndex(5), outcome }))
+}
+
+fn read(found: Found) -> Reply {
+    Ok(Answered::ByNode(Answer::Read { index: LogIndex(5), found }))
+}
+
 fn done(_: Request) -> Reply {
-    Ok(Answered::ByNode(Answer::Applied(Outcome::Done)))
+    applied(Outcome::Done)
 }
 
 fn unasked(request: Request) -> Reply {
@@ -32,11 +40,11 @@ fn unasked(request: Request) -> Reply {
 
 fn found(json: &str) -> impl FnOnce(Request) -> Reply {
     let value = Value::from_json(json).unwrap();
-    move |_| Ok(Answered::ByNode(Answer::Value(Some(value))))
+    move |_| read(Found::Value(Some(value)))
 }
 
 fn missing(_: Request) -> Reply {
-    Ok(Answered::ByNode(Answer::Value(None)))
+    read(Found::Value(None))
 }
 
 #[test]
@@ -72,16 +80,14 @@ fn extended_requests_are_answered_in_their_shapes() {
         missing.starts_with(r#"{"key":"k","value":null,"status":"error","error":"not_found","#),
         "{missing}"
     );
-    let page = |_| Ok(Answered::ByNode(Answer::Page(Page { items: Vec::new(), more: false })));
+    let page = |_| read(Found::Page(Page { items: Vec::new(), more: false }));
     assert_eq!(ask(r#"{"op":"scan"}"#, page), "{\"items\":[],\"more\":false,\"status\":\"ok\"}\n");
 }
 
 #[test]
 fn failures_say_what_they_are_and_whether_they_are_definite() {
     let mismatch = Outcome::Mismatch { actual: Value::from_json("2").ok() };
-    let line = ask(r#"{"op":"cas","key":"k","expect":1,"value":3}"#, |_| {
-        Ok(Answered::ByNode(Answer::Applied(mismatch)))
-    });
+    let line = ask(r#"{"op":"cas","key":"k","expect":1,"value":3}"#, |_| applied(mismatch));
     assert!(line.starts_with("{\"status\":\"error\",\"error\":\"cas_mismatch\""), "{line}");
     assert!(line.ends_with(",\"definite\":true,\"key\":\"k\",\"actual\":2}\n"), "{line}");
     for (failure, code, definite) in [
@@ -217,7 +223,7 @@ fn replies_come_in_the_order_of_the_requests() {
     while let Some((slot, _)) = connection.next_request() {
         slots.push(slot);
     }
-    let value = |json: &str| Ok(Answered::ByNode(Answer::Value(Value::from_json(json).ok())));
+    let value = |json: &str| read(Found::Value(Value::from_json(json).ok()));
     connection.reply(slots[2], value("3"));
     connection.reply(slots[1], value("2"));
     assert_eq!(written(&mut connection), "", "the first is still open");
@@ -235,6 +241,18 @@ fn replies_come_in_the_order_of_the_requests() {
 }
 
 #[test]
+fn a_line_that_grows_byte_by_byte_is_read_until_it_is_too_long() {
+    let mut connection = Connection::new(None);
+    connection.receive(&vec![b'x'; LINE_BYTES_MAX]);
+    while connection.wants_input() {
+        assert!(connection.next_request().is_none());
+        connection.receive(b"x");
+    }
+    assert!(connection.next_request().is_none());
+    assert!(written(&mut connection).contains("too_large"));
+}
+
+#[test]
 fn a_client_that_sends_without_end_is_held_back() {
     let mut connection = Connection::new(None);
     for _ in 0..=PIPELINE_MAX {
@@ -246,7 +264,7 @@ fn a_client_that_sends_without_end_is_held_back() {
     }
     assert_eq!(taken.len(), PIPELINE_MAX);
     assert!(!connection.wants_input());
-    connection.reply(taken[0], Ok(Answered::ByNode(Answer::Value(None))));
+    connection.reply(taken[0], read(Found::Value(None)));
     assert!(written(&mut connection).ends_with('\n'));
     assert!(connection.wants_input());
     assert!(connection.next_request().is_some(), "the line that waited");
@@ -295,4 +313,27 @@ fn whole_lines_are_answered_after_the_client_has_sent_its_last() {
         replies += written(&mut connection).lines().count();
     }
     assert_eq!(replies, PIPELINE_MAX + 1);
+}
+
+#[test]
+fn requests_of_one_key_take_effect_in_their_order_and_others_run_beside_them() {
+    let mut connection = Connection::new(None);
+    connection.receive(b"{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\"}\n{\"key\":\"a\"}\n{\"key\":\"c\"}\n");
+    let (put, _) = connection.next_request().unwrap();
+    let (other, _) = connection.next_request().unwrap();
+    assert!(
+        connection.next_request().is_none(),
+        "the read of the written key waits, and so do those behind it"
+    );
+    assert!(connection.may_have_requests());
+    connection.reply(other, read(Found::Value(None)));
+    assert!(connection.next_request().is_none());
+    connection.reply(put, applied(Outcome::Done));
+    let (_, request) = connection.next_request().unwrap();
+    assert!(
+        matches!(request, Request::Read { at_least: LogIndex(5), .. }),
+        "at least the write: {request:?}"
+    );
+    assert!(connection.next_request().is_some());
+    assert!(!connection.may_have_requests());
 }
