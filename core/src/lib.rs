@@ -1,11 +1,91 @@
-//! x
+//! Raft, a key-value state machine, its proxy and its client protocol, without any I/O.
+//!
+//! Everything here is a function of what it is handed: (state, now, inputs) → outputs. The core never reads a clock, a
+//! file or a socket, never starts a thread, never draws from a random generator that it was not seeded with, and never
+//! iterates a hash map. So the same inputs always give the same outputs, and one core serves every runtime: an async
+//! executor, threads, and a simulator that breaks everything around it.
+//!
+//! ```text
+//!   client's bytes                                                    messages of peers
+//!        │  ▲                                                                │  ▲
+//!        ▼  │                                                                ▼  │
+//!  protocol::Connection ── Request ──► proxy::Proxy ── Request ──► Replica: raft::Node + kv::Store
+//!                       ◄── Reply ────              ◄── Answer ──            │  ▲
+//!                                                                            ▼  │
+//!                                                                  Persist ──► disk ──► Persisted
+//! ```
+//!
+//! | module | what it is | what it knows of |
+//! | --- | --- | --- |
+//! | [`raft`] | consensus on a log of opaque payloads: usable alone | nothing else |
+//! | [`kv`] | the map that the log's commands build | nothing else |
+//! | [`Replica`] | both together: what a runtime drives | `raft`, `kv` |
+//! | [`proxy`] | which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
+//! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |
+//!
+//! # Driving a replica
+//!
+//! A runtime collects whatever arrives, hands all of it to one [`Replica::step`], and carries out the outputs in their
+//! order. Whatever comes out may be done at once: a vote, an acknowledgement or an answer that depends on the disk is
+//! kept inside until the runtime reports that write with [`Input::Persisted`]. Time is an argument ([`Instant`]);
+//! [`Replica::deadline`] says when to step next if nothing arrives.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use coracle_core::kv::{Command, Key, Outcome, Value};
+//! use coracle_core::raft::{Config, NodeId, Restored, Voters};
+//! use coracle_core::{Answer, Input, Instant, Output, Replica, Request, RequestId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A cluster of one, on a disk that is always done at once.
+//! let voters = Voters::new([NodeId(0)]).ok_or("a cluster has one to nine voters")?;
+//! let config = Config::new(NodeId(0), voters);
+//! let mut now = Instant::from_micros(0);
+//! let mut replica = Replica::new(config, Restored::default(), 42, now)?;
+//!
+//! let put = Command::Put { key: Key::new("snack")?, value: Value::from_json(r#""chips""#)? };
+//! let mut inputs = Vec::new();
+//! let mut outputs = Vec::new();
+//! let mut asked = false;
+//! let outcome = 'served: loop {
+//!     replica.step(now, &mut inputs, &mut outputs);
+//!     for output in outputs.drain(..) {
+//!         match output {
+//!             Output::Persist(persist) => inputs.push(Input::Persisted(persist.id)),
+//!             Output::Answer(_, Answer::Applied { outcome, .. }) => break 'served outcome,
+//!             Output::Event(event) => println!("{event}"),
+//!             _ => {}
+//!         }
+//!     }
+//!     if inputs.is_empty() {
+//!         now = now.max(replica.deadline()) + Duration::from_micros(1);
+//!     }
+//!     if replica.status().leader.is_some() && !asked {
+//!         asked = true;
+//!         inputs.push(Input::Request(RequestId(1), Request::Write(put.clone())));
+//!     }
+//! };
+//! assert_eq!(outcome, Outcome::Done);
+//! assert_eq!(replica.store().value("snack").map(Value::as_json), Some(r#""chips""#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors and panics
+//!
+//! A step returns no error. A client's mistake is a reply, a peer's nonsense is dropped and told as a [`raft::Event`],
+//! and a bug is a panic: assertions are on in release builds, because a wrong answer is worse than none.
+
 pub mod kv;
 pub mod protocol;
 pub mod proxy;
 pub mod raft;
+
 mod replica;
 mod settings;
 mod time;
-pub use replica::*;
+
+pub use replica::{APPLY_BYTES_MAX, Answer, Input, Output, Refused, Replica, Request, RequestId, Status};
 pub use settings::{Settings, SettingsError};
 pub use time::Instant;

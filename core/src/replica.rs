@@ -141,7 +141,7 @@ pub struct Replica {
     /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an answer could be
     /// older than one given before the restart.
     reads_from: LogIndex,
-    /// Reads that wait until so much is applied.
+    /// Reads that wait until so much is applied, and `reads_from`, which may fall meanwhile.
     waiting_reads: BTreeMap<LogIndex, Vec<(RequestId, Query)>>,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
     /// in different terms.
@@ -242,9 +242,8 @@ impl Replica {
             },
             Request::Status => Answer::Status(self.status()),
             Request::Read { query, at_least } => {
-                let needed = at_least.max(self.reads_from);
-                if needed > self.last_applied {
-                    self.waiting_reads.entry(needed).or_default().push((id, query));
+                if !self.may_answer(at_least) {
+                    self.waiting_reads.entry(at_least).or_default().push((id, query));
                     return;
                 }
                 self.look_up(&query)
@@ -253,18 +252,23 @@ impl Replica {
         outputs.push(Output::Answer(id, answer));
     }
 
+    /// Whether enough is applied for a read by someone who has seen `at_least`.
+    fn may_answer(&self, at_least: LogIndex) -> bool {
+        self.last_applied >= at_least.max(self.reads_from)
+    }
+
     fn look_up(&self, query: &Query) -> Answer {
         Answer::Read { index: self.last_applied, found: self.store.answer(query) }
     }
 
     /// Answers the reads whose time has come, and all others when there is nobody to catch up with.
     fn answer_reads(&mut self, outputs: &mut Vec<Output>) {
-        while let Some(first) = self.waiting_reads.first_entry() {
-            let is_due = *first.key() <= self.last_applied;
+        while let Some(&at_least) = self.waiting_reads.keys().next() {
+            let is_due = self.may_answer(at_least);
             if !is_due && self.node.leader().is_some() {
                 break;
             }
-            for (id, query) in first.remove() {
+            for (id, query) in self.waiting_reads.remove(&at_least).unwrap_or_default() {
                 let answer = if is_due { self.look_up(&query) } else { Answer::Refused(Refused::CatchingUp) };
                 outputs.push(Output::Answer(id, answer));
             }

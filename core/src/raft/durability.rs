@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::entry::Entries;
-use super::message::Message;
+use super::message::{AppendOutcome, Body, Message};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::time::Instant;
 
@@ -173,9 +173,13 @@ impl Durability {
             Promise::Log => self.hard_state_id.max(self.log_id),
         };
         if needed <= self.reported {
-            sendable(message);
-        } else {
-            self.held.push_back((needed, message));
+            return sendable(message);
+        }
+        // While a disk hangs, its node is asked again and again. The latest answer says all that the others do.
+        let replaced = self.held.iter_mut().find(|(held, old)| *held == needed && outdates(&message, old));
+        match replaced {
+            Some((_, old)) => *old = message,
+            None => self.held.push_back((needed, message)),
         }
     }
 
@@ -195,6 +199,26 @@ impl Durability {
         }
         self.held = still_held;
     }
+}
+
+/// Whether `new` makes an answer superfluous that waits for the same persist.
+fn outdates(new: &Message, old: &Message) -> bool {
+    let is_to_the_same = (new.to, new.term) == (old.to, old.term);
+    let says_as_much = match (&new.body, &old.body) {
+        (Body::HeartbeatResponse, Body::HeartbeatResponse) => true,
+        (Body::AppendEntriesResponse(new), Body::AppendEntriesResponse(old)) => {
+            match (new.outcome, old.outcome) {
+                (
+                    AppendOutcome::Accepted { match_index },
+                    AppendOutcome::Accepted { match_index: before },
+                ) => match_index >= before,
+                (_, AppendOutcome::Rejected { .. }) => true,
+                (AppendOutcome::Rejected { .. }, AppendOutcome::Accepted { .. }) => false,
+            }
+        }
+        _ => false,
+    };
+    is_to_the_same && says_as_much
 }
 
 /// What a persist touches.

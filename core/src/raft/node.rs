@@ -21,7 +21,7 @@ use super::election::Campaign;
 use super::entry::{BatchBuilder, Entries};
 use super::event::{Event, Refusal, StepDown};
 use super::log::Log;
-use super::message::{Body, Message};
+use super::message::{Body, Message, RequestVoteResponse};
 use super::replication::Leadership;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::time::{Instant, micros};
@@ -409,8 +409,13 @@ impl Node {
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.
     fn meet_term(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
         if term < self.current_term {
-            self.answer_older_term(from, body);
-            return false;
+            // A voter says yes to a pre-vote in its own term, which may be older: the round tells what it answers.
+            let is_pre_vote =
+                matches!(body, Body::RequestPreVoteResponse(RequestVoteResponse { granted: true, .. }));
+            if !is_pre_vote {
+                self.answer_older_term(from, body);
+            }
+            return is_pre_vote;
         }
         match body {
             // A pre-vote asks about a term that nobody is in yet. It changes nothing here.
