@@ -1,4 +1,51 @@
-//! x
+//! Runs Coracle on one single-threaded [`smol`] executor: some nodes, the proxy before them, and a listener.
+//!
+//! ```text
+//!   listener ──► connection (one reader and one writer task per client)
+//!                    │  ▲
+//!                    ▼  │
+//!                  proxy ◄────────── Client, for callers in this process
+//!                    │  ▲
+//!                    ▼  │
+//!                  node × N ◄──────► peers: the other nodes' inboxes
+//!                    │  ▲
+//!                    ▼  │
+//!                  disk × N ───────► log00.txt, meta00.txt, …
+//! ```
+//!
+//! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.
+//! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and
+//! `async-fs` works on a small pool of threads. None of these holds any of Coracle's state.
+//!
+//! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
+//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of
+//! `coracle-runtime-threads`, so that a diff of the two folders shows async against threads and nothing else.
+//!
+//! ```
+//! use std::rc::Rc;
+//!
+//! use coracle_core::Settings;
+//! use coracle_core::kv::{Key, Value};
+//! use coracle_runtime_smol::{Cluster, Options};
+//! use coracle_storage::Medium;
+//! use smol::LocalExecutor;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let executor = Rc::new(LocalExecutor::new());
+//! smol::block_on(executor.run(async {
+//!     let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None };
+//!     let cluster = Cluster::start(&executor, options).await?;
+//!     let client = cluster.client();
+//!     let snack = Key::new("snack")?;
+//!     client.put(snack.clone(), Value::from_json(r#""chips""#)?).await?;
+//!     let found = client.get(snack).await?;
+//!     assert_eq!(found.as_ref().map(Value::as_json), Some(r#""chips""#));
+//!     cluster.stop().await;
+//!     Ok(())
+//! }))
+//! # }
+//! ```
+
 mod alarm;
 mod client;
 mod clock;
