@@ -86,6 +86,9 @@ mod replica;
 mod settings;
 mod time;
 
-pub use replica::{APPLY_BYTES_MAX, Answer, Input, Output, Refused, Replica, Request, RequestId, Status};
+pub use replica::{
+    APPLY_BYTES_MAX, Answer, Input, LOOK_UPS_MAX, Output, READ_PATIENCE, Refused, Replica, ReplicaError,
+    Request, RequestId, Status,
+};
 pub use settings::{Settings, SettingsError};
 pub use time::Instant;

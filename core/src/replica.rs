@@ -4,17 +4,26 @@
 //! and answered together.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
 
 use crate::kv::{Command, Found, Operation, Outcome, Query, Store};
 use crate::raft::{
-    Config, ConfigError, EntryKind, Event, LogIndex, Message, Node, NodeId, Output as NodeOutput, Persist,
-    PersistId, ProposeError, Restored, Role, Term,
+    Config, ConfigError, Entries, Entry, EntryKind, Event, LogIndex, Message, Node, NodeId,
+    Output as NodeOutput, Persist, PersistId, ProposeError, Restored, Role, Term,
 };
 use crate::time::Instant;
 
 /// The most bytes of log lines that one step applies, chosen so that a step stays well below a heartbeat
 /// interval also when a restarted node applies a long log.
 pub const APPLY_BYTES_MAX: usize = 2 << 20;
+
+/// The most keys that one step looks up, for the same reason. What is above it waits for the next step.
+pub const LOOK_UPS_MAX: usize = 10_000;
+
+/// How long a read waits at a replica that is behind, before it is sent elsewhere: two heartbeats, in which a replica
+/// that is well has caught up.
+pub const READ_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A request's name: chosen by the asker, repeated in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +43,21 @@ pub enum Request {
     },
     /// How it is doing.
     Status,
+}
+
+impl Request {
+    /// Bytes of keys and values in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Write(command) => command.bytes(),
+            Self::Read { query: Query::Value(key), .. } => key.as_str().len(),
+            Self::Read { query: Query::Scan(scan), .. } => {
+                scan.prefix.len() + scan.after.as_ref().map_or(0, String::len)
+            }
+            Self::Status => 0,
+        }
+    }
 }
 
 /// What a replica answers.
@@ -131,6 +155,29 @@ pub enum Output {
     Event(Event),
 }
 
+/// Why a replica cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaError {
+    /// The settings do not fit one another.
+    Config(ConfigError),
+    /// The entry at this index is whole, but no command that this version knows.
+    UnknownCommand(LogIndex),
+}
+
+impl fmt::Display for ReplicaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::UnknownCommand(index) => write!(
+                f,
+                "the log's entry {index} is a command that this version does not know: start a version that does"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReplicaError {}
+
 /// A Raft node and the store that its committed entries build.
 #[derive(Debug)]
 pub struct Replica {
@@ -142,12 +189,21 @@ pub struct Replica {
     /// older than one given before the restart.
     reads_from: LogIndex,
     /// Reads that wait until so much is applied, and `reads_from`, which may fall meanwhile.
-    waiting_reads: BTreeMap<LogIndex, Vec<(RequestId, Query)>>,
+    waiting_reads: BTreeMap<LogIndex, Vec<WaitingRead>>,
+    /// How many keys this step has looked up.
+    looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
     /// in different terms.
     waiting: VecDeque<Waiting>,
     told_leader: (Term, Option<NodeId>),
     node_outputs: Vec<NodeOutput>,
+}
+
+#[derive(Debug)]
+struct WaitingRead {
+    request: RequestId,
+    query: Query,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -158,14 +214,21 @@ struct Waiting {
 }
 
 impl Replica {
-    /// A replica that finds `restored` on its disk. See [`Node::new`] for errors and panics.
+    /// A replica that finds `restored` on its disk. See [`Node::new`] for panics.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the settings do not fit one another.
-    pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ConfigError> {
+    /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of another version.
+    pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ReplicaError> {
         let last_applied = restored.log_start.index;
-        let node = Node::new(config, restored, seed, now)?;
+        let entries = restored.log.iter().flat_map(Entries::iter);
+        let is_unknown = |entry: &Entry<'_>| {
+            entry.kind() == EntryKind::Command && Operation::read(entry.payload).is_none()
+        };
+        if let Some(entry) = entries.into_iter().find(is_unknown) {
+            return Err(ReplicaError::UnknownCommand(entry.point.index));
+        }
+        let node = Node::new(config, restored, seed, now).map_err(ReplicaError::Config)?;
         Ok(Self {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
@@ -173,6 +236,7 @@ impl Replica {
             store: Store::default(),
             last_applied,
             waiting_reads: BTreeMap::new(),
+            looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
         })
@@ -181,12 +245,13 @@ impl Replica {
     /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the caller's to use again:
     /// `inputs` is left empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
+        self.looked_up = 0;
         for input in inputs.drain(..) {
             match input {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-                Input::Request(id, request) => self.take(id, request, outputs),
+                Input::Request(id, request) => self.take(id, request, now, outputs),
             }
         }
         self.node.end_turn(now, &mut self.node_outputs);
@@ -198,14 +263,15 @@ impl Replica {
         self.tell_leader(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
-        self.answer_reads(outputs);
+        self.answer_reads(now, outputs);
     }
 
     /// When the next step is due if nothing arrives before.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let has_more_to_apply = self.last_applied < self.node.commit_index();
-        if has_more_to_apply { Instant::default() } else { self.node.deadline() }
+        let has_more_to_read = self.waiting_reads.keys().next().is_some_and(|first| self.may_answer(*first));
+        if has_more_to_apply || has_more_to_read { Instant::default() } else { self.node.deadline() }
     }
 
     /// How it is doing.
@@ -234,7 +300,7 @@ impl Replica {
         &self.store
     }
 
-    fn take(&mut self, id: RequestId, request: Request, outputs: &mut Vec<Output>) {
+    fn take(&mut self, id: RequestId, request: Request, now: Instant, outputs: &mut Vec<Output>) {
         let answer = match request {
             Request::Write(command) => match self.propose(id, &command) {
                 Ok(()) => return,
@@ -242,9 +308,9 @@ impl Replica {
             },
             Request::Status => Answer::Status(self.status()),
             Request::Read { query, at_least } => {
-                if !self.may_answer(at_least) {
-                    self.waiting_reads.entry(at_least).or_default().push((id, query));
-                    return;
+                if !self.may_answer(at_least) || self.looked_up >= LOOK_UPS_MAX {
+                    let waiting = WaitingRead { request: id, query, since: now };
+                    return self.waiting_reads.entry(at_least).or_default().push(waiting);
                 }
                 self.look_up(&query)
             }
@@ -257,22 +323,40 @@ impl Replica {
         self.last_applied >= at_least.max(self.reads_from)
     }
 
-    fn look_up(&self, query: &Query) -> Answer {
-        Answer::Read { index: self.last_applied, found: self.store.answer(query) }
+    fn look_up(&mut self, query: &Query) -> Answer {
+        let found = self.store.answer(query);
+        self.looked_up += match &found {
+            Found::Value(_) => 1,
+            Found::Page(page) => page.items.len() + 1,
+        };
+        Answer::Read { index: self.last_applied, found }
     }
 
-    /// Answers the reads whose time has come, and all others when there is nobody to catch up with.
-    fn answer_reads(&mut self, outputs: &mut Vec<Output>) {
-        while let Some(&at_least) = self.waiting_reads.keys().next() {
-            let is_due = self.may_answer(at_least);
-            if !is_due && self.node.leader().is_some() {
-                break;
+    /// Answers the reads whose time has come, and refuses those that have waited too long, or that would wait in vain
+    /// because there is no leader to catch up with.
+    fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        while let Some(&at_least) = self.waiting_reads.keys().next()
+            && self.may_answer(at_least)
+        {
+            let mut reads = self.waiting_reads.remove(&at_least).unwrap_or_default().into_iter();
+            while self.looked_up < LOOK_UPS_MAX
+                && let Some(WaitingRead { request, query, .. }) = reads.next()
+            {
+                outputs.push(Output::Answer(request, self.look_up(&query)));
             }
-            for (id, query) in self.waiting_reads.remove(&at_least).unwrap_or_default() {
-                let answer = if is_due { self.look_up(&query) } else { Answer::Refused(Refused::CatchingUp) };
-                outputs.push(Output::Answer(id, answer));
+            if reads.len() > 0 {
+                self.waiting_reads.insert(at_least, reads.collect());
+                return;
             }
         }
+        let has_leader = self.node.leader().is_some();
+        let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
+        for reads in self.waiting_reads.values_mut() {
+            for read in reads.extract_if(.., is_in_vain) {
+                outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));
+            }
+        }
+        self.waiting_reads.retain(|_, reads| !reads.is_empty());
     }
 
     fn propose(&mut self, request: RequestId, command: &Command) -> Result<(), Refused> {

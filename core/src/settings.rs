@@ -24,6 +24,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// The most requests under way at once.
     pub pending_max: usize,
+    /// The most bytes of keys and values in requests under way at once.
+    pub pending_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             connections_max: 10_000,
             // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
             pending_max: 1 << 17,
+            pending_bytes_max: 256 << 20,
         }
     }
 }
@@ -94,6 +97,7 @@ impl Settings {
             nodes: self.node_ids(),
             request_timeout: self.request_timeout,
             pending_max: self.pending_max,
+            pending_bytes_max: self.pending_bytes_max,
         }
     }
 }

@@ -47,6 +47,18 @@ impl Command {
         }
     }
 
+    /// Bytes of keys and values in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let (expect, value) = match self {
+            Self::Put { value, .. } => (None, Some(value)),
+            Self::Delete { .. } => (None, None),
+            Self::Cas { expect, value, .. } => (expect.as_ref(), Some(value)),
+        };
+        let len = |value: Option<&Value>| value.map_or(0, |value| value.as_json().len());
+        self.key().as_str().len() + len(expect) + len(value)
+    }
+
     /// Appends the command's form in the log to `line`.
     pub fn write_payload(&self, line: &mut String) {
         let push_value = |line: &mut String, value: &Value| {

@@ -15,13 +15,16 @@ use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
 use super::reply::{push_bad_request, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, Shape, parse};
-use crate::kv::Query;
+use crate::kv::{Found, Key, Query, Value};
 use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
 use crate::replica::{Answer, Request};
 
 /// The most requests of one connection under way.
 pub const PIPELINE_MAX: usize = 1024;
+
+/// With so many bytes of requests and replies under way, no more requests are taken from a connection. One may pass it.
+pub const CONNECTION_BYTES_MAX: usize = 4 << 20;
 
 /// What a client is told that was silent for too long, before it is disconnected.
 pub const IDLE_LINE: &str = "{\"close\":\"ok\"}\n";
@@ -33,6 +36,8 @@ pub struct Connection {
     slots: VecDeque<Slot>,
     /// The number of the first of `slots`.
     first_slot: u64,
+    /// What all slots keep in memory, roughly.
+    bytes: usize,
     /// A request that waits for others of its key. No line is read until it may run.
     held: Option<(Request, Waiting)>,
     footprints: Footprints,
@@ -45,7 +50,14 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    state: SlotState,
+    /// What it keeps in memory, roughly.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum SlotState {
     Waiting(Waiting),
     Answered(Waiting, Reply),
     /// Answered without the cluster.
@@ -57,6 +69,27 @@ enum Slot {
 struct Waiting {
     id: Option<Box<str>>,
     shape: Shape,
+    bytes: usize,
+}
+
+impl Slot {
+    fn is_due(&self) -> bool {
+        !matches!(self.state, SlotState::Waiting(_))
+    }
+}
+
+/// What a reply keeps in memory, roughly.
+fn bytes_of(reply: &Reply) -> usize {
+    /// Two pointers to text with their lengths and counters.
+    const ITEM_BYTES: usize = 64;
+    match reply {
+        Ok(Answered::ByNode(Answer::Read { found: Found::Value(Some(value)), .. })) => value.as_json().len(),
+        Ok(Answered::ByNode(Answer::Read { found: Found::Page(page), .. })) => {
+            let item = |(key, value): &(Key, Value)| key.as_str().len() + value.as_json().len() + ITEM_BYTES;
+            page.items.iter().map(item).sum()
+        }
+        _ => 0,
+    }
 }
 
 impl Connection {
@@ -67,6 +100,7 @@ impl Connection {
             input: LineBuffer::default(),
             slots: VecDeque::new(),
             first_slot: 0,
+            bytes: 0,
             held: None,
             footprints: Footprints::default(),
             seen: LogIndex::ORIGIN,
@@ -86,17 +120,17 @@ impl Connection {
     ///
     /// Lines that are no requests, and pings, are answered on the way.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
-        while self.slots.len() < PIPELINE_MAX {
+        while self.has_room() {
             if let Some((request, waiting)) = self.held.take() {
                 return self.admit(request, waiting);
             }
-            let call = match self.input.next_line() {
+            let (bytes, call) = match self.input.next_line() {
                 NextLine::Incomplete => return None,
                 NextLine::TooLong => {
                     self.refuse_long_line();
                     return None;
                 }
-                NextLine::Line(line) => parse(line),
+                NextLine::Line(line) => (line.len(), parse(line)),
             };
             match call {
                 Ok(Call { id, question }) => {
@@ -109,7 +143,7 @@ impl Connection {
                         Question::Read(query, shape) => (self.read(query), shape),
                         Question::Status => (Request::Status, Shape::Status),
                     };
-                    return self.admit(request, Waiting { id, shape });
+                    return self.admit(request, Waiting { id, shape, bytes });
                 }
                 Err(bad) => self.answer_at_once(|line| push_bad_request(line, &bad)),
             }
@@ -133,7 +167,7 @@ impl Connection {
         }
         self.footprints.open(&waiting.shape);
         let slot = self.first_slot + self.slots.len() as u64;
-        self.slots.push_back(Slot::Waiting(waiting));
+        self.push(waiting.bytes, SlotState::Waiting(waiting));
         Some((slot, request))
     }
 
@@ -141,23 +175,28 @@ impl Connection {
     pub fn reply(&mut self, slot: u64, reply: Reply) {
         let position = slot.checked_sub(self.first_slot).and_then(|at| usize::try_from(at).ok());
         let Some(place) = position.and_then(|at| self.slots.get_mut(at)) else { return };
-        let Slot::Waiting(waiting) = place else { return };
+        let SlotState::Waiting(waiting) = &mut place.state else { return };
         self.footprints.close(&waiting.shape);
         if let Ok(Answered::ByNode(Answer::Applied { index, .. } | Answer::Read { index, .. })) = &reply {
             self.seen = self.seen.max(*index);
         }
-        let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone() };
-        *place = Slot::Answered(waiting, reply);
+        let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone(), bytes: waiting.bytes };
+        let bytes = bytes_of(&reply);
+        place.bytes += bytes;
+        self.bytes += bytes;
+        place.state = SlotState::Answered(waiting, reply);
     }
 
     /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
-        while output.len() < bytes_max {
-            let is_due = |slot: &mut Slot| !matches!(slot, Slot::Waiting(_));
-            match self.slots.pop_front_if(is_due) {
-                None | Some(Slot::Waiting(_)) => break,
-                Some(Slot::Line(line)) => output.push_str(&line),
-                Some(Slot::Answered(Waiting { id, shape }, reply)) => {
+        while output.len() < bytes_max
+            && let Some(slot) = self.slots.pop_front_if(|slot| slot.is_due())
+        {
+            self.bytes -= slot.bytes;
+            match slot.state {
+                SlotState::Waiting(_) => unreachable!("it is due"),
+                SlotState::Line(line) => output.push_str(&line),
+                SlotState::Answered(Waiting { id, shape, .. }, reply) => {
                     push_reply(output, &shape, id.as_deref(), &reply, self.address.as_deref());
                 }
             }
@@ -168,13 +207,13 @@ impl Connection {
     /// Whether there is something to write now.
     #[must_use]
     pub fn has_reply_due(&self) -> bool {
-        self.slots.front().is_some_and(|slot| !matches!(slot, Slot::Waiting(_)))
+        self.slots.front().is_some_and(Slot::is_due)
     }
 
     /// Whether to read from the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && self.slots.len() < PIPELINE_MAX && self.input.unread() <= LINE_BYTES_MAX + 1
+        !self.input_ended && self.has_room() && self.input.unread() <= LINE_BYTES_MAX + 1
     }
 
     /// Whether no reply is owed.
@@ -218,7 +257,16 @@ impl Connection {
     fn answer_at_once(&mut self, push: impl FnOnce(&mut String)) {
         let mut line = String::new();
         push(&mut line);
-        self.slots.push_back(Slot::Line(line));
+        self.push(line.len(), SlotState::Line(line));
+    }
+
+    fn push(&mut self, bytes: usize, state: SlotState) {
+        self.bytes += bytes;
+        self.slots.push_back(Slot { state, bytes });
+    }
+
+    fn has_room(&self) -> bool {
+        self.slots.len() < PIPELINE_MAX && self.bytes < CONNECTION_BYTES_MAX
     }
 }
 

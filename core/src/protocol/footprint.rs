@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use super::request::Shape;
 use crate::kv::Key;
 
+/// The most scans of one connection that run at once: each may be a megabyte of work.
+pub(super) const SCANS_OPEN_MAX: usize = 4;
+
 /// The keys that a connection's open requests touch.
 #[derive(Debug, Default)]
 pub(super) struct Footprints {
@@ -46,7 +49,7 @@ impl Footprints {
         match footprint(shape) {
             Footprint::Read(key) => self.keys.get(key).is_none_or(|open| open.writes == 0),
             Footprint::Write(key) => self.scans == 0 && !self.keys.contains_key(key),
-            Footprint::ReadMany => self.writes == 0,
+            Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
             Footprint::Nothing => true,
         }
     }
@@ -97,6 +100,18 @@ mod tests {
 
     fn put(key: &str) -> Shape {
         Shape::Put { key: Key::new(key).unwrap(), value: Value::from_json("1").unwrap() }
+    }
+
+    #[test]
+    fn only_so_many_scans_run_at_once() {
+        let mut footprints = Footprints::default();
+        for _ in 0..SCANS_OPEN_MAX {
+            assert!(footprints.admit(&Shape::Scan));
+            footprints.open(&Shape::Scan);
+        }
+        assert!(!footprints.admit(&Shape::Scan) && footprints.admit(&get("a")));
+        footprints.close(&Shape::Scan);
+        assert!(footprints.admit(&Shape::Scan));
     }
 
     #[test]

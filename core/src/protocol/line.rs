@@ -3,6 +3,9 @@
 /// The longest line, in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// How much room an empty buffer keeps.
+const CAPACITY_KEPT: usize = 64 << 10;
+
 /// Bytes that came in, up to the next line break and beyond.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
@@ -28,6 +31,10 @@ impl LineBuffer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         // What was read before is dropped here rather than line by line: one move for many lines.
         self.bytes.drain(..self.start);
+        if self.bytes.is_empty() {
+            // A long line is rare, and ten thousand idle clients are not to keep the room for one.
+            self.bytes.shrink_to(CAPACITY_KEPT);
+        }
         self.searched -= self.start;
         self.start = 0;
         self.bytes.extend_from_slice(bytes);

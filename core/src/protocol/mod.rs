@@ -17,7 +17,7 @@ mod line;
 mod reply;
 mod request;
 
-pub use connection::{Connection, IDLE_LINE, PIPELINE_MAX};
+pub use connection::{CONNECTION_BYTES_MAX, Connection, IDLE_LINE, PIPELINE_MAX};
 pub use line::LINE_BYTES_MAX;
 pub use reply::busy_line;
 pub use request::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};

@@ -39,6 +39,8 @@ pub struct ProxyConfig {
     pub request_timeout: Duration,
     /// The most requests under way; more are refused as [`Failure::Busy`].
     pub pending_max: usize,
+    /// The most bytes of keys and values in requests under way; one request may pass it.
+    pub pending_bytes_max: usize,
 }
 
 /// What may happen to a proxy.
@@ -163,8 +165,11 @@ impl Proxy {
                 ProxyInput::Answer(node, id, answer) => self.answer(node, id, answer, now, outputs),
                 ProxyInput::LeaderChanged { node, term, leader } => self.learn(node, term, leader),
                 ProxyInput::NodeStopped(node) => self.lose(node, now, outputs),
-                ProxyInput::Stop => self.stop(outputs),
+                ProxyInput::Stop => self.is_stopping = true,
             }
+        }
+        if self.is_stopping {
+            self.refuse_waiting(outputs);
         }
         self.unpark(outputs);
         self.retry_reads(now, outputs);
@@ -194,7 +199,7 @@ impl Proxy {
     fn ask(&mut self, ticket: Ticket, request: Request, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let refusal = if self.is_stopping {
             Some(Failure::ShuttingDown)
-        } else if self.pending.len() >= self.config.pending_max {
+        } else if !self.pending.has_room(&self.config) {
             Some(Failure::Busy)
         } else {
             None
@@ -301,21 +306,19 @@ impl Proxy {
             }
             Refused::Superseded => self.route(id, now, outputs),
         }
-        if self.is_stopping {
-            self.refuse_waiting(outputs);
-        }
     }
 
-    /// A node's word about the leader counts when it is of a later term, or fills in one that is not known. Its own
-    /// resignation always counts.
+    /// A node's word about the leader counts when it is of a later term, or fills in one that is not known. That it knows
+    /// none counts only as the leader's own resignation: another node's campaign may come to nothing.
     fn learn(&mut self, node: NodeId, term: Term, leader: Option<NodeId>) {
         let resigns = self.leader == Some(node) && leader != Some(node);
         if resigns {
             self.leader = None;
         }
+        let Some(leader) = leader.filter(|leader| !self.stopped.contains(leader)) else { return };
         if term > self.term || (term == self.term && self.leader.is_none()) {
             self.term = term;
-            self.leader = leader.filter(|leader| !self.stopped.contains(leader));
+            self.leader = Some(leader);
         }
     }
 
@@ -338,11 +341,6 @@ impl Proxy {
                 _ => {}
             }
         }
-    }
-
-    fn stop(&mut self, outputs: &mut Vec<ProxyOutput>) {
-        self.is_stopping = true;
-        self.refuse_waiting(outputs);
     }
 
     fn refuse_waiting(&mut self, outputs: &mut Vec<ProxyOutput>) {
@@ -380,6 +378,10 @@ impl Proxy {
                 let failure = if had_no_effect { Failure::NoLeader } else { Failure::Timeout };
                 self.close(id, Err(failure), outputs);
             }
+        }
+        // Without a leader nobody else takes the expired ones out.
+        while self.parked.front().is_some_and(|id| self.pending.request_mut(*id).is_none()) {
+            self.parked.pop_front();
         }
     }
 

@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::Ticket;
+use super::{ProxyConfig, Ticket};
 use crate::raft::NodeId;
 use crate::replica::{Request, RequestId, Status};
 use crate::time::Instant;
+
+/// How many times as long the window may be as there may be requests under way.
+const WINDOW_PER_PENDING: usize = 4;
 
 /// A request under way.
 #[derive(Debug)]
@@ -41,10 +44,13 @@ pub(super) struct PendingRequests {
     first_id: u64,
     window: VecDeque<Option<Pending>>,
     occupied: usize,
+    /// Bytes of keys and values in the occupied slots.
+    bytes: usize,
 }
 
 impl PendingRequests {
     pub(super) fn push(&mut self, pending: Pending) -> RequestId {
+        self.bytes += pending.request.bytes();
         self.window.push_back(Some(pending));
         self.occupied += 1;
         RequestId(self.first_id + self.window.len() as u64 - 1)
@@ -59,6 +65,7 @@ impl PendingRequests {
         let position = self.position(id)?;
         let pending = self.window.get_mut(position)?.take()?;
         self.occupied -= 1;
+        self.bytes -= pending.request.bytes();
         while self.window.pop_front_if(|first| first.is_none()).is_some() {
             self.first_id += 1;
         }
@@ -78,9 +85,12 @@ impl PendingRequests {
         numbered.filter(|(_, slot)| slot.is_some()).map(|(id, _)| RequestId(id)).collect()
     }
 
-    /// How many requests are under way.
-    pub(super) fn len(&self) -> usize {
-        self.occupied
+    /// Whether one more request may be taken. A request that takes its time keeps the slots after it in the window,
+    /// answered or not: so the window has a limit, too.
+    pub(super) fn has_room(&self, config: &ProxyConfig) -> bool {
+        self.occupied < config.pending_max
+            && self.bytes < config.pending_bytes_max
+            && self.window.len() < config.pending_max.saturating_mul(WINDOW_PER_PENDING)
     }
 
     pub(super) fn is_empty(&self) -> bool {

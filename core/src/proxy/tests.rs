@@ -15,7 +15,7 @@ struct Story {
 impl Story {
     fn with_nodes(count: u64) -> Self {
         let nodes = (0..count).map(NodeId).collect();
-        let config = ProxyConfig { nodes, request_timeout: TIMEOUT, pending_max: 4 };
+        let config = ProxyConfig { nodes, request_timeout: TIMEOUT, pending_max: 4, pending_bytes_max: 100 };
         Self { proxy: Proxy::new(config, 3), now: Instant::from_micros(1), next_slot: 0 }
     }
 
@@ -67,6 +67,10 @@ fn put() -> Request {
     Request::Write(Command::Put { key, value })
 }
 
+fn found_nothing() -> Answer {
+    Answer::Read { index: LogIndex(1), found: Found::Value(None) }
+}
+
 fn applied() -> Answer {
     Answer::Applied { index: LogIndex(1), outcome: Outcome::Done }
 }
@@ -105,7 +109,7 @@ fn a_read_goes_to_every_follower_in_time_and_never_to_the_leader() {
     let mut nodes = BTreeSet::new();
     for _ in 0..100 {
         let (node, id) = asked(&story.ask(read()));
-        story.answer(node, id, Answer::Read { index: LogIndex(1), found: Found::Value(None) });
+        story.answer(node, id, found_nothing());
         nodes.insert(node);
     }
     assert_eq!(nodes, BTreeSet::from([0, 1, 2, 4]));
@@ -188,6 +192,36 @@ fn a_read_leaves_a_node_that_is_catching_up() {
     assert_eq!(story.proxy.deadline(), Some(story.now + READ_RETRY_AFTER));
     let (_, same) = asked(&story.elapse(READ_RETRY_AFTER));
     assert_eq!(same, id);
+}
+
+#[test]
+fn the_word_of_a_node_without_a_leader_does_not_make_the_proxy_forget_its_own() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    story.hear_leader(1, 2, None);
+    assert_eq!(asked(&story.ask(put())).0, 0);
+    story.hear_leader(2, 3, Some(2));
+    assert_eq!(asked(&story.ask(put())).0, 2);
+}
+
+#[test]
+fn above_the_limit_of_bytes_requests_are_refused() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let (key, value) = (Key::new("k").unwrap(), Value::from_text(&"v".repeat(200)).unwrap());
+    asked(&story.ask(Request::Write(Command::Put { key, value })));
+    assert_eq!(replied(&story.ask(put())), &Err(Failure::Busy));
+}
+
+#[test]
+fn a_request_that_takes_its_time_does_not_let_the_window_grow_without_end() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    asked(&story.ask(put()));
+    let answered = (0..100).take_while(|_| {
+        let outputs = story.ask(read());
+        let [ProxyOutput::Ask(node, id, _)] = outputs[..] else { return false };
+        story.answer(node.0, id, found_nothing());
+        true
+    });
+    assert_eq!(answered.count(), 15, "sixteen slots, one of them taken");
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::quorum::Voters;
 use super::types::NodeId;
+use crate::time::micros;
 
 /// A node's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which node this is.
     pub id: NodeId,
-    /// The voters of the cluster. A node that is not one of them follows and never campaigns.
+    /// The voters of the cluster. A node that is not one of them never campaigns.
     pub voters: Voters,
     /// How often a leader tells that it leads.
     pub heartbeat_interval: Duration,
@@ -27,8 +28,8 @@ pub struct Config {
     pub in_flight_messages_max: usize,
     /// The most bytes of entries on their way to one follower; one message may pass it.
     pub in_flight_bytes_max: usize,
-    /// With this many bytes of entries appended and not committed, a leader refuses proposals. One entry may
-    /// pass it.
+    /// With this many bytes of entries appended and not committed, or not on its own disk, a leader refuses proposals.
+    /// One entry may pass it.
     pub uncommitted_bytes_max: usize,
 }
 
@@ -47,7 +48,8 @@ impl Config {
             append_bytes_max: 1 << 20,
             in_flight_messages_max: 64,
             in_flight_bytes_max: 8 << 20,
-            uncommitted_bytes_max: 64 << 20,
+            // A disk of 100 MB/s writes it in less than the shortest election timeout.
+            uncommitted_bytes_max: 16 << 20,
         }
     }
 
@@ -57,17 +59,23 @@ impl Config {
     ///
     /// [`ConfigError`] names the rule that they break.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.heartbeat_interval.is_zero() {
+        // Whole microseconds are all that the core can tell apart.
+        let heartbeat = micros(self.heartbeat_interval);
+        let (shortest, longest) = (micros(self.election_timeout_min), micros(self.election_timeout_max));
+        if heartbeat == 0 {
             return Err(ConfigError::HeartbeatIsZero);
         }
-        if self.election_timeout_min <= self.heartbeat_interval {
+        if shortest <= heartbeat {
             return Err(ConfigError::ElectionBeforeHeartbeat);
         }
-        if self.election_timeout_max <= self.election_timeout_min {
+        if longest <= shortest {
             return Err(ConfigError::ElectionRangeIsEmpty);
         }
-        if self.in_flight_messages_max == 0 {
+        if self.in_flight_messages_max == 0 || self.in_flight_bytes_max == 0 {
             return Err(ConfigError::WindowIsZero);
+        }
+        if self.uncommitted_bytes_max == 0 {
+            return Err(ConfigError::QuotaIsZero);
         }
         Ok(())
     }
@@ -76,27 +84,30 @@ impl Config {
 /// A rule that a [`Config`] breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    /// `heartbeat_interval` is zero.
+    /// `heartbeat_interval` is below a microsecond.
     HeartbeatIsZero,
     /// `election_timeout_min` is not above `heartbeat_interval`: every beat would come too late.
     ElectionBeforeHeartbeat,
-    /// `election_timeout_max` is not above `election_timeout_min`: elections could tie for ever.
+    /// `election_timeout_max` is not a microsecond above `election_timeout_min`: elections could tie for ever.
     ElectionRangeIsEmpty,
-    /// `in_flight_messages_max` is zero: nothing would ever be sent.
+    /// `in_flight_messages_max` or `in_flight_bytes_max` is zero: nothing would ever be sent.
     WindowIsZero,
+    /// `uncommitted_bytes_max` is zero: nothing would ever be proposed.
+    QuotaIsZero,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HeartbeatIsZero => "the heartbeat interval must be above zero",
+            Self::HeartbeatIsZero => "the heartbeat interval must be a microsecond or more",
             Self::ElectionBeforeHeartbeat => {
                 "the shortest election timeout must be above the heartbeat interval"
             }
             Self::ElectionRangeIsEmpty => {
                 "the longest election timeout must be above the shortest: equal ones tie for ever"
             }
-            Self::WindowIsZero => "at least one message must be allowed in flight",
+            Self::WindowIsZero => "at least one message and one byte must be allowed in flight",
+            Self::QuotaIsZero => "at least one byte must be allowed to wait for its commit",
         })
     }
 }
@@ -118,7 +129,14 @@ mod tests {
         assert_eq!(late.check(), Err(ConfigError::ElectionBeforeHeartbeat));
         let tied = Config { election_timeout_max: good.election_timeout_min, ..good.clone() };
         assert_eq!(tied.check(), Err(ConfigError::ElectionRangeIsEmpty));
-        let mute = Config { in_flight_messages_max: 0, ..good };
+        let mute = Config { in_flight_messages_max: 0, ..good.clone() };
         assert_eq!(mute.check(), Err(ConfigError::WindowIsZero));
+        let narrow = Config { in_flight_bytes_max: 0, ..good.clone() };
+        assert_eq!(narrow.check(), Err(ConfigError::WindowIsZero));
+        let idle = Config { uncommitted_bytes_max: 0, ..good.clone() };
+        assert_eq!(idle.check(), Err(ConfigError::QuotaIsZero));
+        let nearly_tied = good.election_timeout_min + Duration::from_nanos(100);
+        let tied = Config { election_timeout_max: nearly_tied, ..good };
+        assert_eq!(tied.check(), Err(ConfigError::ElectionRangeIsEmpty));
     }
 }

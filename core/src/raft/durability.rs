@@ -87,11 +87,16 @@ pub(super) struct Durability {
     log_id: PersistId,
     durable_index: LogIndex,
     held: VecDeque<(PersistId, Message)>,
+    /// When the disk last reported anything.
+    last_report: Instant,
+    /// Bytes of entries in the writes under way.
+    undurable_bytes: usize,
 }
 
 #[derive(Debug)]
 struct InFlight {
     id: PersistId,
+    bytes: usize,
     /// The last index of the log once this one is durable; lowered when the log is cut below it later.
     last_index: LogIndex,
     since: Instant,
@@ -108,6 +113,8 @@ impl Durability {
             log_id: PersistId(0),
             durable_index,
             held: VecDeque::new(),
+            last_report: Instant::default(),
+            undurable_bytes: 0,
         }
     }
 
@@ -121,9 +128,14 @@ impl Durability {
         self.hard_state_id <= self.reported
     }
 
-    /// Since when the oldest unfinished write has been waited for.
+    /// Since when the disk, with work to do, has not reported anything. A long queue alone is no sign of a stall.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.in_flight.front().map(|oldest| oldest.since)
+        self.in_flight.front().map(|oldest| oldest.since.max(self.last_report))
+    }
+
+    /// Bytes of entries that were handed to the disk and are not durable yet.
+    pub(super) fn undurable_bytes(&self) -> usize {
+        self.undurable_bytes
     }
 
     /// The log was cut in memory: `from` and what follows is gone, durable or not.
@@ -147,16 +159,20 @@ impl Durability {
         if persist.log {
             self.log_id = self.last_id;
         }
-        self.in_flight.push_back(InFlight { id: self.last_id, last_index: persist.last_index, since: now });
+        let PersistScope { bytes, last_index, .. } = *persist;
+        self.undurable_bytes += bytes;
+        self.in_flight.push_back(InFlight { id: self.last_id, bytes, last_index, since: now });
         self.last_id
     }
 
     /// The runtime reports `id`, and with it all before, as durable.
-    pub(super) fn report(&mut self, id: PersistId) {
+    pub(super) fn report(&mut self, id: PersistId, now: Instant) {
         assert!(id <= self.last_id, "a persist was reported that was never asked for");
         self.reported = self.reported.max(id);
+        self.last_report = now;
         while let Some(write) = self.in_flight.pop_front_if(|write| write.id <= id) {
             self.durable_index = self.durable_index.max(write.last_index);
+            self.undurable_bytes -= write.bytes;
         }
     }
 
@@ -226,6 +242,7 @@ fn outdates(new: &Message, old: &Message) -> bool {
 pub(super) struct PersistScope {
     pub(super) hard_state: bool,
     pub(super) log: bool,
+    pub(super) bytes: usize,
     pub(super) last_index: LogIndex,
 }
 
@@ -234,7 +251,7 @@ mod tests {
     use super::*;
 
     fn log_write(last_index: u64) -> PersistScope {
-        PersistScope { hard_state: false, log: true, last_index: LogIndex(last_index) }
+        PersistScope { hard_state: false, log: true, bytes: 10, last_index: LogIndex(last_index) }
     }
 
     #[test]
@@ -243,9 +260,9 @@ mod tests {
         let old_tail = disk.start(&log_write(10), Instant::default());
         disk.cut(LogIndex(6));
         let new_tail = disk.start(&log_write(9), Instant::default());
-        disk.report(old_tail);
+        disk.report(old_tail, Instant::default());
         assert_eq!(disk.durable_index(), LogIndex(5));
-        disk.report(new_tail);
+        disk.report(new_tail, Instant::default());
         assert_eq!(disk.durable_index(), LogIndex(9));
     }
 
@@ -255,11 +272,21 @@ mod tests {
         let first = disk.start(&log_write(1), Instant::from_micros(1));
         let second = disk.start(&log_write(2), Instant::from_micros(2));
         assert_eq!(disk.waiting_since(), Some(Instant::from_micros(1)));
-        disk.report(second);
+        disk.report(second, Instant::from_micros(3));
         assert_eq!(disk.durable_index(), LogIndex(2));
-        disk.report(first);
+        disk.report(first, Instant::from_micros(4));
         assert_eq!(disk.durable_index(), LogIndex(2));
         assert_eq!(disk.waiting_since(), None);
+    }
+
+    #[test]
+    fn a_disk_that_reports_is_not_waited_for_however_long_its_queue() {
+        let mut disk = Durability::new(LogIndex(0));
+        let first = disk.start(&log_write(1), Instant::from_micros(1));
+        disk.start(&log_write(2), Instant::from_micros(2));
+        assert_eq!((disk.waiting_since(), disk.undurable_bytes()), (Some(Instant::from_micros(1)), 20));
+        disk.report(first, Instant::from_micros(900));
+        assert_eq!((disk.waiting_since(), disk.undurable_bytes()), (Some(Instant::from_micros(900)), 10));
     }
 
     #[test]

@@ -99,9 +99,15 @@ impl Node {
     /// The node's own term and vote are durable: a candidate may count itself.
     pub(super) fn count_own_vote(&mut self, now: Instant) {
         // Without the turn's end the vote may not even have been handed to the disk.
-        if self.turn.hard_state_changed || self.role() != Role::Candidate {
+        if self.turn.hard_state_changed {
             return;
         }
+        let Part::Candidate(campaign) = &self.part else { return };
+        if campaign.votes.contains_key(&self.config.id) {
+            return;
+        }
+        // Only now do the calls leave, so only now does the time for their answers start.
+        self.reset_election_timer(now);
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
         self.on_vote_response(self.config.id, own_yes, now);
     }
@@ -143,6 +149,10 @@ impl Node {
         }
         // Fig. 2, followers 2: granting a vote counts as a sign of life.
         self.reset_election_timer(now);
+        if self.role() == Role::PreCandidate {
+            // Late answers to its own question must not make it stand against the one it votes for.
+            self.become_follower(self.current_term, None, StepDown::VoteGiven, now);
+        }
         let response = RequestVoteResponse { round: request.round, granted: true };
         self.send(from, Promise::HardState, Body::RequestVoteResponse(response));
     }

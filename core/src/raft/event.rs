@@ -65,6 +65,8 @@ pub enum StepDown {
     LeaderElected,
     /// A majority refused its vote.
     ElectionLost,
+    /// It gave its vote to another candidate.
+    VoteGiven,
     /// As a leader it did not hear from a majority for an election timeout (thesis, §6.2).
     QuorumLost,
     /// As a leader it waited an election timeout for its own disk.
@@ -84,6 +86,8 @@ pub enum Refusal {
     ChecksumMismatch,
     /// It acknowledges entries that were never sent.
     UnknownEntries,
+    /// It lacks entries that it had acknowledged: its disk has lost them.
+    LostEntries,
 }
 
 impl fmt::Display for Event {
@@ -112,6 +116,7 @@ impl fmt::Display for StepDown {
             Self::HigherTerm => "a higher term was seen",
             Self::LeaderElected => "another leader was elected",
             Self::ElectionLost => "a majority refused its vote",
+            Self::VoteGiven => "it voted for another candidate",
             Self::QuorumLost => "no majority answered for an election timeout",
             Self::DiskStalled => "its disk did not finish a write for an election timeout",
         })
@@ -126,6 +131,7 @@ impl fmt::Display for Refusal {
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",
             Self::UnknownEntries => "it acknowledges entries that were never sent",
+            Self::LostEntries => "it lacks entries that it had acknowledged: its disk has lost them",
         })
     }
 }

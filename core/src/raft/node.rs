@@ -93,6 +93,9 @@ pub struct Node {
     pub(super) part: Part,
     /// When a follower or candidate (re)starts its campaign.
     pub(super) election_deadline: Instant,
+    /// The end of the last turn, and whether the time that this node then slept was forgiven.
+    last_turn: Instant,
+    was_forgiven: bool,
     /// When the leader of this term was last heard.
     pub(super) leader_contact: Option<Instant>,
     /// Numbers this node's campaigns.
@@ -143,6 +146,8 @@ impl Node {
             commit_index: restored.log_start.index,
             part: Part::Follower { leader: None },
             election_deadline: now,
+            last_turn: now,
+            was_forgiven: false,
             leader_contact: None,
             round: 0,
             durability: Durability::new(last.index),
@@ -193,7 +198,8 @@ impl Node {
         let Part::Leader(leadership) = &self.part else {
             return Err(ProposeError::NotLeader(self.leader()));
         };
-        let waiting = leadership.uncommitted_bytes() + self.proposals.bytes();
+        let unfinished = leadership.uncommitted_bytes().max(self.durability.undurable_bytes());
+        let waiting = unfinished + self.proposals.bytes();
         if waiting >= self.config.uncommitted_bytes_max {
             return Err(ProposeError::TooManyUncommitted);
         }
@@ -207,7 +213,7 @@ impl Node {
     ///
     /// When no such persist was handed out.
     pub fn persisted(&mut self, id: PersistId, now: Instant) {
-        self.durability.report(id);
+        self.durability.report(id, now);
         if self.durability.hard_state_is_durable() {
             self.count_own_vote(now);
         }
@@ -222,10 +228,12 @@ impl Node {
 
     /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
     pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        self.forgive_oversleeping(now);
         self.act_on_time(now);
+        self.last_turn = now;
         self.seal_proposals();
         let persist = self.take_persist(now);
-        self.lead_on();
+        self.lead_on(now);
         outputs.extend(self.turn.events.drain(..).map(Output::Event));
         outputs.extend(persist.map(Output::Persist));
         let mut send = |message| outputs.push(Output::Send(message));
@@ -331,6 +339,7 @@ impl Node {
         let shortest = micros(self.config.election_timeout_min);
         let longest = micros(self.config.election_timeout_max);
         self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
+        self.was_forgiven = false;
     }
 
     /// Moves what was proposed into the log.
@@ -370,7 +379,8 @@ impl Node {
             return None;
         }
         let last_index = self.log.last().index;
-        let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, last_index };
+        let bytes = turn.appended.iter().map(|run| run.text().len()).sum();
+        let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, bytes, last_index };
         let id = self.durability.start(&scope, now);
         let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
         turn.handed_out = last_index;
@@ -381,6 +391,25 @@ impl Node {
             entries: std::mem::take(&mut turn.appended),
             floor: self.commit_index.min(self.durability.durable_index()),
         })
+    }
+
+    /// A node that wakes long after its deadline has heard nobody because it slept, not because nobody spoke: a process
+    /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
+    /// count, once in a row; a node that is always late still acts.
+    fn forgive_oversleeping(&mut self, now: Instant) {
+        let due = self.deadline();
+        if now.since(due) <= self.config.heartbeat_interval {
+            self.was_forgiven &= now < due;
+            return;
+        }
+        if std::mem::replace(&mut self.was_forgiven, true) {
+            return;
+        }
+        let asleep = now.since(self.last_turn);
+        match &mut self.part {
+            Part::Leader(leadership) => leadership.forgive(asleep),
+            _ => self.election_deadline = self.election_deadline + asleep,
+        }
     }
 
     fn act_on_time(&mut self, now: Instant) {

@@ -8,6 +8,7 @@
 //! off: they speak of a state that is over, and acting on them could move `next_index` for nothing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::config::Config;
 use super::types::LogIndex;
@@ -26,6 +27,8 @@ pub(super) struct Progress {
     last_sequence: u64,
     fence: u64,
     last_heard: Instant,
+    /// When a call was last sent, or the oldest one that may be on its way.
+    waiting_since: Instant,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ impl Progress {
             last_sequence: 0,
             fence: 0,
             last_heard: now,
+            waiting_since: now,
         }
     }
 
@@ -98,16 +102,28 @@ impl Progress {
         self.last_sequence
     }
 
-    /// Entries up to `last_index`, `bytes` bytes of them, are on their way.
-    pub(super) fn sent(&mut self, last_index: LogIndex, bytes: usize) {
-        match &mut self.pace {
-            Pace::Probe { waiting } => *waiting = true,
-            Pace::Replicate { in_flight, bytes: total } => {
+    /// A call is on its way: with entries up to `last_index`, `bytes` bytes of them, or with none.
+    pub(super) fn sent(&mut self, last_index: Option<LogIndex>, bytes: usize, now: Instant) {
+        match (&mut self.pace, last_index) {
+            (Pace::Probe { waiting }, _) => {
+                *waiting = true;
+                self.waiting_since = now;
+            }
+            (Pace::Replicate { .. }, None) => self.waiting_since = now,
+            (Pace::Replicate { in_flight, bytes: total }, Some(last_index)) => {
+                if in_flight.is_empty() {
+                    self.waiting_since = now;
+                }
                 in_flight.push_back(InFlight { last_index, bytes });
                 *total += bytes;
                 self.next_index = last_index.next();
             }
         }
+    }
+
+    /// Whether an answer has been waited for so long that its call, or it, may be lost.
+    pub(super) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        now.since(self.waiting_since) >= patience
     }
 
     /// The follower's log equals the leader's up to `index`. Returns whether that is news.
@@ -137,11 +153,17 @@ impl Progress {
         sequence > self.fence && sequence <= self.last_sequence
     }
 
-    /// The follower's log may agree with the leader's up to `index`, not beyond.
+    /// The follower's log may agree with the leader's up to `index`, not beyond. Returns whether that can be: a follower
+    /// that lacks what it had acknowledged is asked again only when it is overdue.
     ///
     /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what matched.
-    pub(super) fn rejected(&mut self, index: LogIndex) {
+    pub(super) fn rejected(&mut self, index: LogIndex, now: Instant) -> bool {
+        let is_possible = index >= self.match_index;
         self.probe_after(index.max(self.match_index));
+        if !is_possible {
+            self.sent(None, 0, now);
+        }
+        is_possible
     }
 
     /// What is on its way to the follower must be taken for lost.
@@ -179,7 +201,7 @@ mod tests {
         let config = window_of(4, 1000);
         let mut progress = Progress::new(LogIndex(10), Instant::default());
         assert!(progress.may_send(&config));
-        progress.sent(LogIndex(12), 100);
+        progress.sent(Some(LogIndex(12)), 100, Instant::default());
         assert_eq!((progress.may_send(&config), progress.next_index()), (false, LogIndex(11)));
         progress.accepted(LogIndex(10));
         assert_eq!((progress.may_send(&config), progress.next_index()), (true, LogIndex(11)));
@@ -189,15 +211,15 @@ mod tests {
     fn the_window_counts_messages_and_bytes_and_only_newer_acknowledgements_free_it() {
         let config = window_of(2, 1000);
         let mut progress = replicating();
-        progress.sent(LogIndex(11), 10);
+        progress.sent(Some(LogIndex(11)), 10, Instant::default());
         assert!(progress.may_send(&config));
-        progress.sent(LogIndex(12), 10);
+        progress.sent(Some(LogIndex(12)), 10, Instant::default());
         assert!(!progress.may_send(&config));
         assert!(!progress.accepted(LogIndex(10)));
         assert!(!progress.may_send(&config));
         assert!(progress.accepted(LogIndex(11)));
         assert!(progress.may_send(&config));
-        progress.sent(LogIndex(13), 1000);
+        progress.sent(Some(LogIndex(13)), 1000, Instant::default());
         assert!(progress.accepted(LogIndex(12)));
         assert!(!progress.may_send(&config), "a thousand bytes are still on their way");
     }
@@ -207,9 +229,9 @@ mod tests {
         let mut progress = replicating();
         let first = progress.next_sequence();
         let second = progress.next_sequence();
-        progress.sent(LogIndex(14), 10);
+        progress.sent(Some(LogIndex(14)), 10, Instant::default());
         assert!(progress.is_current(first));
-        progress.rejected(LogIndex(3));
+        assert!(!progress.rejected(LogIndex(3), Instant::default()), "it had acknowledged ten");
         assert_eq!(progress.next_index(), LogIndex(11));
         assert!(!progress.is_current(second));
         let third = progress.next_sequence();
@@ -219,11 +241,11 @@ mod tests {
     #[test]
     fn an_unreachable_follower_is_probed_after_what_matched() {
         let mut progress = replicating();
-        progress.sent(LogIndex(20), 10);
+        progress.sent(Some(LogIndex(20)), 10, Instant::default());
         assert_eq!(progress.next_index(), LogIndex(21));
         progress.unreachable();
         assert_eq!(progress.next_index(), LogIndex(11));
-        progress.sent(LogIndex(12), 10);
+        progress.sent(Some(LogIndex(12)), 10, Instant::default());
         assert!(!progress.may_send(&window_of(4, 1000)), "a probe is answered before the next one");
     }
 

@@ -2,6 +2,7 @@
 //! when nobody answers or its own disk does not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::durability::Promise;
 use super::entry::{Entries, NOOP_PAYLOAD};
@@ -49,6 +50,14 @@ impl Leadership {
         }
     }
 
+    /// The followers may have answered while the leader was asleep.
+    pub(super) fn forgive(&mut self, asleep: Duration) {
+        for progress in self.followers.values_mut() {
+            let heard = progress.last_heard() + asleep;
+            progress.heard(heard);
+        }
+    }
+
     fn committed(&mut self, index: LogIndex) {
         while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(last, _)| *last <= index) {
             self.uncommitted_bytes -= bytes;
@@ -62,13 +71,13 @@ impl Node {
     }
 
     /// The leader's part of a turn's end, after its own entries went to its disk: commit, then send.
-    pub(super) fn lead_on(&mut self) {
+    pub(super) fn lead_on(&mut self, now: Instant) {
         if !matches!(self.part, Part::Leader(_)) {
             return;
         }
         self.advance_commit_index();
         for peer in self.peers() {
-            let was_told = self.send_new_entries(peer);
+            let was_told = self.send_new_entries(peer, now);
             if self.commit_is_news_to(peer) && !was_told {
                 self.send_heartbeat(peer);
             }
@@ -123,7 +132,7 @@ impl Node {
     }
 
     /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns whether anything went.
-    fn send_new_entries(&mut self, to: NodeId) -> bool {
+    fn send_new_entries(&mut self, to: NodeId, now: Instant) -> bool {
         let mut was_told = false;
         while let Part::Leader(leadership) = &self.part {
             let Some(progress) = leadership.followers.get(&to) else { break };
@@ -131,23 +140,21 @@ impl Node {
                 break;
             }
             let entries = self.log.entries_from(progress.next_index(), self.config.append_bytes_max);
-            self.send_append(to, entries);
+            self.send_append(to, entries, now);
             was_told = true;
         }
         was_told
     }
 
     /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there.
-    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>) {
+    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
         let prev_log_index = progress.next_index().previous();
         let prev = self.log.point_at(prev_log_index).expect("a follower is sent what the log still holds");
         let sequence = progress.next_sequence();
         let bytes = entries.iter().map(|run| run.text().len()).sum();
-        if let Some(run) = entries.last() {
-            progress.sent(run.last().index, bytes);
-        }
+        progress.sent(entries.last().map(|run| run.last().index), bytes, now);
         let append = AppendEntries {
             sequence,
             prev_log_index,
@@ -176,7 +183,9 @@ impl Node {
                     // End of §5.3, and the same on this side: no entry after this one can agree, because the
                     // follower's terms up to the hint are at most `hint_term`.
                     let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
-                    progress.rejected(common.index);
+                    if !progress.rejected(common.index, now) {
+                        self.tell(Event::MessageRefused { from, because: Refusal::LostEntries });
+                    }
                 }
             }
         }
@@ -193,8 +202,8 @@ impl Node {
         // The follower is alive but behind. Either its acknowledgement is on the way, or a call was lost: one
         // without entries tells the two apart, whatever the window says. New entries would tell as well.
         let will_be_sent_more = progress.next_index() <= last_index && progress.may_send(&self.config);
-        if !will_be_sent_more {
-            self.send_append(from, Vec::new());
+        if !will_be_sent_more && progress.is_overdue(now, self.config.heartbeat_interval) {
+            self.send_append(from, Vec::new(), now);
         }
     }
 

@@ -271,6 +271,38 @@ fn a_client_that_sends_without_end_is_held_back() {
 }
 
 #[test]
+fn a_client_that_sends_much_and_reads_nothing_is_held_back_by_bytes() {
+    let mut connection = Connection::new(None);
+    let id = "i".repeat(100_000);
+    let mut taken = 0;
+    while connection.wants_input() {
+        connection.receive(format!("{{\"op\":\"ping\",\"id\":\"{id}\"}}\n").as_bytes());
+        assert!(connection.next_request().is_none());
+        taken += 1;
+    }
+    assert!((40..=43).contains(&taken), "{taken} lines of 100 kB fill {CONNECTION_BYTES_MAX} bytes");
+    assert!(written(&mut connection).len() > 4_000_000);
+    assert!(connection.wants_input());
+}
+
+#[test]
+fn what_a_reply_keeps_in_memory_counts_until_it_is_written() {
+    let mut connection = Connection::new(None);
+    let large = Value::from_text(&"v".repeat(500_000)).unwrap();
+    for _ in 0..20 {
+        connection.receive(b"{\"key\":\"k\"}\n");
+    }
+    let mut answered = 0;
+    while let Some((slot, _)) = connection.next_request() {
+        connection.reply(slot, read(Found::Value(Some(large.clone()))));
+        answered += 1;
+    }
+    assert_eq!(answered, 9, "nine replies of half a megabyte");
+    written(&mut connection);
+    assert!(connection.next_request().is_some());
+}
+
+#[test]
 fn a_reader_that_stalls_is_written_no_more_than_asked_for() {
     let mut connection = Connection::new(None);
     for _ in 0..10 {
