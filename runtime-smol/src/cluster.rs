@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use coracle_core::proxy::Proxy;
 use coracle_core::raft::{Config, NodeId, Restored};
-use coracle_core::{Replica, Settings, SettingsError};
+use coracle_core::{Replica, ReplicaError, Settings, SettingsError};
 use coracle_storage::asynchronous::Folder;
 use coracle_storage::{
     ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
@@ -58,6 +58,14 @@ pub enum StartError {
     /// What is in the data folder does not do.
     #[error(transparent)]
     Survey(#[from] SurveyError),
+    /// A node cannot start from what is in its log.
+    #[error("node {node}: {cause}")]
+    Node {
+        /// The node.
+        node: NodeId,
+        /// What it cannot start from.
+        cause: ReplicaError,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -241,7 +249,7 @@ impl Wiring<'_> {
             }
         };
         let replica = Replica::new(config, restored, fastrand::u64(..), self.clock.now())
-            .map_err(SettingsError::Times)?;
+            .map_err(|cause| StartError::Node { node: id, cause })?;
         let driver = NodeDriver {
             id,
             replica,

@@ -113,8 +113,10 @@ impl Reader {
         let mut buffer = vec![0; READ_BYTES];
         let mut idle = idle_timeout.map(IdleTimer::new);
         loop {
+            let was_due = self.requests.state.borrow().has_reply_due();
             let may_go_on = self.requests.hand_over();
-            if self.requests.state.borrow().has_reply_due() || !may_go_on {
+            let is_due = self.requests.state.borrow().has_reply_due();
+            if (is_due && !was_due) || !may_go_on {
                 // Pings and lines that are no requests are answered without the proxy.
                 let _ = self.to_writer.try_send(ToWriter::Look);
             }
@@ -145,6 +147,7 @@ impl Reader {
                 }
                 Some(Ok(0) | Err(_)) => self.requests.state.borrow_mut().end_input(),
                 None if self.requests.state.borrow().is_idle() => {
+                    self.requests.state.borrow_mut().refuse_input();
                     let _ = self.to_writer.try_send(ToWriter::Idle);
                 }
                 None => {}
@@ -175,11 +178,13 @@ impl Writer {
                     ToWriter::Idle => return self.write(IDLE_LINE, patience).await,
                 }
             }
-            if self.requests.state.borrow().may_have_requests() {
-                self.requests.hand_over();
-            }
             loop {
+                // Every reply that was written makes room for a request that waits, so this comes before each look.
+                if self.requests.state.borrow().may_have_requests() {
+                    self.requests.hand_over();
+                }
                 output.clear();
+                output.shrink_to(2 * WRITE_BYTES);
                 self.requests.state.borrow_mut().write_replies(&mut output, WRITE_BYTES);
                 if output.is_empty() {
                     break;

@@ -10,7 +10,7 @@
 //!                  node × N ◄──────► peers: the other nodes' inboxes
 //!                    │  ▲
 //!                    ▼  │
-//!                  disk × N ───────► log00.txt, meta00.txt, …
+//!                  disk × N ───────► log00.txt, meta0.txt, …
 //! ```
 //!
 //! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.

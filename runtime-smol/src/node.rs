@@ -10,6 +10,7 @@ use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{NodeId, Persist};
 use coracle_core::{Input, Output, Replica};
 use coracle_storage::{FileError, Happening};
+use futures_lite::future;
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
@@ -85,6 +86,8 @@ impl NodeDriver {
             }
             self.replica.step(self.clock.now(), &mut inputs, &mut outputs);
             self.carry_out(&mut outputs, &mut inputs);
+            // A node that has more to do at once, such as a long log to apply, must not keep the others waiting.
+            future::yield_now().await;
         }
     }
 

@@ -65,7 +65,16 @@ impl ProxyDriver {
         let mut stopping: Option<Sender<()>> = None;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         loop {
-            let Ok(first) = alarm.receive(&self.inbox, self.proxy.deadline()).await else { return };
+            let first = if stopping.is_some() && self.proxy.is_idle() {
+                match self.inbox.try_recv() {
+                    Ok(late) => Some(late),
+                    Err(_) => return clients.dismiss(),
+                }
+            } else {
+                let deadline = self.proxy.deadline();
+                let Ok(first) = alarm.receive(&self.inbox, deadline).await else { return };
+                first
+            };
             let rest = std::iter::from_fn(|| self.inbox.try_recv().ok());
             for event in first.into_iter().chain(rest) {
                 match event {
@@ -83,9 +92,6 @@ impl ProxyDriver {
             self.majority_is_lost.set(2 * (self.nodes - stopped_nodes) <= self.nodes);
             self.proxy.step(self.clock.now(), &mut inputs, &mut outputs);
             self.carry_out(&mut outputs, &mut clients);
-            if stopping.is_some() && self.proxy.is_idle() {
-                return clients.dismiss();
-            }
         }
     }
 

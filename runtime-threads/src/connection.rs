@@ -66,6 +66,9 @@ pub(crate) fn serve(
         let Reader { mut stream, .. } = reader;
         drain(&mut stream);
         drop(reader_is_done);
+    } else {
+        // The writer ends when nobody can tell it anything.
+        drop(to_writer);
     }
     // A writer that panicked has said so; the client is gone either way.
     let _ = writer.join();
@@ -117,8 +120,10 @@ impl Reader {
     fn run(&mut self) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
+            let was_due = lock(&self.requests.state).has_reply_due();
             let may_go_on = self.requests.hand_over();
-            if lock(&self.requests.state).has_reply_due() || !may_go_on {
+            let is_due = lock(&self.requests.state).has_reply_due();
+            if (is_due && !was_due) || !may_go_on {
                 // Pings and lines that are no requests are answered without the proxy.
                 let _ = self.to_writer.send(ToWriter::Look);
             }
@@ -183,11 +188,13 @@ impl Writer {
                     ToWriter::Idle => return self.stream.write_all(IDLE_LINE.as_bytes()),
                 }
             }
-            if lock(&self.requests.state).may_have_requests() {
-                self.requests.hand_over();
-            }
             loop {
+                // Every reply that was written makes room for a request that waits, so this comes before each look.
+                if lock(&self.requests.state).may_have_requests() {
+                    self.requests.hand_over();
+                }
                 output.clear();
+                output.shrink_to(2 * WRITE_BYTES);
                 lock(&self.requests.state).write_replies(&mut output, WRITE_BYTES);
                 if output.is_empty() {
                     break;

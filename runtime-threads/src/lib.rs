@@ -10,7 +10,7 @@
 //!                  node × N ◄──────► peers: the other nodes' inboxes
 //!                    │  ▲
 //!                    ▼  │
-//!                  disk × N ───────► log00.txt, meta00.txt, …
+//!                  disk × N ───────► log00.txt, meta0.txt, …
 //! ```
 //!
 //! Every box is a thread that owns its state, and every arrow a channel.
