@@ -17,9 +17,9 @@ pub enum FileKind {
     /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the next
     /// start that finds nothing to cut.
     LogCut,
-    /// Term and vote, `meta00.txt`.
+    /// Term and vote, `meta0.txt`.
     Meta,
-    /// The metadata that is about to replace the old, `meta00.txt.tmp`. Never read.
+    /// The metadata that is about to replace the old, `meta0.txt.tmp`. Never read.
     MetaTemporary,
 }
 
@@ -46,8 +46,8 @@ impl fmt::Display for FileName {
         match self.kind {
             FileKind::Log => write!(f, "log{node:02}.txt"),
             FileKind::LogCut => write!(f, "log{node:02}.txt.cut"),
-            FileKind::Meta => write!(f, "meta{node:02}.txt"),
-            FileKind::MetaTemporary => write!(f, "meta{node:02}.txt.tmp"),
+            FileKind::Meta => write!(f, "meta{node}.txt"),
+            FileKind::MetaTemporary => write!(f, "meta{node}.txt.tmp"),
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_two_digits_at_the_least() {
+    fn names_are_those_of_the_documentation() {
         let name = |node, kind| FileName::new(NodeId(node), kind).to_string();
         assert_eq!(name(0, FileKind::Log), "log00.txt");
         assert_eq!(name(7, FileKind::LogCut), "log07.txt.cut");

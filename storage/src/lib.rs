@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             Persist                          FileOp
-//!   core ───────────────► Planner::plan ─────────────────► an executor ───► log00.txt, meta00.txt
+//!   core ───────────────► Planner::plan ─────────────────► an executor ───► log00.txt, meta0.txt
 //!    ▲                                                                              │
 //!    │  Restored                            repairs: FileOp                         │ bytes
 //!    └────────────────── survey, recover ─────────────────► an executor             │

@@ -83,7 +83,7 @@ fn a_torn_tail_is_moved_beside_the_log() {
         folder.run(&recovery.repairs).unwrap();
         assert_eq!(fs::read(place.join("log00.txt")).unwrap(), whole);
         assert_eq!(fs::read(place.join("log00.txt.cut")).unwrap(), b"{\"index\":1,\"te");
-        assert!(!place.join("meta00.txt.tmp").exists());
+        assert!(!place.join("meta0.txt.tmp").exists());
         // The same folder goes on behind the cut.
         let entries = entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""]);
         folder.run(&[FileOp::Append { file: LOG, entries: vec![entries.clone()] }]).unwrap();
@@ -121,7 +121,7 @@ fn a_failure_names_operation_and_file_and_ends_the_list() {
     with_both(|place, open| {
         let bytes = || b"x".to_vec();
         let entries = vec![entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""])];
-        fs::create_dir(place.join("meta01.txt")).unwrap();
+        fs::create_dir(place.join("meta1.txt")).unwrap();
         let directory = FileName::new(NodeId(1), FileKind::Meta);
         for (op, said) in [
             (FileOp::Append { file: LOG, entries }, "cannot append to "),
@@ -137,7 +137,7 @@ fn a_failure_names_operation_and_file_and_ends_the_list() {
             let error = folder.run(&[op, FileOp::Create { file: after, bytes: bytes() }]).unwrap_err();
             assert!(error.to_string().starts_with(said), "{error}");
             assert!(error.to_string().contains(&place.display().to_string()), "{error}");
-            assert!(!place.join("meta09.txt").exists(), "nothing is done after an error");
+            assert!(!place.join("meta9.txt").exists(), "nothing is done after an error");
             let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| folder.run(&[])));
             assert!(again.is_err(), "a folder is not used after an error");
         }

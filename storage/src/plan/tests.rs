@@ -25,7 +25,7 @@ fn words(ops: &[FileOp]) -> Vec<String> {
 }
 
 const REPLACE_META: [&str; 4] =
-    ["create meta00.txt.tmp", "sync meta00.txt.tmp", "rename meta00.txt.tmp meta00.txt", "sync folder"];
+    ["create meta0.txt.tmp", "sync meta0.txt.tmp", "rename meta0.txt.tmp meta0.txt", "sync folder"];
 
 /// A node in term 1 with the entries 1 to 3.
 fn node_with_three_entries() -> (Disk, Planner, Entries) {

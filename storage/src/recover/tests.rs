@@ -197,7 +197,7 @@ fn metadata_that_cannot_be_read_ends_the_start() {
     ] {
         let error = refusal(&disk, META, bytes);
         assert!(matches!(error, RecoverError::Meta { file: META, .. }), "{error:?}");
-        assert!(error.to_string().contains("meta00.txt, line 1"), "{error}");
+        assert!(error.to_string().contains("meta0.txt, line 1"), "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
 }
@@ -248,7 +248,7 @@ fn files_of_another_owner_are_refused() {
         refusal(&disk, META, meta_with(|meta| meta.incarnation = Incarnation(1))),
     ] {
         assert_eq!(error, different);
-        assert!(error.to_string().starts_with("log00.txt and meta00.txt do not belong together"));
+        assert!(error.to_string().starts_with("log00.txt and meta0.txt do not belong together"));
     }
 }
 

@@ -126,7 +126,7 @@ fn a_node_that_lost_its_files_is_refused_once_anybody_has_promised_anything() {
     let mut disk = disk;
     disk.remove(file(0, FileKind::Log));
     let said = survey_of(&disk, &identities(NODES)).unwrap_err().to_string();
-    let start = "log00.txt is missing or was never finished, but meta01.txt shows that the cluster has been";
+    let start = "log00.txt is missing or was never finished, but meta1.txt shows that the cluster has been";
     assert!(said.starts_with(start), "{said}");
 }
 
