@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::exit::Exit;
 use diagnostics::Diagnostics;
 
+mod descriptors;
 mod diagnostics;
 mod options;
 
@@ -45,7 +46,11 @@ pub(crate) enum ServeError {
 
 impl ServeError {
     pub(crate) fn exit(&self) -> Exit {
-        Exit::Failure
+        match self {
+            Self::Smol(smol_runtime::StartError::Settings(_))
+            | Self::Threads(threads_runtime::StartError::Settings(_)) => Exit::Usage,
+            _ => Exit::Failure,
+        }
     }
 }
 
@@ -55,24 +60,22 @@ pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     for notice in &options.notices {
         diagnostics.tell(LogLevel::Warn, notice);
     }
+    let settings = settings(&options, connections_max(&options, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match options.runtime {
-        Runtime::Smol => serve_on_smol(&options, diagnostics, &should_end),
-        Runtime::Threads => serve_on_threads(&options, diagnostics, &should_end),
+        Runtime::Smol => serve_on_smol(&options, settings, diagnostics, &should_end),
+        Runtime::Threads => serve_on_threads(&options, settings, diagnostics, &should_end),
     }
 }
 
 fn serve_on_smol(
     options: &ServeOptions,
+    settings: Settings,
     diagnostics: Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
-    let start = smol_runtime::Options {
-        settings: settings(options),
-        medium: medium(options),
-        listen: Some(options.listen),
-    };
+    let start = smol_runtime::Options { settings, medium: medium(options), listen: Some(options.listen) };
     smol::block_on(executor.run(async {
         let cluster = smol_runtime::Cluster::start(&executor, start).await.map_err(ServeError::Smol)?;
         let events = cluster.events();
@@ -97,14 +100,11 @@ fn serve_on_smol(
 
 fn serve_on_threads(
     options: &ServeOptions,
+    settings: Settings,
     diagnostics: Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
-    let start = threads_runtime::Options {
-        settings: settings(options),
-        medium: medium(options),
-        listen: Some(options.listen),
-    };
+    let start = threads_runtime::Options { settings, medium: medium(options), listen: Some(options.listen) };
     let cluster = threads_runtime::Cluster::start(start).map_err(ServeError::Threads)?;
     if let Some(events) = cluster.events() {
         thread::spawn(move || events.iter().for_each(|event| diagnostics.tell_event(&event)));
@@ -135,7 +135,22 @@ fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     Ok(should_end)
 }
 
-fn settings(options: &ServeOptions) -> Settings {
+/// As many clients as were asked for, or as many as there are descriptors for.
+fn connections_max(options: &ServeOptions, diagnostics: Diagnostics) -> usize {
+    let wanted = u64::from(options.max_connections.get());
+    let allowed = match descriptors::clients_max(options.runtime, options.nodes) {
+        Some(possible) if possible < wanted => {
+            let notice =
+                format_args!("--max-connections {wanted} is held to {possible}: the limit of open files");
+            diagnostics.tell(LogLevel::Warn, &notice);
+            possible
+        }
+        _ => wanted,
+    };
+    usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
     Settings {
         nodes: options.nodes.into(),
         heartbeat_interval: options.heartbeat,
@@ -143,7 +158,7 @@ fn settings(options: &ServeOptions) -> Settings {
         election_timeout_max: options.election_timeout.max,
         request_timeout: options.request_timeout,
         idle_timeout: options.idle_timeout,
-        connections_max: usize::try_from(options.max_connections.get()).unwrap_or(usize::MAX),
+        connections_max,
         ..Settings::default()
     }
 }
