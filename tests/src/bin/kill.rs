@@ -1,0 +1,47 @@
+//! Kills a server under load, again and again, and checks that it loses nothing that it acknowledged.
+//!
+//! ```text
+//! cargo run --release -p coracle-tests --bin kill -- --cycles 50 --runtime smol [--seed 7]
+//! ```
+//!
+//! Prints one JSON object. Exit code 1 when something was lost, 2 for wrong usage. A seed decides after how many
+//! acknowledgements the server is killed; what its threads have done by then no seed decides.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use coracle_tests::live::{Campaign, Runtime};
+
+const USAGE: &str = "usage: kill [--cycles N] [--runtime smol|threads] [--seed S]";
+
+fn main() -> ExitCode {
+    let Some(campaign) = campaign(std::env::args().skip(1)) else {
+        // Nobody is left to be told when stderr is closed.
+        _ = writeln!(io::stderr(), "{USAGE}");
+        return ExitCode::from(2);
+    };
+    let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+    _ = writeln!(io::stderr(), "{campaign:?} in {}", folder.path().display());
+    let summary = campaign.run(folder.path());
+    _ = writeln!(io::stdout(), "{}", summary.to_json());
+    if summary.lost == 0 {
+        return ExitCode::SUCCESS;
+    }
+    _ = writeln!(io::stderr(), "something was lost; the files are kept in {}", folder.keep().display());
+    ExitCode::FAILURE
+}
+
+fn campaign(mut arguments: impl Iterator<Item = String>) -> Option<Campaign> {
+    let mut campaign = Campaign { runtime: Runtime::Smol, cycles: 50, seed: fastrand::u64(..) };
+    while let Some(flag) = arguments.next() {
+        let value = arguments.next()?;
+        match (flag.as_str(), value.as_str()) {
+            ("--cycles", _) => campaign.cycles = value.parse().ok()?,
+            ("--seed", _) => campaign.seed = value.parse().ok()?,
+            ("--runtime", "smol") => campaign.runtime = Runtime::Smol,
+            ("--runtime", "threads") => campaign.runtime = Runtime::Threads,
+            _ => return None,
+        }
+    }
+    Some(campaign)
+}

@@ -1,0 +1,145 @@
+//! Runs seeds in the simulator and prints one JSON summary.
+//!
+//! `cargo run --release -p coracle-tests --bin simulate -- --seeds N [--seed FIRST] [--seconds S] [--trace]`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coracle_tests::simulator::{RunReport, Telling, run_seed};
+
+/// What the command line asks for.
+struct Campaign {
+    first: u64,
+    seeds: u64,
+    trouble: Duration,
+    traces: bool,
+}
+
+/// What all seeds together came to.
+#[derive(Default)]
+struct Summary {
+    simulated: Duration,
+    events: u64,
+    operations: u64,
+    failed: u64,
+    sightings: BTreeMap<&'static str, u64>,
+    hash: u64,
+    failures: Vec<(u64, String)>,
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the summary goes to stdout, all else to stderr"
+)]
+fn main() -> ExitCode {
+    let campaign = match Campaign::from_arguments() {
+        Ok(campaign) => campaign,
+        Err(message) => {
+            eprintln!("{message}\nusage: simulate [--seeds N] [--seed FIRST] [--seconds S] [--trace]");
+            return ExitCode::from(2);
+        }
+    };
+    let start = Instant::now();
+    let summary = campaign.run();
+    for (seed, failure) in &summary.failures {
+        eprintln!(
+            "seed {seed}: {failure}\nagain: cargo run --release -p coracle-tests --bin simulate -- --seed {seed} --seconds {} --trace",
+            campaign.trouble.as_secs()
+        );
+    }
+    println!("{}", summary.to_json(campaign.seeds, start.elapsed()));
+    if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Campaign {
+    fn from_arguments() -> Result<Self, String> {
+        let mut campaign = Self { first: 0, seeds: 1, trouble: Duration::from_secs(30), traces: false };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(flag) = arguments.next() {
+            let mut number = || {
+                let value = arguments.next().ok_or(format!("{flag} needs a number"))?;
+                value.parse::<u64>().map_err(|error| format!("{flag} {value}: {error}"))
+            };
+            match flag.as_str() {
+                "--seeds" => campaign.seeds = number()?,
+                "--seed" => campaign.first = number()?,
+                "--seconds" => campaign.trouble = Duration::from_secs(number()?),
+                "--trace" => campaign.traces = true,
+                _ => return Err(format!("unknown flag {flag}")),
+            }
+        }
+        Ok(campaign)
+    }
+
+    fn run(&self) -> Summary {
+        let next = AtomicU64::new(self.first);
+        let summary = Mutex::new(Summary::default());
+        let threads = if self.traces { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.first + self.seeds {
+                            return;
+                        }
+                        let telling = if self.traces { Telling::Everything } else { Telling::Silent };
+                        let report = run_seed(seed, self.trouble, telling);
+                        summary.lock().expect("no seed panics while it holds this").add(
+                            seed,
+                            self.trouble,
+                            &report,
+                        );
+                    }
+                });
+            }
+        });
+        summary.into_inner().expect("all threads are done")
+    }
+}
+
+impl Summary {
+    fn add(&mut self, seed: u64, trouble: Duration, report: &RunReport) {
+        self.simulated += report.simulated;
+        self.events += report.events;
+        self.operations += report.operations;
+        self.failed += report.failed;
+        // Any order of seeds gives the same sum.
+        self.hash = self.hash.wrapping_add(report.hash);
+        for (what, count) in &report.sightings {
+            *self.sightings.entry(what).or_default() += count;
+        }
+        if let Some(violation) = &report.violation {
+            let again = run_seed(seed, trouble, Telling::LastLines);
+            self.failures.push((seed, format!("{violation}\n{}", again.last_lines.join("\n"))));
+        }
+    }
+
+    fn to_json(&self, seeds: u64, wall: Duration) -> String {
+        let (faults, sometimes): (BTreeMap<&str, u64>, BTreeMap<&str, u64>) =
+            self.sightings.iter().partition(|(what, _)| what.starts_with("fault: "));
+        let failed: Vec<_> = self.failures.iter().map(|(seed, _)| seed).collect();
+        let per_second = |count: u64| (count as f64 / wall.as_secs_f64()).round();
+        serde_json::json!({
+            "seeds": seeds,
+            "simulated_seconds": self.simulated.as_secs(),
+            "wall_seconds": wall.as_secs_f64(),
+            "simulated_per_wall": (self.simulated.as_secs_f64() / wall.as_secs_f64()).round(),
+            "events": self.events,
+            "events_per_second": per_second(self.events),
+            "operations_checked": self.operations,
+            "operations_per_second": per_second(self.operations),
+            "operations_without_outcome": self.failed,
+            "faults": faults,
+            "sometimes": sometimes,
+            "trace_hash": format!("{:016x}", self.hash),
+            "failures": failed,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,32 @@
+//! What Coracle is tested with: a vocabulary for stories about clusters, and the rules that no story may break.
+//!
+//! Nothing here is linked into the program. The core under test is the one that ships, driven through its inputs
+//! and outputs alone: no field is set from outside, and every state is reached as a real cluster would reach it.
+//!
+//! ```text
+//!   tests/raft/*.rs      the stories: elect, propose, isolate, crash, … and facts
+//!         │
+//!      scenario          time, network and disks under the story's control, and invariants after every step
+//!         │
+//!   coracle_core         Node or Replica, as shipped
+//! ```
+//!
+//! A story in six verbs:
+//!
+//! ```
+//! use coracle_tests::scenario::cluster;
+//!
+//! let mut cluster = cluster(3);
+//! cluster.elect(1);
+//! cluster.isolate(3);
+//! cluster.propose(1, "chips");
+//! cluster.settle();
+//! assert_eq!((cluster.commit(2), cluster.commit(3)), (2, 1));
+//! cluster.heal();
+//! cluster.elapse_ms(100);
+//! assert_eq!(cluster.texts(3), ["chips"]);
+//! ```
+
+pub mod live;
+pub mod scenario;
+pub mod simulator;

@@ -1,0 +1,247 @@
+//! Killing a server again and again, and holding it to what it acknowledged.
+//!
+//! Every writer owns a key and writes ever greater numbers to it, so one read tells everything: a number less than the
+//! last acknowledged one means a loss, one greater than the last sent an invention. Half of the writers put, several at
+//! a time; the others swap each number for the next. What was sent and not acknowledged is in doubt, and either way is
+//! fine.
+//!
+//! A cycle is: load, SIGKILL after a random number of acknowledgements, perhaps a SIGKILL during the next start or right
+//! after it, then a start that has to know everything.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Broken, LogFile, Runtime, Server, Setup, Talk, until};
+
+/// What to do, and how often.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// Which runtime drives the nodes.
+    pub runtime: Runtime,
+    /// How often the server is killed under load.
+    pub cycles: u32,
+    /// Decides when it is killed.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How often the server was killed under load.
+    pub cycles: u32,
+    /// How often it was killed during a start or right after one.
+    pub extra_kills: u32,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Writes that were sent and not acknowledged.
+    pub in_doubt: u64,
+    /// Torn ends of logs that a start has cut off.
+    pub torn_tails_repaired: u64,
+    /// Keys that were found with less than was acknowledged, or with what was never sent.
+    pub lost: u64,
+}
+
+impl Summary {
+    /// The summary as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!({
+            "cycles": self.cycles,
+            "extra_kills": self.extra_kills,
+            "acknowledged": self.acknowledged,
+            "in_doubt": self.in_doubt,
+            "torn_tails_repaired": self.torn_tails_repaired,
+            "lost": self.lost,
+        })
+        .to_string()
+    }
+}
+
+impl Campaign {
+    /// Runs all cycles in `folder`, which has to be empty. At the end the server is stopped in order and its logs are
+    /// verified line by line.
+    #[must_use]
+    pub fn run(&self, folder: &Path) -> Summary {
+        let mut rng = fastrand::Rng::with_seed(self.seed);
+        let setup = Setup::in_folder(self.runtime, folder);
+        let mut writers = Writers::new();
+        let mut summary = Summary::default();
+        let mut server = setup.start();
+        for _ in 0..self.cycles {
+            // Arbitrary: from a kill during the first election to one after some thousand entries.
+            writers.load_until(&server, rng.u64(..2_000));
+            summary.in_doubt += writers.in_doubt();
+            summary.note_end(&server.kill().stderr);
+            summary.cycles += 1;
+            for _ in 0..rng.u32(..3) {
+                let mut victim = setup.launch();
+                if rng.bool() {
+                    victim.wait_until_ready();
+                } else {
+                    // The moment of a fault: anywhere between the first instruction and some time after ready.
+                    thread::sleep(Duration::from_micros(rng.u64(..40_000)));
+                }
+                summary.note_end(&victim.kill().stderr);
+                summary.extra_kills += 1;
+            }
+            server = setup.start();
+            summary.lost += writers.look_for_losses(&server);
+        }
+        let _ = server.settle();
+        summary.note_end(&server.stop().stderr);
+        let _ = LogFile::read_all(folder, 5);
+        summary.acknowledged = writers.acknowledged();
+        summary
+    }
+}
+
+impl Summary {
+    fn note_end(&mut self, stderr: &str) {
+        self.torn_tails_repaired += stderr.matches("the last write was torn").count() as u64;
+    }
+}
+
+/// Clients that write at the same time.
+#[derive(Debug)]
+pub struct Writers(Vec<Writer>);
+
+/// One client, and what it knows of its key.
+#[derive(Debug)]
+pub struct Writer {
+    key: String,
+    /// Whether it swaps; otherwise it puts.
+    swaps: bool,
+    /// The value that the key had when it was last known for certain; 0 when absent.
+    acknowledged: u64,
+    /// The greatest value ever sent.
+    sent: u64,
+    acknowledgements: u64,
+}
+
+impl Default for Writers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Writers {
+    /// Eight writers whose keys do not exist.
+    #[must_use]
+    pub fn new() -> Self {
+        let writer = |number| Writer {
+            key: format!("writer-{number}"),
+            swaps: number % 2 == 1,
+            acknowledged: 0,
+            sent: 0,
+            acknowledgements: 0,
+        };
+        Self((0..8).map(writer).collect())
+    }
+
+    /// All write until the server breaks off; it is killed after this many acknowledgements.
+    ///
+    /// # Panics
+    ///
+    /// When the server has said what it must not.
+    pub fn load_until(&mut self, server: &Server, acknowledgements: u64) {
+        let (address, pid) = (server.address(), server.pid());
+        let count = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for writer in &mut self.0 {
+                let count = &count;
+                scope.spawn(move || {
+                    // Ends when the server does.
+                    let Ok(mut talk) = Talk::try_open(address) else { return };
+                    while writer.write(&mut talk, count).is_ok() {}
+                });
+            }
+            until("there are acknowledgements", || count.load(Ordering::Relaxed) >= acknowledgements);
+            super::signal(pid, "KILL");
+        });
+    }
+
+    /// All write until each has this many more acknowledgements, or the server breaks off.
+    pub fn load(&mut self, server: &Server, acknowledgements: u64) {
+        let (address, count) = (server.address(), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for writer in &mut self.0 {
+                let count = &count;
+                let goal = writer.acknowledgements + acknowledgements;
+                scope.spawn(move || {
+                    let Ok(mut talk) = Talk::try_open(address) else { return };
+                    while writer.acknowledgements < goal && writer.write(&mut talk, count).is_ok() {}
+                });
+            }
+        });
+    }
+
+    /// Reads every key and compares; returns how many have lost something, and goes on from what is there.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not serve.
+    pub fn look_for_losses(&mut self, server: &Server) -> u64 {
+        let mut talk = server.connect();
+        // A write of one's own comes after all that was there, and later reads of its connection come after it.
+        until("a write goes through", || talk.ask(r#"{"key":"barrier","value":1}"#)["status"] == "ok");
+        self.0.iter_mut().map(|writer| u64::from(writer.has_lost(&mut talk))).sum()
+    }
+
+    /// How many writes have no outcome.
+    #[must_use]
+    pub fn in_doubt(&self) -> u64 {
+        self.0.iter().map(|writer| writer.sent - writer.acknowledged).sum()
+    }
+
+    /// How many writes were acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.0.iter().map(|writer| writer.acknowledgements).sum()
+    }
+}
+
+impl Writer {
+    /// Writes one value by a swap, or some by puts that are sent together.
+    fn write(&mut self, talk: &mut Talk, count: &AtomicU64) -> Result<(), Broken> {
+        let at_once = if self.swaps { 1 } else { 8 };
+        let first = self.sent + 1;
+        let lines: String = (first..first + at_once).map(|value| self.request(value) + "\n").collect();
+        self.sent += at_once;
+        talk.try_send(lines.as_bytes())?;
+        for value in first..first + at_once {
+            let reply = talk.try_hear()?;
+            let reply: Value = serde_json::from_str(&reply).expect("replies are JSON");
+            if reply["status"] != "ok" {
+                // The outcome may be open: a later swap could not know what to expect.
+                return Err(Broken);
+            }
+            assert_eq!((&reply["key"], &reply["value"]), (&self.key.as_str().into(), &value.into()));
+            self.acknowledged = value;
+            self.acknowledgements += 1;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn request(&self, value: u64) -> String {
+        let key = &self.key;
+        match (self.swaps, self.acknowledged) {
+            (false, _) => format!(r#"{{"key":"{key}","value":{value}}}"#),
+            (true, 0) => format!(r#"{{"op":"cas","key":"{key}","expect":null,"value":{value}}}"#),
+            (true, known) => format!(r#"{{"op":"cas","key":"{key}","expect":{known},"value":{value}}}"#),
+        }
+    }
+
+    fn has_lost(&mut self, talk: &mut Talk) -> bool {
+        let found = talk.ask(&format!(r#"{{"key":"{}"}}"#, self.key));
+        let found =
+            if found["value"].is_null() { 0 } else { found["value"].as_u64().expect("a number was put") };
+        let is_kept = (self.acknowledged..=self.sent).contains(&found);
+        self.acknowledged = found;
+        !is_kept
+    }
+}

@@ -1,0 +1,82 @@
+//! A node's log as the contract describes it, read without the product's help.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A log whose every line was verified.
+#[derive(Debug)]
+pub struct LogFile {
+    /// The lines of the entries, without line breaks; the entry of index `i` is at `i - 1`.
+    pub lines: Vec<String>,
+    /// The same, as JSON.
+    pub entries: Vec<Value>,
+}
+
+impl LogFile {
+    /// Reads the log of `node` in `folder` and verifies it: every line is UTF-8 JSON and ends in a line break, the
+    /// indexes count from 1, the terms never fall, `crc` comes last and continues the chain.
+    ///
+    /// # Panics
+    ///
+    /// When one of these is not so.
+    #[must_use]
+    pub fn read(folder: &Path, node: usize) -> Self {
+        let path = folder.join(format!("log{node:02}.txt"));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(text.ends_with('\n'), "{} ends within a line", path.display());
+        let mut lines = text.lines();
+        let header: Value = parse(lines.next().expect("a log has a header"));
+        assert_eq!(header["node"], node, "{header}");
+        assert!(header["format"].is_string() && header["version"].is_u64(), "{header}");
+        let mut crc = header["after"]["crc"].as_str().expect("a header has a checksum").to_owned();
+        let mut log = Self { lines: Vec::new(), entries: Vec::new() };
+        let mut term = 0;
+        for (index, line) in (1_u64..).zip(lines) {
+            let entry = parse(line);
+            let (covered, rest) = line.rsplit_once(",\"crc\":\"").expect("an entry has a checksum");
+            assert_eq!(rest.len(), 10, "crc comes last: {line}");
+            assert_eq!(rest[8..], *"\"}", "crc comes last: {line}");
+            assert_eq!(rest[..8], format!("{:08x}", crc32(&[crc.as_bytes(), covered.as_bytes()])), "{line}");
+            assert_eq!(entry["index"], index, "{line}");
+            let next_term = entry["term"].as_u64().expect("a term is a number");
+            assert!(next_term >= term, "the term falls: {line}");
+            term = next_term;
+            crc = rest[..8].to_owned();
+            log.lines.push(line.to_owned());
+            log.entries.push(entry);
+        }
+        log
+    }
+
+    /// Reads and verifies the logs of all nodes.
+    #[must_use]
+    pub fn read_all(folder: &Path, nodes: usize) -> Vec<Self> {
+        (0..nodes).map(|node| Self::read(folder, node)).collect()
+    }
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// The CRC-32 of IEEE 802.3 (as in zip and PNG) over the parts, one after another.
+#[must_use]
+pub fn crc32(parts: &[&[u8]]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    };
+    !parts.iter().copied().flatten().fold(!0, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_well_known_one() {
+        assert_eq!(crc32(&[b"123456789"]), 0xcbf4_3926);
+        assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
+    }
+}

@@ -1,0 +1,322 @@
+//! The program as a process: starting it, ending it in every way, and what it said.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::{Talk, program, until};
+
+/// Which runtime drives the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// One single-threaded executor.
+    Smol,
+    /// Threads.
+    Threads,
+}
+
+impl Runtime {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smol => "smol",
+            Self::Threads => "threads",
+        }
+    }
+}
+
+/// How a server is to be started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    runtime: Runtime,
+    folder: Option<PathBuf>,
+    flags: Vec<String>,
+    tracer: Vec<OsString>,
+}
+
+/// A process that serves, or is about to. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: Option<SocketAddr>,
+    stdout: Said,
+    stderr: Said,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+/// What has come out of a pipe so far.
+type Said = Arc<Mutex<String>>;
+
+/// How a process ended, and all it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Setup {
+    /// A server that keeps everything in memory, on a free port.
+    ///
+    /// Elections are quicker than by default, because most stories have to wait for the first one.
+    #[must_use]
+    pub fn in_memory(runtime: Runtime) -> Self {
+        let flags = ["--heartbeat", "20ms", "--election-timeout", "100ms..200ms"].map(str::to_owned).to_vec();
+        Self { runtime, folder: None, flags, tracer: Vec::new() }
+    }
+
+    /// A server with its files in `folder`, on a free port.
+    #[must_use]
+    pub fn in_folder(runtime: Runtime, folder: &Path) -> Self {
+        Self { folder: Some(folder.to_owned()), ..Self::in_memory(runtime) }
+    }
+
+    /// With these flags too, separated by spaces. A later one of the same name takes the place of an earlier one.
+    #[must_use]
+    pub fn with(mut self, flags: &str) -> Self {
+        let mut words = flags.split_whitespace().map(str::to_owned).peekable();
+        while let Some(flag) = words.next() {
+            if let Some(at) = self.flags.iter().position(|earlier| *earlier == flag) {
+                self.flags.drain(at..at + 2);
+            }
+            self.flags.push(flag);
+            self.flags.extend(words.next_if(|word| !word.starts_with("--")));
+        }
+        self
+    }
+
+    /// Under this tracer: a program and its arguments, which starts what follows and leaves it the process number.
+    #[must_use]
+    pub fn under(mut self, tracer: Vec<OsString>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// Starts the process and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it ends before.
+    #[must_use]
+    pub fn start(&self) -> Server {
+        let mut server = self.launch();
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts a process that must not come to serve, and waits for its end.
+    #[must_use]
+    pub fn fail(&self) -> Ended {
+        self.launch().wait()
+    }
+
+    /// Starts the process and waits for nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn launch(&self) -> Server {
+        let mut words: Vec<OsString> = self.tracer.clone();
+        words.push(program().into());
+        words.extend(["--runtime", self.runtime.name()].map(OsString::from));
+        if !self.flags.iter().any(|flag| flag == "--listen") {
+            words.extend(["--listen", "127.0.0.1:0"].map(OsString::from));
+        }
+        match &self.folder {
+            Some(folder) => words.extend(["--data-dir".into(), folder.into()]),
+            None => words.push("--ephemeral".into()),
+        }
+        words.extend(self.flags.iter().map(OsString::from));
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .env_remove("CORACLE_CONNECT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", words[0].display()));
+        let (stdout, out) = listen(child.stdout.take().expect("stdout is a pipe"));
+        let (stderr, err) = listen(child.stderr.take().expect("stderr is a pipe"));
+        Server { child, address: None, stdout, stderr, listeners: vec![out, err] }
+    }
+}
+
+/// Listens to a pipe on a thread of its own, until the pipe ends.
+fn listen(mut pipe: impl Read + Send + 'static) -> (Said, JoinHandle<()>) {
+    let said = Said::default();
+    let hears = Arc::clone(&said);
+    let listener = thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = pipe.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..len]);
+            hears.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+        }
+    });
+    (said, listener)
+}
+
+fn text_of(said: &Said) -> String {
+    said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Server {
+    /// Waits for the line that says that it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it ends before.
+    pub fn wait_until_ready(&mut self) {
+        assert!(self.becomes_ready(), "the server ended before it was ready: {}", self.stderr());
+    }
+
+    /// Waits until it serves or has ended; returns whether it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it does neither, or says something else than that it is ready.
+    pub fn becomes_ready(&mut self) -> bool {
+        until("the server is ready, or has ended", || {
+            text_of(&self.stdout).ends_with('\n') || self.has_ended()
+        });
+        if self.has_ended() {
+            return false;
+        }
+        let line = text_of(&self.stdout);
+        let address = line.strip_prefix("ready ").and_then(|address| address.trim_end().parse().ok());
+        self.address = Some(address.unwrap_or_else(|| panic!("no ready line: {line}")));
+        true
+    }
+
+    /// Whether the process has ended.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system does not tell.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Panics
+    ///
+    /// When it is not known to be ready.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("the server is ready")
+    }
+
+    /// A new connection.
+    #[must_use]
+    pub fn connect(&self) -> Talk {
+        Talk::open(self.address())
+    }
+
+    /// The process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        text_of(&self.stderr)
+    }
+
+    /// Waits until all nodes have the same log, and all of it is committed and applied; returns its last index.
+    #[must_use]
+    pub fn settle(&self) -> u64 {
+        let mut talk = self.connect();
+        let mut last = 0;
+        until("all nodes agree", || {
+            let status = talk.ask(r#"{"op":"status"}"#);
+            let nodes = status["nodes"].as_array().expect("a status has nodes");
+            last = nodes[0]["last_log_index"].as_u64().unwrap_or_default();
+            let fields = ["last_log_index", "commit_index", "last_applied"];
+            last > 0 && nodes.iter().all(|node| fields.iter().all(|field| node[field] == last))
+        });
+        last
+    }
+
+    /// The memory that the process has in use, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system does not tell.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is told");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number");
+        kilobytes << 10
+    }
+
+    /// Ends it in order, and checks that it does: exit code 0, and nothing on stdout but the ready line.
+    ///
+    /// # Panics
+    ///
+    /// When it ends in another way.
+    pub fn stop(self) -> Ended {
+        signal(self.pid(), "TERM");
+        let ended = self.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+        ended
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system refuses.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().expect("a child may be killed");
+        self.wait()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        until("the process ends", || self.has_ended());
+        let status = self.child.wait().expect("a child can be waited for");
+        // The pipes end with the process, and with a tracer that outlives it for a moment.
+        for listener in self.listeners.drain(..) {
+            listener.join().expect("a listener does not panic");
+        }
+        Ended { code: status.code(), stdout: text_of(&self.stdout), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended before.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Sends a signal, by its name without `SIG`.
+///
+/// # Panics
+///
+/// When the process is not there.
+pub fn signal(pid: u32, name: &str) {
+    let kill = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(kill.expect("kill starts").success(), "no process {pid}");
+}

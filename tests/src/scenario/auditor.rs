@@ -1,0 +1,149 @@
+//! What must be true after every step of every story: the paper's safety properties (Figure 3), and the rule that
+//! no promise leaves a node before its disk keeps it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use coracle_core::raft::{
+    AppendOutcome, Body, Event, HardState, LogIndex, LogPoint, Message, Node, NodeId, Persist, Role, Term,
+};
+
+use super::disk::Disk;
+
+/// How many of the latest happenings a failure shows.
+const STORY_LINES: usize = 60;
+
+/// Watches every step and panics, with the end of the story, when an invariant breaks.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// Every committed entry, and the term of the first node seen to have committed it; the first has index 1.
+    committed: Vec<(LogPoint, Term)>,
+    commit_seen: BTreeMap<NodeId, LogIndex>,
+    term_seen: BTreeMap<NodeId, Term>,
+    story: VecDeque<String>,
+    /// The other nodes are only messages: what they hold is on no disk.
+    pub(super) peers_are_imagined: bool,
+}
+
+impl Auditor {
+    /// Notes a line for the story that a failure shows.
+    pub(super) fn note(&mut self, line: String) {
+        if self.story.len() == STORY_LINES {
+            self.story.pop_front();
+        }
+        self.story.push_back(line);
+    }
+
+    fn require(&self, is_true: bool, invariant: &str, node: NodeId) {
+        if !is_true {
+            let story: Vec<&str> = self.story.iter().map(String::as_str).collect();
+            panic!("{invariant}: broken at node {node}. What happened before:\n{}", story.join("\n"));
+        }
+    }
+
+    pub(super) fn restarted(&mut self, node: NodeId) {
+        self.commit_seen.remove(&node);
+        self.term_seen.remove(&node);
+    }
+
+    /// Election Safety: at most one leader in a term (§5.2).
+    pub(super) fn event(&mut self, node: NodeId, event: &Event) {
+        if let Event::BecameLeader { term, .. } = *event {
+            let leader = *self.leaders.entry(term).or_insert(node);
+            self.require(leader == node, "one leader in a term", node);
+        }
+    }
+
+    /// Leader Append-Only: a leader never cuts its log (§5.3).
+    pub(super) fn persist(&mut self, node: &Node, persist: &Persist) {
+        let is_leader = node.role() == Role::Leader;
+        let is_own_term = |from| node.log().term_at(from) == Some(node.current_term());
+        // A node may cut and then win an election in one turn; then the cut did not touch its reign.
+        let cuts_own_reign = is_leader && persist.cut_from.is_some_and(is_own_term);
+        self.require(!cuts_own_reign, "a leader never cuts its log", node.id());
+        self.require(persist.floor <= node.durable_index(), "the floor is durable", node.id());
+    }
+
+    /// What is said is true of the disk already.
+    pub(super) fn sent(&mut self, node: &Node, disk: &Disk, message: &Message) {
+        let own = node.id();
+        let HardState { current_term, voted_for } = disk.hard_state();
+        self.require(message.term <= current_term, "a term is durable before it is told", own);
+        let vote = match &message.body {
+            Body::RequestVoteResponse(response) if response.granted => Some(message.to),
+            Body::RequestVote(_) => Some(own),
+            _ => None,
+        };
+        if let Some(candidate) = vote {
+            let is_durable = current_term > message.term || voted_for == Some(candidate);
+            self.require(is_durable, "a vote is durable before it is told", own);
+            let first = *self.votes.entry((own, message.term)).or_insert(candidate);
+            self.require(first == candidate, "one vote in a term", own);
+        }
+        // An acknowledgement of an older term may be about entries that were cut since; it was true of that term.
+        if let Body::AppendEntriesResponse(response) = &message.body
+            && let AppendOutcome::Accepted { match_index } = response.outcome
+            && message.term == node.current_term()
+        {
+            let is_durable = node.log().point_at(match_index).is_some_and(|point| disk.holds(point));
+            self.require(is_durable, "entries are durable before they are acknowledged", own);
+        }
+    }
+
+    /// Everything that can be seen of a node after a step; `disks_with` counts the disks that hold an entry.
+    pub(super) fn observe(&mut self, node: &Node, disks_with: impl Fn(LogPoint) -> usize) {
+        let id = node.id();
+        let earlier_term = self.term_seen.insert(id, node.current_term()).unwrap_or_default();
+        self.require(earlier_term <= node.current_term(), "a term never falls", id);
+        let commit_index = node.commit_index();
+        self.require(commit_index <= node.log().last().index, "what is committed is in the log", id);
+        self.require(node.durable_index() <= node.log().last().index, "what is durable is in the log", id);
+        let earlier_commit = self.commit_seen.insert(id, commit_index).unwrap_or_default();
+        self.require(earlier_commit <= commit_index, "a commit index never falls", id);
+        let known = u64::try_from(self.committed.len()).unwrap_or(u64::MAX);
+        for index in earlier_commit.0 + 1..=commit_index.0 {
+            self.commit(node, LogIndex(index));
+        }
+        if commit_index.0 > known && !self.peers_are_imagined {
+            let last = node.log().point_at(commit_index).expect("checked above");
+            let is_on_majority = disks_with(last) >= node.voters().majority();
+            self.require(is_on_majority, "what is committed is on a majority of disks", id);
+        }
+        if node.role() == Role::Leader {
+            self.completeness(node);
+        }
+    }
+
+    /// State Machine Safety: no two nodes ever commit different entries at one index (§5.4.3).
+    fn commit(&mut self, node: &Node, index: LogIndex) {
+        let point = node.log().point_at(index).expect("a committed entry is in the log");
+        let position = usize::try_from(index.0 - 1).expect("scenario logs are short");
+        match self.committed.get(position) {
+            Some(&(first, _)) => {
+                self.require(first == point, "a committed entry never changes", node.id());
+            }
+            None => self.committed.push((point, node.current_term())),
+        }
+    }
+
+    /// Leader Completeness: what was committed in earlier terms is in every later leader's log (§5.4).
+    fn completeness(&self, leader: &Node) {
+        let earlier = |entry: &&(LogPoint, Term)| entry.1 < leader.current_term();
+        let is_complete = self
+            .committed
+            .iter()
+            .rev()
+            .find(earlier)
+            .is_none_or(|(point, _)| leader.log().point_at(point.index) == Some(*point));
+        self.require(is_complete, "a leader has every entry that was committed before", leader.id());
+    }
+
+    /// Log Matching: an entry of one index and term is the same on both, and so is all before it (§5.3).
+    pub(super) fn compare(&self, one: &Node, other: &Node) {
+        let common = one.log().last().index.min(other.log().last().index);
+        let points = (one.log().point_at(common), other.log().point_at(common));
+        let same_term = points.0.map(|point| point.term) == points.1.map(|point| point.term);
+        self.require(!same_term || points.0 == points.1, "logs that share an entry agree up to it", one.id());
+    }
+}

@@ -1,0 +1,133 @@
+//! A model of one node's disk: what is on it for sure, and the writes that it was asked for and has not done.
+//!
+//! Only what [`Disk::carry_out`] did survives a crash, and with [`Disk::tear`] a part of the write after it. The
+//! disk also checks what it is asked for: writes are numbered without a gap, follow the log they find, and never
+//! cut below the floor that an earlier one laid.
+
+use std::collections::VecDeque;
+
+use coracle_core::Instant;
+use coracle_core::raft::{Entries, HardState, Log, LogIndex, LogPoint, Persist, PersistId, Restored};
+
+/// The disk of one node.
+#[derive(Debug)]
+pub struct Disk {
+    hard_state: HardState,
+    log: Log,
+    floor: LogIndex,
+    last_id: PersistId,
+    pending: VecDeque<(Instant, Persist)>,
+    is_held: bool,
+}
+
+impl Disk {
+    /// A disk with these contents.
+    #[must_use]
+    pub fn new(restored: Restored) -> Self {
+        Self {
+            hard_state: restored.hard_state,
+            log: Log::new(restored.log_start, restored.log),
+            floor: LogIndex::ORIGIN,
+            last_id: PersistId(0),
+            pending: VecDeque::new(),
+            is_held: false,
+        }
+    }
+
+    /// What a node that starts now finds.
+    #[must_use]
+    pub fn restored(&self) -> Restored {
+        // More than any scenario writes.
+        let all = 1 << 40;
+        let log = self.log.entries_from(self.log.first_index(), all);
+        Restored { hard_state: self.hard_state, log_start: LogPoint::ORIGIN, log }
+    }
+
+    /// The term and the vote that a crash now would leave.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Whether a crash now would leave this entry.
+    #[must_use]
+    pub fn holds(&self, point: LogPoint) -> bool {
+        self.log.point_at(point.index) == Some(point)
+    }
+
+    /// How many writes wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.is_held = false;
+    }
+
+    /// When the oldest waiting write is done; `None` when there is none, or the disk hangs.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let oldest = self.pending.front()?;
+        (!self.is_held).then_some(oldest.0)
+    }
+
+    /// Takes a write that will be done at `due`.
+    pub(super) fn ask(&mut self, persist: Persist, due: Instant) {
+        assert_eq!(persist.id.0, self.last_id.0 + 1, "persists are numbered one by one");
+        self.last_id = persist.id;
+        self.pending.push_back((due, persist));
+    }
+
+    /// Does the oldest waiting write.
+    pub(super) fn carry_out(&mut self) -> Option<PersistId> {
+        let (_, persist) = self.pending.pop_front()?;
+        let id = persist.id;
+        self.write(persist, usize::MAX);
+        Some(id)
+    }
+
+    /// The process ends: of the waiting writes, `whole` were done, and of the next one all but the entries after
+    /// the first `entries`. With `None` the next one left no trace.
+    pub(super) fn tear(&mut self, whole: usize, entries: Option<usize>) {
+        for _ in 0..whole {
+            self.carry_out();
+        }
+        if let (Some(count), Some((_, torn))) = (entries, self.pending.pop_front()) {
+            self.write(torn, count);
+        }
+        self.pending.clear();
+        self.last_id = PersistId(0);
+    }
+
+    fn write(&mut self, persist: Persist, mut entries_left: usize) {
+        self.floor = self.floor.max(persist.floor);
+        if let Some(hard_state) = persist.hard_state {
+            let terms = (self.hard_state.current_term, hard_state.current_term);
+            assert!(terms.0 <= terms.1, "a term falls on disk");
+            let first_vote = terms.0 < terms.1 || self.hard_state.voted_for.is_none();
+            assert!(first_vote || self.hard_state == hard_state, "a vote changes on disk");
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = persist.cut_from {
+            assert!(from > self.floor, "a cut below the floor: {from} is committed and was durable");
+            self.log.cut(from);
+        }
+        for run in persist.entries {
+            let Some(kept) = first_entries(&run, entries_left) else { break };
+            entries_left -= kept.len();
+            assert!(kept.last().term <= self.hard_state.current_term, "the log is ahead of the term");
+            self.log.append(kept);
+        }
+        assert!(self.log.last().index >= self.floor || entries_left == 0, "the floor is above the log");
+    }
+}
+
+fn first_entries(run: &Entries, count: usize) -> Option<Entries> {
+    let before = run.before().index.0;
+    let last = before.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    if count == 0 { None } else { run.ending_at(LogIndex(last)) }
+}

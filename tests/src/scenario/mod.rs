@@ -1,0 +1,36 @@
+//! The words that scenario tests are written in.
+//!
+//! A [`Cluster`] holds nodes of one cluster with everything around them: the time, the network and one disk per
+//! node. The verbs below change the world, never a node's fields:
+//!
+//! | verb | what happens |
+//! | --- | --- |
+//! | [`cluster`], [`replicas`], [`cluster_with`] | nodes start, with empty or given logs |
+//! | [`elect`](Cluster::elect) | a node's clock runs ahead until it campaigns, and it wins |
+//! | [`propose`](Cluster::propose), [`ask`](Cluster::ask) | a client asks a node for something |
+//! | [`isolate`](Cluster::isolate), [`cut`](Cluster::cut), [`heal`](Cluster::heal) | links break, one direction at a time, and mend |
+//! | [`intercept`](Cluster::intercept), [`deliver`](Cluster::deliver) | messages are kept back; any message, kept or forged, arrives |
+//! | [`crash`](Cluster::crash), [`tear`](Cluster::tear), [`restart`](Cluster::restart) | a process ends with or without a part of its last writes, and starts from its disk |
+//! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, does some of its writes, and works again |
+//! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle) | time passes; or everything under way arrives |
+//!
+//! In a calm world (the default) messages and disks take no time, and messages of one link arrive in order. A
+//! [`Weather`] makes both slow and the network lossy, from a seed.
+//!
+//! After every step the [`Auditor`] checks what must always be true; a story need not state it.
+
+mod auditor;
+mod cluster;
+mod disk;
+mod facts;
+pub mod forge;
+mod lone;
+mod network;
+mod subject;
+
+pub use auditor::Auditor;
+pub use cluster::{Cluster, cluster, cluster_with, replicas};
+pub use disk::Disk;
+pub use lone::Lone;
+pub use network::Weather;
+pub use subject::Subject;

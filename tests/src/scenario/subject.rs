@@ -1,0 +1,84 @@
+//! What a seat of a cluster runs: a bare Raft node, or a replica with the store on top.
+
+use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored};
+use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, Request};
+
+/// A node under test, driven as a runtime would drive it.
+pub trait Subject {
+    /// Starts with what its disk holds.
+    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self;
+
+    /// The Raft node, to look at.
+    fn node(&self) -> &Node;
+
+    /// One turn.
+    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output>;
+
+    /// When the next turn is due if nothing arrives.
+    fn deadline(&self) -> Instant;
+}
+
+impl Subject for Replica {
+    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+        Self::new(config, restored, seed, now).expect("scenarios use settings that fit")
+    }
+
+    fn node(&self) -> &Node {
+        self.node()
+    }
+
+    fn step(&mut self, now: Instant, mut inputs: Vec<Input>) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.step(now, &mut inputs, &mut outputs);
+        outputs
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline()
+    }
+}
+
+/// A bare node has no store to answer from: it takes writes, and answers only those that it refuses.
+impl Subject for Node {
+    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+        Self::new(config, restored, seed, now).expect("scenarios use settings that fit")
+    }
+
+    fn node(&self) -> &Node {
+        self
+    }
+
+    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Message(message) => self.receive(message, now),
+                Input::Persisted(id) => self.persisted(id, now),
+                Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
+                Input::Request(id, Request::Write(command)) => {
+                    let refused = match self.propose(|line| command.write_payload(line)) {
+                        Ok(_) => continue,
+                        Err(ProposeError::NotLeader(leader)) => {
+                            Refused::NotLeader { term: self.current_term(), leader }
+                        }
+                        Err(ProposeError::TooManyUncommitted) => Refused::Overloaded,
+                    };
+                    outputs.push(Output::Answer(id, Answer::Refused(refused)));
+                }
+                Input::Request(_, request) => panic!("a bare node cannot answer {request:?}"),
+            }
+        }
+        let mut turn = Vec::new();
+        self.end_turn(now, &mut turn);
+        outputs.extend(turn.into_iter().map(|output| match output {
+            NodeOutput::Persist(persist) => Output::Persist(persist),
+            NodeOutput::Send(message) => Output::Send(message),
+            NodeOutput::Event(event) => Output::Event(event),
+        }));
+        outputs
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline()
+    }
+}

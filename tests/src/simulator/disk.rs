@@ -1,0 +1,262 @@
+//! A disk that forgets: what was written and not synced may be lost at a crash, in part and down to a single byte.
+//!
+//! The model: changes to one file reach the disk in their order, and the last one to do so may be torn at any byte;
+//! changes of names (made, renamed, removed) reach it in their order, independently of the files' contents. A sync makes
+//! one file, or the names, durable. Not modelled: blocks of one write that survive out of order.
+//!
+//! A file is kept as it is *now*, with what is needed to take unsynced changes back: so a log that grows for minutes
+//! costs nothing but its own bytes.
+
+use std::collections::BTreeMap;
+
+use coracle_core::raft::NodeId;
+use coracle_storage::{FileKind, FileName, FileOp, NodeFiles};
+
+use super::dice::Dice;
+
+/// A file's content, and how to take back what is not durable.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    unsynced: Vec<Undo>,
+}
+
+/// What a change did to a file.
+#[derive(Clone, Debug)]
+enum Undo {
+    /// Bytes were added, from this length on.
+    Append(usize),
+    /// Bytes were written over these.
+    Overwrite(usize, Vec<u8>),
+    /// These were cut off.
+    Truncate(Vec<u8>),
+}
+
+/// A change of the names that is not durable yet, with what stood there before.
+#[derive(Clone, Debug)]
+struct NameChange {
+    before: Vec<(FileName, Option<usize>)>,
+}
+
+/// One node's disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    contents: Vec<Content>,
+    names: BTreeMap<FileName, usize>,
+    name_changes: Vec<NameChange>,
+}
+
+impl SimDisk {
+    /// Carries an operation out, as far as a program can see.
+    ///
+    /// # Panics
+    ///
+    /// When the operation is about a file that is not there: the planner has made a mistake.
+    pub fn run(&mut self, op: &FileOp) {
+        match op {
+            FileOp::Create { file, bytes } => {
+                let unsynced = vec![Undo::Append(0)];
+                self.contents.push(Content { bytes: bytes.clone(), unsynced });
+                self.rename_all(vec![(*file, Some(self.contents.len() - 1))]);
+            }
+            FileOp::Append { file, entries } => {
+                let content = self.content(*file);
+                content.unsynced.push(Undo::Append(content.bytes.len()));
+                for run in entries {
+                    content.bytes.extend_from_slice(run.text().as_bytes());
+                }
+            }
+            FileOp::Overwrite { file, at, bytes } => {
+                let content = self.content(*file);
+                let start = usize::try_from(*at).expect("a simulated file is small");
+                let place = &mut content.bytes[start..start + bytes.len()];
+                let before = place.to_vec();
+                place.copy_from_slice(bytes);
+                content.unsynced.push(Undo::Overwrite(start, before));
+            }
+            FileOp::Truncate { file, len } => {
+                let content = self.content(*file);
+                let cut = content.bytes.split_off(usize::try_from(*len).expect("a simulated file is small"));
+                content.unsynced.push(Undo::Truncate(cut));
+            }
+            FileOp::Sync { file } => self.content(*file).unsynced.clear(),
+            FileOp::Rename { from, to } => {
+                let content = self.names.get(from).copied();
+                assert!(content.is_some(), "{from} is renamed and not there");
+                self.rename_all(vec![(*from, None), (*to, content)]);
+            }
+            FileOp::Remove { file } => self.rename_all(vec![(*file, None)]),
+            FileOp::SyncFolder => self.name_changes.clear(),
+        }
+    }
+
+    /// The power fails: of what was not synced, the dice say what survives.
+    pub fn crash(&mut self, dice: &mut Dice) {
+        let lost_names = dice.position(self.name_changes.len() + 1);
+        for change in self.name_changes.drain(..).rev().take(lost_names) {
+            for (name, content) in change.before.into_iter().rev() {
+                set_name(&mut self.names, name, content);
+            }
+        }
+        for content in self.names.values() {
+            self.contents[*content].crash(dice);
+        }
+    }
+
+    /// The files as a starting node finds them.
+    #[must_use]
+    pub fn files(&self, node: NodeId) -> NodeFiles {
+        let bytes = |kind| {
+            let content = self.names.get(&FileName::new(node, kind))?;
+            Some(self.contents[*content].bytes.clone())
+        };
+        NodeFiles {
+            log: bytes(FileKind::Log),
+            meta: bytes(FileKind::Meta),
+            has_cut_bytes: bytes(FileKind::LogCut).is_some(),
+        }
+    }
+
+    /// Whether everything that was written is durable.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        let contents_are = self.names.values().all(|content| self.contents[*content].unsynced.is_empty());
+        self.name_changes.is_empty() && contents_are
+    }
+
+    /// What would be found if the power failed now and nothing unsynced survived.
+    #[must_use]
+    pub fn durable_image(&self) -> Self {
+        let mut image = self.clone();
+        // A die that is out of tape makes the first choice everywhere: nothing is lost. So it is lost by hand.
+        for change in image.name_changes.drain(..).rev() {
+            for (name, content) in change.before.into_iter().rev() {
+                set_name(&mut image.names, name, content);
+            }
+        }
+        for content in image.names.values() {
+            image.contents[*content].lose_all();
+        }
+        image
+    }
+
+    /// Flips a bit of a file that is there.
+    pub fn flip_bit(&mut self, file: FileName, dice: &mut Dice) -> bool {
+        let Some(content) = self.names.get(&file) else { return false };
+        let bytes = &mut self.contents[*content].bytes;
+        if bytes.is_empty() {
+            return false;
+        }
+        let at = dice.position(bytes.len());
+        bytes[at] ^= 1 << dice.below(8);
+        true
+    }
+
+    fn content(&mut self, file: FileName) -> &mut Content {
+        let content = self.names.get(&file).unwrap_or_else(|| panic!("{file} is written and not there"));
+        &mut self.contents[*content]
+    }
+
+    fn rename_all(&mut self, changes: Vec<(FileName, Option<usize>)>) {
+        let mut before = Vec::new();
+        for (name, content) in changes {
+            before.push((name, self.names.get(&name).copied()));
+            set_name(&mut self.names, name, content);
+        }
+        self.name_changes.push(NameChange { before });
+    }
+}
+
+impl Content {
+    fn crash(&mut self, dice: &mut Dice) {
+        let lost = dice.position(self.unsynced.len() + 1);
+        for _ in 0..lost {
+            self.undo();
+        }
+        // The last change that survives may do so in part: an append up to any byte.
+        if let Some(Undo::Append(from)) = self.unsynced.last() {
+            let written = self.bytes.len() - from;
+            if lost == 0 || dice.happens(500) {
+                let torn = dice.position(written + 1);
+                self.bytes.truncate(from + written - torn);
+            }
+        }
+        self.unsynced.clear();
+    }
+
+    fn lose_all(&mut self) {
+        while !self.unsynced.is_empty() {
+            self.undo();
+        }
+    }
+
+    fn undo(&mut self) {
+        match self.unsynced.pop() {
+            None => {}
+            Some(Undo::Append(len)) => self.bytes.truncate(len),
+            Some(Undo::Overwrite(at, before)) => self.bytes[at..at + before.len()].copy_from_slice(&before),
+            Some(Undo::Truncate(cut)) => self.bytes.extend_from_slice(&cut),
+        }
+    }
+}
+
+fn set_name(names: &mut BTreeMap<FileName, usize>, name: FileName, content: Option<usize>) {
+    match content {
+        Some(content) => drop(names.insert(name, content)),
+        None => drop(names.remove(&name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: FileName = FileName::new(NodeId(0), FileKind::Log);
+
+    fn disk_with(synced: &[u8], unsynced: &[u8]) -> SimDisk {
+        let mut disk = SimDisk::default();
+        disk.run(&FileOp::Create { file: LOG, bytes: synced.to_vec() });
+        disk.run(&FileOp::Sync { file: LOG });
+        disk.run(&FileOp::SyncFolder);
+        let at = synced.len() as u64 - unsynced.len() as u64;
+        disk.run(&FileOp::Overwrite { file: LOG, at, bytes: unsynced.to_vec() });
+        disk
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_the_rest_may_not() {
+        let mut kept = 0;
+        for seed in 0..100 {
+            let mut disk = disk_with(b"abcdef", b"XY");
+            disk.crash(&mut Dice::from_seed(seed));
+            let log = disk.files(NodeId(0)).log.unwrap();
+            assert!(log == b"abcdef" || log == b"abcdXY", "{log:?}");
+            kept += usize::from(log == b"abcdXY");
+        }
+        assert!((1..100).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn the_durable_image_has_only_what_was_synced() {
+        let disk = disk_with(b"abcdef", b"XY");
+        assert!(!disk.is_synced());
+        assert_eq!(disk.durable_image().files(NodeId(0)).log.unwrap(), b"abcdef");
+        let mut synced = disk.clone();
+        synced.run(&FileOp::Sync { file: LOG });
+        assert!(synced.is_synced());
+        assert_eq!(synced.durable_image().files(NodeId(0)).log.unwrap(), b"abcdXY");
+    }
+
+    #[test]
+    fn a_name_that_was_not_synced_may_be_gone() {
+        let mut found = [0; 2];
+        for seed in 0..50 {
+            let mut disk = SimDisk::default();
+            disk.run(&FileOp::Create { file: LOG, bytes: b"x".to_vec() });
+            disk.run(&FileOp::Sync { file: LOG });
+            disk.crash(&mut Dice::from_seed(seed));
+            found[usize::from(disk.files(NodeId(0)).log.is_some())] += 1;
+        }
+        assert!(found[0] > 0 && found[1] > 0, "{found:?}");
+    }
+}

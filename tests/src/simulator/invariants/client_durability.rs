@@ -1,0 +1,20 @@
+//! What was acknowledged is committed for ever, and a write is the entry it was acknowledged as (S10).
+
+use super::{CommittedEntry, Verdict, committed_at, require};
+use crate::simulator::clients::{Operation, Returned};
+
+pub(super) fn check(operation: &Operation, returned: &Returned, committed: &[CommittedEntry]) -> Verdict {
+    let Returned::Applied { index, .. } = returned else { return Ok(()) };
+    let entry = committed_at(committed, *index);
+    require(entry.is_some(), "client_durability", || {
+        format!("acknowledged at {index}, which is not committed")
+    })?;
+    let is_it = operation.payload.as_deref() == entry.map(|entry| &*entry.payload);
+    require(is_it, "client_durability", || {
+        format!(
+            "acknowledged {:?} at {index}, where {:?} is committed",
+            operation.payload,
+            entry.map(|entry| &entry.payload)
+        )
+    })
+}

@@ -1,0 +1,24 @@
+//! Leader Completeness: if an entry is committed, it is present in the logs of the leaders of all later terms (Raft,
+//! Figure 3; S4). Checked when a leader is elected: its log at the end of what is committed by then.
+
+use coracle_core::raft::Event;
+use coracle_core::{Output, Replica};
+
+use super::{CommittedEntry, Verdict, require};
+
+pub(super) fn check(replica: &Replica, outputs: &[Output], committed: &[CommittedEntry]) -> Verdict {
+    let is_elected = outputs.iter().any(|output| matches!(output, Output::Event(Event::BecameLeader { .. })));
+    let Some(last) = committed.last().filter(|_| is_elected) else { return Ok(()) };
+    let node = replica.node();
+    // A leader of an older term than the entry's may be elected late: it cannot commit anything any more.
+    let is_later = node.current_term() > last.point.term;
+    let held = node.log().point_at(last.point.index);
+    require(!is_later || held == Some(last.point), "leader_completeness", || {
+        format!(
+            "leader {} of term {} lacks the committed entry {}",
+            node.id(),
+            node.current_term(),
+            last.point.index
+        )
+    })
+}

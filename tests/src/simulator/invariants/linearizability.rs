@@ -1,0 +1,96 @@
+//! Writes are linearizable, and a read is what the map held at the index that it was answered from (S12).
+//!
+//! The witness check: every reply carries the index that it was decided at. The committed log is replayed into a model; each
+//! outcome must be the model's at that index, and no write may have an index below one that was acknowledged before it was
+//! asked for. That order is a linearization, so a success is a proof, whatever produced the order. Reads are eventual:
+//! they must be right for their index, and not before what their client has seen.
+
+use std::collections::BTreeMap;
+
+use coracle_core::kv::Operation as LogOperation;
+use coracle_core::kv::{Outcome, Store, Value};
+use coracle_core::raft::LogIndex;
+
+use super::{CommittedEntry, Verdict, require};
+use crate::simulator::clients::{Operation, Returned};
+
+/// The committed log, replayed.
+#[derive(Debug, Default)]
+pub struct Model {
+    store: Store,
+    outcomes: BTreeMap<LogIndex, Outcome>,
+    /// Every value that a key ever had, with the index from which on.
+    history: BTreeMap<String, Vec<(LogIndex, Option<Value>)>>,
+}
+
+impl Model {
+    /// Replays an entry.
+    pub(super) fn apply(&mut self, index: LogIndex, payload: &str) {
+        let Some(operation) = LogOperation::read(payload) else { return };
+        let key = match &operation {
+            LogOperation::Put { key, .. } | LogOperation::Delete { key } | LogOperation::Cas { key, .. } => {
+                key.to_string()
+            }
+        };
+        let outcome = self.store.apply(&operation);
+        self.outcomes.insert(index, outcome);
+        let value = self.store.value(&key).cloned();
+        self.history.entry(key).or_default().push((index, value));
+    }
+
+    /// What `key` held when everything up to `index` was applied.
+    fn value_at(&self, key: &str, index: LogIndex) -> Option<&Value> {
+        let versions = self.history.get(key)?;
+        let later = versions.partition_point(|(from, _)| *from <= index);
+        versions[..later].last()?.1.as_ref()
+    }
+
+    pub(super) fn check(
+        &self,
+        operation: &Operation,
+        returned: &Returned,
+        committed: &[CommittedEntry],
+    ) -> Verdict {
+        match returned {
+            Returned::Applied { index, outcome } => {
+                require(self.outcomes.get(index) == Some(outcome), "linearizability", || {
+                    format!(
+                        "{operation:?} was answered {outcome:?}, replay says {:?}",
+                        self.outcomes.get(index)
+                    )
+                })?;
+                require(*index > operation.acknowledged_before, "linearizability", || {
+                    format!(
+                        "{operation:?} took effect at {index}, before what was acknowledged when it was asked"
+                    )
+                })
+            }
+            Returned::Value { index, value } => {
+                self.check_read(operation, *index, committed)?;
+                let expected = self.value_at(&operation.key, *index);
+                require(value.as_ref() == expected, "linearizability", || {
+                    format!("{operation:?} at {index} found {value:?}, the log says {expected:?}")
+                })
+            }
+            Returned::Page { index, items } => {
+                self.check_read(operation, *index, committed)?;
+                let expected =
+                    self.history.keys().filter_map(|key| Some((key.as_str(), self.value_at(key, *index)?)));
+                let found = items.iter().map(|(key, value)| (key.as_str(), value));
+                require(expected.eq(found), "linearizability", || {
+                    format!("{operation:?} at {index} found {items:?}")
+                })
+            }
+            Returned::Failed(_) => Ok(()),
+        }
+    }
+
+    fn check_read(&self, operation: &Operation, index: LogIndex, committed: &[CommittedEntry]) -> Verdict {
+        require(index.0 <= committed.len() as u64, "linearizability", || {
+            format!("a read at {index}, beyond what is committed")
+        })?;
+        require(index >= operation.seen_before, "linearizability", || {
+            format!("{operation:?} at {index}: its client has seen {} before", operation.seen_before)
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Log Matching: if two logs contain an entry with the same index and term, then the logs are identical in all entries
+//! up through the given index (Raft, Figure 3; S3). Checksums are chained, so comparing one compares all before.
+
+use std::collections::BTreeMap;
+
+use coracle_core::Output;
+use coracle_core::raft::{Checksum, LogIndex, Term};
+
+use super::{Verdict, require};
+
+/// The checksum of every entry that was ever written anywhere, written once.
+#[derive(Debug, Default)]
+pub(super) struct LogMatching {
+    checksums: BTreeMap<(LogIndex, Term), Checksum>,
+}
+
+impl LogMatching {
+    pub(super) fn check(&mut self, outputs: &[Output]) -> Verdict {
+        let persists = outputs.iter().filter_map(|output| match output {
+            Output::Persist(persist) => Some(persist),
+            _ => None,
+        });
+        for point in persists
+            .flat_map(|persist| &persist.entries)
+            .flat_map(|run| run.iter().map(|entry| entry.point).collect::<Vec<_>>())
+        {
+            let first = *self.checksums.entry((point.index, point.term)).or_insert(point.checksum);
+            require(first == point.checksum, "log_matching", || {
+                format!("two histories up to index {} of term {}", point.index, point.term)
+            })?;
+        }
+        Ok(())
+    }
+}

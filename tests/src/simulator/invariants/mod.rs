@@ -1,0 +1,157 @@
+//! What must hold at every moment of a simulated cluster: one property a file, with its source.
+//!
+//! The properties keep ghost state that no node ever sees. They look at what changed, not at everything, so that they
+//! cost little: a run checks each of them at every step.
+
+mod ack_durability;
+mod bounds;
+mod client_durability;
+mod commit_quorum;
+mod election_safety;
+mod exactly_once;
+mod leader_append_only;
+mod leader_completeness;
+mod linearizability;
+mod log_matching;
+mod monotonic;
+mod recoverability;
+mod state_machine_safety;
+mod vote_persistence;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
+use coracle_core::{Output, Replica};
+
+use super::clients::{Operation, Returned};
+use super::process::{DurableState, Process};
+
+/// A property that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which property, by the name of its file.
+    pub property: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.what)
+    }
+}
+
+/// What a property says of a moment.
+pub type Verdict = Result<(), Violation>;
+
+/// Fails with a description when `holds` is false.
+fn require(holds: bool, property: &'static str, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { property, what: what() }) }
+}
+
+/// An entry that is committed for ever.
+#[derive(Clone, Debug)]
+pub struct CommittedEntry {
+    /// Its point.
+    pub point: LogPoint,
+    /// Its payload.
+    pub payload: Box<str>,
+}
+
+/// All properties with their ghost state.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    election_safety: election_safety::ElectionSafety,
+    leader_append_only: leader_append_only::LeaderAppendOnly,
+    log_matching: log_matching::LogMatching,
+    monotonic: monotonic::Monotonic,
+    vote_persistence: vote_persistence::VotePersistence,
+    exactly_once: exactly_once::ExactlyOnce,
+    /// The committed log, as the first node to commit an entry saw it.
+    pub committed: Vec<CommittedEntry>,
+    /// What the committed log does to the map.
+    pub model: linearizability::Model,
+}
+
+impl Invariants {
+    /// A node has taken a turn. `outputs` were not carried out yet.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn after_turn(&mut self, process: &Process, outputs: &[Output], all: &[Process]) -> Verdict {
+        let Some(running) = &process.running else { return Ok(()) };
+        let replica = &running.replica;
+        self.election_safety.check(replica)?;
+        self.leader_append_only.check(replica, outputs)?;
+        self.log_matching.check(outputs)?;
+        self.monotonic.check(process.id, replica)?;
+        bounds::check(replica)?;
+        self.take_commits(replica, all)?;
+        leader_completeness::check(replica, outputs, &self.committed)?;
+        state_machine_safety::check(replica, &self.committed)
+    }
+
+    /// A message is about to leave its node, whose disk holds `durable`.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn before_send(&mut self, message: &Message, durable: &DurableState) -> Verdict {
+        match &message.body {
+            Body::RequestVoteResponse(_) | Body::RequestVote(_) => {
+                self.vote_persistence.check(message, durable)
+            }
+            Body::AppendEntriesResponse(response) => ack_durability::check(message, response, durable),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node has started, with `before` the state that was durable when it went down.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn after_start(&mut self, process: &Process, before: &DurableState) -> Verdict {
+        self.monotonic.restarted(process.id);
+        self.leader_append_only.restarted(process.id);
+        recoverability::check(process, before)
+    }
+
+    /// A client's request has an outcome.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn after_return(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
+        client_durability::check(operation, returned, &self.committed)?;
+        self.model.check(operation, returned, &self.committed)
+    }
+
+    /// Notes what `replica` has committed and nobody before it.
+    fn take_commits(&mut self, replica: &Replica, all: &[Process]) -> Verdict {
+        let commit_index = replica.node().commit_index();
+        let known = LogIndex(self.committed.len() as u64);
+        if commit_index <= known {
+            return Ok(());
+        }
+        commit_quorum::check(replica, commit_index, all)?;
+        for run in replica.node().log().entries_from(known.next(), usize::MAX) {
+            for entry in run.iter().take_while(|entry| entry.point.index <= commit_index) {
+                self.committed.push(CommittedEntry { point: entry.point, payload: entry.payload.into() });
+                self.exactly_once.check(entry.point.index, entry.payload)?;
+                self.model.apply(entry.point.index, entry.payload);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A map from nodes that starts out with defaults.
+type ByNode<T> = BTreeMap<NodeId, T>;
+
+/// The committed entry at `index`.
+fn committed_at(committed: &[CommittedEntry], index: LogIndex) -> Option<&CommittedEntry> {
+    committed.get(usize::try_from(index.0).ok()?.checked_sub(1)?)
+}

@@ -1,0 +1,49 @@
+//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and applied ≤ commit ≤ last (S6).
+//! Terms and votes hold across restarts; the other two start anew.
+
+use coracle_core::Replica;
+use coracle_core::raft::{LogIndex, NodeId, Term};
+
+use super::{ByNode, Verdict, require};
+
+/// What each node had reached.
+#[derive(Debug, Default)]
+pub(super) struct Monotonic {
+    commit: ByNode<LogIndex>,
+    applied: ByNode<LogIndex>,
+    term: ByNode<Term>,
+    vote: ByNode<(Term, NodeId)>,
+}
+
+impl Monotonic {
+    pub(super) fn check(&mut self, id: NodeId, replica: &Replica) -> Verdict {
+        let node = replica.node();
+        let status = replica.status();
+        let say = |what: &str| format!("node {id}: {what}");
+        let in_order =
+            status.last_applied <= status.commit_index && status.commit_index <= status.last_log_index;
+        require(in_order, "monotonic", || say("applied ≤ commit ≤ last does not hold"))?;
+        let commit = self.commit.insert(id, status.commit_index);
+        require(commit.is_none_or(|before| before <= status.commit_index), "monotonic", || {
+            say("the commit index fell")
+        })?;
+        let applied = self.applied.insert(id, status.last_applied);
+        require(applied.is_none_or(|before| before <= status.last_applied), "monotonic", || {
+            say("the applied index fell")
+        })?;
+        let term = self.term.insert(id, status.term);
+        require(term.is_none_or(|before| before <= status.term), "monotonic", || say("the term fell"))?;
+        let Some(vote) = node.voted_for() else { return Ok(()) };
+        let before = self.vote.insert(id, (status.term, vote));
+        let is_same = before.is_none_or(|(term, candidate)| term < status.term || candidate == vote);
+        require(is_same, "monotonic", || say("it voted twice in a term"))
+    }
+
+    /// What was not durable is forgotten; a term or a vote that nobody was told of may be.
+    pub(super) fn restarted(&mut self, id: NodeId) {
+        self.commit.remove(&id);
+        self.applied.remove(&id);
+        self.term.remove(&id);
+        self.vote.remove(&id);
+    }
+}

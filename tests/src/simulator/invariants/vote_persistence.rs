@@ -1,0 +1,38 @@
+//! A vote that leaves a node is on its disk, with its term, and is never another later, across restarts (§5.2, Figure 2;
+//! S7). Asking for votes is a vote for oneself.
+
+use std::collections::BTreeMap;
+
+use coracle_core::raft::{Body, Message, NodeId, Term};
+
+use super::{Verdict, require};
+use crate::simulator::process::DurableState;
+
+/// Who was promised which vote.
+#[derive(Debug, Default)]
+pub(super) struct VotePersistence {
+    promised: BTreeMap<(NodeId, Term), NodeId>,
+}
+
+impl VotePersistence {
+    pub(super) fn check(&mut self, message: &Message, durable: &DurableState) -> Verdict {
+        let candidate = match &message.body {
+            Body::RequestVote(_) => message.from,
+            Body::RequestVoteResponse(response) if response.granted => message.to,
+            _ => return Ok(()),
+        };
+        let held = durable.hard_state;
+        let is_durable = held.current_term > message.term
+            || (held.current_term == message.term && held.voted_for == Some(candidate));
+        require(is_durable, "vote_persistence", || {
+            format!(
+                "node {}'s vote for {candidate} in term {} leaves before it is durable",
+                message.from, message.term
+            )
+        })?;
+        let first = *self.promised.entry((message.from, message.term)).or_insert(candidate);
+        require(first == candidate, "vote_persistence", || {
+            format!("node {} votes for {first} and for {candidate} in term {}", message.from, message.term)
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! A whole cluster in one thread, from one seed: its network, disks, clocks and clients are simulated, thousands of times
+//! faster than real time, and everything that can break is broken.
+//!
+//! ```text
+//!   dice ──► settings ──► world ◄── trouble           one queue of happenings in simulated time
+//!                           │
+//!        ┌──────────┬───────┴────┬───────────┐
+//!     clients ─► Proxy ─► process: Replica, Planner, recover  ◄── network
+//!                           │
+//!                          disk                         what is not synced may be lost, to the byte
+//!
+//!   invariants: after every turn, before every send, at every start and every reply
+//! ```
+//!
+//! Proxy, replica, planner and recovery are the ones that ship. What is simulated is only what surrounds them.
+
+pub mod clients;
+pub mod dice;
+pub mod disk;
+pub mod invariants;
+pub mod network;
+pub mod process;
+pub mod run;
+pub mod settings;
+pub mod trace;
+mod trouble;
+pub mod world;
+
+pub use run::{RunReport, Telling, run_seed, run_tape};

@@ -1,0 +1,325 @@
+//! A simulated process: one node of the cluster with its disk, its clock, and whatever waits for it.
+//!
+//! It runs the replica, the planner and the recovery that ship. The world decides when it gets to run.
+
+use std::collections::VecDeque;
+
+use coracle_core::raft::{Config, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId};
+use coracle_core::{Input, Instant, Output, Replica};
+use coracle_storage::{
+    ClusterId, FileOp, GROUP_BYTES_MAX, Identity, Incarnation, Notice, Planner, RecoverError, SyncPolicy,
+    recover, survey,
+};
+
+use super::dice::Dice;
+use super::disk::SimDisk;
+
+/// A clock that runs at its own speed from its own start, and never backwards.
+#[derive(Clone, Copy, Debug)]
+pub struct SimClock {
+    /// Thousandths of true speed.
+    pub rate: u64,
+    /// What it shows at the start of the world, in microseconds.
+    pub offset: u64,
+}
+
+impl SimClock {
+    /// What it shows at a true time in microseconds.
+    #[must_use]
+    pub fn local(self, now: u64) -> Instant {
+        Instant::from_micros(self.offset + now * self.rate / 1000)
+    }
+
+    /// The true time at which it shows at least `local`.
+    #[must_use]
+    pub fn world(self, local: Instant) -> u64 {
+        (local.as_micros().saturating_sub(self.offset) * 1000).div_ceil(self.rate)
+    }
+}
+
+/// What the disk of a node holds durably, as numbers: kept by the world, invisible to the node.
+#[derive(Clone, Debug, Default)]
+pub struct DurableState {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The points of the log's entries, the first one's at position 0.
+    pub log: Vec<LogPoint>,
+}
+
+impl DurableState {
+    /// The point at `index`; the origin's is known.
+    #[must_use]
+    pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
+        match usize::try_from(index.0).ok()?.checked_sub(1) {
+            None => Some(LogPoint::ORIGIN),
+            Some(position) => self.log.get(position).copied(),
+        }
+    }
+
+    fn apply(&mut self, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = persist.cut_from {
+            self.log.truncate(usize::try_from(from.previous().0).expect("a simulated log is short"));
+        }
+        for run in &persist.entries {
+            self.log.extend(run.iter().map(|entry| entry.point));
+        }
+    }
+}
+
+/// A node of the simulated cluster, running or not.
+#[derive(Debug)]
+pub struct Process {
+    /// Which node.
+    pub id: NodeId,
+    /// Its disk, which outlives it.
+    pub disk: SimDisk,
+    /// What is durable on it.
+    pub durable: DurableState,
+    /// Its clock.
+    pub clock: SimClock,
+    /// How often it was started: what was meant for an earlier life is not delivered.
+    pub life: u64,
+    /// What runs.
+    pub running: Option<Running>,
+    /// It does nothing before this time.
+    pub busy_until: u64,
+    /// Until when its turns take many times as long.
+    pub slow_until: u64,
+    /// Until when its disk takes many times as long.
+    pub disk_slow_until: u64,
+    /// When it is going to be woken, if that is planned.
+    pub wake_at: Option<u64>,
+    /// Its next write or sync fails.
+    pub disk_fails: Option<DiskFault>,
+    /// It ends after so many more outputs.
+    pub crash_after_outputs: Option<u32>,
+    /// It ends in its next start, after so many file operations.
+    pub crash_in_recovery: Option<usize>,
+    /// It stays down for ever.
+    pub is_dead: bool,
+}
+
+/// A way in which a disk can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// A sync reports an error.
+    Sync,
+    /// A write finds no space.
+    Full,
+}
+
+/// A node that is up.
+#[derive(Debug)]
+pub struct Running {
+    /// The core.
+    pub replica: Replica,
+    /// The core's storage.
+    pub planner: Planner,
+    /// What arrived and was not taken yet.
+    pub inbox: Vec<Input>,
+    /// What the disk was asked for and has not begun.
+    pub persists: VecDeque<Persist>,
+    /// What the disk is at.
+    pub work: Option<DiskWork>,
+}
+
+/// A group of persists on its way to the disk.
+#[derive(Debug)]
+pub struct DiskWork {
+    ops: VecDeque<FileOp>,
+    group: Vec<Persist>,
+}
+
+/// What a step of the disk came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DiskStep {
+    /// There is more to do; the next operation is of this kind.
+    More,
+    /// The group is durable up to here.
+    Done(PersistId),
+    /// An operation failed.
+    Failed,
+}
+
+/// What a start came to.
+#[derive(Debug)]
+pub enum StartOutcome {
+    /// It runs; these were told.
+    Runs(Vec<Notice>),
+    /// It ended in the middle of its recovery.
+    CrashedInRecovery,
+    /// It refused to start.
+    Refused(RecoverError),
+}
+
+/// The identities of a cluster of `nodes` nodes.
+fn identities(nodes: usize) -> Vec<Identity> {
+    let incarnations: Vec<_> = (0..nodes as u64).map(|node| Incarnation(1000 + node)).collect();
+    Identity::for_new_cluster(ClusterId(1), &incarnations)
+}
+
+/// Founds the cluster: every node's disk as it is before the first start.
+#[must_use]
+pub fn found_disks(nodes: usize) -> Vec<SimDisk> {
+    let files = vec![coracle_storage::NodeFiles::default(); nodes];
+    let founded = survey(files, &identities(nodes), SyncPolicy::Always).expect("empty disks are founded");
+    let mut disks = vec![SimDisk::default(); nodes];
+    for op in &founded.creation {
+        match op {
+            FileOp::SyncFolder => disks.iter_mut().for_each(|disk| disk.run(op)),
+            FileOp::Create { file, .. }
+            | FileOp::Append { file, .. }
+            | FileOp::Overwrite { file, .. }
+            | FileOp::Truncate { file, .. }
+            | FileOp::Sync { file }
+            | FileOp::Remove { file }
+            | FileOp::Rename { to: file, .. } => {
+                disks[usize::try_from(file.node.0).expect("a small id")].run(op);
+            }
+        }
+    }
+    disks
+}
+
+impl Process {
+    /// A node that was never started.
+    #[must_use]
+    pub fn new(id: NodeId, disk: SimDisk, clock: SimClock) -> Self {
+        Self {
+            id,
+            disk,
+            durable: DurableState::default(),
+            clock,
+            life: 0,
+            running: None,
+            busy_until: 0,
+            slow_until: 0,
+            disk_slow_until: 0,
+            wake_at: None,
+            disk_fails: None,
+            crash_after_outputs: None,
+            crash_in_recovery: None,
+            is_dead: false,
+        }
+    }
+
+    /// The process ends, and what its disk had not synced may be lost.
+    pub fn crash(&mut self, dice: &mut Dice) {
+        if let Some(work) = self.running.take().and_then(|running| running.work) {
+            // What a cut under way was to take need not be there any more.
+            for from in work.group.iter().filter_map(|persist| persist.cut_from) {
+                self.durable
+                    .log
+                    .truncate(usize::try_from(from.previous().0).expect("a simulated log is short"));
+            }
+        }
+        self.disk.crash(dice);
+        self.life += 1;
+        self.wake_at = None;
+        self.disk_fails = None;
+        self.crash_after_outputs = None;
+    }
+
+    /// Recovers from the disk, carries the repairs out, and starts the replica.
+    pub fn start(&mut self, config: Config, seed: u64, now: u64) -> StartOutcome {
+        let recovery = match recover(self.id, &self.disk.files(self.id), SyncPolicy::Always) {
+            Ok(recovery) => recovery,
+            Err(error) => return StartOutcome::Refused(error),
+        };
+        let stop_after = self.crash_in_recovery.take();
+        for (done, op) in recovery.repairs.iter().enumerate() {
+            if stop_after == Some(done) {
+                return StartOutcome::CrashedInRecovery;
+            }
+            self.disk.run(op);
+        }
+        let restored = recovery.restored;
+        self.durable = DurableState {
+            hard_state: restored.hard_state,
+            log: restored
+                .log
+                .iter()
+                .flat_map(|run| run.iter().map(|entry| entry.point).collect::<Vec<_>>())
+                .collect(),
+        };
+        self.life += 1;
+        let replica =
+            Replica::new(config, restored, seed, self.clock.local(now)).expect("simulated settings fit");
+        self.running = Some(Running {
+            replica,
+            planner: recovery.planner,
+            inbox: Vec::new(),
+            persists: VecDeque::new(),
+            work: None,
+        });
+        StartOutcome::Runs(recovery.notices)
+    }
+}
+
+impl Running {
+    /// One turn of the replica.
+    pub fn step(&mut self, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.replica.step(now, &mut self.inbox, &mut outputs);
+        outputs
+    }
+
+    /// Begins the next group of persists, if the disk is free and there is one. Returns whether it did.
+    pub fn begin_disk_work(&mut self) -> bool {
+        if self.work.is_some() || self.persists.is_empty() {
+            return false;
+        }
+        let mut bytes = 0;
+        let mut group = Vec::new();
+        while bytes < GROUP_BYTES_MAX
+            && let Some(persist) = self.persists.pop_front()
+        {
+            bytes += persist.bytes();
+            group.push(persist);
+        }
+        self.work = Some(DiskWork { ops: self.planner.plan(&group).into(), group });
+        true
+    }
+
+    /// Whether the next operation of the disk waits for it.
+    #[must_use]
+    pub fn next_op_is_sync(&self) -> bool {
+        let next = self.work.as_ref().and_then(|work| work.ops.front());
+        matches!(next, Some(FileOp::Sync { .. } | FileOp::SyncFolder))
+    }
+
+    /// Carries the next operation out.
+    pub fn disk_step(
+        &mut self,
+        disk: &mut SimDisk,
+        durable: &mut DurableState,
+        fault: &mut Option<DiskFault>,
+    ) -> DiskStep {
+        let Some(work) = &mut self.work else { return DiskStep::Failed };
+        if let Some(op) = work.ops.pop_front() {
+            let is_sync = matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder);
+            let is_write = matches!(op, FileOp::Append { .. } | FileOp::Create { .. });
+            let fails = match fault {
+                Some(DiskFault::Sync) => is_sync,
+                Some(DiskFault::Full) => is_write,
+                None => false,
+            };
+            if fails {
+                *fault = None;
+                return DiskStep::Failed;
+            }
+            disk.run(&op);
+        }
+        if !work.ops.is_empty() {
+            return DiskStep::More;
+        }
+        let work = self.work.take().expect("it was there a moment ago");
+        for persist in &work.group {
+            durable.apply(persist);
+        }
+        DiskStep::Done(work.group.last().expect("a group has a persist").id)
+    }
+}

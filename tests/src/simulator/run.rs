@@ -1,0 +1,155 @@
+//! One run: trouble, then recovery. The safety properties hold at every moment; in the recovery, the liveness properties
+//! within a bound of simulated time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::invariants::{Verdict, Violation};
+use super::settings::{Ending, SimSettings};
+use super::trace::Trace;
+use super::world::World;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct RunReport {
+    /// What did not hold, if anything.
+    pub violation: Option<Violation>,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// How many things happened.
+    pub events: u64,
+    /// How many requests had an outcome that was checked.
+    pub operations: u64,
+    /// How many requests had none.
+    pub failed: u64,
+    /// How often each thing worth counting was seen.
+    pub sightings: BTreeMap<&'static str, u64>,
+    /// Equal for equal runs.
+    pub hash: u64,
+    /// The last lines of the trace, if it was kept.
+    pub last_lines: Vec<String>,
+    /// Every choice that was made.
+    pub tape: Vec<u32>,
+}
+
+/// How a run is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Not at all.
+    Silent,
+    /// The last lines are kept.
+    LastLines,
+    /// Every line is printed.
+    Everything,
+}
+
+/// Runs a seed: `trouble` of simulated time with faults, then as long as recovery may take.
+#[must_use]
+pub fn run_seed(seed: u64, trouble: Duration, telling: Telling) -> RunReport {
+    run(Dice::from_seed(seed), trouble, telling)
+}
+
+/// Runs the choices of a tape.
+#[must_use]
+pub fn run_tape(tape: Vec<u32>, trouble: Duration, telling: Telling) -> RunReport {
+    run(Dice::from_tape(tape), trouble, telling)
+}
+
+fn run(mut dice: Dice, trouble: Duration, telling: Telling) -> RunReport {
+    let settings = SimSettings::draw(&mut dice, trouble);
+    let mut trace = match telling {
+        Telling::Silent => Trace::default(),
+        Telling::LastLines => Trace::telling(false),
+        Telling::Everything => Trace::telling(true),
+    };
+    trace.note(0, [0; 3], || format!("{settings:?}"));
+    let mut world = World::new(settings, dice, trace);
+    let verdict = live_through(&mut world);
+    RunReport {
+        violation: verdict.err(),
+        simulated: Duration::from_micros(world.now),
+        events: world.trace.events,
+        operations: world.clients.answered,
+        failed: world.clients.failed,
+        sightings: world.trace.sightings().clone(),
+        hash: world.trace.hash(),
+        last_lines: world.trace.last_lines(),
+        tape: world.dice.tape().to_vec(),
+    }
+}
+
+fn live_through(world: &mut World) -> Verdict {
+    let trouble = micros(world.settings.trouble);
+    let bound = micros(world.settings.recovery_bound());
+    world.run_until(trouble)?;
+    world.end_trouble();
+    // L1, L2, L4: within the first half of the bound there is a leader again that serves.
+    world.run_until(trouble + bound / 2)?;
+    let leader = world.leader();
+    check(leader.is_some(), || "there is no leader".into())?;
+    let answered = world.clients.answered;
+    let committed = world.invariants.committed.len();
+    world.run_until(trouble + bound / 2 + micros(world.settings.request_timeout) * 2 + 1_000_000)?;
+    check(world.clients.answered > answered, || "clients get no answers".into())?;
+    check(world.invariants.committed.len() > committed, || "nothing is committed".into())?;
+    // L3: a leader that is well stays.
+    check(world.leader() == leader, || {
+        format!("leadership went from {leader:?} to {:?} without trouble", world.leader())
+    })?;
+    // With the clients at rest every request has its reply, and what can hear the leader converges.
+    world.clients_ask = false;
+    let rest = micros(world.settings.request_timeout) + bound / 2;
+    let end = world.now + rest;
+    world.run_until(end)?;
+    check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
+    if world.settings.ending == Ending::HubConnected { Ok(()) } else { check_convergence(world) }
+}
+
+fn check_convergence(world: &World) -> Verdict {
+    let mut stores = world
+        .processes
+        .iter()
+        .filter_map(|process| process.running.as_ref())
+        .map(|running| (running.replica.status().last_applied, running.replica.store()));
+    let first = stores.next();
+    let committed = world.invariants.committed.len() as u64;
+    check(first.is_some_and(|(applied, _)| applied.0 == committed), || {
+        format!("{:?} of {committed} entries are applied", first.map(|(applied, _)| applied))
+    })?;
+    check(stores.all(|store| Some(store) == first), || "the nodes do not agree in the end".into())
+}
+
+fn check(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { property: "liveness", what: what() }) }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).expect("a short time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TROUBLE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_seed_gives_the_same_run_again_and_its_tape_too() {
+        for seed in 0..5 {
+            let first = run_seed(seed, TROUBLE, Telling::Silent);
+            let again = run_seed(seed, TROUBLE, Telling::LastLines);
+            assert_eq!((first.hash, first.events), (again.hash, again.events));
+            let played = run_tape(first.tape, TROUBLE, Telling::Silent);
+            assert_eq!(played.hash, first.hash);
+        }
+    }
+
+    #[test]
+    fn some_seeds_run_clean() {
+        for seed in 0..60 {
+            let report = run_seed(seed, TROUBLE, Telling::LastLines);
+            assert_eq!(report.violation, None, "seed {seed}\n{}", report.last_lines.join("\n"));
+        }
+    }
+}

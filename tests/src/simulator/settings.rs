@@ -1,0 +1,198 @@
+//! What a seed's run looks like: which faults, how often, how large, how fast. Drawn from the seed's first choices.
+//!
+//! Swarm testing: a run with every fault at once explores less than many runs with a few each. So each run switches each
+//! kind of fault on or off by itself, and likes extremes: a window of one message, a timeout close to the heartbeat,
+//! a single key, a quarter of the time no fault at all.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+
+/// The kinds of faults that are brought about from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process ends at once; what was not synced may be lost. It starts again later.
+    Crash,
+    /// All processes end at the same moment.
+    CrashAll,
+    /// A process ends right after one of its next outputs.
+    CrashAfterOutput,
+    /// A process ends in the middle of its next start, between two file operations.
+    CrashInRecovery,
+    /// A process does nothing for a while, then has everything at once.
+    Pause,
+    /// One node hears nobody and nobody hears it.
+    Isolate,
+    /// Two groups that do not hear each other.
+    Split,
+    /// A random half of the directed links is cut.
+    Asymmetric,
+    /// All links are cut but those of one node.
+    Hub,
+    /// Each node hears only its neighbours.
+    Ring,
+    /// Some links go up and down every few hundred milliseconds.
+    Flap,
+    /// Messages on one link take seconds.
+    Clog,
+    /// A processor that is many times slower for a while.
+    SlowNode,
+    /// Syncs that take up to seconds for a while.
+    SlowDisk,
+    /// The next sync fails: the node has to stop.
+    SyncFails,
+    /// The disk is full: the next write fails, and the node has to stop.
+    DiskFull,
+    /// A bit flips in a file of a node that is down: it must refuse to start.
+    BitFlip,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 17] = [
+        Self::Crash,
+        Self::CrashAll,
+        Self::CrashAfterOutput,
+        Self::CrashInRecovery,
+        Self::Pause,
+        Self::Isolate,
+        Self::Split,
+        Self::Asymmetric,
+        Self::Hub,
+        Self::Ring,
+        Self::Flap,
+        Self::Clog,
+        Self::SlowNode,
+        Self::SlowDisk,
+        Self::SyncFails,
+        Self::DiskFull,
+        Self::BitFlip,
+    ];
+}
+
+/// How a run ends: what is left of the cluster while it has to recover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything works again.
+    Healed,
+    /// Only a random majority is alive, for ever.
+    MajorityAlive,
+    /// Every node is alive, but only one of them hears all others, who hear only that one.
+    HubConnected,
+}
+
+/// A run's settings.
+#[derive(Clone, Debug)]
+pub struct SimSettings {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How long faults are brought about, in simulated time.
+    pub trouble: Duration,
+    /// Time between two faults, typically; `None`: there are none.
+    pub fault_every: Option<Duration>,
+    /// The kinds of faults of this run.
+    pub faults: Vec<Fault>,
+    /// How the run ends.
+    pub ending: Ending,
+    /// Messages lost, of a thousand.
+    pub loss: u32,
+    /// Messages doubled, of a thousand.
+    pub duplication: u32,
+    /// A message's way, typically, in microseconds; each takes its own time, so they overtake one another.
+    pub delay: u64,
+    /// Whether messages of a link keep their order.
+    pub is_fifo: bool,
+    /// A turn's time in microseconds.
+    pub turn: u64,
+    /// A write's time, typically, in microseconds.
+    pub write: u64,
+    /// A sync's time, typically, in microseconds.
+    pub sync: u64,
+    /// Each node's clock, in thousandths of true speed.
+    pub clock_rates: Vec<u64>,
+    /// The leader's beat.
+    pub heartbeat: Duration,
+    /// The shortest election timeout.
+    pub election_min: Duration,
+    /// The longest.
+    pub election_max: Duration,
+    /// The window's messages.
+    pub in_flight_messages_max: usize,
+    /// The most bytes of an AppendEntries.
+    pub append_bytes_max: usize,
+    /// The most uncommitted bytes.
+    pub uncommitted_bytes_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How many clients.
+    pub clients: usize,
+    /// How many requests each has under way.
+    pub pipeline: usize,
+    /// How many keys.
+    pub keys: u32,
+    /// Time between a client's requests, typically, in microseconds.
+    pub think: u64,
+    /// Weights of put, get, delete, swap, scan.
+    pub weights: [u32; 5],
+    /// The most padding bytes of a value.
+    pub value_bytes_max: u32,
+}
+
+impl SimSettings {
+    /// The settings that the dice give.
+    pub fn draw(dice: &mut Dice, trouble: Duration) -> Self {
+        let nodes = dice.one_of(&[5, 3, 3, 5, 5, 1, 2, 4, 7]);
+        let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.happens(400)).collect();
+        let has_faults = dice.happens(800) && !faults.is_empty();
+        let fault_every = has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])));
+        let (heartbeat, election_min, election_max) =
+            dice.one_of(&[(50, 300, 600), (50, 300, 600), (20, 60, 100), (50, 120, 1500), (100, 1000, 1100)]);
+        let drifts = dice.happens(300);
+        let clock_rates = (0..nodes).map(|_| if drifts { dice.between(800, 1250) } else { 1000 }).collect();
+        let writes_only = dice.happens(100);
+        let weights = if writes_only {
+            [10, 0, 0, 0, 0]
+        } else {
+            dice.one_of(&[[5, 5, 1, 2, 1], [1, 8, 0, 1, 0], [2, 2, 3, 6, 1]])
+        };
+        Self {
+            nodes,
+            trouble,
+            fault_every,
+            faults,
+            ending: dice.one_of(&[
+                Ending::Healed,
+                Ending::Healed,
+                Ending::MajorityAlive,
+                Ending::HubConnected,
+            ]),
+            loss: dice.one_of(&[0, 0, 10, 100, 300]),
+            duplication: dice.one_of(&[0, 0, 20, 200]),
+            delay: dice.one_of(&[100, 50, 1000, 10_000]),
+            is_fifo: dice.happens(400),
+            turn: dice.one_of(&[20, 5, 200, 1000]),
+            write: dice.one_of(&[30, 10, 300]),
+            sync: dice.one_of(&[500, 200, 5000, 20_000]),
+            clock_rates,
+            heartbeat: Duration::from_millis(heartbeat),
+            election_min: Duration::from_millis(election_min),
+            election_max: Duration::from_millis(election_max),
+            in_flight_messages_max: dice.one_of(&[64, 1, 2, 8]),
+            append_bytes_max: dice.one_of(&[1 << 20, 1, 200, 1000]),
+            uncommitted_bytes_max: dice.one_of(&[64 << 20, 64 << 20, 500]),
+            request_timeout: Duration::from_millis(dice.one_of(&[2000, 500, 5000])),
+            clients: dice.one_of(&[3, 1, 8]),
+            pipeline: dice.one_of(&[1, 1, 4, 16]),
+            keys: dice.one_of(&[5, 1, 100]),
+            think: dice.one_of(&[20_000, 5000, 100_000]),
+            weights,
+            value_bytes_max: dice.one_of(&[0, 20, 200]),
+        }
+    }
+
+    /// How much simulated time the cluster has to recover in, once the trouble is over: generous, but a bound.
+    #[must_use]
+    pub fn recovery_bound(&self) -> Duration {
+        self.election_max * 20 + self.request_timeout * 2 + Duration::from_secs(5)
+    }
+}

@@ -1,0 +1,231 @@
+//! Brings faults about: which one comes next, where, and for how long.
+
+use coracle_core::proxy::ProxyInput;
+use coracle_core::raft::NodeId;
+use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
+
+use super::invariants::{Verdict, Violation};
+use super::process::DiskFault;
+use super::settings::{Ending, Fault};
+use super::world::{Happening, World};
+
+impl World {
+    /// Brings one fault about, and plans the next.
+    pub(super) fn make_trouble(&mut self) -> Verdict {
+        let Some(every) = self.settings.fault_every.filter(|_| self.has_trouble) else { return Ok(()) };
+        let typical = u64::try_from(every.as_micros()).expect("a short time");
+        let next = 1 + self.dice.exponential(typical);
+        self.schedule(next, Happening::Trouble);
+        // Every third time something gets better, or nothing could happen but the sum of all faults.
+        if self.dice.happens(330) {
+            self.network.heal();
+            self.trace.note(self.now, [9, 0, 0], || "the network heals".into());
+            return Ok(());
+        }
+        let faults = self.settings.faults.clone();
+        let fault = faults[self.dice.position(faults.len())];
+        let node = self.dice.position(self.processes.len());
+        self.trace
+            .note(self.now, [10, fault as u64, node as u64], || format!("trouble: {fault:?} at node {node}"));
+        self.trace.sight(name_of(fault));
+        match fault {
+            Fault::BitFlip => return self.flip_bit(node),
+            Fault::Isolate
+            | Fault::Split
+            | Fault::Asymmetric
+            | Fault::Hub
+            | Fault::Ring
+            | Fault::Flap
+            | Fault::Clog => {
+                self.trouble_network(fault, node);
+            }
+            _ => self.trouble_process(fault, node),
+        }
+        Ok(())
+    }
+
+    fn trouble_process(&mut self, fault: Fault, node: usize) {
+        let now = self.now;
+        let down = 1000 + self.dice.exponential(500_000);
+        let long = 10_000 + self.dice.exponential(1_000_000);
+        let process = &mut self.processes[node];
+        match fault {
+            Fault::Crash => self.crash(node, down),
+            Fault::CrashAll => {
+                for node in 0..self.processes.len() {
+                    let down = 1000 + self.dice.exponential(500_000);
+                    self.crash(node, down);
+                }
+            }
+            Fault::CrashAfterOutput => process.crash_after_outputs = Some(self.dice.below(20)),
+            Fault::CrashInRecovery => {
+                process.crash_in_recovery = Some(self.dice.position(12));
+                self.crash(node, down);
+            }
+            Fault::Pause => process.busy_until = process.busy_until.max(now + long),
+            Fault::SlowNode => process.slow_until = now + long * 3,
+            Fault::SlowDisk => process.disk_slow_until = now + long * 3,
+            Fault::SyncFails => process.disk_fails = Some(DiskFault::Sync),
+            Fault::DiskFull => process.disk_fails = Some(DiskFault::Full),
+            _ => unreachable!("the others are of the network or the files"),
+        }
+    }
+
+    fn trouble_network(&mut self, fault: Fault, node: usize) {
+        let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
+        let chosen = nodes[node];
+        let count = nodes.len() as u64;
+        match fault {
+            Fault::Isolate => self.network.shape(&nodes, |from, to| from == chosen || to == chosen),
+            Fault::Split => {
+                let side: Vec<_> = nodes.iter().map(|_| self.dice.happens(500)).collect();
+                let side_of = |id: NodeId| side[usize::try_from(id.0).expect("a small id")];
+                self.network.shape(&nodes, |from, to| side_of(from) != side_of(to));
+            }
+            Fault::Asymmetric => {
+                let dice = &mut self.dice;
+                self.network.shape(&nodes, |_, _| dice.happens(500));
+            }
+            Fault::Hub => self.network.shape(&nodes, |from, to| from != chosen && to != chosen),
+            Fault::Ring => self.network.shape(&nodes, |from, to| {
+                let distance = from.0.abs_diff(to.0);
+                distance != 1 && distance != count - 1
+            }),
+            Fault::Flap => {
+                let other = nodes[self.dice.position(nodes.len())];
+                self.schedule(0, Happening::Flap { from: chosen, to: other, times: 20 });
+            }
+            Fault::Clog => {
+                let other = nodes[self.dice.position(nodes.len())];
+                let micros = self.dice.exponential(2_000_000);
+                self.network.clog(chosen, other, micros);
+            }
+            _ => unreachable!("the others are of processes"),
+        }
+    }
+
+    pub(super) fn flap(&mut self, from: NodeId, to: NodeId, times: u32) {
+        if times == 0 || !self.has_trouble {
+            return;
+        }
+        if times.is_multiple_of(2) {
+            self.network.cut(from, to);
+            self.network.cut(to, from);
+        } else {
+            self.network.mend(from, to);
+            self.network.mend(to, from);
+        }
+        let period = 50_000 + self.dice.exponential(200_000);
+        self.schedule(period, Happening::Flap { from, to, times: times - 1 });
+    }
+
+    /// Flips a bit in a file of a node that is down. Everywhere but in the log's last line, which may pass for torn, it has
+    /// to refuse to start. Its operator puts the file back.
+    fn flip_bit(&mut self, node: usize) -> Verdict {
+        let down = 1000 + self.dice.exponential(500_000);
+        self.crash(node, down);
+        let process = &self.processes[node];
+        if process.running.is_some() {
+            return Ok(());
+        }
+        let id = process.id;
+        let kind = self.dice.one_of(&[FileKind::Log, FileKind::Log, FileKind::Meta]);
+        let files = process.disk.files(id);
+        // Behind a torn tail a changed byte looks torn, too.
+        if !recover(id, &files, SyncPolicy::Always).is_ok_and(|recovery| recovery.notices.is_empty()) {
+            return Ok(());
+        }
+        let mut damaged = files.clone();
+        let bytes = match kind {
+            FileKind::Meta => damaged.meta.as_mut(),
+            _ => damaged.log.as_mut(),
+        };
+        let Some(bytes) = bytes else { return Ok(()) };
+        let before_last_line =
+            |bytes: &[u8]| bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n');
+        let end = if kind == FileKind::Meta { Some(bytes.len()) } else { before_last_line(bytes) };
+        let Some(end) = end.filter(|end| *end > 0) else { return Ok(()) };
+        let at = self.dice.position(end);
+        bytes[at] ^= 1 << self.dice.below(8);
+        let file = FileName::new(id, kind);
+        match recover(id, &damaged, SyncPolicy::Always) {
+            Err(_) => {
+                self.trace.sight("a damaged file was refused");
+                Ok(())
+            }
+            Ok(_) => Err(Violation {
+                property: "corruption",
+                what: format!("{file} was accepted with byte {at} changed"),
+            }),
+        }
+    }
+
+    /// A node that nobody's log keeps from being elected. Raft promises no leader when only a node with an older log hears a
+    /// majority: those who could lead cannot be heard, and it cannot win (Ng and others, "Omni-Paxos", EuroSys 2023, §2).
+    fn most_up_to_date(&self) -> NodeId {
+        let logs = self.processes.iter().map(|process| {
+            let last = process.running.as_ref().map(|running| running.replica.node().log().last());
+            let last = last.or(process.durable.log.last().copied()).unwrap_or_default();
+            (last.term, last.index, process.id)
+        });
+        logs.max().map(|(_, _, id)| id).expect("a cluster has nodes")
+    }
+
+    /// The trouble is over: what is left has to recover.
+    pub(super) fn end_trouble(&mut self) {
+        self.has_trouble = false;
+        self.network.heal();
+        self.network.is_calm = true;
+        let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
+        for process in &mut self.processes {
+            process.busy_until = process.busy_until.min(self.now);
+            process.slow_until = 0;
+            process.disk_slow_until = 0;
+            process.disk_fails = None;
+            process.crash_after_outputs = None;
+            process.crash_in_recovery = None;
+        }
+        match self.settings.ending {
+            Ending::Healed => {}
+            Ending::MajorityAlive => {
+                let majority = nodes.len() / 2 + 1;
+                let first = self.dice.position(nodes.len());
+                for offset in majority..nodes.len() {
+                    let node = (first + offset) % nodes.len();
+                    self.crash(node, 1);
+                    self.processes[node].is_dead = true;
+                    let stopped = self.processes[node].id;
+                    self.schedule(0, Happening::ToProxy(ProxyInput::NodeStopped(stopped)));
+                }
+            }
+            Ending::HubConnected => {
+                let hub = self.most_up_to_date();
+                self.network.shape(&nodes, |from, to| from != hub && to != hub);
+            }
+        }
+        let ending = self.settings.ending;
+        self.trace.note(self.now, [11, ending as u64, 0], || format!("the trouble is over: {ending:?}"));
+    }
+}
+
+fn name_of(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Crash => "fault: crash",
+        Fault::CrashAll => "fault: crash all",
+        Fault::CrashAfterOutput => "fault: crash after output",
+        Fault::CrashInRecovery => "fault: crash in recovery",
+        Fault::Pause => "fault: pause",
+        Fault::Isolate => "fault: isolate",
+        Fault::Split => "fault: split",
+        Fault::Asymmetric => "fault: asymmetric",
+        Fault::Hub => "fault: hub",
+        Fault::Ring => "fault: ring",
+        Fault::Flap => "fault: flap",
+        Fault::Clog => "fault: clog",
+        Fault::SlowNode => "fault: slow node",
+        Fault::SlowDisk => "fault: slow disk",
+        Fault::SyncFails => "fault: sync fails",
+        Fault::DiskFull => "fault: disk full",
+        Fault::BitFlip => "fault: bit flip",
+    }
+}

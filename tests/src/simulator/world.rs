@@ -1,0 +1,498 @@
+//! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster meets goes through it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
+use coracle_core::raft::{Config, Event, Message, NodeId, Role, Voters};
+use coracle_core::{Input, Instant, Output, Request, RequestId};
+
+use super::clients::{Clients, Returned};
+use super::dice::Dice;
+use super::invariants::{Invariants, Verdict, Violation};
+use super::network::SimNetwork;
+use super::process::{DiskStep, Process, SimClock, StartOutcome, found_disks};
+use super::settings::SimSettings;
+use super::trace::Trace;
+
+/// How long the proxy and a node take to reach each other, in microseconds.
+const HOP: u64 = 10;
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A node takes a turn, if it was not woken since.
+    Wake { node: usize, life: u64 },
+    /// A message arrives.
+    Deliver(Message),
+    /// The proxy's request arrives.
+    Ask(usize, RequestId, Request),
+    /// A disk has finished an operation.
+    DiskStep { node: usize, life: u64 },
+    /// Something arrives at the proxy.
+    ToProxy(ProxyInput),
+    /// The proxy looks at the time.
+    ProxyWake,
+    /// A client thinks of something.
+    Client(usize),
+    /// A process starts.
+    Start(usize),
+    /// Something breaks.
+    Trouble,
+    /// A link goes up or down once more.
+    Flap { from: NodeId, to: NodeId, times: u32 },
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    sequence: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// A simulated cluster with everything around it.
+#[derive(Debug)]
+pub struct World {
+    /// What this run is like.
+    pub settings: SimSettings,
+    /// Where its choices come from.
+    pub dice: Dice,
+    /// Simulated microseconds since the start.
+    pub now: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    sequence: u64,
+    /// The nodes, by id.
+    pub processes: Vec<Process>,
+    /// What is between them.
+    pub network: SimNetwork,
+    proxy: Proxy,
+    proxy_wakes_at: Option<u64>,
+    /// Who asks.
+    pub clients: Clients,
+    /// Whether clients think of new requests.
+    pub clients_ask: bool,
+    /// What must hold.
+    pub invariants: Invariants,
+    /// What happened.
+    pub trace: Trace,
+    /// Whether things still break.
+    pub has_trouble: bool,
+}
+
+impl World {
+    /// A world as the settings say, at its first moment: every disk founded, every process about to start.
+    #[must_use]
+    pub fn new(settings: SimSettings, mut dice: Dice, trace: Trace) -> Self {
+        let ids: Vec<_> = (0..settings.nodes as u64).map(NodeId).collect();
+        let disks = found_disks(settings.nodes);
+        let processes = ids.iter().zip(disks).zip(&settings.clock_rates).map(|((id, disk), rate)| {
+            let offset = dice.below(1 << 30).into();
+            Process::new(*id, disk, SimClock { rate: *rate, offset })
+        });
+        let processes = processes.collect();
+        let proxy = ProxyConfig {
+            nodes: ids,
+            request_timeout: settings.request_timeout,
+            pending_max: 1000,
+            pending_bytes_max: 1 << 20,
+        };
+        let proxy = Proxy::new(proxy, dice.below(u32::MAX).into());
+        let mut world = Self {
+            clients: Clients::new(settings.clients),
+            network: SimNetwork::default(),
+            settings,
+            dice,
+            now: 0,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            processes,
+            proxy,
+            proxy_wakes_at: None,
+            clients_ask: true,
+            invariants: Invariants::default(),
+            trace,
+            has_trouble: true,
+        };
+        for node in 0..world.processes.len() {
+            world.schedule(0, Happening::Start(node));
+        }
+        for client in 0..world.settings.clients {
+            world.schedule(1, Happening::Client(client));
+        }
+        if world.settings.fault_every.is_some() {
+            world.schedule(2, Happening::Trouble);
+        }
+        world
+    }
+
+    /// Lets everything happen that is due before `end`.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn run_until(&mut self, end: u64) -> Verdict {
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at < end) {
+            let Some(Reverse(next)) = self.queue.pop() else { break };
+            self.now = next.at;
+            self.happen(next.happening)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Something is going to happen `delay` microseconds from now.
+    pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at: self.now + delay, sequence: self.sequence, happening }));
+    }
+
+    /// A process ends; it starts again after `down` microseconds.
+    pub(super) fn crash(&mut self, node: usize, down: u64) {
+        let process = &mut self.processes[node];
+        if process.running.is_none() {
+            return;
+        }
+        process.crash(&mut self.dice);
+        self.trace.note(self.now, [1, node as u64, down], || {
+            format!("node {node} crashes, to be back in {down} µs")
+        });
+        self.schedule(down, Happening::Start(node));
+    }
+
+    /// Who leads in the highest term, among those that run.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        let running = |process: &Process| process.running.as_ref().map(|running| running.replica.status());
+        let leaders = self.processes.iter().enumerate().filter_map(|(node, process)| {
+            running(process).filter(|status| status.role == Role::Leader).map(|status| (status.term, node))
+        });
+        leaders.max().map(|(_, node)| node)
+    }
+
+    fn happen(&mut self, happening: Happening) -> Verdict {
+        match happening {
+            Happening::Wake { node, life } => self.wake(node, life),
+            Happening::Deliver(message) => {
+                let node = usize::try_from(message.to.0).expect("a small id");
+                if self.network.is_open(message.from, message.to) {
+                    self.hand(node, Input::Message(message));
+                }
+                Ok(())
+            }
+            Happening::Ask(node, id, request) => {
+                self.hand(node, Input::Request(id, request));
+                Ok(())
+            }
+            Happening::DiskStep { node, life } => self.disk_step(node, life),
+            Happening::ToProxy(input) => self.step_proxy(Some(input)),
+            Happening::ProxyWake => {
+                self.proxy_wakes_at = None;
+                self.step_proxy(None)
+            }
+            Happening::Client(client) => self.client_acts(client),
+            Happening::Start(node) => self.start(node),
+            Happening::Trouble => self.make_trouble(),
+            Happening::Flap { from, to, times } => {
+                self.flap(from, to, times);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts something in a node's inbox. A node that is down hears nothing.
+    fn hand(&mut self, node: usize, input: Input) {
+        let process = &mut self.processes[node];
+        if let Some(running) = &mut process.running {
+            running.inbox.push(input);
+            let at = self.now.max(process.busy_until);
+            self.wake_at(node, at);
+        }
+    }
+
+    fn wake_at(&mut self, node: usize, at: u64) {
+        let process = &mut self.processes[node];
+        if process.wake_at.is_none_or(|planned| at < planned) {
+            process.wake_at = Some(at);
+            let life = process.life;
+            self.schedule(at.saturating_sub(self.now), Happening::Wake { node, life });
+        }
+    }
+
+    fn start(&mut self, node: usize) -> Verdict {
+        let config = self.config(node);
+        let seed = self.dice.below(u32::MAX).into();
+        let now = self.now;
+        let process = &mut self.processes[node];
+        if process.running.is_some() || process.is_dead {
+            return Ok(());
+        }
+        let before = process.durable.clone();
+        let outcome = process.start(config, seed, now);
+        let is_first = process.life <= 1;
+        self.trace.note(now, [2, node as u64, self.processes[node].life], || {
+            format!("node {node} starts: {outcome:?}")
+        });
+        match outcome {
+            StartOutcome::Runs(notices) => {
+                if !notices.is_empty() {
+                    self.trace.sight("a torn tail was cut off");
+                }
+                if !is_first {
+                    self.trace.sight("a node was restarted");
+                }
+                self.invariants.after_start(&self.processes[node], &before)?;
+                self.wake_at(node, now);
+            }
+            StartOutcome::CrashedInRecovery => {
+                self.trace.sight("a crash in the middle of recovery");
+                self.processes[node].disk.crash(&mut self.dice);
+                self.schedule(1000, Happening::Start(node));
+            }
+            StartOutcome::Refused(error) => {
+                return Err(Violation {
+                    property: "recoverability",
+                    what: format!("node {node} refuses to start: {error}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, node: usize) -> Config {
+        let voters = Voters::new(self.processes.iter().map(|process| process.id)).expect("one to nine nodes");
+        let settings = &self.settings;
+        Config {
+            heartbeat_interval: settings.heartbeat,
+            election_timeout_min: settings.election_min,
+            election_timeout_max: settings.election_max,
+            append_bytes_max: settings.append_bytes_max,
+            in_flight_messages_max: settings.in_flight_messages_max,
+            uncommitted_bytes_max: settings.uncommitted_bytes_max,
+            ..Config::new(self.processes[node].id, voters)
+        }
+    }
+
+    fn wake(&mut self, node: usize, life: u64) -> Verdict {
+        let now = self.now;
+        let process = &mut self.processes[node];
+        if process.life != life || process.wake_at != Some(now) {
+            return Ok(());
+        }
+        process.wake_at = None;
+        if now < process.busy_until {
+            let at = process.busy_until;
+            self.wake_at(node, at);
+            return Ok(());
+        }
+        let slowness = if now < process.slow_until { 50 } else { 1 };
+        process.busy_until = now + self.settings.turn * slowness;
+        let clock = process.clock;
+        let Some(running) = &mut process.running else { return Ok(()) };
+        let outputs = running.step(clock.local(now));
+        let deadline = clock.world(running.replica.deadline());
+        self.invariants.after_turn(&self.processes[node], &outputs, &self.processes)?;
+        self.carry_out(node, outputs)?;
+        if self.processes[node].running.is_some() && self.processes[node].life == life {
+            let at = deadline.max(self.processes[node].busy_until).max(now + 1);
+            self.wake_at(node, at);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, node: usize, outputs: Vec<Output>) -> Verdict {
+        for output in outputs {
+            if let Some(left) = &mut self.processes[node].crash_after_outputs {
+                if *left == 0 {
+                    self.trace.sight("a crash between two outputs");
+                    let down = 1000 + self.dice.exponential(300_000);
+                    self.crash(node, down);
+                    return Ok(());
+                }
+                *left -= 1;
+            }
+            self.carry_out_one(node, output)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, node: usize, output: Output) -> Verdict {
+        let id = self.processes[node].id;
+        match output {
+            Output::Persist(persist) => {
+                self.note_persist(node, &persist);
+                let process = &mut self.processes[node];
+                if let Some(running) = &mut process.running {
+                    running.persists.push_back(persist);
+                    if running.begin_disk_work() {
+                        self.schedule_disk_step(node);
+                    }
+                }
+            }
+            Output::Send(message) => {
+                self.invariants.before_send(&message, &self.processes[node].durable)?;
+                let (from, to) = (message.from, message.to);
+                let arrivals = self.network.send(from, to, self.now, &mut self.dice, &self.settings);
+                self.note_send(&message, arrivals);
+                for at in arrivals.into_iter().flatten() {
+                    self.schedule(at - self.now, Happening::Deliver(message.clone()));
+                }
+            }
+            Output::Answer(request, answer) => {
+                self.schedule(HOP, Happening::ToProxy(ProxyInput::Answer(id, request, answer)));
+            }
+            Output::LeaderChanged { term, leader } => {
+                self.schedule(HOP, Happening::ToProxy(ProxyInput::LeaderChanged { node: id, term, leader }));
+            }
+            Output::Event(event) => self.note_event(node, &event),
+        }
+        Ok(())
+    }
+
+    fn schedule_disk_step(&mut self, node: usize) {
+        let process = &self.processes[node];
+        let Some(running) = &process.running else { return };
+        let typical = if running.next_op_is_sync() { self.settings.sync } else { self.settings.write };
+        let slowness = if self.now < process.disk_slow_until { 100 } else { 1 };
+        let life = process.life;
+        let delay = (typical / 2 + self.dice.exponential(typical / 2)) * slowness;
+        self.schedule(delay, Happening::DiskStep { node, life });
+    }
+
+    fn disk_step(&mut self, node: usize, life: u64) -> Verdict {
+        let process = &mut self.processes[node];
+        if process.life != life {
+            return Ok(());
+        }
+        let Some(running) = &mut process.running else { return Ok(()) };
+        match running.disk_step(&mut process.disk, &mut process.durable, &mut process.disk_fails) {
+            DiskStep::More => self.schedule_disk_step(node),
+            DiskStep::Done(id) => {
+                self.trace.note(self.now, [3, node as u64, id.0], || {
+                    format!("node {node}'s disk has done persist {}", id.0)
+                });
+                self.hand(node, Input::Persisted(id));
+                let begins = self.processes[node]
+                    .running
+                    .as_mut()
+                    .is_some_and(super::process::Running::begin_disk_work);
+                if begins {
+                    self.schedule_disk_step(node);
+                }
+            }
+            DiskStep::Failed => {
+                self.trace.sight("a node stopped because its disk failed");
+                let down = 100_000 + self.dice.exponential(1_000_000);
+                self.crash(node, down);
+            }
+        }
+        Ok(())
+    }
+
+    fn client_acts(&mut self, client: usize) -> Verdict {
+        let think = 1 + self.dice.exponential(self.settings.think);
+        self.schedule(think, Happening::Client(client));
+        if !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
+            return Ok(());
+        }
+        let (ticket, request) = self.clients.ask(client, self.now, &mut self.dice, &self.settings);
+        self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {
+            format!("client {client} asks {request:?}")
+        });
+        self.step_proxy(Some(ProxyInput::Ask(ticket, request)))
+    }
+
+    fn step_proxy(&mut self, input: Option<ProxyInput>) -> Verdict {
+        let now = Instant::from_micros(self.now);
+        let mut inputs: Vec<_> = input.into_iter().collect();
+        let mut outputs = Vec::new();
+        self.proxy.step(now, &mut inputs, &mut outputs);
+        for output in outputs {
+            match output {
+                ProxyOutput::Ask(node, id, request) => {
+                    let node = usize::try_from(node.0).expect("a small id");
+                    self.schedule(HOP, Happening::Ask(node, id, request));
+                }
+                ProxyOutput::Reply(ticket, reply) => {
+                    let returned = Returned::from_reply(reply);
+                    self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
+                        format!("client {} gets {returned:?}", ticket.connection - 1)
+                    });
+                    let operation = self.clients.take(ticket, &returned).ok_or_else(|| Violation {
+                        property: "exactly_once",
+                        what: format!("a second reply for {ticket:?}"),
+                    })?;
+                    self.invariants.after_return(&operation, &returned)?;
+                }
+            }
+        }
+        if let Some(deadline) = self.proxy.deadline() {
+            let at = deadline.as_micros().max(self.now + 1);
+            if self.proxy_wakes_at.is_none_or(|planned| at < planned) {
+                self.proxy_wakes_at = Some(at);
+                self.schedule(at - self.now, Happening::ProxyWake);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_persist(&mut self, node: usize, persist: &coracle_core::raft::Persist) {
+        if persist.cut_from.is_some() && !persist.entries.is_empty() {
+            self.trace.sight("a follower's entries gave way to its leader's");
+        }
+        self.trace.note(self.now, [6, node as u64, persist.id.0], || {
+            let entries: usize = persist.entries.iter().map(coracle_core::raft::Entries::len).sum();
+            format!(
+                "node {node} persists {}: {:?}, cut {:?}, {entries} entries",
+                persist.id.0, persist.hard_state, persist.cut_from
+            )
+        });
+    }
+
+    fn note_send(&mut self, message: &Message, arrivals: [Option<u64>; 2]) {
+        if arrivals[1].is_some() {
+            self.trace.sight("a message was doubled");
+        }
+        if arrivals[0].is_none() {
+            self.trace.sight("a message was lost");
+        }
+        self.trace.note(self.now, [7, message.from.0, message.to.0], || {
+            let fate = if arrivals[0].is_some() { "" } else { " (lost)" };
+            format!("{} → {} in term {}: {:?}{fate}", message.from, message.to, message.term, message.body)
+        });
+    }
+
+    fn note_event(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::BecameLeader { .. } => self.trace.sight("a leader was elected"),
+            Event::LogCut { from, to } if to > from => self.trace.sight("two or more entries were cut"),
+            Event::BecameFollower { because: coracle_core::raft::StepDown::QuorumLost, .. } => {
+                self.trace.sight("a leader without a majority gave up");
+            }
+            Event::BecameFollower { because: coracle_core::raft::StepDown::DiskStalled, .. } => {
+                self.trace.sight("a leader with a hanging disk gave up");
+            }
+            _ => {}
+        }
+        self.trace.note(self.now, [8, node as u64, 0], || format!("node {node} {event}"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Lines that are no requests: one error line each, nobody else is disturbed, and nothing of them reaches a file.
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{LogFile, Runtime, Setup, Talk, until};
+use serde_json::{Value, json};
+
+/// Lines that are no JSON, no object, or no plain request.
+const PLAIN: &[&[u8]] = &[
+    b"",
+    b" ",
+    b"\r",
+    b"\t \t",
+    b"x",
+    b"PUT a 1",
+    b"GET / HTTP/1.1",
+    b"null",
+    b"true",
+    b"7",
+    b"NaN",
+    b"\"text\"",
+    b"[]",
+    b"[{\"key\":\"a\"}]",
+    b"{",
+    b"}",
+    b"{]",
+    b"{}",
+    b"{\"key\"}",
+    b"{\"key\":}",
+    b"{\"key\":\"a\"",
+    b"{\"key\":\"a\",}",
+    b"{\"key\":\"a\"} x",
+    b"{\"key\":\"a\"}{\"key\":\"a\"}",
+    b"{'key':'a'}",
+    b"{key:\"a\"}",
+    b"\xef\xbb\xbf{\"key\":\"a\"}",
+    b"\xff\xfe{\0",
+    b"\0",
+    b"{\"key\":\"a\0b\"}",
+    b"{\"key\":\"\xff\"}",
+    b"{\"key\":\"\xc0\xaf\"}",
+    b"{\"key\":\"bad\",\"value\":\"\xed\xa0\x80\"}",
+    b"{\"key\":\"\\ud800\",\"value\":1}",
+    b"{\"key\":\"bad\",\"value\":\"\\udc00\"}",
+    b"{\"key\":\"bad\",\"value\":{\"\\ud800\":1}}",
+    b"{\"key\":\"bad\",\"value\":[\"x\\ud800y\"]}",
+    b"{\"key\":\"a\",\"key\":\"b\"}",
+    b"{\"key\":\"bad\",\"value\":1,\"value\":2}",
+    b"{\"op\":\"ping\",\"op\":\"ping\"}",
+    b"{\"key\":\"\"}",
+    b"{\"key\":null}",
+    b"{\"key\":5}",
+    b"{\"key\":[\"a\"]}",
+    b"{\"value\":1}",
+    b"{\"key\":\"bad\",\"value\":null}",
+    b"{\"key\":\"bad\",\"value\":01}",
+    b"{\"key\":\"bad\",\"value\":.5}",
+    b"{\"key\":\"bad\",\"value\":+1}",
+    b"{\"key\":\"bad\",\"value\":Infinity}",
+    b"{\"key\":\"bad\",\"value\":\"\\x\"}",
+    b"{\"key\":\"bad\",\"valeu\":1}",
+    b"{\"op\":\"fly\"}",
+    b"{\"op\":5}",
+    b"{\"op\":\"PUT\",\"key\":\"bad\",\"value\":1}",
+];
+
+/// Lines whose `op` lacks something, or has something wrong.
+const EXTENDED: &[&[u8]] = &[
+    b"{\"op\":\"put\",\"key\":\"bad\"}",
+    b"{\"op\":\"put\",\"key\":\"bad\",\"value\":null}",
+    b"{\"op\":\"put\",\"value\":1}",
+    b"{\"op\":\"get\"}",
+    b"{\"op\":\"get\",\"key\":\"a\",\"consistency\":\"strong\"}",
+    b"{\"op\":\"get\",\"key\":\"a\",\"consistency\":1}",
+    b"{\"op\":\"get\",\"key\":\"a\",\"value\":1}",
+    b"{\"op\":\"delete\"}",
+    b"{\"op\":\"cas\",\"key\":\"bad\",\"value\":1}",
+    b"{\"op\":\"cas\",\"key\":\"bad\",\"expect\":1}",
+    b"{\"op\":\"cas\",\"key\":\"bad\",\"expect\":null,\"value\":null}",
+    b"{\"op\":\"scan\",\"limit\":0}",
+    b"{\"op\":\"scan\",\"limit\":-1}",
+    b"{\"op\":\"scan\",\"limit\":1.5}",
+    b"{\"op\":\"scan\",\"limit\":99999999999999999999}",
+    b"{\"op\":\"scan\",\"prefix\":7}",
+];
+
+/// Lines that ask for nothing, each with the code of its refusal.
+fn corpus() -> Vec<(Vec<u8>, &'static str)> {
+    let nested = |depth| format!(r#"{{"key":"bad","value":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let objects =
+        |depth| format!(r#"{{"key":"bad","value":{}1{}}}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let made = [
+        (nested(65), "bad_request"),
+        (nested(100_000), "bad_request"),
+        (objects(65), "bad_request"),
+        (objects(100_000), "bad_request"),
+        (format!(r#"{{"key":"bad","value":{}"#, "[".repeat(100_000)), "bad_request"),
+        (format!(r#"{{"id":{}{},"op":"ping"}}"#, "[".repeat(100_000), "]".repeat(100_000)), "bad_request"),
+        (format!(r#"{{"stray":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000)), "bad_request"),
+        ("[".repeat(1 << 20), "bad_request"),
+        (format!(r#"{{"key":"{}","value":1}}"#, "k".repeat(1025)), "bad_request"),
+        (format!(r#"{{"key":"{}","value":1}}"#, "é".repeat(513)), "bad_request"),
+        (format!(r#"{{"key":"bad","value":"{}"}}"#, "v".repeat((512 << 10) - 1)), "too_large"),
+        (
+            format!(r#"{{"op":"cas","key":"bad","expect":null,"value":"{}"}}"#, "v".repeat(512 << 10)),
+            "too_large",
+        ),
+    ];
+    let lines = PLAIN.iter().chain(EXTENDED).map(|line| (line.to_vec(), "bad_request"));
+    lines.chain(made.into_iter().map(|(line, code)| (line.into_bytes(), code))).collect()
+}
+
+fn check_refusal(reply: &Value, code: &str, what: &str) {
+    assert_eq!((&reply["status"], &reply["error"]), (&json!("error"), &json!(code)), "{what} gave {reply}");
+    assert_eq!(reply["definite"], true, "{what} gave {reply}");
+    assert!(reply["message"].as_str().is_some_and(|message| !message.is_empty()), "{what} gave {reply}");
+}
+
+fn told(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned()
+}
+
+/// Every bad line gets its one error line, in its place between good ones, and leaves no trace in any log.
+fn each_bad_line_gets_one_error_and_reaches_no_log(runtime: Runtime) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let server = Setup::in_folder(runtime, folder.path()).start();
+    let (mut talk, mut bystander) = (server.connect(), server.connect());
+    for (number, (line, code)) in corpus().into_iter().enumerate() {
+        talk.send(&line);
+        talk.send(format!("\n{{\"op\":\"ping\",\"id\":{number}}}\n"));
+        check_refusal(&talk.hear_json(), code, &told(&line));
+        talk.expect(&format!(r#"{{"status":"ok","id":{number}}}"#));
+        let good = format!(r#"{{"key":"good","value":{number},"status":"ok"}}"#);
+        bystander.exchange(&format!(r#"{{"key":"good","value":{number}}}"#), &good);
+    }
+    let _ = server.settle();
+    server.stop();
+    for log in LogFile::read_all(folder.path(), 5) {
+        let commands = log.entries.iter().filter(|entry| entry["op"] != "NOOP");
+        assert!(commands.clone().all(|entry| entry["key"] == "good"), "a bad line is in a log");
+        assert_eq!(commands.count(), corpus().len());
+    }
+}
+
+/// A key that is known comes back with the error, so that a client can tell which of its requests was wrong.
+fn an_error_names_the_key(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    for line in [
+        r#"{"key":"k","value":null}"#,
+        r#"{"op":"fly","key":"k"}"#,
+        r#"{"op":"cas","key":"k","value":1}"#,
+        r#"{"op":"get","key":"k","consistency":"strong"}"#,
+    ] {
+        let reply = talk.ask(line);
+        check_refusal(&reply, "bad_request", line);
+        assert_eq!(reply["key"], "k", "{line}");
+    }
+}
+
+/// Until sessions and linearizable reads exist, a client that relies on them must not be served with less.
+fn what_is_not_there_yet_is_refused_and_not_ignored(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    for line in [
+        r#"{"op":"get","key":"k","consistency":"linearizable"}"#,
+        r#"{"key":"k","value":1,"session":{"client":"c","seq":1}}"#,
+        r#"{"op":"put","key":"k","value":1,"session":{"client":"c","seq":1}}"#,
+    ] {
+        let reply = talk.ask(line);
+        assert_eq!(
+            (&reply["status"], &reply["definite"]),
+            (&json!("error"), &json!(true)),
+            "{line} gave {reply}"
+        );
+    }
+    talk.exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":null,"status":"error"}"#);
+}
+
+fn expect_too_large_and_end(talk: &mut Talk) {
+    check_refusal(&talk.hear_json(), "too_large", "an oversized line");
+    talk.expect_end();
+}
+
+/// A line over the limit is refused and its connection closed, whether its end ever comes or not.
+fn an_oversized_line_closes_its_connection_and_no_other(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut bystander = server.connect();
+    bystander.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
+    let mut talk = server.connect();
+    talk.send("{\"op\":\"ping\",\"id\":1}\n");
+    talk.send(format!("{{\"key\":\"a\",\"value\":\"{}\"}}\n", "v".repeat(1 << 20)));
+    talk.expect(r#"{"status":"ok","id":1}"#);
+    expect_too_large_and_end(&mut talk);
+
+    let mut talk = server.connect();
+    // The server may have closed before all of it is sent.
+    let _ = talk.try_send(&vec![b'x'; 3 << 20]);
+    expect_too_large_and_end(&mut talk);
+    bystander.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
+}
+
+/// Half a line is no request: what was cut off may have been meant otherwise.
+fn half_a_line_has_no_effect(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    talk.send("{\"key\":\"whole\",\"value\":1}\n{\"key\":\"half\",\"value\":1}");
+    talk.hang_up();
+    assert_eq!(talk.hear_all(), "{\"key\":\"whole\",\"value\":1,\"status\":\"ok\"}\n");
+    let mut other = server.connect();
+    until("the whole line is seen", || other.ask(r#"{"key":"whole"}"#)["value"] == 1);
+    other.exchange(
+        r#"{"op":"cas","key":"half","expect":null,"value":2}"#,
+        r#"{"key":"half","value":2,"status":"ok"}"#,
+    );
+}
+
+/// Clients that come and go without a word, or in the middle of one, wear nothing out.
+fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).with("--max-connections 20").start();
+    for round in 0..100 {
+        // Above the limit for a moment a client may be turned away, and must not be for ever.
+        let mut talk = server.connect();
+        let _ = talk.try_send(&b"{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\""[..round % 30]);
+    }
+    until("all places are free again", || {
+        let mut talks: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        talks.iter_mut().all(|talk| talk.try_send(b"{\"op\":\"ping\"}\n").is_ok())
+            && talks.iter_mut().all(|talk| talk.try_hear().is_ok_and(|line| line == r#"{"status":"ok"}"#))
+    });
+}
+
+both_runtimes!(
+    each_bad_line_gets_one_error_and_reaches_no_log,
+    an_error_names_the_key,
+    what_is_not_there_yet_is_refused_and_not_ignored,
+    an_oversized_line_closes_its_connection_and_no_other,
+    half_a_line_has_no_effect,
+    clients_that_vanish_leave_nothing_behind,
+);

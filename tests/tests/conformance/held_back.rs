@@ -1,0 +1,82 @@
+//! Clients that send and do not read: they are held back by their own sockets, at nobody else's cost.
+
+use std::time::Duration;
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Runtime, Setup};
+
+/// Bytes that the operating system may hold for a connection, both ways, and the server for its open requests: well
+/// above all of them together.
+const TAKEN_BYTES_MAX: usize = 64 << 20;
+/// How long a write has to find no taker. A server that is only slow passes as well; one that goes on taking fails.
+const NO_TAKER: Duration = Duration::from_secs(1);
+
+/// A client that never reads is not read from without end, costs no memory that grows with what it would send, and
+/// keeps nobody waiting.
+fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut bystander = server.connect();
+    let value = "v".repeat(64 << 10);
+    let stored = format!(r#"{{"key":"big","value":"{value}","status":"ok"}}"#);
+    bystander.exchange(&format!(r#"{{"key":"big","value":"{value}"}}"#), &stored);
+    let before = server.memory_bytes();
+
+    // What is taken here in full would be answered with some 300 GB.
+    let mut deaf = server.connect();
+    let taken = deaf.flood(b"{\"key\":\"big\"}\n", TAKEN_BYTES_MAX, NO_TAKER);
+    assert!(taken < TAKEN_BYTES_MAX, "the server takes without end");
+    let grown = server.memory_bytes().saturating_sub(before);
+    assert!(grown < 128 << 20, "one client that does not read costs {grown} bytes");
+    for round in 0..100 {
+        bystander.exchange(
+            &format!(r#"{{"op":"ping","id":{round}}}"#),
+            &format!(r#"{{"status":"ok","id":{round}}}"#),
+        );
+        bystander.exchange(r#"{"key":"a","value":1}"#, r#"{"key":"a","value":1,"status":"ok"}"#);
+        bystander.exchange(r#"{"key":"big"}"#, &stored);
+    }
+    // Once it listens, it gets what it asked for.
+    for _ in 0..2000 {
+        deaf.expect(&stored);
+    }
+}
+
+/// Pings and errors cost the cluster nothing; that is no reason to answer them into a growing buffer.
+fn requests_that_need_no_node_are_held_back_too(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut deaf = server.connect();
+    let before = server.memory_bytes();
+    let id = "i".repeat(1000);
+    let line = format!("{{\"op\":\"ping\",\"id\":\"{id}\"}}\n");
+    let taken = deaf.flood(line.as_bytes(), TAKEN_BYTES_MAX, NO_TAKER);
+    assert!(taken < TAKEN_BYTES_MAX, "the server takes without end");
+    let grown = server.memory_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "one client that does not read costs {grown} bytes");
+    for _ in 0..taken / line.len() {
+        deaf.expect(&format!(r#"{{"status":"ok","id":"{id}"}}"#));
+    }
+}
+
+/// A client that never finishes a line is given no more than a line's worth of memory, however long it tries.
+fn endless_lines_cost_a_line_each(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let before = server.memory_bytes();
+    let mut talks: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for talk in &mut talks {
+        // Just below the limit, so that the server has to keep it all.
+        talk.send(vec![b'x'; 1 << 20]);
+    }
+    server.connect().exchange(r#"{"key":"a","value":1}"#, r#"{"key":"a","value":1,"status":"ok"}"#);
+    let grown = server.memory_bytes().saturating_sub(before);
+    assert!(grown < 128 << 20, "twenty unfinished lines cost {grown} bytes");
+    for talk in &mut talks {
+        talk.send("\n");
+        assert_eq!(talk.hear_json()["error"], "bad_request");
+    }
+}
+
+both_runtimes!(
+    a_client_that_never_reads_is_held_back,
+    requests_that_need_no_node_are_held_back_too,
+    endless_lines_cost_a_line_each,
+);

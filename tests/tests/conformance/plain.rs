@@ -1,0 +1,105 @@
+//! Plain requests: a key, perhaps a value, and exactly the bytes that the contract shows.
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Runtime, Setup, Talk};
+
+/// Clients in the field compare these replies byte for byte.
+fn the_examples_of_the_contract_hold_to_the_byte(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    talk.exchange(r#"{"key":"snack","value":"chips"}"#, r#"{"key":"snack","value":"chips","status":"ok"}"#);
+    talk.exchange(r#"{"key":"snack"}"#, r#"{"key":"snack","value":"chips","status":"ok"}"#);
+    talk.exchange(r#"{"key":"nope"}"#, r#"{"key":"nope","value":null,"status":"error"}"#);
+}
+
+/// A client that ends its lines as Windows does is no worse off, and its `\r` is no part of anything.
+fn a_carriage_return_belongs_to_the_line_ending(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    talk.send("{\"key\":\"a\",\"value\":\"x\"}\r\n{\"key\":\"a\"}\r\n");
+    talk.expect(r#"{"key":"a","value":"x","status":"ok"}"#);
+    talk.expect(r#"{"key":"a","value":"x","status":"ok"}"#);
+}
+
+/// A put that is acknowledged is seen at once by its own connection, whichever follower answers.
+fn a_connection_never_loses_sight_of_its_own_writes(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    for round in 0..200 {
+        let reply = format!(r#"{{"key":"own","value":{round},"status":"ok"}}"#);
+        talk.exchange(&format!(r#"{{"key":"own","value":{round}}}"#), &reply);
+        talk.exchange(r#"{"key":"own"}"#, &reply);
+    }
+}
+
+/// For one connection time never runs backwards: what it has read once is not older the next time, although another
+/// follower may answer.
+fn a_connection_never_goes_back_in_time(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let (mut writer, mut reader) = (server.connect(), server.connect());
+    let number_in = |talk: &mut Talk| talk.ask(r#"{"key":"clock"}"#)["value"].as_u64().unwrap_or(0);
+    let mut seen = 0;
+    for tick in 1..=200 {
+        writer.say(&format!(r#"{{"key":"clock","value":{tick}}}"#));
+        let now = number_in(&mut reader);
+        assert!(now >= seen, "{seen} was read before {now}");
+        seen = now;
+        assert_eq!(writer.hear_json()["status"], "ok");
+    }
+}
+
+/// A value comes back as the same JSON value; a number that no `f64` can hold keeps every digit.
+fn values_come_back_as_they_are(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
+    let values = [
+        "1e999",
+        "-1e999",
+        "18446744073709551617",
+        "0.10",
+        "-0",
+        "1E+5",
+        "true",
+        "false",
+        "0",
+        r#""""#,
+        "[]",
+        "{}",
+        r#"{"b":1,"a":[null,2]}"#,
+        r#"{"x":1,"x":2}"#,
+        r#""äöü €😀""#,
+        r#""a\tb\n\"\\""#,
+        r#""\u0000""#,
+        &deep,
+    ];
+    for value in values {
+        let reply = format!(r#"{{"key":"v","value":{value},"status":"ok"}}"#);
+        talk.exchange(&format!(r#"{{"key":"v","value":{value}}}"#), &reply);
+        talk.exchange(r#"{"key":"v"}"#, &reply);
+    }
+    let spaced = "{\"key\" : \"v\" ,\t\"value\": { \"a\" : [ 1 , 2 ] } }";
+    talk.exchange(spaced, r#"{"key":"v","value":{"a":[1,2]},"status":"ok"}"#);
+}
+
+/// The limits are as wide as promised: the longest key and the largest value are taken.
+fn the_largest_key_and_value_are_taken(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut talk = server.connect();
+    let key = "k".repeat(1024);
+    let value = "v".repeat((512 << 10) - 2);
+    let reply = format!(r#"{{"key":"{key}","value":"{value}","status":"ok"}}"#);
+    talk.exchange(&format!(r#"{{"key":"{key}","value":"{value}"}}"#), &reply);
+    talk.exchange(&format!(r#"{{"key":"{key}"}}"#), &reply);
+    let padding = " ".repeat((1 << 20) - 12);
+    talk.exchange(&format!(r#"{{"key":"no"{padding}}}"#), r#"{"key":"no","value":null,"status":"error"}"#);
+}
+
+both_runtimes!(
+    the_examples_of_the_contract_hold_to_the_byte,
+    a_carriage_return_belongs_to_the_line_ending,
+    a_connection_never_loses_sight_of_its_own_writes,
+    a_connection_never_goes_back_in_time,
+    values_come_back_as_they_are,
+    the_largest_key_and_value_are_taken,
+);

@@ -1,0 +1,180 @@
+//! The client commands against a real server: what scripts see, and the exit codes that they rely on.
+
+use std::net::TcpListener;
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Runtime, Setup};
+use serde_json::Value;
+
+use crate::shell::Shell;
+
+/// A script reads stdout and the exit code, and needs nothing else.
+fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    shell.expect(&["get", "snack"], 1, "");
+    shell.expect(&["delete", "snack"], 1, "");
+    shell.expect(&["put", "snack", "chips"], 0, "ok\n");
+    // Each command is a connection of its own, and may ask a follower that is behind: a swap may not.
+    shell.expect(&["cas", "snack", "--expect", "nuts", "fruit"], 5, "chips\n");
+    shell.expect(&["cas", "snack", "--absent", "fruit"], 5, "chips\n");
+    shell.expect(&["cas", "absent", "--expect", "x", "y"], 5, "");
+    shell.expect(&["cas", "snack", "--expect", "chips", "fruit"], 0, "ok\n");
+    shell.expect(&["cas", "lock", "--absent", "me"], 0, "ok\n");
+    let _ = server.settle();
+    shell.expect(&["get", "snack"], 0, "fruit\n");
+    shell.expect(&["scan"], 0, "lock\tme\nsnack\tfruit\n");
+    shell.expect(&["scan", "s"], 0, "snack\tfruit\n");
+    shell.expect(&["scan", "--limit", "1"], 0, "lock\tme\n");
+    shell.expect(&["scan", "--after", "lock"], 0, "snack\tfruit\n");
+    shell.expect(&["scan", "nothing"], 0, "");
+    shell.expect(&["delete", "snack"], 0, "ok\n");
+    shell.expect(&["put", "", "x"], 2, "");
+    shell.expect(&["put", &"k".repeat(1025), "x"], 2, "");
+    shell.expect(&["put", "k", "{", "--json"], 2, "");
+    shell.expect(&["put", "k", "null", "--json"], 2, "");
+    shell.expect(&["get", "k", "--no-such-flag"], 2, "");
+}
+
+/// With `-o json` a program gets the server's own replies, errors included.
+fn json_for_programs(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    let stored = "{\"key\":\"k\",\"value\":[1,1e999],\"status\":\"ok\"}\n";
+    shell.expect(&["put", "k", "[1, 1e999]", "--json", "-o", "json"], 0, stored);
+    let _ = server.settle();
+    shell.expect(&["get", "k", "-o", "json"], 0, stored);
+    let page = "{\"items\":[{\"key\":\"k\",\"value\":[1,1e999]}],\"more\":false,\"status\":\"ok\"}\n";
+    shell.expect(&["scan", "-o", "json"], 0, page);
+    for (arguments, code, error) in [
+        (&["get", "no", "-o", "json"][..], 1, "not_found"),
+        (&["delete", "no", "-o", "json"], 1, "not_found"),
+        (&["cas", "k", "--absent", "x", "-o", "json"], 5, "cas_mismatch"),
+    ] {
+        let ended = shell.run(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}");
+        assert_eq!(ended.stdout.lines().count(), 1, "{arguments:?}: {}", ended.stdout);
+        assert!(ended.stdout.contains(&format!("\"error\":\"{error}\"")), "{arguments:?}: {}", ended.stdout);
+    }
+    shell.expect(&["delete", "k", "-o", "json"], 0, "{\"key\":\"k\",\"status\":\"ok\"}\n");
+}
+
+/// What a value is made of does not matter: it comes back character by character, and a line stays a line.
+fn odd_values_come_back_whole(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    for (value, in_a_line) in [
+        ("tab\tand\nline\r", "tab\\tand\\nline\\r"),
+        ("äöü €😀", "äöü €😀"),
+        ("", ""),
+        ("-5", "-5"),
+        ("\"quoted\" \\ back", "\"quoted\" \\\\ back"),
+        ("null", "null"),
+        ("{\"a\":1}", "{\"a\":1}"),
+    ] {
+        shell.expect(&["put", "odd\tkey", value], 0, "ok\n");
+        let _ = server.settle();
+        shell.expect(&["get", "odd\tkey"], 0, &format!("{value}\n"));
+        shell.expect(&["scan"], 0, &format!("odd\\tkey\t{in_a_line}\n"));
+        shell.expect(&["delete", "odd\tkey"], 0, "ok\n");
+    }
+    shell.expect(&["put", "--", "--key", "--value"], 0, "ok\n");
+    let _ = server.settle();
+    shell.expect(&["get", "--", "--key"], 0, "--value\n");
+}
+
+/// `-` takes the value from stdin, line breaks and all, so that a file can be stored.
+fn a_value_may_come_from_stdin(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    let text = "first\tline\nsecond line €\n";
+    let ended = shell.run_with_input(&["put", "file", "-"], text);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ok\n"), "{}", ended.stderr);
+    let large = "v".repeat(512 << 10);
+    let ended = shell.run_with_input(&["put", "large", "-"], &large);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("too_large"), "{}", ended.stderr);
+    let ended = shell.run_with_input(&["put", "large", "-"], &large[2..]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let ended = shell.run_with_input(&["put", "json", "-", "--json"], "{ \"a\" :\n [1e999] }\n");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let _ = server.settle();
+    shell.expect(&["get", "file"], 0, &format!("{text}\n"));
+    shell.expect(&["get", "large"], 0, &format!("{}\n", &large[2..]));
+    shell.expect(&["get", "json"], 0, "{\"a\":[1e999]}\n");
+}
+
+/// An operator sees one row per node and exactly one leader.
+fn status_has_a_row_per_node(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).with("--nodes 3").start();
+    let shell = Shell::of(&server);
+    shell.expect(&["put", "a", "1"], 0, "ok\n");
+    let _ = server.settle();
+    let text = shell.run(&["status"]);
+    let rows: Vec<Vec<_>> = text.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS"]);
+    assert_eq!(rows.iter().skip(1).map(|row| row[0]).collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert_eq!(rows.iter().filter(|row| row[1] == "leader").count(), 1, "{}", text.stdout);
+    let json: Value =
+        serde_json::from_str(&shell.run(&["status", "-o", "json"]).stdout).expect("the status is JSON");
+    assert_eq!(json["nodes"].as_array().map(Vec::len), Some(3));
+}
+
+/// A list of servers is tried in order until one answers, and a list of none is no server.
+fn the_next_server_is_tried(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let dead = |()| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        listener.local_addr().expect("a listener has an address")
+    };
+    let (first, second) = (dead(()), dead(()));
+    let list = format!("{first},{},{second}", server.address());
+    let shell = Shell::of_addresses(&list);
+    shell.expect(&["put", "a", "1"], 0, "ok\n");
+    let _ = server.settle();
+    shell.expect(&["get", "a"], 0, "1\n");
+    // The flag goes before the variable.
+    Shell::of_addresses(&first.to_string()).expect(&["get", "a", "--connect", &list], 0, "1\n");
+    let ended = Shell::of_addresses(&format!("{first},{second}")).expect(&["put", "a", "2"], 3, "");
+    assert!(ended.stderr.contains(&first.to_string()) && ended.stderr.contains(&second.to_string()));
+}
+
+/// A server that is full or has no leader is not the last word while there is another.
+fn a_server_that_refuses_is_passed_over(runtime: Runtime) {
+    let full = Setup::in_memory(runtime).with("--max-connections 1").start();
+    let mut occupant = full.connect();
+    occupant.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
+    let headless =
+        Setup::in_memory(runtime).with("--election-timeout 10h..20h --request-timeout 300ms").start();
+    let server = Setup::in_memory(runtime).start();
+    let list = format!("{},{},{}", full.address(), headless.address(), server.address());
+    Shell::of_addresses(&list).expect(&["put", "a", "1"], 0, "ok\n");
+    let _ = server.settle();
+    Shell::of(&server).expect(&["get", "a"], 0, "1\n");
+    // Alone, each says why in its own exit code.
+    let ended = Shell::of(&headless).expect(&["put", "a", "1"], 4, "");
+    assert!(ended.stderr.contains("no_leader"), "{}", ended.stderr);
+    let ended = Shell::of(&full).expect(&["put", "a", "1"], 6, "");
+    assert!(ended.stderr.contains("busy"), "{}", ended.stderr);
+}
+
+/// A write whose reply never comes is not called failed: nobody knows, and the message says so.
+#[test]
+fn a_write_without_a_reply_has_an_unknown_outcome() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = silent.local_addr().expect("a listener has an address").to_string();
+    let ended = Shell::of_addresses(&address).expect(&["put", "a", "1", "--timeout", "200ms"], 4, "");
+    assert!(ended.stderr.contains("outcome is unknown"), "{}", ended.stderr);
+    let ended = Shell::of_addresses(&address).expect(&["get", "a", "--timeout", "200ms"], 4, "");
+    assert!(!ended.stderr.contains("outcome is unknown"), "{}", ended.stderr);
+}
+
+both_runtimes!(
+    text_for_people_and_exit_codes_for_scripts,
+    json_for_programs,
+    odd_values_come_back_whole,
+    a_value_may_come_from_stdin,
+    status_has_a_row_per_node,
+    the_next_server_is_tried,
+    a_server_that_refuses_is_passed_over,
+);

@@ -1,0 +1,29 @@
+//! The program as its users have it: a process with flags, signals, files and an exit code, and its client commands.
+//!
+//! How the program is found and built, `live::program` tells. The stories about the disk run it under `strace`, which
+//! sees every call and can make one fail; where that is not possible they say so on stderr and prove nothing.
+
+#[cfg(test)]
+mod client_commands;
+#[cfg(test)]
+mod client_session;
+#[cfg(test)]
+mod descriptors;
+#[cfg(test)]
+mod disk_failure;
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod lagging;
+#[cfg(test)]
+mod refusal;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod shell;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod tracing;

@@ -1,0 +1,193 @@
+//! Starts that must not come to serve: the exit code, and a message that says what to do.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Ended, Runtime, Setup, crc32, program};
+
+/// Ended with 6, nothing on stdout, and all of these words in one message.
+#[track_caller]
+fn check_refusal(ended: &Ended, words: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(6), ""), "{}", ended.stderr);
+    let message =
+        ended.stderr.split("error: ").nth(1).unwrap_or_else(|| panic!("no error in {}", ended.stderr));
+    for word in words {
+        assert!(message.contains(word), "{word:?} is missing in {message:?}");
+    }
+}
+
+/// A folder that a cluster of five has used.
+fn used_folder(runtime: Runtime) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let server = Setup::in_folder(runtime, folder.path()).start();
+    let mut talk = server.connect();
+    for number in 0..10 {
+        let stored = format!(r#"{{"key":"k","value":{number},"status":"ok"}}"#);
+        talk.exchange(&format!(r#"{{"key":"k","value":{number}}}"#), &stored);
+    }
+    let _ = server.settle();
+    server.stop();
+    folder
+}
+
+fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(path).expect("the file is text");
+    fs::write(path, change(text)).expect("the file can be written");
+}
+
+/// A refused start changes nothing: with the old bytes back, everything is there.
+fn check_that_it_still_starts(runtime: Runtime, folder: &Path) {
+    let server = Setup::in_folder(runtime, folder).start();
+    server.connect().exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
+    server.stop();
+}
+
+/// Two servers on one port would each have half of the clients.
+fn a_port_in_use_is_refused(runtime: Runtime) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("a listener has an address").to_string();
+    check_refusal(
+        &Setup::in_memory(runtime).with(&format!("--listen {address}")).fail(),
+        &[&address, "in use"],
+    );
+}
+
+/// Two processes on one folder would ruin it; the message names the folder and who is there.
+fn a_folder_in_use_is_refused(runtime: Runtime) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let setup = Setup::in_folder(runtime, folder.path());
+    let server = setup.start();
+    let name = folder.path().display().to_string();
+    check_refusal(&setup.fail(), &[&name, "in use by another process", &server.pid().to_string()]);
+    server.connect().exchange(r#"{"key":"a","value":1}"#, r#"{"key":"a","value":1,"status":"ok"}"#);
+    server.kill();
+    setup.start().stop();
+}
+
+/// Half a cluster, or one with strangers in it, could forget what was acknowledged.
+fn a_folder_of_another_size_is_refused(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    for nodes in [1, 3, 7] {
+        let ended = Setup::in_folder(runtime, folder.path()).with(&format!("--nodes {nodes}")).fail();
+        check_refusal(&ended, &["made for 5 nodes", "--nodes 5", "--data-dir"]);
+    }
+    check_that_it_still_starts(runtime, folder.path());
+}
+
+/// An older program must not misread what a newer one wrote, even when the checksum fits.
+fn a_newer_format_is_refused_by_name_and_version(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    for name in ["log02.txt", "meta2.txt"] {
+        let path = folder.path().join(name);
+        let before = fs::read_to_string(&path).expect("the file is text");
+        edit(&path, |text| {
+            let (first, rest) = text.split_once('\n').expect("the file has a line");
+            let (covered, _) = first.rsplit_once(",\"crc\"").expect("the line has a checksum");
+            let covered = covered.replace("\"version\":1", "\"version\":2");
+            format!("{covered},\"crc\":\"{:08x}\"}}\n{rest}", crc32(&[covered.as_bytes()]))
+        });
+        let kind = if name.starts_with("log") { "coracle-log" } else { "coracle-meta" };
+        check_refusal(
+            &Setup::in_folder(runtime, folder.path()).fail(),
+            &[name, kind, "version 2", "use the program"],
+        );
+        fs::write(&path, before).expect("the file can be written");
+    }
+    check_that_it_still_starts(runtime, folder.path());
+}
+
+/// Damage before a valid line is never cut off: the message names file and line and what to do, and nothing changes.
+fn damage_is_refused_and_left_alone(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    let (log, meta) = (folder.path().join("log03.txt"), folder.path().join("meta3.txt"));
+    let before = (fs::read(&log).expect("a log"), fs::read(&meta).expect("metadata"));
+    let setup = Setup::in_folder(runtime, folder.path());
+    let refuse = |words: &[&str]| {
+        let damaged = (fs::read(&log).ok(), fs::read(&meta).ok());
+        check_refusal(&setup.fail(), words);
+        assert!(damaged == (fs::read(&log).ok(), fs::read(&meta).ok()), "the files were changed");
+        fs::write(&log, &before.0).expect("the log can be written");
+        fs::write(&meta, &before.1).expect("the metadata can be written");
+    };
+    edit(&log, |text| text.replacen("\"value\":3", "\"value\":8", 1));
+    refuse(&["log03.txt", "line 6", "Put the folder back"]);
+    edit(&log, |text| {
+        text.lines().filter(|line| !line.contains("\"value\":3")).map(|line| format!("{line}\n")).collect()
+    });
+    refuse(&["log03.txt", "line 6", "Put the folder back"]);
+    edit(&meta, |text| text.replacen("\"currentTerm\":", "\"currentTerm\":1", 1));
+    refuse(&["meta3.txt", "Put the folder back"]);
+    fs::write(&meta, "").expect("the metadata can be written");
+    refuse(&["meta3.txt"]);
+    fs::remove_file(&meta).expect("the metadata can be removed");
+    refuse(&["meta3.txt", "Put the file back"]);
+    fs::remove_file(&log).expect("the log can be removed");
+    refuse(&["log03.txt", "Put the file back"]);
+    fs::copy(folder.path().join("log01.txt"), &log).expect("a log can be copied");
+    refuse(&["log03.txt", "node 1"]);
+    check_that_it_still_starts(runtime, folder.path());
+}
+
+/// A torn last line is what a power cut leaves: it is cut off, said so, and costs nothing that was acknowledged.
+fn a_torn_end_is_cut_off_and_told(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    for torn in [
+        "{\"index\":12,\"te",
+        "\0\0\0\0\0\0",
+        "{\"index\":12,\"term\":1,\"op\":\"NOOP\",\"crc\":\"00000000\"}\n",
+    ] {
+        edit(&folder.path().join("log04.txt"), |text| text + torn);
+        let server = Setup::in_folder(runtime, folder.path()).start();
+        server.connect().exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
+        let stderr = server.stop().stderr;
+        assert!(stderr.contains("log04.txt") && stderr.contains("torn"), "{stderr}");
+    }
+}
+
+/// A folder that cannot be made or written is named.
+fn a_folder_that_is_a_file_is_refused(runtime: Runtime) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let path = folder.path().join("data");
+    fs::write(&path, "not a folder").expect("the file can be written");
+    check_refusal(&Setup::in_folder(runtime, &path).fail(), &[&path.display().to_string()]);
+}
+
+both_runtimes!(
+    a_port_in_use_is_refused,
+    a_folder_in_use_is_refused,
+    a_folder_of_another_size_is_refused,
+    a_newer_format_is_refused_by_name_and_version,
+    damage_is_refused_and_left_alone,
+    a_torn_end_is_cut_off_and_told,
+    a_folder_that_is_a_file_is_refused,
+);
+
+/// A slip on the command line starts nothing, says what would be right, and has its own exit code.
+#[test]
+fn wrong_usage_has_exit_code_two() {
+    for flags in [
+        "--runtime tokio",
+        "--nodes 0",
+        "--nodes 10",
+        "--nodes",
+        "--listen 3001",
+        "--heartbeat 50",
+        "--election-timeout 600ms..300ms",
+        "--heartbeat 300ms",
+        "--sync sometimes",
+        "--max-connections 0",
+        "--request-timeout 0",
+        "--log-level loud",
+        "--log-format xml",
+        "--no-such-flag",
+        "frobnicate",
+        "serve --nodes 99",
+    ] {
+        let output = Command::new(program()).args(flags.split(' ')).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{flags}");
+    }
+}

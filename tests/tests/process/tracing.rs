@@ -1,0 +1,141 @@
+//! A server under `strace`: what it asks of the operating system, call by call, and calls that fail on order.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// How `strace` is to be run.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    trace: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+/// One call in a trace.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Lines of the trace, in the order in which things happened.
+    pub(crate) begun: usize,
+    pub(crate) ended: usize,
+    pub(crate) name: String,
+    /// As far as it was printed when the call began: a file or socket is named in it, and what is written shown.
+    pub(crate) arguments: String,
+    pub(crate) worked: bool,
+}
+
+impl Tracer {
+    /// Whether there is a `strace` that can trace and make calls fail here. Says so loudly when there is not, past the
+    /// capture of a test's output: a proof that was not made must not look like one.
+    pub(crate) fn can_inject() -> bool {
+        static CAN_INJECT: OnceLock<bool> = OnceLock::new();
+        *CAN_INJECT.get_or_init(|| {
+            let probe = ["-D", "-f", "-qq", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "true"];
+            let run = Command::new("strace").args(probe).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let works = run.is_ok_and(|status| status.success());
+            if !works {
+                let told = "SKIPPED: no strace that can inject faults; what the server does to its disk is NOT proved";
+                writeln!(io::stderr(), "\n{told}\n").expect("stderr takes text");
+            }
+            works
+        })
+    }
+
+    /// A tracer that writes to the file `trace`. The process under it keeps its number as our child (`-D`).
+    pub(crate) fn new(trace: PathBuf) -> Self {
+        Self { trace, arguments: ["-D", "-f", "-qq", "-yy", "-s", "65536"].map(OsString::from).into() }
+    }
+
+    /// Traces these calls.
+    pub(crate) fn watching(mut self, calls: &str) -> Self {
+        self.arguments.extend(["-e".into(), format!("trace={calls}").into()]);
+        self
+    }
+
+    /// Kills the process at the `number`th of these calls of one of its threads. The smol runtime's pool for calls
+    /// that block is told to be one thread, so that a number always means the same call.
+    pub(crate) fn killing(self, calls: &str, number: usize) -> Self {
+        let mut tracer = self.watching(calls);
+        tracer.arguments.extend(["-E", "BLOCKING_MAX_THREADS=1"].map(OsString::from));
+        tracer.arguments.extend(["-e".into(), format!("inject={calls}:signal=KILL:when={number}").into()]);
+        tracer
+    }
+
+    /// Makes this call on these files fail, from the `number`th of each thread on.
+    pub(crate) fn failing(self, call: &str, error: &str, number: usize, files: &[PathBuf]) -> Self {
+        let mut tracer = self.watching(call);
+        tracer.arguments.extend(["-e".into(), format!("inject={call}:error={error}:when={number}+").into()]);
+        for file in files {
+            tracer.arguments.extend(["-P".into(), file.into()]);
+        }
+        tracer
+    }
+
+    /// Makes every sync of these files take `ms` milliseconds longer.
+    pub(crate) fn slowing_syncs(self, ms: u64, files: &[PathBuf]) -> Self {
+        let mut tracer = self.watching("fdatasync");
+        tracer.arguments.extend(["-e".into(), format!("inject=fdatasync:delay_enter={}", ms * 1000).into()]);
+        for file in files {
+            tracer.arguments.extend(["-P".into(), file.into()]);
+        }
+        tracer
+    }
+
+    /// What to put before the program.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["strace".into(), "-o".into(), self.trace.clone().into()];
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
+    /// The calls that ended, once the process has.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        read_trace(&self.trace)
+    }
+}
+
+/// Lines are `PID call(arguments) = result`; or, when another thread came between, `PID call(arguments <unfinished ...>`
+/// and later `PID <... call resumed>more) = result`.
+fn read_trace(path: &Path) -> Vec<Call> {
+    let text = String::from_utf8_lossy(&fs::read(path).expect("there is a trace")).into_owned();
+    let mut calls = Vec::new();
+    let mut open: Vec<(String, Call)> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let Some((pid, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        let worked = !rest.contains(") = -1 ") && !rest.ends_with(" = ?");
+        if rest.starts_with("<... ") {
+            if let Some(at) = open.iter().position(|(thread, _)| thread == pid) {
+                let (_, call) = open.remove(at);
+                calls.push(Call { ended: number, worked, ..call });
+            }
+        } else if let Some((name, arguments)) = rest.split_once('(') {
+            let call =
+                Call { begun: number, ended: number, name: name.into(), arguments: arguments.into(), worked };
+            if rest.ends_with("<unfinished ...>") {
+                open.push((pid.to_owned(), call));
+            } else {
+                calls.push(call);
+            }
+        }
+    }
+    calls
+}
+
+impl Call {
+    pub(crate) fn is_sync_of(&self, file: &str) -> bool {
+        ["fsync", "fdatasync"].contains(&self.name.as_str()) && self.is_on(file)
+    }
+
+    pub(crate) fn is_write_to(&self, file: &str) -> bool {
+        ["write", "writev", "pwrite64", "sendto", "sendmsg"].contains(&self.name.as_str()) && self.is_on(file)
+    }
+
+    /// Whether the first argument, a descriptor, stands for this.
+    fn is_on(&self, file: &str) -> bool {
+        let descriptor = self.arguments.split(", \"").next().unwrap_or_default();
+        descriptor.contains(file)
+    }
+}
