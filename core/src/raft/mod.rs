@@ -1,7 +1,7 @@
 //! Raft: one [`Node`] of a cluster that agrees on a log, as a function of what it is handed.
 //!
 //! This module is all that someone with another state machine needs. It knows nothing of keys and values: a
-//! payload is text, the members of a JSON object (see [`entry`](self::entry) for why), and is handed back
+//! payload is text, the members of a JSON object (the file `entry` says why), and is handed back
 //! once it is committed. [`Replica`](crate::Replica) puts the key-value store on top.
 //!
 //! The paper's rules stand above the lines that obey them: search for `Fig. 2`.

@@ -5,14 +5,14 @@
 //!
 //! | verb | what happens |
 //! | --- | --- |
-//! | [`cluster`], [`replicas`], [`cluster_with`] | nodes start, with empty or given logs |
+//! | [`cluster()`], [`replicas`], [`cluster_with`] | nodes start, with empty or given logs |
 //! | [`elect`](Cluster::elect) | a node's clock runs ahead until it campaigns, and it wins |
 //! | [`propose`](Cluster::propose), [`ask`](Cluster::ask) | a client asks a node for something |
 //! | [`isolate`](Cluster::isolate), [`cut`](Cluster::cut), [`heal`](Cluster::heal) | links break, one direction at a time, and mend |
 //! | [`intercept`](Cluster::intercept), [`deliver`](Cluster::deliver) | messages are kept back; any message, kept or forged, arrives |
 //! | [`crash`](Cluster::crash), [`tear`](Cluster::tear), [`restart`](Cluster::restart) | a process ends with or without a part of its last writes, and starts from its disk |
 //! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, does some of its writes, and works again |
-//! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle) | time passes; or everything under way arrives |
+//! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle), [`oversleep`](Cluster::oversleep_ms) | time passes; or everything under way arrives; or time passes and nobody acts |
 //!
 //! In a calm world (the default) messages and disks take no time, and messages of one link arrive in order. A
 //! [`Weather`] makes both slow and the network lossy, from a seed.

@@ -1,6 +1,6 @@
 //! A program with a cluster inside: starts five nodes on files, asks them, watches their events, and stops them.
 //!
-//! Run it with `cargo run -p coracle-runtime-smol --example embedded`.
+//! Run it with `cargo run -p coracle-runtime-smol --example embedded_smol`.
 
 use std::error::Error;
 use std::rc::Rc;

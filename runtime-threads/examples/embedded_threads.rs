@@ -1,6 +1,6 @@
 //! A program with a cluster inside: starts five nodes on files, asks them, watches their events, and stops them.
 //!
-//! Run it with `cargo run -p coracle-runtime-threads --example embedded`.
+//! Run it with `cargo run -p coracle-runtime-threads --example embedded_threads`.
 
 use std::error::Error;
 use std::thread;
