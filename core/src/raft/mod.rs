@@ -8,7 +8,8 @@
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `node` | the state, the turn, and which handler a message goes to |
+//! | `node` | the state, and which handler a message goes to |
+//! | `turn` | what a turn gathers, and what it hands out when it ends |
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
 //! | `follower` | taking entries and heartbeats (§5.3) |
@@ -30,6 +31,7 @@ mod node;
 mod progress;
 mod quorum;
 mod replication;
+mod turn;
 mod types;
 
 pub use config::{Config, ConfigError};

@@ -1,0 +1,135 @@
+//! The turn: what has gathered since the last one ended, and what becomes of it when it ends.
+//!
+//! A turn's changes to the log are handed to the disk as one persist, so whatever happens to the log passes through here.
+
+use super::durability::{HardState, Persist, PersistScope, Promise};
+use super::entry::Entries;
+use super::event::Event;
+use super::message::Message;
+use super::node::{Node, Part};
+use super::types::LogIndex;
+use crate::time::Instant;
+
+/// What the turn under way has to hand out.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) hard_state_changed: bool,
+    pub(super) cut_from: Option<LogIndex>,
+    pub(super) appended: Vec<Entries>,
+    pub(super) messages: Vec<(Promise, Message)>,
+    pub(super) events: Vec<Event>,
+    /// The end of the log as the disk was last told, less what was cut since.
+    handed_out: LogIndex,
+}
+
+impl Node {
+    /// Moves what was proposed into the log.
+    pub(super) fn seal_proposals(&mut self) {
+        if let Some(entries) = self.proposals.finish() {
+            if let Part::Leader(leadership) = &mut self.part {
+                leadership.appended(entries.last().index, entries.text().len());
+            }
+            self.append(entries);
+        }
+    }
+
+    /// Adds entries to the log, and to what this turn writes.
+    pub(super) fn append(&mut self, entries: Entries) {
+        self.log.append(entries.clone());
+        self.turn.appended.push(entries);
+    }
+
+    /// Removes the entries from `from` on. What is committed is never removed.
+    pub(super) fn cut_log(&mut self, from: LogIndex) {
+        assert!(
+            from > self.commit_index,
+            "an order to remove committed entries: the safety of Raft is broken"
+        );
+        let to = self.log.last().index;
+        self.log.cut(from);
+        self.durability.cut(from);
+        self.turn.cut(from);
+        self.tell(Event::LogCut { from, to });
+    }
+
+    /// What the disk has to do for this turn.
+    pub(super) fn take_persist(&mut self, now: Instant) -> Option<Persist> {
+        let turn = &mut self.turn;
+        let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty();
+        if !turn.hard_state_changed && !log_changed {
+            return None;
+        }
+        let last_index = self.log.last().index;
+        let bytes = turn.appended.iter().map(|run| run.text().len()).sum();
+        let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, bytes, last_index };
+        let id = self.durability.start(&scope, now);
+        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        turn.handed_out = last_index;
+        Some(Persist {
+            id,
+            hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
+            cut_from: turn.cut_from.take(),
+            entries: std::mem::take(&mut turn.appended),
+            floor: self.commit_index.min(self.durability.durable_index()),
+        })
+    }
+
+    /// A node that wakes long after its deadline has heard nobody because it slept, not because nobody spoke: a process
+    /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
+    /// count, once in a row; a node that is always late still acts.
+    pub(super) fn forgive_oversleeping(&mut self, now: Instant) {
+        let due = self.deadline();
+        if now.since(due) <= self.config.heartbeat_interval {
+            self.was_forgiven &= now < due;
+            return;
+        }
+        if std::mem::replace(&mut self.was_forgiven, true) {
+            return;
+        }
+        let asleep = now.since(self.last_turn);
+        match &mut self.part {
+            Part::Leader(leadership) => leadership.forgive(asleep),
+            _ => self.election_deadline = self.election_deadline + asleep,
+        }
+    }
+
+    pub(super) fn act_on_time(&mut self, now: Instant) {
+        match &self.part {
+            Part::Leader(leadership) => {
+                if now >= leadership.next_heartbeat() {
+                    self.on_heartbeat_timeout(now);
+                }
+            }
+            _ => {
+                if now >= self.election_deadline {
+                    self.on_election_timeout(now);
+                }
+            }
+        }
+    }
+}
+
+impl Turn {
+    pub(super) fn new(last_index: LogIndex) -> Self {
+        Self {
+            hard_state_changed: false,
+            cut_from: None,
+            appended: Vec::new(),
+            messages: Vec::new(),
+            events: Vec::new(),
+            handed_out: last_index,
+        }
+    }
+
+    /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
+    fn cut(&mut self, from: LogIndex) {
+        let kept = |entries: Entries| {
+            if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
+        };
+        self.appended = std::mem::take(&mut self.appended).into_iter().filter_map(kept).collect();
+        if from <= self.handed_out {
+            self.handed_out = from.previous();
+            self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
+        }
+    }
+}
