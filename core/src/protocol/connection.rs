@@ -1,12 +1,12 @@
 //! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the requests.
 //!
 //! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are answered in any
-//! order and written in theirs. Requests that touch the same key do not overtake one another (`footprint`), and a read
-//! is asked for at least what this client has seen answered before: it never loses sight of its own writes, and time
-//! never runs backwards for it, whichever follower it reads from.
-//! With [`PIPELINE_MAX`] slots taken no more input is wanted: the client is held back by
-//! its own socket. Replies are turned into bytes only when there is room to write them, so a client that does not
-//! read costs slots and never a growing buffer.
+//! order and written in theirs. A write does not overtake other requests of its key, nor they it (`footprint`), and a read
+//! is asked for at least what this client has seen answered before: it never loses sight of its own writes, and what it
+//! asks after a reply is never older than that reply, whichever follower answers.
+//!
+//! With [`PIPELINE_MAX`] slots taken, or [`CONNECTION_BYTES_MAX`] bytes in them, no more input is wanted: the client is
+//! held back by its own socket. Replies are turned into bytes only when there is room to write them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

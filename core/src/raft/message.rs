@@ -72,7 +72,7 @@ pub struct AppendEntries {
     pub prev_log_index: LogIndex,
     /// Its term.
     pub prev_log_term: Term,
-    /// The new entries in order; runs follow one another. Empty to probe, or to tell of a commit.
+    /// The new entries in order; runs follow one another. Empty to ask whether the logs agree.
     pub entries: Vec<Entries>,
     /// The leader's commit index.
     pub leader_commit: LogIndex,
