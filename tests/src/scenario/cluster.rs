@@ -145,7 +145,8 @@ impl<S: Subject> Cluster<S> {
         self.ask_all(node, vec![request])
     }
 
-    fn ask_all(&mut self, node: u64, requests: Vec<Request>) -> RequestId {
+    /// A client asks for several things together; the last one's name is returned, and the others' precede it.
+    pub fn ask_all(&mut self, node: u64, requests: Vec<Request>) -> RequestId {
         let mut inputs = Vec::new();
         for request in requests {
             self.asked += 1;
@@ -277,6 +278,11 @@ impl<S: Subject> Cluster<S> {
             }
         }
         panic!("no rest after {STEPS_MAX} steps: {:#?}", self.trace);
+    }
+
+    /// Everyone sleeps: time passes and nobody acts, although something may be due. What is due then comes late.
+    pub fn oversleep_ms(&mut self, millis: u64) {
+        self.now = self.now + Duration::from_millis(millis);
     }
 
     /// All that is under way arrives, and whatever it causes. In a calm world no time passes.

@@ -9,7 +9,7 @@ use coracle_tests::live::{Runtime, Setup};
 /// above all of them together.
 const TAKEN_BYTES_MAX: usize = 64 << 20;
 /// How long a write has to find no taker. A server that is only slow passes as well; one that goes on taking fails.
-const NO_TAKER: Duration = Duration::from_secs(1);
+pub(crate) const NO_TAKER: Duration = Duration::from_secs(1);
 
 /// A client that never reads is not read from without end, costs no memory that grows with what it would send, and
 /// keeps nobody waiting.

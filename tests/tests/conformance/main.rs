@@ -9,6 +9,8 @@ mod bad_lines;
 #[cfg(test)]
 mod closing;
 #[cfg(test)]
+mod heavy_use;
+#[cfg(test)]
 mod held_back;
 #[cfg(test)]
 mod operations;

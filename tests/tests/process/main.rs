@@ -18,11 +18,17 @@ mod kill;
 #[cfg(test)]
 mod lagging;
 #[cfg(test)]
+mod late_arrivals;
+#[cfg(test)]
+mod long_log;
+#[cfg(test)]
 mod refusal;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod shell;
+#[cfg(test)]
+mod shipped;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Ended, Runtime, Setup, crc32, program};
+use coracle_tests::live::{Ended, LogFile, Runtime, Setup, crc32, program};
 
 /// Ended with 6, nothing on stdout, and all of these words in one message.
 #[track_caller]
@@ -99,6 +99,25 @@ fn a_newer_format_is_refused_by_name_and_version(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
+/// A whole entry that means nothing to this program was written by a newer one. Serving without it would forget what
+/// was acknowledged; the message names the node and the entry.
+fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    let path = folder.path().join("log02.txt");
+    let before = fs::read_to_string(&path).expect("the file is text");
+    let log = LogFile::read(folder.path(), 2);
+    let (next, last) = (log.lines.len() + 1, log.entries.last().expect("there are entries"));
+    let covered = format!("{{\"index\":{next},\"term\":{},\"op\":\"SWAP\",\"key\":\"k\"", last["term"]);
+    let chain = last["crc"].as_str().expect("an entry has a checksum");
+    let crc = crc32(&[chain.as_bytes(), covered.as_bytes()]);
+    fs::write(&path, format!("{before}{covered},\"crc\":\"{crc:08x}\"}}\n"))
+        .expect("the file can be written");
+    let entry = format!("entry {next} ");
+    check_refusal(&Setup::in_folder(runtime, folder.path()).fail(), &["node 2", &entry, "does not know"]);
+    fs::write(&path, before).expect("the file can be written");
+    check_that_it_still_starts(runtime, folder.path());
+}
+
 /// Damage before a valid line is never cut off: the message names file and line and what to do, and nothing changes.
 fn damage_is_refused_and_left_alone(runtime: Runtime) {
     let folder = used_folder(runtime);
@@ -160,6 +179,7 @@ both_runtimes!(
     a_folder_in_use_is_refused,
     a_folder_of_another_size_is_refused,
     a_newer_format_is_refused_by_name_and_version,
+    an_entry_of_a_newer_program_is_refused_by_its_index,
     damage_is_refused_and_left_alone,
     a_torn_end_is_cut_off_and_told,
     a_folder_that_is_a_file_is_refused,
@@ -176,6 +196,7 @@ fn wrong_usage_has_exit_code_two() {
         "--listen 3001",
         "--heartbeat 50",
         "--election-timeout 600ms..300ms",
+        "--election-timeout 300ms..300ms100ns",
         "--heartbeat 300ms",
         "--sync sometimes",
         "--max-connections 0",

@@ -83,6 +83,14 @@ impl Tracer {
         tracer
     }
 
+    /// Watches these calls, and makes each thread's first `call` take `ms` milliseconds longer.
+    pub(crate) fn slowing_first(self, calls: &str, call: &str, ms: u64) -> Self {
+        let mut tracer = self.watching(calls);
+        let inject = format!("inject={call}:delay_enter={}:when=1", ms * 1000);
+        tracer.arguments.extend(["-e".into(), inject.into()]);
+        tracer
+    }
+
     /// What to put before the program.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["strace".into(), "-o".into(), self.trace.clone().into()];

@@ -7,6 +7,7 @@
 mod check_quorum;
 mod durability;
 mod elections;
+mod oversleeping;
 mod paper_elections;
 mod paper_replication;
 mod pre_vote;
@@ -14,3 +15,4 @@ mod progress;
 mod random;
 mod replica;
 mod replication;
+mod slow_disks;

@@ -2,7 +2,7 @@
 
 use coracle_core::raft::{Node, Role, Term};
 use coracle_tests::scenario::forge::{
-    disk_in_term, disk_of, granted, heartbeat, request_pre_vote, vote_answer,
+    disk_in_term, disk_of, granted, heartbeat, request_pre_vote, request_vote, vote_answer,
 };
 use coracle_tests::scenario::{Cluster, Lone, cluster, cluster_with};
 
@@ -183,4 +183,22 @@ fn a_yes_to_a_pre_vote_counts_whatever_the_voters_term() {
     cluster.campaign(1);
     cluster.settle();
     assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 6));
+}
+
+/// A node that has asked around and then votes for somebody else is bound by its vote: late yeses to its own question
+/// would make it stand in the next term, against the candidate that it has just helped to win.
+#[test]
+fn a_pre_candidate_that_gives_its_vote_does_not_stand_on_late_yeses() {
+    let mut lone = Lone::new(3, disk_in_term(1, &[]));
+    let questions = lone.time_out();
+    assert_eq!(lone.role(1), Role::PreCandidate);
+    let answers = lone.hand(request_vote(2, 1, 1, (0, 0)));
+    assert_eq!(answers.iter().find_map(granted), Some(true));
+    for question in &questions {
+        assert_eq!(lone.hand(vote_answer(question, true)), []);
+    }
+    assert_eq!((lone.role(1), lone.term(1), lone.voted_for(1)), (Role::Follower, 1, Some(2)));
+    // It waits for the one it voted for, and campaigns again when that comes to nothing.
+    lone.elapse_ms(700);
+    assert_eq!(lone.role(1), Role::PreCandidate);
 }

@@ -1,11 +1,11 @@
 //! What a leader sends to one follower: probing, the window, and what answers may and may not change.
 
-use coracle_core::raft::{AppendEntries, Config, Entries, Message, Restored};
+use coracle_core::raft::{AppendEntries, Config, Entries, Message, Restored, Role};
 use coracle_core::{Answer, Refused};
-use coracle_tests::scenario::Lone;
 use coracle_tests::scenario::forge::{
     accepted, append, as_append, disk_of, entries_of, heartbeat_response, outcome, rejected,
 };
+use coracle_tests::scenario::{Lone, cluster};
 
 /// The terms of a log.
 type Terms = &'static [u64];
@@ -236,4 +236,96 @@ fn proposals_are_refused_above_the_limit_and_taken_again_after_a_commit() {
         lone.hand(accepted(2, 1, 1, last));
         assert_eq!(lone.commit(1), last);
     }
+}
+
+/// How many of these ask where the logs agree and carry nothing.
+fn empty_calls(messages: &[Message]) -> usize {
+    appends(messages).iter().filter(|call| call.entries.is_empty()).count()
+}
+
+/// The link between nodes 1 and 2 takes a tick of 5 ms one way, and an entry is proposed every `period` ticks. Returns
+/// how many calls without entries node 2 got, and how many entries it committed.
+fn load_over_a_slow_link(ticks: usize, period: usize) -> (usize, u64) {
+    let mut cluster = cluster(3);
+    cluster.elect(1);
+    cluster.intercept(1, 2);
+    cluster.intercept(2, 1);
+    let mut asked = 0;
+    for tick in 0..ticks {
+        let arriving = cluster.intercepted();
+        asked += empty_calls(&arriving);
+        for message in arriving {
+            cluster.deliver(message);
+        }
+        if tick % period == 0 {
+            cluster.propose(1, &format!("k{tick}"));
+        }
+        cluster.elapse_ms(5);
+    }
+    assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 1));
+    (asked, cluster.commit(2))
+}
+
+/// Under load something is on its way at every heartbeat. As long as the acknowledgements come promptly none of it can
+/// be lost, and asking would cost a call, and its answer a disk's time, for nothing.
+#[test]
+fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
+    let mut cluster = cluster(3);
+    cluster.elect(1);
+    cluster.intercept(1, 2);
+    cluster.intercept(2, 1);
+    let mut asked = 0;
+    for number in 0..400 {
+        // One way takes a tick of 5 ms, so an acknowledgement comes 10 ms after its entry, and an entry every 5 ms.
+        let arriving = cluster.intercepted();
+        asked += empty_calls(&arriving);
+        for message in arriving {
+            cluster.deliver(message);
+        }
+        cluster.propose(1, &format!("k{number}"));
+        cluster.elapse_ms(5);
+    }
+    assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 1));
+    assert!(cluster.commit(2) > 390, "the load went through: {}", cluster.commit(2));
+    assert_eq!(asked, 0, "calls without entries in two seconds");
+}
+
+/// When acknowledgements stay away, one question a heartbeat finds out, however many answers to heartbeats come.
+#[test]
+fn a_follower_that_owes_an_answer_is_asked_once_per_heartbeat() {
+    let mut lone = replicating(|config| config);
+    lone.propose(1, "chips");
+    assert_eq!(shape(&lone.sent()), [(1, 1)]);
+    for beat in 0..8 {
+        let early = [lone.hand(heartbeat_response(2, 1, 1)), lone.hand(heartbeat_response(2, 1, 1))];
+        assert!(early.iter().all(|sent| empty_calls(sent) == 0), "beat {beat}: it is not overdue yet");
+        lone.elapse_ms(50);
+        assert_eq!(empty_calls(&lone.hand(heartbeat_response(2, 1, 1))), 1, "beat {beat}");
+    }
+    lone.hand(accepted(2, 1, 1, 2));
+    lone.elapse_ms(50);
+    assert_eq!(empty_calls(&lone.hand(heartbeat_response(2, 1, 1))), 0, "nothing is owed any more");
+}
+
+/// A follower whose disk forgot what it had acknowledged can only be repaired by hand. Until then it is asked at the
+/// pace of heartbeats and not of the network, and whoever looks at the leader's events learns of it.
+#[test]
+fn a_follower_that_lost_what_it_acknowledged_is_asked_once_per_heartbeat_and_told_of() {
+    let mut lone = replicating(|config| config);
+    lone.propose_all(1, &["chips", "nuts"]);
+    lone.sent();
+    lone.hand(accepted(2, 1, 1, 3));
+    lone.propose(1, "figs");
+    let mut sequence = appends(&lone.sent())[0].sequence;
+    let complaints = |lone: &Lone| lone.trace().iter().filter(|line| line.contains("lost them")).count();
+    for beat in 1..=8 {
+        assert_eq!(shape(&lone.hand(rejected(2, 1, 1, sequence, (0, 0)))), [], "beat {beat}: not at once");
+        assert_eq!(complaints(&lone), beat, "{:#?}", lone.trace());
+        assert_eq!(shape(&lone.hand(heartbeat_response(2, 1, 1))), [], "beat {beat}: not yet");
+        lone.elapse_ms(50);
+        let question = lone.hand(heartbeat_response(2, 1, 1));
+        assert_eq!(shape(&question), [(3, 0)], "beat {beat}");
+        sequence = appends(&question)[0].sequence;
+    }
+    assert_eq!(lone.commit(1), 3, "what it had acknowledged is committed");
 }

@@ -1,9 +1,11 @@
 //! Replicas: that every request is answered once and right, whatever becomes of its leader, and that reads do not
 //! go back.
 
-use coracle_core::kv::{Found, Key, Outcome, Query};
-use coracle_core::raft::{LogIndex, Role};
-use coracle_core::{Answer, Refused, Replica, Request, RequestId};
+use coracle_core::kv::{Found, Key, Outcome, Query, Scan};
+use coracle_core::raft::{BatchBuilder, Config, LogIndex, LogPoint, NodeId, Restored, Role, Term, Voters};
+use coracle_core::{
+    Answer, Instant, LOOK_UPS_MAX, READ_PATIENCE, Refused, Replica, ReplicaError, Request, RequestId,
+};
 use coracle_tests::scenario::forge::{disk_in_term, disk_of, heartbeat};
 use coracle_tests::scenario::{Cluster, replicas};
 
@@ -234,4 +236,93 @@ fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
     assert_eq!((cluster.log_terms(3), cluster.commit(3)), (vec![1, 2, 3], 3));
     let answer = cluster.answer(request);
     assert!(matches!(answer, Some(Answer::Read { found: Found::Value(Some(_)), .. })), "{answer:?}");
+}
+
+/// A replica that hears its leader and does not catch up, because its disk or its link is slow, would keep a reader
+/// that others could serve.
+#[test]
+fn a_read_at_a_replica_that_stays_behind_is_refused_in_time() {
+    let mut cluster = replicas(3);
+    cluster.elect(1);
+    let waits = cluster.ask(3, read("chips", 9));
+    let patience_ms = u64::try_from(READ_PATIENCE.as_millis()).expect("it is short");
+    cluster.elapse_ms(patience_ms - 1);
+    assert_eq!(cluster.answer(waits), None, "it may yet catch up");
+    // A replica looks when it has a turn, and it has one at every heartbeat.
+    cluster.elapse_ms(60);
+    assert_eq!(cluster.answer(waits), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.node(3).leader(), Some(NodeId(1)), "it hears its leader all the time");
+}
+
+/// A thousand keys, as a client finds them.
+fn a_thousand_keys() -> Cluster<Replica> {
+    let mut cluster = replicas(3);
+    cluster.elect(1);
+    let keys: Vec<String> = (0..1000).map(|number| format!("k{number:03}")).collect();
+    cluster.propose_all(1, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+    cluster.elapse_ms(100);
+    assert_eq!(cluster.subject(2).store().len(), 1000);
+    cluster
+}
+
+fn scan_all() -> Request {
+    let scan = Scan { prefix: String::new(), after: None, items_max: 10_000, bytes_max: 1 << 20 };
+    Request::Read { query: Query::Scan(scan), at_least: LogIndex(0) }
+}
+
+/// Which of the requests that end with `last` are answered, the first of them first.
+fn answered(cluster: &Cluster<Replica>, count: u64, last: RequestId) -> Vec<bool> {
+    let ids = last.0 - count + 1..=last.0;
+    ids.map(|id| matches!(cluster.answer(RequestId(id)), Some(Answer::Read { .. }))).collect()
+}
+
+/// Large scans that arrive together would make one step of many heartbeats. A step looks up its share, and the next
+/// ones the rest: at once, whether or not anything else arrives.
+#[test]
+fn a_step_looks_up_so_many_keys_and_the_next_ones_go_on_by_themselves() {
+    let mut cluster = a_thousand_keys();
+    let in_a_step = LOOK_UPS_MAX / 1000;
+    let last = cluster.ask_all(2, vec![scan_all(); 35]);
+    let first_step = answered(&cluster, 35, last);
+    assert_eq!(first_step.iter().filter(|&&is_answered| is_answered).count(), in_a_step);
+    assert!(first_step[..in_a_step].iter().all(|&is_answered| is_answered), "the first ones");
+    assert!(cluster.subject(2).deadline() <= cluster.clock(2), "the next step is due at once");
+    cluster.settle();
+    assert_eq!(answered(&cluster, 35, last), [true; 35]);
+    assert!(cluster.subject(2).deadline() > cluster.clock(2), "and then it rests");
+}
+
+/// A log that a newer version wrote: taking it and stopping halfway, at the first entry that means nothing, would look
+/// like a crash, and skipping the entry would make this replica another one than the others.
+#[test]
+fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
+    let log_with = |payload: &str| {
+        let mut batch = BatchBuilder::new(LogPoint::ORIGIN);
+        for payload in [r#""op":"NOOP""#, r#""op":"PUT","key":"a","value":1"#, payload] {
+            batch.seal(Term(1), |line| line.push_str(payload));
+        }
+        Restored { log: batch.finish().into_iter().collect(), ..disk_in_term(1, &[]) }
+    };
+    let start = |payload: &str| {
+        let config = Config::new(NodeId(1), Voters::new([NodeId(1)]).expect("one node"));
+        Replica::new(config, log_with(payload), 0, Instant::default()).map(|_| ())
+    };
+    for payload in [r#""op":"SWAP","key":"a","value":1"#, r#""op":"PUT","key":"a""#, r#""op":"DELETE""#] {
+        assert_eq!(start(payload), Err(ReplicaError::UnknownCommand(LogIndex(3))), "{payload}");
+    }
+    assert_eq!(start(r#""op":"DELETE","key":"a""#), Ok(()));
+    let told = ReplicaError::UnknownCommand(LogIndex(3)).to_string();
+    assert!(told.contains("entry 3") && told.contains("does not know"), "{told}");
+}
+
+/// Whoever came first is served first: readers that keep coming must not keep those waiting that a step left over.
+#[test]
+fn reads_that_wait_for_the_next_step_are_not_overtaken() {
+    let mut cluster = a_thousand_keys();
+    let first = cluster.ask_all(2, vec![scan_all(); 15]);
+    assert_eq!(answered(&cluster, 15, first)[10..], [false; 5]);
+    let later = cluster.ask_all(2, vec![scan_all(); 15]);
+    assert_eq!(answered(&cluster, 15, first), [true; 15], "before the later ones");
+    cluster.settle();
+    assert_eq!(answered(&cluster, 15, later), [true; 15]);
 }
