@@ -78,6 +78,7 @@
 //! and a bug is a panic: assertions are on in release builds, because a wrong answer is worse than none.
 
 pub mod kv;
+pub mod mutant;
 pub mod protocol;
 pub mod proxy;
 pub mod raft;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::kv::{Command, Found, Operation, Outcome, Query, Store};
+use crate::mutant::{self, Mutant};
 use crate::raft::{
     Config, ConfigError, Entries, Entry, EntryKind, Event, LogIndex, Message, Node, NodeId,
     Output as NodeOutput, Persist, PersistId, ProposeError, Restored, Role, Term,
@@ -245,7 +246,9 @@ impl Replica {
     /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the caller's to use again:
     /// `inputs` is left empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
+        // Reads that the last step left over come before those that arrive now.
         self.looked_up = 0;
+        self.answer_reads(now, outputs);
         for input in inputs.drain(..) {
             match input {
                 Input::Message(message) => self.node.receive(message, now),
@@ -260,6 +263,9 @@ impl Replica {
             NodeOutput::Send(message) => Output::Send(message),
             NodeOutput::Event(event) => Output::Event(event),
         }));
+        if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
+            resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
+        }
         self.tell_leader(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
@@ -320,7 +326,10 @@ impl Replica {
 
     /// Whether enough is applied for a read by someone who has seen `at_least`.
     fn may_answer(&self, at_least: LogIndex) -> bool {
-        self.last_applied >= at_least.max(self.reads_from)
+        let has_caught_up =
+            self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
+        let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
+        has_caught_up && has_seen_as_much
     }
 
     fn look_up(&mut self, query: &Query) -> Answer {
@@ -346,12 +355,14 @@ impl Replica {
             }
             if reads.len() > 0 {
                 self.waiting_reads.insert(at_least, reads.collect());
-                return;
+                break;
             }
         }
         let has_leader = self.node.leader().is_some();
         let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
-        for reads in self.waiting_reads.values_mut() {
+        let has_caught_up = self.last_applied >= self.reads_from;
+        let first_blocked = if has_caught_up { self.last_applied.next() } else { LogIndex::ORIGIN };
+        for (_, reads) in self.waiting_reads.range_mut(first_blocked..) {
             for read in reads.extract_if(.., is_in_vain) {
                 outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));
             }
@@ -385,7 +396,8 @@ impl Replica {
 
     /// Fig. 2, all servers 1: while `commit_index > last_applied`, apply the next entry.
     fn apply(&mut self, outputs: &mut Vec<Output>) {
-        let commit_index = self.node.commit_index();
+        let takes_all = mutant::is_active(Mutant::AppliedBeforeCommit);
+        let commit_index = if takes_all { self.node.log().last().index } else { self.node.commit_index() };
         if self.last_applied >= commit_index {
             return;
         }
@@ -419,7 +431,8 @@ fn resolve(
     outputs: &mut Vec<Output>,
 ) {
     while let Some(done) = waiting.pop_front_if(|request| request.index <= index) {
-        let is_its_own = (done.index, done.term) == (index, term);
+        let is_its_own =
+            (done.index, done.term) == (index, term) || mutant::is_active(Mutant::AnsweredByIndex);
         let answer = match &outcome {
             Some(outcome) if is_its_own => Answer::Applied { index, outcome: outcome.clone() },
             _ => Answer::Refused(Refused::Superseded),

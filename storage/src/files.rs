@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, NodeId};
 
 /// What a file of a node is for.
@@ -124,6 +125,7 @@ impl SyncPolicy {
         if self == Self::Never {
             ops.retain(|op| !matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder));
         }
+        ops.retain(|op| !is_skipped_by_mutant(op));
         ops
     }
 }
@@ -139,9 +141,21 @@ pub struct NodeFiles {
     pub has_cut_bytes: bool,
 }
 
+/// Which waiting a mutant leaves out.
+fn is_skipped_by_mutant(op: &FileOp) -> bool {
+    match op {
+        FileOp::SyncFolder => mutant::is_active(Mutant::FolderNotSynced),
+        FileOp::Sync { file } if file.kind == FileKind::Log => mutant::is_active(Mutant::LogNotSynced),
+        FileOp::Sync { .. } => mutant::is_active(Mutant::MetaNotSynced),
+        _ => false,
+    }
+}
+
 /// Replaces the metadata of `node` in one step: a crash leaves the old or the new, each whole.
 pub(crate) fn replace_meta(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
-    let temporary = FileName::new(node, FileKind::MetaTemporary);
+    let is_in_place = mutant::is_active(Mutant::MetaInPlace);
+    let temporary = if is_in_place { FileKind::Meta } else { FileKind::MetaTemporary };
+    let temporary = FileName::new(node, temporary);
     [
         FileOp::Create { file: temporary, bytes },
         FileOp::Sync { file: temporary },

@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, HardState, LogIndex, LogPoint, NodeId, Persist};
 
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy, replace_meta};
@@ -125,7 +126,8 @@ impl Planner {
                 self.hard_state = hard_state;
                 group.meta_is_due = true;
             }
-            if group.meta_is_due && (persist.cut_from.is_some() || !persist.entries.is_empty()) {
+            let log_changes = persist.cut_from.is_some() || !persist.entries.is_empty();
+            if group.meta_is_due && log_changes && !mutant::is_active(Mutant::TermAfterLog) {
                 self.write_meta(&mut group);
             }
             if let Some(from) = persist.cut_from {
@@ -135,6 +137,9 @@ impl Planner {
             for entries in &persist.entries {
                 self.append(entries, &mut group);
             }
+        }
+        if mutant::is_active(Mutant::TermAfterLog) {
+            self.flush(&mut group);
         }
         if group.meta_is_due {
             self.write_meta(&mut group);

@@ -14,6 +14,7 @@
 
 use std::fmt;
 
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored, Term};
 
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
@@ -206,8 +207,9 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     let mut planner = Planner::new(identity.clone(), meta.hard_state, after, scan.header_len() as u64, sync);
     log.iter().cloned().for_each(|entries| planner.resume_with(entries));
     planner.resume_at(meta.floor);
+    let waits = if mutant::is_active(Mutant::RepairsNotSynced) { SyncPolicy::Never } else { sync };
     Ok(Recovery {
-        repairs: sync.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
+        repairs: waits.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
         notices: torn.map(|tail| notice(node, tail)).into_iter().collect(),
         restored: Restored { hard_state: meta.hard_state, log_start: after, log },
         identity,
@@ -270,6 +272,7 @@ fn repairs(
     let (log_file, cut_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
     let mut ops = Vec::new();
     let mut whole = log_bytes;
+    let torn = torn.filter(|_| !mutant::is_active(Mutant::TornTailKept));
     if let Some(tail) = torn {
         let cut;
         (whole, cut) = log_bytes.split_at(log_bytes.len() - byte_count(tail.bytes));

@@ -18,6 +18,7 @@
 
 use std::fmt;
 
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{BatchBuilder, Entries, LineFault};
 
 use crate::evidence;
@@ -170,7 +171,8 @@ impl<'a> LogScan<'a> {
             // Its checksum is right: it was written as it is, and no torn write leaves a gap behind.
             return Verdict::Damaged(Damage { line, offset, fault, later_line: None });
         }
-        match evidence::later_valid_line(rest, self.run.last().checksum) {
+        let later = evidence::later_valid_line(rest, self.run.last().checksum);
+        match later.filter(|_| !mutant::is_active(Mutant::DamageCutOff)) {
             Some(at) => {
                 let breaks = rest[..at].iter().filter(|byte| **byte == b'\n').count();
                 Verdict::Damaged(Damage { line, offset, fault, later_line: Some(line + breaks as u64) })

@@ -27,6 +27,8 @@
 //! assert_eq!(cluster.texts(3), ["chips"]);
 //! ```
 
+pub mod checker;
+pub mod explore;
 pub mod live;
 pub mod scenario;
 pub mod simulator;

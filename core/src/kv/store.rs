@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use super::command::Operation;
 use super::text::{Key, Value};
+use crate::mutant::{self, Mutant};
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +81,9 @@ impl Store {
             },
             Operation::Cas { key, expect, value } => {
                 let actual = self.values.get(key.as_ref());
-                if actual.map(Value::as_json) != *expect {
+                let is_expected =
+                    actual.map(Value::as_json) == *expect || mutant::is_active(Mutant::SwapIgnoresExpected);
+                if !is_expected {
                     return Outcome::Mismatch { actual: actual.cloned() };
                 }
                 self.put(key, value);

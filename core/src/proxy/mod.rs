@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use crate::raft::{NodeId, Term};
 use crate::replica::{Answer, Refused, Request, RequestId, Status};
 use crate::time::Instant;
@@ -319,6 +320,9 @@ impl Proxy {
         if term > self.term || (term == self.term && self.leader.is_none()) {
             self.term = term;
             self.leader = Some(leader);
+            if mutant::is_active(Mutant::RequestSentTwice) {
+                self.parked.extend(self.pending.ids());
+            }
         }
     }
 
@@ -374,7 +378,8 @@ impl Proxy {
             if let Place::AtAll { .. } = pending.place {
                 self.reply_status(id, outputs);
             } else {
-                let had_no_effect = pending.place == Place::Waiting;
+                let had_no_effect =
+                    pending.place == Place::Waiting || mutant::is_active(Mutant::TimeoutIsDefinite);
                 let failure = if had_no_effect { Failure::NoLeader } else { Failure::Timeout };
                 self.close(id, Err(failure), outputs);
             }

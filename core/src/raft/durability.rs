@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use super::entry::Entries;
 use super::message::{AppendOutcome, Body, Message};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// The number of a [`Persist`]: grows by one from persist to persist, starting at 1.
@@ -78,7 +79,7 @@ pub(super) enum Promise {
 }
 
 /// The node's view of its own disk. See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Durability {
     last_id: PersistId,
     reported: PersistId,
@@ -93,7 +94,7 @@ pub(super) struct Durability {
     undurable_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     id: PersistId,
     bytes: usize,
@@ -146,7 +147,9 @@ impl Durability {
         let last_kept = from.previous();
         self.durable_index = self.durable_index.min(last_kept);
         for write in &mut self.in_flight {
-            write.last_index = write.last_index.min(last_kept);
+            if !mutant::is_active(Mutant::ReportOfCutEntriesCounts) {
+                write.last_index = write.last_index.min(last_kept);
+            }
         }
     }
 
@@ -185,6 +188,8 @@ impl Durability {
     ) {
         let needed = match promise {
             Promise::Nothing => PersistId(0),
+            Promise::HardState if mutant::is_active(Mutant::VoteBeforeSync) => PersistId(0),
+            Promise::Log if mutant::is_active(Mutant::AckBeforeSync) => self.hard_state_id,
             Promise::HardState => self.hard_state_id,
             Promise::Log => self.hard_state_id.max(self.log_id),
         };

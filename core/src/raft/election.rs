@@ -15,10 +15,11 @@ use super::node::{Node, Part, Role};
 use super::quorum::VoteResult;
 use super::replication::Leadership;
 use super::types::{NodeId, Term};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// A count of votes, in earnest or before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Campaign {
     round: u64,
     votes: BTreeMap<NodeId, bool>,
@@ -31,7 +32,12 @@ impl Campaign {
 
     /// Notes a vote of this round; the first word of a voter counts.
     fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
-        if response.round == self.round {
+        let voter = if mutant::is_active(Mutant::VotesCountedTwice) {
+            NodeId(self.votes.len() as u64)
+        } else {
+            voter
+        };
+        if response.round == self.round || mutant::is_active(Mutant::PreVoteRoundIgnored) {
             self.votes.entry(voter).or_insert(response.granted);
         }
     }
@@ -54,8 +60,10 @@ impl Node {
     /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         let is_voter = self.config.voters.contains(self.config.id);
-        if !is_voter || self.disk_is_stalled(now) {
-            // It could not lead: its vote does not count, or it could make nothing durable.
+        let votes_at_last = self.role() == Role::Candidate && !self.durability.hard_state_is_durable();
+        if !is_voter || votes_at_last || self.disk_is_stalled(now) {
+            // It could not lead: its vote does not count, or it could make nothing durable. Or it has not asked for votes
+            // yet, because its own is on the way to the disk: giving up now would mean giving up for ever on a slow one.
             return self.reset_election_timer(now);
         }
         self.round += 1;
@@ -115,7 +123,8 @@ impl Node {
     /// Would this node vote for the sender? Answers without changing anything.
     pub(super) fn on_request_pre_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
         let is_new_term = request.election_term > self.current_term;
-        if is_new_term && self.log_is_not_newer(&request) && !self.hears_leader(now) {
+        let hears_leader = self.hears_leader(now) && !mutant::is_active(Mutant::PreVoteDespiteLeader);
+        if is_new_term && self.log_is_not_newer(&request) && !hears_leader {
             let response = RequestVoteResponse { round: request.round, granted: true };
             self.send(from, Promise::HardState, Body::RequestPreVoteResponse(response));
         } else {
@@ -138,7 +147,8 @@ impl Node {
     pub(super) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
         // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already, and its log
         // is at least as up to date.
-        let is_free = self.voted_for.is_none_or(|candidate| candidate == from);
+        let is_free = self.voted_for.is_none_or(|candidate| candidate == from)
+            || mutant::is_active(Mutant::VoteGivenTwice);
         if !is_free || !self.log_is_not_newer(&request) {
             let (promise, answer) = self.refused_vote(&request);
             return self.send(from, promise, answer);
@@ -184,7 +194,11 @@ impl Node {
     /// §5.4.1: the later last term is more up to date; with equal terms, the longer log.
     fn log_is_not_newer(&self, request: &RequestVote) -> bool {
         let last = self.last_entry();
+        if mutant::is_active(Mutant::LongerLogPreferred) {
+            return (last.index, last.term) <= (request.last_log_index, request.last_log_term);
+        }
         (last.term, last.index) <= (request.last_log_term, request.last_log_index)
+            || mutant::is_active(Mutant::CandidateLogUnchecked)
     }
 
     /// Follows in `term`, with or without a known leader. A new term begins without a vote.
@@ -223,7 +237,9 @@ impl Node {
         self.part = Part::Leader(Leadership::new(self.peers(), self.log.last().index, now));
         self.tell(Event::BecameLeader { term: self.current_term, votes });
         // §8: an entry of its own term, without which the leader could not commit older ones (§5.4.2).
-        self.append_noop();
+        if !mutant::is_active(Mutant::NoopSkipped) {
+            self.append_noop();
+        }
         // Fig. 2, leaders 1: tell all at once.
         self.on_heartbeat_timeout(now);
     }

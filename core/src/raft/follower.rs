@@ -6,6 +6,7 @@ use super::event::{Event, Refusal, StepDown};
 use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat};
 use super::node::{Node, Part};
 use super::types::{LogIndex, LogPoint, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
@@ -17,7 +18,9 @@ impl Node {
         }
         // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that index. What is
         // committed here is in every leader's log (§5.4), so it agrees even where only the leader remembers it.
-        let agrees = self.log.term_at(append.prev_log_index) == Some(append.prev_log_term);
+        let known_term = self.log.term_at(append.prev_log_index);
+        let agrees = known_term == Some(append.prev_log_term)
+            || (known_term.is_some() && mutant::is_active(Mutant::PreviousTermUnchecked));
         if !agrees {
             return self.refuse_append(leader, &append);
         }
@@ -28,9 +31,13 @@ impl Node {
             }
         }
         // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call vouches for.
-        self.learn_commit(append.leader_commit.min(last_new));
+        let vouched_for =
+            if mutant::is_active(Mutant::CommitBeyondNewEntries) { self.log.last().index } else { last_new };
+        self.learn_commit(append.leader_commit.min(vouched_for));
         let outcome = AppendOutcome::Accepted { match_index: last_new };
-        self.answer_append(leader, append.sequence, Promise::Log, outcome);
+        let is_unsafe = last_new == append.prev_log_index && mutant::is_active(Mutant::ProbeAckBeforeSync);
+        let promise = if is_unsafe { Promise::HardState } else { Promise::Log };
+        self.answer_append(leader, append.sequence, promise, outcome);
     }
 
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
@@ -55,7 +62,9 @@ impl Node {
             }
         }
         self.leader_contact = Some(now);
-        self.reset_election_timer(now);
+        if !mutant::is_active(Mutant::HeartbeatKeepsTimer) {
+            self.reset_election_timer(now);
+        }
     }
 
     /// Entries that could not come from a leader of this term are refused before they touch anything.
@@ -95,6 +104,9 @@ impl Node {
 
     /// The first index of `run` that the log lacks, or holds with another term.
     fn first_difference(&self, run: &Entries) -> Option<LogIndex> {
+        if mutant::is_active(Mutant::MatchingSuffixCut) {
+            return Some(run.first_index());
+        }
         let last_common = self.log.last().index.min(run.last().index);
         // Two logs with an entry of the same index and term are equal up to it (§5.3, Log Matching).
         if run.point_at(last_common).map(|point| point.term) == self.log.term_at(last_common) {

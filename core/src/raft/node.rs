@@ -25,6 +25,7 @@ use super::message::{Body, Message, RequestVoteResponse};
 use super::replication::Leadership;
 use super::turn::Turn;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::mutant::{self, Mutant};
 use crate::time::{Instant, micros};
 
 /// What a turn asks its runtime to do. All of it may be done at once, in this order.
@@ -72,7 +73,7 @@ pub enum ProposeError {
 }
 
 /// The part a node plays, with what only that part needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Part {
     Follower { leader: Option<NodeId> },
     PreCandidate(Campaign),
@@ -81,7 +82,7 @@ pub(super) enum Part {
 }
 
 /// One node of a Raft cluster. See the module for how to drive it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(super) config: Config,
     pub(super) rng: fastrand::Rng,
@@ -130,7 +131,7 @@ impl Node {
             config,
             rng: fastrand::Rng::with_seed(seed),
             current_term,
-            voted_for,
+            voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
             log,
             commit_index: restored.log_start.index,
             part: Part::Follower { leader: None },
@@ -345,10 +346,13 @@ impl Node {
             // A voter says yes to a pre-vote in its own term, which may be older: the round tells what it answers.
             let is_pre_vote =
                 matches!(body, Body::RequestPreVoteResponse(RequestVoteResponse { granted: true, .. }));
-            if !is_pre_vote {
-                self.answer_older_term(from, body);
+            let is_other_answer =
+                matches!(body, Body::RequestVoteResponse(_) | Body::AppendEntriesResponse(_));
+            if is_pre_vote || (is_other_answer && mutant::is_active(Mutant::OldAnswersAccepted)) {
+                return true;
             }
-            return is_pre_vote;
+            self.answer_older_term(from, body);
+            return false;
         }
         match body {
             // A pre-vote asks about a term that nobody is in yet. It changes nothing here.

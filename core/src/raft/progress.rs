@@ -15,7 +15,7 @@ use super::types::LogIndex;
 use crate::time::Instant;
 
 /// A follower, as its leader sees it. Invariant: `match_index < next_index`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2, leader's state).
     match_index: LogIndex,
@@ -27,20 +27,21 @@ pub(super) struct Progress {
     last_sequence: u64,
     fence: u64,
     last_heard: Instant,
-    /// When a call was last sent, or the oldest one that may be on its way.
+    /// When a probe, or a call without entries, was last sent.
     waiting_since: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Pace {
     Probe { waiting: bool },
     Replicate { in_flight: VecDeque<InFlight>, bytes: usize },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     last_index: LogIndex,
     bytes: usize,
+    since: Instant,
 }
 
 impl Progress {
@@ -111,10 +112,7 @@ impl Progress {
             }
             (Pace::Replicate { .. }, None) => self.waiting_since = now,
             (Pace::Replicate { in_flight, bytes: total }, Some(last_index)) => {
-                if in_flight.is_empty() {
-                    self.waiting_since = now;
-                }
-                in_flight.push_back(InFlight { last_index, bytes });
+                in_flight.push_back(InFlight { last_index, bytes, since: now });
                 *total += bytes;
                 self.next_index = last_index.next();
             }
@@ -123,7 +121,11 @@ impl Progress {
 
     /// Whether an answer has been waited for so long that its call, or it, may be lost.
     pub(super) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        now.since(self.waiting_since) >= patience
+        let oldest = match &self.pace {
+            Pace::Probe { .. } => None,
+            Pace::Replicate { in_flight, .. } => in_flight.front().map(|call| call.since),
+        };
+        now.since(oldest.map_or(self.waiting_since, |since| since.max(self.waiting_since))) >= patience
     }
 
     /// The follower's log equals the leader's up to `index`. Returns whether that is news.

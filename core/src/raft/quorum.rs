@@ -4,6 +4,7 @@
 //! five in another library (openraft#1802), and there are at most nine numbers to sort.
 
 use super::types::{LogIndex, NodeId};
+use crate::mutant::{self, Mutant};
 
 /// The most voters a cluster may have, chosen because more of them make every commit slower and tolerate
 /// failures that nobody plans for.
@@ -50,6 +51,9 @@ impl Voters {
     /// How many voters are more than half of them.
     #[must_use]
     pub fn majority(&self) -> usize {
+        if mutant::is_active(Mutant::HalfIsMajority) {
+            return self.0.len().div_ceil(2);
+        }
         self.0.len() / 2 + 1
     }
 
@@ -57,7 +61,9 @@ impl Voters {
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
         let mut values: Vec<T> = self.0.iter().map(|&node| reached(node)).collect();
-        values.sort_unstable();
+        if !mutant::is_active(Mutant::MajorityUnsorted) {
+            values.sort_unstable();
+        }
         values[self.0.len() - self.majority()]
     }
 

@@ -12,10 +12,11 @@ use super::node::{Node, Part};
 use super::progress::Progress;
 use super::quorum::committed_index;
 use super::types::{LogIndex, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// What only a leader knows (Fig. 2, leader's volatile state).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leadership {
     followers: BTreeMap<NodeId, Progress>,
     next_heartbeat: Instant,
@@ -86,7 +87,7 @@ impl Node {
 
     /// A heartbeat is due; the beat is also when a leader looks whether it should go on.
     pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
-        if !self.hears_majority(now) {
+        if !self.hears_majority(now) && !mutant::is_active(Mutant::QuorumUnchecked) {
             return self.become_follower(self.current_term, None, StepDown::QuorumLost, now);
         }
         if self.disk_is_stalled(now) {
@@ -120,7 +121,9 @@ impl Node {
     fn send_heartbeat(&mut self, to: NodeId) {
         let Part::Leader(leadership) = &self.part else { return };
         let Some(progress) = leadership.followers.get(&to) else { return };
-        let leader_commit = self.commit_index.min(progress.match_index());
+        let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
+        let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
+        let leader_commit = self.commit_index.min(known_to_hold);
         self.send(to, Promise::Nothing, Body::Heartbeat(Heartbeat { leader_commit }));
     }
 
@@ -182,8 +185,9 @@ impl Node {
                 if progress.is_current(response.sequence) {
                     // End of §5.3, and the same on this side: no entry after this one can agree, because the
                     // follower's terms up to the hint are at most `hint_term`.
-                    let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
-                    if !progress.rejected(common.index, now) {
+                    let common = self.log.last_index_of_term_up_to(hint_index, hint_term).index;
+                    let common = if mutant::is_active(Mutant::HintTermIgnored) { hint_index } else { common };
+                    if !progress.rejected(common, now) {
                         self.tell(Event::MessageRefused { from, because: Refusal::LostEntries });
                     }
                 }
@@ -211,11 +215,15 @@ impl Node {
     /// on a majority may still be overwritten; it is committed along with one of this term).
     fn advance_commit_index(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
-        let durable_index = self.durability.durable_index();
+        let counts_unsynced = mutant::is_active(Mutant::LeaderCountsUnsynced);
+        let durable_index =
+            if counts_unsynced { self.log.last().index } else { self.durability.durable_index() };
         let reached = committed_index(&self.config.voters, |node| {
             leadership.followers.get(&node).map_or(durable_index, Progress::match_index)
         });
-        if reached > self.commit_index && self.log.term_at(reached) == Some(self.current_term) {
+        let is_own = self.log.term_at(reached) == Some(self.current_term)
+            || mutant::is_active(Mutant::OldTermsCommitted);
+        if reached > self.commit_index && is_own {
             self.commit_index = reached;
             leadership.committed(reached);
         }

@@ -8,10 +8,11 @@ use super::event::Event;
 use super::message::Message;
 use super::node::{Node, Part};
 use super::types::LogIndex;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// What the turn under way has to hand out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub(super) hard_state_changed: bool,
     pub(super) cut_from: Option<LogIndex>,
@@ -64,13 +65,15 @@ impl Node {
         let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, bytes, last_index };
         let id = self.durability.start(&scope, now);
         let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        let takes_all = mutant::is_active(Mutant::FloorAboveDurable);
+        let durable_index = if takes_all { last_index } else { self.durability.durable_index() };
         turn.handed_out = last_index;
         Some(Persist {
             id,
             hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
             cut_from: turn.cut_from.take(),
             entries: std::mem::take(&mut turn.appended),
-            floor: self.commit_index.min(self.durability.durable_index()),
+            floor: self.commit_index.min(durable_index),
         })
     }
 
@@ -127,7 +130,7 @@ impl Turn {
             if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
         };
         self.appended = std::mem::take(&mut self.appended).into_iter().filter_map(kept).collect();
-        if from <= self.handed_out {
+        if from <= self.handed_out && !mutant::is_active(Mutant::CutNotPersisted) {
             self.handed_out = from.previous();
             self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coracle_tests::simulator::{RunReport, Telling, run_seed};
+use coracle_tests::simulator::{RunReport, Telling, panics, run_seed};
 
 /// What the command line asks for.
 struct Campaign {
@@ -45,12 +45,16 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
+    let seconds = campaign.trouble.as_secs();
+    let say = move |seed: u64, failure: &str| {
+        eprintln!(
+            "seed {seed}: {failure}\nagain: cargo run --release -p coracle-tests --bin simulate -- --seed {seed} --seconds {seconds} --trace"
+        );
+    };
+    panics::tell_before_end(say);
     let summary = campaign.run();
     for (seed, failure) in &summary.failures {
-        eprintln!(
-            "seed {seed}: {failure}\nagain: cargo run --release -p coracle-tests --bin simulate -- --seed {seed} --seconds {} --trace",
-            campaign.trouble.as_secs()
-        );
+        say(*seed, failure);
     }
     println!("{}", summary.to_json(campaign.seeds, start.elapsed()));
     if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

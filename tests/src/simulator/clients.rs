@@ -92,6 +92,8 @@ pub struct Clients {
     clients: Vec<Client>,
     /// The highest index of an acknowledged write.
     acknowledged: LogIndex,
+    /// Whether they write nothing more.
+    pub only_read: bool,
     /// How many requests had an outcome.
     pub answered: u64,
     /// How many had none.
@@ -112,7 +114,7 @@ impl Clients {
     #[must_use]
     pub fn new(count: usize) -> Self {
         let clients = (0..count).map(|_| Client::default()).collect();
-        Self { clients, acknowledged: LogIndex::ORIGIN, answered: 0, failed: 0 }
+        Self { clients, acknowledged: LogIndex::ORIGIN, only_read: false, answered: 0, failed: 0 }
     }
 
     /// Whether a client may ask one more.
@@ -135,13 +137,14 @@ impl Clients {
         dice: &mut Dice,
         settings: &SimSettings,
     ) -> (Ticket, Request) {
-        let acknowledged = self.acknowledged;
+        let (acknowledged, only_read) = (self.acknowledged, self.only_read);
         let client = &mut self.clients[number];
         let ticket = Ticket { connection: number as u64 + 1, slot: client.next_slot };
         client.next_slot += 1;
         let text = format!("k{}", dice.below(settings.keys));
         let key = Key::new(&text).expect("a short key");
         let request = match kind(dice, settings) {
+            _ if only_read => Request::Read { query: Query::Value(key), at_least: client.seen },
             0 => Request::Write(Command::Put { key, value: fresh_value(ticket, dice, settings) }),
             2 => Request::Write(Command::Delete { key }),
             3 => {

@@ -55,6 +55,14 @@ impl SimDisk {
     pub fn run(&mut self, op: &FileOp) {
         match op {
             FileOp::Create { file, bytes } => {
+                if self.names.contains_key(file) {
+                    // The same file, emptied: what it held is gone at once, or comes back as a whole.
+                    let content = self.content(*file);
+                    content.unsynced.push(Undo::Truncate(std::mem::take(&mut content.bytes)));
+                    content.unsynced.push(Undo::Append(0));
+                    content.bytes.clone_from(bytes);
+                    return;
+                }
                 let unsynced = vec![Undo::Append(0)];
                 self.contents.push(Content { bytes: bytes.clone(), unsynced });
                 self.rename_all(vec![(*file, Some(self.contents.len() - 1))]);

@@ -17,8 +17,11 @@
 pub mod clients;
 pub mod dice;
 pub mod disk;
+pub mod hunt;
 pub mod invariants;
 pub mod network;
+mod notes;
+pub mod panics;
 pub mod process;
 pub mod run;
 pub mod settings;

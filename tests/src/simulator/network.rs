@@ -38,8 +38,8 @@ impl SimNetwork {
         }
         let first = self.arrival(from, to, now, dice, settings);
         let is_doubled = !self.is_calm && dice.happens(settings.duplication);
-        // The copy may come much later: after a restart, or in another term.
-        let second = is_doubled.then(|| first + dice.exponential(settings.delay * 100));
+        let late = if settings.copies_are_late { 1_000_000 } else { settings.delay * 10 };
+        let second = is_doubled.then(|| first + dice.exponential(late));
         [Some(first), second]
     }
 
@@ -51,7 +51,10 @@ impl SimNetwork {
         dice: &mut Dice,
         settings: &SimSettings,
     ) -> u64 {
-        let way = settings.delay / 2 + dice.exponential(settings.delay / 2);
+        let part = dice.exponential(settings.delay / 2);
+        // Without trouble nothing takes so long that an election would be right.
+        let part = if self.is_calm { part.min(settings.delay * 2) } else { part };
+        let way = settings.delay / 2 + part;
         let clog = self.clogged.get(&(from, to)).copied().unwrap_or(0);
         let arrival = now + way + clog;
         if !settings.is_fifo {

@@ -96,6 +96,8 @@ pub struct Process {
     pub disk_fails: Option<DiskFault>,
     /// It ends after so many more outputs.
     pub crash_after_outputs: Option<u32>,
+    /// It ends after so many more file operations.
+    pub crash_after_ops: Option<u32>,
     /// It ends in its next start, after so many file operations.
     pub crash_in_recovery: Option<usize>,
     /// It stays down for ever.
@@ -201,6 +203,7 @@ impl Process {
             wake_at: None,
             disk_fails: None,
             crash_after_outputs: None,
+            crash_after_ops: None,
             crash_in_recovery: None,
             is_dead: false,
         }
@@ -221,6 +224,7 @@ impl Process {
         self.wake_at = None;
         self.disk_fails = None;
         self.crash_after_outputs = None;
+        self.crash_after_ops = None;
     }
 
     /// Recovers from the disk, carries the repairs out, and starts the replica.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::invariants::{Verdict, Violation};
+use super::panics;
 use super::settings::{Ending, SimSettings};
 use super::trace::Trace;
 use super::world::World;
@@ -47,6 +48,7 @@ pub enum Telling {
 /// Runs a seed: `trouble` of simulated time with faults, then as long as recovery may take.
 #[must_use]
 pub fn run_seed(seed: u64, trouble: Duration, telling: Telling) -> RunReport {
+    panics::under_way(seed);
     run(Dice::from_seed(seed), trouble, telling)
 }
 
@@ -65,7 +67,7 @@ fn run(mut dice: Dice, trouble: Duration, telling: Telling) -> RunReport {
     };
     trace.note(0, [0; 3], || format!("{settings:?}"));
     let mut world = World::new(settings, dice, trace);
-    let verdict = live_through(&mut world);
+    let verdict = panics::caught(|| live_through(&mut world));
     RunReport {
         violation: verdict.err(),
         simulated: Duration::from_micros(world.now),
@@ -82,28 +84,43 @@ fn run(mut dice: Dice, trouble: Duration, telling: Telling) -> RunReport {
 fn live_through(world: &mut World) -> Verdict {
     let trouble = micros(world.settings.trouble);
     let bound = micros(world.settings.recovery_bound());
+    world.run_until(trouble * 3 / 4)?;
+    world.clients.only_read = world.settings.writes_end_early;
     world.run_until(trouble)?;
     world.end_trouble();
     // L1, L2, L4: within the first half of the bound there is a leader again that serves.
     world.run_until(trouble + bound / 2)?;
     let leader = world.leader();
-    check(leader.is_some(), || "there is no leader".into())?;
+    let leader = leader.ok_or_else(|| violation("there is no leader".into()))?;
+    world.cut_off_a_follower(leader);
     let answered = world.clients.answered;
     let committed = world.invariants.committed.len();
-    world.run_until(trouble + bound / 2 + micros(world.settings.request_timeout) * 2 + 1_000_000)?;
+    world.run_until(trouble + bound / 2 + micros(world.settings.some_writes_take()))?;
     check(world.clients.answered > answered, || "clients get no answers".into())?;
-    check(world.invariants.committed.len() > committed, || "nothing is committed".into())?;
-    // L3: a leader that is well stays.
-    check(world.leader() == leader, || {
-        format!("leadership went from {leader:?} to {:?} without trouble", world.leader())
-    })?;
+    let commits = world.clients.only_read || world.invariants.committed.len() > committed;
+    check(commits, || "nothing is committed".into())?;
+    world.let_back_in();
     // With the clients at rest every request has its reply, and what can hear the leader converges.
     world.clients_ask = false;
     let rest = micros(world.settings.request_timeout) + bound / 2;
     let end = world.now + rest;
     world.run_until(end)?;
+    // L3: a leader that is well stays, also when someone who was cut off comes back.
+    check(world.leader() == Some(leader), || {
+        format!("leadership went from {leader} to {:?} without trouble", world.leader())
+    })?;
+    check_log_is_committed(world, leader)?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
     if world.settings.ending == Ending::HubConnected { Ok(()) } else { check_convergence(world) }
+}
+
+/// §8: an entry of its own term lets a leader commit all that older ones have left behind.
+fn check_log_is_committed(world: &World, leader: usize) -> Verdict {
+    let Some(running) = &world.processes[leader].running else { return Ok(()) };
+    let status = running.replica.status();
+    check(status.commit_index == status.last_log_index, || {
+        format!("leader {leader} has committed {} of {}", status.commit_index, status.last_log_index)
+    })
 }
 
 fn check_convergence(world: &World) -> Verdict {
@@ -121,7 +138,11 @@ fn check_convergence(world: &World) -> Verdict {
 }
 
 fn check(holds: bool, what: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(Violation { property: "liveness", what: what() }) }
+    if holds { Ok(()) } else { Err(violation(what())) }
+}
+
+fn violation(what: String) -> Violation {
+    Violation { property: "liveness", what }
 }
 
 fn micros(span: Duration) -> u64 {

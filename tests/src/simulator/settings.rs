@@ -17,12 +17,18 @@ pub enum Fault {
     CrashAll,
     /// A process ends right after one of its next outputs.
     CrashAfterOutput,
+    /// The leader's process ends, and is soon back.
+    CrashLeader,
+    /// A process ends between two of its next file operations.
+    CrashInWrite,
     /// A process ends in the middle of its next start, between two file operations.
     CrashInRecovery,
     /// A process does nothing for a while, then has everything at once.
     Pause,
     /// One node hears nobody and nobody hears it.
     Isolate,
+    /// The leader hears nobody and nobody hears it.
+    IsolateLeader,
     /// Two groups that do not hear each other.
     Split,
     /// A random half of the directed links is cut.
@@ -49,13 +55,16 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Crash,
         Self::CrashAll,
         Self::CrashAfterOutput,
+        Self::CrashLeader,
+        Self::CrashInWrite,
         Self::CrashInRecovery,
         Self::Pause,
         Self::Isolate,
+        Self::IsolateLeader,
         Self::Split,
         Self::Asymmetric,
         Self::Hub,
@@ -79,6 +88,8 @@ pub enum Ending {
     MajorityAlive,
     /// Every node is alive, but only one of them hears all others, who hear only that one.
     HubConnected,
+    /// Every node is alive, but one of them, who may be the leader, hears nobody. All others hear it.
+    OneDeaf,
 }
 
 /// A run's settings.
@@ -98,6 +109,8 @@ pub struct SimSettings {
     pub loss: u32,
     /// Messages doubled, of a thousand.
     pub duplication: u32,
+    /// Whether the second one comes much later, when its sender and receiver may be in other terms and other lives.
+    pub copies_are_late: bool,
     /// A message's way, typically, in microseconds; each takes its own time, so they overtake one another.
     pub delay: u64,
     /// Whether messages of a link keep their order.
@@ -134,6 +147,9 @@ pub struct SimSettings {
     pub think: u64,
     /// Weights of put, get, delete, swap, scan.
     pub weights: [u32; 5],
+    /// Whether clients only read from a while before the trouble ends: then nothing but a leader's own entry commits what
+    /// an older one left behind.
+    pub writes_end_early: bool,
     /// The most padding bytes of a value.
     pub value_bytes_max: u32,
 }
@@ -149,6 +165,16 @@ impl SimSettings {
             dice.one_of(&[(50, 300, 600), (50, 300, 600), (20, 60, 100), (50, 120, 1500), (100, 1000, 1100)]);
         let drifts = dice.happens(300);
         let clock_rates = (0..nodes).map(|_| if drifts { dice.between(800, 1250) } else { 1000 }).collect();
+        let (clients, delay, sync) = (
+            dice.one_of(&[3, 1, 8]),
+            dice.one_of(&[100, 50, 1000, 10_000]),
+            dice.one_of(&[500, 200, 5000, 20_000]),
+        );
+        let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
+        // Where a message holds one entry, no more is asked for than can be replicated that way: an overloaded cluster
+        // answers nobody, and its run would prove nothing.
+        let round_trip = 2 * delay + 2 * sync;
+        let think_min = if append_bytes_max <= 1000 { 3 * round_trip * clients as u64 } else { 0 };
         let writes_only = dice.happens(100);
         let weights = if writes_only {
             [10, 0, 0, 0, 0]
@@ -165,26 +191,29 @@ impl SimSettings {
                 Ending::Healed,
                 Ending::MajorityAlive,
                 Ending::HubConnected,
+                Ending::OneDeaf,
             ]),
             loss: dice.one_of(&[0, 0, 10, 100, 300]),
             duplication: dice.one_of(&[0, 0, 20, 200]),
-            delay: dice.one_of(&[100, 50, 1000, 10_000]),
+            delay,
+            copies_are_late: dice.happens(500),
             is_fifo: dice.happens(400),
             turn: dice.one_of(&[20, 5, 200, 1000]),
             write: dice.one_of(&[30, 10, 300]),
-            sync: dice.one_of(&[500, 200, 5000, 20_000]),
+            sync,
             clock_rates,
             heartbeat: Duration::from_millis(heartbeat),
             election_min: Duration::from_millis(election_min),
             election_max: Duration::from_millis(election_max),
             in_flight_messages_max: dice.one_of(&[64, 1, 2, 8]),
-            append_bytes_max: dice.one_of(&[1 << 20, 1, 200, 1000]),
+            append_bytes_max,
             uncommitted_bytes_max: dice.one_of(&[64 << 20, 64 << 20, 500]),
             request_timeout: Duration::from_millis(dice.one_of(&[2000, 500, 5000])),
-            clients: dice.one_of(&[3, 1, 8]),
+            clients,
             pipeline: dice.one_of(&[1, 1, 4, 16]),
             keys: dice.one_of(&[5, 1, 100]),
-            think: dice.one_of(&[20_000, 5000, 100_000]),
+            think: dice.one_of(&[20_000, 5000, 100_000]).max(think_min),
+            writes_end_early: dice.happens(200),
             weights,
             value_bytes_max: dice.one_of(&[0, 20, 200]),
         }
@@ -194,5 +223,12 @@ impl SimSettings {
     #[must_use]
     pub fn recovery_bound(&self) -> Duration {
         self.election_max * 20 + self.request_timeout * 2 + Duration::from_secs(5)
+    }
+
+    /// In how much time clients that are served write something, almost surely, also when they mostly read.
+    #[must_use]
+    pub fn some_writes_take(&self) -> Duration {
+        let requests = Duration::from_micros(self.think * 60 / self.clients as u64);
+        self.request_timeout * 2 + Duration::from_secs(1) + requests
     }
 }

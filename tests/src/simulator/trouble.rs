@@ -24,13 +24,17 @@ impl World {
         }
         let faults = self.settings.faults.clone();
         let fault = faults[self.dice.position(faults.len())];
-        let node = self.dice.position(self.processes.len());
+        let mut node = self.dice.position(self.processes.len());
+        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader) {
+            node = self.leader().unwrap_or(node);
+        }
         self.trace
             .note(self.now, [10, fault as u64, node as u64], || format!("trouble: {fault:?} at node {node}"));
         self.trace.sight(name_of(fault));
         match fault {
             Fault::BitFlip => return self.flip_bit(node),
             Fault::Isolate
+            | Fault::IsolateLeader
             | Fault::Split
             | Fault::Asymmetric
             | Fault::Hub
@@ -51,6 +55,8 @@ impl World {
         let process = &mut self.processes[node];
         match fault {
             Fault::Crash => self.crash(node, down),
+            Fault::CrashLeader => self.crash(node, down / 10),
+            Fault::CrashInWrite => process.crash_after_ops = Some(self.dice.below(10)),
             Fault::CrashAll => {
                 for node in 0..self.processes.len() {
                     let down = 1000 + self.dice.exponential(500_000);
@@ -76,7 +82,9 @@ impl World {
         let chosen = nodes[node];
         let count = nodes.len() as u64;
         match fault {
-            Fault::Isolate => self.network.shape(&nodes, |from, to| from == chosen || to == chosen),
+            Fault::Isolate | Fault::IsolateLeader => {
+                self.network.shape(&nodes, |from, to| from == chosen || to == chosen);
+            }
             Fault::Split => {
                 let side: Vec<_> = nodes.iter().map(|_| self.dice.happens(500)).collect();
                 let side_of = |id: NodeId| side[usize::try_from(id.0).expect("a small id")];
@@ -97,7 +105,8 @@ impl World {
             }
             Fault::Clog => {
                 let other = nodes[self.dice.position(nodes.len())];
-                let micros = self.dice.exponential(2_000_000);
+                // What is on its way when the trouble ends arrives within the time to recover.
+                let micros = self.dice.exponential(1_000_000).min(2_000_000);
                 self.network.clog(chosen, other, micros);
             }
             _ => unreachable!("the others are of processes"),
@@ -183,6 +192,7 @@ impl World {
             process.disk_slow_until = 0;
             process.disk_fails = None;
             process.crash_after_outputs = None;
+            process.crash_after_ops = None;
             process.crash_in_recovery = None;
         }
         match self.settings.ending {
@@ -198,6 +208,11 @@ impl World {
                     self.schedule(0, Happening::ToProxy(ProxyInput::NodeStopped(stopped)));
                 }
             }
+            Ending::OneDeaf if nodes.len() < 3 => {}
+            Ending::OneDeaf => {
+                let deaf = self.leader().unwrap_or_else(|| self.dice.position(nodes.len()));
+                self.network.shape(&nodes, |_, to| to == nodes[deaf]);
+            }
             Ending::HubConnected => {
                 let hub = self.most_up_to_date();
                 self.network.shape(&nodes, |from, to| from != hub && to != hub);
@@ -208,14 +223,43 @@ impl World {
     }
 }
 
+impl World {
+    /// One follower does not hear its leader, where the others can do without it, and campaigns in vain.
+    pub(super) fn cut_off_a_follower(&mut self, leader: usize) {
+        let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
+        if self.settings.ending != Ending::Healed || nodes.len() < 3 {
+            return;
+        }
+        let chosen = nodes[(leader + 1 + self.dice.position(nodes.len() - 1)) % nodes.len()];
+        // Half of the time it talks with all others.
+        let is_isolated = self.dice.happens(500);
+        self.network.shape(&nodes, |from, to| {
+            let of_leader = from == nodes[leader] && to == chosen;
+            of_leader || (is_isolated && (from == chosen || to == chosen))
+        });
+        self.trace.note(self.now, [12, chosen.0, is_isolated.into()], || format!("node {chosen} is cut off"));
+    }
+
+    /// Whoever was cut off at the end is back.
+    pub(super) fn let_back_in(&mut self) {
+        if matches!(self.settings.ending, Ending::Healed | Ending::OneDeaf) {
+            self.network.heal();
+            self.trace.note(self.now, [13, 0, 0], || "everyone hears everyone again".into());
+        }
+    }
+}
+
 fn name_of(fault: Fault) -> &'static str {
     match fault {
         Fault::Crash => "fault: crash",
         Fault::CrashAll => "fault: crash all",
         Fault::CrashAfterOutput => "fault: crash after output",
+        Fault::CrashLeader => "fault: crash leader",
+        Fault::CrashInWrite => "fault: crash in write",
         Fault::CrashInRecovery => "fault: crash in recovery",
         Fault::Pause => "fault: pause",
         Fault::Isolate => "fault: isolate",
+        Fault::IsolateLeader => "fault: isolate leader",
         Fault::Split => "fault: split",
         Fault::Asymmetric => "fault: asymmetric",
         Fault::Hub => "fault: hub",

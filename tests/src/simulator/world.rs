@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
-use coracle_core::raft::{Config, Event, Message, NodeId, Role, Voters};
+use coracle_core::raft::{Config, Message, NodeId, Role, Voters};
 use coracle_core::{Input, Instant, Output, Request, RequestId};
 
 use super::clients::{Clients, Returned};
@@ -17,6 +17,9 @@ use super::trace::Trace;
 
 /// How long the proxy and a node take to reach each other, in microseconds.
 const HOP: u64 = 10;
+
+/// How long a process is down at the most, in microseconds.
+const DOWN_MAX: u64 = 2_000_000;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -173,6 +176,8 @@ impl World {
             return;
         }
         process.crash(&mut self.dice);
+        // Whoever is down when the trouble ends is back within the time to recover.
+        let down = down.min(DOWN_MAX);
         self.trace.note(self.now, [1, node as u64, down], || {
             format!("node {node} crashes, to be back in {down} µs")
         });
@@ -374,7 +379,10 @@ impl World {
         let typical = if running.next_op_is_sync() { self.settings.sync } else { self.settings.write };
         let slowness = if self.now < process.disk_slow_until { 100 } else { 1 };
         let life = process.life;
-        let delay = (typical / 2 + self.dice.exponential(typical / 2)) * slowness;
+        let part = self.dice.exponential(typical / 2);
+        // A disk that is well does not take so long that its leader would be right to give up.
+        let part = if self.has_trouble { part } else { part.min(typical) };
+        let delay = (typical / 2 + part) * slowness;
         self.schedule(delay, Happening::DiskStep { node, life });
     }
 
@@ -382,6 +390,15 @@ impl World {
         let process = &mut self.processes[node];
         if process.life != life {
             return Ok(());
+        }
+        if let Some(left) = &mut process.crash_after_ops {
+            if *left == 0 {
+                self.trace.sight("a crash between two file operations");
+                let down = 1000 + self.dice.exponential(300_000);
+                self.crash(node, down);
+                return Ok(());
+            }
+            *left -= 1;
         }
         let Some(running) = &mut process.running else { return Ok(()) };
         match running.disk_step(&mut process.disk, &mut process.durable, &mut process.disk_fails) {
@@ -453,46 +470,5 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn note_persist(&mut self, node: usize, persist: &coracle_core::raft::Persist) {
-        if persist.cut_from.is_some() && !persist.entries.is_empty() {
-            self.trace.sight("a follower's entries gave way to its leader's");
-        }
-        self.trace.note(self.now, [6, node as u64, persist.id.0], || {
-            let entries: usize = persist.entries.iter().map(coracle_core::raft::Entries::len).sum();
-            format!(
-                "node {node} persists {}: {:?}, cut {:?}, {entries} entries",
-                persist.id.0, persist.hard_state, persist.cut_from
-            )
-        });
-    }
-
-    fn note_send(&mut self, message: &Message, arrivals: [Option<u64>; 2]) {
-        if arrivals[1].is_some() {
-            self.trace.sight("a message was doubled");
-        }
-        if arrivals[0].is_none() {
-            self.trace.sight("a message was lost");
-        }
-        self.trace.note(self.now, [7, message.from.0, message.to.0], || {
-            let fate = if arrivals[0].is_some() { "" } else { " (lost)" };
-            format!("{} → {} in term {}: {:?}{fate}", message.from, message.to, message.term, message.body)
-        });
-    }
-
-    fn note_event(&mut self, node: usize, event: &Event) {
-        match event {
-            Event::BecameLeader { .. } => self.trace.sight("a leader was elected"),
-            Event::LogCut { from, to } if to > from => self.trace.sight("two or more entries were cut"),
-            Event::BecameFollower { because: coracle_core::raft::StepDown::QuorumLost, .. } => {
-                self.trace.sight("a leader without a majority gave up");
-            }
-            Event::BecameFollower { because: coracle_core::raft::StepDown::DiskStalled, .. } => {
-                self.trace.sight("a leader with a hanging disk gave up");
-            }
-            _ => {}
-        }
-        self.trace.note(self.now, [8, node as u64, 0], || format!("node {node} {event}"));
     }
 }

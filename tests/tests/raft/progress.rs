@@ -243,29 +243,6 @@ fn empty_calls(messages: &[Message]) -> usize {
     appends(messages).iter().filter(|call| call.entries.is_empty()).count()
 }
 
-/// The link between nodes 1 and 2 takes a tick of 5 ms one way, and an entry is proposed every `period` ticks. Returns
-/// how many calls without entries node 2 got, and how many entries it committed.
-fn load_over_a_slow_link(ticks: usize, period: usize) -> (usize, u64) {
-    let mut cluster = cluster(3);
-    cluster.elect(1);
-    cluster.intercept(1, 2);
-    cluster.intercept(2, 1);
-    let mut asked = 0;
-    for tick in 0..ticks {
-        let arriving = cluster.intercepted();
-        asked += empty_calls(&arriving);
-        for message in arriving {
-            cluster.deliver(message);
-        }
-        if tick % period == 0 {
-            cluster.propose(1, &format!("k{tick}"));
-        }
-        cluster.elapse_ms(5);
-    }
-    assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 1));
-    (asked, cluster.commit(2))
-}
-
 /// Under load something is on its way at every heartbeat. As long as the acknowledgements come promptly none of it can
 /// be lost, and asking would cost a call, and its answer a disk's time, for nothing.
 #[test]

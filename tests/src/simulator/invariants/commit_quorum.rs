@@ -1,8 +1,9 @@
 //! A leader advances its commit index to an entry of its own term that a majority holds durably (§5.4.2; S9). Whoever learns
-//! of a commit first is checked: on a majority of disks there is the same entry.
+//! of a commit first is checked: it leads, the entry is of its term, and on a majority of disks there is the same entry.
+//! What a majority is, is counted here, and not asked of the node.
 
 use coracle_core::Replica;
-use coracle_core::raft::LogIndex;
+use coracle_core::raft::{LogIndex, Role};
 
 use super::{Process, Verdict, require};
 
@@ -13,8 +14,12 @@ pub(super) fn check(replica: &Replica, commit_index: LogIndex, all: &[Process]) 
             format!("committed {commit_index}, which is not in the log")
         });
     };
+    let is_own = node.role() == Role::Leader && point.term == node.current_term();
+    require(is_own, "commit_quorum", || {
+        format!("{} {} committed {commit_index}, which is of term {}", node.role(), node.id(), point.term)
+    })?;
     let holders = all.iter().filter(|process| process.durable.point_at(commit_index) == Some(point)).count();
-    require(holders >= node.voters().majority(), "commit_quorum", || {
+    require(2 * holders > all.len(), "commit_quorum", || {
         format!("node {} committed {commit_index}, which {holders} of {} disks hold", node.id(), all.len())
     })
 }

@@ -7,6 +7,7 @@ mod ack_durability;
 mod bounds;
 mod client_durability;
 mod commit_quorum;
+mod durable_index;
 mod election_safety;
 mod exactly_once;
 mod leader_append_only;
@@ -14,6 +15,8 @@ mod leader_completeness;
 mod linearizability;
 mod log_matching;
 mod monotonic;
+mod pre_vote;
+mod reads;
 mod recoverability;
 mod state_machine_safety;
 mod vote_persistence;
@@ -25,7 +28,7 @@ use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
 use coracle_core::{Output, Replica};
 
 use super::clients::{Operation, Returned};
-use super::process::{DurableState, Process};
+use super::process::{DurableState, Process, Running};
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Invariants {
     log_matching: log_matching::LogMatching,
     monotonic: monotonic::Monotonic,
     vote_persistence: vote_persistence::VotePersistence,
+    pre_vote: pre_vote::PreVote,
+    reads: reads::Reads,
     exactly_once: exactly_once::ExactlyOnce,
     /// The committed log, as the first node to commit an entry saw it.
     pub committed: Vec<CommittedEntry>,
@@ -87,6 +92,10 @@ impl Invariants {
         self.leader_append_only.check(replica, outputs)?;
         self.log_matching.check(outputs)?;
         self.monotonic.check(process.id, replica)?;
+        self.pre_vote.check(process.id, outputs, all.len())?;
+        self.vote_persistence.check_elected(process.id, outputs, all.len())?;
+        self.reads.check(replica, outputs)?;
+        durable_index::check(process, running)?;
         bounds::check(replica)?;
         self.take_commits(replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
@@ -99,6 +108,7 @@ impl Invariants {
     ///
     /// The first property that does not hold.
     pub fn before_send(&mut self, message: &Message, durable: &DurableState) -> Verdict {
+        self.pre_vote.note(message);
         match &message.body {
             Body::RequestVoteResponse(_) | Body::RequestVote(_) => {
                 self.vote_persistence.check(message, durable)
@@ -116,6 +126,7 @@ impl Invariants {
     pub fn after_start(&mut self, process: &Process, before: &DurableState) -> Verdict {
         self.monotonic.restarted(process.id);
         self.leader_append_only.restarted(process.id);
+        self.reads.restarted(process.id, process.durable.log.len());
         recoverability::check(process, before)
     }
 
@@ -126,6 +137,7 @@ impl Invariants {
     /// The first property that does not hold.
     pub fn after_return(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
         client_durability::check(operation, returned, &self.committed)?;
+        self.exactly_once.returned(operation, returned)?;
         self.model.check(operation, returned, &self.committed)
     }
 

@@ -1,9 +1,10 @@
 //! A vote that leaves a node is on its disk, with its term, and is never another later, across restarts (§5.2, Figure 2;
-//! S7). Asking for votes is a vote for oneself.
+//! S7). Asking for votes is a vote for oneself. Whoever leads has had the votes of a majority (§5.2), each voter counted once.
 
 use std::collections::BTreeMap;
 
-use coracle_core::raft::{Body, Message, NodeId, Term};
+use coracle_core::Output;
+use coracle_core::raft::{Body, Event, Message, NodeId, Term};
 
 use super::{Verdict, require};
 use crate::simulator::process::DurableState;
@@ -33,6 +34,21 @@ impl VotePersistence {
         let first = *self.promised.entry((message.from, message.term)).or_insert(candidate);
         require(first == candidate, "vote_persistence", || {
             format!("node {} votes for {first} and for {candidate} in term {}", message.from, message.term)
+        })
+    }
+
+    pub(super) fn check_elected(&self, id: NodeId, outputs: &[Output], voters: usize) -> Verdict {
+        let elected_in = outputs.iter().find_map(|output| match output {
+            Output::Event(Event::BecameLeader { term, .. }) => Some(*term),
+            _ => None,
+        });
+        let Some(term) = elected_in else { return Ok(()) };
+        let is_for_it = |((voter, voted_in), candidate): &(&(NodeId, Term), &NodeId)| {
+            *voter != id && *voted_in == term && **candidate == id
+        };
+        let votes = 1 + self.promised.iter().filter(is_for_it).count();
+        require(2 * votes > voters, "vote_persistence", || {
+            format!("node {id} leads in term {term} with {votes} votes of {voters}")
         })
     }
 }

@@ -1,0 +1,230 @@
+//! Deliberate bugs, one at a time, to prove that the tests would notice them: a check that cannot fail is a defect.
+//!
+//! Only with the feature `mutants`, which no shipped program has, can one be switched on. Without it [`is_active`] is the
+//! constant `false`, and no trace of a mutant is left in the program. With it, the mutant is a thread's own: so seeds
+//! run side by side with different bugs. That is the one piece of global state in this crate, and it is gone with the feature.
+//!
+//! Deliberately missing are changes that break nothing but speed, so that no property could tell them: a late rejection
+//! that is acted on, and a match index that falls. `next_index` is moved back, entries are sent twice, and the follower's
+//! own check makes up for it.
+
+/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows what notices each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// An acknowledgement leaves before the entries are on the follower's disk.
+    AckBeforeSync,
+    /// The acknowledgement of a call without entries leaves before those that it vouches for are on disk.
+    ProbeAckBeforeSync,
+    /// A vote leaves before it is on the voter's disk.
+    VoteBeforeSync,
+    /// A leader counts entries towards a majority that are not on its own disk yet.
+    LeaderCountsUnsynced,
+    /// The late report of a write counts for the entries that took the place of what was written.
+    ReportOfCutEntriesCounts,
+    /// A leader commits entries of older terms because a majority holds them (§5.4.2).
+    OldTermsCommitted,
+    /// A new leader does not append an entry of its own term (§8).
+    NoopSkipped,
+    /// What a majority has reached is picked from numbers that were not sorted.
+    MajorityUnsorted,
+    /// Half of the voters are taken for a majority.
+    HalfIsMajority,
+    /// Answers are counted as votes, however often the same voter sends its own.
+    VotesCountedTwice,
+    /// A voter gives its vote to everyone who asks in a term.
+    VoteGivenTwice,
+    /// A node forgets whom it voted for when it is restarted.
+    VoteForgotten,
+    /// A voter does not compare the candidate's log with its own (§5.4.1).
+    CandidateLogUnchecked,
+    /// A voter compares the lengths of logs before the terms of their ends (§5.4.1).
+    LongerLogPreferred,
+    /// A node grants a pre-vote although it hears from a leader.
+    PreVoteDespiteLeader,
+    /// The answer to any earlier pre-vote counts for the one under way.
+    PreVoteRoundIgnored,
+    /// Answers of older terms are taken for answers of this one.
+    OldAnswersAccepted,
+    /// A heartbeat does not put off the follower's campaign.
+    HeartbeatKeepsTimer,
+    /// A leader that hears from no majority goes on.
+    QuorumUnchecked,
+    /// A follower takes entries although the one before them is of another term in its log.
+    PreviousTermUnchecked,
+    /// A follower cuts its log where entries arrive, also when it holds the very same.
+    MatchingSuffixCut,
+    /// A follower commits as much as the leader has, whatever it holds itself of the leader's log.
+    CommitBeyondNewEntries,
+    /// A heartbeat tells of commits that the follower is not known to hold.
+    HeartbeatCommitUnclamped,
+    /// A leader probes where the follower's hint points, without looking at its own terms there.
+    HintTermIgnored,
+    /// A cut of the log is not written to the disk.
+    CutNotPersisted,
+    /// The floor that is noted on disk is what is committed, durable on this node or not.
+    FloorAboveDurable,
+    /// An entry's checksum does not cover the entry before it.
+    ChainBroken,
+    /// Entries are applied and answered before they are committed.
+    AppliedBeforeCommit,
+    /// An applied entry answers the request that waits for its index, whichever term put it there.
+    AnsweredByIndex,
+    /// A node that no longer leads tells its requests at once that they had no effect.
+    SupersededBeforeCommit,
+    /// A restarted node answers reads before it has applied what its disk held.
+    ReadBeforeCatchUp,
+    /// A read is answered by a node that has not applied what the asker has seen.
+    ReadIgnoresSeen,
+    /// A swap does not look at the value that is there.
+    SwapIgnoresExpected,
+    /// The proxy sends requests that are at one node to the next leader as well.
+    RequestSentTwice,
+    /// The proxy says that nothing happened when a write's time is over.
+    TimeoutIsDefinite,
+    /// A log entry whose checksum is wrong is taken for right.
+    ChecksumIgnored,
+    /// A damaged line in the middle of a log is taken for a torn write, and cut off with all after it.
+    DamageCutOff,
+    /// The torn end of a log is left in the file.
+    TornTailKept,
+    /// Entries are on disk before the term that they belong to.
+    TermAfterLog,
+    /// Entries are reported as durable without a sync of the log.
+    LogNotSynced,
+    /// New metadata takes its place before its bytes are on disk.
+    MetaNotSynced,
+    /// Names in the folder are not synced, so a rename may be undone.
+    FolderNotSynced,
+    /// The metadata is written in place.
+    MetaInPlace,
+    /// A start does not wait for its repairs to be on disk.
+    RepairsNotSynced,
+}
+
+/// Whether `mutant` is switched on, which it never is without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+#[inline(always)]
+pub const fn is_active(_mutant: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::is_active;
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+    use std::hint::black_box;
+
+    use super::Mutant;
+    use super::Mutant::*;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
+    /// Every mutant with its name, in the order of the enum.
+    const NAMED: [(Mutant, &str); 44] = [
+        (AckBeforeSync, "ack-before-sync"),
+        (ProbeAckBeforeSync, "probe-ack-before-sync"),
+        (VoteBeforeSync, "vote-before-sync"),
+        (LeaderCountsUnsynced, "leader-counts-unsynced"),
+        (ReportOfCutEntriesCounts, "report-of-cut-entries-counts"),
+        (OldTermsCommitted, "old-terms-committed"),
+        (NoopSkipped, "noop-skipped"),
+        (MajorityUnsorted, "majority-unsorted"),
+        (HalfIsMajority, "half-is-majority"),
+        (VotesCountedTwice, "votes-counted-twice"),
+        (VoteGivenTwice, "vote-given-twice"),
+        (VoteForgotten, "vote-forgotten"),
+        (CandidateLogUnchecked, "candidate-log-unchecked"),
+        (LongerLogPreferred, "longer-log-preferred"),
+        (PreVoteDespiteLeader, "pre-vote-despite-leader"),
+        (PreVoteRoundIgnored, "pre-vote-round-ignored"),
+        (OldAnswersAccepted, "old-answers-accepted"),
+        (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
+        (QuorumUnchecked, "quorum-unchecked"),
+        (PreviousTermUnchecked, "previous-term-unchecked"),
+        (MatchingSuffixCut, "matching-suffix-cut"),
+        (CommitBeyondNewEntries, "commit-beyond-new-entries"),
+        (HeartbeatCommitUnclamped, "heartbeat-commit-unclamped"),
+        (HintTermIgnored, "hint-term-ignored"),
+        (CutNotPersisted, "cut-not-persisted"),
+        (FloorAboveDurable, "floor-above-durable"),
+        (ChainBroken, "chain-broken"),
+        (AppliedBeforeCommit, "applied-before-commit"),
+        (AnsweredByIndex, "answered-by-index"),
+        (SupersededBeforeCommit, "superseded-before-commit"),
+        (ReadBeforeCatchUp, "read-before-catch-up"),
+        (ReadIgnoresSeen, "read-ignores-seen"),
+        (SwapIgnoresExpected, "swap-ignores-expected"),
+        (RequestSentTwice, "request-sent-twice"),
+        (TimeoutIsDefinite, "timeout-is-definite"),
+        (ChecksumIgnored, "checksum-ignored"),
+        (DamageCutOff, "damage-cut-off"),
+        (TornTailKept, "torn-tail-kept"),
+        (TermAfterLog, "term-after-log"),
+        (LogNotSynced, "log-not-synced"),
+        (MetaNotSynced, "meta-not-synced"),
+        (FolderNotSynced, "folder-not-synced"),
+        (MetaInPlace, "meta-in-place"),
+        (RepairsNotSynced, "repairs-not-synced"),
+    ];
+
+    /// Whether `mutant` is the one that this thread has switched on.
+    ///
+    /// Compares names, behind the optimiser's back, so that every program with the feature has the names in it, even if it
+    /// never switches one on: a test looks for them in the program that ships.
+    #[must_use]
+    #[inline(never)]
+    pub fn is_active(mutant: Mutant) -> bool {
+        black_box(ACTIVE.get()).is_some_and(|active| active == mutant.name())
+    }
+
+    impl Mutant {
+        /// All of them.
+        pub fn all() -> impl Iterator<Item = Self> {
+            NAMED.iter().map(|(mutant, _)| *mutant)
+        }
+
+        /// What it is called on a command line.
+        #[must_use]
+        pub fn name(self) -> &'static str {
+            NAMED[self as usize].1
+        }
+
+        /// The one with this name.
+        #[must_use]
+        pub fn from_name(name: &str) -> Option<Self> {
+            Self::all().find(|mutant| mutant.name() == name)
+        }
+
+        /// Switches a mutant on in this thread, or none, in the place of the one before.
+        pub fn activate(mutant: Option<Self>) {
+            ACTIVE.set(mutant.map(Self::name));
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_mutant_has_its_own_name() {
+            for (position, (mutant, name)) in NAMED.iter().enumerate() {
+                assert_eq!(*mutant as usize, position, "{name}");
+                assert_eq!(Mutant::from_name(name), Some(*mutant));
+            }
+        }
+
+        #[test]
+        fn the_one_that_was_switched_on_last_is_active() {
+            Mutant::activate(Some(AckBeforeSync));
+            Mutant::activate(Some(VoteBeforeSync));
+            assert!(is_active(VoteBeforeSync) && !is_active(AckBeforeSync));
+            Mutant::activate(None);
+            assert!(!is_active(VoteBeforeSync));
+        }
+    }
+}

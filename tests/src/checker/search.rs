@@ -1,0 +1,106 @@
+//! Looks for an order that explains a history, as Wing and Gong (1993) did, and never looks at the same situation twice, as
+//! Lowe (2017) added: a situation is the set of operations that have taken effect, and the value they have left.
+//!
+//! Operations are tried in the order of their calls. One can be next when it was called before the first return among those that
+//! have not taken effect. When none fits, the last choice is taken back.
+
+use std::collections::BTreeSet;
+
+use super::{Answered, Observed};
+
+/// The longest history that is searched: one bit of a word for each operation, in five words.
+pub const HISTORY_MAX: usize = 320;
+/// How many situations are looked at before the search is given up.
+const SITUATIONS_MAX: usize = 2_000_000;
+
+/// What a search came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchVerdict {
+    /// There is an order that explains every answer.
+    Linearizable,
+    /// There is none.
+    NotLinearizable,
+    /// The history is too long, or too much of it happened at once: this is no pass.
+    GaveUp,
+}
+
+type Set = [u64; HISTORY_MAX / 64];
+
+/// A choice that can be taken back.
+struct Choice {
+    operation: usize,
+    value_before: Option<u32>,
+}
+
+/// Searches the history of one key, which starts absent.
+#[must_use]
+pub fn search(history: &[Observed]) -> SearchVerdict {
+    if history.len() > HISTORY_MAX {
+        return SearchVerdict::GaveUp;
+    }
+    let mut by_call = history.to_vec();
+    by_call.sort_by_key(|operation| operation.call);
+    let mut done: Set = [0; HISTORY_MAX / 64];
+    let mut known_left = by_call.iter().filter(|operation| operation.answered != Answered::Unknown).count();
+    let mut value = None;
+    let mut choices: Vec<Choice> = Vec::new();
+    let mut seen: BTreeSet<(Set, Option<u32>)> = BTreeSet::new();
+    let mut from = 0;
+    while known_left > 0 {
+        if seen.len() > SITUATIONS_MAX {
+            return SearchVerdict::GaveUp;
+        }
+        let next = next_choice(&by_call, &done, value, from, &mut seen);
+        if let Some((operation, after)) = next {
+            choices.push(Choice { operation, value_before: value });
+            set(&mut done, operation, true);
+            known_left -= usize::from(by_call[operation].answered != Answered::Unknown);
+            value = after;
+            from = 0;
+        } else {
+            let Some(choice) = choices.pop() else { return SearchVerdict::NotLinearizable };
+            set(&mut done, choice.operation, false);
+            known_left += usize::from(by_call[choice.operation].answered != Answered::Unknown);
+            value = choice.value_before;
+            from = choice.operation + 1;
+        }
+    }
+    SearchVerdict::Linearizable
+}
+
+/// The first operation, from position `from` on, that can be next and leads to a situation not seen yet.
+fn next_choice(
+    by_call: &[Observed],
+    done: &Set,
+    value: Option<u32>,
+    from: usize,
+    seen: &mut BTreeSet<(Set, Option<u32>)>,
+) -> Option<(usize, Option<u32>)> {
+    let open = |at: &usize| !contains(done, *at);
+    let first_end = (0..by_call.len()).filter(open).map(|at| by_call[at].end()).min()?;
+    for at in (from..by_call.len()).filter(open) {
+        if by_call[at].call > first_end {
+            return None;
+        }
+        if let Some(after) = by_call[at].apply(value) {
+            let mut then = *done;
+            set(&mut then, at, true);
+            if seen.insert((then, after)) {
+                return Some((at, after));
+            }
+        }
+    }
+    None
+}
+
+fn contains(set: &Set, at: usize) -> bool {
+    set[at / 64] & (1 << (at % 64)) != 0
+}
+
+fn set(set: &mut Set, at: usize, is_in: bool) {
+    if is_in {
+        set[at / 64] |= 1 << (at % 64);
+    } else {
+        set[at / 64] &= !(1 << (at % 64));
+    }
+}

@@ -1,0 +1,12 @@
+//! What a node takes for durable on its own disk is there (S8, S9): a leader counts it towards a majority.
+
+use super::{Process, Running, Verdict, require};
+
+pub(super) fn check(process: &Process, running: &Running) -> Verdict {
+    let node = running.replica.node();
+    let claimed = node.durable_index();
+    let held = process.durable.point_at(claimed);
+    require(held.is_some() && held == node.log().point_at(claimed), "durable_index", || {
+        format!("node {} takes {claimed} for durable, and its disk holds {held:?} there", process.id)
+    })
+}

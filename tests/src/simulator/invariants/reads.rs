@@ -1,0 +1,32 @@
+//! A restarted node answers no read before it has applied what its disk held when it started, as far as its log still
+//! reaches: else an answer could be older than one that it gave before.
+
+use coracle_core::raft::{LogIndex, NodeId};
+use coracle_core::{Answer, Output, Replica};
+
+use super::{ByNode, Verdict, require};
+
+/// How much each node must have applied.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    from: ByNode<LogIndex>,
+}
+
+impl Reads {
+    pub(super) fn restarted(&mut self, node: NodeId, entries: usize) {
+        self.from.insert(node, LogIndex(entries as u64));
+    }
+
+    pub(super) fn check(&mut self, replica: &Replica, outputs: &[Output]) -> Verdict {
+        let id = replica.node().id();
+        let from = self.from.entry(id).or_default();
+        *from = (*from).min(replica.node().log().last().index);
+        for output in outputs {
+            let Output::Answer(_, Answer::Read { index, .. }) = output else { continue };
+            require(*index >= *from, "reads", || {
+                format!("node {id} answers a read at {index}, and its disk held {from} when it started")
+            })?;
+        }
+        Ok(())
+    }
+}

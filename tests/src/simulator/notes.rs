@@ -1,0 +1,48 @@
+//! What the trace tells of a node's outputs.
+
+use coracle_core::raft::{Entries, Event, Message, Persist, StepDown};
+
+use super::world::World;
+
+impl World {
+    pub(super) fn note_persist(&mut self, node: usize, persist: &Persist) {
+        if persist.cut_from.is_some() && !persist.entries.is_empty() {
+            self.trace.sight("a follower's entries gave way to its leader's");
+        }
+        self.trace.note(self.now, [6, node as u64, persist.id.0], || {
+            let entries: usize = persist.entries.iter().map(Entries::len).sum();
+            format!(
+                "node {node} persists {}: {:?}, cut {:?}, {entries} entries",
+                persist.id.0, persist.hard_state, persist.cut_from
+            )
+        });
+    }
+
+    pub(super) fn note_send(&mut self, message: &Message, arrivals: [Option<u64>; 2]) {
+        if arrivals[1].is_some() {
+            self.trace.sight("a message was doubled");
+        }
+        if arrivals[0].is_none() {
+            self.trace.sight("a message was lost");
+        }
+        self.trace.note(self.now, [7, message.from.0, message.to.0], || {
+            let fate = if arrivals[0].is_some() { "" } else { " (lost)" };
+            format!("{} → {} in term {}: {:?}{fate}", message.from, message.to, message.term, message.body)
+        });
+    }
+
+    pub(super) fn note_event(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::BecameLeader { .. } => self.trace.sight("a leader was elected"),
+            Event::LogCut { from, to } if to > from => self.trace.sight("two or more entries were cut"),
+            Event::BecameFollower { because: StepDown::QuorumLost, .. } => {
+                self.trace.sight("a leader without a majority gave up");
+            }
+            Event::BecameFollower { because: StepDown::DiskStalled, .. } => {
+                self.trace.sight("a leader with a hanging disk gave up");
+            }
+            _ => {}
+        }
+        self.trace.note(self.now, [8, node as u64, 0], || format!("node {node} {event}"));
+    }
+}
