@@ -127,9 +127,12 @@ impl Node {
         let HardState { current_term, voted_for } = restored.hard_state;
         assert!(log.last().term <= current_term, "the log on disk is ahead of the term on disk");
         let last = log.last();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Not from zero: a late answer to a campaign of an earlier life must not pass for one of this.
+        let round = u64::from(rng.u32(..)) << 16;
         let mut node = Self {
             config,
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             current_term,
             voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
             log,
@@ -139,7 +142,7 @@ impl Node {
             last_turn: now,
             was_forgiven: false,
             leader_contact: None,
-            round: 0,
+            round,
             durability: Durability::new(last.index),
             proposals: BatchBuilder::new(last),
             turn: Turn::new(last.index),

@@ -18,8 +18,9 @@ use super::trace::Trace;
 /// How long the proxy and a node take to reach each other, in microseconds.
 const HOP: u64 = 10;
 
-/// How long a process is down at the most, in microseconds.
-const DOWN_MAX: u64 = 2_000_000;
+/// How long a process is down, or a disk is at one operation, at the most, in microseconds: so what began before the trouble
+/// ended is over within the time to recover.
+const OUTAGE_MAX: u64 = 2_000_000;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -176,8 +177,7 @@ impl World {
             return;
         }
         process.crash(&mut self.dice);
-        // Whoever is down when the trouble ends is back within the time to recover.
-        let down = down.min(DOWN_MAX);
+        let down = down.min(OUTAGE_MAX);
         self.trace.note(self.now, [1, node as u64, down], || {
             format!("node {node} crashes, to be back in {down} µs")
         });
@@ -382,7 +382,7 @@ impl World {
         let part = self.dice.exponential(typical / 2);
         // A disk that is well does not take so long that its leader would be right to give up.
         let part = if self.has_trouble { part } else { part.min(typical) };
-        let delay = (typical / 2 + part) * slowness;
+        let delay = ((typical / 2 + part) * slowness).min(OUTAGE_MAX);
         self.schedule(delay, Happening::DiskStep { node, life });
     }
 
