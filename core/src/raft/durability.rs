@@ -153,6 +153,11 @@ impl Durability {
         }
     }
 
+    /// Drops the waiting acknowledgements of the entry at `from` and what follows.
+    pub(super) fn forget_acknowledgements(&mut self, from: LogIndex) {
+        self.held.retain(|(_, message)| !message.acknowledges(from));
+    }
+
     /// A persist goes out now, after which the log ends at `last_index`.
     pub(super) fn start(&mut self, persist: &PersistScope, now: Instant) -> PersistId {
         self.last_id = PersistId(self.last_id.0 + 1);

@@ -19,6 +19,14 @@ pub struct Message {
     pub body: Body,
 }
 
+impl Message {
+    /// Whether it says that the entry at `index` is durable.
+    pub(super) fn acknowledges(&self, index: LogIndex) -> bool {
+        let Body::AppendEntriesResponse(response) = &self.body else { return false };
+        matches!(response.outcome, AppendOutcome::Accepted { match_index } if match_index >= index)
+    }
+}
+
 /// The kinds of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {

@@ -49,6 +49,10 @@ impl Node {
         let to = self.log.last().index;
         self.log.cut(from);
         self.durability.cut(from);
+        // An acknowledgement of what is cut, made for an earlier leader and still waiting, would name entries that the disk
+        // is not going to hold.
+        self.turn.messages.retain(|(_, message)| !message.acknowledges(from));
+        self.durability.forget_acknowledgements(from);
         self.turn.cut(from);
         self.tell(Event::LogCut { from, to });
     }
