@@ -1,6 +1,6 @@
 //! Late, merged and torn writes: nothing may be promised or counted before the disk has it.
 
-use coracle_core::raft::{Entries, PersistId, Restored, Role};
+use coracle_core::raft::{AppendOutcome, Entries, LogIndex, PersistId, Restored, Role};
 use coracle_core::{Answer, kv::Outcome};
 use coracle_tests::scenario::forge::{
     accepted, append, as_append, disk_of, entries_of, granted, heartbeat, outcome, request_vote, vote_answer,
@@ -290,4 +290,18 @@ fn the_answers_that_wait_for_a_hanging_disk_are_limited() {
     cluster.release_disk(3);
     let answers = cluster.intercepted().len();
     assert!(answers < 100, "{answers} answers waited");
+}
+
+/// An acknowledgement waits for its entries to be written. When a later leader has them cut before that, there is nothing
+/// left to acknowledge, and the write that is done is another one.
+#[test]
+fn an_acknowledgement_of_entries_that_are_cut_meanwhile_never_leaves() {
+    let mut lone = Lone::new(3, disk_of(&[1]));
+    lone.hold_disk(1);
+    lone.hand(append(2, 1, 1, &[1, 1, 1, 1], 1, 0));
+    lone.hand(append(3, 1, 2, &[1, 2], 1, 0));
+    lone.release_disk(1);
+    let answers = lone.sent();
+    let acknowledged: Vec<_> = answers.iter().filter_map(outcome).collect();
+    assert_eq!(acknowledged, [AppendOutcome::Accepted { match_index: LogIndex(2) }], "{:#?}", lone.trace());
 }
