@@ -1,6 +1,6 @@
 //! Runs seeds in the simulator and prints one JSON summary.
 //!
-//! `cargo run --release -p coracle-tests --bin simulate -- --seeds N [--seed FIRST] [--seconds S] [--trace]`
+//! `cargo run --release -p coracle-tests --bin simulate -- --seeds N [--seed FIRST] [--seconds S] [--trace] [--shrink]`
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coracle_tests::simulator::{RunReport, Telling, panics, run_seed};
+use coracle_tests::simulator::shrink::shrink;
+use coracle_tests::simulator::{RunReport, Telling, panics, run_seed, run_tape};
 
 /// What the command line asks for.
 struct Campaign {
@@ -17,6 +18,7 @@ struct Campaign {
     seeds: u64,
     trouble: Duration,
     traces: bool,
+    shrinks: bool,
 }
 
 /// What all seeds together came to.
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
     let campaign = match Campaign::from_arguments() {
         Ok(campaign) => campaign,
         Err(message) => {
-            eprintln!("{message}\nusage: simulate [--seeds N] [--seed FIRST] [--seconds S] [--trace]");
+            eprintln!(
+                "{message}\nusage: simulate [--seeds N] [--seed FIRST] [--seconds S] [--trace] [--shrink]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -52,6 +56,9 @@ fn main() -> ExitCode {
         );
     };
     panics::tell_before_end(say);
+    if campaign.shrinks {
+        return campaign.shrink();
+    }
     let summary = campaign.run();
     for (seed, failure) in &summary.failures {
         say(*seed, failure);
@@ -62,7 +69,8 @@ fn main() -> ExitCode {
 
 impl Campaign {
     fn from_arguments() -> Result<Self, String> {
-        let mut campaign = Self { first: 0, seeds: 1, trouble: Duration::from_secs(30), traces: false };
+        let mut campaign =
+            Self { first: 0, seeds: 1, trouble: Duration::from_secs(30), traces: false, shrinks: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             let mut number = || {
@@ -74,10 +82,27 @@ impl Campaign {
                 "--seed" => campaign.first = number()?,
                 "--seconds" => campaign.trouble = Duration::from_secs(number()?),
                 "--trace" => campaign.traces = true,
+                "--shrink" => campaign.shrinks = true,
                 _ => return Err(format!("unknown flag {flag}")),
             }
         }
         Ok(campaign)
+    }
+
+    /// Makes the first seed's failing run smaller, and tells what is left of it.
+    #[expect(clippy::print_stdout, reason = "a trace is for reading")]
+    fn shrink(&self) -> ExitCode {
+        let report = run_seed(self.first, self.trouble, Telling::Silent);
+        let Some(violation) = report.violation else {
+            println!("seed {} runs clean", self.first);
+            return ExitCode::SUCCESS;
+        };
+        let before = report.tape.len();
+        let tape = shrink(report.tape, self.trouble, violation.property, 1000);
+        println!("{} of {before} choices are left", tape.len());
+        let report = run_tape(tape, self.trouble, Telling::Everything);
+        println!("{}", report.violation.map_or_else(String::new, |violation| violation.to_string()));
+        ExitCode::FAILURE
     }
 
     fn run(&self) -> Summary {

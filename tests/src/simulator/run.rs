@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::invariants::{Verdict, Violation};
 use super::panics;
+use super::samples;
 use super::settings::{Ending, SimSettings};
 use super::trace::Trace;
 use super::world::World;
@@ -110,6 +111,7 @@ fn live_through(world: &mut World) -> Verdict {
         format!("leadership went from {leader} to {:?} without trouble", world.leader())
     })?;
     check_log_is_committed(world, leader)?;
+    samples::check(&world.samples, |what| world.trace.sight(what))?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
     if world.settings.ending == Ending::HubConnected { Ok(()) } else { check_convergence(world) }
 }

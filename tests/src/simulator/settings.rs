@@ -170,6 +170,9 @@ impl SimSettings {
             dice.one_of(&[100, 50, 1000, 10_000]),
             dice.one_of(&[500, 200, 5000, 20_000]),
         );
+        // Raft asks that messages and disks take far less than an election timeout (§5.6): else nobody can be elected.
+        let (delay, sync) =
+            if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };
         let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
         // Where a message holds one entry, no more is asked for than can be replicated that way: an overloaded cluster
         // answers nobody, and its run would prove nothing.

@@ -12,6 +12,7 @@ use super::dice::Dice;
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
 use super::process::{DiskStep, Process, SimClock, StartOutcome, found_disks};
+use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
 
@@ -97,6 +98,8 @@ pub struct World {
     pub clients_ask: bool,
     /// What must hold.
     pub invariants: Invariants,
+    /// What clients saw, for the search checker.
+    pub samples: Samples,
     /// What happened.
     pub trace: Trace,
     /// Whether things still break.
@@ -134,6 +137,7 @@ impl World {
             proxy_wakes_at: None,
             clients_ask: true,
             invariants: Invariants::default(),
+            samples: Samples::default(),
             trace,
             has_trouble: true,
         };
@@ -459,6 +463,7 @@ impl World {
                         what: format!("a second reply for {ticket:?}"),
                     })?;
                     self.invariants.after_return(&operation, &returned)?;
+                    self.samples.record(&operation, &returned, self.now);
                 }
             }
         }

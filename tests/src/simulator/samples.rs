@@ -1,0 +1,88 @@
+//! Black-box histories of the keys that are used little, for the search checker: it does not see the index that a reply
+//! was decided at, so it does not rely on what the witness check relies on.
+//!
+//! Only writes are in them: reads are eventual. A history is searched whole or not at all, because an operation that is
+//! left out may be the one that explains another.
+
+use std::collections::BTreeMap;
+
+use coracle_core::kv::{Operation as LogOperation, Outcome, Value};
+use coracle_core::proxy::Failure;
+
+use super::clients::{Operation, Returned};
+use super::invariants::{Verdict, Violation};
+use crate::checker::{Answered, Asked, Observed, SearchVerdict, search};
+
+/// The most operations of a key whose history is searched.
+const OPERATIONS_MAX: usize = 80;
+/// The most of them that may have no known outcome: each doubles what has to be searched.
+const UNKNOWN_MAX: usize = 4;
+
+/// What clients saw of each key.
+#[derive(Debug, Default)]
+pub struct Samples {
+    histories: BTreeMap<String, Vec<Observed>>,
+    values: BTreeMap<String, u32>,
+}
+
+impl Samples {
+    /// A request had an outcome at `now`, or turned out to have none.
+    pub(super) fn record(&mut self, operation: &Operation, returned: &Returned, now: u64) {
+        let Some(written) = operation.payload.as_deref().and_then(LogOperation::read) else { return };
+        let answered = match returned {
+            Returned::Failed(Failure::Timeout | Failure::Storage) => Answered::Unknown,
+            Returned::Applied { outcome: Outcome::Done, .. } => Answered::Done,
+            Returned::Applied { outcome: Outcome::NotFound, .. } => Answered::NotFound,
+            Returned::Applied { outcome: Outcome::Mismatch { actual }, .. } => {
+                Answered::Mismatch(actual.as_ref().map(Value::as_json).map(|json| self.number(json)))
+            }
+            _ => return,
+        };
+        let asked = match written {
+            LogOperation::Put { value, .. } => Asked::Put(self.number(value)),
+            LogOperation::Delete { .. } => Asked::Delete,
+            LogOperation::Cas { expect, value, .. } => {
+                Asked::Swap(expect.map(|json| self.number(json)), self.number(value))
+            }
+        };
+        let observed = Observed { call: operation.asked_at, ret: now, asked, answered };
+        self.histories.entry(operation.key.clone()).or_default().push(observed);
+    }
+
+    /// Searches the histories that are short enough. Returns how many were found to be linearizable.
+    ///
+    /// # Errors
+    ///
+    /// A history that no order explains.
+    pub(super) fn check(&self) -> Result<usize, Violation> {
+        let mut passed = 0;
+        for (key, history) in &self.histories {
+            let unknown = history.iter().filter(|operation| operation.answered == Answered::Unknown).count();
+            if history.len() > OPERATIONS_MAX || unknown > UNKNOWN_MAX {
+                continue;
+            }
+            match search(history) {
+                SearchVerdict::Linearizable => passed += 1,
+                SearchVerdict::GaveUp => {}
+                SearchVerdict::NotLinearizable => {
+                    let what = format!("no order explains what clients saw of {key}: {history:?}");
+                    return Err(Violation { property: "linearizability", what });
+                }
+            }
+        }
+        Ok(passed)
+    }
+
+    fn number(&mut self, json: &str) -> u32 {
+        let next = u32::try_from(self.values.len()).expect("a run has few values");
+        *self.values.entry(json.to_owned()).or_insert(next)
+    }
+}
+
+/// Searches what a run has gathered, and counts it.
+pub(super) fn check(samples: &Samples, mut sight: impl FnMut(&'static str)) -> Verdict {
+    for _ in 0..samples.check()? {
+        sight("a history was searched and explained");
+    }
+    Ok(())
+}
