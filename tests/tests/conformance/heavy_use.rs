@@ -28,13 +28,6 @@ fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
     const READS: usize = 2600;
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();
-    let mut first = server.connect();
-    for key in ["a", "b", "c"] {
-        first.exchange(
-            &format!(r#"{{"key":"{key}","value":0}}"#),
-            &format!(r#"{{"key":"{key}","value":0,"status":"ok"}}"#),
-        );
-    }
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for writer in 0..12 {
@@ -50,6 +43,11 @@ fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
             .map(|_| {
                 let mut talk = server.connect();
                 scope.spawn(move || {
+                    // By itself: its reads are never older than its own writes.
+                    for key in ["a", "b", "c"] {
+                        let stored = format!(r#"{{"key":"{key}","value":0,"status":"ok"}}"#);
+                        talk.exchange(&format!(r#"{{"key":"{key}","value":0}}"#), &stored);
+                    }
                     for round in 0..6 {
                         pipeline_behind_a_held_put(&mut talk, round % 2 == 0, READS);
                     }
@@ -103,6 +101,8 @@ fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
         for _ in 0..CLIENTS {
             let (mut talk, running) = (server.connect(), &running);
             scope.spawn(move || {
+                // Its reads are never older than its own write, which follows what the others stored.
+                assert_eq!(talk.ask(r#"{"key":"key-00000","value":0}"#)["status"], "ok");
                 talk.send("{\"op\":\"scan\",\"limit\":10000}\n".repeat(1020));
                 // The whole flood would be half a gigabyte; its harm is done at its beginning.
                 for _ in 0..12 {
