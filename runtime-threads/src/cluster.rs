@@ -187,7 +187,7 @@ impl Cluster {
     /// events say why.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
-        self.majority_is_lost.load(Ordering::Relaxed)
+        self.majority_is_lost.load(Ordering::Acquire)
     }
 
     /// Stops in order: takes no more clients and requests, waits for what is under way, writes what is owed to

@@ -89,7 +89,7 @@ impl ProxyDriver {
                 }
             }
             let majority_is_lost = 2 * (self.nodes - stopped_nodes) <= self.nodes;
-            self.majority_is_lost.store(majority_is_lost, Ordering::Relaxed);
+            self.majority_is_lost.store(majority_is_lost, Ordering::Release);
             self.proxy.step(self.clock.now(), &mut inputs, &mut outputs);
             self.carry_out(&mut outputs, &mut clients);
         }

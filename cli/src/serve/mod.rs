@@ -16,7 +16,7 @@ use coracle_runtime_threads as threads_runtime;
 use coracle_storage::{Medium, SyncPolicy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use smol::LocalExecutor;
+use smol::{LocalExecutor, future};
 use thiserror::Error;
 
 use crate::exit::Exit;
@@ -79,22 +79,30 @@ fn serve_on_smol(
     smol::block_on(executor.run(async {
         let cluster = smol_runtime::Cluster::start(&executor, start).await.map_err(ServeError::Smol)?;
         let events = cluster.events();
-        executor
-            .spawn(async move {
-                while let Ok(event) = events.recv().await {
-                    diagnostics.tell_event(&event);
-                }
-            })
-            .detach();
         tell_ready(cluster.address());
-        while !should_end.load(Ordering::Acquire) {
+        let mut end = Ok(());
+        while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if cluster.majority_is_lost() {
-                return Err(ServeError::MajorityLost);
+                end = Err(ServeError::MajorityLost);
+                continue;
             }
-            smol::Timer::after(LOOK_EVERY).await;
+            let event = async { events.recv().await.ok() };
+            let nothing = async {
+                smol::Timer::after(LOOK_EVERY).await;
+                None
+            };
+            if let Some(event) = future::or(event, nothing).await {
+                diagnostics.tell_event(&event);
+            }
         }
-        cluster.stop().await;
-        Ok(())
+        if end.is_ok() {
+            cluster.stop().await;
+        }
+        // What the nodes told last, the reason of the end among it.
+        while let Ok(event) = events.try_recv() {
+            diagnostics.tell_event(&event);
+        }
+        end
     }))
 }
 
@@ -106,18 +114,22 @@ fn serve_on_threads(
 ) -> Result<(), ServeError> {
     let start = threads_runtime::Options { settings, medium: medium(options), listen: Some(options.listen) };
     let cluster = threads_runtime::Cluster::start(start).map_err(ServeError::Threads)?;
-    if let Some(events) = cluster.events() {
-        thread::spawn(move || events.iter().for_each(|event| diagnostics.tell_event(&event)));
-    }
+    let events = cluster.events().expect("nobody took the events before");
     tell_ready(cluster.address());
-    while !should_end.load(Ordering::Acquire) {
+    let mut end = Ok(());
+    while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if cluster.majority_is_lost() {
-            return Err(ServeError::MajorityLost);
+            end = Err(ServeError::MajorityLost);
+        } else if let Ok(event) = events.recv_timeout(LOOK_EVERY) {
+            diagnostics.tell_event(&event);
         }
-        thread::sleep(LOOK_EVERY);
     }
-    cluster.stop();
-    Ok(())
+    if end.is_ok() {
+        cluster.stop();
+    }
+    // What the nodes told last, the reason of the end among it.
+    events.try_iter().for_each(|event| diagnostics.tell_event(&event));
+    end
 }
 
 /// The flag that the first SIGINT or SIGTERM sets. A second one ends the process at once.
