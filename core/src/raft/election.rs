@@ -169,7 +169,9 @@ impl Node {
 
     pub(super) fn on_vote_response(&mut self, from: NodeId, response: RequestVoteResponse, now: Instant) {
         let Part::Candidate(campaign) = &mut self.part else { return };
-        campaign.record(from, response);
+        let takes_any = mutant::is_active(Mutant::OldAnswersAccepted);
+        let round = if takes_any { campaign.round } else { response.round };
+        campaign.record(from, RequestVoteResponse { round, ..response });
         let votes = campaign.votes.values().filter(|&&granted| granted).count();
         match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
             // Fig. 2, candidates 2: with a majority's votes, lead.
