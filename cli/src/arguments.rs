@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::client::{Client, ClientError};
-use crate::commands::{Cas, CommandError, Context, Delete, Execute, Get, Put, Scan, Status};
+use crate::commands::{Cas, CommandError, Context, Delete, Execute, Get, Put, Scan, Status, Transfer};
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::log::{Log, LogError};
@@ -58,6 +58,7 @@ enum Command {
     Cas(Remote<Cas>),
     Scan(Remote<Scan>),
     Status(Remote<Status>),
+    Transfer(Remote<Transfer>),
     Client(Client),
     Log(Log),
 }
@@ -124,6 +125,7 @@ impl CommandLine {
             Command::Cas(remote) => remote.run()?,
             Command::Scan(remote) => remote.run()?,
             Command::Status(remote) => remote.run()?,
+            Command::Transfer(remote) => remote.run()?,
             Command::Client(client) => return Ok(client.run()?),
             Command::Log(log) => log.run()?,
         }

@@ -41,6 +41,9 @@ pub(crate) enum Request<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<&'a str>,
     },
+    Transfer {
+        node: u64,
+    },
     Status,
     Ping,
 }
@@ -61,7 +64,9 @@ impl Request<'_> {
 
     pub(crate) fn effect(&self) -> Effect {
         match self {
-            Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } => Effect::Writes,
+            Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } | Self::Transfer { .. } => {
+                Effect::Writes
+            }
             Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Ping => Effect::Reads,
         }
     }
@@ -102,6 +107,7 @@ mod tests {
         assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","expect":null,"value":1e400}"#);
         let scan = Request::Scan { prefix: "", limit: 7, after: None };
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
+        assert_eq!(Request::Transfer { node: 2 }.to_line(), r#"{"op":"transfer","node":2}"#);
         assert_eq!(Request::Ping.to_line(), r#"{"op":"ping"}"#);
     }
 

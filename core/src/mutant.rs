@@ -45,6 +45,14 @@ pub enum Mutant {
     PreVoteRoundIgnored,
     /// Answers of older terms are taken for answers of this one.
     OldAnswersAccepted,
+    /// A leader answers linearizable reads without asking whether it still leads.
+    ReadWithoutQuorum,
+    /// A leader begins its rounds of reads with one and the same number.
+    ReadRoundUsedAgain,
+    /// A leader answers linearizable reads before it has committed anything itself.
+    ReadBeforeOwnCommit,
+    /// A leader's lease lasts as long as its followers may stay quiet, not as long as they must.
+    LeaseTooLong,
     /// A heartbeat does not put off the follower's campaign.
     HeartbeatKeepsTimer,
     /// A leader that hears from no majority goes on.
@@ -125,7 +133,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 44] = [
+    const NAMED: [(Mutant, &str); 48] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -143,6 +151,10 @@ mod switch {
         (PreVoteDespiteLeader, "pre-vote-despite-leader"),
         (PreVoteRoundIgnored, "pre-vote-round-ignored"),
         (OldAnswersAccepted, "old-answers-accepted"),
+        (ReadWithoutQuorum, "read-without-quorum"),
+        (ReadRoundUsedAgain, "read-round-used-again"),
+        (ReadBeforeOwnCommit, "read-before-own-commit"),
+        (LeaseTooLong, "lease-too-long"),
         (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
         (QuorumUnchecked, "quorum-unchecked"),
         (PreviousTermUnchecked, "previous-term-unchecked"),

@@ -11,7 +11,7 @@ use crate::kv::{Command, Found, Operation, Outcome, Query, Store};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
     Config, ConfigError, Entries, Entry, EntryKind, Event, LogIndex, Message, Node, NodeId,
-    Output as NodeOutput, Persist, PersistId, ProposeError, Restored, Role, Term,
+    Output as NodeOutput, Persist, PersistId, ProposeError, ReadBatch, Restored, Role, Term, TransferError,
 };
 use crate::time::Instant;
 
@@ -42,6 +42,10 @@ pub enum Request {
         /// Not before the replica has applied this much: what the asker has seen already.
         at_least: LogIndex,
     },
+    /// Look something up that is at least as new as everything that anybody had an answer to when this was asked.
+    LinearizableRead(Query),
+    /// Hand leadership over to this node. Only a leader can.
+    Transfer(NodeId),
     /// How it is doing.
     Status,
 }
@@ -52,11 +56,8 @@ impl Request {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Write(command) => command.bytes(),
-            Self::Read { query: Query::Value(key), .. } => key.as_str().len(),
-            Self::Read { query: Query::Scan(scan), .. } => {
-                scan.prefix.len() + scan.after.as_ref().map_or(0, String::len)
-            }
-            Self::Status => 0,
+            Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
+            Self::Transfer(_) | Self::Status => 0,
         }
     }
 }
@@ -78,6 +79,11 @@ pub enum Answer {
         /// It.
         found: Found,
     },
+    /// Leadership was handed over.
+    Transferred {
+        /// The new leader.
+        to: NodeId,
+    },
     /// How the replica is doing.
     Status(Status),
     /// The request had no effect and never will.
@@ -96,8 +102,12 @@ pub enum Refused {
     },
     /// Another leader's entry was committed in the command's place.
     Superseded,
-    /// Too much waits to be committed.
+    /// Too much waits to be committed, or to be read.
     Overloaded,
+    /// The node to hand leadership over to does not vote.
+    NotVoter,
+    /// Nobody took leadership over in time: the replica leads on.
+    TransferFailed,
     /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
     /// knows no leader to learn more from.
     CatchingUp,
@@ -191,6 +201,10 @@ pub struct Replica {
     reads_from: LogIndex,
     /// Reads that wait until so much is applied, and `reads_from`, which may fall meanwhile.
     waiting_reads: BTreeMap<LogIndex, Vec<WaitingRead>>,
+    /// Linearizable reads that wait until their read index is known, by batch.
+    unconfirmed_reads: BTreeMap<ReadBatch, Vec<(RequestId, Query)>>,
+    /// Who waits for leadership to be handed over, and to whom.
+    transfer: Option<(RequestId, NodeId)>,
     /// How many keys this step has looked up.
     looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
@@ -237,6 +251,8 @@ impl Replica {
             store: Store::default(),
             last_applied,
             waiting_reads: BTreeMap::new(),
+            unconfirmed_reads: BTreeMap::new(),
+            transfer: None,
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
@@ -258,15 +274,19 @@ impl Replica {
             }
         }
         self.node.end_turn(now, &mut self.node_outputs);
-        outputs.extend(self.node_outputs.drain(..).map(|output| match output {
-            NodeOutput::Persist(persist) => Output::Persist(persist),
-            NodeOutput::Send(message) => Output::Send(message),
-            NodeOutput::Event(event) => Output::Event(event),
-        }));
+        for output in std::mem::take(&mut self.node_outputs) {
+            match output {
+                NodeOutput::Persist(persist) => outputs.push(Output::Persist(persist)),
+                NodeOutput::Send(message) => outputs.push(Output::Send(message)),
+                NodeOutput::Event(event) => outputs.push(Output::Event(event)),
+                NodeOutput::ReadIndex { batch, index } => self.learn_read_index(batch, index, now, outputs),
+            }
+        }
         if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
             resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
         }
         self.tell_leader(outputs);
+        self.follow_transfer(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
         self.answer_reads(now, outputs);
@@ -313,6 +333,14 @@ impl Replica {
                 Err(refused) => Answer::Refused(refused),
             },
             Request::Status => Answer::Status(self.status()),
+            Request::LinearizableRead(query) => {
+                let batch = self.node.read_index();
+                return self.unconfirmed_reads.entry(batch).or_default().push((id, query));
+            }
+            Request::Transfer(target) => match self.start_transfer(id, target, now, outputs) {
+                Ok(()) => return,
+                Err(refused) => Answer::Refused(refused),
+            },
             Request::Read { query, at_least } => {
                 if !self.may_answer(at_least) || self.looked_up >= LOOK_UPS_MAX {
                     let waiting = WaitingRead { request: id, query, since: now };
@@ -379,15 +407,77 @@ impl Replica {
                 self.waiting.insert(self.waiting.len() - later, Waiting { index, term, request });
                 Ok(())
             }
-            Err(ProposeError::NotLeader(leader)) => {
-                Err(Refused::NotLeader { term: self.node.current_term(), leader })
-            }
+            Err(ProposeError::NotLeader(_)) => Err(self.not_leader()),
             Err(ProposeError::TooManyUncommitted) => Err(Refused::Overloaded),
+            Err(ProposeError::TransferPending) => Err(self.not_leader()),
+        }
+    }
+
+    /// While leadership is being handed over nobody takes requests. Who asks waits to hear of the next leader, or of this
+    /// one again.
+    fn not_leader(&self) -> Refused {
+        Refused::NotLeader { term: self.node.current_term(), leader: self.active_leader() }
+    }
+
+    /// The leader that takes requests.
+    fn active_leader(&self) -> Option<NodeId> {
+        self.node.leader().filter(|_| self.node.transfer_target().is_none())
+    }
+
+    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be answered here.
+    fn learn_read_index(
+        &mut self,
+        batch: ReadBatch,
+        index: Option<LogIndex>,
+        now: Instant,
+        outputs: &mut Vec<Output>,
+    ) {
+        let reads = self.unconfirmed_reads.remove(&batch).unwrap_or_default();
+        let Some(index) = index else {
+            let is_full = self.active_leader() == Some(self.node.id());
+            let refused = if is_full { Refused::Overloaded } else { self.not_leader() };
+            let refusals = reads.into_iter().map(|(id, _)| Output::Answer(id, Answer::Refused(refused)));
+            return outputs.extend(refusals);
+        };
+        let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
+        self.waiting_reads.entry(index).or_default().extend(waiting);
+    }
+
+    fn start_transfer(
+        &mut self,
+        id: RequestId,
+        target: NodeId,
+        now: Instant,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), Refused> {
+        self.node.transfer_leadership(target, now).map_err(|error| match error {
+            TransferError::NotLeader(_) => self.not_leader(),
+            TransferError::NotVoter => Refused::NotVoter,
+        })?;
+        // The latest order counts, also for who waits for an earlier one.
+        if let Some((earlier, _)) = self.transfer.replace((id, target)) {
+            outputs.push(Output::Answer(earlier, Answer::Refused(Refused::TransferFailed)));
+        }
+        Ok(())
+    }
+
+    /// Answers who waits for leadership to be handed over, once it is known what came of it.
+    fn follow_transfer(&mut self, outputs: &mut Vec<Output>) {
+        let Some((_, target)) = self.transfer else { return };
+        let leader = self.active_leader();
+        let Some(leader) = leader else { return };
+        let answer = if leader == target {
+            Answer::Transferred { to: target }
+        } else {
+            Answer::Refused(Refused::TransferFailed)
+        };
+        if let Some((request, _)) = self.transfer.take() {
+            outputs.push(Output::Answer(request, answer));
         }
     }
 
     fn tell_leader(&mut self, outputs: &mut Vec<Output>) {
-        let (term, leader) = (self.node.current_term(), self.node.leader());
+        let (term, leader) = (self.node.current_term(), self.active_leader());
         if (term, leader) != self.told_leader {
             self.told_leader = (term, leader);
             outputs.push(Output::LeaderChanged { term, leader });

@@ -68,6 +68,18 @@ impl Client {
         }
     }
 
+    /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked: linearizable.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
+        match self.read_by(Request::LinearizableRead(Query::Value(key))).await? {
+            Found::Value(value) => Ok(value),
+            Found::Page(_) => panic!("a get was answered with a page"),
+        }
+    }
+
     /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
     ///
     /// # Errors
@@ -77,6 +89,18 @@ impl Client {
         match self.read(Query::Scan(scan)).await? {
             Found::Page(page) => Ok(page),
             Found::Value(_) => panic!("a scan was answered with a value"),
+        }
+    }
+
+    /// Lets `node` lead. Meanwhile writes and linearizable reads wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(Request::Transfer(node)).await? {
+            Answered::ByNode(Answer::Transferred { .. }) => Ok(()),
+            other => panic!("a transfer was answered with {other:?}"),
         }
     }
 
@@ -111,7 +135,11 @@ impl Client {
     }
 
     async fn read(&self, query: Query) -> Result<Found, Failure> {
-        match self.ask(Request::Read { query, at_least: self.seen() }).await? {
+        self.read_by(Request::Read { query, at_least: self.seen() }).await
+    }
+
+    async fn read_by(&self, request: Request) -> Result<Found, Failure> {
+        match self.ask(request).await? {
             Answered::ByNode(Answer::Read { index, found }) => {
                 self.saw(index);
                 Ok(found)

@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::commands::{Cas, Delete, Get, Ping, Put, Scan, Status};
+use crate::commands::{Cas, Delete, Get, Ping, Put, Scan, Status, Transfer};
 
 /// What a line asks for.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Word {
     Cas(Cas),
     Scan(Scan),
     Status(Status),
+    Transfer(Transfer),
     Ping(Ping),
     /// Leave, as does Ctrl-D
     #[command(visible_alias = "quit")]

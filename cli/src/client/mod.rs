@@ -149,6 +149,7 @@ impl Conversation {
             Line::Word(Word::Cas(cas)) => cas.execute(&mut context)?,
             Line::Word(Word::Scan(scan)) => scan.execute(&mut context)?,
             Line::Word(Word::Status(status)) => status.execute(&mut context)?,
+            Line::Word(Word::Transfer(transfer)) => transfer.execute(&mut context)?,
             Line::Word(Word::Ping(ping)) => ping.execute(&mut context)?,
         }
         Ok(Next::Line)

@@ -25,6 +25,7 @@ mod ping;
 mod put;
 mod scan;
 mod status;
+mod transfer;
 
 pub(crate) use cas::Cas;
 pub(crate) use delete::Delete;
@@ -33,6 +34,7 @@ pub(crate) use ping::Ping;
 pub(crate) use put::Put;
 pub(crate) use scan::Scan;
 pub(crate) use status::Status;
+pub(crate) use transfer::Transfer;
 
 /// What a write prints when it worked.
 const DONE: &str = "ok";

@@ -37,9 +37,19 @@ fn wrong_usage_is_answered_with_what_is_right() {
 fn help_and_version_are_on_stdout() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in
-        ["serve", "put", "get", "delete", "cas", "scan", "status", "client", "log", "--election-timeout"]
-    {
+    for word in [
+        "serve",
+        "put",
+        "get",
+        "delete",
+        "cas",
+        "scan",
+        "status",
+        "transfer",
+        "client",
+        "log",
+        "--election-timeout",
+    ] {
         assert!(help.stdout.contains(word), "{word} is missing in {}", help.stdout);
     }
     let version = run(&["--version"]);
@@ -49,13 +59,13 @@ fn help_and_version_are_on_stdout() {
 #[test]
 fn every_command_explains_itself() {
     let overview = run(&["--help"]).stdout;
-    for command in ["serve", "put", "get", "delete", "cas", "scan", "status", "client", "log"] {
+    for command in ["serve", "put", "get", "delete", "cas", "scan", "status", "transfer", "client", "log"] {
         let [asked, asked_otherwise] = [run(&[command, "--help"]), run(&["help", command])];
         assert_eq!(asked.code, Some(0), "{command}");
         assert!(asked.stdout.contains(&format!("Usage: coracle {command}")), "{command}: {}", asked.stdout);
         assert_eq!(asked.stdout, asked_otherwise.stdout, "{command}");
         // The first sentence is the command's own, the one that stands in the list of commands.
         let about = asked.stdout.lines().next().unwrap();
-        assert!(overview.contains(&format!("{command:<6}  {about}")), "{command}: {about}");
+        assert!(overview.contains(&format!("{command:<8}  {about}")), "{command}: {about}");
     }
 }

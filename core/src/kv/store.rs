@@ -30,6 +30,17 @@ pub enum Query {
     Scan(Scan),
 }
 
+impl Query {
+    /// Bytes of keys in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value(key) => key.as_str().len(),
+            Self::Scan(scan) => scan.prefix.len() + scan.after.as_ref().map_or(0, String::len),
+        }
+    }
+}
+
 /// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {

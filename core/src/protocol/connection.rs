@@ -141,6 +141,8 @@ impl Connection {
                         }
                         Question::Write(command, shape) => (Request::Write(command), shape),
                         Question::Read(query, shape) => (self.read(query), shape),
+                        Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
+                        Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),
                         Question::Status => (Request::Status, Shape::Status),
                     };
                     return self.admit(request, Waiting { id, shape, bytes });

@@ -68,6 +68,7 @@ fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
                 line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
             }
         }
+        (_, Answer::Transferred { to }) => push(line, format_args!("{{\"leader\":{to},\"status\":\"ok\"")),
         (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
     }
 }
@@ -161,7 +162,7 @@ fn push_key_of(line: &mut String, shape: &Shape) {
         Shape::Put { key, .. } | Shape::Get { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => {
             key
         }
-        Shape::Scan | Shape::Status => return,
+        Shape::Scan | Shape::Status | Shape::Transfer => return,
     };
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
@@ -182,7 +183,8 @@ fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
 fn code_of(failure: Failure) -> &'static str {
     match failure {
         Failure::NoLeader => "no_leader",
-        Failure::Timeout => "timeout",
+        Failure::Timeout | Failure::TransferFailed => "timeout",
+        Failure::NotVoter => "bad_request",
         Failure::Busy => "busy",
         Failure::ShuttingDown => "shutting_down",
         Failure::Storage => "storage",

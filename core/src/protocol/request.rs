@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::kv::{Command, Key, Query, Scan, Value, ValueError};
+use crate::raft::NodeId;
 
 /// How many items a scan gives when it does not say.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
@@ -31,6 +32,10 @@ pub(super) enum Question {
     Write(Command, Shape),
     /// A look-up, and the shape of the reply.
     Read(Query, Shape),
+    /// A look-up that misses nothing that was answered before, and the shape of the reply.
+    LinearizableRead(Query, Shape),
+    /// Let this node lead.
+    Transfer(NodeId),
     /// How the nodes are doing.
     Status,
 }
@@ -56,6 +61,7 @@ pub(super) enum Shape {
     },
     Scan,
     Status,
+    Transfer,
 }
 
 /// A line that is no request.
@@ -91,6 +97,8 @@ struct Members<'a> {
     limit: Option<usize>,
     #[serde(borrow, default)]
     after: Option<Text<'a>>,
+    #[serde(default)]
+    node: Option<u64>,
     #[serde(borrow, default, deserialize_with = "given")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -147,6 +155,10 @@ impl Members<'_> {
             Some("cas") => self.cas(),
             Some("scan") => self.scan(),
             Some("status") => Ok(Question::Status),
+            Some("transfer") => match self.node {
+                Some(node) => Ok(Question::Transfer(NodeId(node))),
+                None => Err(refuse(Some(self), "op \"transfer\" needs \"node\": the id of the next leader")),
+            },
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -159,7 +171,8 @@ impl Members<'_> {
             Some("get") => &["key", "consistency"],
             Some("delete") => &["key"],
             Some("cas") => &["key", "expect", "value"],
-            Some("scan") => &["prefix", "limit", "after"],
+            Some("scan") => &["prefix", "limit", "after", "consistency"],
+            Some("transfer") => &["node"],
             Some(_) => &[],
         };
         let present = [
@@ -170,9 +183,12 @@ impl Members<'_> {
             ("prefix", self.prefix.is_some()),
             ("limit", self.limit.is_some()),
             ("after", self.after.is_some()),
+            ("node", self.node.is_some()),
         ];
-        let is_known =
-            matches!(op, None | Some("put" | "get" | "delete" | "cas" | "scan" | "status" | "ping"));
+        let is_known = matches!(
+            op,
+            None | Some("put" | "get" | "delete" | "cas" | "scan" | "status" | "ping" | "transfer")
+        );
         let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));
         match stray {
             Some((name, _)) if is_known => {
@@ -190,15 +206,16 @@ impl Members<'_> {
     }
 
     fn get(&self, is_plain: bool) -> Result<Question, Box<BadRequest>> {
-        match self.consistency.as_ref().map(|consistency| consistency.0.as_ref()) {
-            None | Some("eventual") => {}
-            Some("linearizable") => {
-                return Err(refuse(Some(self), "linearizable reads are not part of this version"));
-            }
-            Some(other) => return Err(refuse(Some(self), format_args!("unknown consistency {other:?}"))),
-        }
         let key = self.key()?;
-        Ok(Question::Read(Query::Value(key.clone()), Shape::Get { key, is_plain }))
+        self.read(Query::Value(key.clone()), Shape::Get { key, is_plain })
+    }
+
+    fn read(&self, query: Query, shape: Shape) -> Result<Question, Box<BadRequest>> {
+        match self.consistency.as_ref().map(|consistency| consistency.0.as_ref()) {
+            None | Some("eventual") => Ok(Question::Read(query, shape)),
+            Some("linearizable") => Ok(Question::LinearizableRead(query, shape)),
+            Some(other) => Err(refuse(Some(self), format_args!("unknown consistency {other:?}"))),
+        }
     }
 
     fn cas(&self) -> Result<Question, Box<BadRequest>> {
@@ -225,7 +242,7 @@ impl Members<'_> {
             items_max,
             bytes_max: SCAN_BYTES_MAX,
         };
-        Ok(Question::Read(Query::Scan(scan), Shape::Scan))
+        self.read(Query::Scan(scan), Shape::Scan)
     }
 
     fn key(&self) -> Result<Key, Box<BadRequest>> {

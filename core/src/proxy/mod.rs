@@ -1,6 +1,7 @@
 //! The proxy: takes what clients ask to the node that can answer it, and asks again when that was the wrong one.
 //!
-//! A write goes to the leader. A read goes to a random follower, or to the leader when there is no other. A request
+//! A write goes to the leader, and so does a linearizable read. Another read goes to a random follower, or to the leader
+//! when there is no other. A request
 //! is at one node at a time, and is sent to another only after the first one said that it had no effect there: so
 //! nothing is ever done twice because of the proxy. What has no outcome when its time is over gets an error that
 //! says whether it may still take effect.
@@ -100,13 +101,17 @@ pub enum Failure {
     ShuttingDown,
     /// The node that had the request lost its disk. A write may still take effect.
     Storage,
+    /// Leadership was not handed over, because the node meant for it does not vote.
+    NotVoter,
+    /// Leadership was not handed over in time; it may still go to the node meant for it.
+    TransferFailed,
 }
 
 impl Failure {
     /// Whether nothing happened and nothing will.
     #[must_use]
     pub fn is_definite(self) -> bool {
-        !matches!(self, Self::Timeout | Self::Storage)
+        !matches!(self, Self::Timeout | Self::Storage | Self::TransferFailed)
     }
 }
 
@@ -117,6 +122,8 @@ impl fmt::Display for Failure {
             Self::Timeout => "no outcome became known in time; a write may still take effect",
             Self::Busy => "too many requests are under way; nothing happened",
             Self::ShuttingDown => "the server is stopping; nothing happened",
+            Self::NotVoter => "no voter has that id; nothing happened",
+            Self::TransferFailed => "the node did not take leadership over in time; it may still do so",
             Self::Storage => "the node that had the request lost its disk; a write may still take effect",
         })
     }
@@ -133,7 +140,7 @@ pub struct Proxy {
     leader: Option<NodeId>,
     stopped: BTreeSet<NodeId>,
     pending: PendingRequests,
-    /// Writes that wait for a leader.
+    /// What waits for a leader.
     parked: VecDeque<RequestId>,
     /// Reads that try again later.
     retries: VecDeque<(Instant, RequestId)>,
@@ -218,14 +225,14 @@ impl Proxy {
         let reader = self.node_to_read_from();
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
-            Request::Write(_) => self.leader,
+            Request::Write(_) | Request::LinearizableRead(_) | Request::Transfer(_) => self.leader,
             Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, outputs),
         };
         if let Some(node) = target {
             pending.place = Place::At(node);
             outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
-        } else if matches!(pending.request, Request::Write(_)) {
+        } else if !matches!(pending.request, Request::Read { .. }) {
             pending.place = Place::Waiting;
             self.parked.push_back(id);
         } else {
@@ -292,6 +299,8 @@ impl Proxy {
     ) {
         match refused {
             Refused::Overloaded => self.close(id, Err(Failure::Busy), outputs),
+            Refused::NotVoter => self.close(id, Err(Failure::NotVoter), outputs),
+            Refused::TransferFailed => self.close(id, Err(Failure::TransferFailed), outputs),
             Refused::CatchingUp => {
                 if let Some(pending) = self.pending.request_mut(id) {
                     pending.place = Place::Waiting;

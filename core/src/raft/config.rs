@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::quorum::Voters;
+use super::reads::ClockDrift;
 use super::types::NodeId;
 use crate::time::micros;
 
@@ -31,6 +32,10 @@ pub struct Config {
     /// With this many bytes of entries appended and not committed, or not on its own disk, a leader refuses proposals.
     /// One entry may pass it.
     pub uncommitted_bytes_max: usize,
+    /// Lets a leader answer linearizable reads without asking a majority each time, for as long as its followers cannot
+    /// vote for another. That trusts all clocks to stay within this drift (thesis, §6.4.1). `None`: never. The same on
+    /// every node: it also keeps a node from voting for the shortest election timeout after its start.
+    pub read_lease: Option<ClockDrift>,
 }
 
 impl Config {
@@ -50,6 +55,7 @@ impl Config {
             in_flight_bytes_max: 8 << 20,
             // A disk of 100 MB/s writes it in less than the shortest election timeout.
             uncommitted_bytes_max: 16 << 20,
+            read_lease: None,
         }
     }
 
@@ -77,6 +83,9 @@ impl Config {
         if self.uncommitted_bytes_max == 0 {
             return Err(ConfigError::QuotaIsZero);
         }
+        if self.read_lease.is_some_and(|drift| drift.per_mille >= 500) {
+            return Err(ConfigError::DriftTooLarge);
+        }
         Ok(())
     }
 }
@@ -94,6 +103,8 @@ pub enum ConfigError {
     WindowIsZero,
     /// `uncommitted_bytes_max` is zero: nothing would ever be proposed.
     QuotaIsZero,
+    /// `read_lease` is a drift of half the clock's speed or more: no lease would be left.
+    DriftTooLarge,
 }
 
 impl fmt::Display for ConfigError {
@@ -108,6 +119,7 @@ impl fmt::Display for ConfigError {
             }
             Self::WindowIsZero => "at least one message and one byte must be allowed in flight",
             Self::QuotaIsZero => "at least one byte must be allowed to wait for its commit",
+            Self::DriftTooLarge => "the drift of clocks that leases allow for must be below 500 of 1,000",
         })
     }
 }
@@ -135,6 +147,8 @@ mod tests {
         assert_eq!(narrow.check(), Err(ConfigError::WindowIsZero));
         let idle = Config { uncommitted_bytes_max: 0, ..good.clone() };
         assert_eq!(idle.check(), Err(ConfigError::QuotaIsZero));
+        let wild = Config { read_lease: Some(ClockDrift { per_mille: 500 }), ..good.clone() };
+        assert_eq!(wild.check(), Err(ConfigError::DriftTooLarge));
         let nearly_tied = good.election_timeout_min + Duration::from_nanos(100);
         let tied = Config { election_timeout_max: nearly_tied, ..good };
         assert_eq!(tied.check(), Err(ConfigError::ElectionRangeIsEmpty));

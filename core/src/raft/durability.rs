@@ -231,7 +231,8 @@ impl Durability {
 fn outdates(new: &Message, old: &Message) -> bool {
     let is_to_the_same = (new.to, new.term) == (old.to, old.term);
     let says_as_much = match (&new.body, &old.body) {
-        (Body::HeartbeatResponse, Body::HeartbeatResponse) => true,
+        (Body::HeartbeatResponse(new), Body::HeartbeatResponse(old)) => new.round >= old.round,
+        (Body::NewerTerm, Body::NewerTerm) => true,
         (Body::AppendEntriesResponse(new), Body::AppendEntriesResponse(old)) => {
             match (new.outcome, old.outcome) {
                 (

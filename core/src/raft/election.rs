@@ -55,6 +55,13 @@ impl Node {
         }
     }
 
+    /// Whether a leader may count on this node not to vote for another, whatever it has learnt since it heard from the
+    /// leader. What a node promised in an earlier life it does not remember, so it starts with a promise.
+    pub(super) fn vote_is_promised(&self, now: Instant) -> bool {
+        let lasts = |since: Instant| now.since(since) < self.config.election_timeout_min;
+        self.config.read_lease.is_some() && self.vote_is_promised_from.is_some_and(lasts)
+    }
+
     /// The election timeout passed without a sign of a leader, or a campaign without a result.
     ///
     /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
@@ -66,19 +73,20 @@ impl Node {
             // yet, because its own is on the way to the disk: giving up now would mean giving up for ever on a slow one.
             return self.reset_election_timer(now);
         }
+        self.fail_reads();
         self.round += 1;
         self.part = Part::PreCandidate(Campaign::new(self.round));
         self.leader_contact = None;
         self.reset_election_timer(now);
         self.tell(Event::BecamePreCandidate { term: self.current_term });
-        self.call_for_votes(self.current_term.next(), Promise::HardState, Body::RequestPreVote);
+        self.call_for_votes(self.current_term.next(), false, Body::RequestPreVote);
         // A pre-vote promises nothing, so the own one needs no disk.
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
         self.on_pre_vote_response(self.config.id, own_yes, now);
     }
 
     /// Fig. 2, candidates 1: raise the term, vote for oneself, reset the timer, ask all others.
-    fn stand_for_election(&mut self, now: Instant) {
+    pub(super) fn stand_for_election(&mut self, is_transfer: bool, now: Instant) {
         self.current_term = self.current_term.next();
         self.voted_for = Some(self.config.id);
         self.turn.hard_state_changed = true;
@@ -88,19 +96,20 @@ impl Node {
         self.tell(Event::BecameCandidate { term: self.current_term });
         // The call waits for the own vote to be durable, and so does that vote itself (`count_own_vote`): a
         // candidate that wins, crashes and forgets that it voted could vote for another in the same term.
-        self.call_for_votes(self.current_term, Promise::HardState, Body::RequestVote);
+        self.call_for_votes(self.current_term, is_transfer, Body::RequestVote);
     }
 
-    fn call_for_votes(&mut self, election_term: Term, promise: Promise, body: fn(RequestVote) -> Body) {
+    fn call_for_votes(&mut self, election_term: Term, is_transfer: bool, body: fn(RequestVote) -> Body) {
         let last = self.last_entry();
         let request = RequestVote {
             election_term,
             round: self.round,
             last_log_index: last.index,
             last_log_term: last.term,
+            is_transfer,
         };
         for peer in self.peers() {
-            self.send(peer, promise, body(request));
+            self.send(peer, Promise::HardState, body(request));
         }
     }
 
@@ -124,7 +133,8 @@ impl Node {
     pub(super) fn on_request_pre_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
         let is_new_term = request.election_term > self.current_term;
         let hears_leader = self.hears_leader(now) && !mutant::is_active(Mutant::PreVoteDespiteLeader);
-        if is_new_term && self.log_is_not_newer(&request) && !hears_leader {
+        let is_open = !hears_leader && !self.vote_is_promised(now);
+        if is_new_term && self.log_is_not_newer(&request) && is_open {
             let response = RequestVoteResponse { round: request.round, granted: true };
             self.send(from, Promise::HardState, Body::RequestPreVoteResponse(response));
         } else {
@@ -137,7 +147,7 @@ impl Node {
         let Part::PreCandidate(campaign) = &mut self.part else { return };
         campaign.record(from, response);
         match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
-            VoteResult::Won => self.stand_for_election(now),
+            VoteResult::Won => self.stand_for_election(false, now),
             VoteResult::Lost => self.lose_election(),
             VoteResult::Pending => {}
         }
@@ -149,7 +159,8 @@ impl Node {
         // is at least as up to date.
         let is_free = self.voted_for.is_none_or(|candidate| candidate == from)
             || mutant::is_active(Mutant::VoteGivenTwice);
-        if !is_free || !self.log_is_not_newer(&request) {
+        let is_promised = self.vote_is_promised(now) && !request.is_transfer;
+        if !is_free || is_promised || !self.log_is_not_newer(&request) {
             let (promise, answer) = self.refused_vote(&request);
             return self.send(from, promise, answer);
         }
@@ -213,6 +224,7 @@ impl Node {
     ) {
         assert!(term >= self.current_term, "a term never falls");
         self.seal_proposals();
+        self.fail_reads();
         let was = self.role();
         if term > self.current_term {
             self.current_term = term;

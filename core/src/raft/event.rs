@@ -40,6 +40,16 @@ pub enum Event {
         /// Its leader.
         leader: NodeId,
     },
+    /// The node, as leader, begins to hand leadership over (thesis, §3.10).
+    TransferStarted {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Nobody took leadership over in time: the node leads on.
+    TransferFailed {
+        /// Who was meant to.
+        to: NodeId,
+    },
     /// Entries that were never committed gave way to the leader's (§5.3).
     LogCut {
         /// The first index that was removed.
@@ -100,6 +110,10 @@ impl fmt::Display for Event {
             }
             Self::BecameFollower { term, because } => write!(f, "follows in term {term}: {because}"),
             Self::LeaderFound { term, leader } => write!(f, "follows leader {leader} in term {term}"),
+            Self::TransferStarted { to } => write!(f, "hands leadership over to node {to}"),
+            Self::TransferFailed { to } => {
+                write!(f, "leads on: node {to} did not take leadership over in time")
+            }
             Self::LogCut { from, to } => {
                 write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
             }

@@ -3,7 +3,9 @@
 use super::durability::Promise;
 use super::entry::{BatchBuilder, Entries};
 use super::event::{Event, Refusal, StepDown};
-use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat};
+use super::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
+};
 use super::node::{Node, Part};
 use super::types::{LogIndex, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
@@ -45,7 +47,8 @@ impl Node {
         // The leader names only what it knows this log to hold; a node that lost its disk may hold less.
         self.learn_commit(heartbeat.leader_commit.min(self.log.last().index));
         // Not before the term is durable, but never held up by entries on their way to the disk.
-        self.send(leader, Promise::HardState, Body::HeartbeatResponse);
+        let response = HeartbeatResponse { round: heartbeat.round };
+        self.send(leader, Promise::HardState, Body::HeartbeatResponse(response));
     }
 
     /// A leader of this term spoke: follow it.
@@ -62,6 +65,7 @@ impl Node {
             }
         }
         self.leader_contact = Some(now);
+        self.vote_is_promised_from = Some(now);
         if !mutant::is_active(Mutant::HeartbeatKeepsTimer) {
             self.reset_election_timer(now);
         }

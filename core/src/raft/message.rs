@@ -4,6 +4,7 @@
 //! recognised by its name and never by comparing indexes alone.
 
 use super::entry::Entries;
+use super::reads::ReadBatch;
 use super::types::{LogIndex, NodeId, Term};
 
 /// A message from one node to another.
@@ -46,7 +47,15 @@ pub enum Body {
     /// acknowledgement waits for the disk and a heartbeat never does.
     Heartbeat(Heartbeat),
     /// The answer to [`Body::Heartbeat`]: "you lead, and we are connected".
-    HeartbeatResponse,
+    HeartbeatResponse(HeartbeatResponse),
+    /// The answer to any call of a leader of an older term: "there is a newer one", the message's own.
+    NewerTerm,
+    /// A follower's "how far must I apply before I may answer a linearizable read?" (thesis, §6.4).
+    ReadIndex(ReadIndex),
+    /// The answer to [`Body::ReadIndex`].
+    ReadIndexResponse(ReadIndexResponse),
+    /// "Stand for election now": the leader hands leadership over (thesis, §3.10).
+    TimeoutNow,
 }
 
 /// A candidate's call, in earnest or before the vote.
@@ -60,6 +69,8 @@ pub struct RequestVote {
     pub last_log_index: LogIndex,
     /// Term of the candidate's last entry (§5.4.1).
     pub last_log_term: Term,
+    /// Whether the leader itself wants this election (thesis, §3.10): then voters do not spare it.
+    pub is_transfer: bool,
 }
 
 /// A voter's answer.
@@ -119,4 +130,33 @@ pub struct Heartbeat {
     /// The leader's commit index, but never beyond what the follower is known to hold: a follower with a
     /// divergent tail must not take its own entries for committed ones.
     pub leader_commit: LogIndex,
+    /// The round that the leader has begun last.
+    pub round: ReadRound,
+}
+
+/// A follower's answer to a [`Heartbeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatResponse {
+    /// The heartbeat's round.
+    pub round: ReadRound,
+}
+
+/// Numbers the rounds in which a leader asks whether it still leads: how many it has begun in its term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadRound(pub u64);
+
+/// A follower's question for a read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndex {
+    /// The follower's name for the reads that wait for it; the response repeats it.
+    pub batch: ReadBatch,
+}
+
+/// The answer to [`ReadIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndexResponse {
+    /// The question that it answers.
+    pub batch: ReadBatch,
+    /// The read index; `None`: the asked node does not lead, or stopped leading before it knew.
+    pub index: Option<LogIndex>,
 }

@@ -13,6 +13,8 @@
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
 //! | `follower` | taking entries and heartbeats (§5.3) |
+//! | `reads` | linearizable reads without a log entry (thesis §6.4) |
+//! | `transfer` | handing leadership over (thesis §3.10) |
 //! | `progress` | what the leader knows of one follower; its window |
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
@@ -30,7 +32,9 @@ mod message;
 mod node;
 mod progress;
 mod quorum;
+mod reads;
 mod replication;
+mod transfer;
 mod turn;
 mod types;
 
@@ -40,9 +44,11 @@ pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind, Line, 
 pub use event::{Event, Refusal, StepDown};
 pub use log::Log;
 pub use message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, Message, RequestVote,
-    RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, Message,
+    ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
 pub use node::{Node, Output, ProposeError, Role};
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
+pub use reads::{ClockDrift, READ_BATCHES_MAX, ReadBatch};
+pub use transfer::TransferError;
 pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

@@ -22,6 +22,7 @@ use super::entry::BatchBuilder;
 use super::event::{Event, Refusal, StepDown};
 use super::log::Log;
 use super::message::{Body, Message, RequestVoteResponse};
+use super::reads::{OwnReads, ReadBatch};
 use super::replication::Leadership;
 use super::turn::Turn;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
@@ -35,6 +36,13 @@ pub enum Output {
     Persist(Persist),
     /// Send this. It may be lost, late, doubled and overtaken.
     Send(Message),
+    /// The outcome of [`Node::read_index`].
+    ReadIndex {
+        /// Which reads.
+        batch: ReadBatch,
+        /// They may be answered once this much is applied; `None`: this node cannot find out. Ask again, or elsewhere.
+        index: Option<LogIndex>,
+    },
     /// Tell whoever wants to know.
     Event(Event),
 }
@@ -63,13 +71,15 @@ impl fmt::Display for Role {
     }
 }
 
-/// Why a proposal was not taken. In both cases nothing happened.
+/// Why a proposal was not taken. Nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProposeError {
     /// This node does not lead; the leader of its term, if it knows one.
     NotLeader(Option<NodeId>),
     /// Too many bytes wait to be committed ([`Config::uncommitted_bytes_max`]).
     TooManyUncommitted,
+    /// This node leads, and is handing leadership over.
+    TransferPending,
 }
 
 /// The part a node plays, with what only that part needs.
@@ -100,6 +110,9 @@ pub struct Node {
     pub(super) was_forgiven: bool,
     /// When the leader of this term was last heard.
     pub(super) leader_contact: Option<Instant>,
+    /// When a leader of any term was last heard; also the node's start, for what it may have promised before.
+    pub(super) vote_is_promised_from: Option<Instant>,
+    pub(super) own_reads: OwnReads,
     /// Numbers this node's campaigns.
     pub(super) round: u64,
     pub(super) durability: Durability,
@@ -142,6 +155,8 @@ impl Node {
             last_turn: now,
             was_forgiven: false,
             leader_contact: None,
+            vote_is_promised_from: Some(now),
+            own_reads: OwnReads::new(round),
             round,
             durability: Durability::new(last.index),
             proposals: BatchBuilder::new(last),
@@ -168,7 +183,12 @@ impl Node {
             Body::AppendEntries(append) => self.on_append_entries(from, append, now),
             Body::AppendEntriesResponse(response) => self.on_append_response(from, response, now),
             Body::Heartbeat(heartbeat) => self.on_heartbeat(from, heartbeat, now),
-            Body::HeartbeatResponse => self.on_heartbeat_response(from, now),
+            Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, now),
+            // The comparison of terms was all there is to do.
+            Body::NewerTerm => {}
+            Body::ReadIndex(question) => self.on_read_index(from, question),
+            Body::ReadIndexResponse(response) => self.on_read_index_response(response),
+            Body::TimeoutNow => self.on_timeout_now(from, now),
         }
     }
 
@@ -191,6 +211,9 @@ impl Node {
         let Part::Leader(leadership) = &self.part else {
             return Err(ProposeError::NotLeader(self.leader()));
         };
+        if leadership.transfer.is_some() {
+            return Err(ProposeError::TransferPending);
+        }
         let unfinished = leadership.uncommitted_bytes().max(self.durability.undurable_bytes());
         let waiting = unfinished + self.proposals.bytes();
         if waiting >= self.config.uncommitted_bytes_max {
@@ -224,6 +247,7 @@ impl Node {
         self.forgive_oversleeping(now);
         self.act_on_time(now);
         self.last_turn = now;
+        self.route_reads(now);
         self.seal_proposals();
         let persist = self.take_persist(now);
         self.lead_on(now);
@@ -234,13 +258,14 @@ impl Node {
         for (promise, message) in self.turn.messages.drain(..) {
             self.durability.release_or_hold(promise, message, &mut send);
         }
+        outputs.extend(self.take_reads());
     }
 
     /// When the next turn is due if nothing arrives before.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.part {
-            Part::Leader(leadership) => leadership.next_heartbeat(),
+            Part::Leader(leadership) => leadership.deadline(),
             _ => self.election_deadline,
         }
     }
@@ -361,8 +386,10 @@ impl Node {
             // A pre-vote asks about a term that nobody is in yet. It changes nothing here.
             Body::RequestPreVote(_) => true,
             // Thesis, §4.2.3: who hears from a leader does not let a stranger start a new term.
-            Body::RequestVote(_) if term > self.current_term => {
-                let is_open = !self.hears_leader(now);
+            // But for an election that the leader itself wants (thesis, §3.10).
+            Body::RequestVote(request) if term > self.current_term => {
+                let is_spared = self.hears_leader(now) || self.vote_is_promised(now);
+                let is_open = request.is_transfer || !is_spared;
                 if is_open {
                     self.become_follower(term, None, StepDown::HigherTerm, now);
                 }
@@ -384,13 +411,17 @@ impl Node {
         let (promise, answer) = match body {
             Body::RequestPreVote(request) => self.refused_pre_vote(request),
             Body::RequestVote(request) => self.refused_vote(request),
-            // The term alone matters here. As a heartbeat's answer it carries no claim about the log.
-            Body::AppendEntries(_) | Body::Heartbeat(_) => (Promise::HardState, Body::HeartbeatResponse),
+            Body::AppendEntries(_) | Body::Heartbeat(_) => (Promise::HardState, Body::NewerTerm),
             // An answer to an older campaign or reign: nobody waits for it.
             Body::RequestPreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
-            | Body::HeartbeatResponse => return,
+            | Body::HeartbeatResponse(_)
+            | Body::NewerTerm
+            | Body::ReadIndexResponse(_)
+            // A question of a follower that has not heard of this term yet; the leader's call to a campaign that is over.
+            | Body::ReadIndex(_)
+            | Body::TimeoutNow => return,
         };
         self.send(from, promise, answer);
     }

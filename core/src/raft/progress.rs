@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::Config;
+use super::message::ReadRound;
 use super::types::LogIndex;
 use crate::time::Instant;
 
@@ -27,6 +28,8 @@ pub(super) struct Progress {
     last_sequence: u64,
     fence: u64,
     last_heard: Instant,
+    /// The latest read round that the follower has answered.
+    answered_round: ReadRound,
     /// When a probe, or a call without entries, was last sent.
     waiting_since: Instant,
 }
@@ -57,6 +60,7 @@ impl Progress {
             last_sequence: 0,
             fence: 0,
             last_heard: now,
+            answered_round: ReadRound::default(),
             waiting_since: now,
         }
     }
@@ -76,6 +80,15 @@ impl Progress {
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
+    }
+
+    pub(super) fn answered_round(&self) -> ReadRound {
+        self.answered_round
+    }
+
+    /// The follower has answered a heartbeat of this round; late answers change nothing.
+    pub(super) fn answered(&mut self, round: ReadRound) {
+        self.answered_round = self.answered_round.max(round);
     }
 
     /// Whether calls with entries may go out now.

@@ -7,10 +7,14 @@ use std::time::Duration;
 use super::durability::Promise;
 use super::entry::{Entries, NOOP_PAYLOAD};
 use super::event::{Event, Refusal, StepDown};
-use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat};
+use super::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
+};
 use super::node::{Node, Part};
 use super::progress::Progress;
 use super::quorum::committed_index;
+use super::reads::LeaderReads;
+use super::transfer::Transfer;
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -18,7 +22,11 @@ use crate::time::Instant;
 /// What only a leader knows (Fig. 2, leader's volatile state).
 #[derive(Clone, Debug)]
 pub(super) struct Leadership {
-    followers: BTreeMap<NodeId, Progress>,
+    pub(super) followers: BTreeMap<NodeId, Progress>,
+    pub(super) reads: LeaderReads,
+    pub(super) transfer: Option<Transfer>,
+    /// Whether a follower was told to stand for election in this term.
+    pub(super) has_called_election: bool,
     next_heartbeat: Instant,
     /// Where each turn's new entries end, and how many bytes they are; those above the commit index.
     uncommitted: VecDeque<(LogIndex, usize)>,
@@ -28,11 +36,30 @@ pub(super) struct Leadership {
 impl Leadership {
     pub(super) fn new(peers: Vec<NodeId>, last_index: LogIndex, now: Instant) -> Self {
         let followers = peers.into_iter().map(|peer| (peer, Progress::new(last_index, now))).collect();
-        Self { followers, next_heartbeat: now, uncommitted: VecDeque::new(), uncommitted_bytes: 0 }
+        Self {
+            followers,
+            reads: LeaderReads::default(),
+            transfer: None,
+            has_called_election: false,
+            next_heartbeat: now,
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+        }
     }
 
     pub(super) fn next_heartbeat(&self) -> Instant {
         self.next_heartbeat
+    }
+
+    /// Whether it may be asked for read indexes.
+    pub(super) fn takes_reads(&self) -> bool {
+        self.transfer.is_none() && !self.reads.is_full()
+    }
+
+    /// When there is something to do if nothing arrives before.
+    pub(super) fn deadline(&self) -> Instant {
+        let given_up = self.transfer.as_ref().map(|transfer| transfer.deadline);
+        given_up.map_or(self.next_heartbeat, |given_up| given_up.min(self.next_heartbeat))
     }
 
     pub(super) fn uncommitted_bytes(&self) -> usize {
@@ -77,6 +104,8 @@ impl Node {
             return;
         }
         self.advance_commit_index();
+        self.lead_reads(now);
+        self.lead_transfer(now);
         for peer in self.peers() {
             let was_told = self.send_new_entries(peer, now);
             if self.commit_is_news_to(peer) && !was_told {
@@ -99,6 +128,11 @@ impl Node {
         }
         // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait behind others,
         // and its answer for a disk.
+        self.renew_lease(now);
+        self.send_heartbeats();
+    }
+
+    pub(super) fn send_heartbeats(&mut self) {
         for peer in self.peers() {
             self.send_heartbeat(peer);
         }
@@ -124,7 +158,8 @@ impl Node {
         let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
         let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
         let leader_commit = self.commit_index.min(known_to_hold);
-        self.send(to, Promise::Nothing, Body::Heartbeat(Heartbeat { leader_commit }));
+        let heartbeat = Heartbeat { leader_commit, round: leadership.reads.round() };
+        self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
     }
 
     /// Whether `peer` should be told of a commit now: nobody should read old values for a beat.
@@ -195,11 +230,12 @@ impl Node {
         }
     }
 
-    pub(super) fn on_heartbeat_response(&mut self, from: NodeId, now: Instant) {
+    pub(super) fn on_heartbeat_response(&mut self, from: NodeId, response: HeartbeatResponse, now: Instant) {
         let last_index = self.log.last().index;
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         progress.heard(now);
+        progress.answered(response.round);
         if progress.match_index() >= last_index {
             return;
         }

@@ -7,6 +7,7 @@ use super::entry::Entries;
 use super::event::Event;
 use super::message::Message;
 use super::node::{Node, Part};
+use super::reads::ReadBatch;
 use super::types::LogIndex;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -19,6 +20,8 @@ pub(super) struct Turn {
     pub(super) appended: Vec<Entries>,
     pub(super) messages: Vec<(Promise, Message)>,
     pub(super) events: Vec<Event>,
+    /// What was found out about reads.
+    pub(super) reads: Vec<(ReadBatch, Option<LogIndex>)>,
     /// The end of the log as the disk was last told, less what was cut since.
     handed_out: LogIndex,
 }
@@ -124,6 +127,7 @@ impl Turn {
             appended: Vec::new(),
             messages: Vec::new(),
             events: Vec::new(),
+            reads: Vec::new(),
             handed_out: last_index,
         }
     }

@@ -211,7 +211,7 @@ impl Situation {
                     self.rules.check_message(message, seat.hard_state, &seat.log)?;
                     self.link(message.from, message.to).push_back(message.clone());
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::ReadIndex { .. } => {}
             }
         }
         let logs: Vec<_> = self.seats.values().map(|seat| seat.log.clone()).collect();
@@ -251,7 +251,7 @@ impl Seat {
 /// Heartbeats are all lost: they say nothing that a timeout that does not run out does not say, and would multiply every
 /// situation by the ways in which they interleave with the rest.
 fn is_heartbeat(message: &Message) -> bool {
-    matches!(message.body, Body::Heartbeat(_) | Body::HeartbeatResponse)
+    matches!(message.body, Body::Heartbeat(_) | Body::HeartbeatResponse(_))
 }
 
 /// Hashes a situation's text, leaving out what stands in `Instant(…)` and `Rng(…)`.

@@ -2,7 +2,8 @@
 
 use coracle_core::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Entries, HardState, Heartbeat,
-    LogIndex, LogPoint, Message, NodeId, RequestVote, RequestVoteResponse, Restored, Term,
+    HeartbeatResponse, LogIndex, LogPoint, Message, NodeId, ReadRound, RequestVote, RequestVoteResponse,
+    Restored, Term,
 };
 
 /// A disk with a log of these terms and no vote. Its term is the log's last.
@@ -58,6 +59,7 @@ fn vote(election_term: u64, last: (u64, u64)) -> RequestVote {
         round: 1,
         last_log_index: LogIndex(last.0),
         last_log_term: Term(last.1),
+        is_transfer: false,
     }
 }
 
@@ -80,13 +82,30 @@ pub fn append(from: u64, to: u64, term: u64, log_terms: &[u64], prev: u64, leade
 /// "I lead."
 #[must_use]
 pub fn heartbeat(from: u64, to: u64, term: u64, leader_commit: u64) -> Message {
-    message(from, to, term, Body::Heartbeat(Heartbeat { leader_commit: LogIndex(leader_commit) }))
+    message(
+        from,
+        to,
+        term,
+        Body::Heartbeat(Heartbeat { leader_commit: LogIndex(leader_commit), round: ReadRound(0) }),
+    )
 }
 
-/// The answer to a heartbeat.
+/// The answer to a heartbeat that was of no round.
 #[must_use]
 pub fn heartbeat_response(from: u64, to: u64, term: u64) -> Message {
-    message(from, to, term, Body::HeartbeatResponse)
+    heard_in_round(from, to, term, 0)
+}
+
+/// The answer to a heartbeat of a round.
+#[must_use]
+pub fn heard_in_round(from: u64, to: u64, term: u64, round: u64) -> Message {
+    message(from, to, term, Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(round) }))
+}
+
+/// "There is a newer term", to any call of an older one.
+#[must_use]
+pub fn newer_term(from: u64, to: u64, term: u64) -> Message {
+    message(from, to, term, Body::NewerTerm)
 }
 
 /// "I hold your log up to `match_index`": to any call.

@@ -1,6 +1,6 @@
 //! What a seat of a cluster runs: a bare Raft node, or a replica with the store on top.
 
-use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored};
+use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored, TransferError};
 use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, Request};
 
 /// A node under test, driven as a runtime would drive it.
@@ -62,6 +62,19 @@ impl Subject for Node {
                             Refused::NotLeader { term: self.current_term(), leader }
                         }
                         Err(ProposeError::TooManyUncommitted) => Refused::Overloaded,
+                        Err(ProposeError::TransferPending) => {
+                            Refused::NotLeader { term: self.current_term(), leader: None }
+                        }
+                    };
+                    outputs.push(Output::Answer(id, Answer::Refused(refused)));
+                }
+                Input::Request(id, Request::Transfer(target)) => {
+                    let Err(error) = self.transfer_leadership(target, now) else { continue };
+                    let refused = match error {
+                        TransferError::NotVoter => Refused::NotVoter,
+                        TransferError::NotLeader(leader) => {
+                            Refused::NotLeader { term: self.current_term(), leader }
+                        }
                     };
                     outputs.push(Output::Answer(id, Answer::Refused(refused)));
                 }
@@ -74,6 +87,7 @@ impl Subject for Node {
             NodeOutput::Persist(persist) => Output::Persist(persist),
             NodeOutput::Send(message) => Output::Send(message),
             NodeOutput::Event(event) => Output::Event(event),
+            NodeOutput::ReadIndex { .. } => panic!("a bare node is not asked for read indexes"),
         }));
         outputs
     }

@@ -21,6 +21,10 @@ pub struct Operation {
     pub payload: Option<Box<str>>,
     /// The highest index of a write that anybody had an answer to by then.
     pub acknowledged_before: LogIndex,
+    /// Whether it is a linearizable read.
+    pub is_linearizable: bool,
+    /// The highest index that anybody had an answer from by then.
+    pub known_before: LogIndex,
     /// The highest index that this client had seen by then.
     pub seen_before: LogIndex,
 }
@@ -92,6 +96,8 @@ pub struct Clients {
     clients: Vec<Client>,
     /// The highest index of an acknowledged write.
     acknowledged: LogIndex,
+    /// The highest index of any answer.
+    known: LogIndex,
     /// Whether they write nothing more.
     pub only_read: bool,
     /// How many requests had an outcome.
@@ -114,7 +120,14 @@ impl Clients {
     #[must_use]
     pub fn new(count: usize) -> Self {
         let clients = (0..count).map(|_| Client::default()).collect();
-        Self { clients, acknowledged: LogIndex::ORIGIN, only_read: false, answered: 0, failed: 0 }
+        let origin = LogIndex::ORIGIN;
+        Self { clients, acknowledged: origin, known: origin, only_read: false, answered: 0, failed: 0 }
+    }
+
+    /// The highest index that anybody had an answer from.
+    #[must_use]
+    pub fn known(&self) -> LogIndex {
+        self.known
     }
 
     /// Whether a client may ask one more.
@@ -137,7 +150,7 @@ impl Clients {
         dice: &mut Dice,
         settings: &SimSettings,
     ) -> (Ticket, Request) {
-        let (acknowledged, only_read) = (self.acknowledged, self.only_read);
+        let (acknowledged, known, only_read) = (self.acknowledged, self.known, self.only_read);
         let client = &mut self.clients[number];
         let ticket = Ticket { connection: number as u64 + 1, slot: client.next_slot };
         client.next_slot += 1;
@@ -158,6 +171,12 @@ impl Clients {
             }
             _ => Request::Read { query: Query::Value(key), at_least: client.seen },
         };
+        let request = match request {
+            Request::Read { query, .. } if dice.happens(settings.linearizable) => {
+                Request::LinearizableRead(query)
+            }
+            other => other,
+        };
         let payload = match &request {
             Request::Write(command) => {
                 let mut payload = String::new();
@@ -172,6 +191,8 @@ impl Clients {
             key: text,
             payload,
             acknowledged_before: acknowledged,
+            is_linearizable: matches!(request, Request::LinearizableRead(_)),
+            known_before: known,
             seen_before: client.seen,
         });
         (ticket, request)
@@ -184,6 +205,7 @@ impl Clients {
         let operation = client.open.swap_remove(position);
         match returned.index() {
             Some(index) => {
+                self.known = self.known.max(index);
                 client.seen = client.seen.max(index);
                 self.answered += 1;
             }

@@ -29,6 +29,7 @@ pub mod settings;
 pub mod shrink;
 pub mod trace;
 mod trouble;
+mod walk_ins;
 pub mod world;
 
 pub use run::{RunReport, Telling, run_seed, run_tape};

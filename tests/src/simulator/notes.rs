@@ -41,6 +41,7 @@ impl World {
             Event::BecameFollower { because: StepDown::DiskStalled, .. } => {
                 self.trace.sight("a leader with a hanging disk gave up");
             }
+            Event::TransferFailed { .. } => self.trace.sight("a transfer of leadership failed"),
             _ => {}
         }
         self.trace.note(self.now, [8, node as u64, 0], || format!("node {node} {event}"));

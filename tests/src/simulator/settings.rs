@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use coracle_core::raft::ClockDrift;
+
 use super::dice::Dice;
 
 /// The kinds of faults that are brought about from time to time.
@@ -51,11 +53,13 @@ pub enum Fault {
     DiskFull,
     /// A bit flips in a file of a node that is down: it must refuse to start.
     BitFlip,
+    /// The leader is told to let a random node lead.
+    Transfer,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Crash,
         Self::CrashAll,
         Self::CrashAfterOutput,
@@ -76,6 +80,7 @@ impl Fault {
         Self::SyncFails,
         Self::DiskFull,
         Self::BitFlip,
+        Self::Transfer,
     ];
 }
 
@@ -145,6 +150,12 @@ pub struct SimSettings {
     pub keys: u32,
     /// Time between a client's requests, typically, in microseconds.
     pub think: u64,
+    /// How many of a thousand reads are linearizable.
+    pub linearizable: u32,
+    /// How often somebody asks a node itself for a linearizable read, per thousand requests.
+    pub walk_ins: u32,
+    /// Whether leaders answer linearizable reads on a lease.
+    pub read_lease: Option<ClockDrift>,
     /// Weights of put, get, delete, swap, scan.
     pub weights: [u32; 5],
     /// Whether clients only read from a while before the trouble ends: then nothing but a leader's own entry commits what
@@ -216,6 +227,10 @@ impl SimSettings {
             pipeline: dice.one_of(&[1, 1, 4, 16]),
             keys: dice.one_of(&[5, 1, 100]),
             think: dice.one_of(&[20_000, 5000, 100_000]).max(think_min),
+            linearizable: dice.one_of(&[300, 0, 1000]),
+            walk_ins: dice.one_of(&[200, 0, 500]),
+            // The clocks of a run may be up to a quarter fast and a fifth slow.
+            read_lease: dice.happens(300).then_some(ClockDrift { per_mille: 250 }),
             writes_end_early: dice.happens(200),
             weights,
             value_bytes_max: dice.one_of(&[0, 20, 200]),

@@ -25,7 +25,7 @@ impl World {
         let faults = self.settings.faults.clone();
         let fault = faults[self.dice.position(faults.len())];
         let mut node = self.dice.position(self.processes.len());
-        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader) {
+        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader | Fault::Transfer) {
             node = self.leader().unwrap_or(node);
         }
         self.trace
@@ -33,6 +33,7 @@ impl World {
         self.trace.sight(name_of(fault));
         match fault {
             Fault::BitFlip => return self.flip_bit(node),
+            Fault::Transfer => self.walk_in_to_transfer(node),
             Fault::Isolate
             | Fault::IsolateLeader
             | Fault::Split
@@ -271,5 +272,6 @@ fn name_of(fault: Fault) -> &'static str {
         Fault::SyncFails => "fault: sync fails",
         Fault::DiskFull => "fault: disk full",
         Fault::BitFlip => "fault: bit flip",
+        Fault::Transfer => "fault: transfer",
     }
 }

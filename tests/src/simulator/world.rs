@@ -15,6 +15,7 @@ use super::process::{DiskStep, Process, SimClock, StartOutcome, found_disks};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
+use super::walk_ins::{WalkIns, is_walk_in};
 
 /// How long the proxy and a node take to reach each other, in microseconds.
 const HOP: u64 = 10;
@@ -96,6 +97,8 @@ pub struct World {
     pub clients: Clients,
     /// Whether clients think of new requests.
     pub clients_ask: bool,
+    /// Who asks a node itself.
+    pub(super) walk_ins: WalkIns,
     /// What must hold.
     pub invariants: Invariants,
     /// What clients saw, for the search checker.
@@ -136,6 +139,7 @@ impl World {
             proxy,
             proxy_wakes_at: None,
             clients_ask: true,
+            walk_ins: WalkIns::default(),
             invariants: Invariants::default(),
             samples: Samples::default(),
             trace,
@@ -229,7 +233,7 @@ impl World {
     }
 
     /// Puts something in a node's inbox. A node that is down hears nothing.
-    fn hand(&mut self, node: usize, input: Input) {
+    pub(super) fn hand(&mut self, node: usize, input: Input) {
         let process = &mut self.processes[node];
         if let Some(running) = &mut process.running {
             running.inbox.push(input);
@@ -297,6 +301,7 @@ impl World {
             append_bytes_max: settings.append_bytes_max,
             in_flight_messages_max: settings.in_flight_messages_max,
             uncommitted_bytes_max: settings.uncommitted_bytes_max,
+            read_lease: settings.read_lease,
             ..Config::new(self.processes[node].id, voters)
         }
     }
@@ -366,6 +371,9 @@ impl World {
                     self.schedule(at - self.now, Happening::Deliver(message.clone()));
                 }
             }
+            Output::Answer(request, answer) if is_walk_in(request) => {
+                self.walk_in_answered(node, request, &answer)?;
+            }
             Output::Answer(request, answer) => {
                 self.schedule(HOP, Happening::ToProxy(ProxyInput::Answer(id, request, answer)));
             }
@@ -434,6 +442,9 @@ impl World {
         self.schedule(think, Happening::Client(client));
         if !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
             return Ok(());
+        }
+        if self.dice.happens(self.settings.walk_ins) {
+            self.walk_in_to_read();
         }
         let (ticket, request) = self.clients.ask(client, self.now, &mut self.dice, &self.settings);
         self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {

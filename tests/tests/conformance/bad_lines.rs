@@ -157,12 +157,11 @@ fn an_error_names_the_key(runtime: Runtime) {
     }
 }
 
-/// Until sessions and linearizable reads exist, a client that relies on them must not be served with less.
+/// Until sessions exist, a client that relies on them must not be served with less.
 fn what_is_not_there_yet_is_refused_and_not_ignored(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
     for line in [
-        r#"{"op":"get","key":"k","consistency":"linearizable"}"#,
         r#"{"key":"k","value":1,"session":{"client":"c","seq":1}}"#,
         r#"{"op":"put","key":"k","value":1,"session":{"client":"c","seq":1}}"#,
     ] {

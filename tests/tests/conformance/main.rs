@@ -13,6 +13,8 @@ mod heavy_use;
 #[cfg(test)]
 mod held_back;
 #[cfg(test)]
+mod linearizable;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pipelining;

@@ -21,6 +21,7 @@ fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     shell.expect(&["cas", "absent", "--expect", "x", "y"], 5, "");
     shell.expect(&["cas", "snack", "--expect", "chips", "fruit"], 0, "ok\n");
     shell.expect(&["cas", "lock", "--absent", "me"], 0, "ok\n");
+    shell.expect(&["get", "snack", "--linearizable"], 0, "fruit\n");
     let _ = server.settle();
     shell.expect(&["get", "snack"], 0, "fruit\n");
     shell.expect(&["scan"], 0, "lock\tme\nsnack\tfruit\n");
@@ -29,6 +30,9 @@ fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     shell.expect(&["scan", "--after", "lock"], 0, "snack\tfruit\n");
     shell.expect(&["scan", "nothing"], 0, "");
     shell.expect(&["delete", "snack"], 0, "ok\n");
+    shell.expect(&["transfer", "3"], 0, "ok\n");
+    shell.expect(&["transfer", "3", "-o", "json"], 0, "{\"leader\":3,\"status\":\"ok\"}\n");
+    shell.expect(&["transfer", "99"], 2, "");
     shell.expect(&["put", "", "x"], 2, "");
     shell.expect(&["put", &"k".repeat(1025), "x"], 2, "");
     shell.expect(&["put", "k", "{", "--json"], 2, "");

@@ -13,6 +13,8 @@ mod paper_replication;
 mod pre_vote;
 mod progress;
 mod random;
+mod read_index;
 mod replica;
 mod replication;
 mod slow_disks;
+mod transfer;

@@ -45,7 +45,7 @@ impl Model {
     }
 
     /// What `key` held when everything up to `index` was applied.
-    fn value_at(&self, key: &str, index: LogIndex) -> Option<&Value> {
+    pub(super) fn value_at(&self, key: &str, index: LogIndex) -> Option<&Value> {
         let versions = self.history.get(key)?;
         let later = versions.partition_point(|(from, _)| *from <= index);
         versions[..later].last()?.1.as_ref()
@@ -94,6 +94,10 @@ impl Model {
     fn check_read(&self, operation: &Operation, index: LogIndex, committed: &[CommittedEntry]) -> Verdict {
         require(index.0 <= committed.len() as u64, "linearizability", || {
             format!("a read at {index}, beyond what is committed")
+        })?;
+        let must_know = if operation.is_linearizable { operation.known_before } else { LogIndex::ORIGIN };
+        require(index >= must_know, "read_index", || {
+            format!("{operation:?} at {index}, and {must_know} was known when it was asked")
         })?;
         require(index >= operation.seen_before, "linearizability", || {
             format!("{operation:?} at {index}: its client has seen {} before", operation.seen_before)

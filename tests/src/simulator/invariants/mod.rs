@@ -24,6 +24,7 @@ mod vote_persistence;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use coracle_core::kv::Value;
 use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
 use coracle_core::{Output, Replica};
 
@@ -139,6 +140,21 @@ impl Invariants {
         client_durability::check(operation, returned, &self.committed)?;
         self.exactly_once.returned(operation, returned)?;
         self.model.check(operation, returned, &self.committed)
+    }
+
+    /// Somebody was told that `key` holds `value` with everything up to `index` applied.
+    ///
+    /// # Errors
+    ///
+    /// When the committed log says otherwise.
+    pub fn check_value(&self, key: &str, index: LogIndex, value: Option<&Value>) -> Verdict {
+        require(index.0 <= self.committed.len() as u64, "linearizability", || {
+            format!("a read at {index}, beyond what is committed")
+        })?;
+        let expected = self.model.value_at(key, index);
+        require(value == expected, "linearizability", || {
+            format!("{key:?} at {index} was {value:?}, the log says {expected:?}")
+        })
     }
 
     /// Notes what `replica` has committed and nobody before it.

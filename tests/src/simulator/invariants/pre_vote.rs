@@ -1,10 +1,11 @@
 //! A node raises its term only after a majority has said, in answer to this very question, that it would vote for it
-//! (thesis, §9.6). Otherwise a node that was cut off would unseat a leader that is well.
+//! (thesis, §9.6), or because the leader of the term before wants it so (thesis, §3.10). Otherwise a node that was cut off
+//! would unseat a leader that is well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::Output;
-use coracle_core::raft::{Body, Event, Message, NodeId};
+use coracle_core::raft::{Body, Event, Message, NodeId, Term};
 
 use super::{ByNode, Verdict, require};
 
@@ -14,6 +15,8 @@ pub(super) struct PreVote {
     /// The round that each node asked about last.
     asked: ByNode<u64>,
     granted: BTreeMap<(NodeId, u64), BTreeSet<NodeId>>,
+    /// Whom a leader told to stand for election, and in which term.
+    called: BTreeSet<(NodeId, Term)>,
 }
 
 impl PreVote {
@@ -23,14 +26,18 @@ impl PreVote {
             Body::RequestPreVoteResponse(response) if response.granted => {
                 self.granted.entry((message.to, response.round)).or_default().insert(message.from);
             }
+            Body::TimeoutNow => drop(self.called.insert((message.to, message.term))),
             _ => {}
         }
     }
 
     pub(super) fn check(&self, id: NodeId, outputs: &[Output], voters: usize) -> Verdict {
-        let stands =
-            outputs.iter().any(|output| matches!(output, Output::Event(Event::BecameCandidate { .. })));
-        if !stands {
+        let stood = outputs.iter().find_map(|output| match output {
+            Output::Event(Event::BecameCandidate { term }) => Some(*term),
+            _ => None,
+        });
+        let Some(term) = stood else { return Ok(()) };
+        if self.called.iter().any(|(called, before)| *called == id && before.next() == term) {
             return Ok(());
         }
         let round = self.asked.get(&id).copied().unwrap_or_default();

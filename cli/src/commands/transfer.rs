@@ -1,0 +1,29 @@
+//! `transfer`: hands leadership to a node.
+
+use clap::Args;
+
+use super::{CommandError, Context, Execute};
+use crate::request::Request;
+
+/// Hand leadership to a node
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle transfer 2
+  coracle status
+
+Writes and linearizable reads wait meanwhile, usually a few milliseconds. When the node does not take over within \
+an election timeout, the present leader goes on and the exit code is 4.")]
+pub(crate) struct Transfer {
+    /// The node's id
+    #[arg(value_name = "ID")]
+    node: u64,
+}
+
+impl Execute for Transfer {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let reply = context.ask(Request::Transfer { node: self.node })?;
+        context.print_reply(&reply)?;
+        context.print_done()
+    }
+}

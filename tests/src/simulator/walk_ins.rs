@@ -1,0 +1,76 @@
+//! Requests that go straight to a node, past the proxy: linearizable reads, which any node must answer right, and orders
+//! to hand leadership over.
+
+use std::collections::BTreeMap;
+
+use coracle_core::kv::{Found, Key, Query};
+use coracle_core::raft::{LogIndex, NodeId, Role};
+use coracle_core::{Answer, Input, Request, RequestId};
+
+use super::invariants::{Verdict, Violation};
+use super::world::World;
+
+/// Their numbers start here; a proxy's never get so far.
+const FIRST: u64 = 1 << 62;
+
+/// The walk-ins that have no answer yet.
+#[derive(Debug, Default)]
+pub(super) struct WalkIns {
+    next: u64,
+    /// A read's key, and what somebody had an answer to when it was asked.
+    reads: BTreeMap<RequestId, (String, LogIndex)>,
+}
+
+/// Whether a request is one of them.
+pub(super) fn is_walk_in(request: RequestId) -> bool {
+    request.0 >= FIRST
+}
+
+impl World {
+    /// Somebody asks a node for a linearizable read.
+    pub(super) fn walk_in_to_read(&mut self) {
+        let node = self.dice.position(self.processes.len());
+        let key = format!("k{}", self.dice.below(self.settings.keys));
+        let query = Query::Value(Key::new(&key).expect("a short key"));
+        let id = self.next_walk_in();
+        self.walk_ins.reads.insert(id, (key, self.clients.known()));
+        self.trace.note(self.now, [14, node as u64, id.0], || format!("node {node} is asked for {query:?}"));
+        self.hand(node, Input::Request(id, Request::LinearizableRead(query)));
+    }
+
+    /// Somebody orders a leader to let another node lead.
+    pub(super) fn walk_in_to_transfer(&mut self, leader: usize) {
+        let target = NodeId(self.dice.below(u32::try_from(self.processes.len()).expect("few nodes")).into());
+        let id = self.next_walk_in();
+        self.hand(leader, Input::Request(id, Request::Transfer(target)));
+    }
+
+    fn next_walk_in(&mut self) -> RequestId {
+        self.walk_ins.next += 1;
+        RequestId(FIRST + self.walk_ins.next)
+    }
+
+    /// A node answers a walk-in. S13: with all applied that anybody knew of when it was asked.
+    pub(super) fn walk_in_answered(&mut self, node: usize, id: RequestId, answer: &Answer) -> Verdict {
+        self.trace.note(self.now, [15, node as u64, id.0], || format!("node {node} answers {answer:?}"));
+        if matches!(answer, Answer::Transferred { .. }) {
+            self.trace.sight("leadership was handed over");
+        }
+        let Some((key, known)) = self.walk_ins.reads.remove(&id) else { return Ok(()) };
+        let Answer::Read { index, found: Found::Value(value) } = answer else { return Ok(()) };
+        let running = self.processes[node].running.as_ref();
+        let is_leader = running.is_some_and(|running| running.replica.node().role() == Role::Leader);
+        self.trace.sight(if is_leader {
+            "a leader answered a linearizable read"
+        } else {
+            "a follower answered a linearizable read"
+        });
+        let violation = |what| Err(Violation { property: "read_index", what });
+        if *index < known {
+            return violation(format!(
+                "node {node} answers at {index}, and {known} was known when it was asked"
+            ));
+        }
+        self.invariants.check_value(&key, *index, value.as_ref())
+    }
+}
