@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use super::entry::Entries;
 use super::message::{AppendOutcome, Body, Message};
+use super::snapshot::{Compaction, RestoredSnapshot};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -39,6 +40,9 @@ pub struct Persist {
     pub id: PersistId,
     /// The new term and vote, when they changed.
     pub hard_state: Option<HardState>,
+    /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then there is nothing to cut
+    /// and to append: the changes of this turn are in it.
+    pub compaction: Option<Compaction>,
     /// Remove the entries from this index on, when the log was cut.
     pub cut_from: Option<LogIndex>,
     /// Append these, in order.
@@ -52,7 +56,8 @@ impl Persist {
     /// Bytes of entries to append.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|run| run.text().len()).sum()
+        let kept = self.compaction.iter().flat_map(|compaction| &compaction.entries);
+        self.entries.iter().chain(kept).map(|run| run.text().len()).sum()
     }
 }
 
@@ -61,6 +66,8 @@ impl Persist {
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
+    /// The latest snapshot, if there is one. It reaches `log_start` or beyond.
+    pub snapshot: Option<RestoredSnapshot>,
     /// The point that the log starts after.
     pub log_start: LogPoint,
     /// The log, in order. The first run follows `log_start`, each other one its predecessor.

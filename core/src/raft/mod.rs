@@ -18,6 +18,7 @@
 //! | `progress` | what the leader knows of one follower; its window |
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
+//! | `snapshot` | the state in place of the log that led to it (§7) |
 //! | `quorum` | who votes, and what a majority is |
 //! | `message`, `event`, `config`, `types` | the words |
 
@@ -34,6 +35,7 @@ mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod snapshot;
 mod transfer;
 mod turn;
 mod types;
@@ -50,5 +52,6 @@ pub use message::{
 pub use node::{Node, Output, ProposeError, Role};
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
 pub use reads::{ClockDrift, READ_BATCHES_MAX, ReadBatch};
+pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};
 pub use transfer::TransferError;
 pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

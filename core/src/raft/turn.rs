@@ -78,6 +78,7 @@ impl Node {
         Some(Persist {
             id,
             hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
+            compaction: None,
             cut_from: turn.cut_from.take(),
             entries: std::mem::take(&mut turn.appended),
             floor: self.commit_index.min(durable_index),
