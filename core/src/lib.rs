@@ -9,7 +9,7 @@
 //!   client's bytes                                                    messages of peers
 //!        │  ▲                                                                │  ▲
 //!        ▼  │                                                                ▼  │
-//!  protocol::Connection ── Request ──► proxy::Proxy ── Request ──► Replica: raft::Node + kv::Store
+//!  protocol::Connection ── Request ──► proxy::Proxy ── Request ──► Replica: raft::Node + kv::State
 //!                       ◄── Reply ────              ◄── Answer ──            │  ▲
 //!                                                                            ▼  │
 //!                                                                  Persist ──► disk ──► Persisted
@@ -18,7 +18,7 @@
 //! | module | what it is | what it knows of |
 //! | --- | --- | --- |
 //! | [`raft`] | consensus on a log of opaque payloads: usable alone | nothing else |
-//! | [`kv`] | the map that the log's commands build | nothing else |
+//! | [`kv`] | the map that the log's commands build, and the clients' sessions | nothing else |
 //! | [`Replica`] | both together: what a runtime drives | `raft`, `kv` |
 //! | [`proxy`] | which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
 //! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |
@@ -63,7 +63,7 @@
 //!     }
 //!     if replica.status().leader.is_some() && !asked {
 //!         asked = true;
-//!         inputs.push(Input::Request(RequestId(1), Request::Write(put.clone())));
+//!         inputs.push(Input::Request(RequestId(1), Request::write(put.clone())));
 //!     }
 //! };
 //! assert_eq!(outcome, Outcome::Done);

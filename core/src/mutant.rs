@@ -85,6 +85,14 @@ pub enum Mutant {
     ReadIgnoresSeen,
     /// A swap does not look at the value that is there.
     SwapIgnoresExpected,
+    /// A write that its client sends again is done again.
+    RetryExecutedAgain,
+    /// A write that its client sends again is answered as done, whatever its first outcome was.
+    RetryOutcomeForgotten,
+    /// A write of a client that was forgotten is done, although it may have been done before.
+    ExpiredSessionTakenForNew,
+    /// A write whose number was forgotten is done, although it may have been done before.
+    ForgottenNumberTakenForNew,
     /// The proxy sends requests that are at one node to the next leader as well.
     RequestSentTwice,
     /// The proxy says that nothing happened when a write's time is over.
@@ -133,7 +141,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 48] = [
+    const NAMED: [(Mutant, &str); 52] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -171,6 +179,10 @@ mod switch {
         (ReadBeforeCatchUp, "read-before-catch-up"),
         (ReadIgnoresSeen, "read-ignores-seen"),
         (SwapIgnoresExpected, "swap-ignores-expected"),
+        (RetryExecutedAgain, "retry-executed-again"),
+        (RetryOutcomeForgotten, "retry-outcome-forgotten"),
+        (ExpiredSessionTakenForNew, "expired-session-taken-for-new"),
+        (ForgottenNumberTakenForNew, "forgotten-number-taken-for-new"),
         (RequestSentTwice, "request-sent-twice"),
         (TimeoutIsDefinite, "timeout-is-definite"),
         (ChecksumIgnored, "checksum-ignored"),

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use crate::kv::{Command, Found, Operation, Outcome, Query, Store};
+use crate::kv::{
+    Command, Found, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store,
+};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
     Config, ConfigError, Entries, Entry, EntryKind, Event, LogIndex, Message, Node, NodeId,
@@ -34,7 +36,12 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Replicate and apply a command. Only a leader can.
-    Write(Command),
+    Write {
+        /// What to do.
+        command: Command,
+        /// Which of the client's writes it is, if the client may send it again.
+        session: Option<Session>,
+    },
     /// Look something up, as this replica sees it: it may be behind.
     Read {
         /// What to look up.
@@ -51,11 +58,19 @@ pub enum Request {
 }
 
 impl Request {
-    /// Bytes of keys and values in it.
+    /// A write without a session.
+    #[must_use]
+    pub fn write(command: Command) -> Self {
+        Self::Write { command, session: None }
+    }
+
+    /// Bytes of keys, values and names in it.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Write(command) => command.bytes(),
+            Self::Write { command, session } => {
+                command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
+            }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
             Self::Transfer(_) | Self::Status => 0,
         }
@@ -65,11 +80,11 @@ impl Request {
 /// What a replica answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The command is committed and applied.
+    /// The command is committed and applied, now or, as the same write of its session, before.
     Applied {
-        /// Its place in the log.
+        /// Its place in the log: of several that are the same write, the one that was asked for.
         index: LogIndex,
-        /// What it did.
+        /// What it did, when it was first applied.
         outcome: Outcome,
     },
     /// What was found.
@@ -189,12 +204,12 @@ impl fmt::Display for ReplicaError {
 
 impl std::error::Error for ReplicaError {}
 
-/// A Raft node and the store that its committed entries build.
+/// A Raft node and the state that its committed entries build.
 #[derive(Debug)]
 pub struct Replica {
     node: Node,
-    store: Store,
-    /// Fig. 2, volatile state: the highest index applied to the store.
+    state: State,
+    /// Fig. 2, volatile state: the highest index applied to the state.
     last_applied: LogIndex,
     /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an answer could be
     /// older than one given before the restart.
@@ -235,10 +250,26 @@ impl Replica {
     ///
     /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of another version.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ReplicaError> {
+        Self::with_session_limits(config, restored, seed, now, SessionLimits::default())
+    }
+
+    /// The same with other limits for sessions than the default ones: the same on all nodes of the cluster, and for as long
+    /// as it lives.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Replica::new`].
+    pub fn with_session_limits(
+        config: Config,
+        restored: Restored,
+        seed: u64,
+        now: Instant,
+        session_limits: SessionLimits,
+    ) -> Result<Self, ReplicaError> {
         let last_applied = restored.log_start.index;
         let entries = restored.log.iter().flat_map(Entries::iter);
         let is_unknown = |entry: &Entry<'_>| {
-            entry.kind() == EntryKind::Command && Operation::read(entry.payload).is_none()
+            entry.kind() == EntryKind::Command && LoggedWrite::read(entry.payload).is_none()
         };
         if let Some(entry) = entries.into_iter().find(is_unknown) {
             return Err(ReplicaError::UnknownCommand(entry.point.index));
@@ -248,7 +279,7 @@ impl Replica {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
             node,
-            store: Store::default(),
+            state: State::new(session_limits),
             last_applied,
             waiting_reads: BTreeMap::new(),
             unconfirmed_reads: BTreeMap::new(),
@@ -323,12 +354,18 @@ impl Replica {
     /// The store above, to look at.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.store
+        self.state.store()
+    }
+
+    /// What it remembers of clients' writes, to look at.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        self.state.sessions()
     }
 
     fn take(&mut self, id: RequestId, request: Request, now: Instant, outputs: &mut Vec<Output>) {
         let answer = match request {
-            Request::Write(command) => match self.propose(id, &command) {
+            Request::Write { command, session } => match self.propose(id, &command, session.as_ref()) {
                 Ok(()) => return,
                 Err(refused) => Answer::Refused(refused),
             },
@@ -361,7 +398,7 @@ impl Replica {
     }
 
     fn look_up(&mut self, query: &Query) -> Answer {
-        let found = self.store.answer(query);
+        let found = self.state.store().answer(query);
         self.looked_up += match &found {
             Found::Value(_) => 1,
             Found::Page(page) => page.items.len() + 1,
@@ -398,8 +435,13 @@ impl Replica {
         self.waiting_reads.retain(|_, reads| !reads.is_empty());
     }
 
-    fn propose(&mut self, request: RequestId, command: &Command) -> Result<(), Refused> {
-        match self.node.propose(|line| command.write_payload(line)) {
+    fn propose(
+        &mut self,
+        request: RequestId,
+        command: &Command,
+        session: Option<&Session>,
+    ) -> Result<(), Refused> {
+        match self.node.propose(|line| command.write_payload(session, line)) {
             Ok((index, term)) => {
                 // Places grow from proposal to proposal, but for those of a reign that is over: their entries may
                 // have been cut since. They wait on, because another node may still hold and commit them.
@@ -497,9 +539,9 @@ impl Replica {
                 let outcome = match entry.kind() {
                     EntryKind::Noop => None,
                     EntryKind::Command => {
-                        let operation = Operation::read(entry.payload);
-                        let operation = operation.expect("the log holds only commands of this version");
-                        Some(self.store.apply(&operation))
+                        let write = LoggedWrite::read(entry.payload);
+                        let write = write.expect("the log holds only commands of this version");
+                        Some(self.state.apply(&write))
                     }
                 };
                 self.last_applied = entry.point.index;

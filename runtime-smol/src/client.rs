@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use async_channel::Sender;
-use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Value};
+use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use coracle_core::proxy::{Answered, Failure};
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Request, Status};
@@ -34,7 +34,7 @@ impl Client {
     ///
     /// [`Failure`].
     pub async fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
-        self.write(Command::Put { key, value }).await.map(drop)
+        self.write(Command::Put { key, value }, None).await.map(drop)
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
@@ -43,7 +43,7 @@ impl Client {
     ///
     /// [`Failure`].
     pub async fn delete(&self, key: Key) -> Result<bool, Failure> {
-        self.write(Command::Delete { key }).await.map(|outcome| outcome == Outcome::Done)
+        self.write(Command::Delete { key }, None).await.map(|outcome| outcome == Outcome::Done)
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
@@ -53,7 +53,26 @@ impl Client {
     ///
     /// [`Failure`].
     pub async fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
-        self.write(Command::Cas { key, expect, value }).await
+        self.write(Command::Cas { key, expect, value }, None).await
+    }
+
+    /// Carries out a command. Linearizable.
+    ///
+    /// With a session, a write whose outcome did not become known may be sent again with the same session, as often as it
+    /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
+    /// tell whether it was done before, and it was not done now. Then take a new name.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
+        match self.ask(Request::Write { command, session }).await? {
+            Answered::ByNode(Answer::Applied { index, outcome }) => {
+                self.saw(index);
+                Ok(outcome)
+            }
+            other => panic!("a write was answered with {other:?}"),
+        }
     }
 
     /// The value of `key` as a random follower sees it: it may be behind what others wrote.
@@ -122,16 +141,6 @@ impl Client {
 
     fn saw(&self, index: LogIndex) {
         self.seen.set(self.seen.get().max(index));
-    }
-
-    async fn write(&self, command: Command) -> Result<Outcome, Failure> {
-        match self.ask(Request::Write(command)).await? {
-            Answered::ByNode(Answer::Applied { index, outcome }) => {
-                self.saw(index);
-                Ok(outcome)
-            }
-            other => panic!("a write was answered with {other:?}"),
-        }
     }
 
     async fn read(&self, query: Query) -> Result<Found, Failure> {

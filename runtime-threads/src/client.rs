@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 
-use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Value};
+use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use coracle_core::proxy::{Answered, Failure};
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Request, Status};
@@ -34,7 +34,7 @@ impl Client {
     ///
     /// [`Failure`].
     pub fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
-        self.write(Command::Put { key, value }).map(drop)
+        self.write(Command::Put { key, value }, None).map(drop)
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
@@ -43,7 +43,7 @@ impl Client {
     ///
     /// [`Failure`].
     pub fn delete(&self, key: Key) -> Result<bool, Failure> {
-        self.write(Command::Delete { key }).map(|outcome| outcome == Outcome::Done)
+        self.write(Command::Delete { key }, None).map(|outcome| outcome == Outcome::Done)
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
@@ -53,7 +53,26 @@ impl Client {
     ///
     /// [`Failure`].
     pub fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
-        self.write(Command::Cas { key, expect, value })
+        self.write(Command::Cas { key, expect, value }, None)
+    }
+
+    /// Carries out a command. Linearizable.
+    ///
+    /// With a session, a write whose outcome did not become known may be sent again with the same session, as often as it
+    /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
+    /// tell whether it was done before, and it was not done now. Then take a new name.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
+        match self.ask(Request::Write { command, session })? {
+            Answered::ByNode(Answer::Applied { index, outcome }) => {
+                self.saw(index);
+                Ok(outcome)
+            }
+            other => panic!("a write was answered with {other:?}"),
+        }
     }
 
     /// The value of `key` as a random follower sees it: it may be behind what others wrote.
@@ -122,16 +141,6 @@ impl Client {
 
     fn saw(&self, index: LogIndex) {
         self.seen.fetch_max(index.0, Ordering::AcqRel);
-    }
-
-    fn write(&self, command: Command) -> Result<Outcome, Failure> {
-        match self.ask(Request::Write(command))? {
-            Answered::ByNode(Answer::Applied { index, outcome }) => {
-                self.saw(index);
-                Ok(outcome)
-            }
-            other => panic!("a write was answered with {other:?}"),
-        }
     }
 
     fn read(&self, query: Query) -> Result<Found, Failure> {

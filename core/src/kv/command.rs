@@ -5,11 +5,14 @@
 //! | put | `"op":"PUT","key":"snack","value":"chips"` |
 //! | delete | `"op":"DELETE","key":"snack"` |
 //! | swap | `"op":"CAS","key":"snack","expect":"chips","value":"nuts"` (`"expect":null`: must be absent) |
+//!
+//! A write of a session has its pair before the key: `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::session::{LoggedSession, Session};
 use super::text::{Key, Value, push_json_string};
 
 /// A change that a client asks for, checked.
@@ -59,29 +62,29 @@ impl Command {
         self.key().as_str().len() + len(expect) + len(value)
     }
 
-    /// Appends the command's form in the log to `line`.
-    pub fn write_payload(&self, line: &mut String) {
-        let push_value = |line: &mut String, value: &Value| {
+    /// Appends the command's form in the log to `line`, as a write of `session` if it is one.
+    pub fn write_payload(&self, session: Option<&Session>, line: &mut String) {
+        line.push_str(match self {
+            Self::Put { .. } => "\"op\":\"PUT\",",
+            Self::Delete { .. } => "\"op\":\"DELETE\",",
+            Self::Cas { .. } => "\"op\":\"CAS\",",
+        });
+        if let Some(session) = session {
+            line.push_str("\"client\":");
+            push_json_string(line, session.client().as_str());
+            line.push_str(",\"seq\":");
+            line.push_str(&session.seq().to_string());
+            line.push(',');
+        }
+        line.push_str("\"key\":");
+        push_json_string(line, self.key().as_str());
+        if let Self::Cas { expect, .. } = self {
+            line.push_str(",\"expect\":");
+            line.push_str(expect.as_ref().map_or("null", Value::as_json));
+        }
+        if let Self::Put { value, .. } | Self::Cas { value, .. } = self {
             line.push_str(",\"value\":");
             line.push_str(value.as_json());
-        };
-        match self {
-            Self::Put { key, value } => {
-                line.push_str("\"op\":\"PUT\",\"key\":");
-                push_json_string(line, key.as_str());
-                push_value(line, value);
-            }
-            Self::Delete { key } => {
-                line.push_str("\"op\":\"DELETE\",\"key\":");
-                push_json_string(line, key.as_str());
-            }
-            Self::Cas { key, expect, value } => {
-                line.push_str("\"op\":\"CAS\",\"key\":");
-                push_json_string(line, key.as_str());
-                line.push_str(",\"expect\":");
-                line.push_str(expect.as_ref().map_or("null", Value::as_json));
-                push_value(line, value);
-            }
         }
     }
 }
@@ -112,30 +115,63 @@ pub enum Operation<'a> {
     },
 }
 
-impl<'a> Operation<'a> {
+/// A write as it is read from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedWrite<'a> {
+    /// The client that wrote it and its number for it, if it gave them.
+    pub session: Option<LoggedSession<'a>>,
+    /// What is to be done.
+    pub operation: Operation<'a>,
+}
+
+impl<'a> LoggedWrite<'a> {
     /// Reads a payload from the log; `None` when it is no command of this version.
     #[must_use]
     pub fn read(payload: &'a str) -> Option<Self> {
-        if let Some(rest) = payload.strip_prefix("\"op\":\"PUT\",\"key\":") {
-            let (key, rest) = take_key(rest)?;
-            return Some(Self::Put { key, value: rest.strip_prefix(",\"value\":")? });
+        if let Some(rest) = payload.strip_prefix("\"op\":\"PUT\",") {
+            let (session, key, rest) = take_session_and_key(rest)?;
+            let operation = Operation::Put { key, value: rest.strip_prefix(",\"value\":")? };
+            return Some(Self { session, operation });
         }
-        if let Some(rest) = payload.strip_prefix("\"op\":\"DELETE\",\"key\":") {
-            let (key, rest) = take_key(rest)?;
-            return rest.is_empty().then_some(Self::Delete { key });
+        if let Some(rest) = payload.strip_prefix("\"op\":\"DELETE\",") {
+            let (session, key, rest) = take_session_and_key(rest)?;
+            return rest.is_empty().then_some(Self { session, operation: Operation::Delete { key } });
         }
-        let (key, rest) = take_key(payload.strip_prefix("\"op\":\"CAS\",\"key\":")?)?;
+        let (session, key, rest) = take_session_and_key(payload.strip_prefix("\"op\":\"CAS\",")?)?;
         let (expect, rest) = take_json(rest.strip_prefix(",\"expect\":")?)?;
         let value = rest.strip_prefix(",\"value\":")?;
-        Some(Self::Cas { key, expect: (expect != "null").then_some(expect), value })
+        let expect = (expect != "null").then_some(expect);
+        Some(Self { session, operation: Operation::Cas { key, expect, value } })
     }
 }
 
-/// Takes a key from the front of `text`. Only keys with an escape need a parser.
-fn take_key(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    let (key, rest) = text.strip_prefix('"')?.split_once('"')?;
-    if !key.contains('\\') {
-        return Some((Cow::Borrowed(key), rest));
+/// What stands between the `op` and the other members: the session, if any, and the key.
+type Front<'a> = (Option<LoggedSession<'a>>, Cow<'a, str>, &'a str);
+
+fn take_session_and_key(text: &str) -> Option<Front<'_>> {
+    if let Some(rest) = text.strip_prefix("\"key\":") {
+        let (key, rest) = take_string(rest)?;
+        return Some((None, key, rest));
+    }
+    let (client, rest) = take_string(text.strip_prefix("\"client\":")?)?;
+    let (digits, rest) = rest.strip_prefix(",\"seq\":")?.split_once(',')?;
+    let session = LoggedSession::checked(client, read_number(digits)?)?;
+    let (key, rest) = take_string(rest.strip_prefix("\"key\":")?)?;
+    Some((Some(session), key, rest))
+}
+
+/// A number as it is written here: digits alone, and no zero before others.
+fn read_number(digits: &str) -> Option<u64> {
+    let is_canonical =
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    if is_canonical { digits.parse().ok() } else { None }
+}
+
+/// Takes a string from the front of `text`. Only those with an escape need a parser.
+fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
+    if !string.contains('\\') {
+        return Some((Cow::Borrowed(string), rest));
     }
     let (token, rest) = take_json(text)?;
     Some((Cow::Owned(serde_json::from_str(token).ok()?), rest))
@@ -151,6 +187,7 @@ fn take_json(text: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::session::{CLIENT_BYTES_MAX, ClientName, SEQ_MAX};
 
     fn key(text: &str) -> Key {
         Key::new(text).unwrap()
@@ -160,9 +197,17 @@ mod tests {
         Value::from_json(json).unwrap()
     }
 
+    fn session(client: &str, seq: u64) -> Session {
+        Session::new(ClientName::new(client).unwrap(), seq).unwrap()
+    }
+
     fn payload(command: &Command) -> String {
+        payload_of(None, command)
+    }
+
+    fn payload_of(session: Option<&Session>, command: &Command) -> String {
         let mut line = String::new();
-        command.write_payload(&mut line);
+        command.write_payload(session, &mut line);
         line
     }
 
@@ -174,11 +219,20 @@ mod tests {
         assert_eq!(payload(&delete), r#""op":"DELETE","key":"a\"b""#);
         let cas = Command::Cas { key: key("k"), expect: None, value: value("[1, 2]") };
         assert_eq!(payload(&cas), r#""op":"CAS","key":"k","expect":null,"value":[1,2]"#);
+        let of_c = payload_of(Some(&session("c", 7)), &put);
+        assert_eq!(of_c, r#""op":"PUT","client":"c","seq":7,"key":"snack","value":"chips""#);
+        let of_c = payload_of(Some(&session("\"", 0)), &delete);
+        assert_eq!(of_c, r#""op":"DELETE","client":"\"","seq":0,"key":"a\"b""#);
+        let of_c = payload_of(Some(&session("c", SEQ_MAX)), &cas);
+        assert_eq!(
+            of_c,
+            r#""op":"CAS","client":"c","seq":9007199254740992,"key":"k","expect":null,"value":[1,2]"#
+        );
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let keys = ["snack", "größe", "a\"b\\", "\u{0}\n", "\",\"value\":1", "{\"op\":"];
+        let texts = ["snack", "größe", "a\"b\\", "\u{0}\n", "\",\"value\":1", "\",\"key\":\"", "{\"op\":"];
         let values = [
             r#""chips""#,
             "1e999",
@@ -187,31 +241,55 @@ mod tests {
             r#""\",\"value\":2""#,
             "true",
         ];
-        for text in keys {
-            for json in values {
-                let (key, value) = (key(text), value(json));
-                let json = value.as_json();
-                let put = payload(&Command::Put { key: key.clone(), value: value.clone() });
-                assert_eq!(Operation::read(&put), Some(Operation::Put { key: text.into(), value: json }));
-                let delete = payload(&Command::Delete { key: key.clone() });
-                assert_eq!(Operation::read(&delete), Some(Operation::Delete { key: text.into() }));
-                for expect in [None, Some(value.clone())] {
-                    let command =
-                        Command::Cas { key: key.clone(), expect: expect.clone(), value: value.clone() };
-                    let expect = expect.as_ref().map(Value::as_json);
-                    let read = Operation::Cas { key: text.into(), expect, value: json };
-                    assert_eq!(Operation::read(&payload(&command)), Some(read));
+        let sessions = texts.map(|client| Some(session(client, client.len() as u64)));
+        for session in sessions.into_iter().chain([None]) {
+            for text in texts {
+                for json in values {
+                    check_reading(session.as_ref(), text, json);
                 }
             }
         }
     }
 
+    fn check_reading(session: Option<&Session>, text: &str, json: &str) {
+        let (key, value) = (key(text), value(json));
+        let expects = |command: &Command, operation: Operation<'_>| {
+            let payload = payload_of(session, command);
+            let session = session.map(LoggedSession::from);
+            assert_eq!(LoggedWrite::read(&payload), Some(LoggedWrite { session, operation }), "{payload}");
+        };
+        let put = Command::Put { key: key.clone(), value: value.clone() };
+        expects(&put, Operation::Put { key: text.into(), value: value.as_json() });
+        expects(&Command::Delete { key: key.clone() }, Operation::Delete { key: text.into() });
+        for expect in [None, Some(value.clone())] {
+            let cas = Command::Cas { key: key.clone(), expect: expect.clone(), value: value.clone() };
+            let expect = expect.as_ref().map(Value::as_json);
+            expects(&cas, Operation::Cas { key: text.into(), expect, value: value.as_json() });
+        }
+    }
+
     #[test]
     fn other_payloads_are_no_commands() {
-        for other in
-            ["", "\"op\":\"NOOP\"", "\"op\":\"DELETE\",\"key\":\"a\",\"x\":1", "\"op\":\"PUT\",\"key\":1"]
-        {
-            assert_eq!(Operation::read(other), None, "{other}");
+        let others = [
+            "",
+            r#""op":"NOOP""#,
+            r#""op":"DELETE","key":"a","x":1"#,
+            r#""op":"PUT","key":1"#,
+            r#""op":"PUT","client":"c","key":"a","value":1"#,
+            r#""op":"PUT","seq":1,"key":"a","value":1"#,
+            r#""op":"PUT","client":"","seq":1,"key":"a","value":1"#,
+            r#""op":"PUT","client":"c","seq":-1,"key":"a","value":1"#,
+            r#""op":"PUT","client":"c","seq":+1,"key":"a","value":1"#,
+            r#""op":"PUT","client":"c","seq":01,"key":"a","value":1"#,
+            r#""op":"PUT","client":"c","seq":,"key":"a","value":1"#,
+            r#""op":"PUT","client":"c","seq":9007199254740993,"key":"a","value":1"#,
+            r#""op":"DELETE","client":"c","seq":1"#,
+        ];
+        for other in others {
+            assert_eq!(LoggedWrite::read(other), None, "{other}");
         }
+        let long =
+            format!(r#""op":"DELETE","client":"{}","seq":1,"key":"a""#, "c".repeat(CLIENT_BYTES_MAX + 1));
+        assert_eq!(LoggedWrite::read(&long), None);
     }
 }

@@ -2,12 +2,30 @@
 //!
 //! It is deterministic: the same commands in the same order give the same map and the same outcomes on every
 //! replica. It knows nothing of Raft; `Replica` feeds it.
+//!
+//! | file | topic |
+//! | --- | --- |
+//! | `text` | keys and values |
+//! | `session` | what a client says about a write to send it again without harm |
+//! | `command` | writes, and their form in the log |
+//! | `store` | the map |
+//! | `sessions` | what became of the clients' last writes |
+//! | `state` | both together |
 
 mod command;
+mod session;
+mod sessions;
+mod state;
 mod store;
 mod text;
 
-pub use command::{Command, Operation};
+pub use command::{Command, LoggedWrite, Operation};
+pub use session::{CLIENT_BYTES_MAX, ClientName, LoggedSession, SEQ_MAX, Session, SessionError};
+pub use sessions::{
+    CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,
+    SessionLineError, Sessions,
+};
+pub use state::State;
 pub use store::{Found, Outcome, Page, Query, Scan, Store};
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
 

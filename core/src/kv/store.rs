@@ -19,6 +19,8 @@ pub enum Outcome {
         /// The value that the key has, if any.
         actual: Option<Value>,
     },
+    /// Nothing: too much of the write's session was forgotten to tell whether it was done before.
+    SessionExpired,
 }
 
 /// A question that changes nothing.

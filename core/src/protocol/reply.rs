@@ -8,6 +8,9 @@ use crate::proxy::{Answered, Failure, Reply};
 use crate::raft::NodeId;
 use crate::replica::{Answer, Status};
 
+/// What to do about a forgotten session. The error is definite for the request that got it, and for no earlier one.
+const SESSION_EXPIRED: &str = "this session, or this number of it, is no longer remembered: this request did nothing, an earlier one with the same number may have; start a session with a new client name";
+
 /// The line for a client above the limit of connections, which is then closed.
 #[must_use]
 pub fn busy_line() -> String {
@@ -93,6 +96,10 @@ fn push_outcome(line: &mut String, shape: &Shape, outcome: &Outcome) {
             push_key_of(line, shape);
             line.push_str(",\"actual\":");
             line.push_str(actual.as_ref().map_or("null", Value::as_json));
+        }
+        (_, Outcome::SessionExpired) => {
+            push_error(line, "session_expired", SESSION_EXPIRED, true);
+            push_key_of(line, shape);
         }
         (shape, Outcome::Done) => panic!("a write was done for the request {shape:?}"),
     }

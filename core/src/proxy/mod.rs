@@ -225,7 +225,7 @@ impl Proxy {
         let reader = self.node_to_read_from();
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
-            Request::Write(_) | Request::LinearizableRead(_) | Request::Transfer(_) => self.leader,
+            Request::Write { .. } | Request::LinearizableRead(_) | Request::Transfer(_) => self.leader,
             Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, outputs),
         };
@@ -344,7 +344,7 @@ impl Proxy {
             let Some(pending) = self.pending.request_mut(id) else { continue };
             match &mut pending.place {
                 Place::At(at) if *at == node => match pending.request {
-                    Request::Write(_) => self.close(id, Err(Failure::Storage), outputs),
+                    Request::Write { .. } => self.close(id, Err(Failure::Storage), outputs),
                     _ => self.route(id, now, outputs),
                 },
                 Place::AtAll { missing, .. } => {

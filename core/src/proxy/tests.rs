@@ -64,7 +64,7 @@ impl Story {
 
 fn put() -> Request {
     let (key, value) = (Key::new("k").unwrap(), Value::from_json("1").unwrap());
-    Request::Write(Command::Put { key, value })
+    Request::write(Command::Put { key, value })
 }
 
 fn found_nothing() -> Answer {
@@ -207,7 +207,7 @@ fn the_word_of_a_node_without_a_leader_does_not_make_the_proxy_forget_its_own() 
 fn above_the_limit_of_bytes_requests_are_refused() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (key, value) = (Key::new("k").unwrap(), Value::from_text(&"v".repeat(200)).unwrap());
-    asked(&story.ask(Request::Write(Command::Put { key, value })));
+    asked(&story.ask(Request::write(Command::Put { key, value })));
     assert_eq!(replied(&story.ask(put())), &Err(Failure::Busy));
 }
 

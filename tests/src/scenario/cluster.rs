@@ -136,7 +136,7 @@ impl<S: Subject> Cluster<S> {
             key: Key::new(text).expect("a short text"),
             value: Value::from_text(text).expect("a short text"),
         };
-        let requests: Vec<_> = texts.iter().map(command).map(Request::Write).collect();
+        let requests: Vec<_> = texts.iter().map(command).map(Request::write).collect();
         self.ask_all(node, requests)
     }
 

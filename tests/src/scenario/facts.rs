@@ -1,6 +1,6 @@
 //! What can be seen of a cluster.
 
-use coracle_core::kv::Operation;
+use coracle_core::kv::{LoggedWrite, Operation};
 use coracle_core::raft::{EntryKind, LogIndex, Node, NodeId, Role};
 use coracle_core::{Answer, Instant, RequestId};
 
@@ -92,7 +92,8 @@ impl<S: Subject> Cluster<S> {
         let mut texts = Vec::new();
         for run in committed {
             for entry in run.iter().filter(|entry| entry.kind() == EntryKind::Command) {
-                if let Some(Operation::Put { key, .. }) = Operation::read(entry.payload) {
+                let write = LoggedWrite::read(entry.payload);
+                if let Some(Operation::Put { key, .. }) = write.map(|write| write.operation) {
                     texts.push(key.into_owned());
                 }
             }

@@ -55,8 +55,8 @@ impl Subject for Node {
                 Input::Message(message) => self.receive(message, now),
                 Input::Persisted(id) => self.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
-                Input::Request(id, Request::Write(command)) => {
-                    let refused = match self.propose(|line| command.write_payload(line)) {
+                Input::Request(id, Request::Write { command, session }) => {
+                    let refused = match self.propose(|line| command.write_payload(session.as_ref(), line)) {
                         Ok(_) => continue,
                         Err(ProposeError::NotLeader(leader)) => {
                             Refused::NotLeader { term: self.current_term(), leader }

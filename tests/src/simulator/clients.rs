@@ -158,11 +158,11 @@ impl Clients {
         let key = Key::new(&text).expect("a short key");
         let request = match kind(dice, settings) {
             _ if only_read => Request::Read { query: Query::Value(key), at_least: client.seen },
-            0 => Request::Write(Command::Put { key, value: fresh_value(ticket, dice, settings) }),
-            2 => Request::Write(Command::Delete { key }),
+            0 => Request::write(Command::Put { key, value: fresh_value(ticket, dice, settings) }),
+            2 => Request::write(Command::Delete { key }),
             3 => {
                 let expect = if dice.happens(300) { None } else { client.last_value.clone() };
-                Request::Write(Command::Cas { key, expect, value: fresh_value(ticket, dice, settings) })
+                Request::write(Command::Cas { key, expect, value: fresh_value(ticket, dice, settings) })
             }
             4 => {
                 let scan =
@@ -178,9 +178,9 @@ impl Clients {
             other => other,
         };
         let payload = match &request {
-            Request::Write(command) => {
+            Request::Write { command, session } => {
                 let mut payload = String::new();
-                command.write_payload(&mut payload);
+                command.write_payload(session.as_ref(), &mut payload);
                 Some(payload.into_boxed_str())
             }
             _ => None,

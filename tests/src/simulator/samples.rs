@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_core::kv::{Operation as LogOperation, Outcome, Value};
+use coracle_core::kv::{LoggedWrite, Operation as LogOperation, Outcome, Value};
 use coracle_core::proxy::Failure;
 
 use super::clients::{Operation, Returned};
@@ -28,7 +28,7 @@ pub struct Samples {
 impl Samples {
     /// A request had an outcome at `now`, or turned out to have none.
     pub(super) fn record(&mut self, operation: &Operation, returned: &Returned, now: u64) {
-        let Some(written) = operation.payload.as_deref().and_then(LogOperation::read) else { return };
+        let Some(write) = operation.payload.as_deref().and_then(LoggedWrite::read) else { return };
         let answered = match returned {
             Returned::Failed(Failure::Timeout | Failure::Storage) => Answered::Unknown,
             Returned::Applied { outcome: Outcome::Done, .. } => Answered::Done,
@@ -38,7 +38,7 @@ impl Samples {
             }
             _ => return,
         };
-        let asked = match written {
+        let asked = match write.operation {
             LogOperation::Put { value, .. } => Asked::Put(self.number(value)),
             LogOperation::Delete { .. } => Asked::Delete,
             LogOperation::Cas { expect, value, .. } => {

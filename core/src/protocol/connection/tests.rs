@@ -50,7 +50,7 @@ fn missing(_: Request) -> Reply {
 #[test]
 fn plain_requests_are_answered_byte_for_byte() {
     let put = ask(r#"{"key":"snack","value":"chips"}"#, |request| {
-        assert!(matches!(&request, Request::Write(Command::Put { .. })));
+        assert!(matches!(&request, Request::Write { command: Command::Put { .. }, session: None }));
         done(request)
     });
     assert_eq!(put, "{\"key\":\"snack\",\"value\":\"chips\",\"status\":\"ok\"}\n");

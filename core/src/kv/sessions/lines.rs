@@ -1,0 +1,184 @@
+//! The table as JSON lines, and back: how a snapshot keeps it.
+//!
+//! ```jsonl
+//! {"session":"c","used":42,"forgotten":6,"outcomes":[[7,"done"],[8,"not_found"],[9,{"actual":"x"}]]}
+//! {"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}
+//! ```
+//!
+//! Clients come in the order of their use, the least recent one first; then the fingerprints of forgotten ones, in hex since
+//! JSON libraries round large numbers, in the order in which they were forgotten. A table that is built from the lines is
+//! equal to the one that they came from, to the last field.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Client, Sessions, bytes_of_client, bytes_of_outcome};
+use crate::kv::session::{ClientName, LoggedSession};
+use crate::kv::store::Outcome;
+use crate::kv::text::{Value, push_json_string};
+
+/// The most fingerprints in a line: arbitrary, some 20 KB.
+const FINGERPRINTS_PER_LINE: usize = 1000;
+
+/// Why a line is none of the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLineError {
+    /// It has another form.
+    Form,
+    /// It does not fit the lines before it: something is there twice, or out of order.
+    Order,
+}
+
+impl fmt::Display for SessionLineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "the line is no line of a table of sessions",
+            Self::Order => "the line does not fit the lines of sessions before it",
+        })
+    }
+}
+
+impl std::error::Error for SessionLineError {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientLine<'a> {
+    #[serde(borrow)]
+    session: Cow<'a, str>,
+    used: u64,
+    forgotten: Option<u64>,
+    #[serde(borrow)]
+    outcomes: Vec<(u64, &'a RawValue)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpiredLine<'a> {
+    #[serde(borrow)]
+    expired: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MismatchOutcome<'a> {
+    #[serde(borrow)]
+    actual: &'a RawValue,
+}
+
+impl Sessions {
+    /// The table as JSON lines without line breaks, always the same for equal tables.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let clients = self.by_use.values().map(|name| client_line(name, &self.clients[name]));
+        let starts = (0..self.expired.len()).step_by(FINGERPRINTS_PER_LINE);
+        clients.chain(
+            starts.map(|start| {
+                expired_line(self.expired.iter().skip(start).take(FINGERPRINTS_PER_LINE).copied())
+            }),
+        )
+    }
+
+    /// Takes the next line of [`Sessions::lines`]. Nothing is forgotten: the table had the same limits.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionLineError`]; the table is then good for nothing.
+    pub fn restore(&mut self, line: &str) -> Result<(), SessionLineError> {
+        if line.starts_with("{\"expired\":") { self.restore_expired(line) } else { self.restore_client(line) }
+    }
+
+    fn restore_client(&mut self, line: &str) -> Result<(), SessionLineError> {
+        let ClientLine { session, used, forgotten, outcomes } =
+            serde_json::from_str(line).map_err(|_| SessionLineError::Form)?;
+        let name = ClientName::new(&session).map_err(|_| SessionLineError::Form)?;
+        let mut client = Client { used, forgotten, bytes: bytes_of_client(&name), ..Client::default() };
+        for (seq, json) in outcomes {
+            let is_next = client.outcomes.last_key_value().map(|(last, _)| *last).max(forgotten) < Some(seq);
+            LoggedSession::checked(Cow::Borrowed(name.as_str()), seq).ok_or(SessionLineError::Form)?;
+            let outcome = read_outcome(json).ok_or(SessionLineError::Form)?;
+            if !is_next {
+                return Err(SessionLineError::Order);
+            }
+            client.bytes += bytes_of_outcome(&outcome);
+            client.outcomes.insert(seq, outcome);
+        }
+        let is_last = self.by_use.last_key_value().is_none_or(|(last, _)| *last < used);
+        if !is_last || self.clients.contains_key(&name) {
+            return Err(SessionLineError::Order);
+        }
+        self.bytes += client.bytes;
+        self.by_use.insert(used, name.clone());
+        self.clients.insert(name, client);
+        Ok(())
+    }
+
+    fn restore_expired(&mut self, line: &str) -> Result<(), SessionLineError> {
+        let ExpiredLine { expired } = serde_json::from_str(line).map_err(|_| SessionLineError::Form)?;
+        for digits in expired {
+            let is_hex = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let fingerprint = u64::from_str_radix(&digits, 16).ok().filter(|_| is_hex);
+            let fingerprint = fingerprint.ok_or(SessionLineError::Form)?;
+            if !self.expired_set.insert(fingerprint) {
+                return Err(SessionLineError::Order);
+            }
+            self.expired.push_back(fingerprint);
+        }
+        Ok(())
+    }
+}
+
+fn client_line(name: &ClientName, client: &Client) -> String {
+    let mut line = String::from("{\"session\":");
+    push_json_string(&mut line, name.as_str());
+    push(&mut line, format_args!(",\"used\":{},\"forgotten\":", client.used));
+    match client.forgotten {
+        Some(forgotten) => push(&mut line, format_args!("{forgotten}")),
+        None => line.push_str("null"),
+    }
+    line.push_str(",\"outcomes\":[");
+    for (position, (seq, outcome)) in client.outcomes.iter().enumerate() {
+        let comma = if position > 0 { "," } else { "" };
+        push(&mut line, format_args!("{comma}[{seq},"));
+        match outcome {
+            Outcome::Done => line.push_str("\"done\""),
+            Outcome::NotFound => line.push_str("\"not_found\""),
+            Outcome::Mismatch { actual } => {
+                line.push_str("{\"actual\":");
+                line.push_str(actual.as_ref().map_or("null", Value::as_json));
+                line.push('}');
+            }
+            Outcome::SessionExpired => panic!("that a session has expired is no outcome to remember"),
+        }
+        line.push(']');
+    }
+    line.push_str("]}");
+    line
+}
+
+fn expired_line(fingerprints: impl Iterator<Item = u64>) -> String {
+    let mut line = String::from("{\"expired\":[");
+    for (position, fingerprint) in fingerprints.enumerate() {
+        let comma = if position > 0 { "," } else { "" };
+        push(&mut line, format_args!("{comma}\"{fingerprint:016x}\""));
+    }
+    line.push_str("]}");
+    line
+}
+
+fn read_outcome(json: &RawValue) -> Option<Outcome> {
+    match json.get() {
+        "\"done\"" => Some(Outcome::Done),
+        "\"not_found\"" => Some(Outcome::NotFound),
+        other => {
+            let MismatchOutcome { actual } = serde_json::from_str(other).ok()?;
+            let actual = if actual.get() == "null" { None } else { Some(Value::new(actual).ok()?) };
+            Some(Outcome::Mismatch { actual })
+        }
+    }
+}
+
+fn push(line: &mut String, text: fmt::Arguments<'_>) {
+    line.write_fmt(text).expect("a String takes any text");
+}

@@ -1,0 +1,252 @@
+//! The table through the state that it is a part of: writes in, outcomes out.
+
+use super::*;
+use crate::kv::{LoggedWrite, Operation, SEQ_MAX, State};
+
+fn limits() -> SessionLimits {
+    SessionLimits::default()
+}
+
+fn write<'a>(client: &'a str, seq: u64, operation: Operation<'a>) -> LoggedWrite<'a> {
+    LoggedWrite { session: Some(LoggedSession { client: client.into(), seq }), operation }
+}
+
+fn put<'a>(client: &'a str, seq: u64, value: &'a str) -> LoggedWrite<'a> {
+    write(client, seq, Operation::Put { key: "k".into(), value })
+}
+
+fn delete(client: &str, seq: u64) -> LoggedWrite<'_> {
+    write(client, seq, Operation::Delete { key: "k".into() })
+}
+
+fn swap<'a>(client: &'a str, seq: u64, expect: Option<&'a str>, value: &'a str) -> LoggedWrite<'a> {
+    write(client, seq, Operation::Cas { key: "k".into(), expect, value })
+}
+
+fn value(state: &State) -> Option<&str> {
+    state.store().value("k").map(Value::as_json)
+}
+
+/// What the table takes, counted again.
+fn recount(sessions: &Sessions) -> usize {
+    let of_client = |(name, client): (&ClientName, &Client)| {
+        let outcomes: usize = client.outcomes.values().map(bytes_of_outcome).sum();
+        assert_eq!(client.bytes, bytes_of_client(name) + outcomes);
+        client.bytes
+    };
+    sessions.clients.iter().map(of_client).sum()
+}
+
+fn rebuilt(sessions: &Sessions) -> Sessions {
+    let mut other = Sessions::new(sessions.limits);
+    for line in sessions.lines() {
+        assert_eq!(other.restore(&line), Ok(()), "{line}");
+    }
+    other
+}
+
+#[test]
+fn a_write_that_is_sent_again_is_answered_as_at_first_and_not_done_again() {
+    let mut state = State::default();
+    assert_eq!(state.apply(&put("c", 1, "1")), Outcome::Done);
+    assert_eq!(state.apply(&delete("c", 2)), Outcome::Done);
+    assert_eq!(state.apply(&delete("c", 2)), Outcome::Done, "and not that it is not found");
+    assert_eq!(state.apply(&put("c", 1, "1")), Outcome::Done);
+    assert_eq!(value(&state), None, "the put was not done again");
+    assert_eq!(state.apply(&delete("c", 3)), Outcome::NotFound);
+    assert_eq!(state.apply(&put("d", 3, "2")), Outcome::Done, "another client's number is another write");
+    assert_eq!(state.apply(&delete("c", 3)), Outcome::NotFound);
+    let mismatch = Outcome::Mismatch { actual: Value::from_json("2").ok() };
+    assert_eq!(state.apply(&swap("c", 4, None, "3")), mismatch);
+    assert_eq!(state.apply(&delete("d", 4)), Outcome::Done);
+    assert_eq!(state.apply(&swap("c", 4, None, "3")), mismatch, "although it could be done now");
+    assert_eq!(value(&state), None);
+}
+
+#[test]
+fn a_write_without_a_session_is_done_each_time_and_leaves_no_memory() {
+    let mut state = State::default();
+    let plain = LoggedWrite { session: None, ..delete("", 0) };
+    assert_eq!(state.apply(&LoggedWrite { session: None, ..put("", 0, "1") }), Outcome::Done);
+    assert_eq!((state.apply(&plain), state.apply(&plain)), (Outcome::Done, Outcome::NotFound));
+    assert!(state.sessions().is_empty() && state.sessions().bytes() == 0);
+}
+
+/// Of several writes that are under way together one may be lost, sent again, and so applied after later ones.
+#[test]
+fn numbers_need_not_come_in_order() {
+    let mut state = State::default();
+    for (seq, json) in [(9, "9"), (3, "3"), (0, "0"), (9, "9"), (3, "3"), (4, "4")] {
+        assert_eq!(state.apply(&put("c", seq, json)), Outcome::Done);
+    }
+    assert_eq!(value(&state), Some("4"));
+    assert_eq!(state.apply(&put("c", SEQ_MAX, "5")), Outcome::Done);
+    assert_eq!(state.apply(&put("c", SEQ_MAX - 1, "6")), Outcome::Done);
+    assert_eq!(state.apply(&put("c", 9, "9")), Outcome::SessionExpired);
+    assert_eq!(value(&state), Some("6"));
+}
+
+#[test]
+fn a_number_below_the_window_is_refused_whether_or_not_it_was_used() {
+    let mut state = State::default();
+    let top = 2 * SESSION_WINDOW;
+    for seq in [5, top - SESSION_WINDOW + 1, top] {
+        assert_eq!(state.apply(&put("c", seq, "1")), Outcome::Done);
+    }
+    for seq in [0, 5, 6, top - SESSION_WINDOW] {
+        assert_eq!(state.apply(&put("c", seq, "2")), Outcome::SessionExpired, "{seq}");
+    }
+    assert_eq!(state.apply(&put("c", top - SESSION_WINDOW + 1, "2")), Outcome::Done, "as at first");
+    assert_eq!(value(&state), Some("1"));
+    assert_eq!(state.apply(&put("c", top - SESSION_WINDOW + 2, "3")), Outcome::Done, "for the first time");
+    assert_eq!(value(&state), Some("3"));
+}
+
+#[test]
+fn who_wrote_least_recently_is_forgotten_and_stays_refused() {
+    let mut state = State::new(SessionLimits { clients_max: 2, ..limits() });
+    for client in ["a", "b"] {
+        assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
+    }
+    // A retry is a use, too: now it is b that goes.
+    assert_eq!(state.apply(&put("a", 1, "1")), Outcome::Done);
+    assert_eq!(state.apply(&put("c", 1, "2")), Outcome::Done);
+    for seq in [1, 2] {
+        assert_eq!(state.apply(&put("b", seq, "3")), Outcome::SessionExpired);
+    }
+    assert_eq!(state.apply(&put("a", 1, "3")), Outcome::Done, "it was not pushed out by who is refused");
+    assert_eq!((value(&state), state.sessions().len()), (Some("2"), 2));
+}
+
+#[test]
+fn so_many_forgotten_clients_are_told_from_new_ones() {
+    let mut state = State::new(SessionLimits { clients_max: 1, expired_max: 2, ..limits() });
+    for client in ["a", "b", "c", "d"] {
+        assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
+    }
+    for client in ["b", "c"] {
+        assert_eq!(state.apply(&put(client, 1, "2")), Outcome::SessionExpired);
+    }
+    assert_eq!(state.apply(&put("a", 1, "2")), Outcome::Done, "a stranger");
+}
+
+#[test]
+fn the_memory_of_all_clients_has_a_limit_and_counts_values() {
+    let of_one = CLIENT_OVERHEAD_BYTES + 1 + OUTCOME_OVERHEAD_BYTES;
+    let mut state = State::new(SessionLimits { bytes_max: 3 * of_one, ..limits() });
+    for client in ["a", "b", "c"] {
+        assert_eq!(state.apply(&put(client, 1, "\"a longer value\"")), Outcome::Done);
+    }
+    assert_eq!((state.sessions().len(), state.sessions().bytes()), (3, 3 * of_one));
+    // The value that a failed swap found is remembered, and makes this outcome the larger one.
+    assert!(matches!(state.apply(&swap("c", 2, None, "1")), Outcome::Mismatch { .. }));
+    assert_eq!(state.apply(&put("a", 1, "2")), Outcome::SessionExpired);
+    assert_eq!(state.sessions().len(), 2);
+    assert_eq!(state.sessions().bytes(), recount(state.sessions()));
+}
+
+/// A client that swaps in vain on large values must not push everyone else out.
+#[test]
+fn the_memory_of_one_client_has_a_limit_of_its_own() {
+    let mut state = State::new(SessionLimits { client_bytes_max: 2000, ..limits() });
+    let large = format!("\"{}\"", "v".repeat(700));
+    state.apply(&put("other", 1, &large));
+    for seq in 1..=4 {
+        assert!(matches!(state.apply(&swap("c", seq, None, "1")), Outcome::Mismatch { .. }));
+    }
+    assert!(matches!(state.apply(&swap("c", 3, None, "1")), Outcome::Mismatch { .. }));
+    for seq in [0, 1, 2] {
+        assert_eq!(state.apply(&swap("c", seq, None, "1")), Outcome::SessionExpired);
+    }
+    assert_eq!(state.sessions().bytes(), recount(state.sessions()));
+    // An outcome that is above the limit alone is kept: its client has just been answered with it.
+    let huge = format!("\"{}\"", "v".repeat(4000));
+    assert_eq!(state.apply(&put("other", 2, &huge)), Outcome::Done);
+    assert!(matches!(state.apply(&swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
+    assert!(matches!(state.apply(&swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
+    assert_eq!(state.sessions().len(), 2);
+}
+
+#[test]
+fn lines_read_as_they_are_documented() {
+    let mut state = State::new(SessionLimits { clients_max: 1, window: 3, ..limits() });
+    for client in ["a", "b"] {
+        state.apply(&put(client, 1, "1"));
+    }
+    for write in [put("c", 6, "\"x\""), swap("c", 9, None, "1"), delete("c", 7), delete("c", 8)] {
+        state.apply(&write);
+    }
+    let lines: Vec<_> = state.sessions().lines().collect();
+    let of_c = r#"{"session":"c","used":5,"forgotten":6,"outcomes":[[7,"done"],[8,"not_found"],[9,{"actual":"x"}]]}"#;
+    assert_eq!(lines, [of_c, r#"{"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}"#]);
+    assert_eq!(rebuilt(state.sessions()), *state.sessions());
+}
+
+#[test]
+fn lines_that_are_not_the_tables_are_refused() {
+    let of_c = r#"{"session":"c","used":5,"forgotten":null,"outcomes":[[7,"done"]]}"#;
+    let broken = [
+        (of_c.replace("done", "gone"), SessionLineError::Form),
+        (of_c.replace("used", "use"), SessionLineError::Form),
+        (of_c.replace("\"c\"", "\"\""), SessionLineError::Form),
+        (of_c.replace("[7,", "[9007199254740993,"), SessionLineError::Form),
+        (of_c.replace("null", "7"), SessionLineError::Order),
+        (of_c.replace("[[7", "[[7,\"done\"],[7"), SessionLineError::Order),
+        (of_c.replace("\"c\"", "\"d\""), SessionLineError::Order),
+        (of_c.replace(":5", ":6"), SessionLineError::Order),
+        (r#"{"expired":["af63dc4c8601ec8"]}"#.into(), SessionLineError::Form),
+        (r#"{"expired":["+f63dc4c8601ec8c"]}"#.into(), SessionLineError::Form),
+        (r#"{"expired":["af63dc4c8601ec8c","af63dc4c8601ec8c"]}"#.into(), SessionLineError::Order),
+    ];
+    for (line, error) in broken {
+        let mut sessions = Sessions::new(limits());
+        assert_eq!(sessions.restore(of_c), Ok(()));
+        assert_eq!(sessions.restore(&line), Err(error), "{line}");
+    }
+}
+
+/// A table that is rebuilt in the middle of any history goes on as the first one, to the last byte.
+#[test]
+fn a_rebuilt_table_goes_on_like_the_one_it_came_from() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..200 {
+        let limits = SessionLimits {
+            clients_max: rng.usize(0..6),
+            bytes_max: rng.usize(0..4000),
+            window: rng.u64(1..20),
+            client_bytes_max: rng.usize(0..2000),
+            expired_max: rng.usize(0..4),
+        };
+        let mut state = State::new(limits);
+        let mut copy = State::new(limits);
+        for _ in 0..300 {
+            let client = ["a", "b\"", "ü", "d", "e", "f", "g", "\u{1f600}"][rng.usize(..8)];
+            let seq = rng.u64(..30);
+            let json = ["1", "\"two\"", "[3,{\"x\":null}]"][rng.usize(..3)];
+            let write = match rng.u8(..4) {
+                0 => put(client, seq, json),
+                1 => delete(client, seq),
+                _ => swap(client, seq, [None, Some("1"), Some("\"two\"")][rng.usize(..3)], json),
+            };
+            assert_eq!(state.apply(&write), copy.apply(&write), "round {round}");
+            if rng.u8(..20) == 0 {
+                copy = State::from_parts(copy.store().clone(), rebuilt(copy.sessions()));
+            }
+            assert_eq!(state, copy, "round {round}");
+        }
+        let sessions = state.sessions();
+        assert_eq!(sessions.bytes(), recount(sessions));
+        let is_within = sessions.bytes() <= limits.bytes_max && sessions.len() <= limits.clients_max;
+        assert!(is_within || sessions.len() <= 1, "round {round}");
+        assert_eq!(sessions.by_use.len(), sessions.clients.len());
+        assert!(sessions.expired.len() <= limits.expired_max);
+        assert_eq!(sessions.expired.iter().copied().collect::<BTreeSet<_>>(), sessions.expired_set);
+    }
+}
+
+#[test]
+fn the_fingerprint_is_the_published_one() {
+    assert_eq!(fingerprint(""), 0xcbf2_9ce4_8422_2325);
+    assert_eq!(fingerprint("a"), 0xaf63_dc4c_8601_ec8c);
+    assert_eq!(fingerprint("foobar"), 0x8594_4171_f739_67e8);
+}
