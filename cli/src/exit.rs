@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Unreachable = 3,
     /// No leader, or no outcome in time. For a write the outcome is unknown, unless no leader was known.
     NoOutcome = 4,
-    /// A compare-and-swap found another value.
+    /// A compare-and-swap found another value, or a session is no longer remembered.
     Precondition = 5,
     /// The server, its disk or a file failed.
     Failure = 6,

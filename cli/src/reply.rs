@@ -51,12 +51,10 @@ impl ErrorCode {
     fn exit(self) -> Exit {
         match self {
             Self::NotFound => Exit::NotFound,
-            Self::CasMismatch => Exit::Precondition,
+            Self::CasMismatch | Self::SessionExpired => Exit::Precondition,
             Self::BadRequest | Self::TooLarge => Exit::Usage,
             Self::NoLeader | Self::Timeout => Exit::NoOutcome,
-            Self::SessionExpired | Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => {
-                Exit::Failure
-            }
+            Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
         }
     }
 }
@@ -208,7 +206,8 @@ mod tests {
         assert_eq!(exit("cas_mismatch"), Exit::Precondition);
         assert_eq!(exit("no_leader"), Exit::NoOutcome);
         assert_eq!(exit("timeout"), Exit::NoOutcome);
-        for code in ["session_expired", "busy", "shutting_down", "storage", "from_the_future"] {
+        assert_eq!(exit("session_expired"), Exit::Precondition);
+        for code in ["busy", "shutting_down", "storage", "from_the_future"] {
             assert_eq!(exit(code), Exit::Failure, "{code}");
         }
     }

@@ -139,7 +139,9 @@ impl Connection {
                             self.answer_at_once(|line| push_pong(line, id.as_deref()));
                             continue;
                         }
-                        Question::Write(command, shape) => (Request::write(command), shape),
+                        Question::Write(command, session, shape) => {
+                            (Request::Write { command, session }, shape)
+                        }
                         Question::Read(query, shape) => (self.read(query), shape),
                         Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
                         Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::kv::{Command, Key, Query, Scan, Value, ValueError};
+use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Value, ValueError};
 use crate::raft::NodeId;
 
 /// How many items a scan gives when it does not say.
@@ -28,8 +28,8 @@ pub(super) struct Call {
 pub(super) enum Question {
     /// Only whether the server is there.
     Ping,
-    /// A change, and the shape of the reply.
-    Write(Command, Shape),
+    /// A change, which of its session's writes it is, and the shape of the reply.
+    Write(Command, Option<Session>, Shape),
     /// A look-up, and the shape of the reply.
     Read(Query, Shape),
     /// A look-up that misses nothing that was answered before, and the shape of the reply.
@@ -105,6 +105,16 @@ struct Members<'a> {
     session: Option<&'a RawValue>,
 }
 
+/// The members of a session.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionMembers<'a> {
+    #[serde(borrow, default)]
+    client: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    seq: Option<&'a RawValue>,
+}
+
 /// The members that a reply repeats, read from a line that is otherwise wrong.
 #[derive(Default, Deserialize)]
 struct Repeated<'a> {
@@ -138,21 +148,20 @@ pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {
 
 impl Members<'_> {
     fn question(&self) -> Result<Question, Box<BadRequest>> {
-        if self.session.is_some() {
-            return Err(refuse(Some(self), "sessions are not part of this version"));
-        }
+        // A session has no effect on a request that changes nothing, but a wrong one is a slip everywhere.
+        let session = self.session()?;
         let op = self.op.as_ref().map(|op| op.0.as_ref());
         self.check_members(op)?;
         match op {
-            None if self.value.is_some() => self.put(),
+            None if self.value.is_some() => self.put(session),
             None => self.get(true),
-            Some("put") => self.put(),
+            Some("put") => self.put(session),
             Some("get") => self.get(false),
             Some("delete") => {
                 let key = self.key()?;
-                Ok(Question::Write(Command::Delete { key: key.clone() }, Shape::Delete { key }))
+                Ok(Question::Write(Command::Delete { key: key.clone() }, session, Shape::Delete { key }))
             }
-            Some("cas") => self.cas(),
+            Some("cas") => self.cas(session),
             Some("scan") => self.scan(),
             Some("status") => Ok(Question::Status),
             Some("transfer") => match self.node {
@@ -199,10 +208,10 @@ impl Members<'_> {
         }
     }
 
-    fn put(&self) -> Result<Question, Box<BadRequest>> {
+    fn put(&self, session: Option<Session>) -> Result<Question, Box<BadRequest>> {
         let (key, value) = (self.key()?, self.value()?);
         let command = Command::Put { key: key.clone(), value: value.clone() };
-        Ok(Question::Write(command, Shape::Put { key, value }))
+        Ok(Question::Write(command, session, Shape::Put { key, value }))
     }
 
     fn get(&self, is_plain: bool) -> Result<Question, Box<BadRequest>> {
@@ -218,7 +227,7 @@ impl Members<'_> {
         }
     }
 
-    fn cas(&self) -> Result<Question, Box<BadRequest>> {
+    fn cas(&self, session: Option<Session>) -> Result<Question, Box<BadRequest>> {
         let (key, value) = (self.key()?, self.value()?);
         let expect = match self.expect {
             None => {
@@ -228,7 +237,7 @@ impl Members<'_> {
             Some(json) => Some(Value::new(json).map_err(|error| refuse_value(self, error))?),
         };
         let command = Command::Cas { key: key.clone(), expect, value: value.clone() };
-        Ok(Question::Write(command, Shape::Cas { key, value }))
+        Ok(Question::Write(command, session, Shape::Cas { key, value }))
     }
 
     fn scan(&self) -> Result<Question, Box<BadRequest>> {
@@ -243,6 +252,20 @@ impl Members<'_> {
             bytes_max: SCAN_BYTES_MAX,
         };
         self.read(Query::Scan(scan), Shape::Scan)
+    }
+
+    fn session(&self) -> Result<Option<Session>, Box<BadRequest>> {
+        let Some(json) = self.session else { return Ok(None) };
+        if !json.get().starts_with('{') {
+            return Err(refuse(Some(self), "\"session\" is an object with \"client\" and \"seq\""));
+        }
+        let members: SessionMembers<'_> = serde_json::from_str(json.get())
+            .map_err(|error| refuse(Some(self), format_args!("\"session\": {error}")))?;
+        let client = members.client.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
+        let client = client.ok_or(SessionError::Client).and_then(|text| ClientName::new(&text));
+        let seq = members.seq.and_then(|json| serde_json::from_str::<u64>(json.get()).ok());
+        let session = client.and_then(|client| Session::new(client, seq.ok_or(SessionError::Seq)?));
+        session.map(Some).map_err(|error| refuse(Some(self), error))
     }
 
     fn key(&self) -> Result<Key, Box<BadRequest>> {

@@ -81,6 +81,18 @@ const EXTENDED: &[&[u8]] = &[
     b"{\"op\":\"scan\",\"limit\":1.5}",
     b"{\"op\":\"scan\",\"limit\":99999999999999999999}",
     b"{\"op\":\"scan\",\"prefix\":7}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":null}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":\"c\"}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"c\"}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"seq\":1}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"\",\"seq\":1}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"\\ud800\",\"seq\":1}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"c\",\"seq\":-1}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"c\",\"seq\":1.5}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"c\",\"seq\":9007199254740993}}",
+    b"{\"key\":\"bad\",\"value\":1,\"session\":{\"client\":\"c\",\"seq\":1,\"x\":1}}",
+    b"{\"op\":\"ping\",\"session\":7}",
 ];
 
 /// Lines that ask for nothing, each with the code of its refusal.
@@ -157,24 +169,6 @@ fn an_error_names_the_key(runtime: Runtime) {
     }
 }
 
-/// Until sessions exist, a client that relies on them must not be served with less.
-fn what_is_not_there_yet_is_refused_and_not_ignored(runtime: Runtime) {
-    let server = Setup::in_memory(runtime).start();
-    let mut talk = server.connect();
-    for line in [
-        r#"{"key":"k","value":1,"session":{"client":"c","seq":1}}"#,
-        r#"{"op":"put","key":"k","value":1,"session":{"client":"c","seq":1}}"#,
-    ] {
-        let reply = talk.ask(line);
-        assert_eq!(
-            (&reply["status"], &reply["definite"]),
-            (&json!("error"), &json!(true)),
-            "{line} gave {reply}"
-        );
-    }
-    talk.exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":null,"status":"error"}"#);
-}
-
 fn expect_too_large_and_end(talk: &mut Talk) {
     check_refusal(&talk.hear_json(), "too_large", "an oversized line");
     talk.expect_end();
@@ -231,7 +225,6 @@ fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
 both_runtimes!(
     each_bad_line_gets_one_error_and_reaches_no_log,
     an_error_names_the_key,
-    what_is_not_there_yet_is_refused_and_not_ignored,
     an_oversized_line_closes_its_connection_and_no_other,
     half_a_line_has_no_effect,
     clients_that_vanish_leave_nothing_behind,

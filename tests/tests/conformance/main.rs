@@ -20,3 +20,5 @@ mod operations;
 mod pipelining;
 #[cfg(test)]
 mod plain;
+#[cfg(test)]
+mod sessions;

@@ -1,7 +1,7 @@
 //! The protocol as a client sees it: lines in, lines out.
 
 use super::*;
-use crate::kv::{Command, Found, Outcome, Page, Value};
+use crate::kv::{ClientName, Command, Found, Outcome, Page, Session, Value};
 use crate::proxy::{Answered, Failure};
 use crate::replica::Answer;
 
@@ -108,6 +108,8 @@ fn bad_lines_get_one_error_line_each_and_reach_nobody() {
     let deep = format!("{{\"key\":\"k\",\"value\":{}1{}}}", "[".repeat(65), "]".repeat(65));
     let very_deep = format!("{{\"key\":\"k\",\"value\":{}", "[".repeat(500_000));
     let long_key = format!("{{\"key\":\"{}\",\"value\":1}}", "k".repeat(1025));
+    let long_client =
+        format!("{{\"key\":\"k\",\"session\":{{\"client\":\"{}\",\"seq\":1}}}}", "c".repeat(129));
     let corpus = [
         "",
         " ",
@@ -152,6 +154,7 @@ fn bad_lines_get_one_error_line_each_and_reach_nobody() {
         "{'key':'k'}",
         &deep,
         &very_deep,
+        &long_client,
         &long_key,
     ];
     for line in corpus {
@@ -163,6 +166,77 @@ fn bad_lines_get_one_error_line_each_and_reach_nobody() {
         assert!(reply.contains("\"definite\":true"), "{reply}");
         assert_eq!(reply.matches('\n').count(), 1);
         assert!(serde_json::from_str::<serde_json::Value>(&reply).is_ok(), "{reply}");
+    }
+}
+
+#[test]
+fn a_session_goes_with_a_write_and_is_no_part_of_its_reply() {
+    let session = Session::new(ClientName::new("c").unwrap(), 7).unwrap();
+    for (line, reply) in [
+        (
+            r#"{"key":"k","value":1,"session":{"client":"c","seq":7}}"#,
+            r#"{"key":"k","value":1,"status":"ok"}"#,
+        ),
+        (
+            r#"{"session":{"seq":7,"client":"\u0063"},"op":"delete","key":"k"}"#,
+            r#"{"key":"k","status":"ok"}"#,
+        ),
+        (
+            r#"{"op":"cas","key":"k","expect":1,"value":2,"session":{ "client":"c" , "seq":7 }}"#,
+            r#"{"key":"k","value":2,"status":"ok"}"#,
+        ),
+    ] {
+        let answered = ask(line, |request| {
+            assert!(
+                matches!(&request, Request::Write { session: Some(it), .. } if *it == session),
+                "{request:?}"
+            );
+            done(request)
+        });
+        assert_eq!(answered, format!("{reply}\n"));
+    }
+    let get = ask(r#"{"key":"k","session":{"client":"c","seq":7}}"#, found("1"));
+    assert_eq!(get, "{\"key\":\"k\",\"value\":1,\"status\":\"ok\"}\n");
+    let ping = ask(r#"{"op":"ping","session":{"client":"c","seq":7}}"#, unasked);
+    assert_eq!(ping, "{\"status\":\"ok\"}\n");
+    let expired = ask(r#"{"key":"k","value":1,"id":5,"session":{"client":"c","seq":7}}"#, |_| {
+        applied(Outcome::SessionExpired)
+    });
+    assert!(
+        expired.starts_with("{\"status\":\"error\",\"error\":\"session_expired\",\"message\":\"this session")
+    );
+    assert!(expired.ends_with(",\"definite\":true,\"key\":\"k\",\"id\":5}\n"), "{expired}");
+}
+
+#[test]
+fn a_session_that_is_none_is_refused_by_the_name_of_its_member() {
+    for (session, named) in [
+        ("null", "session"),
+        ("7", "session"),
+        (r#"["c",7]"#, "session"),
+        ("{}", "client"),
+        (r#"{"client":"c"}"#, "seq"),
+        (r#"{"client":"","seq":1}"#, "client"),
+        (r#"{"client":5,"seq":1}"#, "client"),
+        (r#"{"client":null,"seq":1}"#, "client"),
+        (r#"{"client":"\ud800","seq":1}"#, "client"),
+        (r#"{"client":"c","seq":-1}"#, "seq"),
+        (r#"{"client":"c","seq":1.5}"#, "seq"),
+        (r#"{"client":"c","seq":1e2}"#, "seq"),
+        (r#"{"client":"c","seq":"1"}"#, "seq"),
+        (r#"{"client":"c","seq":9007199254740993}"#, "seq"),
+        (r#"{"client":"c","seq":1,"key":"k"}"#, "key"),
+        (r#"{"client":"c","client":"d","seq":1}"#, "client"),
+    ] {
+        for rest in [r#""key":"k","value":1"#, r#""key":"k""#, r#""op":"delete","key":"k""#] {
+            let reply = ask(&format!("{{{rest},\"session\":{session}}}"), unasked);
+            assert!(
+                reply.contains("\"bad_request\"") && reply.contains(&format!("\\\"{named}\\\""))
+                    || reply.contains(&format!("`{named}`")),
+                "{session} got {reply}"
+            );
+            assert!(reply.ends_with(",\"definite\":true,\"key\":\"k\"}\n"), "{reply}");
+        }
     }
 }
 
