@@ -16,5 +16,6 @@ mod random;
 mod read_index;
 mod replica;
 mod replication;
+mod sessions;
 mod slow_disks;
 mod transfer;
