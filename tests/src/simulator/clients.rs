@@ -1,6 +1,8 @@
 //! Simulated clients: what they ask, what came of it, and what they had seen when they asked.
 
-use coracle_core::kv::{Command, Found, Key, Outcome, Query, Scan, Value};
+use std::collections::VecDeque;
+
+use coracle_core::kv::{ClientName, Command, Found, Key, Outcome, Query, Scan, Session, Value};
 use coracle_core::proxy::{Answered, Failure, Reply, Ticket};
 use coracle_core::raft::LogIndex;
 use coracle_core::{Answer, Request};
@@ -13,12 +15,16 @@ use super::settings::SimSettings;
 pub struct Operation {
     /// Who asked, and which of its requests.
     pub ticket: Ticket,
-    /// When, in microseconds.
+    /// When for the first time, in microseconds.
     pub asked_at: u64,
     /// The key it is about; a scan's is empty.
     pub key: String,
     /// A write's payload in the log.
     pub payload: Option<Box<str>>,
+    /// A write of a session: it may be sent again.
+    pub session_write: Option<Request>,
+    /// Whether it was sent before, and no outcome of that became known.
+    pub may_have_happened: bool,
     /// The highest index of a write that anybody had an answer to by then.
     pub acknowledged_before: LogIndex,
     /// Whether it is a linearizable read.
@@ -109,17 +115,44 @@ pub struct Clients {
 #[derive(Debug, Default)]
 struct Client {
     next_slot: u64,
+    session: Option<OwnSession>,
     open: Vec<Operation>,
+    /// Writes of its session without a known outcome, to be sent again.
+    kept: VecDeque<Operation>,
     seen: LogIndex,
     /// The last value that it knows a key to have had: what its swaps expect.
     last_value: Option<Value>,
 }
 
+/// What a client knows of its session.
+#[derive(Debug)]
+struct OwnSession {
+    name: ClientName,
+    /// How many names it had before.
+    generation: u64,
+    next_seq: u64,
+}
+
+impl OwnSession {
+    fn new(client: usize, generation: u64) -> Self {
+        let name = ClientName::new(&format!("c{client}/{generation}")).expect("a short name");
+        Self { name, generation, next_seq: 0 }
+    }
+
+    fn next(&mut self) -> Session {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Session::new(self.name.clone(), seq).expect("a run is short")
+    }
+}
+
 impl Clients {
-    /// So many clients.
+    /// As many clients as the settings say.
     #[must_use]
-    pub fn new(count: usize) -> Self {
-        let clients = (0..count).map(|_| Client::default()).collect();
+    pub fn new(settings: &SimSettings) -> Self {
+        let session = |number| (number < settings.session_clients).then(|| OwnSession::new(number, 0));
+        let client = |number| Client { session: session(number), ..Client::default() };
+        let clients = (0..settings.clients).map(client).collect();
         let origin = LogIndex::ORIGIN;
         Self { clients, acknowledged: origin, known: origin, only_read: false, answered: 0, failed: 0 }
     }
@@ -133,13 +166,14 @@ impl Clients {
     /// Whether a client may ask one more.
     #[must_use]
     pub fn may_ask(&self, client: usize, settings: &SimSettings) -> bool {
-        self.clients[client].open.len() < settings.pipeline
+        let client = &self.clients[client];
+        client.open.len() + client.kept.len() < settings.pipeline
     }
 
     /// How many requests have no reply yet.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.clients.iter().map(|client| client.open.len()).sum()
+        self.clients.iter().map(|client| client.open.len() + client.kept.len()).sum()
     }
 
     /// A client asks something new.
@@ -171,25 +205,29 @@ impl Clients {
             }
             _ => Request::Read { query: Query::Value(key), at_least: client.seen },
         };
-        let request = match request {
-            Request::Read { query, .. } if dice.happens(settings.linearizable) => {
+        let request = match (request, &mut client.session) {
+            (Request::Read { query, .. }, _) if dice.happens(settings.linearizable) => {
                 Request::LinearizableRead(query)
             }
-            other => other,
-        };
-        let payload = match &request {
-            Request::Write { command, session } => {
-                let mut payload = String::new();
-                command.write_payload(session.as_ref(), &mut payload);
-                Some(payload.into_boxed_str())
+            (Request::Write { command, .. }, Some(own)) => {
+                Request::Write { command, session: Some(own.next()) }
             }
-            _ => None,
+            (request, _) => request,
         };
+        let (mut payload, mut session_write) = (None, None);
+        if let Request::Write { command, session } = &request {
+            let mut text = String::new();
+            command.write_payload(session.as_ref(), &mut text);
+            payload = Some(text.into_boxed_str());
+            session_write = session.is_some().then(|| request.clone());
+        }
         client.open.push(Operation {
             ticket,
             asked_at: now,
             key: text,
             payload,
+            session_write,
+            may_have_happened: false,
             acknowledged_before: acknowledged,
             is_linearizable: matches!(request, Request::LinearizableRead(_)),
             known_before: known,
@@ -214,14 +252,57 @@ impl Clients {
         match returned {
             Returned::Applied { index, outcome } => {
                 self.acknowledged = self.acknowledged.max(*index);
-                if let Outcome::Mismatch { actual } = outcome {
-                    client.last_value.clone_from(actual);
+                match outcome {
+                    Outcome::Mismatch { actual } => client.last_value.clone_from(actual),
+                    Outcome::SessionExpired => client.take_new_name(ticket, &operation),
+                    Outcome::Done | Outcome::NotFound => {}
                 }
             }
             Returned::Value { value, .. } => client.last_value.clone_from(value),
             Returned::Page { .. } | Returned::Failed(_) => {}
         }
         Some(operation)
+    }
+
+    /// Whether a request that had this reply is going to be sent again.
+    #[must_use]
+    pub fn may_ask_again(&self, operation: &Operation, returned: &Returned) -> bool {
+        operation.session_write.is_some() && matches!(returned, Returned::Failed(_)) && !self.only_read
+    }
+
+    /// A client keeps a request, to send it again.
+    pub fn keep(&mut self, mut operation: Operation, returned: &Returned) {
+        operation.may_have_happened |=
+            matches!(returned, Returned::Failed(failure) if !failure.is_definite());
+        let client = usize::try_from(operation.ticket.connection).expect("few clients") - 1;
+        self.clients[client].kept.push_back(operation);
+    }
+
+    /// A client sends the first request again that it kept, if there is one.
+    pub fn ask_again(&mut self, client: usize) -> Option<(Ticket, Request)> {
+        let client = &mut self.clients[client];
+        let mut operation = client.kept.pop_front()?;
+        operation.ticket.slot = client.next_slot;
+        client.next_slot += 1;
+        let (ticket, request) = (operation.ticket, operation.session_write.clone());
+        client.open.push(operation);
+        Some((ticket, request?))
+    }
+
+    /// A client will not know what became of the requests that it kept.
+    pub fn give_up(&mut self, client: usize) -> VecDeque<Operation> {
+        std::mem::take(&mut self.clients[client].kept)
+    }
+}
+
+impl Client {
+    /// A write was refused because its session has expired: a new one is due, if that was not done already.
+    fn take_new_name(&mut self, ticket: Ticket, operation: &Operation) {
+        let Some(Request::Write { session: Some(expired), .. }) = &operation.session_write else { return };
+        if let Some(own) = self.session.as_mut().filter(|own| own.name == *expired.client()) {
+            let number = usize::try_from(ticket.connection).expect("few clients") - 1;
+            *own = OwnSession::new(number, own.generation + 1);
+        }
     }
 }
 

@@ -53,6 +53,7 @@ mod tests {
             Mutant::AppliedBeforeCommit,
             Mutant::ChainBroken,
             Mutant::LogNotSynced,
+            Mutant::RetryExecutedAgain,
         ];
         for mutant in mutants {
             let kill = (0..40).find_map(|seed| try_seed(mutant, seed, Telling::Silent));

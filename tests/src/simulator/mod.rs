@@ -14,6 +14,7 @@
 //!
 //! Proxy, replica, planner and recovery are the ones that ship. What is simulated is only what surrounds them.
 
+mod asking;
 pub mod clients;
 pub mod dice;
 pub mod disk;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use coracle_core::kv::SessionLimits;
 use coracle_core::raft::{Config, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId};
 use coracle_core::{Input, Instant, Output, Replica};
 use coracle_storage::{
@@ -228,7 +229,13 @@ impl Process {
     }
 
     /// Recovers from the disk, carries the repairs out, and starts the replica.
-    pub fn start(&mut self, config: Config, seed: u64, now: u64) -> StartOutcome {
+    pub fn start(
+        &mut self,
+        config: Config,
+        session_limits: SessionLimits,
+        seed: u64,
+        now: u64,
+    ) -> StartOutcome {
         let recovery = match recover(self.id, &self.disk.files(self.id), SyncPolicy::Always) {
             Ok(recovery) => recovery,
             Err(error) => return StartOutcome::Refused(error),
@@ -251,7 +258,8 @@ impl Process {
         };
         self.life += 1;
         let replica =
-            Replica::new(config, restored, seed, self.clock.local(now)).expect("simulated settings fit");
+            Replica::with_session_limits(config, restored, seed, self.clock.local(now), session_limits)
+                .expect("simulated settings fit");
         self.running = Some(Running {
             replica,
             planner: recovery.planner,

@@ -126,15 +126,13 @@ fn check_log_is_committed(world: &World, leader: usize) -> Verdict {
 }
 
 fn check_convergence(world: &World) -> Verdict {
-    let mut stores = world
-        .processes
-        .iter()
-        .filter_map(|process| process.running.as_ref())
-        .map(|running| (running.replica.status().last_applied, running.replica.store()));
+    let mut stores = world.processes.iter().filter_map(|process| process.running.as_ref()).map(|running| {
+        (running.replica.status().last_applied, running.replica.store(), running.replica.sessions())
+    });
     let first = stores.next();
     let committed = world.invariants.committed.len() as u64;
-    check(first.is_some_and(|(applied, _)| applied.0 == committed), || {
-        format!("{:?} of {committed} entries are applied", first.map(|(applied, _)| applied))
+    check(first.is_some_and(|(applied, ..)| applied.0 == committed), || {
+        format!("{:?} of {committed} entries are applied", first.map(|(applied, ..)| applied))
     })?;
     check(stores.all(|store| Some(store) == first), || "the nodes do not agree in the end".into())
 }

@@ -31,6 +31,11 @@ impl Samples {
         let Some(write) = operation.payload.as_deref().and_then(LoggedWrite::read) else { return };
         let answered = match returned {
             Returned::Failed(Failure::Timeout | Failure::Storage) => Answered::Unknown,
+            Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. }
+                if operation.may_have_happened =>
+            {
+                Answered::Unknown
+            }
             Returned::Applied { outcome: Outcome::Done, .. } => Answered::Done,
             Returned::Applied { outcome: Outcome::NotFound, .. } => Answered::NotFound,
             Returned::Applied { outcome: Outcome::Mismatch { actual }, .. } => {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use coracle_core::kv::SessionLimits;
 use coracle_core::raft::ClockDrift;
 
 use super::dice::Dice;
@@ -158,6 +159,10 @@ pub struct SimSettings {
     pub read_lease: Option<ClockDrift>,
     /// Weights of put, get, delete, swap, scan.
     pub weights: [u32; 5],
+    /// How many of the clients use sessions.
+    pub session_clients: usize,
+    /// How much the nodes remember of them.
+    pub session_limits: SessionLimits,
     /// Whether clients only read from a while before the trouble ends: then nothing but a leader's own entry commits what
     /// an older one left behind.
     pub writes_end_early: bool,
@@ -233,6 +238,8 @@ impl SimSettings {
             read_lease: dice.happens(300).then_some(ClockDrift { per_mille: 250 }),
             writes_end_early: dice.happens(200),
             weights,
+            session_clients: dice.one_of(&[0, clients, clients.div_ceil(2)]),
+            session_limits: draw_session_limits(dice),
             value_bytes_max: dice.one_of(&[0, 20, 200]),
         }
     }
@@ -248,5 +255,19 @@ impl SimSettings {
     pub fn some_writes_take(&self) -> Duration {
         let requests = Duration::from_micros(self.think * 60 / self.clients as u64);
         self.request_timeout * 2 + Duration::from_secs(1) + requests
+    }
+}
+
+/// Few sessions, few numbers, few bytes; or more than a run ever uses.
+fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
+    let all = SessionLimits::default();
+    SessionLimits {
+        clients_max: dice.one_of(&[all.clients_max, all.clients_max, 4, 1]),
+        bytes_max: dice.one_of(&[all.bytes_max, all.bytes_max, 2000]),
+        window: dice.one_of(&[all.window, all.window, 8, 1]),
+        client_bytes_max: dice.one_of(&[all.client_bytes_max, all.client_bytes_max, 600]),
+        // Clients take a new name when theirs has expired, so that a name that was forgotten twice could not be told from
+        // one that was never used.
+        expired_max: all.expired_max,
     }
 }

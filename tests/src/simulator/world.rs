@@ -128,7 +128,8 @@ impl World {
         };
         let proxy = Proxy::new(proxy, dice.below(u32::MAX).into());
         let mut world = Self {
-            clients: Clients::new(settings.clients),
+            clients: Clients::new(&settings),
+            invariants: Invariants::new(settings.session_limits),
             network: SimNetwork::default(),
             settings,
             dice,
@@ -140,7 +141,6 @@ impl World {
             proxy_wakes_at: None,
             clients_ask: true,
             walk_ins: WalkIns::default(),
-            invariants: Invariants::default(),
             samples: Samples::default(),
             trace,
             has_trouble: true,
@@ -260,7 +260,7 @@ impl World {
             return Ok(());
         }
         let before = process.durable.clone();
-        let outcome = process.start(config, seed, now);
+        let outcome = process.start(config, self.settings.session_limits, seed, now);
         let is_first = process.life <= 1;
         self.trace.note(now, [2, node as u64, self.processes[node].life], || {
             format!("node {node} starts: {outcome:?}")
@@ -440,20 +440,17 @@ impl World {
     fn client_acts(&mut self, client: usize) -> Verdict {
         let think = 1 + self.dice.exponential(self.settings.think);
         self.schedule(think, Happening::Client(client));
-        if !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
+        if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
             return Ok(());
         }
         if self.dice.happens(self.settings.walk_ins) {
             self.walk_in_to_read();
         }
         let (ticket, request) = self.clients.ask(client, self.now, &mut self.dice, &self.settings);
-        self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {
-            format!("client {client} asks {request:?}")
-        });
-        self.step_proxy(Some(ProxyInput::Ask(ticket, request)))
+        self.ask(ticket, request)
     }
 
-    fn step_proxy(&mut self, input: Option<ProxyInput>) -> Verdict {
+    pub(super) fn step_proxy(&mut self, input: Option<ProxyInput>) -> Verdict {
         let now = Instant::from_micros(self.now);
         let mut inputs: Vec<_> = input.into_iter().collect();
         let mut outputs = Vec::new();
@@ -473,8 +470,7 @@ impl World {
                         property: "exactly_once",
                         what: format!("a second reply for {ticket:?}"),
                     })?;
-                    self.invariants.after_return(&operation, &returned)?;
-                    self.samples.record(&operation, &returned, self.now);
+                    self.hear(operation, &returned)?;
                 }
             }
         }

@@ -1,51 +1,78 @@
-//! A request is applied at most once, however often the proxy sent it (S11, without sessions), and never when its client was
-//! told that nothing happened. Every value that a simulated client writes is unlike any other, so payloads tell requests
-//! apart.
+//! A request is in the log at most as often as its client sent it, however often the proxy did, and not at all when its
+//! client was told that nothing happened; and of all entries that are the same write of a session at most one changes the
+//! state of a node (S11).
+//!
+//! The second half looks at the nodes' maps: what an entry was about has the value that the replayed log says, in which a
+//! write that comes again changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use coracle_core::Replica;
 use coracle_core::proxy::Failure;
-use coracle_core::raft::LogIndex;
+use coracle_core::raft::{LogIndex, NodeId};
 
-use super::{Verdict, require};
+use super::linearizability::Model;
+use super::{ByNode, Verdict, require};
 use crate::simulator::clients::{Operation, Returned};
 
-/// Where each payload with a value was committed.
+/// How often each payload may still be committed.
 #[derive(Debug, Default)]
 pub(super) struct ExactlyOnce {
-    places: BTreeMap<Box<str>, LogIndex>,
-    /// Payloads of which their clients were told that nothing happened and nothing will.
-    refused: BTreeSet<Box<str>>,
+    open: BTreeMap<Box<str>, u32>,
+    /// How far each node's map was looked at.
+    looked_at: ByNode<LogIndex>,
 }
 
 impl ExactlyOnce {
-    pub(super) fn check(&mut self, index: LogIndex, payload: &str) -> Verdict {
-        if !has_value(payload) {
+    pub(super) fn asked(&mut self, payload: &str) {
+        *self.open.entry(payload.into()).or_default() += 1;
+    }
+
+    pub(super) fn committed(&mut self, index: LogIndex, payload: &str) -> Verdict {
+        if payload == NOOP {
             return Ok(());
         }
-        require(!self.refused.contains(payload), "exactly_once", || {
-            format!("{payload} is committed at {index}; its client was told that nothing happened")
-        })?;
-        let before = self.places.insert(payload.into(), index);
-        require(before.is_none(), "exactly_once", || {
-            format!("{payload} is committed at {before:?} and at {index}")
-        })
+        self.close(payload, || format!("{payload} is committed at {index}, more often than it was asked for"))
     }
 
     pub(super) fn returned(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
         let nothing_happened =
             matches!(returned, Returned::Failed(Failure::NoLeader | Failure::Busy | Failure::ShuttingDown));
-        let Some(payload) = operation.payload.as_ref().filter(|text| nothing_happened && has_value(text))
-        else {
-            return Ok(());
-        };
-        self.refused.insert(payload.clone());
-        require(!self.places.contains_key(payload), "exactly_once", || {
+        let Some(payload) = operation.payload.as_deref().filter(|_| nothing_happened) else { return Ok(()) };
+        self.close(payload, || {
             format!("{payload} is committed, and its client is told that nothing happened")
         })
     }
+
+    fn close(&mut self, payload: &str, what: impl FnOnce() -> String) -> Verdict {
+        let left = self.open.get_mut(payload).filter(|left| **left > 0);
+        require(left.is_some(), "exactly_once", what)?;
+        if let Some(left) = left {
+            *left -= 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn restarted(&mut self, node: NodeId) {
+        self.looked_at.remove(&node);
+    }
+
+    /// A node has taken a turn, and applied nothing but what is committed.
+    pub(super) fn check_state(&mut self, replica: &Replica, model: &Model) -> Verdict {
+        let id = replica.node().id();
+        let applied = replica.status().last_applied;
+        let looked_at = self.looked_at.insert(id, applied).unwrap_or(LogIndex::ORIGIN);
+        for (index, key) in model.keys_between(looked_at, applied) {
+            let (held, expected) = (replica.store().value(key), model.value_at(key, applied));
+            require(held == expected, "exactly_once", || {
+                format!(
+                    "node {id} has applied {applied}, {key} of {index} holds {held:?}, replay says {expected:?}"
+                )
+            })?;
+        }
+        Ok(())
+    }
 }
 
-fn has_value(payload: &str) -> bool {
-    payload.contains("\"value\":")
-}
+/// The payload that no client has asked for.
+const NOOP: &str = "\"op\":\"NOOP\"";

@@ -2,14 +2,16 @@
 //!
 //! The witness check: every reply carries the index that it was decided at. The committed log is replayed into a model; each
 //! outcome must be the model's at that index, and no write may have an index below one that was acknowledged before it was
-//! asked for. That order is a linearization, so a success is a proof, whatever produced the order. Reads are eventual:
-//! they must be right for their index, and not before what their client has seen.
+//! asked for. A write of a session that was sent again took effect at the first of its entries, whichever one was answered,
+//! and was asked for when it was sent first. That order is a linearization, so a success is a proof, whatever produced the
+//! order. Reads are eventual: they must be right for their index, and not before what their client has seen.
 
 use std::collections::BTreeMap;
 
-use coracle_core::kv::{Outcome, Value};
+use coracle_core::kv::{Outcome, SessionLimits, Value};
 use coracle_core::raft::LogIndex;
 
+use super::session_table::{Judgement, SessionTable};
 use super::{CommittedEntry, Verdict, require};
 use crate::simulator::clients::{Operation, Returned};
 
@@ -18,16 +20,40 @@ use crate::simulator::clients::{Operation, Returned};
 #[derive(Debug, Default)]
 pub struct Model {
     outcomes: BTreeMap<LogIndex, Outcome>,
+    /// The keys that entries are about.
+    keys: BTreeMap<LogIndex, String>,
+    sessions: SessionTable,
+    /// Where the entries took effect that are a write which was done before.
+    done_before: BTreeMap<LogIndex, LogIndex>,
     /// Every value that a key ever had, with the index from which on.
     history: BTreeMap<String, Vec<(LogIndex, Option<Value>)>>,
 }
 
 impl Model {
+    /// The map before the first entry.
+    pub(super) fn new(session_limits: SessionLimits) -> Self {
+        Self { sessions: SessionTable::new(session_limits), ..Self::default() }
+    }
+
     /// Replays an entry.
     pub(super) fn apply(&mut self, index: LogIndex, payload: &str) {
         let json: serde_json::Value =
             serde_json::from_str(&format!("{{{payload}}}")).expect("a payload is the members of an object");
         let Some(key) = json["key"].as_str() else { return };
+        self.keys.insert(index, key.into());
+        let session = json["client"].as_str().zip(json["seq"].as_u64());
+        match session.map(|(client, seq)| self.sessions.judge(client, seq)) {
+            None | Some(Judgement::New) => {}
+            Some(Judgement::DoneAt(first)) => {
+                self.outcomes.insert(index, self.outcomes[&first].clone());
+                self.done_before.insert(index, first);
+                return;
+            }
+            Some(Judgement::Expired) => {
+                self.outcomes.insert(index, Outcome::SessionExpired);
+                return;
+            }
+        }
         let value_of = |member: &str| {
             let text = json[member].to_string();
             (text != "null").then(|| Value::from_json(&text).expect("a value that a client has sent"))
@@ -40,6 +66,13 @@ impl Model {
             _ if actual == value_of("expect") => (Outcome::Done, value_of("value")),
             _ => (Outcome::Mismatch { actual: actual.clone() }, actual),
         };
+        if let Some((client, seq)) = session {
+            let value_bytes = match &outcome {
+                Outcome::Mismatch { actual: Some(actual) } => actual.as_json().len(),
+                _ => 0,
+            };
+            self.sessions.note(client, seq, index, value_bytes);
+        }
         self.outcomes.insert(index, outcome);
         self.history.entry(key.into()).or_default().push((index, value));
     }
@@ -49,6 +82,25 @@ impl Model {
         let versions = self.history.get(key)?;
         let later = versions.partition_point(|(from, _)| *from <= index);
         versions[..later].last()?.1.as_ref()
+    }
+
+    /// Whether the entry at `index` is a write that was done before.
+    #[must_use]
+    pub fn is_retry(&self, index: LogIndex) -> bool {
+        self.done_before.contains_key(&index)
+    }
+
+    /// The entries after `from` up to `to` with the keys that they are about.
+    pub(super) fn keys_between(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+    ) -> impl Iterator<Item = (LogIndex, &str)> {
+        let after = from.next();
+        self.keys
+            .range(after..=to.max(after))
+            .filter(move |(index, _)| **index <= to)
+            .map(|(index, key)| (*index, key.as_str()))
     }
 
     pub(super) fn check(
@@ -65,9 +117,10 @@ impl Model {
                         self.outcomes.get(index)
                     )
                 })?;
-                require(*index > operation.acknowledged_before, "linearizability", || {
+                let effect = self.done_before.get(index).unwrap_or(index);
+                require(*effect > operation.acknowledged_before, "linearizability", || {
                     format!(
-                        "{operation:?} took effect at {index}, before what was acknowledged when it was asked"
+                        "{operation:?} took effect at {effect}, before what was acknowledged when it was asked"
                     )
                 })
             }

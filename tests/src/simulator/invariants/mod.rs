@@ -18,15 +18,16 @@ mod monotonic;
 mod pre_vote;
 mod reads;
 mod recoverability;
+mod session_table;
 mod state_machine_safety;
 mod vote_persistence;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use coracle_core::kv::Value;
+use coracle_core::kv::{SessionLimits, Value};
 use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
-use coracle_core::{Output, Replica};
+use coracle_core::{Output, Replica, Request};
 
 use super::clients::{Operation, Returned};
 use super::process::{DurableState, Process, Running};
@@ -81,6 +82,21 @@ pub struct Invariants {
 }
 
 impl Invariants {
+    /// All properties at the start of a cluster whose sessions have these limits.
+    #[must_use]
+    pub fn new(session_limits: SessionLimits) -> Self {
+        Self { model: linearizability::Model::new(session_limits), ..Self::default() }
+    }
+
+    /// A client is about to ask, for the first time or again.
+    pub fn before_ask(&mut self, request: &Request) {
+        if let Request::Write { command, session } = request {
+            let mut payload = String::new();
+            command.write_payload(session.as_ref(), &mut payload);
+            self.exactly_once.asked(&payload);
+        }
+    }
+
     /// A node has taken a turn. `outputs` were not carried out yet.
     ///
     /// # Errors
@@ -100,7 +116,8 @@ impl Invariants {
         bounds::check(replica)?;
         self.take_commits(replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
-        state_machine_safety::check(replica, &self.committed)
+        state_machine_safety::check(replica, &self.committed)?;
+        self.exactly_once.check_state(replica, &self.model)
     }
 
     /// A message is about to leave its node, whose disk holds `durable`.
@@ -127,6 +144,7 @@ impl Invariants {
     pub fn after_start(&mut self, process: &Process, before: &DurableState) -> Verdict {
         self.monotonic.restarted(process.id);
         self.leader_append_only.restarted(process.id);
+        self.exactly_once.restarted(process.id);
         self.reads.restarted(process.id, process.durable.log.len());
         recoverability::check(process, before)
     }
@@ -168,7 +186,7 @@ impl Invariants {
         for run in replica.node().log().entries_from(known.next(), usize::MAX) {
             for entry in run.iter().take_while(|entry| entry.point.index <= commit_index) {
                 self.committed.push(CommittedEntry { point: entry.point, payload: entry.payload.into() });
-                self.exactly_once.check(entry.point.index, entry.payload)?;
+                self.exactly_once.committed(entry.point.index, entry.payload)?;
                 self.model.apply(entry.point.index, entry.payload);
             }
         }

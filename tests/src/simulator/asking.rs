@@ -1,0 +1,51 @@
+//! Clients that ask again: a write of a session whose outcome did not become known is sent until it is answered.
+
+use coracle_core::Request;
+use coracle_core::kv::Outcome;
+use coracle_core::proxy::{Failure, ProxyInput, Ticket};
+
+use super::clients::{Operation, Returned};
+use super::invariants::{Verdict, Violation};
+use super::world::World;
+
+impl World {
+    /// A request goes to the proxy.
+    pub(super) fn ask(&mut self, ticket: Ticket, request: Request) -> Verdict {
+        self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {
+            format!("client {} asks {request:?}", ticket.connection - 1)
+        });
+        self.invariants.before_ask(&request);
+        self.step_proxy(Some(ProxyInput::Ask(ticket, request)))
+    }
+
+    /// A client has its reply.
+    pub(super) fn hear(&mut self, operation: Operation, returned: &Returned) -> Verdict {
+        self.invariants.after_return(&operation, returned)?;
+        if let Returned::Applied { index, outcome } = returned {
+            if *outcome == Outcome::SessionExpired {
+                self.trace.sight("a session expired");
+            } else if self.invariants.model.is_retry(*index) {
+                self.trace.sight("a retry was answered from the session table");
+            }
+        }
+        if self.clients.may_ask_again(&operation, returned) {
+            self.clients.keep(operation, returned);
+        } else {
+            self.samples.record(&operation, returned, self.now);
+        }
+        Ok(())
+    }
+
+    /// Whether a client, now that it is about to ask, sends a write again in the place of a new one. So clients ask no more
+    /// often when they get no answers.
+    pub(super) fn asks_again(&mut self, client: usize) -> Result<bool, Violation> {
+        if self.clients.only_read {
+            for operation in self.clients.give_up(client) {
+                self.samples.record(&operation, &Returned::Failed(Failure::NoLeader), self.now);
+            }
+        }
+        let Some((ticket, request)) = self.clients.ask_again(client) else { return Ok(false) };
+        self.ask(ticket, request)?;
+        Ok(true)
+    }
+}
