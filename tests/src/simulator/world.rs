@@ -438,7 +438,8 @@ impl World {
     }
 
     fn client_acts(&mut self, client: usize) -> Verdict {
-        let think = 1 + self.dice.exponential(self.settings.think);
+        // A tape of zeros draws no time at all: a client that thinks every microsecond makes a run that never ends.
+        let think = self.settings.think / 100 + self.dice.exponential(self.settings.think);
         self.schedule(think, Happening::Client(client));
         if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
             return Ok(());
