@@ -40,6 +40,7 @@
 //! let persist = Persist {
 //!     id: PersistId(1),
 //!     hard_state: Some(HardState { current_term: Term(1), voted_for: Some(NodeId(0)) }),
+//!     compaction: None,
 //!     cut_from: None,
 //!     entries: batch.finish().into_iter().collect(),
 //!     floor: LogIndex::ORIGIN,

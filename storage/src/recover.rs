@@ -211,7 +211,7 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     Ok(Recovery {
         repairs: waits.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
         notices: torn.map(|tail| notice(node, tail)).into_iter().collect(),
-        restored: Restored { hard_state: meta.hard_state, log_start: after, log },
+        restored: Restored { hard_state: meta.hard_state, snapshot: None, log_start: after, log },
         identity,
         planner,
     })

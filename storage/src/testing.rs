@@ -235,7 +235,7 @@ pub(crate) fn vote(id: u64, term: u64, candidate: u64) -> Persist {
 
 pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     let floor = LogIndex::ORIGIN;
-    Persist { id: PersistId(id), hard_state: None, cut_from: None, entries, floor }
+    Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
 }
 
 /// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported first.

@@ -229,7 +229,7 @@ impl Seat {
             election_timeout_max: BEAT * 3,
             ..Config::new(id, voters)
         };
-        let restored = Restored { hard_state, log_start: LogPoint::ORIGIN, log: log.clone() };
+        let restored = Restored { hard_state, snapshot: None, log_start: LogPoint::ORIGIN, log: log.clone() };
         let node = Node::new(config, restored, id.0, now).expect("the settings fit");
         Self { node, now, writing: VecDeque::new(), hard_state, log }
     }

@@ -40,7 +40,7 @@ impl Disk {
         // More than any scenario writes.
         let all = 1 << 40;
         let log = self.log.entries_from(self.log.first_index(), all);
-        Restored { hard_state: self.hard_state, log_start: LogPoint::ORIGIN, log }
+        Restored { hard_state: self.hard_state, snapshot: None, log_start: LogPoint::ORIGIN, log }
     }
 
     /// The term and the vote that a crash now would leave.

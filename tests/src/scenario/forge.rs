@@ -17,6 +17,7 @@ pub fn disk_of(log_terms: &[u64]) -> Restored {
 pub fn disk_in_term(term: u64, log_terms: &[u64]) -> Restored {
     Restored {
         hard_state: HardState { current_term: Term(term), voted_for: None },
+        snapshot: None,
         log_start: LogPoint::ORIGIN,
         log: entries_of(log_terms, 1),
     }
