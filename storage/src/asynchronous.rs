@@ -5,16 +5,21 @@
 //! against threads and little else.
 
 use std::io::{self, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use async_fs::{self as fs, File, OpenOptions};
-use coracle_core::raft::NodeId;
-use futures_lite::{AsyncSeekExt, AsyncWriteExt};
+use coracle_core::raft::{NodeId, SnapshotPart};
+use futures_lite::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
+use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
 /// A node's way to its files in a data folder. Keeps the log open from group to group.
+///
+/// A node may have several, on different threads, as long as each file is written through one of them at a time: the
+/// log through one, the snapshot through another.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -49,8 +54,49 @@ impl Folder {
         Ok(NodeFiles {
             log: read_if_there(path(FileKind::Log)).await?,
             meta: read_if_there(path(FileKind::Meta)).await?,
+            snapshot: read_if_there(path(FileKind::Snapshot)).await?,
             has_cut_bytes: read_if_there(path(FileKind::LogCut)).await?.is_some(),
         })
+    }
+
+    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked before it counts.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be read.
+    pub async fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
+        let path = self.path_of(file);
+        fs::read(&path).await.map_err(|cause| FileError { operation: Operation::Read, path, cause })
+    }
+
+    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a part.
+    pub async fn read_part(
+        &self,
+        node: NodeId,
+        wanted: PartWanted,
+    ) -> Result<Option<SnapshotPart>, ReadPartError> {
+        let name = FileName::new(node, FileKind::Snapshot);
+        let path = self.path_of(name);
+        let refused = |cause| FileError { operation: Operation::Read, path: path.clone(), cause };
+        let mut file = match File::open(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(refused(cause).into()),
+        };
+        let len = file.metadata().await.map_err(refused)?.len();
+        let mut reader = PartReader::new(wanted, len);
+        loop {
+            let bytes = read_range(&mut file, reader.range()).await.map_err(refused)?;
+            match reader.take(&bytes).map_err(|fault| ReadPartError::Damaged { file: name, fault })? {
+                PartProgress::More => {}
+                PartProgress::Part(part) => return Ok(Some(part)),
+                PartProgress::NoSuchPart => return Ok(None),
+            }
+        }
     }
 
     /// Carries `ops` out, in order; all of them, or up to the first that fails. The future is to be driven
@@ -79,9 +125,14 @@ impl Folder {
         match op {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes).await,
             FileOp::Append { file, entries } => {
-                let log = open(&mut self.log, *file, path).await?;
-                log.write_all(self.buffer.join(entries)).await?;
-                log.flush().await
+                let (end, buffer) = self.end_of(*file, path).await?;
+                end.write_all(buffer.join(entries)).await?;
+                end.flush().await
+            }
+            FileOp::AppendText { file, text } => {
+                let (end, _) = self.end_of(*file, path).await?;
+                end.write_all(text.as_bytes()).await?;
+                end.flush().await
             }
             FileOp::Overwrite { file, at, bytes } => {
                 let log = open(&mut self.log, *file, path).await?;
@@ -96,8 +147,10 @@ impl Folder {
                 log.seek(SeekFrom::End(0)).await.map(drop)
             }
             FileOp::Sync { file } => self.sync(*file, path).await,
-            FileOp::Rename { from, .. } => {
+            FileOp::Rename { from, to } => {
+                // What is open under either name is not what will have the new name.
                 self.close(*from);
+                self.close(*to);
                 fs::rename(self.path_of(*from), path).await
             }
             FileOp::Remove { file } => {
@@ -126,6 +179,16 @@ impl Folder {
         }
     }
 
+    /// The handle for writing to the end of a file, and the buffer to join entries in. A file that was just
+    /// created is written through the handle that created it.
+    async fn end_of(&mut self, name: FileName, path: &Path) -> io::Result<(&mut File, &mut AppendBuffer)> {
+        let file = match &mut self.created {
+            Some(created) if created.name == name => &mut created.file,
+            _ => open(&mut self.log, name, path).await?,
+        };
+        Ok((file, &mut self.buffer))
+    }
+
     fn close(&mut self, name: FileName) {
         self.created.take_if(|created| created.name == name);
         self.log.take_if(|log| log.name == name);
@@ -148,6 +211,14 @@ async fn open<'a>(slot: &'a mut Option<OpenFile>, name: FileName, path: &Path) -
         }
     };
     Ok(&mut slot.insert(open).file)
+}
+
+async fn read_range(file: &mut File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.seek(SeekFrom::Start(range.start)).await?;
+    file.read_exact(&mut bytes).await?;
+    Ok(bytes)
 }
 
 async fn read_if_there(path: PathBuf) -> Result<Option<Vec<u8>>, FileError> {

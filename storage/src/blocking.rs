@@ -4,15 +4,20 @@
 //! operations. [`asynchronous`](crate::asynchronous) is the same for an async executor.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use coracle_core::raft::NodeId;
+use coracle_core::raft::{NodeId, SnapshotPart};
 
 use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
+use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
 /// A node's way to its files in a data folder. Keeps the log open from group to group.
+///
+/// A node may have several, on different threads, as long as each file is written through one of them at a time: the
+/// log through one, the snapshot through another.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -47,8 +52,45 @@ impl Folder {
         Ok(NodeFiles {
             log: read_if_there(path(FileKind::Log))?,
             meta: read_if_there(path(FileKind::Meta))?,
+            snapshot: read_if_there(path(FileKind::Snapshot))?,
             has_cut_bytes: read_if_there(path(FileKind::LogCut))?.is_some(),
         })
+    }
+
+    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked before it counts.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be read.
+    pub fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
+        let path = self.path_of(file);
+        fs::read(&path).map_err(|cause| FileError { operation: Operation::Read, path, cause })
+    }
+
+    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a part.
+    pub fn read_part(&self, node: NodeId, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
+        let name = FileName::new(node, FileKind::Snapshot);
+        let path = self.path_of(name);
+        let refused = |cause| FileError { operation: Operation::Read, path: path.clone(), cause };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(refused(cause).into()),
+        };
+        let len = file.metadata().map_err(refused)?.len();
+        let mut reader = PartReader::new(wanted, len);
+        loop {
+            let bytes = read_range(&mut file, reader.range()).map_err(refused)?;
+            match reader.take(&bytes).map_err(|fault| ReadPartError::Damaged { file: name, fault })? {
+                PartProgress::More => {}
+                PartProgress::Part(part) => return Ok(Some(part)),
+                PartProgress::NoSuchPart => return Ok(None),
+            }
+        }
     }
 
     /// Carries `ops` out, in order; all of them, or up to the first that fails.
@@ -76,9 +118,10 @@ impl Folder {
         match op {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes),
             FileOp::Append { file, entries } => {
-                let log = open(&mut self.log, *file, path)?;
-                log.write_all(self.buffer.join(entries))
+                let (end, buffer) = self.end_of(*file, path)?;
+                end.write_all(buffer.join(entries))
             }
+            FileOp::AppendText { file, text } => self.end_of(*file, path)?.0.write_all(text.as_bytes()),
             FileOp::Overwrite { file, at, bytes } => {
                 let log = open(&mut self.log, *file, path)?;
                 log.seek(SeekFrom::Start(*at))?;
@@ -91,8 +134,10 @@ impl Folder {
                 log.seek(SeekFrom::End(0)).map(drop)
             }
             FileOp::Sync { file } => self.sync(*file, path),
-            FileOp::Rename { from, .. } => {
+            FileOp::Rename { from, to } => {
+                // What is open under either name is not what will have the new name.
                 self.close(*from);
+                self.close(*to);
                 fs::rename(self.path_of(*from), path)
             }
             FileOp::Remove { file } => {
@@ -120,6 +165,16 @@ impl Folder {
         }
     }
 
+    /// The handle for writing to the end of a file, and the buffer to join entries in. A file that was just
+    /// created is written through the handle that created it.
+    fn end_of(&mut self, name: FileName, path: &Path) -> io::Result<(&mut File, &mut AppendBuffer)> {
+        let file = match &mut self.created {
+            Some(created) if created.name == name => &mut created.file,
+            _ => open(&mut self.log, name, path)?,
+        };
+        Ok((file, &mut self.buffer))
+    }
+
     fn close(&mut self, name: FileName) {
         self.created.take_if(|created| created.name == name);
         self.log.take_if(|log| log.name == name);
@@ -142,6 +197,14 @@ fn open<'a>(slot: &'a mut Option<OpenFile>, name: FileName, path: &Path) -> io::
         }
     };
     Ok(&mut slot.insert(open).file)
+}
+
+fn read_range(file: &mut File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.seek(SeekFrom::Start(range.start))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn read_if_there(path: PathBuf) -> Result<Option<Vec<u8>>, FileError> {

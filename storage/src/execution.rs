@@ -59,7 +59,7 @@ pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
     let path = |file: &FileName| folder.join(file.to_string());
     match op {
         FileOp::Create { file, .. } => (Operation::Create, path(file)),
-        FileOp::Append { file, .. } => (Operation::Append, path(file)),
+        FileOp::Append { file, .. } | FileOp::AppendText { file, .. } => (Operation::Append, path(file)),
         FileOp::Overwrite { file, .. } => (Operation::Overwrite, path(file)),
         FileOp::Truncate { file, .. } => (Operation::Truncate, path(file)),
         FileOp::Sync { file } => (Operation::Sync, path(file)),

@@ -6,6 +6,7 @@
 //! every place where it may end early.
 
 use std::fmt;
+use std::sync::Arc;
 
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, NodeId};
@@ -18,10 +19,17 @@ pub enum FileKind {
     /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the next
     /// start that finds nothing to cut.
     LogCut,
+    /// The log that is about to replace the old, `log00.txt.tmp`. Never read.
+    LogTemporary,
     /// Term and vote, `meta0.txt`.
     Meta,
     /// The metadata that is about to replace the old, `meta0.txt.tmp`. Never read.
     MetaTemporary,
+    /// The latest snapshot, `snap0.txt`. Not there before the first.
+    Snapshot,
+    /// The snapshot that is about to replace the old, `snap0.txt.tmp`. Read back once, before it does; what an
+    /// interrupted one leaves is never used and goes when the next is begun.
+    SnapshotTemporary,
 }
 
 /// A file of a node; displayed as its name in the data folder.
@@ -47,8 +55,11 @@ impl fmt::Display for FileName {
         match self.kind {
             FileKind::Log => write!(f, "log{node:02}.txt"),
             FileKind::LogCut => write!(f, "log{node:02}.txt.cut"),
+            FileKind::LogTemporary => write!(f, "log{node:02}.txt.tmp"),
             FileKind::Meta => write!(f, "meta{node}.txt"),
             FileKind::MetaTemporary => write!(f, "meta{node}.txt.tmp"),
+            FileKind::Snapshot => write!(f, "snap{node}.txt"),
+            FileKind::SnapshotTemporary => write!(f, "snap{node}.txt.tmp"),
         }
     }
 }
@@ -69,6 +80,13 @@ pub enum FileOp {
         file: FileName,
         /// The lines, in order. Sharing them costs nothing: the text is copied by the executor at most.
         entries: Vec<Entries>,
+    },
+    /// Write this text at the end of a file that exists.
+    AppendText {
+        /// Which file.
+        file: FileName,
+        /// The text, shared with whoever made it.
+        text: Arc<str>,
     },
     /// Write these bytes over those that stand at `at`, without going past the file's end.
     Overwrite {
@@ -137,6 +155,8 @@ pub struct NodeFiles {
     pub log: Option<Vec<u8>>,
     /// The metadata.
     pub meta: Option<Vec<u8>>,
+    /// The latest snapshot.
+    pub snapshot: Option<Vec<u8>>,
     /// Whether a file with bytes cut off earlier is there.
     pub has_cut_bytes: bool,
 }
@@ -145,8 +165,13 @@ pub struct NodeFiles {
 fn is_skipped_by_mutant(op: &FileOp) -> bool {
     match op {
         FileOp::SyncFolder => mutant::is_active(Mutant::FolderNotSynced),
-        FileOp::Sync { file } if file.kind == FileKind::Log => mutant::is_active(Mutant::LogNotSynced),
-        FileOp::Sync { .. } => mutant::is_active(Mutant::MetaNotSynced),
+        FileOp::Sync { file } => match file.kind {
+            FileKind::Log | FileKind::LogTemporary => mutant::is_active(Mutant::LogNotSynced),
+            FileKind::Snapshot | FileKind::SnapshotTemporary => false,
+            FileKind::LogCut | FileKind::Meta | FileKind::MetaTemporary => {
+                mutant::is_active(Mutant::MetaNotSynced)
+            }
+        },
         _ => false,
     }
 }
@@ -175,6 +200,9 @@ mod tests {
         assert_eq!(name(7, FileKind::LogCut), "log07.txt.cut");
         assert_eq!(name(12, FileKind::Meta), "meta12.txt");
         assert_eq!(name(123, FileKind::MetaTemporary), "meta123.txt.tmp");
+        assert_eq!(name(4, FileKind::LogTemporary), "log04.txt.tmp");
+        assert_eq!(name(0, FileKind::Snapshot), "snap0.txt");
+        assert_eq!(name(12, FileKind::SnapshotTemporary), "snap12.txt.tmp");
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub mod plan;
 pub mod recover;
 pub mod scan;
 mod sealed;
+pub mod snapshot;
 pub mod survey;
 #[cfg(test)]
 mod testing;
@@ -84,4 +85,5 @@ pub use plan::{GROUP_BYTES_MAX, Planner};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
+pub use snapshot::{PartWanted, PublishError, ReadPartError, SnapshotFault, SnapshotPlanner};
 pub use survey::{Survey, SurveyError, survey};

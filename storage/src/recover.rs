@@ -24,6 +24,7 @@ use crate::meta::Meta;
 use crate::plan::{GROUP_BYTES_MAX, Planner};
 use crate::scan::{Damage, LogScan, TornTail, Verdict};
 use crate::sealed::SealedLineFault;
+use crate::snapshot::SnapshotPlanner;
 
 /// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A planner lets
 /// [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line is enough for both.
@@ -42,6 +43,8 @@ pub struct Recovery {
     pub notices: Vec<Notice>,
     /// Plans the writes from here on.
     pub planner: Planner,
+    /// Plans the snapshots from here on.
+    pub snapshots: SnapshotPlanner,
 }
 
 /// Something that a start has put right.
@@ -212,6 +215,7 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
         repairs: waits.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
         notices: torn.map(|tail| notice(node, tail)).into_iter().collect(),
         restored: Restored { hard_state: meta.hard_state, snapshot: None, log_start: after, log },
+        snapshots: SnapshotPlanner::new(identity.clone(), LogIndex::ORIGIN, sync),
         identity,
         planner,
     })

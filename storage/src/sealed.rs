@@ -1,4 +1,5 @@
-//! A single JSON line that vouches for itself: the header of a log, and the metadata.
+//! A single JSON line that vouches for itself: the header of a log, the metadata, and the first and the last line of
+//! a snapshot.
 //!
 //! ```text
 //! {"format":"coracle-meta","version":1,…,"crc":"9a3c01ff"}
@@ -16,7 +17,7 @@ const TAIL_START: &str = ",\"crc\":\"";
 const TAIL_END: &str = "\"}";
 const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 
-/// The one version of both formats that this program reads and writes.
+/// The one version of all these formats that this program reads and writes.
 pub(crate) const VERSION: u64 = 1;
 
 /// Why a line is not what it should be.

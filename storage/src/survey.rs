@@ -24,6 +24,7 @@ use crate::meta::Meta;
 use crate::plan::Planner;
 use crate::recover::{RecoverError, Recovery, recover};
 use crate::sealed::SealedLineFault;
+use crate::snapshot::SnapshotPlanner;
 
 /// What the nodes of a folder start from.
 #[derive(Debug)]
@@ -239,7 +240,9 @@ fn new_node(identity: &Identity, sync: SyncPolicy) -> Recovery {
     let header_len = header_of(identity).encode().len() as u64;
     let (restored, after) = (Restored::default(), LogPoint::ORIGIN);
     let planner = Planner::new(identity.clone(), restored.hard_state, after, header_len, sync);
-    Recovery { identity: identity.clone(), restored, repairs: Vec::new(), notices: Vec::new(), planner }
+    let snapshots = SnapshotPlanner::new(identity.clone(), after.index, sync);
+    let (identity, repairs, notices) = (identity.clone(), Vec::new(), Vec::new());
+    Recovery { identity, restored, repairs, notices, planner, snapshots }
 }
 
 #[cfg(test)]

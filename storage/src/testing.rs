@@ -7,16 +7,20 @@
 use std::collections::BTreeMap;
 
 use coracle_core::raft::{
-    BatchBuilder, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Restored, Term,
+    BatchBuilder, Checksum, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Restored,
+    SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 
 use crate::{
-    ClusterId, FileKind, FileName, FileOp, Identity, Incarnation, NodeFiles, Recovery, SyncPolicy, survey,
+    ClusterId, FileKind, FileName, FileOp, Identity, Incarnation, NodeFiles, Recovery, SnapshotPlanner,
+    SyncPolicy, survey,
 };
 
 pub(crate) const NODE: NodeId = NodeId(0);
 pub(crate) const LOG: FileName = FileName::new(NODE, FileKind::Log);
 pub(crate) const META: FileName = FileName::new(NODE, FileKind::Meta);
+pub(crate) const SNAPSHOT: FileName = FileName::new(NODE, FileKind::Snapshot);
+pub(crate) const SNAPSHOT_TEMPORARY: FileName = FileName::new(NODE, FileKind::SnapshotTemporary);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
@@ -101,6 +105,10 @@ impl Disk {
                 let at = self.content(*file).len();
                 self.change(*file, Change::Write { at, bytes });
             }
+            FileOp::AppendText { file, text } => {
+                let at = self.content(*file).len();
+                self.change(*file, Change::Write { at, bytes: text.as_bytes().to_vec() });
+            }
             FileOp::Overwrite { file, at, bytes } => {
                 let at = usize::try_from(*at).unwrap();
                 assert!(at + bytes.len() <= self.content(*file).len(), "overwriting never grows a file");
@@ -157,7 +165,8 @@ impl Disk {
             Some(self.inodes[*inode].now.clone())
         };
         let has_cut_bytes = bytes(FileKind::LogCut).is_some();
-        NodeFiles { log: bytes(FileKind::Log), meta: bytes(FileKind::Meta), has_cut_bytes }
+        let (log, meta, snapshot) = (bytes(FileKind::Log), bytes(FileKind::Meta), bytes(FileKind::Snapshot));
+        NodeFiles { log, meta, snapshot, has_cut_bytes }
     }
 
     pub(crate) fn content(&self, file: FileName) -> &[u8] {
@@ -322,4 +331,47 @@ impl RandomNode {
         }
         entries
     }
+}
+
+/// Lines as a state machine would write them, different for each seed.
+pub(crate) fn content(seed: u64, lines: usize) -> String {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let line = |at| format!("{{\"key\":\"größe {at}\",\"value\":\"{}\"}}\n", "x".repeat(rng.usize(..30)));
+    (0..lines).map(line).collect()
+}
+
+pub(crate) fn end_of(content: &str) -> SnapshotEnd {
+    SnapshotEnd { bytes: content.len() as u64, checksum: Checksum(crc32fast::hash(content.as_bytes())) }
+}
+
+pub(crate) fn snapshot_meta(last: LogPoint) -> SnapshotMeta {
+    SnapshotMeta { last, voters: Voters::new([NODE]).unwrap() }
+}
+
+/// A snapshot in parts of some whole lines: as many as make `bytes_min` bytes, but for the last part.
+pub(crate) fn parts(meta: &SnapshotMeta, content: &str, bytes_min: usize) -> Vec<SnapshotPart> {
+    let part = |offset, text: &str| {
+        let end = (offset + text.len() == content.len()).then(|| end_of(content));
+        SnapshotPart { meta: meta.clone(), offset: offset as u64, text: text.into(), end }
+    };
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in content.split_inclusive('\n') {
+        at += line.len();
+        if at - start >= bytes_min && at < content.len() {
+            parts.push(part(start, &content[start..at]));
+            start = at;
+        }
+    }
+    parts.push(part(start, &content[start..]));
+    parts
+}
+
+/// Writes a whole snapshot and publishes it.
+pub(crate) fn publish(disk: &mut Disk, planner: &mut SnapshotPlanner, meta: &SnapshotMeta, content: &str) {
+    for part in parts(meta, content, 100) {
+        disk.run(&planner.plan_part(&part));
+    }
+    let ops = planner.publish(disk.content(SNAPSHOT_TEMPORARY)).unwrap();
+    disk.run(&ops);
 }

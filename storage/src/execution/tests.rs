@@ -2,12 +2,18 @@
 
 use std::fs;
 
-use coracle_core::raft::{LogPoint, NodeId};
+use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
 use futures_lite::future::block_on;
 
 use super::*;
-use crate::testing::{Disk, LOG, META, NODE, RandomNode, entries_after, identities};
-use crate::{FileKind, FileName, NodeFiles, SyncPolicy, asynchronous, blocking, recover, survey};
+use crate::testing::{
+    Disk, LOG, META, NODE, RandomNode, SNAPSHOT, SNAPSHOT_TEMPORARY, content, entries_after, identities,
+    parts, snapshot_meta,
+};
+use crate::{
+    FileKind, FileName, NodeFiles, PartWanted, ReadPartError, SyncPolicy, asynchronous, blocking, recover,
+    survey,
+};
 
 enum AnyFolder {
     Blocking(blocking::Folder),
@@ -19,6 +25,20 @@ impl AnyFolder {
         match self {
             Self::Blocking(folder) => folder.run(ops),
             Self::Asynchronous(folder) => block_on(folder.run(ops)),
+        }
+    }
+
+    fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
+        match self {
+            Self::Blocking(folder) => folder.read_back(file),
+            Self::Asynchronous(folder) => block_on(folder.read_back(file)),
+        }
+    }
+
+    fn read_part(&self, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
+        match self {
+            Self::Blocking(folder) => folder.read_part(NODE, wanted),
+            Self::Asynchronous(folder) => block_on(folder.read_part(NODE, wanted)),
         }
     }
 
@@ -64,6 +84,97 @@ fn both_leave_what_the_model_has() {
                     planner = again.planner;
                 }
             }
+        }
+    });
+}
+
+/// The log goes on in the midst of a snapshot, through the same folder or another.
+#[test]
+fn a_snapshot_and_the_log_are_written_side_by_side() {
+    with_both(|place, open| {
+        for sync in [SyncPolicy::Always, SyncPolicy::Never] {
+            for has_two_folders in [true, false] {
+                let first = survey(vec![NodeFiles::default()], &identities(1), sync).unwrap();
+                let mut start = first.nodes.into_iter().next().unwrap();
+                let (mut folder, mut other) = (open(), has_two_folders.then(&mut *open));
+                folder.run(&first.creation).unwrap();
+                let mut expected = fs::read_to_string(place.join("log00.txt")).unwrap();
+                let mut last = LogPoint::ORIGIN;
+                let text = content(8, 500);
+                let meta = snapshot_meta(last);
+                for part in parts(&meta, &text, 1000) {
+                    let ops = start.snapshots.plan_part(&part);
+                    other.as_mut().unwrap_or(&mut folder).run(&ops).unwrap();
+                    let run = entries_after(last, 1, &["\"op\":\"NOOP\""]);
+                    last = run.last();
+                    expected.push_str(run.text());
+                    let append = FileOp::Append { file: LOG, entries: vec![run] };
+                    folder.run(&[append, FileOp::Sync { file: LOG }]).unwrap();
+                }
+                let bytes = folder.read_back(SNAPSHOT_TEMPORARY).unwrap();
+                let ops = start.snapshots.publish(&bytes).unwrap();
+                other.as_mut().unwrap_or(&mut folder).run(&ops).unwrap();
+                assert_eq!(fs::read_to_string(place.join("log00.txt")).unwrap(), expected);
+                assert_eq!(fs::read(place.join("snap0.txt")).unwrap(), bytes);
+                assert!(!place.join("snap0.txt.tmp").exists());
+                fs::remove_file(place.join("snap0.txt")).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_published_snapshot_is_read_in_parts() {
+    with_both(|_, open| {
+        let mut planner =
+            crate::SnapshotPlanner::new(identities(1).remove(0), LogPoint::ORIGIN.index, SyncPolicy::Always);
+        let mut folder = open();
+        let wanted = PartWanted { last: LogPoint::ORIGIN, offset: 0, bytes_max: 700 };
+        assert_eq!(folder.read_part(wanted).unwrap(), None, "there is none yet");
+        let text = content(8, 200);
+        for part in parts(&snapshot_meta(LogPoint::ORIGIN), &text, 1000) {
+            folder.run(&planner.plan_part(&part)).unwrap();
+            assert_eq!(folder.read_part(wanted).unwrap(), None, "it is not published yet");
+        }
+        let ops = planner.publish(&folder.read_back(SNAPSHOT_TEMPORARY).unwrap()).unwrap();
+        folder.run(&ops).unwrap();
+        let mut found = String::new();
+        loop {
+            let offset = found.len() as u64;
+            let part = folder.read_part(PartWanted { offset, ..wanted }).unwrap().unwrap();
+            assert!(part.text.len() <= 700);
+            found.push_str(&part.text);
+            if part.end.is_some() {
+                break;
+            }
+        }
+        assert_eq!(found, text);
+        let whole = folder.read_back(SNAPSHOT).unwrap();
+        folder.run(&[FileOp::Truncate { file: SNAPSHOT, len: whole.len() as u64 - 1 }]).unwrap();
+        let error = folder.read_part(wanted).unwrap_err();
+        assert!(error.to_string().starts_with("snap0.txt is damaged: its last line"), "{error}");
+    });
+}
+
+/// The log that was open until then is gone with the rename: what is appended belongs to the one in its place.
+#[test]
+fn a_file_that_takes_the_place_of_the_open_log_is_the_log_from_then_on() {
+    with_both(|place, open| {
+        let temporary = FileName::new(NODE, FileKind::LogTemporary);
+        let text = |text: &str| FileOp::AppendText { file: LOG, text: text.into() };
+        for syncs in [true, false] {
+            let mut folder = open();
+            folder.run(&[FileOp::Create { file: LOG, bytes: b"old\n".to_vec() }]).unwrap();
+            folder.run(&[FileOp::Sync { file: LOG }, text("more\n")]).unwrap();
+            let mut ops = vec![
+                FileOp::Create { file: temporary, bytes: b"new\n".to_vec() },
+                FileOp::AppendText { file: temporary, text: "kept\n".into() },
+            ];
+            ops.extend(syncs.then_some(FileOp::Sync { file: temporary }));
+            ops.extend([FileOp::Rename { from: temporary, to: LOG }, text("next\n")]);
+            folder.run(&ops).unwrap();
+            assert_eq!(fs::read_to_string(place.join("log00.txt")).unwrap(), "new\nkept\nnext\n");
+            assert!(!place.join("log00.txt.tmp").exists());
         }
     });
 }

@@ -14,6 +14,7 @@ fn words(ops: &[FileOp]) -> Vec<String> {
             let first = entries.first().unwrap().first_index();
             format!("append {file} {first}..={}", entries.last().unwrap().last().index)
         }
+        FileOp::AppendText { file, text } => format!("append {file} {} bytes", text.len()),
         FileOp::Overwrite { file, at, .. } => format!("overwrite {file} {at}"),
         FileOp::Truncate { file, len } => format!("truncate {file} {len}"),
         FileOp::Sync { file } => format!("sync {file}"),

@@ -74,6 +74,11 @@ impl SimDisk {
                     content.bytes.extend_from_slice(run.text().as_bytes());
                 }
             }
+            FileOp::AppendText { file, text } => {
+                let content = self.content(*file);
+                content.unsynced.push(Undo::Append(content.bytes.len()));
+                content.bytes.extend_from_slice(text.as_bytes());
+            }
             FileOp::Overwrite { file, at, bytes } => {
                 let content = self.content(*file);
                 let start = usize::try_from(*at).expect("a simulated file is small");
@@ -121,6 +126,7 @@ impl SimDisk {
         NodeFiles {
             log: bytes(FileKind::Log),
             meta: bytes(FileKind::Meta),
+            snapshot: bytes(FileKind::Snapshot),
             has_cut_bytes: bytes(FileKind::LogCut).is_some(),
         }
     }

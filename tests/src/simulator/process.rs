@@ -175,6 +175,7 @@ pub fn found_disks(nodes: usize) -> Vec<SimDisk> {
             FileOp::SyncFolder => disks.iter_mut().for_each(|disk| disk.run(op)),
             FileOp::Create { file, .. }
             | FileOp::Append { file, .. }
+            | FileOp::AppendText { file, .. }
             | FileOp::Overwrite { file, .. }
             | FileOp::Truncate { file, .. }
             | FileOp::Sync { file }
