@@ -9,15 +9,20 @@
 //! its place, so that a crash never leaves new lines followed by old ones. A crash anywhere leaves the
 //! state after some prefix of the group.
 //!
+//! A compaction makes the log anew: beside the old one, under a temporary name, which then takes its place in one
+//! step. So a crash leaves the old log or the new, each whole, and both are good: the snapshot that stands for what
+//! the new one lacks is on disk before.
+//!
 //! Deliberately blind: the planner reads nothing back. It knows the log's length and the offsets of the
 //! entries that may still be cut, those above the floor.
 
 use std::collections::VecDeque;
 
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::raft::{Entries, HardState, LogIndex, LogPoint, NodeId, Persist};
+use coracle_core::raft::{Compaction, Entries, HardState, LogIndex, LogPoint, NodeId, Persist};
 
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy, replace_meta};
+use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 
@@ -32,9 +37,9 @@ pub struct Planner {
     identity: Identity,
     sync: SyncPolicy,
     hard_state: HardState,
-    /// The floor that stands in the metadata.
+    /// The floor that stands in the metadata. It may lie below the start of the log, when that was made anew since.
     noted_floor: LogPoint,
-    /// Entries up to here are never cut.
+    /// Entries up to here are never cut. At least the point that the log starts after, which a snapshot covers.
     floor: LogPoint,
     /// Where in the file the line of `floor` ends.
     floor_end: u64,
@@ -58,12 +63,44 @@ impl Run {
 }
 
 /// A group on its way to operations.
-#[derive(Default)]
 struct Group {
     ops: Vec<FileOp>,
     meta_is_due: bool,
+    /// Where entries are appended to: the log, or the one that is about to take its place.
+    log: FileName,
     appended: Vec<Entries>,
     appended_bytes: usize,
+}
+
+impl Group {
+    fn new(log: FileName) -> Self {
+        Self { ops: Vec::new(), meta_is_due: false, log, appended: Vec::new(), appended_bytes: 0 }
+    }
+
+    /// Appends in pieces of at most [`GROUP_BYTES_MAX`], each synced before the next.
+    fn append(&mut self, entries: &Entries) {
+        let mut rest = Some(entries.clone());
+        while let Some(entries) = rest.take() {
+            let room = GROUP_BYTES_MAX.saturating_sub(self.appended_bytes);
+            if entries.text().len() > room && !self.appended.is_empty() {
+                self.flush();
+                rest = Some(entries);
+                continue;
+            }
+            let piece = entries.fitting(room);
+            rest = entries.starting_at(piece.last().index.next());
+            self.appended_bytes += piece.text().len();
+            self.appended.push(piece);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.appended.is_empty() {
+            let (file, entries) = (self.log, std::mem::take(&mut self.appended));
+            self.ops.extend([FileOp::Append { file, entries }, FileOp::Sync { file }]);
+            self.appended_bytes = 0;
+        }
+    }
 }
 
 impl Planner {
@@ -93,10 +130,11 @@ impl Planner {
         self.add(entries);
     }
 
-    /// Takes over a floor that the metadata holds already.
+    /// Takes over a floor that the metadata holds already; it may lie below the start of the log.
     pub(crate) fn resume_at(&mut self, floor: LogPoint) {
         self.raise_floor(floor.index);
-        assert_eq!(self.floor, floor, "the log was checked against the floor");
+        let is_right = self.floor == floor || floor.index < self.floor.index;
+        assert!(is_right, "the log was checked against the floor");
         self.noted_floor = floor;
     }
 
@@ -111,40 +149,49 @@ impl Planner {
     /// # Panics
     ///
     /// When a persist does not follow what was planned before: entries that do not continue the log or are
-    /// of a term that was never persisted, a cut at or below a floor, a floor above the log. Each is a bug
-    /// that would otherwise destroy a log.
+    /// of a term that was never persisted, a cut at or below a floor, a floor above the log, a compaction that
+    /// drops what is committed and not covered by its snapshot. Each is a bug that would otherwise destroy a log.
     #[must_use]
     pub fn plan(&mut self, persists: &[Persist]) -> Vec<FileOp> {
-        let mut group = Group::default();
+        let mut group = Group::new(self.log());
         for persist in persists {
-            self.raise_floor(persist.floor);
+            if persist.compaction.is_none() {
+                self.raise_floor(persist.floor);
+            }
             if let Some(hard_state) = persist.hard_state {
                 // Log changes of earlier persists come first; this one replaces a metadata write that
                 // nothing has come after.
-                self.flush(&mut group);
+                group.flush();
                 assert!(hard_state.current_term >= self.hard_state.current_term, "a term never falls");
                 self.hard_state = hard_state;
                 group.meta_is_due = true;
             }
-            let log_changes = persist.cut_from.is_some() || !persist.entries.is_empty();
+            let log_changes =
+                persist.compaction.is_some() || persist.cut_from.is_some() || !persist.entries.is_empty();
             if group.meta_is_due && log_changes && !mutant::is_active(Mutant::TermAfterLog) {
                 self.write_meta(&mut group);
             }
+            if let Some(compaction) = &persist.compaction {
+                // Its floor is one of the new log; the metadata before it still goes with the old.
+                self.compact(compaction, &mut group);
+                self.raise_floor(persist.floor);
+            }
             if let Some(from) = persist.cut_from {
-                self.flush(&mut group);
+                group.flush();
                 self.cut(from, &mut group);
             }
             for entries in &persist.entries {
-                self.append(entries, &mut group);
+                self.add(entries.clone());
+                group.append(entries);
             }
         }
         if mutant::is_active(Mutant::TermAfterLog) {
-            self.flush(&mut group);
+            group.flush();
         }
         if group.meta_is_due {
             self.write_meta(&mut group);
         }
-        self.flush(&mut group);
+        group.flush();
         self.sync.apply(group.ops)
     }
 
@@ -152,7 +199,7 @@ impl Planner {
     /// the log must be there.
     #[must_use]
     pub fn close(&mut self) -> Vec<FileOp> {
-        let mut group = Group::default();
+        let mut group = Group::new(self.log());
         if self.sync == SyncPolicy::Always && self.floor != self.noted_floor {
             self.write_meta(&mut group);
         }
@@ -187,30 +234,36 @@ impl Planner {
         self.runs.push_back(run);
     }
 
-    /// Appends in pieces of at most [`GROUP_BYTES_MAX`], each synced before the next.
-    fn append(&mut self, entries: &Entries, group: &mut Group) {
-        self.add(entries.clone());
-        let mut rest = Some(entries.clone());
-        while let Some(entries) = rest.take() {
-            let room = GROUP_BYTES_MAX.saturating_sub(group.appended_bytes);
-            if entries.text().len() > room && !group.appended.is_empty() {
-                self.flush(group);
-                rest = Some(entries);
-                continue;
-            }
-            let piece = entries.fitting(room);
-            rest = entries.starting_at(piece.last().index.next());
-            group.appended_bytes += piece.text().len();
-            group.appended.push(piece);
+    /// Makes the log anew: what is in the compaction and nothing else.
+    fn compact(&mut self, compaction: &Compaction, group: &mut Group) {
+        let Compaction { after, entries } = compaction;
+        assert!(after.term <= self.hard_state.current_term, "the term is persisted first");
+        group.flush();
+        let header = LogHeader { identity: self.identity.clone(), after: *after }.encode();
+        let (log, floor) = (self.log(), self.floor);
+        self.start_after(*after, header.len() as u64);
+        group.log = FileName::new(self.identity.node, FileKind::LogTemporary);
+        group.ops.push(FileOp::Create { file: group.log, bytes: header });
+        if entries.is_empty() {
+            group.ops.push(FileOp::Sync { file: group.log });
         }
+        for entries in entries {
+            self.add(entries.clone());
+            group.append(entries);
+        }
+        group.flush();
+        let from = std::mem::replace(&mut group.log, log);
+        group.ops.extend([FileOp::Rename { from, to: log }, FileOp::SyncFolder]);
+        self.raise_floor(floor.index);
+        let is_kept = self.floor == floor || floor.index < after.index;
+        assert!(is_kept, "a compaction after {} that changes the floor {}", after.index, floor.index);
     }
 
-    fn flush(&self, group: &mut Group) {
-        if !group.appended.is_empty() {
-            let (file, entries) = (self.log(), std::mem::take(&mut group.appended));
-            group.ops.extend([FileOp::Append { file, entries }, FileOp::Sync { file }]);
-            group.appended_bytes = 0;
-        }
+    /// The log is empty, and starts after this point.
+    fn start_after(&mut self, after: LogPoint, header_len: u64) {
+        (self.floor, self.floor_end) = (after, header_len);
+        self.runs.clear();
+        (self.last, self.len) = (after, header_len);
     }
 
     fn cut(&mut self, from: LogIndex, group: &mut Group) {

@@ -1,8 +1,10 @@
-use coracle_core::raft::{BatchBuilder, LogIndex, LogPoint, Persist, Term};
+use coracle_core::raft::{BatchBuilder, Checksum, Compaction, LogIndex, LogPoint, Persist, Term};
 
 use super::*;
 use crate::recover::recover;
-use crate::testing::{Disk, LOG, META, NODE, RandomNode, State, append, entries_after, founded, vote};
+use crate::testing::{
+    Disk, LOG, META, NODE, RandomNode, State, append, entries_after, founded, identities, vote,
+};
 
 const PUT: &str = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
 
@@ -137,6 +139,99 @@ fn entries_of_a_term_that_was_not_persisted_are_never_written() {
     drop(planner.plan(&[append(3, vec![entries_after(entries.last(), 2, &[PUT])])]));
 }
 
+fn compaction(id: u64, after: LogPoint, entries: Vec<Entries>) -> Persist {
+    Persist { compaction: Some(Compaction { after, entries }), ..append(id, Vec::new()) }
+}
+
+#[test]
+fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
+    let (mut disk, mut planner, entries) = node_with_three_entries();
+    let kept = entries.starting_at(LogIndex(3)).unwrap();
+    let next = entries_after(kept.last(), 2, &[PUT]);
+    let mut persist = compaction(3, kept.before(), vec![kept.clone(), next.clone()]);
+    persist.hard_state = vote(3, 2, 1).hard_state;
+    let ops = planner.plan(&[persist]);
+    let anew = [
+        "create log00.txt.tmp",
+        "append log00.txt.tmp 3..=4",
+        "sync log00.txt.tmp",
+        "rename log00.txt.tmp log00.txt",
+        "sync folder",
+    ];
+    assert_eq!(words(&ops), [&REPLACE_META[..], &anew].concat());
+    disk.run(&ops);
+    let header = LogHeader { identity: identities(1).remove(0), after: kept.before() }.encode();
+    let expected = [&header, kept.text().as_bytes(), next.text().as_bytes()].concat();
+    assert_eq!(disk.content(LOG), expected);
+
+    // What follows belongs to the new log, at its offsets.
+    let mut cut = append(4, Vec::new());
+    cut.cut_from = Some(LogIndex(4));
+    let kept_len = header.len() + kept.text().len();
+    assert_eq!(
+        words(&planner.plan(&[cut])),
+        [format!("truncate log00.txt {kept_len}").as_str(), "sync log00.txt"]
+    );
+}
+
+#[test]
+fn a_compaction_without_entries_leaves_a_header() {
+    let (mut disk, mut planner, _) = node_with_three_entries();
+    let after = LogPoint { index: LogIndex(9), term: Term(1), checksum: Checksum(7) };
+    let ops = planner.plan(&[Persist { floor: LogIndex(9), ..compaction(3, after, Vec::new()) }]);
+    let anew =
+        ["create log00.txt.tmp", "sync log00.txt.tmp", "rename log00.txt.tmp log00.txt", "sync folder"];
+    assert_eq!(words(&ops), anew);
+    disk.run(&ops);
+    assert_eq!(words(&planner.plan(&[append(4, vec![entries_after(after, 1, &[PUT])])])).len(), 2);
+    let ops = planner.close();
+    disk.run(&ops);
+    assert_eq!(Meta::decode(disk.content(META)).unwrap().floor, after);
+}
+
+/// What was planned before in the same group goes to the log that is replaced, and what comes after to the new one.
+#[test]
+fn a_compaction_keeps_its_place_in_a_group() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    let fourth = entries_after(entries.last(), 1, &[PUT]);
+    let fifth = entries_after(fourth.last(), 1, &[PUT]);
+    let group = [
+        append(3, vec![fourth.clone()]),
+        compaction(4, entries.last(), vec![fourth]),
+        append(5, vec![fifth]),
+    ];
+    let expected = [
+        "append log00.txt 4..=4",
+        "sync log00.txt",
+        "create log00.txt.tmp",
+        "append log00.txt.tmp 4..=4",
+        "sync log00.txt.tmp",
+        "rename log00.txt.tmp log00.txt",
+        "sync folder",
+        "append log00.txt 5..=5",
+        "sync log00.txt",
+    ];
+    assert_eq!(words(&planner.plan(&group)), expected);
+}
+
+#[test]
+#[should_panic(expected = "a floor above the log: 2 above 1")]
+fn a_compaction_never_drops_what_is_committed() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    drop(planner.plan(&[Persist { floor: LogIndex(2), ..append(3, Vec::new()) }]));
+    let first = entries.ending_at(LogIndex(1)).unwrap();
+    drop(planner.plan(&[compaction(4, LogPoint::ORIGIN, vec![first])]));
+}
+
+#[test]
+#[should_panic(expected = "a compaction after 2 that changes the floor 2")]
+fn a_compaction_never_changes_what_is_committed() {
+    let (_, mut planner, entries) = node_with_three_entries();
+    drop(planner.plan(&[Persist { floor: LogIndex(2), ..append(3, Vec::new()) }]));
+    let other = LogPoint { checksum: Checksum(1), ..entries.point_at(LogIndex(2)).unwrap() };
+    drop(planner.plan(&[compaction(4, other, Vec::new())]));
+}
+
 #[test]
 fn more_than_a_group_may_hold_is_synced_in_between() {
     let (mut disk, mut planner, entries) = node_with_three_entries();
@@ -157,6 +252,17 @@ fn more_than_a_group_may_hold_is_synced_in_between() {
     }
     assert!(unsynced_max > GROUP_BYTES_MAX, "the huge entry was among them");
     assert_eq!(recovered(&disk).log, [entries.text(), many.text(), one.text()].concat());
+
+    // Made anew, it is written in pieces, too.
+    let temporary = FileName::new(NODE, FileKind::LogTemporary);
+    let all = vec![entries, many, one];
+    for op in planner.plan(&[compaction(5, LogPoint::ORIGIN, all)]) {
+        if let FileOp::Append { .. } = &op {
+            assert!(disk.unsynced_bytes(temporary) < 1000, "no more than the header");
+        }
+        disk.apply(&op);
+    }
+    assert_eq!(disk.unsynced_bytes(LOG), 0);
 }
 
 #[test]
