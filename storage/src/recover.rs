@@ -15,16 +15,19 @@
 use std::fmt;
 
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored, Term};
+use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored};
 
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::{GROUP_BYTES_MAX, Planner};
-use crate::scan::{Damage, LogScan, TornTail, Verdict};
-use crate::sealed::SealedLineFault;
+use crate::scan::{LogScan, TornTail, Verdict};
 use crate::snapshot::SnapshotPlanner;
+
+mod error;
+
+pub use error::RecoverError;
 
 /// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A planner lets
 /// [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line is enough for both.
@@ -71,118 +74,6 @@ impl fmt::Display for Notice {
         )
     }
 }
-
-/// Why a node cannot go on from its files. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecoverError {
-    /// A file is not there.
-    #[error("{file} is missing: {ADVICE}")]
-    Missing {
-        /// The file.
-        file: FileName,
-    },
-    /// The log's first line cannot be read.
-    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
-    Header {
-        /// The log.
-        file: FileName,
-        /// What is wrong.
-        fault: SealedLineFault,
-    },
-    /// The metadata cannot be read: the node may have voted, and nobody knows for whom.
-    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
-    Meta {
-        /// The metadata file.
-        file: FileName,
-        /// What is wrong.
-        fault: SealedLineFault,
-    },
-    /// A file says that it belongs to another node.
-    #[error("{file} belongs to node {owner}: the file was renamed or copied. Put the right file back")]
-    OfAnotherNode {
-        /// The file.
-        file: FileName,
-        /// The node that it names.
-        owner: NodeId,
-    },
-    /// The two files name different clusters or incarnations.
-    #[error(
-        "{log} and {meta} do not belong together: they are of different clusters, or of different lives \
-         of the node. Put back the two that do"
-    )]
-    DifferentOwners {
-        /// The log.
-        log: FileName,
-        /// The metadata file.
-        meta: FileName,
-    },
-    /// A line of the log was durable once and is not what it was.
-    #[error("{file}: {damage}. {ADVICE_START}")]
-    Damaged {
-        /// The log.
-        file: FileName,
-        /// What is damaged.
-        damage: Damage,
-    },
-    /// The log ends before an entry that was durable and committed.
-    #[error(
-        "{log} ends at entry {last}, but entry {floor} was on disk and committed, as {meta} says: \
-         the end of the log is lost. {ADVICE_START}"
-    )]
-    LostEntries {
-        /// The log.
-        log: FileName,
-        /// The metadata file.
-        meta: FileName,
-        /// The last entry there is.
-        last: LogIndex,
-        /// The entry that must be there.
-        floor: LogIndex,
-    },
-    /// The log holds another entry than the one that was durable and committed.
-    #[error(
-        "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: \
-         the two are not of the same time. {ADVICE_START}"
-    )]
-    OtherEntries {
-        /// The log.
-        log: FileName,
-        /// The metadata file.
-        meta: FileName,
-        /// The entry that differs.
-        floor: LogIndex,
-    },
-    /// The log has entries of a term that the metadata does not know of.
-    #[error(
-        "{log} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
-         the log, and votes may be lost. {ADVICE_START}"
-    )]
-    OldMeta {
-        /// The log.
-        log: FileName,
-        /// The metadata file.
-        meta: FileName,
-        /// The last term of the log.
-        found: Term,
-        /// The term in the metadata.
-        current: Term,
-    },
-    /// The log starts after a snapshot.
-    #[error(
-        "{file} starts after entry {after}, and needs the snapshot up to there, which this program cannot read"
-    )]
-    NeedsSnapshot {
-        /// The log.
-        file: FileName,
-        /// The last entry that is not in the log.
-        after: LogIndex,
-    },
-}
-
-const ADVICE: &str = "the node must not go on without it, since it may have promised what it would not know \
-     of. Put the file back, or start anew in an empty folder";
-const ADVICE_START: &str = "Nothing was changed. Put the folder back from a copy that was made while the server was \
-     stopped and nothing has run since, or start anew in an empty folder";
 
 /// Recovers `node` from its files. `sync` is the policy from here on.
 ///

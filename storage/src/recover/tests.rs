@@ -1,4 +1,4 @@
-use coracle_core::raft::{Checksum, HardState, Persist};
+use coracle_core::raft::{Checksum, HardState, Persist, Term};
 
 use super::*;
 use crate::identity::{ClusterId, Incarnation};
