@@ -180,11 +180,19 @@ fn is_skipped_by_mutant(op: &FileOp) -> bool {
 pub(crate) fn replace_meta(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
     let is_in_place = mutant::is_active(Mutant::MetaInPlace);
     let temporary = if is_in_place { FileKind::Meta } else { FileKind::MetaTemporary };
-    let temporary = FileName::new(node, temporary);
+    replace(FileName::new(node, temporary), FileName::new(node, FileKind::Meta), bytes)
+}
+
+/// Replaces the log of `node`, as [`replace_meta`] does.
+pub(crate) fn replace_log(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
+    replace(FileName::new(node, FileKind::LogTemporary), FileName::new(node, FileKind::Log), bytes)
+}
+
+fn replace(temporary: FileName, to: FileName, bytes: Vec<u8>) -> [FileOp; 4] {
     [
         FileOp::Create { file: temporary, bytes },
         FileOp::Sync { file: temporary },
-        FileOp::Rename { from: temporary, to: FileName::new(node, FileKind::Meta) },
+        FileOp::Rename { from: temporary, to },
         FileOp::SyncFolder,
     ]
 }

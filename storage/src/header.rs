@@ -5,8 +5,9 @@
 //!  "after":{"index":0,"term":0,"crc":"00000000"},"crc":"9a3c01ff"}            (one line in the file)
 //! ```
 //!
-//! Written once, synced before the node exists for anybody, and never changed: so a header that cannot be
-//! read is damage, unless nothing else of the node was written yet. Not here: the entries that follow it.
+//! Written with the file, synced before the file counts for anybody, and never changed in it; a log that is made anew
+//! behind a snapshot is a new file with a new header. So a header that cannot be read is damage, unless nothing else of
+//! the node was written yet. Not here: the entries that follow it.
 
 use coracle_core::raft::{LogPoint, NodeId};
 use serde::{Deserialize, Serialize};

@@ -64,7 +64,8 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// Its life in that cluster.
     pub incarnation: Incarnation,
-    /// The voting members at the point that the log starts after, in ascending order.
+    /// The voting members that the cluster was founded with, in ascending order. Who votes now is for the log and the
+    /// snapshot to say.
     pub voters: Vec<NodeId>,
 }
 

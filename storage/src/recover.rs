@@ -9,6 +9,9 @@
 //! disk, and a later sync then reports success without writing it. So the end of the log, as much as can have
 //! waited for one sync, is written again in place and synced, and so is the metadata.
 //!
+//! A snapshot and the log may be of different moments; `recover/snapshot` says which of these a start can go on from.
+//! Temporary files are not looked at: what counts was given its final name.
+//!
 //! Not here: reading the files, and what a group of nodes in one folder has to agree on
 //! ([`survey()`](crate::survey())).
 
@@ -17,7 +20,7 @@ use std::fmt;
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored};
 
-use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_log, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
@@ -26,6 +29,7 @@ use crate::scan::{LogScan, TornTail, Verdict};
 use crate::snapshot::SnapshotPlanner;
 
 mod error;
+mod snapshot;
 
 pub use error::RecoverError;
 
@@ -38,7 +42,7 @@ pub const REWRITE_BYTES: usize = GROUP_BYTES_MAX;
 pub struct Recovery {
     /// Whose files these are.
     pub identity: Identity,
-    /// Term, vote and log.
+    /// Term, vote, snapshot and log.
     pub restored: Restored,
     /// To be carried out, in order, before anything else is done with the state.
     pub repairs: Vec<FileOp>,
@@ -62,16 +66,31 @@ pub enum Notice {
         /// What was cut.
         tail: TornTail,
     },
+    /// A snapshot from the leader was in place, and the log not made anew behind it yet.
+    LogMadeAnew {
+        /// The log.
+        log: FileName,
+        /// The snapshot.
+        snapshot: FileName,
+        /// The last entry that the snapshot covers; the log starts after it now, empty.
+        after: LogIndex,
+    },
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::TornTail { log, kept_in, tail: TornTail { line, bytes, .. } } = self;
-        write!(
-            f,
-            "{log}: the last write was torn at line {line}, as a power cut does it; \
-             cut off the {bytes} bytes from there on and kept them in {kept_in}"
-        )
+        match self {
+            Self::TornTail { log, kept_in, tail: TornTail { line, bytes, .. } } => write!(
+                f,
+                "{log}: the last write was torn at line {line}, as a power cut does it; \
+                 cut off the {bytes} bytes from there on and kept them in {kept_in}"
+            ),
+            Self::LogMadeAnew { log, snapshot, after } => write!(
+                f,
+                "{log} does not lead to entry {after}, with which {snapshot} ends: the server was stopped before \
+                 it could make the log anew behind a snapshot from the leader; did that now"
+            ),
+        }
     }
 }
 
@@ -87,9 +106,7 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     let mut scan = LogScan::new(log_bytes).map_err(|fault| RecoverError::Header { file: log_file, fault })?;
     let LogHeader { identity, after } = scan.header().clone();
     check_owners(node, &identity, &meta)?;
-    if after.index > LogIndex::ORIGIN {
-        return Err(RecoverError::NeedsSnapshot { file: log_file, after: after.index });
-    }
+    let found = snapshot::read(&identity, after, files)?;
     let log: Vec<_> = scan.by_ref().collect();
     let torn = match scan.verdict() {
         Some(Verdict::Damaged(damage)) => return Err(RecoverError::Damaged { file: log_file, damage }),
@@ -98,15 +115,39 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     };
     check_against_meta(node, after, &log, &meta)?;
 
-    let mut planner = Planner::new(identity.clone(), meta.hard_state, after, scan.header_len() as u64, sync);
-    log.iter().cloned().for_each(|entries| planner.resume_with(entries));
+    let mut repairs = cut_off(node, files, log_bytes, torn);
+    let mut notices: Vec<_> = torn.map(|tail| torn_notice(node, tail)).into_iter().collect();
+    let made_anew = match &found {
+        Some(found) if snapshot::supersedes_log(node, found, after, &log, &meta)? => Some(found.meta.last),
+        _ => None,
+    };
+    let mut restored = Restored { hard_state: meta.hard_state, snapshot: None, log_start: after, log };
+    let mut header_len = scan.header_len();
+    if let Some(after) = made_anew {
+        let header = LogHeader { identity: identity.clone(), after }.encode();
+        header_len = header.len();
+        (restored.log_start, restored.log) = (after, Vec::new());
+        repairs.extend(replace_log(node, header));
+        notices.push(anew_notice(node, after));
+    } else if sync == SyncPolicy::Always {
+        repairs.extend(write_end_again(log_file, log_bytes, torn));
+    }
+    if sync == SyncPolicy::Always {
+        repairs.extend(replace_meta(node, meta.encode()));
+    }
+    restored.snapshot = found;
+
+    let published = restored.snapshot.as_ref().map_or(LogIndex::ORIGIN, |snapshot| snapshot.meta.last.index);
+    let mut planner =
+        Planner::new(identity.clone(), meta.hard_state, restored.log_start, header_len as u64, sync);
+    restored.log.iter().cloned().for_each(|entries| planner.resume_with(entries));
     planner.resume_at(meta.floor);
     let waits = if mutant::is_active(Mutant::RepairsNotSynced) { SyncPolicy::Never } else { sync };
     Ok(Recovery {
-        repairs: waits.apply(repairs(node, files, log_bytes, torn, &meta, sync)),
-        notices: torn.map(|tail| notice(node, tail)).into_iter().collect(),
-        restored: Restored { hard_state: meta.hard_state, snapshot: None, log_start: after, log },
-        snapshots: SnapshotPlanner::new(identity.clone(), LogIndex::ORIGIN, sync),
+        repairs: waits.apply(repairs),
+        snapshots: SnapshotPlanner::new(identity.clone(), published, sync),
+        restored,
+        notices,
         identity,
         planner,
     })
@@ -126,7 +167,7 @@ fn check_owners(node: NodeId, identity: &Identity, meta: &Meta) -> Result<(), Re
         }
     }
     if (identity.cluster, identity.incarnation) != (meta.cluster, meta.incarnation) {
-        return Err(RecoverError::DifferentOwners { log: log_file, meta: meta_file });
+        return Err(RecoverError::DifferentOwners { one: log_file, other: meta_file });
     }
     Ok(())
 }
@@ -144,53 +185,57 @@ fn check_against_meta(
     if last.index < floor {
         return Err(RecoverError::LostEntries { log: log_file, meta: meta_file, last: last.index, floor });
     }
-    let run = log.get(log.partition_point(|run| run.last().index < floor));
-    let found = if floor == after.index { Some(after) } else { run.and_then(|run| run.point_at(floor)) };
-    if found != Some(meta.floor) {
+    // A floor before the log's start is covered by the snapshot, as far as anybody can tell.
+    if floor >= after.index && point_at(floor, after, log) != Some(meta.floor) {
         return Err(RecoverError::OtherEntries { log: log_file, meta: meta_file, floor });
     }
     let current = meta.hard_state.current_term;
     if last.term > current {
-        return Err(RecoverError::OldMeta { log: log_file, meta: meta_file, found: last.term, current });
+        return Err(RecoverError::OldMeta { file: log_file, meta: meta_file, found: last.term, current });
     }
     Ok(())
 }
 
-fn repairs(
-    node: NodeId,
-    files: &NodeFiles,
-    log_bytes: &[u8],
-    torn: Option<TornTail>,
-    meta: &Meta,
-    sync: SyncPolicy,
-) -> Vec<FileOp> {
+/// What the log, which starts after `after` and holds `log`, has at `index`; also known for its start.
+fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoint> {
+    if index == after.index {
+        return Some(after);
+    }
+    log.get(log.partition_point(|run| run.last().index < index)).and_then(|run| run.point_at(index))
+}
+
+/// Moves a torn tail beside the log; without one, what was moved there before goes.
+fn cut_off(node: NodeId, files: &NodeFiles, log_bytes: &[u8], torn: Option<TornTail>) -> Vec<FileOp> {
     let (log_file, cut_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
-    let mut ops = Vec::new();
-    let mut whole = log_bytes;
-    let torn = torn.filter(|_| !mutant::is_active(Mutant::TornTailKept));
-    if let Some(tail) = torn {
-        let cut;
-        (whole, cut) = log_bytes.split_at(log_bytes.len() - byte_count(tail.bytes));
+    match torn.filter(|_| !mutant::is_active(Mutant::TornTailKept)) {
         // The bytes are safe beside the log before the log loses them.
-        ops.extend([
-            FileOp::Create { file: cut_file, bytes: cut.to_vec() },
+        Some(tail) => vec![
+            FileOp::Create { file: cut_file, bytes: log_bytes[whole_len(log_bytes, Some(tail))..].to_vec() },
             FileOp::Sync { file: cut_file },
             FileOp::SyncFolder,
             FileOp::Truncate { file: log_file, len: tail.offset },
             FileOp::Sync { file: log_file },
-        ]);
-    } else if files.has_cut_bytes {
-        ops.push(FileOp::Remove { file: cut_file });
+        ],
+        None if files.has_cut_bytes => vec![FileOp::Remove { file: cut_file }],
+        None => Vec::new(),
     }
-    if sync == SyncPolicy::Always {
-        let at = rewrite_start(whole);
-        ops.extend([
-            FileOp::Overwrite { file: log_file, at: at as u64, bytes: whole[at..].to_vec() },
-            FileOp::Sync { file: log_file },
-        ]);
-        ops.extend(replace_meta(node, meta.encode()));
-    }
-    ops
+}
+
+/// Writes the log's end, without a torn tail, over itself.
+fn write_end_again(log_file: FileName, log_bytes: &[u8], torn: Option<TornTail>) -> [FileOp; 2] {
+    let torn = torn.filter(|_| !mutant::is_active(Mutant::TornTailKept));
+    let whole = &log_bytes[..whole_len(log_bytes, torn)];
+    let at = rewrite_start(whole);
+    [
+        FileOp::Overwrite { file: log_file, at: at as u64, bytes: whole[at..].to_vec() },
+        FileOp::Sync { file: log_file },
+    ]
+}
+
+/// How much of a log is left when the torn tail is cut off.
+fn whole_len(log_bytes: &[u8], torn: Option<TornTail>) -> usize {
+    let torn_len = torn.map_or(0, |tail| usize::try_from(tail.bytes).expect("counted in memory"));
+    log_bytes.len() - torn_len
 }
 
 /// Where the line starts that holds the first of the last [`REWRITE_BYTES`] bytes.
@@ -199,13 +244,14 @@ fn rewrite_start(log: &[u8]) -> usize {
     log[..within].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
-fn byte_count(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("counted in memory")
-}
-
-fn notice(node: NodeId, tail: TornTail) -> Notice {
+fn torn_notice(node: NodeId, tail: TornTail) -> Notice {
     let (log, kept_in) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
     Notice::TornTail { log, kept_in, tail }
+}
+
+fn anew_notice(node: NodeId, after: LogPoint) -> Notice {
+    let (log, snapshot) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::Snapshot));
+    Notice::LogMadeAnew { log, snapshot, after: after.index }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | no file at all | a new cluster is founded |
 //! | some files missing or unfinished, and no node has promised anything | its founding was interrupted: it is founded anew |
-//! | some files missing, and a node has promised something (a term, a vote, an entry) | refused: a node that lost its files must not come back under its old identity |
+//! | some files missing, and a node has promised something (a term, a vote, an entry, a snapshot) | refused: a node that lost its files must not come back under its old identity |
 //! | the files of a cluster of another size | refused |
 //! | all files | each node recovers; all must be of one cluster |
 //!
@@ -56,7 +56,7 @@ pub enum SurveyError {
     Lost {
         /// The file.
         file: FileName,
-        /// A file with a term, a vote or an entry.
+        /// A file with a term, a vote, an entry or a snapshot.
         witness: FileName,
     },
     /// The files of two nodes are of different clusters.
@@ -117,6 +117,8 @@ struct Found {
     node: NodeId,
     log: FoundLog,
     meta: FoundMeta,
+    /// Whether there is one, whatever is in it: a snapshot gets its name only when it is whole.
+    has_snapshot: bool,
 }
 
 enum FoundLog {
@@ -125,6 +127,7 @@ enum FoundLog {
     Unfinished,
     Readable {
         header: LogHeader,
+        /// In the file, or in the snapshot before it.
         has_entries: bool,
     },
     Unreadable(SealedLineFault),
@@ -143,7 +146,10 @@ impl Found {
             Some(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
                 None => FoundLog::Unfinished,
                 Some(end) => match LogHeader::decode(&bytes[..=end]) {
-                    Ok(header) => FoundLog::Readable { header, has_entries: bytes.len() > end + 1 },
+                    Ok(header) => {
+                        let has_entries = header.after != LogPoint::ORIGIN || bytes.len() > end + 1;
+                        FoundLog::Readable { header, has_entries }
+                    }
                     Err(fault) => FoundLog::Unreadable(fault),
                 },
             },
@@ -153,7 +159,7 @@ impl Found {
             Some(Ok(meta)) => FoundMeta::Readable(meta),
             Some(Err(fault)) => FoundMeta::Unreadable(fault),
         };
-        Self { node, log, meta }
+        Self { node, log, meta, has_snapshot: files.snapshot.is_some() }
     }
 
     fn file(&self, kind: FileKind) -> FileName {
@@ -172,6 +178,9 @@ impl Found {
     fn witness(&self) -> Option<FileName> {
         if matches!(self.log, FoundLog::Readable { has_entries: true, .. }) {
             return Some(self.file(FileKind::Log));
+        }
+        if self.has_snapshot {
+            return Some(self.file(FileKind::Snapshot));
         }
         let has_promised = matches!(&self.meta, FoundMeta::Readable(meta) if meta.holds_a_promise());
         has_promised.then(|| self.file(FileKind::Meta))

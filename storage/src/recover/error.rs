@@ -5,6 +5,7 @@ use coracle_core::raft::{LogIndex, NodeId, Term};
 use crate::files::FileName;
 use crate::scan::Damage;
 use crate::sealed::SealedLineFault;
+use crate::snapshot::SnapshotFault;
 
 /// Why a node cannot go on from its files. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,16 +40,16 @@ pub enum RecoverError {
         /// The node that it names.
         owner: NodeId,
     },
-    /// The two files name different clusters or incarnations.
+    /// Two files name different clusters or incarnations.
     #[error(
-        "{log} and {meta} do not belong together: they are of different clusters, or of different lives \
+        "{one} and {other} do not belong together: they are of different clusters, or of different lives \
          of the node. Put back the two that do"
     )]
     DifferentOwners {
         /// The log.
-        log: FileName,
-        /// The metadata file.
-        meta: FileName,
+        one: FileName,
+        /// The metadata file or the snapshot.
+        other: FileName,
     },
     /// A line of the log was durable once and is not what it was.
     #[error("{file}: {damage}. {ADVICE_START}")]
@@ -86,30 +87,66 @@ pub enum RecoverError {
         /// The entry that differs.
         floor: LogIndex,
     },
-    /// The log has entries of a term that the metadata does not know of.
+    /// The log or the snapshot has entries of a term that the metadata does not know of.
     #[error(
-        "{log} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
-         the log, and votes may be lost. {ADVICE_START}"
+        "{file} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
+         that, and votes may be lost. {ADVICE_START}"
     )]
     OldMeta {
-        /// The log.
-        log: FileName,
+        /// The log or the snapshot.
+        file: FileName,
         /// The metadata file.
         meta: FileName,
-        /// The last term of the log.
+        /// The last term of the log or the snapshot.
         found: Term,
         /// The term in the metadata.
         current: Term,
     },
-    /// The log starts after a snapshot.
-    #[error(
-        "{file} starts after entry {after}, and needs the snapshot up to there, which this program cannot read"
-    )]
-    NeedsSnapshot {
-        /// The log.
+    /// The snapshot is not whole. The log behind it is nothing without it, so there is no way around it.
+    #[error("{file}: {fault}. {ADVICE_START}")]
+    Snapshot {
+        /// The snapshot.
         file: FileName,
+        /// What is wrong.
+        fault: SnapshotFault,
+    },
+    /// The log starts after a snapshot that is not there.
+    #[error("{snapshot} is missing, and {log} starts only after entry {after}: {ADVICE}")]
+    NoSnapshot {
+        /// The log.
+        log: FileName,
+        /// The snapshot.
+        snapshot: FileName,
         /// The last entry that is not in the log.
         after: LogIndex,
+    },
+    /// The snapshot does not reach the log's start.
+    #[error(
+        "{log} starts after entry {after}, but {snapshot} reaches only to entry {reaches}: what is in between \
+         is lost. {ADVICE_START}"
+    )]
+    OldSnapshot {
+        /// The log.
+        log: FileName,
+        /// The snapshot.
+        snapshot: FileName,
+        /// The last entry that is not in the log.
+        after: LogIndex,
+        /// The last entry that the snapshot covers.
+        reaches: LogIndex,
+    },
+    /// The snapshot ends with another entry than the one that was committed.
+    #[error(
+        "{snapshot} ends with another entry {last} than the one that was committed, as {witness} shows: the two \
+         are not of the same time. {ADVICE_START}"
+    )]
+    OtherSnapshot {
+        /// The snapshot.
+        snapshot: FileName,
+        /// The file with the other entry.
+        witness: FileName,
+        /// The last entry that the snapshot covers.
+        last: LogIndex,
     },
 }
 

@@ -240,7 +240,7 @@ fn files_of_another_owner_are_refused() {
     assert_eq!(error, RecoverError::OfAnotherNode { file: LOG, owner: other });
     let error = refusal(&disk, META, meta_with(|meta| meta.node = other));
     assert_eq!(error, RecoverError::OfAnotherNode { file: META, owner: other });
-    let different = RecoverError::DifferentOwners { log: LOG, meta: META };
+    let different = RecoverError::DifferentOwners { one: LOG, other: META };
     for error in [
         refusal(&disk, LOG, header_with(|header| header.identity.cluster = ClusterId(1))),
         refusal(&disk, LOG, header_with(|header| header.identity.incarnation = Incarnation(1))),
@@ -259,18 +259,11 @@ fn files_of_different_times_are_refused() {
     let error = refusal(&disk, META, meta_with(|meta| meta.floor = floor));
     assert_eq!(error, RecoverError::OtherEntries { log: LOG, meta: META, floor: LogIndex(2) });
     let error = refusal(&disk, META, meta_with(|meta| meta.hard_state.current_term = Term::INITIAL));
-    let old = RecoverError::OldMeta { log: LOG, meta: META, found: Term(1), current: Term(0) };
+    let old = RecoverError::OldMeta { file: LOG, meta: META, found: Term(1), current: Term(0) };
     assert_eq!(error, old);
     let error = refusal(&disk, LOG, header_with(|_| {}));
     let lost = RecoverError::LostEntries { log: LOG, meta: META, last: LogIndex(0), floor: LogIndex(2) };
     assert_eq!(error, lost);
-}
-
-#[test]
-fn a_log_after_a_snapshot_is_refused_by_name() {
-    let (disk, entries) = used_node();
-    let error = refusal(&disk, LOG, header_with(|header| header.after = entries.last()));
-    assert_eq!(error, RecoverError::NeedsSnapshot { file: LOG, after: LogIndex(4) });
 }
 
 #[test]
@@ -284,3 +277,5 @@ fn damage_names_file_and_line() {
     assert!(error.to_string().starts_with(&said), "{error}");
     assert!(error.to_string().contains("Nothing was changed."), "{error}");
 }
+
+mod snapshots;

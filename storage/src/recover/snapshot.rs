@@ -1,0 +1,87 @@
+//! What a snapshot means for the log, at a start.
+//!
+//! A snapshot takes its name first, and the log is made anew behind it later; so the two may be of different moments,
+//! and each that a power cut can leave is told from those that only a lost or exchanged file explains:
+//!
+//! | what is found | how it came about | what follows |
+//! | --- | --- | --- |
+//! | no snapshot, and the log starts at the origin | there was none yet | nothing |
+//! | the log starts at the snapshot's end, or before, and holds it | the log is made anew already, or not yet | the log stays as it is |
+//! | the log ends before the snapshot does | a leader's snapshot was installed, and the log not made anew yet | the log is made anew: empty, behind the snapshot |
+//! | the log has another entry where the snapshot ends | the same, and the log was that of a deposed leader | the same: what is dropped was never committed |
+//! | the same, but the metadata knows that the log was committed up to there | files of different times | refused |
+//! | the log starts at the snapshot's end, with another entry | files of different times | refused |
+//! | the log starts after the snapshot's end, or there is no snapshot | the snapshot was lost, or an older one put back | refused |
+//! | the snapshot is damaged in any byte | | refused: the log behind it is nothing without it |
+//!
+//! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or was never committed,
+//! and nothing that comes after the snapshot can follow its end.
+
+use coracle_core::raft::{Entries, LogPoint, NodeId, RestoredSnapshot};
+
+use super::RecoverError;
+use crate::files::{FileKind, FileName, NodeFiles};
+use crate::identity::Identity;
+use crate::meta::Meta;
+use crate::snapshot::SnapshotFile;
+
+/// The node's snapshot, if there is one: whole, its own, and reaching the point that the log starts after.
+pub(super) fn read(
+    identity: &Identity,
+    after: LogPoint,
+    files: &NodeFiles,
+) -> Result<Option<RestoredSnapshot>, RecoverError> {
+    let node = identity.node;
+    let [log, file] = [FileKind::Log, FileKind::Snapshot].map(|kind| FileName::new(node, kind));
+    let Some(bytes) = files.snapshot.as_deref() else {
+        let is_all = after == LogPoint::ORIGIN;
+        return if is_all {
+            Ok(None)
+        } else {
+            Err(RecoverError::NoSnapshot { log, snapshot: file, after: after.index })
+        };
+    };
+    let snapshot = SnapshotFile::decode(bytes).map_err(|fault| RecoverError::Snapshot { file, fault })?;
+    let header = &snapshot.header;
+    if header.node != node {
+        return Err(RecoverError::OfAnotherNode { file, owner: header.node });
+    }
+    if (header.cluster, header.incarnation) != (identity.cluster, identity.incarnation) {
+        return Err(RecoverError::DifferentOwners { one: log, other: file });
+    }
+    let last = header.last();
+    if last.index < after.index {
+        let (after, reaches) = (after.index, last.index);
+        return Err(RecoverError::OldSnapshot { log, snapshot: file, after, reaches });
+    }
+    if last.index == after.index && last != after {
+        return Err(RecoverError::OtherSnapshot { snapshot: file, witness: log, last: last.index });
+    }
+    Ok(Some(snapshot.restored()))
+}
+
+/// Whether the log has to be made anew behind the snapshot. The log was checked against the metadata, and starts at the
+/// snapshot's end or before.
+pub(super) fn supersedes_log(
+    node: NodeId,
+    snapshot: &RestoredSnapshot,
+    after: LogPoint,
+    log: &[Entries],
+    meta: &Meta,
+) -> Result<bool, RecoverError> {
+    let [log_file, meta_file, file] =
+        [FileKind::Log, FileKind::Meta, FileKind::Snapshot].map(|kind| FileName::new(node, kind));
+    let last = snapshot.meta.last;
+    let current = meta.hard_state.current_term;
+    if last.term > current {
+        return Err(RecoverError::OldMeta { file, meta: meta_file, found: last.term, current });
+    }
+    if super::point_at(last.index, after, log) == Some(last) {
+        return Ok(false);
+    }
+    // Two histories that were both committed up to here: one of the files is not of this life of the cluster.
+    if meta.floor.index >= last.index {
+        return Err(RecoverError::OtherSnapshot { snapshot: file, witness: log_file, last: last.index });
+    }
+    Ok(true)
+}
