@@ -1,4 +1,4 @@
-//! A disk in memory that can lose what was not synced, and a node that asks for persists at random.
+//! A disk in memory that can lose what was not synced, and a node that asks for persists and snapshots at random.
 //!
 //! The disk's model: what was written to a file and not synced survives a crash up to any byte, in the
 //! order it was written, for each file by itself; names likewise, up to any of their changes. Not modelled:
@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use coracle_core::raft::{
-    BatchBuilder, Checksum, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Restored,
-    SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+    BatchBuilder, Checksum, Compaction, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId,
+    Restored, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 
 use crate::{
@@ -202,17 +202,20 @@ impl Disk {
     }
 }
 
-/// What has to survive: term, vote, and the text of the log.
+/// What has to survive: term, vote, the snapshot's end, the log's start and its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) hard_state: HardState,
+    pub(crate) snapshot: Option<LogPoint>,
+    pub(crate) start: LogPoint,
     pub(crate) log: String,
 }
 
 impl State {
     pub(crate) fn of(restored: &Restored) -> Self {
         let log = restored.log.iter().map(Entries::text).collect();
-        Self { hard_state: restored.hard_state, log }
+        let snapshot = restored.snapshot.as_ref().map(|snapshot| snapshot.meta.last);
+        Self { hard_state: restored.hard_state, snapshot, start: restored.log_start, log }
     }
 }
 
@@ -247,17 +250,29 @@ pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
 }
 
-/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported first.
+/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported first, and the log is
+/// made anew only behind a snapshot that is published.
 pub(crate) struct RandomNode {
     rng: fastrand::Rng,
     id: u64,
     hard_state: HardState,
-    /// The log's points, the origin first.
+    snapshot: Option<LogPoint>,
+    /// The log is to be made anew behind the snapshot.
+    compaction: Option<Due>,
+    /// The log's points, the one that it starts after first.
     points: Vec<LogPoint>,
     lines: Vec<String>,
-    floor: usize,
-    /// How long the log has been since the last report at the least.
-    reported: usize,
+    floor: u64,
+    /// How far the log has reached since the last report at the least.
+    reported: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Sooner or later: the snapshot is of the node's own log.
+    Sometime,
+    /// Before anything else happens to the log: the snapshot is a leader's.
+    AtOnce,
 }
 
 impl RandomNode {
@@ -266,6 +281,8 @@ impl RandomNode {
             rng: fastrand::Rng::with_seed(seed),
             id: 0,
             hard_state: HardState::default(),
+            snapshot: None,
+            compaction: None,
             points: vec![LogPoint::ORIGIN],
             lines: Vec::new(),
             floor: 0,
@@ -274,12 +291,49 @@ impl RandomNode {
     }
 
     pub(crate) fn state(&self) -> State {
-        State { hard_state: self.hard_state, log: self.lines.concat() }
+        let (snapshot, start) = (self.snapshot, self.points[0]);
+        State { hard_state: self.hard_state, snapshot, start, log: self.lines.concat() }
+    }
+
+    fn start(&self) -> u64 {
+        self.points[0].index.0
+    }
+
+    fn last(&self) -> u64 {
+        self.start() + self.lines.len() as u64
+    }
+
+    /// How many lines there are up to `index`.
+    fn lines_to(&self, index: u64) -> usize {
+        usize::try_from(index - self.start()).unwrap()
     }
 
     /// Everything so far is durable.
     pub(crate) fn report(&mut self) {
-        self.reported = self.lines.len();
+        self.reported = self.last();
+    }
+
+    /// Now and then, with everything reported, a snapshot: of the node's own log, or a leader's. To be published before
+    /// the next group; from then on the log counts only as far as it goes with the snapshot.
+    pub(crate) fn snapshot(&mut self) -> Option<SnapshotMeta> {
+        if self.rng.u8(..3) > 0 || self.hard_state.current_term == Term(0) {
+            return None;
+        }
+        let reaches = self.snapshot.map_or(1, |snapshot| snapshot.index.0);
+        if self.rng.bool() && reaches.max(self.start()) <= self.floor {
+            let index = self.rng.u64(reaches.max(self.start())..=self.floor);
+            self.snapshot = Some(self.points[self.lines_to(index)]);
+            // A leader's snapshot that still has to take effect, taken again, still has to.
+            self.compaction.get_or_insert(Due::Sometime);
+        } else {
+            let index = LogIndex(self.rng.u64(self.floor + 1..self.last() + 5));
+            let (term, checksum) = (self.hard_state.current_term, Checksum(self.rng.u32(..)));
+            let last = LogPoint { index, term, checksum };
+            (self.snapshot, self.compaction) = (Some(last), Some(Due::AtOnce));
+            (self.points, self.lines) = (vec![last], Vec::new());
+            (self.floor, self.reported) = (index.0, index.0);
+        }
+        self.snapshot.map(snapshot_meta)
     }
 
     /// A group of persists, and every state that a crash may leave while it is written, in order.
@@ -292,10 +346,10 @@ impl RandomNode {
     fn persist(&mut self, states: &mut Vec<State>) -> Persist {
         self.id += 1;
         if self.rng.u8(..3) == 0 {
-            self.floor = self.rng.usize(self.floor..=self.reported.max(self.floor));
+            self.floor = self.rng.u64(self.floor..=self.reported.max(self.floor));
         }
         let mut persist = append(self.id, Vec::new());
-        persist.floor = LogIndex(self.floor as u64);
+        persist.floor = LogIndex(self.floor);
         if self.rng.u8(..4) == 0 || self.hard_state.current_term == Term(0) {
             let current_term = Term(self.hard_state.current_term.0 + self.rng.u64(..3).max(1));
             let voted_for = self.rng.bool().then(|| NodeId(self.rng.u64(..5)));
@@ -303,21 +357,61 @@ impl RandomNode {
             persist.hard_state = Some(self.hard_state);
             states.push(self.state());
         }
-        if self.rng.u8(..4) == 0 && self.floor < self.lines.len() {
-            let kept = self.rng.usize(self.floor..self.lines.len());
-            self.lines.truncate(kept);
-            self.points.truncate(kept + 1);
-            self.reported = self.reported.min(kept);
-            persist.cut_from = Some(LogIndex(kept as u64 + 1));
+        let is_due = self.compaction == Some(Due::AtOnce) || self.rng.u8(..3) == 0;
+        if let Some(due) = self.compaction.take_if(|_| is_due) {
+            persist.compaction = Some(self.compact());
+            if due == Due::AtOnce && self.rng.bool() {
+                persist.floor = LogIndex::ORIGIN;
+            }
+            states.push(self.state());
+            return persist;
+        }
+        if self.rng.u8(..4) == 0 && self.floor < self.last() {
+            persist.cut_from = Some(self.cut());
             states.push(self.state());
         }
         for _ in 0..self.rng.usize(..3) {
-            persist.entries.push(self.entries(states));
+            let entries = self.entries();
+            let lines_before = self.lines.len() - entries.len();
+            let whole = self.state();
+            for lines in lines_before..self.lines.len() {
+                states.push(State { log: self.lines[..=lines].concat(), ..whole.clone() });
+            }
+            persist.entries.push(entries);
         }
         persist
     }
 
-    fn entries(&mut self, states: &mut Vec<State>) -> Entries {
+    /// The log from the snapshot on, maybe with a cut and with new entries.
+    fn compact(&mut self) -> Compaction {
+        let after = self.snapshot.expect("a compaction is behind a snapshot");
+        if self.rng.bool() && self.floor < self.last() {
+            self.cut();
+        }
+        let dropped = self.lines_to(after.index.0);
+        self.points.drain(..dropped);
+        self.lines.drain(..dropped);
+        let mut builder = BatchBuilder::new(after);
+        let mut entries = Vec::new();
+        for line in &self.lines {
+            builder.accept(line.trim_end().as_bytes()).unwrap();
+            entries.extend(self.rng.bool().then(|| builder.finish().unwrap()));
+        }
+        entries.extend(builder.finish());
+        entries.extend(self.rng.bool().then(|| self.entries()));
+        Compaction { after, entries }
+    }
+
+    fn cut(&mut self) -> LogIndex {
+        let kept = self.rng.u64(self.floor..self.last());
+        let lines = self.lines_to(kept);
+        self.lines.truncate(lines);
+        self.points.truncate(lines + 1);
+        self.reported = self.reported.min(kept);
+        LogIndex(kept + 1)
+    }
+
+    fn entries(&mut self) -> Entries {
         let mut builder = BatchBuilder::new(*self.points.last().unwrap());
         for _ in 0..self.rng.usize(1..4) {
             let value = "x".repeat(self.rng.usize(..12));
@@ -325,10 +419,7 @@ impl RandomNode {
             self.points.push(builder.seal(self.hard_state.current_term, |text| text.push_str(&payload)));
         }
         let entries = builder.finish().unwrap();
-        for line in entries.text().split_inclusive('\n') {
-            self.lines.push(line.to_owned());
-            states.push(self.state());
-        }
+        self.lines.extend(entries.text().split_inclusive('\n').map(str::to_owned));
         entries
     }
 }

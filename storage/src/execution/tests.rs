@@ -60,20 +60,31 @@ fn with_both(test: impl Fn(&Path, &mut dyn FnMut() -> AnyFolder)) {
 /// Restarts, cuts, terms, groups of any size: after each group the files are the same as in the model.
 #[test]
 fn both_leave_what_the_model_has() {
-    with_both(|_, open| {
+    with_both(|place, open| {
         for sync in [SyncPolicy::Always, SyncPolicy::Never] {
             let mut disk = Disk::default();
             let mut folder = open();
             let first = survey(vec![NodeFiles::default()], &identities(1), sync).unwrap();
             disk.run(&first.creation);
             folder.run(&first.creation).unwrap();
-            let mut planner = first.nodes.into_iter().next().unwrap().planner;
+            let start = first.nodes.into_iter().next().unwrap();
+            let (mut planner, mut snapshots) = (start.planner, start.snapshots);
             let mut node = RandomNode::new(11);
             for round in 0..40 {
                 let ops = planner.plan(&node.group().0);
                 node.report();
                 disk.run(&ops);
                 folder.run(&ops).unwrap();
+                if let Some(meta) = node.snapshot() {
+                    for part in parts(&meta, &content(round, 9), 100) {
+                        let ops = snapshots.plan_part(&part);
+                        disk.run(&ops);
+                        folder.run(&ops).unwrap();
+                    }
+                    let ops = snapshots.publish(&folder.read_back(SNAPSHOT_TEMPORARY).unwrap()).unwrap();
+                    disk.run(&ops);
+                    folder.run(&ops).unwrap();
+                }
                 assert_eq!(folder.read(NODE).unwrap(), disk.files(NODE), "round {round}");
                 if round % 8 == 7 {
                     folder = open();
@@ -81,9 +92,10 @@ fn both_leave_what_the_model_has() {
                     disk.run(&again.repairs);
                     folder.run(&again.repairs).unwrap();
                     assert_eq!(folder.read(NODE).unwrap(), disk.files(NODE), "restart after {round}");
-                    planner = again.planner;
+                    (planner, snapshots) = (again.planner, again.snapshots);
                 }
             }
+            fs::remove_file(place.join("snap0.txt")).unwrap();
         }
     });
 }

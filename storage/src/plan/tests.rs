@@ -3,7 +3,8 @@ use coracle_core::raft::{BatchBuilder, Checksum, Compaction, LogIndex, LogPoint,
 use super::*;
 use crate::recover::recover;
 use crate::testing::{
-    Disk, LOG, META, NODE, RandomNode, State, append, entries_after, founded, identities, vote,
+    Disk, LOG, META, NODE, RandomNode, SNAPSHOT_TEMPORARY, State, append, content, entries_after, founded,
+    identities, parts, vote,
 };
 
 const PUT: &str = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
@@ -299,13 +300,15 @@ fn an_orderly_stop_notes_the_floor_once() {
 /// What a crash leaves is a state that the node went through, and everything reported is in it.
 #[test]
 fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
+    let (mut own, mut installed, mut compacted) = (0, 0, 0);
     for seed in 0..40 {
         let (mut disk, start) = founded(SyncPolicy::Always);
-        let mut planner = start.planner;
+        let (mut planner, mut snapshots) = (start.planner, start.snapshots);
         let mut node = RandomNode::new(seed);
         let mut rng = fastrand::Rng::with_seed(!seed);
-        for _ in 0..6 {
+        for _ in 0..8 {
             let (group, states) = node.group();
+            compacted += group.iter().filter(|persist| persist.compaction.is_some()).count();
             let ops = planner.plan(&group);
             for op in &ops {
                 crash_in_every_way(&disk, &states, &mut rng, seed);
@@ -318,14 +321,30 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
             if rng.u8(..4) == 0 {
                 disk.run(&planner.close());
             }
+            let before = node.state();
+            if let Some(meta) = node.snapshot() {
+                let states = [before, node.state()];
+                *if states[0].start == states[1].start { &mut own } else { &mut installed } += 1;
+                let text = content(meta.last.index.0, 3);
+                for part in parts(&meta, &text, 50) {
+                    disk.run(&snapshots.plan_part(&part));
+                    crash_in_every_way(&disk, &states[..1], &mut rng, seed);
+                }
+                for op in snapshots.publish(disk.content(SNAPSHOT_TEMPORARY)).unwrap() {
+                    disk.apply(&op);
+                    crash_in_every_way(&disk, &states, &mut rng, seed);
+                }
+                crash_in_every_way(&disk, &states[1..], &mut rng, seed);
+            }
             if rng.u8(..3) == 0 {
                 let again = recover(NODE, &disk.files(NODE), SyncPolicy::Always).unwrap();
                 disk.run(&again.repairs);
-                planner = again.planner;
+                (planner, snapshots) = (again.planner, again.snapshots);
             }
         }
         assert_eq!(recovered(&disk), node.state(), "seed {seed}");
     }
+    assert!(own > 10 && installed > 10 && compacted > 20, "{own} {installed} {compacted}");
 }
 
 fn crash_in_every_way(disk: &Disk, states: &[State], rng: &mut fastrand::Rng, seed: u64) {
@@ -338,6 +357,9 @@ fn crash_in_every_way(disk: &Disk, states: &[State], rng: &mut fastrand::Rng, se
         let recovery = recovery.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let state = State::of(&recovery.restored);
         assert!(states.contains(&state), "seed {seed}: {state:?} is none of {states:?}");
+        if let Some(snapshot) = &recovery.restored.snapshot {
+            assert_eq!(*snapshot.text, content(snapshot.meta.last.index.0, 3), "seed {seed}");
+        }
         if rng.u8(..8) == 0 {
             crash_while_repairing(crashed, &recovery.repairs, &state, rng);
         }

@@ -1,8 +1,8 @@
-use coracle_core::raft::{Persist, Term};
+use coracle_core::raft::{LogIndex, Persist, Term};
 
 use super::*;
 use crate::identity::{ClusterId, Incarnation};
-use crate::testing::{Disk, append, entries_after, identities, vote};
+use crate::testing::{Disk, append, content, entries_after, identities, parts, snapshot_meta, vote};
 
 const NODES: u64 = 3;
 
@@ -128,6 +128,48 @@ fn a_node_that_lost_its_files_is_refused_once_anybody_has_promised_anything() {
     let said = survey_of(&disk, &identities(NODES)).unwrap_err().to_string();
     let start = "log00.txt is missing or was never finished, but meta1.txt shows that the cluster has been";
     assert!(said.starts_with(start), "{said}");
+}
+
+/// A snapshot gets its name only when it is whole: whatever is in it now, the cluster has been in use.
+#[test]
+fn a_snapshot_alone_shows_that_the_cluster_has_been_in_use() {
+    for bytes in [Vec::new(), b"{}\n".to_vec()] {
+        let mut disk = Disk::default();
+        disk.replace(file(1, FileKind::Snapshot), bytes);
+        let error = survey_of(&disk, &other_identities(NODES)).unwrap_err();
+        let (file, witness) = (file(0, FileKind::Log), file(1, FileKind::Snapshot));
+        assert_eq!(error, SurveyError::Lost { file, witness });
+    }
+}
+
+/// A log that starts after a snapshot has had entries, though there is none in it.
+#[test]
+fn an_empty_log_behind_a_snapshot_is_a_used_one() {
+    let mut disk = founded_cluster();
+    let after = LogPoint { index: LogIndex(5), ..LogPoint::ORIGIN };
+    let header = LogHeader { identity: identities(NODES).remove(1), after };
+    disk.replace(file(1, FileKind::Log), header.encode());
+    disk.remove(file(0, FileKind::Meta));
+    let error = survey_of(&disk, &other_identities(NODES)).unwrap_err();
+    let (file, witness) = (file(0, FileKind::Meta), file(1, FileKind::Log));
+    assert_eq!(error, SurveyError::Lost { file, witness });
+}
+
+#[test]
+fn a_cluster_with_snapshots_goes_on() {
+    let mut disk = used_cluster();
+    let mut nodes = survey_of(&disk, &identities(NODES)).unwrap().nodes;
+    let last = nodes[2].restored.log[0].last();
+    let meta = snapshot_meta(last);
+    for part in parts(&meta, &content(1, 4), 40) {
+        disk.run(&nodes[2].snapshots.plan_part(&part));
+    }
+    let ops = nodes[2].snapshots.publish(disk.content(file(2, FileKind::SnapshotTemporary))).unwrap();
+    disk.run(&ops);
+    let again = survey_of(&disk, &other_identities(NODES)).unwrap();
+    assert_eq!(again.creation, []);
+    let found: Vec<_> = again.nodes.iter().map(|node| node.restored.snapshot.is_some()).collect();
+    assert_eq!(found, [false, false, true]);
 }
 
 #[test]
