@@ -3,7 +3,10 @@
 //! ```text
 //!             Persist                          FileOp
 //!   core ───────────────► Planner::plan ─────────────────► an executor ───► log00.txt, meta0.txt
-//!    ▲                                                                              │
+//!    ▲  │                                                                           │
+//!    │  │  SnapshotPart                       FileOp                                │
+//!    │  └───────────────► SnapshotPlanner ───────────────► an executor ───► snap0.txt
+//!    │                                                                              │
 //!    │  Restored                            repairs: FileOp                         │ bytes
 //!    └────────────────── survey, recover ─────────────────► an executor             │
 //!                               ▲                                                   │
@@ -18,6 +21,10 @@
 //! the creation, then every node's repairs, and say the notices; then plan and carry out group after group,
 //! each of at most [`GROUP_BYTES_MAX`], and report its last persist; at an orderly end, carry out
 //! [`Planner::close`]. After a [`FileError`] the node stops and sends nothing more.
+//!
+//! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan and carry out part
+//! after part; after the last, read [`SnapshotPlanner::temporary`] back, carry out [`SnapshotPlanner::publish`], and only
+//! then report the snapshot. Its parts are read again, to be sent, with [`blocking::Folder::read_part`].
 //!
 //! ```
 //! use coracle_core::raft::{BatchBuilder, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};
@@ -85,5 +92,8 @@ pub use plan::{GROUP_BYTES_MAX, Planner};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
-pub use snapshot::{PartWanted, PublishError, ReadPartError, SnapshotFault, SnapshotPlanner};
+pub use snapshot::{
+    PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_SYNC_BYTES, SnapshotFault,
+    SnapshotFile, SnapshotHeader, SnapshotPlanner,
+};
 pub use survey::{Survey, SurveyError, survey};

@@ -7,7 +7,8 @@
 //!
 //! Two repairs are done at every start. After a failed sync the page cache may show data that is not on
 //! disk, and a later sync then reports success without writing it. So the end of the log, as much as can have
-//! waited for one sync, is written again in place and synced, and so is the metadata.
+//! waited for one sync, is written again in place and synced, and so is the metadata. A snapshot is not: it was
+//! synced before it had its name, or does not have it.
 //!
 //! A snapshot and the log may be of different moments; `recover/snapshot` says which of these a start can go on from.
 //! Temporary files are not looked at: what counts was given its final name.
@@ -66,7 +67,7 @@ pub enum Notice {
         /// What was cut.
         tail: TornTail,
     },
-    /// A snapshot from the leader was in place, and the log not made anew behind it yet.
+    /// A snapshot was in place that the log does not lead to, and the log not made anew behind it yet.
     LogMadeAnew {
         /// The log.
         log: FileName,
@@ -88,7 +89,7 @@ impl fmt::Display for Notice {
             Self::LogMadeAnew { log, snapshot, after } => write!(
                 f,
                 "{log} does not lead to entry {after}, with which {snapshot} ends: the server was stopped before \
-                 it could make the log anew behind a snapshot from the leader; did that now"
+                 it could make the log anew behind the snapshot; did that now"
             ),
         }
     }
@@ -115,7 +116,8 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     };
     check_against_meta(node, after, &log, &meta)?;
 
-    let mut repairs = cut_off(node, files, log_bytes, torn);
+    let mut repairs = found.as_ref().map_or_else(Vec::new, |_| wait_for_snapshot(node));
+    repairs.extend(cut_off(node, files, log_bytes, torn));
     let mut notices: Vec<_> = torn.map(|tail| torn_notice(node, tail)).into_iter().collect();
     let made_anew = match &found {
         Some(found) if snapshot::supersedes_log(node, found, after, &log, &meta)? => Some(found.meta.last),
@@ -202,6 +204,12 @@ fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoin
         return Some(after);
     }
     log.get(log.partition_point(|run| run.last().index < index)).and_then(|run| run.point_at(index))
+}
+
+/// What was read may be in memory only: a program that was killed, or one that does not wait for the disk, leaves
+/// that behind. Nothing that relies on the snapshot may be on disk before it.
+fn wait_for_snapshot(node: NodeId) -> Vec<FileOp> {
+    vec![FileOp::Sync { file: FileName::new(node, FileKind::Snapshot) }, FileOp::SyncFolder]
 }
 
 /// Moves a torn tail beside the log; without one, what was moved there before goes.

@@ -3,16 +3,16 @@
 //! A snapshot takes its name first, and the log is made anew behind it later; so the two may be of different moments,
 //! and each that a power cut can leave is told from those that only a lost or exchanged file explains:
 //!
-//! | what is found | how it came about | what follows |
-//! | --- | --- | --- |
-//! | no snapshot, and the log starts at the origin | there was none yet | nothing |
-//! | the log starts at the snapshot's end, or before, and holds it | the log is made anew already, or not yet | the log stays as it is |
-//! | the log ends before the snapshot does | a leader's snapshot was installed, and the log not made anew yet | the log is made anew: empty, behind the snapshot |
-//! | the log has another entry where the snapshot ends | the same, and the log was that of a deposed leader | the same: what is dropped was never committed |
-//! | the same, but the metadata knows that the log was committed up to there | files of different times | refused |
-//! | the log starts at the snapshot's end, with another entry | files of different times | refused |
-//! | the log starts after the snapshot's end, or there is no snapshot | the snapshot was lost, or an older one put back | refused |
-//! | the snapshot is damaged in any byte | | refused: the log behind it is nothing without it |
+//! | what is found | what follows |
+//! | --- | --- |
+//! | no snapshot, and the log starts at the origin | nothing: there was none yet |
+//! | the log starts at the snapshot's end, or before it and holds it | the log stays: it is made anew already, or not yet |
+//! | the log ends before the snapshot does | the snapshot was just put in place: the log is made anew, empty |
+//! | the log has another entry where the snapshot ends | the same: the log is that of a deposed leader |
+//! | the same, and the metadata knows that the log was committed up to there | refused: files of different times |
+//! | the log starts at the snapshot's end, with another entry | refused: files of different times |
+//! | the log starts after the snapshot's end, or at no snapshot's | refused: the snapshot was lost or exchanged |
+//! | the snapshot is damaged in any byte | refused: the log behind it is nothing without it |
 //!
 //! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or was never committed,
 //! and nothing that comes after the snapshot can follow its end.

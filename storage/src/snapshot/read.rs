@@ -33,8 +33,9 @@ pub struct PartWanted {
     pub bytes_max: usize,
 }
 
-/// Reads one part. Whoever drives it reads [`PartReader::range`] of the file and hands it to [`PartReader::take`], until
-/// that has an answer. The file must be one and the same meanwhile: opened once, it is, even when another takes its name.
+/// Reads one part. Whoever drives it reads [`PartReader::range`] of the file and hands it to [`PartReader::take`],
+/// until that has an answer. The file must be one and the same meanwhile: opened once, it is, even when another
+/// takes its name.
 #[derive(Debug)]
 pub struct PartReader {
     wanted: PartWanted,

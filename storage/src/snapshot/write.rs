@@ -1,7 +1,7 @@
 //! Turns the parts of a snapshot into file operations.
 //!
 //! ```text
-//! part ─► plan_part ─► FileOp … ─► an executor ─► snap0.txt.tmp ─► read back ─► publish ─► FileOp … ─► snap0.txt
+//! part ─► plan_part ─► FileOp ─► snap0.txt.tmp ─► read back ─► publish ─► FileOp ─► snap0.txt
 //! ```
 //!
 //! A snapshot is written beside the one before, under a temporary name, and takes its place only once all of it is on

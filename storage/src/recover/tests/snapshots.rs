@@ -119,6 +119,21 @@ fn a_log_that_does_not_lead_to_the_snapshot_is_made_anew() {
     assert!(said.starts_with("log00.txt does not lead to entry 9, with which snap0.txt ends: "), "{said}");
 }
 
+/// A program that was killed, or that never waits, leaves a snapshot that is in memory only.
+#[test]
+fn the_snapshot_is_on_disk_before_anything_relies_on_it() {
+    for last in [used_node().1.last(), other(9, 2)] {
+        let (mut disk, _) = used_node();
+        let mut snapshots = recover(NODE, &disk.files(NODE), SyncPolicy::Never).unwrap().snapshots;
+        publish(&mut disk, &mut snapshots, &snapshot_meta(last), &content(1, 9));
+        assert!(disk.unsynced_bytes(SNAPSHOT) > 0);
+        let recovery = recover_from(&disk).unwrap();
+        assert_eq!(recovery.repairs[..2], [FileOp::Sync { file: SNAPSHOT }, FileOp::SyncFolder]);
+        let restored = recover_from(&repaired(&disk, &recovery)).unwrap().restored;
+        assert_eq!(State::of(&restored), State::of(&recovery.restored));
+    }
+}
+
 #[test]
 fn without_sync_the_log_is_made_anew_all_the_same() {
     let (disk, _) = with_snapshot(other(9, 2));
