@@ -11,7 +11,7 @@
 //! | the log has another entry where the snapshot ends | the same: the log is that of a deposed leader |
 //! | the same, and the metadata knows that the log was committed up to there | refused: files of different times |
 //! | the log starts at the snapshot's end, with another entry | refused: files of different times |
-//! | the log starts after the snapshot's end, or at no snapshot's | refused: the snapshot was lost or exchanged |
+//! | the log starts after the snapshot's end, or late and there is no snapshot | refused: the snapshot was lost or exchanged |
 //! | the snapshot is damaged in any byte | refused: the log behind it is nothing without it |
 //!
 //! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or was never committed,
