@@ -89,7 +89,7 @@ mod time;
 
 pub use replica::{
     APPLY_BYTES_MAX, Answer, Input, LOOK_UPS_MAX, Output, READ_PATIENCE, Refused, Replica, ReplicaError,
-    Request, RequestId, Status,
+    ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
 };
 pub use settings::{Settings, SettingsError};
 pub use time::Instant;

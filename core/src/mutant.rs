@@ -67,6 +67,10 @@ pub enum Mutant {
     HeartbeatCommitUnclamped,
     /// A leader probes where the follower's hint points, without looking at its own terms there.
     HintTermIgnored,
+    /// A follower that installs a snapshot drops what its log holds beyond.
+    SuffixDropped,
+    /// What a snapshot says of sessions is left out.
+    SessionsLeftOut,
     /// A cut of the log is not written to the disk.
     CutNotPersisted,
     /// The floor that is noted on disk is what is committed, durable on this node or not.
@@ -141,7 +145,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 52] = [
+    const NAMED: [(Mutant, &str); 54] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -170,6 +174,8 @@ mod switch {
         (CommitBeyondNewEntries, "commit-beyond-new-entries"),
         (HeartbeatCommitUnclamped, "heartbeat-commit-unclamped"),
         (HintTermIgnored, "hint-term-ignored"),
+        (SuffixDropped, "suffix-dropped"),
+        (SessionsLeftOut, "sessions-left-out"),
         (CutNotPersisted, "cut-not-persisted"),
         (FloorAboveDurable, "floor-above-durable"),
         (ChainBroken, "chain-broken"),

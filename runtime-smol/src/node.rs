@@ -114,6 +114,7 @@ impl NodeDriver {
                     // A disk that is gone has reported its failure, which is the next thing in the inbox.
                     Disk::Files(disk) => drop(disk.try_send(persist)),
                 },
+                Output::WriteSnapshot(_) | Output::ReadSnapshot { .. } => unreachable!("not yet"),
                 Output::Send(message) => self.peers.send(message),
                 Output::Answer(id, answer) => answers.push(ProxyInput::Answer(self.id, id, answer)),
                 Output::LeaderChanged { term, leader } => {

@@ -115,6 +115,16 @@ pub enum Operation<'a> {
     },
 }
 
+impl Operation<'_> {
+    /// The key that it is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key,
+        }
+    }
+}
+
 /// A write as it is read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedWrite<'a> {
@@ -173,7 +183,7 @@ fn read_number(digits: &str) -> Option<u64> {
 }
 
 /// Takes a string from the front of `text`. Only those with an escape need a parser.
-fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
+pub(super) fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
     if !string.contains('\\') {
         return Some((Cow::Borrowed(string), rest));

@@ -9,10 +9,12 @@
 //! | `session` | what a client says about a write to send it again without harm |
 //! | `command` | writes, and their form in the log |
 //! | `store` | the map |
+//! | `frozen` | the map as it was at one moment, read piece by piece |
 //! | `sessions` | what became of the clients' last writes |
 //! | `state` | both together |
 
 mod command;
+mod frozen;
 mod session;
 mod sessions;
 mod state;
@@ -25,7 +27,7 @@ pub use sessions::{
     CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,
     SessionLineError, Sessions,
 };
-pub use state::State;
+pub use state::{State, StateLineError};
 pub use store::{Found, Outcome, Page, Query, Scan, Store};
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::command::Operation;
+use super::command::{Operation, take_string};
+use super::frozen::Frozen;
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
@@ -75,14 +76,28 @@ pub struct Page {
 }
 
 /// The key-value map.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Store {
     values: BTreeMap<Key, Value>,
+    /// The moment that a snapshot is being taken of.
+    frozen: Option<Frozen>,
 }
+
+/// Equal when the keys have the same values. A snapshot under way makes no difference.
+impl PartialEq for Store {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Eq for Store {}
 
 impl Store {
     /// Carries out a command.
     pub fn apply(&mut self, operation: &Operation<'_>) -> Outcome {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.preserve(operation.key(), &self.values);
+        }
         match operation {
             Operation::Put { key, value } => {
                 self.put(key, value);
@@ -103,6 +118,30 @@ impl Store {
                 Outcome::Done
             }
         }
+    }
+
+    /// Remembers this moment for [`Store::read_frozen`].
+    pub(super) fn freeze(&mut self) {
+        self.frozen = Some(Frozen::default());
+    }
+
+    /// Forgets the remembered moment.
+    pub(super) fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Appends the next lines of the remembered moment to `text`, until it holds `bytes_max` bytes. Returns whether there
+    /// are no more.
+    pub(super) fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
+        self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
+    }
+
+    /// Takes a line of [`Store::read_frozen`], without its line break; `None` when it is none.
+    pub(super) fn restore(&mut self, line: &str) -> Option<()> {
+        let (key, rest) = take_string(line.strip_prefix("{\"key\":")?)?;
+        let value = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
+        self.put(&key, value);
+        Some(())
     }
 
     /// Answers a query.

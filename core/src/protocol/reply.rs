@@ -137,7 +137,10 @@ fn push_status(line: &mut String, rows: &[(NodeId, Option<Status>)], address: Op
             Some(address) => push_json_string(line, address),
             None => line.push_str("null"),
         }
-        line.push('}');
+        match status {
+            Some(status) => push(line, format_args!(",\"snapshot_index\":{}}}", status.snapshot_index)),
+            None => line.push_str(",\"snapshot_index\":null}"),
+        }
     }
     line.push_str("],\"status\":\"ok\"");
 }
@@ -148,7 +151,7 @@ fn push_status_row(line: &mut String, node: NodeId, status: Option<&Status>) {
         push(line, format_args!("{{\"id\":{node},\"role\":\"stopped\",{unknown}"));
         return;
     };
-    let Status { id, role, term, commit_index, last_applied, last_log_index, leader } = status;
+    let Status { id, role, term, commit_index, last_applied, last_log_index, leader, .. } = status;
     push(line, format_args!("{{\"id\":{id},\"role\":\"{role}\",\"term\":{term}"));
     push(line, format_args!(",\"commit_index\":{commit_index},\"last_applied\":{last_applied}"));
     push(line, format_args!(",\"last_log_index\":{last_log_index},\"leader\":"));

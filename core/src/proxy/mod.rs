@@ -284,6 +284,7 @@ impl Proxy {
                     self.refused(node, id, refused, now, outputs);
                 }
             }
+            Answer::OutcomeUnknown => self.close(id, Err(Failure::Timeout), outputs),
             answer => self.close(id, Ok(Answered::ByNode(answer)), outputs),
         }
     }

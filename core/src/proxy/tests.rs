@@ -259,6 +259,7 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
         commit_index: Default::default(),
         last_applied: Default::default(),
         last_log_index: Default::default(),
+        snapshot_index: LogIndex(0),
         leader: None,
     };
     assert!(story.answer(2, id, Answer::Status(status(2))).is_empty());

@@ -32,6 +32,9 @@ pub struct Config {
     /// With this many bytes of entries appended and not committed, or not on its own disk, a leader refuses proposals.
     /// One entry may pass it.
     pub uncommitted_bytes_max: usize,
+    /// How many bytes of the log that a snapshot covers stay in memory, so that a follower that is a little behind need not
+    /// be sent the snapshot.
+    pub retained_bytes: usize,
     /// Lets a leader answer linearizable reads without asking a majority each time, for as long as its followers cannot
     /// vote for another. That trusts all clocks to stay within this drift (thesis, §6.4.1). `None`: never. The same on
     /// every node: it also keeps a node from voting for the shortest election timeout after its start.
@@ -55,6 +58,7 @@ impl Config {
             in_flight_bytes_max: 8 << 20,
             // A disk of 100 MB/s writes it in less than the shortest election timeout.
             uncommitted_bytes_max: 16 << 20,
+            retained_bytes: 4 << 20,
             read_lease: None,
         }
     }

@@ -50,6 +50,11 @@ pub enum Event {
         /// Who was meant to.
         to: NodeId,
     },
+    /// The leader's snapshot took the place of the log (§7).
+    SnapshotInstalled {
+        /// The last entry that it covers.
+        last: LogIndex,
+    },
     /// Entries that were never committed gave way to the leader's (§5.3).
     LogCut {
         /// The first index that was removed.
@@ -96,6 +101,8 @@ pub enum Refusal {
     ChecksumMismatch,
     /// It acknowledges entries that were never sent.
     UnknownEntries,
+    /// It completes a snapshot whose content is not what the leader's adds up to.
+    SnapshotDamaged,
     /// It lacks entries that it had acknowledged: its disk has lost them.
     LostEntries,
 }
@@ -114,6 +121,7 @@ impl fmt::Display for Event {
             Self::TransferFailed { to } => {
                 write!(f, "leads on: node {to} did not take leadership over in time")
             }
+            Self::SnapshotInstalled { last } => write!(f, "installed a snapshot up to entry {last}"),
             Self::LogCut { from, to } => {
                 write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
             }
@@ -144,6 +152,7 @@ impl fmt::Display for Refusal {
             Self::UnknownSender => "its sender is not a member",
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",
+            Self::SnapshotDamaged => "the snapshot that it completes is damaged",
             Self::UnknownEntries => "it acknowledges entries that were never sent",
             Self::LostEntries => "it lacks entries that it had acknowledged: its disk has lost them",
         })

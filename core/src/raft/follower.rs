@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// A leader of this term spoke: follow it.
-    fn follow(&mut self, leader: NodeId, now: Instant) {
+    pub(super) fn follow(&mut self, leader: NodeId, now: Instant) {
         match self.part {
             Part::Follower { leader: Some(known) } => {
                 assert_eq!(known, leader, "two leaders in one term: the safety of Raft is broken");
@@ -134,5 +134,9 @@ impl Node {
     /// Fig. 2, volatile state: `commit_index` only grows.
     fn learn_commit(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index);
+        // The log has overtaken a snapshot on its way, as far as nothing is being done with it.
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.is_overtaken_at(self.commit_index)) {
+            self.receiving = None;
+        }
     }
 }

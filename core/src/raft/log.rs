@@ -37,6 +37,12 @@ impl Log {
         self.last
     }
 
+    /// The point that the log starts after.
+    #[must_use]
+    pub fn start(&self) -> LogPoint {
+        self.start
+    }
+
     /// The first index that the log holds, or will hold.
     #[must_use]
     pub fn first_index(&self) -> LogIndex {
@@ -107,6 +113,25 @@ impl Log {
             }
         }
         self.last = self.runs.back().map_or(self.start, Entries::last);
+    }
+
+    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left.
+    pub fn compact(&mut self, last: LogIndex, retained_bytes: usize) {
+        let covered = self.runs.iter().take_while(|run| run.last().index <= last);
+        let mut bytes: usize = covered.map(|run| run.text().len()).sum();
+        while let Some(run) = self.runs.front()
+            && run.last().index <= last
+            && bytes - run.text().len() >= retained_bytes
+        {
+            bytes -= run.text().len();
+            self.start = run.last();
+            self.runs.pop_front();
+        }
+    }
+
+    /// An empty log that starts after `start`, whatever it held.
+    pub fn restart(&mut self, start: LogPoint) {
+        *self = Self::new(start, Vec::new());
     }
 
     /// Entries from `from` on, as many as fit `bytes_max` bytes, but one if there is any.

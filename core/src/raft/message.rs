@@ -5,7 +5,8 @@
 
 use super::entry::Entries;
 use super::reads::ReadBatch;
-use super::types::{LogIndex, NodeId, Term};
+use super::snapshot::SnapshotPart;
+use super::types::{LogIndex, LogPoint, NodeId, Term};
 
 /// A message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub enum Body {
     ReadIndex(ReadIndex),
     /// The answer to [`Body::ReadIndex`].
     ReadIndexResponse(ReadIndexResponse),
+    /// A part of the leader's snapshot, or the question how much of it the follower has (§7).
+    InstallSnapshot(SnapshotPart),
+    /// The answer to [`Body::InstallSnapshot`].
+    InstallSnapshotResponse(InstallSnapshotResponse),
     /// "Stand for election now": the leader hands leadership over (thesis, §3.10).
     TimeoutNow,
 }
@@ -159,4 +164,25 @@ pub struct ReadIndexResponse {
     pub batch: ReadBatch,
     /// The read index; `None`: the asked node does not lead, or stopped leading before it knew.
     pub index: Option<LogIndex>,
+}
+
+/// A follower's answer to a part of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstallSnapshotResponse {
+    /// The snapshot that it is about.
+    pub last: LogPoint,
+    /// What the follower has of it.
+    pub outcome: InstallOutcome,
+}
+
+/// How far an installation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallOutcome {
+    /// So much of the content is on the follower's disk; it takes the next part from there.
+    Holds {
+        /// Bytes of content.
+        bytes: u64,
+    },
+    /// The follower's log, durably, equals the leader's up to the snapshot's last entry.
+    Installed,
 }

@@ -19,6 +19,7 @@
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
+//! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum` | who votes, and what a majority is |
 //! | `message`, `event`, `config`, `types` | the words |
 
@@ -28,6 +29,7 @@ mod election;
 mod entry;
 mod event;
 mod follower;
+mod install_snapshot;
 mod log;
 mod message;
 mod node;
@@ -46,8 +48,9 @@ pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind, Line, 
 pub use event::{Event, Refusal, StepDown};
 pub use log::Log;
 pub use message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, Message,
-    ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, InstallOutcome,
+    InstallSnapshotResponse, Message, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
+    RequestVoteResponse,
 };
 pub use node::{Node, Output, ProposeError, Role};
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};

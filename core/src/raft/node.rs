@@ -20,10 +20,12 @@ use super::durability::{Durability, HardState, Persist, PersistId, Promise, Rest
 use super::election::Campaign;
 use super::entry::BatchBuilder;
 use super::event::{Event, Refusal, StepDown};
+use super::install_snapshot::Receiving;
 use super::log::Log;
 use super::message::{Body, Message, RequestVoteResponse};
 use super::reads::{OwnReads, ReadBatch};
 use super::replication::Leadership;
+use super::snapshot::{SnapshotMeta, SnapshotPart};
 use super::turn::Turn;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::mutant::{self, Mutant};
@@ -36,6 +38,18 @@ pub enum Output {
     Persist(Persist),
     /// Send this. It may be lost, late, doubled and overtaken.
     Send(Message),
+    /// Write this part of a snapshot, and build the state from it. Report it with [`Node::snapshot_written`]: the parts as
+    /// they are written, the last one when the whole snapshot is durable. A part at offset 0 begins anew.
+    WriteSnapshot(SnapshotPart),
+    /// Hand over a part of this node's snapshot with [`Node::snapshot_read`].
+    ReadSnapshot {
+        /// The snapshot's last entry.
+        last: LogPoint,
+        /// Where in its content the part begins.
+        offset: u64,
+    },
+    /// The state that was built from the parts is the state from now on.
+    SnapshotInstalled(SnapshotMeta),
     /// The outcome of [`Node::read_index`].
     ReadIndex {
         /// Which reads.
@@ -116,6 +130,9 @@ pub struct Node {
     /// Numbers this node's campaigns.
     pub(super) round: u64,
     pub(super) durability: Durability,
+    /// The latest snapshot that is durable here.
+    pub(super) snapshot: Option<SnapshotMeta>,
+    pub(super) receiving: Option<Receiving>,
     /// Entries that were proposed in this turn and are not in the log yet.
     pub(super) proposals: BatchBuilder,
     pub(super) turn: Turn,
@@ -140,6 +157,12 @@ impl Node {
         let HardState { current_term, voted_for } = restored.hard_state;
         assert!(log.last().term <= current_term, "the log on disk is ahead of the term on disk");
         let last = log.last();
+        let snapshot = restored.snapshot.map(|snapshot| snapshot.meta);
+        let covered = snapshot.as_ref().map_or(restored.log_start.index, |meta| meta.last.index);
+        assert!(
+            log.start().index <= covered && covered <= last.index,
+            "the snapshot on disk does not fit the log"
+        );
         let mut rng = fastrand::Rng::with_seed(seed);
         // Not from zero: a late answer to a campaign of an earlier life must not pass for one of this.
         let round = u64::from(rng.u32(..)) << 16;
@@ -149,7 +172,7 @@ impl Node {
             current_term,
             voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
             log,
-            commit_index: restored.log_start.index,
+            commit_index: covered,
             part: Part::Follower { leader: None },
             election_deadline: now,
             last_turn: now,
@@ -159,9 +182,13 @@ impl Node {
             own_reads: OwnReads::new(round),
             round,
             durability: Durability::new(last.index),
+            snapshot,
+            receiving: None,
             proposals: BatchBuilder::new(last),
             turn: Turn::new(last.index),
         };
+        // The end came before the log was made anew.
+        node.turn.is_compaction_due = restored.log_start.index < covered;
         node.reset_election_timer(now);
         Ok(node)
     }
@@ -188,6 +215,8 @@ impl Node {
             Body::NewerTerm => {}
             Body::ReadIndex(question) => self.on_read_index(from, question),
             Body::ReadIndexResponse(response) => self.on_read_index_response(response),
+            Body::InstallSnapshot(part) => self.on_install_snapshot(from, part, now),
+            Body::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, response, now),
             Body::TimeoutNow => self.on_timeout_now(from, now),
         }
     }
@@ -258,6 +287,7 @@ impl Node {
         for (promise, message) in self.turn.messages.drain(..) {
             self.durability.release_or_hold(promise, message, &mut send);
         }
+        outputs.extend(self.take_snapshot_outputs());
         outputs.extend(self.take_reads());
     }
 
@@ -411,12 +441,15 @@ impl Node {
         let (promise, answer) = match body {
             Body::RequestPreVote(request) => self.refused_pre_vote(request),
             Body::RequestVote(request) => self.refused_vote(request),
-            Body::AppendEntries(_) | Body::Heartbeat(_) => (Promise::HardState, Body::NewerTerm),
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) => {
+                (Promise::HardState, Body::NewerTerm)
+            }
             // An answer to an older campaign or reign: nobody waits for it.
             Body::RequestPreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
             | Body::HeartbeatResponse(_)
+            | Body::InstallSnapshotResponse(_)
             | Body::NewerTerm
             | Body::ReadIndexResponse(_)
             // A question of a follower that has not heard of this term yet; the leader's call to a campaign that is over.

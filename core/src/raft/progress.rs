@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::message::ReadRound;
-use super::types::LogIndex;
+use super::types::{LogIndex, LogPoint};
 use crate::time::Instant;
 
 /// A follower, as its leader sees it. Invariant: `match_index < next_index`.
@@ -38,6 +38,17 @@ pub(super) struct Progress {
 enum Pace {
     Probe { waiting: bool },
     Replicate { in_flight: VecDeque<InFlight>, bytes: usize },
+    Snapshot(Sending),
+}
+
+/// The snapshot that is on its way to the follower.
+#[derive(Clone, Debug)]
+struct Sending {
+    last: LogPoint,
+    /// Where the part begins that is being read for it; `None` while the follower has the word.
+    reading: Option<u64>,
+    /// When it was last asked or sent something.
+    since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +109,7 @@ impl Progress {
             Pace::Replicate { in_flight, bytes } => {
                 in_flight.len() < config.in_flight_messages_max && *bytes < config.in_flight_bytes_max
             }
+            Pace::Snapshot(_) => false,
         }
     }
 
@@ -123,7 +135,8 @@ impl Progress {
                 *waiting = true;
                 self.waiting_since = now;
             }
-            (Pace::Replicate { .. }, None) => self.waiting_since = now,
+            (Pace::Replicate { .. } | Pace::Snapshot(_), None) => self.waiting_since = now,
+            (Pace::Snapshot(_), Some(_)) => unreachable!("no entries go beside a snapshot"),
             (Pace::Replicate { in_flight, bytes: total }, Some(last_index)) => {
                 in_flight.push_back(InFlight { last_index, bytes, since: now });
                 *total += bytes;
@@ -135,7 +148,7 @@ impl Progress {
     /// Whether an answer has been waited for so long that its call, or it, may be lost.
     pub(super) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
         let oldest = match &self.pace {
-            Pace::Probe { .. } => None,
+            Pace::Probe { .. } | Pace::Snapshot(_) => None,
             Pace::Replicate { in_flight, .. } => in_flight.front().map(|call| call.since),
         };
         now.since(oldest.map_or(self.waiting_since, |since| since.max(self.waiting_since))) >= patience
@@ -155,7 +168,7 @@ impl Progress {
                     *bytes -= done.bytes;
                 }
             }
-            Pace::Probe { .. } => {
+            Pace::Probe { .. } | Pace::Snapshot(_) => {
                 self.next_index = matched.next();
                 self.pace = Pace::Replicate { in_flight: VecDeque::new(), bytes: 0 };
             }
@@ -179,6 +192,49 @@ impl Progress {
             self.sent(None, 0, now);
         }
         is_possible
+    }
+
+    /// Whether the follower is being sent a snapshot.
+    pub(super) fn is_sent_snapshot(&self) -> bool {
+        matches!(self.pace, Pace::Snapshot(_))
+    }
+
+    /// The follower is asked how much it has of the snapshot that ends at `last`.
+    pub(super) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
+        self.fence = self.last_sequence;
+        self.pace = Pace::Snapshot(Sending { last, reading: None, since: now });
+    }
+
+    /// The follower has so many bytes. Returns whether the next part is to be read for it.
+    pub(super) fn snapshot_continues(&mut self, last: LogPoint, bytes: u64, now: Instant) -> bool {
+        let Pace::Snapshot(sending) = &mut self.pace else { return false };
+        if sending.last != last || sending.reading == Some(bytes) {
+            return false;
+        }
+        sending.reading = Some(bytes);
+        sending.since = now;
+        true
+    }
+
+    pub(super) fn reads_snapshot_at(&self, last: LogPoint, offset: u64) -> bool {
+        matches!(&self.pace, Pace::Snapshot(sending) if sending.last == last && sending.reading == Some(offset))
+    }
+
+    pub(super) fn snapshot_part_sent(&mut self, now: Instant) {
+        if let Pace::Snapshot(sending) = &mut self.pace {
+            sending.reading = None;
+            sending.since = now;
+        }
+    }
+
+    /// Whether nothing has come of the snapshot for `patience`.
+    pub(super) fn snapshot_is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        matches!(&self.pace, Pace::Snapshot(sending) if now.since(sending.since) >= patience)
+    }
+
+    /// Whether a snapshot is on its way to the follower, and the follower was heard within `patience`.
+    pub(super) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
+        self.is_sent_snapshot() && now.since(self.last_heard) < patience
     }
 
     /// What is on its way to the follower must be taken for lost.

@@ -177,6 +177,10 @@ impl Node {
             if progress.next_index() > self.log.last().index || !progress.may_send(&self.config) {
                 break;
             }
+            if self.log.point_at(progress.next_index().previous()).is_none() {
+                self.begin_snapshot(to, now);
+                break;
+            }
             let entries = self.log.entries_from(progress.next_index(), self.config.append_bytes_max);
             self.send_append(to, entries, now);
             was_told = true;
@@ -189,7 +193,7 @@ impl Node {
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
         let prev_log_index = progress.next_index().previous();
-        let prev = self.log.point_at(prev_log_index).expect("a follower is sent what the log still holds");
+        let Some(prev) = self.log.point_at(prev_log_index) else { return self.begin_snapshot(to, now) };
         let sequence = progress.next_sequence();
         let bytes = entries.iter().map(|run| run.text().len()).sum();
         progress.sent(entries.last().map(|run| run.last().index), bytes, now);
@@ -214,7 +218,16 @@ impl Node {
                 self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
             }
             AppendOutcome::Accepted { match_index } => {
-                progress.accepted(match_index);
+                // One that the log no longer reaches says nothing that helps while a snapshot is on its way.
+                if !progress.is_sent_snapshot() || self.log.point_at(match_index).is_some() {
+                    progress.accepted(match_index);
+                }
+            }
+            AppendOutcome::Rejected { .. } if progress.is_sent_snapshot() => {}
+            AppendOutcome::Rejected { hint_index, .. } if hint_index < self.log.start().index => {
+                if progress.is_current(response.sequence) {
+                    self.begin_snapshot(from, now);
+                }
             }
             AppendOutcome::Rejected { hint_index, hint_term } => {
                 if progress.is_current(response.sequence) {
@@ -236,6 +249,9 @@ impl Node {
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         progress.heard(now);
         progress.answered(response.round);
+        if progress.is_sent_snapshot() {
+            return self.repeat_snapshot_question(from, now);
+        }
         if progress.match_index() >= last_index {
             return;
         }

@@ -8,7 +8,8 @@ use super::event::Event;
 use super::message::Message;
 use super::node::{Node, Part};
 use super::reads::ReadBatch;
-use super::types::LogIndex;
+use super::snapshot::{SnapshotMeta, SnapshotPart};
+use super::types::{LogIndex, LogPoint};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -20,6 +21,12 @@ pub(super) struct Turn {
     pub(super) appended: Vec<Entries>,
     pub(super) messages: Vec<(Promise, Message)>,
     pub(super) events: Vec<Event>,
+    /// The whole log has to be written anew, behind the snapshot.
+    pub(super) is_compaction_due: bool,
+    /// Parts of a snapshot to be written, or wanted; the snapshot that was installed.
+    pub(super) snapshot_writes: Vec<SnapshotPart>,
+    pub(super) snapshot_reads: Vec<(LogPoint, u64)>,
+    pub(super) installed: Option<SnapshotMeta>,
     /// What was found out about reads.
     pub(super) reads: Vec<(ReadBatch, Option<LogIndex>)>,
     /// The end of the log as the disk was last told, less what was cut since.
@@ -62,8 +69,10 @@ impl Node {
 
     /// What the disk has to do for this turn.
     pub(super) fn take_persist(&mut self, now: Instant) -> Option<Persist> {
+        let compaction = if self.turn.is_compaction_due { self.compaction() } else { None };
         let turn = &mut self.turn;
-        let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty();
+        turn.is_compaction_due = false;
+        let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty() || compaction.is_some();
         if !turn.hard_state_changed && !log_changed {
             return None;
         }
@@ -75,12 +84,16 @@ impl Node {
         let takes_all = mutant::is_active(Mutant::FloorAboveDurable);
         let durable_index = if takes_all { last_index } else { self.durability.durable_index() };
         turn.handed_out = last_index;
+        let (cut_from, appended) = (turn.cut_from.take(), std::mem::take(&mut turn.appended));
+        // What the log is made anew from has the turn's changes in it.
+        let (cut_from, entries) =
+            if compaction.is_some() { (None, Vec::new()) } else { (cut_from, appended) };
         Some(Persist {
             id,
             hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
-            compaction: None,
-            cut_from: turn.cut_from.take(),
-            entries: std::mem::take(&mut turn.appended),
+            compaction,
+            cut_from,
+            entries,
             floor: self.commit_index.min(durable_index),
         })
     }
@@ -129,6 +142,10 @@ impl Turn {
             messages: Vec::new(),
             events: Vec::new(),
             reads: Vec::new(),
+            is_compaction_due: false,
+            snapshot_writes: Vec::new(),
+            snapshot_reads: Vec::new(),
+            installed: None,
             handed_out: last_index,
         }
     }

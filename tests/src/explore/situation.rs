@@ -212,6 +212,9 @@ impl Situation {
                     self.link(message.from, message.to).push_back(message.clone());
                 }
                 Output::Event(_) | Output::ReadIndex { .. } => {}
+                Output::WriteSnapshot(_) | Output::ReadSnapshot { .. } | Output::SnapshotInstalled(_) => {
+                    unreachable!("a bare node takes no snapshots, so nobody needs one")
+                }
             }
         }
         let logs: Vec<_> = self.seats.values().map(|seat| seat.log.clone()).collect();

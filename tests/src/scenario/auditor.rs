@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::raft::{
-    AppendOutcome, Body, Event, HardState, LogIndex, LogPoint, Message, Node, NodeId, Persist, Role, Term,
+    AppendOutcome, Body, Event, HardState, InstallOutcome, LogIndex, LogPoint, Message, Node, NodeId,
+    Persist, Role, Term,
 };
 
 use super::disk::Disk;
@@ -81,12 +82,18 @@ impl Auditor {
             let first = *self.votes.entry((own, message.term)).or_insert(candidate);
             self.require(first == candidate, "one vote in a term", own);
         }
+        if let Body::InstallSnapshotResponse(response) = &message.body
+            && response.outcome == InstallOutcome::Installed
+        {
+            self.require(disk.holds(response.last), "a snapshot is durable before it is acknowledged", own);
+        }
         // An acknowledgement of an older term may be about entries that were cut since; it was true of that term.
         if let Body::AppendEntriesResponse(response) = &message.body
             && let AppendOutcome::Accepted { match_index } = response.outcome
             && message.term == node.current_term()
         {
-            let is_durable = node.log().point_at(match_index).is_some_and(|point| disk.holds(point));
+            let is_durable = disk.covers(match_index)
+                || node.log().point_at(match_index).is_some_and(|point| disk.holds(point));
             self.require(is_durable, "entries are durable before they are acknowledged", own);
         }
     }
@@ -117,7 +124,10 @@ impl Auditor {
 
     /// State Machine Safety: no two nodes ever commit different entries at one index (§5.4.3).
     fn commit(&mut self, node: &Node, index: LogIndex) {
-        let point = node.log().point_at(index).expect("a committed entry is in the log");
+        let Some(point) = node.log().point_at(index) else {
+            let is_covered = node.snapshot().is_some_and(|meta| meta.last.index >= index);
+            return self.require(is_covered, "a committed entry is in the log or in a snapshot", node.id());
+        };
         let position = usize::try_from(index.0 - 1).expect("scenario logs are short");
         match self.committed.get(position) {
             Some(&(first, _)) => {
@@ -130,12 +140,10 @@ impl Auditor {
     /// Leader Completeness: what was committed in earlier terms is in every later leader's log (§5.4).
     fn completeness(&self, leader: &Node) {
         let earlier = |entry: &&(LogPoint, Term)| entry.1 < leader.current_term();
-        let is_complete = self
-            .committed
-            .iter()
-            .rev()
-            .find(earlier)
-            .is_none_or(|(point, _)| leader.log().point_at(point.index) == Some(*point));
+        let is_complete = self.committed.iter().rev().find(earlier).is_none_or(|(point, _)| {
+            let is_covered = point.index < leader.log().first_index();
+            is_covered || leader.log().point_at(point.index) == Some(*point)
+        });
         self.require(is_complete, "a leader has every entry that was committed before", leader.id());
     }
 

@@ -258,6 +258,7 @@ impl<S: Subject> Cluster<S> {
         disk.let_go();
         let waiting = disk.waiting();
         self.release_writes(node, waiting);
+        self.write_snapshots(NodeId(node));
     }
 
     /// A node is told, perhaps once more, that a write is durable.
@@ -330,8 +331,14 @@ impl<S: Subject> Cluster<S> {
         for input in &inputs {
             self.auditor.note(format!("{} {id} takes {input:?}", self.now.as_micros()));
         }
+        let mut read = Vec::new();
         for output in subject.step(self.now + seat.ahead, inputs) {
             match output {
+                Output::WriteSnapshot(part) => seat.disk.take_part(part),
+                Output::ReadSnapshot { last, offset } => {
+                    let part = seat.disk.read_part(last, offset);
+                    read.push(Input::SnapshotRead { last, offset, part });
+                }
                 Output::Persist(persist) => {
                     self.auditor.persist(subject.node(), &persist);
                     seat.disk.ask(persist, self.now + self.network.disk_time());
@@ -353,6 +360,17 @@ impl<S: Subject> Cluster<S> {
             }
         }
         self.audit(id);
+        if !read.is_empty() {
+            self.step(id, read);
+        }
+        self.write_snapshots(id);
+    }
+
+    /// A disk that does not hang writes parts of snapshots at once.
+    fn write_snapshots(&mut self, id: NodeId) {
+        while let Some((last, bytes)) = self.seats.get_mut(&id).and_then(|seat| seat.disk.write_part()) {
+            self.step(id, vec![Input::SnapshotWritten { last, bytes }]);
+        }
     }
 
     fn audit(&mut self, id: NodeId) {

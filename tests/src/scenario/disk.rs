@@ -7,7 +7,10 @@
 use std::collections::VecDeque;
 
 use coracle_core::Instant;
-use coracle_core::raft::{Entries, HardState, Log, LogIndex, LogPoint, Persist, PersistId, Restored};
+use coracle_core::raft::{
+    Checksum, Entries, HardState, Log, LogIndex, LogPoint, Persist, PersistId, Restored, RestoredSnapshot,
+    SnapshotEnd, SnapshotMeta, SnapshotPart,
+};
 
 /// The disk of one node.
 #[derive(Debug)]
@@ -15,6 +18,11 @@ pub struct Disk {
     hard_state: HardState,
     log: Log,
     floor: LogIndex,
+    /// The latest whole snapshot, and what is written of the next one.
+    snapshot: Option<RestoredSnapshot>,
+    begun: Option<(SnapshotMeta, String)>,
+    /// Parts that wait for a disk that hangs.
+    parts: VecDeque<SnapshotPart>,
     last_id: PersistId,
     pending: VecDeque<(Instant, Persist)>,
     is_held: bool,
@@ -28,6 +36,9 @@ impl Disk {
             hard_state: restored.hard_state,
             log: Log::new(restored.log_start, restored.log),
             floor: LogIndex::ORIGIN,
+            snapshot: restored.snapshot,
+            begun: None,
+            parts: VecDeque::new(),
             last_id: PersistId(0),
             pending: VecDeque::new(),
             is_held: false,
@@ -40,7 +51,15 @@ impl Disk {
         // More than any scenario writes.
         let all = 1 << 40;
         let log = self.log.entries_from(self.log.first_index(), all);
-        Restored { hard_state: self.hard_state, snapshot: None, log_start: LogPoint::ORIGIN, log }
+        let snapshot = self.snapshot.clone();
+        let last = snapshot.as_ref().map(|snapshot| snapshot.meta.last);
+        // As the recovery does it: what does not agree with the snapshot was not committed.
+        let agrees = last.is_none_or(|last| self.log.point_at(last.index) == Some(last));
+        let (log_start, log) = match last.filter(|_| !agrees) {
+            Some(last) => (last, Vec::new()),
+            None => (self.log.start(), log),
+        };
+        Restored { hard_state: self.hard_state, snapshot, log_start, log }
     }
 
     /// The term and the vote that a crash now would leave.
@@ -52,7 +71,52 @@ impl Disk {
     /// Whether a crash now would leave this entry.
     #[must_use]
     pub fn holds(&self, point: LogPoint) -> bool {
-        self.log.point_at(point.index) == Some(point)
+        self.covers(point.index) || self.log.point_at(point.index) == Some(point)
+    }
+
+    /// Whether a snapshot that a crash now would leave reaches so far.
+    #[must_use]
+    pub fn covers(&self, index: LogIndex) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.meta.last.index >= index)
+    }
+
+    /// Takes a part of a snapshot.
+    pub(super) fn take_part(&mut self, part: SnapshotPart) {
+        self.parts.push_back(part);
+    }
+
+    /// Writes the next part that waits, if the disk does not hang. Returns the snapshot's last entry and how much is written.
+    pub(super) fn write_part(&mut self) -> Option<(LogPoint, u64)> {
+        if self.is_held {
+            return None;
+        }
+        let part = self.parts.pop_front()?;
+        if part.offset == 0 {
+            self.begun = Some((part.meta.clone(), String::new()));
+        }
+        let (meta, text) = self.begun.as_mut().expect("a snapshot begins with its first part");
+        assert_eq!((&*meta, text.len() as u64), (&part.meta, part.offset), "parts follow one another");
+        text.push_str(&part.text);
+        let report = (meta.last, text.len() as u64);
+        if part.end.is_some()
+            && let Some((meta, text)) = self.begun.take()
+        {
+            assert!(meta.last.term <= self.hard_state.current_term, "the snapshot is ahead of the term");
+            self.snapshot = Some(RestoredSnapshot { meta, text: text.into() });
+        }
+        Some(report)
+    }
+
+    /// Reads a part of the snapshot: a line or two.
+    pub(super) fn read_part(&self, last: LogPoint, offset: u64) -> Option<SnapshotPart> {
+        let snapshot = self.snapshot.as_ref().filter(|snapshot| snapshot.meta.last == last)?;
+        let rest = snapshot.text.get(usize::try_from(offset).ok()?..)?;
+        let len = rest.match_indices('\n').map(|(at, _)| at + 1).find(|len| *len >= 40).unwrap_or(rest.len());
+        let end = (len == rest.len()).then(|| SnapshotEnd {
+            bytes: snapshot.text.len() as u64,
+            checksum: Checksum(crc32fast::hash(snapshot.text.as_bytes())),
+        });
+        Some(SnapshotPart { meta: snapshot.meta.clone(), offset, text: rest[..len].into(), end })
     }
 
     /// How many writes wait.
@@ -100,6 +164,8 @@ impl Disk {
             self.write(torn, count);
         }
         self.pending.clear();
+        self.parts.clear();
+        self.begun = None;
         self.last_id = PersistId(0);
     }
 
@@ -111,6 +177,11 @@ impl Disk {
             let first_vote = terms.0 < terms.1 || self.hard_state.voted_for.is_none();
             assert!(first_vote || self.hard_state == hard_state, "a vote changes on disk");
             self.hard_state = hard_state;
+        }
+        if let Some(compaction) = persist.compaction {
+            assert!(persist.cut_from.is_none() && persist.entries.is_empty(), "a new log has it all");
+            assert!(self.covers(compaction.after.index), "a log is cut behind a durable snapshot");
+            self.log = Log::new(compaction.after, compaction.entries);
         }
         if let Some(from) = persist.cut_from {
             assert!(from > self.floor, "a cut below the floor: {from} is committed and was durable");

@@ -55,6 +55,9 @@ impl Subject for Node {
                 Input::Message(message) => self.receive(message, now),
                 Input::Persisted(id) => self.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
+                Input::SnapshotWritten { .. } | Input::SnapshotRead { .. } => {
+                    panic!("a bare node has no snapshots")
+                }
                 Input::Request(id, Request::Write { command, session }) => {
                     let refused = match self.propose(|line| command.write_payload(session.as_ref(), line)) {
                         Ok(_) => continue,
@@ -87,6 +90,11 @@ impl Subject for Node {
             NodeOutput::Persist(persist) => Output::Persist(persist),
             NodeOutput::Send(message) => Output::Send(message),
             NodeOutput::Event(event) => Output::Event(event),
+            NodeOutput::WriteSnapshot(_)
+            | NodeOutput::ReadSnapshot { .. }
+            | NodeOutput::SnapshotInstalled(_) => {
+                panic!("a bare node has no snapshots")
+            }
             NodeOutput::ReadIndex { .. } => panic!("a bare node is not asked for read indexes"),
         }));
         outputs

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use coracle_core::kv::SessionLimits;
 use coracle_core::raft::{Config, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId};
-use coracle_core::{Input, Instant, Output, Replica};
+use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits};
 use coracle_storage::{
     ClusterId, FileOp, GROUP_BYTES_MAX, Identity, Incarnation, Notice, Planner, RecoverError, SyncPolicy,
     recover, survey,
@@ -258,9 +258,14 @@ impl Process {
                 .collect(),
         };
         self.life += 1;
-        let replica =
-            Replica::with_session_limits(config, restored, seed, self.clock.local(now), session_limits)
-                .expect("simulated settings fit");
+        let replica = Replica::with_limits(
+            config,
+            restored,
+            seed,
+            self.clock.local(now),
+            ReplicaLimits { sessions: session_limits, ..ReplicaLimits::default() },
+        )
+        .expect("simulated settings fit");
         self.running = Some(Running {
             replica,
             planner: recovery.planner,

@@ -362,6 +362,7 @@ impl World {
                     }
                 }
             }
+            Output::WriteSnapshot(_) | Output::ReadSnapshot { .. } => unreachable!("not yet"),
             Output::Send(message) => {
                 self.invariants.before_send(&message, &self.processes[node].durable)?;
                 let (from, to) = (message.from, message.to);

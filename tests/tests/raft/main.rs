@@ -18,4 +18,5 @@ mod replica;
 mod replication;
 mod sessions;
 mod slow_disks;
+mod snapshots;
 mod transfer;

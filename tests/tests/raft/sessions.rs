@@ -3,7 +3,7 @@
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
 use coracle_core::raft::{Config, LogIndex, Node, Restored};
-use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, Request, RequestId};
+use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, ReplicaLimits, Request, RequestId};
 use coracle_tests::scenario::{Cluster, Subject, replicas};
 
 fn session(client: &str, seq: u64) -> Session {
@@ -163,7 +163,16 @@ struct Forgetful(Replica);
 impl Subject for Forgetful {
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
         let limits = SessionLimits { clients_max: 2, window: 4, ..SessionLimits::default() };
-        Self(Replica::with_session_limits(config, restored, seed, now, limits).expect("settings that fit"))
+        Self(
+            Replica::with_limits(
+                config,
+                restored,
+                seed,
+                now,
+                ReplicaLimits { sessions: limits, ..ReplicaLimits::default() },
+            )
+            .expect("settings that fit"),
+        )
     }
 
     fn node(&self) -> &Node {

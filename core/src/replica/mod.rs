@@ -4,18 +4,26 @@
 //! and answered together.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
-use crate::kv::{
-    Command, Found, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store,
-};
+use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
-    Config, ConfigError, Entries, Entry, EntryKind, Event, LogIndex, Message, Node, NodeId,
-    Output as NodeOutput, Persist, PersistId, ProposeError, ReadBatch, Restored, Role, Term, TransferError,
+    Config, Entries, Entry, EntryKind, LogIndex, Node, NodeId, Output as NodeOutput, ProposeError, ReadBatch,
+    Restored, Role, Term,
 };
 use crate::time::Instant;
+
+mod face;
+mod reads;
+mod snapshots;
+mod transfer;
+
+pub use face::{Answer, Input, Output, Refused, ReplicaError, Request, RequestId, Status};
+pub use snapshots::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
+
+use reads::WaitingRead;
+use snapshots::Snapshots;
 
 /// The most bytes of log lines that one step applies, chosen so that a step stays well below a heartbeat
 /// interval also when a restarted node applies a long log.
@@ -28,181 +36,14 @@ pub const LOOK_UPS_MAX: usize = 10_000;
 /// that is well has caught up.
 pub const READ_PATIENCE: Duration = Duration::from_millis(100);
 
-/// A request's name: chosen by the asker, repeated in the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RequestId(pub u64);
-
-/// What a replica can be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Replicate and apply a command. Only a leader can.
-    Write {
-        /// What to do.
-        command: Command,
-        /// Which of the client's writes it is, if the client may send it again.
-        session: Option<Session>,
-    },
-    /// Look something up, as this replica sees it: it may be behind.
-    Read {
-        /// What to look up.
-        query: Query,
-        /// Not before the replica has applied this much: what the asker has seen already.
-        at_least: LogIndex,
-    },
-    /// Look something up that is at least as new as everything that anybody had an answer to when this was asked.
-    LinearizableRead(Query),
-    /// Hand leadership over to this node. Only a leader can.
-    Transfer(NodeId),
-    /// How it is doing.
-    Status,
+/// What a replica may be told beside its Raft settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaLimits {
+    /// How much is remembered of clients: the same on all nodes of the cluster, and for as long as it lives.
+    pub sessions: SessionLimits,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotPolicy,
 }
-
-impl Request {
-    /// A write without a session.
-    #[must_use]
-    pub fn write(command: Command) -> Self {
-        Self::Write { command, session: None }
-    }
-
-    /// Bytes of keys, values and names in it.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Write { command, session } => {
-                command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
-            }
-            Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
-            Self::Transfer(_) | Self::Status => 0,
-        }
-    }
-}
-
-/// What a replica answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The command is committed and applied, now or, as the same write of its session, before.
-    Applied {
-        /// Its place in the log: of several that are the same write, the one that was asked for.
-        index: LogIndex,
-        /// What it did, when it was first applied.
-        outcome: Outcome,
-    },
-    /// What was found.
-    Read {
-        /// How far the replica had applied the log.
-        index: LogIndex,
-        /// It.
-        found: Found,
-    },
-    /// Leadership was handed over.
-    Transferred {
-        /// The new leader.
-        to: NodeId,
-    },
-    /// How the replica is doing.
-    Status(Status),
-    /// The request had no effect and never will.
-    Refused(Refused),
-}
-
-/// Why a request had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The replica does not lead.
-    NotLeader {
-        /// Its term.
-        term: Term,
-        /// The leader of that term, if it knows one.
-        leader: Option<NodeId>,
-    },
-    /// Another leader's entry was committed in the command's place.
-    Superseded,
-    /// Too much waits to be committed, or to be read.
-    Overloaded,
-    /// The node to hand leadership over to does not vote.
-    NotVoter,
-    /// Nobody took leadership over in time: the replica leads on.
-    TransferFailed,
-    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
-    /// knows no leader to learn more from.
-    CatchingUp,
-}
-
-/// How a replica is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Which node it is.
-    pub id: NodeId,
-    /// The part that it plays.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The highest index that it knows to be committed.
-    pub commit_index: LogIndex,
-    /// The highest index that it applied.
-    pub last_applied: LogIndex,
-    /// The end of its log.
-    pub last_log_index: LogIndex,
-    /// The leader of its term, if it knows one.
-    pub leader: Option<NodeId>,
-}
-
-/// What may happen to a replica. Time passing is no input: every step is told the time.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A peer's message.
-    Message(Message),
-    /// A request.
-    Request(RequestId, Request),
-    /// All persists up to this one are durable.
-    Persisted(PersistId),
-    /// Messages to this peer may have been lost.
-    PeerUnreachable(NodeId),
-}
-
-/// What a replica wants done. All of it may be done at once, in the order in which it stands; persists wait only
-/// for one another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Write this and report it with [`Input::Persisted`].
-    Persist(Persist),
-    /// Send this to a peer. It may be lost.
-    Send(Message),
-    /// Give this answer.
-    Answer(RequestId, Answer),
-    /// The replica's term or its idea of the leader has changed.
-    LeaderChanged {
-        /// Its term.
-        term: Term,
-        /// The leader, if it knows one.
-        leader: Option<NodeId>,
-    },
-    /// Tell whoever wants to know.
-    Event(Event),
-}
-
-/// Why a replica cannot start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplicaError {
-    /// The settings do not fit one another.
-    Config(ConfigError),
-    /// The entry at this index is whole, but no command that this version knows.
-    UnknownCommand(LogIndex),
-}
-
-impl fmt::Display for ReplicaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::UnknownCommand(index) => write!(
-                f,
-                "the log's entry {index} is a command that this version does not know: start a version that does"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ReplicaError {}
 
 /// A Raft node and the state that its committed entries build.
 #[derive(Debug)]
@@ -220,6 +61,7 @@ pub struct Replica {
     unconfirmed_reads: BTreeMap<ReadBatch, Vec<(RequestId, Query)>>,
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
+    snapshots: Snapshots,
     /// How many keys this step has looked up.
     looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
@@ -227,13 +69,6 @@ pub struct Replica {
     waiting: VecDeque<Waiting>,
     told_leader: (Term, Option<NodeId>),
     node_outputs: Vec<NodeOutput>,
-}
-
-#[derive(Debug)]
-struct WaitingRead {
-    request: RequestId,
-    query: Query,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -250,23 +85,30 @@ impl Replica {
     ///
     /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of another version.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ReplicaError> {
-        Self::with_session_limits(config, restored, seed, now, SessionLimits::default())
+        Self::with_limits(config, restored, seed, now, ReplicaLimits::default())
     }
 
-    /// The same with other limits for sessions than the default ones: the same on all nodes of the cluster, and for as long
-    /// as it lives.
+    /// The same with other limits than the default ones.
     ///
     /// # Errors
     ///
     /// As for [`Replica::new`].
-    pub fn with_session_limits(
+    pub fn with_limits(
         config: Config,
         restored: Restored,
         seed: u64,
         now: Instant,
-        session_limits: SessionLimits,
+        limits: ReplicaLimits,
     ) -> Result<Self, ReplicaError> {
-        let last_applied = restored.log_start.index;
+        let mut state = State::new(limits.sessions);
+        let mut last_applied = restored.log_start.index;
+        let mut snapshot_bytes = 0;
+        if let Some(snapshot) = &restored.snapshot {
+            let restored = snapshot.text.lines().try_for_each(|line| state.restore(line));
+            restored.map_err(|_| ReplicaError::UnknownSnapshot(snapshot.meta.last.index))?;
+            last_applied = snapshot.meta.last.index;
+            snapshot_bytes = snapshot.text.len() as u64;
+        }
         let entries = restored.log.iter().flat_map(Entries::iter);
         let is_unknown = |entry: &Entry<'_>| {
             entry.kind() == EntryKind::Command && LoggedWrite::read(entry.payload).is_none()
@@ -279,11 +121,12 @@ impl Replica {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
             node,
-            state: State::new(session_limits),
+            state,
             last_applied,
             waiting_reads: BTreeMap::new(),
             unconfirmed_reads: BTreeMap::new(),
             transfer: None,
+            snapshots: Snapshots::new(limits.snapshots, limits.sessions, snapshot_bytes),
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
@@ -301,6 +144,10 @@ impl Replica {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
+                Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
+                Input::SnapshotRead { last, offset, part } => {
+                    self.node.snapshot_read(last, offset, part, now);
+                }
                 Input::Request(id, request) => self.take(id, request, now, outputs),
             }
         }
@@ -310,6 +157,11 @@ impl Replica {
                 NodeOutput::Persist(persist) => outputs.push(Output::Persist(persist)),
                 NodeOutput::Send(message) => outputs.push(Output::Send(message)),
                 NodeOutput::Event(event) => outputs.push(Output::Event(event)),
+                NodeOutput::WriteSnapshot(part) => self.receive_part(part, outputs),
+                NodeOutput::ReadSnapshot { last, offset } => {
+                    outputs.push(Output::ReadSnapshot { last, offset });
+                }
+                NodeOutput::SnapshotInstalled(meta) => self.install_snapshot(&meta, outputs),
                 NodeOutput::ReadIndex { batch, index } => self.learn_read_index(batch, index, now, outputs),
             }
         }
@@ -320,6 +172,7 @@ impl Replica {
         self.follow_transfer(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
+        self.take_snapshot(now, outputs);
         self.answer_reads(now, outputs);
     }
 
@@ -341,6 +194,7 @@ impl Replica {
             commit_index: self.node.commit_index(),
             last_applied: self.last_applied,
             last_log_index: self.node.log().last().index,
+            snapshot_index: self.snapshot_index(),
             leader: self.node.leader(),
         }
     }
@@ -389,52 +243,6 @@ impl Replica {
         outputs.push(Output::Answer(id, answer));
     }
 
-    /// Whether enough is applied for a read by someone who has seen `at_least`.
-    fn may_answer(&self, at_least: LogIndex) -> bool {
-        let has_caught_up =
-            self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
-        let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
-        has_caught_up && has_seen_as_much
-    }
-
-    fn look_up(&mut self, query: &Query) -> Answer {
-        let found = self.state.store().answer(query);
-        self.looked_up += match &found {
-            Found::Value(_) => 1,
-            Found::Page(page) => page.items.len() + 1,
-        };
-        Answer::Read { index: self.last_applied, found }
-    }
-
-    /// Answers the reads whose time has come, and refuses those that have waited too long, or that would wait in vain
-    /// because there is no leader to catch up with.
-    fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        while let Some(&at_least) = self.waiting_reads.keys().next()
-            && self.may_answer(at_least)
-        {
-            let mut reads = self.waiting_reads.remove(&at_least).unwrap_or_default().into_iter();
-            while self.looked_up < LOOK_UPS_MAX
-                && let Some(WaitingRead { request, query, .. }) = reads.next()
-            {
-                outputs.push(Output::Answer(request, self.look_up(&query)));
-            }
-            if reads.len() > 0 {
-                self.waiting_reads.insert(at_least, reads.collect());
-                break;
-            }
-        }
-        let has_leader = self.node.leader().is_some();
-        let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
-        let has_caught_up = self.last_applied >= self.reads_from;
-        let first_blocked = if has_caught_up { self.last_applied.next() } else { LogIndex::ORIGIN };
-        for (_, reads) in self.waiting_reads.range_mut(first_blocked..) {
-            for read in reads.extract_if(.., is_in_vain) {
-                outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));
-            }
-        }
-        self.waiting_reads.retain(|_, reads| !reads.is_empty());
-    }
-
     fn propose(
         &mut self,
         request: RequestId,
@@ -466,58 +274,6 @@ impl Replica {
         self.node.leader().filter(|_| self.node.transfer_target().is_none())
     }
 
-    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be answered here.
-    fn learn_read_index(
-        &mut self,
-        batch: ReadBatch,
-        index: Option<LogIndex>,
-        now: Instant,
-        outputs: &mut Vec<Output>,
-    ) {
-        let reads = self.unconfirmed_reads.remove(&batch).unwrap_or_default();
-        let Some(index) = index else {
-            let is_full = self.active_leader() == Some(self.node.id());
-            let refused = if is_full { Refused::Overloaded } else { self.not_leader() };
-            let refusals = reads.into_iter().map(|(id, _)| Output::Answer(id, Answer::Refused(refused)));
-            return outputs.extend(refusals);
-        };
-        let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
-        self.waiting_reads.entry(index).or_default().extend(waiting);
-    }
-
-    fn start_transfer(
-        &mut self,
-        id: RequestId,
-        target: NodeId,
-        now: Instant,
-        outputs: &mut Vec<Output>,
-    ) -> Result<(), Refused> {
-        self.node.transfer_leadership(target, now).map_err(|error| match error {
-            TransferError::NotLeader(_) => self.not_leader(),
-            TransferError::NotVoter => Refused::NotVoter,
-        })?;
-        // The latest order counts, also for who waits for an earlier one.
-        if let Some((earlier, _)) = self.transfer.replace((id, target)) {
-            outputs.push(Output::Answer(earlier, Answer::Refused(Refused::TransferFailed)));
-        }
-        Ok(())
-    }
-
-    /// Answers who waits for leadership to be handed over, once it is known what came of it.
-    fn follow_transfer(&mut self, outputs: &mut Vec<Output>) {
-        let Some((_, target)) = self.transfer else { return };
-        let leader = self.active_leader();
-        let Some(leader) = leader else { return };
-        let answer = if leader == target {
-            Answer::Transferred { to: target }
-        } else {
-            Answer::Refused(Refused::TransferFailed)
-        };
-        if let Some((request, _)) = self.transfer.take() {
-            outputs.push(Output::Answer(request, answer));
-        }
-    }
-
     fn tell_leader(&mut self, outputs: &mut Vec<Output>) {
         let (term, leader) = (self.node.current_term(), self.active_leader());
         if (term, leader) != self.told_leader {
@@ -535,6 +291,7 @@ impl Replica {
         }
         for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
             let Some(committed) = run.ending_at(commit_index) else { break };
+            self.snapshots.applied(committed.len() as u64, committed.text().len() as u64);
             for entry in committed.iter() {
                 let outcome = match entry.kind() {
                     EntryKind::Noop => None,

@@ -1,0 +1,125 @@
+//! A map as it was at one moment, read off piece by piece while it goes on changing.
+//!
+//! A snapshot of a million keys takes a while, and no turn may take long. So nothing is copied when the moment comes. From
+//! then on the first change of each key that was not read yet puts its old value aside; reading takes the old value where
+//! there is one, and the map's where there is none. The cost is one look-up per write while a snapshot is taken, and memory
+//! for the keys that change meanwhile.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::text::{Key, Value, push_json_string};
+
+/// What has to be known of the moment beside the map itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Frozen {
+    /// Everything up to this key was read.
+    read_to: Option<Key>,
+    /// What keys that were not read yet held at that moment, if they have changed since; `None`: nothing.
+    before: BTreeMap<Key, Option<Value>>,
+}
+
+impl Frozen {
+    /// `key` is about to change in `values`.
+    pub(super) fn preserve(&mut self, key: &str, values: &BTreeMap<Key, Value>) {
+        let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to.as_str());
+        if !is_read && !self.before.contains_key(key) {
+            match values.get_key_value(key) {
+                Some((key, value)) => self.before.insert(key.clone(), Some(value.clone())),
+                None => self.before.insert(Key::from_log(key), None),
+            };
+        }
+    }
+
+    /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns whether there are no more.
+    pub(super) fn read(
+        &mut self,
+        values: &BTreeMap<Key, Value>,
+        text: &mut String,
+        bytes_max: usize,
+    ) -> bool {
+        let start = self.read_to.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut now = values.range((start.clone(), Bound::Unbounded)).peekable();
+        let mut before = self.before.range((start, Bound::Unbounded)).peekable();
+        let mut last = None;
+        let is_done = loop {
+            if text.len() >= bytes_max {
+                break now.peek().is_none() && before.peek().is_none();
+            }
+            let changed_first = match (now.peek(), before.peek()) {
+                (None, None) => break true,
+                (Some((now, _)), Some((before, _))) => before <= now,
+                (now, _) => now.is_none(),
+            };
+            let (key, value) = if changed_first {
+                let (key, value) = before.next().expect("it was looked at");
+                now.next_if(|(same, _)| *same == key);
+                (key, value.as_ref())
+            } else {
+                let (key, value) = now.next().expect("it was looked at");
+                (key, Some(value))
+            };
+            if let Some(value) = value {
+                push_line(text, key, value);
+            }
+            last = Some(key);
+        };
+        if let Some(last) = last.cloned() {
+            self.before = self.before.split_off(&last);
+            self.before.remove(&last);
+            self.read_to = Some(last);
+        }
+        is_done
+    }
+}
+
+fn push_line(text: &mut String, key: &Key, value: &Value) {
+    text.push_str("{\"key\":");
+    push_json_string(text, key.as_str());
+    text.push_str(",\"value\":");
+    text.push_str(value.as_json());
+    text.push_str("}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> Key {
+        Key::new(&format!("k{number:02}")).unwrap()
+    }
+
+    fn value(number: u32) -> Value {
+        Value::from_json(&number.to_string()).unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_the_moment_whatever_changes_meanwhile() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        for _ in 0..2000 {
+            let mut values: BTreeMap<Key, Value> =
+                (0..rng.u32(0..40)).map(|_| (key(rng.u32(0..40)), value(rng.u32(..)))).collect();
+            let moment = values.clone();
+            let mut frozen = Frozen::default();
+            let mut text = String::new();
+            loop {
+                for _ in 0..rng.u32(0..6) {
+                    let key = key(rng.u32(0..40));
+                    frozen.preserve(key.as_str(), &values);
+                    if rng.bool() {
+                        values.insert(key, value(rng.u32(..)));
+                    } else {
+                        values.remove(&key);
+                    }
+                }
+                let limit = text.len() + rng.usize(1..80);
+                if frozen.read(&values, &mut text, limit) {
+                    break;
+                }
+            }
+            let mut expected = String::new();
+            moment.iter().for_each(|(key, value)| push_line(&mut expected, key, value));
+            assert_eq!(text, expected);
+        }
+    }
+}

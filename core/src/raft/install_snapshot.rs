@@ -1,0 +1,259 @@
+//! Bringing a follower up to date whose next entries the leader no longer has (§7, Fig. 13).
+//!
+//! The leader asks how much of its snapshot the follower holds already, and sends the rest in parts, one at a time: each is
+//! on the follower's disk before the next one leaves. So a transfer goes on where it stopped, after a lost connection, and
+//! also under another leader that holds the same snapshot: its content is a function of the log up to its last entry.
+//!
+//! Heartbeats and entries for others go on beside it. The follower takes the snapshot in one step, when all of it is durable:
+//! it keeps what its log holds beyond, if the log agrees there, and drops its log otherwise.
+//!
+//! The state machine's part is done by whoever drives the node: it hands over parts ([`Output::ReadSnapshot`]), writes them
+//! ([`Output::WriteSnapshot`]), and takes the state over ([`Output::SnapshotInstalled`]).
+
+use super::durability::Promise;
+use super::event::{Event, Refusal};
+use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
+use super::node::{Node, Output, Part};
+use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
+use super::types::{Checksum, LogIndex, LogPoint, NodeId};
+use crate::mutant::{self, Mutant};
+use crate::time::Instant;
+
+/// A snapshot that is on its way to this node.
+#[derive(Clone, Debug)]
+pub(super) struct Receiving {
+    meta: SnapshotMeta,
+    /// Bytes of content that are written.
+    bytes: u64,
+    /// Of the part that is being written: how many bytes, and whether it is the last one.
+    writing: Option<(u64, bool)>,
+    hasher: crc32fast::Hasher,
+}
+
+impl Receiving {
+    fn new(meta: SnapshotMeta) -> Self {
+        Self { meta, bytes: 0, writing: None, hasher: crc32fast::Hasher::new() }
+    }
+
+    /// Whether everything in it is committed here anyway.
+    pub(super) fn is_overtaken_at(&self, commit_index: LogIndex) -> bool {
+        self.meta.last.index <= commit_index
+    }
+
+    /// Adds a part to what will have been received. `false`: all of it together is not what was sent.
+    fn add(&mut self, part: &SnapshotPart) -> bool {
+        self.hasher.update(part.text.as_bytes());
+        let len = part.text.len() as u64;
+        self.writing = Some((len, part.end.is_some()));
+        let found =
+            SnapshotEnd { bytes: self.bytes + len, checksum: Checksum(self.hasher.clone().finalize()) };
+        part.end.is_none_or(|end| end == found)
+    }
+}
+
+impl SnapshotPart {
+    /// "How much of this have you got?"
+    fn question(meta: SnapshotMeta) -> Self {
+        Self { meta, offset: 0, text: "".into(), end: None }
+    }
+
+    fn is_question(&self) -> bool {
+        self.text.is_empty() && self.end.is_none()
+    }
+}
+
+impl Node {
+    /// The follower lacks entries that this log no longer holds.
+    pub(super) fn begin_snapshot(&mut self, to: NodeId, now: Instant) {
+        let Some(meta) = self.snapshot.clone() else {
+            panic!("the log was cut without a snapshot");
+        };
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+        progress.begin_snapshot(meta.last, now);
+        self.send_snapshot_part(to, SnapshotPart::question(meta));
+    }
+
+    /// The follower is alive, and has not said anything of its snapshot for long: ask again.
+    pub(super) fn repeat_snapshot_question(&mut self, to: NodeId, now: Instant) {
+        let patience = self.config.election_timeout_min;
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+        if progress.snapshot_is_overdue(now, patience) {
+            self.begin_snapshot(to, now);
+        }
+    }
+
+    /// How much the follower has got, or that it has got all.
+    pub(super) fn on_install_snapshot_response(
+        &mut self,
+        from: NodeId,
+        response: InstallSnapshotResponse,
+        now: Instant,
+    ) {
+        let last_index = self.log.last().index;
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        progress.heard(now);
+        match response.outcome {
+            InstallOutcome::Installed if response.last.index <= last_index => {
+                progress.accepted(response.last.index);
+            }
+            InstallOutcome::Installed => {
+                self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+            }
+            InstallOutcome::Holds { bytes } => {
+                if progress.snapshot_continues(response.last, bytes, now) {
+                    self.turn.snapshot_reads.push((response.last, bytes));
+                }
+            }
+        }
+    }
+
+    /// The answer to [`Output::ReadSnapshot`]: a part of the snapshot that ends at `last`, from byte `offset` on. `None`:
+    /// it is not there any more.
+    pub fn snapshot_read(&mut self, last: LogPoint, offset: u64, part: Option<SnapshotPart>, now: Instant) {
+        let Part::Leader(leadership) = &mut self.part else { return };
+        let waits = |(peer, progress): (&NodeId, &super::progress::Progress)| {
+            progress.reads_snapshot_at(last, offset).then_some(*peer)
+        };
+        let waiting: Vec<_> = leadership.followers.iter().filter_map(waits).collect();
+        for peer in waiting {
+            match &part {
+                Some(part) => {
+                    if let Some(progress) = leadership_of(&mut self.part, peer) {
+                        progress.snapshot_part_sent(now);
+                    }
+                    self.send_snapshot_part(peer, part.clone());
+                }
+                // A newer one has taken its place.
+                None => self.begin_snapshot(peer, now),
+            }
+        }
+    }
+
+    fn send_snapshot_part(&mut self, to: NodeId, part: SnapshotPart) {
+        self.send(to, Promise::Nothing, Body::InstallSnapshot(part));
+    }
+
+    /// Fig. 13, InstallSnapshot receiver. Rule 1, the older term, was dealt with before.
+    pub(super) fn on_install_snapshot(&mut self, leader: NodeId, part: SnapshotPart, now: Instant) {
+        self.follow(leader, now);
+        let last = part.meta.last;
+        if last.index <= self.commit_index {
+            // What is committed here is in the snapshot. Another entry at that index cannot be.
+            if self.log.point_at(last.index).is_some_and(|point| point != last) {
+                return self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+            }
+            return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
+        }
+        if self.receiving.as_ref().is_none_or(|receiving| receiving.meta != part.meta) {
+            self.receiving = Some(Receiving::new(part.meta.clone()));
+        }
+        let Some(receiving) = &mut self.receiving else { return };
+        if receiving.writing.is_some() {
+            // It is answered when that is done.
+            return;
+        }
+        let bytes = receiving.bytes;
+        // A snapshot must not be on disk before the term that it was sent in.
+        let term_is_durable = !self.turn.hard_state_changed && self.durability.hard_state_is_durable();
+        if part.is_question() || !term_is_durable || part.offset != bytes {
+            return self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes });
+        }
+        if receiving.add(&part) {
+            self.turn.snapshot_writes.push(part);
+        } else {
+            self.receiving = None;
+            self.tell(Event::MessageRefused { from: leader, because: Refusal::SnapshotDamaged });
+            self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes: 0 });
+        }
+    }
+
+    /// The part of [`Output::WriteSnapshot`] that ends at byte `bytes` of the snapshot that ends at `last` is written; if it
+    /// was the last one, the whole snapshot is durable in its place.
+    pub fn snapshot_written(&mut self, last: LogPoint, bytes: u64) {
+        let Some(receiving) = &mut self.receiving else { return };
+        let is_it = receiving.meta.last == last
+            && receiving.writing.is_some_and(|(len, _)| receiving.bytes + len == bytes);
+        if !is_it {
+            return;
+        }
+        receiving.bytes = bytes;
+        let is_whole = receiving.writing.take().is_some_and(|(_, is_last)| is_last);
+        if is_whole && let Some(receiving) = self.receiving.take() {
+            self.install(receiving.meta);
+        }
+        if let Some(leader) = self.leader().filter(|leader| *leader != self.config.id) {
+            let (promise, outcome) = if is_whole {
+                (Promise::Log, InstallOutcome::Installed)
+            } else {
+                (Promise::HardState, InstallOutcome::Holds { bytes })
+            };
+            self.answer_snapshot(leader, promise, last, outcome);
+        }
+    }
+
+    /// The content of the snapshot under way cannot be understood: it is dropped.
+    pub fn refuse_snapshot(&mut self) {
+        self.receiving = None;
+    }
+
+    /// Whether a snapshot is on its way to this node.
+    #[must_use]
+    pub fn receives_snapshot(&self) -> bool {
+        self.receiving.is_some()
+    }
+
+    /// Whether this node, as leader, is sending its snapshot to somebody who answered lately.
+    #[must_use]
+    pub fn sends_snapshot(&self, now: Instant) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        let patience = self.config.election_timeout_max;
+        leadership.followers.values().any(|progress| progress.takes_snapshot(now, patience))
+    }
+
+    /// The snapshot takes the place of the log up to its last entry.
+    fn install(&mut self, meta: SnapshotMeta) {
+        let last = meta.last;
+        if last.index <= self.commit_index {
+            return;
+        }
+        // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees with it.
+        let agrees = self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped);
+        if !agrees {
+            // Fig. 13, InstallSnapshot receiver 7: discard the entire log.
+            if self.log.last().index > self.commit_index {
+                self.cut_log(self.commit_index.next());
+            }
+            self.log.restart(last);
+            self.proposals = super::entry::BatchBuilder::new(last);
+        }
+        self.commit_index = last.index;
+        self.turn.installed = Some(meta.clone());
+        self.tell(Event::SnapshotInstalled { last: last.index });
+        self.compact(meta);
+    }
+
+    fn answer_snapshot(&mut self, to: NodeId, promise: Promise, last: LogPoint, outcome: InstallOutcome) {
+        let response = InstallSnapshotResponse { last, outcome };
+        self.send(to, promise, Body::InstallSnapshotResponse(response));
+    }
+
+    /// What the turn asks for and tells of snapshots.
+    pub(super) fn take_snapshot_outputs(&mut self) -> impl Iterator<Item = Output> + use<> {
+        let installed = self.turn.installed.take().map(Output::SnapshotInstalled);
+        let writes = std::mem::take(&mut self.turn.snapshot_writes).into_iter().map(Output::WriteSnapshot);
+        let mut reads = std::mem::take(&mut self.turn.snapshot_reads);
+        reads.dedup();
+        let reads = reads.into_iter().map(|(last, offset)| Output::ReadSnapshot { last, offset });
+        installed.into_iter().chain(writes).chain(reads)
+    }
+}
+
+fn leadership_of(part: &mut Part, peer: NodeId) -> Option<&mut super::progress::Progress> {
+    match part {
+        Part::Leader(leadership) => leadership.followers.get_mut(&peer),
+        _ => None,
+    }
+}

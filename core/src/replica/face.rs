@@ -1,0 +1,222 @@
+//! What a replica is asked and told, and what it answers and wants done.
+
+use std::fmt;
+
+use crate::kv::{Command, Found, Outcome, Query, Session};
+use crate::raft::{
+    ConfigError, Event, LogIndex, LogPoint, Message, NodeId, Persist, PersistId, Role, SnapshotPart, Term,
+};
+
+/// A request's name: chosen by the asker, repeated in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a replica can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Replicate and apply a command. Only a leader can.
+    Write {
+        /// What to do.
+        command: Command,
+        /// Which of the client's writes it is, if the client may send it again.
+        session: Option<Session>,
+    },
+    /// Look something up, as this replica sees it: it may be behind.
+    Read {
+        /// What to look up.
+        query: Query,
+        /// Not before the replica has applied this much: what the asker has seen already.
+        at_least: LogIndex,
+    },
+    /// Look something up that is at least as new as everything that anybody had an answer to when this was asked.
+    LinearizableRead(Query),
+    /// Hand leadership over to this node. Only a leader can.
+    Transfer(NodeId),
+    /// How it is doing.
+    Status,
+}
+
+impl Request {
+    /// A write without a session.
+    #[must_use]
+    pub fn write(command: Command) -> Self {
+        Self::Write { command, session: None }
+    }
+
+    /// Bytes of keys, values and names in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Write { command, session } => {
+                command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
+            }
+            Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
+            Self::Transfer(_) | Self::Status => 0,
+        }
+    }
+}
+
+/// What a replica answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The command is committed and applied, now or, as the same write of its session, before.
+    Applied {
+        /// Its place in the log: of several that are the same write, the one that was asked for.
+        index: LogIndex,
+        /// What it did, when it was first applied.
+        outcome: Outcome,
+    },
+    /// What was found.
+    Read {
+        /// How far the replica had applied the log.
+        index: LogIndex,
+        /// It.
+        found: Found,
+    },
+    /// Leadership was handed over.
+    Transferred {
+        /// The new leader.
+        to: NodeId,
+    },
+    /// How the replica is doing.
+    Status(Status),
+    /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.
+    OutcomeUnknown,
+    /// The request had no effect and never will.
+    Refused(Refused),
+}
+
+/// Why a request had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The replica does not lead.
+    NotLeader {
+        /// Its term.
+        term: Term,
+        /// The leader of that term, if it knows one.
+        leader: Option<NodeId>,
+    },
+    /// Another leader's entry was committed in the command's place.
+    Superseded,
+    /// Too much waits to be committed, or to be read.
+    Overloaded,
+    /// The node to hand leadership over to does not vote.
+    NotVoter,
+    /// Nobody took leadership over in time: the replica leads on.
+    TransferFailed,
+    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
+    /// knows no leader to learn more from.
+    CatchingUp,
+}
+
+/// How a replica is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which node it is.
+    pub id: NodeId,
+    /// The part that it plays.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The highest index that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// The highest index that it applied.
+    pub last_applied: LogIndex,
+    /// The end of its log.
+    pub last_log_index: LogIndex,
+    /// How far its latest snapshot reaches; the origin without one.
+    pub snapshot_index: LogIndex,
+    /// The leader of its term, if it knows one.
+    pub leader: Option<NodeId>,
+}
+
+/// What may happen to a replica. Time passing is no input: every step is told the time.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A peer's message.
+    Message(Message),
+    /// A request.
+    Request(RequestId, Request),
+    /// All persists up to this one are durable.
+    Persisted(PersistId),
+    /// Messages to this peer may have been lost.
+    PeerUnreachable(NodeId),
+    /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
+    /// the whole snapshot is durable, was read back, and is the node's latest.
+    SnapshotWritten {
+        /// The snapshot's last entry.
+        last: LogPoint,
+        /// Bytes of content.
+        bytes: u64,
+    },
+    /// The answer to [`Output::ReadSnapshot`].
+    SnapshotRead {
+        /// The snapshot's last entry.
+        last: LogPoint,
+        /// Where the part was to begin.
+        offset: u64,
+        /// The part; `None`: the node's snapshot is another one by now.
+        part: Option<SnapshotPart>,
+    },
+}
+
+/// What a replica wants done. All of it may be done at once, in the order in which it stands; persists wait only
+/// for one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this and report it with [`Input::Persisted`].
+    Persist(Persist),
+    /// Write this part of a snapshot and report it with [`Input::SnapshotWritten`]. There is one at a time, and it may be
+    /// written beside the persists. A part at offset 0 begins a new snapshot; what was begun before is given up.
+    WriteSnapshot(SnapshotPart),
+    /// Read a part of the node's snapshot, of some [`SNAPSHOT_PART_BYTES`](super::SNAPSHOT_PART_BYTES), and hand it over with
+    /// [`Input::SnapshotRead`].
+    ReadSnapshot {
+        /// The snapshot's last entry.
+        last: LogPoint,
+        /// Where in its content the part begins.
+        offset: u64,
+    },
+    /// Send this to a peer. It may be lost.
+    Send(Message),
+    /// Give this answer.
+    Answer(RequestId, Answer),
+    /// The replica's term or its idea of the leader has changed.
+    LeaderChanged {
+        /// Its term.
+        term: Term,
+        /// The leader, if it knows one.
+        leader: Option<NodeId>,
+    },
+    /// Tell whoever wants to know.
+    Event(Event),
+}
+
+/// Why a replica cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaError {
+    /// The settings do not fit one another.
+    Config(ConfigError),
+    /// The entry at this index is whole, but no command that this version knows.
+    UnknownCommand(LogIndex),
+    /// The snapshot up to this index is whole, but not all of it is known to this version.
+    UnknownSnapshot(LogIndex),
+}
+
+impl fmt::Display for ReplicaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::UnknownCommand(index) => write!(
+                f,
+                "the log's entry {index} is a command that this version does not know: start a version that does"
+            ),
+            Self::UnknownSnapshot(index) => write!(
+                f,
+                "the snapshot up to entry {index} has a line that this version does not know: start a version that does"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReplicaError {}

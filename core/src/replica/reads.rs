@@ -1,0 +1,82 @@
+//! Reads: those that wait until enough is applied, and those that wait to hear how much that is.
+
+use super::face::{Answer, Output, Refused, RequestId};
+use super::{LOOK_UPS_MAX, READ_PATIENCE, Replica};
+use crate::kv::{Found, Query};
+use crate::mutant::{self, Mutant};
+use crate::raft::{LogIndex, ReadBatch};
+use crate::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct WaitingRead {
+    pub(super) request: RequestId,
+    pub(super) query: Query,
+    pub(super) since: Instant,
+}
+
+impl Replica {
+    /// Whether enough is applied for a read by someone who has seen `at_least`.
+    pub(super) fn may_answer(&self, at_least: LogIndex) -> bool {
+        let has_caught_up =
+            self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
+        let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
+        has_caught_up && has_seen_as_much
+    }
+
+    pub(super) fn look_up(&mut self, query: &Query) -> Answer {
+        let found = self.state.store().answer(query);
+        self.looked_up += match &found {
+            Found::Value(_) => 1,
+            Found::Page(page) => page.items.len() + 1,
+        };
+        Answer::Read { index: self.last_applied, found }
+    }
+
+    /// Answers the reads whose time has come, and refuses those that have waited too long, or that would wait in vain
+    /// because there is no leader to catch up with.
+    pub(super) fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        while let Some(&at_least) = self.waiting_reads.keys().next()
+            && self.may_answer(at_least)
+        {
+            let mut reads = self.waiting_reads.remove(&at_least).unwrap_or_default().into_iter();
+            while self.looked_up < LOOK_UPS_MAX
+                && let Some(WaitingRead { request, query, .. }) = reads.next()
+            {
+                outputs.push(Output::Answer(request, self.look_up(&query)));
+            }
+            if reads.len() > 0 {
+                self.waiting_reads.insert(at_least, reads.collect());
+                break;
+            }
+        }
+        let has_leader = self.node.leader().is_some();
+        let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
+        let has_caught_up = self.last_applied >= self.reads_from;
+        let first_blocked = if has_caught_up { self.last_applied.next() } else { LogIndex::ORIGIN };
+        for (_, reads) in self.waiting_reads.range_mut(first_blocked..) {
+            for read in reads.extract_if(.., is_in_vain) {
+                outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));
+            }
+        }
+        self.waiting_reads.retain(|_, reads| !reads.is_empty());
+    }
+
+    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be answered here.
+    pub(super) fn learn_read_index(
+        &mut self,
+        batch: ReadBatch,
+        index: Option<LogIndex>,
+        now: Instant,
+        outputs: &mut Vec<Output>,
+    ) {
+        let reads = self.unconfirmed_reads.remove(&batch).unwrap_or_default();
+        let Some(index) = index else {
+            let is_full = self.active_leader() == Some(self.node.id());
+            let refused = if is_full { Refused::Overloaded } else { self.not_leader() };
+            let refusals = reads.into_iter().map(|(id, _)| Output::Answer(id, Answer::Refused(refused)));
+            return outputs.extend(refusals);
+        };
+        let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
+        self.waiting_reads.entry(index).or_default().extend(waiting);
+    }
+}
