@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::kv::SessionLimits;
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
+use crate::replica::{ReplicaLimits, SnapshotPolicy};
 
 /// The settings of an embedded cluster: the nodes of one process, and the proxy before them.
 #[derive(Clone, Debug)]
@@ -26,10 +28,15 @@ pub struct Settings {
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way at once.
     pub pending_bytes_max: usize,
+    /// See [`SnapshotPolicy::log_bytes`]; at least 1.
+    pub snapshot_log_bytes: u64,
+    /// See [`SnapshotPolicy::log_entries`]; at least 1.
+    pub snapshot_log_entries: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
+        let SnapshotPolicy { log_bytes, log_entries } = SnapshotPolicy::default();
         Self {
             nodes: 5,
             heartbeat_interval: Duration::from_millis(50),
@@ -41,6 +48,8 @@ impl Default for Settings {
             // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
             pending_max: 1 << 17,
             pending_bytes_max: 256 << 20,
+            snapshot_log_bytes: log_bytes,
+            snapshot_log_entries: log_entries,
         }
     }
 }
@@ -52,6 +61,8 @@ pub enum SettingsError {
     NodeCount,
     /// The times do not fit one another.
     Times(ConfigError),
+    /// A snapshot would be due when nothing is in the log.
+    SnapshotPolicy,
 }
 
 impl std::fmt::Display for SettingsError {
@@ -59,6 +70,9 @@ impl std::fmt::Display for SettingsError {
         match self {
             Self::NodeCount => write!(f, "a cluster has 1 to {VOTERS_MAX} nodes"),
             Self::Times(error) => error.fmt(f),
+            Self::SnapshotPolicy => {
+                write!(f, "a snapshot is due after at least one byte and one entry of log")
+            }
         }
     }
 }
@@ -88,6 +102,21 @@ impl Settings {
         let configs: Vec<_> = voters.nodes().iter().map(config_of).collect();
         configs.iter().try_for_each(Config::check).map_err(SettingsError::Times)?;
         Ok(configs)
+    }
+
+    /// What every node is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] names the rule that the settings break.
+    pub fn replica_limits(&self) -> Result<ReplicaLimits, SettingsError> {
+        let snapshots =
+            SnapshotPolicy { log_bytes: self.snapshot_log_bytes, log_entries: self.snapshot_log_entries };
+        if snapshots.log_bytes == 0 || snapshots.log_entries == 0 {
+            return Err(SettingsError::SnapshotPolicy);
+        }
+        // What is remembered of clients is no setting: it decides what an entry does, alike on all nodes.
+        Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots })
     }
 
     /// The proxy's settings.
@@ -123,5 +152,15 @@ mod tests {
         assert!(Settings { nodes: VOTERS_MAX, ..Settings::default() }.raft_configs().is_ok());
         let tied = Settings { election_timeout_max: Duration::ZERO, ..Settings::default() };
         assert!(matches!(tied.raft_configs(), Err(SettingsError::Times(_))));
+    }
+
+    #[test]
+    fn a_snapshot_needs_something_to_take_the_place_of() {
+        assert_eq!(Settings::default().replica_limits().unwrap().snapshots, SnapshotPolicy::default());
+        let no_bytes = Settings { snapshot_log_bytes: 0, ..Settings::default() };
+        let no_entries = Settings { snapshot_log_entries: 0, ..Settings::default() };
+        for settings in [no_bytes, no_entries] {
+            assert_eq!(settings.replica_limits().unwrap_err(), SettingsError::SnapshotPolicy);
+        }
     }
 }

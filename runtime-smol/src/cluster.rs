@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use coracle_core::proxy::Proxy;
 use coracle_core::raft::{Config, NodeId, Restored};
-use coracle_core::{Replica, ReplicaError, Settings, SettingsError};
+use coracle_core::{Replica, ReplicaError, ReplicaLimits, Settings, SettingsError};
 use coracle_storage::asynchronous::Folder;
 use coracle_storage::{
     ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
@@ -28,6 +28,7 @@ use crate::listener::Listener;
 use crate::node::{Disk, NodeDriver, NodeInput};
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::snapshots::{self, Snapshots};
 
 /// How long clients that do not take their last replies are waited for when the cluster stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -101,6 +102,7 @@ impl Cluster {
     pub async fn start(executor: &Rc<LocalExecutor<'static>>, options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
+        let limits = settings.replica_limits()?;
         let (lock, starts) = open(&medium, configs.len()).await?;
         let socket = match listen {
             Some(address) => Some(bind(address).await?),
@@ -118,8 +120,15 @@ impl Cluster {
             })
             .unzip();
         let peers = Peers::new(inboxes.clone());
-        let wiring =
-            Wiring { executor, inboxes: &inboxes, peers: &peers, proxy: &proxy, events: &events, clock };
+        let wiring = Wiring {
+            executor,
+            inboxes: &inboxes,
+            peers: &peers,
+            proxy: &proxy,
+            events: &events,
+            clock,
+            limits,
+        };
         let mut nodes = Vec::new();
         for ((config, start), inbox) in configs.into_iter().zip(starts).zip(receivers) {
             nodes.extend(wiring.start_node(config, start, inbox)?);
@@ -212,7 +221,14 @@ impl Cluster {
 /// What a node starts from.
 enum NodeStart {
     Empty,
-    Files(Box<(Folder, Recovery)>),
+    Files(Box<FileStart>),
+}
+
+/// A node's files: the log and the snapshots are written side by side, so there are two ways to them.
+struct FileStart {
+    log_folder: Folder,
+    snapshot_folder: Folder,
+    recovery: Recovery,
 }
 
 /// What every node is connected to.
@@ -223,10 +239,11 @@ struct Wiring<'a> {
     proxy: &'a Sender<ProxyEvent>,
     events: &'a Events,
     clock: Clock,
+    limits: ReplicaLimits,
 }
 
 impl Wiring<'_> {
-    /// Starts a node, and its disk if it has one.
+    /// Starts a node, with its disk and its snapshots if it has files.
     fn start_node(
         &self,
         config: Config,
@@ -235,26 +252,32 @@ impl Wiring<'_> {
     ) -> Result<Vec<Task<()>>, StartError> {
         let id = config.id;
         let mut tasks = Vec::new();
-        let (restored, disk) = match start {
-            NodeStart::Empty => (Restored::default(), Disk::Memory),
+        let (restored, disk, snapshots) = match start {
+            NodeStart::Empty => (Restored::default(), Disk::Memory, Snapshots::in_memory()),
             NodeStart::Files(files) => {
-                let (folder, recovery) = *files;
+                let FileStart { log_folder, snapshot_folder, recovery } = *files;
                 for notice in recovery.notices {
                     self.events.tell(id, Happening::Notice(notice));
                 }
                 let (persists, to_do) = async_channel::unbounded();
                 let node = self.inboxes[&id].clone();
-                tasks.push(self.executor.spawn(disk::run(folder, recovery.planner, to_do, node)));
-                (recovery.restored, Disk::Files(persists))
+                tasks.push(self.executor.spawn(disk::run(log_folder, recovery.planner, to_do, node)));
+                let (orders, to_do) = async_channel::unbounded();
+                let node = self.inboxes[&id].clone();
+                let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node);
+                tasks.push(self.executor.spawn(work));
+                (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
             }
         };
-        let replica = Replica::new(config, restored, fastrand::u64(..), self.clock.now())
-            .map_err(|cause| StartError::Node { node: id, cause })?;
+        let replica =
+            Replica::with_limits(config, restored, fastrand::u64(..), self.clock.now(), self.limits)
+                .map_err(|cause| StartError::Node { node: id, cause })?;
         let driver = NodeDriver {
             id,
             replica,
             inbox,
             disk,
+            snapshots,
             peers: self.peers.clone(),
             proxy: self.proxy.clone(),
             events: self.events.clone(),
@@ -289,7 +312,8 @@ async fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<
     for recovery in found.nodes {
         let mut folder = Folder::new(path);
         folder.run(&recovery.repairs).await?;
-        starts.push(NodeStart::Files(Box::new((folder, recovery))));
+        let files = FileStart { log_folder: folder, snapshot_folder: Folder::new(path), recovery };
+        starts.push(NodeStart::Files(Box::new(files)));
     }
     Ok(starts)
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(
     let worked = work(&mut folder, &mut planner, &persists, &node).await;
     if let Err(error) = worked {
         // Nobody listens when the node has stopped before its disk did.
-        let _ = node.try_send(NodeInput::DiskFailed(Arc::new(error)));
+        let _ = node.try_send(NodeInput::DiskFailed(Arc::new(error.into())));
     }
 }
 

@@ -10,12 +10,13 @@
 //!                  node × N ◄──────► peers: the other nodes' inboxes
 //!                    │  ▲
 //!                    ▼  │
-//!                  disk × N ───────► log00.txt, meta0.txt, …
+//!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
 //! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.
 //! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and
-//! `async-fs` works on a small pool of threads. None of these holds any of Coracle's state.
+//! `async-fs` works on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds
+//! any of Coracle's state.
 //!
 //! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
 //! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of
@@ -57,6 +58,7 @@ mod listener;
 mod node;
 mod peers;
 mod proxy;
+mod snapshots;
 
 pub use client::Client;
 pub use cluster::{Cluster, Options, StartError};

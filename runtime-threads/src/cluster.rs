@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use coracle_core::proxy::Proxy;
 use coracle_core::raft::{Config, NodeId, Restored};
-use coracle_core::{Replica, ReplicaError, Settings, SettingsError};
+use coracle_core::{Replica, ReplicaError, ReplicaLimits, Settings, SettingsError};
 use coracle_storage::blocking::Folder;
 use coracle_storage::{
     ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
@@ -27,6 +27,7 @@ use crate::listener::Listener;
 use crate::node::{Disk, NodeDriver, NodeInput};
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::snapshots::{self, Snapshots};
 
 /// How long clients that do not take their last replies are waited for when the cluster stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ struct ListenerThread {
 }
 
 impl Cluster {
-    /// Starts a cluster: a thread for every node, one for every disk, one for the proxy, one that accepts clients,
+    /// Starts a cluster: a thread for every node, two for its files, one for the proxy, one that accepts clients,
     /// and two for every client.
     ///
     /// # Errors
@@ -106,6 +107,7 @@ impl Cluster {
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
+        let limits = settings.replica_limits()?;
         let (lock, starts) = open(&medium, configs.len())?;
         let socket = match listen {
             Some(address) => Some(bind(address)?),
@@ -123,7 +125,8 @@ impl Cluster {
             })
             .unzip();
         let peers = Peers::new(inboxes.clone());
-        let wiring = Wiring { inboxes: &inboxes, peers: &peers, proxy: &proxy, events: &events, clock };
+        let wiring =
+            Wiring { inboxes: &inboxes, peers: &peers, proxy: &proxy, events: &events, clock, limits };
         let mut nodes = Vec::new();
         for ((config, start), inbox) in configs.into_iter().zip(starts).zip(receivers) {
             nodes.extend(wiring.start_node(config, start, inbox)?);
@@ -252,7 +255,14 @@ impl Drop for EndProcessOnPanic {
 /// What a node starts from.
 enum NodeStart {
     Empty,
-    Files(Box<(Folder, Recovery)>),
+    Files(Box<FileStart>),
+}
+
+/// A node's files: the log and the snapshots are written side by side, so there are two ways to them.
+struct FileStart {
+    log_folder: Folder,
+    snapshot_folder: Folder,
+    recovery: Recovery,
 }
 
 /// What every node is connected to.
@@ -262,10 +272,11 @@ struct Wiring<'a> {
     proxy: &'a Sender<ProxyEvent>,
     events: &'a Events,
     clock: Clock,
+    limits: ReplicaLimits,
 }
 
 impl Wiring<'_> {
-    /// Starts a node, and its disk if it has one.
+    /// Starts a node, with its disk and its snapshots if it has files.
     fn start_node(
         &self,
         config: Config,
@@ -274,27 +285,33 @@ impl Wiring<'_> {
     ) -> Result<Vec<JoinHandle<()>>, StartError> {
         let id = config.id;
         let mut threads = Vec::new();
-        let (restored, disk) = match start {
-            NodeStart::Empty => (Restored::default(), Disk::Memory),
+        let (restored, disk, snapshots) = match start {
+            NodeStart::Empty => (Restored::default(), Disk::Memory, Snapshots::in_memory()),
             NodeStart::Files(files) => {
-                let (folder, recovery) = *files;
+                let FileStart { log_folder, snapshot_folder, recovery } = *files;
                 for notice in recovery.notices {
                     self.events.tell(id, Happening::Notice(notice));
                 }
                 let (persists, to_do) = channel();
                 let node = self.inboxes[&id].clone();
-                let work = move || disk::run(folder, recovery.planner, &to_do, &node);
+                let work = move || disk::run(log_folder, recovery.planner, &to_do, &node);
                 threads.push(spawn(format!("disk {id}"), work));
-                (recovery.restored, Disk::Files(persists))
+                let (orders, to_do) = channel();
+                let node = self.inboxes[&id].clone();
+                let work = move || snapshots::run(snapshot_folder, recovery.snapshots, &to_do, &node);
+                threads.push(spawn(format!("snapshots {id}"), work));
+                (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
             }
         };
-        let replica = Replica::new(config, restored, fastrand::u64(..), self.clock.now())
-            .map_err(|cause| StartError::Node { node: id, cause })?;
+        let replica =
+            Replica::with_limits(config, restored, fastrand::u64(..), self.clock.now(), self.limits)
+                .map_err(|cause| StartError::Node { node: id, cause })?;
         let driver = NodeDriver {
             id,
             replica,
             inbox,
             disk,
+            snapshots,
             peers: self.peers.clone(),
             proxy: self.proxy.clone(),
             events: self.events.clone(),
@@ -329,7 +346,8 @@ fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<NodeSt
     for recovery in found.nodes {
         let mut folder = Folder::new(path);
         folder.run(&recovery.repairs)?;
-        starts.push(NodeStart::Files(Box::new((folder, recovery))));
+        let files = FileStart { log_folder: folder, snapshot_folder: Folder::new(path), recovery };
+        starts.push(NodeStart::Files(Box::new(files)));
     }
     Ok(starts)
 }

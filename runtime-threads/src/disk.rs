@@ -17,7 +17,7 @@ use crate::node::NodeInput;
 pub(crate) fn run(mut folder: Folder, mut planner: Planner, persists: &Receiver<Persist>, node: &Inbox) {
     let worked = work(&mut folder, &mut planner, persists, node);
     if let Err(error) = worked {
-        node.send(NodeInput::DiskFailed(Arc::new(error)));
+        node.send(NodeInput::DiskFailed(Arc::new(error.into())));
     }
 }
 

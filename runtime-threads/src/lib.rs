@@ -10,7 +10,7 @@
 //!                  node × N ◄──────► peers: the other nodes' inboxes
 //!                    │  ▲
 //!                    ▼  │
-//!                  disk × N ───────► log00.txt, meta0.txt, …
+//!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
 //! Every box is a thread that owns its state, and every arrow a channel.
@@ -51,6 +51,7 @@ mod listener;
 mod node;
 mod peers;
 mod proxy;
+mod snapshots;
 
 pub use client::Client;
 pub use cluster::{Cluster, Options, StartError};

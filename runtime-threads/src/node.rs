@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{NodeId, Persist};
 use coracle_core::{Input, Output, Replica};
-use coracle_storage::{FileError, Happening};
+use coracle_storage::{DiskError, Happening};
 
 use crate::alarm;
 use crate::clock::Clock;
@@ -17,6 +17,7 @@ use crate::events::Events;
 use crate::inbox::InboxReceiver;
 use crate::peers::Peers;
 use crate::proxy::ProxyEvent;
+use crate::snapshots::{Order, Snapshots};
 
 /// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its timers.
 const TURN_INPUTS_MAX: usize = 4096;
@@ -26,7 +27,7 @@ const TURN_INPUTS_MAX: usize = 4096;
 pub(crate) enum NodeInput {
     Core(Input),
     Requests(Vec<Input>),
-    DiskFailed(Arc<FileError>),
+    DiskFailed(Arc<DiskError>),
     Stop,
 }
 
@@ -46,6 +47,7 @@ pub(crate) struct NodeDriver {
     pub(crate) replica: Replica,
     pub(crate) inbox: InboxReceiver,
     pub(crate) disk: Disk,
+    pub(crate) snapshots: Snapshots,
     pub(crate) peers: Peers,
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
@@ -55,7 +57,7 @@ pub(crate) struct NodeDriver {
 /// Why a node's loop ends.
 enum End {
     Stopped,
-    DiskFailed(Arc<FileError>),
+    DiskFailed(Arc<DiskError>),
 }
 
 impl NodeDriver {
@@ -71,7 +73,7 @@ impl NodeDriver {
         let mut inputs = Vec::new();
         let mut outputs = Vec::new();
         loop {
-            // Persists without a disk are done already, so there is something to do at once.
+            // Without a disk, persists and snapshots are done already, so there is something to do at once.
             let first = if inputs.is_empty() {
                 match alarm::receive(&self.inbox.channel, Some(self.replica.deadline()), self.clock) {
                     Ok(first) => first,
@@ -113,7 +115,10 @@ impl NodeDriver {
                     // A disk that is gone has reported its failure, which is the next thing in the inbox.
                     Disk::Files(disk) => drop(disk.send(persist)),
                 },
-                Output::WriteSnapshot(_) | Output::ReadSnapshot { .. } => unreachable!("not yet"),
+                Output::WriteSnapshot(part) => inputs.extend(self.snapshots.order(Order::Write(part))),
+                Output::ReadSnapshot { last, offset } => {
+                    inputs.extend(self.snapshots.order(Order::Read { last, offset }));
+                }
                 Output::Send(message) => self.peers.send(message),
                 Output::Answer(id, answer) => answers.push(ProxyInput::Answer(self.id, id, answer)),
                 Output::LeaderChanged { term, leader } => {

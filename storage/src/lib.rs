@@ -87,7 +87,7 @@ pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 pub use header::LogHeader;
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use lock::{FolderLock, LockError};
-pub use medium::{Happening, Medium, NodeEvent};
+pub use medium::{DiskError, Happening, Medium, NodeEvent};
 pub use plan::{GROUP_BYTES_MAX, Planner};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use scan::{Damage, LogScan, TornTail, Verdict};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_core::raft::{Event, NodeId};
 
-use crate::{FileError, Notice, SyncPolicy};
+use crate::{FileError, FileName, Notice, PublishError, ReadPartError, SyncPolicy};
 
 /// Where a cluster keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,25 @@ pub struct NodeEvent {
     pub happening: Happening,
 }
 
+/// Why a node's files let it down. What is on disk is unknown from then on: the node must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A snapshot was written, and does not count.
+    #[error("{file} cannot be made the latest snapshot: {cause}")]
+    Snapshot {
+        /// What was written.
+        file: FileName,
+        /// What is wrong with it.
+        cause: PublishError,
+    },
+    /// A snapshot that was whole when it was written cannot be read again.
+    #[error(transparent)]
+    SnapshotLost(#[from] ReadPartError),
+}
+
 /// What a node may tell.
 #[derive(Clone, Debug)]
 pub enum Happening {
@@ -39,7 +58,7 @@ pub enum Happening {
     /// Something that was found, and mended, in its files.
     Notice(Notice),
     /// Its files failed, and it has stopped: a write that failed is never tried again.
-    Failed(Arc<FileError>),
+    Failed(Arc<DiskError>),
 }
 
 impl fmt::Display for NodeEvent {
