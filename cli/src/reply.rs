@@ -105,6 +105,8 @@ pub(crate) struct NodeStatus {
     pub(crate) last_log_index: Box<RawValue>,
     pub(crate) leader: Option<Box<RawValue>>,
     pub(crate) address: Option<Box<RawValue>>,
+    /// Not told by servers without snapshots.
+    pub(crate) snapshot_index: Option<Box<RawValue>>,
 }
 
 /// A line that is no reply of the protocol.

@@ -93,7 +93,7 @@ pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
 pub use snapshot::{
-    PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_SYNC_BYTES, SnapshotFault,
-    SnapshotFile, SnapshotHeader, SnapshotPlanner,
+    PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_FORMAT, SNAPSHOT_SYNC_BYTES,
+    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner,
 };
 pub use survey::{Survey, SurveyError, survey};

@@ -34,7 +34,7 @@ pub use read::{PartProgress, PartReader, PartWanted, ReadPartError};
 pub use write::{PublishError, SNAPSHOT_SYNC_BYTES, SnapshotPlanner};
 
 /// The name of the format, in the first line.
-pub(crate) const SNAPSHOT_FORMAT: &str = "coracle-snapshot";
+pub const SNAPSHOT_FORMAT: &str = "coracle-snapshot";
 /// The name that the last line has.
 const END_FORMAT: &str = "coracle-snapshot-end";
 

@@ -16,7 +16,8 @@ Examples:
   coracle status -o json | jq '.nodes[] | select(.role == \"leader\") | .id'
 
 One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
-(APPLIED) and has in its log (LAST), the leader it knows, and its address. `-` stands for nothing.")]
+(APPLIED) and has in its log (LAST), the leader it knows, its address, and the last index that its latest snapshot \
+covers (SNAPSHOT, 0 before the first). `-` stands for nothing.")]
 pub(crate) struct Status {}
 
 impl Execute for Status {
@@ -32,8 +33,8 @@ impl Execute for Status {
     }
 }
 
-fn table(nodes: &[NodeStatus]) -> Vec<[String; 8]> {
-    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS"];
+fn table(nodes: &[NodeStatus]) -> Vec<[String; 9]> {
+    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS", "SNAPSHOT"];
     let row = |node: &NodeStatus| {
         let nothing = || "-".to_owned();
         [
@@ -45,6 +46,7 @@ fn table(nodes: &[NodeStatus]) -> Vec<[String; 8]> {
             one_line(&node.last_log_index),
             node.leader.as_deref().map_or_else(nothing, one_line),
             node.address.as_deref().map_or_else(nothing, one_line),
+            node.snapshot_index.as_deref().map_or_else(nothing, one_line),
         ]
     };
     std::iter::once(head.map(str::to_owned)).chain(nodes.iter().map(row)).collect()
@@ -58,16 +60,16 @@ mod tests {
     #[test]
     fn a_row_says_all_there_is_to_a_node() {
         let line = r#"{"nodes":[{"id":0,"role":"leader","term":3,"commit_index":17,"last_applied":17,
-            "last_log_index":18,"leader":0,"address":"127.0.0.1:3001"},{"id":1,"role":"follower","term":3,
+            "last_log_index":18,"leader":0,"address":"127.0.0.1:3001","snapshot_index":9},{"id":1,"role":"follower","term":3,
             "commit_index":16,"last_applied":15,"last_log_index":18,"leader":null,"address":null}],"status":"ok"}"#;
         let nodes = Reply::parse(line.to_owned()).unwrap().nodes.unwrap();
         let mut out = Vec::new();
         write_columns(&mut out, &table(&nodes)).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "ID  ROLE      TERM  COMMIT  APPLIED  LAST  LEADER  ADDRESS\n\
-             0   leader    3     17      17       18    0       127.0.0.1:3001\n\
-             1   follower  3     16      15       18    -       -\n"
+            "ID  ROLE      TERM  COMMIT  APPLIED  LAST  LEADER  ADDRESS         SNAPSHOT\n\
+             0   leader    3     17      17       18    0       127.0.0.1:3001  9\n\
+             1   follower  3     16      15       18    -       -               -\n"
         );
     }
 }

@@ -1,20 +1,22 @@
-//! `log`: reads a log file without a server. It changes nothing, also not while a server is writing.
+//! `log`: reads a log file, or the snapshot beside it, without a server. It changes nothing, also not while a server is
+//! writing.
 //!
-//! What a valid log is, [`coracle_storage`] knows. Here is only how it is shown.
+//! What a valid file is, [`coracle_storage`] knows. Here is only how it is shown.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use coracle_storage::{Damage, LogScan, SealedLineFault, TornTail, Verdict};
+use coracle_storage::{Damage, LogScan, SealedLineFault, SnapshotFault, TornTail, Verdict};
 use thiserror::Error;
 
 use crate::exit::Exit;
 
 mod show;
+mod snapshot;
 mod verify;
 
-/// Read a log file, without a server
+/// Read a log file or a snapshot, without a server
 #[derive(Args, Debug)]
 pub(crate) struct Log {
     #[command(subcommand)]
@@ -27,7 +29,7 @@ enum Action {
     Verify(verify::Verify),
 }
 
-/// Why a log could not be read to a clean end.
+/// Why a file could not be read to a clean end.
 #[derive(Debug, Error)]
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
@@ -42,6 +44,8 @@ pub(crate) enum LogError {
     Torn { path: PathBuf, tail: TornTail },
     #[error("{}: {damage}", .path.display())]
     Damaged { path: PathBuf, damage: Damage },
+    #[error("{}: the snapshot is not whole: {fault}", .path.display())]
+    Snapshot { path: PathBuf, fault: SnapshotFault },
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }

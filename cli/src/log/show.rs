@@ -9,24 +9,26 @@ use coracle_storage::LogHeader;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{LogError, ending, open, read};
+use super::{LogError, ending, open, read, snapshot};
 use crate::output::{Format, escaped, one_line};
 
 /// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters wide.
 const KEY_WIDTH: usize = 24;
 const VALUE_WIDTH: usize = 40;
 
-/// Print a log's header and entries
+/// Print a log's header and entries, or a snapshot's header and lines
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   coracle log show data/log00.txt
   coracle log show data/log00.txt -o json | jq 'select(.key == \"snack\")'
+  coracle log show data/snap0.txt
 
 Long keys and values are shortened, which `…` marks; -o json prints the lines of the file as they are. Entries \
-behind a damaged or torn line are not shown: then the exit code is 6.")]
+behind a damaged or torn line are not shown: then the exit code is 6. Of a snapshot that is not whole nothing \
+is shown.")]
 pub(super) struct Show {
-    /// A node's log, such as data/log00.txt
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt
     file: PathBuf,
 
     /// Columns, or the lines of the file
@@ -37,6 +39,9 @@ pub(super) struct Show {
 impl Show {
     pub(super) fn run(&self) -> Result<(), LogError> {
         let bytes = read(&self.file)?;
+        if snapshot::is_snapshot(&bytes) {
+            return snapshot::show(&self.file, &bytes, self.output);
+        }
         let mut scan = open(&self.file, &bytes)?;
         let mut out = BufWriter::new(io::stdout().lock());
         match self.output {

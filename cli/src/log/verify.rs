@@ -7,22 +7,23 @@ use clap::Args;
 use coracle_core::raft::LogPoint;
 use serde::Serialize;
 
-use super::{LogError, ending, open, read};
+use super::{LogError, ending, open, read, snapshot};
 use crate::output::Format;
 
-/// Check every line of a log
+/// Check every line of a log, or that a snapshot is whole
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   coracle log verify data/log00.txt
-  for file in data/log*.txt; do coracle log verify \"$file\" || echo \"look at $file\"; done
+  for file in data/log*.txt data/snap*.txt; do coracle log verify \"$file\" || echo \"look at $file\"; done
 
 Exit code 0 means clean: every line is whole, has its place and continues the chain of checksums. Everything \
 else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
 success: a killed server leaves one, which its next start cuts off, and so does a running one for a moment; yet \
-a changed byte in the last line looks the same.")]
+a changed byte in the last line looks the same. A log may start behind the snapshot beside it, and vouches for \
+what comes after. A snapshot is clean or damaged.")]
 pub(super) struct Verify {
-    /// A node's log, such as data/log00.txt
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt
     file: PathBuf,
 
     /// A line, or a JSON object
@@ -58,6 +59,9 @@ enum VerdictName {
 impl Verify {
     pub(super) fn run(&self) -> Result<(), LogError> {
         let bytes = read(&self.file)?;
+        if snapshot::is_snapshot(&bytes) {
+            return snapshot::verify(&self.file, &bytes, self.output);
+        }
         let mut scan = open(&self.file, &bytes)?;
         let (mut entries, mut last) = (0, scan.header().after);
         for run in scan.by_ref() {

@@ -10,8 +10,8 @@ use super::options::Runtime;
 
 /// Descriptors of the process itself: standard streams, listener, signals, poller, lock, and some to spare.
 const PROCESS_DESCRIPTORS: u64 = 24;
-/// Descriptors of a node: its log, and those that are open for a moment.
-const NODE_DESCRIPTORS: u64 = 4;
+/// Descriptors of a node: its log, its snapshot, and those that are open for a moment.
+const NODE_DESCRIPTORS: u64 = 6;
 
 /// Raises the limit of open files as far as it may be, and tells how many clients fit below it; `None` for no limit.
 pub(crate) fn clients_max(runtime: Runtime, nodes: u8) -> Option<u64> {
@@ -37,8 +37,8 @@ mod tests {
 
     #[test]
     fn the_clusters_own_files_come_first() {
-        assert_eq!(clients_below(1024, Runtime::Smol, 5), 980);
-        assert_eq!(clients_below(1024, Runtime::Threads, 5), 490);
+        assert_eq!(clients_below(1024, Runtime::Smol, 5), 970);
+        assert_eq!(clients_below(1024, Runtime::Threads, 5), 485);
         assert_eq!(clients_below(10, Runtime::Smol, 5), 1, "with less than that it cannot run at all");
     }
 }

@@ -171,6 +171,8 @@ fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
         request_timeout: options.request_timeout,
         idle_timeout: options.idle_timeout,
         connections_max,
+        snapshot_log_bytes: options.snapshot_bytes,
+        snapshot_log_entries: options.snapshot_entries,
         ..Settings::default()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::{env, io};
 
 use clap::{Args, ValueEnum};
+use coracle_core::Settings;
 use thiserror::Error;
 
 use crate::address::Address;
@@ -66,6 +67,18 @@ pub(crate) struct ServeFlags {
     /// Clients served at a time; one more is told `busy`
     #[arg(long, value_name = "N", default_value = "10000")]
     max_connections: NonZeroU32,
+
+    /// Bytes of log after which a node takes a snapshot, or as many as its last snapshot has if that is more
+    ///
+    /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker and writes more.
+    #[arg(long, value_name = "SIZE", default_value_t = Settings::default().snapshot_log_bytes,
+          value_parser = at_least_one)]
+    snapshot_bytes: u64,
+
+    /// Entries of log after which a node takes a snapshot, however few bytes they have
+    #[arg(long, value_name = "N", default_value_t = Settings::default().snapshot_log_entries,
+          value_parser = at_least_one)]
+    snapshot_entries: u64,
 
     /// What is told on stderr
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
@@ -129,6 +142,10 @@ pub(crate) struct ServeOptions {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) request_timeout: Duration,
     pub(crate) max_connections: NonZeroU32,
+    /// At least 1.
+    pub(crate) snapshot_bytes: u64,
+    /// At least 1.
+    pub(crate) snapshot_entries: u64,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
     /// What should be told before serving.
@@ -148,6 +165,24 @@ pub(crate) enum ServeFlagsError {
     Lookup { address: Address, cause: io::Error },
     #[error("--listen {address}: the name has no address")]
     NoAddress { address: Address },
+}
+
+/// A whole number that is not 0.
+fn at_least_one(text: &str) -> Result<u64, CountError> {
+    match text.trim().parse() {
+        Ok(0) => Err(CountError::Zero),
+        Ok(count) => Ok(count),
+        Err(_) => Err(CountError::Shape),
+    }
+}
+
+/// What is wrong with the text of a number of things.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+enum CountError {
+    #[error("expected a whole number without a unit, such as 1000000")]
+    Shape,
+    #[error("must be at least 1")]
+    Zero,
 }
 
 /// Something legal that its user may not have meant.
@@ -178,6 +213,8 @@ impl ServeFlags {
             idle_timeout: (!self.idle_timeout.is_zero()).then_some(self.idle_timeout),
             request_timeout: self.request_timeout,
             max_connections: self.max_connections,
+            snapshot_bytes: self.snapshot_bytes,
+            snapshot_entries: self.snapshot_entries,
             log_level: self.log_level,
             log_format: self.log_format,
         })
@@ -265,6 +302,8 @@ mod tests {
         assert_eq!(options.idle_timeout, Some(Duration::from_secs(1000)));
         assert_eq!(options.request_timeout, Duration::from_secs(5));
         assert_eq!(options.max_connections.get(), 10_000);
+        assert_eq!(options.snapshot_bytes, 16 << 20);
+        assert_eq!(options.snapshot_entries, 1_000_000);
         assert_eq!(options.log_level, LogLevel::Info);
         assert_eq!(options.log_format, LogFormat::Text);
     }
@@ -284,6 +323,10 @@ mod tests {
         assert!(complaint("--election-timeout 300ms").contains("such as 300ms..600ms"));
         assert!(complaint("--election-timeout 600ms..300ms").contains("MIN must be less than MAX"));
         assert!(complaint("--listen 3001").contains("HOST:PORT"));
+        for flag in ["--snapshot-bytes", "--snapshot-entries"] {
+            assert!(complaint(&format!("{flag} 0")).contains("must be at least 1"));
+            assert!(complaint(&format!("{flag} 16MiB")).contains("a whole number without a unit"));
+        }
         assert!(complaint("--runtime tokio").contains("possible values: smol, threads"));
         assert!(complaint("--sync sometimes").contains("possible values: always, never"));
         assert!(complaint("--log-level loud").contains("error, warn, info, debug, trace"));

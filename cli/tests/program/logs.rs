@@ -5,11 +5,26 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use coracle_core::raft::{BatchBuilder, LogPoint, Term};
-use coracle_storage::{ClusterId, Identity, Incarnation, LogHeader};
+use coracle_core::raft::{
+    BatchBuilder, Checksum, Entries, LogIndex, LogPoint, NodeId, SnapshotMeta, Term, Voters,
+};
+use coracle_storage::{ClusterId, Identity, Incarnation, LogHeader, SnapshotHeader};
 use tempfile::TempDir;
 
 use crate::{Ended, coracle, run};
+
+/// Where a snapshot ends and a log goes on.
+const LAST: LogPoint = LogPoint { index: LogIndex(41), term: Term(3), checksum: Checksum(0xc0ac_1e00) };
+
+/// The last line of [`Sample::snapshot`].
+const SNAPSHOT_END: &str = concat!(
+    r#"{"format":"coracle-snapshot-end","version":1,"bytes":60,"checksum":"aa314e70","crc":"7afe3714"}"#,
+    "\n"
+);
+
+fn identity() -> Identity {
+    Identity::for_new_cluster(ClusterId(0xc0), &[Incarnation(1), Incarnation(2)]).remove(0)
+}
 
 /// A log of four entries in a folder of its own.
 struct Sample {
@@ -29,17 +44,34 @@ impl Sample {
     }
 
     fn with_entries(entries: &[(u64, &str)]) -> Self {
-        let identity =
-            Identity::for_new_cluster(ClusterId(0xc0), &[Incarnation(1), Incarnation(2)]).remove(0);
-        let header = LogHeader { identity, after: LogPoint::ORIGIN };
+        Self::after(LogPoint::ORIGIN, entries)
+    }
+
+    /// A log that starts behind a snapshot.
+    fn after(after: LogPoint, entries: &[(u64, &str)]) -> Self {
+        let header = LogHeader { identity: identity(), after };
         let mut builder = BatchBuilder::new(header.after);
         for (term, payload) in entries {
             builder.seal(Term(*term), |line| line.push_str(payload));
         }
         let mut text = String::from_utf8(header.encode()).unwrap();
-        text.push_str(builder.finish().unwrap().text());
+        text.extend(builder.finish().iter().map(Entries::text));
+        Self::of("log00.txt", text)
+    }
+
+    /// A snapshot of two keys, as a server writes it.
+    fn snapshot() -> Self {
+        let voters = Voters::new([NodeId(0), NodeId(1)]).unwrap();
+        let header = SnapshotHeader::new(&identity(), SnapshotMeta { last: LAST, voters });
+        let mut text = String::from_utf8(header.encode()).unwrap();
+        text.push_str("{\"key\":\"big\",\"value\":1e400}\n{\"key\":\"snack\",\"value\":\"chips\"}\n");
+        text.push_str(SNAPSHOT_END);
+        Self::of("snap0.txt", text)
+    }
+
+    fn of(name: &str, text: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log00.txt");
+        let path = folder.path().join(name);
         fs::write(&path, &text).unwrap();
         Self { _folder: folder, path, text }
     }
@@ -118,6 +150,70 @@ fn what_is_no_log_is_refused() {
     let missing = run(&["log", "verify", "/no/such/folder/log00.txt"]);
     assert_eq!(missing.code, Some(6));
     assert!(missing.stderr.contains("/no/such/folder/log00.txt"), "{missing:?}");
+}
+
+/// What stood before it is in the snapshot; the rest is a log like any other, with its own first index.
+#[test]
+fn a_log_behind_a_snapshot_is_shown_and_verified() {
+    let sample =
+        Sample::after(LAST, &[(3, r#""op":"PUT","key":"snack","value":"chips""#), (4, r#""op":"NOOP""#)]);
+    let shown = sample.log(&["show"]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""));
+    assert!(shown.stdout.contains("after        index 41, term 3, crc c0ac1e00"), "{shown:?}");
+    let first = shown.stdout.lines().find(|line| line.contains("PUT")).unwrap();
+    assert_eq!(first.split_whitespace().take(3).collect::<Vec<_>>(), ["42", "3", "PUT"]);
+
+    let verified = sample.log(&["verify"]);
+    assert!(verified.stdout.contains("clean: 2 valid entries up to index 43, term 4"), "{verified:?}");
+
+    let empty = Sample::after(LAST, &[]).log(&["verify"]);
+    assert_eq!(empty.code, Some(0));
+    assert!(empty.stdout.contains("clean: 0 valid entries up to index 41, term 3"), "{empty:?}");
+}
+
+#[test]
+fn a_whole_snapshot_is_shown_and_verified() {
+    let sample = Sample::snapshot();
+    let shown = sample.log(&["show"]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""));
+    let lines = shown.stdout.lines().collect::<Vec<_>>();
+    assert!(lines.contains(&"last         index 41, term 3, crc c0ac1e00"), "{shown:?}");
+    assert_eq!(lines.last(), Some(&r#"{"key":"snack","value":"chips"}"#));
+    assert_eq!(sample.log(&["show", "-o", "json"]).stdout, sample.text);
+
+    let verified = sample.log(&["verify"]);
+    assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""));
+    assert!(verified.stdout.contains("clean: a snapshot of 2 lines up to index 41, term 3"), "{verified:?}");
+    let verified = sample.log(&["verify", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&verified.stdout).unwrap();
+    assert_eq!((&report["verdict"], &report["lines"]), (&"clean".into(), &2.into()));
+    assert_eq!(report["last_index"], 41);
+}
+
+/// Half a snapshot is none: whatever is missing or changed, nothing of it is shown.
+#[test]
+fn a_snapshot_that_is_not_whole_is_named() {
+    let changed = |text: &str| text.replace("chips", "chirp");
+    let cut = |text: &str| text[..text.len() - SNAPSHOT_END.len()].to_owned();
+    let newer = |text: &str| text.replacen("\"version\":1", "\"version\":99", 1);
+    let samples = [
+        (Sample::snapshot().rewritten(changed), "checksum"),
+        (Sample::snapshot().rewritten(cut), "does not end a snapshot"),
+        (Sample::snapshot().rewritten(newer), "version 99"),
+    ];
+    for (sample, word) in samples {
+        let shown = sample.log(&["show"]);
+        assert_eq!((shown.code, shown.stdout.as_str()), (Some(6), ""));
+        let verified = sample.log(&["verify"]);
+        assert_eq!(verified.code, Some(6));
+        assert!(verified.stdout.contains("damaged: a snapshot that is not whole"), "{verified:?}");
+        for ended in [shown, verified] {
+            assert!(ended.stderr.contains(sample.path.to_str().unwrap()), "{ended:?}");
+            assert!(ended.stderr.contains(word), "{word} is missing in {ended:?}");
+        }
+        let verified = sample.log(&["verify", "-o", "json"]);
+        assert!(verified.stdout.contains(r#""verdict":"damaged","bytes":"#), "{verified:?}");
+    }
 }
 
 /// `coracle log show FILE | head -1`: the reader leaves while there is more to say.

@@ -116,7 +116,9 @@ fn status_has_a_row_per_node(runtime: Runtime) {
     let _ = server.settle();
     let text = shell.run(&["status"]);
     let rows: Vec<Vec<_>> = text.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS"]);
+    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS", "SNAPSHOT"];
+    assert_eq!(rows[0], head);
+    assert!(rows.iter().skip(1).all(|row| row[8] == "0"), "{}", text.stdout);
     assert_eq!(rows.iter().skip(1).map(|row| row[0]).collect::<Vec<_>>(), ["0", "1", "2"]);
     assert_eq!(rows.iter().filter(|row| row[1] == "leader").count(), 1, "{}", text.stdout);
     let json: Value =

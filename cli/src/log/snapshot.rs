@@ -1,0 +1,117 @@
+//! The same for a snapshot: `log show` and `log verify` take one as well, because it is the beginning of the log beside it.
+//!
+//! A snapshot is whole or worth nothing: there is no valid beginning to count or to show, so none is.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use coracle_storage::{LogScan, SNAPSHOT_FORMAT, SealedLineFault, SnapshotFile, SnapshotHeader};
+use serde::Serialize;
+
+use super::LogError;
+use crate::output::Format;
+
+/// Whether the first line says that this is a snapshot, also one of another version.
+pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
+    matches!(
+        LogScan::new(bytes),
+        Err(SealedLineFault::UnknownFormat { format, .. }) if format == SNAPSHOT_FORMAT
+    )
+}
+
+/// Prints the snapshot's header and its lines.
+pub(super) fn show(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogError> {
+    let file = open(path, bytes)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    match format {
+        Format::Text => {
+            write_header(&mut out, &file.header)?;
+            out.write_all(file.content.as_bytes())?;
+        }
+        Format::Json => out.write_all(bytes)?,
+    }
+    Ok(out.flush()?)
+}
+
+fn write_header(out: &mut dyn Write, header: &SnapshotHeader) -> io::Result<()> {
+    let SnapshotHeader { node, cluster, incarnation, meta } = header;
+    let voters = meta.voters.nodes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let last = meta.last;
+    writeln!(out, "node         {node}")?;
+    writeln!(out, "cluster      {cluster}")?;
+    writeln!(out, "incarnation  {incarnation}")?;
+    writeln!(out, "voters       {voters}")?;
+    writeln!(out, "last         index {}, term {}, crc {}", last.index, last.term, last.checksum)?;
+    writeln!(out)
+}
+
+/// What a check has found.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    file: &'a Path,
+    verdict: &'static str,
+    /// Of a whole snapshot: its lines between the first and the last, and the last entry that it covers.
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    whole: Option<Whole>,
+    bytes: usize,
+    /// What is wrong, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Whole {
+    lines: usize,
+    last_index: u64,
+    last_term: u64,
+    last_crc: String,
+}
+
+/// Says whether the snapshot is whole.
+pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogError> {
+    let found = open(path, bytes);
+    let whole = found.as_ref().ok().map(|file| {
+        let last = file.header.last();
+        Whole {
+            lines: file.content.lines().count(),
+            last_index: last.index.0,
+            last_term: last.term.0,
+            last_crc: last.checksum.to_string(),
+        }
+    });
+    let report = Report {
+        file: path,
+        verdict: if whole.is_some() { "clean" } else { "damaged" },
+        whole,
+        bytes: bytes.len(),
+        message: found.as_ref().err().map(ToString::to_string),
+    };
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Text => report.write_line(&mut out)?,
+        Format::Json => {
+            let json = serde_json::to_string(&report).map_err(io::Error::other)?;
+            writeln!(out, "{json}")?;
+        }
+    }
+    found.map(drop)
+}
+
+impl Report<'_> {
+    fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { verdict, bytes, .. } = self;
+        let file = self.file.display();
+        match &self.whole {
+            Some(Whole { lines, last_index, last_term, last_crc }) => {
+                let noun = if *lines == 1 { "line" } else { "lines" };
+                let up_to = format!("up to index {last_index}, term {last_term}, crc {last_crc}");
+                writeln!(out, "{file}: {verdict}: a snapshot of {lines} {noun} {up_to}; {bytes} bytes")
+            }
+            None => writeln!(out, "{file}: {verdict}: a snapshot that is not whole; {bytes} bytes"),
+        }
+    }
+}
+
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SnapshotFile<'a>, LogError> {
+    SnapshotFile::decode(bytes).map_err(|fault| LogError::Snapshot { path: path.to_owned(), fault })
+}
