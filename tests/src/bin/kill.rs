@@ -1,7 +1,8 @@
 //! Kills a server under load, again and again, and checks that it loses nothing that it acknowledged.
 //!
 //! ```text
-//! cargo run --release -p coracle-tests --bin kill -- --cycles 50 --runtime smol [--seed 7]
+//! cargo run --release -p coracle-tests --bin kill -- --cycles 50 --runtime smol [--seed 7] \
+//!     [--flags '--snapshot-entries 100']
 //! ```
 //!
 //! Prints one JSON object. Exit code 1 when something was lost, 2 for wrong usage. A seed decides after how many
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 
 use coracle_tests::live::{Campaign, Runtime};
 
-const USAGE: &str = "usage: kill [--cycles N] [--runtime smol|threads] [--seed S]";
+const USAGE: &str =
+    "usage: kill [--cycles N] [--runtime smol|threads] [--seed S] [--flags 'FLAGS OF THE SERVER']";
 
 fn main() -> ExitCode {
     let Some(campaign) = campaign(std::env::args().skip(1)) else {
@@ -32,12 +34,14 @@ fn main() -> ExitCode {
 }
 
 fn campaign(mut arguments: impl Iterator<Item = String>) -> Option<Campaign> {
-    let mut campaign = Campaign { runtime: Runtime::Smol, cycles: 50, seed: fastrand::u64(..) };
+    let (seed, flags) = (fastrand::u64(..), String::new());
+    let mut campaign = Campaign { runtime: Runtime::Smol, cycles: 50, seed, flags };
     while let Some(flag) = arguments.next() {
         let value = arguments.next()?;
         match (flag.as_str(), value.as_str()) {
             ("--cycles", _) => campaign.cycles = value.parse().ok()?,
             ("--seed", _) => campaign.seed = value.parse().ok()?,
+            ("--flags", _) => campaign.flags = value,
             ("--runtime", "smol") => campaign.runtime = Runtime::Smol,
             ("--runtime", "threads") => campaign.runtime = Runtime::Threads,
             _ => return None,

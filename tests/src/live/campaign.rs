@@ -26,6 +26,8 @@ pub struct Campaign {
     pub cycles: u32,
     /// Decides when it is killed.
     pub seed: u64,
+    /// More of the server's flags, separated by spaces.
+    pub flags: String,
 }
 
 /// What came of it.
@@ -67,7 +69,7 @@ impl Campaign {
     #[must_use]
     pub fn run(&self, folder: &Path) -> Summary {
         let mut rng = fastrand::Rng::with_seed(self.seed);
-        let setup = Setup::in_folder(self.runtime, folder);
+        let setup = Setup::in_folder(self.runtime, folder).with(&self.flags);
         let mut writers = Writers::new();
         let mut summary = Summary::default();
         let mut server = setup.start();

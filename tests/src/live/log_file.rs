@@ -7,7 +7,9 @@ use serde_json::Value;
 /// A log whose every line was verified.
 #[derive(Debug)]
 pub struct LogFile {
-    /// The lines of the entries, without line breaks; the entry of index `i` is at `i - 1`.
+    /// The index that the log starts after: 0, or the last one that a snapshot covers.
+    pub after: u64,
+    /// The lines of the entries, without line breaks; the entry of index `i` is at `i - after - 1`.
     pub lines: Vec<String>,
     /// The same, as JSON.
     pub entries: Vec<Value>,
@@ -15,7 +17,7 @@ pub struct LogFile {
 
 impl LogFile {
     /// Reads the log of `node` in `folder` and verifies it: every line is UTF-8 JSON and ends in a line break, the
-    /// indexes count from 1, the terms never fall, `crc` comes last and continues the chain.
+    /// indexes count on from where the log starts, the terms never fall, `crc` comes last and continues the chain.
     ///
     /// # Panics
     ///
@@ -31,9 +33,10 @@ impl LogFile {
         assert_eq!(header["node"], node, "{header}");
         assert!(header["format"].is_string() && header["version"].is_u64(), "{header}");
         let mut crc = header["after"]["crc"].as_str().expect("a header has a checksum").to_owned();
-        let mut log = Self { lines: Vec::new(), entries: Vec::new() };
-        let mut term = 0;
-        for (index, line) in (1_u64..).zip(lines) {
+        let number = |name: &str| header["after"][name].as_u64().expect("a header says where the log starts");
+        let (after, mut term) = (number("index"), number("term"));
+        let mut log = Self { after, lines: Vec::new(), entries: Vec::new() };
+        for (index, line) in (after + 1..).zip(lines) {
             let entry = parse(line);
             let (covered, rest) = line.rsplit_once(",\"crc\":\"").expect("an entry has a checksum");
             assert_eq!(rest.len(), 10, "crc comes last: {line}");
@@ -48,6 +51,19 @@ impl LogFile {
             log.entries.push(entry);
         }
         log
+    }
+
+    /// The index of the last entry, or the one that the log starts after.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.after + self.lines.len() as u64
+    }
+
+    /// The line of the entry of this index, if the log holds it.
+    #[must_use]
+    pub fn line(&self, index: u64) -> Option<&str> {
+        let at = usize::try_from(index.checked_sub(self.after + 1)?).ok()?;
+        self.lines.get(at).map(String::as_str)
     }
 
     /// Reads and verifies the logs of all nodes.

@@ -11,7 +11,7 @@ use crate::tracing::Tracer;
 /// `cargo run --release -p coracle-tests --bin kill` does the same for longer.
 fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
-    let campaign = Campaign { runtime, cycles: 5, seed: fastrand::u64(..) };
+    let campaign = Campaign { runtime, cycles: 5, seed: fastrand::u64(..), flags: String::new() };
     let summary = campaign.run(folder.path());
     assert_eq!(summary.lost, 0, "{campaign:?}: {summary:?}");
     // The check would prove nothing if hardly anything were acknowledged.

@@ -32,4 +32,6 @@ mod shipped;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod tracing;
