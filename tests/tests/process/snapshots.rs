@@ -7,6 +7,8 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{Campaign, LogFile, Runtime, Server, Setup, Talk, Writers, until};
 use serde_json::Value;
 
+use crate::tracing::Tracer;
+
 /// A snapshot so often that every story sees some.
 const ENTRIES: u64 = 100;
 
@@ -208,10 +210,51 @@ fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
     expect_one_history(&data, 3);
 }
 
+/// A disk that cannot take a snapshot, or does not give back what it took, stops its node, which says which file it was;
+/// the others go on, and the next start with a disk that is well finds everything.
+fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
+    if !Tracer::can_inject() {
+        return;
+    }
+    for (call, error) in [("write", "ENOSPC"), ("fsync", "EIO"), ("read", "EIO")] {
+        let place = tempfile::tempdir().expect("there is room for a folder");
+        let data = place.path().join("data");
+        let tracer =
+            Tracer::new(place.path().join("trace")).failing(call, error, 1, &[data.join("snap2.txt.tmp")]);
+        let server = setup(runtime, &data).under(tracer.words()).start();
+        let mut writers = Writers::new();
+        until("the snapshot has failed", || {
+            writers.load(&server, 20);
+            // A write that the node had takes its outcome with it: what came of it has to be looked up.
+            assert_eq!(writers.look_for_losses(&server), 0, "{call}");
+            server.stderr().contains("has stopped")
+        });
+        let stderr = server.stderr();
+        let told = stderr.lines().find(|line| line.contains("has stopped")).expect("it was told");
+        for word in ["error", "node 2", "snap2.txt.tmp"] {
+            assert!(told.contains(word), "{word} is missing in {told}");
+        }
+        let before = writers.acknowledged();
+        writers.load(&server, 20);
+        assert!(writers.acknowledged() >= before + 8 * 20, "the majority does not go on after {call}");
+        server.stop();
+        assert!(!data.join("snap2.txt").exists(), "what failed must not count: {call}");
+
+        let server = setup(runtime, &data).start();
+        assert_eq!(writers.look_for_losses(&server), 0);
+        put(&mut server.connect(), 0, 200);
+        let _ = server.settle();
+        until("node 2 has a snapshot", || rows(&server)[2]["snapshot_index"].as_u64() > Some(0));
+        server.stop();
+        expect_one_history(&data, 3);
+    }
+}
+
 both_runtimes!(
     logs_stay_short_and_the_map_stays_whole,
     in_memory_as_well,
     a_killed_server_keeps_what_it_acknowledged,
     a_node_with_old_files_catches_up_by_a_snapshot,
     a_kill_while_a_node_catches_up_loses_nothing,
+    a_snapshot_that_fails_stops_one_node,
 );
