@@ -13,11 +13,11 @@ use crate::kv::{SessionLimits, State};
 use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
-/// How many bytes of content a part of a snapshot has, or a line more: a step encodes or decodes as much. Chosen because
-/// that takes less than a millisecond.
+/// How many bytes of content a part of a snapshot has if nothing else is said ([`SnapshotPolicy::part_bytes`]), or a line
+/// more: a step encodes or decodes as much. Chosen because that takes less than a millisecond.
 pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
 
-/// When a snapshot is taken: at the first of these. May differ from node to node.
+/// When a snapshot is taken, at the first of two thresholds, and in which pieces. May differ from node to node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     /// When so many bytes of log lines were applied since the last one, and at least as many as that one has: so that the
@@ -25,12 +25,14 @@ pub struct SnapshotPolicy {
     pub log_bytes: u64,
     /// When so many entries were applied since the last one, whatever their size.
     pub log_entries: u64,
+    /// How many bytes of content a part has, or a line more.
+    pub part_bytes: usize,
 }
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
         // A start reads a log of that size in some tens of milliseconds.
-        Self { log_bytes: 16 << 20, log_entries: 1_000_000 }
+        Self { log_bytes: 16 << 20, log_entries: 1_000_000, part_bytes: SNAPSHOT_PART_BYTES }
     }
 }
 
@@ -123,8 +125,9 @@ impl Replica {
         if taking.is_writing || taking.is_whole {
             return;
         }
-        let mut text = String::with_capacity(SNAPSHOT_PART_BYTES + SNAPSHOT_PART_BYTES / 8);
-        taking.is_whole = self.state.read_frozen(&mut text, SNAPSHOT_PART_BYTES);
+        let part_bytes = self.snapshots.policy.part_bytes;
+        let mut text = String::with_capacity(part_bytes + part_bytes / 8);
+        taking.is_whole = self.state.read_frozen(&mut text, part_bytes);
         taking.hasher.update(text.as_bytes());
         let offset = taking.bytes;
         taking.bytes += text.len() as u64;

@@ -131,6 +131,12 @@ impl SimDisk {
         }
     }
 
+    /// A file's bytes, as a program reads them now.
+    #[must_use]
+    pub fn read(&self, file: FileName) -> Option<&[u8]> {
+        self.names.get(&file).map(|content| self.contents[*content].bytes.as_slice())
+    }
+
     /// Whether everything that was written is durable.
     #[must_use]
     pub fn is_synced(&self) -> bool {

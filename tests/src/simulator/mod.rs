@@ -5,19 +5,21 @@
 //!   dice ──► settings ──► world ◄── trouble           one queue of happenings in simulated time
 //!                           │
 //!        ┌──────────┬───────┴────┬───────────┐
-//!     clients ─► Proxy ─► process: Replica, Planner, recover  ◄── network
+//!     clients ─► Proxy ─► process: Replica, Planner, SnapshotPlanner, recover  ◄── network
 //!                           │
 //!                          disk                         what is not synced may be lost, to the byte
 //!
 //!   invariants: after every turn, before every send, at every start and every reply
 //! ```
 //!
-//! Proxy, replica, planner and recovery are the ones that ship. What is simulated is only what surrounds them.
+//! Proxy, replica, planners and recovery are the ones that ship. What is simulated is only what surrounds them.
 
 mod asking;
 pub mod clients;
 pub mod dice;
 pub mod disk;
+mod disk_work;
+pub mod durable;
 pub mod hunt;
 pub mod invariants;
 pub mod network;
@@ -28,6 +30,7 @@ pub mod run;
 pub mod samples;
 pub mod settings;
 pub mod shrink;
+pub mod snapshots;
 pub mod trace;
 mod trouble;
 mod walk_ins;

@@ -71,6 +71,12 @@ impl SimNetwork {
         !self.cut.contains(&(from, to))
     }
 
+    /// Whether some of what is sent to `node` does not arrive.
+    #[must_use]
+    pub fn is_deaf(&self, node: NodeId) -> bool {
+        self.cut.iter().any(|(_, to)| *to == node)
+    }
+
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));

@@ -1,6 +1,6 @@
 //! What the trace tells of a node's outputs.
 
-use coracle_core::raft::{Entries, Event, Message, Persist, StepDown};
+use coracle_core::raft::{Body, Entries, Event, Message, Persist, Refusal, StepDown};
 
 use super::world::World;
 
@@ -12,8 +12,11 @@ impl World {
         self.trace.note(self.now, [6, node as u64, persist.id.0], || {
             let entries: usize = persist.entries.iter().map(Entries::len).sum();
             format!(
-                "node {node} persists {}: {:?}, cut {:?}, {entries} entries",
-                persist.id.0, persist.hard_state, persist.cut_from
+                "node {node} persists {}: {:?}, anew after {:?}, cut {:?}, {entries} entries",
+                persist.id.0,
+                persist.hard_state,
+                persist.compaction.as_ref().map(|compaction| compaction.after.index),
+                persist.cut_from
             )
         });
     }
@@ -24,6 +27,16 @@ impl World {
         }
         if arrivals[0].is_none() {
             self.trace.sight("a message was lost");
+        }
+        if let Body::InstallSnapshot(part) = &message.body {
+            // A question has neither text nor end; a follower that knows the answer is sent the rest only.
+            let is_question = part.text.is_empty() && part.end.is_none();
+            let link = (message.from, message.to);
+            if is_question {
+                self.asked_for_snapshots.insert(link);
+            } else if self.asked_for_snapshots.remove(&link) && part.offset > 0 {
+                self.trace.sight("an installation went on where it had stopped");
+            }
         }
         self.trace.note(self.now, [7, message.from.0, message.to.0], || {
             let fate = if arrivals[0].is_some() { "" } else { " (lost)" };
@@ -40,6 +53,16 @@ impl World {
             }
             Event::BecameFollower { because: StepDown::DiskStalled, .. } => {
                 self.trace.sight("a leader with a hanging disk gave up");
+            }
+            Event::SnapshotInstalled { last } => {
+                self.trace.sight("a snapshot was installed");
+                let running = self.processes[node].running.as_ref();
+                if running.is_some_and(|running| running.replica.status().last_log_index > *last) {
+                    self.trace.sight("an installation kept entries behind the snapshot");
+                }
+            }
+            Event::MessageRefused { because: Refusal::SnapshotDamaged, .. } => {
+                self.trace.sight("a damaged snapshot was refused");
             }
             Event::TransferFailed { .. } => self.trace.sight("a transfer of leadership failed"),
             _ => {}

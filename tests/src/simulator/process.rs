@@ -4,8 +4,7 @@
 
 use std::collections::VecDeque;
 
-use coracle_core::kv::SessionLimits;
-use coracle_core::raft::{Config, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId};
+use coracle_core::raft::{Config, NodeId, Persist, PersistId};
 use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits};
 use coracle_storage::{
     ClusterId, FileOp, GROUP_BYTES_MAX, Identity, Incarnation, Notice, Planner, RecoverError, SyncPolicy,
@@ -14,6 +13,8 @@ use coracle_storage::{
 
 use super::dice::Dice;
 use super::disk::SimDisk;
+use super::durable::DurableState;
+use super::snapshots::SnapshotFiles;
 
 /// A clock that runs at its own speed from its own start, and never backwards.
 #[derive(Clone, Copy, Debug)]
@@ -35,38 +36,6 @@ impl SimClock {
     #[must_use]
     pub fn world(self, local: Instant) -> u64 {
         (local.as_micros().saturating_sub(self.offset) * 1000).div_ceil(self.rate)
-    }
-}
-
-/// What the disk of a node holds durably, as numbers: kept by the world, invisible to the node.
-#[derive(Clone, Debug, Default)]
-pub struct DurableState {
-    /// Term and vote.
-    pub hard_state: HardState,
-    /// The points of the log's entries, the first one's at position 0.
-    pub log: Vec<LogPoint>,
-}
-
-impl DurableState {
-    /// The point at `index`; the origin's is known.
-    #[must_use]
-    pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
-        match usize::try_from(index.0).ok()?.checked_sub(1) {
-            None => Some(LogPoint::ORIGIN),
-            Some(position) => self.log.get(position).copied(),
-        }
-    }
-
-    fn apply(&mut self, persist: &Persist) {
-        if let Some(hard_state) = persist.hard_state {
-            self.hard_state = hard_state;
-        }
-        if let Some(from) = persist.cut_from {
-            self.log.truncate(usize::try_from(from.previous().0).expect("a simulated log is short"));
-        }
-        for run in &persist.entries {
-            self.log.extend(run.iter().map(|entry| entry.point));
-        }
     }
 }
 
@@ -127,6 +96,8 @@ pub struct Running {
     pub persists: VecDeque<Persist>,
     /// What the disk is at.
     pub work: Option<DiskWork>,
+    /// The snapshots, written beside the log.
+    pub snapshots: SnapshotFiles,
 }
 
 /// A group of persists on its way to the disk.
@@ -214,11 +185,8 @@ impl Process {
     /// The process ends, and what its disk had not synced may be lost.
     pub fn crash(&mut self, dice: &mut Dice) {
         if let Some(work) = self.running.take().and_then(|running| running.work) {
-            // What a cut under way was to take need not be there any more.
-            for from in work.group.iter().filter_map(|persist| persist.cut_from) {
-                self.durable
-                    .log
-                    .truncate(usize::try_from(from.previous().0).expect("a simulated log is short"));
+            for persist in &work.group {
+                self.durable.lose(persist);
             }
         }
         self.disk.crash(dice);
@@ -230,13 +198,7 @@ impl Process {
     }
 
     /// Recovers from the disk, carries the repairs out, and starts the replica.
-    pub fn start(
-        &mut self,
-        config: Config,
-        session_limits: SessionLimits,
-        seed: u64,
-        now: u64,
-    ) -> StartOutcome {
+    pub fn start(&mut self, config: Config, limits: ReplicaLimits, seed: u64, now: u64) -> StartOutcome {
         let recovery = match recover(self.id, &self.disk.files(self.id), SyncPolicy::Always) {
             Ok(recovery) => recovery,
             Err(error) => return StartOutcome::Refused(error),
@@ -249,29 +211,17 @@ impl Process {
             self.disk.run(op);
         }
         let restored = recovery.restored;
-        self.durable = DurableState {
-            hard_state: restored.hard_state,
-            log: restored
-                .log
-                .iter()
-                .flat_map(|run| run.iter().map(|entry| entry.point).collect::<Vec<_>>())
-                .collect(),
-        };
+        self.durable = DurableState::found(&restored);
         self.life += 1;
-        let replica = Replica::with_limits(
-            config,
-            restored,
-            seed,
-            self.clock.local(now),
-            ReplicaLimits { sessions: session_limits, ..ReplicaLimits::default() },
-        )
-        .expect("simulated settings fit");
+        let replica = Replica::with_limits(config, restored, seed, self.clock.local(now), limits)
+            .expect("simulated settings fit");
         self.running = Some(Running {
             replica,
             planner: recovery.planner,
             inbox: Vec::new(),
             persists: VecDeque::new(),
             work: None,
+            snapshots: SnapshotFiles::new(recovery.snapshots),
         });
         StartOutcome::Runs(recovery.notices)
     }
@@ -305,8 +255,7 @@ impl Running {
     /// Whether the next operation of the disk waits for it.
     #[must_use]
     pub fn next_op_is_sync(&self) -> bool {
-        let next = self.work.as_ref().and_then(|work| work.ops.front());
-        matches!(next, Some(FileOp::Sync { .. } | FileOp::SyncFolder))
+        self.work.as_ref().and_then(|work| work.ops.front()).is_some_and(waits)
     }
 
     /// Carries the next operation out.
@@ -317,19 +266,10 @@ impl Running {
         fault: &mut Option<DiskFault>,
     ) -> DiskStep {
         let Some(work) = &mut self.work else { return DiskStep::Failed };
-        if let Some(op) = work.ops.pop_front() {
-            let is_sync = matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder);
-            let is_write = matches!(op, FileOp::Append { .. } | FileOp::Create { .. });
-            let fails = match fault {
-                Some(DiskFault::Sync) => is_sync,
-                Some(DiskFault::Full) => is_write,
-                None => false,
-            };
-            if fails {
-                *fault = None;
-                return DiskStep::Failed;
-            }
-            disk.run(&op);
+        if let Some(op) = work.ops.pop_front()
+            && !carry_out(&op, disk, fault)
+        {
+            return DiskStep::Failed;
         }
         if !work.ops.is_empty() {
             return DiskStep::More;
@@ -340,4 +280,25 @@ impl Running {
         }
         DiskStep::Done(work.group.last().expect("a group has a persist").id)
     }
+}
+
+/// Whether an operation waits for the disk.
+pub(super) fn waits(op: &FileOp) -> bool {
+    matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder)
+}
+
+/// Carries an operation out, if no fault keeps it from that. Returns whether it did.
+pub(super) fn carry_out(op: &FileOp, disk: &mut SimDisk, fault: &mut Option<DiskFault>) -> bool {
+    let is_write = matches!(op, FileOp::Append { .. } | FileOp::AppendText { .. } | FileOp::Create { .. });
+    let fails = match fault {
+        Some(DiskFault::Sync) => waits(op),
+        Some(DiskFault::Full) => is_write,
+        None => false,
+    };
+    if fails {
+        *fault = None;
+    } else {
+        disk.run(op);
+    }
+    !fails
 }

@@ -100,6 +100,7 @@ fn live_through(world: &mut World) -> Verdict {
     check(world.clients.answered > answered, || "clients get no answers".into())?;
     let commits = world.clients.only_read || world.invariants.committed.len() > committed;
     check(commits, || "nothing is committed".into())?;
+    check_catch_up(world, committed)?;
     world.let_back_in();
     // With the clients at rest every request has its reply, and what can hear the leader converges.
     world.clients_ask = false;
@@ -113,7 +114,33 @@ fn live_through(world: &mut World) -> Verdict {
     check_log_is_committed(world, leader)?;
     samples::check(&world.samples, |what| world.trace.sight(what))?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
-    if world.settings.ending == Ending::HubConnected { Ok(()) } else { check_convergence(world) }
+    if world.settings.ending == Ending::HubConnected {
+        return Ok(());
+    }
+    for process in &world.processes {
+        world.invariants.at_rest(process, world.settings.snapshots)?;
+    }
+    check_convergence(world)
+}
+
+/// L5: whoever hears the leader gets ahead while clients go on writing, also when it has to be sent snapshots. Nobody is
+/// behind what was committed a while ago.
+fn check_catch_up(world: &World, committed: usize) -> Verdict {
+    if !matches!(world.settings.ending, Ending::Healed | Ending::MajorityAlive) {
+        return Ok(());
+    }
+    let running = world.processes.iter().filter(|process| !world.network.is_deaf(process.id));
+    for status in
+        running.filter_map(|process| process.running.as_ref()).map(|running| running.replica.status())
+    {
+        check(status.last_applied.0 >= committed as u64, || {
+            format!(
+                "node {} is at {}, where {committed} were committed long ago",
+                status.id, status.last_applied
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// §8: an entry of its own term lets a leader commit all that older ones have left behind.

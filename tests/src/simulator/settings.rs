@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use coracle_core::kv::SessionLimits;
 use coracle_core::raft::ClockDrift;
+use coracle_core::{ReplicaLimits, SnapshotPolicy};
 
 use super::dice::Dice;
 
@@ -168,6 +169,14 @@ pub struct SimSettings {
     pub writes_end_early: bool,
     /// The most padding bytes of a value.
     pub value_bytes_max: u32,
+    /// When nodes take snapshots, and in which pieces they write and send them.
+    pub snapshots: SnapshotPolicy,
+    /// How much of the log that a snapshot covers a node keeps in memory.
+    pub retained_bytes: usize,
+    /// Of a thousand parts of snapshots, how many arrive with a bit changed.
+    pub damage: u32,
+    /// How long a process is down, typically, in microseconds.
+    pub outage: u64,
 }
 
 impl SimSettings {
@@ -241,7 +250,17 @@ impl SimSettings {
             session_clients: dice.one_of(&[0, clients, clients.div_ceil(2)]),
             session_limits: draw_session_limits(dice),
             value_bytes_max: dice.one_of(&[0, 20, 200]),
+            snapshots: draw_snapshots(dice, round_trip),
+            retained_bytes: dice.one_of(&[0, 0, 300, 4 << 20]),
+            damage: dice.one_of(&[0, 0, 0, 30]),
+            outage: dice.one_of(&[500_000, 500_000, 4_000_000]),
         }
+    }
+
+    /// What the replicas of this run are told.
+    #[must_use]
+    pub fn replica_limits(&self) -> ReplicaLimits {
+        ReplicaLimits { sessions: self.session_limits, snapshots: self.snapshots }
     }
 
     /// How much simulated time the cluster has to recover in, once the trouble is over: generous, but a bound.
@@ -270,4 +289,21 @@ fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
         // one that was never used.
         expired_max: all.expired_max,
     }
+}
+
+/// Snapshots after a few entries or a few hundred bytes; none at all in a few runs.
+fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
+    // Each part waits for the one before: where that takes long, parts are larger, or nobody would catch up in time.
+    let part_bytes_min = if round_trip <= 2000 { 1 } else { 1000 };
+    let part_bytes = dice.one_of(&[100_usize, 1, 300, 2000]).max(part_bytes_min);
+    let all = SnapshotPolicy { part_bytes, ..SnapshotPolicy::default() };
+    let (log_entries, log_bytes) = dice.one_of(&[
+        (50, all.log_bytes),
+        (3, all.log_bytes),
+        (10, all.log_bytes),
+        (all.log_entries, 300),
+        (all.log_entries, 3000),
+        (all.log_entries, all.log_bytes),
+    ]);
+    SnapshotPolicy { log_bytes, log_entries, ..all }
 }

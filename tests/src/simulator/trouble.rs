@@ -51,7 +51,7 @@ impl World {
 
     fn trouble_process(&mut self, fault: Fault, node: usize) {
         let now = self.now;
-        let down = 1000 + self.dice.exponential(500_000);
+        let down = 1000 + self.dice.exponential(self.settings.outage);
         let long = 10_000 + self.dice.exponential(1_000_000);
         let process = &mut self.processes[node];
         match fault {
@@ -60,7 +60,7 @@ impl World {
             Fault::CrashInWrite => process.crash_after_ops = Some(self.dice.below(10)),
             Fault::CrashAll => {
                 for node in 0..self.processes.len() {
-                    let down = 1000 + self.dice.exponential(500_000);
+                    let down = 1000 + self.dice.exponential(self.settings.outage);
                     self.crash(node, down);
                 }
             }
@@ -139,7 +139,7 @@ impl World {
             return Ok(());
         }
         let id = process.id;
-        let kind = self.dice.one_of(&[FileKind::Log, FileKind::Log, FileKind::Meta]);
+        let kind = self.dice.one_of(&[FileKind::Log, FileKind::Log, FileKind::Meta, FileKind::Snapshot]);
         let files = process.disk.files(id);
         // Behind a torn tail a changed byte looks torn, too.
         if !recover(id, &files, SyncPolicy::Always).is_ok_and(|recovery| recovery.notices.is_empty()) {
@@ -148,12 +148,13 @@ impl World {
         let mut damaged = files.clone();
         let bytes = match kind {
             FileKind::Meta => damaged.meta.as_mut(),
+            FileKind::Snapshot => damaged.snapshot.as_mut(),
             _ => damaged.log.as_mut(),
         };
         let Some(bytes) = bytes else { return Ok(()) };
         let before_last_line =
             |bytes: &[u8]| bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n');
-        let end = if kind == FileKind::Meta { Some(bytes.len()) } else { before_last_line(bytes) };
+        let end = if kind == FileKind::Log { before_last_line(bytes) } else { Some(bytes.len()) };
         let Some(end) = end.filter(|end| *end > 0) else { return Ok(()) };
         let at = self.dice.position(end);
         bytes[at] ^= 1 << self.dice.below(8);
@@ -175,7 +176,7 @@ impl World {
     fn most_up_to_date(&self) -> NodeId {
         let logs = self.processes.iter().map(|process| {
             let last = process.running.as_ref().map(|running| running.replica.node().log().last());
-            let last = last.or(process.durable.log.last().copied()).unwrap_or_default();
+            let last = last.unwrap_or_else(|| process.durable.end());
             (last.term, last.index, process.id)
         });
         logs.max().map(|(_, _, id)| id).expect("a cluster has nodes")
@@ -195,6 +196,11 @@ impl World {
             process.crash_after_outputs = None;
             process.crash_after_ops = None;
             process.crash_in_recovery = None;
+        }
+        // Some would stay down for long.
+        for node in 0..nodes.len() {
+            let soon = 1 + self.dice.exponential(100_000);
+            self.schedule(soon, Happening::Start(node));
         }
         match self.settings.ending {
             Ending::Healed => {}

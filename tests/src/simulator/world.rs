@@ -1,17 +1,18 @@
 //! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster meets goes through it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
-use coracle_core::raft::{Config, Message, NodeId, Role, Voters};
+use coracle_core::raft::{Config, LogPoint, Message, NodeId, Role, Voters};
 use coracle_core::{Input, Instant, Output, Request, RequestId};
+use coracle_storage::Notice;
 
 use super::clients::{Clients, Returned};
 use super::dice::Dice;
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
-use super::process::{DiskStep, Process, SimClock, StartOutcome, found_disks};
+use super::process::{Process, SimClock, StartOutcome, found_disks};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
@@ -20,9 +21,12 @@ use super::walk_ins::{WalkIns, is_walk_in};
 /// How long the proxy and a node take to reach each other, in microseconds.
 const HOP: u64 = 10;
 
-/// How long a process is down, or a disk is at one operation, at the most, in microseconds: so what began before the trouble
-/// ended is over within the time to recover.
-const OUTAGE_MAX: u64 = 2_000_000;
+/// How long a disk is at one operation at the most, in microseconds: so what began before the trouble ended is over within
+/// the time to recover.
+pub(super) const OUTAGE_MAX: u64 = 2_000_000;
+
+/// How long a process is down at the most, in microseconds. When the trouble ends, all that are down start.
+const DOWN_MAX: u64 = 10_000_000;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub(super) enum Happening {
     Ask(usize, RequestId, Request),
     /// A disk has finished an operation.
     DiskStep { node: usize, life: u64 },
+    /// A disk has finished an operation on a snapshot.
+    SnapshotStep { node: usize, life: u64 },
+    /// A disk has looked for a part of a snapshot.
+    PartRead { node: usize, life: u64, last: LogPoint, offset: u64 },
     /// Something arrives at the proxy.
     ToProxy(ProxyInput),
     /// The proxy looks at the time.
@@ -107,6 +115,8 @@ pub struct World {
     pub trace: Trace,
     /// Whether things still break.
     pub has_trouble: bool,
+    /// Who asked whom how much of a snapshot it has, and has not sent a part since.
+    pub(super) asked_for_snapshots: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl World {
@@ -144,6 +154,7 @@ impl World {
             samples: Samples::default(),
             trace,
             has_trouble: true,
+            asked_for_snapshots: BTreeSet::new(),
         };
         for node in 0..world.processes.len() {
             world.schedule(0, Happening::Start(node));
@@ -184,8 +195,11 @@ impl World {
         if process.running.is_none() {
             return;
         }
+        if process.durable.snapshot_index() > process.durable.log_start.index {
+            self.trace.sight("a crash between a snapshot and the new log");
+        }
         process.crash(&mut self.dice);
-        let down = down.min(OUTAGE_MAX);
+        let down = down.min(DOWN_MAX);
         self.trace.note(self.now, [1, node as u64, down], || {
             format!("node {node} crashes, to be back in {down} µs")
         });
@@ -217,6 +231,8 @@ impl World {
                 Ok(())
             }
             Happening::DiskStep { node, life } => self.disk_step(node, life),
+            Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
+            Happening::PartRead { node, life, last, offset } => self.part_read(node, life, last, offset),
             Happening::ToProxy(input) => self.step_proxy(Some(input)),
             Happening::ProxyWake => {
                 self.proxy_wakes_at = None;
@@ -260,15 +276,18 @@ impl World {
             return Ok(());
         }
         let before = process.durable.clone();
-        let outcome = process.start(config, self.settings.session_limits, seed, now);
+        let outcome = process.start(config, self.settings.replica_limits(), seed, now);
         let is_first = process.life <= 1;
         self.trace.note(now, [2, node as u64, self.processes[node].life], || {
             format!("node {node} starts: {outcome:?}")
         });
         match outcome {
             StartOutcome::Runs(notices) => {
-                if !notices.is_empty() {
-                    self.trace.sight("a torn tail was cut off");
+                for notice in notices {
+                    self.trace.sight(match notice {
+                        Notice::TornTail { .. } => "a torn tail was cut off",
+                        Notice::LogMadeAnew { .. } => "a start made the log anew behind a snapshot",
+                    });
                 }
                 if !is_first {
                     self.trace.sight("a node was restarted");
@@ -302,6 +321,7 @@ impl World {
             in_flight_messages_max: settings.in_flight_messages_max,
             uncommitted_bytes_max: settings.uncommitted_bytes_max,
             read_lease: settings.read_lease,
+            retained_bytes: settings.retained_bytes,
             ..Config::new(self.processes[node].id, voters)
         }
     }
@@ -362,14 +382,16 @@ impl World {
                     }
                 }
             }
-            Output::WriteSnapshot(_) | Output::ReadSnapshot { .. } => unreachable!("not yet"),
+            Output::WriteSnapshot(part) => self.write_snapshot(node, part),
+            Output::ReadSnapshot { last, offset } => self.read_snapshot(node, last, offset),
             Output::Send(message) => {
                 self.invariants.before_send(&message, &self.processes[node].durable)?;
                 let (from, to) = (message.from, message.to);
                 let arrivals = self.network.send(from, to, self.now, &mut self.dice, &self.settings);
                 self.note_send(&message, arrivals);
                 for at in arrivals.into_iter().flatten() {
-                    self.schedule(at - self.now, Happening::Deliver(message.clone()));
+                    let arriving = self.damaged_on_the_way(message.clone());
+                    self.schedule(at - self.now, Happening::Deliver(arriving));
                 }
             }
             Output::Answer(request, answer) if is_walk_in(request) => {
@@ -382,58 +404,6 @@ impl World {
                 self.schedule(HOP, Happening::ToProxy(ProxyInput::LeaderChanged { node: id, term, leader }));
             }
             Output::Event(event) => self.note_event(node, &event),
-        }
-        Ok(())
-    }
-
-    fn schedule_disk_step(&mut self, node: usize) {
-        let process = &self.processes[node];
-        let Some(running) = &process.running else { return };
-        let typical = if running.next_op_is_sync() { self.settings.sync } else { self.settings.write };
-        let slowness = if self.now < process.disk_slow_until { 100 } else { 1 };
-        let life = process.life;
-        let part = self.dice.exponential(typical / 2);
-        // A disk that is well does not take so long that its leader would be right to give up.
-        let part = if self.has_trouble { part } else { part.min(typical) };
-        let delay = ((typical / 2 + part) * slowness).min(OUTAGE_MAX);
-        self.schedule(delay, Happening::DiskStep { node, life });
-    }
-
-    fn disk_step(&mut self, node: usize, life: u64) -> Verdict {
-        let process = &mut self.processes[node];
-        if process.life != life {
-            return Ok(());
-        }
-        if let Some(left) = &mut process.crash_after_ops {
-            if *left == 0 {
-                self.trace.sight("a crash between two file operations");
-                let down = 1000 + self.dice.exponential(300_000);
-                self.crash(node, down);
-                return Ok(());
-            }
-            *left -= 1;
-        }
-        let Some(running) = &mut process.running else { return Ok(()) };
-        match running.disk_step(&mut process.disk, &mut process.durable, &mut process.disk_fails) {
-            DiskStep::More => self.schedule_disk_step(node),
-            DiskStep::Done(id) => {
-                self.trace.note(self.now, [3, node as u64, id.0], || {
-                    format!("node {node}'s disk has done persist {}", id.0)
-                });
-                self.hand(node, Input::Persisted(id));
-                let begins = self.processes[node]
-                    .running
-                    .as_mut()
-                    .is_some_and(super::process::Running::begin_disk_work);
-                if begins {
-                    self.schedule_disk_step(node);
-                }
-            }
-            DiskStep::Failed => {
-                self.trace.sight("a node stopped because its disk failed");
-                let down = 100_000 + self.dice.exponential(1_000_000);
-                self.crash(node, down);
-            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(super) fn check(replica: &Replica, commit_index: LogIndex, all: &[Process]) 
     require(is_own, "commit_quorum", || {
         format!("{} {} committed {commit_index}, which is of term {}", node.role(), node.id(), point.term)
     })?;
-    let holders = all.iter().filter(|process| process.durable.point_at(commit_index) == Some(point)).count();
+    let holders = all.iter().filter(|process| process.durable.holds(point)).count();
     require(2 * holders > all.len(), "commit_quorum", || {
         format!("node {} committed {commit_index}, which {holders} of {} disks hold", node.id(), all.len())
     })

@@ -20,10 +20,13 @@ impl LogMatching {
             Output::Persist(persist) => Some(persist),
             _ => None,
         });
-        for point in persists
-            .flat_map(|persist| &persist.entries)
-            .flat_map(|run| run.iter().map(|entry| entry.point).collect::<Vec<_>>())
-        {
+        let points = persists.flat_map(|persist| {
+            let anew = persist.compaction.iter();
+            let starts: Vec<_> = anew.clone().map(|compaction| compaction.after).collect();
+            let runs = anew.flat_map(|compaction| &compaction.entries).chain(&persist.entries);
+            starts.into_iter().chain(runs.flat_map(|run| run.iter().map(|entry| entry.point)))
+        });
+        for point in points {
             let first = *self.checksums.entry((point.index, point.term)).or_insert(point.checksum);
             require(first == point.checksum, "log_matching", || {
                 format!("two histories up to index {} of term {}", point.index, point.term)

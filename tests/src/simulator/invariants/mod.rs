@@ -19,6 +19,7 @@ mod pre_vote;
 mod reads;
 mod recoverability;
 mod session_table;
+mod snapshots;
 mod state_machine_safety;
 mod vote_persistence;
 
@@ -27,10 +28,11 @@ use std::fmt;
 
 use coracle_core::kv::{SessionLimits, Value};
 use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
-use coracle_core::{Output, Replica, Request};
+use coracle_core::{Output, Replica, Request, SnapshotPolicy};
 
 use super::clients::{Operation, Returned};
-use super::process::{DurableState, Process, Running};
+use super::durable::DurableState;
+use super::process::{Process, Running};
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub struct Invariants {
     pre_vote: pre_vote::PreVote,
     reads: reads::Reads,
     exactly_once: exactly_once::ExactlyOnce,
+    snapshots: snapshots::Snapshots,
     /// The committed log, as the first node to commit an entry saw it.
     pub committed: Vec<CommittedEntry>,
     /// What the committed log does to the map.
@@ -85,7 +88,11 @@ impl Invariants {
     /// All properties at the start of a cluster whose sessions have these limits.
     #[must_use]
     pub fn new(session_limits: SessionLimits) -> Self {
-        Self { model: linearizability::Model::new(session_limits), ..Self::default() }
+        Self {
+            model: linearizability::Model::new(session_limits),
+            snapshots: snapshots::Snapshots::new(session_limits),
+            ..Self::default()
+        }
     }
 
     /// A client is about to ask, for the first time or again.
@@ -117,6 +124,7 @@ impl Invariants {
         self.take_commits(replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
         state_machine_safety::check(replica, &self.committed)?;
+        self.snapshots.check(process, running, outputs, &self.committed)?;
         self.exactly_once.check_state(replica, &self.model)
     }
 
@@ -132,6 +140,9 @@ impl Invariants {
                 self.vote_persistence.check(message, durable)
             }
             Body::AppendEntriesResponse(response) => ack_durability::check(message, response, durable),
+            Body::InstallSnapshotResponse(response) => {
+                ack_durability::check_install(message, response, durable)
+            }
             _ => Ok(()),
         }
     }
@@ -145,7 +156,8 @@ impl Invariants {
         self.monotonic.restarted(process.id);
         self.leader_append_only.restarted(process.id);
         self.exactly_once.restarted(process.id);
-        self.reads.restarted(process.id, process.durable.log.len());
+        self.reads.restarted(process.id, process.durable.end().index);
+        self.snapshots.restarted(process.id);
         recoverability::check(process, before)
     }
 
@@ -190,7 +202,18 @@ impl Invariants {
                 self.model.apply(entry.point.index, entry.payload);
             }
         }
-        Ok(())
+        require(self.committed.len() as u64 == commit_index.0, "commit_quorum", || {
+            format!("node {} committed {commit_index} and its log lacks some of it", replica.node().id())
+        })
+    }
+
+    /// The cluster is at rest: how long a log may be then.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer.
+    pub fn at_rest(&self, process: &Process, policy: SnapshotPolicy) -> Verdict {
+        bounds::check_log_behind_snapshot(process, policy)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and applied ≤ commit ≤ last (S6).
-//! Terms and votes hold across restarts; the other two start anew.
+//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and purged ≤ snapshot ≤
+//! applied ≤ commit ≤ last (S6). Terms and votes hold across restarts; the others start anew, at what the disk holds.
 
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, NodeId, Term};
@@ -11,6 +11,7 @@ use super::{ByNode, Verdict, require};
 pub(super) struct Monotonic {
     commit: ByNode<LogIndex>,
     applied: ByNode<LogIndex>,
+    snapshot: ByNode<LogIndex>,
     term: ByNode<Term>,
     vote: ByNode<(Term, NodeId)>,
 }
@@ -23,6 +24,13 @@ impl Monotonic {
         let in_order =
             status.last_applied <= status.commit_index && status.commit_index <= status.last_log_index;
         require(in_order, "monotonic", || say("applied ≤ commit ≤ last does not hold"))?;
+        let purged = node.log().start().index;
+        let in_order = purged <= status.snapshot_index && status.snapshot_index <= status.last_applied;
+        require(in_order, "monotonic", || say("purged ≤ snapshot ≤ applied does not hold"))?;
+        let snapshot = self.snapshot.insert(id, status.snapshot_index);
+        require(snapshot.is_none_or(|before| before <= status.snapshot_index), "monotonic", || {
+            say("an older snapshot took a newer one's place")
+        })?;
         let commit = self.commit.insert(id, status.commit_index);
         require(commit.is_none_or(|before| before <= status.commit_index), "monotonic", || {
             say("the commit index fell")
@@ -43,6 +51,7 @@ impl Monotonic {
     pub(super) fn restarted(&mut self, id: NodeId) {
         self.commit.remove(&id);
         self.applied.remove(&id);
+        self.snapshot.remove(&id);
         self.term.remove(&id);
         self.vote.remove(&id);
     }

@@ -13,8 +13,8 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn restarted(&mut self, node: NodeId, entries: usize) {
-        self.from.insert(node, LogIndex(entries as u64));
+    pub(super) fn restarted(&mut self, node: NodeId, end: LogIndex) {
+        self.from.insert(node, end);
     }
 
     pub(super) fn check(&mut self, replica: &Replica, outputs: &[Output]) -> Verdict {

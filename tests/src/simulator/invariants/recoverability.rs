@@ -1,7 +1,10 @@
-//! A node that starts again has everything that was durable when it went down: term, vote and log (S15).
+//! A node that starts again has everything that was durable when it went down: term, vote, snapshot and log (S15). What a
+//! snapshot covers need not be in the log; a log that does not agree with the snapshot was never committed.
+
+use coracle_core::raft::LogPoint;
 
 use super::{Process, Verdict, require};
-use crate::simulator::process::DurableState;
+use crate::simulator::durable::DurableState;
 
 pub(super) fn check(process: &Process, before: &DurableState) -> Verdict {
     let id = process.id;
@@ -13,9 +16,16 @@ pub(super) fn check(process: &Process, before: &DurableState) -> Verdict {
         format!("node {id} had {old:?} on disk and came back with {new:?}")
     })?;
     // `before` is without what a cut under way may have taken: a leader of a later term had ordered it.
-    let kept = process.durable.log.iter().zip(&before.log).take_while(|(new, old)| new == old).count();
-    let lost_nothing = kept == before.log.len();
-    require(lost_nothing, "recoverability", || {
-        format!("node {id} had {} entries on disk and came back with {kept} of them", before.log.len())
+    let now = &process.durable;
+    require(now.snapshot_index() >= before.snapshot_index(), "recoverability", || {
+        format!("node {id} had snapshot {:?} on disk and came back with {:?}", before.snapshot, now.snapshot)
+    })?;
+    let agrees = now
+        .snapshot
+        .is_none_or(|last| last.index < before.log_start.index || before.point_at(last.index) == Some(last));
+    let is_lost = |point: &&LogPoint| point.index > now.snapshot_index() && !now.holds(**point);
+    let lost = before.log.iter().find(is_lost).filter(|_| agrees);
+    require(lost.is_none(), "recoverability", || {
+        format!("node {id} had {lost:?} on disk and came back with entries up to {}", now.end().index)
     })
 }

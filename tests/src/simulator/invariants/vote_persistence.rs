@@ -7,7 +7,7 @@ use coracle_core::Output;
 use coracle_core::raft::{Body, Event, Message, NodeId, Term};
 
 use super::{Verdict, require};
-use crate::simulator::process::DurableState;
+use crate::simulator::durable::DurableState;
 
 /// Who was promised which vote.
 #[derive(Debug, Default)]

@@ -1,0 +1,176 @@
+//! What the disks of the world do, one operation at a time: the log's, and beside them the snapshots'.
+//!
+//! Both are operations of one disk: the same faults hit them, whichever comes first, and a crash may come between any two.
+
+use std::sync::Arc;
+
+use coracle_core::Input;
+use coracle_core::raft::{Body, LogPoint, Message, SnapshotPart};
+
+use super::invariants::{Verdict, Violation};
+use super::process::{DiskStep, Running};
+use super::snapshots::{SnapshotStep, Written, read_part};
+use super::world::{Happening, OUTAGE_MAX, World};
+
+impl World {
+    pub(super) fn schedule_disk_step(&mut self, node: usize) {
+        let Some(running) = &self.processes[node].running else { return };
+        let delay = self.disk_time(node, running.next_op_is_sync());
+        let life = self.processes[node].life;
+        self.schedule(delay, Happening::DiskStep { node, life });
+    }
+
+    fn schedule_snapshot_step(&mut self, node: usize) {
+        let Some(running) = &self.processes[node].running else { return };
+        let delay = self.disk_time(node, running.snapshots.next_op_is_sync());
+        let life = self.processes[node].life;
+        self.schedule(delay, Happening::SnapshotStep { node, life });
+    }
+
+    /// How long the next operation takes.
+    fn disk_time(&mut self, node: usize, is_sync: bool) -> u64 {
+        let typical = if is_sync { self.settings.sync } else { self.settings.write };
+        let slowness = if self.now < self.processes[node].disk_slow_until { 100 } else { 1 };
+        let part = self.dice.exponential(typical / 2);
+        // A disk that is well does not take so long that its leader would be right to give up.
+        let part = if self.has_trouble { part } else { part.min(typical) };
+        ((typical / 2 + part) * slowness).min(OUTAGE_MAX)
+    }
+
+    /// Whether the process ends before its next file operation.
+    fn ends_before_operation(&mut self, node: usize) -> bool {
+        let Some(left) = &mut self.processes[node].crash_after_ops else { return false };
+        if *left > 0 {
+            *left -= 1;
+            return false;
+        }
+        self.trace.sight("a crash between two file operations");
+        let down = 1000 + self.dice.exponential(300_000);
+        self.crash(node, down);
+        true
+    }
+
+    fn disk_failed(&mut self, node: usize) {
+        self.trace.sight("a node stopped because its disk failed");
+        let down = 100_000 + self.dice.exponential(1_000_000);
+        self.crash(node, down);
+    }
+
+    pub(super) fn disk_step(&mut self, node: usize, life: u64) -> Verdict {
+        if self.processes[node].life != life || self.ends_before_operation(node) {
+            return Ok(());
+        }
+        let process = &mut self.processes[node];
+        let Some(running) = &mut process.running else { return Ok(()) };
+        match running.disk_step(&mut process.disk, &mut process.durable, &mut process.disk_fails) {
+            DiskStep::More => self.schedule_disk_step(node),
+            DiskStep::Done(id) => {
+                self.trace.note(self.now, [3, node as u64, id.0], || {
+                    format!("node {node}'s disk has done persist {}", id.0)
+                });
+                self.hand(node, Input::Persisted(id));
+                if self.processes[node].running.as_mut().is_some_and(Running::begin_disk_work) {
+                    self.schedule_disk_step(node);
+                }
+            }
+            DiskStep::Failed => self.disk_failed(node),
+        }
+        Ok(())
+    }
+
+    /// A node hands out a part of a snapshot.
+    pub(super) fn write_snapshot(&mut self, node: usize, part: SnapshotPart) {
+        self.trace.note(self.now, [16, node as u64, part.offset], || {
+            let (last, bytes, end) = (part.meta.last.index, part.text.len(), part.end.is_some());
+            format!("node {node} writes {bytes} bytes of snapshot {last} from {}, end: {end}", part.offset)
+        });
+        let Some(running) = &mut self.processes[node].running else { return };
+        running.snapshots.take(part);
+        if running.snapshots.begin() {
+            self.schedule_snapshot_step(node);
+        }
+    }
+
+    pub(super) fn snapshot_step(&mut self, node: usize, life: u64) -> Verdict {
+        if self.processes[node].life != life || self.ends_before_operation(node) {
+            return Ok(());
+        }
+        let process = &mut self.processes[node];
+        let Some(running) = &mut process.running else { return Ok(()) };
+        match running.snapshots.step(&mut process.disk, &mut process.disk_fails) {
+            SnapshotStep::More => self.schedule_snapshot_step(node),
+            SnapshotStep::Done(written) => self.part_written(node, written),
+            SnapshotStep::Failed => self.disk_failed(node),
+            SnapshotStep::Refused(error) => {
+                return Err(Violation { property: "snapshots", what: format!("node {node}: {error}") });
+            }
+        }
+        Ok(())
+    }
+
+    fn part_written(&mut self, node: usize, written: Written) {
+        let Written { last, bytes, is_whole } = written;
+        let process = &mut self.processes[node];
+        let now = process.clock.local(self.now);
+        let Some(running) = &mut process.running else { return };
+        if is_whole {
+            process.durable.snapshot = Some(last);
+            let is_own = last.index <= running.replica.status().last_applied;
+            if is_own {
+                self.trace.sight("a snapshot was taken");
+            }
+            if is_own && running.replica.node().sends_snapshot(now) {
+                self.trace.sight("a snapshot was taken while another one was sent");
+            }
+        }
+        if running.snapshots.begin() {
+            self.schedule_snapshot_step(node);
+        }
+        self.trace.note(self.now, [17, node as u64, bytes], || {
+            format!("node {node} has written {bytes} bytes of snapshot {}, whole: {is_whole}", last.index)
+        });
+        self.hand(node, Input::SnapshotWritten { last, bytes });
+    }
+
+    /// A node wants a part of its snapshot.
+    pub(super) fn read_snapshot(&mut self, node: usize, last: LogPoint, offset: u64) {
+        let delay = self.disk_time(node, false);
+        let life = self.processes[node].life;
+        self.schedule(delay, Happening::PartRead { node, life, last, offset });
+    }
+
+    pub(super) fn part_read(&mut self, node: usize, life: u64, last: LogPoint, offset: u64) -> Verdict {
+        let process = &self.processes[node];
+        if process.life != life {
+            return Ok(());
+        }
+        let bytes_max = self.settings.snapshots.part_bytes;
+        let part = read_part(&process.disk, process.id, last, offset, bytes_max).map_err(|fault| {
+            Violation { property: "snapshots", what: format!("node {node} cannot read its own: {fault}") }
+        })?;
+        if part.is_none() {
+            self.trace.sight("a snapshot to be read had given way to a newer one");
+        }
+        self.hand(node, Input::SnapshotRead { last, offset, part });
+        Ok(())
+    }
+
+    /// A bit of a snapshot's part may flip on its way, and leave text.
+    pub(super) fn damaged_on_the_way(&mut self, mut message: Message) -> Message {
+        if let Body::InstallSnapshot(part) = &mut message.body
+            && !part.text.is_empty()
+            && !self.network.is_calm
+            && self.dice.happens(self.settings.damage)
+        {
+            let mut bytes = part.text.as_bytes().to_vec();
+            let at = self.dice.position(bytes.len());
+            if bytes[at].is_ascii() {
+                bytes[at] ^= 1 << self.dice.below(7);
+            }
+            let text = String::from_utf8(bytes).expect("an ASCII byte became another one");
+            part.text = Arc::from(text);
+            self.trace.sight("fault: damaged snapshot part");
+        }
+        message
+    }
+}
