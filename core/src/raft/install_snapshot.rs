@@ -19,6 +19,10 @@ use super::types::{Checksum, LogIndex, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
+/// After how many election timeouts without progress a snapshot is no longer taken for being sent. Arbitrary: a lost part
+/// costs one.
+const SENDING_PATIENCE: u32 = 4;
+
 /// A snapshot that is on its way to this node.
 #[derive(Clone, Debug)]
 pub(super) struct Receiving {
@@ -205,11 +209,12 @@ impl Node {
         self.receiving.is_some()
     }
 
-    /// Whether this node, as leader, is sending its snapshot to somebody who answered lately.
+    /// Whether this node, as leader, is sending its snapshot to somebody, and gets on with it. Parts may be lost now and then:
+    /// some election timeouts without any more of it pass before the answer is no.
     #[must_use]
     pub fn sends_snapshot(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
-        let patience = self.config.election_timeout_max;
+        let patience = self.config.election_timeout_max * SENDING_PATIENCE;
         leadership.followers.values().any(|progress| progress.takes_snapshot(now, patience))
     }
 

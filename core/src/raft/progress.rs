@@ -23,6 +23,8 @@ pub(super) struct Progress {
     /// The next index to send (Fig. 2, leader's state).
     next_index: LogIndex,
     pace: Pace,
+    /// The snapshot that it was sent last.
+    reach: Option<Reach>,
     /// The commit index that was sent last, as far as the follower can take it.
     commit_told: LogIndex,
     last_sequence: u64,
@@ -51,6 +53,15 @@ struct Sending {
     since: Instant,
 }
 
+/// The most that a follower ever had of a snapshot, whatever became of it since: it grows no further than the snapshot, so
+/// nobody can wait for it for ever.
+#[derive(Clone, Debug)]
+struct Reach {
+    last: LogPoint,
+    bytes: u64,
+    grown_at: Instant,
+}
+
 #[derive(Clone, Debug)]
 struct InFlight {
     last_index: LogIndex,
@@ -67,6 +78,7 @@ impl Progress {
             match_index: LogIndex::ORIGIN,
             next_index: last_index.next(),
             pace: Pace::Probe { waiting: false },
+            reach: None,
             commit_told: LogIndex::ORIGIN,
             last_sequence: 0,
             fence: 0,
@@ -203,6 +215,9 @@ impl Progress {
     pub(super) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
         self.fence = self.last_sequence;
         self.pace = Pace::Snapshot(Sending { last, reading: None, since: now });
+        if self.reach.as_ref().is_none_or(|reach| reach.last != last) {
+            self.reach = Some(Reach { last, bytes: 0, grown_at: now });
+        }
     }
 
     /// The follower has so many bytes. Returns whether the next part is to be read for it.
@@ -210,6 +225,9 @@ impl Progress {
         let Pace::Snapshot(sending) = &mut self.pace else { return false };
         if sending.last != last || sending.reading == Some(bytes) {
             return false;
+        }
+        if let Some(reach) = self.reach.as_mut().filter(|reach| bytes > reach.bytes) {
+            (reach.bytes, reach.grown_at) = (bytes, now);
         }
         sending.reading = Some(bytes);
         sending.since = now;
@@ -232,9 +250,10 @@ impl Progress {
         matches!(&self.pace, Pace::Snapshot(sending) if now.since(sending.since) >= patience)
     }
 
-    /// Whether a snapshot is on its way to the follower, and the follower was heard within `patience`.
+    /// Whether a snapshot is on its way to the follower, and the follower got more of it within `patience`.
     pub(super) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
-        self.is_sent_snapshot() && now.since(self.last_heard) < patience
+        let has_grown = |reach: &Reach| now.since(reach.grown_at) < patience;
+        self.is_sent_snapshot() && self.reach.as_ref().is_some_and(has_grown)
     }
 
     /// What is on its way to the follower must be taken for lost.

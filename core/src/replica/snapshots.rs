@@ -36,10 +36,6 @@ impl Default for SnapshotPolicy {
     }
 }
 
-/// How many times as long as it should be the log may grow while the snapshot is being sent to somebody: taking a new one
-/// would make that follower begin again.
-const PATIENCE_FACTOR: u64 = 4;
-
 /// A replica's snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
@@ -92,11 +88,9 @@ impl Snapshots {
         self.log_bytes += bytes;
     }
 
-    fn is_due(&self, is_sending: bool) -> bool {
-        let factor = if is_sending { PATIENCE_FACTOR } else { 1 };
-        let bytes = self.policy.log_bytes.max(self.last_bytes);
-        self.log_bytes >= bytes.saturating_mul(factor)
-            || self.log_entries >= self.policy.log_entries.saturating_mul(factor)
+    fn is_due(&self) -> bool {
+        self.log_bytes >= self.policy.log_bytes.max(self.last_bytes)
+            || self.log_entries >= self.policy.log_entries
     }
 }
 
@@ -106,8 +100,10 @@ impl Replica {
         if self.snapshots.taking.is_none() {
             // What is not on this disk yet could be missing behind the snapshot after a crash.
             let is_durable = self.last_applied <= self.node.durable_index();
-            let may_begin = is_durable && !self.node.receives_snapshot();
-            if !may_begin || !self.snapshots.is_due(self.node.sends_snapshot(now)) {
+            // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
+            // it never had a whole one. So the log grows on for as long as that follower gets on.
+            let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
+            if !is_durable || !is_free || !self.snapshots.is_due() {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
