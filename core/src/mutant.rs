@@ -71,6 +71,22 @@ pub enum Mutant {
     SuffixDropped,
     /// What a snapshot says of sessions is left out.
     SessionsLeftOut,
+    /// A log is trimmed when the last part of the snapshot is handed out, not when it is durable.
+    LogTrimmedEarly,
+    /// A snapshot is taken of entries that are not on the node's own disk yet.
+    SnapshotOfUndurable,
+    /// A snapshot under way has what is written meanwhile.
+    FrozenStateChanges,
+    /// A snapshot is taken over whose content is not what was sent.
+    DamagedSnapshotTaken,
+    /// A leader does not ask again when it hears nothing of a snapshot.
+    SnapshotNotAskedForAgain,
+    /// A follower says that it has a snapshot before that is on its disk.
+    SnapshotAckBeforeSync,
+    /// A follower that installs a snapshot keeps a log that does not agree with it.
+    ConflictingLogKept,
+    /// A replica that installs a snapshot does not note how much of the log is applied by that.
+    AppliedNotMoved,
     /// A cut of the log is not written to the disk.
     CutNotPersisted,
     /// The floor that is noted on disk is what is committed, durable on this node or not.
@@ -111,6 +127,8 @@ pub enum Mutant {
     TermAfterLog,
     /// Entries are reported as durable without a sync of the log.
     LogNotSynced,
+    /// A snapshot takes its place before its bytes are on disk.
+    SnapshotNotSynced,
     /// New metadata takes its place before its bytes are on disk.
     MetaNotSynced,
     /// Names in the folder are not synced, so a rename may be undone.
@@ -145,7 +163,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 54] = [
+    const NAMED: [(Mutant, &str); 63] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -176,6 +194,14 @@ mod switch {
         (HintTermIgnored, "hint-term-ignored"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
+        (LogTrimmedEarly, "log-trimmed-early"),
+        (SnapshotOfUndurable, "snapshot-of-undurable"),
+        (FrozenStateChanges, "frozen-state-changes"),
+        (DamagedSnapshotTaken, "damaged-snapshot-taken"),
+        (SnapshotNotAskedForAgain, "snapshot-not-asked-for-again"),
+        (SnapshotAckBeforeSync, "snapshot-ack-before-sync"),
+        (ConflictingLogKept, "conflicting-log-kept"),
+        (AppliedNotMoved, "applied-not-moved"),
         (CutNotPersisted, "cut-not-persisted"),
         (FloorAboveDurable, "floor-above-durable"),
         (ChainBroken, "chain-broken"),
@@ -196,6 +222,7 @@ mod switch {
         (TornTailKept, "torn-tail-kept"),
         (TermAfterLog, "term-after-log"),
         (LogNotSynced, "log-not-synced"),
+        (SnapshotNotSynced, "snapshot-not-synced"),
         (MetaNotSynced, "meta-not-synced"),
         (FolderNotSynced, "folder-not-synced"),
         (MetaInPlace, "meta-in-place"),

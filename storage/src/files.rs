@@ -167,7 +167,7 @@ fn is_skipped_by_mutant(op: &FileOp) -> bool {
         FileOp::SyncFolder => mutant::is_active(Mutant::FolderNotSynced),
         FileOp::Sync { file } => match file.kind {
             FileKind::Log | FileKind::LogTemporary => mutant::is_active(Mutant::LogNotSynced),
-            FileKind::Snapshot | FileKind::SnapshotTemporary => false,
+            FileKind::Snapshot | FileKind::SnapshotTemporary => mutant::is_active(Mutant::SnapshotNotSynced),
             FileKind::LogCut | FileKind::Meta | FileKind::MetaTemporary => {
                 mutant::is_active(Mutant::MetaNotSynced)
             }

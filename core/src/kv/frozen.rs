@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::text::{Key, Value, push_json_string};
+use crate::mutant::{self, Mutant};
 
 /// What has to be known of the moment beside the map itself.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ impl Frozen {
     /// `key` is about to change in `values`.
     pub(super) fn preserve(&mut self, key: &str, values: &BTreeMap<Key, Value>) {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to.as_str());
-        if !is_read && !self.before.contains_key(key) {
+        if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
             match values.get_key_value(key) {
                 Some((key, value)) => self.before.insert(key.clone(), Some(value.clone())),
                 None => self.before.insert(Key::from_log(key), None),

@@ -134,9 +134,5 @@ impl Node {
     /// Fig. 2, volatile state: `commit_index` only grows.
     fn learn_commit(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index);
-        // The log has overtaken a snapshot on its way, as far as nothing is being done with it.
-        if self.receiving.as_ref().is_some_and(|receiving| receiving.is_overtaken_at(self.commit_index)) {
-            self.receiving = None;
-        }
     }
 }

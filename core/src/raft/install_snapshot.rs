@@ -15,7 +15,7 @@ use super::event::{Event, Refusal};
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
 use super::node::{Node, Output, Part};
 use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
-use super::types::{Checksum, LogIndex, LogPoint, NodeId};
+use super::types::{Checksum, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -39,9 +39,9 @@ impl Receiving {
         Self { meta, bytes: 0, writing: None, hasher: crc32fast::Hasher::new() }
     }
 
-    /// Whether everything in it is committed here anyway.
-    pub(super) fn is_overtaken_at(&self, commit_index: LogIndex) -> bool {
-        self.meta.last.index <= commit_index
+    /// Whether a part of it is on its way to the disk.
+    fn is_written(&self) -> bool {
+        self.writing.is_some()
     }
 
     /// Adds a part to what will have been received. `false`: all of it together is not what was sent.
@@ -51,7 +51,7 @@ impl Receiving {
         self.writing = Some((len, part.end.is_some()));
         let found =
             SnapshotEnd { bytes: self.bytes + len, checksum: Checksum(self.hasher.clone().finalize()) };
-        part.end.is_none_or(|end| end == found)
+        part.end.is_none_or(|end| end == found) || mutant::is_active(Mutant::DamagedSnapshotTaken)
     }
 }
 
@@ -80,6 +80,9 @@ impl Node {
 
     /// The follower is alive, and has not said anything of its snapshot for long: ask again.
     pub(super) fn repeat_snapshot_question(&mut self, to: NodeId, now: Instant) {
+        if mutant::is_active(Mutant::SnapshotNotAskedForAgain) {
+            return;
+        }
         let patience = self.config.election_timeout_min;
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
@@ -151,14 +154,15 @@ impl Node {
             }
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
+        if self.receiving.as_ref().is_some_and(Receiving::is_written) {
+            // It is answered when that is done. Also where it is of another snapshot: if it is the last part, that one is the
+            // node's latest before anything else can be written.
+            return;
+        }
         if self.receiving.as_ref().is_none_or(|receiving| receiving.meta != part.meta) {
             self.receiving = Some(Receiving::new(part.meta.clone()));
         }
         let Some(receiving) = &mut self.receiving else { return };
-        if receiving.writing.is_some() {
-            // It is answered when that is done.
-            return;
-        }
         let bytes = receiving.bytes;
         // A snapshot must not be on disk before the term that it was sent in.
         let term_is_durable = !self.turn.hard_state_changed && self.durability.hard_state_is_durable();
@@ -166,6 +170,9 @@ impl Node {
             return self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes });
         }
         if receiving.add(&part) {
+            if part.end.is_some() && mutant::is_active(Mutant::SnapshotAckBeforeSync) {
+                self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Installed);
+            }
             self.turn.snapshot_writes.push(part);
         } else {
             self.receiving = None;
@@ -198,6 +205,14 @@ impl Node {
         }
     }
 
+    /// What is in the snapshot on its way may be committed here by now. Then it is of no use, unless a part is being written:
+    /// that may be the last one, and the snapshot the node's latest in a moment.
+    pub(super) fn drop_overtaken_snapshot(&mut self) {
+        let commit_index = self.commit_index;
+        self.receiving
+            .take_if(|receiving| receiving.meta.last.index <= commit_index && !receiving.is_written());
+    }
+
     /// The content of the snapshot under way cannot be understood: it is dropped.
     pub fn refuse_snapshot(&mut self) {
         self.receiving = None;
@@ -222,11 +237,14 @@ impl Node {
     fn install(&mut self, meta: SnapshotMeta) {
         let last = meta.last;
         if last.index <= self.commit_index {
-            return;
+            // The log was faster. It is a snapshot like one of this node's own.
+            return self.compact(meta);
         }
         // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees with it.
         let agrees = self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped);
-        if !agrees {
+        let is_long = self.log.last().index >= last.index;
+        let stays = agrees || (is_long && mutant::is_active(Mutant::ConflictingLogKept));
+        if !stays {
             // Fig. 13, InstallSnapshot receiver 7: discard the entire log.
             if self.log.last().index > self.commit_index {
                 self.cut_log(self.commit_index.next());

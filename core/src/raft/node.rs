@@ -280,6 +280,7 @@ impl Node {
         self.seal_proposals();
         let persist = self.take_persist(now);
         self.lead_on(now);
+        self.drop_overtaken_snapshot();
         outputs.extend(self.turn.events.drain(..).map(Output::Event));
         outputs.extend(persist.map(Output::Persist));
         let mut send = |message| outputs.push(Output::Send(message));

@@ -165,6 +165,7 @@ impl Replica {
                 NodeOutput::ReadIndex { batch, index } => self.learn_read_index(batch, index, now, outputs),
             }
         }
+        self.drop_unused_state();
         if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
             resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
         }

@@ -10,6 +10,7 @@
 use super::Replica;
 use super::face::{Answer, Output};
 use crate::kv::{SessionLimits, State};
+use crate::mutant::{self, Mutant};
 use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
@@ -59,6 +60,9 @@ struct Taking {
     hasher: crc32fast::Hasher,
     is_writing: bool,
     is_whole: bool,
+    /// What it was taken for: counted again if it is given up.
+    log_bytes: u64,
+    log_entries: u64,
 }
 
 /// A state that a leader's snapshot is going to be.
@@ -99,7 +103,8 @@ impl Replica {
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
             // What is not on this disk yet could be missing behind the snapshot after a crash.
-            let is_durable = self.last_applied <= self.node.durable_index();
+            let is_durable = self.last_applied <= self.node.durable_index()
+                || mutant::is_active(Mutant::SnapshotOfUndurable);
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
@@ -114,6 +119,8 @@ impl Replica {
                 hasher: crc32fast::Hasher::new(),
                 is_writing: false,
                 is_whole: false,
+                log_bytes: self.snapshots.log_bytes,
+                log_entries: self.snapshots.log_entries,
             });
             (self.snapshots.log_bytes, self.snapshots.log_entries) = (0, 0);
         }
@@ -133,6 +140,9 @@ impl Replica {
             checksum: Checksum(taking.hasher.clone().finalize()),
         });
         let part = SnapshotPart { meta: taking.meta.clone(), offset, text: text.into(), end };
+        if taking.is_whole && mutant::is_active(Mutant::LogTrimmedEarly) {
+            self.node.compact(taking.meta.clone());
+        }
         outputs.push(Output::WriteSnapshot(part));
     }
 
@@ -155,13 +165,30 @@ impl Replica {
         self.state.thaw();
     }
 
+    /// A leader's snapshot is going to be written in the place of this replica's own, unless all of that was handed out: then
+    /// it is the node's latest before the leader's is, and its report is waited for.
+    fn give_way(&mut self) {
+        if let Some(taking) = self.snapshots.taking.take_if(|taking| !taking.is_whole) {
+            self.snapshots.log_bytes += taking.log_bytes;
+            self.snapshots.log_entries += taking.log_entries;
+            self.state.thaw();
+        }
+    }
+
+    /// The node may have dropped the snapshot that was on its way: then nobody needs what was built of it.
+    pub(super) fn drop_unused_state(&mut self) {
+        if !self.node.receives_snapshot() {
+            self.snapshots.building = None;
+        }
+    }
+
     /// A part of the leader's snapshot has arrived.
     pub(super) fn receive_part(&mut self, part: SnapshotPart, outputs: &mut Vec<Output>) {
         let snapshots = &mut self.snapshots;
         if part.offset == 0 {
             let state = State::new(snapshots.session_limits);
             snapshots.building = Some(Building { last: part.meta.last, state, bytes: 0 });
-            self.stop_taking();
+            self.give_way();
         }
         let Some(building) = &mut self.snapshots.building else { return self.node.refuse_snapshot() };
         building.bytes += part.text.len() as u64;
@@ -180,7 +207,9 @@ impl Replica {
         assert_eq!(building.last, meta.last, "the snapshot that was built is the one that is installed");
         self.stop_taking();
         self.state = building.state;
-        self.last_applied = meta.last.index;
+        if !mutant::is_active(Mutant::AppliedNotMoved) {
+            self.last_applied = meta.last.index;
+        }
         self.snapshots.last_bytes = building.bytes;
         (self.snapshots.log_bytes, self.snapshots.log_entries) = (0, 0);
         // Whether the snapshot has these writes in it or others in their places cannot be told.
