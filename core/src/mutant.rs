@@ -6,7 +6,8 @@
 //!
 //! Deliberately missing are changes that break nothing but speed, so that no property could tell them: a late rejection
 //! that is acted on, and a match index that falls. `next_index` is moved back, entries are sent twice, and the follower's
-//! own check makes up for it.
+//! own check makes up for it. A snapshot of entries that are not on the node's own disk yet does no harm either: a start that
+//! finds a shorter log makes it anew.
 
 /// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows what notices each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +74,6 @@ pub enum Mutant {
     SessionsLeftOut,
     /// A log is trimmed when the last part of the snapshot is handed out, not when it is durable.
     LogTrimmedEarly,
-    /// A snapshot is taken of entries that are not on the node's own disk yet.
-    SnapshotOfUndurable,
     /// A snapshot under way has what is written meanwhile.
     FrozenStateChanges,
     /// A snapshot is taken over whose content is not what was sent.
@@ -163,7 +162,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 63] = [
+    const NAMED: [(Mutant, &str); 62] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -195,7 +194,6 @@ mod switch {
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
         (LogTrimmedEarly, "log-trimmed-early"),
-        (SnapshotOfUndurable, "snapshot-of-undurable"),
         (FrozenStateChanges, "frozen-state-changes"),
         (DamagedSnapshotTaken, "damaged-snapshot-taken"),
         (SnapshotNotAskedForAgain, "snapshot-not-asked-for-again"),

@@ -224,17 +224,18 @@ impl Node {
                 }
             }
             AppendOutcome::Rejected { .. } if progress.is_sent_snapshot() => {}
-            AppendOutcome::Rejected { hint_index, .. } if hint_index < self.log.start().index => {
-                if progress.is_current(response.sequence) {
-                    self.begin_snapshot(from, now);
-                }
-            }
             AppendOutcome::Rejected { hint_index, hint_term } => {
                 if progress.is_current(response.sequence) {
                     // End of §5.3, and the same on this side: no entry after this one can agree, because the
                     // follower's terms up to the hint are at most `hint_term`.
-                    let common = self.log.last_index_of_term_up_to(hint_index, hint_term).index;
-                    let common = if mutant::is_active(Mutant::HintTermIgnored) { hint_index } else { common };
+                    let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
+                    // Where not even the log's start can agree, there is nothing to ask about: the follower may hold
+                    // another entry in its place, and would name it again and again.
+                    if common.index > hint_index || common.term > hint_term {
+                        return self.begin_snapshot(from, now);
+                    }
+                    let is_blind = mutant::is_active(Mutant::HintTermIgnored);
+                    let common = if is_blind { hint_index } else { common.index };
                     if !progress.rejected(common, now) {
                         self.tell(Event::MessageRefused { from, because: Refusal::LostEntries });
                     }

@@ -103,8 +103,7 @@ impl Replica {
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
             // What is not on this disk yet could be missing behind the snapshot after a crash.
-            let is_durable = self.last_applied <= self.node.durable_index()
-                || mutant::is_active(Mutant::SnapshotOfUndurable);
+            let is_durable = self.last_applied <= self.node.durable_index();
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);

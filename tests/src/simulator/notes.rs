@@ -56,9 +56,14 @@ impl World {
             }
             Event::SnapshotInstalled { last } => {
                 self.trace.sight("a snapshot was installed");
-                let running = self.processes[node].running.as_ref();
-                if running.is_some_and(|running| running.replica.status().last_log_index > *last) {
+                // The disk still has the log from before.
+                let durable = &self.processes[node].durable;
+                let at_end = durable.point_at(*last);
+                let was_longer = durable.log.last().is_some_and(|end| end.index > *last);
+                if was_longer && self.invariants.is_committed(at_end) {
                     self.trace.sight("an installation kept entries behind the snapshot");
+                } else if was_longer {
+                    self.trace.sight("an installation took the place of a longer log");
                 }
             }
             Event::MessageRefused { because: Refusal::SnapshotDamaged, .. } => {

@@ -33,6 +33,8 @@ pub enum Fault {
     Isolate,
     /// The leader hears nobody and nobody hears it.
     IsolateLeader,
+    /// The leader hears nobody and nobody hears it, for little longer than an election takes.
+    Depose,
     /// Two groups that do not hear each other.
     Split,
     /// A random half of the directed links is cut.
@@ -61,7 +63,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Crash,
         Self::CrashAll,
         Self::CrashAfterOutput,
@@ -71,6 +73,7 @@ impl Fault {
         Self::Pause,
         Self::Isolate,
         Self::IsolateLeader,
+        Self::Depose,
         Self::Split,
         Self::Asymmetric,
         Self::Hub,
@@ -175,6 +178,8 @@ pub struct SimSettings {
     pub retained_bytes: usize,
     /// Of a thousand parts of snapshots, how many arrive with a bit changed.
     pub damage: u32,
+    /// Of a thousand lost messages, how many their sender is told of.
+    pub noticed_losses: u32,
     /// How long a process is down, typically, in microseconds.
     pub outage: u64,
 }
@@ -253,6 +258,7 @@ impl SimSettings {
             snapshots: draw_snapshots(dice, round_trip),
             retained_bytes: dice.one_of(&[0, 0, 300, 4 << 20]),
             damage: dice.one_of(&[0, 0, 0, 30]),
+            noticed_losses: dice.one_of(&[0, 100, 900]),
             outage: dice.one_of(&[500_000, 500_000, 4_000_000]),
         }
     }

@@ -25,7 +25,7 @@ impl World {
         let faults = self.settings.faults.clone();
         let fault = faults[self.dice.position(faults.len())];
         let mut node = self.dice.position(self.processes.len());
-        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader | Fault::Transfer) {
+        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader | Fault::Depose | Fault::Transfer) {
             node = self.leader().unwrap_or(node);
         }
         self.trace
@@ -36,6 +36,7 @@ impl World {
             Fault::Transfer => self.walk_in_to_transfer(node),
             Fault::Isolate
             | Fault::IsolateLeader
+            | Fault::Depose
             | Fault::Split
             | Fault::Asymmetric
             | Fault::Hub
@@ -85,6 +86,12 @@ impl World {
         match fault {
             Fault::Isolate | Fault::IsolateLeader => {
                 self.network.shape(&nodes, |from, to| from == chosen || to == chosen);
+            }
+            Fault::Depose => {
+                self.network.shape(&nodes, |from, to| from == chosen || to == chosen);
+                let election = u64::try_from(self.settings.election_max.as_micros()).expect("a short time");
+                let back = election + self.dice.exponential(election / 4);
+                self.schedule(back, Happening::Heal);
             }
             Fault::Split => {
                 let side: Vec<_> = nodes.iter().map(|_| self.dice.happens(500)).collect();
@@ -267,6 +274,7 @@ fn name_of(fault: Fault) -> &'static str {
         Fault::Pause => "fault: pause",
         Fault::Isolate => "fault: isolate",
         Fault::IsolateLeader => "fault: isolate leader",
+        Fault::Depose => "fault: depose",
         Fault::Split => "fault: split",
         Fault::Asymmetric => "fault: asymmetric",
         Fault::Hub => "fault: hub",

@@ -39,6 +39,8 @@ pub(super) enum Happening {
     Ask(usize, RequestId, Request),
     /// A disk has finished an operation.
     DiskStep { node: usize, life: u64 },
+    /// A node is told that messages to another may have been lost.
+    Unreachable { node: usize, life: u64, peer: NodeId },
     /// A disk has finished an operation on a snapshot.
     SnapshotStep { node: usize, life: u64 },
     /// A disk has looked for a part of a snapshot.
@@ -53,6 +55,8 @@ pub(super) enum Happening {
     Start(usize),
     /// Something breaks.
     Trouble,
+    /// Everyone hears everyone again.
+    Heal,
     /// A link goes up or down once more.
     Flap { from: NodeId, to: NodeId, times: u32 },
 }
@@ -231,6 +235,12 @@ impl World {
                 Ok(())
             }
             Happening::DiskStep { node, life } => self.disk_step(node, life),
+            Happening::Unreachable { node, life, peer } => {
+                if self.processes[node].life == life {
+                    self.hand(node, Input::PeerUnreachable(peer));
+                }
+                Ok(())
+            }
             Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
             Happening::PartRead { node, life, last, offset } => self.part_read(node, life, last, offset),
             Happening::ToProxy(input) => self.step_proxy(Some(input)),
@@ -241,6 +251,12 @@ impl World {
             Happening::Client(client) => self.client_acts(client),
             Happening::Start(node) => self.start(node),
             Happening::Trouble => self.make_trouble(),
+            Happening::Heal => {
+                if self.has_trouble {
+                    self.network.heal();
+                }
+                Ok(())
+            }
             Happening::Flap { from, to, times } => {
                 self.flap(from, to, times);
                 Ok(())
@@ -389,6 +405,12 @@ impl World {
                 let (from, to) = (message.from, message.to);
                 let arrivals = self.network.send(from, to, self.now, &mut self.dice, &self.settings);
                 self.note_send(&message, arrivals);
+                if arrivals[0].is_none() && self.dice.happens(self.settings.noticed_losses) {
+                    // As when a connection breaks and the message was in it.
+                    let (life, later) = (self.processes[node].life, self.dice.exponential(100_000));
+                    self.trace.sight("a node was told that messages were lost");
+                    self.schedule(later, Happening::Unreachable { node, life, peer: to });
+                }
                 for at in arrivals.into_iter().flatten() {
                     let arriving = self.damaged_on_the_way(message.clone());
                     self.schedule(at - self.now, Happening::Deliver(arriving));

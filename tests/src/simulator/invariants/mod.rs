@@ -207,6 +207,14 @@ impl Invariants {
         })
     }
 
+    /// Whether there is a point, and it is that of a committed entry.
+    #[must_use]
+    pub fn is_committed(&self, point: Option<LogPoint>) -> bool {
+        point.is_some_and(|point| {
+            committed_at(&self.committed, point.index).is_some_and(|entry| entry.point == point)
+        })
+    }
+
     /// The cluster is at rest: how long a log may be then.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use coracle_core::Output;
 use coracle_core::kv::{LoggedWrite, SessionLimits, State};
-use coracle_core::raft::{Event, LogIndex, LogPoint, NodeId, Persist, SnapshotPart};
+use coracle_core::raft::{Event, Log, LogIndex, LogPoint, NodeId, Persist, SnapshotPart};
 
 use super::{ByNode, CommittedEntry, Process, Running, Verdict, committed_at, require};
 
@@ -23,6 +23,8 @@ pub(super) struct Snapshots {
     kept: BTreeMap<LogIndex, State>,
     /// The parts that each node has handed out.
     begun: ByNode<(LogPoint, String)>,
+    /// The logs, after the last turn, of the nodes that are being sent a snapshot.
+    logs: ByNode<Log>,
 }
 
 impl Snapshots {
@@ -32,6 +34,7 @@ impl Snapshots {
 
     pub(super) fn restarted(&mut self, node: NodeId) {
         self.begun.remove(&node);
+        self.logs.remove(&node);
     }
 
     pub(super) fn check(
@@ -60,11 +63,44 @@ impl Snapshots {
                             "node {id} installed snapshot {last}, and is not what the log up to {applied} gives"
                         )
                     })?;
+                    self.check_suffix(id, *last, running, outputs, committed)?;
                 }
                 _ => {}
             }
         }
+        if replica.node().receives_snapshot() {
+            self.logs.insert(id, replica.node().log().clone());
+        } else {
+            self.logs.remove(&id);
+        }
         Ok(())
+    }
+
+    /// Fig. 13, InstallSnapshot receiver 6: a log that agrees with the snapshot keeps what it has behind it, but for what the
+    /// leader then has replaced.
+    fn check_suffix(
+        &self,
+        id: NodeId,
+        last: LogIndex,
+        running: &Running,
+        outputs: &[Output],
+        committed: &[CommittedEntry],
+    ) -> Verdict {
+        let Some(before) = self.logs.get(&id) else { return Ok(()) };
+        let point = committed_at(committed, last).map(|entry| entry.point);
+        let agreed = before.point_at(last).is_some_and(|held| Some(held) == point);
+        let is_replaced =
+            |output: &Output| matches!(output, Output::Event(Event::LogCut { from, .. }) if *from > last);
+        if !agreed || outputs.iter().any(is_replaced) {
+            return Ok(());
+        }
+        let (end, now) = (before.last(), running.replica.node().log());
+        require(now.point_at(end.index) == Some(end), "snapshots", || {
+            format!(
+                "node {id} installed snapshot {last} and dropped its log up to {}, which agreed",
+                end.index
+            )
+        })
     }
 
     fn check_part(&mut self, node: NodeId, part: &SnapshotPart, committed: &[CommittedEntry]) -> Verdict {
