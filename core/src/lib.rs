@@ -88,8 +88,8 @@ mod settings;
 mod time;
 
 pub use replica::{
-    APPLY_BYTES_MAX, Answer, Input, LOOK_UPS_MAX, Output, READ_PATIENCE, Refused, Replica, ReplicaError,
-    ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
+    APPLY_BYTES_MAX, Answer, Input, LOOK_UPS_MAX, MemberChange, Output, READ_PATIENCE, Refused, Replica,
+    ReplicaError, ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
 };
 pub use settings::{Settings, SettingsError};
 pub use time::Instant;

@@ -68,6 +68,14 @@ pub enum Mutant {
     HeartbeatCommitUnclamped,
     /// A leader probes where the follower's hint points, without looking at its own terms there.
     HintTermIgnored,
+    /// Learners count towards majorities.
+    LearnersCounted,
+    /// In a change of members the voters on their way out are not asked.
+    OutgoingNotAsked,
+    /// A configuration stays in force when its entry is cut.
+    ConfigurationNotRolledBack,
+    /// A leader changes members before it has committed anything itself.
+    ChangeBeforeOwnCommit,
     /// A follower that installs a snapshot drops what its log holds beyond.
     SuffixDropped,
     /// What a snapshot says of sessions is left out.
@@ -162,7 +170,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 62] = [
+    const NAMED: [(Mutant, &str); 66] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -191,6 +199,10 @@ mod switch {
         (CommitBeyondNewEntries, "commit-beyond-new-entries"),
         (HeartbeatCommitUnclamped, "heartbeat-commit-unclamped"),
         (HintTermIgnored, "hint-term-ignored"),
+        (LearnersCounted, "learners-counted"),
+        (OutgoingNotAsked, "outgoing-not-asked"),
+        (ConfigurationNotRolledBack, "configuration-not-rolled-back"),
+        (ChangeBeforeOwnCommit, "change-before-own-commit"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
         (LogTrimmedEarly, "log-trimmed-early"),

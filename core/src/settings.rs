@@ -36,7 +36,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let SnapshotPolicy { log_bytes, log_entries } = SnapshotPolicy::default();
+        let SnapshotPolicy { log_bytes, log_entries, .. } = SnapshotPolicy::default();
         Self {
             nodes: 5,
             heartbeat_interval: Duration::from_millis(50),
@@ -110,8 +110,11 @@ impl Settings {
     ///
     /// [`SettingsError`] names the rule that the settings break.
     pub fn replica_limits(&self) -> Result<ReplicaLimits, SettingsError> {
-        let snapshots =
-            SnapshotPolicy { log_bytes: self.snapshot_log_bytes, log_entries: self.snapshot_log_entries };
+        let snapshots = SnapshotPolicy {
+            log_bytes: self.snapshot_log_bytes,
+            log_entries: self.snapshot_log_entries,
+            ..SnapshotPolicy::default()
+        };
         if snapshots.log_bytes == 0 || snapshots.log_entries == 0 {
             return Err(SettingsError::SnapshotPolicy);
         }

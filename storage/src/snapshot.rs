@@ -21,7 +21,9 @@
 
 use std::sync::Arc;
 
-use coracle_core::raft::{Checksum, LogPoint, NodeId, RestoredSnapshot, SnapshotEnd, SnapshotMeta, Voters};
+use coracle_core::raft::{
+    Checksum, Configuration, LogPoint, NodeId, RestoredSnapshot, SnapshotEnd, SnapshotMeta, Voters,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ClusterId, Identity, Incarnation};
@@ -61,6 +63,10 @@ struct HeaderText {
     incarnation: String,
     last: PointText,
     voters: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outgoing: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +96,13 @@ impl SnapshotHeader {
             cluster: self.cluster.to_string(),
             incarnation: self.incarnation.to_string(),
             last: PointText::new(self.meta.last),
-            voters: self.meta.voters.nodes().iter().map(|voter| voter.0).collect(),
+            voters: ids(self.meta.configuration.voters().nodes()),
+            outgoing: self
+                .meta
+                .configuration
+                .outgoing()
+                .map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
+            learners: ids(self.meta.configuration.learners()),
         })
     }
 
@@ -102,13 +114,12 @@ impl SnapshotHeader {
     pub fn decode(line: &[u8]) -> Result<Self, SealedLineFault> {
         let text: HeaderText = sealed::open(line, SNAPSHOT_FORMAT)?;
         let header = || {
-            let voters_ascend = text.voters.is_sorted_by(|one, next| one < next);
-            let voters = Voters::new(text.voters.iter().copied().map(NodeId)).filter(|_| voters_ascend)?;
+            let configuration = configuration(&text.voters, &text.outgoing, &text.learners)?;
             Some(Self {
                 node: NodeId(text.node),
                 cluster: ClusterId::from_text(&text.cluster)?,
                 incarnation: Incarnation::from_text(&text.incarnation)?,
-                meta: SnapshotMeta { last: text.last.point()?, voters },
+                meta: SnapshotMeta { last: text.last.point()?, configuration },
             })
         };
         header().ok_or(SealedLineFault::Damaged)
@@ -119,6 +130,18 @@ impl SnapshotHeader {
     pub fn last(&self) -> LogPoint {
         self.meta.last
     }
+}
+
+fn ids(nodes: &[NodeId]) -> Vec<u64> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
+/// The configuration of these members; `None` when there is none, or when they do not ascend.
+fn configuration(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Option<Configuration> {
+    let ascend = [voters, outgoing, learners].iter().all(|ids| ids.is_sorted_by(|one, next| one < next));
+    let set = |ids: &[u64]| Voters::new(ids.iter().copied().map(NodeId));
+    let outgoing = if outgoing.is_empty() { None } else { Some(set(outgoing)?) };
+    Configuration::restored(set(voters)?, outgoing, learners.iter().copied().map(NodeId)).filter(|_| ascend)
 }
 
 /// The last line of a snapshot with this content, with its line break.

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use coracle_core::raft::{
-    BatchBuilder, Checksum, Compaction, Entries, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId,
-    Restored, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+    BatchBuilder, Checksum, Compaction, Configuration, Entries, HardState, LogIndex, LogPoint, NodeId,
+    Persist, PersistId, Restored, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 
 use crate::{
@@ -436,7 +436,7 @@ pub(crate) fn end_of(content: &str) -> SnapshotEnd {
 }
 
 pub(crate) fn snapshot_meta(last: LogPoint) -> SnapshotMeta {
-    SnapshotMeta { last, voters: Voters::new([NODE]).unwrap() }
+    SnapshotMeta { last, configuration: Configuration::of_voters(Voters::new([NODE]).unwrap()) }
 }
 
 /// A snapshot in parts of some whole lines: as many as make `bytes_min` bytes, but for the last part.

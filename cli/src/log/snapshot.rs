@@ -5,6 +5,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use coracle_core::raft::NodeId;
 use coracle_storage::{LogScan, SNAPSHOT_FORMAT, SealedLineFault, SnapshotFile, SnapshotHeader};
 use serde::Serialize;
 
@@ -35,14 +36,24 @@ pub(super) fn show(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogE
 
 fn write_header(out: &mut dyn Write, header: &SnapshotHeader) -> io::Result<()> {
     let SnapshotHeader { node, cluster, incarnation, meta } = header;
-    let voters = meta.voters.nodes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let voters = list(meta.configuration.voters().nodes());
     let last = meta.last;
     writeln!(out, "node         {node}")?;
     writeln!(out, "cluster      {cluster}")?;
     writeln!(out, "incarnation  {incarnation}")?;
     writeln!(out, "voters       {voters}")?;
+    if let Some(outgoing) = meta.configuration.outgoing() {
+        writeln!(out, "outgoing     {}", list(outgoing.nodes()))?;
+    }
+    if !meta.configuration.learners().is_empty() {
+        writeln!(out, "learners     {}", list(meta.configuration.learners()))?;
+    }
     writeln!(out, "last         index {}, term {}, crc {}", last.index, last.term, last.checksum)?;
     writeln!(out)
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a check has found.

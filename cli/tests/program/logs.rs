@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use coracle_core::raft::{
-    BatchBuilder, Checksum, Entries, LogIndex, LogPoint, NodeId, SnapshotMeta, Term, Voters,
+    BatchBuilder, Checksum, Configuration, Entries, LogIndex, LogPoint, NodeId, SnapshotMeta, Term, Voters,
 };
 use coracle_storage::{ClusterId, Identity, Incarnation, LogHeader, SnapshotHeader};
 use tempfile::TempDir;
@@ -62,7 +62,10 @@ impl Sample {
     /// A snapshot of two keys, as a server writes it.
     fn snapshot() -> Self {
         let voters = Voters::new([NodeId(0), NodeId(1)]).unwrap();
-        let header = SnapshotHeader::new(&identity(), SnapshotMeta { last: LAST, voters });
+        let header = SnapshotHeader::new(
+            &identity(),
+            SnapshotMeta { last: LAST, configuration: Configuration::of_voters(voters) },
+        );
         let mut text = String::from_utf8(header.encode()).unwrap();
         text.push_str("{\"key\":\"big\",\"value\":1e400}\n{\"key\":\"snack\",\"value\":\"chips\"}\n");
         text.push_str(SNAPSHOT_END);

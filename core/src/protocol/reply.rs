@@ -194,7 +194,7 @@ fn code_of(failure: Failure) -> &'static str {
     match failure {
         Failure::NoLeader => "no_leader",
         Failure::Timeout | Failure::TransferFailed => "timeout",
-        Failure::NotVoter => "bad_request",
+        Failure::NotVoter | Failure::Change(_) => "bad_request",
         Failure::Busy => "busy",
         Failure::ShuttingDown => "shutting_down",
         Failure::Storage => "storage",

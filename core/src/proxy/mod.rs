@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::mutant::{self, Mutant};
-use crate::raft::{NodeId, Term};
+use crate::raft::{ChangeError, NodeId, Term};
 use crate::replica::{Answer, Refused, Request, RequestId, Status};
 use crate::time::Instant;
 use pending::{Pending, PendingRequests, Place};
@@ -103,6 +103,8 @@ pub enum Failure {
     Storage,
     /// Leadership was not handed over, because the node meant for it does not vote.
     NotVoter,
+    /// The members were not changed. Nothing happened.
+    Change(ChangeError),
     /// Leadership was not handed over in time; it may still go to the node meant for it.
     TransferFailed,
 }
@@ -117,7 +119,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let text = match self {
+            Self::Change(error) => return write!(f, "the members are not changed: {error}"),
             Self::NoLeader => "no leader became known in time; nothing happened",
             Self::Timeout => "no outcome became known in time; a write may still take effect",
             Self::Busy => "too many requests are under way; nothing happened",
@@ -125,7 +128,8 @@ impl fmt::Display for Failure {
             Self::NotVoter => "no voter has that id; nothing happened",
             Self::TransferFailed => "the node did not take leadership over in time; it may still do so",
             Self::Storage => "the node that had the request lost its disk; a write may still take effect",
-        })
+        };
+        f.write_str(text)
     }
 }
 
@@ -225,7 +229,10 @@ impl Proxy {
         let reader = self.node_to_read_from();
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
-            Request::Write { .. } | Request::LinearizableRead(_) | Request::Transfer(_) => self.leader,
+            Request::Write { .. }
+            | Request::LinearizableRead(_)
+            | Request::Transfer(_)
+            | Request::ChangeMembers(_) => self.leader,
             Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, outputs),
         };
@@ -302,6 +309,7 @@ impl Proxy {
             Refused::Overloaded => self.close(id, Err(Failure::Busy), outputs),
             Refused::NotVoter => self.close(id, Err(Failure::NotVoter), outputs),
             Refused::TransferFailed => self.close(id, Err(Failure::TransferFailed), outputs),
+            Refused::Change(error) => self.close(id, Err(Failure::Change(error)), outputs),
             Refused::CatchingUp => {
                 if let Some(pending) = self.pending.request_mut(id) {
                     pending.place = Place::Waiting;

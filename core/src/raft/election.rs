@@ -66,7 +66,7 @@ impl Node {
     ///
     /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
-        let is_voter = self.config.voters.contains(self.config.id);
+        let is_voter = self.configuration().is_voter(self.config.id);
         let votes_at_last = self.role() == Role::Candidate && !self.durability.hard_state_is_durable();
         if !is_voter || votes_at_last || self.disk_is_stalled(now) {
             // It could not lead: its vote does not count, or it could make nothing durable. Or it has not asked for votes
@@ -146,7 +146,7 @@ impl Node {
     pub(super) fn on_pre_vote_response(&mut self, from: NodeId, response: RequestVoteResponse, now: Instant) {
         let Part::PreCandidate(campaign) = &mut self.part else { return };
         campaign.record(from, response);
-        match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
+        match self.membership.current().tally(|voter| campaign.votes.get(&voter).copied()) {
             VoteResult::Won => self.stand_for_election(false, now),
             VoteResult::Lost => self.lose_election(),
             VoteResult::Pending => {}
@@ -184,7 +184,7 @@ impl Node {
         let round = if takes_any { campaign.round } else { response.round };
         campaign.record(from, RequestVoteResponse { round, ..response });
         let votes = campaign.votes.values().filter(|&&granted| granted).count();
-        match self.config.voters.tally(|voter| campaign.votes.get(&voter).copied()) {
+        match self.membership.current().tally(|voter| campaign.votes.get(&voter).copied()) {
             // Fig. 2, candidates 2: with a majority's votes, lead.
             VoteResult::Won => self.become_leader(votes, now),
             VoteResult::Lost => self.lose_election(),
@@ -248,7 +248,7 @@ impl Node {
     }
 
     fn become_leader(&mut self, votes: usize, now: Instant) {
-        self.part = Part::Leader(Leadership::new(self.peers(), self.log.last().index, now));
+        self.part = Part::Leader(Leadership::new(&self.peers(), self.log.last().index, now));
         self.tell(Event::BecameLeader { term: self.current_term, votes });
         // §8: an entry of its own term, without which the leader could not commit older ones (§5.4.2).
         if !mutant::is_active(Mutant::NoopSkipped) {

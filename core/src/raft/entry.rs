@@ -27,6 +27,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::configuration::{CONFIG_PREFIX, Configuration};
 use super::types::{Checksum, LogIndex, LogPoint, Term};
 use crate::mutant::{self, Mutant};
 
@@ -48,6 +49,8 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 pub enum EntryKind {
     /// A new leader's first entry (§8): the state machine ignores it.
     Noop,
+    /// Who takes part (§6).
+    Config,
     /// For the state machine.
     Command,
 }
@@ -65,7 +68,13 @@ impl Entry<'_> {
     /// What the entry is for.
     #[must_use]
     pub fn kind(&self) -> EntryKind {
-        if self.payload == NOOP_PAYLOAD { EntryKind::Noop } else { EntryKind::Command }
+        if self.payload == NOOP_PAYLOAD {
+            EntryKind::Noop
+        } else if self.payload.starts_with(CONFIG_PREFIX) {
+            EntryKind::Config
+        } else {
+            EntryKind::Command
+        }
     }
 }
 
@@ -82,6 +91,8 @@ struct Mark {
 /// Consecutive entries in one allocation. See the module's invariants.
 struct Batch {
     before: LogPoint,
+    /// Whether an entry holds a configuration: nearly always none does, and nobody looks.
+    has_configuration: bool,
     text: String,
     marks: Vec<Mark>,
 }
@@ -168,6 +179,19 @@ impl Entries {
         Self { batch: Arc::clone(&self.batch), range: self.range.start..self.range.start + fit.max(1) }
     }
 
+    /// The configurations among these entries, with their indexes.
+    pub(super) fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> + '_ {
+        let entries = if self.batch.has_configuration { self.range.clone() } else { 0..0 };
+        entries.filter_map(|position| {
+            let entry = self.batch.entry(position);
+            let is_configuration = entry.kind() == EntryKind::Config;
+            is_configuration.then(|| {
+                let configuration = Configuration::read(entry.payload);
+                (entry.point.index, configuration.expect("the log holds only configurations of this version"))
+            })
+        })
+    }
+
     fn position_of(&self, index: LogIndex) -> Option<usize> {
         let offset = index.0.checked_sub(self.batch.before.index.0 + 1)?;
         usize::try_from(offset).ok().filter(|position| self.range.contains(position))
@@ -223,6 +247,7 @@ impl Batch {
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     before: LogPoint,
+    has_configuration: bool,
     last: LogPoint,
     text: String,
     marks: Vec<Mark>,
@@ -232,7 +257,7 @@ impl BatchBuilder {
     /// A batch that will follow `before`.
     #[must_use]
     pub fn new(before: LogPoint) -> Self {
-        Self { before, last: before, text: String::new(), marks: Vec::new() }
+        Self { before, has_configuration: false, last: before, text: String::new(), marks: Vec::new() }
     }
 
     /// Makes room for `entries` entries of `bytes` bytes in all.
@@ -251,6 +276,11 @@ impl BatchBuilder {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.text.len()
+    }
+
+    /// Whether one of the entries so far holds a configuration.
+    pub(super) fn has_configuration(&self) -> bool {
+        self.has_configuration
     }
 
     /// Whether no entry was added yet.
@@ -277,6 +307,7 @@ impl BatchBuilder {
         let payload_start = self.text.len();
         write_payload(&mut self.text);
         assert!(self.text.len() > payload_start, "a payload is not empty");
+        self.has_configuration |= self.text[payload_start..].starts_with(CONFIG_PREFIX);
         debug_assert!(!self.text[payload_start..].contains('\n'), "a payload is one line");
         let is_unchained = mutant::is_active(Mutant::ChainBroken);
         let before = if is_unchained { Checksum::default() } else { self.last.checksum };
@@ -307,6 +338,7 @@ impl BatchBuilder {
             return Err(LineFault::Term { before: self.last.term, found: line.term });
         }
         let payload_start = self.text.len() + line.payload.start;
+        self.has_configuration |= line.payload().starts_with(CONFIG_PREFIX);
         self.text.push_str(line.text);
         self.close_line(line.term, line.checksum, payload_start);
         Ok(self.last)
@@ -327,7 +359,8 @@ impl BatchBuilder {
             marks.shrink_to_fit();
         }
         let count = marks.len();
-        let batch = Arc::new(Batch { before: self.before, text, marks });
+        let has_configuration = std::mem::take(&mut self.has_configuration);
+        let batch = Arc::new(Batch { before: self.before, has_configuration, text, marks });
         self.before = self.last;
         Some(Entries { batch, range: 0..count })
     }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::configuration::Configuration;
 use super::types::{LogIndex, NodeId, Term};
 
 /// Something that happened in a node.
@@ -50,6 +51,13 @@ pub enum Event {
         /// Who was meant to.
         to: NodeId,
     },
+    /// Another configuration is in force: it was appended, or a later one was cut (§6).
+    MembershipChanged {
+        /// Where it stands in the log.
+        index: LogIndex,
+        /// Who takes part.
+        configuration: Configuration,
+    },
     /// The leader's snapshot took the place of the log (§7).
     SnapshotInstalled {
         /// The last entry that it covers.
@@ -86,6 +94,8 @@ pub enum StepDown {
     QuorumLost,
     /// As a leader it waited an election timeout for its own disk.
     DiskStalled,
+    /// It led the cluster to its own removal (§6).
+    Removed,
 }
 
 /// Why a message was dropped.
@@ -121,6 +131,9 @@ impl fmt::Display for Event {
             Self::TransferFailed { to } => {
                 write!(f, "leads on: node {to} did not take leadership over in time")
             }
+            Self::MembershipChanged { index, configuration } => {
+                write!(f, "has the members of entry {index}: {configuration}")
+            }
             Self::SnapshotInstalled { last } => write!(f, "installed a snapshot up to entry {last}"),
             Self::LogCut { from, to } => {
                 write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
@@ -140,6 +153,7 @@ impl fmt::Display for StepDown {
             Self::ElectionLost => "a majority refused its vote",
             Self::VoteGiven => "it voted for another candidate",
             Self::QuorumLost => "no majority answered for an election timeout",
+            Self::Removed => "it is no longer a member",
             Self::DiskStalled => "its disk did not finish a write for an election timeout",
         })
     }

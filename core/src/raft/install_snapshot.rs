@@ -12,6 +12,7 @@
 
 use super::durability::Promise;
 use super::event::{Event, Refusal};
+use super::membership::Membership;
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
 use super::node::{Node, Output, Part};
 use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
@@ -250,6 +251,7 @@ impl Node {
                 self.cut_log(self.commit_index.next());
             }
             self.log.restart(last);
+            self.membership = Membership::new(last.index, meta.configuration.clone());
             self.proposals = super::entry::BatchBuilder::new(last);
         }
         self.commit_index = last.index;

@@ -20,10 +20,12 @@
 //! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
-//! | `quorum` | who votes, and what a majority is |
+//! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
+//! | `membership` | changing who takes part (§6) |
 //! | `message`, `event`, `config`, `types` | the words |
 
 mod config;
+mod configuration;
 mod durability;
 mod election;
 mod entry;
@@ -31,6 +33,7 @@ mod event;
 mod follower;
 mod install_snapshot;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod progress;
@@ -43,10 +46,12 @@ mod turn;
 mod types;
 
 pub use config::{Config, ConfigError};
+pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{HardState, Persist, PersistId, Restored};
 pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind, Line, LineFault};
 pub use event::{Event, Refusal, StepDown};
 pub use log::Log;
+pub use membership::{ChangeError, PROMOTION_LAG_MAX};
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, InstallOutcome,
     InstallSnapshotResponse, Message, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,

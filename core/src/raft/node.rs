@@ -16,12 +16,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::config::{Config, ConfigError};
+use super::configuration::Configuration;
 use super::durability::{Durability, HardState, Persist, PersistId, Promise, Restored};
 use super::election::Campaign;
 use super::entry::BatchBuilder;
 use super::event::{Event, Refusal, StepDown};
 use super::install_snapshot::Receiving;
 use super::log::Log;
+use super::membership::Membership;
 use super::message::{Body, Message, RequestVoteResponse};
 use super::reads::{OwnReads, ReadBatch};
 use super::replication::Leadership;
@@ -114,6 +116,7 @@ pub struct Node {
     pub(super) current_term: Term,
     pub(super) voted_for: Option<NodeId>,
     pub(super) log: Log,
+    pub(super) membership: Membership,
     /// Fig. 2, volatile state: the highest index known to be committed.
     pub(super) commit_index: LogIndex,
     pub(super) part: Part,
@@ -158,6 +161,10 @@ impl Node {
         assert!(log.last().term <= current_term, "the log on disk is ahead of the term on disk");
         let last = log.last();
         let snapshot = restored.snapshot.map(|snapshot| snapshot.meta);
+        let membership = match &snapshot {
+            Some(meta) => Membership::new(meta.last.index, meta.configuration.clone()),
+            None => Membership::new(LogIndex::ORIGIN, Configuration::of_voters(config.voters.clone())),
+        };
         let covered = snapshot.as_ref().map_or(restored.log_start.index, |meta| meta.last.index);
         assert!(
             log.start().index <= covered && covered <= last.index,
@@ -172,6 +179,7 @@ impl Node {
             current_term,
             voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
             log,
+            membership,
             commit_index: covered,
             part: Part::Follower { leader: None },
             election_deadline: now,
@@ -187,6 +195,11 @@ impl Node {
             proposals: BatchBuilder::new(last),
             turn: Turn::new(last.index),
         };
+        for run in node.log.entries_from(covered.next(), usize::MAX) {
+            for (index, configuration) in run.configurations() {
+                node.membership.append(index, configuration);
+            }
+        }
         // The end came before the log was made anew.
         node.turn.is_compaction_due = restored.log_start.index < covered;
         node.reset_election_timer(now);
@@ -277,6 +290,7 @@ impl Node {
         self.act_on_time(now);
         self.last_turn = now;
         self.route_reads(now);
+        self.leave_joint_configuration();
         self.seal_proposals();
         let persist = self.take_persist(now);
         self.lead_on(now);
@@ -296,6 +310,7 @@ impl Node {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.part {
+            Part::Leader(_) if self.is_leave_due() => self.last_turn,
             Part::Leader(leadership) => leadership.deadline(),
             _ => self.election_deadline,
         }
@@ -358,12 +373,6 @@ impl Node {
         &self.log
     }
 
-    /// Who votes.
-    #[must_use]
-    pub fn voters(&self) -> &super::quorum::Voters {
-        &self.config.voters
-    }
-
     /// The point of the last entry, also of those that wait for the end of the turn.
     pub(super) fn last_entry(&self) -> LogPoint {
         self.proposals.last()
@@ -380,7 +389,7 @@ impl Node {
 
     pub(super) fn peers(&self) -> Vec<NodeId> {
         let own_id = self.config.id;
-        self.config.voters.nodes().iter().copied().filter(|&node| node != own_id).collect()
+        self.configuration().members().into_iter().filter(|&node| node != own_id).collect()
     }
 
     /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes rarely split).
@@ -395,8 +404,18 @@ impl Node {
         if message.to != self.config.id {
             return Err(Refusal::WrongAddress);
         }
-        let is_peer = message.from != self.config.id && self.config.voters.contains(message.from);
-        if is_peer { Ok(()) } else { Err(Refusal::UnknownSender) }
+        // Calls count from whoever makes them: the caller may be a member that this node has not heard of yet, and this node
+        // one that the caller knows better than it knows itself (etcd#10998). Answers count from members alone.
+        let may_be_new = matches!(
+            message.body,
+            Body::RequestPreVote(_)
+                | Body::RequestVote(_)
+                | Body::AppendEntries(_)
+                | Body::Heartbeat(_)
+                | Body::InstallSnapshot(_)
+        );
+        let is_known = may_be_new || self.configuration().contains(message.from);
+        if is_known && message.from != self.config.id { Ok(()) } else { Err(Refusal::UnknownSender) }
     }
 
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.

@@ -168,8 +168,7 @@ impl Node {
     /// The leader's part of a turn's end: confirms what can be confirmed, and begins a round for what waits.
     pub(super) fn lead_reads(&mut self, now: Instant) {
         self.count_round();
-        let commits_own_term = self.log.term_at(self.commit_index) == Some(self.current_term)
-            || mutant::is_active(Mutant::ReadBeforeOwnCommit);
+        let commits_own_term = self.commits_own_term() || mutant::is_active(Mutant::ReadBeforeOwnCommit);
         let Part::Leader(leadership) = &mut self.part else { return };
         let reads = &mut leadership.reads;
         if reads.waiting.is_empty() || !commits_own_term {
@@ -207,7 +206,7 @@ impl Node {
     fn count_round(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let followers = &leadership.followers;
-        let answered = self.config.voters.majority_reached(|node| {
+        let answered = self.membership.current().majority_reached(|node| {
             followers.get(&node).map_or(ReadRound(u64::MAX), Progress::answered_round)
         });
         let reads = &mut leadership.reads;

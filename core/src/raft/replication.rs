@@ -12,7 +12,6 @@ use super::message::{
 };
 use super::node::{Node, Part};
 use super::progress::Progress;
-use super::quorum::committed_index;
 use super::reads::LeaderReads;
 use super::transfer::Transfer;
 use super::types::{LogIndex, NodeId};
@@ -34,16 +33,25 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
-    pub(super) fn new(peers: Vec<NodeId>, last_index: LogIndex, now: Instant) -> Self {
-        let followers = peers.into_iter().map(|peer| (peer, Progress::new(last_index, now))).collect();
-        Self {
-            followers,
+    pub(super) fn new(peers: &[NodeId], last_index: LogIndex, now: Instant) -> Self {
+        let mut leadership = Self {
+            followers: BTreeMap::new(),
             reads: LeaderReads::default(),
             transfer: None,
             has_called_election: false,
             next_heartbeat: now,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
+        };
+        leadership.serve(peers, last_index, now);
+        leadership
+    }
+
+    /// These are the followers from now on.
+    pub(super) fn serve(&mut self, peers: &[NodeId], last_index: LogIndex, now: Instant) {
+        self.followers.retain(|follower, _| peers.contains(follower));
+        for &peer in peers {
+            self.followers.entry(peer).or_insert_with(|| Progress::new(last_index, now));
         }
     }
 
@@ -112,6 +120,7 @@ impl Node {
                 self.send_heartbeat(peer);
             }
         }
+        self.step_down_if_removed(now);
     }
 
     /// A heartbeat is due; the beat is also when a leader looks whether it should go on.
@@ -148,7 +157,7 @@ impl Node {
     fn hears_majority(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let last_heard = |node: NodeId| leadership.followers.get(&node).map_or(now, Progress::last_heard);
-        let heard = self.config.voters.majority_reached(last_heard);
+        let heard = self.configuration().majority_reached(last_heard);
         now.since(heard) <= self.config.election_timeout_max
     }
 
@@ -271,7 +280,7 @@ impl Node {
         let counts_unsynced = mutant::is_active(Mutant::LeaderCountsUnsynced);
         let durable_index =
             if counts_unsynced { self.log.last().index } else { self.durability.durable_index() };
-        let reached = committed_index(&self.config.voters, |node| {
+        let reached = self.membership.current().majority_reached(|node| {
             leadership.followers.get(&node).map_or(durable_index, Progress::match_index)
         });
         let is_own = self.log.term_at(reached) == Some(self.current_term)

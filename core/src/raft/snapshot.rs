@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::configuration::Configuration;
 use super::entry::Entries;
 use super::node::Node;
-use super::quorum::Voters;
 use super::types::{Checksum, LogPoint};
 use crate::mutant::{self, Mutant};
 
@@ -15,8 +15,8 @@ use crate::mutant::{self, Mutant};
 pub struct SnapshotMeta {
     /// The last entry that the snapshot covers.
     pub last: LogPoint,
-    /// The voters at that point.
-    pub voters: Voters,
+    /// Who took part at that point.
+    pub configuration: Configuration,
 }
 
 /// A piece of a snapshot's content, on its way to a disk or to a follower.
@@ -66,10 +66,10 @@ impl Node {
         self.snapshot.as_ref()
     }
 
-    /// A snapshot that ends at `last` stands for these voters.
+    /// What a snapshot that ends at `last` stands for. `last` is not before this node's latest snapshot.
     #[must_use]
     pub fn snapshot_meta(&self, last: LogPoint) -> SnapshotMeta {
-        SnapshotMeta { last, voters: self.config.voters.clone() }
+        SnapshotMeta { last, configuration: self.membership.at(last.index).clone() }
     }
 
     /// A snapshot is durable on this node, and was read back: the log before its end is no longer needed. Some of it stays
@@ -86,6 +86,7 @@ impl Node {
         let is_of_this_log = self.log.point_at(meta.last.index) == Some(meta.last);
         assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
         self.log.compact(meta.last.index, self.config.retained_bytes);
+        self.membership.forget_before(meta.last.index);
         self.snapshot = Some(meta);
         self.turn.is_compaction_due = true;
     }

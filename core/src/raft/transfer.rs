@@ -22,6 +22,12 @@ pub(super) struct Transfer {
     is_called: bool,
 }
 
+impl Transfer {
+    pub(super) fn target(&self) -> NodeId {
+        self.target
+    }
+}
+
 /// Why leadership is not handed over. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
@@ -55,7 +61,7 @@ impl Node {
     /// [`TransferError`].
     pub fn transfer_leadership(&mut self, target: NodeId, now: Instant) -> Result<(), TransferError> {
         let (id, leader) = (self.config.id, self.leader());
-        let is_voter = self.config.voters.contains(target);
+        let is_voter = self.configuration().voters().contains(target);
         let Part::Leader(leadership) = &mut self.part else { return Err(TransferError::NotLeader(leader)) };
         if !is_voter {
             return Err(TransferError::NotVoter);
@@ -101,7 +107,7 @@ impl Node {
     /// The leader wants this node to lead.
     pub(super) fn on_timeout_now(&mut self, from: NodeId, now: Instant) {
         let follows_sender = self.leader() == Some(from);
-        if follows_sender && self.config.voters.contains(self.config.id) {
+        if follows_sender && self.configuration().is_voter(self.config.id) {
             self.fail_reads();
             self.stand_for_election(true, now);
         }

@@ -47,6 +47,7 @@ impl Node {
     /// Adds entries to the log, and to what this turn writes.
     pub(super) fn append(&mut self, entries: Entries) {
         self.log.append(entries.clone());
+        self.take_configurations(&entries);
         self.turn.appended.push(entries);
     }
 
@@ -58,6 +59,10 @@ impl Node {
         );
         let to = self.log.last().index;
         self.log.cut(from);
+        if self.membership.cut(from) {
+            let (index, configuration) = (self.membership.index(), self.configuration().clone());
+            self.tell(Event::MembershipChanged { index, configuration });
+        }
         self.durability.cut(from);
         // An acknowledgement of what is cut, made for an earlier leader and still waiting, would name entries that the disk
         // is not going to hold.

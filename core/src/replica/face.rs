@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::kv::{Command, Found, Outcome, Query, Session};
 use crate::raft::{
-    ConfigError, Event, LogIndex, LogPoint, Message, NodeId, Persist, PersistId, Role, SnapshotPart, Term,
+    ChangeError, ConfigError, Configuration, Event, LogIndex, LogPoint, Message, NodeId, Persist, PersistId,
+    Role, SnapshotPart, Term,
 };
 
 /// A request's name: chosen by the asker, repeated in the answer.
@@ -32,8 +33,28 @@ pub enum Request {
     LinearizableRead(Query),
     /// Hand leadership over to this node. Only a leader can.
     Transfer(NodeId),
+    /// Change who takes part. Only a leader can.
+    ChangeMembers(MemberChange),
     /// How it is doing.
     Status,
+}
+
+/// An order to change who takes part (§6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// This node gets the log from now on, and does not vote.
+    AddLearner(NodeId),
+    /// This learner votes, as soon as it has caught up.
+    Promote(NodeId),
+    /// This node takes part no longer.
+    Remove(NodeId),
+    /// Exactly these take part. New voters must have caught up as learners.
+    Set {
+        /// Those who vote.
+        voters: Vec<NodeId>,
+        /// Those who do not.
+        learners: Vec<NodeId>,
+    },
 }
 
 impl Request {
@@ -51,7 +72,7 @@ impl Request {
                 command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
             }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
-            Self::Transfer(_) | Self::Status => 0,
+            Self::Transfer(_) | Self::ChangeMembers(_) | Self::Status => 0,
         }
     }
 }
@@ -78,6 +99,8 @@ pub enum Answer {
         /// The new leader.
         to: NodeId,
     },
+    /// The change of members is finished, or there was nothing to change.
+    MembershipChanged(Configuration),
     /// How the replica is doing.
     Status(Status),
     /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.
@@ -104,6 +127,8 @@ pub enum Refused {
     NotVoter,
     /// Nobody took leadership over in time: the replica leads on.
     TransferFailed,
+    /// The members cannot be changed like that now.
+    Change(ChangeError),
     /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
     /// knows no leader to learn more from.
     CatchingUp,

@@ -9,19 +9,21 @@ use std::time::Duration;
 use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
-    Config, Entries, Entry, EntryKind, LogIndex, Node, NodeId, Output as NodeOutput, ProposeError, ReadBatch,
-    Restored, Role, Term,
+    Config, Configuration, Entries, Entry, EntryKind, LogIndex, Node, NodeId, Output as NodeOutput,
+    ProposeError, ReadBatch, Restored, Role, Term,
 };
 use crate::time::Instant;
 
 mod face;
+mod membership;
 mod reads;
 mod snapshots;
 mod transfer;
 
-pub use face::{Answer, Input, Output, Refused, ReplicaError, Request, RequestId, Status};
+pub use face::{Answer, Input, MemberChange, Output, Refused, ReplicaError, Request, RequestId, Status};
 pub use snapshots::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
+use membership::Change;
 use reads::WaitingRead;
 use snapshots::Snapshots;
 
@@ -61,6 +63,7 @@ pub struct Replica {
     unconfirmed_reads: BTreeMap<ReadBatch, Vec<(RequestId, Query)>>,
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
+    change: Option<Change>,
     snapshots: Snapshots,
     /// How many keys this step has looked up.
     looked_up: usize,
@@ -110,8 +113,10 @@ impl Replica {
             snapshot_bytes = snapshot.text.len() as u64;
         }
         let entries = restored.log.iter().flat_map(Entries::iter);
-        let is_unknown = |entry: &Entry<'_>| {
-            entry.kind() == EntryKind::Command && LoggedWrite::read(entry.payload).is_none()
+        let is_unknown = |entry: &Entry<'_>| match entry.kind() {
+            EntryKind::Noop => false,
+            EntryKind::Config => Configuration::read(entry.payload).is_none(),
+            EntryKind::Command => LoggedWrite::read(entry.payload).is_none(),
         };
         if let Some(entry) = entries.into_iter().find(is_unknown) {
             return Err(ReplicaError::UnknownCommand(entry.point.index));
@@ -126,6 +131,7 @@ impl Replica {
             waiting_reads: BTreeMap::new(),
             unconfirmed_reads: BTreeMap::new(),
             transfer: None,
+            change: None,
             snapshots: Snapshots::new(limits.snapshots, limits.sessions, snapshot_bytes),
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -171,6 +177,7 @@ impl Replica {
         }
         self.tell_leader(outputs);
         self.follow_transfer(outputs);
+        self.follow_change(outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
         self.take_snapshot(now, outputs);
@@ -229,6 +236,10 @@ impl Replica {
                 let batch = self.node.read_index();
                 return self.unconfirmed_reads.entry(batch).or_default().push((id, query));
             }
+            Request::ChangeMembers(order) => match self.start_change(id, order) {
+                None => return,
+                Some(answer) => answer,
+            },
             Request::Transfer(target) => match self.start_transfer(id, target, now, outputs) {
                 Ok(()) => return,
                 Err(refused) => Answer::Refused(refused),
@@ -295,7 +306,7 @@ impl Replica {
             self.snapshots.applied(committed.len() as u64, committed.text().len() as u64);
             for entry in committed.iter() {
                 let outcome = match entry.kind() {
-                    EntryKind::Noop => None,
+                    EntryKind::Noop | EntryKind::Config => None,
                     EntryKind::Command => {
                         let write = LoggedWrite::read(entry.payload);
                         let write = write.expect("the log holds only commands of this version");

@@ -1,4 +1,4 @@
-use coracle_core::raft::{LogIndex, SnapshotPart, Term};
+use coracle_core::raft::{LEARNERS_MAX, LogIndex, SnapshotPart, Term};
 
 use super::*;
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy};
@@ -15,7 +15,10 @@ fn point(index: u64) -> LogPoint {
 }
 
 fn header() -> SnapshotHeader {
-    let meta = SnapshotMeta { last: point(9), voters: Voters::new([NodeId(0), NodeId(2)]).unwrap() };
+    let meta = SnapshotMeta {
+        last: point(9),
+        configuration: Configuration::of_voters(Voters::new([NodeId(0), NodeId(2)]).unwrap()),
+    };
     SnapshotHeader::new(&identities(1).remove(0), meta)
 }
 
@@ -383,9 +386,11 @@ fn a_part_of_a_broken_file_is_refused_as_far_as_it_shows() {
 #[test]
 fn the_longest_first_line_fits_what_is_read_of_it() {
     let identity = Identity { node: NodeId(u64::MAX), ..identities(1).remove(0) };
-    let voters = Voters::new((0..9).map(|below| NodeId(u64::MAX - below))).unwrap();
+    let set = |below: u64| Voters::new((below..below + 9).map(|below| NodeId(u64::MAX - below))).unwrap();
+    let learners = (0..LEARNERS_MAX as u64).map(|below| NodeId(u64::MAX - 50 - below));
+    let configuration = Configuration::restored(set(0), Some(set(9)), learners).unwrap();
     let last = LogPoint { index: LogIndex(u64::MAX), term: Term(u64::MAX), checksum: Checksum(u32::MAX) };
-    let header = SnapshotHeader::new(&identity, SnapshotMeta { last, voters }).encode();
+    let header = SnapshotHeader::new(&identity, SnapshotMeta { last, configuration }).encode();
     let end = SnapshotEnd { bytes: 0, checksum: Checksum(0) };
     let file = [header, encode_end(end)].concat();
     let part = read(&file, PartWanted { last, offset: 0, bytes_max: 1 }).unwrap().0.unwrap();

@@ -98,8 +98,8 @@ impl Auditor {
         }
     }
 
-    /// Everything that can be seen of a node after a step; `disks_with` counts the disks that hold an entry.
-    pub(super) fn observe(&mut self, node: &Node, disks_with: impl Fn(LogPoint) -> usize) {
+    /// Everything that can be seen of a node after a step; `holds` tells whether a node's disk holds an entry.
+    pub(super) fn observe(&mut self, node: &Node, holds: impl Fn(NodeId, LogPoint) -> bool) {
         let id = node.id();
         let earlier_term = self.term_seen.insert(id, node.current_term()).unwrap_or_default();
         self.require(earlier_term <= node.current_term(), "a term never falls", id);
@@ -114,7 +114,10 @@ impl Auditor {
         }
         if commit_index.0 > known && !self.peers_are_imagined {
             let last = node.log().point_at(commit_index).expect("checked above");
-            let is_on_majority = disks_with(last) >= node.voters().majority();
+            // A configuration that was appended since may ask for other disks than the one that committed this.
+            let is_settled = node.membership_is_settled();
+            let is_on_majority =
+                !is_settled || node.configuration().majority_reached(|member| holds(member, last));
             self.require(is_on_majority, "what is committed is on a majority of disks", id);
         }
         if node.role() == Role::Leader {

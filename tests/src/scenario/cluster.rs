@@ -375,13 +375,13 @@ impl<S: Subject> Cluster<S> {
 
     fn audit(&mut self, id: NodeId) {
         let node = self.node(id.0);
-        let disks_with = |point| self.seats.values().filter(|seat| seat.disk.holds(point)).count();
+        let holds = |member, point| self.seats.get(&member).is_some_and(|seat| seat.disk.holds(point));
         for other in self.seats.values().filter_map(|seat| seat.subject.as_ref()) {
             self.auditor.compare(node, other.node());
         }
         // The auditor is taken out for a moment, because it looks at the rest of the cluster.
         let mut auditor = std::mem::take(&mut self.auditor);
-        auditor.observe(self.node(id.0), disks_with);
+        auditor.observe(self.node(id.0), holds);
         self.auditor = auditor;
     }
 

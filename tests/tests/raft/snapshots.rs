@@ -1,8 +1,12 @@
 //! Snapshots: the log's beginning goes, and whoever needed it gets the state instead (§7, Fig. 13).
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
-use coracle_core::raft::{Body, Config, InstallOutcome, LogIndex, Message, Node, NodeId, Restored, Role};
-use coracle_core::{Answer, Input, Instant, Output, Replica, ReplicaLimits, Request, SnapshotPolicy};
+use coracle_core::raft::{
+    Body, Config, Configuration, InstallOutcome, LogIndex, Message, Node, NodeId, Restored, Role, Voters,
+};
+use coracle_core::{
+    Answer, Input, Instant, MemberChange, Output, Replica, ReplicaLimits, Request, SnapshotPolicy,
+};
 use coracle_tests::scenario::{Cluster, Subject};
 
 /// A replica that takes a snapshot every few entries.
@@ -375,5 +379,72 @@ fn leadership_goes_to_a_node_that_needs_the_snapshot_first() {
     let request = cluster.ask(1, Request::Transfer(NodeId(3)));
     cluster.elapse_ms(600);
     assert_eq!(cluster.answer(request), Some(&Answer::Transferred { to: NodeId(3) }));
+    assert_eq!(keys(&cluster, 3), 20);
+}
+
+fn change(cluster: &mut Cluster<Snapshotting>, voters: &[u64], learners: &[u64]) {
+    let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
+    let order = MemberChange::Set { voters: ids(voters), learners: ids(learners) };
+    cluster.ask(1, Request::ChangeMembers(order));
+    cluster.elapse_ms(100);
+}
+
+fn members(voters: &[u64], learners: &[u64]) -> Configuration {
+    let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<Vec<_>>();
+    let voters = Voters::new(ids(voters)).expect("one to nine");
+    Configuration::new(voters, ids(learners)).expect("disjoint")
+}
+
+/// Who takes part is a part of the snapshot: a node that gets no entry of the changes knows them all the same, also if it
+/// has an older configuration, also if it is promoted or demoted by them, and after a restart.
+///
+/// Covers: etcd TestRestore, TestRestoreWithLearner, TestRestoreVoterToLearner, TestRestoreLearnerPromotion,
+/// TestLearnerReceiveSnapshot; openraft#1808, async-raft dba24036 (second compaction lost membership)
+#[test]
+fn a_snapshot_carries_the_configuration() {
+    for (voters, learners) in [(&[1, 2][..], &[3][..]), (&[1, 2, 3, 4], &[]), (&[1, 2, 4], &[3])] {
+        let three = Voters::new([1, 2, 3].map(NodeId)).expect("three");
+        let mut cluster: Cluster<Snapshotting> = Cluster::start(vec![Restored::default(); 4], 0, |config| {
+            Config { voters: three.clone(), retained_bytes: 0, ..config }
+        });
+        cluster.elect(1);
+        if voters.contains(&4) {
+            change(&mut cluster, &[1, 2, 3], &[4]);
+        }
+        cluster.isolate(3);
+        change(&mut cluster, voters, learners);
+        write(&mut cluster, 1, 0..25);
+        cluster.heal();
+        cluster.elapse_ms(1000);
+        let expected = members(voters, learners);
+        assert_eq!(cluster.node(3).configuration(), &expected);
+        assert_eq!(cluster.node(3).snapshot().map(|meta| &meta.configuration), Some(&expected));
+        write(&mut cluster, 1, 25..40);
+        for node in 1..=3 {
+            cluster.crash(node);
+            cluster.restart(node);
+            assert_eq!(cluster.node(node).configuration(), &expected, "node {node} after a restart");
+        }
+    }
+}
+
+/// A snapshot that is taken in the middle of a change: both sets of voters are in it, and the change goes on.
+///
+/// Covers: etcd TestRestoreWithVotersOutgoing
+#[test]
+fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
+    let mut cluster = led_by_one(3);
+    change(&mut cluster, &[1, 2], &[3]);
+    cluster.isolate(3);
+    // To {1, 3}: node 3 cannot agree, so the change stays open while {1, 2} and the others go on as far as they may.
+    change(&mut cluster, &[1, 3], &[]);
+    assert!(cluster.node(1).configuration().is_joint());
+    let commit = cluster.commit(1);
+    write(&mut cluster, 1, 0..20);
+    assert_eq!(cluster.commit(1), commit, "nothing is committed without both");
+    cluster.heal();
+    cluster.elapse_ms(1000);
+    assert!(cluster.node(1).membership_is_settled());
+    assert_eq!(cluster.node(3).configuration(), &members(&[1, 3], &[]));
     assert_eq!(keys(&cluster, 3), 20);
 }

@@ -1,6 +1,6 @@
 //! Snapshots and the log behind them.
 
-use coracle_core::raft::{Compaction, Persist, SnapshotMeta};
+use coracle_core::raft::{Compaction, Configuration, Persist, SnapshotMeta};
 
 use super::*;
 use crate::snapshot::{SnapshotFile, SnapshotHeader};
@@ -230,11 +230,15 @@ fn a_snapshot_of_another_owner_is_refused() {
     }
     let voters = coracle_core::raft::Voters::new([NODE, NodeId(4)]).unwrap();
     let meta = |header: &mut SnapshotHeader| {
-        header.meta = SnapshotMeta { voters: voters.clone(), ..header.meta.clone() }
+        header.meta =
+            SnapshotMeta { configuration: Configuration::of_voters(voters.clone()), ..header.meta.clone() }
     };
     let mut changed = disk.clone();
     changed.replace(SNAPSHOT, file_with(meta));
-    assert_eq!(recover_from(&changed).unwrap().restored.snapshot.unwrap().meta.voters, voters);
+    assert_eq!(
+        recover_from(&changed).unwrap().restored.snapshot.unwrap().meta.configuration.voters(),
+        &voters
+    );
 }
 
 #[test]

@@ -1,0 +1,263 @@
+//! Who takes part: the voters, the learners, and in the middle of a change also the voters that are on their way out.
+//!
+//! While a change is under way two sets of voters must agree to everything, each by its own majority (§6, joint consensus):
+//! so old and new can never decide without each other. Learners get the log and are asked nothing.
+//!
+//! A configuration is an entry of the log:
+//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4]`, without the members that are empty.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::quorum::{VoteResult, Voters};
+use super::types::NodeId;
+use crate::mutant::{self, Mutant};
+
+/// The most learners at once: arbitrary, as many as anybody will bring up together.
+pub const LEARNERS_MAX: usize = 16;
+
+/// What the payload of an entry with a configuration begins with.
+pub(super) const CONFIG_PREFIX: &str = "\"op\":\"CONFIG\",";
+
+/// The members of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    voters: Voters,
+    outgoing: Option<Voters>,
+    /// Ascending; none is in `voters`.
+    learners: Vec<NodeId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    voters: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outgoing: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+}
+
+impl Configuration {
+    /// These voters and nobody else.
+    #[must_use]
+    pub fn of_voters(voters: Voters) -> Self {
+        Self { voters, outgoing: None, learners: Vec::new() }
+    }
+
+    /// These voters and learners, in any order. `None` when a learner votes or is there twice, or when there are more than
+    /// [`LEARNERS_MAX`].
+    #[must_use]
+    pub fn new(voters: Voters, learners: impl IntoIterator<Item = NodeId>) -> Option<Self> {
+        Self::restored(voters, None, learners)
+    }
+
+    /// What was a configuration before, in a change or not. `None` when it cannot be one.
+    #[must_use]
+    pub fn restored(
+        voters: Voters,
+        outgoing: Option<Voters>,
+        learners: impl IntoIterator<Item = NodeId>,
+    ) -> Option<Self> {
+        let mut learners: Vec<_> = learners.into_iter().collect();
+        learners.sort_unstable();
+        let each_once = learners.windows(2).all(|pair| pair[0] != pair[1]);
+        let none_votes = learners.iter().all(|learner| !voters.contains(*learner));
+        let is_valid = each_once && none_votes && learners.len() <= LEARNERS_MAX;
+        is_valid.then_some(Self { voters, outgoing, learners })
+    }
+
+    /// The way from `self` to `target`: both sets of voters decide.
+    #[must_use]
+    pub(super) fn joint(&self, target: &Self) -> Self {
+        Self { outgoing: Some(self.voters.clone()), ..target.clone() }
+    }
+
+    /// The end of the way.
+    #[must_use]
+    pub(super) fn without_outgoing(&self) -> Self {
+        Self { outgoing: None, ..self.clone() }
+    }
+
+    /// Those who vote; of a change under way, those who will.
+    #[must_use]
+    pub fn voters(&self) -> &Voters {
+        &self.voters
+    }
+
+    /// Those who voted before the change under way, if there is one.
+    #[must_use]
+    pub fn outgoing(&self) -> Option<&Voters> {
+        self.outgoing.as_ref()
+    }
+
+    /// Those who get the log and do not vote, ascending.
+    #[must_use]
+    pub fn learners(&self) -> &[NodeId] {
+        &self.learners
+    }
+
+    /// Whether a change is under way.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// Whether the node's vote counts.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.contains(node) || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.contains(node))
+    }
+
+    /// Whether the node takes part at all.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.is_voter(node) || self.learners.binary_search(&node).is_ok()
+    }
+
+    /// Everybody who takes part, ascending.
+    #[must_use]
+    pub fn members(&self) -> Vec<NodeId> {
+        let outgoing = self.outgoing.iter().flat_map(Voters::nodes);
+        let mut members: Vec<_> =
+            self.voters.nodes().iter().chain(outgoing).chain(&self.learners).copied().collect();
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
+    /// The highest value that a majority has reached, in a change under way a majority of each set.
+    #[must_use]
+    pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
+        if mutant::is_active(Mutant::LearnersCounted) && !self.learners.is_empty() {
+            let mut values: Vec<T> = self.members().into_iter().map(&reached).collect();
+            values.sort_unstable();
+            return values[(values.len() - 1) / 2];
+        }
+        let of_new = self.voters.majority_reached(&reached);
+        match &self.outgoing {
+            Some(outgoing) if !mutant::is_active(Mutant::OutgoingNotAsked) => {
+                of_new.min(outgoing.majority_reached(&reached))
+            }
+            _ => of_new,
+        }
+    }
+
+    /// How a vote stands; in a change under way both sets must grant it.
+    #[must_use]
+    pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+        let of_new = self.voters.tally(&vote);
+        let Some(outgoing) = &self.outgoing else { return of_new };
+        match (of_new, outgoing.tally(&vote)) {
+            (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
+            (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
+            _ => VoteResult::Pending,
+        }
+    }
+
+    /// Appends the payload of its entry to `line`.
+    pub(super) fn write_payload(&self, line: &mut String) {
+        line.push_str("\"op\":\"CONFIG\",");
+        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+        let text = Text {
+            voters: ids(self.voters.nodes()),
+            outgoing: self.outgoing.as_ref().map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
+            learners: ids(&self.learners),
+        };
+        let json = serde_json::to_string(&text).expect("numbers always encode");
+        line.push_str(&json[1..json.len() - 1]);
+    }
+
+    /// Reads the payload of an entry; `None` when it is no configuration of this version.
+    #[must_use]
+    pub fn read(payload: &str) -> Option<Self> {
+        let members = payload.strip_prefix(CONFIG_PREFIX)?;
+        let text: Text = serde_json::from_str(&format!("{{{members}}}")).ok()?;
+        let voters = |ids: Vec<u64>| Voters::new(ids.into_iter().map(NodeId));
+        let outgoing = if text.outgoing.is_empty() { None } else { Some(voters(text.outgoing)?) };
+        Self::restored(voters(text.voters)?, outgoing, text.learners.into_iter().map(NodeId))
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        write!(f, "voters {}", list(self.voters.nodes()))?;
+        if let Some(outgoing) = &self.outgoing {
+            write!(f, ", outgoing {}", list(outgoing.nodes()))?;
+        }
+        if !self.learners.is_empty() {
+            write!(f, ", learners {}", list(&self.learners))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(ids: &[u64]) -> Voters {
+        Voters::new(ids.iter().copied().map(NodeId)).unwrap()
+    }
+
+    fn nodes(ids: &[u64]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let old = Configuration::of_voters(voters(&[1, 2]));
+        let new = Configuration::new(voters(&[2, 3, 4]), nodes(&[9, 7])).unwrap();
+        let joint = old.joint(&new);
+        let mut line = String::new();
+        joint.write_payload(&mut line);
+        assert_eq!(line, r#""op":"CONFIG","voters":[2,3,4],"outgoing":[1,2],"learners":[7,9]"#);
+        for configuration in [old, new, joint] {
+            let mut line = String::new();
+            configuration.write_payload(&mut line);
+            assert_eq!(Configuration::read(&line), Some(configuration));
+        }
+        for other in [
+            r#""op":"CONFIG","voters":[]"#,
+            r#""op":"CONFIG","voters":[1,1]"#,
+            r#""op":"CONFIG","voters":[1],"learners":[1]"#,
+            r#""op":"CONFIG","voters":[1],"x":1"#,
+            r#""op":"NOOP""#,
+        ] {
+            assert_eq!(Configuration::read(other), None, "{other}");
+        }
+    }
+
+    /// Against the definition: the largest value that more than half of each set has reached.
+    #[test]
+    fn both_sets_must_agree() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..20_000 {
+            let draw = |rng: &mut fastrand::Rng| {
+                let mut ids: Vec<u64> = (1..=7).filter(|_| rng.bool()).collect();
+                ids.push(rng.u64(8..10));
+                voters(&ids)
+            };
+            let (old, new) = (draw(&mut rng), draw(&mut rng));
+            let joint = Configuration::of_voters(old.clone()).joint(&Configuration::of_voters(new.clone()));
+            let values: Vec<u64> = (0..10).map(|_| rng.u64(0..5)).collect();
+            let value = |node: NodeId| values[usize::try_from(node.0).unwrap()];
+            let agrees = |set: &Voters, wanted: u64| {
+                2 * set.nodes().iter().filter(|node| value(**node) >= wanted).count() > set.nodes().len()
+            };
+            let reached = joint.majority_reached(value);
+            assert!(agrees(&old, reached) && agrees(&new, reached));
+            assert!(!(agrees(&old, reached + 1) && agrees(&new, reached + 1)));
+            let votes: Vec<Option<bool>> =
+                (0..10).map(|_| [None, Some(true), Some(false)][rng.usize(..3)]).collect();
+            let vote = |node: NodeId| votes[usize::try_from(node.0).unwrap()];
+            let both = (old.tally(vote), new.tally(vote));
+            let is_won = both == (VoteResult::Won, VoteResult::Won);
+            assert_eq!(joint.tally(vote) == VoteResult::Won, is_won);
+            let is_lost = both.0 == VoteResult::Lost || both.1 == VoteResult::Lost;
+            assert_eq!(joint.tally(vote) == VoteResult::Lost, is_lost);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Changing who takes part (§6), by joint consensus whatever the change.
+//!
+//! A configuration is in force from the moment it is appended, committed or not, and no longer than it is in the log: a cut
+//! brings the one before back. So a node has exactly one, the latest of its log, and two majorities that could decide without
+//! each other never exist.
+//!
+//! A change takes two entries. The first names both sets of voters; when it is committed the leader appends the second, which
+//! names the new set alone. Whoever leads then finishes the change, also if its beginner is gone. A change of learners alone
+//! takes one entry.
+//!
+//! What a leader refuses, and why:
+//!
+//! - a change while another is not committed: one at a time keeps any two neighbours' majorities overlapping;
+//! - a change before it has committed an entry of its own term: two leaders could otherwise each start from a configuration
+//!   that the other does not know (Ongaro, raft-dev, 2015);
+//! - a voter that is far behind: with it the majority could be one that can commit nothing for a long time. It joins as a
+//!   learner first, and is promoted when it has caught up.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::configuration::Configuration;
+use super::event::{Event, StepDown};
+use super::node::{Node, Part};
+use super::quorum::Voters;
+use super::types::{LogIndex, NodeId, Term};
+use crate::mutant::{self, Mutant};
+use crate::time::Instant;
+
+/// How many entries a learner may lack when it becomes a voter: few enough to send in one call.
+pub const PROMOTION_LAG_MAX: u64 = 1000;
+
+/// Why the membership is not changed. Nothing has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// This node does not lead; the leader of its term, if it knows one.
+    NotLeader(Option<NodeId>),
+    /// Leadership is being handed over.
+    TransferPending,
+    /// An earlier change is not finished.
+    InProgress,
+    /// The leader has not committed an entry of its own term yet. It will soon.
+    NotEstablished,
+    /// This node would vote, and lacks too much of the log.
+    CatchingUp(NodeId),
+    /// The cluster is as the change would make it.
+    Unchanged,
+    /// Too many voters or learners, none, or a node twice.
+    Invalid,
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader(Some(leader)) => write!(f, "node {leader} leads"),
+            Self::NotLeader(None) => f.write_str("no leader is known"),
+            Self::TransferPending => f.write_str("leadership is being handed over"),
+            Self::InProgress => f.write_str("an earlier change is not finished"),
+            Self::NotEstablished => f.write_str("the leader is new and has not committed anything yet"),
+            Self::CatchingUp(node) => write!(f, "node {node} has not caught up: add it as a learner first"),
+            Self::Unchanged => f.write_str("the members are these already"),
+            Self::Invalid => f.write_str("too many members, none, or one twice"),
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+/// The configurations of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Membership {
+    /// Ascending. The first is that of the log's beginning, or an earlier one.
+    history: VecDeque<(LogIndex, Configuration)>,
+}
+
+impl Membership {
+    pub(super) fn new(index: LogIndex, configuration: Configuration) -> Self {
+        Self { history: VecDeque::from([(index, configuration)]) }
+    }
+
+    /// The one in force.
+    pub(super) fn current(&self) -> &Configuration {
+        &self.latest().1
+    }
+
+    /// The index of the one in force.
+    pub(super) fn index(&self) -> LogIndex {
+        self.latest().0
+    }
+
+    fn latest(&self) -> &(LogIndex, Configuration) {
+        self.history.back().expect("there is always one")
+    }
+
+    /// The one in force when the log ended at `index`.
+    pub(super) fn at(&self, index: LogIndex) -> &Configuration {
+        let later = self.history.partition_point(|(since, _)| *since <= index);
+        &self.history[later.saturating_sub(1)].1
+    }
+
+    pub(super) fn append(&mut self, index: LogIndex, configuration: Configuration) {
+        self.history.push_back((index, configuration));
+    }
+
+    /// The log lost the entries from `from` on. Returns whether another one is in force now.
+    pub(super) fn cut(&mut self, from: LogIndex) -> bool {
+        let before = self.history.len();
+        while self.history.len() > 1
+            && self.history.back().is_some_and(|(index, _)| *index >= from)
+            && !mutant::is_active(Mutant::ConfigurationNotRolledBack)
+        {
+            self.history.pop_back();
+        }
+        self.history.len() != before
+    }
+
+    /// Nobody will ask for a time before `index` any more.
+    pub(super) fn forget_before(&mut self, index: LogIndex) {
+        while self.history.get(1).is_some_and(|(next, _)| *next <= index) {
+            self.history.pop_front();
+        }
+    }
+}
+
+impl Node {
+    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or not.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.membership.current()
+    }
+
+    /// Whether that configuration is committed and no change is under way.
+    #[must_use]
+    pub fn membership_is_settled(&self) -> bool {
+        self.membership.index() <= self.commit_index && !self.configuration().is_joint()
+    }
+
+    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    pub fn change_membership(&mut self, target: &Configuration) -> Result<(LogIndex, Term), ChangeError> {
+        let leader = self.leader();
+        let Part::Leader(leadership) = &self.part else { return Err(ChangeError::NotLeader(leader)) };
+        if leadership.transfer.is_some() {
+            return Err(ChangeError::TransferPending);
+        }
+        if !self.membership_is_settled() || self.proposals.has_configuration() {
+            return Err(ChangeError::InProgress);
+        }
+        if !self.commits_own_term() && !mutant::is_active(Mutant::ChangeBeforeOwnCommit) {
+            return Err(ChangeError::NotEstablished);
+        }
+        if target.is_joint() {
+            return Err(ChangeError::Invalid);
+        }
+        let current = self.configuration();
+        if target == current {
+            return Err(ChangeError::Unchanged);
+        }
+        let is_behind = |node: &&NodeId| !current.is_voter(**node) && !self.has_caught_up(**node);
+        if let Some(node) = target.voters().nodes().iter().find(is_behind) {
+            return Err(ChangeError::CatchingUp(*node));
+        }
+        let next = if target.voters() == current.voters() { target.clone() } else { current.joint(target) };
+        Ok(self.propose_configuration(&next))
+    }
+
+    /// Whether a node lacks so little that it may vote.
+    #[must_use]
+    pub fn has_caught_up(&self, node: NodeId) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        let last_index = self.last_entry().index.0;
+        node == self.config.id
+            || leadership
+                .followers
+                .get(&node)
+                .is_some_and(|progress| progress.match_index().0 + PROMOTION_LAG_MAX >= last_index)
+    }
+
+    fn propose_configuration(&mut self, configuration: &Configuration) -> (LogIndex, Term) {
+        let point = self.proposals.seal(self.current_term, |line| configuration.write_payload(line));
+        (point.index, point.term)
+    }
+
+    /// Whether this leader has committed an entry of its own term, and with it all that came before.
+    pub(super) fn commits_own_term(&self) -> bool {
+        self.log.term_at(self.commit_index) == Some(self.current_term)
+    }
+
+    /// Whether the second entry of a change is due: the first one is committed.
+    pub(super) fn is_leave_due(&self) -> bool {
+        matches!(self.part, Part::Leader(_))
+            && self.configuration().is_joint()
+            && self.membership.index() <= self.commit_index
+            && self.commits_own_term()
+            && !self.proposals.has_configuration()
+    }
+
+    /// §6: once the joint configuration is committed, the leader appends the new one.
+    pub(super) fn leave_joint_configuration(&mut self) {
+        if self.is_leave_due() {
+            let next = self.configuration().without_outgoing();
+            self.propose_configuration(&next);
+        }
+    }
+
+    /// Entries with configurations were appended.
+    pub(super) fn take_configurations(&mut self, entries: &super::entry::Entries) {
+        let mut is_new = false;
+        for (index, configuration) in entries.configurations() {
+            self.tell(Event::MembershipChanged { index, configuration: configuration.clone() });
+            self.membership.append(index, configuration);
+            is_new = true;
+        }
+        if is_new {
+            self.follow_membership(self.last_turn);
+        }
+    }
+
+    /// The leader sends to whoever takes part now.
+    pub(super) fn follow_membership(&mut self, now: Instant) {
+        let peers = self.peers();
+        let last_index = self.log.last().index;
+        if let Part::Leader(leadership) = &mut self.part {
+            leadership.serve(&peers, last_index, now);
+            let loses_target =
+                leadership.transfer.as_ref().is_some_and(|transfer| !peers.contains(&transfer.target()));
+            if loses_target {
+                leadership.transfer = None;
+            }
+        }
+    }
+
+    /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
+    pub(super) fn step_down_if_removed(&mut self, now: Instant) {
+        let is_leader = matches!(self.part, Part::Leader(_));
+        if is_leader && self.membership_is_settled() && !self.configuration().is_voter(self.config.id) {
+            self.become_follower(self.current_term, None, StepDown::Removed, now);
+        }
+    }
+
+    /// The voters of the configuration in force.
+    #[must_use]
+    pub fn voters(&self) -> &Voters {
+        self.configuration().voters()
+    }
+}
