@@ -353,7 +353,9 @@ impl Proxy {
             let Some(pending) = self.pending.request_mut(id) else { continue };
             match &mut pending.place {
                 Place::At(at) if *at == node => match pending.request {
-                    Request::Write { .. } => self.close(id, Err(Failure::Storage), outputs),
+                    Request::Write { .. } | Request::ChangeMembers(_) => {
+                        self.close(id, Err(Failure::Storage), outputs);
+                    }
                     _ => self.route(id, now, outputs),
                 },
                 Place::AtAll { missing, .. } => {

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::entry::Entries;
-use super::message::{AppendOutcome, Body, Message};
+use super::message::{AppendOutcome, Body, InstallOutcome, Message};
 use super::snapshot::{Compaction, RestoredSnapshot};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::mutant::{self, Mutant};
@@ -240,6 +240,14 @@ fn outdates(new: &Message, old: &Message) -> bool {
     let says_as_much = match (&new.body, &old.body) {
         (Body::HeartbeatResponse(new), Body::HeartbeatResponse(old)) => new.round >= old.round,
         (Body::NewerTerm, Body::NewerTerm) => true,
+        (Body::InstallSnapshotResponse(new), Body::InstallSnapshotResponse(old)) => {
+            let is_more = match (new.outcome, old.outcome) {
+                (InstallOutcome::Installed, _) => true,
+                (InstallOutcome::Holds { bytes }, InstallOutcome::Holds { bytes: before }) => bytes >= before,
+                (InstallOutcome::Holds { .. }, InstallOutcome::Installed) => false,
+            };
+            new.last == old.last && is_more
+        }
         (Body::AppendEntriesResponse(new), Body::AppendEntriesResponse(old)) => {
             match (new.outcome, old.outcome) {
                 (

@@ -18,6 +18,11 @@ impl Node {
         if let Err(because) = self.check_entries(&append) {
             return self.tell(Event::MessageRefused { from: leader, because });
         }
+        // Everything up to the start of this log is committed, so it is in the leader's log as well. An old call.
+        if append.prev_log_index < self.log.start().index {
+            let outcome = AppendOutcome::Accepted { match_index: self.log.start().index };
+            return self.answer_append(leader, append.sequence, Promise::Log, outcome);
+        }
         // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that index. What is
         // committed here is in every leader's log (§5.4), so it agrees even where only the leader remembers it.
         let known_term = self.log.term_at(append.prev_log_index);
@@ -132,7 +137,7 @@ impl Node {
     }
 
     /// Fig. 2, volatile state: `commit_index` only grows.
-    fn learn_commit(&mut self, index: LogIndex) {
+    pub(super) fn learn_commit(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index);
     }
 }

@@ -130,7 +130,7 @@ impl Node {
             match &part {
                 Some(part) => {
                     if let Some(progress) = leadership_of(&mut self.part, peer) {
-                        progress.snapshot_part_sent(now);
+                        progress.snapshot_part_sent(offset, now);
                     }
                     self.send_snapshot_part(peer, part.clone());
                 }
@@ -159,6 +159,11 @@ impl Node {
             // It is answered when that is done. Also where it is of another snapshot: if it is the last part, that one is the
             // node's latest before anything else can be written.
             return;
+        }
+        if self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped) {
+            // This log has it all: the leader only did not know.
+            self.learn_commit(last.index);
+            return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
         if self.receiving.as_ref().is_none_or(|receiving| receiving.meta != part.meta) {
             self.receiving = Some(Receiving::new(part.meta.clone()));
@@ -238,7 +243,9 @@ impl Node {
     fn install(&mut self, meta: SnapshotMeta) {
         let last = meta.last;
         if last.index <= self.commit_index {
-            // The log was faster. It is a snapshot like one of this node's own.
+            // The log was faster. It is a snapshot like one of this node's own, but that not all of it need be applied yet,
+            // and the entries go: the state is there to be taken over.
+            self.turn.installed = Some(meta.clone());
             return self.compact(meta);
         }
         // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees with it.

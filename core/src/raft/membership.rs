@@ -222,11 +222,12 @@ impl Node {
     /// The leader sends to whoever takes part now.
     pub(super) fn follow_membership(&mut self, now: Instant) {
         let peers = self.peers();
+        let voters = self.configuration().voters().clone();
         let last_index = self.log.last().index;
         if let Part::Leader(leadership) = &mut self.part {
             leadership.serve(&peers, last_index, now);
             let loses_target =
-                leadership.transfer.as_ref().is_some_and(|transfer| !peers.contains(&transfer.target()));
+                leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target()));
             if loses_target {
                 leadership.transfer = None;
             }

@@ -414,7 +414,11 @@ impl Node {
                 | Body::Heartbeat(_)
                 | Body::InstallSnapshot(_)
         );
-        let is_known = may_be_new || self.configuration().contains(message.from);
+        // But for a stranger that claims to lead a term whose leader is known: no member does that.
+        let contradicts =
+            message.term == self.current_term && self.leader().is_some_and(|leader| leader != message.from);
+        let is_member = self.configuration().contains(message.from);
+        let is_known = is_member || (may_be_new && !contradicts);
         if is_known && message.from != self.config.id { Ok(()) } else { Err(Refusal::UnknownSender) }
     }
 

@@ -49,6 +49,8 @@ struct Sending {
     last: LogPoint,
     /// Where the part begins that is being read for it; `None` while the follower has the word.
     reading: Option<u64>,
+    /// Where the part began that was sent last.
+    sent: Option<u64>,
     /// When it was last asked or sent something.
     since: Instant,
 }
@@ -214,7 +216,7 @@ impl Progress {
     /// The follower is asked how much it has of the snapshot that ends at `last`.
     pub(super) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
         self.fence = self.last_sequence;
-        self.pace = Pace::Snapshot(Sending { last, reading: None, since: now });
+        self.pace = Pace::Snapshot(Sending { last, reading: None, sent: None, since: now });
         if self.reach.as_ref().is_none_or(|reach| reach.last != last) {
             self.reach = Some(Reach { last, bytes: 0, grown_at: now });
         }
@@ -223,7 +225,8 @@ impl Progress {
     /// The follower has so many bytes. Returns whether the next part is to be read for it.
     pub(super) fn snapshot_continues(&mut self, last: LogPoint, bytes: u64, now: Instant) -> bool {
         let Pace::Snapshot(sending) = &mut self.pace else { return false };
-        if sending.last != last || sending.reading == Some(bytes) {
+        // A doubled answer must not have the same part sent twice.
+        if sending.last != last || sending.reading == Some(bytes) || sending.sent == Some(bytes) {
             return false;
         }
         if let Some(reach) = self.reach.as_mut().filter(|reach| bytes > reach.bytes) {
@@ -238,9 +241,9 @@ impl Progress {
         matches!(&self.pace, Pace::Snapshot(sending) if sending.last == last && sending.reading == Some(offset))
     }
 
-    pub(super) fn snapshot_part_sent(&mut self, now: Instant) {
+    pub(super) fn snapshot_part_sent(&mut self, offset: u64, now: Instant) {
         if let Pace::Snapshot(sending) = &mut self.pace {
-            sending.reading = None;
+            (sending.reading, sending.sent) = (None, Some(offset));
             sending.since = now;
         }
     }

@@ -87,9 +87,9 @@ impl Leadership {
     }
 
     /// The followers may have answered while the leader was asleep.
-    pub(super) fn forgive(&mut self, asleep: Duration) {
+    pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
         for progress in self.followers.values_mut() {
-            let heard = progress.last_heard() + asleep;
+            let heard = (progress.last_heard() + asleep).min(now);
             progress.heard(heard);
         }
     }

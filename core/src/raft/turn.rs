@@ -117,7 +117,7 @@ impl Node {
         }
         let asleep = now.since(self.last_turn);
         match &mut self.part {
-            Part::Leader(leadership) => leadership.forgive(asleep),
+            Part::Leader(leadership) => leadership.forgive(asleep, now),
             _ => self.election_deadline = self.election_deadline + asleep,
         }
     }

@@ -16,10 +16,28 @@ pub(super) struct Change {
 }
 
 impl Replica {
-    /// Takes an order. It is answered at once when it cannot be carried out, or when there is nothing to do.
-    pub(super) fn start_change(&mut self, request: RequestId, order: MemberChange) -> Option<Answer> {
-        if self.change.is_some() {
-            return Some(Answer::Refused(Refused::Change(ChangeError::InProgress)));
+    /// Takes an order; one that still waits for its node to catch up gives way. It is answered at once when it cannot be carried out, or when there is nothing to do.
+    pub(super) fn start_change(
+        &mut self,
+        request: RequestId,
+        order: MemberChange,
+        outputs: &mut Vec<Output>,
+    ) -> Option<Answer> {
+        match self.change.take() {
+            // Nothing has happened for it yet, and its node may never catch up.
+            Some(waiting) if waiting.target.is_none() => {
+                let node = match waiting.order {
+                    MemberChange::Promote(node) => node,
+                    _ => self.node.id(),
+                };
+                let refused = Refused::Change(ChangeError::CatchingUp(node));
+                outputs.push(Output::Answer(waiting.request, Answer::Refused(refused)));
+            }
+            Some(under_way) => {
+                self.change = Some(under_way);
+                return Some(Answer::Refused(Refused::Change(ChangeError::InProgress)));
+            }
+            None => {}
         }
         let waits = matches!(order, MemberChange::Promote(_));
         let mut change = Change { request, term: self.node.current_term(), order, target: None };

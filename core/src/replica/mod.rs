@@ -236,7 +236,7 @@ impl Replica {
                 let batch = self.node.read_index();
                 return self.unconfirmed_reads.entry(batch).or_default().push((id, query));
             }
-            Request::ChangeMembers(order) => match self.start_change(id, order) {
+            Request::ChangeMembers(order) => match self.start_change(id, order, outputs) {
                 None => return,
                 Some(answer) => answer,
             },

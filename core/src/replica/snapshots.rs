@@ -60,6 +60,8 @@ struct Taking {
     hasher: crc32fast::Hasher,
     is_writing: bool,
     is_whole: bool,
+    /// The last part, while it waits for the log to be durable up to the snapshot's end.
+    last_part: Option<SnapshotPart>,
     /// What it was taken for: counted again if it is given up.
     log_bytes: u64,
     log_entries: u64,
@@ -102,12 +104,10 @@ impl Replica {
     /// Begins a snapshot if one is due, and hands out the next part of the one that is being taken.
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
-            // What is not on this disk yet could be missing behind the snapshot after a crash.
-            let is_durable = self.last_applied <= self.node.durable_index();
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
-            if !is_durable || !is_free || !self.snapshots.is_due() {
+            if !is_free || !self.snapshots.is_due() {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
@@ -118,12 +118,19 @@ impl Replica {
                 hasher: crc32fast::Hasher::new(),
                 is_writing: false,
                 is_whole: false,
+                last_part: None,
                 log_bytes: self.snapshots.log_bytes,
                 log_entries: self.snapshots.log_entries,
             });
             (self.snapshots.log_bytes, self.snapshots.log_entries) = (0, 0);
         }
         let Some(taking) = &mut self.snapshots.taking else { return };
+        // What is not on this disk yet could be missing behind the snapshot after a crash.
+        let is_durable = taking.meta.last.index <= self.node.durable_index();
+        if is_durable && let Some(part) = taking.last_part.take() {
+            taking.is_writing = true;
+            return outputs.push(Output::WriteSnapshot(part));
+        }
         if taking.is_writing || taking.is_whole {
             return;
         }
@@ -133,7 +140,6 @@ impl Replica {
         taking.hasher.update(text.as_bytes());
         let offset = taking.bytes;
         taking.bytes += text.len() as u64;
-        taking.is_writing = true;
         let end = taking.is_whole.then(|| SnapshotEnd {
             bytes: taking.bytes,
             checksum: Checksum(taking.hasher.clone().finalize()),
@@ -142,7 +148,12 @@ impl Replica {
         if taking.is_whole && mutant::is_active(Mutant::LogTrimmedEarly) {
             self.node.compact(taking.meta.clone());
         }
-        outputs.push(Output::WriteSnapshot(part));
+        if taking.is_whole && !is_durable {
+            taking.last_part = Some(part);
+        } else {
+            taking.is_writing = true;
+            outputs.push(Output::WriteSnapshot(part));
+        }
     }
 
     /// A part is written.
@@ -167,7 +178,9 @@ impl Replica {
     /// A leader's snapshot is going to be written in the place of this replica's own, unless all of that was handed out: then
     /// it is the node's latest before the leader's is, and its report is waited for.
     fn give_way(&mut self) {
-        if let Some(taking) = self.snapshots.taking.take_if(|taking| !taking.is_whole) {
+        if let Some(taking) =
+            self.snapshots.taking.take_if(|taking| !taking.is_whole || taking.last_part.is_some())
+        {
             self.snapshots.log_bytes += taking.log_bytes;
             self.snapshots.log_entries += taking.log_entries;
             self.state.thaw();
@@ -204,6 +217,10 @@ impl Replica {
     pub(super) fn install_snapshot(&mut self, meta: &SnapshotMeta, outputs: &mut Vec<Output>) {
         let building = self.snapshots.building.take().expect("a snapshot is built before it is installed");
         assert_eq!(building.last, meta.last, "the snapshot that was built is the one that is installed");
+        if meta.last.index <= self.last_applied {
+            // The log was faster.
+            return;
+        }
         self.stop_taking();
         self.state = building.state;
         if !mutant::is_active(Mutant::AppliedNotMoved) {
