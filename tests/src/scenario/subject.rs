@@ -55,9 +55,8 @@ impl Subject for Node {
                 Input::Message(message) => self.receive(message, now),
                 Input::Persisted(id) => self.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
-                Input::SnapshotWritten { .. } | Input::SnapshotRead { .. } => {
-                    panic!("a bare node has no snapshots")
-                }
+                Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
+                Input::SnapshotRead { last, offset, part } => self.snapshot_read(last, offset, part, now),
                 Input::Request(id, Request::Write { command, session }) => {
                     let refused = match self.propose(|line| command.write_payload(session.as_ref(), line)) {
                         Ok(_) => continue,
@@ -86,15 +85,14 @@ impl Subject for Node {
         }
         let mut turn = Vec::new();
         self.end_turn(now, &mut turn);
-        outputs.extend(turn.into_iter().map(|output| match output {
-            NodeOutput::Persist(persist) => Output::Persist(persist),
-            NodeOutput::Send(message) => Output::Send(message),
-            NodeOutput::Event(event) => Output::Event(event),
-            NodeOutput::WriteSnapshot(_)
-            | NodeOutput::ReadSnapshot { .. }
-            | NodeOutput::SnapshotInstalled(_) => {
-                panic!("a bare node has no snapshots")
-            }
+        outputs.extend(turn.into_iter().filter_map(|output| match output {
+            NodeOutput::Persist(persist) => Some(Output::Persist(persist)),
+            NodeOutput::Send(message) => Some(Output::Send(message)),
+            NodeOutput::Event(event) => Some(Output::Event(event)),
+            NodeOutput::WriteSnapshot(part) => Some(Output::WriteSnapshot(part)),
+            NodeOutput::ReadSnapshot { last, offset } => Some(Output::ReadSnapshot { last, offset }),
+            // There is no state for it to be.
+            NodeOutput::SnapshotInstalled(_) => None,
             NodeOutput::ReadIndex { .. } => panic!("a bare node is not asked for read indexes"),
         }));
         outputs

@@ -19,5 +19,6 @@ mod replica;
 mod replication;
 mod sessions;
 mod slow_disks;
+mod snapshot_bugs;
 mod snapshots;
 mod transfer;
