@@ -72,8 +72,6 @@ pub enum Mutant {
     LearnersCounted,
     /// In a change of members the voters on their way out are not asked.
     OutgoingNotAsked,
-    /// A configuration stays in force when its entry is cut.
-    ConfigurationNotRolledBack,
     /// A leader changes members before it has committed anything itself.
     ChangeBeforeOwnCommit,
     /// A follower that installs a snapshot drops what its log holds beyond.
@@ -170,7 +168,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 66] = [
+    const NAMED: [(Mutant, &str); 65] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -201,7 +199,6 @@ mod switch {
         (HintTermIgnored, "hint-term-ignored"),
         (LearnersCounted, "learners-counted"),
         (OutgoingNotAsked, "outgoing-not-asked"),
-        (ConfigurationNotRolledBack, "configuration-not-rolled-back"),
         (ChangeBeforeOwnCommit, "change-before-own-commit"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),

@@ -66,7 +66,7 @@ impl Node {
     ///
     /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
-        let is_voter = self.configuration().is_voter(self.config.id);
+        let is_voter = self.may_campaign();
         let votes_at_last = self.role() == Role::Candidate && !self.durability.hard_state_is_durable();
         if !is_voter || votes_at_last || self.disk_is_stalled(now) {
             // It could not lead: its vote does not count, or it could make nothing durable. Or it has not asked for votes

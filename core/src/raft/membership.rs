@@ -105,10 +105,7 @@ impl Membership {
     /// The log lost the entries from `from` on. Returns whether another one is in force now.
     pub(super) fn cut(&mut self, from: LogIndex) -> bool {
         let before = self.history.len();
-        while self.history.len() > 1
-            && self.history.back().is_some_and(|(index, _)| *index >= from)
-            && !mutant::is_active(Mutant::ConfigurationNotRolledBack)
-        {
+        while self.history.len() > 1 && self.history.back().is_some_and(|(index, _)| *index >= from) {
             self.history.pop_back();
         }
         self.history.len() != before
@@ -165,6 +162,15 @@ impl Node {
         }
         let next = if target.voters() == current.voters() { target.clone() } else { current.joint(target) };
         Ok(self.propose_configuration(&next))
+    }
+
+    /// Whether this node may stand for election: it votes, or it did before a change that is not committed. Who was removed
+    /// may be needed until then, because others that ask for its vote have less of the log (thesis, §4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        let id = self.config.id;
+        let voted_before = || self.membership.at(self.commit_index).is_voter(id);
+        let is_open = self.membership.index() > self.commit_index;
+        self.configuration().is_voter(id) || (is_open && voted_before())
     }
 
     /// Whether a node lacks so little that it may vote.

@@ -91,12 +91,14 @@ fn live_through(world: &mut World) -> Verdict {
     world.end_trouble();
     // L1, L2, L4: within the first half of the bound there is a leader again that serves.
     world.run_until(trouble + bound / 2)?;
+    have_all_vote(world)?;
+    let start = world.now;
     let leader = world.leader();
     let leader = leader.ok_or_else(|| violation("there is no leader".into()))?;
     world.cut_off_a_follower(leader);
     let answered = world.clients.answered;
     let committed = world.invariants.committed.len();
-    world.run_until(trouble + bound / 2 + micros(world.settings.some_writes_take()))?;
+    world.run_until(start + micros(world.settings.some_writes_take()))?;
     check(world.clients.answered > answered, || "clients get no answers".into())?;
     let commits = world.clients.only_read || world.invariants.committed.len() > committed;
     check(commits, || "nothing is committed".into())?;
@@ -121,6 +123,30 @@ fn live_through(world: &mut World) -> Verdict {
         world.invariants.at_rest(process, world.settings.snapshots)?;
     }
     check_convergence(world)
+}
+
+/// Where members were changed, everybody is to be a voter again, and must be able to.
+fn have_all_vote(world: &mut World) -> Verdict {
+    let all = world.processes.len();
+    for _ in 0..40 {
+        let leader = world.leader().ok_or_else(|| violation("there is no leader".into()))?;
+        let Some(running) = &world.processes[leader].running else { continue };
+        let node = running.replica.node();
+        let is_settled = node.membership_is_settled();
+        let voters = node.configuration().voters().nodes().len();
+        let members = node.configuration().members().len();
+        if voters == all && !node.configuration().is_joint() {
+            return Ok(());
+        }
+        if is_settled && members == all {
+            world.walk_in_to_have_all_vote(leader);
+        } else {
+            world.walk_in_to_have_all_take_part(leader);
+        }
+        let pause = micros(world.settings.election_max);
+        world.run_until(world.now + pause)?;
+    }
+    check(false, || "not everybody became a voter again".into())
 }
 
 /// L5: whoever hears the leader gets ahead while clients go on writing, also when it has to be sent snapshots. Nobody is

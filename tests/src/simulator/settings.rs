@@ -59,11 +59,13 @@ pub enum Fault {
     BitFlip,
     /// The leader is told to let a random node lead.
     Transfer,
+    /// The leader is told that other nodes take part from now on, or with other rights.
+    ChangeMembers,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Crash,
         Self::CrashAll,
         Self::CrashAfterOutput,
@@ -86,6 +88,7 @@ impl Fault {
         Self::DiskFull,
         Self::BitFlip,
         Self::Transfer,
+        Self::ChangeMembers,
     ];
 }
 
@@ -101,6 +104,10 @@ pub enum Ending {
     /// Every node is alive, but one of them, who may be the leader, hears nobody. All others hear it.
     OneDeaf,
 }
+
+/// The endings, those that are drawn more often more often.
+const ENDINGS: [Ending; 5] =
+    [Ending::Healed, Ending::Healed, Ending::MajorityAlive, Ending::HubConnected, Ending::OneDeaf];
 
 /// A run's settings.
 #[derive(Clone, Debug)]
@@ -189,6 +196,7 @@ impl SimSettings {
     pub fn draw(dice: &mut Dice, trouble: Duration) -> Self {
         let nodes = dice.one_of(&[5, 3, 3, 5, 5, 1, 2, 4, 7]);
         let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.happens(400)).collect();
+        let changes_members = faults.contains(&Fault::ChangeMembers);
         let has_faults = dice.happens(800) && !faults.is_empty();
         let fault_every = has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])));
         let (heartbeat, election_min, election_max) =
@@ -219,13 +227,8 @@ impl SimSettings {
             trouble,
             fault_every,
             faults,
-            ending: dice.one_of(&[
-                Ending::Healed,
-                Ending::Healed,
-                Ending::MajorityAlive,
-                Ending::HubConnected,
-                Ending::OneDeaf,
-            ]),
+            // Who is left has to be a majority: with changing members nobody could say of what.
+            ending: if changes_members { Ending::Healed } else { dice.one_of(&ENDINGS) },
             loss: dice.one_of(&[0, 0, 10, 100, 300]),
             duplication: dice.one_of(&[0, 0, 20, 200]),
             delay,

@@ -25,7 +25,14 @@ impl World {
         let faults = self.settings.faults.clone();
         let fault = faults[self.dice.position(faults.len())];
         let mut node = self.dice.position(self.processes.len());
-        if matches!(fault, Fault::CrashLeader | Fault::IsolateLeader | Fault::Depose | Fault::Transfer) {
+        if matches!(
+            fault,
+            Fault::CrashLeader
+                | Fault::IsolateLeader
+                | Fault::Depose
+                | Fault::Transfer
+                | Fault::ChangeMembers
+        ) {
             node = self.leader().unwrap_or(node);
         }
         self.trace
@@ -34,6 +41,7 @@ impl World {
         match fault {
             Fault::BitFlip => return self.flip_bit(node),
             Fault::Transfer => self.walk_in_to_transfer(node),
+            Fault::ChangeMembers => self.walk_in_to_change_members(node),
             Fault::Isolate
             | Fault::IsolateLeader
             | Fault::Depose
@@ -287,5 +295,6 @@ fn name_of(fault: Fault) -> &'static str {
         Fault::DiskFull => "fault: disk full",
         Fault::BitFlip => "fault: bit flip",
         Fault::Transfer => "fault: transfer",
+        Fault::ChangeMembers => "fault: change members",
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{LogIndex, NodeId, Role};
-use coracle_core::{Answer, Input, Request, RequestId};
+use coracle_core::{Answer, Input, MemberChange, Request, RequestId};
 
 use super::invariants::{Verdict, Violation};
 use super::world::World;
@@ -45,6 +45,52 @@ impl World {
         self.hand(leader, Input::Request(id, Request::Transfer(target)));
     }
 
+    /// Somebody orders a leader to have other members: some voters, some learners, or one more, or one less.
+    pub(super) fn walk_in_to_change_members(&mut self, leader: usize) {
+        let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
+        let chosen = nodes[self.dice.position(nodes.len())];
+        let order = match self.dice.below(5) {
+            0 => MemberChange::AddLearner(chosen),
+            1 => MemberChange::Promote(chosen),
+            2 => MemberChange::Remove(chosen),
+            _ => {
+                let (mut voters, mut learners) = (vec![chosen], Vec::new());
+                for node in nodes.into_iter().filter(|node| *node != chosen) {
+                    match self.dice.below(4) {
+                        0 => learners.push(node),
+                        1 => {}
+                        _ => voters.push(node),
+                    }
+                }
+                MemberChange::Set { voters, learners }
+            }
+        };
+        self.order(leader, order);
+    }
+
+    /// Somebody orders a leader to have everybody vote.
+    pub(super) fn walk_in_to_have_all_vote(&mut self, leader: usize) {
+        let voters = self.processes.iter().map(|process| process.id).collect();
+        self.order(leader, MemberChange::Set { voters, learners: Vec::new() });
+    }
+
+    /// Somebody orders a leader to have everybody take part, so that who is behind can catch up before it votes.
+    pub(super) fn walk_in_to_have_all_take_part(&mut self, leader: usize) {
+        let Some(running) = &self.processes[leader].running else { return };
+        let current = running.replica.node().configuration();
+        let voters = current.voters().nodes().to_vec();
+        let learners = self.processes.iter().map(|process| process.id).filter(|id| !voters.contains(id));
+        let order = MemberChange::Set { learners: learners.collect(), voters: voters.clone() };
+        self.order(leader, order);
+    }
+
+    fn order(&mut self, leader: usize, order: MemberChange) {
+        let id = self.next_walk_in();
+        self.trace
+            .note(self.now, [16, leader as u64, id.0], || format!("node {leader} is ordered: {order:?}"));
+        self.hand(leader, Input::Request(id, Request::ChangeMembers(order)));
+    }
+
     fn next_walk_in(&mut self) -> RequestId {
         self.walk_ins.next += 1;
         RequestId(FIRST + self.walk_ins.next)
@@ -55,6 +101,9 @@ impl World {
         self.trace.note(self.now, [15, node as u64, id.0], || format!("node {node} answers {answer:?}"));
         if matches!(answer, Answer::Transferred { .. }) {
             self.trace.sight("leadership was handed over");
+        }
+        if matches!(answer, Answer::MembershipChanged(_)) {
+            self.trace.sight("members were changed");
         }
         let Some((key, known)) = self.walk_ins.reads.remove(&id) else { return Ok(()) };
         let Answer::Read { index, found: Found::Value(value) } = answer else { return Ok(()) };

@@ -374,3 +374,34 @@ fn reads_are_right_at_learners_and_in_changes() {
     cluster.elapse_ms(200);
     assert!(matches!(cluster.answer(unconfirmed), Some(Answer::Read { .. })));
 }
+
+/// The leader removes itself, and dies before anybody has the entry that says so. The one voter that is left still needs its
+/// vote, and has less of the log: the removed node has to lead once more.
+///
+/// Covers: thesis §4.2.2 (a server that is not in its own latest configuration still starts elections)
+#[test]
+fn a_removed_leader_stands_again_until_its_removal_is_committed() {
+    let mut cluster = cluster_of(2, 2);
+    cluster.intercept(1, 2);
+    order(&mut cluster, 1, MemberChange::Remove(NodeId(1)));
+    let mut has_second = false;
+    for _ in 0..20 {
+        cluster.elapse_ms(1);
+        for call in cluster.intercepted() {
+            // The joint configuration arrives; the one without node 1 does not.
+            let is_second = configurations(&cluster, 1) == 2;
+            has_second |= is_second;
+            if !is_second {
+                cluster.deliver(call);
+            }
+        }
+    }
+    assert!(has_second && configurations(&cluster, 2) == 1);
+    cluster.crash(1);
+    cluster.restart(1);
+    cluster.heal();
+    cluster.elapse_ms(5000);
+    assert_eq!(cluster.leader(), Some(2));
+    assert_eq!(cluster.node(2).configuration(), &members(&[2], &[]));
+    assert!(cluster.node(2).membership_is_settled());
+}

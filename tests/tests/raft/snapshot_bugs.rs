@@ -1,8 +1,8 @@
 //! Bugs in snapshots that the simulator found here, one scenario each.
 
 use coracle_core::raft::{
-    Body, Checksum, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint, Message, NodeId, Restored,
-    RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart, Voters,
+    Body, Checksum, Configuration, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint, Message,
+    NodeId, Restored, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart, Voters,
 };
 use coracle_tests::scenario::Lone;
 use coracle_tests::scenario::forge::{
@@ -23,7 +23,7 @@ fn point(log_terms: &[u64], index: u64) -> LogPoint {
 
 fn meta(log_terms: &[u64], last: u64, voters: u64) -> SnapshotMeta {
     let voters = Voters::new((1..=voters).map(NodeId)).expect("a few voters");
-    SnapshotMeta { last: point(log_terms, last), voters }
+    SnapshotMeta { last: point(log_terms, last), configuration: Configuration::of_voters(voters) }
 }
 
 /// The disk of one of two nodes with a snapshot up to `last`, behind which the log starts.
@@ -108,7 +108,7 @@ fn a_leader_does_not_wait_for_a_snapshot_that_it_was_sent_before() {
         1,
         1,
         Body::InstallSnapshot(SnapshotPart {
-            meta: meta(&terms, 3, 3),
+            meta: meta(&[1, 1, 1, 1, 1], 5, 3),
             offset: 0,
             text: "".into(),
             end: None,

@@ -5,7 +5,7 @@
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, Role};
 
-use super::{Process, Verdict, require};
+use super::{Process, Verdict, majorities, require};
 
 pub(super) fn check(replica: &Replica, commit_index: LogIndex, all: &[Process]) -> Verdict {
     let node = replica.node();
@@ -14,12 +14,16 @@ pub(super) fn check(replica: &Replica, commit_index: LogIndex, all: &[Process]) 
             format!("committed {commit_index}, which is not in the log")
         });
     };
-    let is_own = node.role() == Role::Leader && point.term == node.current_term();
+    // A leader whose removal this was has stepped down by now.
+    let leads = node.role() == Role::Leader || !node.configuration().is_voter(node.id());
+    let is_own = leads && point.term == node.current_term();
     require(is_own, "commit_quorum", || {
         format!("{} {} committed {commit_index}, which is of term {}", node.role(), node.id(), point.term)
     })?;
-    let holders = all.iter().filter(|process| process.durable.holds(point)).count();
-    require(2 * holders > all.len(), "commit_quorum", || {
-        format!("node {} committed {commit_index}, which {holders} of {} disks hold", node.id(), all.len())
+    let holders: Vec<_> =
+        all.iter().filter(|process| process.durable.holds(point)).map(|process| process.id).collect();
+    require(majorities(node.configuration(), &holders), "commit_quorum", || {
+        let members = node.configuration();
+        format!("node {} committed {commit_index}, which only {holders:?} hold of the {members}", node.id())
     })
 }

@@ -14,6 +14,7 @@ mod leader_append_only;
 mod leader_completeness;
 mod linearizability;
 mod log_matching;
+mod membership;
 mod monotonic;
 mod pre_vote;
 mod reads;
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use coracle_core::kv::{SessionLimits, Value};
-use coracle_core::raft::{Body, LogIndex, LogPoint, Message, NodeId};
+use coracle_core::raft::{Body, Configuration, LogIndex, LogPoint, Message, NodeId};
 use coracle_core::{Output, Replica, Request, SnapshotPolicy};
 
 use super::clients::{Operation, Returned};
@@ -75,6 +76,7 @@ pub struct Invariants {
     monotonic: monotonic::Monotonic,
     vote_persistence: vote_persistence::VotePersistence,
     pre_vote: pre_vote::PreVote,
+    membership: membership::Membership,
     reads: reads::Reads,
     exactly_once: exactly_once::ExactlyOnce,
     snapshots: snapshots::Snapshots,
@@ -116,8 +118,10 @@ impl Invariants {
         self.leader_append_only.check(replica, outputs)?;
         self.log_matching.check(outputs)?;
         self.monotonic.check(process.id, replica)?;
-        self.pre_vote.check(process.id, outputs, all.len())?;
-        self.vote_persistence.check_elected(process.id, outputs, all.len())?;
+        let members = replica.node().configuration();
+        self.pre_vote.check(process.id, outputs, members)?;
+        self.vote_persistence.check_elected(process.id, outputs, members)?;
+        membership::check(replica, outputs)?;
         self.reads.check(replica, outputs)?;
         durable_index::check(process, running)?;
         bounds::check(replica)?;
@@ -198,6 +202,7 @@ impl Invariants {
         for run in replica.node().log().entries_from(known.next(), usize::MAX) {
             for entry in run.iter().take_while(|entry| entry.point.index <= commit_index) {
                 self.committed.push(CommittedEntry { point: entry.point, payload: entry.payload.into() });
+                self.membership.committed(entry.point.index, entry.payload)?;
                 self.exactly_once.committed(entry.point.index, entry.payload)?;
                 self.model.apply(entry.point.index, entry.payload);
             }
@@ -223,6 +228,16 @@ impl Invariants {
     pub fn at_rest(&self, process: &Process, policy: SnapshotPolicy) -> Verdict {
         bounds::check_log_behind_snapshot(process, policy)
     }
+}
+
+/// Whether these nodes are a majority of the voters, and of those on their way out, counted here once more and not asked of
+/// the node.
+fn majorities(members: &Configuration, nodes: &[NodeId]) -> bool {
+    let sets = [Some(members.voters()), members.outgoing()];
+    sets.into_iter().flatten().all(|set| {
+        let holders = set.nodes().iter().filter(|voter| nodes.contains(voter)).count();
+        2 * holders > set.nodes().len()
+    })
 }
 
 /// A map from nodes that starts out with defaults.

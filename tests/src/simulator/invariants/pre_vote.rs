@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::Output;
-use coracle_core::raft::{Body, Event, Message, NodeId, Term};
+use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Term};
 
-use super::{ByNode, Verdict, require};
+use super::{ByNode, Verdict, majorities, require};
 
 /// Who has said yes to what.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl PreVote {
         }
     }
 
-    pub(super) fn check(&self, id: NodeId, outputs: &[Output], voters: usize) -> Verdict {
+    pub(super) fn check(&self, id: NodeId, outputs: &[Output], members: &Configuration) -> Verdict {
         let stood = outputs.iter().find_map(|output| match output {
             Output::Event(Event::BecameCandidate { term }) => Some(*term),
             _ => None,
@@ -41,11 +41,10 @@ impl PreVote {
             return Ok(());
         }
         let round = self.asked.get(&id).copied().unwrap_or_default();
-        let others = self.granted.get(&(id, round)).map_or(0, BTreeSet::len);
-        require(2 * (1 + others) > voters, "pre_vote", || {
-            format!(
-                "node {id} stands for election, and {others} others had said in round {round} to vote for it"
-            )
+        let mut yes: Vec<_> = self.granted.get(&(id, round)).into_iter().flatten().copied().collect();
+        yes.push(id);
+        require(majorities(members, &yes), "pre_vote", || {
+            format!("node {id} stands for election, and of the {members} only {yes:?} would vote for it")
         })
     }
 }

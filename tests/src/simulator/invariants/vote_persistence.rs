@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use coracle_core::Output;
-use coracle_core::raft::{Body, Event, Message, NodeId, Term};
+use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Term};
 
-use super::{Verdict, require};
+use super::{Verdict, majorities, require};
 use crate::simulator::durable::DurableState;
 
 /// Who was promised which vote.
@@ -37,7 +37,7 @@ impl VotePersistence {
         })
     }
 
-    pub(super) fn check_elected(&self, id: NodeId, outputs: &[Output], voters: usize) -> Verdict {
+    pub(super) fn check_elected(&self, id: NodeId, outputs: &[Output], members: &Configuration) -> Verdict {
         let elected_in = outputs.iter().find_map(|output| match output {
             Output::Event(Event::BecameLeader { term, .. }) => Some(*term),
             _ => None,
@@ -46,9 +46,11 @@ impl VotePersistence {
         let is_for_it = |((voter, voted_in), candidate): &(&(NodeId, Term), &NodeId)| {
             *voter != id && *voted_in == term && **candidate == id
         };
-        let votes = 1 + self.promised.iter().filter(is_for_it).count();
-        require(2 * votes > voters, "vote_persistence", || {
-            format!("node {id} leads in term {term} with {votes} votes of {voters}")
+        let mut votes: Vec<_> =
+            self.promised.iter().filter(is_for_it).map(|((voter, _), _)| *voter).collect();
+        votes.push(id);
+        require(majorities(members, &votes), "vote_persistence", || {
+            format!("node {id} leads in term {term} with the votes of {votes:?} of the {members}")
         })
     }
 }
