@@ -216,6 +216,10 @@ impl SimSettings {
         // answers nobody, and its run would prove nothing.
         let round_trip = 2 * delay + 2 * sync;
         let think_min = if append_bytes_max <= 1000 { 3 * round_trip * clients as u64 } else { 0 };
+        let snapshots = draw_snapshots(dice, round_trip);
+        // Who takes a snapshot every few entries spends the run with that, if there are thousands a second.
+        let think_min =
+            if snapshots.log_entries <= 10 { think_min.max(4000 * clients as u64) } else { think_min };
         let writes_only = dice.happens(100);
         let weights = if writes_only {
             [10, 0, 0, 0, 0]
@@ -258,7 +262,7 @@ impl SimSettings {
             session_clients: dice.one_of(&[0, clients, clients.div_ceil(2)]),
             session_limits: draw_session_limits(dice),
             value_bytes_max: dice.one_of(&[0, 20, 200]),
-            snapshots: draw_snapshots(dice, round_trip),
+            snapshots,
             retained_bytes: dice.one_of(&[0, 0, 300, 4 << 20]),
             damage: dice.one_of(&[0, 0, 0, 30]),
             noticed_losses: dice.one_of(&[0, 100, 900]),

@@ -13,8 +13,10 @@ use coracle_core::raft::{Event, Log, LogIndex, LogPoint, NodeId, Persist, Snapsh
 
 use super::{ByNode, CommittedEntry, Process, Running, Verdict, committed_at, require};
 
-/// Every so many entries the replayed state is kept. Arbitrary.
+/// Every so many entries the replayed state is kept, and that for ever at every so many of these. Arbitrary: most snapshots
+/// are of what was committed last.
 const KEPT_EVERY: u64 = 64;
+const KEPT_LONG: u64 = 32;
 
 /// What is being written, and the replayed log.
 #[derive(Debug, Default)]
@@ -150,6 +152,10 @@ impl Snapshots {
             }
             if entry.point.index.0.is_multiple_of(KEPT_EVERY) {
                 self.kept.insert(entry.point.index, state.clone());
+                let old = LogIndex(entry.point.index.0.saturating_sub(KEPT_EVERY * KEPT_LONG));
+                if !old.0.is_multiple_of(KEPT_EVERY * KEPT_LONG) {
+                    self.kept.remove(&old);
+                }
             }
         }
         state
