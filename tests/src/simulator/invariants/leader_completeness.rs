@@ -7,18 +7,17 @@ use coracle_core::{Output, Replica};
 use super::{CommittedEntry, Verdict, require};
 
 pub(super) fn check(replica: &Replica, outputs: &[Output], committed: &[CommittedEntry]) -> Verdict {
-    let is_elected = outputs.iter().any(|output| matches!(output, Output::Event(Event::BecameLeader { .. })));
-    let Some(last) = committed.last().filter(|_| is_elected) else { return Ok(()) };
+    // The term of the election: in the same turn the node may have learnt of a newer one and follow by now.
+    let elected_in = outputs.iter().rev().find_map(|output| match output {
+        Output::Event(Event::BecameLeader { term, .. }) => Some(*term),
+        _ => None,
+    });
+    let Some((term, last)) = elected_in.zip(committed.last()) else { return Ok(()) };
     let node = replica.node();
     // A leader of an older term than the entry's may be elected late: it cannot commit anything any more.
-    let is_later = node.current_term() > last.point.term;
+    let is_later = term > last.point.term;
     let held = node.log().point_at(last.point.index);
     require(!is_later || held == Some(last.point), "leader_completeness", || {
-        format!(
-            "leader {} of term {} lacks the committed entry {}",
-            node.id(),
-            node.current_term(),
-            last.point.index
-        )
+        format!("leader {} of term {term} lacks the committed entry {}", node.id(), last.point.index)
     })
 }
