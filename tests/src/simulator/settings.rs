@@ -220,12 +220,7 @@ impl SimSettings {
         // Who takes a snapshot every few entries spends the run with that, if there are thousands a second.
         let think_min =
             if snapshots.log_entries <= 10 { think_min.max(4000 * clients as u64) } else { think_min };
-        let writes_only = dice.happens(100);
-        let weights = if writes_only {
-            [10, 0, 0, 0, 0]
-        } else {
-            dice.one_of(&[[5, 5, 1, 2, 1], [1, 8, 0, 1, 0], [2, 2, 3, 6, 1]])
-        };
+        let weights = draw_weights(dice);
         Self {
             nodes,
             trouble,
@@ -287,6 +282,16 @@ impl SimSettings {
     pub fn some_writes_take(&self) -> Duration {
         let requests = Duration::from_micros(self.think * 60 / self.clients as u64);
         self.request_timeout * 2 + Duration::from_secs(1) + requests
+    }
+}
+
+/// Weights of put, get, delete, swap, scan.
+fn draw_weights(dice: &mut Dice) -> [u32; 5] {
+    let writes_only = dice.happens(100);
+    if writes_only {
+        [10, 0, 0, 0, 0]
+    } else {
+        dice.one_of(&[[5, 5, 1, 2, 1], [1, 8, 0, 1, 0], [2, 2, 3, 6, 1]])
     }
 }
 
