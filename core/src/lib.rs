@@ -83,10 +83,12 @@ pub mod protocol;
 pub mod proxy;
 pub mod raft;
 
+mod identity;
 mod replica;
 mod settings;
 mod time;
 
+pub use identity::{ClusterId, Incarnation};
 pub use replica::{
     APPLY_BYTES_MAX, Answer, Input, LOOK_UPS_MAX, MemberChange, Output, READ_PATIENCE, Refused, Replica,
     ReplicaError, ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,

@@ -5,11 +5,14 @@
 //!  "after":{"index":0,"term":0,"crc":"00000000"},"crc":"9a3c01ff"}            (one line in the file)
 //! ```
 //!
+//! A node of a cluster of processes has `"members":[…]` after the voters: where they were found when the cluster was
+//! founded, and which life each was in.
+//!
 //! Written with the file, synced before the file counts for anybody, and never changed in it; a log that is made anew
 //! behind a snapshot is a new file with a new header. So a header that cannot be read is damage, unless nothing else of
 //! the node was written yet. Not here: the entries that follow it.
 
-use coracle_core::raft::{LogPoint, NodeId};
+use coracle_core::raft::{LogPoint, MemberText, NodeId, Roster};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ClusterId, Identity, Incarnation};
@@ -36,6 +39,8 @@ struct HeaderText {
     cluster: String,
     incarnation: String,
     voters: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberText>,
     after: PointText,
 }
 
@@ -50,6 +55,7 @@ impl LogHeader {
             cluster: self.identity.cluster.to_string(),
             incarnation: self.identity.incarnation.to_string(),
             voters: self.identity.voters.iter().map(|voter| voter.0).collect(),
+            members: self.identity.roster.to_texts(),
             after: PointText::new(self.after),
         })
     }
@@ -67,6 +73,7 @@ impl LogHeader {
                 cluster: ClusterId::from_text(&text.cluster)?,
                 incarnation: Incarnation::from_text(&text.incarnation)?,
                 voters: text.voters.iter().copied().map(NodeId).collect(),
+                roster: Roster::from_texts(&text.members)?,
             };
             let voters_ascend = identity.voters.is_sorted_by(|one, next| one < next);
             voters_ascend.then_some(Self { identity, after: text.after.point()? })
@@ -78,7 +85,7 @@ impl LogHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_core::raft::{Checksum, LogIndex, Term};
+    use coracle_core::raft::{Checksum, LogIndex, Member, Term};
 
     fn header() -> LogHeader {
         let mut identities = Identity::for_new_cluster(ClusterId(0xfeed), &[Incarnation(5), Incarnation(6)]);
@@ -102,6 +109,21 @@ mod tests {
         let mut header = header();
         header.after = LogPoint { index: LogIndex(9), term: Term(2), checksum: Checksum(0xabc) };
         assert_eq!(LogHeader::decode(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn the_founders_of_a_cluster_of_processes_stand_in_it() {
+        let mut header = header();
+        let member =
+            |port: u16| Member { address: format!("h:{port}").into(), incarnation: Some(Incarnation(5)) };
+        header.identity.roster = Roster::new([(NodeId(0), member(1)), (NodeId(1), member(2))]);
+        let line = header.encode();
+        let text = String::from_utf8(line.clone()).unwrap();
+        assert!(
+            text.contains(r#""voters":[0,1],"members":[{"id":0,"address":"h:1","incarnation":"#),
+            "{text}"
+        );
+        assert_eq!(LogHeader::decode(&line), Ok(header));
     }
 
     #[test]

@@ -4,56 +4,8 @@
 //! Deliberately no source of randomness: a new cluster's identities are made of numbers that the caller has
 //! drawn, so that a simulation can draw them from its seed.
 
-use std::fmt;
-
-use coracle_core::raft::NodeId;
-
-/// Which cluster: drawn at random when the cluster is founded. Keeps the files and the messages of two
-/// clusters apart that happen to use the same folder names or addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub u128);
-
-impl ClusterId {
-    /// Reads 32 lower-case hexadecimal digits; `None` for anything else.
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        let digits = lower_case_hex(text, 32)?;
-        u128::from_str_radix(digits, 16).ok().map(Self)
-    }
-}
-
-/// 32 lower-case hexadecimal digits.
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-/// Which life of a node: drawn at random at its first start. A node whose files were lost and made anew has
-/// another one, so that nobody takes it for the node that once made promises under the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(pub u64);
-
-impl Incarnation {
-    /// Reads 16 lower-case hexadecimal digits; `None` for anything else.
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        let digits = lower_case_hex(text, 16)?;
-        u64::from_str_radix(digits, 16).ok().map(Self)
-    }
-}
-
-/// 16 lower-case hexadecimal digits.
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-fn lower_case_hex(text: &str, digits: usize) -> Option<&str> {
-    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (text.len() == digits && is_hex).then_some(text)
-}
+use coracle_core::raft::{NodeId, Roster};
+pub use coracle_core::{ClusterId, Incarnation};
 
 /// What a node's files say about their owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +19,8 @@ pub struct Identity {
     /// The voting members that the cluster was founded with, in ascending order. Who votes now is for the log and the
     /// snapshot to say.
     pub voters: Vec<NodeId>,
+    /// What was known of them then; empty when all nodes live in one process.
+    pub roster: Roster,
 }
 
 impl Identity {
@@ -79,6 +33,7 @@ impl Identity {
             cluster,
             incarnation: *incarnation,
             voters: voters.clone(),
+            roster: Roster::default(),
         };
         voters.iter().zip(incarnations).map(identity).collect()
     }
@@ -87,17 +42,6 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_have_one_form_only() {
-        let text = "00000000000000000000000000c0ffee";
-        assert_eq!(ClusterId::from_text(text), Some(ClusterId(0xc0_ffee)));
-        assert_eq!(ClusterId(0xc0_ffee).to_string(), text);
-        assert_eq!(Incarnation::from_text("000000000000beef"), Some(Incarnation(0xbeef)));
-        for wrong in ["", "beef", "000000000000BEEF", "+00000000000beef", "0000000000000beef"] {
-            assert_eq!(Incarnation::from_text(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_new_cluster_shares_all_but_node_and_incarnation() {

@@ -22,7 +22,8 @@
 use std::sync::Arc;
 
 use coracle_core::raft::{
-    Checksum, Configuration, LogPoint, NodeId, RestoredSnapshot, SnapshotEnd, SnapshotMeta, Voters,
+    Checksum, Configuration, LogPoint, MemberText, NodeId, RestoredSnapshot, SnapshotEnd, SnapshotMeta,
+    Voters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,8 @@ struct HeaderText {
     outgoing: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     learners: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberText>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +106,7 @@ impl SnapshotHeader {
                 .outgoing()
                 .map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
             learners: ids(self.meta.configuration.learners()),
+            members: self.meta.configuration.roster().to_texts(),
         })
     }
 
@@ -115,6 +119,7 @@ impl SnapshotHeader {
         let text: HeaderText = sealed::open(line, SNAPSHOT_FORMAT)?;
         let header = || {
             let configuration = configuration(&text.voters, &text.outgoing, &text.learners)?;
+            let configuration = configuration.described_by(&text.members)?;
             Some(Self {
                 node: NodeId(text.node),
                 cluster: ClusterId::from_text(&text.cluster)?,

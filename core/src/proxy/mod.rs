@@ -232,6 +232,8 @@ impl Proxy {
             Request::Write { .. }
             | Request::LinearizableRead(_)
             | Request::Transfer(_)
+            | Request::Resign
+            | Request::Members
             | Request::ChangeMembers(_) => self.leader,
             Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, outputs),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::quorum::Voters;
 use super::reads::ClockDrift;
+use super::roster::Roster;
 use super::types::NodeId;
 use crate::time::micros;
 
@@ -13,8 +14,11 @@ use crate::time::micros;
 pub struct Config {
     /// Which node this is.
     pub id: NodeId,
-    /// The voters of the cluster. A node that is not one of them never campaigns.
+    /// The voters that the cluster was founded with: those before the first configuration of the log. A node that does not
+    /// vote never campaigns.
     pub voters: Voters,
+    /// What is known of the members that the cluster was founded with; empty when nobody has to look for them.
+    pub roster: Roster,
     /// How often a leader tells that it leads.
     pub heartbeat_interval: Duration,
     /// The shortest time without a leader after which a node campaigns. Also how long a node that heard from a
@@ -48,6 +52,7 @@ impl Config {
         Self {
             id,
             voters,
+            roster: Roster::default(),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),

@@ -4,13 +4,15 @@
 //! so old and new can never decide without each other. Learners get the log and are asked nothing.
 //!
 //! A configuration is an entry of the log:
-//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4]`, without the members that are empty.
+//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…]`, without those that are empty.
+//! `members` is the [`Roster`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::quorum::{VoteResult, Voters};
+use super::roster::{MemberText, Roster};
 use super::types::NodeId;
 use crate::mutant::{self, Mutant};
 
@@ -27,6 +29,8 @@ pub struct Configuration {
     outgoing: Option<Voters>,
     /// Ascending; none is in `voters`.
     learners: Vec<NodeId>,
+    /// Of members only.
+    roster: Roster,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -37,13 +41,15 @@ struct Text {
     outgoing: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     learners: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberText>,
 }
 
 impl Configuration {
     /// These voters and nobody else.
     #[must_use]
     pub fn of_voters(voters: Voters) -> Self {
-        Self { voters, outgoing: None, learners: Vec::new() }
+        Self { voters, outgoing: None, learners: Vec::new(), roster: Roster::default() }
     }
 
     /// These voters and learners, in any order. `None` when a learner votes or is there twice, or when there are more than
@@ -65,19 +71,34 @@ impl Configuration {
         let each_once = learners.windows(2).all(|pair| pair[0] != pair[1]);
         let none_votes = learners.iter().all(|learner| !voters.contains(*learner));
         let is_valid = each_once && none_votes && learners.len() <= LEARNERS_MAX;
-        is_valid.then_some(Self { voters, outgoing, learners })
+        is_valid.then_some(Self { voters, outgoing, learners, roster: Roster::default() })
+    }
+
+    /// The same members with what `roster` knows of them.
+    #[must_use]
+    pub fn with_roster(self, roster: &Roster) -> Self {
+        let roster = roster.merged(&Roster::default(), |node| self.contains(node));
+        Self { roster, ..self }
+    }
+
+    /// Where members are found, and which life of each is meant.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// The way from `self` to `target`: both sets of voters decide.
     #[must_use]
     pub(super) fn joint(&self, target: &Self) -> Self {
-        Self { outgoing: Some(self.voters.clone()), ..target.clone() }
+        let joint = Self { outgoing: Some(self.voters.clone()), ..target.clone() };
+        let roster = target.roster.merged(&self.roster, |node| joint.contains(node));
+        Self { roster, ..joint }
     }
 
     /// The end of the way.
     #[must_use]
     pub(super) fn without_outgoing(&self) -> Self {
-        Self { outgoing: None, ..self.clone() }
+        Self { outgoing: None, ..self.clone() }.with_roster(&self.roster)
     }
 
     /// Those who vote; of a change under way, those who will.
@@ -164,8 +185,9 @@ impl Configuration {
             voters: ids(self.voters.nodes()),
             outgoing: self.outgoing.as_ref().map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
             learners: ids(&self.learners),
+            members: self.roster.to_texts(),
         };
-        let json = serde_json::to_string(&text).expect("numbers always encode");
+        let json = serde_json::to_string(&text).expect("numbers and text always encode");
         line.push_str(&json[1..json.len() - 1]);
     }
 
@@ -176,7 +198,17 @@ impl Configuration {
         let text: Text = serde_json::from_str(&format!("{{{members}}}")).ok()?;
         let voters = |ids: Vec<u64>| Voters::new(ids.into_iter().map(NodeId));
         let outgoing = if text.outgoing.is_empty() { None } else { Some(voters(text.outgoing)?) };
-        Self::restored(voters(text.voters)?, outgoing, text.learners.into_iter().map(NodeId))
+        let learners = text.learners.into_iter().map(NodeId);
+        let configuration = Self::restored(voters(text.voters)?, outgoing, learners)?;
+        configuration.described_by(&text.members)
+    }
+
+    /// The same members with what `texts` say of them; `None` when they speak of others, or are no roster.
+    #[must_use]
+    pub fn described_by(self, texts: &[MemberText]) -> Option<Self> {
+        let roster = Roster::from_texts(texts)?;
+        let are_members = roster.iter().all(|(node, _)| self.contains(node));
+        are_members.then_some(Self { roster, ..self })
     }
 }
 
@@ -197,6 +229,7 @@ impl fmt::Display for Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::roster::Member;
 
     fn voters(ids: &[u64]) -> Voters {
         Voters::new(ids.iter().copied().map(NodeId)).unwrap()
@@ -220,6 +253,7 @@ mod tests {
             assert_eq!(Configuration::read(&line), Some(configuration));
         }
         for other in [
+            r#""op":"CONFIG","voters":[1],"members":[{"id":2,"address":"a:1"}]"#,
             r#""op":"CONFIG","voters":[]"#,
             r#""op":"CONFIG","voters":[1,1]"#,
             r#""op":"CONFIG","voters":[1],"learners":[1]"#,
@@ -228,6 +262,21 @@ mod tests {
         ] {
             assert_eq!(Configuration::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_roster_goes_with_its_members() {
+        let member = |port: u16| Member { address: format!("host:{port}").into(), incarnation: None };
+        let roster = |ids: &[u64]| Roster::new(ids.iter().map(|id| (NodeId(*id), member(7000))));
+        let old = Configuration::of_voters(voters(&[1, 2])).with_roster(&roster(&[1, 2, 3]));
+        assert_eq!(old.roster(), &roster(&[1, 2]));
+        let new = Configuration::new(voters(&[2, 3]), nodes(&[4])).unwrap().with_roster(&roster(&[2, 3, 4]));
+        let joint = old.joint(&new);
+        assert_eq!(joint.roster(), &roster(&[1, 2, 3, 4]), "who is on its way out must still be found");
+        assert_eq!(joint.without_outgoing(), new);
+        let mut line = String::new();
+        joint.write_payload(&mut line);
+        assert_eq!(Configuration::read(&line), Some(joint));
     }
 
     /// Against the definition: the largest value that more than half of each set has reached.

@@ -22,6 +22,7 @@
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
 //! | `membership` | changing who takes part (§6) |
+//! | `roster` | where members are found, for the transport |
 //! | `message`, `event`, `config`, `types` | the words |
 
 mod config;
@@ -40,6 +41,7 @@ mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod roster;
 mod snapshot;
 mod transfer;
 mod turn;
@@ -60,6 +62,7 @@ pub use message::{
 pub use node::{Node, Output, ProposeError, Role};
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
 pub use reads::{ClockDrift, READ_BATCHES_MAX, ReadBatch};
+pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};
 pub use transfer::TransferError;
 pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

@@ -163,7 +163,10 @@ impl Node {
         let snapshot = restored.snapshot.map(|snapshot| snapshot.meta);
         let membership = match &snapshot {
             Some(meta) => Membership::new(meta.last.index, meta.configuration.clone()),
-            None => Membership::new(LogIndex::ORIGIN, Configuration::of_voters(config.voters.clone())),
+            None => Membership::new(
+                LogIndex::ORIGIN,
+                Configuration::of_voters(config.voters.clone()).with_roster(&config.roster),
+            ),
         };
         let covered = snapshot.as_ref().map_or(restored.log_start.index, |meta| meta.last.index);
         assert!(

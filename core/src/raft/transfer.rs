@@ -76,6 +76,20 @@ impl Node {
         Ok(())
     }
 
+    /// Who could take leadership over soonest: of the other voters that have answered within an election timeout, the one
+    /// whose log is closest. `None` when this node does not lead, or there is nobody.
+    #[must_use]
+    pub fn successor(&self) -> Option<NodeId> {
+        let Part::Leader(leadership) = &self.part else { return None };
+        let voters = self.configuration().voters().nodes().iter().copied();
+        let candidates = voters.filter_map(|node| {
+            let progress = leadership.followers.get(&node)?;
+            let silence = self.last_turn.since(progress.last_heard());
+            (silence < self.config.election_timeout_min).then_some((progress.match_index(), node))
+        });
+        candidates.max().map(|(_, node)| node)
+    }
+
     /// To whom this node is handing leadership over, if it is.
     #[must_use]
     pub fn transfer_target(&self) -> Option<NodeId> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::identity::Incarnation;
 use crate::kv::{Command, Found, Outcome, Query, Session};
 use crate::raft::{
     ChangeError, ConfigError, Configuration, Event, LogIndex, LogPoint, Message, NodeId, Persist, PersistId,
@@ -35,6 +36,10 @@ pub enum Request {
     Transfer(NodeId),
     /// Change who takes part. Only a leader can.
     ChangeMembers(MemberChange),
+    /// Who takes part. Only a leader knows what is in force.
+    Members,
+    /// Hand leadership over to whoever is closest, because this node is about to stop. Only a leader can.
+    Resign,
     /// How it is doing.
     Status,
 }
@@ -44,6 +49,8 @@ pub enum Request {
 pub enum MemberChange {
     /// This node gets the log from now on, and does not vote.
     AddLearner(NodeId),
+    /// The same, found at this address by its peers: 1 to [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
+    AddLearnerAt(NodeId, Box<str>),
     /// This learner votes, as soon as it has caught up.
     Promote(NodeId),
     /// This node takes part no longer.
@@ -72,7 +79,7 @@ impl Request {
                 command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
             }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
-            Self::Transfer(_) | Self::ChangeMembers(_) | Self::Status => 0,
+            Self::Transfer(_) | Self::ChangeMembers(_) | Self::Members | Self::Resign | Self::Status => 0,
         }
     }
 }
@@ -101,6 +108,8 @@ pub enum Answer {
     },
     /// The change of members is finished, or there was nothing to change.
     MembershipChanged(Configuration),
+    /// Who takes part.
+    Members(Configuration),
     /// How the replica is doing.
     Status(Status),
     /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.
@@ -166,6 +175,8 @@ pub enum Input {
     Persisted(PersistId),
     /// Messages to this peer may have been lost.
     PeerUnreachable(NodeId),
+    /// The transport has met this node in this life: what becomes of a member that nobody had met so far.
+    PeerMet(NodeId, Incarnation),
     /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
     /// the whole snapshot is durable, was read back, and is the node's latest.
     SnapshotWritten {

@@ -2,7 +2,11 @@
 
 use super::Replica;
 use super::face::{Answer, MemberChange, Output, Refused, RequestId};
-use crate::raft::{ChangeError, Configuration, NodeId, Role, Term, Voters};
+use crate::identity::Incarnation;
+use crate::raft::{ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, Role, Term, VOTERS_MAX, Voters};
+
+/// The most nodes whose lives are remembered: more than a cluster has members, with room for some that come and go.
+const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
 /// A change that somebody waits for.
 #[derive(Debug)]
@@ -40,11 +44,14 @@ impl Replica {
             None => {}
         }
         let waits = matches!(order, MemberChange::Promote(_));
+        let has_roster = !self.node.configuration().roster().is_empty();
         let mut change = Change { request, term: self.node.current_term(), order, target: None };
         let answer = match self.propose_change(&mut change) {
             Ok(()) => None,
             Err(ChangeError::Unchanged) => Some(self.changed()),
             Err(ChangeError::CatchingUp(_)) if waits => None,
+            // Nobody asked for what is under way: the leader is binding a member, or is new.
+            Err(ChangeError::InProgress | ChangeError::NotEstablished) if has_roster => None,
             Err(ChangeError::NotLeader(_) | ChangeError::TransferPending) => {
                 Some(Answer::Refused(self.not_leader()))
             }
@@ -58,6 +65,11 @@ impl Replica {
 
     fn propose_change(&mut self, change: &mut Change) -> Result<(), ChangeError> {
         let target = wanted(self.node.configuration(), &change.order).ok_or(ChangeError::Invalid)?;
+        // Its votes must be those of one life.
+        let unbound = target.voters().nodes().iter().find(|node| target.roster().is_unbound(**node));
+        if let Some(node) = unbound {
+            return Err(ChangeError::CatchingUp(*node));
+        }
         self.node.change_membership(&target)?;
         change.target = Some(target);
         Ok(())
@@ -76,7 +88,10 @@ impl Replica {
             None if !leads_on => Some(Answer::Refused(self.not_leader())),
             Some(_) => None,
             None => match self.propose_change(&mut change) {
-                Ok(()) | Err(ChangeError::CatchingUp(_) | ChangeError::InProgress) => None,
+                Ok(())
+                | Err(ChangeError::CatchingUp(_) | ChangeError::InProgress | ChangeError::NotEstablished) => {
+                    None
+                }
                 Err(ChangeError::Unchanged) => Some(self.changed()),
                 Err(error) => Some(Answer::Refused(Refused::Change(error))),
             },
@@ -92,6 +107,48 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// The leader writes down which life of a node came first under the id of a member that nobody had met: from then on
+    /// no other is let in.
+    pub(super) fn bind_met(&mut self) {
+        if self.met.is_empty() {
+            return;
+        }
+        let configuration = self.node.configuration();
+        if configuration != &self.last_configuration {
+            // Who comes back after a removal is somebody else.
+            let was_removed = |node| self.last_configuration.contains(node) && !configuration.contains(node);
+            self.met.retain(|node, _| !was_removed(*node));
+            self.last_configuration = configuration.clone();
+        }
+        if self.node.role() != Role::Leader {
+            return;
+        }
+        let unbound = configuration.roster().iter().filter(|(_, member)| member.incarnation.is_none());
+        let met = unbound.filter_map(|(node, member)| {
+            let incarnation = Some(*self.met.get(&node)?);
+            Some((node, Member { incarnation, ..member.clone() }))
+        });
+        let met: Vec<_> = met.collect();
+        if !met.is_empty() {
+            let roster = met
+                .into_iter()
+                .fold(configuration.roster().clone(), |roster, (node, member)| roster.with(node, member));
+            let target = configuration.clone().with_roster(&roster);
+            // If that is not possible now it will be later.
+            let _ = self.node.change_membership(&target);
+        }
+    }
+
+    /// The transport has met `peer`. Whoever takes an id that nobody had is remembered until the leader has written it
+    /// down, whichever node leads by then.
+    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation) {
+        if self.met.len() < MET_MAX || self.met.contains_key(&peer) {
+            self.met.insert(peer, incarnation);
+        }
+    }
+}
+
 /// The members that the order asks for; `None` when there can be no such members.
 fn wanted(current: &Configuration, order: &MemberChange) -> Option<Configuration> {
     let voters = current.voters().nodes();
@@ -102,12 +159,21 @@ fn wanted(current: &Configuration, order: &MemberChange) -> Option<Configuration
         nodes.iter().copied().filter(|node| *node != new).chain([new]).collect()
     };
     let (voters, learners): (Vec<_>, Vec<_>) = match order {
-        MemberChange::AddLearner(node) if current.is_voter(*node) => return None,
+        MemberChange::AddLearner(node) | MemberChange::AddLearnerAt(node, _) if current.is_voter(*node) => {
+            return None;
+        }
         MemberChange::AddLearner(node) => (voters.to_vec(), and(learners, *node)),
         MemberChange::Promote(node) if !current.contains(*node) => return None,
         MemberChange::Promote(node) => (and(voters, *node), but(learners, *node)),
         MemberChange::Remove(node) => (but(voters, *node), but(learners, *node)),
+        MemberChange::AddLearnerAt(node, _) => (voters.to_vec(), and(learners, *node)),
         MemberChange::Set { voters, learners } => (voters.clone(), learners.clone()),
     };
-    Configuration::new(Voters::new(voters)?, learners)
+    let mut roster = current.roster().clone();
+    if let MemberChange::AddLearnerAt(node, address) = order {
+        // Who is a member already stays in the life that it is in.
+        let incarnation = roster.member(*node).and_then(|member| member.incarnation);
+        roster = roster.with(*node, Member { address: address.clone(), incarnation });
+    }
+    Some(Configuration::new(Voters::new(voters)?, learners)?.with_roster(&roster))
 }

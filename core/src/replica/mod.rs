@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::identity::Incarnation;
 use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
@@ -64,6 +65,10 @@ pub struct Replica {
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
     change: Option<Change>,
+    /// In which life the transport has met whom.
+    met: BTreeMap<NodeId, Incarnation>,
+    /// The members when those who were met were last looked through.
+    last_configuration: Configuration,
     snapshots: Snapshots,
     /// How many keys this step has looked up.
     looked_up: usize,
@@ -125,6 +130,7 @@ impl Replica {
         Ok(Self {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
+            last_configuration: node.configuration().clone(),
             node,
             state,
             last_applied,
@@ -132,6 +138,7 @@ impl Replica {
             unconfirmed_reads: BTreeMap::new(),
             transfer: None,
             change: None,
+            met: BTreeMap::new(),
             snapshots: Snapshots::new(limits.snapshots, limits.sessions, snapshot_bytes),
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -150,6 +157,7 @@ impl Replica {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
+                Input::PeerMet(peer, incarnation) => self.meet(peer, incarnation),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
                 Input::SnapshotRead { last, offset, part } => {
                     self.node.snapshot_read(last, offset, part, now);
@@ -157,6 +165,7 @@ impl Replica {
                 Input::Request(id, request) => self.take(id, request, now, outputs),
             }
         }
+        self.bind_met();
         self.node.end_turn(now, &mut self.node_outputs);
         for output in std::mem::take(&mut self.node_outputs) {
             match output {
@@ -232,6 +241,17 @@ impl Replica {
                 Err(refused) => Answer::Refused(refused),
             },
             Request::Status => Answer::Status(self.status()),
+            Request::Members if self.node.role() == Role::Leader => {
+                Answer::Members(self.node.configuration().clone())
+            }
+            Request::Members => Answer::Refused(self.not_leader()),
+            Request::Resign => match self.node.successor() {
+                None => Answer::Refused(self.not_leader()),
+                Some(target) => match self.start_transfer(id, target, now, outputs) {
+                    Ok(()) => return,
+                    Err(refused) => Answer::Refused(refused),
+                },
+            },
             Request::LinearizableRead(query) => {
                 let batch = self.node.read_index();
                 return self.unconfirmed_reads.entry(batch).or_default().push((id, query));

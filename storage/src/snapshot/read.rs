@@ -18,7 +18,7 @@ use crate::files::FileName;
 use crate::sealed::SealedLineFault;
 
 /// As many bytes as the first or the last line can have, and some more.
-const LINE_BYTES_MAX: u64 = 1024;
+const LINE_BYTES_MAX: u64 = 16 << 10;
 /// How much is read at the least in search of the end of a line. Arbitrary.
 const PIECE_BYTES_MIN: u64 = 4096;
 

@@ -1,0 +1,68 @@
+//! Which cluster, and which life of a node: numbers that keep those apart who merely have the same names.
+//!
+//! Deliberately no source of randomness: the caller draws the numbers, so that a simulation can draw them from its seed.
+
+use std::fmt;
+
+/// Which cluster: made once, when the cluster is founded. Keeps the files and the messages of two clusters apart that
+/// happen to use the same folder names or addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u128);
+
+impl ClusterId {
+    /// Reads 32 lower-case hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = lower_case_hex(text, 32)?;
+        u128::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+/// 32 lower-case hexadecimal digits.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Which life of a node: drawn at random at its first start. A node whose files were lost and made anew has
+/// another one, so that nobody takes it for the node that once made promises under the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// Reads 16 lower-case hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = lower_case_hex(text, 16)?;
+        u64::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+/// 16 lower-case hexadecimal digits.
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+fn lower_case_hex(text: &str, digits: usize) -> Option<&str> {
+    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (text.len() == digits && is_hex).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_form_only() {
+        let text = "00000000000000000000000000c0ffee";
+        assert_eq!(ClusterId::from_text(text), Some(ClusterId(0xc0_ffee)));
+        assert_eq!(ClusterId(0xc0_ffee).to_string(), text);
+        assert_eq!(Incarnation::from_text("000000000000beef"), Some(Incarnation(0xbeef)));
+        for wrong in ["", "beef", "000000000000BEEF", "+00000000000beef", "0000000000000beef"] {
+            assert_eq!(Incarnation::from_text(wrong), None, "{wrong}");
+        }
+    }
+}
