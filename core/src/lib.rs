@@ -79,6 +79,7 @@
 
 pub mod kv;
 pub mod mutant;
+pub mod peer;
 pub mod protocol;
 pub mod proxy;
 pub mod raft;

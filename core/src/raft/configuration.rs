@@ -191,6 +191,14 @@ impl Configuration {
         line.push_str(&json[1..json.len() - 1]);
     }
 
+    /// The payload of its entry.
+    #[must_use]
+    pub fn to_payload(&self) -> String {
+        let mut payload = String::new();
+        self.write_payload(&mut payload);
+        payload
+    }
+
     /// Reads the payload of an entry; `None` when it is no configuration of this version.
     #[must_use]
     pub fn read(payload: &str) -> Option<Self> {

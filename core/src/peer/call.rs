@@ -1,0 +1,364 @@
+//! Requests that one node passes on to another, and the answers, as bytes.
+
+use super::message::{read_configuration, write_configuration};
+use super::wire::{Reader, Writer};
+use crate::kv::{
+    ClientName, Command, Found, Key, LoggedWrite, Operation, Outcome, Page, Query, Scan, Session, Value,
+};
+use crate::raft::{ChangeError, LogIndex, NodeId, Role, Term};
+use crate::replica::{Answer, MemberChange, Refused, Request, Status};
+
+pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
+    match request {
+        Request::Write { command, session } => {
+            to.u8(1);
+            let mut payload = String::new();
+            command.write_payload(session.as_ref(), &mut payload);
+            to.text(&payload);
+        }
+        Request::Read { query, at_least } => {
+            to.u8(2);
+            to.u64(at_least.0);
+            write_query(query, to);
+        }
+        Request::LinearizableRead(query) => {
+            to.u8(3);
+            write_query(query, to);
+        }
+        Request::Transfer(node) => {
+            to.u8(4);
+            to.u64(node.0);
+        }
+        Request::ChangeMembers(change) => {
+            to.u8(5);
+            write_change(change, to);
+        }
+        Request::Members => to.u8(6),
+        Request::Resign => to.u8(7),
+        Request::Status => to.u8(8),
+    }
+}
+
+pub(super) fn read_request(from: &mut Reader<'_>) -> Option<Request> {
+    Some(match from.u8()? {
+        1 => read_write(from.text()?)?,
+        2 => {
+            let at_least = LogIndex(from.u64()?);
+            Request::Read { query: read_query(from)?, at_least }
+        }
+        3 => Request::LinearizableRead(read_query(from)?),
+        4 => Request::Transfer(NodeId(from.u64()?)),
+        5 => Request::ChangeMembers(read_change(from)?),
+        6 => Request::Members,
+        7 => Request::Resign,
+        8 => Request::Status,
+        _ => return None,
+    })
+}
+
+fn read_write(payload: &str) -> Option<Request> {
+    let LoggedWrite { session, operation } = LoggedWrite::read(payload)?;
+    let key = Key::new(operation.key()).ok()?;
+    let value = |json: &str| Value::from_json(json).ok();
+    let command = match operation {
+        Operation::Put { value: json, .. } => Command::Put { key, value: value(json)? },
+        Operation::Delete { .. } => Command::Delete { key },
+        Operation::Cas { expect, value: json, .. } => {
+            let expect = expect.map_or(Some(None), |json| value(json).map(Some))?;
+            Command::Cas { key, expect, value: value(json)? }
+        }
+    };
+    let session = match session {
+        None => None,
+        Some(logged) => Some(Session::new(ClientName::new(&logged.client).ok()?, logged.seq).ok()?),
+    };
+    Some(Request::Write { command, session })
+}
+
+fn write_query(query: &Query, to: &mut Writer<'_>) {
+    match query {
+        Query::Value(key) => {
+            to.u8(1);
+            to.text(key.as_str());
+        }
+        Query::Scan(scan) => {
+            to.u8(2);
+            to.text(&scan.prefix);
+            to.option(scan.after.as_deref(), Writer::text);
+            to.u64(scan.items_max as u64);
+            to.u64(scan.bytes_max as u64);
+        }
+    }
+}
+
+fn read_query(from: &mut Reader<'_>) -> Option<Query> {
+    Some(match from.u8()? {
+        1 => Query::Value(Key::new(from.text()?).ok()?),
+        2 => Query::Scan(Scan {
+            prefix: from.text()?.to_owned(),
+            after: from.option(Reader::text)?.map(str::to_owned),
+            items_max: usize::try_from(from.u64()?).ok()?,
+            bytes_max: usize::try_from(from.u64()?).ok()?,
+        }),
+        _ => return None,
+    })
+}
+
+fn write_change(change: &MemberChange, to: &mut Writer<'_>) {
+    let mut order = |kind: u8, node: NodeId| {
+        to.u8(kind);
+        to.u64(node.0);
+    };
+    match change {
+        MemberChange::AddLearner(node) => order(1, *node),
+        MemberChange::AddLearnerAt(node, address) => {
+            order(2, *node);
+            to.text(address);
+        }
+        MemberChange::Promote(node) => order(3, *node),
+        MemberChange::Remove(node) => order(4, *node),
+        MemberChange::Set { voters, learners } => {
+            to.u8(5);
+            for nodes in [voters, learners] {
+                to.u32(u32::try_from(nodes.len()).expect("a cluster has a few members"));
+                nodes.iter().for_each(|node| to.u64(node.0));
+            }
+        }
+    }
+}
+
+fn read_change(from: &mut Reader<'_>) -> Option<MemberChange> {
+    let nodes = |from: &mut Reader<'_>| {
+        let count = from.u32()?;
+        (0..count).map(|_| from.u64().map(NodeId)).collect::<Option<Vec<_>>>()
+    };
+    Some(match from.u8()? {
+        1 => MemberChange::AddLearner(NodeId(from.u64()?)),
+        2 => {
+            let node = NodeId(from.u64()?);
+            let address = from.text()?;
+            crate::raft::is_address(address).then(|| MemberChange::AddLearnerAt(node, address.into()))?
+        }
+        3 => MemberChange::Promote(NodeId(from.u64()?)),
+        4 => MemberChange::Remove(NodeId(from.u64()?)),
+        5 => MemberChange::Set { voters: nodes(from)?, learners: nodes(from)? },
+        _ => return None,
+    })
+}
+
+pub(super) fn write_answer(answer: &Answer, to: &mut Writer<'_>) {
+    match answer {
+        Answer::Applied { index, outcome } => {
+            to.u8(1);
+            to.u64(index.0);
+            write_outcome(outcome, to);
+        }
+        Answer::Read { index, found } => {
+            to.u8(2);
+            to.u64(index.0);
+            write_found(found, to);
+        }
+        Answer::Transferred { to: node } => {
+            to.u8(3);
+            to.u64(node.0);
+        }
+        Answer::MembershipChanged(configuration) => {
+            to.u8(4);
+            write_configuration(configuration, to);
+        }
+        Answer::Members(configuration) => {
+            to.u8(5);
+            write_configuration(configuration, to);
+        }
+        Answer::Status(status) => {
+            to.u8(6);
+            write_status(status, to);
+        }
+        Answer::OutcomeUnknown => to.u8(7),
+        Answer::Refused(refused) => {
+            to.u8(8);
+            write_refused(*refused, to);
+        }
+    }
+}
+
+pub(super) fn read_answer(from: &mut Reader<'_>) -> Option<Answer> {
+    Some(match from.u8()? {
+        1 => Answer::Applied { index: LogIndex(from.u64()?), outcome: read_outcome(from)? },
+        2 => Answer::Read { index: LogIndex(from.u64()?), found: read_found(from)? },
+        3 => Answer::Transferred { to: NodeId(from.u64()?) },
+        4 => Answer::MembershipChanged(read_configuration(from)?),
+        5 => Answer::Members(read_configuration(from)?),
+        6 => Answer::Status(read_status(from)?),
+        7 => Answer::OutcomeUnknown,
+        8 => Answer::Refused(read_refused(from)?),
+        _ => return None,
+    })
+}
+
+fn write_value(value: &Value, to: &mut Writer<'_>) {
+    to.text(value.as_json());
+}
+
+fn read_value(from: &mut Reader<'_>) -> Option<Value> {
+    Value::from_json(from.text()?).ok()
+}
+
+fn write_outcome(outcome: &Outcome, to: &mut Writer<'_>) {
+    match outcome {
+        Outcome::Done => to.u8(1),
+        Outcome::NotFound => to.u8(2),
+        Outcome::Mismatch { actual } => {
+            to.u8(3);
+            to.option(actual.as_ref(), |to, value| write_value(value, to));
+        }
+        Outcome::SessionExpired => to.u8(4),
+    }
+}
+
+fn read_outcome(from: &mut Reader<'_>) -> Option<Outcome> {
+    Some(match from.u8()? {
+        1 => Outcome::Done,
+        2 => Outcome::NotFound,
+        3 => Outcome::Mismatch { actual: from.option(read_value)? },
+        4 => Outcome::SessionExpired,
+        _ => return None,
+    })
+}
+
+fn write_found(found: &Found, to: &mut Writer<'_>) {
+    match found {
+        Found::Value(value) => {
+            to.u8(1);
+            to.option(value.as_ref(), |to, value| write_value(value, to));
+        }
+        Found::Page(page) => {
+            to.u8(2);
+            to.bool(page.more);
+            to.u32(u32::try_from(page.items.len()).expect("a page has a limit"));
+            for (key, value) in &page.items {
+                to.text(key.as_str());
+                write_value(value, to);
+            }
+        }
+    }
+}
+
+fn read_found(from: &mut Reader<'_>) -> Option<Found> {
+    Some(match from.u8()? {
+        1 => Found::Value(from.option(read_value)?),
+        2 => {
+            let more = from.bool()?;
+            let count = from.u32()?;
+            let item = |from: &mut Reader<'_>| Some((Key::new(from.text()?).ok()?, read_value(from)?));
+            let items = (0..count).map(|_| item(from)).collect::<Option<Vec<_>>>()?;
+            Found::Page(Page { items, more })
+        }
+        _ => return None,
+    })
+}
+
+fn write_node(node: Option<NodeId>, to: &mut Writer<'_>) {
+    to.option(node, |to, node| to.u64(node.0));
+}
+
+fn read_node(from: &mut Reader<'_>) -> Option<Option<NodeId>> {
+    from.option(|from| from.u64().map(NodeId))
+}
+
+fn write_status(status: &Status, to: &mut Writer<'_>) {
+    to.u64(status.id.0);
+    to.u8(match status.role {
+        Role::Follower => 1,
+        Role::PreCandidate => 2,
+        Role::Candidate => 3,
+        Role::Leader => 4,
+    });
+    to.u64(status.term.0);
+    for index in [status.commit_index, status.last_applied, status.last_log_index, status.snapshot_index] {
+        to.u64(index.0);
+    }
+    write_node(status.leader, to);
+}
+
+fn read_status(from: &mut Reader<'_>) -> Option<Status> {
+    Some(Status {
+        id: NodeId(from.u64()?),
+        role: match from.u8()? {
+            1 => Role::Follower,
+            2 => Role::PreCandidate,
+            3 => Role::Candidate,
+            4 => Role::Leader,
+            _ => return None,
+        },
+        term: Term(from.u64()?),
+        commit_index: LogIndex(from.u64()?),
+        last_applied: LogIndex(from.u64()?),
+        last_log_index: LogIndex(from.u64()?),
+        snapshot_index: LogIndex(from.u64()?),
+        leader: read_node(from)?,
+    })
+}
+
+fn write_refused(refused: Refused, to: &mut Writer<'_>) {
+    match refused {
+        Refused::NotLeader { term, leader } => {
+            to.u8(1);
+            to.u64(term.0);
+            write_node(leader, to);
+        }
+        Refused::Superseded => to.u8(2),
+        Refused::Overloaded => to.u8(3),
+        Refused::NotVoter => to.u8(4),
+        Refused::TransferFailed => to.u8(5),
+        Refused::Change(error) => {
+            to.u8(6);
+            write_change_error(error, to);
+        }
+        Refused::CatchingUp => to.u8(7),
+    }
+}
+
+fn read_refused(from: &mut Reader<'_>) -> Option<Refused> {
+    Some(match from.u8()? {
+        1 => Refused::NotLeader { term: Term(from.u64()?), leader: read_node(from)? },
+        2 => Refused::Superseded,
+        3 => Refused::Overloaded,
+        4 => Refused::NotVoter,
+        5 => Refused::TransferFailed,
+        6 => Refused::Change(read_change_error(from)?),
+        7 => Refused::CatchingUp,
+        _ => return None,
+    })
+}
+
+fn write_change_error(error: ChangeError, to: &mut Writer<'_>) {
+    match error {
+        ChangeError::NotLeader(leader) => {
+            to.u8(1);
+            write_node(leader, to);
+        }
+        ChangeError::TransferPending => to.u8(2),
+        ChangeError::InProgress => to.u8(3),
+        ChangeError::NotEstablished => to.u8(4),
+        ChangeError::CatchingUp(node) => {
+            to.u8(5);
+            to.u64(node.0);
+        }
+        ChangeError::Unchanged => to.u8(6),
+        ChangeError::Invalid => to.u8(7),
+    }
+}
+
+fn read_change_error(from: &mut Reader<'_>) -> Option<ChangeError> {
+    Some(match from.u8()? {
+        1 => ChangeError::NotLeader(read_node(from)?),
+        2 => ChangeError::TransferPending,
+        3 => ChangeError::InProgress,
+        4 => ChangeError::NotEstablished,
+        5 => ChangeError::CatchingUp(NodeId(from.u64()?)),
+        6 => ChangeError::Unchanged,
+        7 => ChangeError::Invalid,
+        _ => return None,
+    })
+}

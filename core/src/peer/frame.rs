@@ -1,0 +1,155 @@
+//! Frames: pieces of a stream of bytes, each with its length and checksum before it.
+//!
+//! ```text
+//! ┌────────────┬──────────────────┬─────────┐
+//! │ length u32 │ CRC-32 of … u32  │ … bytes │      little-endian
+//! └────────────┴──────────────────┴─────────┘
+//! ```
+//!
+//! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is wrong ends its
+//! connection: what follows cannot be trusted to begin where it seems to.
+
+/// The longest frame, in bytes behind its head: an AppendEntries, a part of a snapshot or a page of a scan with room to
+/// spare.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes before a frame's own.
+pub(super) const HEAD_LEN: usize = 8;
+
+/// How much room an empty buffer keeps.
+const CAPACITY_KEPT: usize = 256 << 10;
+
+/// What is wrong with a stream of frames. Its connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameFault {
+    /// A frame says that it is longer than [`FRAME_BYTES_MAX`], or empty.
+    Length(usize),
+    /// A frame's bytes are not those that were sent.
+    Checksum,
+    /// A frame is whole, and nothing that this version knows.
+    Unknown,
+}
+
+impl std::fmt::Display for FrameFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Length(len) => write!(f, "a frame of {len} bytes: 1 to {FRAME_BYTES_MAX} are possible"),
+            Self::Checksum => f.write_str("a frame whose checksum is wrong"),
+            Self::Unknown => f.write_str("a frame that this version does not know"),
+        }
+    }
+}
+
+impl std::error::Error for FrameFault {}
+
+/// Appends a frame to `stream`; `write` adds its bytes.
+///
+/// # Panics
+///
+/// When it gets longer than [`FRAME_BYTES_MAX`].
+pub(super) fn push_frame(stream: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = stream.len();
+    stream.extend_from_slice(&[0; HEAD_LEN]);
+    write(stream);
+    let len = stream.len() - start - HEAD_LEN;
+    assert!(len <= FRAME_BYTES_MAX, "a frame of {len} bytes");
+    let checksum = crc32fast::hash(&stream[start + HEAD_LEN..]);
+    let len = u32::try_from(len).expect("just checked");
+    stream[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    stream[start + 4..start + HEAD_LEN].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Cuts a stream into frames, wherever its bytes were cut on the way.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// Where the next frame starts.
+    start: usize,
+}
+
+impl FrameBuffer {
+    /// More of the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        if self.bytes.is_empty() {
+            self.bytes.shrink_to(CAPACITY_KEPT);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes of the next frame that is whole, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameFault`]: the stream is broken.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameFault> {
+        let unread = &self.bytes[self.start..];
+        let Some((head, rest)) = unread.split_first_chunk::<HEAD_LEN>() else { return Ok(None) };
+        let [l0, l1, l2, l3, c0, c1, c2, c3] = *head;
+        let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        if len == 0 || len > FRAME_BYTES_MAX {
+            return Err(FrameFault::Length(len));
+        }
+        let Some(frame) = rest.get(..len) else { return Ok(None) };
+        if crc32fast::hash(frame) != u32::from_le_bytes([c0, c1, c2, c3]) {
+            return Err(FrameFault::Checksum);
+        }
+        let from = self.start + HEAD_LEN;
+        self.start = from + len;
+        Ok(Some(&self.bytes[from..from + len]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(frames: &[&[u8]]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for frame in frames {
+            push_frame(&mut stream, |bytes| bytes.extend_from_slice(frame));
+        }
+        stream
+    }
+
+    fn frames(buffer: &mut FrameBuffer) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| buffer.next_frame().unwrap().map(<[u8]>::to_vec)).collect()
+    }
+
+    #[test]
+    fn frames_are_the_same_wherever_the_stream_is_cut() {
+        let stream = stream(&[b"one", b"t", b"three"]);
+        for cut in 0..=stream.len() {
+            let mut buffer = FrameBuffer::default();
+            buffer.push(&stream[..cut]);
+            let mut found = frames(&mut buffer);
+            buffer.push(&stream[cut..]);
+            found.extend(frames(&mut buffer));
+            assert_eq!(found, [&b"one"[..], b"t", b"three"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_gives_a_frame() {
+        let stream = stream(&[b"snack"]);
+        for at in 0..stream.len() {
+            for bit in 0..8 {
+                let mut flipped = stream.clone();
+                flipped[at] ^= 1 << bit;
+                let mut buffer = FrameBuffer::default();
+                buffer.push(&flipped);
+                assert!(!matches!(buffer.next_frame(), Ok(Some(_))), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_has_limits() {
+        for len in [0, u32::try_from(FRAME_BYTES_MAX).unwrap() + 1] {
+            let mut buffer = FrameBuffer::default();
+            buffer.push(&[&len.to_le_bytes()[..], &[0; 4]].concat());
+            assert!(matches!(buffer.next_frame(), Err(FrameFault::Length(_))));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Who may speak to whom: the two lines at the beginning of a connection.
+//!
+//! The dialler says who it is and whom it wants ([`Hello`]); the other side says who it is ([`Welcome`]) or why it will not
+//! listen ([`PeerRefusal`]); the dialler then decides whether it has reached the right one. Both look at the same three
+//! things: the cluster, the id, and the life of the node that bears it. What passes is what Raft takes for granted: that
+//! a message comes from the member that it names, and that this member has forgotten nothing.
+//!
+//! A node without files has no cluster yet. It tells its incarnation, which it has already written down, and is told who
+//! founded the cluster, if it is a member in just this life, or one that nobody has met. A cluster is founded when each of
+//! its founders has met all others ([`LocalNode::found`]), so its members are known by their lives from the first entry
+//! on, and whoever comes back without its files is recognised at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{ClusterId, Incarnation};
+use crate::raft::{Configuration, Member, MemberText, NodeId, Roster, Voters};
+
+/// The name of the peers' protocol.
+pub const PEER_FORMAT: &str = "coracle-peer";
+/// Its version.
+pub const PEER_VERSION: u64 = 1;
+/// The longest line of a handshake, in bytes: two rosters of the longest addresses and some more.
+pub const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// Who founded a cluster: its first voters, where they were and in which lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founders {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// All of them, each with its incarnation.
+    pub roster: Roster,
+}
+
+impl Founders {
+    /// The cluster that these members found. Whoever knows the same members in the same lives names the same cluster.
+    #[must_use]
+    pub fn new(roster: Roster) -> Self {
+        // FNV-1a: nobody attacks it, and the incarnations are random.
+        let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        let mut add = |byte: u8| {
+            hash ^= u128::from(byte);
+            hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        };
+        for (node, member) in roster.iter() {
+            let incarnation = member.incarnation.map_or(0, |incarnation| incarnation.0);
+            node.0.to_le_bytes().into_iter().for_each(&mut add);
+            member.address.bytes().for_each(&mut add);
+            incarnation.to_le_bytes().into_iter().for_each(&mut add);
+        }
+        Self { cluster: ClusterId(hash), roster }
+    }
+
+    /// Their ids, ascending: the first voters.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.roster.iter().map(|(node, _)| node).collect()
+    }
+}
+
+/// What a node is to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It waits to meet the others with whom it will found one; the roster knows their addresses.
+    Founding(Roster),
+    /// It waits to be let into one that exists.
+    Joining,
+    /// It belongs to one. The configuration is the latest that it knows.
+    Member(Founders, Configuration),
+}
+
+/// What a node knows when it meets another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalNode {
+    /// Which node it is.
+    pub id: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Where its clients connect, for others to tell.
+    pub client_address: Option<Box<str>>,
+    /// What it is to its cluster.
+    pub standing: Standing,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Where its peers reach it, as far as it says so itself.
+    pub address: Option<Box<str>>,
+    /// Where its clients connect.
+    pub client_address: Option<Box<str>>,
+    /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is not ready yet.
+    pub is_of_cluster: bool,
+}
+
+/// The dialler's line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    format: String,
+    version: u64,
+    node: u64,
+    incarnation: String,
+    /// `None`: whoever is there.
+    to: Option<u64>,
+    cluster: Option<String>,
+    /// Where the dialler's own peers reach it.
+    address: Option<Box<str>>,
+    client_address: Option<Box<str>>,
+    /// With whom the dialler wants to found a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founding: Vec<MemberText>,
+}
+
+/// The other side's line when it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    format: String,
+    version: u64,
+    node: u64,
+    incarnation: String,
+    cluster: Option<String>,
+    client_address: Option<Box<str>>,
+    /// Who founded the cluster, and the payload of the latest configuration, for who has no files yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founders: Vec<MemberText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    configuration: Option<String>,
+}
+
+/// Why two nodes do not speak to one another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRefusal {
+    /// The line is no greeting of this version.
+    NotUnderstood,
+    /// Another node was meant.
+    WrongNode {
+        /// Who was meant.
+        wanted: u64,
+        /// Who is there.
+        found: u64,
+    },
+    /// They are of different clusters.
+    OtherCluster {
+        /// That of the node that refuses.
+        ours: String,
+        /// The other's.
+        theirs: String,
+    },
+    /// The node is a member in another life: its files were lost, or are somebody else's.
+    OtherIncarnation {
+        /// The node.
+        node: u64,
+        /// The life in which it is a member.
+        known: String,
+        /// The life that it has.
+        found: String,
+    },
+    /// Those who want to found a cluster do not agree on who does.
+    OtherFounders,
+    /// The node has no files and is no member.
+    NotMember {
+        /// The node.
+        node: u64,
+    },
+}
+
+impl fmt::Display for PeerRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUnderstood => write!(
+                f,
+                "its greeting is none of {PEER_FORMAT} version {PEER_VERSION}: is it a peer's address, and a program \
+                 that knows this version?"
+            ),
+            Self::WrongNode { wanted, found } => {
+                write!(
+                    f,
+                    "node {wanted} was meant and node {found} is there: compare the addresses in --peers"
+                )
+            }
+            Self::OtherCluster { ours, theirs } => {
+                write!(
+                    f,
+                    "it belongs to the cluster {theirs}, and not to {ours}: compare addresses and data folders"
+                )
+            }
+            Self::OtherIncarnation { node, known, found } => write!(
+                f,
+                "node {node} is a member in the life {known}, and this one is {found}: its files were lost or \
+                 replaced, so it may have promised what it would not know of. To bring it back, remove it with \
+                 `coracle member remove {node}`, add it again with `coracle member add {node}=HOST:PORT`, and start it \
+                 with an empty data folder and --join"
+            ),
+            Self::OtherFounders => {
+                f.write_str("the nodes that found a cluster must all be started with the same --peers")
+            }
+            Self::NotMember { node } => write!(
+                f,
+                "node {node} is no member of the cluster: let it in with `coracle member add {node}=HOST:PORT`, and \
+                 start it with --join"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PeerRefusal {}
+
+/// The line that refuses.
+#[derive(Serialize, Deserialize)]
+struct RefusalText {
+    format: String,
+    version: u64,
+    refused: PeerRefusal,
+}
+
+impl Hello {
+    /// The line, with its line break.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        line(self)
+    }
+
+    /// Reads a line, with or without its line break.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerRefusal::NotUnderstood`].
+    pub fn decode(line: &[u8]) -> Result<Self, PeerRefusal> {
+        let hello: Self = serde_json::from_slice(line).map_err(|_| PeerRefusal::NotUnderstood)?;
+        let is_known = hello.format == PEER_FORMAT && hello.version == PEER_VERSION;
+        if is_known { Ok(hello) } else { Err(PeerRefusal::NotUnderstood) }
+    }
+
+    /// Who says so.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(self.node)
+    }
+}
+
+impl Welcome {
+    /// The line, with its line break.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        line(self)
+    }
+
+    /// Reads a line that welcomes or refuses.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that the line says, or [`PeerRefusal::NotUnderstood`].
+    pub fn decode(line: &[u8]) -> Result<Self, PeerRefusal> {
+        if let Ok(text) = serde_json::from_slice::<RefusalText>(line) {
+            return Err(text.refused);
+        }
+        let welcome: Self = serde_json::from_slice(line).map_err(|_| PeerRefusal::NotUnderstood)?;
+        let is_known = welcome.format == PEER_FORMAT && welcome.version == PEER_VERSION;
+        if is_known { Ok(welcome) } else { Err(PeerRefusal::NotUnderstood) }
+    }
+
+    /// Who founded the cluster of the node that says so, and its latest configuration, if it has a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerRefusal::NotUnderstood`] when they are not what they should be.
+    pub fn cluster(&self) -> Result<Option<(Founders, Configuration)>, PeerRefusal> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
+        let found = || {
+            let cluster = ClusterId::from_text(cluster)?;
+            let roster = Roster::from_texts(&self.founders)?;
+            let configuration = Configuration::read(self.configuration.as_deref()?)?;
+            Some((Founders { cluster, roster }, configuration))
+        };
+        found().map(Some).ok_or(PeerRefusal::NotUnderstood)
+    }
+}
+
+impl PeerRefusal {
+    /// The line, with its line break.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let (format, version) = (PEER_FORMAT.to_owned(), PEER_VERSION);
+        line(&RefusalText { format, version, refused: self.clone() })
+    }
+
+    /// Whether it will not change by itself: `node` has to be started in another way.
+    #[must_use]
+    pub fn is_final_for(&self, node: NodeId) -> bool {
+        matches!(self, Self::OtherIncarnation { node: refused, .. } if *refused == node.0)
+    }
+}
+
+fn line(text: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(text).expect("text and numbers always encode");
+    line.push(b'\n');
+    line
+}
+
+impl LocalNode {
+    /// The line to dial `to` with; `None`: whoever is there. `address` is where this node's peers reach it.
+    #[must_use]
+    pub fn hello(&self, to: Option<NodeId>, address: Option<&str>) -> Hello {
+        let founding = match &self.standing {
+            Standing::Founding(peers) => peers.to_texts(),
+            Standing::Joining | Standing::Member(..) => Vec::new(),
+        };
+        Hello {
+            format: PEER_FORMAT.to_owned(),
+            version: PEER_VERSION,
+            node: self.id.0,
+            incarnation: self.incarnation.to_string(),
+            to: to.map(|node| node.0),
+            cluster: self.cluster().map(|cluster| cluster.to_string()),
+            address: address.map(Into::into),
+            client_address: self.client_address.clone(),
+            founding,
+        }
+    }
+
+    /// Answers who dials.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerRefusal`]: to be sent in the welcome's place.
+    pub fn answer(&self, hello: &Hello) -> Result<(Welcome, Meeting), PeerRefusal> {
+        if let Some(wanted) = hello.to.filter(|wanted| *wanted != self.id.0) {
+            return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
+        }
+        if let (Standing::Founding(peers), false) = (&self.standing, hello.founding.is_empty())
+            && Roster::from_texts(&hello.founding).as_ref() != Some(peers)
+        {
+            return Err(PeerRefusal::OtherFounders);
+        }
+        let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
+        let meeting = Meeting {
+            node: hello.node(),
+            incarnation,
+            address: hello.address.clone(),
+            client_address: hello.client_address.clone(),
+            is_of_cluster: self.check(hello.node(), incarnation, hello.cluster.as_deref())?,
+        };
+        let (founders, configuration) = match &self.standing {
+            Standing::Member(founders, configuration) => {
+                (founders.roster.to_texts(), Some(configuration.to_payload()))
+            }
+            Standing::Founding(_) | Standing::Joining => (Vec::new(), None),
+        };
+        let welcome = Welcome {
+            format: PEER_FORMAT.to_owned(),
+            version: PEER_VERSION,
+            node: self.id.0,
+            incarnation: self.incarnation.to_string(),
+            cluster: self.cluster().map(|cluster| cluster.to_string()),
+            client_address: self.client_address.clone(),
+            founders,
+            configuration,
+        };
+        Ok((welcome, meeting))
+    }
+
+    /// Decides whether the dialled node is the one that was wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerRefusal`]: hang up.
+    pub fn accept(&self, wanted: Option<NodeId>, welcome: &Welcome) -> Result<Meeting, PeerRefusal> {
+        let node = NodeId(welcome.node);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != node) {
+            return Err(PeerRefusal::WrongNode { wanted: wanted.0, found: node.0 });
+        }
+        let incarnation = Incarnation::from_text(&welcome.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
+        let is_of_cluster = match &self.standing {
+            Standing::Founding(_) | Standing::Joining => false,
+            // It is about to learn of the cluster, or to be told by somebody that it must not.
+            Standing::Member(..) if welcome.cluster.is_none() => false,
+            Standing::Member(..) => self.check(node, incarnation, welcome.cluster.as_deref())?,
+        };
+        let client_address = welcome.client_address.clone();
+        Ok(Meeting { node, incarnation, address: None, client_address, is_of_cluster })
+    }
+
+    /// The founders of the cluster, when this node has met all of those with whom it founds one.
+    #[must_use]
+    pub fn found(&self, met: &BTreeMap<NodeId, Incarnation>) -> Option<Founders> {
+        let Standing::Founding(peers) = &self.standing else { return None };
+        let known = |(node, member): (NodeId, &Member)| {
+            let incarnation = if node == self.id { self.incarnation } else { *met.get(&node)? };
+            Some((node, Member { incarnation: Some(incarnation), ..member.clone() }))
+        };
+        let members = peers.iter().map(known).collect::<Option<Vec<_>>>()?;
+        Some(Founders::new(Roster::new(members)))
+    }
+
+    /// The configuration that a cluster begins with. `None` when its founders are too many, or none.
+    #[must_use]
+    pub fn first_configuration(founders: &Founders) -> Option<Configuration> {
+        Some(Configuration::of_voters(Voters::new(founders.ids())?).with_roster(&founders.roster))
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        match &self.standing {
+            Standing::Member(founders, _) => Some(founders.cluster),
+            Standing::Founding(_) | Standing::Joining => None,
+        }
+    }
+
+    /// Whether the other node is of this one's cluster; `false`: one of them has none yet.
+    fn check(&self, node: NodeId, found: Incarnation, cluster: Option<&str>) -> Result<bool, PeerRefusal> {
+        let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
+        let ours = founders.cluster.to_string();
+        if let Some(theirs) = cluster.filter(|theirs| **theirs != ours) {
+            return Err(PeerRefusal::OtherCluster { ours, theirs: theirs.to_owned() });
+        }
+        match configuration.roster().member(node) {
+            Some(Member { incarnation: Some(known), .. }) if *known != found => {
+                Err(PeerRefusal::OtherIncarnation {
+                    node: node.0,
+                    known: known.to_string(),
+                    found: found.to_string(),
+                })
+            }
+            None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
+            // Somebody of the cluster who is no member may have been made one since.
+            _ => Ok(cluster.is_some()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

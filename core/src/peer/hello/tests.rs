@@ -1,0 +1,168 @@
+//! Handshakes between nodes in every standing.
+
+use super::*;
+
+fn member(port: u64, incarnation: Option<u64>) -> Member {
+    Member { address: format!("host:{port}").into(), incarnation: incarnation.map(Incarnation) }
+}
+
+fn peers(ids: &[u64]) -> Roster {
+    Roster::new(ids.iter().map(|id| (NodeId(*id), member(*id, None))))
+}
+
+fn founders() -> Founders {
+    Founders::new(Roster::new((1..=3).map(|id| (NodeId(id), member(id, Some(10 + id))))))
+}
+
+fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
+    let client_address = Some("client:1".into());
+    LocalNode { id: NodeId(id), incarnation: Incarnation(incarnation), client_address, standing }
+}
+
+fn founded(id: u64) -> LocalNode {
+    let configuration = LocalNode::first_configuration(&founders()).unwrap();
+    local(id, 10 + id, Standing::Member(founders(), configuration))
+}
+
+/// Both sides of a handshake, through the lines that travel.
+fn shake(
+    dialler: &LocalNode,
+    to: Option<u64>,
+    other: &LocalNode,
+) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
+    let to = to.map(NodeId);
+    let hello = Hello::decode(&dialler.hello(to, Some("host:9")).encode())?;
+    let line = match other.answer(&hello) {
+        Ok((welcome, seen)) => (welcome.encode(), Some(seen)),
+        Err(refusal) => (refusal.encode(), None),
+    };
+    let welcome = Welcome::decode(&line.0)?;
+    let met = dialler.accept(to, &welcome)?;
+    Ok((met, line.1.unwrap(), welcome))
+}
+
+#[test]
+fn members_of_one_cluster_speak() {
+    let (met, seen, _) = shake(&founded(1), Some(2), &founded(2)).unwrap();
+    assert!(met.is_of_cluster && seen.is_of_cluster);
+    assert_eq!((met.node, met.incarnation), (NodeId(2), Incarnation(12)));
+    assert_eq!((seen.node, seen.incarnation), (NodeId(1), Incarnation(11)));
+    assert_eq!(seen.address.as_deref(), Some("host:9"));
+    assert_eq!(met.client_address.as_deref(), Some("client:1"));
+}
+
+#[test]
+fn founders_who_have_all_met_name_the_same_cluster() {
+    let nodes: Vec<_> = (1..=3).map(|id| local(id, 10 + id, Standing::Founding(peers(&[1, 2, 3])))).collect();
+    let mut found = Vec::new();
+    for dialler in &nodes {
+        let mut met = BTreeMap::new();
+        for other in nodes.iter().filter(|other| other.id != dialler.id) {
+            assert_eq!(dialler.found(&met), None, "not before all have met");
+            let (meeting, _, welcome) = shake(dialler, Some(other.id.0), other).unwrap();
+            assert!(!meeting.is_of_cluster);
+            assert_eq!(welcome.cluster(), Ok(None));
+            met.insert(meeting.node, meeting.incarnation);
+        }
+        found.push(dialler.found(&met).unwrap());
+    }
+    assert!(found.iter().all(|one| *one == founders()), "{found:?}");
+    let other = Founders::new(founders().roster.with(NodeId(2), member(2, Some(99))));
+    assert_ne!(other.cluster, founders().cluster, "another life is another cluster");
+}
+
+#[test]
+fn a_founder_that_was_interrupted_is_told_of_the_cluster() {
+    let late = local(3, 13, Standing::Founding(peers(&[1, 2, 3])));
+    let (_, seen, welcome) = shake(&late, Some(1), &founded(1)).unwrap();
+    assert!(!seen.is_of_cluster, "it has to write that down first");
+    assert_eq!(welcome.cluster().unwrap().unwrap().0, founders());
+}
+
+#[test]
+fn a_node_without_its_files_is_refused_by_both_ends() {
+    for standing in [Standing::Founding(peers(&[1, 2, 3])), Standing::Joining] {
+        let wiped = local(3, 77, standing);
+        let refusal = shake(&wiped, None, &founded(1)).unwrap_err();
+        assert!(matches!(&refusal, PeerRefusal::OtherIncarnation { node: 3, .. }), "{refusal}");
+        assert!(refusal.is_final_for(NodeId(3)) && !refusal.is_final_for(NodeId(1)));
+        assert!(refusal.to_string().contains("coracle member remove 3"), "{refusal}");
+        let (met, ..) = shake(&founded(1), Some(3), &wiped).unwrap();
+        assert!(!met.is_of_cluster, "nothing is sent to it");
+    }
+    let cloned = LocalNode { incarnation: Incarnation(77), ..founded(3) };
+    assert!(matches!(shake(&cloned, Some(1), &founded(1)), Err(PeerRefusal::OtherIncarnation { .. })));
+    assert!(matches!(shake(&founded(1), Some(3), &cloned), Err(PeerRefusal::OtherIncarnation { .. })));
+}
+
+#[test]
+fn a_node_of_another_cluster_is_refused_by_name() {
+    let theirs = Founders { cluster: ClusterId(5), ..founders() };
+    let configuration = LocalNode::first_configuration(&theirs).unwrap();
+    let stranger = local(2, 12, Standing::Member(theirs, configuration));
+    for (dialler, other) in [(&stranger, &founded(1)), (&founded(1), &stranger)] {
+        let refusal = shake(dialler, Some(other.id.0), other).unwrap_err();
+        assert!(matches!(&refusal, PeerRefusal::OtherCluster { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(&ClusterId(5).to_string()), "{refusal}");
+    }
+}
+
+#[test]
+fn another_node_at_the_address_is_named() {
+    let refusal = shake(&founded(1), Some(3), &founded(2)).unwrap_err();
+    assert_eq!(refusal, PeerRefusal::WrongNode { wanted: 3, found: 2 });
+}
+
+#[test]
+fn founders_must_agree_on_who_they_are() {
+    let one = local(1, 11, Standing::Founding(peers(&[1, 2, 3])));
+    let other = local(2, 12, Standing::Founding(peers(&[1, 2])));
+    assert_eq!(shake(&one, Some(2), &other).unwrap_err(), PeerRefusal::OtherFounders);
+}
+
+#[test]
+fn who_joins_must_have_been_let_in() {
+    let joiner = local(4, 14, Standing::Joining);
+    let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
+    assert_eq!(shake(&joiner, None, &founded(1)).unwrap_err(), PeerRefusal::NotMember { node: 4 });
+    let roster = configuration.roster().with(NodeId(4), member(4, None));
+    let voters = configuration.voters().clone();
+    let wider = Configuration::new(voters, [NodeId(4)]).unwrap().with_roster(&roster);
+    let leader = local(1, 11, Standing::Member(founders.clone(), wider.clone()));
+    let (_, _, welcome) = shake(&joiner, None, &leader).unwrap();
+    assert_eq!(welcome.cluster(), Ok(Some((founders.clone(), wider))));
+    // It has its files now; the leader has not written down yet which life it is in.
+    let base = LocalNode::first_configuration(&founders).unwrap();
+    let joined = local(4, 14, Standing::Member(founders, base));
+    let (met, seen, _) = shake(&joined, Some(1), &leader).unwrap();
+    assert!(met.is_of_cluster && seen.is_of_cluster);
+}
+
+#[test]
+fn other_lines_are_not_understood() {
+    let hello = founded(1).hello(None, None).encode();
+    let text = String::from_utf8(hello).unwrap();
+    for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":1", "\"version\":2")] {
+        assert_eq!(Hello::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
+        assert_eq!(Welcome::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
+    }
+}
+
+#[test]
+fn the_longest_greeting_fits() {
+    let address: Box<str> = "a".repeat(crate::raft::ADDRESS_BYTES_MAX).into();
+    let longest = |id: u64| {
+        (NodeId(u64::MAX - id), Member { address: address.clone(), incarnation: Some(Incarnation(1)) })
+    };
+    let founders = Founders::new(Roster::new((0..9).map(longest)));
+    let configuration = Configuration::restored(
+        Voters::new(founders.ids()).unwrap(),
+        Voters::new((10..19).map(|id| NodeId(u64::MAX - id))),
+        (20..36).map(|id| NodeId(u64::MAX - id)),
+    );
+    let configuration = configuration.unwrap().with_roster(&Roster::new((0..40).map(longest)));
+    assert_eq!(configuration.roster().iter().count(), 34);
+    let node = local(u64::MAX, 1, Standing::Member(founders, configuration));
+    let (welcome, _) = node.answer(&node.hello(None, Some(&address))).unwrap();
+    assert!(welcome.encode().len() < HELLO_BYTES_MAX, "{}", welcome.encode().len());
+}

@@ -1,0 +1,240 @@
+//! Raft's messages as bytes. Entries travel as the lines that they are, and every one of them is checked on arrival.
+
+use std::sync::Arc;
+
+use super::wire::{Reader, Writer};
+use crate::raft::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Checksum, Configuration,
+    Entries, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
+    Message, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
+    SnapshotEnd, SnapshotMeta, SnapshotPart, Term,
+};
+
+pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
+    to.u64(message.from.0);
+    to.u64(message.to.0);
+    to.u64(message.term.0);
+    match &message.body {
+        Body::RequestPreVote(call) => write_vote(1, *call, to),
+        Body::RequestPreVoteResponse(response) => write_vote_response(2, *response, to),
+        Body::RequestVote(call) => write_vote(3, *call, to),
+        Body::RequestVoteResponse(response) => write_vote_response(4, *response, to),
+        Body::AppendEntries(append) => {
+            to.u8(5);
+            write_append(append, to);
+        }
+        Body::AppendEntriesResponse(response) => {
+            to.u8(6);
+            write_append_response(*response, to);
+        }
+        Body::Heartbeat(heartbeat) => {
+            to.u8(7);
+            to.u64(heartbeat.leader_commit.0);
+            to.u64(heartbeat.round.0);
+        }
+        Body::HeartbeatResponse(response) => {
+            to.u8(8);
+            to.u64(response.round.0);
+        }
+        Body::NewerTerm => to.u8(9),
+        Body::ReadIndex(question) => {
+            to.u8(10);
+            to.u64(question.batch.0);
+        }
+        Body::ReadIndexResponse(response) => {
+            to.u8(11);
+            to.u64(response.batch.0);
+            to.option(response.index, |to, index| to.u64(index.0));
+        }
+        Body::InstallSnapshot(part) => {
+            to.u8(12);
+            write_part(part, to);
+        }
+        Body::InstallSnapshotResponse(response) => {
+            to.u8(13);
+            write_point(response.last, to);
+            match response.outcome {
+                InstallOutcome::Holds { bytes } => to.option(Some(bytes), Writer::u64),
+                InstallOutcome::Installed => to.bool(false),
+            }
+        }
+        Body::TimeoutNow => to.u8(14),
+    }
+}
+
+/// `None` when it is no message of this version, or one of its entries is not right.
+pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
+    let (sender, receiver, term) = (NodeId(from.u64()?), NodeId(from.u64()?), Term(from.u64()?));
+    let body = match from.u8()? {
+        1 => Body::RequestPreVote(read_vote(from)?),
+        2 => Body::RequestPreVoteResponse(read_vote_response(from)?),
+        3 => Body::RequestVote(read_vote(from)?),
+        4 => Body::RequestVoteResponse(read_vote_response(from)?),
+        5 => Body::AppendEntries(read_append(from)?),
+        6 => Body::AppendEntriesResponse(read_append_response(from)?),
+        7 => {
+            Body::Heartbeat(Heartbeat { leader_commit: LogIndex(from.u64()?), round: ReadRound(from.u64()?) })
+        }
+        8 => Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(from.u64()?) }),
+        9 => Body::NewerTerm,
+        10 => Body::ReadIndex(ReadIndex { batch: ReadBatch(from.u64()?) }),
+        11 => {
+            let batch = ReadBatch(from.u64()?);
+            let index = from.option(|from| from.u64().map(LogIndex))?;
+            Body::ReadIndexResponse(ReadIndexResponse { batch, index })
+        }
+        12 => Body::InstallSnapshot(read_part(from)?),
+        13 => {
+            let last = read_point(from)?;
+            let outcome = match from.option(Reader::u64)? {
+                Some(bytes) => InstallOutcome::Holds { bytes },
+                None => InstallOutcome::Installed,
+            };
+            Body::InstallSnapshotResponse(InstallSnapshotResponse { last, outcome })
+        }
+        14 => Body::TimeoutNow,
+        _ => return None,
+    };
+    Some(Message { from: sender, to: receiver, term, body })
+}
+
+fn write_vote(kind: u8, call: RequestVote, to: &mut Writer<'_>) {
+    to.u8(kind);
+    to.u64(call.election_term.0);
+    to.u64(call.round);
+    to.u64(call.last_log_index.0);
+    to.u64(call.last_log_term.0);
+    to.bool(call.is_transfer);
+}
+
+fn read_vote(from: &mut Reader<'_>) -> Option<RequestVote> {
+    Some(RequestVote {
+        election_term: Term(from.u64()?),
+        round: from.u64()?,
+        last_log_index: LogIndex(from.u64()?),
+        last_log_term: Term(from.u64()?),
+        is_transfer: from.bool()?,
+    })
+}
+
+fn write_vote_response(kind: u8, response: RequestVoteResponse, to: &mut Writer<'_>) {
+    to.u8(kind);
+    to.u64(response.round);
+    to.bool(response.granted);
+}
+
+fn read_vote_response(from: &mut Reader<'_>) -> Option<RequestVoteResponse> {
+    Some(RequestVoteResponse { round: from.u64()?, granted: from.bool()? })
+}
+
+fn write_append(append: &AppendEntries, to: &mut Writer<'_>) {
+    let checksum = append.entries.first().map_or(Checksum::default(), |first| first.before().checksum);
+    to.u64(append.sequence);
+    to.u64(append.leader_commit.0);
+    write_point(LogPoint { index: append.prev_log_index, term: append.prev_log_term, checksum }, to);
+    let count: usize = append.entries.iter().map(Entries::len).sum();
+    to.u32(u32::try_from(count).expect("a frame holds fewer"));
+    for run in &append.entries {
+        to.text(run.text());
+    }
+    to.text("");
+}
+
+fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
+    let (sequence, leader_commit) = (from.u64()?, LogIndex(from.u64()?));
+    let before = read_point(from)?;
+    let count = usize::try_from(from.u32()?).ok()?;
+    let mut batch = BatchBuilder::new(before);
+    let mut entries = Vec::new();
+    let mut found = 0;
+    loop {
+        let text = from.text()?;
+        if text.is_empty() {
+            break;
+        }
+        // How many there are was stated by somebody else: not a reason to make room for more than there can be.
+        batch.reserve((count - found.min(count)).min(text.len() / 32 + 1), text.len());
+        for line in text.strip_suffix('\n')?.split('\n') {
+            batch.accept(line.as_bytes()).ok()?;
+            found += 1;
+        }
+        entries.extend(batch.finish());
+    }
+    let (prev_log_index, prev_log_term) = (before.index, before.term);
+    (found == count).then_some(AppendEntries {
+        sequence,
+        prev_log_index,
+        prev_log_term,
+        entries,
+        leader_commit,
+    })
+}
+
+fn write_append_response(response: AppendEntriesResponse, to: &mut Writer<'_>) {
+    to.u64(response.sequence);
+    match response.outcome {
+        AppendOutcome::Accepted { match_index } => {
+            to.bool(true);
+            to.u64(match_index.0);
+        }
+        AppendOutcome::Rejected { hint_index, hint_term } => {
+            to.bool(false);
+            to.u64(hint_index.0);
+            to.u64(hint_term.0);
+        }
+    }
+}
+
+fn read_append_response(from: &mut Reader<'_>) -> Option<AppendEntriesResponse> {
+    let sequence = from.u64()?;
+    let outcome = if from.bool()? {
+        AppendOutcome::Accepted { match_index: LogIndex(from.u64()?) }
+    } else {
+        AppendOutcome::Rejected { hint_index: LogIndex(from.u64()?), hint_term: Term(from.u64()?) }
+    };
+    Some(AppendEntriesResponse { sequence, outcome })
+}
+
+pub(super) fn write_point(point: LogPoint, to: &mut Writer<'_>) {
+    to.u64(point.index.0);
+    to.u64(point.term.0);
+    to.u32(point.checksum.0);
+}
+
+pub(super) fn read_point(from: &mut Reader<'_>) -> Option<LogPoint> {
+    let (index, term) = (LogIndex(from.u64()?), Term(from.u64()?));
+    Some(LogPoint { index, term, checksum: Checksum(from.u32()?) })
+}
+
+fn write_part(part: &SnapshotPart, to: &mut Writer<'_>) {
+    write_point(part.meta.last, to);
+    write_configuration(&part.meta.configuration, to);
+    to.u64(part.offset);
+    to.text(&part.text);
+    to.option(part.end, |to, end| {
+        to.u64(end.bytes);
+        to.u32(end.checksum.0);
+    });
+}
+
+fn read_part(from: &mut Reader<'_>) -> Option<SnapshotPart> {
+    let (last, configuration) = (read_point(from)?, read_configuration(from)?);
+    Some(SnapshotPart {
+        meta: SnapshotMeta { last, configuration },
+        offset: from.u64()?,
+        text: Arc::from(from.text()?),
+        end: from.option(|from| {
+            let (bytes, checksum) = (from.u64()?, Checksum(from.u32()?));
+            Some(SnapshotEnd { bytes, checksum })
+        })?,
+    })
+}
+
+/// As in the log.
+pub(super) fn write_configuration(configuration: &Configuration, to: &mut Writer<'_>) {
+    to.text(&configuration.to_payload());
+}
+
+pub(super) fn read_configuration(from: &mut Reader<'_>) -> Option<Configuration> {
+    Configuration::read(from.text()?)
+}

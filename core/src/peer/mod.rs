@@ -1,0 +1,131 @@
+//! What nodes say to one another over a network, and how: without a network.
+//!
+//! A pair of nodes has two connections, and each sends on the one that it dialled. A connection begins with a
+//! handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from the dialler alone.
+//!
+//! | file | topic |
+//! | --- | --- |
+//! | `frame` | pieces of a stream, with length and checksum |
+//! | `message` | Raft's messages |
+//! | `call` | requests that one node passes on to another, and the answers |
+//! | `hello` | who may speak to whom |
+//! | `outbox` | what waits to be sent to one peer |
+//! | `backoff` | when to dial again |
+//! | `wire` | numbers and texts |
+
+mod backoff;
+mod call;
+mod frame;
+mod hello;
+mod message;
+mod outbox;
+mod wire;
+
+pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
+pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
+pub use hello::{
+    Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, PEER_FORMAT, PEER_VERSION, PeerRefusal, Standing,
+    Welcome,
+};
+pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
+
+use crate::raft::Message;
+use crate::replica::{Answer, Request, RequestId};
+use wire::{Reader, Writer};
+
+/// Names a request that was passed on, on the side of the node that did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId {
+    /// Which run of that node: an answer to a run before must not pass for one of this.
+    pub boot: u64,
+    /// Its name for the request.
+    pub request: RequestId,
+}
+
+/// What a frame holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerFrame {
+    /// A message of Raft.
+    Message(Message),
+    /// A client's request that the receiver can answer.
+    Ask {
+        /// Its name.
+        call: CallId,
+        /// It.
+        request: Request,
+    },
+    /// The answer to a request of the receiver.
+    Answer {
+        /// The request's name.
+        call: CallId,
+        /// It.
+        answer: Answer,
+    },
+}
+
+impl PeerFrame {
+    /// Understands the bytes of a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameFault::Unknown`] when they are nothing of this version, or hold an entry that is not right.
+    pub fn read(bytes: &[u8]) -> Result<Self, FrameFault> {
+        let mut from = Reader::new(bytes);
+        let frame = Self::read_from(&mut from).filter(|_| from.is_empty());
+        frame.ok_or(FrameFault::Unknown)
+    }
+
+    fn read_from(from: &mut Reader<'_>) -> Option<Self> {
+        Some(match from.u8()? {
+            1 => Self::Message(message::read(from)?),
+            2 => Self::Ask { call: read_call(from)?, request: call::read_request(from)? },
+            3 => Self::Answer { call: read_call(from)?, answer: call::read_answer(from)? },
+            _ => return None,
+        })
+    }
+}
+
+fn read_call(from: &mut Reader<'_>) -> Option<CallId> {
+    Some(CallId { boot: from.u64()?, request: RequestId(from.u64()?) })
+}
+
+fn write_call(call: CallId, to: &mut Writer<'_>) {
+    to.u64(call.boot);
+    to.u64(call.request.0);
+}
+
+/// Appends a frame with a message of Raft.
+///
+/// # Panics
+///
+/// When it holds more than [`FRAME_BYTES_MAX`] bytes of entries or of a snapshot.
+pub fn push_message(stream: &mut Vec<u8>, message: &Message) {
+    frame::push_frame(stream, |bytes| {
+        let mut to = Writer::new(bytes);
+        to.u8(1);
+        message::write(message, &mut to);
+    });
+}
+
+/// Appends a frame with a request.
+pub fn push_ask(stream: &mut Vec<u8>, call: CallId, request: &Request) {
+    frame::push_frame(stream, |bytes| {
+        let mut to = Writer::new(bytes);
+        to.u8(2);
+        write_call(call, &mut to);
+        call::write_request(request, &mut to);
+    });
+}
+
+/// Appends a frame with an answer.
+pub fn push_answer(stream: &mut Vec<u8>, call: CallId, answer: &Answer) {
+    frame::push_frame(stream, |bytes| {
+        let mut to = Writer::new(bytes);
+        to.u8(3);
+        write_call(call, &mut to);
+        call::write_answer(answer, &mut to);
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! What waits to be sent to one peer.
+//!
+//! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is small and goes first, so
+//! that it never stands behind megabytes of entries or of a snapshot. Both lanes have a limit. Above it Raft's messages
+//! give way, the oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and answers
+//! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere.
+
+use std::collections::VecDeque;
+
+use super::{CallId, push_answer, push_ask, push_message};
+use crate::raft::{Body, Message};
+use crate::replica::{Answer, Request};
+
+/// The most bytes that wait in the lane of what is urgent: some thousand heartbeats.
+pub const URGENT_BYTES_MAX: usize = 256 << 10;
+/// The most bytes that wait in the lane of entries, snapshots, requests and answers; one frame may pass it.
+pub const BULK_BYTES_MAX: usize = 32 << 20;
+
+/// A lane: frames, oldest first.
+#[derive(Debug, Default)]
+struct Lane {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Vec<u8>,
+    may_be_dropped: bool,
+}
+
+/// Frames for one peer, in the order in which they should go.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    urgent: Lane,
+    bulk: Lane,
+    dropped: u64,
+}
+
+impl Outbox {
+    /// Adds a message of Raft.
+    pub fn push_message(&mut self, message: &Message) {
+        let mut bytes = Vec::new();
+        push_message(&mut bytes, message);
+        let is_bulky = matches!(message.body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
+        let (lane, bytes_max) =
+            if is_bulky { (&mut self.bulk, BULK_BYTES_MAX) } else { (&mut self.urgent, URGENT_BYTES_MAX) };
+        lane.push(Frame { bytes, may_be_dropped: true });
+        self.dropped += lane.make_room(bytes_max);
+    }
+
+    /// Adds a request; `false`: there is no room, and it will not be sent.
+    #[must_use]
+    pub fn push_ask(&mut self, call: CallId, request: &Request) -> bool {
+        self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
+        if self.bulk.bytes > BULK_BYTES_MAX {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        push_ask(&mut bytes, call, request);
+        self.bulk.push(Frame { bytes, may_be_dropped: false });
+        true
+    }
+
+    /// Adds an answer. Without room it is lost, as it is when the connection breaks: who waits is told that the outcome is
+    /// not known.
+    pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
+        self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
+        if self.bulk.bytes <= BULK_BYTES_MAX {
+            let mut bytes = Vec::new();
+            push_answer(&mut bytes, call, answer);
+            self.bulk.push(Frame { bytes, may_be_dropped: false });
+        }
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.urgent.frames.is_empty() && self.bulk.frames.is_empty()
+    }
+
+    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max` bytes.
+    pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize) {
+        for lane in [&mut self.urgent, &mut self.bulk] {
+            while stream.len() < bytes_max
+                && let Some(frame) = lane.pop()
+            {
+                if stream.is_empty() {
+                    *stream = frame.bytes;
+                } else {
+                    stream.extend_from_slice(&frame.bytes);
+                }
+            }
+        }
+    }
+
+    /// The connection is gone, and with it everything that was to go over it.
+    pub fn clear(&mut self) {
+        (self.urgent, self.bulk) = (Lane::default(), Lane::default());
+    }
+
+    /// How many messages gave way so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Lane {
+    fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes.len();
+        self.frames.push_back(frame);
+    }
+
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.bytes.len();
+        Some(frame)
+    }
+
+    /// Drops the oldest that may be dropped, but never the newest frame; returns how many.
+    fn make_room(&mut self, bytes_max: usize) -> u64 {
+        let mut dropped = 0;
+        while self.bytes > bytes_max && self.frames.len() > 1 {
+            let oldest = self.frames.iter().position(|frame| frame.may_be_dropped);
+            let Some(position) = oldest.filter(|position| position + 1 < self.frames.len()) else { break };
+            if let Some(frame) = self.frames.remove(position) {
+                self.bytes -= frame.bytes.len();
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{FrameBuffer, PeerFrame};
+    use super::*;
+    use crate::raft::{
+        Configuration, Heartbeat, LogIndex, LogPoint, NodeId, ReadRound, SnapshotMeta, SnapshotPart, Term,
+        Voters,
+    };
+    use crate::replica::RequestId;
+
+    fn message(body: Body) -> Message {
+        Message { from: NodeId(1), to: NodeId(2), term: Term(3), body }
+    }
+
+    fn heartbeat(round: u64) -> Message {
+        message(Body::Heartbeat(Heartbeat { leader_commit: LogIndex(1), round: ReadRound(round) }))
+    }
+
+    fn part(offset: u64) -> Message {
+        let configuration = Configuration::of_voters(Voters::new([NodeId(1)]).unwrap());
+        let meta = SnapshotMeta { last: LogPoint::ORIGIN, configuration };
+        let text = Arc::from("x".repeat(1 << 20));
+        message(Body::InstallSnapshot(SnapshotPart { meta, offset, text, end: None }))
+    }
+
+    fn call(id: u64) -> CallId {
+        CallId { boot: 7, request: RequestId(id) }
+    }
+
+    fn frames(outbox: &mut Outbox) -> Vec<PeerFrame> {
+        let mut stream = Vec::new();
+        outbox.take(&mut stream, usize::MAX);
+        let mut buffer = FrameBuffer::default();
+        buffer.push(&stream);
+        let next = || buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn what_is_urgent_goes_first() {
+        let mut outbox = Outbox::default();
+        outbox.push_message(&part(0));
+        assert!(outbox.push_ask(call(1), &Request::Status));
+        outbox.push_message(&heartbeat(1));
+        let sent = frames(&mut outbox);
+        assert!(matches!(&sent[0], PeerFrame::Message(Message { body: Body::Heartbeat(_), .. })));
+        assert!(matches!(&sent[1], PeerFrame::Message(Message { body: Body::InstallSnapshot(_), .. })));
+        assert!(matches!(&sent[2], PeerFrame::Ask { .. }));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_messages_give_way_and_requests_stay() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.push_ask(call(1), &Request::Status));
+        let fits = (BULK_BYTES_MAX >> 20) as u64;
+        (0..2 * fits).for_each(|offset| outbox.push_message(&part(offset)));
+        (0..20_000).for_each(|round| outbox.push_message(&heartbeat(round)));
+        assert!(outbox.urgent.bytes <= URGENT_BYTES_MAX && outbox.bulk.bytes <= BULK_BYTES_MAX);
+        assert!(outbox.dropped() > fits);
+        let sent = frames(&mut outbox);
+        let newest = sent.iter().filter_map(|frame| match frame {
+            PeerFrame::Message(Message { body: Body::Heartbeat(heartbeat), .. }) => Some(heartbeat.round.0),
+            _ => None,
+        });
+        assert_eq!(newest.last(), Some(19_999));
+        assert!(sent.iter().any(|frame| matches!(frame, PeerFrame::Ask { .. })));
+    }
+
+    #[test]
+    fn a_request_without_room_is_refused_before_it_is_sent() {
+        let mut outbox = Outbox::default();
+        let key = crate::kv::Key::new("k").unwrap();
+        let value = crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap();
+        let put = Request::write(crate::kv::Command::Put { key, value });
+        let taken = (0..100).filter(|id| outbox.push_ask(call(*id), &put)).count();
+        assert_eq!(taken, BULK_BYTES_MAX / 500_000 + 1);
+        outbox.clear();
+        assert!(outbox.is_empty() && outbox.push_ask(call(0), &put));
+    }
+}

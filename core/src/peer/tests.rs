@@ -1,0 +1,227 @@
+//! Frames of every kind, there and back.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::kv::{ClientName, Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
+use crate::raft::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, ChangeError, Checksum,
+    Configuration, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
+    Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
+    Role, Roster, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+};
+use crate::replica::{MemberChange, Refused, Status};
+
+fn point(index: u64) -> LogPoint {
+    LogPoint { index: LogIndex(index), term: Term(2), checksum: Checksum(0xabc) }
+}
+
+fn configuration() -> Configuration {
+    let voters = Voters::new([NodeId(1), NodeId(2)]).unwrap();
+    let roster = Roster::new([(NodeId(1), Member { address: "a:1".into(), incarnation: None })]);
+    Configuration::new(voters, [NodeId(7)]).unwrap().with_roster(&roster)
+}
+
+fn append(payloads: &[&[&str]]) -> AppendEntries {
+    let mut batch = BatchBuilder::new(point(9));
+    let mut entries = Vec::new();
+    for run in payloads {
+        for payload in *run {
+            batch.seal(Term(3), |line| line.push_str(payload));
+        }
+        entries.extend(batch.finish());
+    }
+    let (prev_log_index, prev_log_term) = (LogIndex(9), Term(2));
+    AppendEntries { sequence: 5, prev_log_index, prev_log_term, entries, leader_commit: LogIndex(8) }
+}
+
+fn bodies() -> Vec<Body> {
+    let vote = RequestVote {
+        election_term: Term(4),
+        round: 7,
+        last_log_index: LogIndex(3),
+        last_log_term: Term(2),
+        is_transfer: true,
+    };
+    let part = |end| SnapshotPart {
+        meta: SnapshotMeta { last: point(9), configuration: configuration() },
+        offset: 17,
+        text: Arc::from("{\"a\":1}\n"),
+        end,
+    };
+    let rejected = AppendOutcome::Rejected { hint_index: LogIndex(1), hint_term: Term(1) };
+    let accepted = AppendOutcome::Accepted { match_index: LogIndex(1) };
+    let installed =
+        |outcome| Body::InstallSnapshotResponse(InstallSnapshotResponse { last: point(3), outcome });
+    let read_index = |index| Body::ReadIndexResponse(ReadIndexResponse { batch: ReadBatch(4), index });
+    vec![
+        Body::RequestPreVote(vote),
+        Body::RequestVote(RequestVote { is_transfer: false, ..vote }),
+        Body::RequestPreVoteResponse(RequestVoteResponse { round: 3, granted: true }),
+        Body::RequestVoteResponse(RequestVoteResponse { round: 3, granted: false }),
+        Body::AppendEntries(append(&[])),
+        Body::AppendEntries(append(&[&["\"op\":\"NOOP\""], &["\"a\":1", "\"b\":\"ö\""]])),
+        Body::AppendEntriesResponse(AppendEntriesResponse { sequence: 5, outcome: accepted }),
+        Body::AppendEntriesResponse(AppendEntriesResponse { sequence: 5, outcome: rejected }),
+        Body::Heartbeat(Heartbeat { leader_commit: LogIndex(8), round: ReadRound(2) }),
+        Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(2) }),
+        Body::NewerTerm,
+        Body::ReadIndex(ReadIndex { batch: ReadBatch(4) }),
+        read_index(None),
+        read_index(Some(LogIndex(5))),
+        Body::InstallSnapshot(part(None)),
+        Body::InstallSnapshot(part(Some(SnapshotEnd { bytes: 25, checksum: Checksum(9) }))),
+        installed(InstallOutcome::Holds { bytes: 12 }),
+        installed(InstallOutcome::Installed),
+        Body::TimeoutNow,
+    ]
+}
+
+fn requests() -> Vec<Request> {
+    let key = || Key::new("sn\"ack").unwrap();
+    let value = || Value::from_json(r#"{"a":[1,null]}"#).unwrap();
+    let session = Session::new(ClientName::new("c").unwrap(), 7).unwrap();
+    let scan = Scan { prefix: "p".into(), after: Some("q".into()), items_max: 3, bytes_max: 4 };
+    let put = Command::Put { key: key(), value: value() };
+    vec![
+        Request::Write { command: put.clone(), session: Some(session) },
+        Request::write(put),
+        Request::write(Command::Delete { key: key() }),
+        Request::write(Command::Cas { key: key(), expect: None, value: value() }),
+        Request::write(Command::Cas { key: key(), expect: Some(value()), value: value() }),
+        Request::Read { query: Query::Value(key()), at_least: LogIndex(3) },
+        Request::Read { query: Query::Scan(scan.clone()), at_least: LogIndex(0) },
+        Request::LinearizableRead(Query::Scan(Scan { after: None, ..scan })),
+        Request::Transfer(NodeId(2)),
+        Request::ChangeMembers(MemberChange::AddLearner(NodeId(4))),
+        Request::ChangeMembers(MemberChange::AddLearnerAt(NodeId(4), "h:1".into())),
+        Request::ChangeMembers(MemberChange::Promote(NodeId(4))),
+        Request::ChangeMembers(MemberChange::Remove(NodeId(4))),
+        Request::ChangeMembers(MemberChange::Set { voters: vec![NodeId(1), NodeId(2)], learners: vec![] }),
+        Request::Members,
+        Request::Resign,
+        Request::Status,
+    ]
+}
+
+fn answers() -> Vec<Answer> {
+    let value = || Value::from_json("\"chips\"").unwrap();
+    let applied = |outcome| Answer::Applied { index: LogIndex(4), outcome };
+    let read = |found| Answer::Read { index: LogIndex(4), found };
+    let item = (Key::new("k").unwrap(), value());
+    let status = Status {
+        id: NodeId(1),
+        role: Role::PreCandidate,
+        term: Term(2),
+        commit_index: LogIndex(3),
+        last_applied: LogIndex(4),
+        last_log_index: LogIndex(5),
+        snapshot_index: LogIndex(6),
+        leader: Some(NodeId(7)),
+    };
+    let refused = [
+        Refused::NotLeader { term: Term(1), leader: None },
+        Refused::NotLeader { term: Term(1), leader: Some(NodeId(2)) },
+        Refused::Superseded,
+        Refused::Overloaded,
+        Refused::NotVoter,
+        Refused::TransferFailed,
+        Refused::CatchingUp,
+        Refused::Change(ChangeError::NotLeader(Some(NodeId(1)))),
+        Refused::Change(ChangeError::TransferPending),
+        Refused::Change(ChangeError::InProgress),
+        Refused::Change(ChangeError::NotEstablished),
+        Refused::Change(ChangeError::CatchingUp(NodeId(3))),
+        Refused::Change(ChangeError::Unchanged),
+        Refused::Change(ChangeError::Invalid),
+    ];
+    let roles =
+        [Role::Follower, Role::Candidate, Role::Leader].map(|role| Status { role, leader: None, ..status });
+    let mut answers = vec![
+        applied(Outcome::Done),
+        applied(Outcome::NotFound),
+        applied(Outcome::Mismatch { actual: None }),
+        applied(Outcome::Mismatch { actual: Some(value()) }),
+        applied(Outcome::SessionExpired),
+        read(Found::Value(None)),
+        read(Found::Value(Some(value()))),
+        read(Found::Page(Page { items: vec![item.clone(), item], more: true })),
+        Answer::Transferred { to: NodeId(2) },
+        Answer::MembershipChanged(configuration()),
+        Answer::Members(configuration()),
+        Answer::Status(status),
+        Answer::OutcomeUnknown,
+    ];
+    answers.extend(roles.map(Answer::Status));
+    answers.extend(refused.map(Answer::Refused));
+    answers
+}
+
+fn every_frame() -> Vec<PeerFrame> {
+    let call = |id| CallId { boot: 3, request: RequestId(id) };
+    let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(3), body };
+    let messages = bodies().into_iter().map(|body| PeerFrame::Message(message(body)));
+    let asks = requests().into_iter().map(|request| PeerFrame::Ask { call: call(1), request });
+    let answers = answers().into_iter().map(|answer| PeerFrame::Answer { call: call(2), answer });
+    messages.chain(asks).chain(answers).collect()
+}
+
+fn encode(frame: &PeerFrame) -> Vec<u8> {
+    let mut stream = Vec::new();
+    match frame {
+        PeerFrame::Message(message) => push_message(&mut stream, message),
+        PeerFrame::Ask { call, request } => push_ask(&mut stream, *call, request),
+        PeerFrame::Answer { call, answer } => push_answer(&mut stream, *call, answer),
+    }
+    stream
+}
+
+#[test]
+fn what_was_sent_arrives() {
+    let mut buffer = FrameBuffer::default();
+    for frame in every_frame() {
+        buffer.push(&encode(&frame));
+        let bytes = buffer.next_frame().unwrap().expect("a whole frame");
+        assert_eq!(PeerFrame::read(bytes), Ok(frame));
+    }
+}
+
+/// The frame's checksum is not what keeps these out.
+#[test]
+fn no_part_of_a_frame_is_a_frame() {
+    for frame in every_frame() {
+        let bytes = &encode(&frame)[frame::HEAD_LEN..];
+        for len in 0..bytes.len() {
+            assert_eq!(PeerFrame::read(&bytes[..len]), Err(FrameFault::Unknown), "{frame:?} cut at {len}");
+        }
+        let longer = [bytes, &[0]].concat();
+        assert_eq!(PeerFrame::read(&longer), Err(FrameFault::Unknown), "{frame:?} and a byte");
+    }
+}
+
+/// Whatever arrives under a right checksum: refused or read, never a panic, never room for what is not there.
+#[test]
+fn nonsense_is_refused() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let frames: Vec<_> =
+        every_frame().iter().map(|frame| encode(frame)[frame::HEAD_LEN..].to_vec()).collect();
+    for _ in 0..200_000 {
+        let mut bytes = rng.choice(&frames).unwrap().clone();
+        for _ in 0..rng.usize(1..4) {
+            let at = rng.usize(..bytes.len());
+            bytes[at] = rng.u8(..);
+        }
+        let _ = PeerFrame::read(&bytes);
+    }
+}
+
+#[test]
+fn an_entry_that_is_not_what_was_sealed_is_refused() {
+    let body = Body::AppendEntries(append(&[&["\"key\":\"snack\"", "\"key\":\"chips\""]]));
+    let message = Message { from: NodeId(1), to: NodeId(2), term: Term(3), body };
+    let bytes = &encode(&PeerFrame::Message(message))[frame::HEAD_LEN..];
+    let at = bytes.windows(5).position(|window| window == b"chips").unwrap();
+    let mut changed = bytes.to_vec();
+    changed[at] = b'C';
+    assert_eq!(PeerFrame::read(&changed), Err(FrameFault::Unknown));
+}
