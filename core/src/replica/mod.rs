@@ -18,14 +18,16 @@ use crate::time::Instant;
 mod face;
 mod membership;
 mod reads;
+mod schedule;
 mod snapshots;
 mod transfer;
 
 pub use face::{Answer, Input, MemberChange, Output, Refused, ReplicaError, Request, RequestId, Status};
-pub use snapshots::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
+pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use membership::Change;
 use reads::WaitingRead;
+use schedule::Schedule;
 use snapshots::Snapshots;
 
 /// The most bytes of log lines that one step applies, chosen so that a step stays well below a heartbeat
@@ -110,12 +112,12 @@ impl Replica {
     ) -> Result<Self, ReplicaError> {
         let mut state = State::new(limits.sessions);
         let mut last_applied = restored.log_start.index;
-        let mut snapshot_bytes = 0;
+        let mut snapshot_bytes = None;
         if let Some(snapshot) = &restored.snapshot {
             let restored = snapshot.text.lines().try_for_each(|line| state.restore(line));
             restored.map_err(|_| ReplicaError::UnknownSnapshot(snapshot.meta.last.index))?;
             last_applied = snapshot.meta.last.index;
-            snapshot_bytes = snapshot.text.len() as u64;
+            snapshot_bytes = Some(snapshot.text.len() as u64);
         }
         let entries = restored.log.iter().flat_map(Entries::iter);
         let is_unknown = |entry: &Entry<'_>| match entry.kind() {
@@ -127,6 +129,7 @@ impl Replica {
             return Err(ReplicaError::UnknownCommand(entry.point.index));
         }
         let node = Node::new(config, restored, seed, now).map_err(ReplicaError::Config)?;
+        let schedule = Schedule::new(limits.snapshots, snapshot_bytes, node.id(), node.configuration());
         Ok(Self {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
@@ -139,7 +142,7 @@ impl Replica {
             transfer: None,
             change: None,
             met: BTreeMap::new(),
-            snapshots: Snapshots::new(limits.snapshots, limits.sessions, snapshot_bytes),
+            snapshots: Snapshots::new(schedule, limits.sessions),
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
@@ -323,7 +326,7 @@ impl Replica {
         }
         for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
             let Some(committed) = run.ending_at(commit_index) else { break };
-            self.snapshots.applied(committed.len() as u64, committed.text().len() as u64);
+            self.snapshots.schedule.applied(committed.len() as u64, committed.text().len() as u64);
             for entry in committed.iter() {
                 let outcome = match entry.kind() {
                     EntryKind::Noop | EntryKind::Config => None,

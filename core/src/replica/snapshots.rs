@@ -9,44 +9,17 @@
 
 use super::Replica;
 use super::face::{Answer, Output};
+use super::schedule::{Applied, Schedule};
 use crate::kv::{SessionLimits, State};
 use crate::mutant::{self, Mutant};
 use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
-/// How many bytes of content a part of a snapshot has if nothing else is said ([`SnapshotPolicy::part_bytes`]), or a line
-/// more: a step encodes or decodes as much. Chosen because that takes less than a millisecond.
-pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
-
-/// When a snapshot is taken, at the first of two thresholds, and in which pieces. May differ from node to node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// When so many bytes of log lines were applied since the last one, and at least as many as that one has: so that the
-    /// disk never writes more in snapshots than in log, however large the state is.
-    pub log_bytes: u64,
-    /// When so many entries were applied since the last one, whatever their size.
-    pub log_entries: u64,
-    /// How many bytes of content a part has, or a line more.
-    pub part_bytes: usize,
-}
-
-impl Default for SnapshotPolicy {
-    fn default() -> Self {
-        // A start reads a log of that size in some tens of milliseconds.
-        Self { log_bytes: 16 << 20, log_entries: 1_000_000, part_bytes: SNAPSHOT_PART_BYTES }
-    }
-}
-
 /// A replica's snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    policy: SnapshotPolicy,
+    pub(super) schedule: Schedule,
     session_limits: SessionLimits,
-    /// What was applied since the moment of the last one.
-    log_bytes: u64,
-    log_entries: u64,
-    /// Bytes of content of the last one.
-    last_bytes: u64,
     taking: Option<Taking>,
     building: Option<Building>,
 }
@@ -62,9 +35,8 @@ struct Taking {
     is_whole: bool,
     /// The last part, while it waits for the log to be durable up to the snapshot's end.
     last_part: Option<SnapshotPart>,
-    /// What it was taken for: counted again if it is given up.
-    log_bytes: u64,
-    log_entries: u64,
+    /// What it is taken for: counted again if it is given up.
+    applied: Applied,
 }
 
 /// A state that a leader's snapshot is going to be.
@@ -76,27 +48,8 @@ struct Building {
 }
 
 impl Snapshots {
-    pub(super) fn new(policy: SnapshotPolicy, session_limits: SessionLimits, last_bytes: u64) -> Self {
-        Self {
-            policy,
-            session_limits,
-            log_bytes: 0,
-            log_entries: 0,
-            last_bytes,
-            taking: None,
-            building: None,
-        }
-    }
-
-    /// Entries were applied, `bytes` bytes of lines.
-    pub(super) fn applied(&mut self, entries: u64, bytes: u64) {
-        self.log_entries += entries;
-        self.log_bytes += bytes;
-    }
-
-    fn is_due(&self) -> bool {
-        self.log_bytes >= self.policy.log_bytes.max(self.last_bytes)
-            || self.log_entries >= self.policy.log_entries
+    pub(super) fn new(schedule: Schedule, session_limits: SessionLimits) -> Self {
+        Self { schedule, session_limits, taking: None, building: None }
     }
 }
 
@@ -107,7 +60,7 @@ impl Replica {
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
-            if !is_free || !self.snapshots.is_due() {
+            if !is_free || !self.snapshots.schedule.is_due() {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
@@ -119,10 +72,8 @@ impl Replica {
                 is_writing: false,
                 is_whole: false,
                 last_part: None,
-                log_bytes: self.snapshots.log_bytes,
-                log_entries: self.snapshots.log_entries,
+                applied: self.snapshots.schedule.begin(),
             });
-            (self.snapshots.log_bytes, self.snapshots.log_entries) = (0, 0);
         }
         let Some(taking) = &mut self.snapshots.taking else { return };
         // What is not on this disk yet could be missing behind the snapshot after a crash.
@@ -134,7 +85,7 @@ impl Replica {
         if taking.is_writing || taking.is_whole {
             return;
         }
-        let part_bytes = self.snapshots.policy.part_bytes;
+        let part_bytes = self.snapshots.schedule.part_bytes();
         let mut text = String::with_capacity(part_bytes + part_bytes / 8);
         taking.is_whole = self.state.read_frozen(&mut text, part_bytes);
         taking.hasher.update(text.as_bytes());
@@ -165,7 +116,7 @@ impl Replica {
         taking.is_writing = false;
         if taking.is_whole {
             self.node.compact(taking.meta.clone());
-            self.snapshots.last_bytes = bytes;
+            self.snapshots.schedule.taken(bytes);
             self.stop_taking();
         }
     }
@@ -181,8 +132,7 @@ impl Replica {
         if let Some(taking) =
             self.snapshots.taking.take_if(|taking| !taking.is_whole || taking.last_part.is_some())
         {
-            self.snapshots.log_bytes += taking.log_bytes;
-            self.snapshots.log_entries += taking.log_entries;
+            self.snapshots.schedule.give_up(taking.applied);
             self.state.thaw();
         }
     }
@@ -226,8 +176,8 @@ impl Replica {
         if !mutant::is_active(Mutant::AppliedNotMoved) {
             self.last_applied = meta.last.index;
         }
-        self.snapshots.last_bytes = building.bytes;
-        (self.snapshots.log_bytes, self.snapshots.log_entries) = (0, 0);
+        let (node, leader) = (self.node.id(), self.node.leader());
+        self.snapshots.schedule.installed(building.bytes, node, leader, &meta.configuration);
         // Whether the snapshot has these writes in it or others in their places cannot be told.
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.index <= meta.last.index) {
             outputs.push(Output::Answer(waiting.request, Answer::OutcomeUnknown));

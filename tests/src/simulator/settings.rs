@@ -323,5 +323,5 @@ fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
         (all.log_entries, 3000),
         (all.log_entries, all.log_bytes),
     ]);
-    SnapshotPolicy { log_bytes, log_entries, ..all }
+    SnapshotPolicy { log_bytes, log_entries, takes_turns: dice.happens(800), ..all }
 }
