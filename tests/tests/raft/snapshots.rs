@@ -16,7 +16,9 @@ const ENTRIES: u64 = 5;
 
 impl Subject for Snapshotting {
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
-        let snapshots = SnapshotPolicy { log_entries: ENTRIES, ..SnapshotPolicy::default() };
+        // All at the same entries, so that there are two with the same snapshot.
+        let snapshots =
+            SnapshotPolicy { log_entries: ENTRIES, takes_turns: false, ..SnapshotPolicy::default() };
         let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
         Self(Replica::with_limits(config, restored, seed, now, limits).expect("settings that fit"))
     }
