@@ -14,16 +14,15 @@ use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
-/// A node's way to its files in a data folder. Keeps the log open from group to group.
+/// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
 ///
 /// A node may have several, on different threads, as long as each file is written through one of them at a time: the
 /// log through one, the snapshot through another.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    log: Option<OpenFile>,
-    /// A file that was created and not synced yet.
-    created: Option<OpenFile>,
+    /// Few: the log, and what is going to take a file's place.
+    open: Vec<OpenFile>,
     buffer: AppendBuffer,
     has_failed: bool,
 }
@@ -32,6 +31,8 @@ pub struct Folder {
 struct OpenFile {
     name: FileName,
     file: File,
+    /// Created through this handle, and not synced yet.
+    is_new: bool,
 }
 
 impl Folder {
@@ -39,7 +40,7 @@ impl Folder {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { path, log: None, created: None, buffer: AppendBuffer::default(), has_failed: false }
+        Self { path, open: Vec::new(), buffer: AppendBuffer::default(), has_failed: false }
     }
 
     /// Reads a node's files as they are.
@@ -118,18 +119,23 @@ impl Folder {
         match op {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes),
             FileOp::Append { file, entries } => {
-                let (end, buffer) = self.end_of(*file, path)?;
-                end.write_all(buffer.join(entries))
+                let at = self.opened(*file, path)?;
+                self.open[at].file.write_all(self.buffer.join(entries))
             }
-            FileOp::AppendText { file, text } => self.end_of(*file, path)?.0.write_all(text.as_bytes()),
+            FileOp::AppendText { file, text } => {
+                let at = self.opened(*file, path)?;
+                self.open[at].file.write_all(text.as_bytes())
+            }
             FileOp::Overwrite { file, at, bytes } => {
-                let log = open(&mut self.log, *file, path)?;
+                let opened = self.opened(*file, path)?;
+                let log = &mut self.open[opened].file;
                 log.seek(SeekFrom::Start(*at))?;
                 log.write_all(bytes)?;
                 log.seek(SeekFrom::End(0)).map(drop)
             }
             FileOp::Truncate { file, len } => {
-                let log = open(&mut self.log, *file, path)?;
+                let at = self.opened(*file, path)?;
+                let log = &mut self.open[at].file;
                 log.set_len(*len)?;
                 log.seek(SeekFrom::End(0)).map(drop)
             }
@@ -152,51 +158,35 @@ impl Folder {
         self.close(name);
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
-        self.created = Some(OpenFile { name, file });
+        self.open.push(OpenFile { name, file, is_new: true });
         Ok(())
     }
 
-    /// A new file is synced with its inode, through the handle that wrote it; the log only as far as its
-    /// content needs it.
+    /// A new file is synced with its inode, any other only as far as its content needs it.
     fn sync(&mut self, name: FileName, path: &Path) -> io::Result<()> {
-        match self.created.take_if(|created| created.name == name) {
-            Some(created) => created.file.sync_all(),
-            None => open(&mut self.log, name, path)?.sync_data(),
-        }
+        let at = self.opened(name, path)?;
+        let OpenFile { file, is_new, .. } = &mut self.open[at];
+        if std::mem::take(is_new) { file.sync_all() } else { file.sync_data() }
     }
 
-    /// The handle for writing to the end of a file, and the buffer to join entries in. A file that was just
-    /// created is written through the handle that created it.
-    fn end_of(&mut self, name: FileName, path: &Path) -> io::Result<(&mut File, &mut AppendBuffer)> {
-        let file = match &mut self.created {
-            Some(created) if created.name == name => &mut created.file,
-            _ => open(&mut self.log, name, path)?,
-        };
-        Ok((file, &mut self.buffer))
+    /// Where among the open files the one with this name is, for writing to its end: it is opened if it is not yet.
+    fn opened(&mut self, name: FileName, path: &Path) -> io::Result<usize> {
+        if let Some(at) = self.open.iter().position(|open| open.name == name) {
+            return Ok(at);
+        }
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::End(0))?;
+        self.open.push(OpenFile { name, file, is_new: false });
+        Ok(self.open.len() - 1)
     }
 
     fn close(&mut self, name: FileName) {
-        self.created.take_if(|created| created.name == name);
-        self.log.take_if(|log| log.name == name);
+        self.open.retain(|open| open.name != name);
     }
 
     fn path_of(&self, file: FileName) -> PathBuf {
         self.path.join(file.to_string())
     }
-}
-
-/// The handle for writing to the end of a file that exists: the one that is open, or a new one in its place.
-fn open<'a>(slot: &'a mut Option<OpenFile>, name: FileName, path: &Path) -> io::Result<&'a mut File> {
-    slot.take_if(|open| open.name != name);
-    let open = match slot.take() {
-        Some(open) => open,
-        None => {
-            let mut file = OpenOptions::new().write(true).open(path)?;
-            file.seek(SeekFrom::End(0))?;
-            OpenFile { name, file }
-        }
-    };
-    Ok(&mut slot.insert(open).file)
 }
 
 fn read_range(file: &mut File, range: Range<u64>) -> io::Result<Vec<u8>> {

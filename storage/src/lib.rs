@@ -19,8 +19,8 @@
 //!
 //! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them; carry out
 //! the creation, then every node's repairs, and say the notices; then plan and carry out group after group,
-//! each of at most [`GROUP_BYTES_MAX`], and report its last persist; at an orderly end, carry out
-//! [`Planner::close`]. After a [`FileError`] the node stops and sends nothing more.
+//! each of at most [`GROUP_BYTES_MAX`], and report its last persist, and between two groups, or while there is none, carry
+//! out [`Planner::renew`]; at an orderly end, [`Planner::close`]. After a [`FileError`] the node stops and sends nothing more.
 //!
 //! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan and carry out part
 //! after part; after the last, read [`SnapshotPlanner::temporary`] back, carry out [`SnapshotPlanner::publish`], and only
@@ -88,12 +88,12 @@ pub use header::LogHeader;
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use lock::{FolderLock, LockError};
 pub use medium::{DiskError, Happening, Medium, NodeEvent};
-pub use plan::{GROUP_BYTES_MAX, Planner};
+pub use plan::{GROUP_BYTES_MAX, Planner, RENEWAL_BYTES};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
 pub use snapshot::{
     PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_FORMAT, SNAPSHOT_SYNC_BYTES,
-    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner,
+    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner, 
 };
 pub use survey::{Survey, SurveyError, survey};

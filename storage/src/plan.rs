@@ -11,7 +11,8 @@
 //!
 //! A compaction makes the log anew: beside the old one, under a temporary name, which then takes its place in one
 //! step. So a crash leaves the old log or the new, each whole, and both are good: the snapshot that stands for what
-//! the new one lacks is on disk before.
+//! the new one lacks is on disk before. Where the log goes on, that is no part of the persist and happens in pieces
+//! between groups (see `renewal`); where a leader's snapshot takes the place of the log, it is done before anything else.
 //!
 //! Deliberately blind: the planner reads nothing back. It knows the log's length and the offsets of the
 //! entries that may still be cut, those above the floor.
@@ -25,6 +26,12 @@ use crate::files::{FileKind, FileName, FileOp, SyncPolicy, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
+
+mod renewal;
+
+pub use renewal::RENEWAL_BYTES;
+
+use renewal::Renewal;
 
 /// The most bytes of entries that wait for one sync, but for a single entry that is longer. A planner never
 /// appends more than that before a sync; a runtime should stop adding persists to a group before it. Chosen
@@ -47,6 +54,9 @@ pub struct Planner {
     runs: VecDeque<Run>,
     last: LogPoint,
     len: u64,
+    /// The log that is being made anew beside this one.
+    renewal: Option<Renewal>,
+    renewal_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -122,6 +132,8 @@ impl Planner {
             runs: VecDeque::new(),
             last: after,
             len: header_len,
+            renewal: None,
+            renewal_bytes: RENEWAL_BYTES,
         }
     }
 
@@ -172,9 +184,11 @@ impl Planner {
                 self.write_meta(&mut group);
             }
             if let Some(compaction) = &persist.compaction {
-                // Its floor is one of the new log; the metadata before it still goes with the old.
-                self.compact(compaction, &mut group);
-                self.raise_floor(persist.floor);
+                if !self.begin_renewal(compaction, persist.floor, &mut group) {
+                    // Its floor is one of the new log; the metadata before it still goes with the old.
+                    self.compact(compaction, &mut group);
+                    self.raise_floor(persist.floor);
+                }
             }
             if let Some(from) = persist.cut_from {
                 group.flush();
@@ -229,6 +243,9 @@ impl Planner {
         assert_eq!(entries.before(), self.last, "entries continue the log");
         assert!(entries.last().term <= self.hard_state.current_term, "the term is persisted first");
         self.last = entries.last();
+        if let Some(renewal) = &mut self.renewal {
+            renewal.add(entries.clone());
+        }
         let run = Run { offset: self.len, entries };
         self.len = run.end();
         self.runs.push_back(run);
@@ -239,6 +256,7 @@ impl Planner {
         let Compaction { after, entries } = compaction;
         assert!(after.term <= self.hard_state.current_term, "the term is persisted first");
         group.flush();
+        self.renewal = None;
         let header = LogHeader { identity: self.identity.clone(), after: *after }.encode();
         let (log, floor) = (self.log(), self.floor);
         self.start_after(*after, header.len() as u64);
@@ -270,6 +288,9 @@ impl Planner {
         assert!(from > self.floor.index, "a cut from {from} at or below the floor {}", self.floor.index);
         if from > self.last.index {
             return;
+        }
+        if let Some(renewal) = &mut self.renewal {
+            renewal.cut(from);
         }
         (self.last, self.len) = (self.floor, self.floor_end);
         while let Some(mut run) = self.runs.pop_back() {

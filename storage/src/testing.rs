@@ -202,7 +202,8 @@ impl Disk {
     }
 }
 
-/// What has to survive: term, vote, the snapshot's end, the log's start and its text.
+/// What has to survive: term, vote, the snapshot's end, the log's start and its text; where the log goes with the snapshot,
+/// only from that one's end on. So a log that is made anew behind its snapshot, sooner or later, is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) hard_state: HardState,
@@ -213,9 +214,12 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn of(restored: &Restored) -> Self {
-        let log = restored.log.iter().map(Entries::text).collect();
         let snapshot = restored.snapshot.as_ref().map(|snapshot| snapshot.meta.last);
-        Self { hard_state: restored.hard_state, snapshot, start: restored.log_start, log }
+        let held = |last: &LogPoint| restored.log.iter().any(|run| run.point_at(last.index) == Some(*last));
+        let start = snapshot.filter(held).unwrap_or(restored.log_start);
+        let behind = restored.log.iter().filter_map(|run| run.starting_at(start.index.next()));
+        let log = behind.map(|run| run.text().to_owned()).collect();
+        Self { hard_state: restored.hard_state, snapshot, start, log }
     }
 }
 
@@ -291,8 +295,15 @@ impl RandomNode {
     }
 
     pub(crate) fn state(&self) -> State {
-        let (snapshot, start) = (self.snapshot, self.points[0]);
-        State { hard_state: self.hard_state, snapshot, start, log: self.lines.concat() }
+        let held = |last: &LogPoint| self.points.contains(last);
+        let start = self.snapshot.filter(held).unwrap_or(self.points[0]);
+        let log = self.lines[self.lines_to(start.index.0)..].concat();
+        State { hard_state: self.hard_state, snapshot: self.snapshot, start, log }
+    }
+
+    /// The point that the log starts after.
+    pub(crate) fn log_start(&self) -> LogPoint {
+        self.points[0]
     }
 
     fn start(&self) -> u64 {
@@ -359,7 +370,7 @@ impl RandomNode {
         }
         let is_due = self.compaction == Some(Due::AtOnce) || self.rng.u8(..3) == 0;
         if let Some(due) = self.compaction.take_if(|_| is_due) {
-            persist.compaction = Some(self.compact());
+            persist.compaction = Some(self.compact(states));
             if due == Due::AtOnce && self.rng.bool() {
                 persist.floor = LogIndex::ORIGIN;
             }
@@ -371,19 +382,25 @@ impl RandomNode {
             states.push(self.state());
         }
         for _ in 0..self.rng.usize(..3) {
-            let entries = self.entries();
-            let lines_before = self.lines.len() - entries.len();
-            let whole = self.state();
-            for lines in lines_before..self.lines.len() {
-                states.push(State { log: self.lines[..=lines].concat(), ..whole.clone() });
-            }
-            persist.entries.push(entries);
+            persist.entries.push(self.added(states));
         }
         persist
     }
 
-    /// The log from the snapshot on, maybe with a cut and with new entries.
-    fn compact(&mut self) -> Compaction {
+    /// New entries, of which a crash may leave some.
+    fn added(&mut self, states: &mut Vec<State>) -> Entries {
+        let before = self.lines.len();
+        let entries = self.entries();
+        let whole = self.state();
+        let first = self.lines_to(whole.start.index.0).min(before);
+        for lines in before..self.lines.len() {
+            states.push(State { log: self.lines[first..=lines].concat(), ..whole.clone() });
+        }
+        entries
+    }
+
+    /// The log from the snapshot on, maybe with a cut and with new entries. Where the log goes on, these are appended.
+    fn compact(&mut self, states: &mut Vec<State>) -> Compaction {
         let after = self.snapshot.expect("a compaction is behind a snapshot");
         if self.rng.bool() && self.floor < self.last() {
             self.cut();
@@ -398,7 +415,7 @@ impl RandomNode {
             entries.extend(self.rng.bool().then(|| builder.finish().unwrap()));
         }
         entries.extend(builder.finish());
-        entries.extend(self.rng.bool().then(|| self.entries()));
+        entries.extend(self.rng.bool().then(|| self.added(states)));
         Compaction { after, entries }
     }
 

@@ -75,6 +75,10 @@ fn both_leave_what_the_model_has() {
                 node.report();
                 disk.run(&ops);
                 folder.run(&ops).unwrap();
+                planner.set_renewal_bytes(1);
+                let ops = planner.renew();
+                disk.run(&ops);
+                folder.run(&ops).unwrap();
                 if let Some(meta) = node.snapshot() {
                     for part in parts(&meta, &content(round, 9), 100) {
                         let ops = snapshots.plan_part(&part);

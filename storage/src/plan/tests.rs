@@ -175,6 +175,81 @@ fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
     );
 }
 
+/// Twelve entries, two of them in a snapshot and four committed; the planner copies one at a time if nothing is added.
+fn node_that_renews() -> (Disk, Planner, Entries) {
+    let (mut disk, start) = founded(SyncPolicy::Always);
+    let mut planner = start.planner;
+    planner.set_renewal_bytes(1);
+    let entries = entries_after(LogPoint::ORIGIN, 1, &[PUT; 12]);
+    disk.run(&planner.plan(&[vote(1, 1, 0), append(2, vec![entries.clone()])]));
+    let kept = entries.starting_at(LogIndex(3)).unwrap();
+    let persist = Persist { floor: LogIndex(4), ..compaction(3, kept.before(), vec![kept]) };
+    assert_eq!(planner.plan(&[persist]), [], "nobody waits for it");
+    (disk, planner, entries)
+}
+
+#[test]
+fn a_log_that_goes_on_is_made_anew_between_groups() {
+    let (mut disk, mut planner, entries) = node_that_renews();
+    let renew = |planner: &mut Planner, disk: &mut Disk, expected: &[&str]| {
+        assert!(planner.can_renew());
+        let ops = planner.renew();
+        assert_eq!(words(&ops), expected);
+        disk.run(&ops);
+    };
+    let sync = "sync log00.txt.tmp";
+    renew(&mut planner, &mut disk, &["create log00.txt.tmp", "append log00.txt.tmp 3..=3", sync]);
+    renew(&mut planner, &mut disk, &["append log00.txt.tmp 4..=4", sync]);
+    assert!(!planner.can_renew() && planner.renew().is_empty(), "the others may be cut");
+
+    // The log goes on meanwhile, and twice as much is copied; then it is cut.
+    let more = entries_after(entries.last(), 1, &[PUT]);
+    let ops = planner.plan(&[Persist { floor: LogIndex(6), ..append(4, vec![more]) }]);
+    assert_eq!(words(&ops), ["append log00.txt 13..=13", "sync log00.txt"]);
+    disk.run(&ops);
+    renew(&mut planner, &mut disk, &["append log00.txt.tmp 5..=6", sync]);
+    let cut = Persist { cut_from: Some(LogIndex(8)), ..append(5, Vec::new()) };
+    disk.run(&planner.plan(&[Persist { floor: LogIndex(7), ..cut }]));
+    renew(&mut planner, &mut disk, &["append log00.txt.tmp 7..=7", sync]);
+    renew(&mut planner, &mut disk, &[sync, "rename log00.txt.tmp log00.txt", "sync folder"]);
+    assert!(!planner.can_renew());
+
+    // What follows belongs to the new log, at its offsets.
+    let kept = entries.starting_at(LogIndex(3)).and_then(|kept| kept.ending_at(LogIndex(7))).unwrap();
+    let header = LogHeader { identity: identities(1).remove(0), after: kept.before() }.encode();
+    assert_eq!(disk.content(LOG), [&header, kept.text().as_bytes()].concat());
+    disk.run(&planner.plan(&[append(6, vec![entries_after(kept.last(), 1, &[PUT])])]));
+    let cut = Persist { cut_from: Some(LogIndex(8)), ..append(7, Vec::new()) };
+    let truncate = format!("truncate log00.txt {}", header.len() + kept.text().len());
+    assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
+}
+
+/// However fast the log grows: a piece has more than came since the one before.
+#[test]
+fn making_the_log_anew_comes_to_an_end_under_load() {
+    let (mut disk, mut planner, entries) = node_that_renews();
+    let mut last = entries.last();
+    let mut rounds = 0;
+    while planner.renewal.is_some() {
+        let more = entries_after(last, 1, &[PUT, PUT]);
+        rounds += 1;
+        disk.run(&planner.plan(&[Persist { floor: last.index, ..append(3 + rounds, vec![more.clone()]) }]));
+        disk.run(&planner.renew());
+        last = more.last();
+    }
+    assert!((3..10).contains(&rounds), "{rounds}");
+    assert_eq!(disk.content(LOG).iter().filter(|byte| **byte == b'\n').count() as u64, last.index.0 - 1);
+}
+
+#[test]
+fn a_leaders_snapshot_ends_what_was_under_way() {
+    let (_, mut planner, entries) = node_that_renews();
+    let after = LogPoint { index: LogIndex(9), term: Term(1), checksum: Checksum(7) };
+    let ops = planner.plan(&[Persist { floor: LogIndex(9), ..compaction(4, after, Vec::new()) }]);
+    assert_eq!(words(&ops)[0], "create log00.txt.tmp");
+    assert!(!planner.can_renew() && planner.last == after, "{entries:?}");
+}
+
 #[test]
 fn a_compaction_without_entries_leaves_a_header() {
     let (mut disk, mut planner, _) = node_with_three_entries();
@@ -300,10 +375,11 @@ fn an_orderly_stop_notes_the_floor_once() {
 /// What a crash leaves is a state that the node went through, and everything reported is in it.
 #[test]
 fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
-    let (mut own, mut installed, mut compacted) = (0, 0, 0);
+    let (mut own, mut installed, mut compacted, mut pieces) = (0, 0, 0, 0);
     for seed in 0..40 {
         let (mut disk, start) = founded(SyncPolicy::Always);
         let (mut planner, mut snapshots) = (start.planner, start.snapshots);
+        planner.set_renewal_bytes([1, 60, RENEWAL_BYTES][usize::try_from(seed % 3).unwrap()]);
         let mut node = RandomNode::new(seed);
         let mut rng = fastrand::Rng::with_seed(!seed);
         for _ in 0..8 {
@@ -317,14 +393,22 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
             crash_in_every_way(&disk, &states, &mut rng, seed);
             // Reported now: nothing before the last state will do any more.
             node.report();
-            crash_in_every_way(&disk, &states[states.len() - 1..], &mut rng, seed);
+            let state = &states[states.len() - 1..];
+            crash_in_every_way(&disk, state, &mut rng, seed);
+            for _ in 0..rng.usize(..3) {
+                for op in planner.renew() {
+                    pieces += usize::from(matches!(op, FileOp::Append { .. }));
+                    disk.apply(&op);
+                    crash_in_every_way(&disk, state, &mut rng, seed);
+                }
+            }
             if rng.u8(..4) == 0 {
                 disk.run(&planner.close());
             }
-            let before = node.state();
+            let (before, start) = (node.state(), node.log_start());
             if let Some(meta) = node.snapshot() {
                 let states = [before, node.state()];
-                *if states[0].start == states[1].start { &mut own } else { &mut installed } += 1;
+                *if node.log_start() == start { &mut own } else { &mut installed } += 1;
                 let text = content(meta.last.index.0, 3);
                 for part in parts(&meta, &text, 50) {
                     disk.run(&snapshots.plan_part(&part));
@@ -340,11 +424,13 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
                 let again = recover(NODE, &disk.files(NODE), SyncPolicy::Always).unwrap();
                 disk.run(&again.repairs);
                 (planner, snapshots) = (again.planner, again.snapshots);
+                planner.set_renewal_bytes(1);
             }
         }
         assert_eq!(recovered(&disk), node.state(), "seed {seed}");
     }
-    assert!(own > 10 && installed > 10 && compacted > 20, "{own} {installed} {compacted}");
+    let found = [own, installed, compacted, pieces];
+    assert!(found.iter().all(|count| *count > 10), "{found:?}");
 }
 
 fn crash_in_every_way(disk: &Disk, states: &[State], rng: &mut fastrand::Rng, seed: u64) {

@@ -69,13 +69,21 @@ impl World {
                     format!("node {node}'s disk has done persist {}", id.0)
                 });
                 self.hand(node, Input::Persisted(id));
-                if self.processes[node].running.as_mut().is_some_and(Running::begin_disk_work) {
-                    self.schedule_disk_step(node);
-                }
+                self.begin_disk_work(node);
+            }
+            DiskStep::Renewed => {
+                self.trace.sight("a piece of a log was made anew");
+                self.begin_disk_work(node);
             }
             DiskStep::Failed => self.disk_failed(node),
         }
         Ok(())
+    }
+
+    fn begin_disk_work(&mut self, node: usize) {
+        if self.processes[node].running.as_mut().is_some_and(Running::begin_disk_work) {
+            self.schedule_disk_step(node);
+        }
     }
 
     /// A node hands out a part of a snapshot.

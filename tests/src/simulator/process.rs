@@ -96,11 +96,13 @@ pub struct Running {
     pub persists: VecDeque<Persist>,
     /// What the disk is at.
     pub work: Option<DiskWork>,
+    /// Before the next group a piece of the log is made anew, if that is under way.
+    renews_next: bool,
     /// The snapshots, written beside the log.
     pub snapshots: SnapshotFiles,
 }
 
-/// A group of persists on its way to the disk.
+/// A group of persists on its way to the disk, or a piece of the log that is made anew and no persist.
 #[derive(Debug)]
 pub struct DiskWork {
     ops: VecDeque<FileOp>,
@@ -114,6 +116,8 @@ pub enum DiskStep {
     More,
     /// The group is durable up to here.
     Done(PersistId),
+    /// A piece of the log is made anew.
+    Renewed,
     /// An operation failed.
     Failed,
 }
@@ -215,12 +219,15 @@ impl Process {
         self.life += 1;
         let replica = Replica::with_limits(config, restored, seed, self.clock.local(now), limits)
             .expect("simulated settings fit");
+        let mut planner = recovery.planner;
+        planner.set_renewal_bytes(limits.snapshots.part_bytes);
         self.running = Some(Running {
             replica,
-            planner: recovery.planner,
+            planner,
             inbox: Vec::new(),
             persists: VecDeque::new(),
             work: None,
+            renews_next: false,
             snapshots: SnapshotFiles::new(recovery.snapshots),
         });
         StartOutcome::Runs(recovery.notices)
@@ -235,9 +242,20 @@ impl Running {
         outputs
     }
 
-    /// Begins the next group of persists, if the disk is free and there is one. Returns whether it did.
+    /// Begins the next group of persists, or goes on with making the log anew, if the disk is free and there is something to
+    /// do. Returns whether it did. After a group it is the log's turn.
     pub fn begin_disk_work(&mut self) -> bool {
-        if self.work.is_some() || self.persists.is_empty() {
+        if self.work.is_some() {
+            return false;
+        }
+        let ops =
+            if self.renews_next || self.persists.is_empty() { self.planner.renew() } else { Vec::new() };
+        self.renews_next = false;
+        if !ops.is_empty() {
+            self.work = Some(DiskWork { ops: ops.into(), group: Vec::new() });
+            return true;
+        }
+        if self.persists.is_empty() {
             return false;
         }
         let mut bytes = 0;
@@ -278,7 +296,9 @@ impl Running {
         for persist in &work.group {
             durable.apply(persist);
         }
-        DiskStep::Done(work.group.last().expect("a group has a persist").id)
+        let Some(last) = work.group.last() else { return DiskStep::Renewed };
+        self.renews_next = true;
+        DiskStep::Done(last.id)
     }
 }
 

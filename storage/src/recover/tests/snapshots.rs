@@ -49,7 +49,8 @@ fn a_log_that_holds_the_end_of_the_snapshot_stays_as_it_is() {
         let snapshot = recovery.restored.snapshot.clone().unwrap();
         assert_eq!((snapshot.meta, &*snapshot.text), (snapshot_meta(last), content(1, 9).as_str()));
         let state = State::of(&recovery.restored);
-        assert_eq!((state.start, state.log.as_str()), (LogPoint::ORIGIN, entries.text()));
+        let log: String = recovery.restored.log.iter().map(Entries::text).collect();
+        assert_eq!((recovery.restored.log_start, log.as_str()), (LogPoint::ORIGIN, entries.text()));
         assert_eq!(recovery.notices, []);
         let repaired = repaired(&disk, &recovery);
         assert_eq!(repaired.content(LOG), disk.content(LOG));

@@ -18,6 +18,9 @@ pub(super) fn check(replica: &Replica) -> Verdict {
 /// The cluster is at rest.
 pub(super) fn check_log_behind_snapshot(process: &Process, policy: SnapshotPolicy) -> Verdict {
     let Some(running) = &process.running else { return Ok(()) };
+    require(!running.planner.can_renew(), "bounds", || {
+        format!("node {} has not made its log anew", process.id)
+    })?;
     let status = running.replica.status();
     let snapshot = process.disk.read(FileName::new(process.id, FileKind::Snapshot));
     // As many bytes as the snapshot has may be in the log, or small states would be written over and over again.

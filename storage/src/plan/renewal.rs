@@ -1,0 +1,198 @@
+//! The log made anew behind a snapshot of the node's own, a piece at a time.
+//!
+//! ```text
+//! log00.txt      |■■■■■■■■■■■ in the snapshot ■■■■■■■■■■■|■■■ after it ■■■|■ new persists go on here ►
+//! log00.txt.tmp                                          |■■■ copied ■■■►
+//! ```
+//!
+//! Nothing is dropped that the old log still has to give, so nobody waits: persists go on into the old log, and between
+//! two groups of them a piece of what comes after the snapshot is copied and synced beside it. When so little is left that
+//! it is one more piece, that is written as well and the new log takes the old one's place, with no persist in between.
+//! Until then the old log is the log, and a crash leaves it so, with a temporary file that nobody reads.
+//!
+//! Only what is above the floor can be cut, and only up to the floor is copied before the last piece: so what was copied
+//! stays true.
+
+use std::collections::VecDeque;
+
+use coracle_core::raft::{Compaction, Entries, LogIndex, LogPoint};
+
+use super::{Group, Planner};
+use crate::files::{FileKind, FileName, FileOp};
+use crate::header::LogHeader;
+
+/// The least bytes that are copied between two groups of persists, if nothing else is said and there are so many. Chosen
+/// because the next group then waits for some milliseconds at the most, on a disk of 100 MB/s.
+pub const RENEWAL_BYTES: usize = 256 * 1024;
+
+/// A log that is being made anew.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    after: LogPoint,
+    file: FileName,
+    piece_bytes_min: usize,
+    /// Bytes of the new log so far; none before it is created.
+    len: u64,
+    /// The entries that are to be copied, in order.
+    rest: VecDeque<Entries>,
+    rest_bytes: usize,
+    /// Bytes of entries that came since the last piece.
+    added_bytes: usize,
+}
+
+impl Renewal {
+    pub(super) fn new(compaction: &Compaction, file: FileName, piece_bytes_min: usize) -> Self {
+        let Compaction { after, entries } = compaction;
+        let rest_bytes = entries.iter().map(|run| run.text().len()).sum();
+        let rest = entries.iter().cloned().collect();
+        Self { after: *after, file, piece_bytes_min, len: 0, rest, rest_bytes, added_bytes: 0 }
+    }
+
+    /// The log goes on with these.
+    pub(super) fn add(&mut self, entries: Entries) {
+        self.rest_bytes += entries.text().len();
+        self.added_bytes += entries.text().len();
+        self.rest.push_back(entries);
+    }
+
+    /// The log loses the entries from `from` on.
+    pub(super) fn cut(&mut self, from: LogIndex) {
+        while let Some(run) = self.rest.pop_back_if(|run| run.last().index >= from) {
+            self.rest_bytes -= run.text().len();
+            if let Some(kept) = run.ending_at(from.previous()) {
+                self.rest_bytes += kept.text().len();
+                self.rest.push_back(kept);
+                break;
+            }
+        }
+    }
+
+    /// How many bytes the next piece has. More than came since the last one: otherwise it might never end.
+    fn piece_bytes(&self) -> usize {
+        self.piece_bytes_min.max(2 * self.added_bytes)
+    }
+
+    fn is_last_piece(&self) -> bool {
+        self.rest_bytes <= self.piece_bytes()
+    }
+
+    /// Whether there is something to copy now.
+    fn can_go_on(&self, floor: LogIndex) -> bool {
+        self.is_last_piece() || self.rest.front().is_some_and(|run| run.first_index() <= floor)
+    }
+
+    /// Takes entries up to `floor` off the rest, some `bytes_max` bytes, but one if there is any.
+    fn take(&mut self, floor: LogIndex, bytes_max: usize) -> Vec<Entries> {
+        let mut taken = Vec::new();
+        let mut room = bytes_max;
+        while let Some(run) = self.rest.pop_front() {
+            let fits = run.ending_at(floor).map(|run| run.fitting(room));
+            let Some(piece) = fits.filter(|piece| taken.is_empty() || piece.text().len() <= room) else {
+                self.rest.push_front(run);
+                break;
+            };
+            room = room.saturating_sub(piece.text().len());
+            self.rest_bytes -= piece.text().len();
+            let above = run.starting_at(piece.last().index.next());
+            taken.push(piece);
+            if let Some(above) = above {
+                self.rest.push_front(above);
+                break;
+            }
+        }
+        taken
+    }
+}
+
+impl Planner {
+    /// Whether the log can be made anew beside the old one: all that the old one will lack is above what is committed and
+    /// in the snapshot.
+    pub(super) fn begin_renewal(
+        &mut self,
+        compaction: &Compaction,
+        floor: LogIndex,
+        group: &mut Group,
+    ) -> bool {
+        let Compaction { after, entries } = compaction;
+        let found = if after.index == self.last.index {
+            Some(*after)
+        } else {
+            let later = entries.partition_point(|run| run.last().index < self.last.index);
+            entries.get(later).and_then(|run| run.point_at(self.last.index))
+        };
+        if found != Some(self.last) || floor < after.index {
+            return false;
+        }
+        self.raise_floor(floor);
+        self.renewal = None;
+        for run in entries {
+            if let Some(new) = run.starting_at(self.last.index.next()) {
+                self.add(new.clone());
+                group.append(&new);
+            }
+        }
+        let file = FileName::new(self.node(), FileKind::LogTemporary);
+        self.renewal = Some(Renewal::new(compaction, file, self.renewal_bytes));
+        true
+    }
+
+    /// From now on, copies at least `bytes` bytes at a time when a log is made anew, instead of [`RENEWAL_BYTES`].
+    pub fn set_renewal_bytes(&mut self, bytes: usize) {
+        self.renewal_bytes = bytes;
+    }
+
+    /// Whether [`Planner::renew`] has something to do.
+    #[must_use]
+    pub fn can_renew(&self) -> bool {
+        self.renewal.as_ref().is_some_and(|renewal| renewal.can_go_on(self.floor.index))
+    }
+
+    /// The file operations of the next step in making the log anew behind a snapshot; none when there is nothing to do.
+    /// To be carried out between two groups of persists.
+    #[must_use]
+    pub fn renew(&mut self) -> Vec<FileOp> {
+        let floor = self.floor.index;
+        let Some(mut renewal) = self.renewal.take_if(|renewal| renewal.can_go_on(floor)) else {
+            return Vec::new();
+        };
+        let file = renewal.file;
+        let mut group = Group::new(file);
+        if renewal.len == 0 {
+            let header = LogHeader { identity: self.identity.clone(), after: renewal.after }.encode();
+            renewal.len = header.len() as u64;
+            group.ops.push(FileOp::Create { file, bytes: header });
+        }
+        let is_last = renewal.is_last_piece();
+        let (up_to, bytes) =
+            if is_last { (self.last.index, usize::MAX) } else { (floor, renewal.piece_bytes()) };
+        let piece = renewal.take(up_to, bytes);
+        renewal.added_bytes = 0;
+        if piece.is_empty() {
+            group.ops.push(FileOp::Sync { file });
+        }
+        for entries in piece {
+            renewal.len += entries.text().len() as u64;
+            group.append(&entries);
+        }
+        group.flush();
+        if is_last {
+            group.ops.extend([FileOp::Rename { from: file, to: self.log() }, FileOp::SyncFolder]);
+            self.move_to(&renewal);
+        } else {
+            self.renewal = Some(renewal);
+        }
+        self.sync.apply(group.ops)
+    }
+
+    /// The log is the new one: what it holds stands elsewhere than in the old.
+    fn move_to(&mut self, renewal: &Renewal) {
+        assert!(renewal.rest.is_empty(), "the new log ends where the old one does");
+        assert!(self.floor.index >= renewal.after.index, "a floor never falls");
+        let old_len = std::mem::replace(&mut self.len, renewal.len);
+        let moved = |offset: u64| offset + renewal.len - old_len;
+        self.floor_end = moved(self.floor_end);
+        for run in &mut self.runs {
+            run.offset = moved(run.offset);
+        }
+    }
+}
