@@ -264,7 +264,7 @@ impl Wiring<'_> {
                 tasks.push(self.executor.spawn(disk::run(log_folder, recovery.planner, to_do, node)));
                 let (orders, to_do) = async_channel::unbounded();
                 let node = self.inboxes[&id].clone();
-                let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node);
+                let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node, self.clock);
                 tasks.push(self.executor.spawn(work));
                 (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
             }

@@ -2,7 +2,8 @@
 //!
 //! Beside the node's disk and not through it, in a task of its own: a snapshot is large and nobody waits for it, while every
 //! put waits for the log's next sync. There are never many orders here: the replica asks for the next part of a snapshot
-//! when the one before is written, and for one part at a time per follower.
+//! when the one before is written, and for one part at a time per follower. After each part that was written it rests a
+//! while, so that the log has most of a disk that they share.
 //!
 //! In memory there is nothing to wait for, so orders are answered at once, for the node's next step.
 //!
@@ -15,8 +16,10 @@ use async_channel::{Receiver, Sender};
 use coracle_core::raft::{LogPoint, SnapshotPart};
 use coracle_core::{Input, SNAPSHOT_PART_BYTES};
 use coracle_storage::asynchronous::Folder;
-use coracle_storage::{DiskError, PartWanted, SnapshotPlanner};
+use coracle_storage::{DiskError, PartWanted, SnapshotPlanner, rest_after};
+use smol::Timer;
 
+use crate::clock::Clock;
 use crate::node::NodeInput;
 
 /// What a node wants done with its snapshots.
@@ -93,10 +96,11 @@ pub(crate) async fn run(
     mut planner: SnapshotPlanner,
     orders: Receiver<Order>,
     node: Sender<NodeInput>,
+    clock: Clock,
 ) {
     while let Ok(order) = orders.recv().await {
         // Nobody listens when the node has stopped before its snapshots did.
-        let _ = match carry_out(&mut folder, &mut planner, order).await {
+        let _ = match carry_out(&mut folder, &mut planner, order, clock).await {
             Ok(done) => node.try_send(NodeInput::Core(done)),
             Err(error) => return drop(node.try_send(NodeInput::DiskFailed(Arc::new(error)))),
         };
@@ -107,10 +111,13 @@ async fn carry_out(
     folder: &mut Folder,
     planner: &mut SnapshotPlanner,
     order: Order,
+    clock: Clock,
 ) -> Result<Input, DiskError> {
     match order {
         Order::Write(part) => {
+            let begun = clock.now();
             folder.run(&planner.plan_part(&part)).await?;
+            Timer::after(rest_after(clock.now().since(begun))).await;
             if part.end.is_some() {
                 publish(folder, planner).await?;
             }

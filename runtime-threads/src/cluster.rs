@@ -298,7 +298,8 @@ impl Wiring<'_> {
                 threads.push(spawn(format!("disk {id}"), work));
                 let (orders, to_do) = channel();
                 let node = self.inboxes[&id].clone();
-                let work = move || snapshots::run(snapshot_folder, recovery.snapshots, &to_do, &node);
+                let clock = self.clock;
+                let work = move || snapshots::run(snapshot_folder, recovery.snapshots, &to_do, &node, clock);
                 threads.push(spawn(format!("snapshots {id}"), work));
                 (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
             }

@@ -2,7 +2,8 @@
 //!
 //! Beside the node's disk and not through it, in a thread of its own: a snapshot is large and nobody waits for it, while every
 //! put waits for the log's next sync. There are never many orders here: the replica asks for the next part of a snapshot
-//! when the one before is written, and for one part at a time per follower.
+//! when the one before is written, and for one part at a time per follower. After each part that was written it rests a
+//! while, so that the log has most of a disk that they share.
 //!
 //! In memory there is nothing to wait for, so orders are answered at once, for the node's next step.
 //!
@@ -11,12 +12,14 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
 
 use coracle_core::raft::{LogPoint, SnapshotPart};
 use coracle_core::{Input, SNAPSHOT_PART_BYTES};
 use coracle_storage::blocking::Folder;
-use coracle_storage::{DiskError, PartWanted, SnapshotPlanner};
+use coracle_storage::{DiskError, PartWanted, SnapshotPlanner, rest_after};
 
+use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::node::NodeInput;
 
@@ -89,19 +92,32 @@ impl Kept {
 
 /// Works until the orders end, or an operation fails, and reports that. A snapshot that is half written by then stays
 /// so: nobody uses it, and the next one takes its place.
-pub(crate) fn run(mut folder: Folder, mut planner: SnapshotPlanner, orders: &Receiver<Order>, node: &Inbox) {
+pub(crate) fn run(
+    mut folder: Folder,
+    mut planner: SnapshotPlanner,
+    orders: &Receiver<Order>,
+    node: &Inbox,
+    clock: Clock,
+) {
     while let Ok(order) = orders.recv() {
-        match carry_out(&mut folder, &mut planner, order) {
+        match carry_out(&mut folder, &mut planner, order, clock) {
             Ok(done) => node.send(NodeInput::Core(done)),
             Err(error) => return node.send(NodeInput::DiskFailed(Arc::new(error))),
         }
     }
 }
 
-fn carry_out(folder: &mut Folder, planner: &mut SnapshotPlanner, order: Order) -> Result<Input, DiskError> {
+fn carry_out(
+    folder: &mut Folder,
+    planner: &mut SnapshotPlanner,
+    order: Order,
+    clock: Clock,
+) -> Result<Input, DiskError> {
     match order {
         Order::Write(part) => {
+            let begun = clock.now();
             folder.run(&planner.plan_part(&part))?;
+            thread::sleep(rest_after(clock.now().since(begun)));
             if part.end.is_some() {
                 publish(folder, planner)?;
             }

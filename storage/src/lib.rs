@@ -94,6 +94,6 @@ pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
 pub use snapshot::{
     PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_FORMAT, SNAPSHOT_SYNC_BYTES,
-    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner, 
+    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner, rest_after,
 };
 pub use survey::{Survey, SurveyError, survey};

@@ -183,12 +183,12 @@ impl Planner {
             if group.meta_is_due && log_changes && !mutant::is_active(Mutant::TermAfterLog) {
                 self.write_meta(&mut group);
             }
-            if let Some(compaction) = &persist.compaction {
-                if !self.begin_renewal(compaction, persist.floor, &mut group) {
-                    // Its floor is one of the new log; the metadata before it still goes with the old.
-                    self.compact(compaction, &mut group);
-                    self.raise_floor(persist.floor);
-                }
+            if let Some(compaction) = &persist.compaction
+                && !self.begin_renewal(compaction, persist.floor, &mut group)
+            {
+                // Its floor is one of the new log; the metadata before it still goes with the old.
+                self.compact(compaction, &mut group);
+                self.raise_floor(persist.floor);
             }
             if let Some(from) = persist.cut_from {
                 group.flush();

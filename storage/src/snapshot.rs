@@ -34,7 +34,7 @@ mod read;
 mod write;
 
 pub use read::{PartProgress, PartReader, PartWanted, ReadPartError};
-pub use write::{PublishError, SNAPSHOT_SYNC_BYTES, SnapshotPlanner};
+pub use write::{PublishError, SNAPSHOT_SYNC_BYTES, SnapshotPlanner, rest_after};
 
 /// The name of the format, in the first line.
 pub const SNAPSHOT_FORMAT: &str = "coracle-snapshot";

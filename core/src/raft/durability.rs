@@ -41,7 +41,8 @@ pub struct Persist {
     /// The new term and vote, when they changed.
     pub hard_state: Option<HardState>,
     /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then there is nothing to cut
-    /// and to append: the changes of this turn are in it.
+    /// and to append: the changes of this turn are in it. What the snapshot covers may stay on the disk for a while after the
+    /// report, if the log goes on from there.
     pub compaction: Option<Compaction>,
     /// Remove the entries from this index on, when the log was cut.
     pub cut_from: Option<LogIndex>,

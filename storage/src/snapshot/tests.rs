@@ -407,3 +407,9 @@ fn the_temporary_has_its_own_name() {
     let temporary = FileName::new(NODE, FileKind::SnapshotTemporary);
     assert_eq!(planner(SyncPolicy::Always).temporary(), temporary);
 }
+
+#[test]
+fn a_rest_is_in_proportion_to_the_work_and_has_an_end() {
+    let ms = std::time::Duration::from_millis;
+    assert_eq!([0, 2, 10, 1000].map(|took| rest_after(ms(took))), [ms(0), ms(6), ms(30), ms(100)]);
+}

@@ -15,6 +15,8 @@
 //! Deliberately not here: when the log is made anew behind the snapshot. That is the core's order, after it was told
 //! that the snapshot is durable, and [`Planner`](crate::Planner)'s work.
 
+use std::time::Duration;
+
 use coracle_core::raft::{Checksum, LogIndex, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crc32fast::Hasher;
 
@@ -22,9 +24,22 @@ use super::{SnapshotFault, SnapshotFile, SnapshotHeader, encode_end};
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy};
 use crate::identity::Identity;
 
-/// The most bytes of a snapshot that wait for one sync, but for a single part that is longer. Chosen because a disk of
-/// 200 MB/s writes it in some 20 ms: what a put then waits longer is below what anybody notices.
-pub const SNAPSHOT_SYNC_BYTES: usize = 4 * 1024 * 1024;
+/// The most bytes of a snapshot that wait for one sync, but for a single part that is longer: a part of the usual size. Chosen
+/// because a disk of 200 MB/s writes it in little more than a millisecond, and every sync of a log may have to wait so long.
+pub const SNAPSHOT_SYNC_BYTES: usize = 256 * 1024;
+
+/// How many times as long as it took to write a part of a snapshot is rested before the next one. Chosen because five nodes in
+/// turn are then still done long before the first is due again.
+const RESTS: u32 = 3;
+/// The longest rest. A disk that takes so long has other troubles, and the snapshot should end some time.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+/// How long to rest after a part of a snapshot that took `took` to write: so that a log on the same disk has most of it, however
+/// fast that is, and a snapshot is a murmur for some seconds rather than a bang.
+#[must_use]
+pub fn rest_after(took: Duration) -> Duration {
+    (took * RESTS).min(REST_MAX)
+}
 
 /// Plans the snapshots of one node, one at a time. See the module.
 #[derive(Clone, Debug)]

@@ -202,6 +202,9 @@ impl World {
         if process.durable.snapshot_index() > process.durable.log_start.index {
             self.trace.sight("a crash between a snapshot and the new log");
         }
+        if process.running.as_ref().is_some_and(|running| running.planner.can_renew()) {
+            self.trace.sight("a crash while a log was made anew");
+        }
         process.crash(&mut self.dice);
         let down = down.min(DOWN_MAX);
         self.trace.note(self.now, [1, node as u64, down], || {
