@@ -158,9 +158,9 @@ fn a_snapshot_that_begins_anew_leaves_nothing_of_the_one_before() {
 
 #[test]
 fn no_more_than_a_little_waits_for_one_sync() {
-    let line = format!("{{\"value\":\"{}\"}}\n", "x".repeat(500_000));
-    let text = line.repeat(20);
-    for bytes_max in [1, 3 << 20, 6 << 20] {
+    let line = format!("{{\"value\":\"{}\"}}\n", "x".repeat(30_000));
+    let text = line.repeat(40);
+    for bytes_max in [1, 200_000, 400_000] {
         let mut disk = Disk::default();
         let mut planner = planner(SyncPolicy::Always);
         let (mut unsynced_max, mut syncs) = (0, 0);
@@ -173,7 +173,7 @@ fn no_more_than_a_little_waits_for_one_sync() {
         }
         // A part has a line more than asked for, and the first and the last line are not counted.
         assert!(unsynced_max <= SNAPSHOT_SYNC_BYTES.max(bytes_max + line.len()) + 1000, "{unsynced_max}");
-        assert!(syncs <= 4, "{syncs}");
+        assert!(syncs <= 7, "{syncs}");
     }
 }
 
