@@ -127,6 +127,7 @@ impl Settings {
     pub fn proxy_config(&self) -> ProxyConfig {
         ProxyConfig {
             nodes: self.node_ids(),
+            local: None,
             request_timeout: self.request_timeout,
             pending_max: self.pending_max,
             pending_bytes_max: self.pending_bytes_max,

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use async_channel::Sender;
 use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
-use coracle_core::proxy::{Answered, Failure};
+use coracle_core::proxy::{Answered, Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
-use coracle_core::{Answer, Request, Status};
+use coracle_core::{Answer, Request};
 
 use crate::proxy::ProxyEvent;
 
@@ -123,12 +123,12 @@ impl Client {
         }
     }
 
-    /// How every node is doing, ascending by id; `None` for one that has stopped.
+    /// How every node is doing, ascending by id.
     ///
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn status(&self) -> Result<Vec<(NodeId, Option<Status>)>, Failure> {
+    pub async fn status(&self) -> Result<Vec<NodeReport>, Failure> {
         match self.ask(Request::Status).await? {
             Answered::Status(rows) => Ok(rows),
             other @ Answered::ByNode(_) => panic!("a status was answered with {other:?}"),

@@ -7,6 +7,7 @@ use std::thread;
 
 use coracle_core::Settings;
 use coracle_core::kv::{Key, Outcome, Scan, Value};
+use coracle_core::proxy::NodeReport;
 use coracle_runtime_threads::{Cluster, Options};
 use coracle_storage::{Medium, SyncPolicy};
 
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("swapped: {swapped}");
     let all = Scan { prefix: String::new(), after: None, items_max: 10, bytes_max: 1 << 20 };
     println!("scan: {:?}", client.scan(all)?.items);
-    for (node, status) in client.status()? {
+    for NodeReport { node, status, .. } in client.status()? {
         println!("node {node}: {status:?}");
     }
     println!("deleted: {}", client.delete(snack)?);

@@ -146,6 +146,8 @@ impl Connection {
                         Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
                         Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),
                         Question::Status => (Request::Status, Shape::Status),
+                        Question::Members => (Request::Members, Shape::Members),
+                        Question::ChangeMembers(change) => (Request::ChangeMembers(change), Shape::Members),
                     };
                     return self.admit(request, Waiting { id, shape, bytes });
                 }

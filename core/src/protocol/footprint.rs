@@ -39,7 +39,7 @@ fn footprint(shape: &Shape) -> Footprint<'_> {
         Shape::Get { key, .. } => Footprint::Read(key),
         Shape::Put { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => Footprint::Write(key),
         Shape::Scan => Footprint::ReadMany,
-        Shape::Status | Shape::Transfer => Footprint::Nothing,
+        Shape::Status | Shape::Transfer | Shape::Members => Footprint::Nothing,
     }
 }
 

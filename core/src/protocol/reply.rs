@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
-use crate::proxy::{Answered, Failure, Reply};
-use crate::raft::NodeId;
+use crate::proxy::{Answered, Failure, NodeReport, Reply};
+use crate::raft::Configuration;
 use crate::replica::{Answer, Status};
 
 /// What to do about a forgotten session. The error is definite for the request that got it, and for no earlier one.
@@ -71,6 +71,9 @@ fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
                 line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
             }
         }
+        (_, Answer::Members(configuration) | Answer::MembershipChanged(configuration)) => {
+            push_members(line, configuration);
+        }
         (_, Answer::Transferred { to }) => push(line, format_args!("{{\"leader\":{to},\"status\":\"ok\"")),
         (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
     }
@@ -125,30 +128,37 @@ fn push_page(line: &mut String, page: &Page) {
     line.push_str(",\"status\":\"ok\"");
 }
 
-fn push_status(line: &mut String, rows: &[(NodeId, Option<Status>)], address: Option<&str>) {
+fn push_status(line: &mut String, rows: &[NodeReport], address: Option<&str>) {
+    let longest = rows.iter().filter_map(|row| row.status).map(|status| status.last_log_index).max();
     line.push_str("{\"nodes\":[");
-    for (position, (node, status)) in rows.iter().enumerate() {
+    for (position, row) in rows.iter().enumerate() {
         if position > 0 {
             line.push(',');
         }
-        push_status_row(line, *node, status.as_ref());
+        push_status_row(line, row);
         line.push_str(",\"address\":");
-        match address {
-            Some(address) => push_json_string(line, address),
-            None => line.push_str("null"),
-        }
-        match status {
-            Some(status) => push(line, format_args!(",\"snapshot_index\":{}}}", status.snapshot_index)),
-            None => line.push_str(",\"snapshot_index\":null}"),
+        let known = if row.is_here { address } else { row.client_address.as_deref() };
+        push_text_or_null(line, known);
+        match (&row.status, longest) {
+            (Some(status), Some(longest)) => {
+                let lag = longest.0 - status.last_log_index.0;
+                let snapshot_index = status.snapshot_index;
+                push(
+                    line,
+                    format_args!(",\"snapshot_index\":{snapshot_index},\"reachable\":true,\"lag\":{lag}}}"),
+                );
+            }
+            _ => line.push_str(",\"snapshot_index\":null,\"reachable\":false,\"lag\":null}"),
         }
     }
     line.push_str("],\"status\":\"ok\"");
 }
 
-fn push_status_row(line: &mut String, node: NodeId, status: Option<&Status>) {
-    let Some(status) = status else {
+fn push_status_row(line: &mut String, row: &NodeReport) {
+    let Some(status) = &row.status else {
         let unknown = "\"term\":null,\"commit_index\":null,\"last_applied\":null,\"last_log_index\":null,\"leader\":null";
-        push(line, format_args!("{{\"id\":{node},\"role\":\"stopped\",{unknown}"));
+        let role = if row.is_here { "stopped" } else { "unreachable" };
+        push(line, format_args!("{{\"id\":{},\"role\":\"{role}\",{unknown}", row.node));
         return;
     };
     let Status { id, role, term, commit_index, last_applied, last_log_index, leader, .. } = status;
@@ -157,6 +167,36 @@ fn push_status_row(line: &mut String, node: NodeId, status: Option<&Status>) {
     push(line, format_args!(",\"last_log_index\":{last_log_index},\"leader\":"));
     match leader {
         Some(leader) => push(line, format_args!("{leader}")),
+        None => line.push_str("null"),
+    }
+}
+
+fn push_members(line: &mut String, configuration: &Configuration) {
+    line.push_str("{\"members\":[");
+    for (position, node) in configuration.members().into_iter().enumerate() {
+        if position > 0 {
+            line.push(',');
+        }
+        let role = match (configuration.voters().contains(node), configuration.is_voter(node)) {
+            (true, _) => "voter",
+            (false, true) => "outgoing",
+            (false, false) => "learner",
+        };
+        push(line, format_args!("{{\"id\":{node},\"role\":\"{role}\",\"address\":"));
+        let member = configuration.roster().member(node);
+        push_text_or_null(line, member.map(|member| &*member.address));
+        line.push_str(",\"incarnation\":");
+        let incarnation =
+            member.and_then(|member| member.incarnation).map(|incarnation| incarnation.to_string());
+        push_text_or_null(line, incarnation.as_deref());
+        line.push('}');
+    }
+    line.push_str("],\"status\":\"ok\"");
+}
+
+fn push_text_or_null(line: &mut String, text: Option<&str>) {
+    match text {
+        Some(text) => push_json_string(line, text),
         None => line.push_str("null"),
     }
 }
@@ -172,7 +212,7 @@ fn push_key_of(line: &mut String, shape: &Shape) {
         Shape::Put { key, .. } | Shape::Get { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => {
             key
         }
-        Shape::Scan | Shape::Status | Shape::Transfer => return,
+        Shape::Scan | Shape::Status | Shape::Transfer | Shape::Members => return,
     };
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
@@ -194,7 +234,7 @@ fn code_of(failure: Failure) -> &'static str {
     match failure {
         Failure::NoLeader => "no_leader",
         Failure::Timeout | Failure::TransferFailed => "timeout",
-        Failure::NotVoter | Failure::Change(_) => "bad_request",
+        Failure::NotVoter | Failure::Change(_) | Failure::MembersAreFixed => "bad_request",
         Failure::Busy => "busy",
         Failure::ShuttingDown => "shutting_down",
         Failure::Storage => "storage",

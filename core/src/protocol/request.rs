@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Value, ValueError};
-use crate::raft::NodeId;
+use crate::raft::{NodeId, is_address};
+use crate::replica::MemberChange;
 
 /// How many items a scan gives when it does not say.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
@@ -23,6 +24,22 @@ pub(super) struct Call {
     pub(super) question: Question,
 }
 
+/// Every `op`.
+const OPS: [&str; 12] = [
+    "put",
+    "get",
+    "delete",
+    "cas",
+    "scan",
+    "status",
+    "ping",
+    "transfer",
+    "members",
+    "member_add",
+    "member_promote",
+    "member_remove",
+];
+
 /// What a client wants to know or done.
 #[derive(Debug)]
 pub(super) enum Question {
@@ -36,6 +53,10 @@ pub(super) enum Question {
     LinearizableRead(Query, Shape),
     /// Let this node lead.
     Transfer(NodeId),
+    /// Who takes part.
+    Members,
+    /// Another one is to take part, or not any more.
+    ChangeMembers(MemberChange),
     /// How the nodes are doing.
     Status,
 }
@@ -62,6 +83,7 @@ pub(super) enum Shape {
     Scan,
     Status,
     Transfer,
+    Members,
 }
 
 /// A line that is no request.
@@ -99,6 +121,8 @@ struct Members<'a> {
     after: Option<Text<'a>>,
     #[serde(default)]
     node: Option<u64>,
+    #[serde(borrow, default)]
+    address: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "given")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -164,10 +188,15 @@ impl Members<'_> {
             Some("cas") => self.cas(session),
             Some("scan") => self.scan(),
             Some("status") => Ok(Question::Status),
-            Some("transfer") => match self.node {
-                Some(node) => Ok(Question::Transfer(NodeId(node))),
-                None => Err(refuse(Some(self), "op \"transfer\" needs \"node\": the id of the next leader")),
-            },
+            Some("transfer") => Ok(Question::Transfer(self.node("the next leader")?)),
+            Some("members") => Ok(Question::Members),
+            Some("member_add") => self.add_member(),
+            Some("member_promote") => {
+                Ok(Question::ChangeMembers(MemberChange::Promote(self.node("the next voter")?)))
+            }
+            Some("member_remove") => {
+                Ok(Question::ChangeMembers(MemberChange::Remove(self.node("the member to remove")?)))
+            }
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -181,7 +210,8 @@ impl Members<'_> {
             Some("delete") => &["key"],
             Some("cas") => &["key", "expect", "value"],
             Some("scan") => &["prefix", "limit", "after", "consistency"],
-            Some("transfer") => &["node"],
+            Some("transfer" | "member_promote" | "member_remove") => &["node"],
+            Some("member_add") => &["node", "address"],
             Some(_) => &[],
         };
         let present = [
@@ -193,11 +223,9 @@ impl Members<'_> {
             ("limit", self.limit.is_some()),
             ("after", self.after.is_some()),
             ("node", self.node.is_some()),
+            ("address", self.address.is_some()),
         ];
-        let is_known = matches!(
-            op,
-            None | Some("put" | "get" | "delete" | "cas" | "scan" | "status" | "ping" | "transfer")
-        );
+        let is_known = op.is_none_or(|op| OPS.contains(&op));
         let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));
         match stray {
             Some((name, _)) if is_known => {
@@ -205,6 +233,24 @@ impl Members<'_> {
                 Err(refuse(Some(self), format_args!("{what} has no member {name:?}")))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn node(&self, who: &str) -> Result<NodeId, Box<BadRequest>> {
+        let missing = || refuse(Some(self), format_args!("\"node\" is missing: the id of {who}"));
+        self.node.map(NodeId).ok_or_else(missing)
+    }
+
+    fn add_member(&self) -> Result<Question, Box<BadRequest>> {
+        let node = self.node("the new member")?;
+        let address = self.address.as_ref().map(|address| address.0.as_ref());
+        match address.filter(|address| is_address(address)) {
+            Some(address) => {
+                Ok(Question::ChangeMembers(MemberChange::AddLearnerAt(node, Box::from(address))))
+            }
+            None => {
+                Err(refuse(Some(self), "\"address\" is where the new member's peers reach it, HOST:PORT"))
+            }
         }
     }
 

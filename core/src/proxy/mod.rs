@@ -6,134 +6,31 @@
 //! nothing is ever done twice because of the proxy. What has no outcome when its time is over gets an error that
 //! says whether it may still take effect.
 //!
+//! In front of a cluster in one process every node can be asked at any time. In front of one node of a cluster of processes
+//! ([`ProxyConfig::local`]) the others can be asked while there is a connection to them. When it breaks, what may be
+//! done twice without harm goes elsewhere: reads, and writes of a session. Reads stay at the own node, which asks the leader
+//! only how far it must have applied.
+//!
 //! Like Raft it is a function: (state, now, inputs) → outputs. It knows no connections, only [`Ticket`]s.
 
+mod face;
 mod pending;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::mutant::{self, Mutant};
-use crate::raft::{ChangeError, NodeId, Term};
-use crate::replica::{Answer, Refused, Request, RequestId, Status};
+use crate::raft::{NodeId, Term};
+use crate::replica::{Answer, Refused, Request, RequestId};
 use crate::time::Instant;
+pub use face::{Answered, Failure, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, Ticket};
 use pending::{Pending, PendingRequests, Place};
 
 /// How long a read waits before it tries another node, when the one it asked was catching up.
 pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// Names a request on the side of whoever asks. The proxy only repeats it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket {
-    /// Which connection, or caller.
-    pub connection: u64,
-    /// Which of its requests.
-    pub slot: u64,
-}
-
-/// The proxy's settings.
-#[derive(Clone, Debug)]
-pub struct ProxyConfig {
-    /// The nodes of the cluster.
-    pub nodes: Vec<NodeId>,
-    /// How long a request may take.
-    pub request_timeout: Duration,
-    /// The most requests under way; more are refused as [`Failure::Busy`].
-    pub pending_max: usize,
-    /// The most bytes of keys and values in requests under way; one request may pass it.
-    pub pending_bytes_max: usize,
-}
-
-/// What may happen to a proxy.
-#[derive(Clone, Debug)]
-pub enum ProxyInput {
-    /// A client asks.
-    Ask(Ticket, Request),
-    /// A node answers.
-    Answer(NodeId, RequestId, Answer),
-    /// A node's term or its idea of the leader has changed.
-    LeaderChanged {
-        /// The node that says so.
-        node: NodeId,
-        /// Its term.
-        term: Term,
-        /// The leader, if it knows one.
-        leader: Option<NodeId>,
-    },
-    /// A node has stopped and will answer nothing more.
-    NodeStopped(NodeId),
-    /// Take nothing new, and refuse what is not at a node yet.
-    Stop,
-}
-
-/// What a proxy wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProxyOutput {
-    /// Ask this node; its answer carries the same id.
-    Ask(NodeId, RequestId, Request),
-    /// Give this to the client.
-    Reply(Ticket, Reply),
-}
-
-/// What a client is told.
-pub type Reply = Result<Answered, Failure>;
-
-/// A request that had an outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// A node's answer; never [`Answer::Refused`] or [`Answer::Status`].
-    ByNode(Answer),
-    /// How every node is doing, ascending by id; `None` for one that has stopped.
-    Status(Vec<(NodeId, Option<Status>)>),
-}
-
-/// A request that had none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No leader became known in time. Nothing happened.
-    NoLeader,
-    /// The outcome is not known; a write may still take effect.
-    Timeout,
-    /// Over a limit. Nothing happened.
-    Busy,
-    /// The server is stopping. Nothing happened.
-    ShuttingDown,
-    /// The node that had the request lost its disk. A write may still take effect.
-    Storage,
-    /// Leadership was not handed over, because the node meant for it does not vote.
-    NotVoter,
-    /// The members were not changed. Nothing happened.
-    Change(ChangeError),
-    /// Leadership was not handed over in time; it may still go to the node meant for it.
-    TransferFailed,
-}
-
-impl Failure {
-    /// Whether nothing happened and nothing will.
-    #[must_use]
-    pub fn is_definite(self) -> bool {
-        !matches!(self, Self::Timeout | Self::Storage | Self::TransferFailed)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Self::Change(error) => return write!(f, "the members are not changed: {error}"),
-            Self::NoLeader => "no leader became known in time; nothing happened",
-            Self::Timeout => "no outcome became known in time; a write may still take effect",
-            Self::Busy => "too many requests are under way; nothing happened",
-            Self::ShuttingDown => "the server is stopping; nothing happened",
-            Self::NotVoter => "no voter has that id; nothing happened",
-            Self::TransferFailed => "the node did not take leadership over in time; it may still do so",
-            Self::Storage => "the node that had the request lost its disk; a write may still take effect",
-        };
-        f.write_str(text)
-    }
-}
-
-impl std::error::Error for Failure {}
+/// How long a question for all nodes waits for those that can be asked and do not answer.
+pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Routes requests. See the module.
 #[derive(Debug)]
@@ -148,6 +45,10 @@ pub struct Proxy {
     parked: VecDeque<RequestId>,
     /// Reads that try again later.
     retries: VecDeque<(Instant, RequestId)>,
+    /// Until when questions for all nodes wait.
+    questions: VecDeque<(Instant, RequestId)>,
+    /// Nodes of other processes to which there is a connection, and where their clients connect.
+    reachable: BTreeMap<NodeId, Option<Box<str>>>,
     is_stopping: bool,
 }
 
@@ -165,6 +66,8 @@ impl Proxy {
             pending: PendingRequests::default(),
             parked: VecDeque::new(),
             retries: VecDeque::new(),
+            questions: VecDeque::new(),
+            reachable: BTreeMap::new(),
             is_stopping: false,
         }
     }
@@ -175,7 +78,18 @@ impl Proxy {
             match input {
                 ProxyInput::Ask(ticket, request) => self.ask(ticket, request, now, outputs),
                 ProxyInput::Answer(node, id, answer) => self.answer(node, id, answer, now, outputs),
-                ProxyInput::LeaderChanged { node, term, leader } => self.learn(node, term, leader),
+                ProxyInput::LeaderChanged { node, term, leader } => {
+                    self.learn(node, term, leader);
+                    self.follow_leader(now, outputs);
+                }
+                ProxyInput::Reachable(node, client_address) => {
+                    drop(self.reachable.insert(node, client_address));
+                }
+                ProxyInput::Unreachable(node) => self.lose_connection(node, now, outputs),
+                ProxyInput::Nodes(mut nodes) => {
+                    nodes.sort_unstable();
+                    self.config.nodes = nodes;
+                }
                 ProxyInput::NodeStopped(node) => self.lose(node, now, outputs),
                 ProxyInput::Stop => self.is_stopping = true,
             }
@@ -193,7 +107,8 @@ impl Proxy {
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.retries.front().map(|(due, _)| *due);
         let expiry = self.pending.first().map(|pending| pending.deadline);
-        retry.into_iter().chain(expiry).min()
+        let question = self.questions.front().map(|(due, _)| *due);
+        retry.into_iter().chain(expiry).chain(question).min()
     }
 
     /// Whether nothing is under way.
@@ -213,6 +128,8 @@ impl Proxy {
             Some(Failure::ShuttingDown)
         } else if !self.pending.has_room(&self.config) {
             Some(Failure::Busy)
+        } else if self.config.local.is_none() && matches!(request, Request::ChangeMembers(_)) {
+            Some(Failure::MembersAreFixed)
         } else {
             None
         };
@@ -226,17 +143,19 @@ impl Proxy {
 
     /// Sends a request to where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
-        let reader = self.node_to_read_from();
+        let (leader, reader) = (self.leader_to_ask(), self.node_to_read_from());
+        let local = self.config.local;
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
+            Request::LinearizableRead(_) if local.is_some() => local,
             Request::Write { .. }
             | Request::LinearizableRead(_)
             | Request::Transfer(_)
             | Request::Resign
             | Request::Members
-            | Request::ChangeMembers(_) => self.leader,
+            | Request::ChangeMembers(_) => leader,
             Request::Read { .. } => reader,
-            Request::Status => return self.ask_all(id, outputs),
+            Request::Status => return self.ask_all(id, now, outputs),
         };
         if let Some(node) = target {
             pending.place = Place::At(node);
@@ -250,8 +169,21 @@ impl Proxy {
         }
     }
 
-    /// A random follower; the leader when there is no other node.
+    /// Whether there is a way to the node.
+    fn is_reachable(&self, node: NodeId) -> bool {
+        self.config.local.is_none_or(|local| local == node) || self.reachable.contains_key(&node)
+    }
+
+    /// The leader, if it is known and can be asked.
+    fn leader_to_ask(&self) -> Option<NodeId> {
+        self.leader.filter(|leader| self.is_reachable(*leader))
+    }
+
+    /// The own node of a process. In front of a whole cluster, a random follower; the leader when there is no other node.
     fn node_to_read_from(&mut self) -> Option<NodeId> {
+        if let Some(local) = self.config.local {
+            return Some(local);
+        }
         let is_up = |node: &&NodeId| !self.stopped.contains(node);
         let followers = self.config.nodes.iter().filter(is_up).filter(|node| Some(**node) != self.leader);
         let count = followers.clone().count();
@@ -261,10 +193,11 @@ impl Proxy {
         followers.copied().nth(self.rng.usize(..count))
     }
 
-    fn ask_all(&mut self, id: RequestId, outputs: &mut Vec<ProxyOutput>) {
+    fn ask_all(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        let can_answer = |node: &NodeId| !self.stopped.contains(node) && self.is_reachable(*node);
+        let running: Vec<_> = self.config.nodes.iter().copied().filter(can_answer).collect();
         let Some(pending) = self.pending.request_mut(id) else { return };
-        let running: Vec<_> =
-            self.config.nodes.iter().copied().filter(|node| !self.stopped.contains(node)).collect();
+        self.questions.push_back((now + STATUS_PATIENCE, id));
         outputs.extend(running.iter().map(|node| ProxyOutput::Ask(*node, id, Request::Status)));
         pending.place = Place::AtAll { missing: running.into_iter().collect(), found: Vec::new() };
         self.finish_status(id, outputs);
@@ -293,7 +226,11 @@ impl Proxy {
                     self.refused(node, id, refused, now, outputs);
                 }
             }
-            Answer::OutcomeUnknown => self.close(id, Err(Failure::Timeout), outputs),
+            Answer::OutcomeUnknown => match pending.request {
+                // Whoever leads now knows whether it was done; doing it again changes nothing.
+                Request::ChangeMembers(_) if self.config.local.is_some() => self.route(id, now, outputs),
+                _ => self.close(id, Err(Failure::Timeout), outputs),
+            },
             answer => self.close(id, Ok(Answered::ByNode(answer)), outputs),
         }
     }
@@ -323,7 +260,15 @@ impl Proxy {
                 if self.leader == Some(node) {
                     self.leader = None;
                 }
-                self.route(id, now, outputs);
+                let pending = self.pending.request_mut(id);
+                match pending.filter(|pending| matches!(pending.request, Request::LinearizableRead(_))) {
+                    // The own node will hear of a leader soon, or be told what happened to the last one.
+                    Some(pending) if self.config.local.is_some() => {
+                        pending.place = Place::Waiting;
+                        self.retries.push_back((now + READ_RETRY_AFTER, id));
+                    }
+                    _ => self.route(id, now, outputs),
+                }
             }
             Refused::Superseded => self.route(id, now, outputs),
         }
@@ -342,6 +287,41 @@ impl Proxy {
             self.leader = Some(leader);
             if mutant::is_active(Mutant::RequestSentTwice) {
                 self.parked.extend(self.pending.ids());
+            }
+        }
+    }
+
+    /// Writes of a session, and changes of members, that wait for an answer of a node that leads no longer go to the one that
+    /// does: it does not do again what was done.
+    fn follow_leader(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        let Some(leader) = self.leader_to_ask().filter(|_| self.config.local.is_some()) else { return };
+        for id in self.pending.ids() {
+            let Some(pending) = self.pending.request_mut(id) else { continue };
+            let is_elsewhere = matches!(&pending.place, Place::At(node) if *node != leader);
+            if is_elsewhere && pending.is_repeatable_write() {
+                self.route(id, now, outputs);
+            }
+        }
+    }
+
+    /// The connection to a node broke.
+    fn lose_connection(&mut self, node: NodeId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        if self.reachable.remove(&node).is_none() {
+            return;
+        }
+        for id in self.pending.ids() {
+            let Some(pending) = self.pending.request_mut(id) else { continue };
+            match &mut pending.place {
+                Place::At(at) if *at == node => match pending.request {
+                    // Its answer may still come over the node's own connection.
+                    Request::Write { .. } if !pending.is_repeatable_write() => {}
+                    _ => self.route(id, now, outputs),
+                },
+                Place::AtAll { missing, .. } => {
+                    missing.remove(&node);
+                    self.finish_status(id, outputs);
+                }
+                _ => {}
             }
         }
     }
@@ -378,7 +358,7 @@ impl Proxy {
     }
 
     fn unpark(&mut self, outputs: &mut Vec<ProxyOutput>) {
-        let Some(leader) = self.leader else { return };
+        let Some(leader) = self.leader_to_ask() else { return };
         while let Some(id) = self.parked.pop_front() {
             if let Some(pending) = self.pending.request_mut(id) {
                 pending.place = Place::At(leader);
@@ -394,6 +374,9 @@ impl Proxy {
     }
 
     fn expire(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        while let Some((_, id)) = self.questions.pop_front_if(|(due, _)| *due <= now) {
+            self.reply_status(id, outputs);
+        }
         while let Some((id, pending)) = self.pending.first_with_id()
             && pending.deadline <= now
         {
@@ -424,8 +407,13 @@ impl Proxy {
         let Place::AtAll { found, .. } = std::mem::replace(&mut pending.place, Place::Waiting) else {
             return;
         };
-        let status_of = |node: &NodeId| (*node, found.iter().find(|status| status.id == *node).copied());
-        let rows = self.config.nodes.iter().map(status_of).collect();
+        let report = |&node: &NodeId| NodeReport {
+            node,
+            status: found.iter().find(|status| status.id == node).copied(),
+            is_here: self.config.local.is_none_or(|local| local == node),
+            client_address: self.reachable.get(&node).cloned().flatten(),
+        };
+        let rows = self.config.nodes.iter().map(report).collect();
         self.close(id, Ok(Answered::Status(rows)), outputs);
     }
 

@@ -36,6 +36,11 @@ impl Pending {
     pub(super) fn new(ticket: Ticket, request: Request, deadline: Instant) -> Self {
         Self { ticket, request, deadline, place: Place::Waiting }
     }
+
+    /// Whether it may be sent again without harm, although it changes something.
+    pub(super) fn is_repeatable_write(&self) -> bool {
+        matches!(self.request, Request::Write { session: Some(_), .. } | Request::ChangeMembers(_))
+    }
 }
 
 /// The window. Its first element, if any, is occupied.

@@ -1,8 +1,9 @@
 //! The proxy's rules, each through inputs and outputs.
 
 use super::*;
-use crate::kv::{Command, Found, Key, Outcome, Query, Value};
+use crate::kv::{ClientName, Command, Found, Key, Outcome, Query, Session, Value};
 use crate::raft::LogIndex;
+use crate::replica::Status;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -15,7 +16,13 @@ struct Story {
 impl Story {
     fn with_nodes(count: u64) -> Self {
         let nodes = (0..count).map(NodeId).collect();
-        let config = ProxyConfig { nodes, request_timeout: TIMEOUT, pending_max: 4, pending_bytes_max: 100 };
+        let config = ProxyConfig {
+            nodes,
+            local: None,
+            request_timeout: TIMEOUT,
+            pending_max: 4,
+            pending_bytes_max: 100,
+        };
         Self { proxy: Proxy::new(config, 3), now: Instant::from_micros(1), next_slot: 0 }
     }
 
@@ -264,7 +271,9 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
     };
     assert!(story.answer(2, id, Answer::Status(status(2))).is_empty());
     let outputs = story.answer(0, id, Answer::Status(status(0)));
-    let rows = vec![(NodeId(0), Some(status(0))), (NodeId(1), None), (NodeId(2), Some(status(2)))];
+    let report =
+        |node, status| NodeReport { node: NodeId(node), status, is_here: true, client_address: None };
+    let rows = vec![report(0, Some(status(0))), report(1, None), report(2, Some(status(2)))];
     assert_eq!(replied(&outputs), &Ok(Answered::Status(rows)));
 }
 
@@ -282,4 +291,103 @@ fn stopping_refuses_what_is_new_or_waits_and_finishes_what_is_under_way() {
     let outputs = story.answer(0, id, applied());
     assert_eq!(replied(&outputs), &Ok(Answered::ByNode(applied())));
     assert!(story.proxy.is_idle());
+}
+
+/// A proxy before node 1 of a cluster of three processes.
+fn before_a_process() -> Story {
+    let mut story = Story::with_nodes(4);
+    let config =
+        ProxyConfig { nodes: (1..4).map(NodeId).collect(), local: Some(NodeId(1)), ..story.proxy.config };
+    story.proxy = Proxy::new(config, 3);
+    story
+}
+
+fn session_put() -> Request {
+    let Request::Write { command, .. } = put() else { unreachable!() };
+    let session = Session::new(ClientName::new("c").unwrap(), 1).unwrap();
+    Request::Write { command, session: Some(session) }
+}
+
+fn all_asked(outputs: &[ProxyOutput]) -> Vec<u64> {
+    let node = |output: &ProxyOutput| match output {
+        ProxyOutput::Ask(node, ..) => Some(node.0),
+        ProxyOutput::Reply(..) => None,
+    };
+    outputs.iter().filter_map(node).collect()
+}
+
+#[test]
+fn a_write_waits_for_a_way_to_the_leader() {
+    let mut story = before_a_process();
+    story.hear_leader(1, 2, Some(3));
+    assert!(story.ask(put()).is_empty(), "the leader is known and cannot be asked");
+    let outputs = story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+    assert_eq!(all_asked(&outputs), [3]);
+}
+
+#[test]
+fn reads_stay_at_the_own_node() {
+    let mut story = before_a_process();
+    story.hear_leader(1, 2, Some(3));
+    let key = Key::new("k").unwrap();
+    for request in [read(), Request::LinearizableRead(Query::Value(key))] {
+        assert_eq!(all_asked(&story.ask(request)), [1]);
+    }
+}
+
+#[test]
+fn a_linearizable_read_without_a_leader_tries_again_later() {
+    let mut story = before_a_process();
+    let outputs = story.ask(Request::LinearizableRead(Query::Value(Key::new("k").unwrap())));
+    let [ProxyOutput::Ask(_, id, _)] = outputs[..] else { panic!("{outputs:?}") };
+    assert!(story.refuse_as_follower(1, id, 1, None).is_empty());
+    assert_eq!(all_asked(&story.elapse(READ_RETRY_AFTER)), [1]);
+}
+
+#[test]
+fn what_may_be_done_twice_goes_elsewhere_when_a_connection_breaks() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
+    story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+    story.hear_leader(1, 2, Some(3));
+    assert_eq!(all_asked(&story.ask(session_put())), [3]);
+    assert_eq!(all_asked(&story.ask(put())), [3]);
+    assert!(story.step(Some(ProxyInput::Unreachable(NodeId(3)))).is_empty());
+    let outputs = story.hear_leader(1, 3, Some(2));
+    assert_eq!(all_asked(&outputs), [2], "the write without a session may have been done");
+    let outputs = story.elapse(TIMEOUT);
+    assert!(outputs.iter().any(|output| matches!(output, ProxyOutput::Reply(_, Err(Failure::Timeout)))));
+}
+
+#[test]
+fn a_write_of_a_session_follows_the_leader() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
+    story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+    story.hear_leader(1, 2, Some(3));
+    assert_eq!(all_asked(&story.ask(session_put())), [3]);
+    assert_eq!(all_asked(&story.ask(put())), [3]);
+    assert_eq!(all_asked(&story.hear_leader(1, 3, Some(2))), [2]);
+}
+
+#[test]
+fn a_status_does_not_wait_for_who_cannot_be_reached() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(2), Some("h:1".into()))));
+    assert_eq!(all_asked(&story.ask(Request::Status)), [1, 2]);
+    let outputs = story.elapse(STATUS_PATIENCE);
+    let Ok(Answered::Status(rows)) = replied(&outputs) else { panic!("{outputs:?}") };
+    assert!(rows.iter().all(|row| row.status.is_none()));
+    assert_eq!(rows[1].client_address.as_deref(), Some("h:1"));
+    assert!(rows[0].is_here && !rows[1].is_here);
+    story.step(Some(ProxyInput::Nodes(vec![NodeId(1)])));
+    assert_eq!(all_asked(&story.ask(Request::Status)), [1]);
+}
+
+#[test]
+fn members_of_one_process_are_fixed() {
+    use crate::replica::MemberChange;
+    let mut story = Story::with_nodes(3).led_by(0);
+    let outputs = story.ask(Request::ChangeMembers(MemberChange::Remove(NodeId(1))));
+    assert_eq!(replied(&outputs), &Err(Failure::MembersAreFixed));
 }

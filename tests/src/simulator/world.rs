@@ -136,6 +136,7 @@ impl World {
         let processes = processes.collect();
         let proxy = ProxyConfig {
             nodes: ids,
+            local: None,
             request_timeout: settings.request_timeout,
             pending_max: 1000,
             pending_bytes_max: 1 << 20,
