@@ -55,6 +55,7 @@ impl Folder {
         Ok(NodeFiles {
             log: read_if_there(path(FileKind::Log)).await?,
             meta: read_if_there(path(FileKind::Meta)).await?,
+            founding: read_if_there(path(FileKind::Founding)).await?,
             snapshot: read_if_there(path(FileKind::Snapshot)).await?,
             has_cut_bytes: read_if_there(path(FileKind::LogCut)).await?.is_some(),
         })

@@ -53,6 +53,7 @@ impl Folder {
         Ok(NodeFiles {
             log: read_if_there(path(FileKind::Log))?,
             meta: read_if_there(path(FileKind::Meta))?,
+            founding: read_if_there(path(FileKind::Founding))?,
             snapshot: read_if_there(path(FileKind::Snapshot))?,
             has_cut_bytes: read_if_there(path(FileKind::LogCut))?.is_some(),
         })

@@ -21,6 +21,8 @@ pub enum FileKind {
     LogCut,
     /// The log that is about to replace the old, `log00.txt.tmp`. Never read.
     LogTemporary,
+    /// A node's incarnation while it has no cluster yet, `founding0.txt`.
+    Founding,
     /// Term and vote, `meta0.txt`.
     Meta,
     /// The metadata that is about to replace the old, `meta0.txt.tmp`. Never read.
@@ -56,6 +58,7 @@ impl fmt::Display for FileName {
             FileKind::Log => write!(f, "log{node:02}.txt"),
             FileKind::LogCut => write!(f, "log{node:02}.txt.cut"),
             FileKind::LogTemporary => write!(f, "log{node:02}.txt.tmp"),
+            FileKind::Founding => write!(f, "founding{node}.txt"),
             FileKind::Meta => write!(f, "meta{node}.txt"),
             FileKind::MetaTemporary => write!(f, "meta{node}.txt.tmp"),
             FileKind::Snapshot => write!(f, "snap{node}.txt"),
@@ -155,6 +158,8 @@ pub struct NodeFiles {
     pub log: Option<Vec<u8>>,
     /// The metadata.
     pub meta: Option<Vec<u8>>,
+    /// The incarnation of a node without a cluster.
+    pub founding: Option<Vec<u8>>,
     /// The latest snapshot.
     pub snapshot: Option<Vec<u8>>,
     /// Whether a file with bytes cut off earlier is there.
@@ -168,7 +173,7 @@ fn is_skipped_by_mutant(op: &FileOp) -> bool {
         FileOp::Sync { file } => match file.kind {
             FileKind::Log | FileKind::LogTemporary => mutant::is_active(Mutant::LogNotSynced),
             FileKind::Snapshot | FileKind::SnapshotTemporary => mutant::is_active(Mutant::SnapshotNotSynced),
-            FileKind::LogCut | FileKind::Meta | FileKind::MetaTemporary => {
+            FileKind::LogCut | FileKind::Founding | FileKind::Meta | FileKind::MetaTemporary => {
                 mutant::is_active(Mutant::MetaNotSynced)
             }
         },

@@ -166,7 +166,7 @@ impl Disk {
         };
         let has_cut_bytes = bytes(FileKind::LogCut).is_some();
         let (log, meta, snapshot) = (bytes(FileKind::Log), bytes(FileKind::Meta), bytes(FileKind::Snapshot));
-        NodeFiles { log, meta, snapshot, has_cut_bytes }
+        NodeFiles { log, meta, founding: bytes(FileKind::Founding), snapshot, has_cut_bytes }
     }
 
     pub(crate) fn content(&self, file: FileName) -> &[u8] {

@@ -127,6 +127,7 @@ impl SimDisk {
             log: bytes(FileKind::Log),
             meta: bytes(FileKind::Meta),
             snapshot: bytes(FileKind::Snapshot),
+            founding: None,
             has_cut_bytes: bytes(FileKind::LogCut).is_some(),
         }
     }
