@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_core::peer::PeerHappening;
 use coracle_core::raft::{Event, NodeId};
 
 use crate::{FileError, FileName, Notice, PublishError, ReadPartError, SyncPolicy};
@@ -57,6 +58,8 @@ pub enum Happening {
     Raft(Event),
     /// Something that was found, and mended, in its files.
     Notice(Notice),
+    /// Something about its connections to other nodes.
+    Peer(PeerHappening),
     /// Its files failed, and it has stopped: a write that failed is never tried again.
     Failed(Arc<DiskError>),
 }
@@ -67,6 +70,7 @@ impl fmt::Display for NodeEvent {
         match &self.happening {
             Happening::Raft(event) => event.fmt(f),
             Happening::Notice(notice) => notice.fmt(f),
+            Happening::Peer(happening) => happening.fmt(f),
             Happening::Failed(error) => write!(f, "has stopped: {error}"),
         }
     }

@@ -10,24 +10,31 @@
 //! | `call` | requests that one node passes on to another, and the answers |
 //! | `hello` | who may speak to whom |
 //! | `outbox` | what waits to be sent to one peer |
+//! | `passed_on` | who asked what is answered here |
 //! | `backoff` | when to dial again |
+//! | `happening` | what a transport tells |
 //! | `wire` | numbers and texts |
 
 mod backoff;
 mod call;
 mod frame;
+mod happening;
 mod hello;
 mod message;
 mod outbox;
+mod passed_on;
 mod wire;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
+pub use happening::PeerHappening;
 pub use hello::{
     Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, PEER_FORMAT, PEER_VERSION, PeerRefusal, Standing,
     Welcome,
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
+
+pub use passed_on::{PASSED_ON_MAX, PassedOn};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};

@@ -48,7 +48,7 @@ pub enum ProxyInput {
     },
     /// A node has stopped and will answer nothing more.
     NodeStopped(NodeId),
-    /// There is a connection to a node of another process, whose clients connect at this address.
+    /// The own node has started, or there is a connection to one of another process, whose clients connect at this address.
     Reachable(NodeId, Option<Box<str>>),
     /// There is none any more: what was sent to the node may have arrived or not.
     Unreachable(NodeId),

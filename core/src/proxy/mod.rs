@@ -144,10 +144,10 @@ impl Proxy {
     /// Sends a request to where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let (leader, reader) = (self.leader_to_ask(), self.node_to_read_from());
-        let local = self.config.local;
+        let has_local = self.config.local.is_some();
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
-            Request::LinearizableRead(_) if local.is_some() => local,
+            Request::LinearizableRead(_) if has_local => reader,
             Request::Write { .. }
             | Request::LinearizableRead(_)
             | Request::Transfer(_)
@@ -157,21 +157,27 @@ impl Proxy {
             Request::Read { .. } => reader,
             Request::Status => return self.ask_all(id, now, outputs),
         };
+        let waits_for_leader = match pending.request {
+            Request::Read { .. } => false,
+            Request::LinearizableRead(_) => !has_local,
+            _ => true,
+        };
         if let Some(node) = target {
             pending.place = Place::At(node);
             outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
-        } else if !matches!(pending.request, Request::Read { .. }) {
-            pending.place = Place::Waiting;
+            return;
+        }
+        pending.place = Place::Waiting;
+        if waits_for_leader {
             self.parked.push_back(id);
         } else {
-            pending.place = Place::Waiting;
             self.retries.push_back((now + READ_RETRY_AFTER, id));
         }
     }
 
     /// Whether there is a way to the node.
     fn is_reachable(&self, node: NodeId) -> bool {
-        self.config.local.is_none_or(|local| local == node) || self.reachable.contains_key(&node)
+        self.config.local.is_none() || self.reachable.contains_key(&node)
     }
 
     /// The leader, if it is known and can be asked.
@@ -182,7 +188,7 @@ impl Proxy {
     /// The own node of a process. In front of a whole cluster, a random follower; the leader when there is no other node.
     fn node_to_read_from(&mut self) -> Option<NodeId> {
         if let Some(local) = self.config.local {
-            return Some(local);
+            return Some(local).filter(|local| self.is_reachable(*local));
         }
         let is_up = |node: &&NodeId| !self.stopped.contains(node);
         let followers = self.config.nodes.iter().filter(is_up).filter(|node| Some(**node) != self.leader);

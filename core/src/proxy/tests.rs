@@ -299,6 +299,7 @@ fn before_a_process() -> Story {
     let config =
         ProxyConfig { nodes: (1..4).map(NodeId).collect(), local: Some(NodeId(1)), ..story.proxy.config };
     story.proxy = Proxy::new(config, 3);
+    story.step(Some(ProxyInput::Reachable(NodeId(1), None)));
     story
 }
 
