@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::kv::SessionLimits;
+use crate::peer::Founders;
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
 use crate::replica::{ReplicaLimits, SnapshotPolicy};
@@ -104,6 +105,34 @@ impl Settings {
         Ok(configs)
     }
 
+    /// The settings of one node of a cluster of processes.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] names the rule that the settings break.
+    pub fn member_config(&self, id: NodeId, founders: &Founders) -> Result<Config, SettingsError> {
+        let voters = Voters::new(founders.ids()).ok_or(SettingsError::NodeCount)?;
+        let config = Config {
+            roster: founders.roster.clone(),
+            heartbeat_interval: self.heartbeat_interval,
+            election_timeout_min: self.election_timeout_min,
+            election_timeout_max: self.election_timeout_max,
+            ..Config::new(id, voters)
+        };
+        config.check().map_err(SettingsError::Times)?;
+        Ok(config)
+    }
+
+    /// Checks what does not depend on how many nodes there are.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] names the rule that the settings break.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        Self { nodes: 1, ..self.clone() }.raft_configs()?;
+        self.replica_limits().map(drop)
+    }
+
     /// What every node is allowed.
     ///
     /// # Errors
@@ -120,6 +149,12 @@ impl Settings {
         }
         // What is remembered of clients is no setting: it decides what an entry does, alike on all nodes.
         Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots })
+    }
+
+    /// The settings of the proxy before one node of a cluster of processes, which knows nobody yet.
+    #[must_use]
+    pub fn member_proxy_config(&self, id: NodeId) -> ProxyConfig {
+        ProxyConfig { nodes: vec![id], local: Some(id), ..self.proxy_config() }
     }
 
     /// The proxy's settings.

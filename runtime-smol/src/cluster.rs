@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use coracle_core::proxy::Proxy;
-use coracle_core::raft::{Config, NodeId, Restored};
-use coracle_core::{Replica, ReplicaError, ReplicaLimits, Settings, SettingsError};
+use coracle_core::raft::NodeId;
+use coracle_core::{ReplicaError, Settings, SettingsError};
 use coracle_storage::asynchronous::Folder;
 use coracle_storage::{
-    ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
-    Recovery, SurveyError, SyncPolicy, survey,
+    ClusterId, FileError, FolderLock, Identity, Incarnation, LockError, Medium, MemberError, NodeEvent,
+    SurveyError, SyncPolicy, survey,
 };
 use futures_lite::future;
 use smol::net::TcpListener;
@@ -22,16 +22,15 @@ use smol::{LocalExecutor, Task, Timer};
 
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::disk;
-use crate::events::{self, Events};
+use crate::events;
 use crate::listener::Listener;
-use crate::node::{Disk, NodeDriver, NodeInput};
+use crate::node::NodeInput;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
-use crate::snapshots::{self, Snapshots};
+use crate::wiring::{FileStart, NodeStart, Wiring};
 
 /// How long clients that do not take their last replies are waited for when the cluster stops.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
@@ -66,6 +65,28 @@ pub enum StartError {
         node: NodeId,
         /// What it cannot start from.
         cause: ReplicaError,
+    },
+    /// What is in the node's folder does not do.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The folder is empty, and nobody was named to found a cluster with or to join.
+    #[error(
+        "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
+    )]
+    NoOrigin,
+    /// Nobody has said where the node's peers reach it.
+    #[error("node {node} is no member with an address: let it in with `coracle member add {node}=HOST:PORT`")]
+    NoPeerAddress {
+        /// The node.
+        node: NodeId,
+    },
+    /// The address for other nodes cannot be listened on.
+    #[error("cannot listen for other nodes on {address}: {cause}")]
+    ListenForPeers {
+        /// The address.
+        address: Box<str>,
+        /// What the operating system said.
+        cause: std::io::Error,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
@@ -119,7 +140,7 @@ impl Cluster {
                 ((config.id, inbox), receiver)
             })
             .unzip();
-        let peers = Peers::new(inboxes.clone());
+        let peers = Peers::Inboxes(inboxes.clone());
         let wiring = Wiring {
             executor,
             inboxes: &inboxes,
@@ -218,76 +239,6 @@ impl Cluster {
     }
 }
 
-/// What a node starts from.
-enum NodeStart {
-    Empty,
-    Files(Box<FileStart>),
-}
-
-/// A node's files: the log and the snapshots are written side by side, so there are two ways to them.
-struct FileStart {
-    log_folder: Folder,
-    snapshot_folder: Folder,
-    recovery: Recovery,
-}
-
-/// What every node is connected to.
-struct Wiring<'a> {
-    executor: &'a Rc<LocalExecutor<'static>>,
-    inboxes: &'a BTreeMap<NodeId, Sender<NodeInput>>,
-    peers: &'a Peers,
-    proxy: &'a Sender<ProxyEvent>,
-    events: &'a Events,
-    clock: Clock,
-    limits: ReplicaLimits,
-}
-
-impl Wiring<'_> {
-    /// Starts a node, with its disk and its snapshots if it has files.
-    fn start_node(
-        &self,
-        config: Config,
-        start: NodeStart,
-        inbox: Receiver<NodeInput>,
-    ) -> Result<Vec<Task<()>>, StartError> {
-        let id = config.id;
-        let mut tasks = Vec::new();
-        let (restored, disk, snapshots) = match start {
-            NodeStart::Empty => (Restored::default(), Disk::Memory, Snapshots::in_memory()),
-            NodeStart::Files(files) => {
-                let FileStart { log_folder, snapshot_folder, recovery } = *files;
-                for notice in recovery.notices {
-                    self.events.tell(id, Happening::Notice(notice));
-                }
-                let (persists, to_do) = async_channel::unbounded();
-                let node = self.inboxes[&id].clone();
-                tasks.push(self.executor.spawn(disk::run(log_folder, recovery.planner, to_do, node)));
-                let (orders, to_do) = async_channel::unbounded();
-                let node = self.inboxes[&id].clone();
-                let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node, self.clock);
-                tasks.push(self.executor.spawn(work));
-                (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
-            }
-        };
-        let replica =
-            Replica::with_limits(config, restored, fastrand::u64(..), self.clock.now(), self.limits)
-                .map_err(|cause| StartError::Node { node: id, cause })?;
-        let driver = NodeDriver {
-            id,
-            replica,
-            inbox,
-            disk,
-            snapshots,
-            peers: self.peers.clone(),
-            proxy: self.proxy.clone(),
-            events: self.events.clone(),
-            clock: self.clock,
-        };
-        tasks.push(self.executor.spawn(driver.run()));
-        Ok(tasks)
-    }
-}
-
 /// Brings the data folder into a state from which all nodes can start.
 async fn open(medium: &Medium, nodes: usize) -> Result<(Option<FolderLock>, Vec<NodeStart>), StartError> {
     let Medium::Folder { path, sync } = medium else {
@@ -318,7 +269,7 @@ async fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<
     Ok(starts)
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |cause| StartError::Listen { address, cause };
     let socket = TcpListener::bind(address).await.map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;

@@ -54,11 +54,18 @@ mod cluster;
 mod connection;
 mod disk;
 mod events;
+mod founding;
+mod link;
 mod listener;
+mod member;
+mod network;
 mod node;
+mod peer_listener;
 mod peers;
 mod proxy;
 mod snapshots;
+mod wiring;
 
 pub use client::Client;
 pub use cluster::{Cluster, Options, StartError};
+pub use member::{Member, MemberFailure, MemberOptions};

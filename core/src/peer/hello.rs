@@ -71,6 +71,17 @@ pub enum Standing {
     Member(Founders, Configuration),
 }
 
+/// How a node finds its cluster at its first start. Afterwards its files know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Together with these, whose addresses the roster knows, itself among them.
+    Found(Roster),
+    /// By asking the member that its peers reach at this address.
+    Join(Box<str>),
+    /// It has found it before.
+    Known,
+}
+
 /// What a node knows when it meets another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {

@@ -25,6 +25,7 @@ impl PassedOn {
         if self.waiting.len() >= PASSED_ON_MAX {
             return None;
         }
+        // A million of them a second would take a quarter of a million years to get to the end.
         let id = RequestId(FIRST_ID + self.given_out);
         self.given_out += 1;
         self.waiting.insert(id, (peer, call));

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use super::configuration::Configuration;
 use super::entry::Entries;
 use super::message::{AppendOutcome, Body, InstallOutcome, Message};
 use super::snapshot::{Compaction, RestoredSnapshot};
@@ -73,6 +74,16 @@ pub struct Restored {
     pub log_start: LogPoint,
     /// The log, in order. The first run follows `log_start`, each other one its predecessor.
     pub log: Vec<Entries>,
+}
+
+impl Restored {
+    /// The latest configuration in the log or, if there is none, in the snapshot; `None`: that of the founders.
+    #[must_use]
+    pub fn latest_configuration(&self) -> Option<Configuration> {
+        let in_run = |run: &Entries| run.configurations().last().map(|(_, configuration)| configuration);
+        let in_log = self.log.iter().rev().find_map(in_run);
+        in_log.or_else(|| Some(self.snapshot.as_ref()?.meta.configuration.clone()))
+    }
 }
 
 /// What has to be durable before a message may leave.

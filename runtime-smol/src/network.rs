@@ -1,0 +1,221 @@
+//! The connections of a node to the other members of its cluster, and what it knows of them.
+//!
+//! Each member has a link, a task that dials it and sends what waits in its outbox. Links come and go with the
+//! configuration that is in force.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use async_channel::{Receiver, Sender};
+use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, Standing};
+use coracle_core::proxy::ProxyInput;
+use coracle_core::raft::{Configuration, Message, NodeId};
+use coracle_core::{Answer, Input, Refused};
+use coracle_storage::Happening;
+use smol::{LocalExecutor, Task};
+
+use crate::events::Events;
+use crate::link;
+use crate::node::NodeInput;
+use crate::proxy::ProxyEvent;
+
+/// A node's view of the others.
+pub(crate) struct Network {
+    pub(crate) executor: Rc<LocalExecutor<'static>>,
+    /// What this node says of itself when it meets others.
+    pub(crate) local: RefCell<LocalNode>,
+    /// Where this node's peers reach it.
+    pub(crate) address: RefCell<Option<Box<str>>>,
+    /// Which run of this node this is: an answer to another run is none.
+    pub(crate) boot: u64,
+    /// Where to dial instead of where members say that they are.
+    pub(crate) detours: BTreeMap<NodeId, Box<str>>,
+    pub(crate) inbox: Sender<NodeInput>,
+    pub(crate) proxy: Sender<ProxyEvent>,
+    pub(crate) events: Events,
+    links: RefCell<BTreeMap<NodeId, Link>>,
+    /// Where those who dialled say that they are: for a node that does not know the members of today yet.
+    heard: RefCell<BTreeMap<NodeId, Box<str>>>,
+}
+
+/// The near end of a link.
+struct Link {
+    address: Box<str>,
+    line: Rc<Line>,
+    _task: Task<()>,
+}
+
+/// What a link's task shares with those who send.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) outbox: RefCell<Outbox>,
+    /// Whether there is a connection. Without one nothing is kept for later: it would be too old.
+    pub(crate) is_up: Cell<bool>,
+    work: (Sender<()>, Receiver<()>),
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { outbox: RefCell::default(), is_up: Cell::new(false), work: async_channel::bounded(1) }
+    }
+
+    fn wake(&self) {
+        // It is awake already when there is no room.
+        let _ = self.work.0.try_send(());
+    }
+
+    /// Waits until something is in the outbox.
+    pub(crate) async fn has_work(&self) {
+        while self.outbox.borrow().is_empty() {
+            // Both ends are here, so it never closes.
+            let _ = self.work.1.recv().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    #[expect(clippy::too_many_arguments, reason = "each of them is one thing that a connection needs")]
+    pub(crate) fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        local: LocalNode,
+        address: Option<Box<str>>,
+        detours: BTreeMap<NodeId, Box<str>>,
+        inbox: Sender<NodeInput>,
+        proxy: Sender<ProxyEvent>,
+        events: Events,
+    ) -> Self {
+        Self {
+            executor,
+            local: RefCell::new(local),
+            address: RefCell::new(address),
+            boot: fastrand::u64(..),
+            detours,
+            inbox,
+            proxy,
+            events,
+            links: RefCell::default(),
+            heard: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.local.borrow().id
+    }
+
+    pub(crate) fn tell(&self, happening: PeerHappening) {
+        self.events.tell(self.id(), Happening::Peer(happening));
+    }
+
+    pub(crate) fn send(&self, message: &Message) {
+        self.with_line(message.to, |outbox| outbox.push_message(message));
+    }
+
+    pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
+        if node == self.id() {
+            let _ = self.inbox.try_send(NodeInput::Requests(requests));
+            return;
+        }
+        let mut refused = Vec::new();
+        for input in requests {
+            let Input::Request(id, request) = input else { continue };
+            let call = CallId { boot: self.boot, request: id };
+            let because = match self.with_line(node, |outbox| outbox.push_ask(call, &request)) {
+                Some(true) => continue,
+                Some(false) => Refused::Overloaded,
+                // Nothing was sent, so it may go elsewhere.
+                None => Refused::Superseded,
+            };
+            refused.push(ProxyInput::Answer(node, id, Answer::Refused(because)));
+        }
+        if !refused.is_empty() {
+            let _ = self.proxy.try_send(ProxyEvent::FromNode(refused));
+        }
+    }
+
+    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
+        self.with_line(node, |outbox| outbox.push_answer(call, answer));
+    }
+
+    /// Does something with what waits for a node, if there is a connection to it.
+    fn with_line<T>(&self, node: NodeId, push: impl FnOnce(&mut Outbox) -> T) -> Option<T> {
+        let links = self.links.borrow();
+        let line = &links.get(&node).filter(|link| link.line.is_up.get())?.line;
+        let pushed = push(&mut line.outbox.borrow_mut());
+        line.wake();
+        Some(pushed)
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn follow(self: &Rc<Self>, configuration: &Configuration) {
+        if let Standing::Member(_, known) = &mut self.local.borrow_mut().standing {
+            known.clone_from(configuration);
+        }
+        let nodes = ProxyInput::Nodes(configuration.members());
+        let _ = self.proxy.try_send(ProxyEvent::FromNode(vec![nodes]));
+        self.relink(configuration);
+    }
+
+    /// The configuration that this node found on its disk, or founds its cluster with, is in force.
+    pub(crate) fn follow_known(self: &Rc<Self>) {
+        let known = match &self.local.borrow().standing {
+            Standing::Member(_, configuration) => Some(configuration.clone()),
+            Standing::Founding(_) | Standing::Joining => None,
+        };
+        if let Some(configuration) = known {
+            self.follow(&configuration);
+        }
+    }
+
+    /// Who dialled says where it is.
+    pub(crate) fn hear(self: &Rc<Self>, meeting: &Meeting) {
+        let Some(address) = &meeting.address else { return };
+        let is_news = self.heard.borrow_mut().insert(meeting.node, address.clone()).as_ref() != Some(address);
+        let Standing::Member(_, configuration) = self.local.borrow().standing.clone() else { return };
+        if is_news && !configuration.contains(meeting.node) {
+            self.relink(&configuration);
+        }
+    }
+
+    /// Somebody told where the members are.
+    pub(crate) fn remember(&self, configuration: &Configuration) {
+        for (node, member) in configuration.roster().iter() {
+            self.heard.borrow_mut().insert(node, member.address.clone());
+        }
+    }
+
+    /// Starts and ends links, so that there is one to each member, and to those who said that they are of the cluster.
+    fn relink(self: &Rc<Self>, configuration: &Configuration) {
+        let mut wanted = self.heard.borrow().clone();
+        for (node, member) in configuration.roster().iter() {
+            wanted.insert(node, member.address.clone());
+        }
+        wanted.remove(&self.id());
+        let mut links = self.links.borrow_mut();
+        links.retain(|node, link| wanted.get(node) == Some(&link.address));
+        for (node, address) in wanted {
+            if !links.contains_key(&node) {
+                let line = Rc::new(Line::new());
+                let work = link::run(Rc::clone(self), node, address.clone(), Rc::clone(&line));
+                links.insert(node, Link { address, line, _task: self.executor.spawn(work) });
+            }
+        }
+    }
+
+    /// Whether everything was sent that waited for a node to which there is a connection.
+    pub(crate) fn is_idle(&self) -> bool {
+        let has_sent = |link: &Link| !link.line.is_up.get() || link.line.outbox.borrow().is_empty();
+        self.links.borrow().values().all(has_sent)
+    }
+
+    /// Ends all connections.
+    pub(crate) fn hang_up(&self) {
+        self.links.borrow_mut().clear();
+    }
+}

@@ -1,0 +1,125 @@
+//! Accepts other nodes: greets those that dial, and hands on what those of the same cluster send.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use coracle_core::Input;
+use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
+use coracle_core::proxy::ProxyInput;
+use coracle_core::raft::NodeId;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use smol::net::{TcpListener, TcpStream};
+use smol::{Task, Timer};
+
+use crate::link::{GREETING_PATIENCE, read_line, within};
+use crate::network::Network;
+use crate::node::NodeInput;
+use crate::peers::INBOX_MAX;
+use crate::proxy::ProxyEvent;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 256 << 10;
+/// The most nodes heard at once: several times as many as a cluster has members. Above it the one that was quiet
+/// longest does not matter: the newest is turned away.
+const HEARD_MAX: usize = 128;
+/// The most greetings under way at once.
+const GREETINGS_MAX: usize = 64;
+/// How long to wait when the operating system gives no more sockets, and how long a full inbox is given.
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
+
+/// The connections of those who dialled. A node's newer one takes the place of its older one.
+type Heard = Rc<RefCell<BTreeMap<NodeId, Task<()>>>>;
+
+/// Accepts until it is dropped.
+pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
+    let heard = Heard::default();
+    let greetings = Rc::new(());
+    loop {
+        let Ok((stream, _)) = socket.accept().await else {
+            Timer::after(AGAIN_AFTER).await;
+            continue;
+        };
+        if Rc::strong_count(&greetings) > GREETINGS_MAX {
+            continue;
+        }
+        let (network, heard, place) = (Rc::clone(&network), Rc::clone(&heard), Rc::clone(&greetings));
+        let executor = Rc::clone(&network.executor);
+        let greet = async move {
+            greet(&network, stream, &heard).await;
+            drop(place);
+        };
+        executor.spawn(greet).detach();
+    }
+}
+
+async fn greet(network: &Rc<Network>, mut stream: TcpStream, heard: &Heard) {
+    let _ = stream.set_nodelay(true);
+    let Some(Ok(line)) = within(GREETING_PATIENCE, read_line(&mut stream)).await else { return };
+    let hello = Hello::decode(&line);
+    let answered =
+        hello.as_ref().map_err(Clone::clone).and_then(|hello| network.local.borrow().answer(hello));
+    let (line, meeting) = match answered {
+        Ok((welcome, meeting)) => (welcome.encode(), Some(meeting)),
+        Err(refusal) => {
+            if let Ok(hello) = hello {
+                network.tell(PeerHappening::Stranger(hello.node(), refusal.clone()));
+            }
+            (refusal.encode(), None)
+        }
+    };
+    let Some(Ok(())) = within(GREETING_PATIENCE, stream.write_all(&line)).await else { return };
+    let Some(meeting) = meeting.filter(|meeting| meeting.is_of_cluster) else { return };
+    network.hear(&meeting);
+    let _ = network.inbox.try_send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
+    let is_known = heard.borrow().contains_key(&meeting.node);
+    if is_known || heard.borrow().len() < HEARD_MAX {
+        let listen = listen(Rc::clone(network), meeting.clone(), stream);
+        // The older connection, if any, ends here.
+        heard.borrow_mut().insert(meeting.node, network.executor.spawn(listen));
+    }
+}
+
+/// Hands on what a node sends, until it hangs up or says what it should not.
+async fn listen(network: Rc<Network>, meeting: Meeting, mut stream: TcpStream) {
+    let mut buffer = FrameBuffer::default();
+    let mut bytes = vec![0; READ_BYTES];
+    loop {
+        let Ok(len @ 1..) = stream.read(&mut bytes).await else { return };
+        buffer.push(&bytes[..len]);
+        if let Err(error) = hand_on(&network, meeting.node, &mut buffer) {
+            return network.tell(PeerHappening::Lost(meeting.node, error.to_string()));
+        }
+        // Whoever sends more than can be taken is held back by its own socket.
+        while network.inbox.len() >= INBOX_MAX {
+            Timer::after(AGAIN_AFTER).await;
+        }
+    }
+}
+
+fn hand_on(network: &Network, from: NodeId, buffer: &mut FrameBuffer) -> io::Result<()> {
+    let invalid = |why: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+    let (mut frames, mut answers) = (Vec::new(), Vec::new());
+    while let Some(bytes) = buffer.next_frame().map_err(|fault| invalid(&fault))? {
+        match PeerFrame::read(bytes).map_err(|fault| invalid(&fault))? {
+            PeerFrame::Message(message) if (message.from, message.to) != (from, network.id()) => {
+                return Err(invalid(&"a message in another node's name"));
+            }
+            PeerFrame::Answer { call, answer } if call.boot == network.boot => {
+                answers.push(ProxyInput::Answer(from, call.request, answer));
+            }
+            // The answer to what was asked before this node was restarted.
+            PeerFrame::Answer { .. } => {}
+            frame => frames.push(frame),
+        }
+    }
+    if !frames.is_empty() {
+        let _ = network.inbox.try_send(NodeInput::FromPeer(from, frames));
+    }
+    if !answers.is_empty() {
+        let _ = network.proxy.try_send(ProxyEvent::FromNode(answers));
+    }
+    Ok(())
+}
