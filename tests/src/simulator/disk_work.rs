@@ -9,8 +9,9 @@ use coracle_core::raft::{Body, LogPoint, Message, SnapshotPart};
 
 use super::invariants::{Verdict, Violation};
 use super::process::{DiskStep, Running};
+use super::queue::Happening;
 use super::snapshots::{SnapshotStep, Written, read_part};
-use super::world::{Happening, OUTAGE_MAX, World};
+use super::world::{OUTAGE_MAX, World};
 
 impl World {
     pub(super) fn schedule_disk_step(&mut self, node: usize) {

@@ -26,6 +26,7 @@ pub mod network;
 mod notes;
 pub mod panics;
 pub mod process;
+mod queue;
 pub mod run;
 pub mod samples;
 pub mod settings;

@@ -6,8 +6,9 @@ use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
 
 use super::invariants::{Verdict, Violation};
 use super::process::DiskFault;
+use super::queue::Happening;
 use super::settings::{Ending, Fault};
-use super::world::{Happening, World};
+use super::world::World;
 
 impl World {
     /// Brings one fault about, and plans the next.

@@ -1,11 +1,10 @@
 //! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster meets goes through it.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
-use coracle_core::raft::{Config, LogPoint, Message, NodeId, Role, Voters};
-use coracle_core::{Input, Instant, Output, Request, RequestId};
+use coracle_core::raft::{Config, NodeId, Role, Voters};
+use coracle_core::{Input, Instant, Output};
 use coracle_storage::Notice;
 
 use super::clients::{Clients, Returned};
@@ -13,6 +12,7 @@ use super::dice::Dice;
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
 use super::process::{Process, SimClock, StartOutcome, found_disks};
+use super::queue::{Happening, Queue};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
@@ -28,66 +28,6 @@ pub(super) const OUTAGE_MAX: u64 = 2_000_000;
 /// How long a process is down at the most, in microseconds. When the trouble ends, all that are down start.
 const DOWN_MAX: u64 = 10_000_000;
 
-/// Something that is going to happen.
-#[derive(Debug)]
-pub(super) enum Happening {
-    /// A node takes a turn, if it was not woken since.
-    Wake { node: usize, life: u64 },
-    /// A message arrives.
-    Deliver(Message),
-    /// The proxy's request arrives.
-    Ask(usize, RequestId, Request),
-    /// A disk has finished an operation.
-    DiskStep { node: usize, life: u64 },
-    /// A node is told that messages to another may have been lost.
-    Unreachable { node: usize, life: u64, peer: NodeId },
-    /// A disk has finished an operation on a snapshot.
-    SnapshotStep { node: usize, life: u64 },
-    /// A disk has looked for a part of a snapshot.
-    PartRead { node: usize, life: u64, last: LogPoint, offset: u64 },
-    /// Something arrives at the proxy.
-    ToProxy(ProxyInput),
-    /// The proxy looks at the time.
-    ProxyWake,
-    /// A client thinks of something.
-    Client(usize),
-    /// A process starts.
-    Start(usize),
-    /// Something breaks.
-    Trouble,
-    /// Everyone hears everyone again.
-    Heal,
-    /// A link goes up or down once more.
-    Flap { from: NodeId, to: NodeId, times: u32 },
-}
-
-#[derive(Debug)]
-struct Scheduled {
-    at: u64,
-    sequence: u64,
-    happening: Happening,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.sequence == other.sequence
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
 /// A simulated cluster with everything around it.
 #[derive(Debug)]
 pub struct World {
@@ -97,8 +37,7 @@ pub struct World {
     pub dice: Dice,
     /// Simulated microseconds since the start.
     pub now: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    sequence: u64,
+    queue: Queue,
     /// The nodes, by id.
     pub processes: Vec<Process>,
     /// What is between them.
@@ -149,8 +88,7 @@ impl World {
             settings,
             dice,
             now: 0,
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             processes,
             proxy,
             proxy_wakes_at: None,
@@ -179,10 +117,9 @@ impl World {
     ///
     /// The first property that does not hold.
     pub fn run_until(&mut self, end: u64) -> Verdict {
-        while self.queue.peek().is_some_and(|Reverse(next)| next.at < end) {
-            let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now = next.at;
-            self.happen(next.happening)?;
+        while let Some((at, happening)) = self.queue.pop_before(end) {
+            self.now = at;
+            self.happen(happening)?;
         }
         self.now = end;
         Ok(())
@@ -190,8 +127,7 @@ impl World {
 
     /// Something is going to happen `delay` microseconds from now.
     pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
-        self.sequence += 1;
-        self.queue.push(Reverse(Scheduled { at: self.now + delay, sequence: self.sequence, happening }));
+        self.queue.push(self.now + delay, happening);
     }
 
     /// A process ends; it starts again after `down` microseconds.
