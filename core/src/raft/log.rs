@@ -12,8 +12,17 @@ use super::types::{LogIndex, LogPoint, Term};
 #[derive(Clone, Debug)]
 pub struct Log {
     start: LogPoint,
-    runs: VecDeque<Entries>,
+    runs: VecDeque<Run>,
     last: LogPoint,
+}
+
+/// Some entries, and beside them what a search asks of every run that it passes: so it need not look into their batches.
+#[derive(Clone, Debug)]
+struct Run {
+    entries: Entries,
+    last: LogIndex,
+    /// Bytes of text from the first run that this log ever held to the end of this one.
+    bytes_to: u64,
 }
 
 impl Log {
@@ -58,7 +67,7 @@ impl Log {
         if index == self.start.index {
             return Some(self.start);
         }
-        self.run_with(index).and_then(|position| self.runs[position].point_at(index))
+        self.run_with(index).and_then(|position| self.runs[position].entries.point_at(index))
     }
 
     /// The term of the entry at `index`, where [`Log::point_at`] knows it.
@@ -75,7 +84,7 @@ impl Log {
         if at_most >= self.last.index && self.last.term <= term {
             return self.last;
         }
-        let older_runs = self.runs.iter().rev().skip_while(|run| {
+        let older_runs = self.runs.iter().rev().map(|run| &run.entries).skip_while(|run| {
             let first = run.first_index();
             first > at_most || run.point_at(first).is_some_and(|point| point.term > term)
         });
@@ -96,7 +105,13 @@ impl Log {
     pub fn append(&mut self, run: Entries) {
         assert_eq!(run.before(), self.last, "entries that do not follow the end of the log");
         self.last = run.last();
-        self.runs.push_back(run);
+        self.push(run);
+    }
+
+    fn push(&mut self, entries: Entries) {
+        let before = self.runs.back().map_or(0, |run| run.bytes_to);
+        let bytes_to = before + entries.text().len() as u64;
+        self.runs.push_back(Run { last: entries.last().index, bytes_to, entries });
     }
 
     /// Removes the entry at `from` and all after it.
@@ -106,26 +121,23 @@ impl Log {
     /// When `from` is not in the log.
     pub fn cut(&mut self, from: LogIndex) {
         assert!(from > self.start.index && from <= self.last.index, "a cut outside of the log");
-        while let Some(run) = self.runs.pop_back_if(|run| run.last().index >= from) {
-            if let Some(kept) = run.ending_at(from.previous()) {
-                self.runs.push_back(kept);
+        while let Some(run) = self.runs.pop_back_if(|run| run.last >= from) {
+            if let Some(kept) = run.entries.ending_at(from.previous()) {
+                self.push(kept);
                 break;
             }
         }
-        self.last = self.runs.back().map_or(self.start, Entries::last);
+        self.last = self.runs.back().map_or(self.start, |run| run.entries.last());
     }
 
     /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left.
     pub fn compact(&mut self, last: LogIndex, retained_bytes: usize) {
-        let covered = self.runs.iter().take_while(|run| run.last().index <= last);
-        let mut bytes: usize = covered.map(|run| run.text().len()).sum();
-        while let Some(run) = self.runs.front()
-            && run.last().index <= last
-            && bytes - run.text().len() >= retained_bytes
+        let covered = self.runs.partition_point(|run| run.last <= last);
+        let Some(end) = covered.checked_sub(1).map(|newest| self.runs[newest].bytes_to) else { return };
+        while let Some(run) =
+            self.runs.pop_front_if(|run| run.last <= last && end - run.bytes_to >= retained_bytes as u64)
         {
-            bytes -= run.text().len();
-            self.start = run.last();
-            self.runs.pop_front();
+            self.start = run.entries.last();
         }
     }
 
@@ -141,7 +153,7 @@ impl Log {
         let mut room = bytes_max;
         let Some(first) = self.run_with(from) else { return found };
         for run in self.runs.range(first..) {
-            let Some(run) = run.starting_at(from) else { break };
+            let Some(run) = run.entries.starting_at(from) else { break };
             let fitting = run.fitting(room);
             let size = fitting.text().len();
             if size > room && !found.is_empty() {
@@ -164,10 +176,10 @@ impl Log {
         }
         // Nearly every question is about the newest entries.
         let newest = self.runs.len() - 1;
-        if self.runs[newest].first_index() <= index {
+        if newest == 0 || self.runs[newest - 1].last < index {
             return Some(newest);
         }
-        Some(self.runs.partition_point(|run| run.last().index < index))
+        Some(self.runs.partition_point(|run| run.last < index))
     }
 }
 
