@@ -2,45 +2,90 @@
 //! leads a configuration that asks both. A leader proposes none before it has committed something itself (Ongaro, raft-dev,
 //! 2015), and no second one before the first is committed.
 
-use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Role};
+use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Role, Term};
 use coracle_core::{Output, Replica};
 
-use super::{Verdict, require};
+use super::{ByNode, Verdict, require};
 
-/// The latest committed configuration.
+/// Every so many turns of leaders the whole tail of a log is looked at, in the place of what changed. Arbitrary.
+const ALL_EVERY: u64 = 64;
+
+/// What was committed last, and what the leaders have proposed.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     committed: Option<Configuration>,
+    proposed: ByNode<Proposed>,
+    leader_turns: u64,
 }
 
-/// The configurations among these entries, by their terms.
-fn configurations(run: &Entries) -> impl Iterator<Item = coracle_core::raft::Term> + '_ {
-    run.iter().filter(|entry| entry.kind() == EntryKind::Config).map(|entry| entry.point.term)
+/// The changes of a leader's own term that it has not committed.
+#[derive(Debug, Default)]
+struct Proposed {
+    term: Term,
+    open: Vec<LogIndex>,
+    /// The end of its log when it was looked at last.
+    seen: LogIndex,
 }
 
-pub(super) fn check(replica: &Replica, outputs: &[Output]) -> Verdict {
-    let node = replica.node();
-    if node.role() != Role::Leader {
-        return Ok(());
+impl Proposed {
+    /// Takes what these entries hold beyond the end that was seen. Returns whether that is a change.
+    fn take(&mut self, runs: &[Entries]) -> bool {
+        let before = self.open.len();
+        // A log that is written anew begins with what was seen long ago.
+        let first_new = runs.iter().rposition(|run| run.last().index <= self.seen).map_or(0, |last| last + 1);
+        for run in &runs[first_new..] {
+            self.open.extend(changes(run, self.term).filter(|index| *index > self.seen));
+            self.seen = self.seen.max(run.last().index);
+        }
+        self.open.len() > before
     }
-    let runs = outputs.iter().filter_map(|output| match output {
-        Output::Persist(persist) => Some(&persist.entries),
-        _ => None,
-    });
-    let proposes = runs.flatten().flat_map(configurations).any(|term| term == node.current_term());
-    if proposes {
-        let commit_term = node.log().term_at(node.commit_index());
-        require(commit_term == Some(node.current_term()), "membership", || {
-            format!("leader {} changes members before it has committed anything itself", node.id())
-        })?;
-    }
-    let open = node.log().entries_from(node.commit_index().next(), usize::MAX);
-    // What it has from earlier leaders may be committed without its knowing.
-    let open = open.iter().flat_map(configurations).filter(|term| *term == node.current_term()).count();
-    require(open <= 1, "membership", || format!("leader {} has {open} changes under way", node.id()))
+}
+
+/// Where these entries change members, in a term.
+fn changes(run: &Entries, term: Term) -> impl Iterator<Item = LogIndex> + '_ {
+    let of_term = run.iter().filter(move |entry| entry.point.term == term);
+    of_term.filter(|entry| entry.kind() == EntryKind::Config).map(|entry| entry.point.index)
 }
 
 impl Membership {
+    pub(super) fn check(&mut self, replica: &Replica, outputs: &[Output]) -> Verdict {
+        let node = replica.node();
+        let (id, term) = (node.id(), node.current_term());
+        if node.role() != Role::Leader {
+            self.proposed.remove(&id);
+            return Ok(());
+        }
+        let proposed = self.proposed.entry(id).or_default();
+        if proposed.term != term {
+            // What it has from earlier leaders may be committed without its knowing.
+            *proposed = Proposed { term, ..Proposed::default() };
+        }
+        let mut proposes = false;
+        for output in outputs {
+            let Output::Persist(persist) = output else { continue };
+            let anew = persist.compaction.as_ref().map(|compaction| compaction.entries.as_slice());
+            proposes |= proposed.take(anew.unwrap_or_default());
+            proposes |= proposed.take(&persist.entries);
+        }
+        if proposes {
+            let commit_term = node.log().term_at(node.commit_index());
+            require(commit_term == Some(term), "membership", || {
+                format!("leader {id} changes members before it has committed anything itself")
+            })?;
+        }
+        proposed.open.retain(|index| *index > node.commit_index());
+        self.leader_turns += 1;
+        if self.leader_turns.is_multiple_of(ALL_EVERY) {
+            let tail = node.log().entries_from(node.commit_index().next(), usize::MAX);
+            let held: Vec<_> = tail.iter().flat_map(|run| changes(run, term)).collect();
+            require(held == proposed.open, "membership", || {
+                format!("leader {id} has handed out changes at {:?} and has {held:?}", proposed.open)
+            })?;
+        }
+        let open = proposed.open.len();
+        require(open <= 1, "membership", || format!("leader {id} has {open} changes under way"))
+    }
+
     pub(super) fn committed(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let Some(next) = Configuration::read(payload) else { return Ok(()) };
         if let Some(before) = self.committed.replace(next.clone()) {

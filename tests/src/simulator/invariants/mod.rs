@@ -19,6 +19,7 @@ mod monotonic;
 mod pre_vote;
 mod reads;
 mod recoverability;
+mod replay;
 mod session_table;
 mod snapshots;
 mod state_machine_safety;
@@ -121,7 +122,7 @@ impl Invariants {
         let members = replica.node().configuration();
         self.pre_vote.check(process.id, outputs, members)?;
         self.vote_persistence.check_elected(process.id, outputs, members)?;
-        membership::check(replica, outputs)?;
+        self.membership.check(replica, outputs)?;
         self.reads.check(replica, outputs)?;
         durable_index::check(process, running)?;
         bounds::check(replica)?;
