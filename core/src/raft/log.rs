@@ -84,17 +84,12 @@ impl Log {
         if at_most >= self.last.index && self.last.term <= term {
             return self.last;
         }
-        let older_runs = self.runs.iter().rev().map(|run| &run.entries).skip_while(|run| {
-            let first = run.first_index();
-            first > at_most || run.point_at(first).is_some_and(|point| point.term > term)
-        });
-        for run in older_runs {
-            let fitting = |entry: &Entry<'_>| entry.point.index <= at_most && entry.point.term <= term;
-            if let Some(entry) = run.iter().take_while(fitting).last() {
-                return entry.point;
-            }
-        }
-        self.start
+        let fits = |entry: &Entry<'_>| entry.point.index <= at_most && entry.point.term <= term;
+        let begins_fitting = |run: &Run| run.entries.iter().next().is_some_and(|first| fits(&first));
+        let fitting_runs = self.runs.partition_point(begins_fitting);
+        let last_run = fitting_runs.checked_sub(1).map(|position| &self.runs[position].entries);
+        let last = last_run.and_then(|run| run.iter().take_while(fits).last());
+        last.map_or(self.start, |entry| entry.point)
     }
 
     /// Adds entries at the end.

@@ -43,13 +43,25 @@ pub(super) enum Happening {
     Flap { from: NodeId, to: NodeId, times: u32 },
 }
 
-/// When something happens, and where it waits until then.
+/// When something happens, its number in the order of planning, and where it waits until then: one number, so that the heap
+/// compares it in one go. 64 bits, 32 and 32, and no two have the same first 96.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: u64,
-    /// No two are equal, so the order is that of the planning.
-    sequence: u32,
-    place: u32,
+struct Due(u128);
+
+impl Due {
+    fn new(at: u64, sequence: u32, place: u32) -> Self {
+        Self(u128::from(at) << 64 | u128::from(sequence) << 32 | u128::from(place))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "64 bits are left")]
+    fn at(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the last 32 bits are wanted")]
+    fn place(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 /// All that is going to happen.
@@ -58,7 +70,7 @@ pub(super) struct Queue {
     dues: BinaryHeap<Reverse<Due>>,
     waiting: Vec<Option<Happening>>,
     /// The places where nothing waits.
-    free: Vec<u32>,
+    free: Vec<usize>,
     sequence: u32,
 }
 
@@ -67,22 +79,23 @@ impl Queue {
     pub(super) fn push(&mut self, at: u64, happening: Happening) {
         self.sequence = self.sequence.checked_add(1).expect("less happens in a run");
         let place = if let Some(place) = self.free.pop() {
-            self.waiting[place as usize] = Some(happening);
+            self.waiting[place] = Some(happening);
             place
         } else {
             self.waiting.push(Some(happening));
-            u32::try_from(self.waiting.len() - 1).expect("less is planned at once")
+            self.waiting.len() - 1
         };
-        self.dues.push(Reverse(Due { at, sequence: self.sequence, place }));
+        let place = u32::try_from(place).expect("less is planned at once");
+        self.dues.push(Reverse(Due::new(at, self.sequence, place)));
     }
 
     /// What happens next, and when, if that is before `end`.
     pub(super) fn pop_before(&mut self, end: u64) -> Option<(u64, Happening)> {
-        self.dues.peek().filter(|Reverse(due)| due.at < end)?;
+        self.dues.peek().filter(|Reverse(due)| due.at() < end)?;
         let Reverse(due) = self.dues.pop()?;
-        self.free.push(due.place);
-        let happening = self.waiting[due.place as usize].take().expect("something waits where it is due");
-        Some((due.at, happening))
+        let happening = self.waiting[due.place()].take().expect("something waits where it is due");
+        self.free.push(due.place());
+        Some((due.at(), happening))
     }
 }
 

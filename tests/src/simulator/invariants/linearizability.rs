@@ -6,10 +6,13 @@
 //! and was asked for when it was sent first. That order is a linearization, so a success is a proof, whatever produced the
 //! order. Reads are eventual: they must be right for their index, and not before what their client has seen.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use coracle_core::kv::{Outcome, SessionLimits, Value};
 use coracle_core::raft::LogIndex;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::session_table::{Judgement, SessionTable};
 use super::{CommittedEntry, Verdict, require};
@@ -29,6 +32,22 @@ pub struct Model {
     history: BTreeMap<String, Vec<(LogIndex, Option<Value>)>>,
 }
 
+/// The members of an entry, as far as the map is concerned.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    op: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expect: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client: Option<Cow<'a, str>>,
+    seq: Option<u64>,
+}
+
 impl Model {
     /// The map before the first entry.
     pub(super) fn new(session_limits: SessionLimits) -> Self {
@@ -37,11 +56,12 @@ impl Model {
 
     /// Replays an entry.
     pub(super) fn apply(&mut self, index: LogIndex, payload: &str) {
-        let json: serde_json::Value =
-            serde_json::from_str(&format!("{{{payload}}}")).expect("a payload is the members of an object");
-        let Some(key) = json["key"].as_str() else { return };
+        let object = ["{", payload, "}"].concat();
+        let members: Members<'_> =
+            serde_json::from_str(&object).expect("a payload is the members of an object");
+        let Some(key) = members.key.as_deref() else { return };
         self.keys.insert(index, key.into());
-        let session = json["client"].as_str().zip(json["seq"].as_u64());
+        let session = members.client.as_deref().zip(members.seq);
         match session.map(|(client, seq)| self.sessions.judge(client, seq)) {
             None | Some(Judgement::New) => {}
             Some(Judgement::DoneAt(first)) => {
@@ -54,16 +74,15 @@ impl Model {
                 return;
             }
         }
-        let value_of = |member: &str| {
-            let text = json[member].to_string();
-            (text != "null").then(|| Value::from_json(&text).expect("a value that a client has sent"))
+        let value_of = |member: Option<&RawValue>| {
+            member.map(|json| Value::from_json(json.get()).expect("a value that a client has sent"))
         };
         let actual = self.value_at(key, index).cloned();
-        let (outcome, value) = match json["op"].as_str() {
-            Some("PUT") => (Outcome::Done, value_of("value")),
-            Some("DELETE") if actual.is_none() => (Outcome::NotFound, None),
-            Some("DELETE") => (Outcome::Done, None),
-            _ if actual == value_of("expect") => (Outcome::Done, value_of("value")),
+        let (outcome, value) = match &*members.op {
+            "PUT" => (Outcome::Done, value_of(members.value)),
+            "DELETE" if actual.is_none() => (Outcome::NotFound, None),
+            "DELETE" => (Outcome::Done, None),
+            _ if actual == value_of(members.expect) => (Outcome::Done, value_of(members.value)),
             _ => (Outcome::Mismatch { actual: actual.clone() }, actual),
         };
         if let Some((client, seq)) = session {
