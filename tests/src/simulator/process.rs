@@ -62,6 +62,8 @@ pub struct Process {
     pub disk_slow_until: u64,
     /// When it is going to be woken, if that is planned.
     pub wake_at: Option<u64>,
+    /// The times at which its alarm goes off, the next one last. One of them is not after `wake_at`.
+    pub alarms: Vec<u64>,
     /// Its next write or sync fails.
     pub disk_fails: Option<DiskFault>,
     /// It ends after so many more outputs.
@@ -178,6 +180,7 @@ impl Process {
             slow_until: 0,
             disk_slow_until: 0,
             wake_at: None,
+            alarms: Vec::new(),
             disk_fails: None,
             crash_after_outputs: None,
             crash_after_ops: None,
@@ -196,6 +199,7 @@ impl Process {
         self.disk.crash(dice);
         self.life += 1;
         self.wake_at = None;
+        self.alarms.clear();
         self.disk_fails = None;
         self.crash_after_outputs = None;
         self.crash_after_ops = None;

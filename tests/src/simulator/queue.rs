@@ -13,8 +13,8 @@ use coracle_core::{Request, RequestId};
 /// Something that is going to happen.
 #[derive(Debug)]
 pub(super) enum Happening {
-    /// A node takes a turn, if it was not woken since.
-    Wake { node: usize, life: u64 },
+    /// A node takes a turn, if one is due.
+    Alarm { node: usize, life: u64 },
     /// A message arrives.
     Deliver(Message),
     /// The proxy's request arrives.

@@ -4,7 +4,7 @@
 //! Only writes are in them: reads are eventual. A history is searched whole or not at all, because an operation that is
 //! left out may be the one that explains another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use coracle_core::kv::{LoggedWrite, Operation as LogOperation, Outcome, Value};
 use coracle_core::proxy::Failure;
@@ -22,7 +22,7 @@ const UNKNOWN_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub struct Samples {
     histories: BTreeMap<String, Vec<Observed>>,
-    values: BTreeMap<String, u32>,
+    values: HashMap<String, u32>,
 }
 
 impl Samples {
@@ -80,7 +80,11 @@ impl Samples {
 
     fn number(&mut self, json: &str) -> u32 {
         let next = u32::try_from(self.values.len()).expect("a run has few values");
-        *self.values.entry(json.to_owned()).or_insert(next)
+        if let Some(number) = self.values.get(json) {
+            return *number;
+        }
+        self.values.insert(json.to_owned(), next);
+        next
     }
 }
 

@@ -162,7 +162,7 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Verdict {
         match happening {
-            Happening::Wake { node, life } => self.wake(node, life),
+            Happening::Alarm { node, life } => self.alarm(node, life),
             Happening::Deliver(message) => {
                 let node = usize::try_from(message.to.0).expect("a small id");
                 if self.network.is_open(message.from, message.to) {
@@ -218,8 +218,19 @@ impl World {
         let process = &mut self.processes[node];
         if process.wake_at.is_none_or(|planned| at < planned) {
             process.wake_at = Some(at);
+            self.set_alarm(node);
+        }
+    }
+
+    /// Sees to it that a node's alarm goes off when it is to be woken, or before: most deadlines are put off long before they
+    /// come, and an alarm that is too early is set again.
+    fn set_alarm(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        let Some(at) = process.wake_at else { return };
+        if process.alarms.last().is_none_or(|next| at < *next) {
+            process.alarms.push(at);
             let life = process.life;
-            self.schedule(at.saturating_sub(self.now), Happening::Wake { node, life });
+            self.schedule(at.saturating_sub(self.now), Happening::Alarm { node, life });
         }
     }
 
@@ -282,13 +293,23 @@ impl World {
         }
     }
 
-    fn wake(&mut self, node: usize, life: u64) -> Verdict {
-        let now = self.now;
+    fn alarm(&mut self, node: usize, life: u64) -> Verdict {
         let process = &mut self.processes[node];
-        if process.life != life || process.wake_at != Some(now) {
+        if process.life != life {
+            return Ok(());
+        }
+        process.alarms.pop();
+        if process.wake_at.is_none_or(|planned| planned > self.now) {
+            self.set_alarm(node);
             return Ok(());
         }
         process.wake_at = None;
+        self.wake(node, life)
+    }
+
+    fn wake(&mut self, node: usize, life: u64) -> Verdict {
+        let now = self.now;
+        let process = &mut self.processes[node];
         if now < process.busy_until {
             let at = process.busy_until;
             self.wake_at(node, at);

@@ -5,7 +5,7 @@
 //! The second half looks at the nodes' maps: what an entry was about has the value that the replayed log says, in which a
 //! write that comes again changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use coracle_core::Replica;
 use coracle_core::proxy::Failure;
@@ -18,7 +18,7 @@ use crate::simulator::clients::{Operation, Returned};
 /// How often each payload may still be committed.
 #[derive(Debug, Default)]
 pub(super) struct ExactlyOnce {
-    open: BTreeMap<Box<str>, u32>,
+    open: HashMap<Box<str>, u32>,
     /// How far each node's map was looked at.
     looked_at: ByNode<LogIndex>,
 }
@@ -63,6 +63,9 @@ impl ExactlyOnce {
         let id = replica.node().id();
         let applied = replica.status().last_applied;
         let looked_at = self.looked_at.insert(id, applied).unwrap_or(LogIndex::ORIGIN);
+        if looked_at == applied {
+            return Ok(());
+        }
         for (index, key) in model.keys_between(looked_at, applied) {
             let (held, expected) = (replica.store().value(key), model.value_at(key, applied));
             require(held == expected, "exactly_once", || {
