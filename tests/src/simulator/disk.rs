@@ -41,7 +41,9 @@ struct NameChange {
 /// One node's disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
-    contents: Vec<Content>,
+    contents: BTreeMap<usize, Content>,
+    /// How many there ever were.
+    made: usize,
     names: BTreeMap<FileName, usize>,
     name_changes: Vec<NameChange>,
 }
@@ -64,8 +66,9 @@ impl SimDisk {
                     return;
                 }
                 let unsynced = vec![Undo::Append(0)];
-                self.contents.push(Content { bytes: bytes.clone(), unsynced });
-                self.rename_all(vec![(*file, Some(self.contents.len() - 1))]);
+                self.contents.insert(self.made, Content { bytes: bytes.clone(), unsynced });
+                self.rename_all(vec![(*file, Some(self.made))]);
+                self.made += 1;
             }
             FileOp::Append { file, entries } => {
                 let content = self.content(*file);
@@ -99,7 +102,10 @@ impl SimDisk {
                 self.rename_all(vec![(*from, None), (*to, content)]);
             }
             FileOp::Remove { file } => self.rename_all(vec![(*file, None)]),
-            FileOp::SyncFolder => self.name_changes.clear(),
+            FileOp::SyncFolder => {
+                self.name_changes.clear();
+                self.free_nameless();
+            }
         }
     }
 
@@ -111,9 +117,18 @@ impl SimDisk {
                 set_name(&mut self.names, name, content);
             }
         }
+        self.free_nameless();
         for content in self.names.values() {
-            self.contents[*content].crash(dice);
+            if let Some(content) = self.contents.get_mut(content) {
+                content.crash(dice);
+            }
         }
+    }
+
+    /// What has no name any more, and cannot get it back, is gone: a run makes tens of thousands of snapshots.
+    fn free_nameless(&mut self) {
+        let names = &self.names;
+        self.contents.retain(|content, _| names.values().any(|named| named == content));
     }
 
     /// The files as a starting node finds them.
@@ -121,7 +136,7 @@ impl SimDisk {
     pub fn files(&self, node: NodeId) -> NodeFiles {
         let bytes = |kind| {
             let content = self.names.get(&FileName::new(node, kind))?;
-            Some(self.contents[*content].bytes.clone())
+            Some(self.contents[content].bytes.clone())
         };
         NodeFiles {
             log: bytes(FileKind::Log),
@@ -135,13 +150,13 @@ impl SimDisk {
     /// A file's bytes, as a program reads them now.
     #[must_use]
     pub fn read(&self, file: FileName) -> Option<&[u8]> {
-        self.names.get(&file).map(|content| self.contents[*content].bytes.as_slice())
+        self.names.get(&file).map(|content| self.contents[content].bytes.as_slice())
     }
 
     /// Whether everything that was written is durable.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        let contents_are = self.names.values().all(|content| self.contents[*content].unsynced.is_empty());
+        let contents_are = self.names.values().all(|content| self.contents[content].unsynced.is_empty());
         self.name_changes.is_empty() && contents_are
     }
 
@@ -155,16 +170,14 @@ impl SimDisk {
                 set_name(&mut image.names, name, content);
             }
         }
-        for content in image.names.values() {
-            image.contents[*content].lose_all();
-        }
+        image.contents.values_mut().for_each(Content::lose_all);
         image
     }
 
     /// Flips a bit of a file that is there.
     pub fn flip_bit(&mut self, file: FileName, dice: &mut Dice) -> bool {
-        let Some(content) = self.names.get(&file) else { return false };
-        let bytes = &mut self.contents[*content].bytes;
+        let content = self.names.get(&file).and_then(|content| self.contents.get_mut(content));
+        let Some(Content { bytes, .. }) = content else { return false };
         if bytes.is_empty() {
             return false;
         }
@@ -174,8 +187,8 @@ impl SimDisk {
     }
 
     fn content(&mut self, file: FileName) -> &mut Content {
-        let content = self.names.get(&file).unwrap_or_else(|| panic!("{file} is written and not there"));
-        &mut self.contents[*content]
+        let content = self.names.get(&file).and_then(|content| self.contents.get_mut(content));
+        content.unwrap_or_else(|| panic!("{file} is written and not there"))
     }
 
     fn rename_all(&mut self, changes: Vec<(FileName, Option<usize>)>) {
