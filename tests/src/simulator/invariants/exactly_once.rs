@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use coracle_core::Replica;
+use coracle_core::kv::Scan;
 use coracle_core::proxy::Failure;
 use coracle_core::raft::{LogIndex, NodeId};
 
@@ -75,6 +76,20 @@ impl ExactlyOnce {
             })?;
         }
         Ok(())
+    }
+    /// A node is at rest: all of its map, also what no entry was about since it was looked at.
+    pub(super) fn check_at_rest(replica: &Replica, model: &Model) -> Verdict {
+        let applied = replica.status().last_applied;
+        let everything =
+            Scan { prefix: String::new(), after: None, items_max: usize::MAX, bytes_max: usize::MAX };
+        let held = replica.store().scan(&everything).items;
+        let held = held.iter().map(|(key, value)| (key.as_str(), value));
+        require(held.eq(model.map_at(applied)), "exactly_once", || {
+            format!(
+                "node {} has applied {applied}, and its map is not what replay gives",
+                replica.node().id()
+            )
+        })
     }
 }
 

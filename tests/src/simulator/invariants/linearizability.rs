@@ -103,6 +103,11 @@ impl Model {
         versions[..later].last()?.1.as_ref()
     }
 
+    /// The whole map when everything up to `index` was applied.
+    pub(super) fn map_at(&self, index: LogIndex) -> impl Iterator<Item = (&str, &Value)> {
+        self.history.keys().filter_map(move |key| Some((key.as_str(), self.value_at(key, index)?)))
+    }
+
     /// Whether the entry at `index` is a write that was done before.
     #[must_use]
     pub fn is_retry(&self, index: LogIndex) -> bool {
@@ -152,8 +157,7 @@ impl Model {
             }
             Returned::Page { index, items } => {
                 self.check_read(operation, *index, committed)?;
-                let expected =
-                    self.history.keys().filter_map(|key| Some((key.as_str(), self.value_at(key, *index)?)));
+                let expected = self.map_at(*index);
                 let found = items.iter().map(|(key, value)| (key.as_str(), value));
                 require(expected.eq(found), "linearizability", || {
                     format!("{operation:?} at {index} found {items:?}")

@@ -1,7 +1,8 @@
 //! What must hold at every moment of a simulated cluster: one property a file, with its source.
 //!
 //! The properties keep ghost state that no node ever sees. They look at what changed, not at everything, so that they
-//! cost little: a run checks each of them at every step.
+//! cost little: a run checks each of them at every step. What is known piece by piece that way is compared with the whole
+//! now and then, and when the run has come to rest.
 
 mod ack_durability;
 mod bounds;
@@ -221,12 +222,16 @@ impl Invariants {
         })
     }
 
-    /// The cluster is at rest: how long a log may be then.
+    /// The cluster is at rest: how long a log may be then; and all of what is else looked at piece by piece.
     ///
     /// # Errors
     ///
-    /// When it is longer.
-    pub fn at_rest(&self, process: &Process, policy: SnapshotPolicy) -> Verdict {
+    /// The first property that does not hold.
+    pub fn at_rest(&mut self, process: &Process, policy: SnapshotPolicy) -> Verdict {
+        if let Some(running) = &process.running {
+            exactly_once::ExactlyOnce::check_at_rest(&running.replica, &self.model)?;
+            self.snapshots.check_at_rest(process, &self.committed)?;
+        }
         bounds::check_log_behind_snapshot(process, policy)
     }
 }

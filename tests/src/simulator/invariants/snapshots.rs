@@ -12,7 +12,8 @@ use coracle_core::kv::SessionLimits;
 use coracle_core::raft::{Event, Log, LogIndex, LogPoint, NodeId, Persist, SnapshotPart};
 
 use super::replay::Replay;
-use super::{ByNode, CommittedEntry, Process, Running, Verdict, committed_at, require};
+use super::{ByNode, CommittedEntry, Process, Running, Verdict, Violation, committed_at, require};
+use crate::simulator::snapshots::read_part;
 
 /// Of so many different snapshots one is read again, as an installation would: each that is installed is, too. Arbitrary.
 const READ_EVERY: u64 = 8;
@@ -149,7 +150,6 @@ impl Snapshots {
         committed: &[CommittedEntry],
     ) -> Verdict {
         let mut canonical = String::with_capacity(text.len());
-        let mut restored = self.replay.empty();
         let expected = self.replay.up_to(last, committed);
         expected.freeze();
         expected.read_frozen(&mut canonical, usize::MAX);
@@ -157,14 +157,38 @@ impl Snapshots {
         let is_canonical = text == canonical;
         self.different += 1;
         if !is_canonical || self.different.is_multiple_of(READ_EVERY) {
-            let is_understood = text.lines().all(|line| restored.restore(line).is_ok());
-            require(is_understood && restored == *expected, "snapshots", || {
-                format!("node {node}'s snapshot {last} is not what the log gives")
-            })?;
+            self.read_again(node, last, text, committed)?;
         }
         require(is_canonical, "snapshots", || {
             format!("node {node}'s snapshot {last} is written otherwise than other nodes would")
         })
+    }
+
+    fn read_again(
+        &mut self,
+        node: NodeId,
+        last: LogIndex,
+        text: &str,
+        committed: &[CommittedEntry],
+    ) -> Verdict {
+        let mut restored = self.replay.empty();
+        let is_understood = text.lines().all(|line| restored.restore(line).is_ok());
+        let expected = self.replay.up_to(last, committed);
+        require(is_understood && restored == *expected, "snapshots", || {
+            format!("node {node}'s snapshot {last} is not what the log gives")
+        })
+    }
+
+    /// A node is at rest: what it has on its disk is read, whether that was done before or not.
+    pub(super) fn check_at_rest(&mut self, process: &Process, committed: &[CommittedEntry]) -> Verdict {
+        let Some(last) = process.durable.snapshot else { return Ok(()) };
+        let part = read_part(&process.disk, process.id, last, 0, usize::MAX).map_err(|fault| Violation {
+            property: "snapshots",
+            what: format!("node {}'s snapshot {} cannot be read: {fault}", process.id, last.index),
+        })?;
+        // A newer one may be about to become durable in its place.
+        let Some(part) = part else { return Ok(()) };
+        self.read_again(process.id, last.index, &part.text, committed)
     }
 }
 
