@@ -7,7 +7,7 @@ use coracle_core::{Output, Replica};
 
 use super::{ByNode, Verdict, require};
 
-/// Every so many turns of leaders the whole tail of a log is looked at, in the place of what changed. Arbitrary.
+/// Every so many turns of leaders what is known of its changes is compared with the whole tail of a log. Arbitrary.
 const ALL_EVERY: u64 = 64;
 
 /// What was committed last, and what the leaders have proposed.
