@@ -53,7 +53,6 @@ impl Due {
         Self(u128::from(at) << 64 | u128::from(sequence) << 32 | u128::from(place))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "64 bits are left")]
     fn at(self) -> u64 {
         (self.0 >> 64) as u64
     }
