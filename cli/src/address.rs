@@ -27,6 +27,12 @@ pub(crate) enum AddressError {
     Brackets,
 }
 
+impl Address {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

@@ -11,7 +11,7 @@ use crate::commands::{Cas, CommandError, Context, Delete, Execute, Get, Put, Sca
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::log::{Log, LogError};
-use crate::serve::{ServeError, ServeFlags, ServeFlagsError, serve};
+use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
 use crate::target::Target;
 use crate::value::Stdin;
 
@@ -52,6 +52,7 @@ enum Command {
     /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM ends it in
     /// good order, a second one at once.
     Serve(ServeFlags),
+    Node(NodeFlags),
     Put(Remote<Put>),
     Get(Remote<Get>),
     Delete(Remote<Delete>),
@@ -78,6 +79,8 @@ pub(crate) enum ProgramError {
     #[error(transparent)]
     Flags(#[from] ServeFlagsError),
     #[error(transparent)]
+    NodeFlags(#[from] NodeFlagsError),
+    #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -90,7 +93,7 @@ pub(crate) enum ProgramError {
 impl ProgramError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Flags(_) => Exit::Usage,
+            Self::Flags(_) | Self::NodeFlags(_) => Exit::Usage,
             Self::Serve(error) => error.exit(),
             Self::Command(error) => error.exit(),
             Self::Client(error) => error.exit(),
@@ -104,7 +107,7 @@ impl ProgramError {
             Self::Command(error) => error.is_broken_pipe(),
             Self::Client(error) => error.is_broken_pipe(),
             Self::Log(error) => error.is_broken_pipe(),
-            Self::Flags(_) | Self::Serve(_) => false,
+            Self::Flags(_) | Self::NodeFlags(_) | Self::Serve(_) => false,
         }
     }
 }
@@ -114,11 +117,12 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<Exit, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
         // A server ends on a signal in good order, and sees to that itself.
-        if !matches!(command, Command::Serve(_)) {
+        if !matches!(command, Command::Serve(_) | Command::Node(_)) {
             interrupt::exits_at_once();
         }
         match command {
             Command::Serve(flags) => serve(flags.options()?)?,
+            Command::Node(flags) => serve_node(flags.options()?)?,
             Command::Put(remote) => remote.run()?,
             Command::Get(remote) => remote.run()?,
             Command::Delete(remote) => remote.run()?,

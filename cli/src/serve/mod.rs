@@ -24,8 +24,10 @@ use diagnostics::Diagnostics;
 
 mod descriptors;
 mod diagnostics;
+mod node;
 mod options;
 
+pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
 
 /// How often a server looks whether it should end.
@@ -38,6 +40,8 @@ pub(crate) enum ServeError {
     Smol(smol_runtime::StartError),
     #[error(transparent)]
     Threads(threads_runtime::StartError),
+    #[error(transparent)]
+    SmolMember(smol_runtime::MemberFailure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
@@ -99,6 +103,62 @@ fn serve_on_smol(
             cluster.stop().await;
         }
         // What the nodes told last, the reason of the end among it.
+        while let Ok(event) = events.try_recv() {
+            diagnostics.tell_event(&event);
+        }
+        end
+    }))
+}
+
+/// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by itself.
+pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
+    let serving = &options.serving;
+    let diagnostics = Diagnostics { level: serving.log_level, format: serving.log_format };
+    for notice in &serving.notices {
+        diagnostics.tell(LogLevel::Warn, notice);
+    }
+    let settings = settings(serving, connections_max(serving, diagnostics));
+    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    match serving.runtime {
+        Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
+        Runtime::Threads => todo!(),
+    }
+}
+
+fn serve_node_on_smol(
+    options: NodeOptions,
+    settings: Settings,
+    diagnostics: Diagnostics,
+    should_end: &AtomicBool,
+) -> Result<(), ServeError> {
+    let executor = Rc::new(LocalExecutor::new());
+    let NodeOptions { id, origin, peer_listen, detours, serving } = options;
+    let medium = medium(&serving);
+    let listen = Some(serving.listen);
+    let start = smol_runtime::MemberOptions { settings, id, origin, medium, listen, peer_listen, detours };
+    smol::block_on(executor.run(async {
+        let member = smol_runtime::Member::start(&executor, start).await.map_err(ServeError::Smol)?;
+        let events = member.events();
+        tell_ready(member.address());
+        let mut end = Ok(());
+        while end.is_ok() && !should_end.load(Ordering::Acquire) {
+            if let Some(failure) = member.failure() {
+                end = Err(ServeError::SmolMember(failure));
+                continue;
+            }
+            let event = async { events.recv().await.ok() };
+            let nothing = async {
+                smol::Timer::after(LOOK_EVERY).await;
+                None
+            };
+            if let Some(event) = future::or(event, nothing).await {
+                diagnostics.tell_event(&event);
+            }
+        }
+        if end.is_ok() {
+            member.stop().await;
+        }
+        // What the node told last, the reason of the end among it.
         while let Ok(event) = events.try_recv() {
             diagnostics.tell_event(&event);
         }

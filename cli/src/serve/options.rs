@@ -21,13 +21,21 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// What drives the nodes: one single-threaded smol executor, or std threads
-    #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol")]
-    runtime: Runtime,
-
     /// How many nodes, 1 to 9; their ids are 0 to N-1
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
+
+    #[command(flatten)]
+    pub(crate) serving: ServingFlags,
+}
+
+/// The flags of whatever serves clients, as given.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Serving")]
+pub(crate) struct ServingFlags {
+    /// What drives the nodes: one single-threaded smol executor, or std threads
+    #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol")]
+    runtime: Runtime,
 
     /// Address for clients; port 0 picks a free one, and the `ready` line names it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
@@ -196,13 +204,24 @@ pub(crate) enum Notice {
 impl ServeFlags {
     /// Checks the flags against one another, and looks up the name to listen on if it is one.
     pub(crate) fn options(self) -> Result<ServeOptions, ServeFlagsError> {
+        let mut options = self.serving.options(self.nodes)?;
+        if self.nodes.is_multiple_of(2) {
+            options.notices.push(Notice::EvenNodes { nodes: self.nodes });
+        }
+        Ok(options)
+    }
+}
+
+impl ServingFlags {
+    /// The same for a process that runs so many nodes.
+    pub(crate) fn options(self, nodes: u8) -> Result<ServeOptions, ServeFlagsError> {
         let election_min = self.election_timeout.min;
         if self.heartbeat >= election_min {
             return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
         }
         Ok(ServeOptions {
             runtime: self.runtime,
-            nodes: self.nodes,
+            nodes,
             listen: look_up(&self.listen)?,
             notices: self.notices(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
@@ -224,9 +243,6 @@ impl ServeFlags {
         let mut notices = Vec::new();
         if cfg!(debug_assertions) {
             notices.push(Notice::DebugBuild);
-        }
-        if self.nodes.is_multiple_of(2) {
-            notices.push(Notice::EvenNodes { nodes: self.nodes });
         }
         if self.ephemeral && self.data_dir.is_some() {
             notices.push(Notice::DataDirUnused);

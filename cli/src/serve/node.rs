@@ -1,0 +1,206 @@
+//! `node`: one node of a cluster of processes, one per machine.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::str::FromStr;
+
+use clap::Args;
+use coracle_core::peer::Origin;
+use coracle_core::raft::{Member, NodeId, Roster, VOTERS_MAX};
+use thiserror::Error;
+
+use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
+use crate::address::{Address, AddressError};
+
+/// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that put something in
+/// between.
+const DETOURS: &str = "CORACLE_PEER_DIAL";
+
+/// Run one node of a cluster of processes, one per machine
+///
+/// stdout carries one line, `ready ADDR`; everything else is on stderr. Any node serves any client. SIGINT or SIGTERM
+/// hands leadership over and ends the node in good order, a second one at once.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle node --id 1 --peers 1=10.0.0.1:4001,2=10.0.0.2:4001,3=10.0.0.3:4001
+                              the same --peers on every machine, and each its own --id
+  coracle node --id 1         a later start: the data folder knows the rest
+  coracle member add 4=10.0.0.4:4001
+  coracle node --id 4 --join 10.0.0.1:4001
+                              one more, on the machine 10.0.0.4
+
+At its first start a cluster is founded as soon as every node of --peers has met all others; until then requests are \
+answered with no_leader. A data folder belongs to one node.")]
+pub(crate) struct NodeFlags {
+    /// Which node this is
+    #[arg(long, value_name = "ID")]
+    id: u64,
+
+    /// The nodes that found the cluster and where they reach one another, this one among them; for the first start
+    #[arg(long, value_name = "ID=HOST:PORT,…", value_delimiter = ',', conflicts_with = "join")]
+    peers: Vec<Peer>,
+
+    /// A member's peer address: joins the cluster to which `member add` has added this node; for the first start
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<Address>,
+
+    /// Where to listen for other nodes, if not at this node's own address in --peers
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_listen: Option<Address>,
+
+    #[command(flatten)]
+    serving: ServingFlags,
+}
+
+/// A node's id and where its peers reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) address: Address,
+}
+
+/// What is wrong with the text of a peer.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(crate) enum PeerError {
+    #[error("expected ID=HOST:PORT, such as 1=10.0.0.1:4001")]
+    Shape,
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("the port of a node's address cannot be 0: the other nodes have to know it")]
+    PortIsZero,
+}
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    fn from_str(text: &str) -> Result<Self, PeerError> {
+        let (id, address) = text.split_once('=').ok_or(PeerError::Shape)?;
+        let id = id.trim().parse().map_err(|_| PeerError::Shape)?;
+        let address: Address = address.trim().parse()?;
+        if address.port() == 0 {
+            return Err(PeerError::PortIsZero);
+        }
+        Ok(Self { id: NodeId(id), address })
+    }
+}
+
+/// Flags of a node that are fine alone but not together.
+#[derive(Debug, Error)]
+pub(crate) enum NodeFlagsError {
+    #[error(transparent)]
+    Serving(#[from] ServeFlagsError),
+    #[error("--peers names node {0} twice")]
+    Twice(u64),
+    #[error("--peers does not name node {0}, which --id says this is")]
+    NotNamed(u64),
+    #[error(
+        "--peers names more than {VOTERS_MAX} nodes: found the cluster with fewer, and add the others as learners"
+    )]
+    TooMany,
+    #[error("{DETOURS}: {0}")]
+    Detours(PeerError),
+}
+
+/// What a node was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeOptions {
+    pub(crate) id: NodeId,
+    pub(crate) origin: Origin,
+    pub(crate) peer_listen: Option<Box<str>>,
+    pub(crate) detours: BTreeMap<NodeId, Box<str>>,
+    pub(crate) serving: ServeOptions,
+}
+
+impl NodeFlags {
+    /// Checks the flags against one another.
+    pub(crate) fn options(self) -> Result<NodeOptions, NodeFlagsError> {
+        let origin = match (&self.join, self.peers.is_empty()) {
+            (Some(address), _) => Origin::Join(address.to_string().into()),
+            (None, true) => Origin::Known,
+            (None, false) => Origin::Found(self.founders()?),
+        };
+        let detours = match env::var(DETOURS) {
+            Ok(text) => detours(&text).map_err(NodeFlagsError::Detours)?,
+            Err(_) => BTreeMap::new(),
+        };
+        Ok(NodeOptions {
+            id: NodeId(self.id),
+            origin,
+            peer_listen: self.peer_listen.map(|address| address.to_string().into()),
+            detours,
+            serving: self.serving.options(1)?,
+        })
+    }
+
+    fn founders(&self) -> Result<Roster, NodeFlagsError> {
+        let mut ids: Vec<_> = self.peers.iter().map(|peer| peer.id.0).collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(NodeFlagsError::Twice(twice[0]));
+        }
+        if !ids.contains(&self.id) {
+            return Err(NodeFlagsError::NotNamed(self.id));
+        }
+        if ids.len() > VOTERS_MAX {
+            return Err(NodeFlagsError::TooMany);
+        }
+        let member = |peer: &Peer| {
+            let address = peer.address.to_string().into();
+            (peer.id, Member { address, incarnation: None })
+        };
+        Ok(Roster::new(self.peers.iter().map(member)))
+    }
+}
+
+fn detours(text: &str) -> Result<BTreeMap<NodeId, Box<str>>, PeerError> {
+    let detour = |text: &str| {
+        let peer: Peer = text.parse()?;
+        Ok((peer.id, peer.address.to_string().into()))
+    };
+    text.split(',').filter(|text| !text.is_empty()).map(detour).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: NodeFlags,
+    }
+
+    fn options(flags: &str) -> Result<NodeOptions, String> {
+        let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace()));
+        line.map_err(|error| error.to_string())?.flags.options().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_first_start_founds_or_joins_and_a_later_one_knows() {
+        let options = |flags| super::tests::options(flags).unwrap();
+        let Origin::Found(roster) = options("--id 2 --peers 1=a:1,2=[::1]:2,3=c:3").origin else { panic!() };
+        let members: Vec<_> = roster.iter().map(|(id, member)| (id.0, &*member.address)).collect();
+        assert_eq!(members, [(1, "a:1"), (2, "[::1]:2"), (3, "c:3")]);
+        assert_eq!(options("--id 4 --join a:1").origin, Origin::Join("a:1".into()));
+        assert_eq!(options("--id 4").origin, Origin::Known);
+        assert_eq!(options("--id 4 --peer-listen 0.0.0.0:9").peer_listen.as_deref(), Some("0.0.0.0:9"));
+    }
+
+    #[test]
+    fn every_mistake_has_its_own_answer() {
+        let complaint = |flags| options(flags).unwrap_err();
+        assert!(complaint("--id 1 --peers 1=a:1,1=b:2").contains("names node 1 twice"));
+        assert!(complaint("--id 4 --peers 1=a:1,2=b:2").contains("does not name node 4"));
+        assert!(complaint("--id 1 --peers a:1").contains("ID=HOST:PORT"));
+        assert!(complaint("--id 1 --peers 1=a").contains("HOST:PORT"));
+        assert!(complaint("--id 1 --peers 1=a:0").contains("cannot be 0"));
+        assert!(complaint("--id 1 --peers 1=a:1 --join b:2").contains("cannot be used with"));
+        assert!(complaint("--peers 1=a:1").contains("--id"));
+        let ten: Vec<_> = (1..=10).map(|id| format!("{id}=a:{id}")).collect();
+        assert!(complaint(&format!("--id 1 --peers {}", ten.join(","))).contains("more than 9"));
+        assert!(complaint("--id 1 --nodes 3").contains("--nodes"));
+    }
+}
