@@ -32,6 +32,9 @@ pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 /// How long a question for all nodes waits for those that can be asked and do not answer.
 pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often a process that knows no leader asks another node for one: a node that was removed hears of none by itself.
+pub const PROBE_EVERY: Duration = Duration::from_millis(100);
+
 /// Routes requests. See the module.
 #[derive(Debug)]
 pub struct Proxy {
@@ -47,6 +50,8 @@ pub struct Proxy {
     retries: VecDeque<(Instant, RequestId)>,
     /// Until when questions for all nodes wait.
     questions: VecDeque<(Instant, RequestId)>,
+    /// When to ask another node for a leader.
+    next_probe: Instant,
     /// Nodes of other processes to which there is a connection, and where their clients connect.
     reachable: BTreeMap<NodeId, Option<Box<str>>>,
     is_stopping: bool,
@@ -67,6 +72,7 @@ impl Proxy {
             parked: VecDeque::new(),
             retries: VecDeque::new(),
             questions: VecDeque::new(),
+            next_probe: Instant::default(),
             reachable: BTreeMap::new(),
             is_stopping: false,
         }
@@ -74,6 +80,10 @@ impl Proxy {
 
     /// Takes all `inputs` and appends what has to be done to `outputs`. `inputs` is left empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<ProxyInput>, outputs: &mut Vec<ProxyOutput>) {
+        if !self.wants_to_probe() {
+            // An election takes its time; only then nobody may have told this process of its end.
+            self.next_probe = now + PROBE_EVERY;
+        }
         for input in inputs.drain(..) {
             match input {
                 ProxyInput::Ask(ticket, request) => self.ask(ticket, request, now, outputs),
@@ -98,6 +108,7 @@ impl Proxy {
             self.refuse_waiting(outputs);
         }
         self.unpark(outputs);
+        self.probe(now, outputs);
         self.retry_reads(now, outputs);
         self.expire(now, outputs);
     }
@@ -108,7 +119,8 @@ impl Proxy {
         let retry = self.retries.front().map(|(due, _)| *due);
         let expiry = self.pending.first().map(|pending| pending.deadline);
         let question = self.questions.front().map(|(due, _)| *due);
-        retry.into_iter().chain(expiry).chain(question).min()
+        let probe = self.wants_to_probe().then_some(self.next_probe);
+        retry.into_iter().chain(expiry).chain(question).chain(probe).min()
     }
 
     /// Whether nothing is under way.
@@ -144,7 +156,8 @@ impl Proxy {
     /// Sends a request to where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let (leader, reader) = (self.leader_to_ask(), self.node_to_read_from());
-        let has_local = self.config.local.is_some();
+        // A node that is no member any more cannot find out how fresh it is.
+        let has_local = self.config.local.is_some_and(|local| self.config.nodes.contains(&local));
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
             Request::LinearizableRead(_) if has_local => reader,
@@ -233,8 +246,10 @@ impl Proxy {
                 }
             }
             Answer::OutcomeUnknown => match pending.request {
-                // Whoever leads now knows whether it was done; doing it again changes nothing.
-                Request::ChangeMembers(_) if self.config.local.is_some() => self.route(id, now, outputs),
+                // Whoever leads now knows whether it was done, and does not do it again.
+                _ if self.config.local.is_some() && pending.is_repeatable_write() => {
+                    self.route(id, now, outputs);
+                }
                 _ => self.close(id, Err(Failure::Timeout), outputs),
             },
             answer => self.close(id, Ok(Answered::ByNode(answer)), outputs),
@@ -369,6 +384,28 @@ impl Proxy {
             if let Some(pending) = self.pending.request_mut(id) {
                 pending.place = Place::At(leader);
                 outputs.push(ProxyOutput::Ask(leader, id, pending.request.clone()));
+            }
+        }
+    }
+
+    fn wants_to_probe(&self) -> bool {
+        let has_others = self.reachable.keys().any(|node| Some(*node) != self.config.local);
+        self.config.local.is_some() && has_others && !self.parked.is_empty() && self.leader_to_ask().is_none()
+    }
+
+    /// Sends one of the requests that wait for a leader to any other node: if that does not lead, it says who does.
+    fn probe(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        if now < self.next_probe || !self.wants_to_probe() {
+            return;
+        }
+        self.next_probe = now + PROBE_EVERY;
+        let others = self.reachable.keys().copied().filter(|node| Some(*node) != self.config.local);
+        let others: Vec<_> = others.collect();
+        let Some(&node) = self.rng.choice(&others) else { return };
+        while let Some(id) = self.parked.pop_front() {
+            if let Some(pending) = self.pending.request_mut(id) {
+                pending.place = Place::At(node);
+                return outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
             }
         }
     }

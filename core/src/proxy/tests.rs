@@ -392,3 +392,25 @@ fn members_of_one_process_are_fixed() {
     let outputs = story.ask(Request::ChangeMembers(MemberChange::Remove(NodeId(1))));
     assert_eq!(replied(&outputs), &Err(Failure::MembersAreFixed));
 }
+
+#[test]
+fn a_process_that_knows_no_leader_asks_around() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+    assert!(story.ask(put()).is_empty());
+    let outputs = story.elapse(PROBE_EVERY);
+    let [ProxyOutput::Ask(NodeId(3), id, _)] = outputs[..] else { panic!("{outputs:?}") };
+    let outputs = story.refuse_as_follower(3, id, 4, Some(2));
+    assert!(outputs.is_empty(), "there is no way to the leader yet");
+    assert_eq!(all_asked(&story.step(Some(ProxyInput::Reachable(NodeId(2), None)))), [2]);
+}
+
+#[test]
+fn a_node_that_was_removed_asks_the_leader_even_for_its_reads() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
+    story.hear_leader(1, 2, Some(2));
+    story.step(Some(ProxyInput::Nodes(vec![NodeId(2), NodeId(3)])));
+    let read = Request::LinearizableRead(Query::Value(Key::new("k").unwrap()));
+    assert_eq!(all_asked(&story.ask(read)), [2]);
+}

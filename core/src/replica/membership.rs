@@ -140,6 +140,16 @@ impl Replica {
         }
     }
 
+    /// A leader that was removed hears nothing more of what it had proposed last.
+    pub(super) fn give_up_when_removed(&mut self, outputs: &mut Vec<Output>) {
+        let is_removed =
+            || self.node.membership_is_settled() && !self.node.configuration().contains(self.node.id());
+        if !self.waiting.is_empty() && self.node.role() != Role::Leader && is_removed() {
+            let unknown = |request: super::Waiting| Output::Answer(request.request, Answer::OutcomeUnknown);
+            outputs.extend(self.waiting.drain(..).map(unknown));
+        }
+    }
+
     /// The transport has met `peer`. Whoever takes an id that nobody had is remembered until the leader has written it
     /// down, whichever node leads by then.
     pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation) {

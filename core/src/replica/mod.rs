@@ -187,6 +187,7 @@ impl Replica {
         if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
             resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
         }
+        self.give_up_when_removed(outputs);
         self.tell_leader(outputs);
         self.follow_transfer(outputs);
         self.follow_change(outputs);

@@ -22,12 +22,14 @@ use std::time::{Duration, Instant};
 
 mod campaign;
 mod log_file;
+mod nodes;
 mod program;
 mod server;
 mod talk;
 
 pub use campaign::{Campaign, Summary, Writer, Writers};
 pub use log_file::{LogFile, crc32};
+pub use nodes::Nodes;
 pub use program::program;
 pub use server::{Ended, Runtime, Server, Setup, signal};
 pub use talk::{Broken, Talk};

@@ -34,6 +34,8 @@ impl Runtime {
 #[derive(Clone, Debug)]
 pub struct Setup {
     runtime: Runtime,
+    /// `node`, if it is not the default command.
+    command: Option<&'static str>,
     folder: Option<PathBuf>,
     flags: Vec<String>,
     tracer: Vec<OsString>,
@@ -70,13 +72,19 @@ impl Setup {
     #[must_use]
     pub fn in_memory(runtime: Runtime) -> Self {
         let flags = ["--heartbeat", "20ms", "--election-timeout", "100ms..200ms"].map(str::to_owned).to_vec();
-        Self { runtime, folder: None, flags, tracer: Vec::new() }
+        Self { runtime, command: None, folder: None, flags, tracer: Vec::new() }
     }
 
     /// A server with its files in `folder`, on a free port.
     #[must_use]
     pub fn in_folder(runtime: Runtime, folder: &Path) -> Self {
         Self { folder: Some(folder.to_owned()), ..Self::in_memory(runtime) }
+    }
+
+    /// One node of a cluster of processes, with its files in `folder`.
+    #[must_use]
+    pub fn node(runtime: Runtime, id: u64, folder: &Path) -> Self {
+        Self { command: Some("node"), ..Self::in_folder(runtime, folder) }.with(&format!("--id {id}"))
     }
 
     /// With these flags too, separated by spaces. A later one of the same name takes the place of an earlier one.
@@ -127,6 +135,7 @@ impl Setup {
     pub fn launch(&self) -> Server {
         let mut words: Vec<OsString> = self.tracer.clone();
         words.push(program().into());
+        words.extend(self.command.map(OsString::from));
         words.extend(["--runtime", self.runtime.name()].map(OsString::from));
         if !self.flags.iter().any(|flag| flag == "--listen") {
             words.extend(["--listen", "127.0.0.1:0"].map(OsString::from));

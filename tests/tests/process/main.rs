@@ -22,6 +22,8 @@ mod late_arrivals;
 #[cfg(test)]
 mod long_log;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod refusal;
 #[cfg(test)]
 mod restart;

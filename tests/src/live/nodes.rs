@@ -1,0 +1,216 @@
+//! A cluster of processes: one server per node, each with a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use super::{Ended, Runtime, Server, Setup, Talk, until};
+
+/// Nodes as processes, with the ids 1, 2, … Dropping it kills all of them.
+#[derive(Debug)]
+pub struct Nodes {
+    folder: tempfile::TempDir,
+    /// The machine of this cluster: an address of the loopback network that no other story uses.
+    host: String,
+    founders: usize,
+    runtimes: Vec<Runtime>,
+    servers: Vec<Option<Server>>,
+}
+
+impl Nodes {
+    /// A cluster that is founded by a node on each of these runtimes; it has a leader when this returns.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(runtimes: &[Runtime]) -> Self {
+        let mut nodes = Self::new(runtimes);
+        for id in 1..=runtimes.len() {
+            nodes.launch(id, "");
+        }
+        (1..=runtimes.len()).for_each(|id| nodes.wait_until_ready(id));
+        _ = nodes.leader();
+        nodes
+    }
+
+    /// The same before any of them is started.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for a folder.
+    #[must_use]
+    pub fn new(runtimes: &[Runtime]) -> Self {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(1);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let (process, cluster) = (std::process::id() % (1 << 14), cluster % 250 + 1);
+        Self {
+            folder: tempfile::tempdir().expect("there is room for a folder"),
+            // 127.64.0.0/10 is this machine, too.
+            host: format!("127.{}.{}.{cluster}", 64 + (process >> 8), process & 255),
+            founders: runtimes.len(),
+            runtimes: runtimes.to_vec(),
+            servers: runtimes.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Where the peers of a node reach it.
+    #[must_use]
+    pub fn peer_address(&self, id: usize) -> String {
+        format!("{}:{}", self.host, 4000 + id)
+    }
+
+    /// The founders, as `--peers` has them.
+    #[must_use]
+    pub fn peers(&self) -> String {
+        let peer = |id: usize| format!("{id}={}", self.peer_address(id));
+        (1..=self.founders).map(peer).collect::<Vec<_>>().join(",")
+    }
+
+    /// The data folder of a node.
+    #[must_use]
+    pub fn folder(&self, id: usize) -> std::path::PathBuf {
+        self.folder.path().join(id.to_string())
+    }
+
+    /// How a founder is started.
+    #[must_use]
+    pub fn setup(&self, id: usize) -> Setup {
+        self.setup_in(id, &self.folder(id)).with(&format!("--peers {}", self.peers()))
+    }
+
+    fn setup_in(&self, id: usize, folder: &Path) -> Setup {
+        Setup::node(self.runtimes[id - 1], id as u64, folder)
+    }
+
+    /// Starts a founder with more flags, and waits for nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already.
+    pub fn launch(&mut self, id: usize, flags: &str) {
+        assert!(self.servers[id - 1].is_none(), "node {id} runs");
+        self.servers[id - 1] = Some(self.setup(id).with(flags).launch());
+    }
+
+    /// Starts a node again, which knows the rest, and waits until it serves.
+    pub fn restart(&mut self, id: usize) {
+        self.servers[id - 1] = Some(self.setup_in(id, &self.folder(id)).start());
+    }
+
+    /// Adds a node to the cluster, through a client of another one, and starts it; it learns, and does not vote.
+    ///
+    /// # Panics
+    ///
+    /// When it is not taken.
+    pub fn join(&mut self, runtime: Runtime) -> usize {
+        let id = self.servers.len() + 1;
+        let through = self.running()[0];
+        self.runtimes.push(runtime);
+        let address = self.peer_address(id);
+        let add = format!(r#"{{"op":"member_add","node":{id},"address":"{address}"}}"#);
+        let added = self.connect(through).ask(&add);
+        assert_eq!(added["status"], "ok", "{added}");
+        let setup = self.setup_in(id, &self.folder(id));
+        let join = format!("--join {}", self.peer_address(through));
+        self.servers.push(Some(setup.with(&join).start()));
+        id
+    }
+
+    /// Waits for a node's line that says that it serves.
+    pub fn wait_until_ready(&mut self, id: usize) {
+        self.server_mut(id).wait_until_ready();
+    }
+
+    /// The nodes that were started and not ended since.
+    #[must_use]
+    pub fn running(&self) -> Vec<usize> {
+        (1..=self.servers.len()).filter(|id| self.servers[id - 1].is_some()).collect()
+    }
+
+    /// A node's process.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn server(&self, id: usize) -> &Server {
+        self.servers[id - 1].as_ref().unwrap_or_else(|| panic!("node {id} does not run"))
+    }
+
+    fn server_mut(&mut self, id: usize) -> &mut Server {
+        self.servers[id - 1].as_mut().unwrap_or_else(|| panic!("node {id} does not run"))
+    }
+
+    /// A new connection to a node.
+    #[must_use]
+    pub fn connect(&self, id: usize) -> Talk {
+        self.server(id).connect()
+    }
+
+    /// Where the clients of those that run connect.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.running().into_iter().map(|id| self.server(id).address()).collect()
+    }
+
+    /// Ends a node with SIGKILL.
+    pub fn kill(&mut self, id: usize) -> Ended {
+        self.take(id).kill()
+    }
+
+    /// Ends a node in order.
+    pub fn stop(&mut self, id: usize) -> Ended {
+        self.take(id).stop()
+    }
+
+    fn take(&mut self, id: usize) -> Server {
+        self.servers[id - 1].take().unwrap_or_else(|| panic!("node {id} does not run"))
+    }
+
+    /// A node's status rows, as any client sees them.
+    ///
+    /// # Panics
+    ///
+    /// When it has no status.
+    #[must_use]
+    pub fn rows(&self, id: usize) -> Vec<Value> {
+        let status = self.connect(id).ask(r#"{"op":"status"}"#);
+        status["nodes"].as_array().unwrap_or_else(|| panic!("{status}")).clone()
+    }
+
+    /// Waits until all running nodes follow the same leader, which runs; returns it.
+    #[must_use]
+    pub fn leader(&self) -> usize {
+        let mut leader = 0;
+        until("all follow one leader", || {
+            let seen = |id: &usize| {
+                let rows = self.rows(*id);
+                let own = rows.iter().find(|row| row["id"] == *id as u64);
+                own.and_then(|row| row["leader"].as_u64())
+            };
+            let running = self.running();
+            let seen: Vec<_> = running.iter().map(seen).collect();
+            leader = seen[0].unwrap_or_default() as usize;
+            seen.iter().all(|one| *one == seen[0]) && running.contains(&leader)
+        });
+        leader
+    }
+
+    /// Waits until all running nodes have applied the same, and all there is.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come to agree.
+    pub fn settle(&self) {
+        let leader = self.leader();
+        until("all nodes agree", || {
+            let rows = self.rows(leader);
+            let of = |id: usize| rows.iter().find(|row| row["id"] == id as u64).cloned().unwrap_or_default();
+            let last = of(leader)["last_log_index"].clone();
+            self.running().into_iter().all(|id| of(id)["last_applied"] == last && !last.is_null())
+        });
+    }
+}

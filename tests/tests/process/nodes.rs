@@ -1,0 +1,306 @@
+//! A cluster of processes: any node serves any client, whoever leads, comes or goes.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Nodes, Runtime, Talk, until};
+use serde_json::Value;
+
+use Runtime::{Smol, Threads};
+
+fn three(runtime: Runtime) -> Nodes {
+    Nodes::start(&[runtime; 3])
+}
+
+fn put(nodes: &Nodes, through: usize, key: &str, number: u64) {
+    let line = format!(r#"{{"key":"{key}","value":{number}}}"#);
+    nodes.connect(through).exchange(&line, &format!(r#"{{"key":"{key}","value":{number},"status":"ok"}}"#));
+}
+
+fn value(nodes: &Nodes, through: usize, key: &str) -> Value {
+    let line = format!(r#"{{"op":"get","key":"{key}","consistency":"linearizable"}}"#);
+    nodes.connect(through).ask(&line)["value"].clone()
+}
+
+/// The first thing anybody tries.
+fn any_node_serves_any_client(runtime: Runtime) {
+    let nodes = three(runtime);
+    serves_through_all(&nodes);
+}
+
+fn nodes_on_different_runtimes_are_one_cluster() {
+    let nodes = Nodes::start(&[Threads, Smol, Smol]);
+    serves_through_all(&nodes);
+}
+
+fn serves_through_all(nodes: &Nodes) {
+    for id in nodes.running() {
+        put(nodes, id, &format!("k{id}"), id as u64);
+    }
+    for through in nodes.running() {
+        for id in nodes.running() {
+            assert_eq!(value(nodes, through, &format!("k{id}")), id as u64);
+        }
+    }
+    nodes.settle();
+    for id in nodes.running() {
+        // Its own answer, which is as fresh as all others by now.
+        nodes.connect(id).exchange(r#"{"key":"k1"}"#, r#"{"key":"k1","value":1,"status":"ok"}"#);
+        let rows = nodes.rows(id);
+        assert_eq!(rows.len(), nodes.running().len());
+        assert!(rows.iter().all(|row| row["reachable"] == true && row["lag"] == 0), "{rows:?}");
+    }
+}
+
+/// A majority is enough, and who comes back catches up.
+fn a_killed_leader_is_replaced_and_comes_back(runtime: Runtime) {
+    let mut nodes = three(runtime);
+    put(&nodes, 1, "a", 1);
+    let leader = nodes.leader();
+    nodes.kill(leader);
+    let through = nodes.running()[0];
+    put(&nodes, through, "a", 2);
+    let rows = nodes.rows(through);
+    let row = rows.iter().find(|row| row["id"] == leader as u64).expect("it is still a member");
+    assert_eq!((&row["role"], &row["reachable"]), (&Value::from("unreachable"), &Value::from(false)));
+    nodes.restart(leader);
+    nodes.settle();
+    assert_eq!(value(&nodes, leader, "a"), 2);
+}
+
+/// A cluster begins when all founders have met, and their clients wait or are told so.
+fn founders_wait_for_one_another(runtime: Runtime) {
+    let mut nodes = Nodes::new(&[runtime; 3]);
+    for id in [1, 2] {
+        nodes.launch(id, "--request-timeout 300ms");
+        nodes.wait_until_ready(id);
+    }
+    for line in [r#"{"key":"a","value":1}"#, r#"{"key":"a"}"#, r#"{"op":"members"}"#] {
+        let reply = nodes.connect(1).ask(line);
+        assert_eq!(reply["error"], "no_leader", "{reply}");
+        assert_eq!(reply["definite"], true, "{reply}");
+    }
+    nodes.kill(2);
+    nodes.launch(3, "");
+    nodes.launch(2, "");
+    nodes.wait_until_ready(2);
+    nodes.wait_until_ready(3);
+    _ = nodes.leader();
+    put(&nodes, 1, "a", 1);
+}
+
+/// It may have promised what it would not know of.
+fn a_node_that_lost_its_files_is_refused(runtime: Runtime) {
+    let mut nodes = three(runtime);
+    put(&nodes, 1, "a", 1);
+    nodes.kill(3);
+    fs::remove_dir_all(nodes.folder(3)).expect("it is there");
+    let ended = nodes.setup(3).launch().wait();
+    assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+    assert!(ended.stderr.contains("coracle member remove 3"), "{}", ended.stderr);
+    until("the others say so, too", || nodes.server(1).stderr().contains("does not listen to node 3"));
+    put(&nodes, 1, "a", 2);
+    let removed = nodes.connect(1).ask(r#"{"op":"member_remove","node":3}"#);
+    assert_eq!(removed["status"], "ok", "{removed}");
+    let add = format!(r#"{{"op":"member_add","node":3,"address":"{}"}}"#, nodes.peer_address(3));
+    assert_eq!(nodes.connect(1).ask(&add)["status"], "ok");
+    fs::remove_dir_all(nodes.folder(3)).expect("it is there");
+    let join = format!("--join {}", nodes.peer_address(1));
+    let again = coracle_tests::live::Setup::node(runtime, 3, &nodes.folder(3)).with(&join).start();
+    let promoted = nodes.connect(2).ask(r#"{"op":"member_promote","node":3}"#);
+    assert_eq!(promoted["status"], "ok", "{promoted}");
+    until("it has the value", || again.connect().ask(r#"{"key":"a"}"#)["value"] == 2);
+}
+
+/// Two clusters whose addresses were mixed up must not become one.
+fn a_node_of_another_cluster_is_refused(runtime: Runtime) {
+    let mut nodes = three(runtime);
+    let mut others = three(runtime);
+    put(&nodes, 1, "a", 1);
+    put(&others, 1, "a", 2);
+    others.kill(3);
+    nodes.kill(3);
+    let stray = coracle_tests::live::Setup::node(runtime, 3, &others.folder(3))
+        .with(&format!("--peer-listen {}", nodes.peer_address(3)))
+        .start();
+    until("it is refused", || nodes.server(1).stderr().contains("it belongs to the cluster"));
+    assert_eq!(value(&nodes, 1, "a"), 1);
+    stray.stop();
+}
+
+/// Puts numbers one after another through whichever node answers, each as one write of a session, however often it has to
+/// be sent. Counts errors that are no reason to send it again.
+struct Writer {
+    done: Arc<AtomicU64>,
+    thread: thread::JoinHandle<Vec<String>>,
+}
+
+/// Addresses of those that run, and whether to stop.
+type Directory = Arc<(Mutex<Vec<std::net::SocketAddr>>, AtomicBool)>;
+
+fn directory(nodes: &Nodes) -> Directory {
+    Arc::new((Mutex::new(nodes.addresses()), AtomicBool::new(false)))
+}
+
+fn write(directory: &Directory, name: &'static str) -> Writer {
+    let (directory, done) = (Arc::clone(directory), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&done);
+    let thread = thread::spawn(move || {
+        let mut failed = Vec::new();
+        let mut talk: Option<Talk> = None;
+        for number in 1.. {
+            if directory.1.load(Ordering::Acquire) {
+                return failed;
+            }
+            // Each number takes the place of the one before: applied twice, or not at all, it would fail.
+            let expect = if number == 1 { "null".to_owned() } else { (number - 1).to_string() };
+            let line = format!(
+                r#"{{"op":"cas","key":"{name}","expect":{expect},"value":{number},"session":{{"client":"{name}","seq":{number}}}}}"#
+            );
+            let mut turn = number;
+            loop {
+                let addresses = directory.0.lock().expect("no writer panics").clone();
+                let address = addresses[usize::try_from(turn).expect("small") % addresses.len()];
+                turn += 1;
+                let mut open = match talk.take().map_or_else(|| Talk::try_open(address), Ok) {
+                    Ok(open) => open,
+                    Err(_) => continue,
+                };
+                let Ok(reply) = open.try_send(format!("{line}\n").as_bytes()).and_then(|()| open.try_hear())
+                else {
+                    continue;
+                };
+                let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
+                if reply["status"] == "ok" {
+                    talk = Some(open);
+                    break;
+                }
+                // The node that stops says so; another one takes over.
+                if reply["error"] != "shutting_down" {
+                    failed.push(reply.to_string());
+                }
+            }
+            counted.store(number, Ordering::Release);
+        }
+        failed
+    });
+    Writer { done, thread }
+}
+
+impl Writer {
+    fn goes_on(&self) {
+        let before = self.done.load(Ordering::Acquire);
+        until("writes go on", || self.done.load(Ordering::Acquire) > before + 20);
+    }
+
+    /// Ends it; returns how many were done.
+    fn end(self, directory: &Directory) -> u64 {
+        directory.1.store(true, Ordering::Release);
+        let failed = self.thread.join().expect("a writer does not panic");
+        assert!(failed.is_empty(), "{failed:?}");
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+/// An upgrade, machine by machine: no request of a client with a session fails.
+fn a_rolling_restart_fails_no_request(runtime: Runtime) {
+    let mut nodes = three(runtime);
+    let directory = directory(&nodes);
+    let writer = write(&directory, "w");
+    writer.goes_on();
+    for id in 1..=3 {
+        let others: Vec<_> = nodes
+            .running()
+            .into_iter()
+            .filter(|one| *one != id)
+            .map(|id| nodes.server(id).address())
+            .collect();
+        *directory.0.lock().expect("no writer panics") = others;
+        nodes.stop(id);
+        writer.goes_on();
+        nodes.restart(id);
+        until("it follows", || nodes.leader() > 0);
+        *directory.0.lock().expect("no writer panics") = nodes.addresses();
+        writer.goes_on();
+    }
+    let done = writer.end(&directory);
+    assert_eq!(value(&nodes, 1, "w"), done);
+}
+
+/// Machines are exchanged one by one, the leader's among them, under load.
+fn members_change_under_load(runtime: Runtime) {
+    let mut nodes = three(runtime);
+    let directory = directory(&nodes);
+    let writer = write(&directory, "w");
+    for _ in 0..2 {
+        let id = nodes.join(runtime);
+        let promoted = nodes.connect(1).ask(&format!(r#"{{"op":"member_promote","node":{id}}}"#));
+        assert_eq!(promoted["status"], "ok", "{promoted}");
+        *directory.0.lock().expect("no writer panics") = nodes.addresses();
+        writer.goes_on();
+    }
+    for _ in 0..2 {
+        let leader = nodes.leader();
+        let through = nodes.running().into_iter().find(|id| *id != leader).expect("there are others");
+        let remove = format!(r#"{{"op":"member_remove","node":{leader}}}"#);
+        let removed = nodes.connect(through).ask(&remove);
+        assert_eq!(removed["status"], "ok", "{removed}");
+        writer.goes_on();
+        let others = nodes.running().into_iter().filter(|id| *id != leader);
+        *directory.0.lock().expect("no writer panics") =
+            others.map(|id| nodes.server(id).address()).collect();
+        nodes.stop(leader);
+        writer.goes_on();
+    }
+    let through = nodes.running()[0];
+    let members = nodes.connect(through).ask(r#"{"op":"members"}"#);
+    let ids: Vec<_> =
+        members["members"].as_array().expect("members").iter().map(|row| row["id"].clone()).collect();
+    let running: Vec<_> = nodes.running().into_iter().map(Value::from).collect();
+    assert_eq!(ids, running);
+    let done = writer.end(&directory);
+    assert_eq!(value(&nodes, through, "w"), done);
+}
+
+/// A follower that was away for longer than the leader keeps its log is sent a snapshot.
+fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
+    let mut nodes = Nodes::new(&[runtime; 3]);
+    for id in 1..=3 {
+        nodes.launch(id, "--snapshot-entries 100");
+    }
+    (1..=3).for_each(|id| nodes.wait_until_ready(id));
+    let leader = nodes.leader();
+    let away = leader % 3 + 1;
+    nodes.kill(away);
+    let value = "x".repeat(10_000);
+    let mut talk = nodes.connect(leader);
+    for number in 0..2000 {
+        let reply = talk.ask(&format!(r#"{{"key":"k{}","value":"{number}{value}"}}"#, number % 10));
+        assert_eq!(reply["status"], "ok", "{reply}");
+    }
+    nodes.restart(away);
+    nodes.settle();
+    let rows = nodes.rows(away);
+    let row = rows.iter().find(|row| row["id"] == away as u64).expect("it is a member");
+    assert!(row["snapshot_index"].as_u64() > Some(0), "{row}");
+    assert_eq!(nodes.connect(away).ask(r#"{"key":"k9"}"#)["value"], format!("1999{value}"));
+}
+
+both_runtimes!(
+    any_node_serves_any_client,
+    a_killed_leader_is_replaced_and_comes_back,
+    founders_wait_for_one_another,
+    a_node_that_lost_its_files_is_refused,
+    a_node_of_another_cluster_is_refused,
+    a_rolling_restart_fails_no_request,
+    members_change_under_load,
+    a_node_far_behind_gets_a_snapshot,
+);
+
+#[test]
+fn mixed_runtimes() {
+    nodes_on_different_runtimes_are_one_cluster();
+}
