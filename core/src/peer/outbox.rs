@@ -200,7 +200,7 @@ mod tests {
             PeerFrame::Message(Message { body: Body::Heartbeat(heartbeat), .. }) => Some(heartbeat.round.0),
             _ => None,
         });
-        assert_eq!(newest.last(), Some(19_999));
+        assert_eq!(newest.max(), Some(19_999));
         assert!(sent.iter().any(|frame| matches!(frame, PeerFrame::Ask { .. })));
     }
 

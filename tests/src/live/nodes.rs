@@ -193,7 +193,7 @@ impl Nodes {
             };
             let running = self.running();
             let seen: Vec<_> = running.iter().map(seen).collect();
-            leader = seen[0].unwrap_or_default() as usize;
+            leader = usize::try_from(seen[0].unwrap_or_default()).expect("ids are small");
             seen.iter().all(|one| *one == seen[0]) && running.contains(&leader)
         });
         leader

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_core::kv::{Command, Key, Value};
 use coracle_core::raft::{Config, Message, Node, NodeId, PersistId, Restored, Role, Voters};
-use coracle_core::{Answer, Input, Instant, Output, Replica, Request, RequestId};
+use coracle_core::{Answer, Incarnation, Input, Instant, Output, Replica, Request, RequestId};
 
 use super::auditor::Auditor;
 use super::disk::Disk;
@@ -210,6 +210,11 @@ impl<S: Subject> Cluster<S> {
     /// A node is told that a peer cannot be reached.
     pub fn tell_unreachable(&mut self, node: u64, peer: u64) {
         self.step(NodeId(node), vec![Input::PeerUnreachable(NodeId(peer))]);
+    }
+
+    /// A node's transport has met a peer in this life.
+    pub fn meet(&mut self, node: u64, peer: u64, life: u64) {
+        self.step(NodeId(node), vec![Input::PeerMet(NodeId(peer), Incarnation(life))]);
     }
 
     /// A node's process ends. Writes that its disk had not done are lost.

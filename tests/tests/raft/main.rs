@@ -7,6 +7,7 @@
 mod check_quorum;
 mod durability;
 mod elections;
+mod lives;
 mod membership;
 mod oversleeping;
 mod paper_elections;
