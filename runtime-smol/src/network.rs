@@ -81,7 +81,6 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    #[expect(clippy::too_many_arguments, reason = "each of them is one thing that a connection needs")]
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         local: LocalNode,
@@ -200,11 +199,11 @@ impl Network {
         let mut links = self.links.borrow_mut();
         links.retain(|node, link| wanted.get(node) == Some(&link.address));
         for (node, address) in wanted {
-            if !links.contains_key(&node) {
+            links.entry(node).or_insert_with(|| {
                 let line = Rc::new(Line::new());
                 let work = link::run(Rc::clone(self), node, address.clone(), Rc::clone(&line));
-                links.insert(node, Link { address, line, _task: self.executor.spawn(work) });
-            }
+                Link { address, line, _task: self.executor.spawn(work) }
+            });
         }
     }
 

@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_first_start_founds_or_joins_and_a_later_one_knows() {
-        let options = |flags| super::tests::options(flags).unwrap();
+        let options = |flags: &str| options(flags).unwrap();
         let Origin::Found(roster) = options("--id 2 --peers 1=a:1,2=[::1]:2,3=c:3").origin else { panic!() };
         let members: Vec<_> = roster.iter().map(|(id, member)| (id.0, &*member.address)).collect();
         assert_eq!(members, [(1, "a:1"), (2, "[::1]:2"), (3, "c:3")]);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_mistake_has_its_own_answer() {
-        let complaint = |flags| options(flags).unwrap_err();
+        let complaint = |flags: &str| options(flags).unwrap_err();
         assert!(complaint("--id 1 --peers 1=a:1,1=b:2").contains("names node 1 twice"));
         assert!(complaint("--id 4 --peers 1=a:1,2=b:2").contains("does not name node 4"));
         assert!(complaint("--id 1 --peers a:1").contains("ID=HOST:PORT"));
