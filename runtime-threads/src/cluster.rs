@@ -1,36 +1,36 @@
 //! A whole cluster in this process: some nodes, the proxy before them, and a listener if clients come by TCP.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use coracle_core::proxy::Proxy;
-use coracle_core::raft::{Config, NodeId, Restored};
-use coracle_core::{Replica, ReplicaError, ReplicaLimits, Settings, SettingsError};
+use coracle_core::raft::NodeId;
+use coracle_core::{ReplicaError, Settings, SettingsError};
 use coracle_storage::blocking::Folder;
 use coracle_storage::{
-    ClusterId, FileError, FolderLock, Happening, Identity, Incarnation, LockError, Medium, NodeEvent,
-    Recovery, SurveyError, SyncPolicy, survey,
+    ClusterId, FileError, FolderLock, Identity, Incarnation, LockError, Medium, MemberError, NodeEvent,
+    SurveyError, SyncPolicy, survey,
 };
 
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::disk;
-use crate::events::{self, Events};
-use crate::inbox::{Inbox, InboxReceiver, inbox};
+use crate::events;
+use crate::inbox::{Inbox, inbox};
 use crate::listener::Listener;
-use crate::node::{Disk, NodeDriver, NodeInput};
+use crate::node::NodeInput;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
-use crate::snapshots::{self, Snapshots};
+use crate::threads::{ListenerThread, lock, spawn};
+use crate::wiring::{FileStart, NodeStart, Wiring};
 
 /// How long clients that do not take their last replies are waited for when the cluster stops.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
@@ -66,6 +66,28 @@ pub enum StartError {
         /// What it cannot start from.
         cause: ReplicaError,
     },
+    /// What is in the node's folder does not do.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The folder is empty, and nobody was named to found a cluster with or to join.
+    #[error(
+        "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
+    )]
+    NoOrigin,
+    /// Nobody has said where the node's peers reach it.
+    #[error("node {node} is no member with an address: let it in with `coracle member add {node}=HOST:PORT`")]
+    NoPeerAddress {
+        /// The node.
+        node: NodeId,
+    },
+    /// The address for other nodes cannot be listened on.
+    #[error("cannot listen for other nodes on {address}: {cause}")]
+    ListenForPeers {
+        /// The address.
+        address: Box<str>,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -88,13 +110,6 @@ pub struct Cluster {
     majority_is_lost: Arc<AtomicBool>,
     connections_end: Receiver<()>,
     _lock: Option<FolderLock>,
-}
-
-#[derive(Debug)]
-struct ListenerThread {
-    thread: JoinHandle<()>,
-    is_stopping: Arc<AtomicBool>,
-    address: SocketAddr,
 }
 
 impl Cluster {
@@ -124,7 +139,7 @@ impl Cluster {
                 ((config.id, inbox), receiver)
             })
             .unzip();
-        let peers = Peers::new(inboxes.clone());
+        let peers = Peers::Inboxes(inboxes.clone());
         let wiring =
             Wiring { inboxes: &inboxes, peers: &peers, proxy: &proxy, events: &events, clock, limits };
         let mut nodes = Vec::new();
@@ -143,17 +158,16 @@ impl Cluster {
         let (connections_end, all_connections_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
         let listener = socket.map(|(socket, address)| {
-            let is_stopping = Arc::new(AtomicBool::new(false));
             let listener = Listener {
                 socket,
-                is_stopping: Arc::clone(&is_stopping),
+                is_stopping: Arc::default(),
                 proxy: proxy.clone(),
                 address: address.to_string().into(),
                 idle_timeout: settings.idle_timeout,
                 connections_max: settings.connections_max,
                 connections_end,
             };
-            ListenerThread { thread: spawn("listener".into(), || listener.run()), is_stopping, address }
+            listener.start(address)
         });
         Ok(Self {
             proxy,
@@ -183,7 +197,7 @@ impl Cluster {
     /// What the nodes tell, from the start on. There is one reader: `None` when it was taken before.
     #[must_use]
     pub fn events(&self) -> Option<Receiver<NodeEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.events).take()
     }
 
     /// Whether so many nodes have lost their disks that no majority is left: nothing can be written any more. The
@@ -213,113 +227,6 @@ impl Cluster {
             // A panic in one of them has ended the process.
             let _ = node.join();
         }
-    }
-}
-
-impl ListenerThread {
-    /// A blocking accept ends only with a connection: this is it.
-    fn stop(self) {
-        self.is_stopping.store(true, Ordering::Release);
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        if TcpStream::connect_timeout(&address, FAREWELL).is_ok() {
-            let _ = self.thread.join();
-        }
-    }
-}
-
-/// Starts a thread without which the cluster is not whole: if it panics, the process ends.
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    let run = move || {
-        let _guard = EndProcessOnPanic;
-        run();
-    };
-    thread::Builder::new().name(name).spawn(run).expect("the operating system gives the cluster its threads")
-}
-
-/// One process is one failure unit: better no cluster than half of one.
-struct EndProcessOnPanic;
-
-impl Drop for EndProcessOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
-
-/// What a node starts from.
-enum NodeStart {
-    Empty,
-    Files(Box<FileStart>),
-}
-
-/// A node's files: the log and the snapshots are written side by side, so there are two ways to them.
-struct FileStart {
-    log_folder: Folder,
-    snapshot_folder: Folder,
-    recovery: Recovery,
-}
-
-/// What every node is connected to.
-struct Wiring<'a> {
-    inboxes: &'a BTreeMap<NodeId, Inbox>,
-    peers: &'a Peers,
-    proxy: &'a Sender<ProxyEvent>,
-    events: &'a Events,
-    clock: Clock,
-    limits: ReplicaLimits,
-}
-
-impl Wiring<'_> {
-    /// Starts a node, with its disk and its snapshots if it has files.
-    fn start_node(
-        &self,
-        config: Config,
-        start: NodeStart,
-        inbox: InboxReceiver,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let id = config.id;
-        let mut threads = Vec::new();
-        let (restored, disk, snapshots) = match start {
-            NodeStart::Empty => (Restored::default(), Disk::Memory, Snapshots::in_memory()),
-            NodeStart::Files(files) => {
-                let FileStart { log_folder, snapshot_folder, recovery } = *files;
-                for notice in recovery.notices {
-                    self.events.tell(id, Happening::Notice(notice));
-                }
-                let (persists, to_do) = channel();
-                let node = self.inboxes[&id].clone();
-                let work = move || disk::run(log_folder, recovery.planner, &to_do, &node);
-                threads.push(spawn(format!("disk {id}"), work));
-                let (orders, to_do) = channel();
-                let node = self.inboxes[&id].clone();
-                let clock = self.clock;
-                let work = move || snapshots::run(snapshot_folder, recovery.snapshots, &to_do, &node, clock);
-                threads.push(spawn(format!("snapshots {id}"), work));
-                (recovery.restored, Disk::Files(persists), Snapshots::Files(orders))
-            }
-        };
-        let replica =
-            Replica::with_limits(config, restored, fastrand::u64(..), self.clock.now(), self.limits)
-                .map_err(|cause| StartError::Node { node: id, cause })?;
-        let driver = NodeDriver {
-            id,
-            replica,
-            inbox,
-            disk,
-            snapshots,
-            peers: self.peers.clone(),
-            proxy: self.proxy.clone(),
-            events: self.events.clone(),
-            clock: self.clock,
-        };
-        threads.push(spawn(format!("node {id}"), move || driver.run()));
-        Ok(threads)
     }
 }
 
@@ -353,7 +260,7 @@ fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<NodeSt
     Ok(starts)
 }
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+pub(crate) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |cause| StartError::Listen { address, cause };
     let socket = TcpListener::bind(address).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use coracle_core::protocol::{Connection, IDLE_LINE};
 use coracle_core::proxy::Reply;
 
 use crate::proxy::ProxyEvent;
+use crate::threads::{is_timeout, lock};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -83,11 +84,6 @@ fn drain(stream: &mut TcpStream) {
     while matches!(stream.read(&mut rest), Ok(1..)) {}
 }
 
-fn lock(state: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
-    // A panic on the other side is told there; this side only has to end.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What came in, on its way to the proxy. Both halves hand it on: the reader when bytes came, the writer when replies
 /// let requests run that had waited.
 #[derive(Clone)]
@@ -150,10 +146,6 @@ impl Reader {
             }
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 struct Writer {

@@ -44,9 +44,9 @@ impl Inbox {
 }
 
 impl InboxReceiver {
-    /// What is in it now, taken out one by one.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = NodeInput> {
-        std::iter::from_fn(|| self.channel.try_recv().ok())
+    /// The next thing that is in it now.
+    pub(crate) fn next(&self) -> Option<NodeInput> {
+        self.channel.try_recv().ok()
     }
 
     /// So many items were taken out.

@@ -1,7 +1,7 @@
 //! Accepts clients.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -12,6 +12,7 @@ use coracle_core::protocol::{Connection, busy_line};
 
 use crate::connection;
 use crate::proxy::ProxyEvent;
+use crate::threads::{ListenerThread, spawn};
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -31,8 +32,14 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// Starts it; `address` is where its socket is.
+    pub(crate) fn start(self, address: SocketAddr) -> ListenerThread {
+        let is_stopping = Arc::clone(&self.is_stopping);
+        ListenerThread { thread: spawn("listener".into(), || self.run()), is_stopping, address }
+    }
+
     /// Accepts until it is told to stop.
-    pub(crate) fn run(self) {
+    fn run(self) {
         let connected = Arc::new(AtomicUsize::new(0));
         for number in 1.. {
             let accepted = self.socket.accept();

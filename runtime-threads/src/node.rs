@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use coracle_core::peer::{PassedOn, PeerFrame};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{NodeId, Persist};
-use coracle_core::{Input, Output, Replica};
+use coracle_core::raft::{Configuration, NodeId, Persist};
+use coracle_core::{Answer, Input, Output, Refused, Replica, Request, RequestId};
 use coracle_storage::{DiskError, Happening};
 
 use crate::alarm;
@@ -27,6 +28,10 @@ const TURN_INPUTS_MAX: usize = 4096;
 pub(crate) enum NodeInput {
     Core(Input),
     Requests(Vec<Input>),
+    /// What another node has sent: messages, and requests of its clients.
+    FromPeer(NodeId, Vec<PeerFrame>),
+    /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
+    Resign(Sender<()>),
     DiskFailed(Arc<DiskError>),
     Stop,
 }
@@ -52,7 +57,16 @@ pub(crate) struct NodeDriver {
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
+    /// Whose requests are answered here although they came to other nodes.
+    pub(crate) passed_on: PassedOn,
+    /// The configuration that the connections follow.
+    pub(crate) followed: Option<Configuration>,
+    /// Who waits for leadership to be handed over.
+    pub(crate) resigning: Option<Sender<()>>,
 }
+
+/// The name of the order to resign.
+const RESIGN: RequestId = RequestId(u64::MAX);
 
 /// Why a node's loop ends.
 enum End {
@@ -86,16 +100,24 @@ impl NodeDriver {
                 return end;
             }
             self.replica.step(self.clock.now(), &mut inputs, &mut outputs);
+            self.follow_configuration();
             self.carry_out(&mut outputs, &mut inputs);
         }
     }
 
     /// Empties the inbox into `inputs`.
-    fn gather(&self, first: Option<NodeInput>, inputs: &mut Vec<Input>) -> Option<End> {
+    fn gather(&mut self, first: Option<NodeInput>, inputs: &mut Vec<Input>) -> Option<End> {
+        let mut next = first;
         let mut taken = 0;
-        for input in first.into_iter().chain(self.inbox.waiting()).take(TURN_INPUTS_MAX) {
+        for _ in 0..TURN_INPUTS_MAX {
+            let Some(input) = next.take().or_else(|| self.inbox.next()) else { break };
             taken += 1;
             match input {
+                NodeInput::FromPeer(peer, frames) => self.take_frames(peer, frames, inputs),
+                NodeInput::Resign(done) => {
+                    self.resigning = Some(done);
+                    inputs.push(Input::Request(RESIGN, Request::Resign));
+                }
                 NodeInput::Core(input) => inputs.push(input),
                 NodeInput::Requests(requests) => inputs.extend(requests),
                 NodeInput::DiskFailed(error) => return Some(End::DiskFailed(error)),
@@ -104,6 +126,30 @@ impl NodeDriver {
         }
         self.inbox.took(taken);
         None
+    }
+
+    fn take_frames(&mut self, peer: NodeId, frames: Vec<PeerFrame>, inputs: &mut Vec<Input>) {
+        for frame in frames {
+            match frame {
+                PeerFrame::Message(message) => inputs.push(Input::Message(message)),
+                PeerFrame::Ask { call, request } => match self.passed_on.take(peer, call) {
+                    Some(id) => inputs.push(Input::Request(id, request)),
+                    None => self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded)),
+                },
+                // The proxy got it.
+                PeerFrame::Answer { .. } => {}
+            }
+        }
+    }
+
+    /// Connects to whoever takes part now.
+    fn follow_configuration(&mut self) {
+        let Peers::Network(network) = &self.peers else { return };
+        let configuration = self.replica.node().configuration();
+        if self.followed.as_ref() != Some(configuration) {
+            network.follow(configuration);
+            self.followed = Some(configuration.clone());
+        }
     }
 
     fn carry_out(&mut self, outputs: &mut Vec<Output>, inputs: &mut Vec<Input>) {
@@ -120,7 +166,11 @@ impl NodeDriver {
                     inputs.extend(self.snapshots.order(Order::Read { last, offset }));
                 }
                 Output::Send(message) => self.peers.send(message),
-                Output::Answer(id, answer) => answers.push(ProxyInput::Answer(self.id, id, answer)),
+                Output::Answer(RESIGN, _) => self.resigning = None,
+                Output::Answer(id, answer) => match self.passed_on.answered(id) {
+                    Some((peer, call)) => self.peers.answer(peer, call, &answer),
+                    None => answers.push(ProxyInput::Answer(self.id, id, answer)),
+                },
                 Output::LeaderChanged { term, leader } => {
                     answers.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
                 }

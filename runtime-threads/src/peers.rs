@@ -1,38 +1,57 @@
-//! The way to the other nodes: in one process, their inboxes.
+//! The way to the other nodes: in one process, their inboxes; else a connection to each.
 //!
 //! Raft takes a lost message in its stride, so a peer that does not keep up costs messages and not memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coracle_core::Input;
+use coracle_core::peer::CallId;
 use coracle_core::raft::{Message, NodeId};
 
 use crate::inbox::Inbox;
+use crate::network::Network;
 use crate::node::NodeInput;
 
-/// Everybody's inbox.
+/// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]
-pub(crate) struct Peers {
-    inboxes: BTreeMap<NodeId, Inbox>,
+pub(crate) enum Peers {
+    /// All of them are in this process.
+    Inboxes(BTreeMap<NodeId, Inbox>),
+    /// All but one are elsewhere.
+    Network(Arc<Network>),
 }
 
 impl Peers {
-    pub(crate) fn new(inboxes: BTreeMap<NodeId, Inbox>) -> Self {
-        Self { inboxes }
-    }
-
     pub(crate) fn send(&self, message: Message) {
-        if let Some(inbox) = self.inboxes.get(&message.to)
-            && !inbox.is_full()
-        {
-            inbox.send(NodeInput::Core(Input::Message(message)));
+        match self {
+            Self::Inboxes(inboxes) => {
+                if let Some(inbox) = inboxes.get(&message.to)
+                    && !inbox.is_full()
+                {
+                    inbox.send(NodeInput::Core(Input::Message(message)));
+                }
+            }
+            Self::Network(network) => network.send(&message),
         }
     }
 
     /// Hands requests to a node. They are never dropped: the proxy limits how many there are.
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
-        if let Some(inbox) = self.inboxes.get(&node) {
-            inbox.send(NodeInput::Requests(requests));
+        match self {
+            Self::Inboxes(inboxes) => {
+                if let Some(inbox) = inboxes.get(&node) {
+                    inbox.send(NodeInput::Requests(requests));
+                }
+            }
+            Self::Network(network) => network.ask(node, requests),
+        }
+    }
+
+    /// Answers what a client of another node has asked here.
+    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &coracle_core::Answer) {
+        if let Self::Network(network) = self {
+            network.answer(node, call, answer);
         }
     }
 }

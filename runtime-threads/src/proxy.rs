@@ -34,6 +34,8 @@ pub(crate) enum ProxyEvent {
     NodeStopped(NodeId),
     /// Take nothing new; the channel is closed when nothing is under way any more.
     Stop(Sender<()>),
+    /// End at once: a thread cannot be dropped.
+    End,
 }
 
 /// The proxy and what it is connected to.
@@ -85,6 +87,7 @@ impl ProxyDriver {
                         stopping = Some(done);
                         inputs.push(ProxyInput::Stop);
                     }
+                    ProxyEvent::End => return clients.dismiss(),
                     event => clients.take(event, &mut inputs),
                 }
             }
@@ -127,7 +130,9 @@ impl Clients {
                 inputs.push(ProxyInput::Ask(ticket, request));
             }
             ProxyEvent::FromNode(news) => inputs.extend(news),
-            ProxyEvent::NodeStopped(_) | ProxyEvent::Stop(_) => unreachable!("the driver keeps these"),
+            ProxyEvent::NodeStopped(_) | ProxyEvent::Stop(_) | ProxyEvent::End => {
+                unreachable!("the driver keeps these")
+            }
         }
     }
 

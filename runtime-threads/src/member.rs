@@ -1,0 +1,483 @@
+//! One node of a cluster of processes: its connections to the others, the proxy before it, and a listener for clients.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use coracle_core::peer::{Founders, LocalNode, Origin, PeerHappening, PeerRefusal, Standing};
+use coracle_core::proxy::{Proxy, ProxyInput};
+use coracle_core::raft::{Configuration, NodeId};
+use coracle_core::{Incarnation, Settings};
+use coracle_storage::blocking::Folder;
+use coracle_storage::{
+    FileError, FolderLock, Medium, MemberStart, NodeEvent, Recovery, found_member, open_member,
+};
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::cluster::{FAREWELL, StartError, bind};
+use crate::events;
+use crate::founding;
+use crate::inbox::{Inbox, InboxReceiver, inbox};
+use crate::link::Patience;
+use crate::listener::Listener;
+use crate::network::Network;
+use crate::node::NodeInput;
+use crate::peer_listener;
+use crate::peers::Peers;
+use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::threads::{ListenerThread, lock, spawn};
+use crate::wiring::{FileStart, NodeStart, Wiring};
+
+/// How long the last answers to other nodes are given to leave when a node stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct MemberOptions {
+    /// How long things may take, how much is allowed. How many nodes there are is not for one of them to say.
+    pub settings: Settings,
+    /// Which node it is.
+    pub id: NodeId,
+    /// How it finds its cluster at its first start.
+    pub origin: Origin,
+    /// Where the state is kept: a folder of its own.
+    pub medium: Medium,
+    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
+    pub listen: Option<SocketAddr>,
+    /// Where to listen for the other nodes, if not where they find this one: behind a translation of addresses.
+    pub peer_listen: Option<Box<str>>,
+    /// Where to dial other nodes instead of where they say that they are.
+    pub detours: BTreeMap<NodeId, Box<str>>,
+}
+
+/// Why a running node ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberFailure {
+    /// Its cluster does not take it.
+    #[error(transparent)]
+    Refused(#[from] PeerRefusal),
+    /// Its files cannot be made.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// It cannot start from what it has.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its disk failed; the events say how.
+    #[error("the node has lost its disk")]
+    DiskLost,
+}
+
+/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order.
+#[derive(Debug)]
+pub struct Member {
+    proxy: Sender<ProxyEvent>,
+    inbox: Inbox,
+    network: Arc<Network>,
+    listener: Option<ListenerThread>,
+    running: Arc<Mutex<Running>>,
+    address: Option<SocketAddr>,
+    events: Mutex<Option<Receiver<NodeEvent>>>,
+    disk_is_lost: Arc<AtomicBool>,
+    connections_end: Receiver<()>,
+    threads_end: Receiver<()>,
+    resign_patience: Duration,
+    proxy_thread: Option<JoinHandle<()>>,
+    /// The files are free when nobody writes them any more, and that may be the thread that finds the cluster.
+    _lock: Arc<Option<FolderLock>>,
+}
+
+/// What has become of the node so far.
+#[derive(Debug, Default)]
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    peer_listener: Option<ListenerThread>,
+    failure: Option<MemberFailure>,
+    /// Nothing is to be started any more.
+    is_over: bool,
+}
+
+impl Member {
+    /// Starts a node: a thread that finds its cluster and then starts one for the node and two for its files, one for the
+    /// proxy, one that accepts clients and two for every client, one that accepts other nodes and three for each of
+    /// them. It serves clients at once; until it has its cluster they are told that there is no leader.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing runs.
+    pub fn start(options: MemberOptions) -> Result<Self, StartError> {
+        let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
+        settings.check()?;
+        let limits = settings.replica_limits()?;
+        let (lock, start) = open(&medium, id)?;
+        let (standing, incarnation) = start.standing(&origin)?;
+        let own_address = own_address(id, &standing);
+        let peer_socket = match peer_listen.as_deref().or(own_address.as_deref()) {
+            Some(address) => Some(bind_peers(address)?),
+            None => None,
+        };
+        let socket = match listen {
+            Some(address) => Some(bind(address)?),
+            None => None,
+        };
+        let clock = Clock::start();
+        let (events, event_receiver) = events::channel();
+        let (proxy, proxy_inbox) = channel();
+        let (inbox, node_inbox) = inbox();
+        let (thread_end, threads_end) = channel();
+        let address = socket.as_ref().map(|(_, address)| *address);
+        let client_address = address.map(|address| address.to_string().into());
+        let local = LocalNode { id, incarnation, client_address, standing };
+        let network = Network::new(
+            local,
+            own_address,
+            detours,
+            inbox.clone(),
+            proxy.clone(),
+            events.clone(),
+            clock,
+            thread_end.clone(),
+        );
+        let network = Arc::new(network);
+        let peers = Peers::Network(Arc::clone(&network));
+        let disk_is_lost = Arc::new(AtomicBool::new(false));
+        let driver = ProxyDriver {
+            proxy: Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)),
+            inbox: proxy_inbox,
+            peers: peers.clone(),
+            nodes: 1,
+            majority_is_lost: Arc::clone(&disk_is_lost),
+            clock,
+        };
+        let (connections_end, all_connections_end) = channel();
+        let listener = socket.map(|(socket, address)| {
+            let listener = Listener {
+                socket,
+                is_stopping: Arc::default(),
+                proxy: proxy.clone(),
+                address: address.to_string().into(),
+                idle_timeout: settings.idle_timeout,
+                connections_max: settings.connections_max,
+                connections_end,
+            };
+            listener.start(address)
+        });
+        let resign_patience = settings.election_timeout_max;
+        let life = Life {
+            network: Arc::clone(&network),
+            peers,
+            origin,
+            peer_listen,
+            peer_socket,
+            proxy: proxy.clone(),
+            inbox: inbox.clone(),
+            events,
+            clock,
+            limits,
+            settings,
+            medium,
+            running: Arc::default(),
+        };
+        let (running, lock) = (Arc::clone(&life.running), Arc::new(lock));
+        let its_lock = Arc::clone(&lock);
+        spawn(format!("life {id}"), move || {
+            life.live(start, node_inbox);
+            drop((its_lock, thread_end));
+        });
+        Ok(Self {
+            proxy,
+            inbox,
+            network,
+            listener,
+            running,
+            address,
+            events: Mutex::new(Some(event_receiver)),
+            disk_is_lost,
+            connections_end: all_connections_end,
+            threads_end,
+            resign_patience,
+            proxy_thread: Some(spawn(format!("proxy {id}"), move || driver.run())),
+            _lock: lock,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// A way to ask the cluster from this process, through this node.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.proxy.clone())
+    }
+
+    /// What the node tells, from the start on. There is one reader: `None` when it was taken before.
+    #[must_use]
+    pub fn events(&self) -> Option<Receiver<NodeEvent>> {
+        lock(&self.events).take()
+    }
+
+    /// Why the node has ended by itself, if it has. It is told once.
+    #[must_use]
+    pub fn failure(&self) -> Option<MemberFailure> {
+        let failure = lock(&self.running).failure.take();
+        let disk_is_lost = self.disk_is_lost.load(Ordering::Acquire);
+        failure.or_else(|| disk_is_lost.then_some(MemberFailure::DiskLost))
+    }
+
+    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits for what is under way,
+    /// writes what is owed to clients and to other nodes, and closes the files.
+    pub fn stop(mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.stop();
+        }
+        let has_node = !lock(&self.running).threads.is_empty();
+        if has_node {
+            let (done, resigned) = channel::<()>();
+            self.inbox.send(NodeInput::Resign(done));
+            let _ = resigned.recv_timeout(self.resign_patience);
+        }
+        let (done, idle) = channel::<()>();
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
+            // Ends when the proxy does; no request takes longer than its timeout.
+            let _ = idle.recv();
+        }
+        // Ends when the last connection does.
+        let _ = self.connections_end.recv_timeout(FAREWELL);
+        let patience = Patience::new(self.network.clock, LAST_WORDS);
+        while !self.network.is_idle() && patience.left().is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends every thread that still runs.
+    fn end(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.stop();
+        }
+        let mut running = lock(&self.running);
+        running.is_over = true;
+        let (threads, peer_listener) = (std::mem::take(&mut running.threads), running.peer_listener.take());
+        drop(running);
+        if let Some(peer_listener) = peer_listener {
+            peer_listener.stop();
+        }
+        self.inbox.send(NodeInput::Stop);
+        for thread in threads {
+            // A panic in one of them has ended the process.
+            let _ = thread.join();
+        }
+        self.network.hang_up();
+        let _ = self.proxy.send(ProxyEvent::End);
+        if let Some(proxy) = self.proxy_thread.take() {
+            let _ = proxy.join();
+        }
+        // Those that wait for a name or a connection end when they have it, or not.
+        let _ = self.threads_end.recv_timeout(FAREWELL);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What a node does from its start on: it finds its cluster, and takes part in it.
+struct Life {
+    network: Arc<Network>,
+    peers: Peers,
+    origin: Origin,
+    peer_listen: Option<Box<str>>,
+    peer_socket: Option<(TcpListener, SocketAddr)>,
+    proxy: Sender<ProxyEvent>,
+    inbox: Inbox,
+    events: events::Events,
+    clock: Clock,
+    limits: coracle_core::ReplicaLimits,
+    settings: Settings,
+    medium: Medium,
+    running: Arc<Mutex<Running>>,
+}
+
+impl Life {
+    fn live(mut self, start: Start, inbox: InboxReceiver) {
+        if let Err(failure) = self.run(start, inbox) {
+            let mut running = lock(&self.running);
+            running.failure = Some(failure);
+            let peer_listener = running.peer_listener.take();
+            drop(running);
+            if let Some(peer_listener) = peer_listener {
+                peer_listener.stop();
+            }
+        }
+    }
+
+    fn run(&mut self, start: Start, inbox: InboxReceiver) -> Result<(), MemberFailure> {
+        let listens = self.peer_socket.take().map(|socket| self.listen(socket)).is_some();
+        let own = self.network.id();
+        let (founders, start) = match start {
+            Start::Founded(recovery, log_folder) => {
+                let identity = recovery.identity.clone();
+                let founders = Founders { cluster: identity.cluster, roster: identity.roster };
+                (founders, self.node_start(log_folder, *recovery))
+            }
+            Start::Unfounded(incarnation) => {
+                let Some(founders) = self.find_cluster()? else { return Ok(()) };
+                let start = self.make_files(incarnation, &founders)?;
+                let standing = Standing::Member(founders.clone(), first_configuration(&founders)?);
+                lock(&self.network.local).standing = standing;
+                self.network.tell(PeerHappening::Founded);
+                (founders, start)
+            }
+        };
+        if !listens {
+            let address = lock(&self.network.address).clone();
+            let socket = match self.peer_listen.as_deref().or(address.as_deref()) {
+                Some(address) => bind_peers(address)?,
+                None => return Err(StartError::NoPeerAddress { node: own }.into()),
+            };
+            self.listen(socket);
+        }
+        self.network.follow_known();
+        let inboxes = BTreeMap::from([(own, self.inbox.clone())]);
+        let wiring = Wiring {
+            inboxes: &inboxes,
+            peers: &self.peers,
+            proxy: &self.proxy,
+            events: &self.events,
+            clock: self.clock,
+            limits: self.limits,
+        };
+        let config = self.settings.member_config(own, &founders).map_err(StartError::from)?;
+        let threads = wiring.start_node(config, start, inbox)?;
+        self.begin(threads);
+        let here = ProxyInput::Reachable(own, None);
+        let _ = self.proxy.send(ProxyEvent::FromNode(vec![here]));
+        Ok(())
+    }
+
+    /// Accepts other nodes from now on.
+    fn listen(&self, (socket, address): (TcpListener, SocketAddr)) {
+        let mut running = lock(&self.running);
+        if !running.is_over {
+            running.peer_listener = Some(peer_listener::start(&self.network, socket, address));
+        }
+    }
+
+    /// The node takes part from now on, unless it was stopped meanwhile.
+    fn begin(&self, threads: Vec<JoinHandle<()>>) {
+        let mut running = lock(&self.running);
+        if !running.is_over {
+            running.threads = threads;
+            return;
+        }
+        drop(running);
+        self.inbox.send(NodeInput::Stop);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn find_cluster(&self) -> Result<Option<Founders>, MemberFailure> {
+        match &self.origin {
+            Origin::Found(peers) => Ok(founding::found(&self.network, peers)?),
+            Origin::Join(address) => {
+                let joined = founding::join(&self.network, address)?;
+                let Some((founders, configuration)) = joined else { return Ok(None) };
+                let own = configuration.roster().member(self.network.id());
+                *lock(&self.network.address) = own.map(|member| member.address.clone());
+                self.network.remember(&configuration);
+                Ok(Some(founders))
+            }
+            Origin::Known => Err(StartError::NoOrigin.into()),
+        }
+    }
+
+    fn make_files(&self, incarnation: Incarnation, founders: &Founders) -> Result<NodeStart, MemberFailure> {
+        let Medium::Folder { path, sync } = &self.medium else { return Ok(NodeStart::Empty) };
+        let (creation, recovery) = found_member(self.network.id(), incarnation, founders, *sync);
+        let mut folder = Folder::new(path);
+        folder.run(&creation)?;
+        Ok(self.node_start(folder, recovery))
+    }
+
+    fn node_start(&self, log_folder: Folder, recovery: Recovery) -> NodeStart {
+        let Medium::Folder { path, .. } = &self.medium else { return NodeStart::Empty };
+        let snapshot_folder = Folder::new(path);
+        NodeStart::Files(Box::new(FileStart { log_folder, snapshot_folder, recovery }))
+    }
+}
+
+/// What a node finds in its folder.
+enum Start {
+    Unfounded(Incarnation),
+    Founded(Box<Recovery>, Folder),
+}
+
+impl Start {
+    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation), StartError> {
+        match (self, origin) {
+            (Self::Founded(recovery, _), _) => {
+                let identity = &recovery.identity;
+                let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
+                let configuration = recovery.restored.latest_configuration();
+                let configuration = configuration.map_or_else(|| first_configuration(&founders), Ok)?;
+                Ok((Standing::Member(founders, configuration), identity.incarnation))
+            }
+            (Self::Unfounded(incarnation), Origin::Found(peers)) => {
+                Ok((Standing::Founding(peers.clone()), *incarnation))
+            }
+            (Self::Unfounded(incarnation), Origin::Join(_)) => Ok((Standing::Joining, *incarnation)),
+            (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
+        }
+    }
+}
+
+/// Locks the folder and brings it into a state from which the node can start.
+fn open(medium: &Medium, id: NodeId) -> Result<(Option<FolderLock>, Start), StartError> {
+    let fresh = Incarnation(fastrand::u64(..));
+    let Medium::Folder { path, sync } = medium else { return Ok((None, Start::Unfounded(fresh))) };
+    let lock = FolderLock::take(path)?;
+    let mut folder = Folder::new(path);
+    let files = folder.read(id)?;
+    let start = match open_member(id, &files, fresh, *sync)? {
+        MemberStart::Unfounded { incarnation, creation } => {
+            folder.run(&creation)?;
+            Start::Unfounded(incarnation)
+        }
+        MemberStart::Founded(recovery) => {
+            folder.run(&recovery.repairs)?;
+            Start::Founded(recovery, folder)
+        }
+    };
+    Ok((Some(lock), start))
+}
+
+/// Where the node's peers reach it, as far as it knows before it has met them.
+fn own_address(id: NodeId, standing: &Standing) -> Option<Box<str>> {
+    let roster = match standing {
+        Standing::Founding(peers) => peers,
+        Standing::Joining => return None,
+        Standing::Member(_, configuration) => configuration.roster(),
+    };
+    roster.member(id).map(|member| member.address.clone())
+}
+
+fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
+    LocalNode::first_configuration(founders)
+        .ok_or(StartError::Settings(coracle_core::SettingsError::NodeCount))
+}
+
+fn bind_peers(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::ListenForPeers { address: address.into(), cause };
+    let socket = TcpListener::bind(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}
