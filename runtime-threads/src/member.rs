@@ -320,7 +320,11 @@ impl Life {
     }
 
     fn run(&mut self, start: Start, inbox: InboxReceiver) -> Result<(), MemberFailure> {
-        let listens = self.peer_socket.take().map(|socket| self.listen(socket)).is_some();
+        let socket = self.peer_socket.take();
+        let is_listening = socket.is_some();
+        if let Some(socket) = socket {
+            self.listen(socket);
+        }
         let own = self.network.id();
         let (founders, start) = match start {
             Start::Founded(recovery, log_folder) => {
@@ -337,7 +341,7 @@ impl Life {
                 (founders, start)
             }
         };
-        if !listens {
+        if !is_listening {
             let address = lock(&self.network.address).clone();
             let socket = match self.peer_listen.as_deref().or(address.as_deref()) {
                 Some(address) => bind_peers(address)?,

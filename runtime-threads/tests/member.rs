@@ -1,0 +1,189 @@
+//! Three nodes, each a cluster's member with connections of its own, in one process: what they say goes over TCP, and their
+//! threads can be counted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coracle_core::Settings;
+use coracle_core::kv::{Key, Value};
+use coracle_core::peer::{Origin, PeerHappening, PeerRefusal};
+use coracle_core::raft::{Member as Place, NodeId, Role, Roster};
+use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
+use coracle_storage::{Happening, Medium, SyncPolicy};
+
+/// Long enough for everything here on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Threads are counted by process, so the tests take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Addresses that were free a moment ago.
+fn roster(nodes: u64) -> Roster {
+    let sockets: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let place = |(socket, node): (&TcpListener, u64)| {
+        let address = socket.local_addr().unwrap().to_string().into();
+        (NodeId(node), Place { address, incarnation: None })
+    };
+    Roster::new(sockets.iter().zip(1..).map(place))
+}
+
+fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
+    // No request of these is ever given up: a busy machine makes them slow, not wrong.
+    let settings = Settings { request_timeout: PATIENCE, ..Settings::default() };
+    let listen = Some("127.0.0.1:0".parse().unwrap());
+    MemberOptions { settings, id, origin, medium, listen, peer_listen: None, detours: BTreeMap::new() }
+}
+
+fn start(id: NodeId, origin: Origin, medium: Medium) -> Member {
+    Member::start(options(id, origin, medium)).unwrap()
+}
+
+fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
+    let start = |(id, _)| (id, start(id, Origin::Found(roster.clone()), Medium::Memory));
+    roster.iter().map(start).collect()
+}
+
+fn key(name: impl ToString) -> Key {
+    Key::new(&name.to_string()).unwrap()
+}
+
+fn value(text: impl ToString) -> Value {
+    Value::from_text(&text.to_string()).unwrap()
+}
+
+fn leader(client: &Client) -> Option<NodeId> {
+    let reports = client.status().unwrap();
+    let leads = |status: &_| matches!(status, Some(Role::Leader));
+    reports.iter().find(|row| leads(&row.status.as_ref().map(|status| status.role))).map(|row| row.node)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The names of the threads of all members, where the operating system tells.
+fn member_threads() -> Vec<String> {
+    let kinds = ["node", "disk", "snapshots", "proxy", "life", "listener", "client", "link", "ear", "peer"];
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let names = tasks.flatten().filter_map(name).map(|name| name.trim().to_owned());
+    names.filter(|name| kinds.iter().any(|kind| name.split(' ').next() == Some(kind))).collect()
+}
+
+fn expect_no_threads() {
+    wait_until("every thread of a member ends", || member_threads().is_empty());
+}
+
+#[test]
+fn three_members_serve_and_go_on_without_their_leader() {
+    let _turn = turn();
+    let mut members = found(&roster(3));
+    for (id, member) in &members {
+        member.client().put(key(id), value(id)).unwrap();
+    }
+    for member in members.values() {
+        for id in members.keys() {
+            assert_eq!(member.client().get_linearizable(key(id)).unwrap(), Some(value(id)));
+        }
+    }
+    let mut first = None;
+    wait_until("there is a leader", || {
+        first = leader(&members[&NodeId(1)].client());
+        first.is_some()
+    });
+    members.remove(&first.unwrap()).unwrap().stop();
+    for member in members.values() {
+        member.client().put(key("after"), value("it")).unwrap();
+        assert_eq!(member.client().get_linearizable(key("after")).unwrap(), Some(value("it")));
+        assert!(member.failure().is_none());
+    }
+    members.into_values().for_each(Member::stop);
+    expect_no_threads();
+}
+
+#[test]
+fn a_client_of_any_member_is_served() {
+    let _turn = turn();
+    let members = found(&roster(3));
+    for (id, member) in &members {
+        let mut stream = TcpStream::connect(member.address().unwrap()).unwrap();
+        writeln!(stream, r#"{{"op":"put","key":"k","value":{}}}"#, id.0).unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        assert!(line.contains(r#""status":"ok""#), "{line}");
+    }
+    members.into_values().for_each(Member::stop);
+    expect_no_threads();
+}
+
+#[test]
+fn members_come_back_with_their_files() {
+    let _turn = turn();
+    let roster = roster(3);
+    let folder = tempfile::tempdir().unwrap();
+    let medium =
+        |id: NodeId| Medium::Folder { path: folder.path().join(id.to_string()), sync: SyncPolicy::Never };
+    roster.iter().for_each(|(id, _)| fs::create_dir(folder.path().join(id.to_string())).unwrap());
+    let begin = |origin: Origin| -> Vec<_> {
+        roster.iter().map(|(id, _)| start(id, origin.clone(), medium(id))).collect()
+    };
+    let members = begin(Origin::Found(roster.clone()));
+    members[0].client().put(key("snack"), value("chips")).unwrap();
+    members.into_iter().for_each(Member::stop);
+    let mut members = begin(Origin::Known);
+    assert_eq!(members[2].client().get_linearizable(key("snack")).unwrap(), Some(value("chips")));
+    // One that lost its files is told so, and the others go on.
+    members.pop().unwrap().stop();
+    fs::remove_dir_all(folder.path().join("3")).unwrap();
+    fs::create_dir(folder.path().join("3")).unwrap();
+    let forgetful = start(NodeId(3), Origin::Found(roster.clone()), medium(NodeId(3)));
+    let mut failure = None;
+    wait_until("it is refused", || {
+        failure = forgetful.failure();
+        failure.is_some()
+    });
+    let refusal = PeerRefusal::OtherIncarnation { node: 3, known: String::new(), found: String::new() };
+    let Some(MemberFailure::Refused(found)) = failure else { panic!("it ended otherwise: {failure:?}") };
+    assert_eq!(std::mem::discriminant(&found), std::mem::discriminant(&refusal));
+    members[0].client().put(key("snack"), value("nuts")).unwrap();
+    forgetful.stop();
+    members.into_iter().for_each(Member::stop);
+    expect_no_threads();
+}
+
+#[test]
+fn a_member_can_be_stopped_or_dropped_before_it_has_its_cluster() {
+    let _turn = turn();
+    let roster = roster(3);
+    for (id, end) in [(NodeId(1), Member::stop as fn(Member)), (NodeId(2), drop)] {
+        let member = start(id, Origin::Found(roster.clone()), Medium::Memory);
+        let events = member.events().unwrap();
+        let waits = |event: &Happening| matches!(event, Happening::Peer(PeerHappening::WaitsFor(_)));
+        assert!(events.iter().any(|event| waits(&event.happening)));
+        end(member);
+        expect_no_threads();
+    }
+}
+
+#[test]
+fn dropped_members_end_at_once() {
+    let _turn = turn();
+    let mut members = found(&roster(3));
+    members[&NodeId(1)].client().put(key("k"), value("v")).unwrap();
+    drop(members.remove(&NodeId(2)));
+    members[&NodeId(3)].client().put(key("k"), value("w")).unwrap();
+    drop(members);
+    expect_no_threads();
+}
