@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::client::{Client, ClientError};
-use crate::commands::{Cas, CommandError, Context, Delete, Execute, Get, Put, Scan, Status, Transfer};
+use crate::commands::{
+    Add, Cas, CommandError, Context, Delete, Execute, Get, List, Promote, Put, Remove, Scan, Status, Transfer,
+};
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::log::{Log, LogError};
@@ -60,8 +62,19 @@ enum Command {
     Scan(Remote<Scan>),
     Status(Remote<Status>),
     Transfer(Remote<Transfer>),
+    /// Show or change who takes part in a cluster of processes
+    #[command(subcommand)]
+    Member(MemberCommand),
     Client(Client),
     Log(Log),
+}
+
+#[derive(Debug, Subcommand)]
+enum MemberCommand {
+    List(Remote<List>),
+    Add(Remote<Add>),
+    Promote(Remote<Promote>),
+    Remove(Remote<Remove>),
 }
 
 // A command for a server, and which server. No doc comment: clap would take it for the command's help.
@@ -130,6 +143,10 @@ impl CommandLine {
             Command::Scan(remote) => remote.run()?,
             Command::Status(remote) => remote.run()?,
             Command::Transfer(remote) => remote.run()?,
+            Command::Member(MemberCommand::List(remote)) => remote.run()?,
+            Command::Member(MemberCommand::Add(remote)) => remote.run()?,
+            Command::Member(MemberCommand::Promote(remote)) => remote.run()?,
+            Command::Member(MemberCommand::Remove(remote)) => remote.run()?,
             Command::Client(client) => return Ok(client.run()?),
             Command::Log(log) => log.run()?,
         }

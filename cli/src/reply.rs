@@ -78,6 +78,7 @@ pub(crate) struct Reply {
     #[serde(default)]
     pub(crate) more: bool,
     pub(crate) nodes: Option<Vec<NodeStatus>>,
+    pub(crate) members: Option<Vec<MemberRow>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -107,6 +108,17 @@ pub(crate) struct NodeStatus {
     pub(crate) address: Option<Box<RawValue>>,
     /// Not told by servers without snapshots.
     pub(crate) snapshot_index: Option<Box<RawValue>>,
+    /// Entries that its log lacks; not told by servers without a network.
+    pub(crate) lag: Option<Box<RawValue>>,
+}
+
+/// One member in a reply to `members` or to a change of them, as text for the same reason.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MemberRow {
+    pub(crate) id: Box<RawValue>,
+    pub(crate) role: Box<RawValue>,
+    pub(crate) address: Option<Box<RawValue>>,
+    pub(crate) incarnation: Option<Box<RawValue>>,
 }
 
 /// A line that is no reply of the protocol.

@@ -15,7 +15,7 @@ pub(crate) enum Effect {
 
 /// A request in its extended form, the one with `op`.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
+#[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request<'a> {
     Put {
         key: &'a str,
@@ -44,6 +44,18 @@ pub(crate) enum Request<'a> {
     Transfer {
         node: u64,
     },
+    Members,
+    MemberAdd {
+        node: u64,
+        /// Where its peers reach it.
+        address: &'a str,
+    },
+    MemberPromote {
+        node: u64,
+    },
+    MemberRemove {
+        node: u64,
+    },
     Status,
     Ping,
 }
@@ -64,10 +76,14 @@ impl Request<'_> {
 
     pub(crate) fn effect(&self) -> Effect {
         match self {
-            Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } | Self::Transfer { .. } => {
-                Effect::Writes
-            }
-            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Ping => Effect::Reads,
+            Self::Put { .. }
+            | Self::Delete { .. }
+            | Self::Cas { .. }
+            | Self::Transfer { .. }
+            | Self::MemberAdd { .. }
+            | Self::MemberPromote { .. }
+            | Self::MemberRemove { .. } => Effect::Writes,
+            Self::Get { .. } | Self::Scan { .. } | Self::Members | Self::Status | Self::Ping => Effect::Reads,
         }
     }
 }
@@ -83,7 +99,9 @@ pub(crate) fn effect_of_line(line: &str) -> Effect {
     }
     let Ok(shape) = serde_json::from_str::<Shape<'_>>(line) else { return Effect::Writes };
     match (shape.op.map(RawValue::get), shape.value) {
-        (Some("\"get\"" | "\"scan\"" | "\"status\"" | "\"ping\""), _) | (None, None) => Effect::Reads,
+        (Some("\"get\"" | "\"scan\"" | "\"members\"" | "\"status\"" | "\"ping\""), _) | (None, None) => {
+            Effect::Reads
+        }
         _ => Effect::Writes,
     }
 }
@@ -108,18 +126,30 @@ mod tests {
         let scan = Request::Scan { prefix: "", limit: 7, after: None };
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
         assert_eq!(Request::Transfer { node: 2 }.to_line(), r#"{"op":"transfer","node":2}"#);
+        assert_eq!(Request::Members.to_line(), r#"{"op":"members"}"#);
+        let add = Request::MemberAdd { node: 4, address: "h:1" };
+        assert_eq!(add.to_line(), r#"{"op":"member_add","node":4,"address":"h:1"}"#);
+        assert_eq!(Request::MemberPromote { node: 4 }.to_line(), r#"{"op":"member_promote","node":4}"#);
+        assert_eq!(Request::MemberRemove { node: 4 }.to_line(), r#"{"op":"member_remove","node":4}"#);
         assert_eq!(Request::Ping.to_line(), r#"{"op":"ping"}"#);
     }
 
     #[test]
     fn only_a_certain_read_counts_as_one() {
-        for line in [r#"{"key":"a"}"#, r#"{"op":"get","key":"a"}"#, r#"{"op":"scan"}"#, r#"{"op":"ping"}"#] {
+        for line in [
+            r#"{"key":"a"}"#,
+            r#"{"op":"get","key":"a"}"#,
+            r#"{"op":"scan"}"#,
+            r#"{"op":"members"}"#,
+            r#"{"op":"ping"}"#,
+        ] {
             assert_eq!(effect_of_line(line), Effect::Reads, "{line}");
         }
         for line in [
             r#"{"key":"a","value":1}"#,
             r#"{"op":"delete","key":"a"}"#,
             r#"{"op":"something","key":"a"}"#,
+            r#"{"op":"member_remove","node":4}"#,
             r#"{"op":"\u0070ut","key":"a","value":1}"#,
             "{nonsense",
         ] {

@@ -53,6 +53,7 @@ impl Completer for Completion {
             [] => commands(&typed.last),
             [command] if typed.last.starts_with('-') => flags(command, &typed.last),
             [command] if takes_key(command) => self.keys(&typed.last),
+            [command] => actions(command, &typed.last),
             [command, ..] => flags(command, &typed.last),
         };
         Ok((typed.last_start, candidates.into_iter().map(pair).collect()))
@@ -117,6 +118,14 @@ fn commands(prefix: &str) -> Vec<String> {
     all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
+/// What may follow a command that is a family of them.
+fn actions(command: &str, prefix: &str) -> Vec<String> {
+    let vocabulary = vocabulary();
+    let Some(command) = vocabulary.find_subcommand(command) else { return Vec::new() };
+    let all = command.get_subcommands().map(clap::Command::get_name);
+    all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
+}
+
 fn flags(command: &str, prefix: &str) -> Vec<String> {
     if !prefix.starts_with('-') {
         return Vec::new();
@@ -166,6 +175,9 @@ mod tests {
         assert!(commands("").len() >= 9);
         assert_eq!(flags("get", "--"), ["--linearizable"]);
         assert_eq!(flags("cas", "--a"), ["--absent"]);
+        assert_eq!(actions("member", "p"), ["promote"]);
+        assert_eq!(actions("member", ""), ["list", "add", "promote", "remove"]);
+        assert!(actions("status", "").is_empty());
         assert!(flags("get", "x").is_empty() && flags("nonsense", "--").is_empty());
     }
 

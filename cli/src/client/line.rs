@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::commands::{Cas, Delete, Get, Ping, Put, Scan, Status, Transfer};
+use crate::commands::{Cas, Delete, Get, Member, Ping, Put, Scan, Status, Transfer};
 
 /// What a line asks for.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) enum Word {
     Scan(Scan),
     Status(Status),
     Transfer(Transfer),
+    #[command(subcommand)]
+    Member(Member),
     Ping(Ping),
     /// Leave, as does Ctrl-D
     #[command(visible_alias = "quit")]
@@ -81,7 +83,11 @@ impl<'a> Line<'a> {
 
 /// The client's commands, as clap knows them. Their examples are for a shell and stay out.
 pub(super) fn vocabulary() -> clap::Command {
-    Words::command().mut_subcommands(|command| command.after_help(""))
+    Words::command().mut_subcommands(without_examples)
+}
+
+fn without_examples(command: clap::Command) -> clap::Command {
+    command.after_help("").mut_subcommands(without_examples)
 }
 
 /// What clap says, without what is meant for a shell: the client's reports begin with "error: " already, and
@@ -120,7 +126,7 @@ mod tests {
     #[test]
     fn mistakes_are_told_in_one_voice() {
         assert!(matches!(Line::parse("put 'a"), Err(LineError::Quoting)));
-        for line in ["fetch a", "get", "get a b", "put a", "cas a b", "--version"] {
+        for line in ["fetch a", "get", "get a b", "put a", "cas a b", "member", "member add 4", "--version"] {
             let message = Line::parse(line).unwrap_err().to_string();
             assert!(!message.starts_with("error") && !message.contains("coracle"), "{line}: {message}");
         }
@@ -129,10 +135,14 @@ mod tests {
     #[test]
     fn help_speaks_of_the_client() {
         let Ok(Line::Help(all)) = Line::parse("help") else { panic!("no help") };
-        for word in ["put", "get", "delete", "cas", "scan", "status", "ping", "exit", "quit"] {
+        for word in ["put", "get", "delete", "cas", "scan", "status", "member", "ping", "exit", "quit"] {
             assert!(all.contains(word), "{word} is missing in {all}");
         }
         let Ok(Line::Help(get)) = Line::parse("help get") else { panic!("no help") };
         assert!(get.contains("--linearizable") && !get.contains("coracle"), "{get}");
+        let Ok(Line::Help(member)) = Line::parse("help member") else { panic!("no help") };
+        assert!(member.contains("promote") && !member.contains("coracle"), "{member}");
+        let Ok(Line::Help(add)) = Line::parse("help member add") else { panic!("no help") };
+        assert!(add.contains("ID=ADDR") && !add.contains("coracle"), "{add}");
     }
 }

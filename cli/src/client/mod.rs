@@ -150,6 +150,7 @@ impl Conversation {
             Line::Word(Word::Scan(scan)) => scan.execute(&mut context)?,
             Line::Word(Word::Status(status)) => status.execute(&mut context)?,
             Line::Word(Word::Transfer(transfer)) => transfer.execute(&mut context)?,
+            Line::Word(Word::Member(member)) => member.execute(&mut context)?,
             Line::Word(Word::Ping(ping)) => ping.execute(&mut context)?,
         }
         Ok(Next::Line)

@@ -16,7 +16,7 @@ fn deserted() -> SocketAddr {
 fn every_address_that_was_tried_is_named() {
     let (one, other) = (deserted(), deserted());
     let connect = format!("{one},{other}");
-    for command in [&["put", "snack", "chips"][..], &["get", "snack"], &["scan"], &["status", "-o", "json"]] {
+    for command in [&["put", "snack", "chips"][..], &["get", "snack"], &["scan"], &["member", "list"]] {
         let ended = run(&[command, &["--connect", &connect]].concat());
         assert_eq!(ended.code, Some(3), "{command:?}: {ended:?}");
         assert_eq!(ended.stdout, "", "{command:?}");

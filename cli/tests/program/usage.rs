@@ -24,6 +24,9 @@ fn wrong_usage_is_answered_with_what_is_right() {
         (&["get", "snack", "--connect", "nowhere"], "HOST:PORT"),
         (&["get", "snack", "--timeout", "soon"], "such as 50ms"),
         (&["log", "verify"], "<FILE>"),
+        (&["member", "add", "10.0.0.4:4001"], "ID=HOST:PORT"),
+        (&["member", "add", "4=10.0.0.4"], "HOST:PORT"),
+        (&["member", "promote", "four"], "invalid digit"),
     ] {
         let ended = run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
@@ -46,6 +49,7 @@ fn help_and_version_are_on_stdout() {
         "scan",
         "status",
         "transfer",
+        "member",
         "client",
         "log",
         "--election-timeout",
@@ -59,7 +63,9 @@ fn help_and_version_are_on_stdout() {
 #[test]
 fn every_command_explains_itself() {
     let overview = run(&["--help"]).stdout;
-    for command in ["serve", "put", "get", "delete", "cas", "scan", "status", "transfer", "client", "log"] {
+    for command in
+        ["serve", "put", "get", "delete", "cas", "scan", "status", "transfer", "member", "client", "log"]
+    {
         let [asked, asked_otherwise] = [run(&[command, "--help"]), run(&["help", command])];
         assert_eq!(asked.code, Some(0), "{command}");
         assert!(asked.stdout.contains(&format!("Usage: coracle {command}")), "{command}: {}", asked.stdout);

@@ -116,14 +116,37 @@ fn status_has_a_row_per_node(runtime: Runtime) {
     let _ = server.settle();
     let text = shell.run(&["status"]);
     let rows: Vec<Vec<_>> = text.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS", "SNAPSHOT"];
+    let head = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEADER", "ADDRESS", "SNAPSHOT", "LAG"];
     assert_eq!(rows[0], head);
-    assert!(rows.iter().skip(1).all(|row| row[8] == "0"), "{}", text.stdout);
+    assert!(rows.iter().skip(1).all(|row| row[8] == "0" && row[9] == "0"), "{}", text.stdout);
     assert_eq!(rows.iter().skip(1).map(|row| row[0]).collect::<Vec<_>>(), ["0", "1", "2"]);
     assert_eq!(rows.iter().filter(|row| row[1] == "leader").count(), 1, "{}", text.stdout);
     let json: Value =
         serde_json::from_str(&shell.run(&["status", "-o", "json"]).stdout).expect("the status is JSON");
     assert_eq!(json["nodes"].as_array().map(Vec::len), Some(3));
+}
+
+/// A cluster in one process tells its members, and says that they cannot be changed.
+fn members_are_told_and_fixed_in_one_process(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).with("--nodes 3").start();
+    let shell = Shell::of(&server);
+    let listed = "ID  ROLE   ADDRESS  INCARNATION\n0   voter  -        -\n1   voter  -        -\n2   voter  -        -\n";
+    shell.expect(&["member", "list"], 0, listed);
+    let row = |id: u64| format!("{{\"id\":{id},\"role\":\"voter\",\"address\":null,\"incarnation\":null}}");
+    let json = format!("{{\"members\":[{},{},{}],\"status\":\"ok\"}}\n", row(0), row(1), row(2));
+    shell.expect(&["member", "list", "-o", "json"], 0, &json);
+    for change in [&["member", "add", "4=h:1"][..], &["member", "promote", "1"], &["member", "remove", "1"]] {
+        let ended = shell.expect(change, 2, "");
+        assert!(
+            ended.stderr.contains("bad_request") && ended.stderr.contains("one process"),
+            "{}",
+            ended.stderr
+        );
+        assert!(!ended.stderr.contains("unknown"), "nothing happened, for certain: {}", ended.stderr);
+    }
+    let ended = shell.run_with_input(&["client"], "member list\nmember remove 1\n");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), listed), "{}", ended.stderr);
+    assert!(ended.stderr.contains("line 2: "), "{}", ended.stderr);
 }
 
 /// A list of servers is tried in order until one answers, and a list of none is no server.
@@ -181,6 +204,7 @@ both_runtimes!(
     odd_values_come_back_whole,
     a_value_may_come_from_stdin,
     status_has_a_row_per_node,
+    members_are_told_and_fixed_in_one_process,
     the_next_server_is_tried,
     a_server_that_refuses_is_passed_over,
 );

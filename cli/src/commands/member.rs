@@ -1,0 +1,215 @@
+//! `member`: who takes part in a cluster of processes, and changes of that.
+//!
+//! Each action is a command of its own. Two enums list them: one for the shell, where each takes the flags of every
+//! client command, and [`Member`] for a line of the client, which has its connection already.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use coracle_core::raft::is_address;
+use thiserror::Error;
+
+use super::{CommandError, Context, Execute};
+use crate::address::{Address, AddressError};
+use crate::output::{Format, one_line, write_columns};
+use crate::reply::MemberRow;
+use crate::request::Request;
+
+/// Show or change who takes part in a cluster of processes
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Member {
+    List(List),
+    Add(Add),
+    Promote(Promote),
+    Remove(Remove),
+}
+
+/// List the members: their ids, parts and addresses
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle member list
+  coracle member list -o json | jq -r '.members[] | select(.role == \"learner\") | .id'
+
+One row per member: its id, its role (a voter; a learner, which gets the log and does not vote; or outgoing, a voter \
+that a change under way takes out), where its peers reach it, and its incarnation: the life of the node that is the \
+member. `-` for an incarnation: nobody has come under that id yet.")]
+pub(crate) struct List {}
+
+/// Let a new node take part, as a learner at first
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle member add 4=10.0.0.4:4001
+  coracle node --id 4 --join 10.0.0.1:4001                  then, on the new machine
+  coracle member promote 4                                        once it has caught up
+
+ADDR is where the other nodes reach the new one. Take an id that no node had before: the first node that comes under \
+it, with an empty folder, is the member from then on. For a learner that is one already, the address is changed.")]
+pub(crate) struct Add {
+    /// The new node's id, and the address of its peer port
+    #[arg(value_name = "ID=ADDR")]
+    member: IdAddress,
+}
+
+/// Let a learner vote
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle member promote 4
+  coracle status                          LAG shows how far it is behind
+
+It is done once the learner has caught up. When that takes longer than the server's --request-timeout, the exit code is \
+4: the order may still be carried out, and giving it again does no harm.")]
+pub(crate) struct Promote {
+    /// The learner's id
+    #[arg(value_name = "ID")]
+    node: u64,
+}
+
+/// Let a node take part no longer
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle member remove 2
+  coracle member list
+
+A node that is removed cannot come back with its files: stop it, and give its successor another id. The last voter \
+cannot be removed.")]
+pub(crate) struct Remove {
+    /// The member's id
+    #[arg(value_name = "ID")]
+    node: u64,
+}
+
+/// `ID=ADDR` as people type it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct IdAddress {
+    id: u64,
+    address: String,
+}
+
+/// What is wrong with the text of a member.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+enum IdAddressError {
+    #[error("expected ID=HOST:PORT, such as 4=10.0.0.4:4001")]
+    Shape,
+    #[error("the id must be a whole number, as in 4=10.0.0.4:4001")]
+    Id,
+    #[error("{0}")]
+    Address(#[from] AddressError),
+    #[error("the address is too long, or has characters that no address has")]
+    NoAddress,
+}
+
+impl FromStr for IdAddress {
+    type Err = IdAddressError;
+
+    fn from_str(text: &str) -> Result<Self, IdAddressError> {
+        let (id, address) = text.split_once('=').ok_or(IdAddressError::Shape)?;
+        let id = id.parse().map_err(|_| IdAddressError::Id)?;
+        let address = address.parse::<Address>()?.to_string();
+        if is_address(&address) { Ok(Self { id, address }) } else { Err(IdAddressError::NoAddress) }
+    }
+}
+
+impl Execute for Member {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::List(list) => list.execute(context),
+            Self::Add(add) => add.execute(context),
+            Self::Promote(promote) => promote.execute(context),
+            Self::Remove(remove) => remove.execute(context),
+        }
+    }
+}
+
+impl Execute for List {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let reply = context.ask(Request::Members)?;
+        match context.format {
+            Format::Json => context.print_reply(&reply),
+            Format::Text => {
+                let members = reply.members.ok_or(CommandError::ReplyIncomplete)?;
+                Ok(write_columns(context.out, &table(&members))?)
+            }
+        }
+    }
+}
+
+impl Execute for Add {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let IdAddress { id, address } = &self.member;
+        change(context, Request::MemberAdd { node: *id, address })
+    }
+}
+
+impl Execute for Promote {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        change(context, Request::MemberPromote { node: self.node })
+    }
+}
+
+impl Execute for Remove {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        change(context, Request::MemberRemove { node: self.node })
+    }
+}
+
+fn change(context: &mut Context<'_>, request: Request<'_>) -> Result<(), CommandError> {
+    let reply = context.ask(request)?;
+    context.print_reply(&reply)?;
+    context.print_done()
+}
+
+fn table(members: &[MemberRow]) -> Vec<[String; 4]> {
+    let head = ["ID", "ROLE", "ADDRESS", "INCARNATION"];
+    let row = |member: &MemberRow| {
+        let nothing = || "-".to_owned();
+        [
+            one_line(&member.id),
+            one_line(&member.role),
+            member.address.as_deref().map_or_else(nothing, one_line),
+            member.incarnation.as_deref().map_or_else(nothing, one_line),
+        ]
+    };
+    std::iter::once(head.map(str::to_owned)).chain(members.iter().map(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::Reply;
+
+    #[test]
+    fn a_row_says_all_there_is_to_a_member() {
+        let line = r#"{"members":[{"id":1,"role":"voter","address":"a:1","incarnation":"00000000000000ff"},
+            {"id":12,"role":"learner","address":"b:2","incarnation":null},
+            {"id":13,"role":"outgoing","address":null,"incarnation":null}],"status":"ok"}"#;
+        let members = Reply::parse(line.to_owned()).unwrap().members.unwrap();
+        let mut out = Vec::new();
+        write_columns(&mut out, &table(&members)).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "ID  ROLE      ADDRESS  INCARNATION\n\
+             1   voter     a:1      00000000000000ff\n\
+             12  learner   b:2      -\n\
+             13  outgoing  -        -\n"
+        );
+    }
+
+    #[test]
+    fn a_member_is_an_id_and_an_address() {
+        let read = |text: &str| text.parse::<IdAddress>();
+        for address in ["10.0.0.4:4001", "db-4:1", "[::1]:4001"] {
+            let member = IdAddress { id: 4, address: address.to_owned() };
+            assert_eq!(read(&format!("4={address}")), Ok(member));
+        }
+        assert_eq!(read("10.0.0.4:4001"), Err(IdAddressError::Shape));
+        assert_eq!(read("four=a:1"), Err(IdAddressError::Id));
+        assert_eq!(read("-4=a:1"), Err(IdAddressError::Id));
+        assert_eq!(read("4=a"), Err(IdAddressError::Address(AddressError::Shape)));
+        assert_eq!(read("4=ä:1"), Err(IdAddressError::NoAddress));
+        assert_eq!(read(&format!("4={}:1", "a".repeat(1000))), Err(IdAddressError::NoAddress));
+    }
+}
