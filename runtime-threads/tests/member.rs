@@ -27,9 +27,10 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// Addresses that were free a moment ago.
 fn roster(nodes: u64) -> Roster {
-    let sockets: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let sockets: Vec<_> =
+        (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("there is a free port")).collect();
     let place = |(socket, node): (&TcpListener, u64)| {
-        let address = socket.local_addr().unwrap().to_string().into();
+        let address = socket.local_addr().expect("it is bound").to_string().into();
         (NodeId(node), Place { address, incarnation: None })
     };
     Roster::new(sockets.iter().zip(1..).map(place))
@@ -38,12 +39,12 @@ fn roster(nodes: u64) -> Roster {
 fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
     // No request of these is ever given up: a busy machine makes them slow, not wrong.
     let settings = Settings { request_timeout: PATIENCE, ..Settings::default() };
-    let listen = Some("127.0.0.1:0".parse().unwrap());
+    let listen = Some("127.0.0.1:0".parse().expect("an address"));
     MemberOptions { settings, id, origin, medium, listen, peer_listen: None, detours: BTreeMap::new() }
 }
 
 fn start(id: NodeId, origin: Origin, medium: Medium) -> Member {
-    Member::start(options(id, origin, medium)).unwrap()
+    Member::start(options(id, origin, medium)).expect("it starts")
 }
 
 fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
@@ -52,15 +53,15 @@ fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
 }
 
 fn key(name: impl ToString) -> Key {
-    Key::new(&name.to_string()).unwrap()
+    Key::new(&name.to_string()).expect("it works")
 }
 
 fn value(text: impl ToString) -> Value {
-    Value::from_text(&text.to_string()).unwrap()
+    Value::from_text(&text.to_string()).expect("it works")
 }
 
 fn leader(client: &Client) -> Option<NodeId> {
-    let reports = client.status().unwrap();
+    let reports = client.status().expect("it works");
     let leads = |status: &_| matches!(status, Some(Role::Leader));
     reports.iter().find(|row| leads(&row.status.as_ref().map(|status| status.role))).map(|row| row.node)
 }

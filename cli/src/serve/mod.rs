@@ -42,6 +42,8 @@ pub(crate) enum ServeError {
     Threads(threads_runtime::StartError),
     #[error(transparent)]
     SmolMember(smol_runtime::MemberFailure),
+    #[error(transparent)]
+    ThreadsMember(threads_runtime::MemberFailure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
@@ -121,7 +123,7 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
-        Runtime::Threads => todo!(),
+        Runtime::Threads => serve_node_on_threads(options, settings, diagnostics, &should_end),
     }
 }
 
@@ -188,6 +190,35 @@ fn serve_on_threads(
         cluster.stop();
     }
     // What the nodes told last, the reason of the end among it.
+    events.try_iter().for_each(|event| diagnostics.tell_event(&event));
+    end
+}
+
+fn serve_node_on_threads(
+    options: NodeOptions,
+    settings: Settings,
+    diagnostics: Diagnostics,
+    should_end: &AtomicBool,
+) -> Result<(), ServeError> {
+    let NodeOptions { id, origin, peer_listen, detours, serving } = options;
+    let medium = medium(&serving);
+    let listen = Some(serving.listen);
+    let start = threads_runtime::MemberOptions { settings, id, origin, medium, listen, peer_listen, detours };
+    let member = threads_runtime::Member::start(start).map_err(ServeError::Threads)?;
+    let events = member.events().expect("nobody took the events before");
+    tell_ready(member.address());
+    let mut end = Ok(());
+    while end.is_ok() && !should_end.load(Ordering::Acquire) {
+        if let Some(failure) = member.failure() {
+            end = Err(ServeError::ThreadsMember(failure));
+        } else if let Ok(event) = events.recv_timeout(LOOK_EVERY) {
+            diagnostics.tell_event(&event);
+        }
+    }
+    if end.is_ok() {
+        member.stop();
+    }
+    // What the node told last, the reason of the end among it.
     events.try_iter().for_each(|event| diagnostics.tell_event(&event));
     end
 }
