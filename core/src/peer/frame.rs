@@ -1,10 +1,13 @@
 //! Frames: pieces of a stream of bytes, each with its length and checksum before it.
 //!
 //! ```text
-//! ┌────────────┬──────────────────┬─────────┐
-//! │ length u32 │ CRC-32 of … u32  │ … bytes │      little-endian
-//! └────────────┴──────────────────┴─────────┘
+//! ┌────────────┬──────────────────┬─────────────────────────┬─────────┐
+//! │ length u32 │ CRC-32 of … u32  │ CRC-32 of the two u32   │ … bytes │      little-endian
+//! └────────────┴──────────────────┴─────────────────────────┴─────────┘
 //! ```
+//!
+//! The head has a checksum of its own: with a wrong length the receiver would wait for bytes that are not on their way,
+//! and the connection would be dead without anybody noticing.
 //!
 //! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is wrong ends its
 //! connection: what follows cannot be trusted to begin where it seems to.
@@ -14,7 +17,7 @@
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes before a frame's own.
-pub(super) const HEAD_LEN: usize = 8;
+pub(super) const HEAD_LEN: usize = 12;
 
 /// How much room an empty buffer keeps.
 const CAPACITY_KEPT: usize = 256 << 10;
@@ -56,7 +59,9 @@ pub(super) fn push_frame(stream: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>))
     let checksum = crc32fast::hash(&stream[start + HEAD_LEN..]);
     let len = u32::try_from(len).expect("just checked");
     stream[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    stream[start + 4..start + HEAD_LEN].copy_from_slice(&checksum.to_le_bytes());
+    stream[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    let of_head = crc32fast::hash(&stream[start..start + 8]);
+    stream[start + 8..start + HEAD_LEN].copy_from_slice(&of_head.to_le_bytes());
 }
 
 /// Cuts a stream into frames, wherever its bytes were cut on the way.
@@ -86,7 +91,10 @@ impl FrameBuffer {
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameFault> {
         let unread = &self.bytes[self.start..];
         let Some((head, rest)) = unread.split_first_chunk::<HEAD_LEN>() else { return Ok(None) };
-        let [l0, l1, l2, l3, c0, c1, c2, c3] = *head;
+        let [l0, l1, l2, l3, c0, c1, c2, c3, of_head @ ..] = *head;
+        if crc32fast::hash(&head[..8]) != u32::from_le_bytes(of_head) {
+            return Err(FrameFault::Checksum);
+        }
         let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
         if len == 0 || len > FRAME_BYTES_MAX {
             return Err(FrameFault::Length(len));
@@ -139,7 +147,7 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 let mut buffer = FrameBuffer::default();
                 buffer.push(&flipped);
-                assert!(!matches!(buffer.next_frame(), Ok(Some(_))), "byte {at} bit {bit}");
+                assert_eq!(buffer.next_frame(), Err(FrameFault::Checksum), "byte {at} bit {bit}");
             }
         }
     }
@@ -148,7 +156,9 @@ mod tests {
     fn a_length_has_limits() {
         for len in [0, u32::try_from(FRAME_BYTES_MAX).unwrap() + 1] {
             let mut buffer = FrameBuffer::default();
-            buffer.push(&[&len.to_le_bytes()[..], &[0; 4]].concat());
+            let head = [&len.to_le_bytes()[..], &[0; 4]].concat();
+            buffer.push(&head);
+            buffer.push(&crc32fast::hash(&head).to_le_bytes());
             assert!(matches!(buffer.next_frame(), Err(FrameFault::Length(_))));
         }
     }
