@@ -27,6 +27,7 @@
 //! assert_eq!(cluster.texts(3), ["chips"]);
 //! ```
 
+pub mod chaos;
 pub mod checker;
 pub mod explore;
 pub mod live;

@@ -1,0 +1,309 @@
+//! The load: threads that write and read, and remember what they were told.
+//!
+//! Most clients have a session. They send a write again, under the same number and through whichever node answers, until
+//! its outcome is known, and count up a number of their own. The others send a write once and may never know.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Violation;
+use super::caller::{Caller, Heard, understand};
+use super::counters::Counter;
+use super::gaps::Gaps;
+use super::history::{History, Taken};
+use crate::checker::{Answered, Asked, Observed};
+
+/// What clients are to do.
+pub(super) const LOAD: u8 = 0;
+/// Finish what is under way and begin nothing.
+pub(super) const FINISH: u8 = 1;
+/// Leave everything as it is.
+pub(super) const LEAVE: u8 = 2;
+
+/// How long a client waits for a reply before it tries elsewhere: drawn for each connection, between these.
+const PATIENCE_MS: std::ops::Range<u64> = 300..3000;
+/// How long it thinks between two operations at the most.
+const THINKS_US_MAX: u64 = 4000;
+
+/// What the clients of a run share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    start: Instant,
+    /// Where each node serves at the moment; one that is down may still be listed.
+    pub(super) addresses: Mutex<Vec<SocketAddr>>,
+    pub(super) history: History,
+    pub(super) counters: Vec<Counter>,
+    pub(super) gaps: Gaps,
+    pub(super) order: AtomicU8,
+    pub(super) acknowledged: AtomicU64,
+    pub(super) reads: AtomicU64,
+    pub(super) retried: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    pub(super) unanswered: AtomicU64,
+    violations: Mutex<Vec<Violation>>,
+    next_value: AtomicU32,
+}
+
+impl Shared {
+    pub(super) fn new(counters: usize) -> Self {
+        Self {
+            start: Instant::now(),
+            addresses: Mutex::default(),
+            history: History::default(),
+            counters: (0..counters).map(Counter::new).collect(),
+            gaps: Gaps::default(),
+            order: LOAD.into(),
+            acknowledged: 0.into(),
+            reads: 0.into(),
+            retried: 0.into(),
+            refused: 0.into(),
+            unknown: 0.into(),
+            unanswered: 0.into(),
+            violations: Mutex::default(),
+            next_value: 1.into(),
+        }
+    }
+
+    /// Nanoseconds since the run began: the one clock of all that is recorded.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn complain(&self, violation: Violation) {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
+    }
+
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_ordered(&self, order: u8) -> bool {
+        self.order.load(Ordering::Relaxed) == order
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// One client.
+pub(super) struct Client<'a> {
+    shared: &'a Shared,
+    rng: fastrand::Rng,
+    number: usize,
+    /// The session's name changes when a session was forgotten; the number counts on.
+    session: Option<(String, u64)>,
+    /// The connection; and which address it goes to.
+    caller: Option<Caller>,
+    at: usize,
+}
+
+/// What came of an operation, when it was asked, and when the attempt that was answered was sent.
+struct Outcome {
+    heard: Heard,
+    called: u64,
+    sent: u64,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(shared: &'a Shared, number: usize, has_session: bool, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number as u64));
+        let session = has_session.then(|| (format!("client-{number}"), 0));
+        Self { shared, number, session, caller: None, at: rng.usize(..64), rng }
+    }
+
+    /// Works until told otherwise.
+    pub(super) fn run(mut self) {
+        while self.shared.is_ordered(LOAD) {
+            match self.rng.u8(..10) {
+                0..=1 if self.session.is_some() => self.count_up(),
+                2 => self.look_at_a_counter(),
+                3..=5 => self.read(),
+                _ => self.write(),
+            }
+            let thinks = self.rng.u64(..THINKS_US_MAX);
+            thread::sleep(Duration::from_micros(thinks));
+        }
+    }
+
+    fn write(&mut self) {
+        let taken = self.shared.history.take(&mut self.rng);
+        let value = self.shared.next_value.fetch_add(1, Ordering::Relaxed);
+        let key = &taken.key;
+        let (request, asked) = match self.rng.u8(..10) {
+            0..=4 => (json!({"op":"put","key":key,"value":value}), Asked::Put(value)),
+            5..=7 => {
+                let request = json!({"op":"cas","key":key,"expect":taken.hint,"value":value});
+                (request, Asked::Swap(taken.hint, value))
+            }
+            _ => (json!({"op":"delete","key":key}), Asked::Delete),
+        };
+        let outcome = self.ask(request);
+        let answered = match outcome.heard {
+            Heard::Done => Answered::Done,
+            Heard::NotFound => Answered::NotFound,
+            Heard::Mismatch(actual) => Answered::Mismatch(actual),
+            Heard::Unknown => Answered::Unknown,
+            _ => return,
+        };
+        self.note_write(&outcome);
+        self.record(&taken, outcome.called, asked, answered);
+    }
+
+    fn read(&mut self) {
+        let taken = self.shared.history.take(&mut self.rng);
+        let request = json!({"op":"get","key":taken.key,"consistency":"linearizable"});
+        let called = self.shared.now();
+        // A read without an answer tells nothing.
+        if let Heard::Found(value) = self.attempt(&request) {
+            count(&self.shared.reads);
+            self.record(&taken, called, Asked::Get, Answered::Found(value));
+        }
+    }
+
+    fn record(&self, taken: &Taken, call: u64, asked: Asked, answered: Answered) {
+        self.shared.history.record(taken, Observed { call, ret: self.shared.now(), asked, answered });
+    }
+
+    fn note_write(&self, outcome: &Outcome) {
+        match outcome.heard {
+            Heard::Unknown => count(&self.shared.unknown),
+            // A mismatch went through the log as well.
+            _ => {
+                count(&self.shared.acknowledged);
+                self.shared.gaps.acknowledge(outcome.sent, self.shared.now());
+            }
+        }
+    }
+
+    /// Counts its own number up by one, or finds out what became of the last attempt.
+    fn count_up(&mut self) {
+        let shared = self.shared;
+        let counter = &shared.counters[self.number];
+        if counter.is_in_doubt() {
+            let floor = counter.acknowledged();
+            let request = json!({"op":"get","key":counter.key,"consistency":"linearizable"});
+            if let Heard::Found(found) = self.attempt(&request) {
+                self.hold_to(counter.check(floor, found));
+                counter.settle(found);
+            }
+            return;
+        }
+        let (expect, value) = counter.send();
+        let outcome = self.ask(json!({"op":"cas","key":counter.key,"expect":expect,"value":value}));
+        match outcome.heard {
+            Heard::Done => counter.acknowledge(),
+            Heard::Mismatch(actual) => {
+                let what = format!("{}: {expect:?} for {value} found {actual:?}", counter.key);
+                self.shared.complain(Violation { rule: "exactly once", what });
+                counter.settle(actual);
+            }
+            Heard::Unknown => {}
+            // Nothing happened; the next look settles that.
+            _ => return,
+        }
+        self.note_write(&outcome);
+    }
+
+    fn look_at_a_counter(&mut self) {
+        let shared = self.shared;
+        let counter = &shared.counters[self.rng.usize(..shared.counters.len())];
+        let floor = counter.acknowledged();
+        let request = json!({"op":"get","key":counter.key,"consistency":"linearizable"});
+        if let Heard::Found(found) = self.attempt(&request) {
+            count(&shared.reads);
+            self.hold_to(counter.check(floor, found));
+        }
+    }
+
+    fn hold_to(&self, held: Result<(), Violation>) {
+        if let Err(violation) = held {
+            self.shared.complain(violation);
+        }
+    }
+
+    /// A write: once, or until it is answered.
+    fn ask(&mut self, mut request: Value) -> Outcome {
+        let called = self.shared.now();
+        let Some((client, seq)) = &mut self.session else {
+            let heard = self.attempt(&request);
+            return Outcome { heard, called, sent: called };
+        };
+        *seq += 1;
+        request["session"] = json!({"client":client,"seq":seq});
+        let mut may_have_happened = false;
+        loop {
+            let sent = self.shared.now();
+            let heard = match self.attempt(&request) {
+                Heard::Refused => None,
+                Heard::Unknown => {
+                    may_have_happened = true;
+                    None
+                }
+                Heard::Expired => {
+                    self.session = Some((format!("client-{}-from-{sent}", self.number), 0));
+                    Some(if may_have_happened { Heard::Unknown } else { Heard::Refused })
+                }
+                heard => Some(heard),
+            };
+            if let Some(heard) = heard {
+                return Outcome { heard, called, sent };
+            }
+            if self.shared.is_ordered(LEAVE) {
+                count(&self.shared.unanswered);
+                return Outcome { heard: Heard::Unknown, called, sent };
+            }
+            count(&self.shared.retried);
+            thread::sleep(Duration::from_micros(self.rng.u64(500..20_000)));
+        }
+    }
+
+    /// Sends a request once, on the connection that there is or a new one to the next node.
+    fn attempt(&mut self, request: &Value) -> Heard {
+        if self.caller.is_none() {
+            let addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.at += 1;
+            let Some(address) = addresses.get(self.at % addresses.len().max(1)) else {
+                return Heard::Refused;
+            };
+            let patience = Duration::from_millis(self.rng.u64(PATIENCE_MS));
+            self.caller = Caller::open(*address, patience).ok();
+        }
+        // Nothing was sent.
+        let Some(caller) = &mut self.caller else { return self.refused() };
+        let heard = match caller.ask(request.clone()) {
+            Ok(reply) => understand(request, &reply),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Heard::Nonsense(error.to_string())
+            }
+            Err(_) => Heard::Unknown,
+        };
+        match heard {
+            Heard::Unknown => self.caller = None,
+            Heard::Refused => {
+                self.caller = None;
+                return self.refused();
+            }
+            Heard::Nonsense(what) => {
+                self.caller = None;
+                self.shared.complain(Violation { rule: "replies are what the contract says", what });
+                return Heard::Unknown;
+            }
+            _ => {}
+        }
+        heard
+    }
+
+    fn refused(&mut self) -> Heard {
+        count(&self.shared.refused);
+        // Without a pause a client of a cluster that is down would do nothing but dial.
+        thread::sleep(Duration::from_micros(self.rng.u64(500..5_000)));
+        Heard::Refused
+    }
+}

@@ -1,0 +1,139 @@
+//! The end of a run: everything heals, and then a good deal must be true.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Violation;
+use super::caller::{Caller, Heard, understand};
+use super::clients::{FINISH, LEAVE, Shared};
+use super::cluster::Cluster;
+use super::node::End;
+use crate::checker::{Answered, Asked, Observed};
+
+/// How long after the healing everything may take to be well again. Generous: the machine may be busy.
+const HEALING_MAX: Duration = Duration::from_secs(30);
+/// How long nodes may take to end in order.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Mends everything, while clients still work; then they have to be served.
+pub(super) fn heal(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
+    cluster.network.heal(true);
+    cluster.start_all()?;
+    let shared = cluster.shared;
+    let before = shared.acknowledged.load(Ordering::Relaxed);
+    wait("after healing, writes go through", HEALING_MAX, || {
+        (shared.acknowledged.load(Ordering::Relaxed) > before + 50).then_some(()).ok_or_else(|| {
+            let words: Vec<String> =
+                cluster.nodes.iter().map(|node| format!("{:?}", cluster.status(node))).collect();
+            words.join("\n  ")
+        })
+    })
+}
+
+/// Lets clients finish what is under way. Those that are not answered in time are told to leave.
+pub(super) fn finish(shared: &Shared, mut are_done: impl FnMut() -> bool) -> Result<(), Violation> {
+    shared.order.store(FINISH, Ordering::Relaxed);
+    let result = wait("after healing, every request is answered", HEALING_MAX, || {
+        if are_done() { Ok(()) } else { Err("some client still waits".to_owned()) }
+    });
+    shared.order.store(LEAVE, Ordering::Relaxed);
+    result
+}
+
+/// All nodes have committed and applied the same log; returns its last index.
+pub(super) fn converge(cluster: &mut Cluster<'_>) -> Result<u64, Violation> {
+    let mut last = 0;
+    wait("nodes agree once nobody writes", HEALING_MAX, || {
+        let rows: Vec<Option<Value>> = cluster.nodes.iter().map(|node| cluster.status(node)).collect();
+        let fields = ["last_log_index", "commit_index", "last_applied"];
+        let row = rows[0].as_ref();
+        last = row.and_then(|row| row["last_log_index"].as_u64()).unwrap_or(0);
+        let agrees = |row: &Option<Value>| {
+            row.as_ref().is_some_and(|row| fields.iter().all(|field| row[field] == last))
+        };
+        if last > 0 && rows.iter().all(agrees) { Ok(()) } else { Err(format!("{rows:?}")) }
+    })?;
+    cluster.check_alive()?;
+    Ok(last)
+}
+
+/// Reads every key that was ever written, for the search and the counters to judge.
+pub(super) fn read_everything(cluster: &Cluster<'_>) -> Result<(), Violation> {
+    let shared = cluster.shared;
+    let mut caller = None;
+    for key in shared.history.keys() {
+        let call = shared.now();
+        let found = read(shared, &mut caller, &key)?;
+        let seen = Observed { call, ret: shared.now(), asked: Asked::Get, answered: Answered::Found(found) };
+        shared.history.record_key(&key, seen);
+    }
+    for counter in &shared.counters {
+        let floor = counter.acknowledged();
+        counter.check(floor, read(shared, &mut caller, &counter.key)?)?;
+    }
+    Ok(())
+}
+
+fn read(shared: &Shared, caller: &mut Option<Caller>, key: &str) -> Result<Option<u32>, Violation> {
+    let request = json!({"op":"get","key":key,"consistency":"linearizable"});
+    let mut found = None;
+    wait("a healthy cluster answers reads", HEALING_MAX, || {
+        if caller.is_none() {
+            let addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let address = addresses.first().ok_or("nobody serves")?;
+            *caller = Some(Caller::open(*address, HEALING_MAX).map_err(|error| error.to_string())?);
+        }
+        let asked = caller.as_mut().ok_or("no connection")?.ask(request.clone());
+        match asked.map(|reply| understand(&request, &reply)) {
+            Ok(Heard::Found(value)) => {
+                found = value;
+                Ok(())
+            }
+            other => {
+                *caller = None;
+                Err(format!("{other:?} for {key}"))
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Ends all nodes in order, at once.
+pub(super) fn stop(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
+    for node in &mut cluster.nodes {
+        node.signal("TERM");
+    }
+    for node in &mut cluster.nodes {
+        let end = node.ends_within(STOP_PATIENCE);
+        if end != Some(End::Code(0)) || node.lines_said() != 1 {
+            let what = format!(
+                "node {}: {end:?}, {} lines on stdout: {}",
+                node.id(),
+                node.lines_said(),
+                node.last_words()
+            );
+            return Err(Violation { rule: "SIGTERM ends a node in order", what });
+        }
+    }
+    Ok(())
+}
+
+/// Looks again until it is true; `is_true` says what is in the way.
+fn wait(
+    rule: &'static str,
+    patience: Duration,
+    mut is_true: impl FnMut() -> Result<(), String>,
+) -> Result<(), Violation> {
+    let give_up_at = Instant::now() + patience;
+    loop {
+        match is_true() {
+            Ok(()) => return Ok(()),
+            Err(what) if Instant::now() > give_up_at => return Err(Violation { rule, what }),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}

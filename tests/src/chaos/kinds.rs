@@ -1,0 +1,137 @@
+//! The kinds of faults, and how to choose among them.
+
+use super::probe::Abilities;
+
+/// What is to be told of a kind.
+struct About(Kind, &'static str, &'static str);
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $kind:ident = $group:literal $name:literal,)+) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Kind { $($(#[doc = $doc])+ $kind,)+ }
+        const ALL: &[About] = &[$(About(Kind::$kind, $group, $name),)+];
+    };
+}
+
+kinds! {
+    /// Frames are late, by a different time each.
+    Delay = "net" "delay",
+    /// Connections end in the middle of a frame.
+    Cut = "net" "cut",
+    /// Bytes arrive one by one.
+    Trickle = "net" "trickle",
+    /// Frames overtake one another.
+    Reorder = "net" "reorder",
+    /// Frames arrive twice.
+    Duplicate = "net" "duplicate",
+    /// Old frames arrive again, also on new connections.
+    Replay = "net" "replay",
+    /// Bits of frames change.
+    Flip = "net" "flip",
+    /// One node hears another, and is not heard by it.
+    BlackHole = "net" "blackhole",
+    /// One node hears nobody and is heard by nobody.
+    Isolate = "net" "isolate",
+    /// The leader, likewise.
+    IsolateLeader = "net" "isolate-leader",
+    /// The nodes fall into two groups.
+    Halves = "net" "halves",
+    /// Everybody hears only two neighbours; of three nodes, one is a bridge.
+    Ring = "net" "ring",
+    /// A node is cut off and back, several times a second.
+    Flapping = "net" "flapping",
+    /// SIGKILL to a node.
+    Kill = "process" "kill",
+    /// SIGKILL to the leader.
+    KillLeader = "process" "kill-leader",
+    /// SIGKILL to all at once.
+    KillAll = "process" "kill-all",
+    /// SIGSTOP to a node, later SIGCONT.
+    Pause = "process" "pause",
+    /// SIGSTOP to the leader, later SIGCONT.
+    PauseLeader = "process" "pause-leader",
+    /// SIGTERM to a node.
+    Term = "process" "term",
+    /// SIGTERM to one node after another.
+    Rolling = "process" "rolling",
+    /// A sync fails.
+    SyncError = "disk" "sync-error",
+    /// A write finds the disk full.
+    WriteError = "disk" "write-error",
+    /// SIGKILL at the n-th sync.
+    CrashAtSync = "disk" "crash-at-sync",
+    /// The disk is full, really.
+    Full = "disk" "full",
+    /// A node loses power: what was not synced is gone.
+    Power = "disk" "power",
+    /// All nodes lose power at once.
+    PowerAll = "disk" "power-all",
+    /// Leadership is handed to a random node.
+    Transfer = "member" "transfer",
+}
+
+impl Kind {
+    /// All kinds.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        ALL.iter().map(|about| about.0).collect()
+    }
+
+    fn about(self) -> &'static About {
+        ALL.iter().find(|about| about.0 == self).expect("the table has every kind")
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.about().2
+    }
+
+    /// The kinds that a word of the command line stands for: a name, the beginning of names up to a `-`, or a group
+    /// (`net`, `process`, `disk`, `member`). None when it stands for nothing.
+    #[must_use]
+    pub fn named(word: &str) -> Vec<Self> {
+        let is_meant = |about: &&About| {
+            let rest = about.2.strip_prefix(word);
+            about.1 == word || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        ALL.iter().filter(is_meant).map(|about| about.0).collect()
+    }
+
+    /// Whether it is something between nodes, so that the nodes themselves can be troubled at the same time.
+    pub(super) fn is_of_network(self) -> bool {
+        self.about().1 == "net"
+    }
+
+    /// Why it is not possible here, if it is not.
+    pub(super) fn obstacle(self, abilities: &Abilities) -> Option<&'static str> {
+        match self {
+            Self::SyncError | Self::WriteError | Self::CrashAtSync if !abilities.injects => {
+                Some("no strace that can inject faults")
+            }
+            Self::Full if !abilities.mounts => Some("no file system of a node's own can be mounted"),
+            Self::Power | Self::PowerAll if !abilities.mounts => {
+                Some("no file system of a node's own can be mounted")
+            }
+            Self::Power | Self::PowerAll if !abilities.cuts_power => {
+                Some("no file system can be told to forget what was not synced")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stand_for_kinds() {
+        assert_eq!(Kind::named("kill"), [Kind::Kill, Kind::KillLeader, Kind::KillAll]);
+        assert_eq!(Kind::named("kill-leader"), [Kind::KillLeader]);
+        assert_eq!(Kind::named("power").len(), 2);
+        assert_eq!(Kind::named("net").len(), 13);
+        assert!(Kind::named("pow").is_empty());
+    }
+}

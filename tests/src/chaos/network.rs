@@ -1,0 +1,137 @@
+//! The network of a cluster: a way for each ordered pair of nodes, and the shapes that it can be broken in.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::proxy;
+use super::weather::{Done, Gate, Sky, Weather};
+
+/// From one node to another.
+type Way = (u64, u64);
+
+/// All ways.
+#[derive(Debug)]
+pub(super) struct Network {
+    nodes: Vec<u64>,
+    skies: BTreeMap<Way, Arc<Sky>>,
+    addresses: BTreeMap<Way, SocketAddr>,
+}
+
+impl Network {
+    /// A proxy between every two of these nodes.
+    pub(super) fn start(peers: &BTreeMap<u64, SocketAddr>, seed: u64) -> io::Result<Self> {
+        let nodes: Vec<u64> = peers.keys().copied().collect();
+        let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
+        let ways: Vec<Way> = pairs.filter(|(from, to)| from != to).collect();
+        let skies: BTreeMap<Way, Arc<Sky>> = ways.iter().map(|way| (*way, Arc::default())).collect();
+        let mut addresses = BTreeMap::new();
+        for (number, (from, to)) in (1_u64..).zip(ways) {
+            let (there, back) = (Arc::clone(&skies[&(from, to)]), Arc::clone(&skies[&(to, from)]));
+            let address = proxy::start(peers[&to], there, back, seed.wrapping_mul(number))?;
+            addresses.insert((from, to), address);
+        }
+        Ok(Self { nodes, skies, addresses })
+    }
+
+    /// Where this node is to dial its peers.
+    pub(super) fn dial_map(&self, node: u64) -> String {
+        let ways = self.addresses.iter().filter(|((from, _), _)| *from == node);
+        ways.map(|((_, to), address)| format!("{to}={address}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// This weather everywhere.
+    pub(super) fn set_all(&self, weather: &Weather) {
+        self.skies.values().for_each(|sky| sky.set(weather.clone()));
+    }
+
+    /// This weather on one way.
+    pub(super) fn set(&self, from: u64, to: u64, weather: &Weather) {
+        self.skies[&(from, to)].set(weather.clone());
+    }
+
+    /// Closes the ways between the two nodes of each pair, in both directions.
+    pub(super) fn part(&self, pairs: &[Way], gate: Gate) {
+        for (one, other) in pairs {
+            for way in [(*one, *other), (*other, *one)] {
+                self.skies[&way].set(Weather { gate, ..Weather::default() });
+            }
+        }
+    }
+
+    /// Closes every way between these nodes and the others.
+    pub(super) fn part_from_rest(&self, group: &[u64], gate: Gate) {
+        let rest = self.nodes.iter().filter(|node| !group.contains(node));
+        let pairs: Vec<Way> = rest.flat_map(|node| group.iter().map(|one| (*one, *node))).collect();
+        self.part(&pairs, gate);
+    }
+
+    /// A ring in the order of `order`: only neighbours hear each other. Of three or fewer nodes a line: the first and the
+    /// last do not hear each other, and the one between them is a bridge.
+    pub(super) fn make_ring(&self, order: &[u64], gate: Gate) {
+        let len = order.len();
+        let mut pairs = Vec::new();
+        for one in 0..len {
+            for other in one + 2..len {
+                if len <= 3 || (one, other) != (0, len - 1) {
+                    pairs.push((order[one], order[other]));
+                }
+            }
+        }
+        self.part(&pairs, gate);
+    }
+
+    /// Fair weather. What was held up arrives late; or, after a storm, not at all.
+    pub(super) fn heal(&self, with_storm: bool) {
+        for sky in self.skies.values() {
+            if with_storm {
+                sky.break_connections();
+            }
+            sky.set(Weather::default());
+        }
+    }
+
+    /// One of the things done to frames, over all ways.
+    pub(super) fn count(&self, of: impl Fn(&Done) -> &AtomicU64) -> u64 {
+        self.skies.values().map(|sky| of(&sky.done).load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(nodes: u64) -> Network {
+        let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        Network::start(&(1..=nodes).map(|node| (node, nobody)).collect(), 3).unwrap()
+    }
+
+    fn closed(network: &Network) -> Vec<Way> {
+        network.skies.iter().filter(|(_, sky)| sky.gate() != Gate::Open).map(|(way, _)| *way).collect()
+    }
+
+    #[test]
+    fn shapes_close_the_right_ways() {
+        let three = network(3);
+        three.part_from_rest(&[2], Gate::Stalled);
+        assert_eq!(closed(&three), [(1, 2), (2, 1), (2, 3), (3, 2)]);
+        three.heal(true);
+        assert_eq!(closed(&three), []);
+        three.make_ring(&[1, 2, 3], Gate::Refused);
+        assert_eq!(closed(&three), [(1, 3), (3, 1)]);
+        let five = network(5);
+        five.make_ring(&[1, 2, 3, 4, 5], Gate::Stalled);
+        let neighbours = |(one, other): &Way| one.abs_diff(*other) == 1 || one.abs_diff(*other) == 4;
+        assert!(!closed(&five).iter().any(neighbours));
+        assert_eq!(closed(&five).len(), 10);
+    }
+
+    #[test]
+    fn a_node_dials_only_proxies() {
+        let map = network(3).dial_map(2);
+        let peers: Vec<_> = map.split(',').map(|entry| entry.split_once('=').unwrap().0).collect();
+        assert_eq!(peers, ["1", "3"]);
+    }
+}

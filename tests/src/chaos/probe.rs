@@ -1,0 +1,50 @@
+//! What this machine offers for breaking things.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::home::Home;
+
+/// What is possible here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// `strace` can make system calls fail.
+    pub injects: bool,
+    /// A node can have a file system of its own, from an image in a file.
+    pub mounts: bool,
+    /// Such a file system can be told to stop at once and forget what was not synced.
+    pub cuts_power: bool,
+}
+
+impl Abilities {
+    /// Tries everything out in `folder`.
+    #[must_use]
+    pub fn probe(folder: &Path) -> Self {
+        let injection = ["-D", "-f", "-qq", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "true"];
+        let injects = runs("strace", &injection);
+        let Ok(mut home) = Home::mounted(&folder.join("probe")) else {
+            return Self { injects, ..Self::default() };
+        };
+        let cuts_power = loses_only_what_was_not_synced(&mut home).unwrap_or(false);
+        Self { injects, mounts: true, cuts_power }
+    }
+}
+
+/// A power cut is worth something only if it takes what was not synced and leaves what was.
+fn loses_only_what_was_not_synced(home: &mut Home) -> std::io::Result<bool> {
+    let (kept, lost) = (home.data().join("kept"), home.data().join("lost"));
+    std::fs::write(&kept, "kept")?;
+    std::fs::File::open(&kept)?.sync_all()?;
+    std::fs::File::open(home.data())?.sync_all()?;
+    std::fs::write(&lost, "lost")?;
+    home.cut_power()?;
+    home.restore_power()?;
+    Ok(kept.exists() && !lost.exists())
+}
+
+/// Whether a command can be run, and says that all went well.
+pub(super) fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut run = Command::new(program);
+    run.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    run.status().is_ok_and(|status| status.success())
+}

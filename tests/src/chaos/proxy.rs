@@ -1,0 +1,262 @@
+//! The way from one node to another: a TCP proxy that knows where frames begin and end.
+//!
+//! A node dials its peers and sends frames on the connection that it dialled; the other direction of that connection
+//! carries a single line. So one listener per ordered pair of nodes sees exactly what the first tells the second, and
+//! can delay, hold back, repeat, change or cut any of it.
+//!
+//! ```text
+//!   node 1 ──dials──► listener 1→2 ── reader ──► queue ── writer ──dials──► node 2
+//!          ◄──────────────────── line of welcome ──────────────────────────
+//! ```
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::stream::{Cutter, Piece};
+use super::weather::{Sky, TICK, Weather, count};
+
+/// How many pieces wait for their time; behind them the dialler has to.
+const QUEUE_MAX: usize = 4096;
+/// How many old frames are remembered, and how long they may be: arbitrary.
+const MEMORY_MAX: usize = 64;
+const REMEMBERED_BYTES_MAX: usize = 64 << 10;
+/// How many bytes of a frame trickle; the rest follows at once, or large frames would take for ever.
+const TRICKLE_BYTES_MAX: usize = 48;
+/// A frame that is held back goes out after this long even when nothing follows it.
+const HELD_FOR_MAX: Duration = Duration::from_millis(200);
+/// How long a node is given to accept a connection.
+const DIAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From where to where.
+#[derive(Debug)]
+struct Route {
+    target: SocketAddr,
+    /// The weather on the way there,
+    there: Arc<Sky>,
+    /// and back: the line of welcome takes the way of the other node's messages.
+    back: Arc<Sky>,
+    /// Frames that passed once, for a replay; also on later connections.
+    memory: Mutex<VecDeque<Vec<u8>>>,
+    seed: u64,
+}
+
+/// Listens for one node that dials another, for as long as the process lives. Returns where.
+///
+/// # Errors
+///
+/// No free port.
+pub(super) fn start(
+    target: SocketAddr,
+    there: Arc<Sky>,
+    back: Arc<Sky>,
+    seed: u64,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let route = Arc::new(Route { target, there, back, memory: Mutex::default(), seed });
+    thread::spawn(move || {
+        let connections = listener.incoming().filter_map(Result::ok);
+        for (number, dialler) in (0..).zip(connections) {
+            let route = Arc::clone(&route);
+            thread::spawn(move || {
+                // A connection that breaks is nobody's fault here.
+                _ = carry(&dialler, &route, number);
+                _ = dialler.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn carry(dialler: &TcpStream, route: &Arc<Route>, number: u64) -> io::Result<()> {
+    let storms = route.there.storms();
+    if !route.there.lets_pass(storms) {
+        return Ok(());
+    }
+    let acceptor = TcpStream::connect_timeout(&route.target, DIAL_PATIENCE)?;
+    for stream in [dialler, &acceptor] {
+        stream.set_nodelay(true)?;
+    }
+    let (queue, pieces) = sync_channel(QUEUE_MAX);
+    let (from, sky) = (dialler.try_clone()?, Arc::clone(&route.there));
+    let rng = fastrand::Rng::with_seed(route.seed ^ number);
+    let delays = rng.clone();
+    thread::spawn(move || read_pieces(from, &queue, &sky, delays));
+    let (welcome, dialler_too, way) = (acceptor.try_clone()?, dialler.try_clone()?, Arc::clone(route));
+    thread::spawn(move || bring_back(&welcome, &dialler_too, &way));
+    let mut outlet = Outlet { stream: &acceptor, route, rng, held: None, is_first: true };
+    let result = outlet.write_pieces(&pieces, storms);
+    _ = acceptor.shutdown(Shutdown::Both);
+    result
+}
+
+/// Reads what the dialler sends, and says when each piece may go on.
+fn read_pieces(mut from: TcpStream, queue: &SyncSender<(Instant, Piece)>, sky: &Sky, mut rng: fastrand::Rng) {
+    let mut bytes = vec![0; 64 << 10];
+    let mut cutter = Cutter::default();
+    let mut last_due = Instant::now();
+    while let Ok(len @ 1..) = from.read(&mut bytes) {
+        cutter.push(&bytes[..len]);
+        while let Some(piece) = cutter.next_piece() {
+            let weather = sky.weather();
+            let late = weather.delay + weather.jitter.mul_f64(rng.f64());
+            if !late.is_zero() {
+                count(&sky.done.delayed);
+            }
+            // A stream keeps its order, however late it is.
+            last_due = last_due.max(Instant::now() + late);
+            if queue.send((last_due, piece)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn bring_back(mut from: &TcpStream, mut to: &TcpStream, route: &Route) {
+    let storms = route.back.storms();
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut bytes) {
+        if !route.back.lets_pass(storms) || to.write_all(&bytes[..len]).is_err() {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// The end of the way: where frames are mistreated.
+struct Outlet<'a> {
+    stream: &'a TcpStream,
+    route: &'a Route,
+    rng: fastrand::Rng,
+    /// A frame that later ones overtake: how many more, and until when.
+    held: Option<(Vec<u8>, u32, Instant)>,
+    is_first: bool,
+}
+
+impl Outlet<'_> {
+    fn write_pieces(&mut self, pieces: &Receiver<(Instant, Piece)>, storms: u64) -> io::Result<()> {
+        loop {
+            let next = pieces.recv_timeout(TICK);
+            if !self.route.there.lets_pass(storms) {
+                return Ok(());
+            }
+            match next {
+                Ok((due, piece)) => {
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if !self.route.there.lets_pass(storms) {
+                        return Ok(());
+                    }
+                    self.write_piece(&piece)?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.release(|until| Instant::now() >= until)?,
+                Err(RecvTimeoutError::Disconnected) => return self.release(|_| true),
+            }
+        }
+    }
+
+    fn write_piece(&mut self, piece: &Piece) -> io::Result<()> {
+        let weather = self.route.there.weather();
+        if let Piece::Line(_) = piece {
+            return self.write(piece.bytes(), &weather);
+        }
+        count(&self.route.there.done.carried);
+        if self.happens(weather.reorder) && self.held.is_none() {
+            count(&self.route.there.done.reordered);
+            self.held = Some((piece.bytes().to_vec(), self.rng.u32(1..=3), Instant::now() + HELD_FOR_MAX));
+            return Ok(());
+        }
+        self.mistreat(piece.bytes(), &weather)?;
+        if let Some((_, overtakers, _)) = &mut self.held {
+            *overtakers -= 1;
+            let is_enough = *overtakers == 0;
+            self.release(|_| is_enough)?;
+        }
+        Ok(())
+    }
+
+    fn mistreat(&mut self, frame: &[u8], weather: &Weather) -> io::Result<()> {
+        let done = &self.route.there.done;
+        if self.happens(weather.cut) {
+            count(&done.cut);
+            let len = self.rng.usize(1..frame.len());
+            self.write(&frame[..len], weather)?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.happens(weather.flip) {
+            count(&done.flipped);
+            let mut flipped = frame.to_vec();
+            let at = self.rng.usize(..flipped.len());
+            flipped[at] ^= 1 << self.rng.u8(..8);
+            return self.write(&flipped, weather);
+        }
+        self.write(frame, weather)?;
+        if self.happens(weather.duplicate) {
+            count(&done.duplicated);
+            self.write(frame, weather)?;
+        }
+        // A new connection begins with a few frames of old ones.
+        let old_ones = if self.is_first && weather.replay > 0 { 8 } else { 1 };
+        self.is_first = false;
+        for _ in 0..old_ones {
+            if (old_ones > 1 || self.happens(weather.replay))
+                && let Some(old) = self.remembered()
+            {
+                count(&done.replayed);
+                self.write(&old, weather)?;
+            }
+        }
+        self.remember(frame);
+        Ok(())
+    }
+
+    /// Sends the frame that was held back, if `is_time` says so of the moment it waits for.
+    fn release(&mut self, is_time: impl Fn(Instant) -> bool) -> io::Result<()> {
+        match self.held.take_if(|(_, _, until)| is_time(*until)) {
+            Some((frame, ..)) => self.write(&frame, &Weather::default()),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, bytes: &[u8], weather: &Weather) -> io::Result<()> {
+        let mut stream = self.stream;
+        let slow = if weather.trickles { bytes.len().min(TRICKLE_BYTES_MAX) } else { 0 };
+        if slow > 0 {
+            count(&self.route.there.done.trickled);
+        }
+        for byte in &bytes[..slow] {
+            stream.write_all(std::slice::from_ref(byte))?;
+            thread::sleep(Duration::from_micros(50));
+        }
+        stream.write_all(&bytes[slow..])
+    }
+
+    fn happens(&mut self, per_mille: u32) -> bool {
+        per_mille > 0 && self.rng.u32(..1000) < per_mille
+    }
+
+    fn remember(&self, frame: &[u8]) {
+        if frame.len() > REMEMBERED_BYTES_MAX {
+            return;
+        }
+        let mut memory = self.route.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() == MEMORY_MAX {
+            memory.pop_front();
+        }
+        memory.push_back(frame.to_vec());
+    }
+
+    fn remembered(&mut self) -> Option<Vec<u8>> {
+        let memory = self.route.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        (!memory.is_empty()).then(|| memory[self.rng.usize(..memory.len())].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;
