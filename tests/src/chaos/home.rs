@@ -14,7 +14,7 @@ use super::probe::runs;
 /// How large a file system is. Sparse, so it costs only what is written to it.
 const IMAGE_BYTES: u64 = 256 << 20;
 /// What tells a file system, by its folder, to shut down: this workspace has no `unsafe` code to call `ioctl` with.
-const SHUT_DOWN: &str = "opendir(my $folder, $ARGV[0]) or die; my $how = pack('L', 2); \
+const SHUT_DOWN: &str = "open(my $folder, '<', $ARGV[0]) or die; my $how = pack('L', 2); \
                          ioctl($folder, 0x8004587d, $how) or die";
 
 /// The place of one node's files.

@@ -180,7 +180,7 @@ impl Node {
     pub(super) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.start.stderr).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(12)..].join("\n  ")
+        lines[lines.len().saturating_sub(20)..].join("\n  ")
     }
 }
 
