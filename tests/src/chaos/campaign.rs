@@ -131,13 +131,13 @@ impl Campaign {
         cluster: &mut Cluster<'_>,
         journal: &mut Journal,
         kinds: Vec<Kind>,
-        rng: fastrand::Rng,
+        mut rng: fastrand::Rng,
         report: &mut Report,
     ) -> Result<(), Violation> {
         cluster.start_all()?;
         found(cluster)?;
         journal.note("the cluster is founded");
-        let shared = cluster.shared;
+        let (shared, with_storm) = (cluster.shared, rng.bool());
         thread::scope(|scope| {
             let clients: Vec<_> = (0..WITH_SESSION + WITHOUT_SESSION)
                 .map(|number| {
@@ -158,7 +158,7 @@ impl Campaign {
                 .collect();
             let result = result.and_then(|()| {
                 journal.note("everything heals");
-                ending::heal(cluster)?;
+                ending::heal(cluster, with_storm)?;
                 ending::finish(shared, || clients.iter().all(thread::ScopedJoinHandle::is_finished))
             });
             shared.order.store(LEAVE, Ordering::Relaxed);

@@ -19,9 +19,10 @@ const HEALING_MAX: Duration = Duration::from_secs(30);
 /// How long nodes may take to end in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Mends everything, while clients still work; then they have to be served.
-pub(super) fn heal(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
-    cluster.network.heal(true);
+/// Mends everything, while clients still work; then they have to be served. Connections that were mistreated break
+/// `with_storm`, or have to recover by themselves.
+pub(super) fn heal(cluster: &mut Cluster<'_>, with_storm: bool) -> Result<(), Violation> {
+    cluster.network.heal(with_storm);
     cluster.start_all()?;
     let shared = cluster.shared;
     let before = shared.acknowledged.load(Ordering::Relaxed);

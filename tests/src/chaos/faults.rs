@@ -124,7 +124,10 @@ impl Nemesis<'_, '_> {
             },
             _ => self.any_node(),
         };
-        self.journal.note(format_args!("{}: node {node}", kind.name()));
+        match kind {
+            Kind::KillAll | Kind::PowerAll | Kind::Rolling => self.journal.note(kind.name()),
+            _ => self.journal.note(format_args!("{}: node {node}", kind.name())),
+        }
         match kind {
             Kind::Kill => self.kill(&[node]),
             Kind::KillLeader => {

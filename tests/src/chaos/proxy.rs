@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::stream::{Cutter, Piece};
+use super::stream::{Cutter, HEAD_LEN, Piece};
 use super::weather::{Sky, TICK, Weather, count};
 
 /// How many pieces wait for their time; behind them the dialler has to.
@@ -192,7 +192,9 @@ impl Outlet<'_> {
         if self.happens(weather.flip) {
             count(&done.flipped);
             let mut flipped = frame.to_vec();
-            let at = self.rng.usize(..flipped.len());
+            // Half of them where it hurts most: a wrong length makes the receiver wait for what never comes.
+            let end = if self.rng.bool() { HEAD_LEN } else { flipped.len() };
+            let at = self.rng.usize(..end);
             flipped[at] ^= 1 << self.rng.u8(..8);
             return self.write(&flipped, weather);
         }
