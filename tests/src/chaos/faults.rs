@@ -52,6 +52,7 @@ impl Nemesis<'_, '_> {
             Kind::Duplicate => &done.duplicated,
             Kind::Replay => &done.replayed,
             Kind::Flip => &done.flipped,
+            Kind::Lengthen => &done.lengthened,
             _ => &done.stopped,
         })
     }
@@ -68,6 +69,7 @@ impl Nemesis<'_, '_> {
             Kind::Duplicate => Weather { duplicate: per_mille, ..fair },
             Kind::Replay => Weather { replay: per_mille, ..fair },
             Kind::Flip => Weather { flip: per_mille, ..fair },
+            Kind::Lengthen => Weather { lengthen: per_mille, ..fair },
             _ => return self.part(kind),
         };
         self.journal.note(format_args!("{weather:?}"));

@@ -29,6 +29,8 @@ kinds! {
     Replay = "net" "replay",
     /// Bits of frames change.
     Flip = "net" "flip",
+    /// Frames say that they are far longer than they are.
+    Lengthen = "net" "lengthen",
     /// One node hears another, and is not heard by it.
     BlackHole = "net" "blackhole",
     /// One node hears nobody and is heard by nobody.
@@ -131,7 +133,7 @@ mod tests {
         assert_eq!(Kind::named("kill"), [Kind::Kill, Kind::KillLeader, Kind::KillAll]);
         assert_eq!(Kind::named("kill-leader"), [Kind::KillLeader]);
         assert_eq!(Kind::named("power").len(), 2);
-        assert_eq!(Kind::named("net").len(), 13);
+        assert_eq!(Kind::named("net").len(), 14);
         assert!(Kind::named("pow").is_empty());
     }
 }

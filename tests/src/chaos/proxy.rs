@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::stream::{Cutter, HEAD_LEN, Piece};
+use super::stream::{Cutter, Piece};
 use super::weather::{Sky, TICK, Weather, count};
 
 /// How many pieces wait for their time; behind them the dialler has to.
@@ -191,12 +191,12 @@ impl Outlet<'_> {
         }
         if self.happens(weather.flip) {
             count(&done.flipped);
-            let mut flipped = frame.to_vec();
-            // Half of them where it hurts most: a wrong length makes the receiver wait for what never comes.
-            let end = if self.rng.bool() { HEAD_LEN } else { flipped.len() };
-            let at = self.rng.usize(..end);
-            flipped[at] ^= 1 << self.rng.u8(..8);
-            return self.write(&flipped, weather);
+            return self.write_flipped(frame, ..frame.len() * 8, weather);
+        }
+        if self.happens(weather.lengthen) {
+            count(&done.lengthened);
+            // From half a megabyte on: more than passes in a while.
+            return self.write_flipped(frame, 19..24, weather);
         }
         self.write(frame, weather)?;
         if self.happens(weather.duplicate) {
@@ -216,6 +216,19 @@ impl Outlet<'_> {
         }
         self.remember(frame);
         Ok(())
+    }
+
+    /// Changes one bit. Receivers of a wrong length wait for what never comes, and may not wait for ever.
+    fn write_flipped(
+        &mut self,
+        frame: &[u8],
+        bits: impl std::ops::RangeBounds<usize>,
+        weather: &Weather,
+    ) -> io::Result<()> {
+        let mut flipped = frame.to_vec();
+        let bit = self.rng.usize(bits);
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        self.write(&flipped, weather)
     }
 
     /// Sends the frame that was held back, if `is_time` says so of the moment it waits for.

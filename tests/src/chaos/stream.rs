@@ -5,7 +5,7 @@
 //! right is for the receiver to find out.
 
 /// Bytes before a frame's own.
-pub(super) const HEAD_LEN: usize = 8;
+const HEAD_LEN: usize = 8;
 
 /// A whole piece of a stream, with everything that belongs to it on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,6 +38,8 @@ pub(super) struct Weather {
     pub(super) replay: u32,
     /// A bit is changed.
     pub(super) flip: u32,
+    /// A frame says that it is far longer than it is, and within what is possible.
+    pub(super) lengthen: u32,
     /// The connection ends in the middle of a frame.
     pub(super) cut: u32,
 }
@@ -53,6 +55,7 @@ pub(super) struct Done {
     pub(super) duplicated: AtomicU64,
     pub(super) replayed: AtomicU64,
     pub(super) flipped: AtomicU64,
+    pub(super) lengthened: AtomicU64,
     pub(super) cut: AtomicU64,
 }
 

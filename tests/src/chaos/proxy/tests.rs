@@ -97,6 +97,16 @@ fn a_flipped_bit_is_one_bit() {
 }
 
 #[test]
+fn a_length_that_is_wrong_is_far_too_long_and_possible() {
+    let way = way();
+    way.there.set(Weather { lengthen: 1000, ..Weather::default() });
+    for arrived in pieces(&way.send(&frames())) {
+        let len = u32::from_le_bytes(*arrived.first_chunk().unwrap());
+        assert!((1 << 19..1 << 24).contains(&len), "{len}");
+    }
+}
+
+#[test]
 fn a_cut_leaves_part_of_a_frame() {
     let way = way();
     way.there.set(Weather { cut: 1000, ..Weather::default() });
