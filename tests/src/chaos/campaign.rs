@@ -157,7 +157,8 @@ impl Campaign {
                 .filter(|kind| !report.struck.iter().any(|(struck, _)| struck == kind))
                 .collect();
             let result = result.and_then(|()| {
-                journal.note("everything heals");
+                let connections = if with_storm { "broken" } else { "as they are" };
+                journal.note(format_args!("everything heals, connections are left {connections}"));
                 ending::heal(cluster, with_storm)?;
                 ending::finish(shared, || clients.iter().all(thread::ScopedJoinHandle::is_finished))
             });
