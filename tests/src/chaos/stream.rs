@@ -1,11 +1,11 @@
 //! What a dialler sends, cut into the pieces that it is made of: one line, then frames.
 //!
 //! Only as much of the peers' protocol is known here as a proxy needs: a line ends in `\n`, and a frame begins with its
-//! length and its checksum, four bytes each, little-endian. What is in a frame stays opaque, and whether its checksum is
+//! length, its checksum and the checksum of both, four bytes each, little-endian. What is in a frame stays opaque, and whether its checksum is
 //! right is for the receiver to find out.
 
 /// Bytes before a frame's own.
-const HEAD_LEN: usize = 8;
+const HEAD_LEN: usize = 12;
 
 /// A whole piece of a stream, with everything that belongs to it on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,8 @@ impl Cutter {
 pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).expect("a frame of a test is short");
     let checksum = crate::live::crc32(&[payload]);
-    [&len.to_le_bytes()[..], &checksum.to_le_bytes(), payload].concat()
+    let head = [len.to_le_bytes(), checksum.to_le_bytes()].concat();
+    [&head[..], &crate::live::crc32(&[&head]).to_le_bytes(), payload].concat()
 }
 
 #[cfg(test)]

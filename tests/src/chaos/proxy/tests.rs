@@ -41,7 +41,7 @@ fn frames() -> Vec<Vec<u8>> {
 }
 
 fn pieces(stream: &[u8]) -> Vec<Vec<u8>> {
-    stream.chunks(28).map(<[u8]>::to_vec).collect()
+    stream.chunks(32).map(<[u8]>::to_vec).collect()
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn reordered_frames_are_whole_and_all_there() {
     way.there.set(Weather { reorder: 500, ..Weather::default() });
     let mut arrived = pieces(&way.send(&frames()));
     assert_ne!(arrived, frames());
-    arrived.sort_unstable_by_key(|frame| frame[8]);
+    arrived.sort_unstable_by_key(|frame| frame[12]);
     assert_eq!(arrived, frames());
 }
 
@@ -111,7 +111,7 @@ fn a_cut_leaves_part_of_a_frame() {
     let way = way();
     way.there.set(Weather { cut: 1000, ..Weather::default() });
     let arrived = way.send(&frames());
-    assert!((1..28).contains(&arrived.len()), "{}", arrived.len());
+    assert!((1..32).contains(&arrived.len()), "{}", arrived.len());
     assert!(frames()[0].starts_with(&arrived));
 }
 
