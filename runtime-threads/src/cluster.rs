@@ -157,18 +157,7 @@ impl Cluster {
         spawn("proxy".into(), move || driver.run());
         let (connections_end, all_connections_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
-        let listener = socket.map(|(socket, address)| {
-            let listener = Listener {
-                socket,
-                is_stopping: Arc::default(),
-                proxy: proxy.clone(),
-                address: address.to_string().into(),
-                idle_timeout: settings.idle_timeout,
-                connections_max: settings.connections_max,
-                connections_end,
-            };
-            listener.start(address)
-        });
+        let listener = socket.map(|socket| Listener::start(socket, &settings, &proxy, connections_end));
         Ok(Self {
             proxy,
             inboxes,

@@ -13,12 +13,28 @@
 //!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
-//! Every box is a thread that owns its state, and every arrow a channel.
+//! Every box is a thread that owns its state, and every arrow a channel. That is a [`Cluster`]. A [`Member`] is one node of
+//! a cluster of processes: in place of the others' inboxes it has a network.
+//!
+//! ```text
+//!            proxy ◄─────────────┐
+//!            │  ▲                │ answers
+//!            ▼  │                │
+//!            node ◄───────── peer connection × (N - 1) ◄── TCP ◄── the others' links
+//!            │  ▲                ▲
+//!            │  └─ life          └── peer listener
+//!            ▼
+//!     outboxes of the network ─► link × (N - 1) ──────────► TCP ──► the others' peer listeners
+//! ```
+//!
+//! The life finds the cluster, starts the node and ends. A link dials one other node and sends it what is in its outbox;
+//! beside it an ear waits for the other end to hang up. What the node and the proxy put into an outbox, and what all of
+//! them know of the members, is shared under locks that nobody holds while waiting for anything else.
 //!
 //! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
 //! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of
-//! `coracle-runtime-smol`, so that a diff of the two folders shows async against threads and nothing else. One file is
-//! more: `inbox`, because a std channel does not tell how full it is.
+//! `coracle-runtime-smol`, so that a diff of the two folders shows async against threads and nothing else. Two files are
+//! more: `inbox`, because a std channel does not tell how full it is, and `threads`, because a thread cannot be dropped.
 //!
 //! ```
 //! use coracle_core::Settings;

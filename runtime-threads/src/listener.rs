@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
+use coracle_core::Settings;
 use coracle_core::protocol::{Connection, busy_line};
 
 use crate::connection;
@@ -20,22 +21,36 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Accepts clients for a proxy.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    socket: TcpListener,
     /// Set when no more clients are wanted; a connection of any kind makes the listener look.
-    pub(crate) is_stopping: Arc<AtomicBool>,
-    pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) address: Arc<str>,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) connections_max: usize,
+    is_stopping: Arc<AtomicBool>,
+    proxy: Sender<ProxyEvent>,
+    address: Arc<str>,
+    idle_timeout: Option<Duration>,
+    connections_max: usize,
     /// Every connection holds a clone until it is done.
-    pub(crate) connections_end: Sender<()>,
+    connections_end: Sender<()>,
 }
 
 impl Listener {
-    /// Starts it; `address` is where its socket is.
-    pub(crate) fn start(self, address: SocketAddr) -> ListenerThread {
-        let is_stopping = Arc::clone(&self.is_stopping);
-        ListenerThread { thread: spawn("listener".into(), || self.run()), is_stopping, address }
+    /// Starts to accept at `socket`, which is at `address`.
+    pub(crate) fn start(
+        (socket, address): (TcpListener, SocketAddr),
+        settings: &Settings,
+        proxy: &Sender<ProxyEvent>,
+        connections_end: Sender<()>,
+    ) -> ListenerThread {
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let listener = Self {
+            socket,
+            is_stopping: Arc::clone(&is_stopping),
+            proxy: proxy.clone(),
+            address: address.to_string().into(),
+            idle_timeout: settings.idle_timeout,
+            connections_max: settings.connections_max,
+            connections_end,
+        };
+        ListenerThread { thread: spawn("listener".into(), || listener.run()), is_stopping, address }
     }
 
     /// Accepts until it is told to stop.

@@ -72,7 +72,8 @@ pub enum MemberFailure {
     DiskLost,
 }
 
-/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order.
+/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order. Either way its threads have ended then,
+/// but for those that wait for a name or a connection, which hold nothing and end a moment later.
 #[derive(Debug)]
 pub struct Member {
     proxy: Sender<ProxyEvent>,
@@ -112,18 +113,12 @@ impl Member {
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
         let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
         settings.check()?;
-        let limits = settings.replica_limits()?;
         let (lock, start) = open(&medium, id)?;
         let (standing, incarnation) = start.standing(&origin)?;
         let own_address = own_address(id, &standing);
-        let peer_socket = match peer_listen.as_deref().or(own_address.as_deref()) {
-            Some(address) => Some(bind_peers(address)?),
-            None => None,
-        };
-        let socket = match listen {
-            Some(address) => Some(bind(address)?),
-            None => None,
-        };
+        let peer_address = peer_listen.as_deref().or(own_address.as_deref());
+        let peer_socket = peer_address.map(bind_peers).transpose()?;
+        let socket = listen.map(bind).transpose()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
@@ -132,7 +127,7 @@ impl Member {
         let address = socket.as_ref().map(|(_, address)| *address);
         let client_address = address.map(|address| address.to_string().into());
         let local = LocalNode { id, incarnation, client_address, standing };
-        let network = Network::new(
+        let network = Arc::new(Network::new(
             local,
             own_address,
             detours,
@@ -141,8 +136,7 @@ impl Member {
             events.clone(),
             clock,
             thread_end.clone(),
-        );
-        let network = Arc::new(network);
+        ));
         let peers = Peers::Network(Arc::clone(&network));
         let disk_is_lost = Arc::new(AtomicBool::new(false));
         let driver = ProxyDriver {
@@ -154,19 +148,7 @@ impl Member {
             clock,
         };
         let (connections_end, all_connections_end) = channel();
-        let listener = socket.map(|(socket, address)| {
-            let listener = Listener {
-                socket,
-                is_stopping: Arc::default(),
-                proxy: proxy.clone(),
-                address: address.to_string().into(),
-                idle_timeout: settings.idle_timeout,
-                connections_max: settings.connections_max,
-                connections_end,
-            };
-            listener.start(address)
-        });
-        let resign_patience = settings.election_timeout_max;
+        let lock = Arc::new(lock);
         let life = Life {
             network: Arc::clone(&network),
             peers,
@@ -177,30 +159,23 @@ impl Member {
             inbox: inbox.clone(),
             events,
             clock,
-            limits,
-            settings,
+            settings: settings.clone(),
             medium,
             running: Arc::default(),
         };
-        let (running, lock) = (Arc::clone(&life.running), Arc::new(lock));
-        let its_lock = Arc::clone(&lock);
-        spawn(format!("life {id}"), move || {
-            life.live(start, node_inbox);
-            drop((its_lock, thread_end));
-        });
         Ok(Self {
-            proxy,
             inbox,
             network,
-            listener,
-            running,
+            listener: socket.map(|socket| Listener::start(socket, &settings, &proxy, connections_end)),
+            running: life.start(start, node_inbox, (Arc::clone(&lock), thread_end)),
             address,
             events: Mutex::new(Some(event_receiver)),
             disk_is_lost,
             connections_end: all_connections_end,
             threads_end,
-            resign_patience,
+            resign_patience: settings.election_timeout_max,
             proxy_thread: Some(spawn(format!("proxy {id}"), move || driver.run())),
+            proxy,
             _lock: lock,
         })
     }
@@ -254,6 +229,7 @@ impl Member {
         while !self.network.is_idle() && patience.left().is_ok() {
             thread::sleep(Duration::from_millis(1));
         }
+        // The rest is what dropping it does.
     }
 
     /// Ends every thread that still runs.
@@ -300,13 +276,22 @@ struct Life {
     inbox: Inbox,
     events: events::Events,
     clock: Clock,
-    limits: coracle_core::ReplicaLimits,
     settings: Settings,
     medium: Medium,
     running: Arc<Mutex<Running>>,
 }
 
 impl Life {
+    /// Starts the thread that lives it, and drops `held` when that is done.
+    fn start(self, start: Start, inbox: InboxReceiver, held: impl Send + 'static) -> Arc<Mutex<Running>> {
+        let running = Arc::clone(&self.running);
+        spawn(format!("life {}", self.network.id()), move || {
+            self.live(start, inbox);
+            drop(held);
+        });
+        running
+    }
+
     fn live(mut self, start: Start, inbox: InboxReceiver) {
         if let Err(failure) = self.run(start, inbox) {
             let mut running = lock(&self.running);
@@ -357,7 +342,7 @@ impl Life {
             proxy: &self.proxy,
             events: &self.events,
             clock: self.clock,
-            limits: self.limits,
+            limits: self.settings.replica_limits().map_err(StartError::from)?,
         };
         let config = self.settings.member_config(own, &founders).map_err(StartError::from)?;
         let threads = wiring.start_node(config, start, inbox)?;

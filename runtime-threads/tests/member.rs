@@ -1,6 +1,8 @@
 //! Three nodes, each a cluster's member with connections of its own, in one process: what they say goes over TCP, and their
 //! threads can be counted.
 
+#![expect(clippy::unwrap_used, reason = "what a test calls is a test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
