@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coracle_core::Settings;
-use coracle_core::kv::{Key, Value};
+use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::peer::{Origin, PeerHappening, PeerRefusal};
 use coracle_core::raft::{Member as Place, NodeId, Role, Roster};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
@@ -62,6 +62,13 @@ fn value(text: impl ToString) -> Value {
     Value::from_text(&text.to_string()).expect("it works")
 }
 
+/// Puts under a session: what was on its way to a node that stopped is sent again to whoever leads next.
+fn put_again(member: &Member, name: &str, text: &str) {
+    let command = Command::Put { key: key(name), value: value(text) };
+    let session = Session::new(ClientName::new(name).unwrap(), 1).unwrap();
+    assert_eq!(member.client().write(command, Some(session)).unwrap(), Outcome::Done);
+}
+
 fn leader(client: &Client) -> Option<NodeId> {
     let reports = client.status().expect("it works");
     let leads = |status: &_| matches!(status, Some(Role::Leader));
@@ -107,9 +114,9 @@ fn three_members_serve_and_go_on_without_their_leader() {
         first.is_some()
     });
     members.remove(&first.unwrap()).unwrap().stop();
-    for member in members.values() {
-        member.client().put(key("after"), value("it")).unwrap();
-        assert_eq!(member.client().get_linearizable(key("after")).unwrap(), Some(value("it")));
+    for (id, member) in &members {
+        put_again(member, &id.to_string(), "after");
+        assert_eq!(member.client().get_linearizable(key(id)).unwrap(), Some(value("after")));
         assert!(member.failure().is_none());
     }
     members.into_values().for_each(Member::stop);
@@ -160,7 +167,7 @@ fn members_come_back_with_their_files() {
     let refusal = PeerRefusal::OtherIncarnation { node: 3, known: String::new(), found: String::new() };
     let Some(MemberFailure::Refused(found)) = failure else { panic!("it ended otherwise: {failure:?}") };
     assert_eq!(std::mem::discriminant(&found), std::mem::discriminant(&refusal));
-    members[0].client().put(key("snack"), value("nuts")).unwrap();
+    put_again(&members[0], "snack", "nuts");
     forgetful.stop();
     members.into_iter().for_each(Member::stop);
     expect_no_threads();
@@ -186,7 +193,7 @@ fn dropped_members_end_at_once() {
     let mut members = found(&roster(3));
     members[&NodeId(1)].client().put(key("k"), value("v")).unwrap();
     drop(members.remove(&NodeId(2)));
-    members[&NodeId(3)].client().put(key("k"), value("w")).unwrap();
+    put_again(&members[&NodeId(3)], "k", "w");
     drop(members);
     expect_no_threads();
 }
