@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coracle_core::Settings;
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
-use coracle_core::peer::{Origin, PeerHappening, PeerRefusal};
+use coracle_core::peer::{Hello, LocalNode, Origin, PeerHappening, PeerRefusal, Standing, Welcome};
 use coracle_core::raft::{Member as Place, NodeId, Role, Roster};
+use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
 use coracle_storage::{Happening, Medium, SyncPolicy};
 
@@ -195,5 +195,47 @@ fn dropped_members_end_at_once() {
     drop(members.remove(&NodeId(2)));
     put_again(&members[&NodeId(3)], "k", "w");
     drop(members);
+    expect_no_threads();
+}
+
+#[test]
+fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
+    let _turn = turn();
+    let roster = roster(2);
+    let address = |node| roster.member(NodeId(node)).unwrap().address.to_string();
+    let read_line = |stream: &TcpStream| {
+        let mut line = Vec::new();
+        BufReader::new(stream).read_until(b'\n', &mut line).unwrap();
+        line
+    };
+    // Node 2 is played by hand.
+    let mut local = LocalNode {
+        id: NodeId(2),
+        incarnation: Incarnation(7),
+        client_address: None,
+        standing: Standing::Founding(roster.clone()),
+    };
+    let socket = TcpListener::bind(address(2)).unwrap();
+    let member = start(NodeId(1), Origin::Found(roster.clone()), Medium::Memory);
+    let (mut stream, _) = socket.accept().unwrap();
+    let (welcome, meeting) = local.answer(&Hello::decode(&read_line(&stream)).unwrap()).unwrap();
+    stream.write_all(&welcome.encode()).unwrap();
+    let founders = local.found(&BTreeMap::from([(NodeId(1), meeting.incarnation)])).unwrap();
+    let configuration = LocalNode::first_configuration(&founders).unwrap();
+    local.standing = Standing::Member(founders, configuration);
+    let dial = || {
+        let mut stream = TcpStream::connect(address(1)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&local.hello(Some(NodeId(1)), None).encode()).unwrap();
+        let welcome = Welcome::decode(&read_line(&stream)).unwrap();
+        (stream, local.accept(Some(NodeId(1)), &welcome).unwrap().is_of_cluster)
+    };
+    wait_until("node 1 has its cluster", || dial().1);
+    let (mut older, (newer, _)) = (dial().0, dial());
+    assert_eq!(older.read(&mut [0]).unwrap(), 0, "it is ended");
+    newer.set_nonblocking(true).unwrap();
+    assert!((&newer).read(&mut [0]).is_err(), "nothing is said, and it is open");
+    member.stop();
+    drop(socket);
     expect_no_threads();
 }
