@@ -43,17 +43,13 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
         let to = network.detours.get(&node).map_or(address, |detour| detour);
         let ended = match dial(network, Some(node), to) {
             Ok((stream, meeting, _)) if meeting.is_of_cluster => {
-                if !line.go_up(&stream) {
-                    return;
-                }
                 backoff.reset();
                 told.clear();
-                network.tell(PeerHappening::Connected(node));
-                network.inbox.send(NodeInput::Core(Input::PeerMet(node, meeting.incarnation)));
-                let reachable = ProxyInput::Reachable(node, meeting.client_address);
-                let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
+                if !line.go_up(&stream, || go_up(network, meeting)) {
+                    return;
+                }
                 let ended = send(&stream, line, format!("ear {} to {node}", network.id()));
-                go_down(network, node, line);
+                line.go_down(|| go_down(network, node));
                 DialError::Io(ended)
             }
             Ok(_) => DialError::NotReady,
@@ -77,12 +73,17 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     }
 }
 
-fn go_down(network: &Network, node: NodeId, line: &Line) {
-    if line.go_down() {
-        let unreachable = ProxyInput::Unreachable(node);
-        let _ = network.proxy.send(ProxyEvent::FromNode(vec![unreachable]));
-        network.inbox.send(NodeInput::Core(Input::PeerUnreachable(node)));
-    }
+fn go_up(network: &Network, Meeting { node, incarnation, client_address, .. }: Meeting) {
+    network.tell(PeerHappening::Connected(node));
+    network.inbox.send(NodeInput::Core(Input::PeerMet(node, incarnation)));
+    let reachable = ProxyInput::Reachable(node, client_address);
+    let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
+}
+
+fn go_down(network: &Network, node: NodeId) {
+    let unreachable = ProxyInput::Unreachable(node);
+    let _ = network.proxy.send(ProxyEvent::FromNode(vec![unreachable]));
+    network.inbox.send(NodeInput::Core(Input::PeerUnreachable(node)));
 }
 
 /// Ends a link when it is dropped, and tells everybody that its connection is gone. It does so at once, not when the
@@ -97,9 +98,9 @@ impl Drop for Downed {
     fn drop(&mut self) {
         self.line.end();
         match self.network.upgrade() {
-            Some(network) => go_down(&network, self.node, &self.line),
+            Some(network) => self.line.go_down(|| go_down(&network, self.node)),
             // There is nobody to tell.
-            None => drop(self.line.go_down()),
+            None => self.line.go_down(|| {}),
         }
     }
 }

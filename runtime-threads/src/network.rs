@@ -96,24 +96,26 @@ impl Line {
         state.stream.is_none() || (state.outbox.is_empty() && !state.is_sending)
     }
 
-    /// There is a connection; `false`: it is not wanted any more.
-    pub(crate) fn go_up(&self, stream: &Arc<TcpStream>) -> bool {
+    /// There is a connection; `false`: it is not wanted any more. `tell` tells of it, before anybody can tell of its end.
+    pub(crate) fn go_up(&self, stream: &Arc<TcpStream>, tell: impl FnOnce()) -> bool {
         let mut state = lock(&self.state);
-        if !state.is_over {
-            state.stream = Some(Arc::clone(stream));
-            state.broken = None;
+        if state.is_over {
+            return false;
         }
-        !state.is_over
+        state.stream = Some(Arc::clone(stream));
+        state.broken = None;
+        tell();
+        true
     }
 
-    /// There is none any more; `false`: there was none.
-    pub(crate) fn go_down(&self) -> bool {
+    /// There is none any more; `tell` tells of it, if there was one.
+    pub(crate) fn go_down(&self, tell: impl FnOnce()) {
         let mut state = lock(&self.state);
-        let Some(stream) = state.stream.take() else { return false };
+        let Some(stream) = state.stream.take() else { return };
         let _ = stream.shutdown(Shutdown::Both);
         state.outbox.clear();
         state.is_sending = false;
-        true
+        tell();
     }
 
     /// The link has to end.
