@@ -29,8 +29,9 @@ const GREETINGS_MAX: usize = 64;
 /// How long to wait when the operating system gives no more sockets, and how long a full inbox is given.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
-/// The connections of those who dialled. A node's newer one takes the place of its older one.
-type Heard = Arc<Mutex<BTreeMap<NodeId, Arc<TcpStream>>>>;
+/// The connections of those who dialled, each with its number in the order in which they came. A node's newer one takes the
+/// place of its older one, and not the other way round: two greetings may end in another order than they began.
+type Heard = Arc<Mutex<BTreeMap<NodeId, (u64, Arc<TcpStream>)>>>;
 
 /// Starts to accept at `socket`, which is at `address`.
 pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: SocketAddr) -> ListenerThread {
@@ -44,7 +45,7 @@ pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: Socket
 fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBool>) {
     let heard = Heard::default();
     let greetings = Arc::new(());
-    loop {
+    for number in 0.. {
         let accepted = socket.accept();
         if is_stopping.load(Ordering::Acquire) {
             break;
@@ -61,25 +62,25 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
         let is_stopping = Arc::clone(is_stopping);
         let serve = move || {
             let stream = Arc::new(stream);
-            let met = greet(&network, &stream, &heard);
+            let met = greet(&network, number, &stream, &heard);
             drop(place);
             // The listener has ended the connections that it knew of.
             if let Some(meeting) = met.filter(|_| !is_stopping.load(Ordering::Acquire)) {
                 listen(&network, &meeting, &stream);
-                leave(&heard, meeting.node, &stream);
+                leave(&heard, meeting.node, number);
             }
             drop(end);
         };
         // Without a thread for it the connection ends here, and its node will dial again.
         let _ = thread::Builder::new().name("peer connection".into()).spawn(serve);
     }
-    for stream in lock(&heard).values() {
+    for (_, stream) in lock(&heard).values() {
         let _ = stream.shutdown(Shutdown::Both);
     }
 }
 
 /// The meeting, if frames are to follow.
-fn greet(network: &Arc<Network>, stream: &Arc<TcpStream>, heard: &Heard) -> Option<Meeting> {
+fn greet(network: &Arc<Network>, number: u64, stream: &Arc<TcpStream>, heard: &Heard) -> Option<Meeting> {
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
     let line = read_line(stream, &Patience::new(network.clock, GREETING_PATIENCE)).ok()?;
@@ -100,19 +101,20 @@ fn greet(network: &Arc<Network>, stream: &Arc<TcpStream>, heard: &Heard) -> Opti
     network.hear(&meeting);
     network.inbox.send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
     let mut heard = lock(heard);
-    if !heard.contains_key(&meeting.node) && heard.len() >= HEARD_MAX {
-        return None;
+    match heard.get(&meeting.node) {
+        Some((latest, _)) if *latest > number => return None,
+        Some((_, older)) => drop(older.shutdown(Shutdown::Both)),
+        None if heard.len() >= HEARD_MAX => return None,
+        None => {}
     }
-    if let Some(older) = heard.insert(meeting.node, Arc::clone(stream)) {
-        let _ = older.shutdown(Shutdown::Both);
-    }
+    heard.insert(meeting.node, (number, Arc::clone(stream)));
     Some(meeting)
 }
 
 /// The connection of `node` is over, unless a newer one has taken its place.
-fn leave(heard: &Heard, node: NodeId, stream: &Arc<TcpStream>) {
+fn leave(heard: &Heard, node: NodeId, number: u64) {
     let mut heard = lock(heard);
-    if heard.get(&node).is_some_and(|latest| Arc::ptr_eq(latest, stream)) {
+    if heard.get(&node).is_some_and(|(latest, _)| *latest == number) {
         heard.remove(&node);
     }
 }
