@@ -22,22 +22,23 @@ use crate::proxy::ProxyEvent;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
-/// The most nodes heard at once: several times as many as a cluster has members. Above it the one that was quiet
-/// longest does not matter: the newest is turned away.
+/// The most nodes heard, of today and of earlier: several times as many as a cluster has members. A node more is turned
+/// away.
 const HEARD_MAX: usize = 128;
 /// The most greetings under way at once.
 const GREETINGS_MAX: usize = 64;
 /// How long to wait when the operating system gives no more sockets, and how long a full inbox is given.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
-/// The connections of those who dialled. A node's newer one takes the place of its older one.
-type Heard = Rc<RefCell<BTreeMap<NodeId, Task<()>>>>;
+/// The connections of those who dialled, each with its number in the order in which they came. A node's newer one takes the
+/// place of its older one, and not the other way round: two greetings may end in another order than they began.
+type Heard = Rc<RefCell<BTreeMap<NodeId, (u64, Task<()>)>>>;
 
 /// Accepts until it is dropped.
 pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
     let heard = Heard::default();
     let greetings = Rc::new(());
-    loop {
+    for number in 0.. {
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(AGAIN_AFTER).await;
             continue;
@@ -48,14 +49,14 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
         let (network, heard, place) = (Rc::clone(&network), Rc::clone(&heard), Rc::clone(&greetings));
         let executor = Rc::clone(&network.executor);
         let greet = async move {
-            greet(&network, stream, &heard).await;
+            greet(&network, number, stream, &heard).await;
             drop(place);
         };
         executor.spawn(greet).detach();
     }
 }
 
-async fn greet(network: &Rc<Network>, mut stream: TcpStream, heard: &Heard) {
+async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, heard: &Heard) {
     let _ = stream.set_nodelay(true);
     let Some(Ok(line)) = within(GREETING_PATIENCE, read_line(&mut stream)).await else { return };
     let hello = Hello::decode(&line);
@@ -74,11 +75,12 @@ async fn greet(network: &Rc<Network>, mut stream: TcpStream, heard: &Heard) {
     let Some(meeting) = meeting.filter(|meeting| meeting.is_of_cluster) else { return };
     network.hear(&meeting);
     let _ = network.inbox.try_send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
-    let is_known = heard.borrow().contains_key(&meeting.node);
-    if is_known || heard.borrow().len() < HEARD_MAX {
+    let latest = heard.borrow().get(&meeting.node).map(|(latest, _)| *latest);
+    let has_room = heard.borrow().len() < HEARD_MAX;
+    if latest.map_or(has_room, |latest| latest < number) {
         let listen = listen(Rc::clone(network), meeting.clone(), stream);
         // The older connection, if any, ends here.
-        heard.borrow_mut().insert(meeting.node, network.executor.spawn(listen));
+        heard.borrow_mut().insert(meeting.node, (number, network.executor.spawn(listen)));
     }
 }
 
