@@ -51,7 +51,17 @@ fn start(id: NodeId, origin: Origin, medium: Medium) -> Member {
 
 fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
     let start = |(id, _)| (id, start(id, Origin::Found(roster.clone()), Medium::Memory));
-    roster.iter().map(start).collect()
+    let members: BTreeMap<_, _> = roster.iter().map(start).collect();
+    members.values().for_each(|member| wait_for_company(&member.client()));
+    members
+}
+
+/// Waits until a node hears all three, and they hear it: what is asked before may be answered to nobody.
+fn wait_for_company(client: &Client) {
+    wait_until("all nodes answer", || {
+        let reports = client.status().unwrap();
+        reports.len() == 3 && reports.iter().all(|row| row.status.is_some())
+    });
 }
 
 fn key(name: impl ToString) -> Key {
@@ -150,9 +160,11 @@ fn members_come_back_with_their_files() {
         roster.iter().map(|(id, _)| start(id, origin.clone(), medium(id))).collect()
     };
     let members = begin(Origin::Found(roster.clone()));
+    members.iter().for_each(|member| wait_for_company(&member.client()));
     members[0].client().put(key("snack"), value("chips")).unwrap();
     members.into_iter().for_each(Member::stop);
     let mut members = begin(Origin::Known);
+    members.iter().for_each(|member| wait_for_company(&member.client()));
     assert_eq!(members[2].client().get_linearizable(key("snack")).unwrap(), Some(value("chips")));
     // One that lost its files is told so, and the others go on.
     members.pop().unwrap().stop();
