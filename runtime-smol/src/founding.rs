@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::peer::{Founders, PeerHappening, PeerRefusal};
+use coracle_core::peer::{Finally, Founders, PeerHappening, PeerRefusal};
 use coracle_core::raft::{Configuration, NodeId, Roster};
 use smol::Timer;
 
@@ -21,10 +21,12 @@ const CALL_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A refusal that will not change by itself.
 pub(crate) async fn found(network: &Rc<Network>, peers: &Roster) -> Result<Founders, PeerRefusal> {
     let own = network.id();
-    let mut met = BTreeMap::new();
+    let mut finally = Finally::default();
     let mut told = Vec::new();
     let mut refusals = BTreeMap::new();
     loop {
+        // Who was met a while ago may have lost its files since.
+        let mut met = BTreeMap::new();
         for (node, member) in peers.iter().filter(|(node, _)| *node != own) {
             let address = network.detours.get(&node).unwrap_or(&member.address);
             match dial(network, Some(node), address).await {
@@ -32,7 +34,9 @@ pub(crate) async fn found(network: &Rc<Network>, peers: &Roster) -> Result<Found
                     Some((founders, _)) => return Ok(founders),
                     None => drop(met.insert(node, meeting.incarnation)),
                 },
-                Err(DialError::Refused(refusal)) if refusal.is_final_for(own) => return Err(refusal),
+                Err(DialError::Refused(refusal)) if finally.is_reached_by(&refusal, own) => {
+                    return Err(refusal);
+                }
                 Err(DialError::Refused(refusal)) => {
                     if refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal) {
                         network.tell(PeerHappening::Refused(node, refusal));
@@ -65,6 +69,7 @@ pub(crate) async fn join(
     address: &str,
 ) -> Result<(Founders, Configuration), PeerRefusal> {
     let own = network.id();
+    let mut finally = Finally::default();
     let mut told = String::new();
     loop {
         let why = match dial(network, None, address).await {
@@ -72,7 +77,7 @@ pub(crate) async fn join(
                 Some(cluster) => return Ok(cluster),
                 None => DialError::NotReady.to_string(),
             },
-            Err(DialError::Refused(refusal)) if refusal.is_final_for(own) => return Err(refusal),
+            Err(DialError::Refused(refusal)) if finally.is_reached_by(&refusal, own) => return Err(refusal),
             Err(error) => error.to_string(),
         };
         if why != told {

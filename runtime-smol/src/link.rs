@@ -10,6 +10,7 @@ use coracle_core::peer::{Backoff, HELLO_BYTES_MAX, Meeting, PeerHappening, PeerR
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use smol::Timer;
 use smol::net::TcpStream;
 
@@ -21,6 +22,9 @@ use crate::proxy::ProxyEvent;
 pub(crate) const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:
+/// it would wait for many minutes otherwise, with ever longer pauses.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Bytes sent at once: what is urgent waits for no more than this.
 const SEND_BYTES: usize = 256 << 10;
 
@@ -81,7 +85,8 @@ struct Downed {
 impl Downed {
     fn go_down(&self) {
         if self.line.is_up.replace(false) {
-            self.line.outbox.borrow_mut().clear();
+            self.line.is_sending.set(false);
+            self.line.outbox.borrow_mut().disconnect();
             let unreachable = ProxyInput::Unreachable(self.node);
             let _ = self.network.proxy.try_send(ProxyEvent::FromNode(vec![unreachable]));
             let _ = self.network.inbox.try_send(NodeInput::Core(Input::PeerUnreachable(self.node)));
@@ -104,6 +109,8 @@ pub(crate) async fn dial(
     let greet = async {
         let mut stream = TcpStream::connect(address).await?;
         let _ = stream.set_nodelay(true);
+        // What was sent and is not even acknowledged by the other machine is a connection that is gone.
+        let _ = set_tcp_user_timeout(&stream, millis(SILENCE_MAX));
         let hello = network.local.borrow().hello(to, network.address.borrow().as_deref());
         stream.write_all(&hello.encode()).await?;
         let welcome = Welcome::decode(&read_line(&mut stream).await?)?;
@@ -127,12 +134,19 @@ async fn send(mut stream: TcpStream, line: &Line) -> io::Error {
     let speak = async {
         let mut bytes = Vec::new();
         loop {
+            line.is_sending.set(false);
             line.has_work().await;
+            line.is_sending.set(true);
             bytes.clear();
             line.outbox.borrow_mut().take(&mut bytes, SEND_BYTES);
-            let written = within(SEND_PATIENCE, stream.write_all(&bytes)).await;
-            if let Err(error) = written.unwrap_or_else(|| Err(timed_out("it takes nothing"))) {
-                return error;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                // However slow it is: as long as it takes something it is there.
+                let written = within(SEND_PATIENCE, stream.write(rest)).await;
+                match written.unwrap_or_else(|| Err(timed_out("it takes nothing"))) {
+                    Ok(len) => rest = &rest[len..],
+                    Err(error) => return error,
+                }
             }
         }
     };
@@ -163,6 +177,10 @@ pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>)
         None
     };
     future::or(work, give_up).await
+}
+
+fn millis(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn timed_out(what: &str) -> io::Error {

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use async_channel::{Receiver, Sender};
-use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, Standing};
+use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, Message, NodeId};
+use coracle_core::raft::{Configuration, LogIndex, Message, NodeId};
 use coracle_core::{Answer, Input, Refused};
 use coracle_storage::Happening;
 use smol::{LocalExecutor, Task};
@@ -35,9 +35,15 @@ pub(crate) struct Network {
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
     links: RefCell<BTreeMap<NodeId, Link>>,
-    /// Where those who dialled say that they are: for a node that does not know the members of today yet.
+    /// Where those who dialled say that they are: for a node that does not know the members of today yet, and for a leader
+    /// that was removed and needs answers until that is committed.
     heard: RefCell<BTreeMap<NodeId, Box<str>>>,
+    /// Why those who dialled were refused last.
+    strangers: RefCell<BTreeMap<NodeId, PeerRefusal>>,
 }
+
+/// The most nodes whose refusals are remembered; others are refused without a word.
+const STRANGERS_MAX: usize = 64;
 
 /// The near end of a link.
 struct Link {
@@ -50,14 +56,21 @@ struct Link {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) outbox: RefCell<Outbox>,
-    /// Whether there is a connection. Without one nothing is kept for later: it would be too old.
+    /// Whether there is a connection. Without one nothing but answers is kept for later: it would be too old.
     pub(crate) is_up: Cell<bool>,
+    /// Whether what was taken last may still be on its way.
+    pub(crate) is_sending: Cell<bool>,
     work: (Sender<()>, Receiver<()>),
 }
 
 impl Line {
     fn new() -> Self {
-        Self { outbox: RefCell::default(), is_up: Cell::new(false), work: async_channel::bounded(1) }
+        Self {
+            outbox: RefCell::default(),
+            is_up: Cell::new(false),
+            is_sending: Cell::new(false),
+            work: async_channel::bounded(1),
+        }
     }
 
     fn wake(&self) {
@@ -92,20 +105,31 @@ impl Network {
     ) -> Self {
         Self {
             executor,
+            boot: local.boot,
             local: RefCell::new(local),
             address: RefCell::new(address),
-            boot: fastrand::u64(..),
             detours,
             inbox,
             proxy,
             events,
             links: RefCell::default(),
             heard: RefCell::default(),
+            strangers: RefCell::default(),
         }
     }
 
     pub(crate) fn id(&self) -> NodeId {
         self.local.borrow().id
+    }
+
+    /// Who dialled is refused: told once per reason, however often it dials.
+    pub(crate) fn tell_stranger(&self, node: NodeId, refusal: &PeerRefusal) {
+        let mut strangers = self.strangers.borrow_mut();
+        let is_known = strangers.get(&node) == Some(refusal);
+        if !is_known && (strangers.len() < STRANGERS_MAX || strangers.contains_key(&node)) {
+            strangers.insert(node, refusal.clone());
+            self.tell(PeerHappening::Stranger(node, refusal.clone()));
+        }
     }
 
     pub(crate) fn tell(&self, happening: PeerHappening) {
@@ -139,7 +163,11 @@ impl Network {
     }
 
     pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
-        self.with_line(node, |outbox| outbox.push_answer(call, answer));
+        // An answer waits for the next connection: who asked was there a moment ago.
+        if let Some(link) = self.links.borrow().get(&node) {
+            link.line.outbox.borrow_mut().push_answer(call, answer);
+            link.line.wake();
+        }
     }
 
     /// Does something with what waits for a node, if there is a connection to it.
@@ -152,10 +180,13 @@ impl Network {
     }
 
     /// Another configuration is in force.
-    pub(crate) fn follow(self: &Rc<Self>, configuration: &Configuration) {
-        if let Standing::Member(_, known) = &mut self.local.borrow_mut().standing {
+    pub(crate) fn follow(self: &Rc<Self>, configuration: &Configuration, index: LogIndex) {
+        let mut local = self.local.borrow_mut();
+        local.configuration_index = index;
+        if let Standing::Member(_, known) = &mut local.standing {
             known.clone_from(configuration);
         }
+        drop(local);
         let nodes = ProxyInput::Nodes(configuration.members());
         let _ = self.proxy.try_send(ProxyEvent::FromNode(vec![nodes]));
         self.relink(configuration);
@@ -163,12 +194,13 @@ impl Network {
 
     /// The configuration that this node found on its disk, or founds its cluster with, is in force.
     pub(crate) fn follow_known(self: &Rc<Self>) {
+        let index = self.local.borrow().configuration_index;
         let known = match &self.local.borrow().standing {
             Standing::Member(_, configuration) => Some(configuration.clone()),
             Standing::Founding(_) | Standing::Joining => None,
         };
         if let Some(configuration) = known {
-            self.follow(&configuration);
+            self.follow(&configuration, index);
         }
     }
 
@@ -209,8 +241,8 @@ impl Network {
 
     /// Whether everything was sent that waited for a node to which there is a connection.
     pub(crate) fn is_idle(&self) -> bool {
-        let has_sent = |link: &Link| !link.line.is_up.get() || link.line.outbox.borrow().is_empty();
-        self.links.borrow().values().all(has_sent)
+        let has_sent = |line: &Line| !line.is_sending.get() && line.outbox.borrow().is_empty();
+        self.links.borrow().values().all(|link| !link.line.is_up.get() || has_sent(&link.line))
     }
 
     /// Ends all connections.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
-use coracle_core::peer::{PassedOn, PeerFrame};
+use coracle_core::peer::{Passed, PassedOn, PeerFrame};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, NodeId, Persist};
-use coracle_core::{Answer, Input, Output, Refused, Replica, Request, RequestId};
+use coracle_core::{Answer, Incarnation, Input, Output, Refused, Replica, Request, RequestId};
 use coracle_storage::{DiskError, Happening};
 use futures_lite::future;
 
@@ -29,7 +29,7 @@ pub(crate) enum NodeInput {
     Core(Input),
     Requests(Vec<Input>),
     /// What another node has sent: messages, and requests of its clients.
-    FromPeer(NodeId, Vec<PeerFrame>),
+    FromPeer(NodeId, Incarnation, Vec<PeerFrame>),
     /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
     Resign(Sender<()>),
     DiskFailed(Arc<DiskError>),
@@ -114,7 +114,9 @@ impl NodeDriver {
         for _ in 0..TURN_INPUTS_MAX {
             let Some(input) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
             match input {
-                NodeInput::FromPeer(peer, frames) => self.take_frames(peer, frames, inputs),
+                NodeInput::FromPeer(peer, life, frames) => {
+                    self.take_frames(peer, life, frames, inputs);
+                }
                 NodeInput::Resign(done) => {
                     self.resigning = Some(done);
                     inputs.push(Input::Request(RESIGN, Request::Resign));
@@ -128,13 +130,26 @@ impl NodeDriver {
         None
     }
 
-    fn take_frames(&mut self, peer: NodeId, frames: Vec<PeerFrame>, inputs: &mut Vec<Input>) {
+    fn take_frames(
+        &mut self,
+        peer: NodeId,
+        life: Incarnation,
+        frames: Vec<PeerFrame>,
+        inputs: &mut Vec<Input>,
+    ) {
+        // By the members that this node knows, the vote of another life is not the member's.
+        let counts = self.replica.node().configuration().roster().counts(peer, life);
         for frame in frames {
             match frame {
+                PeerFrame::Message(message) if message.is_counted() && !counts => {}
                 PeerFrame::Message(message) => inputs.push(Input::Message(message)),
-                PeerFrame::Ask { call, request } => match self.passed_on.take(peer, call) {
-                    Some(id) => inputs.push(Input::Request(id, request)),
-                    None => self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded)),
+                PeerFrame::Ask { call, sequence, request } => match self.passed_on.take(peer, call, sequence)
+                {
+                    Passed::As(id) => inputs.push(Input::Request(id, request)),
+                    Passed::Again => {}
+                    Passed::Overloaded => {
+                        self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded));
+                    }
                 },
                 // The proxy got it.
                 PeerFrame::Answer { .. } => {}
@@ -147,7 +162,7 @@ impl NodeDriver {
         let Peers::Network(network) = &self.peers else { return };
         let configuration = self.replica.node().configuration();
         if self.followed.as_ref() != Some(configuration) {
-            network.follow(configuration);
+            network.follow(configuration, self.replica.node().configuration_index());
             self.followed = Some(configuration.clone());
         }
     }

@@ -10,7 +10,7 @@ use coracle_core::Input;
 use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 
@@ -66,7 +66,7 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, heard:
         Ok((welcome, meeting)) => (welcome.encode(), Some(meeting)),
         Err(refusal) => {
             if let Ok(hello) = hello {
-                network.tell(PeerHappening::Stranger(hello.node(), refusal.clone()));
+                network.tell_stranger(hello.node(), &refusal);
             }
             (refusal.encode(), None)
         }
@@ -76,6 +76,9 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, heard:
     network.hear(&meeting);
     let _ = network.inbox.try_send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
     let latest = heard.borrow().get(&meeting.node).map(|(latest, _)| *latest);
+    if heard.borrow().len() >= HEARD_MAX {
+        heard.borrow_mut().retain(|_, (_, connection)| !connection.is_finished());
+    }
     let has_room = heard.borrow().len() < HEARD_MAX;
     if latest.map_or(has_room, |latest| latest < number) {
         let listen = listen(Rc::clone(network), meeting.clone(), stream);
@@ -91,9 +94,11 @@ async fn listen(network: Rc<Network>, meeting: Meeting, mut stream: TcpStream) {
     loop {
         let Ok(len @ 1..) = stream.read(&mut bytes).await else { return };
         buffer.push(&bytes[..len]);
-        if let Err(error) = hand_on(&network, meeting.node, &mut buffer) {
+        if let Err(error) = hand_on(&network, &meeting, &mut buffer) {
             return network.tell(PeerHappening::Lost(meeting.node, error.to_string()));
         }
+        // The node gets its turn also while there is always more to read.
+        future::yield_now().await;
         // Whoever sends more than can be taken is held back by its own socket.
         while network.inbox.len() >= INBOX_MAX {
             Timer::after(AGAIN_AFTER).await;
@@ -101,7 +106,8 @@ async fn listen(network: Rc<Network>, meeting: Meeting, mut stream: TcpStream) {
     }
 }
 
-fn hand_on(network: &Network, from: NodeId, buffer: &mut FrameBuffer) -> io::Result<()> {
+fn hand_on(network: &Network, meeting: &Meeting, buffer: &mut FrameBuffer) -> io::Result<()> {
+    let from = meeting.node;
     let invalid = |why: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
     let (mut frames, mut answers) = (Vec::new(), Vec::new());
     while let Some(bytes) = buffer.next_frame().map_err(|fault| invalid(&fault))? {
@@ -112,13 +118,14 @@ fn hand_on(network: &Network, from: NodeId, buffer: &mut FrameBuffer) -> io::Res
             PeerFrame::Answer { call, answer } if call.boot == network.boot => {
                 answers.push(ProxyInput::Answer(from, call.request, answer));
             }
-            // The answer to what was asked before this node was restarted.
+            // The answer to what was asked before this node was restarted, or a question of the other's earlier run.
             PeerFrame::Answer { .. } => {}
+            PeerFrame::Ask { call, .. } if call.boot != meeting.boot => {}
             frame => frames.push(frame),
         }
     }
     if !frames.is_empty() {
-        let _ = network.inbox.try_send(NodeInput::FromPeer(from, frames));
+        let _ = network.inbox.try_send(NodeInput::FromPeer(from, meeting.incarnation, frames));
     }
     if !answers.is_empty() {
         let _ = network.proxy.try_send(ProxyEvent::FromNode(answers));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_core::peer::{Founders, PeerHappening, PeerRefusal};
+use coracle_core::peer::{Finally, Founders, PeerHappening, PeerRefusal};
 use coracle_core::raft::{Configuration, NodeId, Roster};
 
 use crate::link::{DialError, dial};
@@ -21,10 +21,12 @@ const CALL_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A refusal that will not change by itself.
 pub(crate) fn found(network: &Arc<Network>, peers: &Roster) -> Result<Option<Founders>, PeerRefusal> {
     let own = network.id();
-    let mut met = BTreeMap::new();
+    let mut finally = Finally::default();
     let mut told = Vec::new();
     let mut refusals = BTreeMap::new();
     while !network.is_over() {
+        // Who was met a while ago may have lost its files since.
+        let mut met = BTreeMap::new();
         for (node, member) in peers.iter().filter(|(node, _)| *node != own) {
             if network.is_over() {
                 return Ok(None);
@@ -35,7 +37,9 @@ pub(crate) fn found(network: &Arc<Network>, peers: &Roster) -> Result<Option<Fou
                     Some((founders, _)) => return Ok(Some(founders)),
                     None => drop(met.insert(node, meeting.incarnation)),
                 },
-                Err(DialError::Refused(refusal)) if refusal.is_final_for(own) => return Err(refusal),
+                Err(DialError::Refused(refusal)) if finally.is_reached_by(&refusal, own) => {
+                    return Err(refusal);
+                }
                 Err(DialError::Refused(refusal)) => {
                     if refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal) {
                         network.tell(PeerHappening::Refused(node, refusal));
@@ -70,6 +74,7 @@ pub(crate) fn join(
     address: &str,
 ) -> Result<Option<(Founders, Configuration)>, PeerRefusal> {
     let own = network.id();
+    let mut finally = Finally::default();
     let mut told = String::new();
     while !network.is_over() {
         let why = match dial(network, None, address) {
@@ -77,7 +82,7 @@ pub(crate) fn join(
                 Some(cluster) => return Ok(Some(cluster)),
                 None => DialError::NotReady.to_string(),
             },
-            Err(DialError::Refused(refusal)) if refusal.is_final_for(own) => return Err(refusal),
+            Err(DialError::Refused(refusal)) if finally.is_reached_by(&refusal, own) => return Err(refusal),
             Err(error) => error.to_string(),
         };
         if why != told {

@@ -10,6 +10,7 @@ use coracle_core::peer::{Backoff, HELLO_BYTES_MAX, Meeting, PeerHappening, PeerR
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
 use coracle_core::{Input, Instant};
+use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
@@ -21,6 +22,9 @@ use crate::threads::{is_timeout, lock};
 pub(crate) const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:
+/// it would wait for many minutes otherwise, with ever longer pauses.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Bytes sent at once: what is urgent waits for no more than this.
 const SEND_BYTES: usize = 256 << 10;
 
@@ -117,6 +121,8 @@ pub(crate) fn dial(
     let stream = Arc::new(connect(&addresses, &patience)?);
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
+    // What was sent and is not even acknowledged by the other machine is a connection that is gone.
+    let _ = set_tcp_user_timeout(&*stream, millis(SILENCE_MAX));
     let hello = lock(&network.local).hello(to, lock(&network.address).as_deref());
     write_line(&stream, &hello.encode(), &patience)?;
     let welcome = Welcome::decode(&read_line(&stream, &patience)?)?;
@@ -200,6 +206,10 @@ pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Resu
 pub(crate) fn write_line(mut stream: &TcpStream, line: &[u8], patience: &Patience) -> io::Result<()> {
     stream.set_write_timeout(Some(patience.left()?))?;
     stream.write_all(line).map_err(no_answer)
+}
+
+fn millis(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A time within which something has to be done, in however many steps.

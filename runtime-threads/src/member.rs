@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerHappening, PeerRefusal, Standing};
 use coracle_core::proxy::{Proxy, ProxyInput};
-use coracle_core::raft::{Configuration, NodeId};
+use coracle_core::raft::{Configuration, LogIndex, NodeId};
 use coracle_core::{Incarnation, Settings};
 use coracle_storage::blocking::Folder;
 use coracle_storage::{
@@ -114,7 +114,7 @@ impl Member {
         let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
         settings.check()?;
         let (lock, start) = open(&medium, id)?;
-        let (standing, incarnation) = start.standing(&origin)?;
+        let (standing, incarnation, configuration_index) = start.standing(&origin)?;
         let own_address = own_address(id, &standing);
         let peer_address = peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;
@@ -126,7 +126,8 @@ impl Member {
         let (thread_end, threads_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
         let client_address = address.map(|address| address.to_string().into());
-        let local = LocalNode { id, incarnation, client_address, standing };
+        let boot = fastrand::u64(..);
+        let local = LocalNode { id, incarnation, client_address, boot, standing, configuration_index };
         let network = Arc::new(Network::new(
             local,
             own_address,
@@ -411,19 +412,24 @@ enum Start {
 }
 
 impl Start {
-    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation), StartError> {
+    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex), StartError> {
         match (self, origin) {
             (Self::Founded(recovery, _), _) => {
                 let identity = &recovery.identity;
                 let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
                 let configuration = recovery.restored.latest_configuration();
-                let configuration = configuration.map_or_else(|| first_configuration(&founders), Ok)?;
-                Ok((Standing::Member(founders, configuration), identity.incarnation))
+                let (index, configuration) = match configuration {
+                    Some(latest) => latest,
+                    None => (LogIndex::ORIGIN, first_configuration(&founders)?),
+                };
+                Ok((Standing::Member(founders, configuration), identity.incarnation, index))
             }
             (Self::Unfounded(incarnation), Origin::Found(peers)) => {
-                Ok((Standing::Founding(peers.clone()), *incarnation))
+                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN))
             }
-            (Self::Unfounded(incarnation), Origin::Join(_)) => Ok((Standing::Joining, *incarnation)),
+            (Self::Unfounded(incarnation), Origin::Join(_)) => {
+                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN))
+            }
             (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
         }
     }

@@ -10,9 +10,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, Standing};
+use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, Message, NodeId};
+use coracle_core::raft::{Configuration, LogIndex, Message, NodeId};
 use coracle_core::{Answer, Input, Refused};
 use coracle_storage::Happening;
 
@@ -23,6 +23,9 @@ use crate::link::{self, Downed};
 use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 use crate::threads::{lock, spawn};
+
+/// The most nodes whose refusals are remembered; others are refused without a word.
+const STRANGERS_MAX: usize = 64;
 
 /// A node's view of the others.
 pub(crate) struct Network {
@@ -39,8 +42,11 @@ pub(crate) struct Network {
     pub(crate) events: Events,
     pub(crate) clock: Clock,
     links: Mutex<BTreeMap<NodeId, Link>>,
-    /// Where those who dialled say that they are: for a node that does not know the members of today yet.
+    /// Where those who dialled say that they are: for a node that does not know the members of today yet, and for a leader
+    /// that was removed and needs answers until that is committed.
     heard: Mutex<BTreeMap<NodeId, Box<str>>>,
+    /// Why those who dialled were refused last.
+    strangers: Mutex<BTreeMap<NodeId, PeerRefusal>>,
     open: Mutex<Open>,
     hung_up: Condvar,
 }
@@ -69,7 +75,7 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 struct LineState {
     outbox: Outbox,
-    /// The connection. Without one nothing is kept for later: it would be too old.
+    /// The connection. Without one nothing but answers is kept for later: it would be too old.
     stream: Option<Arc<TcpStream>>,
     /// How the other end ended the connection.
     broken: Option<io::Error>,
@@ -88,6 +94,12 @@ impl Line {
         drop(state);
         self.changed.notify_all();
         Some(pushed)
+    }
+
+    /// Keeps an answer until there is a connection.
+    pub(crate) fn push_answer(&self, call: CallId, answer: &Answer) {
+        lock(&self.state).outbox.push_answer(call, answer);
+        self.changed.notify_all();
     }
 
     /// Whether everything was sent that waited, if there is a connection.
@@ -113,7 +125,7 @@ impl Line {
         let mut state = lock(&self.state);
         let Some(stream) = state.stream.take() else { return };
         let _ = stream.shutdown(Shutdown::Both);
-        state.outbox.clear();
+        state.outbox.disconnect();
         state.is_sending = false;
         tell();
     }
@@ -188,9 +200,9 @@ impl Network {
         threads_end: Sender<()>,
     ) -> Self {
         Self {
+            boot: local.boot,
             local: Mutex::new(local),
             address: Mutex::new(address),
-            boot: fastrand::u64(..),
             detours,
             inbox,
             proxy,
@@ -198,6 +210,7 @@ impl Network {
             clock,
             links: Mutex::default(),
             heard: Mutex::default(),
+            strangers: Mutex::default(),
             open: Mutex::new(Open { threads_end: Some(threads_end), streams: Vec::new() }),
             hung_up: Condvar::new(),
         }
@@ -205,6 +218,16 @@ impl Network {
 
     pub(crate) fn id(&self) -> NodeId {
         lock(&self.local).id
+    }
+
+    /// Who dialled is refused: told once per reason, however often it dials.
+    pub(crate) fn tell_stranger(&self, node: NodeId, refusal: &PeerRefusal) {
+        let mut strangers = lock(&self.strangers);
+        let is_known = strangers.get(&node) == Some(refusal);
+        if !is_known && (strangers.len() < STRANGERS_MAX || strangers.contains_key(&node)) {
+            strangers.insert(node, refusal.clone());
+            self.tell(PeerHappening::Stranger(node, refusal.clone()));
+        }
     }
 
     pub(crate) fn tell(&self, happening: PeerHappening) {
@@ -237,7 +260,10 @@ impl Network {
     }
 
     pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
-        self.with_line(node, |outbox| outbox.push_answer(call, answer));
+        // An answer waits for the next connection: who asked was there a moment ago.
+        if let Some(link) = lock(&self.links).get(&node) {
+            link.line.push_answer(call, answer);
+        }
     }
 
     /// Does something with what waits for a node, if there is a connection to it.
@@ -247,10 +273,13 @@ impl Network {
     }
 
     /// Another configuration is in force.
-    pub(crate) fn follow(self: &Arc<Self>, configuration: &Configuration) {
-        if let Standing::Member(_, known) = &mut lock(&self.local).standing {
+    pub(crate) fn follow(self: &Arc<Self>, configuration: &Configuration, index: LogIndex) {
+        let mut local = lock(&self.local);
+        local.configuration_index = index;
+        if let Standing::Member(_, known) = &mut local.standing {
             known.clone_from(configuration);
         }
+        drop(local);
         let nodes = ProxyInput::Nodes(configuration.members());
         let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
         self.relink(configuration);
@@ -258,8 +287,9 @@ impl Network {
 
     /// The configuration that this node found on its disk, or founds its cluster with, is in force.
     pub(crate) fn follow_known(self: &Arc<Self>) {
+        let index = lock(&self.local).configuration_index;
         if let Some(configuration) = self.known() {
-            self.follow(&configuration);
+            self.follow(&configuration, index);
         }
     }
 

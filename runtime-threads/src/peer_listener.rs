@@ -90,7 +90,7 @@ fn greet(network: &Arc<Network>, number: u64, stream: &Arc<TcpStream>, heard: &H
         Ok((welcome, meeting)) => (welcome.encode(), Some(meeting)),
         Err(refusal) => {
             if let Ok(hello) = hello {
-                network.tell(PeerHappening::Stranger(hello.node(), refusal.clone()));
+                network.tell_stranger(hello.node(), &refusal);
             }
             (refusal.encode(), None)
         }
@@ -130,7 +130,7 @@ fn listen(network: &Network, meeting: &Meeting, mut stream: &TcpStream) {
             Ok(0) | Err(_) => return,
         };
         buffer.push(&bytes[..len]);
-        if let Err(error) = hand_on(network, meeting.node, &mut buffer) {
+        if let Err(error) = hand_on(network, meeting, &mut buffer) {
             return network.tell(PeerHappening::Lost(meeting.node, error.to_string()));
         }
         // Whoever sends more than can be taken is held back by its own socket.
@@ -140,7 +140,8 @@ fn listen(network: &Network, meeting: &Meeting, mut stream: &TcpStream) {
     }
 }
 
-fn hand_on(network: &Network, from: NodeId, buffer: &mut FrameBuffer) -> io::Result<()> {
+fn hand_on(network: &Network, meeting: &Meeting, buffer: &mut FrameBuffer) -> io::Result<()> {
+    let from = meeting.node;
     let invalid = |why: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
     let (mut frames, mut answers) = (Vec::new(), Vec::new());
     while let Some(bytes) = buffer.next_frame().map_err(|fault| invalid(&fault))? {
@@ -151,13 +152,14 @@ fn hand_on(network: &Network, from: NodeId, buffer: &mut FrameBuffer) -> io::Res
             PeerFrame::Answer { call, answer } if call.boot == network.boot => {
                 answers.push(ProxyInput::Answer(from, call.request, answer));
             }
-            // The answer to what was asked before this node was restarted.
+            // The answer to what was asked before this node was restarted, or a question of the other's earlier run.
             PeerFrame::Answer { .. } => {}
+            PeerFrame::Ask { call, .. } if call.boot != meeting.boot => {}
             frame => frames.push(frame),
         }
     }
     if !frames.is_empty() {
-        network.inbox.send(NodeInput::FromPeer(from, frames));
+        network.inbox.send(NodeInput::FromPeer(from, meeting.incarnation, frames));
     }
     if !answers.is_empty() {
         let _ = network.proxy.send(ProxyEvent::FromNode(answers));

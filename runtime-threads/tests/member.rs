@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::peer::{Hello, LocalNode, Origin, PeerHappening, PeerRefusal, Standing, Welcome};
-use coracle_core::raft::{Member as Place, NodeId, Role, Roster};
+use coracle_core::raft::{LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
 use coracle_storage::{Happening, Medium, SyncPolicy};
@@ -225,7 +225,9 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
         id: NodeId(2),
         incarnation: Incarnation(7),
         client_address: None,
+        boot: 3,
         standing: Standing::Founding(roster.clone()),
+        configuration_index: LogIndex::ORIGIN,
     };
     let socket = TcpListener::bind(address(2)).unwrap();
     let member = start(NodeId(1), Origin::Found(roster.clone()), Medium::Memory);

@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ClusterId, Incarnation};
-use crate::raft::{Configuration, Member, MemberText, NodeId, Roster, Voters};
+use crate::raft::{Configuration, LogIndex, Member, MemberText, NodeId, Roster, Voters};
 
 /// The name of the peers' protocol.
 pub const PEER_FORMAT: &str = "coracle-peer";
@@ -91,8 +91,12 @@ pub struct LocalNode {
     pub incarnation: Incarnation,
     /// Where its clients connect, for others to tell.
     pub client_address: Option<Box<str>>,
+    /// Which of its runs this is.
+    pub boot: u64,
     /// What it is to its cluster.
     pub standing: Standing,
+    /// Up to which entry it knows who the members are.
+    pub configuration_index: LogIndex,
 }
 
 /// Who is at the other end.
@@ -106,6 +110,8 @@ pub struct Meeting {
     pub address: Option<Box<str>>,
     /// Where its clients connect.
     pub client_address: Option<Box<str>>,
+    /// Which of its runs this is, as the dialler says: what it asks must be of this run.
+    pub boot: u64,
     /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is not ready yet.
     pub is_of_cluster: bool,
 }
@@ -120,6 +126,8 @@ pub struct Hello {
     /// `None`: whoever is there.
     to: Option<u64>,
     cluster: Option<String>,
+    configuration_index: u64,
+    boot: u64,
     /// Where the dialler's own peers reach it.
     address: Option<Box<str>>,
     client_address: Option<Box<str>>,
@@ -136,6 +144,7 @@ pub struct Welcome {
     node: u64,
     incarnation: String,
     cluster: Option<String>,
+    configuration_index: u64,
     client_address: Option<Box<str>>,
     /// Who founded the cluster, and the payload of the latest configuration, for who has no files yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -302,6 +311,26 @@ impl Welcome {
     }
 }
 
+/// Tells a refusal that lasts from one of a node that is behind by a moment.
+#[derive(Debug, Default)]
+pub struct Finally {
+    heard: u32,
+}
+
+/// How often a node without a cluster must hear that it is a member in another life before it believes it: at the pace of
+/// founding and joining some two seconds, in which a member that was a little behind has learned better.
+const FINAL_AFTER: u32 = 20;
+
+impl Finally {
+    /// Counts a refusal of `node`; whether there is no more hope.
+    pub fn is_reached_by(&mut self, refusal: &PeerRefusal, node: NodeId) -> bool {
+        if refusal.is_final_for(node) {
+            self.heard += 1;
+        }
+        self.heard >= FINAL_AFTER
+    }
+}
+
 impl PeerRefusal {
     /// The line, with its line break.
     ///
@@ -342,6 +371,8 @@ impl LocalNode {
             incarnation: self.incarnation.to_string(),
             to: to.map(|node| node.0),
             cluster: self.cluster().map(|cluster| cluster.to_string()),
+            configuration_index: self.configuration_index.0,
+            boot: self.boot,
             address: address.map(Into::into),
             client_address: self.client_address.clone(),
             founding,
@@ -368,7 +399,13 @@ impl LocalNode {
             incarnation,
             address: hello.address.clone(),
             client_address: hello.client_address.clone(),
-            is_of_cluster: self.check(hello.node(), incarnation, hello.cluster.as_deref())?,
+            boot: hello.boot,
+            is_of_cluster: self.check(
+                hello.node(),
+                incarnation,
+                hello.cluster.as_deref(),
+                LogIndex(hello.configuration_index),
+            )?,
         };
         let (founders, configuration) = match &self.standing {
             Standing::Member(founders, configuration) => {
@@ -382,6 +419,7 @@ impl LocalNode {
             node: self.id.0,
             incarnation: self.incarnation.to_string(),
             cluster: self.cluster().map(|cluster| cluster.to_string()),
+            configuration_index: self.configuration_index.0,
             client_address: self.client_address.clone(),
             founders,
             configuration,
@@ -404,10 +442,13 @@ impl LocalNode {
             Standing::Founding(_) | Standing::Joining => false,
             // It is about to learn of the cluster, or to be told by somebody that it must not.
             Standing::Member(..) if welcome.cluster.is_none() => false,
-            Standing::Member(..) => self.check(node, incarnation, welcome.cluster.as_deref())?,
+            Standing::Member(..) => {
+                let their_index = LogIndex(welcome.configuration_index);
+                self.check(node, incarnation, welcome.cluster.as_deref(), their_index)?
+            }
         };
         let client_address = welcome.client_address.clone();
-        Ok(Meeting { node, incarnation, address: None, client_address, is_of_cluster })
+        Ok(Meeting { node, incarnation, address: None, client_address, boot: 0, is_of_cluster })
     }
 
     /// The founders of the cluster, when this node has met all of those with whom it founds one.
@@ -436,14 +477,24 @@ impl LocalNode {
     }
 
     /// Whether the other node is of this one's cluster; `false`: one of them has none yet.
-    fn check(&self, node: NodeId, found: Incarnation, cluster: Option<&str>) -> Result<bool, PeerRefusal> {
+    fn check(
+        &self,
+        node: NodeId,
+        found: Incarnation,
+        cluster: Option<&str>,
+        their_index: LogIndex,
+    ) -> Result<bool, PeerRefusal> {
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
         let ours = founders.cluster.to_string();
         if let Some(theirs) = cluster.filter(|theirs| **theirs != ours) {
             return Err(PeerRefusal::OtherCluster { ours, theirs: theirs.to_owned() });
         }
         match configuration.roster().member(node) {
-            Some(Member { incarnation: Some(known), .. }) if *known != found => {
+            // Whoever knows of later members may have been let in again since, and be the leader that this node needs to
+            // hear of it. A node that was wiped knows of no cluster at all.
+            Some(Member { incarnation: Some(known), .. })
+                if *known != found && (cluster.is_none() || their_index <= self.configuration_index) =>
+            {
                 Err(PeerRefusal::OtherIncarnation {
                     node: node.0,
                     known: known.to_string(),

@@ -29,12 +29,12 @@ pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
 pub use happening::PeerHappening;
 pub use hello::{
-    Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, PeerRefusal,
-    Standing, Welcome,
+    Finally, Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
+    PeerRefusal, Standing, Welcome,
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
 
-pub use passed_on::{PASSED_ON_MAX, PassedOn};
+pub use passed_on::{PASSED_ON_MAX, Passed, PassedOn};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};
@@ -58,6 +58,8 @@ pub enum PeerFrame {
     Ask {
         /// Its name.
         call: CallId,
+        /// Grows from request to request of a run of the sender: whichever arrives out of order, or twice, is dropped.
+        sequence: u64,
         /// It.
         request: Request,
     },
@@ -85,7 +87,10 @@ impl PeerFrame {
     fn read_from(from: &mut Reader<'_>) -> Option<Self> {
         Some(match from.u8()? {
             1 => Self::Message(message::read(from)?),
-            2 => Self::Ask { call: read_call(from)?, request: call::read_request(from)? },
+            2 => {
+                let (call, sequence) = (read_call(from)?, from.u64()?);
+                Self::Ask { call, sequence, request: call::read_request(from)? }
+            }
             3 => Self::Answer { call: read_call(from)?, answer: call::read_answer(from)? },
             _ => return None,
         })
@@ -115,11 +120,12 @@ pub fn push_message(stream: &mut Vec<u8>, message: &Message) {
 }
 
 /// Appends a frame with a request.
-pub fn push_ask(stream: &mut Vec<u8>, call: CallId, request: &Request) {
+pub fn push_ask(stream: &mut Vec<u8>, call: CallId, sequence: u64, request: &Request) {
     frame::push_frame(stream, |bytes| {
         let mut to = Writer::new(bytes);
         to.u8(2);
         write_call(call, &mut to);
+        to.u64(sequence);
         call::write_request(request, &mut to);
     });
 }

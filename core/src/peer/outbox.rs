@@ -27,6 +27,8 @@ struct Lane {
 struct Frame {
     bytes: Vec<u8>,
     may_be_dropped: bool,
+    /// Answers may wait for the next connection; they name the run that they are for.
+    is_answer: bool,
 }
 
 /// Frames for one peer, in the order in which they should go.
@@ -34,6 +36,8 @@ struct Frame {
 pub struct Outbox {
     urgent: Lane,
     bulk: Lane,
+    /// The last request's number, over all connections to this peer.
+    last_sequence: u64,
     dropped: u64,
 }
 
@@ -45,7 +49,7 @@ impl Outbox {
         let is_bulky = matches!(message.body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
         let (lane, bytes_max) =
             if is_bulky { (&mut self.bulk, BULK_BYTES_MAX) } else { (&mut self.urgent, URGENT_BYTES_MAX) };
-        lane.push(Frame { bytes, may_be_dropped: true });
+        lane.push(Frame { bytes, may_be_dropped: true, is_answer: false });
         self.dropped += lane.make_room(bytes_max);
     }
 
@@ -57,19 +61,20 @@ impl Outbox {
             return false;
         }
         let mut bytes = Vec::new();
-        push_ask(&mut bytes, call, request);
-        self.bulk.push(Frame { bytes, may_be_dropped: false });
+        self.last_sequence += 1;
+        push_ask(&mut bytes, call, self.last_sequence, request);
+        self.bulk.push(Frame { bytes, may_be_dropped: false, is_answer: false });
         true
     }
 
-    /// Adds an answer. Without room it is lost, as it is when the connection breaks: who waits is told that the outcome is
-    /// not known.
+    /// Adds an answer, also when there is no connection. Without room it is lost: who waits is told that the outcome is not
+    /// known.
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
         self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
         if self.bulk.bytes <= BULK_BYTES_MAX {
             let mut bytes = Vec::new();
             push_answer(&mut bytes, call, answer);
-            self.bulk.push(Frame { bytes, may_be_dropped: false });
+            self.bulk.push(Frame { bytes, may_be_dropped: false, is_answer: true });
         }
     }
 
@@ -94,9 +99,11 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone, and with it everything that was to go over it.
-    pub fn clear(&mut self) {
-        (self.urgent, self.bulk) = (Lane::default(), Lane::default());
+    /// The connection is gone, and with it everything that was to go over it, but for answers: who asked may be waiting.
+    pub fn disconnect(&mut self) {
+        self.urgent = Lane::default();
+        self.bulk.frames.retain(|frame| frame.is_answer);
+        self.bulk.bytes = self.bulk.frames.iter().map(|frame| frame.bytes.len()).sum();
     }
 
     /// How many messages gave way so far.
@@ -212,7 +219,17 @@ mod tests {
         let put = Request::write(crate::kv::Command::Put { key, value });
         let taken = (0..100).filter(|id| outbox.push_ask(call(*id), &put)).count();
         assert_eq!(taken, BULK_BYTES_MAX / 500_000 + 1);
-        outbox.clear();
+        outbox.disconnect();
         assert!(outbox.is_empty() && outbox.push_ask(call(0), &put));
+    }
+
+    #[test]
+    fn answers_wait_for_the_next_connection() {
+        let mut outbox = Outbox::default();
+        outbox.push_message(&heartbeat(1));
+        assert!(outbox.push_ask(call(1), &Request::Status));
+        outbox.push_answer(call(2), &Answer::OutcomeUnknown);
+        outbox.disconnect();
+        assert!(matches!(frames(&mut outbox)[..], [PeerFrame::Answer { .. }]));
     }
 }

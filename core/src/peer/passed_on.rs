@@ -17,19 +17,41 @@ const FIRST_ID: u64 = 1 << 63;
 pub struct PassedOn {
     given_out: u64,
     waiting: BTreeMap<RequestId, (NodeId, CallId)>,
+    /// The run of each node that asks, and the number of its last request.
+    last: BTreeMap<NodeId, (u64, u64)>,
+}
+
+/// What becomes of a request of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It has this name here.
+    As(RequestId),
+    /// It was here before, or came too late: it must not be done, and nobody waits for an answer to this copy.
+    Again,
+    /// Too many wait.
+    Overloaded,
 }
 
 impl PassedOn {
-    /// A name for a request of `peer`; `None`: too many wait.
-    pub fn take(&mut self, peer: NodeId, call: CallId) -> Option<RequestId> {
+    /// Takes a request of `peer`. A network may deliver one twice, and a write without a session must not be done twice: so
+    /// each has a number, and none is taken that is not above the last.
+    pub fn take(&mut self, peer: NodeId, call: CallId, sequence: u64) -> Passed {
+        let last = self.last.entry(peer).or_insert((call.boot, 0));
+        if last.0 != call.boot {
+            *last = (call.boot, 0);
+        }
+        if sequence <= last.1 {
+            return Passed::Again;
+        }
+        last.1 = sequence;
         if self.waiting.len() >= PASSED_ON_MAX {
-            return None;
+            return Passed::Overloaded;
         }
         // A million of them a second would take a quarter of a million years to get to the end.
         let id = RequestId(FIRST_ID + self.given_out);
         self.given_out += 1;
         self.waiting.insert(id, (peer, call));
-        Some(id)
+        Passed::As(id)
     }
 
     /// Whom the answer to `id` is for; `None`: the own proxy.
@@ -42,25 +64,46 @@ impl PassedOn {
 mod tests {
     use super::*;
 
+    fn call(boot: u64) -> CallId {
+        CallId { boot, request: RequestId(7) }
+    }
+
+    fn name(passed: Passed) -> RequestId {
+        let Passed::As(id) = passed else { panic!("{passed:?}") };
+        id
+    }
+
     #[test]
     fn an_answer_finds_who_asked() {
         let mut passed_on = PassedOn::default();
-        let call = CallId { boot: 1, request: RequestId(7) };
-        let (one, other) =
-            (passed_on.take(NodeId(2), call).unwrap(), passed_on.take(NodeId(3), call).unwrap());
-        assert_eq!(passed_on.answered(other), Some((NodeId(3), call)));
+        let one = name(passed_on.take(NodeId(2), call(1), 1));
+        let other = name(passed_on.take(NodeId(3), call(1), 1));
+        assert_eq!(passed_on.answered(other), Some((NodeId(3), call(1))));
         assert_eq!(passed_on.answered(RequestId(7)), None, "it is the own proxy's");
-        assert_eq!(passed_on.answered(one), Some((NodeId(2), call)));
+        assert_eq!(passed_on.answered(one), Some((NodeId(2), call(1))));
         assert_eq!(passed_on.answered(one), None);
+    }
+
+    #[test]
+    fn nothing_is_taken_twice() {
+        let mut passed_on = PassedOn::default();
+        name(passed_on.take(NodeId(2), call(1), 1));
+        name(passed_on.take(NodeId(2), call(1), 3));
+        for sequence in [1, 2, 3] {
+            assert_eq!(passed_on.take(NodeId(2), call(1), sequence), Passed::Again);
+        }
+        name(passed_on.take(NodeId(3), call(1), 1));
+        name(passed_on.take(NodeId(2), call(5), 1));
     }
 
     #[test]
     fn there_is_a_limit() {
         let mut passed_on = PassedOn::default();
-        let call = CallId { boot: 1, request: RequestId(7) };
-        let ids: Vec<_> = (0..=PASSED_ON_MAX).map(|_| passed_on.take(NodeId(2), call)).collect();
-        assert_eq!(ids.iter().filter(|id| id.is_some()).count(), PASSED_ON_MAX);
-        passed_on.answered(ids[0].unwrap());
-        assert!(passed_on.take(NodeId(2), call).is_some());
+        let ids: Vec<_> =
+            (1..=PASSED_ON_MAX as u64 + 1).map(|number| passed_on.take(NodeId(2), call(1), number)).collect();
+        assert_eq!(ids.iter().filter(|passed| matches!(passed, Passed::As(_))).count(), PASSED_ON_MAX);
+        assert_eq!(ids.last(), Some(&Passed::Overloaded));
+        passed_on.answered(name(ids[0]));
+        name(passed_on.take(NodeId(2), call(1), u64::MAX));
     }
 }

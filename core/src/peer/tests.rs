@@ -161,7 +161,7 @@ fn every_frame() -> Vec<PeerFrame> {
     let call = |id| CallId { boot: 3, request: RequestId(id) };
     let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(3), body };
     let messages = bodies().into_iter().map(|body| PeerFrame::Message(message(body)));
-    let asks = requests().into_iter().map(|request| PeerFrame::Ask { call: call(1), request });
+    let asks = requests().into_iter().map(|request| PeerFrame::Ask { call: call(1), sequence: 9, request });
     let answers = answers().into_iter().map(|answer| PeerFrame::Answer { call: call(2), answer });
     messages.chain(asks).chain(answers).collect()
 }
@@ -170,7 +170,7 @@ fn encode(frame: &PeerFrame) -> Vec<u8> {
     let mut stream = Vec::new();
     match frame {
         PeerFrame::Message(message) => push_message(&mut stream, message),
-        PeerFrame::Ask { call, request } => push_ask(&mut stream, *call, request),
+        PeerFrame::Ask { call, sequence, request } => push_ask(&mut stream, *call, *sequence, request),
         PeerFrame::Answer { call, answer } => push_answer(&mut stream, *call, answer),
     }
     stream

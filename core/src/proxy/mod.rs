@@ -248,11 +248,21 @@ impl Proxy {
             Answer::OutcomeUnknown => match pending.request {
                 // Whoever leads now knows whether it was done, and does not do it again.
                 _ if self.config.local.is_some() && pending.is_repeatable_write() => {
+                    pending.leave_in_doubt();
                     self.route(id, now, outputs);
                 }
                 _ => self.close(id, Err(Failure::Timeout), outputs),
             },
-            answer => self.close(id, Ok(Answered::ByNode(answer)), outputs),
+            answer => {
+                let is_leaders = matches!(
+                    answer,
+                    Answer::Applied { .. } | Answer::Members(_) | Answer::MembershipChanged(_)
+                );
+                if is_leaders && self.leader.is_none() && pending.place == Place::At(node) {
+                    self.leader = Some(node);
+                }
+                self.close(id, Ok(Answered::ByNode(answer)), outputs);
+            }
         }
     }
 
@@ -320,6 +330,7 @@ impl Proxy {
             let Some(pending) = self.pending.request_mut(id) else { continue };
             let is_elsewhere = matches!(&pending.place, Place::At(node) if *node != leader);
             if is_elsewhere && pending.is_repeatable_write() {
+                pending.leave_in_doubt();
                 self.route(id, now, outputs);
             }
         }
@@ -336,7 +347,10 @@ impl Proxy {
                 Place::At(at) if *at == node => match pending.request {
                     // Its answer may still come over the node's own connection.
                     Request::Write { .. } if !pending.is_repeatable_write() => {}
-                    _ => self.route(id, now, outputs),
+                    _ => {
+                        pending.leave_in_doubt();
+                        self.route(id, now, outputs);
+                    }
                 },
                 Place::AtAll { missing, .. } => {
                     missing.remove(&node);
@@ -462,6 +476,11 @@ impl Proxy {
 
     fn close(&mut self, id: RequestId, reply: Reply, outputs: &mut Vec<ProxyOutput>) {
         if let Some(pending) = self.pending.remove(id) {
+            let reply = match reply {
+                // It may be under way where it was before, whatever is said of it elsewhere.
+                Err(failure) if failure.is_definite() && pending.may_have_effect => Err(Failure::Timeout),
+                reply => reply,
+            };
             outputs.push(ProxyOutput::Reply(pending.ticket, reply));
         }
     }

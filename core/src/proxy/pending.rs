@@ -19,12 +19,14 @@ pub(super) struct Pending {
     pub(super) request: Request,
     pub(super) deadline: Instant,
     pub(super) place: Place,
+    /// Whether it was at a node that did not say that it had no effect there.
+    pub(super) may_have_effect: bool,
 }
 
 /// Where a request is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At no node: it had no effect so far.
+    /// At no node.
     Waiting,
     /// At this node, and at no other.
     At(NodeId),
@@ -34,7 +36,12 @@ pub(super) enum Place {
 
 impl Pending {
     pub(super) fn new(ticket: Ticket, request: Request, deadline: Instant) -> Self {
-        Self { ticket, request, deadline, place: Place::Waiting }
+        Self { ticket, request, deadline, place: Place::Waiting, may_have_effect: false }
+    }
+
+    /// It goes elsewhere although nobody has said what became of it.
+    pub(super) fn leave_in_doubt(&mut self) {
+        self.may_have_effect |= matches!(self.place, Place::At(_)) && self.is_repeatable_write();
     }
 
     /// Whether it may be sent again without harm, although it changes something.

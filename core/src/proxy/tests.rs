@@ -414,3 +414,35 @@ fn a_node_that_was_removed_asks_the_leader_even_for_its_reads() {
     let read = Request::LinearizableRead(Query::Value(Key::new("k").unwrap()));
     assert_eq!(all_asked(&story.ask(read)), [2]);
 }
+
+/// It was sent to a leader that may still carry it out: no later refusal is the truth about it.
+#[test]
+fn what_left_a_node_in_doubt_is_never_said_to_have_had_no_effect() {
+    for ending in [None, Some(ProxyInput::Stop)] {
+        let mut story = before_a_process();
+        story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+        story.hear_leader(1, 2, Some(3));
+        assert_eq!(all_asked(&story.ask(session_put())), [3]);
+        let outputs = story.step(Some(ProxyInput::Unreachable(NodeId(3))));
+        assert!(outputs.is_empty());
+        let outputs = match ending {
+            Some(stop) => story.step(Some(stop)),
+            None => story.elapse(TIMEOUT),
+        };
+        assert_eq!(replied(&outputs), &Err(Failure::Timeout));
+    }
+}
+
+#[test]
+fn a_leader_that_answers_is_known_again() {
+    let mut story = before_a_process();
+    story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
+    story.hear_leader(1, 2, Some(3));
+    let outputs = story.ask(put());
+    let [ProxyOutput::Ask(_, id, _)] = outputs[..] else { panic!("{outputs:?}") };
+    assert!(story.refuse_as_follower(3, id, 2, None).is_empty(), "it is handing leadership over");
+    let outputs = story.elapse(PROBE_EVERY);
+    assert_eq!(all_asked(&outputs), [3]);
+    story.answer(3, id, applied());
+    assert_eq!(all_asked(&story.ask(put())), [3], "it leads on");
+}

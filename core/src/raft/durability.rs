@@ -77,12 +77,16 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// The latest configuration in the log or, if there is none, in the snapshot; `None`: that of the founders.
+    /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up to which it holds;
+    /// `None`: that of the founders.
     #[must_use]
-    pub fn latest_configuration(&self) -> Option<Configuration> {
-        let in_run = |run: &Entries| run.configurations().last().map(|(_, configuration)| configuration);
-        let in_log = self.log.iter().rev().find_map(in_run);
-        in_log.or_else(|| Some(self.snapshot.as_ref()?.meta.configuration.clone()))
+    pub fn latest_configuration(&self) -> Option<(LogIndex, Configuration)> {
+        let in_log = self.log.iter().rev().find_map(|run| run.configurations().last());
+        let in_snapshot = || {
+            let meta = &self.snapshot.as_ref()?.meta;
+            Some((meta.last.index, meta.configuration.clone()))
+        };
+        in_log.or_else(in_snapshot)
     }
 }
 

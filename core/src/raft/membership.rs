@@ -126,6 +126,13 @@ impl Node {
         self.membership.current()
     }
 
+    /// Up to which entry this node knows who takes part: the entry of the configuration in force, or the end of the snapshot
+    /// that holds it.
+    #[must_use]
+    pub fn configuration_index(&self) -> LogIndex {
+        self.membership.index()
+    }
+
     /// Whether that configuration is committed and no change is under way.
     #[must_use]
     pub fn membership_is_settled(&self) -> bool {
@@ -178,11 +185,10 @@ impl Node {
     pub fn has_caught_up(&self, node: NodeId) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let last_index = self.last_entry().index.0;
-        node == self.config.id
-            || leadership
-                .followers
-                .get(&node)
-                .is_some_and(|progress| progress.match_index().0 + PROMOTION_LAG_MAX >= last_index)
+        // In a young log nobody lacks much, so it must at least have answered.
+        let has_most = |match_index: u64| match_index > 0 && match_index + PROMOTION_LAG_MAX >= last_index;
+        let progress = leadership.followers.get(&node);
+        node == self.config.id || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
     fn propose_configuration(&mut self, configuration: &Configuration) -> (LogIndex, Term) {

@@ -22,6 +22,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it answers a call, so that it counts towards a majority.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        matches!(
+            self.body,
+            Body::RequestPreVoteResponse(_)
+                | Body::RequestVoteResponse(_)
+                | Body::AppendEntriesResponse(_)
+                | Body::HeartbeatResponse(_)
+                | Body::InstallSnapshotResponse(_)
+        )
+    }
+
     /// Whether it says that the entry at `index` is durable.
     pub(super) fn acknowledges(&self, index: LogIndex) -> bool {
         let Body::AppendEntriesResponse(response) = &self.body else { return false };

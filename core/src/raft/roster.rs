@@ -81,6 +81,15 @@ impl Roster {
         self.member(node).is_some_and(|member| member.incarnation.is_none())
     }
 
+    /// Whether what a node says in this life counts for the member of its id: a vote, an acknowledgement. A node that is
+    /// behind may listen to one that was let in again since; but by the members that it knows itself, it must not
+    /// count with it.
+    #[must_use]
+    pub fn counts(&self, node: NodeId, life: Incarnation) -> bool {
+        let known = self.member(node).and_then(|member| member.incarnation);
+        known.is_none_or(|known| known == life)
+    }
+
     /// The same with this member added, or known better.
     #[must_use]
     pub fn with(&self, node: NodeId, member: Member) -> Self {
@@ -168,6 +177,7 @@ mod tests {
         let new = old.with(NodeId(1), member("a:1", Some(7)));
         let merged = new.merged(&old, |node| node == NodeId(1));
         assert_eq!(merged, Roster::new([(NodeId(1), member("a:1", Some(7)))]));
+        assert!(new.counts(NodeId(1), Incarnation(7)) && !new.counts(NodeId(1), Incarnation(8)));
         assert!(old.is_unbound(NodeId(1)) && !new.is_unbound(NodeId(1)) && !new.is_unbound(NodeId(9)));
     }
 }

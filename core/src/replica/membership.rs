@@ -66,7 +66,10 @@ impl Replica {
     fn propose_change(&mut self, change: &mut Change) -> Result<(), ChangeError> {
         let target = wanted(self.node.configuration(), &change.order).ok_or(ChangeError::Invalid)?;
         // Its votes must be those of one life.
-        let unbound = target.voters().nodes().iter().find(|node| target.roster().is_unbound(**node));
+        let is_known =
+            |node: NodeId| target.roster().member(node).is_some_and(|member| member.incarnation.is_some());
+        let has_roster = !target.roster().is_empty();
+        let unbound = target.voters().nodes().iter().find(|node| has_roster && !is_known(**node));
         if let Some(node) = unbound {
             return Err(ChangeError::CatchingUp(*node));
         }
@@ -118,7 +121,12 @@ impl Replica {
         if configuration != &self.last_configuration {
             // Who comes back after a removal is somebody else.
             let was_removed = |node| self.last_configuration.contains(node) && !configuration.contains(node);
-            self.met.retain(|node, _| !was_removed(*node));
+            let is_another = |node| {
+                let known =
+                    self.last_configuration.roster().member(node).and_then(|member| member.incarnation);
+                known.is_some() && configuration.roster().is_unbound(node)
+            };
+            self.met.retain(|node, _| !was_removed(*node) && !is_another(*node));
             self.last_configuration = configuration.clone();
         }
         if self.node.role() != Role::Leader {

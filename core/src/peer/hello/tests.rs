@@ -16,7 +16,8 @@ fn founders() -> Founders {
 
 fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
     let client_address = Some("client:1".into());
-    LocalNode { id: NodeId(id), incarnation: Incarnation(incarnation), client_address, standing }
+    let (id, incarnation, configuration_index) = (NodeId(id), Incarnation(incarnation), LogIndex(0));
+    LocalNode { id, incarnation, client_address, boot: 3, standing, configuration_index }
 }
 
 fn founded(id: u64) -> LocalNode {
@@ -165,4 +166,19 @@ fn the_longest_greeting_fits() {
     let node = local(u64::MAX, 1, Standing::Member(founders, configuration));
     let (welcome, _) = node.answer(&node.hello(None, Some(&address))).unwrap();
     assert!(welcome.encode().len() < HELLO_BYTES_MAX, "{}", welcome.encode().len());
+}
+
+#[test]
+fn who_knows_less_listens_to_a_member_that_was_let_in_again() {
+    let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
+    let roster = configuration.roster().with(NodeId(2), member(2, Some(99)));
+    let standing = Standing::Member(founders, configuration.clone().with_roster(&roster));
+    let again = LocalNode { configuration_index: LogIndex(9), ..local(2, 99, standing) };
+    let behind = LocalNode { configuration_index: LogIndex(8), ..founded(1) };
+    for (dialler, other) in [(&behind, &again), (&again, &behind)] {
+        let (met, seen, _) = shake(dialler, Some(other.id.0), other).unwrap();
+        assert!(met.is_of_cluster && seen.is_of_cluster);
+    }
+    let as_much = LocalNode { configuration_index: LogIndex(9), ..founded(3) };
+    assert!(matches!(shake(&as_much, Some(2), &again), Err(PeerRefusal::OtherIncarnation { .. })));
 }
