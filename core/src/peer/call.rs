@@ -1,12 +1,14 @@
 //! Requests that one node passes on to another, and the answers, as bytes.
 
-use super::message::{read_configuration, write_configuration};
+use super::message::{
+    read_configuration, read_part, read_point, write_configuration, write_part, write_point,
+};
 use super::wire::{Reader, Writer};
 use crate::kv::{
     ClientName, Command, Found, Key, LoggedWrite, Operation, Outcome, Page, Query, Scan, Session, Value,
 };
 use crate::raft::{ChangeError, LogIndex, NodeId, Role, Term};
-use crate::replica::{Answer, MemberChange, Refused, Request, Status};
+use crate::replica::{Answer, BackupPiece, MemberChange, Refused, Request, Status};
 
 pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
     match request {
@@ -36,7 +38,35 @@ pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
         Request::Members => to.u8(6),
         Request::Resign => to.u8(7),
         Request::Status => to.u8(8),
+        Request::Backup(piece) => {
+            to.u8(9);
+            write_piece(*piece, to);
+        }
     }
+}
+
+fn write_piece(piece: BackupPiece, to: &mut Writer<'_>) {
+    match piece {
+        BackupPiece::New => to.u8(1),
+        BackupPiece::Covering(index) => {
+            to.u8(2);
+            to.u64(index.0);
+        }
+        BackupPiece::At { last, offset } => {
+            to.u8(3);
+            write_point(last, to);
+            to.u64(offset);
+        }
+    }
+}
+
+fn read_piece(from: &mut Reader<'_>) -> Option<BackupPiece> {
+    Some(match from.u8()? {
+        1 => BackupPiece::New,
+        2 => BackupPiece::Covering(LogIndex(from.u64()?)),
+        3 => BackupPiece::At { last: read_point(from)?, offset: from.u64()? },
+        _ => return None,
+    })
 }
 
 pub(super) fn read_request(from: &mut Reader<'_>) -> Option<Request> {
@@ -52,6 +82,7 @@ pub(super) fn read_request(from: &mut Reader<'_>) -> Option<Request> {
         6 => Request::Members,
         7 => Request::Resign,
         8 => Request::Status,
+        9 => Request::Backup(read_piece(from)?),
         _ => return None,
     })
 }
@@ -179,6 +210,14 @@ pub(super) fn write_answer(answer: &Answer, to: &mut Writer<'_>) {
             to.u8(8);
             write_refused(*refused, to);
         }
+        Answer::BackupPart(part) => {
+            to.u8(9);
+            write_part(part, to);
+        }
+        Answer::BackupPending(index) => {
+            to.u8(10);
+            to.u64(index.0);
+        }
     }
 }
 
@@ -192,6 +231,8 @@ pub(super) fn read_answer(from: &mut Reader<'_>) -> Option<Answer> {
         6 => Answer::Status(read_status(from)?),
         7 => Answer::OutcomeUnknown,
         8 => Answer::Refused(read_refused(from)?),
+        9 => Answer::BackupPart(read_part(from)?),
+        10 => Answer::BackupPending(LogIndex(from.u64()?)),
         _ => return None,
     })
 }
@@ -316,6 +357,7 @@ fn write_refused(refused: Refused, to: &mut Writer<'_>) {
             write_change_error(error, to);
         }
         Refused::CatchingUp => to.u8(7),
+        Refused::BackupGone => to.u8(8),
     }
 }
 
@@ -328,6 +370,7 @@ fn read_refused(from: &mut Reader<'_>) -> Option<Refused> {
         5 => Refused::TransferFailed,
         6 => Refused::Change(read_change_error(from)?),
         7 => Refused::CatchingUp,
+        8 => Refused::BackupGone,
         _ => return None,
     })
 }

@@ -206,7 +206,7 @@ pub(super) fn read_point(from: &mut Reader<'_>) -> Option<LogPoint> {
     Some(LogPoint { index, term, checksum: Checksum(from.u32()?) })
 }
 
-fn write_part(part: &SnapshotPart, to: &mut Writer<'_>) {
+pub(super) fn write_part(part: &SnapshotPart, to: &mut Writer<'_>) {
     write_point(part.meta.last, to);
     write_configuration(&part.meta.configuration, to);
     to.u64(part.offset);
@@ -217,7 +217,7 @@ fn write_part(part: &SnapshotPart, to: &mut Writer<'_>) {
     });
 }
 
-fn read_part(from: &mut Reader<'_>) -> Option<SnapshotPart> {
+pub(super) fn read_part(from: &mut Reader<'_>) -> Option<SnapshotPart> {
     let (last, configuration) = (read_point(from)?, read_configuration(from)?);
     Some(SnapshotPart {
         meta: SnapshotMeta { last, configuration },

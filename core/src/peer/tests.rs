@@ -10,7 +10,7 @@ use crate::raft::{
     Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
     Role, Roster, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
-use crate::replica::{MemberChange, Refused, Status};
+use crate::replica::{BackupPiece, MemberChange, Refused, Status};
 
 fn point(index: u64) -> LogPoint {
     LogPoint { index: LogIndex(index), term: Term(2), checksum: Checksum(0xabc) }
@@ -99,6 +99,9 @@ fn requests() -> Vec<Request> {
         Request::ChangeMembers(MemberChange::Remove(NodeId(4))),
         Request::ChangeMembers(MemberChange::Set { voters: vec![NodeId(1), NodeId(2)], learners: vec![] }),
         Request::Members,
+        Request::Backup(BackupPiece::New),
+        Request::Backup(BackupPiece::Covering(LogIndex(3))),
+        Request::Backup(BackupPiece::At { last: point(9), offset: 4 }),
         Request::Resign,
         Request::Status,
     ]
@@ -127,6 +130,7 @@ fn answers() -> Vec<Answer> {
         Refused::NotVoter,
         Refused::TransferFailed,
         Refused::CatchingUp,
+        Refused::BackupGone,
         Refused::Change(ChangeError::NotLeader(Some(NodeId(1)))),
         Refused::Change(ChangeError::TransferPending),
         Refused::Change(ChangeError::InProgress),
@@ -151,6 +155,13 @@ fn answers() -> Vec<Answer> {
         Answer::Members(configuration()),
         Answer::Status(status),
         Answer::OutcomeUnknown,
+        Answer::BackupPending(LogIndex(5)),
+        Answer::BackupPart(SnapshotPart {
+            meta: SnapshotMeta { last: point(9), configuration: configuration() },
+            offset: 0,
+            text: Arc::from("{\"a\":1}\n"),
+            end: None,
+        }),
     ];
     answers.extend(roles.map(Answer::Status));
     answers.extend(refused.map(Answer::Refused));

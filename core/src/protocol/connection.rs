@@ -88,6 +88,7 @@ fn bytes_of(reply: &Reply) -> usize {
             let item = |(key, value): &(Key, Value)| key.as_str().len() + value.as_json().len() + ITEM_BYTES;
             page.items.iter().map(item).sum()
         }
+        Ok(Answered::ByNode(Answer::BackupPart(part))) => part.text.len(),
         _ => 0,
     }
 }
@@ -146,6 +147,7 @@ impl Connection {
                         Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
                         Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),
                         Question::Status => (Request::Status, Shape::Status),
+                        Question::Backup(piece) => (Request::Backup(piece), Shape::Backup),
                         Question::Members => (Request::Members, Shape::Members),
                         Question::ChangeMembers(change) => (Request::ChangeMembers(change), Shape::Members),
                     };

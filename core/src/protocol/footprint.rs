@@ -18,6 +18,7 @@ pub(super) struct Footprints {
     keys: BTreeMap<Key, Touches>,
     writes: usize,
     scans: usize,
+    backups: usize,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,7 @@ enum Footprint<'a> {
     Read(&'a Key),
     Write(&'a Key),
     ReadMany,
+    BackUp,
     Nothing,
 }
 
@@ -39,6 +41,7 @@ fn footprint(shape: &Shape) -> Footprint<'_> {
         Shape::Get { key, .. } => Footprint::Read(key),
         Shape::Put { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => Footprint::Write(key),
         Shape::Scan => Footprint::ReadMany,
+        Shape::Backup => Footprint::BackUp,
         Shape::Status | Shape::Transfer | Shape::Members => Footprint::Nothing,
     }
 }
@@ -50,6 +53,8 @@ impl Footprints {
             Footprint::Read(key) => self.keys.get(key).is_none_or(|open| open.writes == 0),
             Footprint::Write(key) => self.scans == 0 && !self.keys.contains_key(key),
             Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
+            // A part is as much work as some scans.
+            Footprint::BackUp => self.backups == 0,
             Footprint::Nothing => true,
         }
     }
@@ -63,6 +68,7 @@ impl Footprints {
                 self.writes += 1;
             }
             Footprint::ReadMany => self.scans += 1,
+            Footprint::BackUp => self.backups += 1,
             Footprint::Nothing => {}
         }
     }
@@ -76,6 +82,7 @@ impl Footprints {
                 self.writes -= 1;
             }
             Footprint::ReadMany => self.scans -= 1,
+            Footprint::BackUp => self.backups -= 1,
             Footprint::Nothing => {}
         }
     }
@@ -128,6 +135,9 @@ mod tests {
             (Shape::Scan, get("a"), true),
             (Shape::Scan, Shape::Scan, true),
             (put("a"), Shape::Status, true),
+            (put("a"), Shape::Backup, true),
+            (Shape::Backup, put("a"), true),
+            (Shape::Backup, Shape::Backup, false),
         ];
         for (open, next, is_admitted) in table {
             let mut footprints = Footprints::default();

@@ -6,11 +6,13 @@
 //! | `request` | what a line asks for, or why it is refused |
 //! | `footprint` | which requests of one connection must not overtake one another |
 //! | `reply` | the line that answers it |
+//! | `backup` | the lines of a backup |
 //! | `connection` | one client: requests in, replies out in the order of the requests |
 //!
 //! Bad input gets one error line and harms nobody: nothing here panics on what a client sends, and every buffer has
 //! a limit. Sockets and time are the runtime's.
 
+mod backup;
 mod connection;
 mod footprint;
 mod line;

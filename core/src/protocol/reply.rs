@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
 use crate::proxy::{Answered, Failure, NodeReport, Reply};
@@ -74,6 +75,8 @@ fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
         (_, Answer::Members(configuration) | Answer::MembershipChanged(configuration)) => {
             push_members(line, configuration);
         }
+        (_, Answer::BackupPart(part)) => push_part(line, part),
+        (_, Answer::BackupPending(covering)) => push_pending(line, *covering),
         (_, Answer::Transferred { to }) => push(line, format_args!("{{\"leader\":{to},\"status\":\"ok\"")),
         (shape, answer) => panic!("the answer {answer:?} does not fit the request {shape:?}"),
     }
@@ -212,7 +215,7 @@ fn push_key_of(line: &mut String, shape: &Shape) {
         Shape::Put { key, .. } | Shape::Get { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => {
             key
         }
-        Shape::Scan | Shape::Status | Shape::Transfer | Shape::Members => return,
+        Shape::Scan | Shape::Status | Shape::Transfer | Shape::Members | Shape::Backup => return,
     };
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
@@ -235,6 +238,7 @@ fn code_of(failure: Failure) -> &'static str {
         Failure::NoLeader => "no_leader",
         Failure::Timeout | Failure::TransferFailed => "timeout",
         Failure::NotVoter | Failure::Change(_) | Failure::MembersAreFixed => "bad_request",
+        Failure::BackupGone => "backup_gone",
         Failure::Busy => "busy",
         Failure::ShuttingDown => "shutting_down",
         Failure::Storage => "storage",

@@ -6,9 +6,10 @@ use std::fmt::Display;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::backup::piece;
 use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Value, ValueError};
 use crate::raft::{NodeId, is_address};
-use crate::replica::MemberChange;
+use crate::replica::{BackupPiece, MemberChange};
 
 /// How many items a scan gives when it does not say.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
@@ -25,7 +26,7 @@ pub(super) struct Call {
 }
 
 /// Every `op`.
-const OPS: [&str; 12] = [
+const OPS: [&str; 13] = [
     "put",
     "get",
     "delete",
@@ -38,6 +39,7 @@ const OPS: [&str; 12] = [
     "member_add",
     "member_promote",
     "member_remove",
+    "backup",
 ];
 
 /// What a client wants to know or done.
@@ -57,6 +59,8 @@ pub(super) enum Question {
     Members,
     /// Another one is to take part, or not any more.
     ChangeMembers(MemberChange),
+    /// A piece of a backup.
+    Backup(BackupPiece),
     /// How the nodes are doing.
     Status,
 }
@@ -84,6 +88,7 @@ pub(super) enum Shape {
     Status,
     Transfer,
     Members,
+    Backup,
 }
 
 /// A line that is no request.
@@ -123,6 +128,12 @@ struct Members<'a> {
     node: Option<u64>,
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    backup: Option<&'a RawValue>,
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(default)]
+    covering: Option<u64>,
     #[serde(borrow, default, deserialize_with = "given")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -197,6 +208,13 @@ impl Members<'_> {
             Some("member_remove") => {
                 Ok(Question::ChangeMembers(MemberChange::Remove(self.node("the member to remove")?)))
             }
+            Some("backup") => match piece(self.backup, self.offset, self.covering) {
+                Some(piece) => Ok(Question::Backup(piece)),
+                None => Err(refuse(
+                    Some(self),
+                    "op \"backup\" takes nothing, \"covering\", or \"backup\" and \"offset\" as an answer had them",
+                )),
+            },
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -212,6 +230,7 @@ impl Members<'_> {
             Some("scan") => &["prefix", "limit", "after", "consistency"],
             Some("transfer" | "member_promote" | "member_remove") => &["node"],
             Some("member_add") => &["node", "address"],
+            Some("backup") => &["backup", "offset", "covering"],
             Some(_) => &[],
         };
         let present = [
@@ -224,6 +243,9 @@ impl Members<'_> {
             ("after", self.after.is_some()),
             ("node", self.node.is_some()),
             ("address", self.address.is_some()),
+            ("backup", self.backup.is_some()),
+            ("offset", self.offset.is_some()),
+            ("covering", self.covering.is_some()),
         ];
         let is_known = op.is_none_or(|op| OPS.contains(&op));
         let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));

@@ -111,6 +111,8 @@ pub enum Failure {
     Change(ChangeError),
     /// All nodes live in one process, and nobody can join them. Nothing happened.
     MembersAreFixed,
+    /// The backup that is being read is not there any more. Nothing happened.
+    BackupGone,
     /// Leadership was not handed over in time; it may still go to the node meant for it.
     TransferFailed,
 }
@@ -134,6 +136,9 @@ impl fmt::Display for Failure {
             Self::Timeout => "no outcome became known in time; a write may still take effect",
             Self::Busy => "too many requests are under way; nothing happened",
             Self::ShuttingDown => "the server is stopping; nothing happened",
+            Self::BackupGone => {
+                "this backup is not there any more: a newer one has taken its place; begin anew"
+            }
             Self::NotVoter => "no voter has that id; nothing happened",
             Self::TransferFailed => "the node did not take leadership over in time; it may still do so",
             Self::Storage => "the node that had the request lost its disk; a write may still take effect",

@@ -158,6 +158,7 @@ impl Proxy {
         let (leader, reader) = (self.leader_to_ask(), self.node_to_read_from());
         // A node that is no member any more cannot find out how fresh it is.
         let has_local = self.config.local.is_some_and(|local| self.config.nodes.contains(&local));
+        let keeper = self.node_to_back_up();
         let Some(pending) = self.pending.request_mut(id) else { return };
         let target = match pending.request {
             Request::LinearizableRead(_) if has_local => reader,
@@ -168,10 +169,11 @@ impl Proxy {
             | Request::Members
             | Request::ChangeMembers(_) => leader,
             Request::Read { .. } => reader,
+            Request::Backup(_) => keeper,
             Request::Status => return self.ask_all(id, now, outputs),
         };
         let waits_for_leader = match pending.request {
-            Request::Read { .. } => false,
+            Request::Read { .. } | Request::Backup(_) => false,
             Request::LinearizableRead(_) => !has_local,
             _ => true,
         };
@@ -210,6 +212,14 @@ impl Proxy {
             return self.leader;
         }
         followers.copied().nth(self.rng.usize(..count))
+    }
+
+    /// The own node of a process; in front of a whole cluster always the same one: all parts of a backup come from there.
+    fn node_to_back_up(&self) -> Option<NodeId> {
+        match self.config.local {
+            Some(local) => Some(local).filter(|local| self.is_reachable(*local)),
+            None => self.config.nodes.iter().copied().find(|node| !self.stopped.contains(node)),
+        }
     }
 
     fn ask_all(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
@@ -279,6 +289,7 @@ impl Proxy {
             Refused::Overloaded => self.close(id, Err(Failure::Busy), outputs),
             Refused::NotVoter => self.close(id, Err(Failure::NotVoter), outputs),
             Refused::TransferFailed => self.close(id, Err(Failure::TransferFailed), outputs),
+            Refused::BackupGone => self.close(id, Err(Failure::BackupGone), outputs),
             Refused::Change(error) => self.close(id, Err(Failure::Change(error)), outputs),
             Refused::CatchingUp => {
                 if let Some(pending) = self.pending.request_mut(id) {
@@ -292,9 +303,14 @@ impl Proxy {
                     self.leader = None;
                 }
                 let pending = self.pending.request_mut(id);
-                match pending.filter(|pending| matches!(pending.request, Request::LinearizableRead(_))) {
-                    // The own node will hear of a leader soon, or be told what happened to the last one.
-                    Some(pending) if self.config.local.is_some() => {
+                let stays = |pending: &&mut Pending| match pending.request {
+                    Request::LinearizableRead(_) => self.config.local.is_some(),
+                    Request::Backup(_) => true,
+                    _ => false,
+                };
+                match pending.filter(stays) {
+                    // The node will hear of a leader soon, or be told what happened to the last one.
+                    Some(pending) => {
                         pending.place = Place::Waiting;
                         self.retries.push_back((now + READ_RETRY_AFTER, id));
                     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kv::{ClientName, Command, Found, Key, Outcome, Query, Session, Value};
 use crate::raft::LogIndex;
-use crate::replica::Status;
+use crate::replica::{BackupPiece, Status};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -445,4 +445,33 @@ fn a_leader_that_answers_is_known_again() {
     assert_eq!(all_asked(&outputs), [3]);
     story.answer(3, id, applied());
     assert_eq!(all_asked(&story.ask(put())), [3], "it leads on");
+
+/// A backup that moved to another node between two parts would be of two different moments.
+#[test]
+fn all_pieces_of_a_backup_come_from_one_node() {
+    let mut story = Story::with_nodes(5).led_by(3);
+    let piece = || Request::Backup(BackupPiece::New);
+    for leader in [3, 4] {
+        story.hear_leader(leader, leader, Some(leader));
+        let (node, id) = asked(&story.ask(piece()));
+        assert_eq!(node, 0);
+        let pending = Answer::BackupPending(LogIndex(1));
+        assert_eq!(replied(&story.answer(0, id, pending.clone())), &Ok(Answered::ByNode(pending)));
+    }
+    // It knows no leader now, and will soon: nobody else is asked.
+    let (_, id) = asked(&story.ask(piece()));
+    assert_eq!(story.refuse_as_follower(0, id, 4, None), []);
+    assert_eq!(asked(&story.elapse(READ_RETRY_AFTER)), (0, id));
+    let gone = story.answer(0, id, Answer::Refused(Refused::BackupGone));
+    assert_eq!(replied(&gone), &Err(Failure::BackupGone));
+    // Only when it has stopped another one takes its place.
+    story.step(Some(ProxyInput::NodeStopped(NodeId(0))));
+    assert_eq!(asked(&story.ask(piece())).0, 1);
+    // One process has but its own node.
+    let config =
+        ProxyConfig { nodes: (1..4).map(NodeId).collect(), local: Some(NodeId(2)), ..story.proxy.config };
+    story.proxy = Proxy::new(config, 3);
+    story.step(Some(ProxyInput::Reachable(NodeId(1), None)));
+    story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
+    assert_eq!(asked(&story.ask(piece())).0, 2);
 }

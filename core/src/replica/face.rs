@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::backup::BackupPiece;
 use crate::identity::Incarnation;
 use crate::kv::{Command, Found, Outcome, Query, Session};
 use crate::raft::{
@@ -38,6 +39,8 @@ pub enum Request {
     ChangeMembers(MemberChange),
     /// Who takes part. Only a leader knows what is in force.
     Members,
+    /// A piece of a backup: of all keys and sessions, as this replica's snapshot has them.
+    Backup(BackupPiece),
     /// Hand leadership over to whoever is closest, because this node is about to stop. Only a leader can.
     Resign,
     /// How it is doing.
@@ -79,7 +82,12 @@ impl Request {
                 command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
             }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
-            Self::Transfer(_) | Self::ChangeMembers(_) | Self::Members | Self::Resign | Self::Status => 0,
+            Self::Transfer(_)
+            | Self::ChangeMembers(_)
+            | Self::Members
+            | Self::Backup(_)
+            | Self::Resign
+            | Self::Status => 0,
         }
     }
 }
@@ -112,6 +120,10 @@ pub enum Answer {
     Members(Configuration),
     /// How the replica is doing.
     Status(Status),
+    /// The piece of a backup that was asked for: a part of the replica's snapshot.
+    BackupPart(SnapshotPart),
+    /// A backup has to cover this much of the log, and a snapshot that does is on its way: it is to be asked for again.
+    BackupPending(LogIndex),
     /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.
     OutcomeUnknown,
     /// The request had no effect and never will.
@@ -138,6 +150,8 @@ pub enum Refused {
     TransferFailed,
     /// The members cannot be changed like that now.
     Change(ChangeError),
+    /// The backup that the piece belongs to is not there any more, or has no line that starts there.
+    BackupGone,
     /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
     /// knows no leader to learn more from.
     CatchingUp,

@@ -15,6 +15,7 @@ use crate::raft::{
 };
 use crate::time::Instant;
 
+mod backup;
 mod face;
 mod membership;
 mod reads;
@@ -22,9 +23,11 @@ mod schedule;
 mod snapshots;
 mod transfer;
 
+pub use backup::{BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece};
 pub use face::{Answer, Input, MemberChange, Output, Refused, ReplicaError, Request, RequestId, Status};
 pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
+use backup::Backups;
 use membership::Change;
 use reads::WaitingRead;
 use schedule::Schedule;
@@ -72,6 +75,7 @@ pub struct Replica {
     /// The members when those who were met were last looked through.
     last_configuration: Configuration,
     snapshots: Snapshots,
+    backups: Backups,
     /// How many keys this step has looked up.
     looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
@@ -143,6 +147,7 @@ impl Replica {
             change: None,
             met: BTreeMap::new(),
             snapshots: Snapshots::new(schedule, limits.sessions),
+            backups: Backups::default(),
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
@@ -161,8 +166,9 @@ impl Replica {
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
                 Input::PeerMet(peer, incarnation) => self.meet(peer, incarnation),
-                Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
+                Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
                 Input::SnapshotRead { last, offset, part } => {
+                    self.give_backup_part(last, offset, part.as_ref(), outputs);
                     self.node.snapshot_read(last, offset, part, now);
                 }
                 Input::Request(id, request) => self.take(id, request, now, outputs),
@@ -260,6 +266,10 @@ impl Replica {
                 let batch = self.node.read_index();
                 return self.unconfirmed_reads.entry(batch).or_default().push((id, query));
             }
+            Request::Backup(piece) => match self.back_up(id, piece, now, outputs) {
+                None => return,
+                Some(answer) => answer,
+            },
             Request::ChangeMembers(order) => match self.start_change(id, order, outputs) {
                 None => return,
                 Some(answer) => answer,

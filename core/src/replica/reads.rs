@@ -73,9 +73,11 @@ impl Replica {
         let Some(index) = index else {
             let is_full = self.active_leader() == Some(self.node.id());
             let refused = if is_full { Refused::Overloaded } else { self.not_leader() };
+            self.learn_backup_index(batch, Err(refused), now, outputs);
             let refusals = reads.into_iter().map(|(id, _)| Output::Answer(id, Answer::Refused(refused)));
             return outputs.extend(refusals);
         };
+        self.learn_backup_index(batch, Ok(index), now, outputs);
         let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
         self.waiting_reads.entry(index).or_default().extend(waiting);
     }

@@ -37,6 +37,10 @@ impl Default for SnapshotPolicy {
     }
 }
 
+/// How many times as much log as a snapshot is due for may come before nothing holds it back any more. Arbitrary: all of
+/// it is in memory.
+const OVERDUE_TIMES: u64 = 8;
+
 /// What was applied since a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Applied {
@@ -113,6 +117,11 @@ impl Schedule {
         let bytes = self.policy.log_bytes.max(self.last_bytes);
         self.applied.bytes >= self.head_start.taken_from(bytes)
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
+    }
+
+    /// Whether so much was applied that the log must not grow on for anybody's sake.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.applied.bytes / OVERDUE_TIMES >= self.policy.log_bytes.max(self.last_bytes)
     }
 
     /// A snapshot of this moment begins. Returns what it is taken for.

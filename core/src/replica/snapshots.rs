@@ -51,6 +51,11 @@ impl Snapshots {
     pub(super) fn new(schedule: Schedule, session_limits: SessionLimits) -> Self {
         Self { schedule, session_limits, taking: None, building: None }
     }
+
+    /// Where the snapshot of this replica's own ends that is being taken.
+    pub(super) fn under_way(&self) -> Option<LogIndex> {
+        self.taking.as_ref().map(|taking| taking.meta.last.index)
+    }
 }
 
 impl Replica {
@@ -60,7 +65,10 @@ impl Replica {
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
-            if !is_free || !self.snapshots.schedule.is_due() {
+            let latest = self.snapshot_index();
+            let is_held = self.backups.hold_back(latest, now) && !self.snapshots.schedule.is_overdue();
+            let is_due = self.snapshots.schedule.is_due();
+            if !is_free || is_held || !(is_due || self.backups.want_beyond(latest)) {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
@@ -72,7 +80,8 @@ impl Replica {
                 is_writing: false,
                 is_whole: false,
                 last_part: None,
-                applied: self.snapshots.schedule.begin(),
+                // One that only a backup asks for leaves the turns as they are.
+                applied: if is_due { self.snapshots.schedule.begin() } else { Applied::default() },
             });
         }
         let Some(taking) = &mut self.snapshots.taking else { return };
@@ -108,7 +117,8 @@ impl Replica {
     }
 
     /// A part is written.
-    pub(super) fn snapshot_written(&mut self, last: LogPoint, bytes: u64) {
+    pub(super) fn snapshot_written(&mut self, last: LogPoint, bytes: u64, now: Instant) {
+        let before = self.snapshot_index();
         let is_own = |taking: &Taking| taking.meta.last == last && taking.bytes == bytes;
         let Some(taking) = self.snapshots.taking.as_mut().filter(|taking| is_own(taking)) else {
             return self.node.snapshot_written(last, bytes);
@@ -117,6 +127,7 @@ impl Replica {
         if taking.is_whole {
             self.node.compact(taking.meta.clone());
             self.snapshots.schedule.taken(bytes);
+            self.keep_for_backup(before, last, now);
             self.stop_taking();
         }
     }

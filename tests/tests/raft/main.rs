@@ -4,6 +4,7 @@
 //! leaves open, and about bugs that others had. `Covers:` lines name the tests of other libraries that asked first,
 //! so a search for a name shows whether it has an answer here; tests/README.md lists what was left out, and why.
 
+mod backups;
 mod check_quorum;
 mod durability;
 mod elections;
