@@ -64,6 +64,7 @@
 //! ```
 
 pub mod asynchronous;
+mod backup;
 pub mod blocking;
 mod evidence;
 mod execution;
@@ -83,6 +84,7 @@ pub mod survey;
 #[cfg(test)]
 mod testing;
 
+pub use backup::{BackupBroken, BackupSum, backup_header, first_member, restore};
 pub use execution::{FileError, Operation};
 pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 pub use header::LogHeader;

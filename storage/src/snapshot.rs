@@ -150,7 +150,7 @@ fn configuration(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Option<C
 }
 
 /// The last line of a snapshot with this content, with its line break.
-fn encode_end(end: SnapshotEnd) -> Vec<u8> {
+pub(crate) fn encode_end(end: SnapshotEnd) -> Vec<u8> {
     sealed::seal(&EndText {
         format: END_FORMAT.to_owned(),
         version: VERSION,
