@@ -8,11 +8,13 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientError};
 use crate::commands::{
-    Add, Cas, CommandError, Context, Delete, Execute, Get, List, Promote, Put, Remove, Scan, Status, Transfer,
+    Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, List, Promote, Put, Remove, Scan, Status,
+    Transfer,
 };
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::log::{Log, LogError};
+use crate::restore::{Restore, RestoreError};
 use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
 use crate::target::Target;
 use crate::value::Stdin;
@@ -67,6 +69,8 @@ enum Command {
     Member(MemberCommand),
     Client(Client),
     Log(Log),
+    Backup(Remote<Backup>),
+    Restore(Restore),
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +105,8 @@ pub(crate) enum ProgramError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
 impl ProgramError {
@@ -111,6 +117,7 @@ impl ProgramError {
             Self::Command(error) => error.exit(),
             Self::Client(error) => error.exit(),
             Self::Log(error) => error.exit(),
+            Self::Restore(error) => error.exit(),
         }
     }
 
@@ -120,6 +127,7 @@ impl ProgramError {
             Self::Command(error) => error.is_broken_pipe(),
             Self::Client(error) => error.is_broken_pipe(),
             Self::Log(error) => error.is_broken_pipe(),
+            Self::Restore(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::Serve(_) => false,
         }
     }
@@ -149,6 +157,8 @@ impl CommandLine {
             Command::Member(MemberCommand::Remove(remote)) => remote.run()?,
             Command::Client(client) => return Ok(client.run()?),
             Command::Log(log) => log.run()?,
+            Command::Backup(remote) => remote.run()?,
+            Command::Restore(restore) => restore.run()?,
         }
         Ok(Exit::Done)
     }

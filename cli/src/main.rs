@@ -4,7 +4,8 @@
 //! main ─► arguments ─┬─► serve                       a cluster in this process
 //!                    ├─► commands ─► caller ─► connection ─► a server
 //!                    ├─► client   ─► commands        many commands, typed or piped
-//!                    └─► log                         a log file, without a server
+//!                    ├─► log                         a log file, without a server
+//!                    └─► restore                     a data folder from a backup, without a server
 //! ```
 //!
 //! This file only turns errors into messages and exit codes. It knows nothing of what commands do.
@@ -30,6 +31,7 @@ mod log;
 mod output;
 mod reply;
 mod request;
+mod restore;
 mod serve;
 mod target;
 mod value;

@@ -23,6 +23,7 @@ pub(crate) enum ErrorCode {
     NoLeader,
     Timeout,
     SessionExpired,
+    BackupGone,
     Busy,
     ShuttingDown,
     Storage,
@@ -41,6 +42,7 @@ impl ErrorCode {
             Self::NoLeader => "no_leader",
             Self::Timeout => "timeout",
             Self::SessionExpired => "session_expired",
+            Self::BackupGone => "backup_gone",
             Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",
             Self::Storage => "storage",
@@ -53,7 +55,7 @@ impl ErrorCode {
             Self::NotFound => Exit::NotFound,
             Self::CasMismatch | Self::SessionExpired => Exit::Precondition,
             Self::BadRequest | Self::TooLarge => Exit::Usage,
-            Self::NoLeader | Self::Timeout => Exit::NoOutcome,
+            Self::NoLeader | Self::Timeout | Self::BackupGone => Exit::NoOutcome,
             Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
         }
     }
@@ -220,6 +222,7 @@ mod tests {
         assert_eq!(exit("cas_mismatch"), Exit::Precondition);
         assert_eq!(exit("no_leader"), Exit::NoOutcome);
         assert_eq!(exit("timeout"), Exit::NoOutcome);
+        assert_eq!(exit("backup_gone"), Exit::NoOutcome);
         assert_eq!(exit("session_expired"), Exit::Precondition);
         for code in ["busy", "shutting_down", "storage", "from_the_future"] {
             assert_eq!(exit(code), Exit::Failure, "{code}");

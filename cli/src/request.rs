@@ -56,6 +56,17 @@ pub(crate) enum Request<'a> {
     MemberRemove {
         node: u64,
     },
+    /// A piece of a backup: the beginning, or what follows in one.
+    Backup {
+        /// Its name, as the reply before had it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backup: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+        /// How much of the log it has to cover, as the reply before had it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        covering: Option<u64>,
+    },
     Status,
     Ping,
 }
@@ -83,7 +94,12 @@ impl Request<'_> {
             | Self::MemberAdd { .. }
             | Self::MemberPromote { .. }
             | Self::MemberRemove { .. } => Effect::Writes,
-            Self::Get { .. } | Self::Scan { .. } | Self::Members | Self::Status | Self::Ping => Effect::Reads,
+            Self::Get { .. }
+            | Self::Scan { .. }
+            | Self::Backup { .. }
+            | Self::Members
+            | Self::Status
+            | Self::Ping => Effect::Reads,
         }
     }
 }
@@ -126,6 +142,11 @@ mod tests {
         let scan = Request::Scan { prefix: "", limit: 7, after: None };
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
         assert_eq!(Request::Transfer { node: 2 }.to_line(), r#"{"op":"transfer","node":2}"#);
+        let first = Request::Backup { backup: None, offset: None, covering: None };
+        assert_eq!(first.to_line(), r#"{"op":"backup"}"#);
+        let (backup, offset) = (raw(r#"{"index":9}"#), Some(7));
+        let next = Request::Backup { backup: Some(&backup), offset, covering: None };
+        assert_eq!(next.to_line(), r#"{"op":"backup","backup":{"index":9},"offset":7}"#);
         assert_eq!(Request::Members.to_line(), r#"{"op":"members"}"#);
         let add = Request::MemberAdd { node: 4, address: "h:1" };
         assert_eq!(add.to_line(), r#"{"op":"member_add","node":4,"address":"h:1"}"#);

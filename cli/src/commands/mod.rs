@@ -18,6 +18,7 @@ use crate::reply::{ErrorCode, Refusal, Reply};
 use crate::request::{Effect, Request, effect_of_line};
 use crate::value::{Stdin, ValueError};
 
+mod backup;
 mod cas;
 mod delete;
 mod get;
@@ -28,6 +29,7 @@ mod scan;
 mod status;
 mod transfer;
 
+pub(crate) use backup::{Backup, BackupError};
 pub(crate) use cas::Cas;
 pub(crate) use delete::Delete;
 pub(crate) use get::Get;
@@ -66,6 +68,8 @@ pub(crate) enum CommandError {
     #[error("{key:?} does not hold the expected value{}", if *.is_absent { ": it is absent" } else { "" })]
     Mismatch { key: Box<str>, is_absent: bool },
     #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
     Refused(Refusal),
     #[error("the server's reply lacks what was asked for")]
     ReplyIncomplete,
@@ -81,6 +85,7 @@ impl CommandError {
             Self::Value(error) => error.exit(),
             Self::NotFound { .. } => Exit::NotFound,
             Self::Mismatch { .. } => Exit::Precondition,
+            Self::Backup(error) => error.exit(),
             Self::Refused(refusal) => refusal.exit(),
             Self::Call(error) => error.exit(),
             Self::ReplyIncomplete | Self::Output(_) => Exit::Failure,

@@ -21,9 +21,9 @@ Exit code 0 means clean: every line is whole, has its place and continues the ch
 else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
 success: a killed server leaves one, which its next start cuts off, and so does a running one for a moment; yet \
 a changed byte in the last line looks the same. A log may start behind the snapshot beside it, and vouches for \
-what comes after. A snapshot is clean or damaged.")]
+what comes after. A snapshot is clean or damaged, and so is a backup.")]
 pub(super) struct Verify {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup
     file: PathBuf,
 
     /// A line, or a JSON object

@@ -24,6 +24,10 @@ fn wrong_usage_is_answered_with_what_is_right() {
         (&["get", "snack", "--connect", "nowhere"], "HOST:PORT"),
         (&["get", "snack", "--timeout", "soon"], "such as 50ms"),
         (&["log", "verify"], "<FILE>"),
+        (&["restore", "b"], "--data-dir"),
+        (&["restore", "b", "--data-dir", "d", "--id", "1"], "--address"),
+        (&["restore", "b", "--data-dir", "d", "--id", "1", "--address", "a:1", "--nodes", "3"], "--nodes"),
+        (&["restore", "b", "--data-dir", "d", "--id", "1", "--address", "a:0"], "cannot be 0"),
         (&["member", "add", "10.0.0.4:4001"], "ID=HOST:PORT"),
         (&["member", "add", "4=10.0.0.4"], "HOST:PORT"),
         (&["member", "promote", "four"], "invalid digit"),
@@ -52,6 +56,8 @@ fn help_and_version_are_on_stdout() {
         "member",
         "client",
         "log",
+        "backup",
+        "restore",
         "--election-timeout",
     ] {
         assert!(help.stdout.contains(word), "{word} is missing in {}", help.stdout);
@@ -63,9 +69,10 @@ fn help_and_version_are_on_stdout() {
 #[test]
 fn every_command_explains_itself() {
     let overview = run(&["--help"]).stdout;
-    for command in
-        ["serve", "put", "get", "delete", "cas", "scan", "status", "transfer", "member", "client", "log"]
-    {
+    for command in [
+        "serve", "put", "get", "delete", "cas", "scan", "status", "transfer", "member", "client", "log",
+        "backup", "restore",
+    ] {
         let [asked, asked_otherwise] = [run(&[command, "--help"]), run(&["help", command])];
         assert_eq!(asked.code, Some(0), "{command}");
         assert!(asked.stdout.contains(&format!("Usage: coracle {command}")), "{command}: {}", asked.stdout);

@@ -4,6 +4,8 @@
 //! sees every call and can make one fail; where that is not possible they say so on stderr and prove nothing.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod client_commands;
 #[cfg(test)]
 mod client_session;

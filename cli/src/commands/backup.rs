@@ -1,0 +1,291 @@
+//! `backup`: a snapshot of all keys and sessions out of a running cluster, as a file.
+//!
+//! The server hands it out in parts; here they are put together and checked, and the file gets its name when it is whole and
+//! on disk. A backup that a newer snapshot has overtaken meanwhile is begun anew, some times.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use coracle_core::raft::{Checksum, Configuration, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, Term};
+use coracle_storage::{BackupBroken, BackupSum, backup_header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::{CommandError, Context, Execute};
+use crate::exit::Exit;
+use crate::output::Format;
+use crate::reply::ErrorCode;
+use crate::request::Request;
+
+/// How often a backup is begun. Arbitrary: the server holds the next snapshot back for long enough, unless it is restarted
+/// or falls behind.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// The pause before it is asked again for a snapshot that is being taken.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a snapshot may take. Arbitrary: at the pace at which servers write them, some hundred gigabytes.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Write all keys and sessions of a running cluster to a file
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle backup backup.txt
+  coracle backup - | gzip > backup.txt.gz
+  coracle log verify backup.txt
+  coracle restore backup.txt --data-dir ./restored
+
+The file holds all that was acknowledged before the command began, and what is remembered of sessions. It is made of \
+JSON lines, `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written to FILE.tmp and gets its name when all of \
+it is checked and on disk. The cluster goes on meanwhile; the node that is asked takes a snapshot, unless its last one is \
+recent enough.")]
+pub(crate) struct Backup {
+    /// The file to write; - for stdout
+    file: PathBuf,
+
+    /// Replace the file if there is one
+    #[arg(long)]
+    force: bool,
+}
+
+/// Why there is no backup.
+#[derive(Debug, Error)]
+pub(crate) enum BackupError {
+    #[error("{}: there is such a file already; --force replaces it", .0.display())]
+    Exists(PathBuf),
+    #[error("{}: {cause}", .path.display())]
+    File { path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Broken(#[from] BackupBroken),
+    #[error(
+        "the backup was overtaken by newer snapshots {ATTEMPTS_MAX} times: try again, or at another node"
+    )]
+    Overtaken,
+    #[error("the backup was overtaken by a newer snapshot, and what is on stdout is not whole: try again")]
+    OvertakenOnStdout,
+    #[error("the server has not taken a snapshot in {}", humantime::format_duration(SNAPSHOT_PATIENCE))]
+    NoSnapshot,
+}
+
+impl BackupError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Exists(_) => Exit::Usage,
+            Self::Overtaken | Self::OvertakenOnStdout | Self::NoSnapshot => Exit::NoOutcome,
+            Self::File { .. } | Self::Broken(_) => Exit::Failure,
+        }
+    }
+}
+
+/// One reply, as far as it tells of a backup.
+#[derive(Debug, Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default)]
+    backup: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    configuration: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lines: Vec<&'a RawValue>,
+    #[serde(default)]
+    next: Option<u64>,
+    #[serde(default)]
+    end: Option<End>,
+    #[serde(default)]
+    covering: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct End {
+    bytes: u64,
+    checksum: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Point {
+    index: u64,
+    term: u64,
+    crc: String,
+}
+
+/// What was written.
+struct Written {
+    index: u64,
+    /// Of content.
+    bytes: u64,
+}
+
+impl Execute for Backup {
+    fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        if self.file == Path::new("-") {
+            let written = attempt(context, None)?;
+            return written.map(drop).ok_or(CommandError::Backup(BackupError::OvertakenOnStdout));
+        }
+        self.refuse_to_overwrite()?;
+        let temporary = temporary(&self.file);
+        let done = self.write_file(context, &temporary);
+        if done.is_err() {
+            // What is left of it is of no use to anybody.
+            _ = fs::remove_file(&temporary);
+        }
+        done
+    }
+}
+
+impl Backup {
+    fn write_file(&self, context: &mut Context<'_>, temporary: &Path) -> Result<(), CommandError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let failed = |cause| BackupError::File { path: temporary.to_owned(), cause };
+            let mut file = File::create(temporary).map_err(failed)?;
+            let Some(written) = attempt(context, Some((&mut file, temporary)))? else { continue };
+            file.sync_all().map_err(failed)?;
+            self.refuse_to_overwrite()?;
+            let renamed = fs::rename(temporary, &self.file).and_then(|()| sync_folder_of(&self.file));
+            renamed.map_err(|cause| BackupError::File { path: self.file.clone(), cause })?;
+            return self.report(context, &written);
+        }
+        Err(BackupError::Overtaken.into())
+    }
+
+    fn refuse_to_overwrite(&self) -> Result<(), BackupError> {
+        let is_there = fs::symlink_metadata(&self.file).is_ok();
+        if is_there && !self.force { Err(BackupError::Exists(self.file.clone())) } else { Ok(()) }
+    }
+
+    fn report(&self, context: &mut Context<'_>, written: &Written) -> Result<(), CommandError> {
+        let Written { index, bytes } = written;
+        match context.format {
+            Format::Text => {
+                let file = self.file.display();
+                writeln!(
+                    context.out,
+                    "{file}: everything up to index {index}, {bytes} bytes of keys and sessions"
+                )?;
+            }
+            Format::Json => {
+                let file = crate::value::quoted(&self.file.to_string_lossy());
+                writeln!(
+                    context.out,
+                    "{{\"file\":{file},\"last_index\":{index},\"bytes\":{bytes},\"status\":\"ok\"}}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn temporary(file: &Path) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
+/// The name is on disk when the folder is.
+fn sync_folder_of(file: &Path) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Where a backup goes, and what to blame when it cannot.
+type Target<'a> = Option<(&'a mut File, &'a Path)>;
+
+fn write(context: &mut Context<'_>, file: &mut Target<'_>, bytes: &[u8]) -> Result<(), CommandError> {
+    match file {
+        Some((file, path)) => file
+            .write_all(bytes)
+            .map_err(|cause| BackupError::File { path: path.to_path_buf(), cause }.into()),
+        None => Ok(context.out.write_all(bytes)?),
+    }
+}
+
+/// Writes one backup from its beginning; `None` when it was overtaken.
+fn attempt(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option<Written>, CommandError> {
+    let mut line = begin(context)?;
+    let mut sum = BackupSum::default();
+    let mut point = None;
+    loop {
+        let part: Part<'_> = serde_json::from_str(&line).map_err(|_| CommandError::ReplyIncomplete)?;
+        let backup = part.backup.ok_or(CommandError::ReplyIncomplete)?;
+        let last = match point {
+            Some(last) => last,
+            None => {
+                let meta = meta(backup, part.configuration).ok_or(CommandError::ReplyIncomplete)?;
+                let last = meta.last;
+                point = Some(last);
+                write(context, &mut file, &backup_header(meta))?;
+                last
+            }
+        };
+        let mut text = String::with_capacity(line.len());
+        for content in &part.lines {
+            text.push_str(content.get());
+            text.push('\n');
+        }
+        sum.add(&text);
+        write(context, &mut file, text.as_bytes())?;
+        if let Some(end) = &part.end {
+            let checksum = Checksum::from_text(end.checksum.as_bytes());
+            let checksum = checksum.ok_or(CommandError::ReplyIncomplete)?;
+            let bytes = sum.bytes();
+            let last_line = sum.finish(SnapshotEnd { bytes: end.bytes, checksum });
+            write(context, &mut file, &last_line.map_err(BackupError::from)?)?;
+            return Ok(Some(Written { index: last.index.0, bytes }));
+        }
+        // A part that brings nothing would be asked for for ever.
+        let next = part.next.filter(|next| *next == sum.bytes() && !text.is_empty());
+        let offset = Some(next.ok_or(CommandError::ReplyIncomplete)?);
+        let request = Request::Backup { backup: Some(backup), offset, covering: None };
+        let reply = context.caller.call(request)?;
+        line = match reply.refusal(request.effect()) {
+            None => reply.line,
+            Some(refusal) if refusal.code == ErrorCode::BackupGone => return Ok(None),
+            Some(refusal) => return Err(CommandError::Refused(refusal)),
+        };
+    }
+}
+
+/// The first part, once there is a snapshot that covers what it has to.
+fn begin(context: &mut Context<'_>) -> Result<String, CommandError> {
+    let begun = Instant::now();
+    let mut covering = None;
+    loop {
+        let request = Request::Backup { backup: None, offset: None, covering };
+        let reply = context.caller.call(request)?;
+        match reply.refusal(request.effect()) {
+            // The snapshot was there when it was asked for, and is replaced already.
+            Some(refusal) if refusal.code == ErrorCode::BackupGone => {}
+            Some(refusal) => return Err(CommandError::Refused(refusal)),
+            None => {
+                let part: Part<'_> =
+                    serde_json::from_str(&reply.line).map_err(|_| CommandError::ReplyIncomplete)?;
+                if part.backup.is_some() {
+                    return Ok(reply.line);
+                }
+                covering = Some(part.covering.ok_or(CommandError::ReplyIncomplete)?);
+            }
+        }
+        if begun.elapsed() > SNAPSHOT_PATIENCE {
+            return Err(BackupError::NoSnapshot.into());
+        }
+        thread::sleep(ASK_AGAIN_AFTER);
+    }
+}
+
+/// What the backup stands for, from its first part.
+fn meta(backup: &RawValue, configuration: Option<&RawValue>) -> Option<SnapshotMeta> {
+    let Point { index, term, crc } = serde_json::from_str(backup.get()).ok()?;
+    let checksum = Checksum::from_text(crc.as_bytes())?;
+    // It stands there as in an entry of the log, in an object of its own.
+    let payload = configuration?.get().strip_prefix('{')?.strip_suffix('}')?;
+    let configuration = Configuration::read(payload)?;
+    Some(SnapshotMeta {
+        last: LogPoint { index: LogIndex(index), term: Term(term), checksum },
+        configuration,
+    })
+}

@@ -1,0 +1,219 @@
+//! `restore`: makes the data folder of a new cluster from a backup, without a server.
+//!
+//! What the files have to be, [`coracle_storage`] knows. Here is which cluster is wanted, that nothing is overwritten, and
+//! that what was made is looked at as a server will look at it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coracle_core::kv::{SessionLimits, State};
+use coracle_core::raft::NodeId;
+use coracle_storage::blocking::Folder;
+use coracle_storage::{
+    ClusterId, FileError, FolderLock, Identity, Incarnation, LockError, MemberError, MemberStart,
+    SnapshotFault, SnapshotFile, SurveyError, SyncPolicy, first_member, open_member, restore, survey,
+};
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::exit::Exit;
+use crate::output::Format;
+
+/// Make the data folder of a new cluster from a backup
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coracle restore backup.txt --data-dir ./restored
+  coracle --data-dir ./restored                           serves it
+  coracle restore backup.txt --id 1 --address 10.0.0.1:4001 --data-dir ./restored
+  coracle node --id 1 --data-dir ./restored               serves it as a cluster of one node, which others join
+
+All of the backup is checked before anything is written. What is made is a new cluster: nodes of the one that was backed \
+up cannot take part in it. When it is interrupted, no server takes the folder: remove it, and restore again.")]
+pub(crate) struct Restore {
+    /// The backup
+    file: PathBuf,
+
+    /// The folder to make the files in; made when missing
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// How many nodes, 1 to 9, for a cluster in one process
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+
+    /// The id of the first node, for a cluster of processes
+    #[arg(long, value_name = "ID", requires = "address", conflicts_with = "nodes")]
+    id: Option<u64>,
+
+    /// Where the other nodes will reach it
+    #[arg(long, value_name = "HOST:PORT", requires = "id")]
+    address: Option<Address>,
+
+    /// A line, or a JSON object
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, Error)]
+pub(crate) enum RestoreError {
+    #[error("{}: {cause}", .path.display())]
+    File { path: PathBuf, cause: io::Error },
+    #[error("{}: the backup is not whole: {fault}", .path.display())]
+    NotWhole { path: PathBuf, fault: SnapshotFault },
+    #[error(
+        "{}: line {line} is none that this version knows: restore with the version that wrote it, or a later one",
+        .path.display()
+    )]
+    UnknownLine { path: PathBuf, line: usize },
+    #[error("the port of --address cannot be 0: the other nodes have to know it")]
+    PortIsZero,
+    #[error(
+        "{} holds {file}, which belongs to a node: a backup is restored to a folder of its own", .folder.display()
+    )]
+    InUse { folder: PathBuf, file: String },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Write(#[from] FileError),
+    #[error("what was written cannot be read back as it should be: {0}")]
+    Survey(#[from] SurveyError),
+    #[error("what was written cannot be read back as it should be: {0}")]
+    Member(#[from] MemberError),
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl RestoreError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::PortIsZero | Self::InUse { .. } => Exit::Usage,
+            _ => Exit::Failure,
+        }
+    }
+
+    /// Whether the reader of stdout has left.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl Restore {
+    pub(crate) fn run(&self) -> Result<(), RestoreError> {
+        if self.address.as_ref().is_some_and(|address| address.port() == 0) {
+            return Err(RestoreError::PortIsZero);
+        }
+        let path = || self.file.clone();
+        let bytes = fs::read(&self.file).map_err(|cause| RestoreError::File { path: path(), cause })?;
+        let backup =
+            SnapshotFile::decode(&bytes).map_err(|fault| RestoreError::NotWhole { path: path(), fault })?;
+        let keys = self.keys_in(&backup)?;
+        let folder = &self.data_dir;
+        fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
+        let _lock = FolderLock::take(folder)?;
+        refuse_folder_in_use(folder)?;
+        let identities = self.identities();
+        Folder::new(folder).run(&restore(&backup, &identities))?;
+        self.check(&identities)?;
+        self.report(keys, backup.header.last().index.0, &identities)
+    }
+
+    /// How many keys there are, once every line was understood.
+    fn keys_in(&self, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
+        let mut state = State::new(SessionLimits::default());
+        for (number, line) in (2..).zip(backup.content.lines()) {
+            let unknown = |_| RestoreError::UnknownLine { path: self.file.clone(), line: number };
+            state.restore(line).map_err(unknown)?;
+        }
+        Ok(state.store().len())
+    }
+
+    fn identities(&self) -> Vec<Identity> {
+        let cluster = ClusterId(fastrand::u128(..));
+        let incarnation = || Incarnation(fastrand::u64(..));
+        match (self.id, &self.address) {
+            (Some(id), Some(address)) => {
+                vec![first_member(NodeId(id), address.to_string().into(), cluster, incarnation())]
+            }
+            _ => {
+                let incarnations: Vec<_> = (0..self.nodes).map(|_| incarnation()).collect();
+                Identity::for_new_cluster(cluster, &incarnations)
+            }
+        }
+    }
+
+    /// Looks at the files as the server's start does, each byte of them.
+    fn check(&self, identities: &[Identity]) -> Result<(), RestoreError> {
+        let folder = Folder::new(&self.data_dir);
+        if let (Some(id), [identity]) = (self.id, identities) {
+            let files = folder.read(NodeId(id))?;
+            let start = open_member(NodeId(id), &files, identity.incarnation, SyncPolicy::Always)?;
+            let is_founded = matches!(start, MemberStart::Founded(_));
+            assert!(is_founded, "a folder with a log and metadata is one of a member");
+        } else {
+            let files = identities.iter().map(|identity| folder.read(identity.node));
+            survey(files.collect::<Result<_, _>>()?, identities, SyncPolicy::Always)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, keys: usize, index: u64, identities: &[Identity]) -> Result<(), RestoreError> {
+        let mut out = io::stdout().lock();
+        let cluster = identities[0].cluster;
+        match self.output {
+            Format::Text => {
+                let folder = self.data_dir.display();
+                let noun = if keys == 1 { "key" } else { "keys" };
+                let serve = match (self.id, self.nodes) {
+                    (Some(id), _) => format!("coracle node --id {id} --data-dir {folder}"),
+                    (None, 5) => format!("coracle --data-dir {folder}"),
+                    (None, nodes) => format!("coracle --nodes {nodes} --data-dir {folder}"),
+                };
+                writeln!(out, "{folder}: {keys} {noun} as of index {index}; `{serve}` serves them")?;
+            }
+            Format::Json => writeln!(
+                out,
+                "{{\"keys\":{keys},\"last_index\":{index},\"nodes\":{},\"cluster\":\"{cluster}\",\"status\":\"ok\"}}",
+                identities.len()
+            )?,
+        }
+        Ok(())
+    }
+}
+
+/// Files on their way to a name do not count: what is interrupted before it has put one in place may be done again.
+fn refuse_folder_in_use(folder: &Path) -> Result<(), RestoreError> {
+    let failed = |cause| RestoreError::File { path: folder.to_owned(), cause };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let file = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if is_of_a_node(&file) {
+            return Err(RestoreError::InUse { folder: folder.to_owned(), file });
+        }
+    }
+    Ok(())
+}
+
+fn is_of_a_node(file: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let names = ["log", "meta", "snap", "founding"];
+    let stem = file.strip_suffix(".txt");
+    stem.is_some_and(|stem| names.iter().any(|name| stem.strip_prefix(name).is_some_and(is_number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_nodes_are_known_by_their_names() {
+        for file in ["log00.txt", "log12.txt", "meta0.txt", "snap123.txt", "founding4.txt"] {
+            assert!(is_of_a_node(file), "{file}");
+        }
+        for file in ["LOCK", "snap0.txt.tmp", "log.txt", "logs.txt", "backup.txt", "snapshot.txt"] {
+            assert!(!is_of_a_node(file), "{file}");
+        }
+    }
+}
