@@ -138,18 +138,30 @@ impl Campaign {
         found(cluster)?;
         journal.note("the cluster is founded");
         let (shared, with_storm) = (cluster.shared, rng.bool());
+        // In such a run only sessions write; in another one requests arrive once.
+        let repeats_asks = rng.bool();
         thread::scope(|scope| {
             let clients: Vec<_> = (0..WITH_SESSION + WITHOUT_SESSION)
                 .map(|number| {
                     let client = Client::new(shared, number, number < WITH_SESSION, self.seed);
+                    let client = client.only_sessions_write(repeats_asks);
                     scope.spawn(move || client.run())
                 })
                 .collect();
             let time = Duration::from_secs(self.seconds);
             let until = self.faults.map_or(Until::Time(time), Until::Faults);
             let (struck, in_vain) = Default::default();
-            let mut nemesis =
-                Nemesis { cluster, rng, journal, kinds: kinds.clone(), struck, in_vain, is_fair: true };
+            let kinds_too = kinds.clone();
+            let mut nemesis = Nemesis {
+                cluster,
+                rng,
+                journal,
+                kinds: kinds_too,
+                struck,
+                in_vain,
+                is_fair: true,
+                repeats_asks,
+            };
             let result = nemesis.rage(until);
             report.struck = nemesis.struck.into_iter().collect();
             report.missed = kinds

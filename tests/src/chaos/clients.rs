@@ -99,6 +99,8 @@ pub(super) struct Client<'a> {
     number: usize,
     /// The session's name changes when a session was forgotten; the number counts on.
     session: Option<(String, u64)>,
+    /// Whether a write without a session would prove nothing, because it may be done twice.
+    only_sessions_write: bool,
     /// The connection; and which address it goes to.
     caller: Option<Caller>,
     at: usize,
@@ -115,7 +117,14 @@ impl<'a> Client<'a> {
     pub(super) fn new(shared: &'a Shared, number: usize, has_session: bool, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number as u64));
         let session = has_session.then(|| (format!("client-{number}"), 0));
-        Self { shared, number, session, caller: None, at: rng.usize(..64), rng }
+        let only_sessions_write = false;
+        Self { shared, number, session, only_sessions_write, caller: None, at: rng.usize(..64), rng }
+    }
+
+    /// The same, but a client without a session only reads.
+    pub(super) fn only_sessions_write(mut self, only_sessions_write: bool) -> Self {
+        self.only_sessions_write = only_sessions_write;
+        self
     }
 
     /// Works until told otherwise.
@@ -125,6 +134,7 @@ impl<'a> Client<'a> {
                 0..=1 if self.session.is_some() => self.count_up(),
                 2 => self.look_at_a_counter(),
                 3..=5 => self.read(),
+                _ if self.session.is_none() && self.only_sessions_write => self.read(),
                 _ => self.write(),
             }
             let thinks = self.rng.u64(..THINKS_US_MAX);

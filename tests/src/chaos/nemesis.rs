@@ -58,6 +58,8 @@ pub(super) struct Nemesis<'a, 'b> {
     pub(super) in_vain: BTreeMap<Kind, u64>,
     /// Whether all nodes hear one another.
     pub(super) is_fair: bool,
+    /// Whether what nodes ask of one another may arrive twice.
+    pub(super) repeats_asks: bool,
 }
 
 impl Nemesis<'_, '_> {

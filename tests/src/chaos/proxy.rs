@@ -199,7 +199,8 @@ impl Outlet<'_> {
             return self.write_flipped(frame, 19..24, weather);
         }
         self.write(frame, weather)?;
-        if self.happens(weather.duplicate) {
+        let may_repeat = weather.repeats_asks || !Piece::is_ask(frame);
+        if may_repeat && self.happens(weather.duplicate) {
             count(&done.duplicated);
             self.write(frame, weather)?;
         }
@@ -214,7 +215,9 @@ impl Outlet<'_> {
                 self.write(&old, weather)?;
             }
         }
-        self.remember(frame);
+        if may_repeat {
+            self.remember(frame);
+        }
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! What a dialler sends, cut into the pieces that it is made of: one line, then frames.
 //!
 //! Only as much of the peers' protocol is known here as a proxy needs: a line ends in `\n`, and a frame begins with its
-//! length, its checksum and the checksum of both, four bytes each, little-endian. What is in a frame stays opaque, and whether its checksum is
+//! length, its checksum and the checksum of both, four bytes each, little-endian. What is in a frame stays opaque but for its kind, and whether its checksum is
 //! right is for the receiver to find out.
 
 /// Bytes before a frame's own.
 const HEAD_LEN: usize = 12;
+/// The first byte of a frame that asks something of another node.
+const ASK: u8 = 2;
 
 /// A whole piece of a stream, with everything that belongs to it on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,11 @@ pub(super) enum Piece {
 }
 
 impl Piece {
+    /// Whether a frame of these bytes passes a client's request on.
+    pub(super) fn is_ask(frame: &[u8]) -> bool {
+        frame.get(HEAD_LEN) == Some(&ASK)
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         let (Self::Line(bytes) | Self::Frame(bytes)) = self;
         bytes

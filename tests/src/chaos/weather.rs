@@ -42,6 +42,9 @@ pub(super) struct Weather {
     pub(super) lengthen: u32,
     /// The connection ends in the middle of a frame.
     pub(super) cut: u32,
+    /// Whether what one node asks of another may be repeated too: TCP never does that, and only a session's writes are
+    /// promised to be done once all the same.
+    pub(super) repeats_asks: bool,
 }
 
 /// What has been done to frames so far.
