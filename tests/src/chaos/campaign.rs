@@ -139,7 +139,8 @@ impl Campaign {
         journal.note("the cluster is founded");
         let (shared, with_storm) = (cluster.shared, rng.bool());
         // In such a run only sessions write; in another one requests arrive once.
-        let repeats_asks = rng.bool();
+        let repeats = kinds.iter().any(|kind| [Kind::Duplicate, Kind::Replay].contains(kind));
+        let repeats_asks = repeats && rng.bool();
         thread::scope(|scope| {
             let clients: Vec<_> = (0..WITH_SESSION + WITHOUT_SESSION)
                 .map(|number| {

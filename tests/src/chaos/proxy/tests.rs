@@ -69,10 +69,19 @@ fn reordered_frames_are_whole_and_all_there() {
 #[test]
 fn doubled_frames_are_whole() {
     let way = way();
-    way.there.set(Weather { duplicate: 1000, ..Weather::default() });
+    way.there.set(Weather { duplicate: 1000, repeats_asks: true, ..Weather::default() });
     let arrived = pieces(&way.send(&frames()));
     let twice: Vec<_> = frames().into_iter().flat_map(|frame| [frame.clone(), frame]).collect();
     assert_eq!(arrived, twice);
+}
+
+#[test]
+fn a_request_is_repeated_only_on_order() {
+    let way = way();
+    way.there.set(Weather { duplicate: 1000, ..Weather::default() });
+    let (ask, message) = (frame(&[2; 20]), frame(&[1; 20]));
+    let arrived = pieces(&way.send(&[ask.clone(), message.clone()]));
+    assert_eq!(arrived, [ask, message.clone(), message]);
 }
 
 #[test]
