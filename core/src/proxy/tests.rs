@@ -445,6 +445,7 @@ fn a_leader_that_answers_is_known_again() {
     assert_eq!(all_asked(&outputs), [3]);
     story.answer(3, id, applied());
     assert_eq!(all_asked(&story.ask(put())), [3], "it leads on");
+}
 
 /// A backup that moved to another node between two parts would be of two different moments.
 #[test]
