@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
+use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
 use crate::client::{Client, ClientError};
 use crate::commands::{
     Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, List, Promote, Put, Remove, Scan, Status,
@@ -68,6 +69,12 @@ enum Command {
     #[command(subcommand)]
     Member(MemberCommand),
     Client(Client),
+    /// Measure how much a server does, and how long requests take
+    ///
+    /// Starts a cluster of its own in a temporary folder and loads it, or loads a running server (--connect). There it
+    /// uses keys of its own, beginning with `bench:` and a random number, and deletes them at the end.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchFlags),
     Log(Log),
     Backup(Remote<Backup>),
     Restore(Restore),
@@ -80,6 +87,21 @@ enum MemberCommand {
     Promote(Remote<Promote>),
     Remove(Remote<Remove>),
 }
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  coracle bench                                    five nodes on smol, half puts, half gets
+  coracle bench --puts 100 --clients 256 --duration 10s
+  coracle bench --puts 0 --linearizable            linearizable gets
+  coracle bench --clients 64 --pipeline 16         many requests under way on each connection
+  coracle bench --rate 20000                       open loop: 20,000 requests a second, come what may
+  coracle bench --compare smol,threads             both in turn, five rounds: medians and their ratio
+  coracle bench --connect 127.0.0.1:3001 -o json | jq .put.p99_us
+
+The load is one process and the cluster another. Its folder is a temporary one: TMPDIR decides on which disk. Times are \
+those until a reply arrived, in an open loop from the moment at which the request was due. `nodes` is what the server's \
+status tells; of a running server `runtime` is null. Requests that were refused or never answered are counted as errors \
+and not in the times; the first is told on stderr.";
 
 // A command for a server, and which server. No doc comment: clap would take it for the command's help.
 #[derive(Args, Debug)]
@@ -104,6 +126,10 @@ pub(crate) enum ProgramError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
+    BenchFlags(#[from] BenchFlagsError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -112,10 +138,11 @@ pub(crate) enum ProgramError {
 impl ProgramError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Flags(_) | Self::NodeFlags(_) => Exit::Usage,
+            Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) => Exit::Usage,
             Self::Serve(error) => error.exit(),
             Self::Command(error) => error.exit(),
             Self::Client(error) => error.exit(),
+            Self::Bench(error) => error.exit(),
             Self::Log(error) => error.exit(),
             Self::Restore(error) => error.exit(),
         }
@@ -128,7 +155,8 @@ impl ProgramError {
             Self::Client(error) => error.is_broken_pipe(),
             Self::Log(error) => error.is_broken_pipe(),
             Self::Restore(error) => error.is_broken_pipe(),
-            Self::Flags(_) | Self::NodeFlags(_) | Self::Serve(_) => false,
+            Self::Bench(error) => error.is_broken_pipe(),
+            Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) => false,
         }
     }
 }
@@ -137,8 +165,8 @@ impl CommandLine {
     /// Does what the command line says. A client of many commands has an exit code of its own.
     pub(crate) fn run(self) -> Result<Exit, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
-        // A server ends on a signal in good order, and sees to that itself.
-        if !matches!(command, Command::Serve(_) | Command::Node(_)) {
+        // A server ends on a signal in good order, and a bench tidies up: they see to that themselves.
+        if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
             interrupt::exits_at_once();
         }
         match command {
@@ -156,6 +184,7 @@ impl CommandLine {
             Command::Member(MemberCommand::Promote(remote)) => remote.run()?,
             Command::Member(MemberCommand::Remove(remote)) => remote.run()?,
             Command::Client(client) => return Ok(client.run()?),
+            Command::Bench(flags) => bench(flags.options()?)?,
             Command::Log(log) => log.run()?,
             Command::Backup(remote) => remote.run()?,
             Command::Restore(restore) => restore.run()?,

@@ -6,6 +6,8 @@
 //!                    ├─► client   ─► commands        many commands, typed or piped
 //!                    ├─► log                         a log file, without a server
 //!                    └─► restore                     a data folder from a backup, without a server
+//!                    ├─► bench                       load, and a cluster of its own
+//!                    └─► log                         a log file, without a server
 //! ```
 //!
 //! This file only turns errors into messages and exit codes. It knows nothing of what commands do.
@@ -20,6 +22,7 @@ use crate::exit::Exit;
 
 mod address;
 mod arguments;
+mod bench;
 mod caller;
 mod client;
 mod commands;

@@ -104,6 +104,16 @@ pub(crate) enum Runtime {
     Threads,
 }
 
+impl Runtime {
+    /// Its name, as the flag takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Smol => "smol",
+            Self::Threads => "threads",
+        }
+    }
+}
+
 /// When a write has reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sync {

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod backup;
+mod bench;
 #[cfg(test)]
 mod client_commands;
 #[cfg(test)]

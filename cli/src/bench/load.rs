@@ -1,0 +1,242 @@
+//! A load on its way: all clients on one thread, a task and a connection each.
+//!
+//! It has to cost little, because it takes its processor time from the servers that it measures. So requests are encoded
+//! before, replies are only searched for their status, and a client waits for its socket before it reads, which saves the
+//! read that would find nothing.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use smol::{Async, LocalExecutor, Timer, future};
+use thiserror::Error;
+
+use super::lane::{Lane, Next};
+use super::tally::{Tally, Window};
+
+/// How long a connection attempt may take. Arbitrary, but above a lost SYN's first retransmission (1 s).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long answers are waited for when the load is over: twice a server's own patience with a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same when the load was interrupted: somebody waits for the end.
+const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(2);
+
+/// How often progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Bytes read at a time: some hundred replies.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a load ended early.
+#[derive(Debug, Error)]
+pub(crate) enum LoadError {
+    #[error("cannot connect to {address}: {cause}")]
+    Connect { address: SocketAddr, cause: io::Error },
+    #[error("the connection to {address} was lost: {cause}")]
+    Lost { address: SocketAddr, cause: io::Error },
+    #[error("{address} closed the connection")]
+    Closed { address: SocketAddr },
+    #[error("{address} says what nobody asked for: {line}")]
+    Unasked { address: SocketAddr, line: String },
+}
+
+/// What watches a load: told how many requests have worked so far, and since when it runs.
+pub(super) type Watch<'a> = &'a mut dyn FnMut(u64, Duration);
+
+/// Where a load goes, what of it counts, and when it ends although answers are missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    /// At least one.
+    pub(super) addresses: &'a [SocketAddr],
+    pub(super) window: Window,
+    pub(super) gives_up: GivesUp,
+}
+
+/// When missing answers are waited for no longer: [`PATIENCE`] after this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivesUp {
+    AfterWindow,
+    AfterLastAnswer,
+}
+
+/// What all clients share.
+struct Shared<'a, 'r> {
+    begin: Instant,
+    tally: RefCell<Tally>,
+    buffer: RefCell<Vec<u8>>,
+    failure: RefCell<Option<LoadError>>,
+    lanes: &'a [RefCell<Lane<'r>>],
+}
+
+/// Runs a client per lane, spread over the addresses, until all have nothing left to do, somebody interrupts, or answers
+/// stay away for too long.
+pub(super) fn run(
+    plan: Plan<'_>,
+    lanes: Vec<Lane<'_>>,
+    is_interrupted: &AtomicBool,
+    watch: Watch<'_>,
+) -> Result<Tally, LoadError> {
+    let mut streams = Vec::with_capacity(lanes.len());
+    for (address, _) in plan.addresses.iter().cycle().zip(&lanes) {
+        streams.push((*address, connect(*address)?));
+    }
+    let lanes: Vec<_> = lanes.into_iter().map(RefCell::new).collect();
+    let shared = Shared {
+        begin: Instant::now(),
+        tally: RefCell::new(Tally::new(plan.window)),
+        buffer: RefCell::new(vec![0; READ_BYTES]),
+        failure: RefCell::new(None),
+        lanes: &lanes,
+    };
+    let executor = LocalExecutor::new();
+    let tasks: Vec<_> = streams
+        .into_iter()
+        .zip(&lanes)
+        .map(|((address, stream), lane)| executor.spawn(shared.client(address, stream, lane)))
+        .collect();
+    let all = async {
+        for task in tasks {
+            task.await;
+        }
+    };
+    let overseer = shared.oversee(plan, is_interrupted, watch);
+    smol::block_on(executor.run(future::or(all, overseer)));
+    drop(executor);
+    if let Some(failure) = shared.failure.take() {
+        return Err(failure);
+    }
+    let now = shared.now();
+    let mut tally = shared.tally.into_inner();
+    for lane in &lanes {
+        lane.borrow_mut().abandon(now, &mut tally);
+    }
+    Ok(tally)
+}
+
+fn connect(address: SocketAddr) -> Result<Async<TcpStream>, LoadError> {
+    let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Async::new(stream)
+    });
+    stream.map_err(|cause| LoadError::Connect { address, cause })
+}
+
+impl Shared<'_, '_> {
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// Returns when the load has to end although clients still wait.
+    async fn oversee(&self, plan: Plan<'_>, is_interrupted: &AtomicBool, watch: Watch<'_>) {
+        let mut last = plan.window.until.saturating_add(PATIENCE);
+        let mut answers = 0;
+        let mut was_interrupted = is_interrupted.load(Ordering::Acquire);
+        while self.now() < last && self.failure.borrow().is_none() {
+            Timer::after(LOOK_EVERY).await;
+            let now = self.now();
+            watch(self.tally.borrow().operations(), now);
+            let answers_before = std::mem::replace(&mut answers, self.tally.borrow().answers());
+            if plan.gives_up == GivesUp::AfterLastAnswer && answers > answers_before {
+                last = now + PATIENCE;
+            }
+            if !was_interrupted && is_interrupted.load(Ordering::Acquire) {
+                was_interrupted = true;
+                last = now + PATIENCE_INTERRUPTED;
+                self.lanes.iter().for_each(|lane| lane.borrow_mut().stop());
+            }
+        }
+    }
+
+    /// Carries a lane's requests and replies until it has nothing left to do.
+    async fn client(&self, address: SocketAddr, stream: Async<TcpStream>, lane: &RefCell<Lane<'_>>) {
+        if let Err(failure) = self.carry(address, &stream, lane).await {
+            self.failure.borrow_mut().get_or_insert(failure);
+        }
+    }
+
+    async fn carry(
+        &self,
+        address: SocketAddr,
+        stream: &Async<TcpStream>,
+        lane: &RefCell<Lane<'_>>,
+    ) -> Result<(), LoadError> {
+        let lost = |cause| LoadError::Lost { address, cause };
+        let mut out = Vec::new();
+        let mut sent = 0;
+        loop {
+            let now = self.now();
+            lane.borrow_mut().start_due(now, &mut out);
+            sent += write_some(stream.get_ref(), &out[sent..]).map_err(lost)?;
+            let is_all_sent = sent == out.len();
+            if is_all_sent {
+                out.clear();
+                sent = 0;
+            }
+            let next = lane.borrow().next(now);
+            let due = match next {
+                Next::Nothing => return Ok(()),
+                Next::Reply => None,
+                Next::At(due) => Some(self.begin + due),
+            };
+            if wait(stream, !is_all_sent, due).await.map_err(lost)? {
+                self.read(address, stream.get_ref(), lane)?;
+            }
+        }
+    }
+
+    /// Takes what has arrived.
+    fn read(
+        &self,
+        address: SocketAddr,
+        mut stream: &TcpStream,
+        lane: &RefCell<Lane<'_>>,
+    ) -> Result<(), LoadError> {
+        let mut buffer = self.buffer.borrow_mut();
+        let len = match stream.read(&mut buffer) {
+            Ok(0) => return Err(LoadError::Closed { address }),
+            Ok(len) => len,
+            Err(error) if is_for_later(&error) => return Ok(()),
+            Err(cause) => return Err(LoadError::Lost { address, cause }),
+        };
+        let taken = lane.borrow_mut().take(&buffer[..len], self.now(), &mut self.tally.borrow_mut());
+        taken.map_err(|unasked| LoadError::Unasked { address, line: unasked.0 })
+    }
+}
+
+/// Writes as much as the socket takes now; returns how much.
+fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(len) => written += len,
+            Err(error) if is_for_later(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+/// Waits until there is something to do; returns whether there may be something to read.
+async fn wait(stream: &Async<TcpStream>, wants_to_write: bool, due: Option<Instant>) -> io::Result<bool> {
+    let readable = async { stream.readable().await.map(|()| true) };
+    let writable = async {
+        if !wants_to_write {
+            return future::pending().await;
+        }
+        stream.writable().await.map(|()| false)
+    };
+    let is_due = async {
+        let Some(due) = due else { return future::pending().await };
+        Timer::at(due).await;
+        Ok(false)
+    };
+    future::or(readable, future::or(writable, is_due)).await
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,155 @@
+//! One measurement: stores the keys, loads the server, and deletes the keys whatever happened between.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::caller::Caller;
+use crate::commands::CommandError;
+use crate::reply::NodeStatus;
+use crate::request::{Effect, Request};
+
+use super::BenchError;
+use super::lane::{Lane, Pace, Work};
+use super::load::{self, GivesUp, Plan};
+use super::options::LoadOptions;
+use super::progress::Progress;
+use super::requests::{Kind, Requests};
+use super::tally::{Tally, Window};
+
+/// Connections that store and delete the keys, requests and bytes under way on all of them. Chosen so that a server puts
+/// many of them on disk at once, and is far from refusing any.
+const CHORE_CLIENTS: usize = 8;
+const CHORE_REQUESTS: usize = 1024;
+const CHORE_BYTES: usize = 4 << 20;
+
+/// How long followers may take to have the keys, and how often they are asked.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLE_EVERY: Duration = Duration::from_millis(20);
+
+/// How long the server may take to tell how it is.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server under load.
+#[derive(Debug)]
+pub(super) struct Measurement<'a> {
+    /// At least one.
+    pub(super) addresses: &'a [SocketAddr],
+    pub(super) load: &'a LoadOptions,
+    pub(super) is_interrupted: &'a AtomicBool,
+    pub(super) progress: &'a mut Progress,
+}
+
+/// What a measurement found out.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) nodes: usize,
+    pub(super) tally: Tally,
+}
+
+impl Measurement<'_> {
+    /// Measures, and leaves the keys behind if the server is not going to live on.
+    pub(super) fn run(&mut self, is_cleaned: bool) -> Result<Measured, BenchError> {
+        let LoadOptions { value_bytes, linearizable, .. } = *self.load;
+        let requests = Requests::new(fastrand::u32(..), value_bytes, linearizable);
+        let measured = self.measure(&requests);
+        if !is_cleaned {
+            return measured;
+        }
+        let cleaned = self.clean(&requests);
+        let measured = measured?;
+        cleaned.map(|()| measured)
+    }
+
+    fn measure(&mut self, requests: &Requests) -> Result<Measured, BenchError> {
+        self.progress.show("storing the keys");
+        let stored = self.chore(requests, Kind::Put, self.is_interrupted)?;
+        if stored.answers() < requests.keys() as u64 || stored.first_error().is_some() {
+            let reply = stored.first_error().unwrap_or("no reply");
+            return Err(BenchError::Store { reply: reply.to_owned() });
+        }
+        let nodes = self.settle()?;
+        let tally = self.load(requests)?;
+        Ok(Measured { nodes, tally })
+    }
+
+    fn load(&mut self, requests: &Requests) -> Result<Tally, BenchError> {
+        let LoadOptions { clients, pipeline, puts_percent, rate_per_second, warmup, duration, .. } =
+            *self.load;
+        let until = warmup + duration;
+        let window = Window { from: warmup, until, is_open_loop: rate_per_second.is_some() };
+        let pace = |place| match rate_per_second {
+            None => Pace::Closed { until },
+            Some(per_second) => Pace::Open { place, clients, per_second, until },
+        };
+        let work = Work::Mix { puts_percent };
+        let lanes = (0..clients).map(|place| Lane::new(requests, work, pace(place), pipeline)).collect();
+        let plan = Plan { addresses: self.addresses, window, gives_up: GivesUp::AfterWindow };
+        let progress = &mut *self.progress;
+        let mut watch = |operations, now: Duration| progress.measure(operations, now, warmup, duration);
+        Ok(load::run(plan, lanes, self.is_interrupted, &mut watch)?)
+    }
+
+    /// Does the same with every key once.
+    fn chore(
+        &self,
+        requests: &Requests,
+        kind: Kind,
+        is_interrupted: &AtomicBool,
+    ) -> Result<Tally, BenchError> {
+        let window = Window { from: Duration::ZERO, until: Duration::ZERO, is_open_loop: false };
+        let under_way = CHORE_REQUESTS.min(CHORE_BYTES / requests.bytes_max());
+        let pipeline = (under_way / CHORE_CLIENTS).max(1);
+        let pace = Pace::Closed { until: Duration::MAX };
+        let lane = |next| Lane::new(requests, Work::Each { kind, next, step: CHORE_CLIENTS }, pace, pipeline);
+        let plan = Plan { addresses: self.addresses, window, gives_up: GivesUp::AfterLastAnswer };
+        let lanes = (0..CHORE_CLIENTS).map(lane).collect();
+        Ok(load::run(plan, lanes, is_interrupted, &mut |_, _| ())?)
+    }
+
+    /// Deletes the keys, also after an interrupt: only a second one ends the program before.
+    fn clean(&mut self, requests: &Requests) -> Result<(), BenchError> {
+        self.progress.show("deleting the keys");
+        let left = |reply: &str| BenchError::Left { prefix: requests.prefix().into(), reply: reply.into() };
+        let deleted = self.chore(requests, Kind::Delete, &AtomicBool::new(false));
+        let deleted = deleted.map_err(|error| left(&error.to_string()))?;
+        // A key that was never stored is not found; any other refusal leaves one behind.
+        let is_harmless = |reply: &str| reply.contains("\"error\":\"not_found\"");
+        match deleted.first_error() {
+            Some(reply) if !is_harmless(reply) => Err(left(reply)),
+            _ if deleted.answers() < requests.keys() as u64 => Err(left("no reply")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until all nodes have the keys, so that followers find what they are asked for. Returns how many there are.
+    fn settle(&self) -> Result<usize, BenchError> {
+        let address = |address: &SocketAddr| address.to_string().parse::<Address>();
+        let addresses = self.addresses.iter().filter_map(|at| address(at).ok()).collect();
+        let mut caller = Caller::new(addresses, STATUS_TIMEOUT);
+        let begin = Instant::now();
+        loop {
+            let reply = caller.call(Request::Status).map_err(CommandError::Call)?;
+            if let Some(refusal) = reply.refusal(Effect::Reads) {
+                return Err(CommandError::Refused(refusal).into());
+            }
+            let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
+            if have_settled(&nodes) || begin.elapsed() > SETTLE_TIMEOUT {
+                return Ok(nodes.len());
+            }
+            thread::sleep(SETTLE_EVERY);
+        }
+    }
+}
+
+/// Whether every node that tells has applied what any of them knows to be committed.
+fn have_settled(nodes: &[NodeStatus]) -> bool {
+    // A node that is away tells nothing.
+    let numbers =
+        |of: fn(&NodeStatus) -> &str| nodes.iter().filter_map(move |node| of(node).parse::<u64>().ok());
+    let committed = numbers(|node| node.commit_index.get()).max();
+    let applied = numbers(|node| node.last_applied.get()).min();
+    applied >= committed
+}

@@ -1,0 +1,223 @@
+//! `coracle bench`: how much a server does, and how long requests take.
+//!
+//! ```text
+//!   options ──► own_cluster     this program again, serving from a temporary folder
+//!      │
+//!      └──────► measurement ──► load ──► lane     clients: a task and a connection each
+//!                    │            │        │
+//!                    │            │        └───── requests, encoded before
+//!                    │            └──► tally      histograms
+//!                    ▼
+//!                 report ──► compare
+//! ```
+//!
+//! What a user has on the server is never touched: the keys stand under a random prefix, and are deleted afterwards.
+//! The server is asked as any client would ask it; nothing here knows the inside of one.
+
+use std::io::{self, BufWriter, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::commands::CommandError;
+use crate::exit::Exit;
+use crate::interrupt;
+use crate::output::Format;
+use crate::serve::Runtime;
+use compare::Comparison;
+use load::LoadError;
+use measurement::Measurement;
+use options::{LoadOptions, OwnOptions, Subject};
+use own_cluster::{OwnCluster, OwnClusterError};
+use progress::Progress;
+use report::Report;
+
+mod compare;
+mod lane;
+mod load;
+mod measurement;
+mod options;
+mod own_cluster;
+mod progress;
+mod report;
+mod requests;
+mod tally;
+
+pub(crate) use options::{BenchFlags, BenchFlagsError, BenchOptions};
+
+/// How long a server's address is tried. Arbitrary.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no result.
+#[derive(Debug, Error)]
+pub(crate) enum BenchError {
+    #[error("interrupted")]
+    Interrupted,
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    #[error("no server answered\n  {address}: {cause}")]
+    Unreachable { address: Address, cause: io::Error },
+    #[error(transparent)]
+    OwnCluster(#[from] OwnClusterError),
+    #[error("the keys to work with could not be stored: {reply}")]
+    Store { reply: String },
+    #[error("keys that begin with {prefix} may be left on the server: {reply}")]
+    Left { prefix: String, reply: String },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl BenchError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Interrupted => Exit::Interrupted,
+            Self::Unreachable { .. } | Self::Load(LoadError::Connect { .. }) => Exit::Unreachable,
+            Self::Command(error) => error.exit(),
+            _ => Exit::Failure,
+        }
+    }
+
+    /// Whether the reader of stdout has left: no failure worth a word.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// A bench under way.
+struct Bench {
+    load: LoadOptions,
+    is_interrupted: Arc<AtomicBool>,
+    progress: Progress,
+}
+
+/// Measures, and prints what came out.
+pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
+    let is_interrupted = interrupt::is_noted().map_err(BenchError::Signals)?;
+    if cfg!(debug_assertions) {
+        tell(
+            "this is a debug build, slower than it could be; `cargo build --release -p cli` makes the fast one",
+        );
+    }
+    let mut bench = Bench { load: options.load, is_interrupted, progress: Progress::new() };
+    let outcome = match options.subject {
+        Subject::Running(addresses) => bench.running(&addresses).map(Outcome::Report),
+        Subject::Own(own) => bench.own(own).map(Outcome::Report),
+        Subject::Compared { runtimes, nodes, ephemeral, rounds } => {
+            let own = |runtime| OwnOptions { runtime, nodes, ephemeral };
+            bench.compare(runtimes.map(own), rounds).map(Box::new).map(Outcome::Comparison)
+        }
+    };
+    bench.progress.clear();
+    // What an interrupt led to, such as a server that stopped too, is no failure of its own. But keys left behind are.
+    let is_interrupted = bench.is_interrupted.load(Ordering::Acquire);
+    if is_interrupted && !matches!(outcome, Err(BenchError::Left { .. })) {
+        return Err(BenchError::Interrupted);
+    }
+    print(&outcome?, options.output)
+}
+
+impl Bench {
+    fn running(&mut self, addresses: &[Address]) -> Result<Report, BenchError> {
+        let addresses = reachable(addresses)?;
+        self.measure(&addresses, None)
+    }
+
+    fn own(&mut self, own: OwnOptions) -> Result<Report, BenchError> {
+        self.progress.show("starting a cluster");
+        let cluster = OwnCluster::start(own)?;
+        self.measure(&[cluster.address()], Some(own.runtime))
+    }
+
+    /// Rounds of both in turn, the second one first in every other round.
+    fn compare(&mut self, owns: [OwnOptions; 2], rounds: u32) -> Result<Comparison, BenchError> {
+        let mut all = [Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            let order = if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+            for place in order {
+                let name = owns[place].runtime.name();
+                self.progress.prefix = format!("round {} of {rounds}, {name}: ", round + 1);
+                let report = self.own(owns[place])?;
+                if self.is_interrupted.load(Ordering::Acquire) {
+                    return Err(BenchError::Interrupted);
+                }
+                all[place].push(report);
+            }
+        }
+        Ok(Comparison::new(all))
+    }
+
+    fn measure(&mut self, addresses: &[SocketAddr], own: Option<Runtime>) -> Result<Report, BenchError> {
+        let Self { load, is_interrupted, progress } = self;
+        // A cluster of its own goes away with all its keys.
+        let is_cleaned = own.is_none();
+        let measured = Measurement { addresses, load, is_interrupted, progress }.run(is_cleaned)?;
+        if let Some(reply) = measured.tally.first_error() {
+            self.progress.clear();
+            tell(&format!("a request was answered with {reply}"));
+        }
+        Ok(Report::new(own, measured.nodes, &self.load, &measured.tally))
+    }
+}
+
+/// What a bench found out.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Report(Report),
+    Comparison(Box<Comparison>),
+}
+
+fn print(outcome: &Outcome, format: Format) -> Result<(), BenchError> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match (format, outcome) {
+        (Format::Json, outcome) => {
+            serde_json::to_writer(&mut out, outcome).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
+        (Format::Text, Outcome::Report(report)) => report.write_text(&mut out)?,
+        (Format::Text, Outcome::Comparison(comparison)) => comparison.write_text(&mut out)?,
+    }
+    Ok(out.flush()?)
+}
+
+/// The addresses at which somebody listens.
+fn reachable(addresses: &[Address]) -> Result<Vec<SocketAddr>, BenchError> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for address in addresses {
+        match probe(address) {
+            Ok(socket_address) => found.push(socket_address),
+            Err(cause) => last = Some(BenchError::Unreachable { address: address.clone(), cause }),
+        }
+    }
+    match last {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// The first address of the name that answers.
+fn probe(address: &Address) -> io::Result<SocketAddr> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, PROBE_TIMEOUT) {
+            Ok(_) => return Ok(candidate),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn tell(what: &str) {
+    // Nobody is left to be told when stderr is closed.
+    _ = writeln!(io::stderr(), "{what}");
+}

@@ -1,0 +1,93 @@
+//! A cluster to be measured: this same program, serving as a process of its own from a temporary folder.
+//!
+//! A process of its own, so that load and cluster do not share an executor, a heap or the fate of a panic.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::options::OwnOptions;
+
+/// How long a cluster may take to stop in good order, and how often it is looked at. Arbitrary.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Why there is no cluster.
+#[derive(Debug, Error)]
+pub(crate) enum OwnClusterError {
+    #[error("cannot make a temporary folder: {0}")]
+    Folder(io::Error),
+    #[error("cannot start a cluster: {0}")]
+    Start(io::Error),
+    #[error("the cluster ended before it served: {said:?} is not `ready ADDR`")]
+    NotReady { said: String },
+}
+
+/// A running cluster. Dropping it stops it and removes its folder.
+#[derive(Debug)]
+pub(super) struct OwnCluster {
+    child: Child,
+    address: SocketAddr,
+    /// Kept, because a server may still write to it.
+    _stdout: BufReader<ChildStdout>,
+    /// Removed when the child has ended: fields are dropped after [`Drop::drop`].
+    _folder: TempDir,
+}
+
+impl OwnCluster {
+    /// Starts a cluster and waits until it serves. What goes wrong in it is told on this process's stderr.
+    pub(super) fn start(options: OwnOptions) -> Result<Self, OwnClusterError> {
+        let folder = tempfile::Builder::new().prefix("coracle-bench-").tempdir();
+        let folder = folder.map_err(OwnClusterError::Folder)?;
+        let program = std::env::current_exe().map_err(OwnClusterError::Start)?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error"]);
+        command.args(["--runtime", options.runtime.name(), "--nodes", &options.nodes.to_string()]);
+        if options.ephemeral {
+            command.arg("--ephemeral");
+        } else {
+            command.arg("--data-dir").arg(folder.path());
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = child.map_err(OwnClusterError::Start)?;
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut said = String::new();
+        let read = stdout.read_line(&mut said);
+        let ready = said.strip_prefix("ready ").and_then(|address| address.trim_end().parse().ok());
+        let (Ok(_), Some(address)) = (read, ready) else {
+            // It has ended already, or is no server.
+            _ = child.kill();
+            _ = child.wait();
+            return Err(OwnClusterError::NotReady { said });
+        };
+        Ok(Self { child, address, _stdout: stdout, _folder: folder })
+    }
+
+    /// Where it serves.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for OwnCluster {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // A child that has ended already is as good.
+        _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        let begin = Instant::now();
+        while begin.elapsed() < STOP_TIMEOUT {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
