@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Runtime, Setup, program, until};
+use coracle_tests::live::{Runtime, Setup, program, signal, until};
 use serde_json::Value;
 
 use crate::shell::Shell;
@@ -72,8 +72,7 @@ fn an_interrupted_bench_tidies_up(runtime: Runtime) {
         .spawn()
         .expect("the program starts");
     until("a key is stored", || !shell.run(&["scan", "bench:", "--limit", "1"]).stdout.is_empty());
-    let killed = Command::new("kill").args(["-INT", &bench.id().to_string()]).status();
-    assert!(killed.expect("kill starts").success());
+    signal(bench.id(), "INT");
     assert_eq!(bench.wait().expect("the bench ends").code(), Some(130));
     let _ = server.settle();
     shell.expect(&["scan"], 0, "");
@@ -85,7 +84,7 @@ fn a_cluster_of_its_own_leaves_no_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = |arguments: &[&str]| {
         let output = Command::new(program())
-            .args(["bench", "--nodes", "3", "-o", "json"])
+            .args(["bench", "--nodes", "3", "--clients", "4", "-o", "json"])
             .args(arguments)
             .args(SHORT)
             .env("TMPDIR", folder.path())
