@@ -33,3 +33,4 @@ pub mod explore;
 pub mod live;
 pub mod scenario;
 pub mod simulator;
+pub mod throughput;

@@ -1,0 +1,152 @@
+//! How many puts a second a program gets out of a cluster inside itself: three nodes in memory, asked through the library's
+//! own interface, without TCP.
+//!
+//! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before they ask again. On smol a
+//! client is a task on the cluster's own executor, on threads a thread. Prints a JSON object a line.
+//!
+//! `in_process [--seconds N] [--rounds N]`
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coracle_core::Settings;
+use coracle_core::kv::{Key, Value};
+use coracle_runtime_smol as on_smol;
+use coracle_runtime_threads as on_threads;
+use coracle_storage::Medium;
+use smol::{LocalExecutor, Timer};
+
+/// Before anything is counted.
+const WARMUP: Duration = Duration::from_millis(500);
+
+/// How many keys there are, and bytes of a value. The same as for `core_bench`.
+const KEYS: u64 = 10_000;
+const VALUE_BYTES: usize = 64;
+
+/// A client's thread does next to nothing.
+const STACK_BYTES: usize = 128 << 10;
+
+struct Flags {
+    seconds: u64,
+    rounds: u64,
+}
+
+fn flags() -> Result<Flags, String> {
+    let mut flags = Flags { seconds: 3, rounds: 1 };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        let number = value.parse().map_err(|error| format!("{word} {value}: {error}"))?;
+        match word.as_str() {
+            "--seconds" => flags.seconds = number,
+            "--rounds" => flags.rounds = number,
+            _ => return Err("usage: in_process [--seconds N] [--rounds N]".into()),
+        }
+    }
+    Ok(flags)
+}
+
+fn settings() -> Settings {
+    Settings { nodes: 3, ..Settings::default() }
+}
+
+fn value() -> Value {
+    Value::from_text(&"v".repeat(VALUE_BYTES)).expect("within the limits")
+}
+
+fn key(number: u64) -> Key {
+    Key::new(&format!("key:{:012}", number % KEYS)).expect("a short key")
+}
+
+/// Puts a second on smol.
+fn smol(clients: u64, span: Duration) -> f64 {
+    let executor = Rc::new(LocalExecutor::new());
+    smol::block_on(executor.run(async {
+        let options = on_smol::Options { settings: settings(), medium: Medium::Memory, listen: None };
+        let cluster = on_smol::Cluster::start(&executor, options).await.expect("the cluster starts");
+        let (done, is_over) = (Rc::new(Cell::new(0_u64)), Rc::new(Cell::new(false)));
+        let tasks: Vec<_> = (0..clients)
+            .map(|number| {
+                let (done, is_over) = (Rc::clone(&done), Rc::clone(&is_over));
+                let (client, value) = (cluster.client(), value());
+                executor.spawn(async move {
+                    let mut number = number;
+                    while !is_over.get() {
+                        client.put(key(number), value.clone()).await.expect("the put works");
+                        number += clients;
+                        done.set(done.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        Timer::after(WARMUP).await;
+        let (begin, before) = (Instant::now(), done.get());
+        Timer::after(span).await;
+        let rate = (done.get() - before) as f64 / begin.elapsed().as_secs_f64();
+        is_over.set(true);
+        for task in tasks {
+            task.await;
+        }
+        cluster.stop().await;
+        rate
+    }))
+}
+
+/// Puts a second on threads.
+fn threads(clients: u64, span: Duration) -> f64 {
+    let options = on_threads::Options { settings: settings(), medium: Medium::Memory, listen: None };
+    let cluster = on_threads::Cluster::start(options).expect("the cluster starts");
+    let (done, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let rate = thread::scope(|scope| {
+        for number in 0..clients {
+            let (client, value) = (cluster.client(), value());
+            let (done, is_over) = (&done, &is_over);
+            let work = move || {
+                let mut number = number;
+                while !is_over.load(Ordering::Relaxed) {
+                    client.put(key(number), value.clone()).expect("the put works");
+                    number += clients;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+            thread.expect("the operating system gives every client a thread");
+        }
+        thread::sleep(WARMUP);
+        let (begin, before) = (Instant::now(), done.load(Ordering::Relaxed));
+        thread::sleep(span);
+        let rate = (done.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+        rate
+    });
+    cluster.stop();
+    rate
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result goes to stdout")]
+fn tell(runtime: &str, clients: u64, per_second: f64) {
+    let per_second = per_second.round();
+    println!("{}", serde_json::json!({ "runtime": runtime, "clients": clients, "per_second": per_second }));
+}
+
+#[expect(clippy::print_stderr, reason = "what is wrong with the flags goes to stderr")]
+fn main() {
+    match flags() {
+        Ok(Flags { seconds, rounds }) => {
+            let span = Duration::from_secs(seconds);
+            for _ in 0..rounds {
+                for clients in [1, 64, 256, 4096] {
+                    tell("smol", clients, smol(clients, span));
+                    tell("threads", clients, threads(clients, span));
+                }
+            }
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            std::process::exit(2);
+        }
+    }
+}
