@@ -1,8 +1,8 @@
 //! Two runtimes side by side: rounds in turn, so that what else the machine does falls on both, and medians.
 //!
 //! What it deliberately does not do is to call a difference real because two numbers differ. The rounds of one runtime
-//! differ from one another as well; only when not a single round of the one reaches into the rounds of the other is the
-//! difference more than noise.
+//! differ from one another as well; only when not a single round of the one reaches into the rounds of the other, and there
+//! are enough rounds that this is no accident, is the difference more than noise.
 
 use std::io::{self, Write};
 
@@ -10,6 +10,10 @@ use serde::Serialize;
 
 use super::report::{Figures, Report, head};
 use crate::output::write_columns;
+
+/// With fewer rounds nothing is said to be more than noise. Chosen because the rounds of two alike are apart by chance once in
+/// 35 times with four rounds, but once in ten with three.
+const ROUNDS_MIN: usize = 4;
 
 /// What a comparison found out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,7 +40,7 @@ struct Ratio {
     per_second: f64,
     p50_us: f64,
     p99_us: f64,
-    /// Whether the rounds' requests a second overlap.
+    /// Whether the rounds' requests a second overlap, or are fewer than [`ROUNDS_MIN`].
     is_within_noise: bool,
     /// The least and the most requests a second of the rounds.
     spread_per_second: [[f64; 2]; 2],
@@ -100,7 +104,7 @@ impl Ratio {
             per_second: ratio(first.per_second, second.per_second),
             p50_us: of_micros(first.p50_us, second.p50_us),
             p99_us: of_micros(first.p99_us, second.p99_us),
-            is_within_noise: spread[0][0] <= spread[1][1] && spread[1][0] <= spread[0][1],
+            is_within_noise: all[0].len() < ROUNDS_MIN || does_overlap(spread),
             spread_per_second: spread,
         })
     }
@@ -113,13 +117,21 @@ impl Ratio {
             "{kind}: {second} does {per_second:.2} times as many a second as {first}; p50 {p50_us:.2}, p99 {p99_us:.2} times"
         )?;
         let [[first_least, first_most], [second_least, second_most]] = self.spread_per_second;
-        let verdict = if self.is_within_noise { "within the noise" } else { "more than noise" };
+        let verdict = match (self.is_within_noise, does_overlap(self.spread_per_second)) {
+            (false, _) => "more than noise",
+            (true, true) => "within the noise",
+            (true, false) => "too few rounds to tell it from noise",
+        };
         writeln!(
             out,
             "  {verdict}: the rounds are {first_least:.0} to {first_most:.0} for {first}, \
              {second_least:.0} to {second_most:.0} for {second}"
         )
     }
+}
+
+fn does_overlap([first, second]: [[f64; 2]; 2]) -> bool {
+    first[0] <= second[1] && second[0] <= first[1]
 }
 
 /// Each figure's own median: the figures of one row may come from different rounds.
@@ -195,12 +207,14 @@ mod tests {
 
     #[test]
     fn a_difference_is_noise_until_the_rounds_are_apart() {
-        let apart = ratio(&[100.0, 110.0, 105.0], &[200.0, 210.0, 220.0]);
+        let apart = ratio(&[100.0, 110.0, 105.0, 105.0], &[200.0, 210.0, 220.0, 210.0]);
         assert_eq!((apart.per_second, apart.is_within_noise), (2.0, false));
-        let overlapping = ratio(&[100.0, 201.0, 105.0], &[200.0, 210.0, 220.0]);
+        let overlapping = ratio(&[100.0, 201.0, 105.0, 105.0], &[200.0, 210.0, 220.0, 210.0]);
         assert!(overlapping.is_within_noise);
-        let inside = ratio(&[100.0, 300.0], &[200.0, 200.0]);
+        let inside = ratio(&[100.0, 300.0, 100.0, 100.0], &[200.0; 4]);
         assert!(inside.is_within_noise);
+        let few = ratio(&[100.0, 110.0, 105.0], &[200.0, 210.0, 220.0]);
+        assert!(few.is_within_noise, "three rounds are apart by chance too often");
         assert!(ratio(&[5.0], &[4.0]).per_second < 1.0);
     }
 
@@ -212,6 +226,6 @@ mod tests {
         comparison.write_text(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("puts: threads does 1.50 times as many a second as smol"), "{text}");
-        assert!(text.contains("more than noise") && !text.contains("gets:"), "{text}");
+        assert!(text.contains("too few rounds") && !text.contains("gets:"), "{text}");
     }
 }

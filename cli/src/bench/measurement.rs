@@ -11,13 +11,13 @@ use crate::commands::CommandError;
 use crate::reply::NodeStatus;
 use crate::request::{Effect, Request};
 
-use super::BenchError;
 use super::lane::{Lane, Pace, Work};
 use super::load::{self, GivesUp, Plan};
 use super::options::LoadOptions;
 use super::progress::Progress;
 use super::requests::{Kind, Requests};
 use super::tally::{Tally, Window};
+use super::{BenchError, tell};
 
 /// Connections that store and delete the keys, requests and bytes under way on all of them. Chosen so that a server puts
 /// many of them on disk at once, and is far from refusing any.
@@ -50,7 +50,7 @@ pub(super) struct Measured {
 }
 
 impl Measurement<'_> {
-    /// Measures, and leaves the keys behind if the server is not going to live on.
+    /// Measures. Unless `is_cleaned`, the keys are left behind: a server that is about to end needs no cleaning.
     pub(super) fn run(&mut self, is_cleaned: bool) -> Result<Measured, BenchError> {
         let LoadOptions { value_bytes, linearizable, .. } = *self.load;
         let requests = Requests::new(fastrand::u32(..), value_bytes, linearizable);
@@ -59,8 +59,15 @@ impl Measurement<'_> {
             return measured;
         }
         let cleaned = self.clean(&requests);
-        let measured = measured?;
-        cleaned.map(|()| measured)
+        match (measured, cleaned) {
+            (Ok(measured), cleaned) => cleaned.map(|()| measured),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(left)) => {
+                self.progress.clear();
+                tell(&left.to_string());
+                Err(error)
+            }
+        }
     }
 
     fn measure(&mut self, requests: &Requests) -> Result<Measured, BenchError> {
