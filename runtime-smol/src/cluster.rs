@@ -164,15 +164,7 @@ impl Cluster {
         };
         let (connections_end, all_connections_end) = async_channel::bounded(1);
         let address = socket.as_ref().map(|(_, address)| *address);
-        let listener = socket.map(|(socket, address)| Listener {
-            socket,
-            executor: Rc::clone(executor),
-            proxy: proxy.clone(),
-            address: address.to_string().into(),
-            idle_timeout: settings.idle_timeout,
-            connections_max: settings.connections_max,
-            connections_end,
-        });
+        let listener = socket.map(|bound| Listener::new(executor, bound, &proxy, &settings, connections_end));
         Ok(Self {
             proxy,
             inboxes,

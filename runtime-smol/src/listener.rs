@@ -1,11 +1,13 @@
 //! Accepts clients.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
+use coracle_core::Settings;
 use coracle_core::protocol::{Connection, busy_line};
 use futures_lite::AsyncWriteExt;
 use smol::net::{TcpListener, TcpStream};
@@ -19,17 +21,36 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts clients for a proxy.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
-    pub(crate) executor: Rc<LocalExecutor<'static>>,
-    pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) address: Arc<str>,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) connections_max: usize,
-    /// Every connection holds a clone until it is done.
-    pub(crate) connections_end: Sender<()>,
+    socket: TcpListener,
+    executor: Rc<LocalExecutor<'static>>,
+    proxy: Sender<ProxyEvent>,
+    address: Arc<str>,
+    idle_timeout: Option<Duration>,
+    connections_max: usize,
+    connections_end: Sender<()>,
 }
 
 impl Listener {
+    /// A listener at a socket that is bound to this address. Every connection holds a clone of `connections_end` until it is
+    /// done.
+    pub(crate) fn new(
+        executor: &Rc<LocalExecutor<'static>>,
+        (socket, address): (TcpListener, SocketAddr),
+        proxy: &Sender<ProxyEvent>,
+        settings: &Settings,
+        connections_end: Sender<()>,
+    ) -> Self {
+        Self {
+            socket,
+            executor: Rc::clone(executor),
+            proxy: proxy.clone(),
+            address: address.to_string().into(),
+            idle_timeout: settings.idle_timeout,
+            connections_max: settings.connections_max,
+            connections_end,
+        }
+    }
+
     /// Accepts until it is dropped.
     pub(crate) async fn run(self) {
         let connected = Rc::new(Cell::new(0));

@@ -89,6 +89,16 @@ pub struct Member {
     _lock: Option<FolderLock>,
 }
 
+/// What was found, locked and bound before anything runs.
+struct Ground {
+    lock: Option<FolderLock>,
+    start: Start,
+    identity: (Standing, Incarnation, LogIndex),
+    own_address: Option<Box<str>>,
+    peer_socket: Option<TcpListener>,
+    socket: Option<(TcpListener, SocketAddr)>,
+}
+
 /// What has become of the node so far.
 #[derive(Debug, Default)]
 struct Running {
@@ -107,20 +117,31 @@ impl Member {
         executor: &Rc<LocalExecutor<'static>>,
         options: MemberOptions,
     ) -> Result<Self, StartError> {
-        let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
-        settings.check()?;
-        let limits = settings.replica_limits()?;
-        let (lock, start) = open(&medium, id).await?;
-        let (standing, incarnation, configuration_index) = start.standing(&origin)?;
-        let own_address = own_address(id, &standing);
-        let peer_socket = match peer_listen.as_deref().or(own_address.as_deref()) {
+        options.settings.check()?;
+        let (lock, start) = open(&options.medium, options.id).await?;
+        let identity = start.standing(&options.origin)?;
+        let own_address = own_address(options.id, &identity.0);
+        let peer_socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
             Some(address) => Some(bind_peers(address).await?),
             None => None,
         };
-        let socket = match listen {
+        let socket = match options.listen {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
+        Self::begin(executor, options, Ground { lock, start, identity, own_address, peer_socket, socket })
+    }
+
+    /// Starts what runs, now that nothing can be in its way.
+    fn begin(
+        executor: &Rc<LocalExecutor<'static>>,
+        options: MemberOptions,
+        ground: Ground,
+    ) -> Result<Self, StartError> {
+        let MemberOptions { settings, id, origin, medium, peer_listen, detours, .. } = options;
+        let Ground { lock, start, identity, own_address, peer_socket, socket } = ground;
+        let (standing, incarnation, configuration_index) = identity;
+        let limits = settings.replica_limits()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = async_channel::unbounded();
@@ -129,15 +150,9 @@ impl Member {
         let client_address = address.map(|address| address.to_string().into());
         let boot = fastrand::u64(..);
         let local = LocalNode { id, incarnation, client_address, boot, standing, configuration_index };
-        let network = Network::new(
-            Rc::clone(executor),
-            local,
-            own_address,
-            detours,
-            inbox.clone(),
-            proxy.clone(),
-            events.clone(),
-        );
+        let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
+        let network =
+            Network::new(Rc::clone(executor), local, own_address, detours, to_node, to_proxy, events.clone());
         let network = Rc::new(network);
         let peers = Peers::Network(Rc::clone(&network));
         let disk_is_lost = Rc::new(Cell::new(false));
@@ -150,15 +165,7 @@ impl Member {
             clock,
         };
         let (connections_end, all_connections_end) = async_channel::bounded(1);
-        let listener = socket.map(|(socket, address)| Listener {
-            socket,
-            executor: Rc::clone(executor),
-            proxy: proxy.clone(),
-            address: address.to_string().into(),
-            idle_timeout: settings.idle_timeout,
-            connections_max: settings.connections_max,
-            connections_end,
-        });
+        let listener = socket.map(|bound| Listener::new(executor, bound, &proxy, &settings, connections_end));
         let running = Rc::new(RefCell::new(Running::default()));
         let life = Life {
             executor: Rc::clone(executor),
@@ -175,7 +182,7 @@ impl Member {
             settings: settings.clone(),
             medium,
         };
-        let (state, begun) = (Rc::clone(&running), executor.clone());
+        let state = Rc::clone(&running);
         let life = async move {
             if let Err(failure) = life.run(start, node_inbox, &state).await {
                 state.borrow_mut().failure = Some(failure);
@@ -186,7 +193,7 @@ impl Member {
             inbox,
             network,
             listener: listener.map(|listener| executor.spawn(listener.run())),
-            life: begun.spawn(life),
+            life: executor.spawn(life),
             running,
             address,
             events: event_receiver,

@@ -9,6 +9,7 @@
 //! | `message` | Raft's messages |
 //! | `call` | requests that one node passes on to another, and the answers |
 //! | `hello` | who may speak to whom |
+//! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
 //! | `passed_on` | who asked what is answered here |
 //! | `backoff` | when to dial again |
@@ -23,18 +24,21 @@ mod hello;
 mod message;
 mod outbox;
 mod passed_on;
+mod refusal;
 mod wire;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
 pub use happening::PeerHappening;
 pub use hello::{
-    Finally, Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
-    PeerRefusal, Standing, Welcome,
+    Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, Standing,
+    Welcome,
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
 
 pub use passed_on::{PASSED_ON_MAX, Passed, PassedOn};
+
+pub use refusal::{Finally, PeerRefusal};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};
