@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use coracle_core::peer::{Passed, PassedOn, PeerFrame};
+use coracle_core::peer::{PassedOn, PeerFrame};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, NodeId, Persist};
 use coracle_core::{Answer, Incarnation, Input, Output, Refused, Replica, Request, RequestId};
@@ -137,23 +137,9 @@ impl NodeDriver {
         frames: Vec<PeerFrame>,
         inputs: &mut Vec<Input>,
     ) {
-        // By the members that this node knows, the vote of another life is not the member's.
-        let counts = self.replica.node().configuration().roster().counts(peer, life);
-        for frame in frames {
-            match frame {
-                PeerFrame::Message(message) if message.is_counted() && !counts => {}
-                PeerFrame::Message(message) => inputs.push(Input::Message(message)),
-                PeerFrame::Ask { call, sequence, request } => match self.passed_on.take(peer, call, sequence)
-                {
-                    Passed::As(id) => inputs.push(Input::Request(id, request)),
-                    Passed::Again => {}
-                    Passed::Overloaded => {
-                        self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded));
-                    }
-                },
-                // The proxy got it.
-                PeerFrame::Answer { .. } => {}
-            }
+        let roster = self.replica.node().configuration().roster();
+        for call in self.passed_on.receive(roster, (peer, life), frames, inputs) {
+            self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded));
         }
     }
 

@@ -36,7 +36,7 @@ pub use hello::{
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
 
-pub use passed_on::{PASSED_ON_MAX, Passed, PassedOn};
+pub use passed_on::{PASSED_ON_MAX, PassedOn};
 
 pub use refusal::{Finally, PeerRefusal};
 

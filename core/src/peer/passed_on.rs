@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::CallId;
-use crate::raft::NodeId;
-use crate::replica::RequestId;
+use super::{CallId, PeerFrame};
+use crate::identity::Incarnation;
+use crate::raft::{NodeId, Roster};
+use crate::replica::{Input, RequestId};
 
 /// The most requests of other nodes that wait at this one; each of them is limited by its own proxy, too.
 pub const PASSED_ON_MAX: usize = 1 << 17;
@@ -23,7 +24,7 @@ pub struct PassedOn {
 
 /// What becomes of a request of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+enum Passed {
     /// It has this name here.
     As(RequestId),
     /// It was here before, or came too late: it must not be done, and nobody waits for an answer to this copy.
@@ -35,7 +36,7 @@ pub enum Passed {
 impl PassedOn {
     /// Takes a request of `peer`. A network may deliver one twice, and a write without a session must not be done twice: so
     /// each has a number, and none is taken that is not above the last.
-    pub fn take(&mut self, peer: NodeId, call: CallId, sequence: u64) -> Passed {
+    fn take(&mut self, peer: NodeId, call: CallId, sequence: u64) -> Passed {
         let last = self.last.entry(peer).or_insert((call.boot, 0));
         if last.0 != call.boot {
             *last = (call.boot, 0);
@@ -54,6 +55,36 @@ impl PassedOn {
         Passed::As(id)
     }
 
+    /// Turns what `peer`, met in this life, has sent into inputs. Returns the requests that have to be refused at once, because
+    /// too many wait.
+    ///
+    /// By the members that this node knows (`roster`), the vote or the acknowledgement of another life is not the member's: it
+    /// is dropped. Connections outlive configurations, so the greeting alone cannot see to that.
+    pub fn receive(
+        &mut self,
+        roster: &Roster,
+        (peer, life): (NodeId, Incarnation),
+        frames: Vec<PeerFrame>,
+        inputs: &mut Vec<Input>,
+    ) -> Vec<CallId> {
+        let counts = roster.counts(peer, life);
+        let mut refused = Vec::new();
+        for frame in frames {
+            match frame {
+                PeerFrame::Message(message) if message.is_counted() && !counts => {}
+                PeerFrame::Message(message) => inputs.push(Input::Message(message)),
+                PeerFrame::Ask { call, sequence, request } => match self.take(peer, call, sequence) {
+                    Passed::As(id) => inputs.push(Input::Request(id, request)),
+                    Passed::Again => {}
+                    Passed::Overloaded => refused.push(call),
+                },
+                // The proxy's.
+                PeerFrame::Answer { .. } => {}
+            }
+        }
+        refused
+    }
+
     /// Whom the answer to `id` is for; `None`: the own proxy.
     pub fn answered(&mut self, id: RequestId) -> Option<(NodeId, CallId)> {
         if id.0 < FIRST_ID { None } else { self.waiting.remove(&id) }
@@ -63,6 +94,7 @@ impl PassedOn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::{Body, Member, Message, RequestVoteResponse, Term};
 
     fn call(boot: u64) -> CallId {
         CallId { boot, request: RequestId(7) }
@@ -94,6 +126,25 @@ mod tests {
         }
         name(passed_on.take(NodeId(3), call(1), 1));
         name(passed_on.take(NodeId(2), call(5), 1));
+    }
+
+    /// A connection that began before this node knew who its peer is must not bring votes of another life.
+    #[test]
+    fn another_lifes_votes_do_not_count() {
+        let member = Member { address: "h:1".into(), incarnation: Some(Incarnation(7)) };
+        let roster = Roster::new([(NodeId(2), member)]);
+        let message =
+            |body| PeerFrame::Message(Message { from: NodeId(2), to: NodeId(1), term: Term(3), body });
+        let frames = || {
+            let vote = RequestVoteResponse { round: 1, granted: true };
+            vec![message(Body::RequestVoteResponse(vote)), message(Body::TimeoutNow)]
+        };
+        for (life, taken) in [(7, 2), (8, 1)] {
+            let mut inputs = Vec::new();
+            let from = (NodeId(2), Incarnation(life));
+            assert_eq!(PassedOn::default().receive(&roster, from, frames(), &mut inputs), []);
+            assert_eq!(inputs.len(), taken, "in life {life}");
+        }
     }
 
     #[test]
