@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::map::Map;
 use super::text::{Key, Value, push_json_string};
 use crate::mutant::{self, Mutant};
 
@@ -22,7 +23,7 @@ pub(super) struct Frozen {
 
 impl Frozen {
     /// `key` is about to change in `values`.
-    pub(super) fn preserve(&mut self, key: &str, values: &BTreeMap<Key, Value>) {
+    pub(super) fn preserve(&mut self, key: &str, values: &Map) {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to.as_str());
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
             match values.get_key_value(key) {
@@ -33,15 +34,11 @@ impl Frozen {
     }
 
     /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns whether there are no more.
-    pub(super) fn read(
-        &mut self,
-        values: &BTreeMap<Key, Value>,
-        text: &mut String,
-        bytes_max: usize,
-    ) -> bool {
-        let start = self.read_to.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut now = values.range((start.clone(), Bound::Unbounded)).peekable();
-        let mut before = self.before.range((start, Bound::Unbounded)).peekable();
+    pub(super) fn read(&mut self, values: &Map, text: &mut String, bytes_max: usize) -> bool {
+        let read_to = self.read_to.clone();
+        let start = read_to.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_str()));
+        let mut now = values.range_from(start).peekable();
+        let mut before = self.before.range::<str, _>((start, Bound::Unbounded)).peekable();
         let mut last = None;
         let is_done = loop {
             if text.len() >= bytes_max {
@@ -98,8 +95,8 @@ mod tests {
     fn what_is_read_is_the_moment_whatever_changes_meanwhile() {
         let mut rng = fastrand::Rng::with_seed(11);
         for _ in 0..2000 {
-            let mut values: BTreeMap<Key, Value> =
-                (0..rng.u32(0..40)).map(|_| (key(rng.u32(0..40)), value(rng.u32(..)))).collect();
+            let mut values = Map::default();
+            (0..rng.u32(0..40)).for_each(|_| values.insert(key(rng.u32(0..40)), value(rng.u32(..))));
             let moment = values.clone();
             let mut frozen = Frozen::default();
             let mut text = String::new();
@@ -110,7 +107,7 @@ mod tests {
                     if rng.bool() {
                         values.insert(key, value(rng.u32(..)));
                     } else {
-                        values.remove(&key);
+                        values.remove(key.as_str());
                     }
                 }
                 let limit = text.len() + rng.usize(1..80);
@@ -119,7 +116,7 @@ mod tests {
                 }
             }
             let mut expected = String::new();
-            moment.iter().for_each(|(key, value)| push_line(&mut expected, key, value));
+            moment.range_from(Bound::Unbounded).for_each(|(key, value)| push_line(&mut expected, key, value));
             assert_eq!(text, expected);
         }
     }

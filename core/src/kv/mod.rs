@@ -8,13 +8,15 @@
 //! | `text` | keys and values |
 //! | `session` | what a client says about a write to send it again without harm |
 //! | `command` | writes, and their form in the log |
-//! | `store` | the map |
+//! | `store` | the map, and what is done to it |
+//! | `map` | how it is kept: a hash table for look-ups, a tree for the order |
 //! | `frozen` | the map as it was at one moment, read piece by piece |
 //! | `sessions` | what became of the clients' last writes |
 //! | `state` | both together |
 
 mod command;
 mod frozen;
+mod map;
 mod session;
 mod sessions;
 mod state;

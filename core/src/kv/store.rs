@@ -1,10 +1,10 @@
 //! The map from keys to values, and what commands and queries do with it.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::command::{Operation, take_string};
 use super::frozen::Frozen;
+use super::map::Map;
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
@@ -78,7 +78,7 @@ pub struct Page {
 /// The key-value map.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    values: BTreeMap<Key, Value>,
+    values: Map,
     /// The moment that a snapshot is being taken of.
     frozen: Option<Frozen>,
 }
@@ -93,6 +93,11 @@ impl PartialEq for Store {
 impl Eq for Store {}
 
 impl Store {
+    /// An empty map. The seed keeps others from guessing which keys take long to tell apart, and changes nothing else.
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self { values: Map::seeded(seed), frozen: None }
+    }
+
     /// Carries out a command.
     pub fn apply(&mut self, operation: &Operation<'_>) -> Outcome {
         if let Some(frozen) = &mut self.frozen {
@@ -103,12 +108,10 @@ impl Store {
                 self.put(key, value);
                 Outcome::Done
             }
-            Operation::Delete { key } => match self.values.remove(key.as_ref()) {
-                Some(_) => Outcome::Done,
-                None => Outcome::NotFound,
-            },
+            Operation::Delete { key } if self.values.remove(key) => Outcome::Done,
+            Operation::Delete { .. } => Outcome::NotFound,
             Operation::Cas { key, expect, value } => {
-                let actual = self.values.get(key.as_ref());
+                let actual = self.values.get(key);
                 let is_expected =
                     actual.map(Value::as_json) == *expect || mutant::is_active(Mutant::SwapIgnoresExpected);
                 if !is_expected {
@@ -181,7 +184,7 @@ impl Store {
         };
         let mut page = Page::default();
         let mut bytes = 0;
-        let range = self.values.range::<str, _>((start, Bound::Unbounded));
+        let range = self.values.range_from(start);
         for (key, value) in range.take_while(|(key, _)| key.as_str().starts_with(prefix)) {
             bytes += key.as_str().len() + value.as_json().len();
             let is_full = page.items.len() >= scan.items_max;
@@ -197,7 +200,7 @@ impl Store {
     fn put(&mut self, key: &str, json: &str) {
         match self.values.get_mut(key) {
             Some(value) => *value = Value::from_log(json),
-            None => drop(self.values.insert(Key::from_log(key), Value::from_log(json))),
+            None => self.values.insert(Key::from_log(key), Value::from_log(json)),
         }
     }
 }

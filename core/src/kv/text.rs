@@ -18,7 +18,7 @@ pub const VALUE_BYTES_MAX: usize = 512 << 10;
 pub const NESTING_MAX: usize = 64;
 
 /// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Ordered by its bytes; cloning copies no text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {

@@ -114,7 +114,7 @@ impl Replica {
         now: Instant,
         limits: ReplicaLimits,
     ) -> Result<Self, ReplicaError> {
-        let mut state = State::new(limits.sessions);
+        let mut state = State::seeded(limits.sessions, seed);
         let mut last_applied = restored.log_start.index;
         let mut snapshot_bytes = None;
         if let Some(snapshot) = &restored.snapshot {
@@ -146,7 +146,7 @@ impl Replica {
             transfer: None,
             change: None,
             met: BTreeMap::new(),
-            snapshots: Snapshots::new(schedule, limits.sessions),
+            snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
             looked_up: 0,
             waiting: VecDeque::new(),

@@ -20,6 +20,8 @@ use crate::time::Instant;
 pub(super) struct Snapshots {
     pub(super) schedule: Schedule,
     session_limits: SessionLimits,
+    /// The seed of the states that are built.
+    seed: u64,
     taking: Option<Taking>,
     building: Option<Building>,
 }
@@ -48,8 +50,8 @@ struct Building {
 }
 
 impl Snapshots {
-    pub(super) fn new(schedule: Schedule, session_limits: SessionLimits) -> Self {
-        Self { schedule, session_limits, taking: None, building: None }
+    pub(super) fn new(schedule: Schedule, session_limits: SessionLimits, seed: u64) -> Self {
+        Self { schedule, session_limits, seed, taking: None, building: None }
     }
 
     /// Where the snapshot of this replica's own ends that is being taken.
@@ -159,7 +161,7 @@ impl Replica {
     pub(super) fn receive_part(&mut self, part: SnapshotPart, outputs: &mut Vec<Output>) {
         let snapshots = &mut self.snapshots;
         if part.offset == 0 {
-            let state = State::new(snapshots.session_limits);
+            let state = State::seeded(snapshots.session_limits, snapshots.seed);
             snapshots.building = Some(Building { last: part.meta.last, state, bytes: 0 });
             self.give_way();
         }

@@ -1,0 +1,178 @@
+//! An ordered map whose look-ups do not search.
+//!
+//! A put changes the maps of all nodes, and in a tree of a hundred thousand keys each of them would compare some twenty
+//! keys that lie anywhere in memory: that was more than all the rest of a put together. So values are found by a hash table,
+//! and a tree beside it holds the keys in their order, for scans and snapshots. It changes only when a key comes or goes.
+//!
+//! The table is never iterated, and nothing that leaves this file lets anybody do so: its order depends on the seed of its
+//! hash. Which shard a key is in does not show either. The price is a second reference to every key, about 24 bytes.
+
+use std::collections::{BTreeSet, btree_set};
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::ops::Bound;
+
+use super::text::{Key, Value};
+
+#[expect(clippy::disallowed_types, reason = "it is only looked up in, never iterated")]
+type Table = std::collections::HashMap<Key, Value, Seeded>;
+
+/// A table that is full moves all it has to one twice as large, at once. With so many of them that takes less than a
+/// millisecond also for a million keys.
+const SHARDS: usize = 256;
+
+/// A hash whose collisions cannot be guessed by who does not know the seed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seeded(u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
+/// A map from keys to values.
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    shards: Box<[Table]>,
+    keys: BTreeSet<Key>,
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Self::seeded(0)
+    }
+}
+
+/// Equal when the keys have the same values.
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Map {}
+
+impl Map {
+    /// An empty map. The seed makes no difference to what it holds.
+    pub(super) fn seeded(seed: u64) -> Self {
+        let table = || Table::with_hasher(Seeded(seed));
+        Self { shards: std::iter::repeat_with(table).take(SHARDS).collect(), keys: BTreeSet::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.shards[shard(key)].get(key)
+    }
+
+    pub(super) fn get_key_value(&self, key: &str) -> Option<(&Key, &Value)> {
+        self.shards[shard(key)].get_key_value(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.shards[shard(key)].get_mut(key)
+    }
+
+    /// Sets a key to a value.
+    pub(super) fn insert(&mut self, key: Key, value: Value) {
+        if self.shards[shard(key.as_str())].insert(key.clone(), value).is_none() {
+            self.keys.insert(key);
+        }
+    }
+
+    /// Removes a key. Returns whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let was_there = self.shards[shard(key)].remove(key).is_some();
+        if was_there {
+            self.keys.remove(key);
+        }
+        was_there
+    }
+
+    /// The keys from `start` on, ascending, and their values.
+    pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Value)> {
+        self.with_values(self.keys.range::<str, _>((start, Bound::Unbounded)))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.range_from(Bound::Unbounded)
+    }
+
+    fn with_values<'a>(
+        &'a self,
+        keys: btree_set::Range<'a, Key>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Value)> {
+        keys.map(|key| (key, self.get(key.as_str()).expect("every key of the tree is in its table")))
+    }
+}
+
+fn shard(key: &str) -> usize {
+    crc32fast::hash(key.as_bytes()) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn key(number: u32) -> Key {
+        Key::new(&format!("k{number}")).unwrap()
+    }
+
+    fn value(number: u32) -> Value {
+        Value::from_json(&number.to_string()).unwrap()
+    }
+
+    #[test]
+    fn it_does_what_a_tree_does_whatever_its_seed() {
+        for seed in 0..8 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut map = Map::seeded(seed);
+            let mut tree = BTreeMap::new();
+            for _ in 0..4000 {
+                let (key, value) = (key(rng.u32(0..300)), value(rng.u32(..)));
+                if rng.bool() {
+                    map.insert(key.clone(), value.clone());
+                    tree.insert(key.clone(), value);
+                } else {
+                    assert_eq!(map.remove(key.as_str()), tree.remove(&key).is_some());
+                }
+                assert_eq!(map.get(key.as_str()), tree.get(&key));
+                assert_eq!((map.len(), map.is_empty()), (tree.len(), tree.is_empty()));
+            }
+            assert!(map.iter().eq(tree.iter()));
+            let start = key(150);
+            let bound = Bound::Excluded(start.as_str());
+            assert!(
+                map.range_from(bound).eq(tree.range::<Key, _>((Bound::Excluded(&start), Bound::Unbounded)))
+            );
+        }
+    }
+
+    #[test]
+    fn maps_are_equal_when_their_keys_have_the_same_values() {
+        let filled = |seed| {
+            let mut map = Map::seeded(seed);
+            (0..100).for_each(|number| map.insert(key(number), value(number)));
+            map
+        };
+        let (one, mut other) = (filled(1), filled(2));
+        assert_eq!(one, other);
+        other.insert(key(7), value(8));
+        assert_ne!(one, other);
+        other.insert(key(7), value(7));
+        other.remove("k8");
+        assert_ne!(one, other);
+    }
+}
