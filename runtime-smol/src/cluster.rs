@@ -250,11 +250,11 @@ async fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<
         files.push(founder.read(identity.node).await?);
     }
     let found = survey(files, &identities, sync)?;
-    founder.run(&found.creation).await?;
+    founder.run(found.creation).await?;
     let mut starts = Vec::new();
-    for recovery in found.nodes {
+    for mut recovery in found.nodes {
         let mut folder = Folder::new(path);
-        folder.run(&recovery.repairs).await?;
+        folder.run(std::mem::take(&mut recovery.repairs)).await?;
         let files = FileStart { log_folder: folder, snapshot_folder: Folder::new(path), recovery };
         starts.push(NodeStart::Files(Box::new(files)));
     }

@@ -36,13 +36,13 @@ async fn work(
     let mut group = Vec::new();
     while gather(persists, planner.can_renew(), &mut group).await {
         if let Some(last) = group.last().map(|persist| persist.id) {
-            folder.run(&planner.plan(&group)).await?;
+            folder.run(planner.plan(&group)).await?;
             group.clear();
             let _ = node.try_send(NodeInput::Core(Input::Persisted(last)));
         }
-        folder.run(&planner.renew()).await?;
+        folder.run(planner.renew()).await?;
     }
-    folder.run(&planner.close()).await
+    folder.run(planner.close()).await
 }
 
 /// Gathers the next group, which may be empty if there is other work. `false`: there is never going to be one again.

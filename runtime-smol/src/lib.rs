@@ -14,9 +14,9 @@
 //! ```
 //!
 //! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.
-//! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and
-//! `async-fs` works on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds
-//! any of Coracle's state.
+//! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and files are
+//! written on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds any of
+//! Coracle's state.
 //!
 //! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
 //! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of

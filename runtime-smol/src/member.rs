@@ -364,7 +364,7 @@ impl Life {
         let Medium::Folder { path, sync } = &self.medium else { return Ok(NodeStart::Empty) };
         let (creation, recovery) = found_member(self.network.id(), incarnation, founders, *sync);
         let mut folder = Folder::new(path);
-        folder.run(&creation).await?;
+        folder.run(creation).await?;
         Ok(self.node_start(folder, recovery))
     }
 
@@ -414,11 +414,11 @@ async fn open(medium: &Medium, id: NodeId) -> Result<(Option<FolderLock>, Start)
     let files = folder.read(id).await?;
     let start = match open_member(id, &files, fresh, *sync)? {
         MemberStart::Unfounded { incarnation, creation } => {
-            folder.run(&creation).await?;
+            folder.run(creation).await?;
             Start::Unfounded(incarnation)
         }
-        MemberStart::Founded(recovery) => {
-            folder.run(&recovery.repairs).await?;
+        MemberStart::Founded(mut recovery) => {
+            folder.run(std::mem::take(&mut recovery.repairs)).await?;
             Start::Founded(recovery, folder)
         }
     };

@@ -116,7 +116,7 @@ async fn carry_out(
     match order {
         Order::Write(part) => {
             let begun = clock.now();
-            folder.run(&planner.plan_part(&part)).await?;
+            folder.run(planner.plan_part(&part)).await?;
             Timer::after(rest_after(clock.now().since(begun))).await;
             if part.end.is_some() {
                 publish(folder, planner).await?;
@@ -144,7 +144,7 @@ async fn publish(folder: &mut Folder, planner: &mut SnapshotPlanner) -> Result<(
     .await;
     *planner = checked;
     let ops = ops.map_err(|cause| DiskError::Snapshot { file, cause })?;
-    Ok(folder.run(&ops).await?)
+    Ok(folder.run(ops).await?)
 }
 
 fn written(part: &SnapshotPart) -> Input {

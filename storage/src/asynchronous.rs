@@ -1,40 +1,28 @@
-//! Carries file operations out with `async-fs`, whose blocking calls run on a small pool of threads.
+//! Carries file operations out beside an async executor, on a small pool of threads.
 //!
-//! It decides nothing: what to write, in which order and when to wait for the disk is all in the
-//! operations. [`blocking`](crate::blocking) is the same for threads, and a diff of the two shows async
-//! against threads and little else.
+//! A group of operations goes to the pool as a whole, and [`blocking`](crate::blocking) carries it out there: what waits
+//! for the disk is one thread that was woken once, and the executor hears of it once. An operation at a time would
+//! be three of each for every group of a log.
 
-use std::io::{self, SeekFrom};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use async_fs::{self as fs, File, OpenOptions};
+use ::blocking::unblock;
 use coracle_core::raft::{NodeId, SnapshotPart};
-use futures_lite::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use crate::execution::{AppendBuffer, FileError, Operation, target};
-use crate::files::{FileKind, FileName, FileOp, NodeFiles};
-use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
+use crate::blocking;
+use crate::execution::FileError;
+use crate::files::{FileName, FileOp, NodeFiles};
+use crate::snapshot::{PartWanted, ReadPartError};
 
-/// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
+/// A node's way to its files in a data folder: a [`blocking::Folder`] that is used from an async executor.
 ///
-/// A node may have several, on different threads, as long as each file is written through one of them at a time: the
-/// log through one, the snapshot through another.
+/// The futures of its methods are to be driven to their end: what is on disk when one is dropped before is unknown, and
+/// the folder is gone.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Few: the log, and what is going to take a file's place.
-    open: Vec<OpenFile>,
-    buffer: AppendBuffer,
-    has_failed: bool,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    name: FileName,
-    file: File,
-    /// Created through this handle, and not synced yet.
-    is_new: bool,
+    /// Gone for good after an error.
+    folder: Option<blocking::Folder>,
 }
 
 impl Folder {
@@ -42,67 +30,44 @@ impl Folder {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { path, open: Vec::new(), buffer: AppendBuffer::default(), has_failed: false }
+        Self { folder: Some(blocking::Folder::new(path.clone())), path }
     }
 
     /// Reads a node's files as they are.
     ///
     /// # Errors
     ///
-    /// [`FileError`] when a file is there and cannot be read.
+    /// As for [`blocking::Folder::read`].
     pub async fn read(&self, node: NodeId) -> Result<NodeFiles, FileError> {
-        let path = |kind| self.path_of(FileName::new(node, kind));
-        Ok(NodeFiles {
-            log: read_if_there(path(FileKind::Log)).await?,
-            meta: read_if_there(path(FileKind::Meta)).await?,
-            founding: read_if_there(path(FileKind::Founding)).await?,
-            snapshot: read_if_there(path(FileKind::Snapshot)).await?,
-            has_cut_bytes: read_if_there(path(FileKind::LogCut)).await?.is_some(),
-        })
+        let folder = blocking::Folder::new(&self.path);
+        unblock(move || folder.read(node)).await
     }
 
     /// Reads a file that must be there, all of it: a snapshot that was written, to be checked before it counts.
     ///
     /// # Errors
     ///
-    /// [`FileError`] when it cannot be read.
+    /// As for [`blocking::Folder::read_back`].
     pub async fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
-        let path = self.path_of(file);
-        fs::read(&path).await.map_err(|cause| FileError { operation: Operation::Read, path, cause })
+        let folder = blocking::Folder::new(&self.path);
+        unblock(move || folder.read_back(file)).await
     }
 
     /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
     ///
     /// # Errors
     ///
-    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a part.
+    /// As for [`blocking::Folder::read_part`].
     pub async fn read_part(
         &self,
         node: NodeId,
         wanted: PartWanted,
     ) -> Result<Option<SnapshotPart>, ReadPartError> {
-        let name = FileName::new(node, FileKind::Snapshot);
-        let path = self.path_of(name);
-        let refused = |cause| FileError { operation: Operation::Read, path: path.clone(), cause };
-        let mut file = match File::open(&path).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(refused(cause).into()),
-        };
-        let len = file.metadata().await.map_err(refused)?.len();
-        let mut reader = PartReader::new(wanted, len);
-        loop {
-            let bytes = read_range(&mut file, reader.range()).await.map_err(refused)?;
-            match reader.take(&bytes).map_err(|fault| ReadPartError::Damaged { file: name, fault })? {
-                PartProgress::More => {}
-                PartProgress::Part(part) => return Ok(Some(part)),
-                PartProgress::NoSuchPart => return Ok(None),
-            }
-        }
+        let folder = blocking::Folder::new(&self.path);
+        unblock(move || folder.read_part(node, wanted)).await
     }
 
-    /// Carries `ops` out, in order; all of them, or up to the first that fails. The future is to be driven
-    /// to its end: what is on disk when it is dropped before is unknown.
+    /// Carries `ops` out, in order; all of them, or up to the first that fails.
     ///
     /// # Errors
     ///
@@ -110,111 +75,14 @@ impl Folder {
     ///
     /// # Panics
     ///
-    /// When it is used again after an error: a write that failed is never retried.
-    pub async fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
-        assert!(!self.has_failed, "a folder is not used after an error");
-        for op in ops {
-            let (operation, path) = target(&self.path, op);
-            if let Err(cause) = self.execute(op, &path).await {
-                self.has_failed = true;
-                return Err(FileError { operation, path, cause });
-            }
+    /// When it is used again after an error or after the future of an earlier call was dropped: a write that failed is
+    /// never retried.
+    pub async fn run(&mut self, ops: Vec<FileOp>) -> Result<(), FileError> {
+        let mut folder = self.folder.take().expect("a folder is not used after an error");
+        if !ops.is_empty() {
+            folder = unblock(move || folder.run(&ops).map(|()| folder)).await?;
         }
+        self.folder = Some(folder);
         Ok(())
-    }
-
-    async fn execute(&mut self, op: &FileOp, path: &Path) -> io::Result<()> {
-        match op {
-            FileOp::Create { file, bytes } => self.create(*file, path, bytes).await,
-            FileOp::Append { file, entries } => {
-                let at = self.opened(*file, path).await?;
-                let end = &mut self.open[at].file;
-                end.write_all(self.buffer.join(entries)).await?;
-                end.flush().await
-            }
-            FileOp::AppendText { file, text } => {
-                let at = self.opened(*file, path).await?;
-                let end = &mut self.open[at].file;
-                end.write_all(text.as_bytes()).await?;
-                end.flush().await
-            }
-            FileOp::Overwrite { file, at, bytes } => {
-                let opened = self.opened(*file, path).await?;
-                let log = &mut self.open[opened].file;
-                log.seek(SeekFrom::Start(*at)).await?;
-                log.write_all(bytes).await?;
-                log.flush().await?;
-                log.seek(SeekFrom::End(0)).await.map(drop)
-            }
-            FileOp::Truncate { file, len } => {
-                let at = self.opened(*file, path).await?;
-                let log = &mut self.open[at].file;
-                log.set_len(*len).await?;
-                log.seek(SeekFrom::End(0)).await.map(drop)
-            }
-            FileOp::Sync { file } => self.sync(*file, path).await,
-            FileOp::Rename { from, to } => {
-                // What is open under either name is not what will have the new name.
-                self.close(*from);
-                self.close(*to);
-                fs::rename(self.path_of(*from), path).await
-            }
-            FileOp::Remove { file } => {
-                self.close(*file);
-                fs::remove_file(path).await
-            }
-            FileOp::SyncFolder => File::open(path).await?.sync_all().await,
-        }
-    }
-
-    async fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.close(name);
-        let mut file = File::create(path).await?;
-        file.write_all(bytes).await?;
-        file.flush().await?;
-        self.open.push(OpenFile { name, file, is_new: true });
-        Ok(())
-    }
-
-    /// A new file is synced with its inode, any other only as far as its content needs it.
-    async fn sync(&mut self, name: FileName, path: &Path) -> io::Result<()> {
-        let at = self.opened(name, path).await?;
-        let OpenFile { file, is_new, .. } = &mut self.open[at];
-        if std::mem::take(is_new) { file.sync_all().await } else { file.sync_data().await }
-    }
-
-    /// Where among the open files the one with this name is, for writing to its end: it is opened if it is not yet.
-    async fn opened(&mut self, name: FileName, path: &Path) -> io::Result<usize> {
-        if let Some(at) = self.open.iter().position(|open| open.name == name) {
-            return Ok(at);
-        }
-        let mut file = OpenOptions::new().write(true).open(path).await?;
-        file.seek(SeekFrom::End(0)).await?;
-        self.open.push(OpenFile { name, file, is_new: false });
-        Ok(self.open.len() - 1)
-    }
-
-    fn close(&mut self, name: FileName) {
-        self.open.retain(|open| open.name != name);
-    }
-
-    fn path_of(&self, file: FileName) -> PathBuf {
-        self.path.join(file.to_string())
-    }
-}
-
-async fn read_range(file: &mut File, range: Range<u64>) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-    let mut bytes = vec![0; len];
-    file.seek(SeekFrom::Start(range.start)).await?;
-    file.read_exact(&mut bytes).await?;
-    Ok(bytes)
-}
-
-async fn read_if_there(path: PathBuf) -> Result<Option<Vec<u8>>, FileError> {
-    match fs::read(&path).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(FileError { operation: Operation::Read, path, cause }),
     }
 }

@@ -24,7 +24,7 @@ impl AnyFolder {
     fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         match self {
             Self::Blocking(folder) => folder.run(ops),
-            Self::Asynchronous(folder) => block_on(folder.run(ops)),
+            Self::Asynchronous(folder) => block_on(folder.run(ops.to_vec())),
         }
     }
 
