@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(options.idle_timeout, Some(Duration::from_secs(1000)));
         assert_eq!(options.request_timeout, Duration::from_secs(5));
         assert_eq!(options.max_connections.get(), 10_000);
-        assert_eq!(options.snapshot_bytes, 16 << 20);
+        assert_eq!(options.snapshot_bytes, 64 << 20);
         assert_eq!(options.snapshot_entries, 1_000_000);
         assert_eq!(options.log_level, LogLevel::Info);
         assert_eq!(options.log_format, LogFormat::Text);

@@ -27,9 +27,9 @@ pub struct SnapshotPolicy {
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        // A start reads a log of that size in some tens of milliseconds.
+        // As much as Redis lets its log grow at the least before it is written anew. A start reads it in a fraction of a second.
         Self {
-            log_bytes: 16 << 20,
+            log_bytes: 64 << 20,
             log_entries: 1_000_000,
             part_bytes: SNAPSHOT_PART_BYTES,
             takes_turns: true,
