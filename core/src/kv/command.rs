@@ -125,6 +125,15 @@ impl Operation<'_> {
     }
 }
 
+/// A command, and which of its client's writes it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The client that wrote it and its number for it, if it gave them.
+    pub session: Option<Session>,
+    /// What is to be done.
+    pub command: Command,
+}
+
 /// A write as it is read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedWrite<'a> {
@@ -152,6 +161,20 @@ impl<'a> LoggedWrite<'a> {
         let value = rest.strip_prefix(",\"value\":")?;
         let expect = (expect != "null").then_some(expect);
         Some(Self { session, operation: Operation::Cas { key, expect, value } })
+    }
+}
+
+impl From<LoggedWrite<'_>> for Write {
+    fn from(LoggedWrite { session, operation }: LoggedWrite<'_>) -> Self {
+        let key = Key::from_log(operation.key());
+        let command = match operation {
+            Operation::Put { value, .. } => Command::Put { key, value: Value::from_log(value) },
+            Operation::Delete { .. } => Command::Delete { key },
+            Operation::Cas { expect, value, .. } => {
+                Command::Cas { key, expect: expect.map(Value::from_log), value: Value::from_log(value) }
+            }
+        };
+        Self { session: session.map(Session::from), command }
     }
 }
 

@@ -23,7 +23,7 @@ mod state;
 mod store;
 mod text;
 
-pub use command::{Command, LoggedWrite, Operation};
+pub use command::{Command, LoggedWrite, Operation, Write};
 pub use session::{CLIENT_BYTES_MAX, ClientName, LoggedSession, SEQ_MAX, Session, SessionError};
 pub use sessions::{
     CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,

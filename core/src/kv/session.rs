@@ -25,11 +25,6 @@ impl ClientName {
         if is_client(text) { Ok(Self(text.into())) } else { Err(SessionError::Client) }
     }
 
-    /// A name that was checked before it went into the log.
-    pub(super) fn from_log(text: &str) -> Self {
-        Self(text.into())
-    }
-
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -88,6 +83,12 @@ impl<'a> LoggedSession<'a> {
     /// The pair, if it is one that could have been proposed.
     pub(super) fn checked(client: Cow<'a, str>, seq: u64) -> Option<Self> {
         (is_client(&client) && seq <= SEQ_MAX).then_some(Self { client, seq })
+    }
+}
+
+impl From<LoggedSession<'_>> for Session {
+    fn from(LoggedSession { client, seq }: LoggedSession<'_>) -> Self {
+        Self { client: ClientName(client.into()), seq }
     }
 }
 

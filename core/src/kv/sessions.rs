@@ -16,7 +16,7 @@ mod lines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::session::{ClientName, LoggedSession};
+use super::session::{ClientName, Session};
 use super::store::Outcome;
 use super::text::Value;
 use crate::mutant::{self, Mutant};
@@ -135,35 +135,35 @@ impl Sessions {
     }
 
     /// What is remembered of a write that is due to be applied. It counts as a use of the client, whatever comes of it.
-    pub(super) fn recall(&mut self, session: &LoggedSession<'_>) -> Memory {
-        self.touch(&session.client);
-        let Some(client) = self.clients.get(session.client.as_ref()) else {
-            let is_expired = self.expired_set.contains(&fingerprint(&session.client))
+    pub(super) fn recall(&mut self, session: &Session) -> Memory {
+        self.touch(session.client().as_str());
+        let Some(client) = self.clients.get(session.client()) else {
+            let is_expired = self.expired_set.contains(&fingerprint(session.client().as_str()))
                 && !mutant::is_active(Mutant::ExpiredSessionTakenForNew);
             return if is_expired { Memory::Expired } else { Memory::New };
         };
-        match client.outcomes.get(&session.seq) {
+        match client.outcomes.get(&session.seq()) {
             Some(_) if mutant::is_active(Mutant::RetryExecutedAgain) => Memory::New,
             Some(_) if mutant::is_active(Mutant::RetryOutcomeForgotten) => Memory::Done(Outcome::Done),
             Some(outcome) => Memory::Done(outcome.clone()),
             None if mutant::is_active(Mutant::ForgottenNumberTakenForNew) => Memory::New,
-            None if client.forgotten.is_some_and(|forgotten| session.seq <= forgotten) => Memory::Expired,
+            None if client.forgotten.is_some_and(|forgotten| session.seq() <= forgotten) => Memory::Expired,
             None => Memory::New,
         }
     }
 
     /// Remembers what became of a write that was new, and forgets what is above the limits.
-    pub(super) fn remember(&mut self, session: &LoggedSession<'_>, outcome: Outcome) {
-        if !self.clients.contains_key(session.client.as_ref()) {
-            let name = ClientName::from_log(&session.client);
+    pub(super) fn remember(&mut self, session: &Session, outcome: Outcome) {
+        if !self.clients.contains_key(session.client()) {
+            let name = session.client().clone();
             let client = Client { used: self.next_use(), bytes: bytes_of_client(&name), ..Client::default() };
             self.bytes += client.bytes;
             self.by_use.insert(client.used, name.clone());
             self.clients.insert(name, client);
         }
-        let client = self.clients.get_mut(session.client.as_ref()).expect("it was there or was put there");
+        let client = self.clients.get_mut(session.client()).expect("it was there or was put there");
         self.bytes -= client.bytes;
-        client.remember(session.seq, outcome, &self.limits);
+        client.remember(session.seq(), outcome, &self.limits);
         self.bytes += client.bytes;
         self.forget_clients();
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::command::LoggedWrite;
+use super::command::Write;
 use super::sessions::{Memory, SessionLimits, Sessions};
 use super::store::{Outcome, Store};
 use crate::mutant::{self, Mutant};
@@ -60,13 +60,13 @@ impl State {
 
     /// Carries out a write, unless it was before: then its first outcome is given again. A write whose session has expired
     /// is not carried out.
-    pub fn apply(&mut self, write: &LoggedWrite<'_>) -> Outcome {
-        let Some(session) = &write.session else { return self.store.apply(&write.operation) };
+    pub fn apply(&mut self, write: &Write) -> Outcome {
+        let Some(session) = &write.session else { return self.store.apply(&write.command) };
         match self.sessions.recall(session) {
             Memory::Done(outcome) => outcome,
             Memory::Expired => Outcome::SessionExpired,
             Memory::New => {
-                let outcome = self.store.apply(&write.operation);
+                let outcome = self.store.apply(&write.command);
                 self.sessions.remember(session, outcome.clone());
                 outcome
             }
@@ -129,12 +129,12 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{ClientName, Command, Key, Session, Value};
+    use crate::kv::{ClientName, Command, Key, LoggedWrite, Session, Value};
 
     fn apply(state: &mut State, command: &Command, session: Option<&Session>) {
         let mut payload = String::new();
         command.write_payload(session, &mut payload);
-        state.apply(&LoggedWrite::read(&payload).unwrap());
+        state.apply(&LoggedWrite::read(&payload).unwrap().into());
     }
 
     fn write(state: &mut State, rng: &mut fastrand::Rng) {

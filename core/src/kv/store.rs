@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::command::{Operation, take_string};
+use super::command::{Command, take_string};
 use super::frozen::Frozen;
 use super::map::Map;
 use super::text::{Key, Value};
@@ -99,21 +99,20 @@ impl Store {
     }
 
     /// Carries out a command.
-    pub fn apply(&mut self, operation: &Operation<'_>) -> Outcome {
+    pub fn apply(&mut self, command: &Command) -> Outcome {
         if let Some(frozen) = &mut self.frozen {
-            frozen.preserve(operation.key(), &self.values);
+            frozen.preserve(command.key().as_str(), &self.values);
         }
-        match operation {
-            Operation::Put { key, value } => {
+        match command {
+            Command::Put { key, value } => {
                 self.put(key, value);
                 Outcome::Done
             }
-            Operation::Delete { key } if self.values.remove(key) => Outcome::Done,
-            Operation::Delete { .. } => Outcome::NotFound,
-            Operation::Cas { key, expect, value } => {
-                let actual = self.values.get(key);
-                let is_expected =
-                    actual.map(Value::as_json) == *expect || mutant::is_active(Mutant::SwapIgnoresExpected);
+            Command::Delete { key } if self.values.remove(key.as_str()) => Outcome::Done,
+            Command::Delete { .. } => Outcome::NotFound,
+            Command::Cas { key, expect, value } => {
+                let actual = self.values.get(key.as_str());
+                let is_expected = actual == expect.as_ref() || mutant::is_active(Mutant::SwapIgnoresExpected);
                 if !is_expected {
                     return Outcome::Mismatch { actual: actual.cloned() };
                 }
@@ -143,7 +142,7 @@ impl Store {
     pub(super) fn restore(&mut self, line: &str) -> Option<()> {
         let (key, rest) = take_string(line.strip_prefix("{\"key\":")?)?;
         let value = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
-        self.put(&key, value);
+        self.values.insert(Key::from_log(&key), Value::from_log(value));
         Some(())
     }
 
@@ -197,10 +196,10 @@ impl Store {
         page
     }
 
-    fn put(&mut self, key: &str, json: &str) {
-        match self.values.get_mut(key) {
-            Some(value) => *value = Value::from_log(json),
-            None => self.values.insert(Key::from_log(key), Value::from_log(json)),
+    fn put(&mut self, key: &Key, value: &Value) {
+        match self.values.get_mut(key.as_str()) {
+            Some(present) => *present = value.clone(),
+            None => self.values.insert(key.clone(), value.clone()),
         }
     }
 }
@@ -209,8 +208,16 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn put<'a>(key: &'a str, value: &'a str) -> Operation<'a> {
-        Operation::Put { key: key.into(), value }
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
+    fn value(json: &str) -> Value {
+        Value::from_json(json).unwrap()
+    }
+
+    fn put(text: &str, json: &str) -> Command {
+        Command::Put { key: key(text), value: value(json) }
     }
 
     fn store_of(keys: &[&str]) -> Store {
@@ -235,23 +242,27 @@ mod tests {
         assert_eq!(store.apply(&put("a", "1")), Outcome::Done);
         assert_eq!(store.apply(&put("a", "[2]")), Outcome::Done);
         assert_eq!(store.value("a").map(Value::as_json), Some("[2]"));
-        assert_eq!(store.apply(&Operation::Delete { key: "a".into() }), Outcome::Done);
-        assert_eq!(store.apply(&Operation::Delete { key: "a".into() }), Outcome::NotFound);
+        assert_eq!(store.apply(&Command::Delete { key: key("a") }), Outcome::Done);
+        assert_eq!(store.apply(&Command::Delete { key: key("a") }), Outcome::NotFound);
         assert!(store.is_empty());
     }
 
     #[test]
     fn a_swap_happens_only_on_the_expected_value() {
         let mut store = store_of(&["a"]);
-        let swap = |expect, value| Operation::Cas { key: "a".into(), expect, value };
-        let actual = Value::from_json("1").ok();
+        let swap = |expect: Option<&str>, json| Command::Cas {
+            key: key("a"),
+            expect: expect.map(value),
+            value: value(json),
+        };
+        let actual = Some(value("1"));
         assert_eq!(store.apply(&swap(None, "9")), Outcome::Mismatch { actual: actual.clone() });
         assert_eq!(store.apply(&swap(Some("2"), "9")), Outcome::Mismatch { actual });
         assert_eq!(store.apply(&swap(Some("1"), "2")), Outcome::Done);
         assert_eq!(store.value("a").map(Value::as_json), Some("2"));
-        let absent = Operation::Cas { key: "b".into(), expect: Some("1"), value: "2" };
+        let absent = Command::Cas { key: key("b"), expect: Some(value("1")), value: value("2") };
         assert_eq!(store.apply(&absent), Outcome::Mismatch { actual: None });
-        let create = Operation::Cas { key: "b".into(), expect: None, value: "2" };
+        let create = Command::Cas { key: key("b"), expect: None, value: value("2") };
         assert_eq!(store.apply(&create), Outcome::Done);
     }
 

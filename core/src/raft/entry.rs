@@ -23,9 +23,10 @@
 //! The one gateway is [`BatchBuilder`]: [`seal`](BatchBuilder::seal) makes lines that are right, and
 //! [`accept`](BatchBuilder::accept) checks lines that come from outside. So nothing behind it checks again.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::configuration::{CONFIG_PREFIX, Configuration};
 use super::types::{Checksum, LogIndex, LogPoint, Term};
@@ -95,6 +96,7 @@ struct Batch {
     has_configuration: bool,
     text: String,
     marks: Vec<Mark>,
+    reading: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
 
 /// Some consecutive entries of one batch, at least one. Cloning copies no entry.
@@ -177,6 +179,26 @@ impl Entries {
         }
         let fit = self.batch.marks[self.range.clone()].partition_point(|mark| mark.end as usize <= limit);
         Self { batch: Arc::clone(&self.batch), range: self.range.start..self.range.start + fit.max(1) }
+    }
+
+    /// All entries of the batch that these belong to.
+    #[must_use]
+    pub fn whole_batch(&self) -> Self {
+        Self { batch: Arc::clone(&self.batch), range: 0..self.batch.marks.len() }
+    }
+
+    /// What another reader has made of the whole batch, if it left that here and still holds it: several nodes of one
+    /// process share their batches, and need not read each of them anew. The same log must be read alike by all of them.
+    #[must_use]
+    pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.batch.reading.get()?.upgrade()?.downcast().ok()
+    }
+
+    /// Leaves what was made of the whole batch for other readers, for as long as somebody holds it. Only the first who
+    /// does so is heard.
+    pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
+        let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
+        let _ = self.batch.reading.set(Arc::downgrade(&reading));
     }
 
     /// The configurations among these entries, with their indexes.
@@ -360,7 +382,8 @@ impl BatchBuilder {
         }
         let count = marks.len();
         let has_configuration = std::mem::take(&mut self.has_configuration);
-        let batch = Arc::new(Batch { before: self.before, has_configuration, text, marks });
+        let reading = OnceLock::new();
+        let batch = Arc::new(Batch { before: self.before, has_configuration, text, marks, reading });
         self.before = self.last;
         Some(Entries { batch, range: 0..count })
     }

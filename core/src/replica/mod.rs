@@ -18,6 +18,7 @@ use crate::time::Instant;
 mod backup;
 mod face;
 mod membership;
+mod reading;
 mod reads;
 mod schedule;
 mod snapshots;
@@ -29,6 +30,7 @@ pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use backup::Backups;
 use membership::Change;
+use reading::Readings;
 use reads::WaitingRead;
 use schedule::Schedule;
 use snapshots::Snapshots;
@@ -76,6 +78,7 @@ pub struct Replica {
     last_configuration: Configuration,
     snapshots: Snapshots,
     backups: Backups,
+    readings: Readings,
     /// How many keys this step has looked up.
     looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
@@ -148,6 +151,7 @@ impl Replica {
             met: BTreeMap::new(),
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
+            readings: Readings::default(),
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),
@@ -338,15 +342,13 @@ impl Replica {
         for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
             let Some(committed) = run.ending_at(commit_index) else { break };
             self.snapshots.schedule.applied(committed.len() as u64, committed.text().len() as u64);
+            let writes = self.readings.read(&committed);
             for entry in committed.iter() {
-                let outcome = match entry.kind() {
-                    EntryKind::Noop | EntryKind::Config => None,
-                    EntryKind::Command => {
-                        let write = LoggedWrite::read(entry.payload);
-                        let write = write.expect("the log holds only commands of this version");
-                        Some(self.state.apply(&write))
-                    }
-                };
+                let outcome = writes.at(entry.point.index).map(|write| self.state.apply(write));
+                assert!(
+                    outcome.is_some() || entry.kind() != EntryKind::Command,
+                    "the log holds only commands of this version"
+                );
                 self.last_applied = entry.point.index;
                 resolve(&mut self.waiting, entry.point.index, entry.point.term, outcome, outputs);
             }

@@ -1,25 +1,26 @@
 //! The table through the state that it is a part of: writes in, outcomes out.
 
 use super::*;
-use crate::kv::{LoggedWrite, Operation, SEQ_MAX, State};
+use crate::kv::session::LoggedSession;
+use crate::kv::{LoggedWrite, Operation, SEQ_MAX, State, Write};
 
 fn limits() -> SessionLimits {
     SessionLimits::default()
 }
 
-fn write<'a>(client: &'a str, seq: u64, operation: Operation<'a>) -> LoggedWrite<'a> {
-    LoggedWrite { session: Some(LoggedSession { client: client.into(), seq }), operation }
+fn write(client: &str, seq: u64, operation: Operation<'_>) -> Write {
+    LoggedWrite { session: Some(LoggedSession { client: client.into(), seq }), operation }.into()
 }
 
-fn put<'a>(client: &'a str, seq: u64, value: &'a str) -> LoggedWrite<'a> {
+fn put(client: &str, seq: u64, value: &str) -> Write {
     write(client, seq, Operation::Put { key: "k".into(), value })
 }
 
-fn delete(client: &str, seq: u64) -> LoggedWrite<'_> {
+fn delete(client: &str, seq: u64) -> Write {
     write(client, seq, Operation::Delete { key: "k".into() })
 }
 
-fn swap<'a>(client: &'a str, seq: u64, expect: Option<&'a str>, value: &'a str) -> LoggedWrite<'a> {
+fn swap(client: &str, seq: u64, expect: Option<&str>, value: &str) -> Write {
     write(client, seq, Operation::Cas { key: "k".into(), expect, value })
 }
 
@@ -66,8 +67,8 @@ fn a_write_that_is_sent_again_is_answered_as_at_first_and_not_done_again() {
 #[test]
 fn a_write_without_a_session_is_done_each_time_and_leaves_no_memory() {
     let mut state = State::default();
-    let plain = LoggedWrite { session: None, ..delete("", 0) };
-    assert_eq!(state.apply(&LoggedWrite { session: None, ..put("", 0, "1") }), Outcome::Done);
+    let plain = Write { session: None, ..delete("", 0) };
+    assert_eq!(state.apply(&Write { session: None, ..put("", 0, "1") }), Outcome::Done);
     assert_eq!((state.apply(&plain), state.apply(&plain)), (Outcome::Done, Outcome::NotFound));
     assert!(state.sessions().is_empty() && state.sessions().bytes() == 0);
 }

@@ -45,7 +45,7 @@ impl Replay {
         let place = |index: LogIndex| usize::try_from(index.0).expect("a simulated log is short");
         for entry in &committed[place(self.index)..place(index)] {
             if let Some(write) = LoggedWrite::read(&entry.payload) {
-                self.state.apply(&write);
+                self.state.apply(&write.into());
             }
             self.index = entry.point.index;
             if self.index.0.is_multiple_of(KEPT_EVERY) {

@@ -1,0 +1,111 @@
+//! Reading what the log says, once for all replicas of a process.
+//!
+//! The log is text, and what it says has to be read before it is applied. Nodes that live in one process share their
+//! batches, so the first that applies a batch leaves what it read for the others. They then share the keys and values,
+//! too: five maps of one process hold each text once, which is a fifth of the memory, and less for the processor to
+//! fetch. Nothing depends on it: a replica that finds nothing reads for itself, and reads the same.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::APPLY_BYTES_MAX;
+use crate::kv::{LoggedWrite, Write};
+use crate::raft::{Entries, EntryKind, LogIndex};
+
+/// How many batches' readings a replica holds: as far as the nodes of one process are usually apart, and some more. Who is
+/// further behind reads for itself.
+const KEPT_MAX: usize = 8;
+
+/// The writes of some consecutive entries.
+#[derive(Debug)]
+pub(super) struct Writes {
+    first: LogIndex,
+    /// `None`: the entry is none for the state machine.
+    writes: Vec<Option<Write>>,
+}
+
+impl Writes {
+    fn of(entries: &Entries) -> Self {
+        let read = |payload| LoggedWrite::read(payload).map(Write::from);
+        let writes = entries.iter().map(|entry| match entry.kind() {
+            EntryKind::Noop | EntryKind::Config => None,
+            EntryKind::Command => read(entry.payload),
+        });
+        Self { first: entries.first_index(), writes: writes.collect() }
+    }
+
+    /// The write of the entry at `index`, which is one of those that were read.
+    pub(super) fn at(&self, index: LogIndex) -> Option<&Write> {
+        self.writes[usize::try_from(index.0 - self.first.0).expect("a batch fits memory")].as_ref()
+    }
+}
+
+/// What a replica has read lately.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    kept: VecDeque<Arc<Writes>>,
+}
+
+impl Readings {
+    /// The writes of `entries`, and maybe of others around them.
+    pub(super) fn read(&mut self, entries: &Entries) -> Arc<Writes> {
+        let batch = entries.whole_batch();
+        // A restarted node finds its log as a few large batches, and applies them in parts.
+        if batch.text().len() > APPLY_BYTES_MAX {
+            return Arc::new(Writes::of(entries));
+        }
+        if let Some(writes) = batch.reading() {
+            return writes;
+        }
+        let writes = Arc::new(Writes::of(&batch));
+        batch.leave_reading(&writes);
+        if self.kept.len() == KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Arc::clone(&writes));
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Command, Key, Value};
+    use crate::raft::{BatchBuilder, LogPoint, Term};
+
+    fn put(number: usize) -> Command {
+        Command::Put { key: Key::new("k").unwrap(), value: Value::from_json(&number.to_string()).unwrap() }
+    }
+
+    fn batch(builder: &mut BatchBuilder) -> Entries {
+        builder.seal(Term(1), |line| line.push_str("\"op\":\"NOOP\""));
+        for number in 0..3 {
+            builder.seal(Term(1), |line| put(number).write_payload(None, line));
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_read_once_for_all_who_hold_it() {
+        let entries = batch(&mut BatchBuilder::new(LogPoint::ORIGIN));
+        let (mut one, mut other) = (Readings::default(), Readings::default());
+        let read = one.read(&entries.ending_at(LogIndex(2)).unwrap());
+        assert!(Arc::ptr_eq(&read, &other.read(&entries.starting_at(LogIndex(3)).unwrap())));
+        assert_eq!(read.at(LogIndex(1)), None, "it is the leader's");
+        for number in 0..3 {
+            let write = Write { session: None, command: put(number) };
+            assert_eq!(read.at(LogIndex(2 + number as u64)), Some(&write));
+        }
+    }
+
+    #[test]
+    fn what_nobody_holds_any_more_is_read_again() {
+        let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
+        let first = batch(&mut builder);
+        let (mut one, mut other) = (Readings::default(), Readings::default());
+        let read = Arc::downgrade(&one.read(&first));
+        (0..KEPT_MAX).for_each(|_| drop(one.read(&batch(&mut builder))));
+        assert!(read.upgrade().is_none());
+        assert!(other.read(&first).at(LogIndex(4)).is_some());
+    }
+}
