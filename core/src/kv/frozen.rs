@@ -23,22 +23,19 @@ pub(super) struct Frozen {
 
 impl Frozen {
     /// `key` is about to change in `values`.
-    pub(super) fn preserve(&mut self, key: &str, values: &Map) {
-        let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to.as_str());
+    pub(super) fn preserve(&mut self, key: &Key, values: &Map) {
+        let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to);
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
-            match values.get_key_value(key) {
-                Some((key, value)) => self.before.insert(key.clone(), Some(value.clone())),
-                None => self.before.insert(Key::from_log(key), None),
-            };
+            self.before.insert(key.clone(), values.get(key).cloned());
         }
     }
 
     /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns whether there are no more.
     pub(super) fn read(&mut self, values: &Map, text: &mut String, bytes_max: usize) -> bool {
         let read_to = self.read_to.clone();
-        let start = read_to.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_str()));
-        let mut now = values.range_from(start).peekable();
-        let mut before = self.before.range::<str, _>((start, Bound::Unbounded)).peekable();
+        let start = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut now = values.range_from(start.map(Key::as_str)).peekable();
+        let mut before = self.before.range((start, Bound::Unbounded)).peekable();
         let mut last = None;
         let is_done = loop {
             if text.len() >= bytes_max {
@@ -96,18 +93,18 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(11);
         for _ in 0..2000 {
             let mut values = Map::default();
-            (0..rng.u32(0..40)).for_each(|_| values.insert(key(rng.u32(0..40)), value(rng.u32(..))));
+            (0..rng.u32(0..40)).for_each(|_| values.insert(&key(rng.u32(0..40)), value(rng.u32(..))));
             let moment = values.clone();
             let mut frozen = Frozen::default();
             let mut text = String::new();
             loop {
                 for _ in 0..rng.u32(0..6) {
                     let key = key(rng.u32(0..40));
-                    frozen.preserve(key.as_str(), &values);
+                    frozen.preserve(&key, &values);
                     if rng.bool() {
-                        values.insert(key, value(rng.u32(..)));
+                        values.insert(&key, value(rng.u32(..)));
                     } else {
-                        values.remove(key.as_str());
+                        values.remove(&key);
                     }
                 }
                 let limit = text.len() + rng.usize(1..80);

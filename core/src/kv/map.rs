@@ -7,30 +7,61 @@
 //! The table is never iterated, and nothing that leaves this file lets anybody do so: its order depends on the seed of its
 //! hash. Which shard a key is in does not show either. The price is a second reference to every key, about 24 bytes.
 
-use std::collections::{BTreeSet, btree_set};
-use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher};
 use std::ops::Bound;
 
 use super::text::{Key, Value};
 
 #[expect(clippy::disallowed_types, reason = "it is only looked up in, never iterated")]
-type Table = std::collections::HashMap<Key, Value, Seeded>;
+type Table = std::collections::HashMap<Key, Value, Seed>;
 
 /// A table that is full moves all it has to one twice as large, at once. With so many of them that takes less than a
 /// millisecond also for a million keys.
 const SHARDS: usize = 256;
 
-/// A hash whose collisions cannot be guessed by who does not know the seed.
+/// Decides where in a table a key's hash belongs, so that nobody who does not know it can choose keys that get in one
+/// another's way.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seeded(u64);
+struct Seed(u64);
 
-impl BuildHasher for Seeded {
-    type Hasher = DefaultHasher;
+impl BuildHasher for Seed {
+    type Hasher = Mix;
 
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher
+    fn build_hasher(&self) -> Mix {
+        Mix(self.0)
+    }
+}
+
+/// A seed, and then the place that it gives a hash: the product of the two, folded.
+struct Mix(u64);
+
+impl Hasher for Mix {
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the product are taken apart")]
+    fn write_u64(&mut self, hash: u64) {
+        /// Odd, with about as many ones as zeros: the golden ratio's digits.
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(hash ^ self.0) * u128::from(FACTOR ^ (self.0 << 1));
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key hashes to a number");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A key in the order of its text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct InOrder(Key);
+
+impl Borrow<str> for InOrder {
+    fn borrow(&self) -> &str {
+        self.0.as_str()
     }
 }
 
@@ -38,7 +69,7 @@ impl BuildHasher for Seeded {
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     shards: Box<[Table]>,
-    keys: BTreeSet<Key>,
+    keys: BTreeSet<InOrder>,
 }
 
 impl Default for Map {
@@ -59,7 +90,7 @@ impl Eq for Map {}
 impl Map {
     /// An empty map. The seed makes no difference to what it holds.
     pub(super) fn seeded(seed: u64) -> Self {
-        let table = || Table::with_hasher(Seeded(seed));
+        let table = || Table::with_hasher(Seed(seed));
         Self { shards: std::iter::repeat_with(table).take(SHARDS).collect(), keys: BTreeSet::new() }
     }
 
@@ -71,53 +102,45 @@ impl Map {
         self.keys.is_empty()
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
         self.shards[shard(key)].get(key)
     }
 
-    pub(super) fn get_key_value(&self, key: &str) -> Option<(&Key, &Value)> {
-        self.shards[shard(key)].get_key_value(key)
-    }
-
-    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.shards[shard(key)].get_mut(key)
-    }
-
     /// Sets a key to a value.
-    pub(super) fn insert(&mut self, key: Key, value: Value) {
-        if self.shards[shard(key.as_str())].insert(key.clone(), value).is_none() {
-            self.keys.insert(key);
+    pub(super) fn insert(&mut self, key: &Key, value: Value) {
+        let table = &mut self.shards[shard(key)];
+        match table.get_mut(key) {
+            Some(present) => *present = value,
+            None => {
+                table.insert(key.clone(), value);
+                self.keys.insert(InOrder(key.clone()));
+            }
         }
     }
 
     /// Removes a key. Returns whether it was there.
-    pub(super) fn remove(&mut self, key: &str) -> bool {
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
         let was_there = self.shards[shard(key)].remove(key).is_some();
         if was_there {
-            self.keys.remove(key);
+            self.keys.remove(key.as_str());
         }
         was_there
     }
 
     /// The keys from `start` on, ascending, and their values.
     pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Value)> {
-        self.with_values(self.keys.range::<str, _>((start, Bound::Unbounded)))
+        let keys = self.keys.range::<str, _>((start, Bound::Unbounded));
+        keys.map(|InOrder(key)| (key, self.get(key).expect("every key of the tree is in its table")))
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.range_from(Bound::Unbounded)
     }
-
-    fn with_values<'a>(
-        &'a self,
-        keys: btree_set::Range<'a, Key>,
-    ) -> impl Iterator<Item = (&'a Key, &'a Value)> {
-        keys.map(|key| (key, self.get(key.as_str()).expect("every key of the tree is in its table")))
-    }
 }
 
-fn shard(key: &str) -> usize {
-    crc32fast::hash(key.as_bytes()) as usize % SHARDS
+fn shard(key: &Key) -> usize {
+    let [lowest, ..] = key.hash().to_le_bytes();
+    usize::from(lowest) % SHARDS
 }
 
 #[cfg(test)]
@@ -143,12 +166,12 @@ mod tests {
             for _ in 0..4000 {
                 let (key, value) = (key(rng.u32(0..300)), value(rng.u32(..)));
                 if rng.bool() {
-                    map.insert(key.clone(), value.clone());
+                    map.insert(&key, value.clone());
                     tree.insert(key.clone(), value);
                 } else {
-                    assert_eq!(map.remove(key.as_str()), tree.remove(&key).is_some());
+                    assert_eq!(map.remove(&key), tree.remove(&key).is_some());
                 }
-                assert_eq!(map.get(key.as_str()), tree.get(&key));
+                assert_eq!(map.get(&key), tree.get(&key));
                 assert_eq!((map.len(), map.is_empty()), (tree.len(), tree.is_empty()));
             }
             assert!(map.iter().eq(tree.iter()));
@@ -164,15 +187,15 @@ mod tests {
     fn maps_are_equal_when_their_keys_have_the_same_values() {
         let filled = |seed| {
             let mut map = Map::seeded(seed);
-            (0..100).for_each(|number| map.insert(key(number), value(number)));
+            (0..100).for_each(|number| map.insert(&key(number), value(number)));
             map
         };
         let (one, mut other) = (filled(1), filled(2));
         assert_eq!(one, other);
-        other.insert(key(7), value(8));
+        other.insert(&key(7), value(8));
         assert_ne!(one, other);
-        other.insert(key(7), value(7));
-        other.remove("k8");
+        other.insert(&key(7), value(7));
+        other.remove(&key(8));
         assert_ne!(one, other);
     }
 }

@@ -101,22 +101,22 @@ impl Store {
     /// Carries out a command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         if let Some(frozen) = &mut self.frozen {
-            frozen.preserve(command.key().as_str(), &self.values);
+            frozen.preserve(command.key(), &self.values);
         }
         match command {
             Command::Put { key, value } => {
-                self.put(key, value);
+                self.values.insert(key, value.clone());
                 Outcome::Done
             }
-            Command::Delete { key } if self.values.remove(key.as_str()) => Outcome::Done,
+            Command::Delete { key } if self.values.remove(key) => Outcome::Done,
             Command::Delete { .. } => Outcome::NotFound,
             Command::Cas { key, expect, value } => {
-                let actual = self.values.get(key.as_str());
+                let actual = self.values.get(key);
                 let is_expected = actual == expect.as_ref() || mutant::is_active(Mutant::SwapIgnoresExpected);
                 if !is_expected {
                     return Outcome::Mismatch { actual: actual.cloned() };
                 }
-                self.put(key, value);
+                self.values.insert(key, value.clone());
                 Outcome::Done
             }
         }
@@ -142,7 +142,7 @@ impl Store {
     pub(super) fn restore(&mut self, line: &str) -> Option<()> {
         let (key, rest) = take_string(line.strip_prefix("{\"key\":")?)?;
         let value = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
-        self.values.insert(Key::from_log(&key), Value::from_log(value));
+        self.values.insert(&Key::from_log(&key), Value::from_log(value));
         Some(())
     }
 
@@ -150,7 +150,7 @@ impl Store {
     #[must_use]
     pub fn answer(&self, query: &Query) -> Found {
         match query {
-            Query::Value(key) => Found::Value(self.value(key.as_str()).cloned()),
+            Query::Value(key) => Found::Value(self.values.get(key).cloned()),
             Query::Scan(scan) => Found::Page(self.scan(scan)),
         }
     }
@@ -158,7 +158,7 @@ impl Store {
     /// The key's value.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.values.get(key)
+        self.values.get(&Key::from_log(key))
     }
 
     /// How many keys there are.
@@ -194,13 +194,6 @@ impl Store {
             page.items.push((key.clone(), value.clone()));
         }
         page
-    }
-
-    fn put(&mut self, key: &Key, value: &Value) {
-        match self.values.get_mut(key.as_str()) {
-            Some(present) => *present = value.clone(),
-            None => self.values.insert(key.clone(), value.clone()),
-        }
     }
 }
 

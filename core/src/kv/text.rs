@@ -4,8 +4,10 @@
 //! their shortest form; numbers keep every digit. So nothing is decoded to a number that a `f64` would mangle,
 //! and nothing is encoded again on its way through the log, the store and the replies.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -18,8 +20,13 @@ pub const VALUE_BYTES_MAX: usize = 512 << 10;
 pub const NESTING_MAX: usize = 64;
 
 /// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Ordered by its bytes; cloning copies no text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Arc<str>);
+///
+/// It carries a hash of its text, so that the maps of all nodes find it without looking at the text again.
+#[derive(Clone)]
+pub struct Key {
+    text: Arc<str>,
+    hash: u64,
+}
 
 impl Key {
     /// Checks a key.
@@ -30,26 +37,60 @@ impl Key {
     pub fn new(text: &str) -> Result<Self, KeyError> {
         match text.len() {
             0 => Err(KeyError::Empty),
-            1..=KEY_BYTES_MAX => Ok(Self(text.into())),
+            1..=KEY_BYTES_MAX => Ok(Self::from_log(text)),
             _ => Err(KeyError::TooLong),
         }
     }
 
     /// A key that was checked before it went into the log.
     pub(crate) fn from_log(text: &str) -> Self {
-        Self(text.into())
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.as_bytes());
+        Self { text: text.into(), hash: hasher.finish() }
     }
 
     /// The key's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same for equal keys, within one process.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
     }
 }
 
-impl Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.0
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&self.text).finish()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        // Different keys nearly always end here, without a look at text that may be far away.
+        self.hash == other.hash && (Arc::ptr_eq(&self.text, &other.text) || self.text == other.text)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
     }
 }
 
