@@ -4,7 +4,7 @@
 //! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before they ask again. On smol a
 //! client is a task on the cluster's own executor, on threads a thread. Prints a JSON object a line.
 //!
-//! `in_process [--seconds N] [--rounds N]`
+//! `in_process [--seconds N] [--rounds N] [--runtime smol|threads] [--clients N]`
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,21 +29,30 @@ const VALUE_BYTES: usize = 64;
 /// A client's thread does next to nothing.
 const STACK_BYTES: usize = 128 << 10;
 
+/// How many clients there are, if nothing else is said.
+const CLIENTS: [u64; 4] = [1, 64, 256, 4096];
+
 struct Flags {
     seconds: u64,
     rounds: u64,
+    runtime: Option<String>,
+    clients: Vec<u64>,
 }
 
+const USAGE: &str = "usage: in_process [--seconds N] [--rounds N] [--runtime smol|threads] [--clients N]";
+
 fn flags() -> Result<Flags, String> {
-    let mut flags = Flags { seconds: 3, rounds: 1 };
+    let mut flags = Flags { seconds: 3, rounds: 1, runtime: None, clients: CLIENTS.to_vec() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        let number = value.parse().map_err(|error| format!("{word} {value}: {error}"))?;
+        let number = || value.parse().map_err(|error| format!("{word} {value}: {error}"));
         match word.as_str() {
-            "--seconds" => flags.seconds = number,
-            "--rounds" => flags.rounds = number,
-            _ => return Err("usage: in_process [--seconds N] [--rounds N]".into()),
+            "--seconds" => flags.seconds = number()?,
+            "--rounds" => flags.rounds = number()?,
+            "--clients" => flags.clients = vec![number()?],
+            "--runtime" if ["smol", "threads"].contains(&value.as_str()) => flags.runtime = Some(value),
+            _ => return Err(USAGE.into()),
         }
     }
     Ok(flags)
@@ -135,12 +144,17 @@ fn tell(runtime: &str, clients: u64, per_second: f64) {
 #[expect(clippy::print_stderr, reason = "what is wrong with the flags goes to stderr")]
 fn main() {
     match flags() {
-        Ok(Flags { seconds, rounds }) => {
+        Ok(Flags { seconds, rounds, runtime, clients }) => {
             let span = Duration::from_secs(seconds);
+            let is_wanted = |name| runtime.as_ref().is_none_or(|runtime| runtime == name);
             for _ in 0..rounds {
-                for clients in [1, 64, 256, 4096] {
-                    tell("smol", clients, smol(clients, span));
-                    tell("threads", clients, threads(clients, span));
+                for &clients in &clients {
+                    if is_wanted("smol") {
+                        tell("smol", clients, smol(clients, span));
+                    }
+                    if is_wanted("threads") {
+                        tell("threads", clients, threads(clients, span));
+                    }
                 }
             }
         }
