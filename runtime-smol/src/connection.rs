@@ -1,19 +1,22 @@
 //! One client's TCP connection: a reader that turns bytes into requests, and a writer that turns replies into bytes.
 //! What they mean is the core's business; both share its state of the connection.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use coracle_core::protocol::{Connection, IDLE_LINE};
 use coracle_core::proxy::Reply;
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use futures_lite::{AsyncRead, AsyncWriteExt, future};
 use smol::Timer;
 use smol::net::TcpStream;
 
+use crate::listener::Place;
 use crate::proxy::ProxyEvent;
 
 /// Bytes read at once.
@@ -24,8 +27,9 @@ const WRITE_BYTES: usize = 64 << 10;
 /// What a writer is told.
 #[derive(Debug)]
 pub(crate) enum ToWriter {
-    /// The reply to a slot's request.
-    Reply(u64, Reply),
+    /// The reply to a slot's request. In a box: the channel keeps places for some tens of them, also while a client is
+    /// silent.
+    Reply(u64, Box<Reply>),
     /// There may be lines to write that no reply brought about.
     Look,
     /// The client was silent for too long.
@@ -34,46 +38,103 @@ pub(crate) enum ToWriter {
     Stop,
 }
 
-/// Serves a client until it leaves, is silent for too long, or the proxy stops.
-pub(crate) async fn serve(
+/// Room for bytes on their way, shared by all connections of a thread.
+///
+/// A client that is silent holds none of it: what arrives is read into one place that belongs to everybody, borrowed
+/// for one read at a time, and what leaves is made in a string that is handed on when it was written. So ten thousand
+/// silent clients need no more room than one.
+#[derive(Clone)]
+pub(crate) struct Buffers {
+    input: Rc<RefCell<Box<[u8]>>>,
+    output: Rc<Cell<String>>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Self { input: Rc::new(RefCell::new(vec![0; READ_BYTES].into())), output: Rc::default() }
+    }
+
+    /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the stream.
+    async fn read(&self, stream: &mut TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut buffer = self.input.borrow_mut();
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+            read.map_ok(|len| {
+                take(&buffer[..len]);
+                len
+            })
+        })
+        .await
+    }
+
+    /// An empty string, with room in it unless somebody else is writing just now.
+    fn lend(&self) -> String {
+        self.output.take()
+    }
+
+    /// Takes a string back that was lent. One that a long reply has made large is not kept.
+    fn take_back(&self, mut output: String) {
+        if output.capacity() <= 2 * WRITE_BYTES {
+            output.clear();
+            self.output.set(output);
+        }
+    }
+}
+
+/// Serves a client until it leaves, is silent for too long, or the proxy stops. Then it gives up its place.
+///
+/// No `async fn`: its future would hold the arguments beside what is made of them, for as long as the client stays.
+pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
     state: Connection,
     proxy: Sender<ProxyEvent>,
+    buffers: Buffers,
     idle_timeout: Option<Duration>,
-) {
+    place: Place,
+) -> impl Future<Output = ()> {
     // Replies are small and waited for.
     let _ = stream.set_nodelay(true);
     let (to_writer, from_others) = async_channel::unbounded();
     let (made_room, room) = async_channel::bounded(1);
-    let state = Rc::new(RefCell::new(state));
-    if proxy.try_send(ProxyEvent::Connected(number, to_writer.clone())).is_err() {
-        return;
-    }
-    let requests = Requests { number, state, proxy: proxy.clone() };
-    let reader = Reader { stream: stream.clone(), requests: requests.clone(), to_writer, room };
-    let writer = Writer { stream: stream.clone(), requests, from_others, made_room };
-    // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
-    let read = async {
-        reader.run(idle_timeout).await;
-        future::pending().await
+    let is_welcome = proxy.try_send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();
+    let requests = Requests { number, state: Rc::new(RefCell::new(state)), proxy };
+    let mut reader = Reader {
+        stream: stream.clone(),
+        buffers: buffers.clone(),
+        requests: requests.clone(),
+        to_writer,
+        room,
     };
-    let written = future::or(writer.run(idle_timeout), read).await;
-    let _ = proxy.try_send(ProxyEvent::Disconnected(number));
-    if written.is_ok() {
-        leave(stream).await;
+    let mut writer = Writer { stream, buffers, requests, from_others, made_room };
+    async move {
+        let _place = place;
+        if !is_welcome {
+            return;
+        }
+        // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
+        let read = async move {
+            reader.run(idle_timeout).await;
+            drop(reader);
+            future::pending().await
+        };
+        let written = future::or(writer.run(idle_timeout), read).await;
+        let Writer { stream, buffers, requests, .. } = &mut writer;
+        let _ = requests.proxy.try_send(ProxyEvent::Disconnected(number));
+        if written.is_ok() {
+            leave(stream, buffers).await;
+        }
     }
 }
 
 /// Ends a connection in order. A socket that is closed with unread bytes resets the connection, and what was just
 /// written may be lost with it: so the client is given a moment to stop sending.
-async fn leave(mut stream: TcpStream) {
+async fn leave(stream: &mut TcpStream, buffers: &Buffers) {
     const PATIENCE: Duration = Duration::from_millis(500);
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let mut rest = vec![0; READ_BYTES];
-    let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    let drain = async { while matches!(buffers.read(stream, |_| ()).await, Ok(1..)) {} };
     let give_up = async {
         Timer::after(PATIENCE).await;
     };
@@ -103,14 +164,14 @@ impl Requests {
 
 struct Reader {
     stream: TcpStream,
+    buffers: Buffers,
     requests: Requests,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
 }
 
 impl Reader {
-    async fn run(mut self, idle_timeout: Option<Duration>) {
-        let mut buffer = vec![0; READ_BYTES];
+    async fn run(&mut self, idle_timeout: Option<Duration>) {
         let mut idle = idle_timeout.map(IdleTimer::new);
         loop {
             let was_due = self.requests.state.borrow().has_reply_due();
@@ -137,10 +198,11 @@ impl Reader {
                 }
                 None
             };
-            let read = async { Some(self.stream.read(&mut buffer).await) };
+            let state = &self.requests.state;
+            let receive = |bytes: &[u8]| state.borrow_mut().receive(bytes);
+            let read = async { Some(self.buffers.read(&mut self.stream, receive).await) };
             match future::or(read, silence).await {
-                Some(Ok(len @ 1..)) => {
-                    self.requests.state.borrow_mut().receive(&buffer[..len]);
+                Some(Ok(1..)) => {
                     if let Some(idle) = &mut idle {
                         idle.heard();
                     }
@@ -156,8 +218,18 @@ impl Reader {
     }
 }
 
+/// How a writer comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client was silent for too long, and is told.
+    Idle,
+    /// The server stops, and what is owed is written.
+    Stop,
+}
+
 struct Writer {
     stream: TcpStream,
+    buffers: Buffers,
     requests: Requests,
     from_others: Receiver<ToWriter>,
     made_room: Sender<()>,
@@ -165,19 +237,13 @@ struct Writer {
 
 impl Writer {
     /// Writes until nothing more will come.
-    async fn run(mut self, patience: Option<Duration>) -> io::Result<()> {
-        let mut output = String::new();
-        let mut is_stopping = false;
+    async fn run(&mut self, patience: Option<Duration>) -> io::Result<()> {
         while let Ok(first) = self.from_others.recv().await {
-            let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
-            for told in std::iter::once(first).chain(rest) {
-                match told {
-                    ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, reply),
-                    ToWriter::Look => {}
-                    ToWriter::Stop => is_stopping = true,
-                    ToWriter::Idle => return self.write(IDLE_LINE, patience).await,
-                }
+            let ending = self.hear(first);
+            if ending == Some(Ending::Idle) {
+                return self.write(IDLE_LINE, patience).await;
             }
+            let mut output = self.buffers.lend();
             loop {
                 // Every reply that was written makes room for a request that waits, so this comes before each look.
                 if self.requests.state.borrow().may_have_requests() {
@@ -191,13 +257,29 @@ impl Writer {
                 }
                 self.write(&output, patience).await?;
             }
+            self.buffers.take_back(output);
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());
-            if is_stopping || self.requests.state.borrow().is_finished() {
+            if ending.is_some() || self.requests.state.borrow().is_finished() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Takes in what there is to be told; returns whether the connection is to end.
+    fn hear(&self, first: ToWriter) -> Option<Ending> {
+        let mut ending = None;
+        let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
+        for told in std::iter::once(first).chain(rest) {
+            match told {
+                ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, *reply),
+                ToWriter::Look => {}
+                ToWriter::Stop => ending = Some(Ending::Stop),
+                ToWriter::Idle => return Some(Ending::Idle),
+            }
+        }
+        ending
     }
 
     /// Writes all of `text`, unless the client takes nothing for longer than `patience`.

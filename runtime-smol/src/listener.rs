@@ -13,7 +13,7 @@ use futures_lite::AsyncWriteExt;
 use smol::net::{TcpListener, TcpStream};
 use smol::{LocalExecutor, Timer};
 
-use crate::connection;
+use crate::connection::{self, Buffers};
 use crate::proxy::ProxyEvent;
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
@@ -54,6 +54,7 @@ impl Listener {
     /// Accepts until it is dropped.
     pub(crate) async fn run(self) {
         let connected = Rc::new(Cell::new(0));
+        let buffers = Buffers::new();
         let mut next_number = 1;
         loop {
             let Ok((stream, _)) = self.socket.accept().await else {
@@ -64,15 +65,12 @@ impl Listener {
                 self.executor.spawn(turn_away(stream)).detach();
                 continue;
             }
-            let place = Place::take(&connected);
+            let place = Place::take(&connected, self.connections_end.clone());
             let state = Connection::new(Some(Arc::clone(&self.address)));
-            let serve = connection::serve(next_number, stream, state, self.proxy.clone(), self.idle_timeout);
-            let end = self.connections_end.clone();
+            let (proxy, buffers) = (self.proxy.clone(), buffers.clone());
+            let serve =
+                connection::serve(next_number, stream, state, proxy, buffers, self.idle_timeout, place);
             next_number += 1;
-            let serve = async move {
-                serve.await;
-                drop((place, end));
-            };
             self.executor.spawn(serve).detach();
         }
     }
@@ -84,14 +82,15 @@ async fn turn_away(mut stream: TcpStream) {
 }
 
 /// One of the places for connections, given back when it is dropped.
-struct Place {
+pub(crate) struct Place {
     taken: Rc<Cell<usize>>,
+    _connections_end: Sender<()>,
 }
 
 impl Place {
-    fn take(taken: &Rc<Cell<usize>>) -> Self {
+    fn take(taken: &Rc<Cell<usize>>, connections_end: Sender<()>) -> Self {
         taken.set(taken.get() + 1);
-        Self { taken: Rc::clone(taken) }
+        Self { taken: Rc::clone(taken), _connections_end: connections_end }
     }
 }
 

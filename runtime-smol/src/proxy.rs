@@ -145,7 +145,7 @@ impl Clients {
                 let _ = caller.try_send(reply);
             }
         } else if let Some(connection) = self.connections.get(&ticket.connection) {
-            let _ = connection.try_send(ToWriter::Reply(ticket.slot, reply));
+            let _ = connection.try_send(ToWriter::Reply(ticket.slot, Box::new(reply)));
         }
     }
 }
