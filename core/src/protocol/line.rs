@@ -3,8 +3,8 @@
 /// The longest line, in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// How much room an empty buffer keeps.
-const CAPACITY_KEPT: usize = 64 << 10;
+/// How much room an empty buffer keeps: enough for some tens of short requests, little for ten thousand silent clients.
+const CAPACITY_KEPT: usize = 4 << 10;
 
 /// Bytes that came in, up to the next line break and beyond.
 #[derive(Debug, Default)]
@@ -30,14 +30,14 @@ pub(super) enum NextLine<'a> {
 impl LineBuffer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         // What was read before is dropped here rather than line by line: one move for many lines.
+        self.drop_read();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn drop_read(&mut self) {
         self.bytes.drain(..self.start);
-        if self.bytes.is_empty() {
-            // A long line is rare, and ten thousand idle clients are not to keep the room for one.
-            self.bytes.shrink_to(CAPACITY_KEPT);
-        }
         self.searched -= self.start;
         self.start = 0;
-        self.bytes.extend_from_slice(bytes);
     }
 
     /// Bytes that are not part of a line handed out yet.
@@ -54,6 +54,11 @@ impl LineBuffer {
     pub(super) fn next_line(&mut self) -> NextLine<'_> {
         let Some(found) = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n') else {
             self.searched = self.bytes.len();
+            if self.unread() == 0 {
+                // The client may be silent from now on, and is not to keep the room of its longest line for that.
+                self.drop_read();
+                self.bytes.shrink_to(CAPACITY_KEPT);
+            }
             let is_too_long = self.unread() > LINE_BYTES_MAX + 1;
             return if is_too_long { NextLine::TooLong } else { NextLine::Incomplete };
         };
@@ -90,6 +95,16 @@ mod tests {
             assert_eq!(lines, ["one", "", "two", "three \r"], "cut at {cut}");
             assert_eq!(buffer.unread(), 4);
         }
+    }
+
+    #[test]
+    fn what_was_read_leaves_no_room_behind() {
+        let mut buffer = LineBuffer::default();
+        buffer.push(&vec![b'x'; LINE_BYTES_MAX]);
+        buffer.push(b"\n");
+        assert_eq!(lines_of(&mut buffer).len(), 1);
+        assert!(buffer.bytes.capacity() <= CAPACITY_KEPT);
+        assert!(!buffer.may_hold_line());
     }
 
     #[test]
