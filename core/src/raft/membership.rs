@@ -180,6 +180,12 @@ impl Node {
         self.configuration().is_voter(id) || (is_open && voted_before())
     }
 
+    /// Whether this node's vote alone decides.
+    pub(super) fn is_only_voter(&self) -> bool {
+        let configuration = self.configuration();
+        configuration.voters().nodes() == [self.config.id] && !configuration.is_joint()
+    }
+
     /// Whether a node lacks so little that it may vote.
     #[must_use]
     pub fn has_caught_up(&self, node: NodeId) -> bool {

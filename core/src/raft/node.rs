@@ -206,6 +206,11 @@ impl Node {
         // The end came before the log was made anew.
         node.turn.is_compaction_due = restored.log_start.index < covered;
         node.reset_election_timer(now);
+        if node.is_only_voter() && node.config.read_lease.is_none() {
+            // Nobody else can lead, so there is no sign of a leader to wait for. With leases there may be one to respect:
+            // that of a leader which this node's last configuration has voted out.
+            node.election_deadline = now;
+        }
         Ok(node)
     }
 

@@ -1,6 +1,6 @@
 //! Elections beyond the paper's text: rivals, late votes, and votes asked of every role.
 
-use coracle_core::raft::{NodeId, Restored, Role};
+use coracle_core::raft::{ClockDrift, Config, NodeId, Restored, Role};
 use coracle_tests::scenario::forge::{
     append, disk_in_term, disk_of, granted, heartbeat, request_pre_vote, request_vote, vote_answer,
 };
@@ -49,6 +49,30 @@ fn a_single_node_leads_as_soon_as_its_own_vote_is_durable() {
     assert_eq!(cluster.role(1), Role::Candidate);
     cluster.release_disk(1);
     assert_eq!(cluster.role(1), Role::Leader);
+}
+
+/// Where one vote decides, nobody else can lead: waiting for a leader would only make a start longer. A lease is waited
+/// for all the same, because it may have been given to a leader that a change of members has since voted out.
+#[test]
+fn a_single_node_does_not_wait_for_a_leader() {
+    let mut alone = cluster(1);
+    alone.elapse_ms(1);
+    assert_eq!(alone.role(1), Role::Leader);
+    alone.crash(1);
+    alone.restart(1);
+    alone.elapse_ms(1);
+    assert_eq!((alone.role(1), alone.term(1)), (Role::Leader, 2));
+
+    let with_lease = |config| Config { read_lease: Some(ClockDrift { per_mille: 10 }), ..config };
+    let mut alone = Lone::tuned(1, Restored::default(), with_lease);
+    alone.elapse_ms(1);
+    assert_eq!(alone.role(1), Role::Follower);
+    alone.elapse_ms(1000);
+    assert_eq!(alone.role(1), Role::Leader);
+
+    let mut one_of_two = cluster(2);
+    one_of_two.elapse_ms(1);
+    assert_eq!(one_of_two.role(1), Role::Follower);
 }
 
 /// Entries of a later term that were never committed give way to a leader of a majority that never saw them.
