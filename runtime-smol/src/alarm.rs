@@ -1,13 +1,15 @@
 //! Waits for a channel or for a time, whichever comes first.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant as SystemInstant};
 
-use async_channel::{Receiver, RecvError};
 use coracle_core::Instant;
-use futures_lite::future;
 use smol::Timer;
 
 use crate::clock::Clock;
+use crate::mailbox::{Closed, Receiver};
 
 /// A timer that is set anew as rarely as possible.
 ///
@@ -26,39 +28,42 @@ impl Alarm {
         Self { clock, timer: Timer::at(set_to), set_to }
     }
 
-    /// The next item of `channel`, or `None` once `deadline` has passed.
+    /// The next item of `mailbox`, or `None` once `deadline` has passed.
     ///
     /// # Errors
     ///
-    /// When the channel is empty and all its senders are gone.
+    /// When the mailbox is empty and all its senders are gone.
     pub(crate) async fn receive<T>(
         &mut self,
-        channel: &Receiver<T>,
+        mailbox: &Receiver<T>,
         deadline: Option<Instant>,
-    ) -> Result<Option<T>, RecvError> {
-        if let Ok(item) = channel.try_recv() {
+    ) -> Result<Option<T>, Closed> {
+        if let Some(item) = mailbox.take() {
             return Ok(Some(item));
         }
-        let Some(deadline) = deadline else { return channel.recv().await.map(Some) };
-        let deadline = self.clock.system_instant(deadline);
-        let receive = async { channel.recv().await.map(Some) };
-        let wait = async {
-            self.wait_until(deadline).await;
-            Ok(None)
-        };
-        future::or(receive, wait).await
+        let deadline = deadline.map(|deadline| self.clock.system_instant(deadline));
+        poll_fn(|context| match (mailbox.poll(context), deadline) {
+            (Poll::Ready(received), _) => Poll::Ready(received.map(Some)),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(deadline)) => self.poll_deadline(deadline, context).map(|()| Ok(None)),
+        })
+        .await
     }
 
-    async fn wait_until(&mut self, deadline: SystemInstant) {
+    fn poll_deadline(&mut self, deadline: SystemInstant, context: &mut Context<'_>) -> Poll<()> {
         if deadline < self.set_to {
+            if SystemInstant::now() >= deadline {
+                return Poll::Ready(());
+            }
             self.set(deadline);
         }
-        while SystemInstant::now() < deadline {
-            if self.set_to <= SystemInstant::now() {
-                self.set(deadline);
+        while Pin::new(&mut self.timer).poll(context).is_ready() {
+            if SystemInstant::now() >= deadline {
+                return Poll::Ready(());
             }
-            (&mut self.timer).await;
+            self.set(deadline);
         }
+        Poll::Pending
     }
 
     fn set(&mut self, to: SystemInstant) {

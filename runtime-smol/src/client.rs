@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use async_channel::Sender;
 use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use coracle_core::proxy::{Answered, Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Request};
 
+use crate::mailbox::{Sender, answer_slot};
 use crate::proxy::ProxyEvent;
 
 /// A way to ask the cluster. Cheap to clone; any number may be used at once.
@@ -158,11 +158,11 @@ impl Client {
     }
 
     async fn ask(&self, request: Request) -> Result<Answered, Failure> {
-        let (reply_to, reply) = async_channel::bounded(1);
-        if self.proxy.try_send(ProxyEvent::Called(request, reply_to)).is_err() {
+        let (reply_to, reply) = answer_slot();
+        if self.proxy.send(ProxyEvent::Called(request, reply_to)).is_err() {
             return Err(Failure::ShuttingDown);
         }
         // A proxy that ends with the request unanswered cannot say what became of it.
-        reply.recv().await.unwrap_or(Err(Failure::Timeout))
+        reply.wait().await.unwrap_or(Err(Failure::Timeout))
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::proxy::Proxy;
 use coracle_core::raft::NodeId;
 use coracle_core::{ReplicaError, Settings, SettingsError};
@@ -24,6 +23,7 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
 use crate::listener::Listener;
+use crate::mailbox::{Sender, mailbox};
 use crate::node::NodeInput;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
@@ -106,9 +106,9 @@ pub struct Cluster {
     listener: Option<Task<()>>,
     nodes: Vec<Task<()>>,
     address: Option<SocketAddr>,
-    events: Receiver<NodeEvent>,
+    events: async_channel::Receiver<NodeEvent>,
     majority_is_lost: Rc<Cell<bool>>,
-    connections_end: Receiver<()>,
+    connections_end: async_channel::Receiver<()>,
     _proxy_task: Task<()>,
     _lock: Option<FolderLock>,
 }
@@ -131,12 +131,12 @@ impl Cluster {
         };
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = async_channel::unbounded();
+        let (proxy, proxy_inbox) = mailbox();
         let majority_is_lost = Rc::new(Cell::new(false));
         let (inboxes, receivers): (BTreeMap<_, _>, Vec<_>) = configs
             .iter()
             .map(|config| {
-                let (inbox, receiver) = async_channel::unbounded();
+                let (inbox, receiver) = mailbox();
                 ((config.id, inbox), receiver)
             })
             .unzip();
@@ -193,7 +193,7 @@ impl Cluster {
 
     /// What the nodes tell from now on, and what nobody has read so far. Each event goes to one reader.
     #[must_use]
-    pub fn events(&self) -> Receiver<NodeEvent> {
+    pub fn events(&self) -> async_channel::Receiver<NodeEvent> {
         self.events.clone()
     }
 
@@ -211,7 +211,7 @@ impl Cluster {
             listener.cancel().await;
         }
         let (done, idle) = async_channel::bounded::<()>(1);
-        if self.proxy.try_send(ProxyEvent::Stop(done)).is_ok() {
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
             // Ends when the proxy does; no request takes longer than its timeout.
             let _ = idle.recv().await;
         }
@@ -223,7 +223,7 @@ impl Cluster {
         };
         future::or(all_told, enough).await;
         for inbox in self.inboxes.values() {
-            let _ = inbox.try_send(NodeInput::Stop);
+            let _ = inbox.send(NodeInput::Stop);
         }
         for node in self.nodes.drain(..) {
             node.await;

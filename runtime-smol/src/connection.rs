@@ -3,21 +3,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
-use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender};
 use coracle_core::protocol::{Connection, IDLE_LINE};
 use coracle_core::proxy::Reply;
-use futures_lite::{AsyncRead, AsyncWriteExt, future};
-use smol::Timer;
+use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
+use smol::{Async, Timer};
 
 use crate::listener::Place;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::proxy::ProxyEvent;
+
+/// A client's socket, to read from.
+type Socket = Arc<Async<std::net::TcpStream>>;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -27,9 +31,8 @@ const WRITE_BYTES: usize = 64 << 10;
 /// What a writer is told.
 #[derive(Debug)]
 pub(crate) enum ToWriter {
-    /// The reply to a slot's request. In a box: the channel keeps places for some tens of them, also while a client is
-    /// silent.
-    Reply(u64, Box<Reply>),
+    /// The reply to a slot's request.
+    Reply(u64, Reply),
     /// There may be lines to write that no reply brought about.
     Look,
     /// The client was silent for too long.
@@ -55,14 +58,26 @@ impl Buffers {
     }
 
     /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the stream.
-    async fn read(&self, stream: &mut TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+    ///
+    /// The socket is looked at only when there is something to read: a try that finds nothing costs as much as one that
+    /// does, and the reader is looked after whenever the writer of its client has something to do.
+    async fn read(&self, socket: &Socket, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
         poll_fn(|context| {
-            let mut buffer = self.input.borrow_mut();
-            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
-            read.map_ok(|len| {
-                take(&buffer[..len]);
-                len
-            })
+            loop {
+                if let Err(error) = ready!(socket.poll_readable(context)) {
+                    return Poll::Ready(Err(error));
+                }
+                let mut buffer = self.input.borrow_mut();
+                match (&mut socket.get_ref()).read(&mut buffer) {
+                    Ok(len) => {
+                        take(&buffer[..len]);
+                        return Poll::Ready(Ok(len));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
         })
         .await
     }
@@ -95,12 +110,12 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> {
     // Replies are small and waited for.
     let _ = stream.set_nodelay(true);
-    let (to_writer, from_others) = async_channel::unbounded();
+    let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
-    let is_welcome = proxy.try_send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();
+    let is_welcome = proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();
     let requests = Requests { number, state: Rc::new(RefCell::new(state)), proxy };
     let mut reader = Reader {
-        stream: stream.clone(),
+        socket: stream.clone().into(),
         buffers: buffers.clone(),
         requests: requests.clone(),
         to_writer,
@@ -119,22 +134,22 @@ pub(crate) fn serve(
             future::pending().await
         };
         let written = future::or(writer.run(idle_timeout), read).await;
-        let Writer { stream, buffers, requests, .. } = &mut writer;
-        let _ = requests.proxy.try_send(ProxyEvent::Disconnected(number));
+        let Writer { stream, buffers, requests, .. } = &writer;
+        let _ = requests.proxy.send(ProxyEvent::Disconnected(number));
         if written.is_ok() {
-            leave(stream, buffers).await;
+            leave(&stream.clone().into(), buffers).await;
         }
     }
 }
 
 /// Ends a connection in order. A socket that is closed with unread bytes resets the connection, and what was just
 /// written may be lost with it: so the client is given a moment to stop sending.
-async fn leave(stream: &mut TcpStream, buffers: &Buffers) {
+async fn leave(socket: &Socket, buffers: &Buffers) {
     const PATIENCE: Duration = Duration::from_millis(500);
-    if stream.shutdown(Shutdown::Write).is_err() {
+    if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let drain = async { while matches!(buffers.read(stream, |_| ()).await, Ok(1..)) {} };
+    let drain = async { while matches!(buffers.read(socket, |_| ()).await, Ok(1..)) {} };
     let give_up = async {
         Timer::after(PATIENCE).await;
     };
@@ -156,18 +171,17 @@ impl Requests {
         let mut state = self.state.borrow_mut();
         let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
         let is_over = state.is_finished();
-        let asked =
-            requests.is_empty() || self.proxy.try_send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
         asked && !is_over
     }
 }
 
 struct Reader {
-    stream: TcpStream,
+    socket: Socket,
     buffers: Buffers,
     requests: Requests,
     to_writer: Sender<ToWriter>,
-    room: Receiver<()>,
+    room: async_channel::Receiver<()>,
 }
 
 impl Reader {
@@ -179,7 +193,7 @@ impl Reader {
             let is_due = self.requests.state.borrow().has_reply_due();
             if (is_due && !was_due) || !may_go_on {
                 // Pings and lines that are no requests are answered without the proxy.
-                let _ = self.to_writer.try_send(ToWriter::Look);
+                let _ = self.to_writer.send(ToWriter::Look);
             }
             if !may_go_on {
                 return;
@@ -200,7 +214,7 @@ impl Reader {
             };
             let state = &self.requests.state;
             let receive = |bytes: &[u8]| state.borrow_mut().receive(bytes);
-            let read = async { Some(self.buffers.read(&mut self.stream, receive).await) };
+            let read = async { Some(self.buffers.read(&self.socket, receive).await) };
             match future::or(read, silence).await {
                 Some(Ok(1..)) => {
                     if let Some(idle) = &mut idle {
@@ -210,7 +224,7 @@ impl Reader {
                 Some(Ok(0) | Err(_)) => self.requests.state.borrow_mut().end_input(),
                 None if self.requests.state.borrow().is_idle() => {
                     self.requests.state.borrow_mut().refuse_input();
-                    let _ = self.to_writer.try_send(ToWriter::Idle);
+                    let _ = self.to_writer.send(ToWriter::Idle);
                 }
                 None => {}
             }
@@ -232,7 +246,7 @@ struct Writer {
     buffers: Buffers,
     requests: Requests,
     from_others: Receiver<ToWriter>,
-    made_room: Sender<()>,
+    made_room: async_channel::Sender<()>,
 }
 
 impl Writer {
@@ -270,10 +284,10 @@ impl Writer {
     /// Takes in what there is to be told; returns whether the connection is to end.
     fn hear(&self, first: ToWriter) -> Option<Ending> {
         let mut ending = None;
-        let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
+        let rest = std::iter::from_fn(|| self.from_others.take());
         for told in std::iter::once(first).chain(rest) {
             match told {
-                ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, *reply),
+                ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, reply),
                 ToWriter::Look => {}
                 ToWriter::Stop => ending = Some(Ending::Stop),
                 ToWriter::Idle => return Some(Ending::Idle),

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use async_channel::{Receiver, Sender, TryRecvError};
 use coracle_core::Input;
 use coracle_core::raft::Persist;
 use coracle_storage::asynchronous::Folder;
 use coracle_storage::{FileError, GROUP_BYTES_MAX, Planner};
 
+use crate::mailbox::{Receiver, Sender};
 use crate::node::NodeInput;
 
 /// Works until the persists end, then stops in order; or until an operation fails, and reports that.
@@ -23,7 +23,7 @@ pub(crate) async fn run(
     let worked = work(&mut folder, &mut planner, &persists, &node).await;
     if let Err(error) = worked {
         // Nobody listens when the node has stopped before its disk did.
-        let _ = node.try_send(NodeInput::DiskFailed(Arc::new(error.into())));
+        let _ = node.send(NodeInput::DiskFailed(Arc::new(error.into())));
     }
 }
 
@@ -38,7 +38,7 @@ async fn work(
         if let Some(last) = group.last().map(|persist| persist.id) {
             folder.run(planner.plan(&group)).await?;
             group.clear();
-            let _ = node.try_send(NodeInput::Core(Input::Persisted(last)));
+            let _ = node.send(NodeInput::Core(Input::Persisted(last)));
         }
         folder.run(planner.renew()).await?;
     }
@@ -54,15 +54,12 @@ async fn gather(persists: &Receiver<Persist>, has_other_work: bool, group: &mut 
         group.push(persist);
     }
     while bytes < GROUP_BYTES_MAX {
-        match persists.try_recv() {
-            Ok(persist) => {
-                bytes += persist.bytes();
-                group.push(persist);
-            }
-            Err(TryRecvError::Empty) => return true,
+        let Some(persist) = persists.take() else {
             // What was gathered is written; the next time there is nothing.
-            Err(TryRecvError::Closed) => return !group.is_empty(),
-        }
+            return !group.is_empty() || !persists.is_closed();
+        };
+        bytes += persist.bytes();
+        group.push(persist);
     }
     true
 }

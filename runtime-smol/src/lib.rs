@@ -57,6 +57,7 @@ mod events;
 mod founding;
 mod link;
 mod listener;
+mod mailbox;
 mod member;
 mod network;
 mod node;

@@ -52,9 +52,9 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
                 told.clear();
                 guard.network.tell(PeerHappening::Connected(node));
                 line.is_up.set(true);
-                let _ = network.inbox.try_send(NodeInput::Core(Input::PeerMet(node, meeting.incarnation)));
+                let _ = network.inbox.send(NodeInput::Core(Input::PeerMet(node, meeting.incarnation)));
                 let reachable = ProxyInput::Reachable(node, meeting.client_address);
-                let _ = network.proxy.try_send(ProxyEvent::FromNode(vec![reachable]));
+                let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
                 let ended = send(stream, &line).await;
                 guard.go_down();
                 DialError::Io(ended)
@@ -88,8 +88,8 @@ impl Downed {
             self.line.is_sending.set(false);
             self.line.outbox.borrow_mut().disconnect();
             let unreachable = ProxyInput::Unreachable(self.node);
-            let _ = self.network.proxy.try_send(ProxyEvent::FromNode(vec![unreachable]));
-            let _ = self.network.inbox.try_send(NodeInput::Core(Input::PeerUnreachable(self.node)));
+            let _ = self.network.proxy.send(ProxyEvent::FromNode(vec![unreachable]));
+            let _ = self.network.inbox.send(NodeInput::Core(Input::PeerUnreachable(self.node)));
         }
     }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_channel::Sender;
 use coracle_core::Settings;
 use coracle_core::protocol::{Connection, busy_line};
 use futures_lite::AsyncWriteExt;
@@ -14,6 +13,7 @@ use smol::net::{TcpListener, TcpStream};
 use smol::{LocalExecutor, Timer};
 
 use crate::connection::{self, Buffers};
+use crate::mailbox::Sender;
 use crate::proxy::ProxyEvent;
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
@@ -27,7 +27,7 @@ pub(crate) struct Listener {
     address: Arc<str>,
     idle_timeout: Option<Duration>,
     connections_max: usize,
-    connections_end: Sender<()>,
+    connections_end: async_channel::Sender<()>,
 }
 
 impl Listener {
@@ -38,7 +38,7 @@ impl Listener {
         (socket, address): (TcpListener, SocketAddr),
         proxy: &Sender<ProxyEvent>,
         settings: &Settings,
-        connections_end: Sender<()>,
+        connections_end: async_channel::Sender<()>,
     ) -> Self {
         Self {
             socket,
@@ -84,11 +84,11 @@ async fn turn_away(mut stream: TcpStream) {
 /// One of the places for connections, given back when it is dropped.
 pub(crate) struct Place {
     taken: Rc<Cell<usize>>,
-    _connections_end: Sender<()>,
+    _connections_end: async_channel::Sender<()>,
 }
 
 impl Place {
-    fn take(taken: &Rc<Cell<usize>>, connections_end: Sender<()>) -> Self {
+    fn take(taken: &Rc<Cell<usize>>, connections_end: async_channel::Sender<()>) -> Self {
         taken.set(taken.get() + 1);
         Self { taken: Rc::clone(taken), _connections_end: connections_end }
     }

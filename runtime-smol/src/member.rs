@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerHappening, PeerRefusal, Standing};
 use coracle_core::proxy::{Proxy, ProxyInput};
 use coracle_core::raft::{Configuration, LogIndex, NodeId};
@@ -25,6 +24,7 @@ use crate::events;
 use crate::founding;
 use crate::link::within;
 use crate::listener::Listener;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::network::Network;
 use crate::node::NodeInput;
 use crate::peer_listener;
@@ -81,9 +81,9 @@ pub struct Member {
     life: Task<()>,
     running: Rc<RefCell<Running>>,
     address: Option<SocketAddr>,
-    events: Receiver<NodeEvent>,
+    events: async_channel::Receiver<NodeEvent>,
     disk_is_lost: Rc<Cell<bool>>,
-    connections_end: Receiver<()>,
+    connections_end: async_channel::Receiver<()>,
     resign_patience: Duration,
     _proxy_task: Task<()>,
     _lock: Option<FolderLock>,
@@ -144,8 +144,8 @@ impl Member {
         let limits = settings.replica_limits()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = async_channel::unbounded();
-        let (inbox, node_inbox) = async_channel::unbounded();
+        let (proxy, proxy_inbox) = mailbox();
+        let (inbox, node_inbox) = mailbox();
         let address = socket.as_ref().map(|(_, address)| *address);
         let client_address = address.map(|address| address.to_string().into());
         let boot = fastrand::u64(..);
@@ -219,7 +219,7 @@ impl Member {
 
     /// What the node tells from now on, and what nobody has read so far. Each event goes to one reader.
     #[must_use]
-    pub fn events(&self) -> Receiver<NodeEvent> {
+    pub fn events(&self) -> async_channel::Receiver<NodeEvent> {
         self.events.clone()
     }
 
@@ -239,12 +239,12 @@ impl Member {
         let has_node = !self.running.borrow().tasks.is_empty();
         if has_node {
             let (done, resigned) = async_channel::bounded::<()>(1);
-            if self.inbox.try_send(NodeInput::Resign(done)).is_ok() {
+            if self.inbox.send(NodeInput::Resign(done)).is_ok() {
                 within(self.resign_patience, resigned.recv()).await;
             }
         }
         let (done, idle) = async_channel::bounded::<()>(1);
-        if self.proxy.try_send(ProxyEvent::Stop(done)).is_ok() {
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
             // Ends when the proxy does; no request takes longer than its timeout.
             let _ = idle.recv().await;
         }
@@ -256,7 +256,7 @@ impl Member {
         };
         within(LAST_WORDS, all_sent).await;
         self.life.cancel().await;
-        let _ = self.inbox.try_send(NodeInput::Stop);
+        let _ = self.inbox.send(NodeInput::Stop);
         let tasks = std::mem::take(&mut self.running.borrow_mut().tasks);
         for task in tasks {
             task.await;
@@ -330,7 +330,7 @@ impl Life {
         tasks.reverse();
         running.borrow_mut().tasks = tasks;
         let here = ProxyInput::Reachable(own, None);
-        let _ = self.proxy.try_send(ProxyEvent::FromNode(vec![here]));
+        let _ = self.proxy.send(ProxyEvent::FromNode(vec![here]));
         // The connections of those who dial live as long as this.
         if let Some(listening) = listening {
             listening.await;

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, LogIndex, Message, NodeId};
@@ -17,6 +16,7 @@ use smol::{LocalExecutor, Task};
 
 use crate::events::Events;
 use crate::link;
+use crate::mailbox::Sender;
 use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 
@@ -60,7 +60,7 @@ pub(crate) struct Line {
     pub(crate) is_up: Cell<bool>,
     /// Whether what was taken last may still be on its way.
     pub(crate) is_sending: Cell<bool>,
-    work: (Sender<()>, Receiver<()>),
+    work: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
 impl Line {
@@ -142,7 +142,7 @@ impl Network {
 
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         if node == self.id() {
-            let _ = self.inbox.try_send(NodeInput::Requests(requests));
+            let _ = self.inbox.send(NodeInput::Requests(requests));
             return;
         }
         let mut refused = Vec::new();
@@ -158,7 +158,7 @@ impl Network {
             refused.push(ProxyInput::Answer(node, id, Answer::Refused(because)));
         }
         if !refused.is_empty() {
-            let _ = self.proxy.try_send(ProxyEvent::FromNode(refused));
+            let _ = self.proxy.send(ProxyEvent::FromNode(refused));
         }
     }
 
@@ -188,7 +188,7 @@ impl Network {
         }
         drop(local);
         let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.try_send(ProxyEvent::FromNode(vec![nodes]));
+        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
         self.relink(configuration);
     }
 

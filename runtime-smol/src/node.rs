@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::peer::{PassedOn, PeerFrame};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, NodeId, Persist};
@@ -16,6 +15,7 @@ use futures_lite::future;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::mailbox::{Receiver, Sender};
 use crate::peers::Peers;
 use crate::proxy::ProxyEvent;
 use crate::snapshots::{Order, Snapshots};
@@ -31,7 +31,7 @@ pub(crate) enum NodeInput {
     /// What another node has sent: messages, and requests of its clients.
     FromPeer(NodeId, Incarnation, Vec<PeerFrame>),
     /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
-    Resign(Sender<()>),
+    Resign(async_channel::Sender<()>),
     DiskFailed(Arc<DiskError>),
     Stop,
 }
@@ -62,7 +62,7 @@ pub(crate) struct NodeDriver {
     /// The configuration that the connections follow.
     pub(crate) followed: Option<Configuration>,
     /// Who waits for leadership to be handed over.
-    pub(crate) resigning: Option<Sender<()>>,
+    pub(crate) resigning: Option<async_channel::Sender<()>>,
 }
 
 /// The name of the order to resign.
@@ -79,7 +79,7 @@ impl NodeDriver {
     pub(crate) async fn run(mut self) {
         if let End::DiskFailed(error) = self.drive().await {
             self.events.tell(self.id, Happening::Failed(error));
-            let _ = self.proxy.try_send(ProxyEvent::NodeStopped(self.id));
+            let _ = self.proxy.send(ProxyEvent::NodeStopped(self.id));
         }
     }
 
@@ -112,7 +112,7 @@ impl NodeDriver {
     fn gather(&mut self, first: Option<NodeInput>, inputs: &mut Vec<Input>) -> Option<End> {
         let mut next = first;
         for _ in 0..TURN_INPUTS_MAX {
-            let Some(input) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
+            let Some(input) = next.take().or_else(|| self.inbox.take()) else { break };
             match input {
                 NodeInput::FromPeer(peer, life, frames) => {
                     self.take_frames(peer, life, frames, inputs);
@@ -160,7 +160,7 @@ impl NodeDriver {
                 Output::Persist(persist) => match &self.disk {
                     Disk::Memory => inputs.push(Input::Persisted(persist.id)),
                     // A disk that is gone has reported its failure, which is the next thing in the inbox.
-                    Disk::Files(disk) => drop(disk.try_send(persist)),
+                    Disk::Files(disk) => drop(disk.send(persist)),
                 },
                 Output::WriteSnapshot(part) => inputs.extend(self.snapshots.order(Order::Write(part))),
                 Output::ReadSnapshot { last, offset } => {
@@ -180,7 +180,7 @@ impl NodeDriver {
         }
         if !answers.is_empty() {
             // Without a proxy nobody waits for an answer.
-            let _ = self.proxy.try_send(ProxyEvent::FromNode(answers));
+            let _ = self.proxy.send(ProxyEvent::FromNode(answers));
         }
     }
 }

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use async_channel::Sender;
 use coracle_core::Input;
 use coracle_core::peer::CallId;
 use coracle_core::raft::{Message, NodeId};
 
+use crate::mailbox::Sender;
 use crate::network::Network;
 use crate::node::NodeInput;
 
@@ -33,7 +33,7 @@ impl Peers {
                     && inbox.len() < INBOX_MAX
                 {
                     // A node that has stopped hears nothing.
-                    let _ = inbox.try_send(NodeInput::Core(Input::Message(message)));
+                    let _ = inbox.send(NodeInput::Core(Input::Message(message)));
                 }
             }
             Self::Network(network) => network.send(&message),
@@ -45,7 +45,7 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&node) {
-                    let _ = inbox.try_send(NodeInput::Requests(requests));
+                    let _ = inbox.send(NodeInput::Requests(requests));
                 }
             }
             Self::Network(network) => network.ask(node, requests),

@@ -4,14 +4,15 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
 use coracle_core::raft::NodeId;
 use coracle_core::{Input, Request};
+use slab::Slab;
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::connection::ToWriter;
+use crate::mailbox::{AnswerSlot, Receiver, Sender};
 use crate::peers::Peers;
 
 /// The connection number of callers in this process.
@@ -27,13 +28,13 @@ pub(crate) enum ProxyEvent {
     /// A client is gone.
     Disconnected(u64),
     /// A caller in this process asks.
-    Called(Request, Sender<Reply>),
+    Called(Request, AnswerSlot<Reply>),
     /// A node has something to say.
     FromNode(Vec<ProxyInput>),
     /// A node has stopped.
     NodeStopped(NodeId),
     /// Take nothing new; the channel is closed when nothing is under way any more.
-    Stop(Sender<()>),
+    Stop(async_channel::Sender<()>),
 }
 
 /// The proxy and what it is connected to.
@@ -52,8 +53,7 @@ pub(crate) struct ProxyDriver {
 #[derive(Debug, Default)]
 struct Clients {
     connections: BTreeMap<u64, Sender<ToWriter>>,
-    callers: BTreeMap<u64, Sender<Reply>>,
-    next_call: u64,
+    callers: Slab<AnswerSlot<Reply>>,
 }
 
 impl ProxyDriver {
@@ -62,20 +62,20 @@ impl ProxyDriver {
         let mut alarm = Alarm::new(self.clock);
         let mut clients = Clients::default();
         let mut stopped_nodes = 0;
-        let mut stopping: Option<Sender<()>> = None;
+        let mut stopping: Option<async_channel::Sender<()>> = None;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         loop {
             let first = if stopping.is_some() && self.proxy.is_idle() {
-                match self.inbox.try_recv() {
-                    Ok(late) => Some(late),
-                    Err(_) => return clients.dismiss(),
+                match self.inbox.take() {
+                    Some(late) => Some(late),
+                    None => return clients.dismiss(),
                 }
             } else {
                 let deadline = self.proxy.deadline();
                 let Ok(first) = alarm.receive(&self.inbox, deadline).await else { return };
                 first
             };
-            let rest = std::iter::from_fn(|| self.inbox.try_recv().ok());
+            let rest = std::iter::from_fn(|| self.inbox.take());
             for event in first.into_iter().chain(rest) {
                 match event {
                     ProxyEvent::NodeStopped(node) => {
@@ -121,9 +121,8 @@ impl Clients {
                 inputs.extend(requests.into_iter().map(ask));
             }
             ProxyEvent::Called(request, reply) => {
-                let ticket = Ticket { connection: CALLERS, slot: self.next_call };
-                self.next_call += 1;
-                self.callers.insert(ticket.slot, reply);
+                // Each call is answered once, so its place may be another's then.
+                let ticket = Ticket { connection: CALLERS, slot: self.callers.insert(reply) as u64 };
                 inputs.push(ProxyInput::Ask(ticket, request));
             }
             ProxyEvent::FromNode(news) => inputs.extend(news),
@@ -134,18 +133,17 @@ impl Clients {
     /// Tells the clients that no more replies will come.
     fn dismiss(&self) {
         for connection in self.connections.values() {
-            let _ = connection.try_send(ToWriter::Stop);
+            let _ = connection.send(ToWriter::Stop);
         }
     }
 
     /// A client that is gone needs no reply.
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
         if ticket.connection == CALLERS {
-            if let Some(caller) = self.callers.remove(&ticket.slot) {
-                let _ = caller.try_send(reply);
-            }
+            let place = usize::try_from(ticket.slot).expect("it was a place");
+            self.callers.remove(place).give(reply);
         } else if let Some(connection) = self.connections.get(&ticket.connection) {
-            let _ = connection.try_send(ToWriter::Reply(ticket.slot, Box::new(reply)));
+            let _ = connection.send(ToWriter::Reply(ticket.slot, reply));
         }
     }
 }

@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::raft::{LogPoint, SnapshotPart};
 use coracle_core::{Input, SNAPSHOT_PART_BYTES};
 use coracle_storage::asynchronous::Folder;
@@ -20,6 +19,7 @@ use coracle_storage::{DiskError, PartWanted, SnapshotPlanner, rest_after};
 use smol::Timer;
 
 use crate::clock::Clock;
+use crate::mailbox::{Receiver, Sender};
 use crate::node::NodeInput;
 
 /// What a node wants done with its snapshots.
@@ -59,7 +59,7 @@ impl Snapshots {
             Self::Memory(kept) => Some(kept.carry_out(order)),
             Self::Files(orders) => {
                 // A disk that is gone has reported its failure, which is the next thing in the inbox.
-                let _ = orders.try_send(order);
+                let _ = orders.send(order);
                 None
             }
         }
@@ -101,8 +101,11 @@ pub(crate) async fn run(
     while let Ok(order) = orders.recv().await {
         // Nobody listens when the node has stopped before its snapshots did.
         let _ = match carry_out(&mut folder, &mut planner, order, clock).await {
-            Ok(done) => node.try_send(NodeInput::Core(done)),
-            Err(error) => return drop(node.try_send(NodeInput::DiskFailed(Arc::new(error)))),
+            Ok(done) => node.send(NodeInput::Core(done)),
+            Err(error) => {
+                let _ = node.send(NodeInput::DiskFailed(Arc::new(error)));
+                return;
+            }
         };
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use async_channel::{Receiver, Sender};
 use coracle_core::peer::PassedOn;
 use coracle_core::raft::{Config, NodeId, Restored};
 use coracle_core::{Replica, ReplicaLimits};
@@ -15,6 +14,7 @@ use crate::clock::Clock;
 use crate::cluster::StartError;
 use crate::disk;
 use crate::events::Events;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::node::{Disk, NodeDriver, NodeInput};
 use crate::peers::Peers;
 use crate::proxy::ProxyEvent;
@@ -61,10 +61,10 @@ impl Wiring<'_> {
                 for notice in recovery.notices {
                     self.events.tell(id, Happening::Notice(notice));
                 }
-                let (persists, to_do) = async_channel::unbounded();
+                let (persists, to_do) = mailbox();
                 let node = self.inboxes[&id].clone();
                 tasks.push(self.executor.spawn(disk::run(log_folder, recovery.planner, to_do, node)));
-                let (orders, to_do) = async_channel::unbounded();
+                let (orders, to_do) = mailbox();
                 let node = self.inboxes[&id].clone();
                 let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node, self.clock);
                 tasks.push(self.executor.spawn(work));

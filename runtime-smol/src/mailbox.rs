@@ -1,0 +1,251 @@
+//! Channels between the tasks of one thread.
+//!
+//! Every task of this runtime lives on one executor, in one thread. So a mailbox is a queue and the waker of who waits at
+//! it: no lock, no atomic number, and nothing to allocate for waiting. Its room grows as it needs to: what is in it
+//! is limited by those who send, who may not wait.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// The other end is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+struct Shared<T> {
+    queue: RefCell<VecDeque<T>>,
+    /// Who waits for the next item.
+    waker: Cell<Option<Waker>>,
+    senders: Cell<usize>,
+    has_receiver: Cell<bool>,
+}
+
+/// A mailbox's slot. The mailbox is closed when all clones of it are gone.
+pub(crate) struct Sender<T>(Rc<Shared<T>>);
+
+/// A mailbox.
+pub(crate) struct Receiver<T>(Rc<Shared<T>>);
+
+/// A new mailbox.
+pub(crate) fn mailbox<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Rc::new(Shared {
+        queue: RefCell::default(),
+        waker: Cell::default(),
+        senders: Cell::new(1),
+        has_receiver: Cell::new(true),
+    });
+    (Sender(Rc::clone(&shared)), Receiver(shared))
+}
+
+impl<T> Shared<T> {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Sender<T> {
+    /// Puts an item in.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when nobody will ever take it out.
+    pub(crate) fn send(&self, item: T) -> Result<(), Closed> {
+        if !self.0.has_receiver.get() {
+            return Err(Closed);
+        }
+        self.0.queue.borrow_mut().push_back(item);
+        self.0.wake();
+        Ok(())
+    }
+
+    /// How many items are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.0.queue.borrow().len()
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Takes the next item out, if there is one.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.queue.borrow_mut().pop_front()
+    }
+
+    /// Whether there will never be an item again.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.senders.get() == 0 && self.0.queue.borrow().is_empty()
+    }
+
+    /// Takes the next item out, and waits for it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when there will never be one again.
+    pub(crate) async fn recv(&self) -> Result<T, Closed> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The same for who waits for something else, too.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Result<T, Closed>> {
+        if let Some(item) = self.take() {
+            return Poll::Ready(Ok(item));
+        }
+        if self.is_closed() {
+            return Poll::Ready(Err(Closed));
+        }
+        let waker = self.0.waker.take().filter(|waker| waker.will_wake(context.waker()));
+        self.0.waker.set(waker.or_else(|| Some(context.waker().clone())));
+        Poll::Pending
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.0.senders.set(self.0.senders.get() + 1);
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.senders.set(self.0.senders.get() - 1);
+        if self.0.senders.get() == 0 {
+            self.0.wake();
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.has_receiver.set(false);
+        // What is left may hold slots of other mailboxes, whose owners are woken when these go.
+        drop(self.0.queue.take());
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("waiting_items", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+/// Where one answer is expected.
+struct Expected<T> {
+    answer: Cell<Option<T>>,
+    waker: Cell<Option<Waker>>,
+    is_expected: Cell<bool>,
+}
+
+/// The right to give one answer. When it is dropped without, there will be none.
+pub(crate) struct AnswerSlot<T>(Rc<Expected<T>>);
+
+/// One answer that is waited for.
+pub(crate) struct AwaitedAnswer<T>(Rc<Expected<T>>);
+
+/// A place for one answer.
+pub(crate) fn answer_slot<T>() -> (AnswerSlot<T>, AwaitedAnswer<T>) {
+    let expected =
+        Rc::new(Expected { answer: Cell::new(None), waker: Cell::default(), is_expected: Cell::new(true) });
+    (AnswerSlot(Rc::clone(&expected)), AwaitedAnswer(expected))
+}
+
+impl<T> AnswerSlot<T> {
+    /// Gives the answer. Nobody may be waiting for it any more.
+    pub(crate) fn give(self, answer: T) {
+        self.0.answer.set(Some(answer));
+    }
+}
+
+impl<T> Drop for AnswerSlot<T> {
+    fn drop(&mut self) {
+        self.0.is_expected.set(false);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> AwaitedAnswer<T> {
+    /// Waits for the answer; `None`: there will be none.
+    pub(crate) async fn wait(self) -> Option<T> {
+        poll_fn(|context| {
+            let answer = self.0.answer.take();
+            if answer.is_some() || !self.0.is_expected.get() {
+                return Poll::Ready(answer);
+            }
+            self.0.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<T> fmt::Debug for AnswerSlot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerSlot").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once, zip};
+
+    use super::*;
+
+    #[test]
+    fn items_come_out_in_their_order_and_the_end_after_the_last() {
+        let (sender, receiver) = mailbox();
+        let other = sender.clone();
+        assert_eq!((sender.send(1), other.send(2)), (Ok(()), Ok(())));
+        assert_eq!(sender.len(), 2);
+        drop((sender, other));
+        assert!(!receiver.is_closed());
+        assert_eq!(block_on(receiver.recv()), Ok(1));
+        assert_eq!(receiver.take(), Some(2));
+        assert!(receiver.is_closed());
+        assert_eq!(block_on(receiver.recv()), Err(Closed));
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_an_item_and_by_the_end() {
+        let (sender, receiver) = mailbox();
+        let wait = async { (receiver.recv().await, receiver.recv().await) };
+        let send = async move { sender.send(7) };
+        assert_eq!(block_on(zip(wait, send)), ((Ok(7), Err(Closed)), Ok(())));
+    }
+
+    #[test]
+    fn nobody_sends_to_who_is_gone() {
+        let (sender, receiver) = mailbox();
+        let (inner, other) = mailbox::<()>();
+        assert_eq!(sender.send(inner), Ok(()));
+        drop(receiver);
+        assert!(other.is_closed(), "what was left in it is gone, too");
+        assert_eq!(sender.send(mailbox().0), Err(Closed));
+    }
+
+    #[test]
+    fn an_answer_is_given_once_or_never() {
+        let (slot, awaited) = answer_slot();
+        let give = async move { slot.give(7) };
+        assert_eq!(block_on(zip(awaited.wait(), give)).0, Some(7));
+        let (slot, awaited) = answer_slot::<()>();
+        let mut wait = Box::pin(awaited.wait());
+        assert_eq!(block_on(poll_once(&mut wait)), None);
+        drop(slot);
+        assert_eq!(block_on(wait), None);
+        let (slot, awaited) = answer_slot();
+        drop(awaited);
+        slot.give(());
+    }
+}
