@@ -228,10 +228,10 @@ pub(super) fn read_answer(from: &mut Reader<'_>) -> Option<Answer> {
         3 => Answer::Transferred { to: NodeId(from.u64()?) },
         4 => Answer::MembershipChanged(read_configuration(from)?),
         5 => Answer::Members(read_configuration(from)?),
-        6 => Answer::Status(read_status(from)?),
+        6 => Answer::Status(Box::new(read_status(from)?)),
         7 => Answer::OutcomeUnknown,
         8 => Answer::Refused(read_refused(from)?),
-        9 => Answer::BackupPart(read_part(from)?),
+        9 => Answer::BackupPart(Box::new(read_part(from)?)),
         10 => Answer::BackupPending(LogIndex(from.u64()?)),
         _ => return None,
     })

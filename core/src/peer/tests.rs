@@ -153,17 +153,17 @@ fn answers() -> Vec<Answer> {
         Answer::Transferred { to: NodeId(2) },
         Answer::MembershipChanged(configuration()),
         Answer::Members(configuration()),
-        Answer::Status(status),
+        Answer::Status(Box::new(status)),
         Answer::OutcomeUnknown,
         Answer::BackupPending(LogIndex(5)),
-        Answer::BackupPart(SnapshotPart {
+        Answer::BackupPart(Box::new(SnapshotPart {
             meta: SnapshotMeta { last: point(9), configuration: configuration() },
             offset: 0,
             text: Arc::from("{\"a\":1}\n"),
             end: None,
-        }),
+        })),
     ];
-    answers.extend(roles.map(Answer::Status));
+    answers.extend(roles.map(|status| Answer::Status(Box::new(status))));
     answers.extend(refused.map(Answer::Refused));
     answers
 }

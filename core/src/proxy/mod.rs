@@ -156,28 +156,20 @@ impl Proxy {
 
     /// Sends a request to where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
-        let (leader, reader) = (self.leader_to_ask(), self.node_to_read_from());
-        // A node that is no member any more cannot find out how fresh it is.
-        let has_local = self.config.local.is_some_and(|local| self.config.nodes.contains(&local));
-        let keeper = self.node_to_back_up();
-        let Some(pending) = self.pending.request_mut(id) else { return };
-        let target = match pending.request {
-            Request::LinearizableRead(_) if has_local => reader,
+        let Some(pending) = self.pending.request(id) else { return };
+        let (target, waits_for_leader) = match pending.request {
+            Request::LinearizableRead(_) if self.local_is_member() => (self.node_to_read_from(), false),
             Request::Write { .. }
             | Request::LinearizableRead(_)
             | Request::Transfer(_)
             | Request::Resign
             | Request::Members
-            | Request::ChangeMembers(_) => leader,
-            Request::Read { .. } => reader,
-            Request::Backup(_) => keeper,
+            | Request::ChangeMembers(_) => (self.leader_to_ask(), true),
+            Request::Read { .. } => (self.node_to_read_from(), false),
+            Request::Backup(_) => (self.node_to_back_up(), false),
             Request::Status => return self.ask_all(id, now, outputs),
         };
-        let waits_for_leader = match pending.request {
-            Request::Read { .. } | Request::Backup(_) => false,
-            Request::LinearizableRead(_) => !has_local,
-            _ => true,
-        };
+        let Some(pending) = self.pending.request_mut(id) else { return };
         if let Some(node) = target {
             pending.place = Place::At(node);
             outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
@@ -189,6 +181,11 @@ impl Proxy {
         } else {
             self.retries.push_back((now + READ_RETRY_AFTER, id));
         }
+    }
+
+    /// A node that is no member any more cannot find out how fresh it is.
+    fn local_is_member(&self) -> bool {
+        self.config.local.is_some_and(|local| self.config.nodes.contains(&local))
     }
 
     /// Whether there is a way to the node.
@@ -247,7 +244,7 @@ impl Proxy {
                 if let Place::AtAll { missing, found } = &mut pending.place
                     && missing.remove(&node)
                 {
-                    found.push(status);
+                    found.push(*status);
                     self.finish_status(id, outputs);
                 }
             }

@@ -68,6 +68,10 @@ impl PendingRequests {
         RequestId(self.first_id + self.window.len() as u64 - 1)
     }
 
+    pub(super) fn request(&self, id: RequestId) -> Option<&Pending> {
+        self.window.get(self.position(id)?)?.as_ref()
+    }
+
     pub(super) fn request_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
         let position = self.position(id)?;
         self.window.get_mut(position)?.as_mut()

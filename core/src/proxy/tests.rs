@@ -269,8 +269,8 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
         snapshot_index: LogIndex(0),
         leader: None,
     };
-    assert!(story.answer(2, id, Answer::Status(status(2))).is_empty());
-    let outputs = story.answer(0, id, Answer::Status(status(0)));
+    assert!(story.answer(2, id, Answer::Status(Box::new(status(2)))).is_empty());
+    let outputs = story.answer(0, id, Answer::Status(Box::new(status(0))));
     let report =
         |node, status| NodeReport { node: NodeId(node), status, is_here: true, client_address: None };
     let rows = vec![report(0, Some(status(0))), report(1, None), report(2, Some(status(2)))];

@@ -184,7 +184,7 @@ impl Replica {
     ) {
         let waits = |reader: &mut Reader| (reader.last, reader.offset) == (last, offset);
         let answer = match part {
-            Some(part) => Answer::BackupPart(part.clone()),
+            Some(part) => Answer::BackupPart(Box::new(part.clone())),
             None => Answer::Refused(Refused::BackupGone),
         };
         let readers = self.backups.readers.extract_if(.., waits);

@@ -92,7 +92,7 @@ impl Request {
     }
 }
 
-/// What a replica answers.
+/// What a replica answers. Large parts are in boxes: nearly all answers are small, and each is moved several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The command is committed and applied, now or, as the same write of its session, before.
@@ -119,9 +119,9 @@ pub enum Answer {
     /// Who takes part.
     Members(Configuration),
     /// How the replica is doing.
-    Status(Status),
+    Status(Box<Status>),
     /// The piece of a backup that was asked for: a part of the replica's snapshot.
-    BackupPart(SnapshotPart),
+    BackupPart(Box<SnapshotPart>),
     /// A backup has to cover this much of the log, and a snapshot that does is on its way: it is to be asked for again.
     BackupPending(LogIndex),
     /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.

@@ -254,7 +254,7 @@ impl Replica {
                 Ok(()) => return,
                 Err(refused) => Answer::Refused(refused),
             },
-            Request::Status => Answer::Status(self.status()),
+            Request::Status => Answer::Status(Box::new(self.status())),
             Request::Members if self.node.role() == Role::Leader => {
                 Answer::Members(self.node.configuration().clone())
             }

@@ -63,7 +63,7 @@ fn begin<S: Subject>(cluster: &mut Cluster<S>, node: u64) -> SnapshotPart {
     let mut piece = BackupPiece::New;
     for _ in 0..3 {
         match ask(cluster, node, piece) {
-            Answer::BackupPart(part) => return part,
+            Answer::BackupPart(part) => return *part,
             Answer::BackupPending(index) => piece = BackupPiece::Covering(index),
             other => panic!("{other:?}"),
         }
@@ -85,7 +85,7 @@ fn read_all<S: Subject>(cluster: &mut Cluster<S>, node: u64) -> String {
     let mut text = part.text.to_string();
     while part.end.is_none() {
         match ask(cluster, node, after(&part)) {
-            Answer::BackupPart(next) => part = next,
+            Answer::BackupPart(next) => part = *next,
             other => panic!("{other:?}"),
         }
         assert_eq!(part.offset, text.len() as u64);
@@ -145,7 +145,7 @@ fn the_next_snapshot_waits_for_a_reader() {
     assert!(snapshot_of(&cluster, 3).index > last.index, "others go on");
     while part.end.is_none() {
         match ask(&mut cluster, 2, after(&part)) {
-            Answer::BackupPart(next) => part = next,
+            Answer::BackupPart(next) => part = *next,
             other => panic!("{other:?}"),
         }
     }
