@@ -4,56 +4,19 @@
 //! keys that lie anywhere in memory: that was more than all the rest of a put together. So values are found by a hash table,
 //! and a tree beside it holds the keys in their order, for scans and snapshots. It changes only when a key comes or goes.
 //!
-//! The table is never iterated, and nothing that leaves this file lets anybody do so: its order depends on the seed of its
-//! hash. Which shard a key is in does not show either. The price is a second reference to every key, about 24 bytes.
+//! Nothing that leaves this file goes through the table in its own order, which depends on a seed. The price is a second
+//! reference to every key, some thirty bytes.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher};
 use std::ops::Bound;
 
+use super::table::Table;
 use super::text::{Key, Value};
 
-#[expect(clippy::disallowed_types, reason = "it is only looked up in, never iterated")]
-type Table = std::collections::HashMap<Key, Value, Seed>;
-
-/// A table that is full moves all it has to one twice as large, at once. With so many of them that takes less than a
+/// A table that is full moves all it has to one twice as large, at once. With so many of them that takes a fraction of a
 /// millisecond also for a million keys.
 const SHARDS: usize = 256;
-
-/// Decides where in a table a key's hash belongs, so that nobody who does not know it can choose keys that get in one
-/// another's way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seed(u64);
-
-impl BuildHasher for Seed {
-    type Hasher = Mix;
-
-    fn build_hasher(&self) -> Mix {
-        Mix(self.0)
-    }
-}
-
-/// A seed, and then the place that it gives a hash: the product of the two, folded.
-struct Mix(u64);
-
-impl Hasher for Mix {
-    #[expect(clippy::cast_possible_truncation, reason = "the halves of the product are taken apart")]
-    fn write_u64(&mut self, hash: u64) {
-        /// Odd, with about as many ones as zeros: the golden ratio's digits.
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(hash ^ self.0) * u128::from(FACTOR ^ (self.0 << 1));
-        self.0 = (product >> 64) as u64 ^ product as u64;
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a key hashes to a number");
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 /// A key in the order of its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +53,7 @@ impl Eq for Map {}
 impl Map {
     /// An empty map. The seed makes no difference to what it holds.
     pub(super) fn seeded(seed: u64) -> Self {
-        let table = || Table::with_hasher(Seed(seed));
+        let table = || Table::seeded(seed);
         Self { shards: std::iter::repeat_with(table).take(SHARDS).collect(), keys: BTreeSet::new() }
     }
 
@@ -108,19 +71,14 @@ impl Map {
 
     /// Sets a key to a value.
     pub(super) fn insert(&mut self, key: &Key, value: Value) {
-        let table = &mut self.shards[shard(key)];
-        match table.get_mut(key) {
-            Some(present) => *present = value,
-            None => {
-                table.insert(key.clone(), value);
-                self.keys.insert(InOrder(key.clone()));
-            }
+        if self.shards[shard(key)].insert(key, value) {
+            self.keys.insert(InOrder(key.clone()));
         }
     }
 
     /// Removes a key. Returns whether it was there.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
-        let was_there = self.shards[shard(key)].remove(key).is_some();
+        let was_there = self.shards[shard(key)].remove(key);
         if was_there {
             self.keys.remove(key.as_str());
         }

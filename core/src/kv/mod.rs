@@ -9,7 +9,7 @@
 //! | `session` | what a client says about a write to send it again without harm |
 //! | `command` | writes, and their form in the log |
 //! | `store` | the map, and what is done to it |
-//! | `map` | how it is kept: a hash table for look-ups, a tree for the order |
+//! | `map`, `table` | how it is kept: a hash table for look-ups, a tree for the order |
 //! | `frozen` | the map as it was at one moment, read piece by piece |
 //! | `sessions` | what became of the clients' last writes |
 //! | `state` | both together |
@@ -21,6 +21,7 @@ mod session;
 mod sessions;
 mod state;
 mod store;
+mod table;
 mod text;
 
 pub use command::{Command, LoggedWrite, Operation, Write};

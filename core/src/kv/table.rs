@@ -1,0 +1,181 @@
+//! A hash table from keys to values: open addressing with linear probing, and no tombstones.
+//!
+//! Its one virtue is that a look-up touches one place in memory: the slot holds the key's hash beside the references to
+//! key and value, so that a key's text is looked at once, when it is the right one. Tables with their marks apart from
+//! their slots touch two, and with the maps of several nodes in one process that is what a look-up costs.
+
+use super::text::{Key, Value};
+
+/// What a table begins with when it gets its first key.
+const SLOTS_MIN: usize = 8;
+
+/// A table that is filled by more than three of four slots grows: beyond, rows of full slots get long.
+const FILLED_OF_FOUR: usize = 3;
+
+/// The table.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// A power of two, or none. There is always an empty one among them.
+    slots: Vec<Option<(Key, Value)>>,
+    len: usize,
+    seed: u64,
+}
+
+impl Table {
+    /// An empty table. Who does not know the seed cannot choose keys that get in one another's way.
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self { slots: Vec::new(), len: 0, seed }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+        let (_, value) = self.slots.get(self.find(key)?)?.as_ref()?;
+        Some(value)
+    }
+
+    /// Sets a key to a value. Returns whether it is a new one.
+    pub(super) fn insert(&mut self, key: &Key, value: Value) -> bool {
+        if let Some(at) = self.find(key)
+            && let Some((_, present)) = &mut self.slots[at]
+        {
+            *present = value;
+            return false;
+        }
+        if 4 * (self.len + 1) > FILLED_OF_FOUR * self.slots.len() {
+            self.grow();
+        }
+        let at = self.find(key).expect("there is an empty slot");
+        self.slots[at] = Some((key.clone(), value));
+        self.len += 1;
+        true
+    }
+
+    /// Removes a key. Returns whether it was there.
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
+        let Some(mut gap) = self.find(key).filter(|at| self.slots[*at].is_some()) else { return false };
+        self.slots[gap] = None;
+        self.len -= 1;
+        // Whatever stands behind the gap because its own place was taken moves up, so that no search ends too early.
+        let mut at = gap;
+        loop {
+            at = self.after(at);
+            let Some((key, _)) = &self.slots[at] else { return true };
+            let home = self.home(key);
+            let is_reached_past_gap = self.distance(home, at) >= self.distance(gap, at);
+            if is_reached_past_gap {
+                self.slots[gap] = self.slots[at].take();
+                gap = at;
+            }
+        }
+    }
+
+    /// The slot that has the key, or the empty one where it would be; `None` when there are no slots.
+    fn find(&self, key: &Key) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut at = self.home(key);
+        while let Some((present, _)) = &self.slots[at]
+            && present != key
+        {
+            at = self.after(at);
+        }
+        Some(at)
+    }
+
+    /// Where a key belongs: the upper digits of a product, which depend on all digits of the hash and of the seed.
+    fn home(&self, key: &Key) -> usize {
+        /// Odd, with about as many ones as zeros: the golden ratio's digits.
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = (key.hash() ^ self.seed).wrapping_mul(FACTOR);
+        let mixed = (mixed ^ (mixed >> 32) ^ self.seed.rotate_left(32)).wrapping_mul(FACTOR);
+        let upper = usize::try_from(mixed >> 32).expect("32 bits fit");
+        upper & (self.slots.len() - 1)
+    }
+
+    fn after(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    /// How many steps it is from one slot to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        to.wrapping_sub(from) & (self.slots.len() - 1)
+    }
+
+    fn grow(&mut self) {
+        let len = SLOTS_MIN.max(2 * self.slots.len());
+        let full = std::mem::take(&mut self.slots);
+        self.slots.resize(len, None);
+        for (key, value) in full.into_iter().flatten() {
+            let at = self.find(&key).expect("there is an empty slot");
+            self.slots[at] = Some((key, value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn key(number: u32) -> Key {
+        Key::new(&format!("k{number}")).unwrap()
+    }
+
+    fn value(number: u32) -> Value {
+        Value::from_json(&number.to_string()).unwrap()
+    }
+
+    fn check(table: &Table, tree: &BTreeMap<Key, Value>, numbers: u32) {
+        assert_eq!(table.len, tree.len());
+        assert_eq!(table.slots.iter().flatten().count(), tree.len());
+        assert!((0..numbers).all(|number| table.get(&key(number)) == tree.get(&key(number))));
+    }
+
+    #[test]
+    fn it_does_what_a_tree_does_whatever_its_seed() {
+        for seed in 0..40 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut table = Table::seeded(rng.u64(..));
+            let mut tree = BTreeMap::new();
+            // Few keys in few slots, so that rows of full slots go around the end, and with more of them it grows.
+            let numbers = [5, 6, 12, 300][rng.usize(..4)];
+            for _ in 0..2000 {
+                let (key, value) = (key(rng.u32(..numbers)), value(rng.u32(..)));
+                if rng.bool() {
+                    assert_eq!(table.insert(&key, value.clone()), tree.insert(key, value).is_none());
+                } else {
+                    assert_eq!(table.remove(&key), tree.remove(&key).is_some());
+                }
+                if numbers < 100 {
+                    check(&table, &tree, numbers);
+                }
+            }
+            check(&table, &tree, numbers);
+        }
+    }
+
+    #[test]
+    fn an_empty_table_has_no_slots_and_a_full_one_an_empty_slot() {
+        let mut table = Table::seeded(1);
+        assert!(table.slots.is_empty() && table.get(&key(0)).is_none() && !table.remove(&key(0)));
+        for number in 0..1000 {
+            table.insert(&key(number), value(number));
+            assert!(4 * table.len <= FILLED_OF_FOUR * table.slots.len());
+        }
+        assert_eq!(table.slots.len(), 2048);
+    }
+
+    #[test]
+    fn the_seed_decides_where_keys_are() {
+        let places = |seed| {
+            let mut table = Table::seeded(seed);
+            for number in 0..100 {
+                table.insert(&key(number), value(0));
+            }
+            (0..100).map(|number| table.find(&key(number))).collect::<Vec<_>>()
+        };
+        assert_eq!(places(1), places(1));
+        assert_ne!(places(1), places(2));
+    }
+}
