@@ -17,7 +17,7 @@
 //! | `transfer` | handing leadership over (thesis §3.10) |
 //! | `progress` | what the leader knows of one follower; its window |
 //! | `durability` | what must be on disk before what may be said |
-//! | `log`, `entry` | the log in memory; an entry as the line that it is everywhere |
+//! | `log`, `entry`, `line` | the log in memory; an entry as the line that it is everywhere; reading one |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
@@ -33,6 +33,7 @@ mod entry;
 mod event;
 mod follower;
 mod install_snapshot;
+mod line;
 mod log;
 mod membership;
 mod message;
@@ -50,8 +51,9 @@ mod types;
 pub use config::{Config, ConfigError};
 pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{HardState, Persist, PersistId, Restored};
-pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind, Line, LineFault};
+pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind};
 pub use event::{Event, Refusal, StepDown};
+pub use line::{Line, LineFault};
 pub use log::Log;
 pub use membership::{ChangeError, PROMOTION_LAG_MAX};
 pub use message::{
