@@ -8,6 +8,7 @@
 //! `members` is the [`Roster`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +23,14 @@ pub const LEARNERS_MAX: usize = 16;
 /// What the payload of an entry with a configuration begins with.
 pub(super) const CONFIG_PREFIX: &str = "\"op\":\"CONFIG\",";
 
-/// The members of a cluster.
+/// The members of a cluster. Cloning copies nothing, so that what holds one is small: messages and outputs are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
+    members: Arc<Members>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Members {
     voters: Voters,
     outgoing: Option<Voters>,
     /// Ascending; none is in `voters`.
@@ -49,7 +55,7 @@ impl Configuration {
     /// These voters and nobody else.
     #[must_use]
     pub fn of_voters(voters: Voters) -> Self {
-        Self { voters, outgoing: None, learners: Vec::new(), roster: Roster::default() }
+        Members { voters, outgoing: None, learners: Vec::new(), roster: Roster::default() }.into()
     }
 
     /// These voters and learners, in any order. `None` when a learner votes or is there twice, or when there are more than
@@ -71,78 +77,80 @@ impl Configuration {
         let each_once = learners.windows(2).all(|pair| pair[0] != pair[1]);
         let none_votes = learners.iter().all(|learner| !voters.contains(*learner));
         let is_valid = each_once && none_votes && learners.len() <= LEARNERS_MAX;
-        is_valid.then_some(Self { voters, outgoing, learners, roster: Roster::default() })
+        is_valid.then(|| Members { voters, outgoing, learners, roster: Roster::default() }.into())
     }
 
     /// The same members with what `roster` knows of them.
     #[must_use]
     pub fn with_roster(self, roster: &Roster) -> Self {
         let roster = roster.merged(&Roster::default(), |node| self.contains(node));
-        Self { roster, ..self }
+        self.described(roster)
     }
 
     /// Where members are found, and which life of each is meant.
     #[must_use]
     pub fn roster(&self) -> &Roster {
-        &self.roster
+        &self.members.roster
     }
 
     /// The way from `self` to `target`: both sets of voters decide.
     #[must_use]
     pub(super) fn joint(&self, target: &Self) -> Self {
-        let joint = Self { outgoing: Some(self.voters.clone()), ..target.clone() };
-        let roster = target.roster.merged(&self.roster, |node| joint.contains(node));
-        Self { roster, ..joint }
+        let outgoing = Some(self.voters().clone());
+        let joint = Self::from(Members { outgoing, ..Members::clone(&target.members) });
+        let roster = target.roster().merged(self.roster(), |node| joint.contains(node));
+        joint.described(roster)
     }
 
     /// The end of the way.
     #[must_use]
     pub(super) fn without_outgoing(&self) -> Self {
-        Self { outgoing: None, ..self.clone() }.with_roster(&self.roster)
+        let settled = Members { outgoing: None, ..Members::clone(&self.members) };
+        Self::from(settled).with_roster(self.roster())
     }
 
     /// Those who vote; of a change under way, those who will.
     #[must_use]
     pub fn voters(&self) -> &Voters {
-        &self.voters
+        &self.members.voters
     }
 
     /// Those who voted before the change under way, if there is one.
     #[must_use]
     pub fn outgoing(&self) -> Option<&Voters> {
-        self.outgoing.as_ref()
+        self.members.outgoing.as_ref()
     }
 
     /// Those who get the log and do not vote, ascending.
     #[must_use]
     pub fn learners(&self) -> &[NodeId] {
-        &self.learners
+        &self.members.learners
     }
 
     /// Whether a change is under way.
     #[must_use]
     pub fn is_joint(&self) -> bool {
-        self.outgoing.is_some()
+        self.outgoing().is_some()
     }
 
     /// Whether the node's vote counts.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
-        self.voters.contains(node) || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.contains(node))
+        self.voters().contains(node) || self.outgoing().is_some_and(|outgoing| outgoing.contains(node))
     }
 
     /// Whether the node takes part at all.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
-        self.is_voter(node) || self.learners.binary_search(&node).is_ok()
+        self.is_voter(node) || self.learners().binary_search(&node).is_ok()
     }
 
     /// Everybody who takes part, ascending.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
-        let outgoing = self.outgoing.iter().flat_map(Voters::nodes);
+        let outgoing = self.outgoing().into_iter().flat_map(Voters::nodes);
         let mut members: Vec<_> =
-            self.voters.nodes().iter().chain(outgoing).chain(&self.learners).copied().collect();
+            self.voters().nodes().iter().chain(outgoing).chain(self.learners()).copied().collect();
         members.sort_unstable();
         members.dedup();
         members
@@ -151,13 +159,13 @@ impl Configuration {
     /// The highest value that a majority has reached, in a change under way a majority of each set.
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
-        if mutant::is_active(Mutant::LearnersCounted) && !self.learners.is_empty() {
+        if mutant::is_active(Mutant::LearnersCounted) && !self.learners().is_empty() {
             let mut values: Vec<T> = self.members().into_iter().map(&reached).collect();
             values.sort_unstable();
             return values[(values.len() - 1) / 2];
         }
-        let of_new = self.voters.majority_reached(&reached);
-        match &self.outgoing {
+        let of_new = self.voters().majority_reached(&reached);
+        match self.outgoing() {
             Some(outgoing) if !mutant::is_active(Mutant::OutgoingNotAsked) => {
                 of_new.min(outgoing.majority_reached(&reached))
             }
@@ -168,8 +176,8 @@ impl Configuration {
     /// How a vote stands; in a change under way both sets must grant it.
     #[must_use]
     pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
-        let of_new = self.voters.tally(&vote);
-        let Some(outgoing) = &self.outgoing else { return of_new };
+        let of_new = self.voters().tally(&vote);
+        let Some(outgoing) = self.outgoing() else { return of_new };
         match (of_new, outgoing.tally(&vote)) {
             (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
             (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
@@ -182,10 +190,10 @@ impl Configuration {
         line.push_str("\"op\":\"CONFIG\",");
         let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
         let text = Text {
-            voters: ids(self.voters.nodes()),
-            outgoing: self.outgoing.as_ref().map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
-            learners: ids(&self.learners),
-            members: self.roster.to_texts(),
+            voters: ids(self.voters().nodes()),
+            outgoing: self.outgoing().map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
+            learners: ids(self.learners()),
+            members: self.roster().to_texts(),
         };
         let json = serde_json::to_string(&text).expect("numbers and text always encode");
         line.push_str(&json[1..json.len() - 1]);
@@ -216,19 +224,30 @@ impl Configuration {
     pub fn described_by(self, texts: &[MemberText]) -> Option<Self> {
         let roster = Roster::from_texts(texts)?;
         let are_members = roster.iter().all(|(node, _)| self.contains(node));
-        are_members.then_some(Self { roster, ..self })
+        are_members.then(|| self.described(roster))
+    }
+
+    fn described(mut self, roster: Roster) -> Self {
+        Arc::make_mut(&mut self.members).roster = roster;
+        self
+    }
+}
+
+impl From<Members> for Configuration {
+    fn from(members: Members) -> Self {
+        Self { members: Arc::new(members) }
     }
 }
 
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        write!(f, "voters {}", list(self.voters.nodes()))?;
-        if let Some(outgoing) = &self.outgoing {
+        write!(f, "voters {}", list(self.voters().nodes()))?;
+        if let Some(outgoing) = self.outgoing() {
             write!(f, ", outgoing {}", list(outgoing.nodes()))?;
         }
-        if !self.learners.is_empty() {
-            write!(f, ", learners {}", list(&self.learners))?;
+        if !self.learners().is_empty() {
+            write!(f, ", learners {}", list(self.learners()))?;
         }
         Ok(())
     }
