@@ -60,7 +60,12 @@ impl Voters {
     /// The highest value that a majority has reached, where `reached` tells each voter's.
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
-        let mut values: Vec<T> = self.0.iter().map(|&node| reached(node)).collect();
+        // A leader asks in every turn, and so few values need no allocation.
+        let mut row = [reached(self.0[0]); VOTERS_MAX];
+        let values = &mut row[..self.0.len()];
+        for (value, &node) in values.iter_mut().zip(&self.0).skip(1) {
+            *value = reached(node);
+        }
         if !mutant::is_active(Mutant::MajorityUnsorted) {
             values.sort_unstable();
         }
