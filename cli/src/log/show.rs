@@ -74,7 +74,7 @@ fn write_header(out: &mut dyn Write, header: &LogHeader) -> io::Result<()> {
 
 fn write_rows(out: &mut dyn Write, entries: &Entries) -> io::Result<()> {
     entries.iter().try_for_each(|entry| {
-        let Entry { point, payload } = entry;
+        let Entry { point, payload, .. } = entry;
         let Shown { op, key, value } = Shown::of(payload);
         let (index, term) = (point.index.to_string(), point.term.to_string());
         write_row(out, [&index, &term, &op, &key, &value, &point.checksum.to_string()])

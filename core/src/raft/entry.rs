@@ -57,6 +57,8 @@ pub struct Entry<'a> {
     pub point: LogPoint,
     /// The state machine's part of the line: the members of a JSON object.
     pub payload: &'a str,
+    /// Bytes of its line, with the line break.
+    pub bytes: usize,
 }
 
 impl Entry<'_> {
@@ -89,36 +91,52 @@ struct Batch {
     /// Whether an entry holds a configuration: nearly always none does, and nobody looks.
     has_configuration: bool,
     text: String,
-    marks: Vec<Mark>,
+    marks: Marks,
     reading: OnceLock<Weak<dyn Any + Send + Sync>>,
+}
+
+/// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to be found and to be freed.
+enum Marks {
+    One(Mark),
+    Many(Vec<Mark>),
 }
 
 /// Some consecutive entries of one batch, at least one. Cloning copies no entry.
 #[derive(Clone)]
 pub struct Entries {
     batch: Arc<Batch>,
-    /// Positions in `batch.marks`.
-    range: Range<usize>,
+    /// Positions in the batch's marks: the first one, and the one after the last. They fit, because an entry is more than a
+    /// byte.
+    start: u32,
+    end: u32,
 }
 
 impl Entries {
     /// The lines, each with its line break, as they stand on disk and on the wire.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.batch.text[self.batch.start_of(self.range.start)..self.batch.end_of(self.range.end)]
+        let range = self.range();
+        &self.batch.text[self.batch.end_before(range.start)..self.batch.end_before(range.end)]
+    }
+
+    /// How many bytes of text these are.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let range = self.range();
+        self.batch.end_before(range.end) - self.batch.end_before(range.start)
     }
 
     /// How many entries these are; never zero.
     #[expect(clippy::len_without_is_empty, reason = "a run of entries is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.range.len()
+        self.range().len()
     }
 
     /// The point that the first entry follows.
     #[must_use]
     pub fn before(&self) -> LogPoint {
-        self.batch.point_before(self.range.start)
+        self.batch.point_before(self.range().start)
     }
 
     /// The first entry's index.
@@ -130,7 +148,7 @@ impl Entries {
     /// The point of the last entry.
     #[must_use]
     pub fn last(&self) -> LogPoint {
-        self.batch.point_before(self.range.end)
+        self.batch.point_before(self.range().end)
     }
 
     /// The point of the entry at `index`, if it is one of these.
@@ -141,44 +159,62 @@ impl Entries {
 
     /// These entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.range.clone().map(|position| self.batch.entry(position))
+        self.range().map(|position| self.batch.entry(position))
+    }
+
+    /// Those of these entries from `first` to `last`, in order.
+    pub(super) fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
+        let Range { start, end } = self.range();
+        let after = |index: LogIndex| self.position_of(index).map(|position| position + 1);
+        let start = after(first.previous()).unwrap_or(start);
+        let end = after(last).unwrap_or(end);
+        (start..end).map(|position| self.batch.entry(position))
     }
 
     /// The entries from `index` on, `None` when there are none.
     #[must_use]
     pub fn starting_at(&self, index: LogIndex) -> Option<Self> {
-        if index <= self.first_index() {
-            return Some(self.clone());
+        self.clone().into_starting_at(index)
+    }
+
+    /// The same of a view that nobody needs any more.
+    pub(super) fn into_starting_at(mut self, index: LogIndex) -> Option<Self> {
+        if index > self.first_index() {
+            self.start = offset(self.position_of(index)?);
         }
-        let start = self.position_of(index)?;
-        Some(Self { batch: Arc::clone(&self.batch), range: start..self.range.end })
+        Some(self)
     }
 
     /// The entries up to and with `index`, `None` when there are none.
     #[must_use]
     pub fn ending_at(&self, index: LogIndex) -> Option<Self> {
-        if index >= self.last().index {
-            return Some(self.clone());
+        let mut kept = self.clone();
+        if index < self.last().index {
+            kept.end = offset(self.position_of(index)? + 1);
         }
-        let end = self.position_of(index)? + 1;
-        Some(Self { batch: Arc::clone(&self.batch), range: self.range.start..end })
+        Some(kept)
     }
 
     /// As many entries from the front as fit `bytes_max` bytes of text, but one at the least.
     #[must_use]
     pub fn fitting(&self, bytes_max: usize) -> Self {
-        let limit = self.batch.start_of(self.range.start).saturating_add(bytes_max);
-        if self.batch.end_of(self.range.end) <= limit {
-            return self.clone();
+        self.clone().into_fitting(bytes_max)
+    }
+
+    /// The same of a view that nobody needs any more.
+    pub(super) fn into_fitting(mut self, bytes_max: usize) -> Self {
+        if self.bytes() > bytes_max {
+            let limit = self.batch.end_before(self.range().start) + bytes_max;
+            let fit = self.batch.marks()[self.range()].partition_point(|mark| mark.end as usize <= limit);
+            self.end = self.start + offset(fit.max(1));
         }
-        let fit = self.batch.marks[self.range.clone()].partition_point(|mark| mark.end as usize <= limit);
-        Self { batch: Arc::clone(&self.batch), range: self.range.start..self.range.start + fit.max(1) }
+        self
     }
 
     /// All entries of the batch that these belong to.
     #[must_use]
     pub fn whole_batch(&self) -> Self {
-        Self { batch: Arc::clone(&self.batch), range: 0..self.batch.marks.len() }
+        Self { batch: Arc::clone(&self.batch), start: 0, end: offset(self.batch.marks().len()) }
     }
 
     /// What another reader has made of the whole batch, if it left that here and still holds it: several nodes of one
@@ -197,7 +233,7 @@ impl Entries {
 
     /// The configurations among these entries, with their indexes.
     pub(super) fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> + '_ {
-        let entries = if self.batch.has_configuration { self.range.clone() } else { 0..0 };
+        let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
         entries.filter_map(|position| {
             let entry = self.batch.entry(position);
             let is_configuration = entry.kind() == EntryKind::Config;
@@ -210,7 +246,11 @@ impl Entries {
 
     fn position_of(&self, index: LogIndex) -> Option<usize> {
         let offset = index.0.checked_sub(self.batch.before.index.0 + 1)?;
-        usize::try_from(offset).ok().filter(|position| self.range.contains(position))
+        usize::try_from(offset).ok().filter(|position| self.range().contains(position))
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 }
 
@@ -230,19 +270,23 @@ impl PartialEq for Entries {
 impl Eq for Entries {}
 
 impl Batch {
-    fn start_of(&self, position: usize) -> usize {
-        position.checked_sub(1).map_or(0, |before| self.marks[before].end as usize)
+    fn marks(&self) -> &[Mark] {
+        match &self.marks {
+            Marks::One(mark) => std::slice::from_ref(mark),
+            Marks::Many(marks) => marks,
+        }
     }
 
-    fn end_of(&self, position: usize) -> usize {
-        self.start_of(position)
+    /// Where the text of the entries before `position` ends.
+    fn end_before(&self, position: usize) -> usize {
+        position.checked_sub(1).map_or(0, |before| self.marks()[before].end as usize)
     }
 
     fn point_before(&self, position: usize) -> LogPoint {
         match position.checked_sub(1) {
             None => self.before,
             Some(before) => {
-                let mark = self.marks[before];
+                let mark = self.marks()[before];
                 let index = LogIndex(self.before.index.0 + position as u64);
                 LogPoint { index, term: mark.term, checksum: mark.checksum }
             }
@@ -250,11 +294,12 @@ impl Batch {
     }
 
     fn entry(&self, position: usize) -> Entry<'_> {
-        let mark = self.marks[position];
+        let mark = self.marks()[position];
         let payload_end = mark.end as usize - TAIL_LEN - 1;
         Entry {
             point: self.point_before(position + 1),
             payload: &self.text[mark.payload_start as usize..payload_end],
+            bytes: mark.end as usize - self.end_before(position),
         }
     }
 }
@@ -270,6 +315,13 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
+    /// Begins anew, with a batch that will follow `before`.
+    pub(super) fn restart(&mut self, before: LogPoint) {
+        self.marks.clear();
+        self.text.clear();
+        (self.before, self.last, self.has_configuration) = (before, before, false);
+    }
+
     /// A batch that will follow `before`.
     #[must_use]
     pub fn new(before: LogPoint) -> Self {
@@ -329,9 +381,8 @@ impl BatchBuilder {
         let before = if is_unchained { Checksum::default() } else { self.last.checksum };
         let checksum = before.chain(&self.text.as_bytes()[start..]);
         self.text.push_str(TAIL_START);
-        for digit in checksum.to_text() {
-            self.text.push(char::from(digit));
-        }
+        let digits = checksum.to_text();
+        self.text.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
         self.text.push_str(TAIL_END);
         self.close_line(term, checksum, payload_start);
         self.last
@@ -366,20 +417,29 @@ impl BatchBuilder {
             return None;
         }
         // The next batch is likely to be about as large as this one.
+        let count = self.marks.len();
         let mut text = String::with_capacity(self.text.len());
-        let mut marks = Vec::with_capacity(self.marks.len());
         std::mem::swap(&mut text, &mut self.text);
-        std::mem::swap(&mut marks, &mut self.marks);
-        if text.capacity() > 2 * text.len() {
+        let is_oversized = text.capacity() > 2 * text.len();
+        if is_oversized {
             text.shrink_to_fit();
-            marks.shrink_to_fit();
         }
-        let count = marks.len();
+        let marks = if let [mark] = self.marks[..] {
+            self.marks.clear();
+            Marks::One(mark)
+        } else {
+            let mut marks = Vec::with_capacity(count);
+            std::mem::swap(&mut marks, &mut self.marks);
+            if is_oversized {
+                marks.shrink_to_fit();
+            }
+            Marks::Many(marks)
+        };
         let has_configuration = std::mem::take(&mut self.has_configuration);
         let reading = OnceLock::new();
         let batch = Arc::new(Batch { before: self.before, has_configuration, text, marks, reading });
         self.before = self.last;
-        Some(Entries { batch, range: 0..count })
+        Some(Entries { batch, start: 0, end: offset(count) })
     }
 
     fn close_line(&mut self, term: Term, checksum: Checksum, payload_start: usize) {

@@ -1,7 +1,7 @@
 //! The follower's side of replication: taking entries and heartbeats.
 
 use super::durability::Promise;
-use super::entry::{BatchBuilder, Entries};
+use super::entry::Entries;
 use super::event::{Event, Refusal, StepDown};
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
@@ -92,7 +92,7 @@ impl Node {
 
     /// Adds what is new in `run`, whose predecessor the log has.
     fn take_run(&mut self, run: Entries) -> Result<(), Refusal> {
-        let Some(new) = self.first_difference(&run).and_then(|index| run.starting_at(index)) else {
+        let Some(new) = self.first_difference(&run).and_then(|index| run.into_starting_at(index)) else {
             return Ok(());
         };
         let first_new = new.first_index();
@@ -107,7 +107,7 @@ impl Node {
         }
         // Fig. 2, AppendEntries receiver 4: append what the log does not have.
         self.append(new);
-        self.proposals = BatchBuilder::new(self.log.last());
+        self.proposals.restart(self.log.last());
         Ok(())
     }
 

@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use super::entry::{Entries, Entry};
 use super::types::{LogIndex, LogPoint, Term};
 
+/// In so many of the newest runs an index is looked for one by one. Arbitrary: more than are usually on their way to followers.
+const NEAR_RUNS: usize = 8;
+
 /// The entries after `start`, in runs that follow one another.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -20,7 +23,7 @@ pub struct Log {
 #[derive(Clone, Debug)]
 struct Run {
     entries: Entries,
-    last: LogIndex,
+    last: LogPoint,
     /// Bytes of text from the first run that this log ever held to the end of this one.
     bytes_to: u64,
 }
@@ -67,7 +70,8 @@ impl Log {
         if index == self.start.index {
             return Some(self.start);
         }
-        self.run_with(index).and_then(|position| self.runs[position].entries.point_at(index))
+        let run = &self.runs[self.run_with(index)?];
+        if run.last.index == index { Some(run.last) } else { run.entries.point_at(index) }
     }
 
     /// The term of the entry at `index`, where [`Log::point_at`] knows it.
@@ -99,14 +103,14 @@ impl Log {
     /// When they do not follow the last entry.
     pub fn append(&mut self, run: Entries) {
         assert_eq!(run.before(), self.last, "entries that do not follow the end of the log");
-        self.last = run.last();
         self.push(run);
     }
 
     fn push(&mut self, entries: Entries) {
         let before = self.runs.back().map_or(0, |run| run.bytes_to);
-        let bytes_to = before + entries.text().len() as u64;
-        self.runs.push_back(Run { last: entries.last().index, bytes_to, entries });
+        let bytes_to = before + entries.bytes() as u64;
+        self.last = entries.last();
+        self.runs.push_back(Run { last: self.last, bytes_to, entries });
     }
 
     /// Removes the entry at `from` and all after it.
@@ -116,23 +120,24 @@ impl Log {
     /// When `from` is not in the log.
     pub fn cut(&mut self, from: LogIndex) {
         assert!(from > self.start.index && from <= self.last.index, "a cut outside of the log");
-        while let Some(run) = self.runs.pop_back_if(|run| run.last >= from) {
+        while let Some(run) = self.runs.pop_back_if(|run| run.last.index >= from) {
             if let Some(kept) = run.entries.ending_at(from.previous()) {
                 self.push(kept);
                 break;
             }
         }
-        self.last = self.runs.back().map_or(self.start, |run| run.entries.last());
+        self.last = self.runs.back().map_or(self.start, |run| run.last);
     }
 
     /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left.
     pub fn compact(&mut self, last: LogIndex, retained_bytes: usize) {
-        let covered = self.runs.partition_point(|run| run.last <= last);
+        let covered = self.runs.partition_point(|run| run.last.index <= last);
         let Some(end) = covered.checked_sub(1).map(|newest| self.runs[newest].bytes_to) else { return };
-        while let Some(run) =
-            self.runs.pop_front_if(|run| run.last <= last && end - run.bytes_to >= retained_bytes as u64)
+        while let Some(run) = self
+            .runs
+            .pop_front_if(|run| run.last.index <= last && end - run.bytes_to >= retained_bytes as u64)
         {
-            self.start = run.entries.last();
+            self.start = run.last;
         }
     }
 
@@ -148,13 +153,14 @@ impl Log {
         let mut room = bytes_max;
         let Some(first) = self.run_with(from) else { return found };
         for run in self.runs.range(first..) {
-            let Some(run) = run.entries.starting_at(from) else { break };
-            let fitting = run.fitting(room);
-            let size = fitting.text().len();
+            let Some(run) = run.entries.clone().into_starting_at(from) else { break };
+            let len = run.len();
+            let fitting = run.into_fitting(room);
+            let size = fitting.bytes();
             if size > room && !found.is_empty() {
                 break;
             }
-            let run_fits = fitting.len() == run.len();
+            let run_fits = fitting.len() == len;
             room = room.saturating_sub(size);
             found.push(fitting);
             if !run_fits {
@@ -164,17 +170,27 @@ impl Log {
         found
     }
 
+    /// The entries from `first` on up to `last`, one by one and where they lie. None where the log does not hold `first`.
+    pub fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
+        let from = self.run_with(first).unwrap_or(self.runs.len());
+        let runs = self.runs.range(from..).take_while(move |run| run.entries.first_index() <= last);
+        runs.flat_map(move |run| run.entries.between(first, last))
+    }
+
     /// Position of the run that holds `index`.
     fn run_with(&self, index: LogIndex) -> Option<usize> {
         if index <= self.start.index || index > self.last.index {
             return None;
         }
-        // Nearly every question is about the newest entries.
+        // Nearly every question is about one of the newest runs. A search through all of them would reach for places all over
+        // a long log, none of which is in the processor's cache.
         let newest = self.runs.len() - 1;
-        if newest == 0 || self.runs[newest - 1].last < index {
-            return Some(newest);
+        for position in (newest.saturating_sub(NEAR_RUNS)..newest).rev() {
+            if self.runs[position].last.index < index {
+                return Some(position + 1);
+            }
         }
-        Some(self.runs.partition_point(|run| run.last < index))
+        Some(self.runs.partition_point(|run| run.last.index < index))
     }
 }
 

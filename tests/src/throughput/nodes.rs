@@ -44,11 +44,9 @@ impl Seat {
         if self.handed_out >= commit_index {
             return;
         }
-        for run in self.node.log().entries_from(self.handed_out.next(), usize::MAX) {
-            let Some(committed) = run.ending_at(commit_index) else { break };
-            let commands = committed.iter().filter(|entry| entry.kind() == EntryKind::Command);
-            self.committed += commands.filter(|entry| entry.payload.len() >= PAYLOAD_BYTES).count() as u64;
-        }
+        let committed = self.node.log().between(self.handed_out.next(), commit_index);
+        let commands = committed.filter(|entry| entry.kind() == EntryKind::Command);
+        self.committed += commands.filter(|entry| entry.payload.len() >= PAYLOAD_BYTES).count() as u64;
         self.handed_out = commit_index;
         if commit_index.0 - self.compacted.0 >= COMPACT_EVERY {
             let last = self.node.log().point_at(commit_index).expect("what is committed is in the log");
@@ -65,7 +63,7 @@ impl Nodes {
     pub fn log_bytes(&self) -> usize {
         let bytes = |seat: &Seat| {
             let log = seat.node.log();
-            log.entries_from(log.start().index.next(), usize::MAX).iter().map(|run| run.text().len()).sum()
+            log.between(log.first_index(), log.last().index).map(|entry| entry.bytes).sum()
         };
         self.seats.iter().map(bytes).max().unwrap_or(0)
     }
