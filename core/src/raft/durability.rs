@@ -59,7 +59,7 @@ impl Persist {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let kept = self.compaction.iter().flat_map(|compaction| &compaction.entries);
-        self.entries.iter().chain(kept).map(|run| run.text().len()).sum()
+        self.entries.iter().chain(kept).map(Entries::bytes).sum()
     }
 }
 
@@ -234,19 +234,15 @@ impl Durability {
 
     /// Passes on every kept message whose promise is kept by now, in the order they were made.
     pub(super) fn release(&mut self, sendable: &mut impl FnMut(Message)) {
-        if self.held.is_empty() {
-            return;
-        }
-        let reported = self.reported;
-        let mut still_held = VecDeque::new();
-        for (needed, message) in self.held.drain(..) {
-            if needed <= reported {
+        // Once round: who stays comes back to its place, and the queue keeps its memory.
+        for _ in 0..self.held.len() {
+            let Some((needed, message)) = self.held.pop_front() else { return };
+            if needed <= self.reported {
                 sendable(message);
             } else {
-                still_held.push_back((needed, message));
+                self.held.push_back((needed, message));
             }
         }
-        self.held = still_held;
     }
 }
 

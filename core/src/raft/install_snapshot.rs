@@ -74,7 +74,7 @@ impl Node {
             panic!("the log was cut without a snapshot");
         };
         let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+        let Some(progress) = leadership.followers.of_mut(to) else { return };
         progress.begin_snapshot(meta.last, now);
         self.send_snapshot_part(to, SnapshotPart::question(meta));
     }
@@ -86,7 +86,7 @@ impl Node {
         }
         let patience = self.config.election_timeout_min;
         let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+        let Some(progress) = leadership.followers.of_mut(to) else { return };
         if progress.snapshot_is_overdue(now, patience) {
             self.begin_snapshot(to, now);
         }
@@ -101,7 +101,7 @@ impl Node {
     ) {
         let last_index = self.log.last().index;
         let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        let Some(progress) = leadership.followers.of_mut(from) else { return };
         progress.heard(now);
         match response.outcome {
             InstallOutcome::Installed if response.last.index <= last_index => {
@@ -122,8 +122,8 @@ impl Node {
     /// it is not there any more.
     pub fn snapshot_read(&mut self, last: LogPoint, offset: u64, part: Option<SnapshotPart>, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
-        let waits = |(peer, progress): (&NodeId, &super::progress::Progress)| {
-            progress.reads_snapshot_at(last, offset).then_some(*peer)
+        let waits = |(peer, progress): (NodeId, &super::progress::Progress)| {
+            progress.reads_snapshot_at(last, offset).then_some(peer)
         };
         let waiting: Vec<_> = leadership.followers.iter().filter_map(waits).collect();
         for peer in waiting {
@@ -236,7 +236,7 @@ impl Node {
     pub fn sends_snapshot(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let patience = self.config.election_timeout_max * SENDING_PATIENCE;
-        leadership.followers.values().any(|progress| progress.takes_snapshot(now, patience))
+        leadership.followers.iter().any(|(_, progress)| progress.takes_snapshot(now, patience))
     }
 
     /// The snapshot takes the place of the log up to its last entry.
@@ -259,7 +259,7 @@ impl Node {
             }
             self.log.restart(last);
             self.membership = Membership::new(last.index, meta.configuration.clone());
-            self.proposals = super::entry::BatchBuilder::new(last);
+            self.proposals.restart(last);
         }
         self.commit_index = last.index;
         self.turn.installed = Some(meta.clone());
@@ -273,19 +273,19 @@ impl Node {
     }
 
     /// What the turn asks for and tells of snapshots.
-    pub(super) fn take_snapshot_outputs(&mut self) -> impl Iterator<Item = Output> + use<> {
-        let installed = self.turn.installed.take().map(Output::SnapshotInstalled);
-        let writes = std::mem::take(&mut self.turn.snapshot_writes).into_iter().map(Output::WriteSnapshot);
-        let mut reads = std::mem::take(&mut self.turn.snapshot_reads);
-        reads.dedup();
-        let reads = reads.into_iter().map(|(last, offset)| Output::ReadSnapshot { last, offset });
+    pub(super) fn take_snapshot_outputs(&mut self) -> impl Iterator<Item = Output> {
+        let turn = &mut self.turn;
+        let installed = turn.installed.take().map(Output::SnapshotInstalled);
+        let writes = turn.snapshot_writes.drain(..).map(Output::WriteSnapshot);
+        turn.snapshot_reads.dedup();
+        let reads = turn.snapshot_reads.drain(..).map(|(last, offset)| Output::ReadSnapshot { last, offset });
         installed.into_iter().chain(writes).chain(reads)
     }
 }
 
 fn leadership_of(part: &mut Part, peer: NodeId) -> Option<&mut super::progress::Progress> {
     match part {
-        Part::Leader(leadership) => leadership.followers.get_mut(&peer),
+        Part::Leader(leadership) => leadership.followers.of_mut(peer),
         _ => None,
     }
 }

@@ -193,7 +193,7 @@ impl Node {
         let last_index = self.last_entry().index.0;
         // In a young log nobody lacks much, so it must at least have answered.
         let has_most = |match_index: u64| match_index > 0 && match_index + PROMOTION_LAG_MAX >= last_index;
-        let progress = leadership.followers.get(&node);
+        let progress = leadership.followers.of(node);
         node == self.config.id || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
@@ -204,15 +204,14 @@ impl Node {
 
     /// Whether this leader has committed an entry of its own term, and with it all that came before.
     pub(super) fn commits_own_term(&self) -> bool {
-        self.log.term_at(self.commit_index) == Some(self.current_term)
+        matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
     }
 
     /// Whether the second entry of a change is due: the first one is committed.
     pub(super) fn is_leave_due(&self) -> bool {
-        matches!(self.part, Part::Leader(_))
+        self.commits_own_term()
             && self.configuration().is_joint()
             && self.membership.index() <= self.commit_index
-            && self.commits_own_term()
             && !self.proposals.has_configuration()
     }
 
@@ -243,7 +242,7 @@ impl Node {
         let voters = self.configuration().voters().clone();
         let last_index = self.log.last().index;
         if let Part::Leader(leadership) = &mut self.part {
-            leadership.serve(&peers, last_index, now);
+            leadership.followers.serve(&peers, last_index, now);
             let loses_target =
                 leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target()));
             if loses_target {
@@ -255,7 +254,7 @@ impl Node {
     /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
         let is_leader = matches!(self.part, Part::Leader(_));
-        if is_leader && self.membership_is_settled() && !self.configuration().is_voter(self.config.id) {
+        if is_leader && !self.configuration().is_voter(self.config.id) && self.membership_is_settled() {
             self.become_follower(self.current_term, None, StepDown::Removed, now);
         }
     }

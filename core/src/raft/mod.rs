@@ -15,7 +15,7 @@
 //! | `follower` | taking entries and heartbeats (§5.3) |
 //! | `reads` | linearizable reads without a log entry (thesis §6.4) |
 //! | `transfer` | handing leadership over (thesis §3.10) |
-//! | `progress` | what the leader knows of one follower; its window |
+//! | `progress`, `followers` | what the leader knows of one follower, with its window; of all of them |
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `entry`, `line` | the log in memory; an entry as the line that it is everywhere; reading one |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
@@ -32,6 +32,7 @@ mod election;
 mod entry;
 mod event;
 mod follower;
+mod followers;
 mod install_snapshot;
 mod line;
 mod log;

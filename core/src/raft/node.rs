@@ -100,6 +100,10 @@ pub enum ProposeError {
 
 /// The part a node plays, with what only that part needs.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a node has one, in its place, and a leader looks into it all the time"
+)]
 pub(super) enum Part {
     Follower { leader: Option<NodeId> },
     PreCandidate(Campaign),
@@ -304,14 +308,21 @@ impl Node {
         self.lead_on(now);
         self.drop_overtaken_snapshot();
         outputs.extend(self.turn.events.drain(..).map(Output::Event));
-        outputs.extend(persist.map(Output::Persist));
+        if let Some(persist) = persist {
+            outputs.push(Output::Persist(persist));
+        }
         let mut send = |message| outputs.push(Output::Send(message));
         self.durability.release(&mut send);
         for (promise, message) in self.turn.messages.drain(..) {
             self.durability.release_or_hold(promise, message, &mut send);
         }
-        outputs.extend(self.take_snapshot_outputs());
-        outputs.extend(self.take_reads());
+        // In nearly every turn there is nothing of these.
+        if self.turn.concerns_snapshots() {
+            outputs.extend(self.take_snapshot_outputs());
+        }
+        if !self.turn.reads.is_empty() {
+            outputs.extend(self.take_reads());
+        }
     }
 
     /// When the next turn is due if nothing arrives before.

@@ -108,6 +108,11 @@ impl LeaderReads {
         self.lease_end = None;
     }
 
+    /// Whether anything is going to follow from a majority's answers.
+    fn is_counting(&self) -> bool {
+        self.confirming.is_some() || !self.begun.is_empty()
+    }
+
     fn begin_round(&mut self, now: Instant) {
         self.round = ReadRound(self.round.0 + 1);
         self.begun.push_back((self.round, now));
@@ -205,9 +210,12 @@ impl Node {
     /// Looks which rounds a majority has answered by now.
     fn count_round(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
+        if !leadership.reads.is_counting() {
+            return;
+        }
         let followers = &leadership.followers;
         let answered = self.membership.current().majority_reached(|node| {
-            followers.get(&node).map_or(ReadRound(u64::MAX), Progress::answered_round)
+            followers.of(node).map_or(ReadRound(u64::MAX), Progress::answered_round)
         });
         let reads = &mut leadership.reads;
         let mut begun_at = None;
@@ -264,10 +272,8 @@ impl Node {
     }
 
     /// What the turn found out about reads.
-    pub(super) fn take_reads(&mut self) -> impl Iterator<Item = Output> + use<> {
-        std::mem::take(&mut self.turn.reads)
-            .into_iter()
-            .map(|(batch, index)| Output::ReadIndex { batch, index })
+    pub(super) fn take_reads(&mut self) -> impl Iterator<Item = Output> {
+        self.turn.reads.drain(..).map(|(batch, index)| Output::ReadIndex { batch, index })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The leader's side of replication: sending entries, counting acknowledgements, committing, and giving up
 //! when nobody answers or its own disk does not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::durability::Promise;
 use super::entry::{Entries, NOOP_PAYLOAD};
 use super::event::{Event, Refusal, StepDown};
+use super::followers::Followers;
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
@@ -21,38 +22,44 @@ use crate::time::Instant;
 /// What only a leader knows (Fig. 2, leader's volatile state).
 #[derive(Clone, Debug)]
 pub(super) struct Leadership {
-    pub(super) followers: BTreeMap<NodeId, Progress>,
+    pub(super) followers: Followers,
     pub(super) reads: LeaderReads,
     pub(super) transfer: Option<Transfer>,
     /// Whether a follower was told to stand for election in this term.
     pub(super) has_called_election: bool,
+    /// Where the entries of this leader's own term begin.
+    first_own: LogIndex,
     next_heartbeat: Instant,
     /// Where each turn's new entries end, and how many bytes they are; those above the commit index.
     uncommitted: VecDeque<(LogIndex, usize)>,
     uncommitted_bytes: usize,
 }
 
+/// What a follower has not been told yet.
+struct News {
+    entries: bool,
+    commit: bool,
+}
+
 impl Leadership {
     pub(super) fn new(peers: &[NodeId], last_index: LogIndex, now: Instant) -> Self {
         let mut leadership = Self {
-            followers: BTreeMap::new(),
+            followers: Followers::default(),
             reads: LeaderReads::default(),
             transfer: None,
             has_called_election: false,
+            first_own: last_index.next(),
             next_heartbeat: now,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         };
-        leadership.serve(peers, last_index, now);
+        leadership.followers.serve(peers, last_index, now);
         leadership
     }
 
-    /// These are the followers from now on.
-    pub(super) fn serve(&mut self, peers: &[NodeId], last_index: LogIndex, now: Instant) {
-        self.followers.retain(|follower, _| peers.contains(follower));
-        for &peer in peers {
-            self.followers.entry(peer).or_insert_with(|| Progress::new(last_index, now));
-        }
+    /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its reign are, and none before.
+    pub(super) fn is_own(&self, index: LogIndex) -> bool {
+        index >= self.first_own
     }
 
     pub(super) fn next_heartbeat(&self) -> Instant {
@@ -81,14 +88,14 @@ impl Leadership {
     }
 
     pub(super) fn unreachable(&mut self, peer: NodeId) {
-        if let Some(progress) = self.followers.get_mut(&peer) {
+        if let Some(progress) = self.followers.of_mut(peer) {
             progress.unreachable();
         }
     }
 
     /// The followers may have answered while the leader was asleep.
     pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
-        for progress in self.followers.values_mut() {
+        for progress in self.followers.iter_mut() {
             let heard = (progress.last_heard() + asleep).min(now);
             progress.heard(heard);
         }
@@ -114,9 +121,11 @@ impl Node {
         self.advance_commit_index();
         self.lead_reads(now);
         self.lead_transfer(now);
-        for peer in self.peers() {
-            let was_told = self.send_new_entries(peer, now);
-            if self.commit_is_news_to(peer) && !was_told {
+        let mut place = 0;
+        while let Some((peer, news)) = self.news_for(place) {
+            place += 1;
+            let was_told = news.entries && self.send_new_entries(peer, now);
+            if news.commit && !was_told {
                 self.send_heartbeat(peer);
             }
         }
@@ -156,14 +165,14 @@ impl Node {
     /// Thesis, §6.2: a leader that a majority has not answered for an election timeout is cut off.
     fn hears_majority(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
-        let last_heard = |node: NodeId| leadership.followers.get(&node).map_or(now, Progress::last_heard);
+        let last_heard = |node: NodeId| leadership.followers.of(node).map_or(now, Progress::last_heard);
         let heard = self.configuration().majority_reached(last_heard);
         now.since(heard) <= self.config.election_timeout_max
     }
 
     fn send_heartbeat(&mut self, to: NodeId) {
         let Part::Leader(leadership) = &self.part else { return };
-        let Some(progress) = leadership.followers.get(&to) else { return };
+        let Some(progress) = leadership.followers.of(to) else { return };
         let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
         let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
         let leader_commit = self.commit_index.min(known_to_hold);
@@ -171,40 +180,42 @@ impl Node {
         self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
     }
 
-    /// Whether `peer` should be told of a commit now: nobody should read old values for a beat.
-    fn commit_is_news_to(&mut self, peer: NodeId) -> bool {
-        let Part::Leader(leadership) = &mut self.part else { return false };
-        let progress = leadership.followers.get_mut(&peer);
-        progress.is_some_and(|progress| progress.commit_news(self.commit_index).is_some())
+    /// The follower at this place of the row, and what it should hear now: a commit, too, because nobody should read old
+    /// values for a beat.
+    fn news_for(&mut self, place: usize) -> Option<(NodeId, News)> {
+        let Part::Leader(leadership) = &mut self.part else { return None };
+        let (follower, progress) = leadership.followers.at_mut(place)?;
+        let entries = progress.next_index() <= self.log.last().index;
+        let commit = progress.commit_news(self.commit_index).is_some();
+        Some((follower, News { entries, commit }))
     }
 
     /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns whether anything went.
     fn send_new_entries(&mut self, to: NodeId, now: Instant) -> bool {
         let mut was_told = false;
         while let Part::Leader(leadership) = &self.part {
-            let Some(progress) = leadership.followers.get(&to) else { break };
+            let Some(progress) = leadership.followers.of(to) else { break };
             if progress.next_index() > self.log.last().index || !progress.may_send(&self.config) {
                 break;
             }
-            if self.log.point_at(progress.next_index().previous()).is_none() {
-                self.begin_snapshot(to, now);
-                break;
-            }
             let entries = self.log.entries_from(progress.next_index(), self.config.append_bytes_max);
-            self.send_append(to, entries, now);
-            was_told = true;
+            was_told |= self.send_append(to, entries, now);
         }
         was_told
     }
 
-    /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there.
-    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>, now: Instant) {
-        let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&to) else { return };
+    /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there. Begins with a
+    /// snapshot instead, and returns that, where the log no longer reaches so far back.
+    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>, now: Instant) -> bool {
+        let Part::Leader(leadership) = &mut self.part else { return false };
+        let Some(progress) = leadership.followers.of_mut(to) else { return false };
         let prev_log_index = progress.next_index().previous();
-        let Some(prev) = self.log.point_at(prev_log_index) else { return self.begin_snapshot(to, now) };
+        let Some(prev) = self.log.point_at(prev_log_index) else {
+            self.begin_snapshot(to, now);
+            return false;
+        };
         let sequence = progress.next_sequence();
-        let bytes = entries.iter().map(|run| run.text().len()).sum();
+        let bytes = entries.iter().map(Entries::bytes).sum();
         progress.sent(entries.last().map(|run| run.last().index), bytes, now);
         let append = AppendEntries {
             sequence,
@@ -215,12 +226,13 @@ impl Node {
         };
         // The leader need not have on disk what it sends (thesis, §10.2.1): it counts itself only when it has.
         self.send(to, Promise::Nothing, Body::AppendEntries(append));
+        true
     }
 
     pub(super) fn on_append_response(&mut self, from: NodeId, response: AppendEntriesResponse, now: Instant) {
         let last_index = self.log.last().index;
         let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        let Some(progress) = leadership.followers.of_mut(from) else { return };
         progress.heard(now);
         match response.outcome {
             AppendOutcome::Accepted { match_index } if match_index > last_index => {
@@ -256,7 +268,7 @@ impl Node {
     pub(super) fn on_heartbeat_response(&mut self, from: NodeId, response: HeartbeatResponse, now: Instant) {
         let last_index = self.log.last().index;
         let Part::Leader(leadership) = &mut self.part else { return };
-        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        let Some(progress) = leadership.followers.of_mut(from) else { return };
         progress.heard(now);
         progress.answered(response.round);
         if progress.is_sent_snapshot() {
@@ -277,14 +289,16 @@ impl Node {
     /// on a majority may still be overwritten; it is committed along with one of this term).
     fn advance_commit_index(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
+        if self.commit_index >= self.log.last().index {
+            return;
+        }
         let counts_unsynced = mutant::is_active(Mutant::LeaderCountsUnsynced);
         let durable_index =
             if counts_unsynced { self.log.last().index } else { self.durability.durable_index() };
         let reached = self.membership.current().majority_reached(|node| {
-            leadership.followers.get(&node).map_or(durable_index, Progress::match_index)
+            leadership.followers.of(node).map_or(durable_index, Progress::match_index)
         });
-        let is_own = self.log.term_at(reached) == Some(self.current_term)
-            || mutant::is_active(Mutant::OldTermsCommitted);
+        let is_own = leadership.is_own(reached) || mutant::is_active(Mutant::OldTermsCommitted);
         if reached > self.commit_index && is_own {
             self.commit_index = reached;
             leadership.committed(reached);

@@ -83,7 +83,7 @@ impl Node {
         let Part::Leader(leadership) = &self.part else { return None };
         let voters = self.configuration().voters().nodes().iter().copied();
         let candidates = voters.filter_map(|node| {
-            let progress = leadership.followers.get(&node)?;
+            let progress = leadership.followers.of(node)?;
             let silence = self.last_turn.since(progress.last_heard());
             (silence < self.config.election_timeout_min).then_some((progress.match_index(), node))
         });
@@ -107,7 +107,7 @@ impl Node {
             leadership.transfer = None;
             return self.tell(Event::TransferFailed { to: target });
         }
-        let holds_all = leadership.followers.get(&target).is_some_and(|of| of.match_index() >= last_index);
+        let holds_all = leadership.followers.of(target).is_some_and(|of| of.match_index() >= last_index);
         if transfer.is_called || !holds_all {
             return;
         }

@@ -36,9 +36,12 @@ pub(super) struct Turn {
 impl Node {
     /// Moves what was proposed into the log.
     pub(super) fn seal_proposals(&mut self) {
+        if self.proposals.is_empty() {
+            return;
+        }
         if let Some(entries) = self.proposals.finish() {
             if let Part::Leader(leadership) = &mut self.part {
-                leadership.appended(entries.last().index, entries.text().len());
+                leadership.appended(entries.last().index, entries.bytes());
             }
             self.append(entries);
         }
@@ -82,7 +85,7 @@ impl Node {
             return None;
         }
         let last_index = self.log.last().index;
-        let bytes = turn.appended.iter().map(|run| run.text().len()).sum();
+        let bytes = turn.appended.iter().map(Entries::bytes).sum();
         let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, bytes, last_index };
         let id = self.durability.start(&scope, now);
         let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
@@ -108,8 +111,11 @@ impl Node {
     /// count, once in a row; a node that is always late still acts.
     pub(super) fn forgive_oversleeping(&mut self, now: Instant) {
         let due = self.deadline();
+        if now < due {
+            return;
+        }
         if now.since(due) <= self.config.heartbeat_interval {
-            self.was_forgiven &= now < due;
+            self.was_forgiven = false;
             return;
         }
         if std::mem::replace(&mut self.was_forgiven, true) {
@@ -153,6 +159,11 @@ impl Turn {
             installed: None,
             handed_out: last_index,
         }
+    }
+
+    /// Whether there is something to hand out that concerns snapshots.
+    pub(super) fn concerns_snapshots(&self) -> bool {
+        self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
     }
 
     /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
