@@ -180,7 +180,9 @@ impl Replica {
         }
         self.bind_met();
         self.node.end_turn(now, &mut self.node_outputs);
-        for output in std::mem::take(&mut self.node_outputs) {
+        // Taken out for the loop, which needs the rest of the replica, and put back with its memory.
+        let mut node_outputs = std::mem::take(&mut self.node_outputs);
+        for output in node_outputs.drain(..) {
             match output {
                 NodeOutput::Persist(persist) => outputs.push(Output::Persist(persist)),
                 NodeOutput::Send(message) => outputs.push(Output::Send(message)),
@@ -193,6 +195,7 @@ impl Replica {
                 NodeOutput::ReadIndex { batch, index } => self.learn_read_index(batch, index, now, outputs),
             }
         }
+        self.node_outputs = node_outputs;
         self.drop_unused_state();
         if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
             resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
