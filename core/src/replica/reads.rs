@@ -35,6 +35,9 @@ impl Replica {
     /// Answers the reads whose time has come, and refuses those that have waited too long, or that would wait in vain
     /// because there is no leader to catch up with.
     pub(super) fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        if self.waiting_reads.is_empty() {
+            return;
+        }
         while let Some(&at_least) = self.waiting_reads.keys().next()
             && self.may_answer(at_least)
         {

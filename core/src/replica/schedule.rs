@@ -68,6 +68,10 @@ impl Share {
 
     /// What is left of `threshold` without this share of it; at least 1 of at least 1.
     fn taken_from(self, threshold: u64) -> u64 {
+        // Nearly always: and each step asks.
+        if self.count == 0 {
+            return threshold;
+        }
         let taken = u128::from(threshold) * u128::from(self.count) / u128::from(self.of);
         threshold - u64::try_from(taken).expect("a share is less than the whole")
     }

@@ -64,13 +64,16 @@ impl Replica {
     /// Begins a snapshot if one is due, and hands out the next part of the one that is being taken.
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
+            let latest = self.snapshot_index();
+            let is_due = self.snapshots.schedule.is_due();
+            if !is_due && !self.backups.want_beyond(latest) {
+                return;
+            }
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
-            let latest = self.snapshot_index();
             let is_held = self.backups.hold_back(latest, now) && !self.snapshots.schedule.is_overdue();
-            let is_due = self.snapshots.schedule.is_due();
-            if !is_free || is_held || !(is_due || self.backups.want_beyond(latest)) {
+            if !is_free || is_held {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
