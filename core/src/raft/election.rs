@@ -248,7 +248,8 @@ impl Node {
     }
 
     fn become_leader(&mut self, votes: usize, now: Instant) {
-        self.part = Part::Leader(Leadership::new(&self.peers(), self.log.last().index, now));
+        self.part = Part::Leader(Leadership::new(self.log.last().index, now));
+        self.follow_membership(now);
         self.tell(Event::BecameLeader { term: self.current_term, votes });
         // §8: an entry of its own term, without which the leader could not commit older ones (§5.4.2).
         if !mutant::is_active(Mutant::NoopSkipped) {

@@ -207,10 +207,17 @@ impl Node {
         matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
     }
 
+    /// Whether this node leads, and the configuration in force leaves it something to do. Nearly always it does not, and no
+    /// turn looks further.
+    fn awaits_configuration(&self) -> bool {
+        matches!(&self.part, Part::Leader(leadership) if leadership.awaits_configuration)
+    }
+
     /// Whether the second entry of a change is due: the first one is committed.
     pub(super) fn is_leave_due(&self) -> bool {
-        self.commits_own_term()
+        self.awaits_configuration()
             && self.configuration().is_joint()
+            && self.commits_own_term()
             && self.membership.index() <= self.commit_index
             && !self.proposals.has_configuration()
     }
@@ -239,9 +246,12 @@ impl Node {
     /// The leader sends to whoever takes part now.
     pub(super) fn follow_membership(&mut self, now: Instant) {
         let peers = self.peers();
-        let voters = self.configuration().voters().clone();
+        let configuration = self.configuration().clone();
+        let voters = configuration.voters();
         let last_index = self.log.last().index;
         if let Part::Leader(leadership) = &mut self.part {
+            leadership.awaits_configuration =
+                configuration.is_joint() || !configuration.is_voter(self.config.id);
             leadership.followers.serve(&peers, last_index, now);
             let loses_target =
                 leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target()));
@@ -253,8 +263,10 @@ impl Node {
 
     /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
-        let is_leader = matches!(self.part, Part::Leader(_));
-        if is_leader && !self.configuration().is_voter(self.config.id) && self.membership_is_settled() {
+        if self.awaits_configuration()
+            && self.membership_is_settled()
+            && !self.configuration().is_voter(self.config.id)
+        {
             self.become_follower(self.current_term, None, StepDown::Removed, now);
         }
     }

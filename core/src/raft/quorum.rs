@@ -45,7 +45,7 @@ impl Voters {
     /// Whether `node` votes.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
-        self.0.binary_search(&node).is_ok()
+        self.0.contains(&node)
     }
 
     /// How many voters are more than half of them.

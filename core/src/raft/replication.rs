@@ -27,6 +27,9 @@ pub(super) struct Leadership {
     pub(super) transfer: Option<Transfer>,
     /// Whether a follower was told to stand for election in this term.
     pub(super) has_called_election: bool,
+    /// Whether there is something to do once the configuration in force is committed: to append the second entry of a change,
+    /// or to step down.
+    pub(super) awaits_configuration: bool,
     /// Where the entries of this leader's own term begin.
     first_own: LogIndex,
     next_heartbeat: Instant,
@@ -42,19 +45,19 @@ struct News {
 }
 
 impl Leadership {
-    pub(super) fn new(peers: &[NodeId], last_index: LogIndex, now: Instant) -> Self {
-        let mut leadership = Self {
+    /// A leader of nobody yet, whose predecessors' entries end at `last_index`.
+    pub(super) fn new(last_index: LogIndex, now: Instant) -> Self {
+        Self {
             followers: Followers::default(),
             reads: LeaderReads::default(),
             transfer: None,
             has_called_election: false,
+            awaits_configuration: false,
             first_own: last_index.next(),
             next_heartbeat: now,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
-        };
-        leadership.followers.serve(peers, last_index, now);
-        leadership
+        }
     }
 
     /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its reign are, and none before.
