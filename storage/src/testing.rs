@@ -251,6 +251,7 @@ pub(crate) fn vote(id: u64, term: u64, candidate: u64) -> Persist {
 
 pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     let floor = LogIndex::ORIGIN;
+    let entries = entries.into();
     Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
 }
 

@@ -7,7 +7,7 @@ use crate::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Checksum, Configuration,
     Entries, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
     Message, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
-    SnapshotEnd, SnapshotMeta, SnapshotPart, Term,
+    Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term,
 };
 
 pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
@@ -145,7 +145,7 @@ fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
     let before = read_point(from)?;
     let count = usize::try_from(from.u32()?).ok()?;
     let mut batch = BatchBuilder::new(before);
-    let mut entries = Vec::new();
+    let mut entries = Runs::new();
     let mut found = 0;
     loop {
         let text = from.text()?;

@@ -8,7 +8,7 @@ use crate::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, ChangeError, Checksum,
     Configuration, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
     Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
-    Role, Roster, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+    Role, Roster, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 use crate::replica::{BackupPiece, MemberChange, Refused, Status};
 
@@ -24,7 +24,7 @@ fn configuration() -> Configuration {
 
 fn append(payloads: &[&[&str]]) -> AppendEntries {
     let mut batch = BatchBuilder::new(point(9));
-    let mut entries = Vec::new();
+    let mut entries = Runs::new();
     for run in payloads {
         for payload in *run {
             batch.seal(Term(3), |line| line.push_str(payload));

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use super::configuration::Configuration;
 use super::entry::Entries;
 use super::message::{AppendOutcome, Body, InstallOutcome, Message};
+use super::runs::Runs;
 use super::snapshot::{Compaction, RestoredSnapshot};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::mutant::{self, Mutant};
@@ -48,7 +49,7 @@ pub struct Persist {
     /// Remove the entries from this index on, when the log was cut.
     pub cut_from: Option<LogIndex>,
     /// Append these, in order.
-    pub entries: Vec<Entries>,
+    pub entries: Runs,
     /// Everything up to here is committed and durable on this node: a log found shorter than this later
     /// is damaged, not torn.
     pub floor: LogIndex,

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::entry::{Entries, Entry};
+use super::runs::Runs;
 use super::types::{LogIndex, LogPoint, Term};
 
 /// In so many of the newest runs an index is looked for one by one. Arbitrary: more than are usually on their way to followers.
@@ -148,8 +149,8 @@ impl Log {
 
     /// Entries from `from` on, as many as fit `bytes_max` bytes, but one if there is any.
     #[must_use]
-    pub fn entries_from(&self, from: LogIndex, bytes_max: usize) -> Vec<Entries> {
-        let mut found = Vec::new();
+    pub fn entries_from(&self, from: LogIndex, bytes_max: usize) -> Runs {
+        let mut found = Runs::new();
         let mut room = bytes_max;
         let Some(first) = self.run_with(from) else { return found };
         for run in self.runs.range(first..) {

@@ -3,8 +3,8 @@
 //! Responses name what they answer (`round`, `sequence`), so that a late, doubled or reordered one is
 //! recognised by its name and never by comparing indexes alone.
 
-use super::entry::Entries;
 use super::reads::ReadBatch;
+use super::runs::Runs;
 use super::snapshot::SnapshotPart;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 
@@ -110,7 +110,7 @@ pub struct AppendEntries {
     /// Its term.
     pub prev_log_term: Term,
     /// The new entries in order; runs follow one another. Empty to ask whether the logs agree.
-    pub entries: Vec<Entries>,
+    pub entries: Runs,
     /// The leader's commit index.
     pub leader_commit: LogIndex,
 }

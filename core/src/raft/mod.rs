@@ -18,6 +18,7 @@
 //! | `progress`, `followers` | what the leader knows of one follower, with its window; of all of them |
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `entry`, `line` | the log in memory; an entry as the line that it is everywhere; reading one |
+//! | `runs` | some runs of entries on their way |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
@@ -44,6 +45,7 @@ mod quorum;
 mod reads;
 mod replication;
 mod roster;
+mod runs;
 mod snapshot;
 mod transfer;
 mod turn;
@@ -66,6 +68,7 @@ pub use node::{Node, Output, ProposeError, Role};
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
 pub use reads::{ClockDrift, READ_BATCHES_MAX, ReadBatch};
 pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
+pub use runs::Runs;
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};
 pub use transfer::TransferError;
 pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

@@ -14,6 +14,7 @@ use super::message::{
 use super::node::{Node, Part};
 use super::progress::Progress;
 use super::reads::LeaderReads;
+use super::runs::Runs;
 use super::transfer::Transfer;
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
@@ -209,7 +210,7 @@ impl Node {
 
     /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there. Begins with a
     /// snapshot instead, and returns that, where the log no longer reaches so far back.
-    fn send_append(&mut self, to: NodeId, entries: Vec<Entries>, now: Instant) -> bool {
+    fn send_append(&mut self, to: NodeId, entries: Runs, now: Instant) -> bool {
         let Part::Leader(leadership) = &mut self.part else { return false };
         let Some(progress) = leadership.followers.of_mut(to) else { return false };
         let prev_log_index = progress.next_index().previous();
@@ -284,7 +285,7 @@ impl Node {
         // without entries tells the two apart, whatever the window says. New entries would tell as well.
         let will_be_sent_more = progress.next_index() <= last_index && progress.may_send(&self.config);
         if !will_be_sent_more && progress.is_overdue(now, self.config.heartbeat_interval) {
-            self.send_append(from, Vec::new(), now);
+            self.send_append(from, Runs::new(), now);
         }
     }
 

@@ -94,6 +94,6 @@ impl Node {
     /// The log as it is to stand on the disk from now on.
     pub(super) fn compaction(&self) -> Option<Compaction> {
         let after = self.snapshot.as_ref()?.last;
-        Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX) })
+        Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX).into() })
     }
 }

@@ -8,6 +8,7 @@ use super::event::Event;
 use super::message::Message;
 use super::node::{Node, Part};
 use super::reads::ReadBatch;
+use super::runs::Runs;
 use super::snapshot::{SnapshotMeta, SnapshotPart};
 use super::types::{LogIndex, LogPoint};
 use crate::mutant::{self, Mutant};
@@ -18,7 +19,7 @@ use crate::time::Instant;
 pub(super) struct Turn {
     pub(super) hard_state_changed: bool,
     pub(super) cut_from: Option<LogIndex>,
-    pub(super) appended: Vec<Entries>,
+    pub(super) appended: Runs,
     pub(super) messages: Vec<(Promise, Message)>,
     pub(super) events: Vec<Event>,
     /// The whole log has to be written anew, behind the snapshot.
@@ -95,7 +96,7 @@ impl Node {
         let (cut_from, appended) = (turn.cut_from.take(), std::mem::take(&mut turn.appended));
         // What the log is made anew from has the turn's changes in it.
         let (cut_from, entries) =
-            if compaction.is_some() { (None, Vec::new()) } else { (cut_from, appended) };
+            if compaction.is_some() { (None, Runs::new()) } else { (cut_from, appended) };
         Some(Persist {
             id,
             hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
@@ -149,7 +150,7 @@ impl Turn {
         Self {
             hard_state_changed: false,
             cut_from: None,
-            appended: Vec::new(),
+            appended: Runs::new(),
             messages: Vec::new(),
             events: Vec::new(),
             reads: Vec::new(),

@@ -62,7 +62,7 @@ fn a_term_is_on_disk_before_the_entries_that_came_with_it() {
     let (_, start) = founded(SyncPolicy::Always);
     let mut planner = start.planner;
     let mut persist = vote(1, 1, 0);
-    persist.entries = vec![entries_after(LogPoint::ORIGIN, 1, &[PUT])];
+    persist.entries = vec![entries_after(LogPoint::ORIGIN, 1, &[PUT])].into();
     let expected = [&REPLACE_META[..], &["append log00.txt 1..=1", "sync log00.txt"]].concat();
     assert_eq!(words(&planner.plan(&[persist])), expected);
 }

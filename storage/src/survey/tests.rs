@@ -29,7 +29,7 @@ fn used_cluster() -> Disk {
     let mut nodes = survey_of(&disk, &identities(NODES)).unwrap().nodes;
     disk.run(&nodes[1].planner.plan(&[vote(1, 1, 2)]));
     let entries = entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""]);
-    disk.run(&nodes[2].planner.plan(&[Persist { entries: vec![entries], ..vote(1, 1, 2) }]));
+    disk.run(&nodes[2].planner.plan(&[Persist { entries: vec![entries].into(), ..vote(1, 1, 2) }]));
     disk
 }
 

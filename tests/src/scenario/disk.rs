@@ -50,7 +50,7 @@ impl Disk {
     pub fn restored(&self) -> Restored {
         // More than any scenario writes.
         let all = 1 << 40;
-        let log = self.log.entries_from(self.log.first_index(), all);
+        let log: Vec<_> = self.log.entries_from(self.log.first_index(), all).into();
         let snapshot = self.snapshot.clone();
         let last = snapshot.as_ref().map(|snapshot| snapshot.meta.last);
         // As the recovery does it: what does not agree with the snapshot was not committed.

@@ -74,7 +74,7 @@ pub fn append(from: u64, to: u64, term: u64, log_terms: &[u64], prev: u64, leade
         sequence: 1,
         prev_log_index: LogIndex(prev),
         prev_log_term: Term(before),
-        entries: entries_of(log_terms, prev + 1),
+        entries: entries_of(log_terms, prev + 1).into(),
         leader_commit: LogIndex(leader_commit),
     };
     message(from, to, term, Body::AppendEntries(append))
