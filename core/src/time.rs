@@ -48,5 +48,5 @@ impl Sub<Duration> for Instant {
 
 /// A span in whole microseconds, at most `u64::MAX`.
 pub(crate) fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+    span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
 }

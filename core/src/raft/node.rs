@@ -303,7 +303,9 @@ impl Node {
         self.last_turn = now;
         self.route_reads(now);
         self.leave_joint_configuration();
-        self.seal_proposals();
+        if !self.proposals.is_empty() {
+            self.seal_proposals();
+        }
         let persist = self.take_persist(now);
         self.lead_on(now);
         self.drop_overtaken_snapshot();

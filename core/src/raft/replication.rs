@@ -214,7 +214,8 @@ impl Node {
         let Part::Leader(leadership) = &mut self.part else { return false };
         let Some(progress) = leadership.followers.of_mut(to) else { return false };
         let prev_log_index = progress.next_index().previous();
-        let Some(prev) = self.log.point_at(prev_log_index) else {
+        let before = entries.first().map(Entries::before);
+        let Some(prev) = before.or_else(|| self.log.point_at(prev_log_index)) else {
             self.begin_snapshot(to, now);
             return false;
         };

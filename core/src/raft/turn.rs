@@ -37,9 +37,6 @@ pub(super) struct Turn {
 impl Node {
     /// Moves what was proposed into the log.
     pub(super) fn seal_proposals(&mut self) {
-        if self.proposals.is_empty() {
-            return;
-        }
         if let Some(entries) = self.proposals.finish() {
             if let Part::Leader(leadership) = &mut self.part {
                 leadership.appended(entries.last().index, entries.bytes());
