@@ -16,6 +16,7 @@ mod backup;
 mod connection;
 mod footprint;
 mod line;
+mod plain;
 mod reply;
 mod request;
 

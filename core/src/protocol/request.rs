@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::backup::piece;
+use super::plain::plain;
 use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Value, ValueError};
 use crate::raft::{NodeId, is_address};
 use crate::replica::{BackupPiece, MemberChange};
@@ -166,6 +167,14 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
 
 /// Understands a line.
 pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {
+    match plain(line) {
+        Some(question) => Ok(Call { id: None, question }),
+        None => parse_in_full(line),
+    }
+}
+
+/// The same without a shorter way for the plain requests.
+pub(super) fn parse_in_full(line: &[u8]) -> Result<Call, Box<BadRequest>> {
     let is_object = line.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if !is_object {
         return Err(refuse(None, "a request is a JSON object on one line"));

@@ -1,0 +1,115 @@
+//! The two plain requests, read without a parser.
+//!
+//! `{"key":"snack","value":"chips"}` and `{"key":"snack"}`, in this form to the byte, are what most lines are. What is
+//! written otherwise, or is not right, is left to the parser, which is also the measure: it understands these the same way.
+
+use super::request::{Question, Shape};
+use crate::kv::{Command, Key, Query, Value};
+
+/// Understands a plain request; `None`: the line is none, or not a good one.
+pub(super) fn plain(line: &[u8]) -> Option<Question> {
+    let text = std::str::from_utf8(line).ok()?.strip_prefix("{\"key\":")?;
+    let (key, rest) = take_string(text)?;
+    let key = Key::new(&key[1..key.len() - 1]).ok()?;
+    if rest == "}" {
+        return Some(Question::Read(Query::Value(key.clone()), Shape::Get { key, is_plain: true }));
+    }
+    let (value, rest) = take_string(rest.strip_prefix(",\"value\":")?)?;
+    if rest != "}" {
+        return None;
+    }
+    let value = Value::from_plain_string(value).ok()?;
+    let command = Command::Put { key: key.clone(), value: value.clone() };
+    Some(Question::Write(command, None, Shape::Put { key, value }))
+}
+
+/// Takes a string without escapes from the front of `text`, with its quotes.
+fn take_string(text: &str) -> Option<(&str, &str)> {
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let len = text.strip_prefix('"')?.bytes().position(is_special)?;
+    let (string, rest) = text.split_at_checked(len + 2)?;
+    string.ends_with('"').then_some((string, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::parse_in_full;
+    use super::*;
+    use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+    fn parsed(line: &[u8]) -> Option<String> {
+        parse_in_full(line).ok().map(|call| format!("{:?} {:?}", call.id, call.question))
+    }
+
+    fn read(line: &[u8]) -> Option<String> {
+        plain(line).map(|question| format!("None {question:?}"))
+    }
+
+    #[test]
+    fn plain_lines_are_read_as_the_parser_reads_them() {
+        let longest = format!(r#"{{"key":"{}"}}"#, "k".repeat(KEY_BYTES_MAX));
+        let largest = format!(r#"{{"key":"k","value":"{}"}}"#, "v".repeat(VALUE_BYTES_MAX - 2));
+        let plain = [r#"{"key":"a"}"#, r#"{"key":"größe","value":""}"#, r#"{"key":"}","value":"{,}"}"#];
+        for line in plain.into_iter().chain([longest.as_str(), largest.as_str()]) {
+            assert_eq!(read(line.as_bytes()), parsed(line.as_bytes()));
+            assert!(read(line.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn everything_else_is_left_to_the_parser() {
+        let too_long = format!(r#"{{"key":"{}"}}"#, "k".repeat(KEY_BYTES_MAX + 1));
+        let too_large = format!(r#"{{"key":"k","value":"{}"}}"#, "v".repeat(VALUE_BYTES_MAX - 1));
+        let others = [
+            r#"{"key":""}"#,
+            r#"{"key":"a" }"#,
+            r#"{"key":"a","value":1}"#,
+            r#"{"key":"a","value":"b","id":1}"#,
+            r#"{"key":"a\n","value":"b"}"#,
+            r#"{"value":"b","key":"a"}"#,
+            r#"{"key":"a"}}"#,
+            r#"{"key":"a"#,
+            "{\"key\":\"a\tb\"}",
+        ];
+        for line in others.into_iter().chain([too_long.as_str(), too_large.as_str()]) {
+            assert_eq!(read(line.as_bytes()), None, "{line}");
+        }
+        assert_eq!(read(b"{\"key\":\"\xff\"}"), None);
+    }
+
+    #[test]
+    fn what_is_read_is_never_read_otherwise_by_the_parser() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let pieces = [
+            "{",
+            "}",
+            "\"",
+            "key",
+            "value",
+            ":",
+            ",",
+            "\"key\":",
+            "\"value\":",
+            "a",
+            "ä",
+            "\\",
+            "\\\"",
+            " ",
+            "\t",
+            "\u{0}",
+            "{\"key\":\"",
+            "\",\"value\":\"",
+            "\"}",
+        ];
+        let mut understood = 0;
+        for _ in 0..200_000 {
+            let mut line = String::from(if rng.bool() { "{\"key\":\"" } else { "" });
+            (0..rng.usize(0..6)).for_each(|_| line.push_str(pieces[rng.usize(..pieces.len())]));
+            if let Some(read) = read(line.as_bytes()) {
+                understood += 1;
+                assert_eq!(Some(read), parsed(line.as_bytes()), "{line}");
+            }
+        }
+        assert!(understood > 100, "{understood}");
+    }
+}
