@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `line` | cutting bytes into lines, with a limit |
 //! | `request` | what a line asks for, or why it is refused |
+//! | `plain` | the same for the two plain requests, the short way |
 //! | `footprint` | which requests of one connection must not overtake one another |
 //! | `reply` | the line that answers it |
 //! | `backup` | the lines of a backup |
