@@ -80,6 +80,7 @@ impl Entry<'_> {
 struct Mark {
     term: Term,
     checksum: Checksum,
+    start: u32,
     payload_start: u32,
     /// Just past the line break.
     end: u32,
@@ -159,7 +160,7 @@ impl Entries {
 
     /// These entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.range().map(|position| self.batch.entry(position))
+        self.batch.entries(self.range())
     }
 
     /// Those of these entries from `first` to `last`, in order.
@@ -168,7 +169,7 @@ impl Entries {
         let after = |index: LogIndex| self.position_of(index).map(|position| position + 1);
         let start = after(first.previous()).unwrap_or(start);
         let end = after(last).unwrap_or(end);
-        (start..end).map(|position| self.batch.entry(position))
+        self.batch.entries(start..end.max(start))
     }
 
     /// The entries from `index` on, `None` when there are none.
@@ -235,7 +236,7 @@ impl Entries {
     pub(super) fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> + '_ {
         let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
         entries.filter_map(|position| {
-            let entry = self.batch.entry(position);
+            let entry = self.batch.entry(position, &self.batch.marks()[position]);
             let is_configuration = entry.kind() == EntryKind::Config;
             is_configuration.then(|| {
                 let configuration = Configuration::read(entry.payload);
@@ -293,13 +294,20 @@ impl Batch {
         }
     }
 
-    fn entry(&self, position: usize) -> Entry<'_> {
-        let mark = self.marks()[position];
+    fn entries(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        let first = range.start;
+        let marks = self.marks()[range].iter().enumerate();
+        marks.map(move |(place, mark)| self.entry(first + place, mark))
+    }
+
+    /// The entry at `position`, where `mark` is.
+    fn entry(&self, position: usize, mark: &Mark) -> Entry<'_> {
+        let index = LogIndex(self.before.index.0 + 1 + position as u64);
         let payload_end = mark.end as usize - TAIL_LEN - 1;
         Entry {
-            point: self.point_before(position + 1),
+            point: LogPoint { index, term: mark.term, checksum: mark.checksum },
             payload: &self.text[mark.payload_start as usize..payload_end],
-            bytes: mark.end as usize - self.end_before(position),
+            bytes: (mark.end - mark.start) as usize,
         }
     }
 }
@@ -381,8 +389,9 @@ impl BatchBuilder {
         let before = if is_unchained { Checksum::default() } else { self.last.checksum };
         let checksum = before.chain(&self.text.as_bytes()[start..]);
         self.text.push_str(TAIL_START);
-        let digits = checksum.to_text();
-        self.text.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
+        for digit in checksum.to_text() {
+            self.text.push(char::from(digit));
+        }
         self.text.push_str(TAIL_END);
         self.close_line(term, checksum, payload_start);
         self.last
@@ -448,6 +457,7 @@ impl BatchBuilder {
         self.marks.push(Mark {
             term,
             checksum,
+            start: self.marks.last().map_or(0, |before| before.end),
             payload_start: offset(payload_start),
             end: offset(self.text.len()),
         });
