@@ -318,7 +318,6 @@ impl Node {
         for (promise, message) in self.turn.messages.drain(..) {
             self.durability.release_or_hold(promise, message, &mut send);
         }
-        // In nearly every turn there is nothing of these.
         if self.turn.concerns_snapshots() {
             outputs.extend(self.take_snapshot_outputs());
         }

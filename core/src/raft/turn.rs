@@ -159,7 +159,7 @@ impl Turn {
         }
     }
 
-    /// Whether there is something to hand out that concerns snapshots.
+    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn there is not.
     pub(super) fn concerns_snapshots(&self) -> bool {
         self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
     }
