@@ -1,0 +1,120 @@
+//! What is measured, how often, and where it goes.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How the command is used.
+pub const USAGE: &str = "usage: growth [--only PART[,PART...]] [--rounds N] [--quick] [--folder DIR] [--draw-only FILE]\n\
+     parts: keys, log, nodes, values, connections, recovery, idle";
+
+/// One thing that is varied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// How many keys the store holds.
+    Keys,
+    /// How many entries the log holds, without snapshots.
+    Log,
+    /// How many nodes the cluster has.
+    Nodes,
+    /// How long a value is.
+    Values,
+    /// How many clients are connected and silent.
+    Connections,
+    /// How many entries a node reads when it starts.
+    Recovery,
+    /// Nothing: a cluster that nobody asks.
+    Idle,
+}
+
+impl Part {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 7] =
+        [Self::Idle, Self::Connections, Self::Recovery, Self::Keys, Self::Log, Self::Nodes, Self::Values];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Log => "log",
+            Self::Nodes => "nodes",
+            Self::Values => "values",
+            Self::Connections => "connections",
+            Self::Recovery => "recovery",
+            Self::Idle => "idle",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
+}
+
+/// What the command was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What is varied, in the order of [`Part::ALL`].
+    pub parts: Vec<Part>,
+    /// How often each point is measured.
+    pub rounds: u32,
+    /// Fewer and smaller points, each measured for a moment: to see that all works.
+    pub is_quick: bool,
+    /// Where results and plots go.
+    pub folder: PathBuf,
+    /// Draw the results in this file, and measure nothing.
+    pub draw_only: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the arguments of the command; `None` when they are none.
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self {
+            parts: Part::ALL.to_vec(),
+            rounds: 3,
+            is_quick: false,
+            folder: PathBuf::from("docs/plots"),
+            draw_only: None,
+        };
+        while let Some(flag) = arguments.next() {
+            match flag.as_str() {
+                "--quick" => (options.is_quick, options.rounds) = (true, 1),
+                "--only" => {
+                    let wanted: Option<Vec<_>> = arguments.next()?.split(',').map(Part::named).collect();
+                    let wanted = wanted?;
+                    options.parts.retain(|part| wanted.contains(part));
+                }
+                "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
+                "--folder" => options.folder = arguments.next()?.into(),
+                "--draw-only" => options.draw_only = Some(arguments.next()?.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &str) -> Option<Options> {
+        Options::parse(flags.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn all_is_measured_unless_some_is_chosen() {
+        assert_eq!(parse("").unwrap().parts, Part::ALL);
+        assert_eq!(parse("--only nodes,keys").unwrap().parts, [Part::Keys, Part::Nodes]);
+        assert_eq!(parse("--quick --rounds 2").unwrap().rounds, 2);
+        assert_eq!(parse("--draw-only x.jsonl").unwrap().draw_only, Some(PathBuf::from("x.jsonl")));
+    }
+
+    #[test]
+    fn what_is_no_option_is_refused() {
+        for wrong in ["--only", "--only key", "--only keys,", "--rounds 0", "--rounds x", "keys", "--fast"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}
