@@ -238,13 +238,12 @@ fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     Ok(should_end)
 }
 
-/// As many clients as were asked for, or as many as there are descriptors for.
+/// As many clients as were asked for, or as many as the operating system has room for.
 fn connections_max(options: &ServeOptions, diagnostics: Diagnostics) -> usize {
     let wanted = u64::from(options.max_connections.get());
     let allowed = match descriptors::clients_max(options.runtime, options.nodes) {
-        Some(possible) if possible < wanted => {
-            let notice =
-                format_args!("--max-connections {wanted} is held to {possible}: the limit of open files");
+        Some((possible, limit)) if possible < wanted => {
+            let notice = format_args!("--max-connections {wanted} is held to {possible}: {limit}");
             diagnostics.tell(LogLevel::Warn, &notice);
             possible
         }
