@@ -3,6 +3,10 @@
 /// The longest line, in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// A buffer that has to be larger than this is made as large as the longest line at once: doubled from size to size it would
+/// leave as much behind in the allocator as it holds, for each of many clients.
+const DOUBLED_BYTES_MAX: usize = 128 << 10;
+
 /// How much room an empty buffer keeps: enough for some tens of short requests, little for ten thousand silent clients.
 const CAPACITY_KEPT: usize = 4 << 10;
 
@@ -31,6 +35,10 @@ impl LineBuffer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         // What was read before is dropped here rather than line by line: one move for many lines.
         self.drop_read();
+        let len = self.bytes.len() + bytes.len();
+        if len > DOUBLED_BYTES_MAX && len > self.bytes.capacity() {
+            self.bytes.reserve_exact(len.max(LINE_BYTES_MAX + DOUBLED_BYTES_MAX) - self.bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
