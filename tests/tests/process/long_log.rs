@@ -7,8 +7,8 @@ use std::path::Path;
 
 use coracle_tests::live::{LogFile, Runtime, Setup, crc32, until};
 
-/// So many that a node needs many turns for them.
-const ENTRIES: usize = 300_000;
+/// So many that a node needs many turns for them, and a good part of a second.
+const ENTRIES: usize = 1_000_000;
 
 /// A folder of one node whose log has this many more entries, each for a key of its own; its last index.
 fn folder_with_a_long_log(folder: &Path) -> usize {
