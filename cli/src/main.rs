@@ -38,11 +38,6 @@ mod serve;
 mod target;
 mod value;
 
-/// A put allocates a dozen small pieces of memory and frees as many, and they are spread over all that the maps hold. With the
-/// system's allocator a fifth of the time of a pipelined put goes into that and into memory that is not at hand.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let exit = match CommandLine::try_parse() {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {

@@ -4,8 +4,6 @@
 //! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before they ask again. On smol a
 //! client is a task on the cluster's own executor, on threads a thread. Prints a JSON object a line.
 //!
-//! Memory is allocated as in the program `coracle`, not by the system's allocator.
-//!
 //! `in_process [--seconds N] [--rounds N] [--runtime smol|threads] [--clients N]`
 
 use std::cell::Cell;
@@ -20,10 +18,6 @@ use coracle_runtime_smol as on_smol;
 use coracle_runtime_threads as on_threads;
 use coracle_storage::Medium;
 use smol::{LocalExecutor, Timer};
-
-/// The same as in the program `coracle`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Before anything is counted.
 const WARMUP: Duration = Duration::from_millis(500);
