@@ -1,6 +1,6 @@
 //! What has become of the clients' writes: so that one that is sent again is answered again and not done again.
 //!
-//! A client that got no answer cannot know whether its write was done. With a [`Session`](super::Session) it may send the
+//! A client that got no answer cannot know whether its write was done. With a [`Session`] it may send the
 //! same write until it is answered. Of every client this table remembers the outcomes of its last writes, by their numbers.
 //! They need not come in order: of those that a client has under way together, one that was lost may be applied late.
 //!
