@@ -1,6 +1,6 @@
 //! Carries file operations out beside an async executor, on a small pool of threads.
 //!
-//! A group of operations goes to the pool as a whole, and [`blocking`](crate::blocking) carries it out there: what waits
+//! A group of operations goes to the pool as a whole, and [`blocking`] carries it out there: what waits
 //! for the disk is one thread that was woken once, and the executor hears of it once. An operation at a time would
 //! be three of each for every group of a log.
 
