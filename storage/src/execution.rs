@@ -1,7 +1,7 @@
 //! What the two executors share: the errors they give and the buffer that makes one write of an append.
 //!
-//! No file is touched here. [`blocking`](crate::blocking) and [`asynchronous`](crate::asynchronous) carry
-//! operations out, with the same behaviour, which one suite of tests over both holds them to.
+//! No file is touched here. [`blocking`](crate::blocking) carries operations out and [`asynchronous`](crate::asynchronous) has
+//! that done beside an executor, with the same behaviour, which one suite of tests over both holds them to.
 
 use std::fmt;
 use std::io;

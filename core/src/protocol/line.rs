@@ -106,6 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn a_long_line_gets_its_room_at_once() {
+        let mut buffer = LineBuffer::default();
+        buffer.push(&vec![b'x'; DOUBLED_BYTES_MAX]);
+        assert!(buffer.bytes.capacity() < LINE_BYTES_MAX);
+        buffer.push(b"x");
+        let room = buffer.bytes.capacity();
+        assert_eq!(room, LINE_BYTES_MAX + DOUBLED_BYTES_MAX);
+        buffer.push(&vec![b'x'; LINE_BYTES_MAX - DOUBLED_BYTES_MAX - 1]);
+        buffer.push(b"\n");
+        assert_eq!(buffer.bytes.capacity(), room);
+        assert_eq!(lines_of(&mut buffer).len(), 1);
+    }
+
+    #[test]
     fn what_was_read_leaves_no_room_behind() {
         let mut buffer = LineBuffer::default();
         buffer.push(&vec![b'x'; LINE_BYTES_MAX]);

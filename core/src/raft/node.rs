@@ -100,10 +100,7 @@ pub enum ProposeError {
 
 /// The part a node plays, with what only that part needs.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a node has one, in its place, and a leader looks into it all the time"
-)]
+#[expect(clippy::large_enum_variant, reason = "a node has just one, and looks into it all the time")]
 pub(super) enum Part {
     Follower { leader: Option<NodeId> },
     PreCandidate(Campaign),
@@ -303,9 +300,7 @@ impl Node {
         self.last_turn = now;
         self.route_reads(now);
         self.leave_joint_configuration();
-        if !self.proposals.is_empty() {
-            self.seal_proposals();
-        }
+        self.seal_proposals();
         let persist = self.take_persist(now);
         self.lead_on(now);
         self.drop_overtaken_snapshot();
