@@ -4,7 +4,8 @@
 use coracle_core::kv::{Found, Key, Outcome, Query, Scan};
 use coracle_core::raft::{BatchBuilder, Config, LogIndex, LogPoint, NodeId, Restored, Role, Term, Voters};
 use coracle_core::{
-    Answer, Instant, LOOK_UPS_MAX, READ_PATIENCE, Refused, Replica, ReplicaError, Request, RequestId,
+    Answer, Input, Instant, LOOK_UPS_MAX, Output, READ_PATIENCE, Refused, Replica, ReplicaError, Request,
+    RequestId,
 };
 use coracle_tests::scenario::forge::{disk_in_term, disk_of, heartbeat};
 use coracle_tests::scenario::{Cluster, replicas};
@@ -325,4 +326,30 @@ fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     assert_eq!(answered(&cluster, 15, first), [true; 15], "before the later ones");
     cluster.settle();
     assert_eq!(answered(&cluster, 15, later), [true; 15]);
+}
+
+/// A replica that nobody waits for leaves many entries to the step after: disks and answers come first. To one step, and
+/// not to each next one: otherwise a busy follower would never apply anything.
+#[test]
+fn many_entries_that_nobody_waits_for_are_applied_one_step_later() {
+    for (entries, is_left) in [(10, false), (100, true)] {
+        let config = Config::new(NodeId(0), Voters::new([NodeId(0)]).expect("one voter"));
+        let now = Instant::from_micros(1);
+        let mut replica = Replica::new(config, disk_of(&vec![1; entries]), 0, now).expect("a good log");
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        while replica.status().commit_index == LogIndex::ORIGIN {
+            replica.step(now, &mut inputs, &mut outputs);
+            inputs.extend(outputs.drain(..).filter_map(|output| match output {
+                Output::Persist(persist) => Some(Input::Persisted(persist.id)),
+                _ => None,
+            }));
+        }
+        let status = replica.status();
+        assert_eq!(status.last_applied < status.commit_index, is_left, "{entries} entries");
+        if is_left {
+            assert_eq!(replica.deadline(), Instant::default(), "it asks for the next step at once");
+            replica.step(now, &mut inputs, &mut outputs);
+        }
+        assert_eq!(replica.status().last_applied, status.commit_index);
+    }
 }
