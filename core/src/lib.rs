@@ -20,6 +20,7 @@
 //! | [`raft`] | consensus on a log of opaque payloads: usable alone | nothing else |
 //! | [`kv`] | the map that the log's commands build, and the clients' sessions | nothing else |
 //! | [`Replica`] | both together: what a runtime drives | `raft`, `kv` |
+//! | [`host`] | what every runtime decides alike | all of it |
 //! | [`proxy`] | which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
 //! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |
 //!
@@ -77,6 +78,7 @@
 //! A step returns no error. A client's mistake is a reply, a peer's nonsense is dropped and told as a [`raft::Event`],
 //! and a bug is a panic: assertions are on in release builds, because a wrong answer is worse than none.
 
+pub mod host;
 pub mod kv;
 pub mod mutant;
 pub mod peer;

@@ -1,31 +1,28 @@
-//! Waits for a channel or for a time, whichever comes first.
+//! Waits for a mailbox or for a time, whichever comes first. When the timer is armed is decided by [`Wait`].
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant as SystemInstant};
+use std::time::Duration;
 
 use coracle_core::Instant;
+use coracle_core::host::{NextWait, Wait};
 use smol::Timer;
 
 use crate::clock::Clock;
 use crate::mailbox::{Closed, Receiver};
 
-/// A timer that is set anew as rarely as possible.
-///
-/// Deadlines move back all the time (every heartbeat moves an election's), and setting a timer costs more than the
-/// rest of a turn. So the timer may go off too early, and is only then set to the deadline of that moment.
+/// One driver's timer.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     clock: Clock,
     timer: Timer,
-    set_to: SystemInstant,
+    wait: Wait,
 }
 
 impl Alarm {
     pub(crate) fn new(clock: Clock) -> Self {
-        let set_to = SystemInstant::now();
-        Self { clock, timer: Timer::at(set_to), set_to }
+        Self { clock, timer: Timer::never(), wait: Wait::default() }
     }
 
     /// The next item of `mailbox`, or `None` once `deadline` has passed.
@@ -41,34 +38,115 @@ impl Alarm {
         if let Some(item) = mailbox.take() {
             return Ok(Some(item));
         }
-        let deadline = deadline.map(|deadline| self.clock.system_instant(deadline));
-        poll_fn(|context| match (mailbox.poll(context), deadline) {
-            (Poll::Ready(received), _) => Poll::Ready(received.map(Some)),
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(deadline)) => self.poll_deadline(deadline, context).map(|()| Ok(None)),
+        poll_fn(|context| match mailbox.poll(context) {
+            Poll::Ready(received) => Poll::Ready(received.map(Some)),
+            Poll::Pending => self.poll_deadline(deadline, context).map(|()| Ok(None)),
         })
         .await
     }
 
-    fn poll_deadline(&mut self, deadline: SystemInstant, context: &mut Context<'_>) -> Poll<()> {
-        if deadline < self.set_to {
-            if SystemInstant::now() >= deadline {
-                return Poll::Ready(());
+    fn poll_deadline(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.wait.next(self.clock.now(), deadline) {
+                NextWait::Due => return Poll::Ready(()),
+                NextWait::Arm(moment) => self.arm(moment),
+                NextWait::Sleep => {}
             }
-            self.set(deadline);
-        }
-        while Pin::new(&mut self.timer).poll(context).is_ready() {
-            if SystemInstant::now() >= deadline {
-                return Poll::Ready(());
+            if Pin::new(&mut self.timer).poll(context).is_pending() {
+                return Poll::Pending;
             }
-            self.set(deadline);
         }
-        Poll::Pending
     }
 
-    fn set(&mut self, to: SystemInstant) {
+    fn arm(&mut self, moment: Instant) {
         // Timers have the operating system's grain; a moment later costs nothing, a moment too early a turn.
-        self.set_to = to + Duration::from_micros(1);
-        self.timer.set_at(self.set_to);
+        self.timer.set_at(self.clock.system_instant(moment) + Duration::from_micros(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future;
+
+    use super::*;
+    use crate::mailbox::mailbox;
+
+    const BRIEF: Duration = Duration::from_millis(3);
+    /// Far longer than any wait of these tests: what is waited for in vain ends it.
+    const NEVER: Duration = Duration::from_secs(60);
+
+    /// What the alarm says, or nothing when its timer is dead.
+    async fn wakes(alarm: &mut Alarm, mailbox: &Receiver<u32>, after: Duration) -> Option<Option<u32>> {
+        let deadline = alarm.clock.now() + after;
+        let woken = async { Some(alarm.receive(mailbox, Some(deadline)).await.unwrap()) };
+        let given_up = async {
+            Timer::after(NEVER).await;
+            None
+        };
+        future::or(woken, given_up).await
+    }
+
+    #[test]
+    fn a_pause_over_two_deadlines_does_not_end_the_timer() {
+        smol::block_on(async {
+            let (sender, receiver) = mailbox();
+            let mut alarm = Alarm::new(Clock::start());
+            let first = alarm.clock.now() + BRIEF;
+            // The timer is armed for the first deadline, and an item ends the wait before that.
+            let waiting = async { alarm.receive(&receiver, Some(first)).await.unwrap() };
+            let sending = async {
+                future::yield_now().await;
+                sender.send(1).unwrap();
+                future::pending().await
+            };
+            assert_eq!(future::or(waiting, sending).await, Some(1));
+            // The second deadline is later, and the process sleeps over both.
+            let second = first + BRIEF;
+            std::thread::sleep(3 * BRIEF);
+            assert_eq!(alarm.receive(&receiver, Some(second)).await, Ok(None));
+            // The third deadline is waited for with a timer that is alive.
+            assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
+            assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
+        });
+    }
+
+    #[test]
+    fn an_item_before_the_deadline_comes_at_once_and_the_deadline_after_it() {
+        smol::block_on(async {
+            let (sender, receiver) = mailbox();
+            let mut alarm = Alarm::new(Clock::start());
+            sender.send(1).unwrap();
+            assert_eq!(wakes(&mut alarm, &receiver, NEVER).await, Some(Some(1)));
+            assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
+            sender.send(2).unwrap();
+            assert_eq!(wakes(&mut alarm, &receiver, Duration::ZERO).await, Some(Some(2)), "items come first");
+        });
+    }
+
+    #[test]
+    fn an_earlier_deadline_than_the_timer_was_armed_for_is_kept() {
+        smol::block_on(async {
+            let (sender, receiver) = mailbox();
+            let mut alarm = Alarm::new(Clock::start());
+            let late = alarm.clock.now() + NEVER;
+            let waiting = async { alarm.receive(&receiver, Some(late)).await.unwrap() };
+            let sending = async {
+                future::yield_now().await;
+                sender.send(1).unwrap();
+                future::pending().await
+            };
+            assert_eq!(future::or(waiting, sending).await, Some(1));
+            assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
+        });
+    }
+
+    #[test]
+    fn a_mailbox_without_senders_ends_the_wait() {
+        smol::block_on(async {
+            let (sender, receiver) = mailbox::<u32>();
+            drop(sender);
+            let mut alarm = Alarm::new(Clock::start());
+            assert!(alarm.receive(&receiver, None).await.is_err());
+        });
     }
 }

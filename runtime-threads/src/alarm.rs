@@ -26,3 +26,47 @@ pub(crate) fn receive<T>(
         Err(RecvTimeoutError::Disconnected) => Err(RecvError),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    const BRIEF: Duration = Duration::from_millis(3);
+    const NEVER: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_pause_over_two_deadlines_does_not_end_the_wait() {
+        let (sender, receiver) = channel();
+        let clock = Clock::start();
+        let first = clock.now() + BRIEF;
+        sender.send(1).unwrap();
+        assert_eq!(receive(&receiver, Some(first), clock), Ok(Some(1)));
+        std::thread::sleep(3 * BRIEF);
+        assert_eq!(receive(&receiver, Some(first + BRIEF), clock), Ok(None));
+        assert_eq!(receive(&receiver, Some(clock.now() + BRIEF), clock), Ok(None));
+        assert!(clock.now() >= first + 2 * BRIEF);
+    }
+
+    #[test]
+    fn an_item_before_the_deadline_comes_at_once_and_the_deadline_after_it() {
+        let (sender, receiver) = channel();
+        let clock = Clock::start();
+        sender.send(1).unwrap();
+        assert_eq!(receive(&receiver, Some(clock.now() + NEVER), clock), Ok(Some(1)));
+        let deadline = clock.now() + BRIEF;
+        assert_eq!(receive(&receiver, Some(deadline), clock), Ok(None));
+        assert!(clock.now() + Duration::from_micros(1) >= deadline, "not before its time");
+        sender.send(2).unwrap();
+        assert_eq!(receive(&receiver, Some(clock.now()), clock), Ok(Some(2)), "items come first");
+    }
+
+    #[test]
+    fn a_channel_without_senders_ends_the_wait() {
+        let (sender, receiver) = channel::<u32>();
+        drop(sender);
+        assert_eq!(receive(&receiver, None, Clock::start()), Err(RecvError));
+    }
+}
