@@ -81,6 +81,8 @@ pub(crate) struct Reply {
     pub(crate) more: bool,
     pub(crate) nodes: Option<Vec<NodeStatus>>,
     pub(crate) members: Option<Vec<MemberRow>>,
+    /// Up to which entry of the log the members are known.
+    pub(crate) index: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

@@ -49,12 +49,21 @@ pub(crate) enum Request<'a> {
         node: u64,
         /// Where its peers reach it.
         address: &'a str,
+        /// For which members the order is given: the `index` of a reply to `members`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index: Option<u64>,
     },
     MemberPromote {
         node: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index: Option<u64>,
     },
     MemberRemove {
         node: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index: Option<u64>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
     /// A piece of a backup: the beginning, or what follows in one.
     Backup {
@@ -148,10 +157,14 @@ mod tests {
         let next = Request::Backup { backup: Some(&backup), offset, covering: None };
         assert_eq!(next.to_line(), r#"{"op":"backup","backup":{"index":9},"offset":7}"#);
         assert_eq!(Request::Members.to_line(), r#"{"op":"members"}"#);
-        let add = Request::MemberAdd { node: 4, address: "h:1" };
+        let add = Request::MemberAdd { node: 4, address: "h:1", index: None };
         assert_eq!(add.to_line(), r#"{"op":"member_add","node":4,"address":"h:1"}"#);
-        assert_eq!(Request::MemberPromote { node: 4 }.to_line(), r#"{"op":"member_promote","node":4}"#);
-        assert_eq!(Request::MemberRemove { node: 4 }.to_line(), r#"{"op":"member_remove","node":4}"#);
+        assert_eq!(
+            Request::MemberPromote { node: 4, index: None }.to_line(),
+            r#"{"op":"member_promote","node":4}"#
+        );
+        let remove = Request::MemberRemove { node: 4, index: Some(7), force: true };
+        assert_eq!(remove.to_line(), r#"{"op":"member_remove","node":4,"index":7,"force":true}"#);
         assert_eq!(Request::Ping.to_line(), r#"{"op":"ping"}"#);
     }
 

@@ -74,6 +74,26 @@ pub enum Mutant {
     OutgoingNotAsked,
     /// A leader changes members before it has committed anything itself.
     ChangeBeforeOwnCommit,
+    /// A node takes a configuration for its own that names another incarnation under its id.
+    IncarnationIgnoredBySelf,
+    /// Votes and acknowledgements of any incarnation count for the member of the id.
+    IncarnationIgnoredByOthers,
+    /// What a leader knows of a follower is kept when another incarnation takes its id.
+    ProgressKeptByIncarnations,
+    /// A cut of the log leaves the configurations that it removed in force.
+    ConfigurationKeptInCut,
+    /// A node that has joined answers reads before it has applied what was committed by then.
+    JoinerReadsAtOnce,
+    /// A learner is promoted that does not answer.
+    SilentLearnerPromoted,
+    /// Voters are removed although a majority of those that are left does not answer.
+    SilentMajorityLeft,
+    /// An order to change members is carried out for whatever configuration is in force.
+    OutdatedOrderObeyed,
+    /// An incarnation that was a member before is bound to its id when the id is added again.
+    RemovedIncarnationBound,
+    /// A leader sends nothing more to a member that it has removed.
+    RemovedMemberNotTold,
     /// A follower that installs a snapshot drops what its log holds beyond.
     SuffixDropped,
     /// What a snapshot says of sessions is left out.
@@ -168,7 +188,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 65] = [
+    const NAMED: [(Mutant, &str); 75] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -200,6 +220,16 @@ mod switch {
         (LearnersCounted, "learners-counted"),
         (OutgoingNotAsked, "outgoing-not-asked"),
         (ChangeBeforeOwnCommit, "change-before-own-commit"),
+        (IncarnationIgnoredBySelf, "incarnation-ignored-by-self"),
+        (IncarnationIgnoredByOthers, "incarnation-ignored-by-others"),
+        (ProgressKeptByIncarnations, "progress-kept-by-incarnations"),
+        (ConfigurationKeptInCut, "configuration-kept-in-cut"),
+        (JoinerReadsAtOnce, "joiner-reads-at-once"),
+        (SilentLearnerPromoted, "silent-learner-promoted"),
+        (SilentMajorityLeft, "silent-majority-left"),
+        (OutdatedOrderObeyed, "outdated-order-obeyed"),
+        (RemovedIncarnationBound, "removed-incarnation-bound"),
+        (RemovedMemberNotTold, "removed-member-not-told"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
         (LogTrimmedEarly, "log-trimmed-early"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::identity::Incarnation;
 use crate::kv::SessionLimits;
 use crate::peer::Founders;
 use crate::proxy::ProxyConfig;
@@ -110,9 +111,15 @@ impl Settings {
     /// # Errors
     ///
     /// [`SettingsError`] names the rule that the settings break.
-    pub fn member_config(&self, id: NodeId, founders: &Founders) -> Result<Config, SettingsError> {
+    pub fn member_config(
+        &self,
+        id: NodeId,
+        incarnation: Incarnation,
+        founders: &Founders,
+    ) -> Result<Config, SettingsError> {
         let voters = Voters::new(founders.ids()).ok_or(SettingsError::NodeCount)?;
         let config = Config {
+            incarnation: Some(incarnation),
             roster: founders.roster.clone(),
             heartbeat_interval: self.heartbeat_interval,
             election_timeout_min: self.election_timeout_min,

@@ -52,7 +52,7 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
                 told.clear();
                 guard.network.tell(PeerHappening::Connected(node));
                 line.is_up.set(true);
-                let _ = network.inbox.send(NodeInput::Core(Input::PeerMet(node, meeting.incarnation)));
+                let _ = network.inbox.send(NodeInput::Core(meeting.met()));
                 let reachable = ProxyInput::Reachable(node, meeting.client_address);
                 let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
                 let ended = send(stream, &line).await;

@@ -93,7 +93,7 @@ pub struct Member {
 struct Ground {
     lock: Option<FolderLock>,
     start: Start,
-    identity: (Standing, Incarnation, LogIndex),
+    identity: (Standing, Incarnation, LogIndex, bool),
     own_address: Option<Box<str>>,
     peer_socket: Option<TcpListener>,
     socket: Option<(TcpListener, SocketAddr)>,
@@ -140,7 +140,7 @@ impl Member {
     ) -> Result<Self, StartError> {
         let MemberOptions { settings, id, origin, medium, peer_listen, detours, .. } = options;
         let Ground { lock, start, identity, own_address, peer_socket, socket } = ground;
-        let (standing, incarnation, configuration_index) = identity;
+        let (standing, incarnation, configuration_index, was_named) = identity;
         let limits = settings.replica_limits()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
@@ -149,7 +149,16 @@ impl Member {
         let address = socket.as_ref().map(|(_, address)| *address);
         let client_address = address.map(|address| address.to_string().into());
         let boot = fastrand::u64(..);
-        let local = LocalNode { id, incarnation, client_address, boot, standing, configuration_index };
+        let local = LocalNode {
+            id,
+            incarnation,
+            client_address,
+            boot,
+            standing,
+            configuration_index,
+            is_settled: false,
+            was_named,
+        };
         let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
         let network =
             Network::new(Rc::clone(executor), local, own_address, detours, to_node, to_proxy, events.clone());
@@ -325,7 +334,8 @@ impl Life {
             clock: self.clock,
             limits: self.limits,
         };
-        let config = self.settings.member_config(own, &founders).map_err(StartError::from)?;
+        let incarnation = self.network.local.borrow().incarnation;
+        let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let mut tasks = wiring.start_node(config, start, inbox)?;
         tasks.reverse();
         running.borrow_mut().tasks = tasks;
@@ -382,23 +392,22 @@ enum Start {
 }
 
 impl Start {
-    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex), StartError> {
+    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex, bool), StartError> {
         match (self, origin) {
             (Self::Founded(recovery, _), _) => {
                 let identity = &recovery.identity;
                 let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
-                let configuration = recovery.restored.latest_configuration();
-                let (index, configuration) = match configuration {
-                    Some(latest) => latest,
-                    None => (LogIndex::ORIGIN, first_configuration(&founders)?),
-                };
-                Ok((Standing::Member(founders, configuration), identity.incarnation, index))
+                let first = first_configuration(&founders)?;
+                let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
+                let latest = recovery.restored.latest_configuration();
+                let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
+                Ok((Standing::Member(founders, configuration), identity.incarnation, index, was_named))
             }
             (Self::Unfounded(incarnation), Origin::Found(peers)) => {
-                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN))
+                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN, false))
             }
             (Self::Unfounded(incarnation), Origin::Join(_)) => {
-                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN))
+                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN, false))
             }
             (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
         }

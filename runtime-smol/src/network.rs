@@ -7,9 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing};
+use coracle_core::peer::{
+    CallId, KnownMembers, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing,
+};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, LogIndex, Message, NodeId};
+use coracle_core::raft::{Configuration, Message, NodeId};
 use coracle_core::{Answer, Input, Refused};
 use coracle_storage::Happening;
 use smol::{LocalExecutor, Task};
@@ -179,29 +181,27 @@ impl Network {
         Some(pushed)
     }
 
-    /// Another configuration is in force.
-    pub(crate) fn follow(self: &Rc<Self>, configuration: &Configuration, index: LogIndex) {
-        let mut local = self.local.borrow_mut();
-        local.configuration_index = index;
-        if let Standing::Member(_, known) = &mut local.standing {
-            known.clone_from(configuration);
-        }
-        drop(local);
-        let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
-        self.relink(configuration);
+    /// Other members, or more is known of them.
+    pub(crate) fn follow(self: &Rc<Self>, known: &KnownMembers) {
+        self.local.borrow_mut().follow(known);
+        self.reach(&known.configuration);
     }
 
     /// The configuration that this node found on its disk, or founds its cluster with, is in force.
     pub(crate) fn follow_known(self: &Rc<Self>) {
-        let index = self.local.borrow().configuration_index;
         let known = match &self.local.borrow().standing {
             Standing::Member(_, configuration) => Some(configuration.clone()),
             Standing::Founding(_) | Standing::Joining => None,
         };
         if let Some(configuration) = known {
-            self.follow(&configuration, index);
+            self.reach(&configuration);
         }
+    }
+
+    fn reach(self: &Rc<Self>, configuration: &Configuration) {
+        let nodes = ProxyInput::Nodes(configuration.members());
+        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
+        self.relink(configuration);
     }
 
     /// Who dialled says where it is.

@@ -6,7 +6,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::Input;
 use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -74,7 +73,7 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, heard:
     let Some(Ok(())) = within(GREETING_PATIENCE, stream.write_all(&line)).await else { return };
     let Some(meeting) = meeting.filter(|meeting| meeting.is_of_cluster) else { return };
     network.hear(&meeting);
-    let _ = network.inbox.send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
+    let _ = network.inbox.send(NodeInput::Core(meeting.met()));
     let latest = heard.borrow().get(&meeting.node).map(|(latest, _)| *latest);
     if heard.borrow().len() >= HEARD_MAX {
         heard.borrow_mut().retain(|_, (_, connection)| !connection.is_finished());

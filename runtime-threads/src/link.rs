@@ -77,9 +77,11 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     }
 }
 
-fn go_up(network: &Network, Meeting { node, incarnation, client_address, .. }: Meeting) {
+fn go_up(network: &Network, meeting: Meeting) {
+    let met = meeting.met();
+    let Meeting { node, client_address, .. } = meeting;
     network.tell(PeerHappening::Connected(node));
-    network.inbox.send(NodeInput::Core(Input::PeerMet(node, incarnation)));
+    network.inbox.send(NodeInput::Core(met));
     let reachable = ProxyInput::Reachable(node, client_address);
     let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
 }

@@ -114,7 +114,7 @@ impl Member {
         let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
         settings.check()?;
         let (lock, start) = open(&medium, id)?;
-        let (standing, incarnation, configuration_index) = start.standing(&origin)?;
+        let (standing, incarnation, configuration_index, was_named) = start.standing(&origin)?;
         let own_address = own_address(id, &standing);
         let peer_address = peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;
@@ -127,7 +127,16 @@ impl Member {
         let address = socket.as_ref().map(|(_, address)| *address);
         let client_address = address.map(|address| address.to_string().into());
         let boot = fastrand::u64(..);
-        let local = LocalNode { id, incarnation, client_address, boot, standing, configuration_index };
+        let local = LocalNode {
+            id,
+            incarnation,
+            client_address,
+            boot,
+            standing,
+            configuration_index,
+            is_settled: false,
+            was_named,
+        };
         let network = Arc::new(Network::new(
             local,
             own_address,
@@ -345,7 +354,8 @@ impl Life {
             clock: self.clock,
             limits: self.settings.replica_limits().map_err(StartError::from)?,
         };
-        let config = self.settings.member_config(own, &founders).map_err(StartError::from)?;
+        let incarnation = lock(&self.network.local).incarnation;
+        let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let threads = wiring.start_node(config, start, inbox)?;
         self.begin(threads);
         let here = ProxyInput::Reachable(own, None);
@@ -412,23 +422,22 @@ enum Start {
 }
 
 impl Start {
-    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex), StartError> {
+    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex, bool), StartError> {
         match (self, origin) {
             (Self::Founded(recovery, _), _) => {
                 let identity = &recovery.identity;
                 let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
-                let configuration = recovery.restored.latest_configuration();
-                let (index, configuration) = match configuration {
-                    Some(latest) => latest,
-                    None => (LogIndex::ORIGIN, first_configuration(&founders)?),
-                };
-                Ok((Standing::Member(founders, configuration), identity.incarnation, index))
+                let first = first_configuration(&founders)?;
+                let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
+                let latest = recovery.restored.latest_configuration();
+                let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
+                Ok((Standing::Member(founders, configuration), identity.incarnation, index, was_named))
             }
             (Self::Unfounded(incarnation), Origin::Found(peers)) => {
-                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN))
+                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN, false))
             }
             (Self::Unfounded(incarnation), Origin::Join(_)) => {
-                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN))
+                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN, false))
             }
             (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
         }

@@ -10,9 +10,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use coracle_core::peer::{CallId, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing};
+use coracle_core::peer::{
+    CallId, KnownMembers, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing,
+};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, LogIndex, Message, NodeId};
+use coracle_core::raft::{Configuration, Message, NodeId};
 use coracle_core::{Answer, Input, Refused};
 use coracle_storage::Happening;
 
@@ -272,25 +274,23 @@ impl Network {
         line.push(push)
     }
 
-    /// Another configuration is in force.
-    pub(crate) fn follow(self: &Arc<Self>, configuration: &Configuration, index: LogIndex) {
-        let mut local = lock(&self.local);
-        local.configuration_index = index;
-        if let Standing::Member(_, known) = &mut local.standing {
-            known.clone_from(configuration);
-        }
-        drop(local);
-        let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
-        self.relink(configuration);
+    /// Other members, or more is known of them.
+    pub(crate) fn follow(self: &Arc<Self>, known: &KnownMembers) {
+        lock(&self.local).follow(known);
+        self.reach(&known.configuration);
     }
 
     /// The configuration that this node found on its disk, or founds its cluster with, is in force.
     pub(crate) fn follow_known(self: &Arc<Self>) {
-        let index = lock(&self.local).configuration_index;
         if let Some(configuration) = self.known() {
-            self.follow(&configuration, index);
+            self.reach(&configuration);
         }
+    }
+
+    fn reach(self: &Arc<Self>, configuration: &Configuration) {
+        let nodes = ProxyInput::Nodes(configuration.members());
+        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
+        self.relink(configuration);
     }
 
     /// The latest configuration that this node knows.

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use coracle_core::peer::{PassedOn, PeerFrame};
+use coracle_core::peer::{KnownMembers, PassedOn, PeerFrame};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, NodeId, Persist};
+use coracle_core::raft::{NodeId, Persist};
 use coracle_core::{Answer, Incarnation, Input, Output, Refused, Replica, Request, RequestId};
 use coracle_storage::{DiskError, Happening};
 
@@ -60,7 +60,7 @@ pub(crate) struct NodeDriver {
     /// Whose requests are answered here although they came to other nodes.
     pub(crate) passed_on: PassedOn,
     /// The configuration that the connections follow.
-    pub(crate) followed: Option<Configuration>,
+    pub(crate) followed: Option<KnownMembers>,
     /// Who waits for leadership to be handed over.
     pub(crate) resigning: Option<Sender<()>>,
 }
@@ -137,8 +137,7 @@ impl NodeDriver {
         frames: Vec<PeerFrame>,
         inputs: &mut Vec<Input>,
     ) {
-        let roster = self.replica.node().configuration().roster();
-        for call in self.passed_on.receive(roster, (peer, life), frames, inputs) {
+        for call in self.passed_on.receive((peer, life), frames, inputs) {
             self.peers.answer(peer, call, &Answer::Refused(Refused::Overloaded));
         }
     }
@@ -146,10 +145,10 @@ impl NodeDriver {
     /// Connects to whoever takes part now.
     fn follow_configuration(&mut self) {
         let Peers::Network(network) = &self.peers else { return };
-        let configuration = self.replica.node().configuration();
-        if self.followed.as_ref() != Some(configuration) {
-            network.follow(configuration, self.replica.node().configuration_index());
-            self.followed = Some(configuration.clone());
+        let known = self.replica.known_members();
+        if self.followed.as_ref() != Some(&known) {
+            network.follow(&known);
+            self.followed = Some(known);
         }
     }
 
@@ -175,6 +174,8 @@ impl NodeDriver {
                 Output::LeaderChanged { term, leader } => {
                     answers.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
                 }
+                // Its end is decided where its standing is.
+                Output::Removed(_) => {}
                 Output::Event(event) => self.events.tell(self.id, Happening::Raft(event)),
             }
         }

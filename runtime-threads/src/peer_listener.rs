@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::Input;
 use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -99,7 +98,7 @@ fn greet(network: &Arc<Network>, number: u64, stream: &Arc<TcpStream>, heard: &H
     let meeting = meeting.filter(|meeting| meeting.is_of_cluster)?;
     stream.set_read_timeout(None).ok()?;
     network.hear(&meeting);
-    network.inbox.send(NodeInput::Core(Input::PeerMet(meeting.node, meeting.incarnation)));
+    network.inbox.send(NodeInput::Core(meeting.met()));
     let mut heard = lock(heard);
     match heard.get(&meeting.node) {
         Some((latest, _)) if *latest > number => return None,

@@ -45,7 +45,8 @@ Examples:
   coracle member promote 4                                        once it has caught up
 
 ADDR is where the other nodes reach the new one. Take an id that no node had before: the first node that comes under \
-it, with an empty folder, is the member from then on. For a learner that is one already, the address is changed.")]
+it, with an empty folder, is the member from then on. A member that has another address, voter or learner, is moved to \
+this one. Two members never share an address.")]
 pub(crate) struct Add {
     /// The new node's id, and the address of its peer port
     #[arg(value_name = "ID=ADDR")]
@@ -59,8 +60,8 @@ Examples:
   coracle member promote 4
   coracle status                          LAG shows how far it is behind
 
-It is done once the learner has caught up. When that takes longer than the server's --request-timeout, the exit code is \
-4: the order may still be carried out, and giving it again does no harm.")]
+A learner is promoted that answers and has caught up. One that is nearly there is waited for, two seconds at the most; \
+any other is refused, and nothing has happened.")]
 pub(crate) struct Promote {
     /// The learner's id
     #[arg(value_name = "ID")]
@@ -74,12 +75,16 @@ Examples:
   coracle member remove 2
   coracle member list
 
-A node that is removed cannot come back with its files: stop it, and give its successor another id. The last voter \
-cannot be removed.")]
+A node that is removed learns it and ends with exit code 6; it cannot come back with its files. The last voter cannot \
+be removed, and no removal is accepted after which a majority of the voters would not answer: with --force it is, for \
+voters that are about to start.")]
 pub(crate) struct Remove {
     /// The member's id
     #[arg(value_name = "ID")]
     node: u64,
+    /// Remove it although a majority of the voters that are left does not answer
+    #[arg(long)]
+    force: bool,
 }
 
 /// `ID=ADDR` as people type it.
@@ -140,24 +145,31 @@ impl Execute for List {
 impl Execute for Add {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let IdAddress { id, address } = &self.member;
-        change(context, Request::MemberAdd { node: *id, address })
+        change(context, |index| Request::MemberAdd { node: *id, address, index })
     }
 }
 
 impl Execute for Promote {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        change(context, Request::MemberPromote { node: self.node })
+        change(context, |index| Request::MemberPromote { node: self.node, index })
     }
 }
 
 impl Execute for Remove {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        change(context, Request::MemberRemove { node: self.node })
+        let Self { node, force } = *self;
+        change(context, |index| Request::MemberRemove { node, index, force })
     }
 }
 
-fn change(context: &mut Context<'_>, request: Request<'_>) -> Result<(), CommandError> {
-    let reply = context.ask(request)?;
+/// Gives an order for the members as they are now: should they be changed before it arrives, or should it arrive twice, it
+/// undoes nothing.
+fn change<'a>(
+    context: &mut Context<'_>,
+    order: impl FnOnce(Option<u64>) -> Request<'a>,
+) -> Result<(), CommandError> {
+    let index = context.ask(Request::Members)?.index;
+    let reply = context.ask(order(index))?;
     context.print_reply(&reply)?;
     context.print_done()
 }

@@ -53,6 +53,14 @@ pub enum Found {
     Page(Page),
 }
 
+impl Found {
+    /// Whether this can be the answer to `query`.
+    #[must_use]
+    pub fn fits(&self, query: &Query) -> bool {
+        matches!((self, query), (Self::Value(_), Query::Value(_)) | (Self::Page(_), Query::Scan(_)))
+    }
+}
+
 /// A question for keys in ascending order of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {

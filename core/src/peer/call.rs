@@ -8,7 +8,7 @@ use crate::kv::{
     ClientName, Command, Found, Key, LoggedWrite, Operation, Outcome, Page, Query, Scan, Session, Value,
 };
 use crate::raft::{ChangeError, LogIndex, NodeId, Role, Term};
-use crate::replica::{Answer, BackupPiece, MemberChange, Refused, Request, Status};
+use crate::replica::{Answer, BackupPiece, MemberChange, MemberOrder, Refused, Request, Status};
 
 pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
     match request {
@@ -31,9 +31,11 @@ pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
             to.u8(4);
             to.u64(node.0);
         }
-        Request::ChangeMembers(change) => {
+        Request::ChangeMembers(order) => {
             to.u8(5);
-            write_change(change, to);
+            to.option(order.given_for, |to, index| to.u64(index.0));
+            to.bool(order.insists);
+            write_change(&order.change, to);
         }
         Request::Members => to.u8(6),
         Request::Resign => to.u8(7),
@@ -78,7 +80,11 @@ pub(super) fn read_request(from: &mut Reader<'_>) -> Option<Request> {
         }
         3 => Request::LinearizableRead(read_query(from)?),
         4 => Request::Transfer(NodeId(from.u64()?)),
-        5 => Request::ChangeMembers(read_change(from)?),
+        5 => Request::ChangeMembers(MemberOrder {
+            given_for: from.option(|from| from.u64().map(LogIndex))?,
+            insists: from.bool()?,
+            change: read_change(from)?,
+        }),
         6 => Request::Members,
         7 => Request::Resign,
         8 => Request::Status,
@@ -193,12 +199,14 @@ pub(super) fn write_answer(answer: &Answer, to: &mut Writer<'_>) {
             to.u8(3);
             to.u64(node.0);
         }
-        Answer::MembershipChanged(configuration) => {
+        Answer::MembershipChanged(index, configuration) => {
             to.u8(4);
+            to.u64(index.0);
             write_configuration(configuration, to);
         }
-        Answer::Members(configuration) => {
+        Answer::Members(index, configuration) => {
             to.u8(5);
+            to.u64(index.0);
             write_configuration(configuration, to);
         }
         Answer::Status(status) => {
@@ -226,8 +234,8 @@ pub(super) fn read_answer(from: &mut Reader<'_>) -> Option<Answer> {
         1 => Answer::Applied { index: LogIndex(from.u64()?), outcome: read_outcome(from)? },
         2 => Answer::Read { index: LogIndex(from.u64()?), found: read_found(from)? },
         3 => Answer::Transferred { to: NodeId(from.u64()?) },
-        4 => Answer::MembershipChanged(read_configuration(from)?),
-        5 => Answer::Members(read_configuration(from)?),
+        4 => Answer::MembershipChanged(LogIndex(from.u64()?), read_configuration(from)?),
+        5 => Answer::Members(LogIndex(from.u64()?), read_configuration(from)?),
         6 => Answer::Status(Box::new(read_status(from)?)),
         7 => Answer::OutcomeUnknown,
         8 => Answer::Refused(read_refused(from)?),
@@ -384,13 +392,21 @@ fn write_change_error(error: ChangeError, to: &mut Writer<'_>) {
         ChangeError::TransferPending => to.u8(2),
         ChangeError::InProgress => to.u8(3),
         ChangeError::NotEstablished => to.u8(4),
-        ChangeError::CatchingUp(node) => {
-            to.u8(5);
-            to.u64(node.0);
-        }
+        ChangeError::CatchingUp(node) => write_change_node(5, node, to),
         ChangeError::Unchanged => to.u8(6),
         ChangeError::Invalid => to.u8(7),
+        ChangeError::Silent(node) => write_change_node(8, node, to),
+        ChangeError::MajoritySilent => to.u8(9),
+        ChangeError::NotMember(node) => write_change_node(10, node, to),
+        ChangeError::LastVoter => to.u8(11),
+        ChangeError::AddressTaken(node) => write_change_node(12, node, to),
+        ChangeError::Outdated => to.u8(13),
     }
+}
+
+fn write_change_node(kind: u8, node: NodeId, to: &mut Writer<'_>) {
+    to.u8(kind);
+    to.u64(node.0);
 }
 
 fn read_change_error(from: &mut Reader<'_>) -> Option<ChangeError> {
@@ -402,6 +418,12 @@ fn read_change_error(from: &mut Reader<'_>) -> Option<ChangeError> {
         5 => ChangeError::CatchingUp(NodeId(from.u64()?)),
         6 => ChangeError::Unchanged,
         7 => ChangeError::Invalid,
+        8 => ChangeError::Silent(NodeId(from.u64()?)),
+        9 => ChangeError::MajoritySilent,
+        10 => ChangeError::NotMember(NodeId(from.u64()?)),
+        11 => ChangeError::LastVoter,
+        12 => ChangeError::AddressTaken(NodeId(from.u64()?)),
+        13 => ChangeError::Outdated,
         _ => return None,
     })
 }

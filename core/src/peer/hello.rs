@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::refusal::{PeerRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
 use crate::raft::{Configuration, LogIndex, Member, MemberText, NodeId, Roster, Voters};
+use crate::replica::Input;
 
 /// The name of the peers' protocol.
 pub const PEER_FORMAT: &str = "coracle-peer";
@@ -97,6 +98,23 @@ pub struct LocalNode {
     pub standing: Standing,
     /// Up to which entry it knows who the members are.
     pub configuration_index: LogIndex,
+    /// Whether that configuration is committed, and no change is under way.
+    pub is_settled: bool,
+    /// Whether any configuration in its log has named this node.
+    pub was_named: bool,
+}
+
+/// What a node knows of the members, for its transport to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownMembers {
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// Up to which entry of the log it holds.
+    pub index: LogIndex,
+    /// Whether it is committed, and no change is under way.
+    pub is_settled: bool,
+    /// Whether any configuration in the log has named this node.
+    pub was_named: bool,
 }
 
 /// Who is at the other end.
@@ -112,8 +130,19 @@ pub struct Meeting {
     pub client_address: Option<Box<str>>,
     /// Which of its runs this is, as the dialler says: what it asks must be of this run.
     pub boot: u64,
+    /// Whether it says that a configuration in its log has named it: then it is no new node.
+    pub was_member: bool,
     /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is not ready yet.
     pub is_of_cluster: bool,
+}
+
+impl Meeting {
+    /// What the node is told of it.
+    #[must_use]
+    pub fn met(&self) -> Input {
+        let &Self { node: peer, incarnation, was_member, .. } = self;
+        Input::PeerMet { peer, incarnation, was_member }
+    }
 }
 
 /// The dialler's line.
@@ -128,6 +157,9 @@ pub struct Hello {
     cluster: Option<String>,
     configuration_index: u64,
     boot: u64,
+    /// Whether a configuration in the dialler's log has named it.
+    #[serde(default)]
+    named: bool,
     /// Where the dialler's own peers reach it.
     address: Option<Box<str>>,
     client_address: Option<Box<str>>,
@@ -145,6 +177,9 @@ pub struct Welcome {
     incarnation: String,
     cluster: Option<String>,
     configuration_index: u64,
+    /// Whether a configuration in this node's log has named it.
+    #[serde(default)]
+    named: bool,
     client_address: Option<Box<str>>,
     /// Who founded the cluster, and the payload of the latest configuration, for who has no files yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -231,6 +266,16 @@ pub(super) fn line(text: &impl Serialize) -> Vec<u8> {
 }
 
 impl LocalNode {
+    /// Another configuration is in force, or the one that is was committed.
+    pub fn follow(&mut self, known: &KnownMembers) {
+        self.configuration_index = known.index;
+        self.is_settled = known.is_settled;
+        self.was_named = known.was_named;
+        if let Standing::Member(_, configuration) = &mut self.standing {
+            configuration.clone_from(&known.configuration);
+        }
+    }
+
     /// The line to dial `to` with; `None`: whoever is there. `address` is where this node's peers reach it.
     #[must_use]
     pub fn hello(&self, to: Option<NodeId>, address: Option<&str>) -> Hello {
@@ -247,6 +292,7 @@ impl LocalNode {
             cluster: self.cluster().map(|cluster| cluster.to_string()),
             configuration_index: self.configuration_index.0,
             boot: self.boot,
+            named: self.was_named,
             address: address.map(Into::into),
             client_address: self.client_address.clone(),
             founding,
@@ -274,12 +320,14 @@ impl LocalNode {
             address: hello.address.clone(),
             client_address: hello.client_address.clone(),
             boot: hello.boot,
-            is_of_cluster: self.check(
-                hello.node(),
+            was_member: hello.named,
+            is_of_cluster: self.check(&Claim {
+                node: hello.node(),
                 incarnation,
-                hello.cluster.as_deref(),
-                LogIndex(hello.configuration_index),
-            )?,
+                cluster: hello.cluster.as_deref(),
+                configuration_index: LogIndex(hello.configuration_index),
+                was_named: hello.named,
+            })?,
         };
         let (founders, configuration) = match &self.standing {
             Standing::Member(founders, configuration) => {
@@ -294,6 +342,7 @@ impl LocalNode {
             incarnation: self.incarnation.to_string(),
             cluster: self.cluster().map(|cluster| cluster.to_string()),
             configuration_index: self.configuration_index.0,
+            named: self.was_named,
             client_address: self.client_address.clone(),
             founders,
             configuration,
@@ -316,13 +365,17 @@ impl LocalNode {
             Standing::Founding(_) | Standing::Joining => false,
             // It is about to learn of the cluster, or to be told by somebody that it must not.
             Standing::Member(..) if welcome.cluster.is_none() => false,
-            Standing::Member(..) => {
-                let their_index = LogIndex(welcome.configuration_index);
-                self.check(node, incarnation, welcome.cluster.as_deref(), their_index)?
-            }
+            Standing::Member(..) => self.check(&Claim {
+                node,
+                incarnation,
+                cluster: welcome.cluster.as_deref(),
+                configuration_index: LogIndex(welcome.configuration_index),
+                was_named: welcome.named,
+            })?,
         };
         let client_address = welcome.client_address.clone();
-        Ok(Meeting { node, incarnation, address: None, client_address, boot: 0, is_of_cluster })
+        let was_member = welcome.named;
+        Ok(Meeting { node, incarnation, address: None, client_address, boot: 0, was_member, is_of_cluster })
     }
 
     /// The founders of the cluster, when this node has met all of those with whom it founds one.
@@ -351,17 +404,20 @@ impl LocalNode {
     }
 
     /// Whether the other node is of this one's cluster; `false`: one of them has none yet.
-    fn check(
-        &self,
-        node: NodeId,
-        found: Incarnation,
-        cluster: Option<&str>,
-        their_index: LogIndex,
-    ) -> Result<bool, PeerRefusal> {
+    fn check(&self, claim: &Claim<'_>) -> Result<bool, PeerRefusal> {
+        let &Claim { node, incarnation: found, cluster, configuration_index: their_index, was_named } = claim;
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
         let ours = founders.cluster.to_string();
         if let Some(theirs) = cluster.filter(|theirs| **theirs != ours) {
             return Err(PeerRefusal::OtherCluster { ours, theirs: theirs.to_owned() });
+        }
+        let known = configuration.roster().member(node).and_then(|member| member.incarnation);
+        let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
+        // A committed configuration that the other does not know, and that does not name it although an earlier one did: it was
+        // removed, and no later configuration will name this incarnation again.
+        let knows_better = self.is_settled && their_index < self.configuration_index;
+        if cluster.is_some() && was_named && knows_better && !is_member {
+            return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
         match configuration.roster().member(node) {
             // Whoever knows of later members may have been let in again since, and be the leader that this node needs to
@@ -380,6 +436,15 @@ impl LocalNode {
             _ => Ok(cluster.is_some()),
         }
     }
+}
+
+/// What the other node says of itself.
+struct Claim<'a> {
+    node: NodeId,
+    incarnation: Incarnation,
+    cluster: Option<&'a str>,
+    configuration_index: LogIndex,
+    was_named: bool,
 }
 
 #[cfg(test)]

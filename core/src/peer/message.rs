@@ -95,7 +95,8 @@ pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
         14 => Body::TimeoutNow,
         _ => return None,
     };
-    Some(Message { from: sender, to: receiver, term, body })
+    // The incarnation is the connection's to say.
+    Some(Message { from: sender, incarnation: None, to: receiver, term, body })
 }
 
 fn write_vote(kind: u8, call: RequestVote, to: &mut Writer<'_>) {

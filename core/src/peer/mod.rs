@@ -31,8 +31,8 @@ pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
 pub use happening::PeerHappening;
 pub use hello::{
-    Founders, HELLO_BYTES_MAX, Hello, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, Standing,
-    Welcome,
+    Founders, HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
+    Standing, Welcome,
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
 

@@ -153,7 +153,7 @@ mod tests {
     use crate::replica::RequestId;
 
     fn message(body: Body) -> Message {
-        Message { from: NodeId(1), to: NodeId(2), term: Term(3), body }
+        Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body }
     }
 
     fn heartbeat(round: u64) -> Message {

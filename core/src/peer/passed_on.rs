@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CallId, PeerFrame};
 use crate::identity::Incarnation;
-use crate::raft::{NodeId, Roster};
+use crate::raft::{Message, NodeId};
 use crate::replica::{Input, RequestId};
 
 /// The most requests of other nodes that wait at this one; each of them is limited by its own proxy, too.
@@ -55,24 +55,21 @@ impl PassedOn {
         Passed::As(id)
     }
 
-    /// Turns what `peer`, met in this life, has sent into inputs. Returns the requests that have to be refused at once, because
-    /// too many wait.
-    ///
-    /// By the members that this node knows (`roster`), the vote or the acknowledgement of another life is not the member's: it
-    /// is dropped. Connections outlive configurations, so the greeting alone cannot see to that.
+    /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that have to be refused at once,
+    /// because too many wait. Each message gets the incarnation of its connection: whether it counts is for Raft to say.
     pub fn receive(
         &mut self,
-        roster: &Roster,
-        (peer, life): (NodeId, Incarnation),
+        (peer, incarnation): (NodeId, Incarnation),
         frames: Vec<PeerFrame>,
         inputs: &mut Vec<Input>,
     ) -> Vec<CallId> {
-        let counts = roster.counts(peer, life);
         let mut refused = Vec::new();
         for frame in frames {
             match frame {
-                PeerFrame::Message(message) if message.is_counted() && !counts => {}
-                PeerFrame::Message(message) => inputs.push(Input::Message(message)),
+                PeerFrame::Message(message) => {
+                    let incarnation = Some(incarnation);
+                    inputs.push(Input::Message(Message { incarnation, ..message }));
+                }
                 PeerFrame::Ask { call, sequence, request } => match self.take(peer, call, sequence) {
                     Passed::As(id) => inputs.push(Input::Request(id, request)),
                     Passed::Again => {}
@@ -94,7 +91,7 @@ impl PassedOn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{Body, Member, Message, RequestVoteResponse, Term};
+    use crate::raft::{Body, RequestVoteResponse, Term};
 
     fn call(boot: u64) -> CallId {
         CallId { boot, request: RequestId(7) }
@@ -128,23 +125,16 @@ mod tests {
         name(passed_on.take(NodeId(2), call(5), 1));
     }
 
-    /// A connection that began before this node knew who its peer is must not bring votes of another life.
     #[test]
-    fn another_lifes_votes_do_not_count() {
-        let member = Member { address: "h:1".into(), incarnation: Some(Incarnation(7)) };
-        let roster = Roster::new([(NodeId(2), member)]);
-        let message =
-            |body| PeerFrame::Message(Message { from: NodeId(2), to: NodeId(1), term: Term(3), body });
-        let frames = || {
-            let vote = RequestVoteResponse { round: 1, granted: true };
-            vec![message(Body::RequestVoteResponse(vote)), message(Body::TimeoutNow)]
-        };
-        for (life, taken) in [(7, 2), (8, 1)] {
-            let mut inputs = Vec::new();
-            let from = (NodeId(2), Incarnation(life));
-            assert_eq!(PassedOn::default().receive(&roster, from, frames(), &mut inputs), []);
-            assert_eq!(inputs.len(), taken, "in life {life}");
-        }
+    fn a_message_has_the_incarnation_of_its_connection() {
+        let body = Body::RequestVoteResponse(RequestVoteResponse { round: 1, granted: true });
+        let message = Message { from: NodeId(2), incarnation: None, to: NodeId(1), term: Term(3), body };
+        let mut inputs = Vec::new();
+        let from = (NodeId(2), Incarnation(8));
+        let frames = vec![PeerFrame::Message(message)];
+        assert_eq!(PassedOn::default().receive(from, frames, &mut inputs), []);
+        let [Input::Message(message)] = &inputs[..] else { panic!("{inputs:?}") };
+        assert_eq!(message.incarnation, Some(Incarnation(8)));
     }
 
     #[test]

@@ -36,6 +36,13 @@ pub enum PeerRefusal {
         /// The life that it has.
         found: String,
     },
+    /// The node was a member and was removed: by a committed configuration that it does not know yet.
+    Removed {
+        /// The node.
+        node: u64,
+        /// Where that configuration stands in the log.
+        index: u64,
+    },
     /// Those who want to found a cluster do not agree on who does.
     OtherFounders,
     /// The node has no files and is no member.
@@ -71,6 +78,12 @@ impl fmt::Display for PeerRefusal {
                  replaced, so it may have promised what it would not know of. To bring it back, remove it with \
                  `coracle member remove {node}`, add it again with `coracle member add {node}=HOST:PORT`, and start it \
                  with an empty data folder and --join"
+            ),
+            Self::Removed { node, index } => write!(
+                f,
+                "node {node} was removed from the cluster: it is no member since entry {index} of the log. Its files are of \
+                 no more use to the cluster; to let a node in under this id again, add it with `coracle member add \
+                 {node}=HOST:PORT` and start it with an empty data folder and --join"
             ),
             Self::OtherFounders => {
                 f.write_str("the nodes that found a cluster must all be started with the same --peers")
@@ -130,5 +143,12 @@ impl PeerRefusal {
     #[must_use]
     pub fn is_final_for(&self, node: NodeId) -> bool {
         matches!(self, Self::OtherIncarnation { node: refused, .. } if *refused == node.0)
+            || self.says_removed(node)
+    }
+
+    /// Whether it says that `node` was removed: a single word of it is enough, because it rests on a committed configuration.
+    #[must_use]
+    pub fn says_removed(&self, node: NodeId) -> bool {
+        matches!(self, Self::Removed { node: removed, .. } if *removed == node.0)
     }
 }

@@ -10,7 +10,7 @@ use crate::raft::{
     Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
     Role, Roster, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
-use crate::replica::{BackupPiece, MemberChange, Refused, Status};
+use crate::replica::{BackupPiece, MemberChange, MemberOrder, Refused, Status};
 
 fn point(index: u64) -> LogPoint {
     LogPoint { index: LogIndex(index), term: Term(2), checksum: Checksum(0xabc) }
@@ -93,11 +93,16 @@ fn requests() -> Vec<Request> {
         Request::Read { query: Query::Scan(scan.clone()), at_least: LogIndex(0) },
         Request::LinearizableRead(Query::Scan(Scan { after: None, ..scan })),
         Request::Transfer(NodeId(2)),
-        Request::ChangeMembers(MemberChange::AddLearner(NodeId(4))),
-        Request::ChangeMembers(MemberChange::AddLearnerAt(NodeId(4), "h:1".into())),
-        Request::ChangeMembers(MemberChange::Promote(NodeId(4))),
-        Request::ChangeMembers(MemberChange::Remove(NodeId(4))),
-        Request::ChangeMembers(MemberChange::Set { voters: vec![NodeId(1), NodeId(2)], learners: vec![] }),
+        order(MemberChange::AddLearner(NodeId(4))),
+        order(MemberChange::AddLearnerAt(NodeId(4), "h:1".into())),
+        order(MemberChange::Promote(NodeId(4))),
+        order(MemberChange::Remove(NodeId(4))),
+        Request::ChangeMembers(MemberOrder {
+            change: MemberChange::Remove(NodeId(4)),
+            given_for: Some(LogIndex(7)),
+            insists: true,
+        }),
+        order(MemberChange::Set { voters: vec![NodeId(1), NodeId(2)], learners: vec![] }),
         Request::Members,
         Request::Backup(BackupPiece::New),
         Request::Backup(BackupPiece::Covering(LogIndex(3))),
@@ -105,6 +110,10 @@ fn requests() -> Vec<Request> {
         Request::Resign,
         Request::Status,
     ]
+}
+
+fn order(change: MemberChange) -> Request {
+    Request::ChangeMembers(change.into())
 }
 
 fn answers() -> Vec<Answer> {
@@ -151,8 +160,8 @@ fn answers() -> Vec<Answer> {
         read(Found::Value(Some(value()))),
         read(Found::Page(Page { items: vec![item.clone(), item], more: true })),
         Answer::Transferred { to: NodeId(2) },
-        Answer::MembershipChanged(configuration()),
-        Answer::Members(configuration()),
+        Answer::MembershipChanged(LogIndex(4), configuration()),
+        Answer::Members(LogIndex(5), configuration()),
         Answer::Status(Box::new(status)),
         Answer::OutcomeUnknown,
         Answer::BackupPending(LogIndex(5)),
@@ -170,7 +179,7 @@ fn answers() -> Vec<Answer> {
 
 fn every_frame() -> Vec<PeerFrame> {
     let call = |id| CallId { boot: 3, request: RequestId(id) };
-    let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(3), body };
+    let message = |body| Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body };
     let messages = bodies().into_iter().map(|body| PeerFrame::Message(message(body)));
     let asks = requests().into_iter().map(|request| PeerFrame::Ask { call: call(1), sequence: 9, request });
     let answers = answers().into_iter().map(|answer| PeerFrame::Answer { call: call(2), answer });
@@ -229,7 +238,7 @@ fn nonsense_is_refused() {
 #[test]
 fn an_entry_that_is_not_what_was_sealed_is_refused() {
     let body = Body::AppendEntries(append(&[&["\"key\":\"snack\"", "\"key\":\"chips\""]]));
-    let message = Message { from: NodeId(1), to: NodeId(2), term: Term(3), body };
+    let message = Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body };
     let bytes = &encode(&PeerFrame::Message(message))[frame::HEAD_LEN..];
     let at = bytes.windows(5).position(|window| window == b"chips").unwrap();
     let mut changed = bytes.to_vec();

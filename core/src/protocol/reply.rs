@@ -6,7 +6,7 @@ use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
 use crate::proxy::{Answered, Failure, NodeReport, Reply};
-use crate::raft::Configuration;
+use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
 
 /// What to do about a forgotten session. The error is definite for the request that got it, and for no earlier one.
@@ -72,8 +72,8 @@ fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
                 line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
             }
         }
-        (_, Answer::Members(configuration) | Answer::MembershipChanged(configuration)) => {
-            push_members(line, configuration);
+        (_, Answer::Members(index, configuration) | Answer::MembershipChanged(index, configuration)) => {
+            push_members(line, *index, configuration);
         }
         (_, Answer::BackupPart(part)) => push_part(line, part),
         (_, Answer::BackupPending(covering)) => push_pending(line, *covering),
@@ -174,7 +174,7 @@ fn push_status_row(line: &mut String, row: &NodeReport) {
     }
 }
 
-fn push_members(line: &mut String, configuration: &Configuration) {
+fn push_members(line: &mut String, index: LogIndex, configuration: &Configuration) {
     line.push_str("{\"members\":[");
     for (position, node) in configuration.members().into_iter().enumerate() {
         if position > 0 {
@@ -194,7 +194,12 @@ fn push_members(line: &mut String, configuration: &Configuration) {
         push_text_or_null(line, incarnation.as_deref());
         line.push('}');
     }
-    line.push_str("],\"status\":\"ok\"");
+    line.push(']');
+    // For orders to name; the members of a cluster in one process are fixed.
+    if !configuration.roster().is_empty() {
+        push(line, format_args!(",\"index\":{index}"));
+    }
+    line.push_str(",\"status\":\"ok\"");
 }
 
 fn push_text_or_null(line: &mut String, text: Option<&str>) {

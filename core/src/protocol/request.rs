@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::backup::piece;
 use super::plain::plain;
 use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Value, ValueError};
-use crate::raft::{NodeId, is_address};
-use crate::replica::{BackupPiece, MemberChange};
+use crate::raft::{LogIndex, NodeId, is_address};
+use crate::replica::{BackupPiece, MemberChange, MemberOrder};
 
 /// How many items a scan gives when it does not say.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
@@ -59,7 +59,7 @@ pub(super) enum Question {
     /// Who takes part.
     Members,
     /// Another one is to take part, or not any more.
-    ChangeMembers(MemberChange),
+    ChangeMembers(MemberOrder),
     /// A piece of a backup.
     Backup(BackupPiece),
     /// How the nodes are doing.
@@ -129,6 +129,10 @@ struct Members<'a> {
     node: Option<u64>,
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(default)]
+    force: Option<bool>,
     #[serde(borrow, default, deserialize_with = "given")]
     backup: Option<&'a RawValue>,
     #[serde(default)]
@@ -211,12 +215,8 @@ impl Members<'_> {
             Some("transfer") => Ok(Question::Transfer(self.node("the next leader")?)),
             Some("members") => Ok(Question::Members),
             Some("member_add") => self.add_member(),
-            Some("member_promote") => {
-                Ok(Question::ChangeMembers(MemberChange::Promote(self.node("the next voter")?)))
-            }
-            Some("member_remove") => {
-                Ok(Question::ChangeMembers(MemberChange::Remove(self.node("the member to remove")?)))
-            }
+            Some("member_promote") => Ok(self.order(MemberChange::Promote(self.node("the next voter")?))),
+            Some("member_remove") => Ok(self.order(MemberChange::Remove(self.node("the member to remove")?))),
             Some("backup") => match piece(self.backup, self.offset, self.covering) {
                 Some(piece) => Ok(Question::Backup(piece)),
                 None => Err(refuse(
@@ -237,8 +237,10 @@ impl Members<'_> {
             Some("delete") => &["key"],
             Some("cas") => &["key", "expect", "value"],
             Some("scan") => &["prefix", "limit", "after", "consistency"],
-            Some("transfer" | "member_promote" | "member_remove") => &["node"],
-            Some("member_add") => &["node", "address"],
+            Some("transfer") => &["node"],
+            Some("member_promote") => &["node", "index"],
+            Some("member_remove") => &["node", "index", "force"],
+            Some("member_add") => &["node", "address", "index"],
             Some("backup") => &["backup", "offset", "covering"],
             Some(_) => &[],
         };
@@ -252,6 +254,8 @@ impl Members<'_> {
             ("after", self.after.is_some()),
             ("node", self.node.is_some()),
             ("address", self.address.is_some()),
+            ("index", self.index.is_some()),
+            ("force", self.force.is_some()),
             ("backup", self.backup.is_some()),
             ("offset", self.offset.is_some()),
             ("covering", self.covering.is_some()),
@@ -272,13 +276,16 @@ impl Members<'_> {
         self.node.map(NodeId).ok_or_else(missing)
     }
 
+    fn order(&self, change: MemberChange) -> Question {
+        let given_for = self.index.map(LogIndex);
+        Question::ChangeMembers(MemberOrder { change, given_for, insists: self.force.unwrap_or(false) })
+    }
+
     fn add_member(&self) -> Result<Question, Box<BadRequest>> {
         let node = self.node("the new member")?;
         let address = self.address.as_ref().map(|address| address.0.as_ref());
         match address.filter(|address| is_address(address)) {
-            Some(address) => {
-                Ok(Question::ChangeMembers(MemberChange::AddLearnerAt(node, Box::from(address))))
-            }
+            Some(address) => Ok(self.order(MemberChange::AddLearnerAt(node, Box::from(address)))),
             None => {
                 Err(refuse(Some(self), "\"address\" is where the new member's peers reach it, HOST:PORT"))
             }

@@ -239,6 +239,10 @@ impl Proxy {
         outputs: &mut Vec<ProxyOutput>,
     ) {
         let Some(pending) = self.pending.request_mut(id) else { return };
+        if !answer.fits(&pending.request) {
+            // Only a node that breaks the protocol sends it: the request waits on for its answer.
+            return;
+        }
         match answer {
             Answer::Status(status) => {
                 if let Place::AtAll { missing, found } = &mut pending.place
@@ -264,7 +268,7 @@ impl Proxy {
             answer => {
                 let is_leaders = matches!(
                     answer,
-                    Answer::Applied { .. } | Answer::Members(_) | Answer::MembershipChanged(_)
+                    Answer::Applied { .. } | Answer::Members(..) | Answer::MembershipChanged(..)
                 );
                 if is_leaders && self.leader.is_none() && pending.place == Place::At(node) {
                     self.leader = Some(node);

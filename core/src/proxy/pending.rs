@@ -44,9 +44,20 @@ impl Pending {
         self.may_have_effect |= matches!(self.place, Place::At(_)) && self.is_repeatable_write();
     }
 
-    /// Whether it may be sent again without harm, although it changes something.
+    /// Whether it changes something, and must not be sent again.
+    pub(super) fn is_unrepeatable_write(&self) -> bool {
+        let is_write = matches!(self.request, Request::Write { .. } | Request::ChangeMembers(_));
+        is_write && !self.is_repeatable_write()
+    }
+
+    /// Whether it may be sent again without harm, although it changes something: a write of a session, or an order that says
+    /// for which members it was given.
     pub(super) fn is_repeatable_write(&self) -> bool {
-        matches!(self.request, Request::Write { session: Some(_), .. } | Request::ChangeMembers(_))
+        match &self.request {
+            Request::Write { session, .. } => session.is_some(),
+            Request::ChangeMembers(order) => order.given_for.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use super::pending::Place;
 use super::{PROBE_EVERY, Proxy, ProxyOutput};
 use crate::raft::NodeId;
-use crate::replica::Request;
 use crate::time::Instant;
 
 impl Proxy {
@@ -28,15 +27,13 @@ impl Proxy {
         }
         for id in self.pending.ids() {
             let Some(pending) = self.pending.request_mut(id) else { continue };
+            // The answer to such a write may still come over the node's own connection.
+            let waits_on = pending.is_unrepeatable_write();
             match &mut pending.place {
-                Place::At(at) if *at == node => match pending.request {
-                    // Its answer may still come over the node's own connection.
-                    Request::Write { .. } if !pending.is_repeatable_write() => {}
-                    _ => {
-                        pending.leave_in_doubt();
-                        self.route(id, now, outputs);
-                    }
-                },
+                Place::At(at) if *at == node && !waits_on => {
+                    pending.leave_in_doubt();
+                    self.route(id, now, outputs);
+                }
                 Place::AtAll { missing, .. } => {
                     missing.remove(&node);
                     self.finish_status(id, outputs);

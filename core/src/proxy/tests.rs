@@ -389,7 +389,7 @@ fn a_status_does_not_wait_for_who_cannot_be_reached() {
 fn members_of_one_process_are_fixed() {
     use crate::replica::MemberChange;
     let mut story = Story::with_nodes(3).led_by(0);
-    let outputs = story.ask(Request::ChangeMembers(MemberChange::Remove(NodeId(1))));
+    let outputs = story.ask(Request::ChangeMembers(MemberChange::Remove(NodeId(1)).into()));
     assert_eq!(replied(&outputs), &Err(Failure::MembersAreFixed));
 }
 

@@ -7,6 +7,7 @@ use super::quorum::Voters;
 use super::reads::ClockDrift;
 use super::roster::Roster;
 use super::types::NodeId;
+use crate::identity::Incarnation;
 use crate::time::micros;
 
 /// A node's settings.
@@ -14,6 +15,9 @@ use crate::time::micros;
 pub struct Config {
     /// Which node this is.
     pub id: NodeId,
+    /// Which incarnation of that node: a configuration whose roster names another one does not mean this node. `None` where
+    /// the roster is empty, as in a cluster that lives in one process.
+    pub incarnation: Option<Incarnation>,
     /// The voters that the cluster was founded with: those before the first configuration of the log. A node that does not
     /// vote never campaigns.
     pub voters: Voters,
@@ -51,6 +55,7 @@ impl Config {
     pub fn new(id: NodeId, voters: Voters) -> Self {
         Self {
             id,
+            incarnation: None,
             voters,
             roster: Roster::default(),
             heartbeat_interval: Duration::from_millis(50),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::quorum::{VoteResult, Voters};
 use super::roster::{MemberText, Roster};
 use super::types::NodeId;
+use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 
 /// The most learners at once: arbitrary, as many as anybody will bring up together.
@@ -104,7 +105,7 @@ impl Configuration {
 
     /// The end of the way.
     #[must_use]
-    pub(super) fn without_outgoing(&self) -> Self {
+    pub(crate) fn without_outgoing(&self) -> Self {
         let settled = Members { outgoing: None, ..Members::clone(&self.members) };
         Self::from(settled).with_roster(self.roster())
     }
@@ -143,6 +144,19 @@ impl Configuration {
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
         self.is_voter(node) || self.learners().binary_search(&node).is_ok()
+    }
+
+    /// Whether `node` takes part in this incarnation. A member whose incarnation the roster does not know yet is named by no
+    /// configuration: it gets the log and is asked nothing. Without a roster the id alone decides.
+    #[must_use]
+    pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
+        self.contains(node) && self.roster().names(node, incarnation)
+    }
+
+    /// Whether `node` votes in this incarnation.
+    #[must_use]
+    pub fn names_voter(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
+        self.is_voter(node) && self.roster().names(node, incarnation)
     }
 
     /// Everybody who takes part, ascending.

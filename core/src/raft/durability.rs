@@ -17,6 +17,7 @@ use super::message::{AppendOutcome, Body, InstallOutcome, Message};
 use super::runs::Runs;
 use super::snapshot::{Compaction, RestoredSnapshot};
 use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -78,6 +79,15 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// Whether any configuration of the log, of the snapshot or of the founders names this node.
+    #[must_use]
+    pub fn names(&self, founders: &Configuration, node: NodeId, incarnation: Incarnation) -> bool {
+        let names = |configuration: &Configuration| configuration.names(node, Some(incarnation));
+        let in_snapshot = self.snapshot.as_ref().map_or(founders, |snapshot| &snapshot.meta.configuration);
+        let mut in_log = self.log.iter().flat_map(Entries::configurations);
+        names(in_snapshot) || in_log.any(|(_, configuration)| names(&configuration))
+    }
+
     /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up to which it holds;
     /// `None`: that of the founders.
     #[must_use]

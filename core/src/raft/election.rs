@@ -15,6 +15,7 @@ use super::node::{Node, Part, Role};
 use super::quorum::VoteResult;
 use super::replication::Leadership;
 use super::types::{NodeId, Term};
+use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -133,7 +134,7 @@ impl Node {
     pub(super) fn on_request_pre_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
         let is_new_term = request.election_term > self.current_term;
         let hears_leader = self.hears_leader(now) && !mutant::is_active(Mutant::PreVoteDespiteLeader);
-        let is_open = !hears_leader && !self.vote_is_promised(now);
+        let is_open = !hears_leader && !self.vote_is_promised(now) && self.may_vote();
         if is_new_term && self.log_is_not_newer(&request) && is_open {
             let response = RequestVoteResponse { round: request.round, granted: true };
             self.send(from, Promise::HardState, Body::RequestPreVoteResponse(response));
@@ -154,18 +155,25 @@ impl Node {
     }
 
     /// Fig. 2, RequestVote receiver.
-    pub(super) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
+    pub(super) fn on_request_vote(
+        &mut self,
+        (from, incarnation): (NodeId, Option<Incarnation>),
+        request: RequestVote,
+        now: Instant,
+    ) {
         // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already, and its log
         // is at least as up to date.
-        let is_free = self.voted_for.is_none_or(|candidate| candidate == from)
-            || mutant::is_active(Mutant::VoteGivenTwice);
+        // A node that came back under the same id without its memory is another candidate.
+        let is_same = self.voted_for == Some(from) && self.voted_for_incarnation == incarnation;
+        let is_free = self.voted_for.is_none() || is_same || mutant::is_active(Mutant::VoteGivenTwice);
         let is_promised = self.vote_is_promised(now) && !request.is_transfer;
-        if !is_free || is_promised || !self.log_is_not_newer(&request) {
+        if !is_free || is_promised || !self.may_vote() || !self.log_is_not_newer(&request) {
             let (promise, answer) = self.refused_vote(&request);
             return self.send(from, promise, answer);
         }
         if self.voted_for.is_none() {
             self.voted_for = Some(from);
+            self.voted_for_incarnation = incarnation;
             self.turn.hard_state_changed = true;
         }
         // Fig. 2, followers 2: granting a vote counts as a sign of life.

@@ -58,6 +58,11 @@ pub enum Event {
         /// Who takes part.
         configuration: Configuration,
     },
+    /// By a committed configuration this node is no longer a member, and never will be again in its incarnation.
+    Removed {
+        /// Where the configuration stands in the log.
+        index: LogIndex,
+    },
     /// The leader's snapshot took the place of the log (§7).
     SnapshotInstalled {
         /// The last entry that it covers.
@@ -105,6 +110,8 @@ pub enum Refusal {
     WrongAddress,
     /// The sender is not a member of the cluster, or is the node itself.
     UnknownSender,
+    /// It answers for a member, and comes from another incarnation of that node.
+    OtherIncarnation,
     /// Its entries do not follow `prev_log_index`, or one another, or come from a later term.
     EntriesOutOfOrder,
     /// Its entries continue another history than this log's, although indexes and terms agree.
@@ -133,6 +140,9 @@ impl fmt::Display for Event {
             }
             Self::MembershipChanged { index, configuration } => {
                 write!(f, "has the members of entry {index}: {configuration}")
+            }
+            Self::Removed { index } => {
+                write!(f, "is no longer a member of the cluster since entry {index}")
             }
             Self::SnapshotInstalled { last } => write!(f, "installed a snapshot up to entry {last}"),
             Self::LogCut { from, to } => {
@@ -164,6 +174,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::WrongAddress => "it is for another node",
             Self::UnknownSender => "its sender is not a member",
+            Self::OtherIncarnation => "it comes from another incarnation of the member",
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",
             Self::SnapshotDamaged => "the snapshot that it completes is damaged",

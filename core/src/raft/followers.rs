@@ -1,47 +1,121 @@
 //! The followers of a leader, each with what the leader knows of it.
+//!
+//! What is known belongs to an incarnation. When another one takes a member's id, its log is another log, and what its
+//! predecessor acknowledged says nothing about it: so the leader's knowledge starts anew.
+//!
+//! A member that was removed stays for a while, so that it is sent the entry that removed it, and learns that this is
+//! committed. It counts for nothing.
+
+use std::time::Duration;
 
 use super::progress::Progress;
 use super::types::{LogIndex, NodeId};
+use crate::identity::Incarnation;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// A row, ascending by id. There are at most as many as a configuration has members, and with a few of them nothing is found
 /// faster than by looking at one after the other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Vec<(NodeId, Progress)>);
+pub(super) struct Followers(Vec<Follower>);
+
+#[derive(Clone, Debug)]
+struct Follower {
+    node: NodeId,
+    /// Of which incarnation the rest speaks; `None`: of whichever has the id, in a cluster without incarnations or before a new
+    /// member was met.
+    incarnation: Option<Incarnation>,
+    progress: Progress,
+    leaving: Option<Leaving>,
+}
+
+/// A member that was removed.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// The configuration that it is no longer in.
+    index: LogIndex,
+    /// When it has been told for long enough.
+    until: Option<Instant>,
+}
 
 impl Followers {
-    /// These are the followers from now on. Of those that are new it is known that the leader's own log ends at `last_index`.
-    pub(super) fn serve(&mut self, peers: &[NodeId], last_index: LogIndex, now: Instant) {
-        self.0.retain(|(node, _)| peers.contains(node));
-        for &peer in peers {
-            if self.of(peer).is_none() {
-                self.0.push((peer, Progress::new(last_index, now)));
+    /// These are the followers by the configuration at `index`. Of those that are new it is known that the leader's own log ends
+    /// at `last_index`.
+    pub(super) fn serve(
+        &mut self,
+        peers: &[(NodeId, Option<Incarnation>)],
+        last_index: LogIndex,
+        index: LogIndex,
+        now: Instant,
+    ) {
+        for follower in &mut self.0 {
+            let is_member = peers.iter().any(|(node, _)| *node == follower.node);
+            if is_member {
+                follower.leaving = None;
+            } else if follower.leaving.is_none() {
+                follower.leaving = Some(Leaving { index, until: None });
             }
         }
-        self.0.sort_unstable_by_key(|(node, _)| *node);
+        if mutant::is_active(Mutant::RemovedMemberNotTold) {
+            self.0.retain(|follower| follower.leaving.is_none());
+        }
+        for &(node, incarnation) in peers {
+            let known = self.0.iter_mut().find(|follower| follower.node == node);
+            match known {
+                Some(known) if known.incarnation == incarnation => {}
+                Some(known) => {
+                    known.incarnation = incarnation;
+                    if !mutant::is_active(Mutant::ProgressKeptByIncarnations) {
+                        known.progress = Progress::new(last_index, now);
+                    }
+                }
+                None => {
+                    let progress = Progress::new(last_index, now);
+                    self.0.push(Follower { node, incarnation, progress, leaving: None });
+                }
+            }
+        }
+        self.0.sort_unstable_by_key(|follower| follower.node);
     }
 
-    /// Who is at this place of the row, if there is somebody.
+    /// Forgets members whose removal has been committed for `patience`.
+    pub(super) fn let_go(&mut self, commit_index: LogIndex, now: Instant, patience: Duration) {
+        for leaving in self.0.iter_mut().filter_map(|follower| follower.leaving.as_mut()) {
+            if leaving.index <= commit_index && leaving.until.is_none() {
+                leaving.until = Some(now + patience);
+            }
+        }
+        let has_time = |leaving: Leaving| leaving.until.is_none_or(|until| now < until);
+        self.0.retain(|follower| follower.leaving.is_none_or(has_time));
+    }
+
+    /// Whether this node in this incarnation was removed, and is still sent what there is.
+    pub(super) fn is_leaving(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
+        let is_it = |follower: &&Follower| follower.node == node && follower.leaving.is_some();
+        self.0.iter().find(is_it).is_some_and(|follower| follower.incarnation == incarnation)
+    }
+
+    /// Who is at this place of the row, if there is a follower.
     pub(super) fn at_mut(&mut self, place: usize) -> Option<(NodeId, &mut Progress)> {
-        self.0.get_mut(place).map(|(node, progress)| (*node, progress))
+        self.0.get_mut(place).map(|follower| (follower.node, &mut follower.progress))
     }
 
     /// What is known of this node, if it is a follower.
     pub(super) fn of(&self, node: NodeId) -> Option<&Progress> {
-        self.0.iter().find(|(follower, _)| *follower == node).map(|(_, progress)| progress)
+        self.0.iter().find(|follower| follower.node == node).map(|follower| &follower.progress)
     }
 
     /// The same, to note what is news.
     pub(super) fn of_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
-        self.0.iter_mut().find(|(follower, _)| *follower == node).map(|(_, progress)| progress)
+        self.0.iter_mut().find(|follower| follower.node == node).map(|follower| &mut follower.progress)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
-        self.0.iter().map(|(node, progress)| (*node, progress))
+        self.0.iter().map(|follower| (follower.node, &follower.progress))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
-        self.0.iter_mut().map(|(_, progress)| progress)
+        self.0.iter_mut().map(|follower| &mut follower.progress)
     }
 }
 
@@ -49,19 +123,49 @@ impl Followers {
 mod tests {
     use super::*;
 
+    fn peers(ids: &[u64]) -> Vec<(NodeId, Option<Incarnation>)> {
+        ids.iter().map(|id| (NodeId(*id), None)).collect()
+    }
+
+    fn ids(followers: &Followers) -> Vec<u64> {
+        followers.iter().map(|(node, _)| node.0).collect()
+    }
+
     #[test]
-    fn who_stays_is_known_as_before_and_who_leaves_is_forgotten() {
+    fn a_member_that_stays_keeps_what_is_known_and_a_removed_one_is_told_before_it_is_forgotten() {
         let now = Instant::default();
-        let ids = |followers: &Followers| followers.iter().map(|(node, _)| node.0).collect::<Vec<_>>();
+        let patience = Duration::from_millis(600);
         let mut followers = Followers::default();
-        followers.serve(&[NodeId(2), NodeId(4)], LogIndex(7), now);
+        followers.serve(&peers(&[2, 4]), LogIndex(7), LogIndex(1), now);
         followers.of_mut(NodeId(4)).unwrap().accepted(LogIndex(7));
-        followers.serve(&[NodeId(1), NodeId(3), NodeId(4)], LogIndex(9), now);
-        assert_eq!(ids(&followers), [1, 3, 4]);
-        assert_eq!(followers.at_mut(1).map(|(node, _)| node), Some(NodeId(3)));
-        assert!(followers.at_mut(3).is_none());
-        assert!(followers.of(NodeId(2)).is_none());
+        followers.serve(&peers(&[1, 3, 4]), LogIndex(9), LogIndex(8), now);
+        assert_eq!(ids(&followers), [1, 2, 3, 4]);
+        assert_eq!(followers.at_mut(1).map(|(node, _)| node), Some(NodeId(2)));
+        assert!(followers.at_mut(4).is_none());
+        assert!(followers.is_leaving(NodeId(2), None) && !followers.is_leaving(NodeId(4), None));
         let known = |node| followers.of(node).unwrap().match_index();
         assert_eq!((known(NodeId(3)), known(NodeId(4))), (LogIndex::ORIGIN, LogIndex(7)));
+        followers.let_go(LogIndex(7), now + patience, patience);
+        assert_eq!(ids(&followers), [1, 2, 3, 4], "its removal is not committed");
+        followers.let_go(LogIndex(8), now + patience, patience);
+        followers.let_go(LogIndex(8), now + patience + patience, patience);
+        assert_eq!(ids(&followers), [1, 3, 4]);
+    }
+
+    #[test]
+    fn another_incarnation_under_the_same_id_starts_anew() {
+        let now = Instant::default();
+        let mut followers = Followers::default();
+        let member = |incarnation: Option<u64>| [(NodeId(2), incarnation.map(Incarnation))];
+        followers.serve(&member(Some(7)), LogIndex(9), LogIndex(1), now);
+        followers.of_mut(NodeId(2)).unwrap().accepted(LogIndex(9));
+        followers.serve(&member(Some(7)), LogIndex(9), LogIndex(2), now);
+        assert_eq!(followers.of(NodeId(2)).unwrap().match_index(), LogIndex(9));
+        followers.serve(&[], LogIndex(9), LogIndex(3), now);
+        followers.serve(&member(None), LogIndex(9), LogIndex(4), now);
+        assert_eq!(followers.of(NodeId(2)).unwrap().match_index(), LogIndex::ORIGIN);
+        followers.of_mut(NodeId(2)).unwrap().accepted(LogIndex(5));
+        followers.serve(&member(Some(8)), LogIndex(9), LogIndex(5), now);
+        assert_eq!(followers.of(NodeId(2)).unwrap().match_index(), LogIndex::ORIGIN);
     }
 }

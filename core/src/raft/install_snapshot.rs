@@ -12,7 +12,6 @@
 
 use super::durability::Promise;
 use super::event::{Event, Refusal};
-use super::membership::Membership;
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
 use super::node::{Node, Output, Part};
 use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
@@ -258,7 +257,7 @@ impl Node {
                 self.cut_log(self.commit_index.next());
             }
             self.log.restart(last);
-            self.membership = Membership::new(last.index, meta.configuration.clone());
+            self.membership.restart(last.index, meta.configuration.clone(), self.commit_index);
             self.proposals.restart(last);
         }
         self.commit_index = last.index;

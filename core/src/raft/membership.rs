@@ -24,6 +24,7 @@ use super::event::{Event, StepDown};
 use super::node::{Node, Part};
 use super::quorum::Voters;
 use super::types::{LogIndex, NodeId, Term};
+use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -43,6 +44,19 @@ pub enum ChangeError {
     NotEstablished,
     /// This node would vote, and lacks too much of the log.
     CatchingUp(NodeId),
+    /// This node would vote, and has not answered the leader for an election timeout.
+    Silent(NodeId),
+    /// A majority of the voters that would be left has not answered the leader for an election timeout: the cluster could
+    /// commit nothing any more.
+    MajoritySilent,
+    /// This node is no member.
+    NotMember(NodeId),
+    /// The last voter cannot be removed.
+    LastVoter,
+    /// This member has the address already.
+    AddressTaken(NodeId),
+    /// The order was given for an earlier configuration, and the members have changed since.
+    Outdated,
     /// The cluster is as the change would make it.
     Unchanged,
     /// Too many voters or learners, none, or a node twice.
@@ -57,7 +71,22 @@ impl fmt::Display for ChangeError {
             Self::TransferPending => f.write_str("leadership is being handed over"),
             Self::InProgress => f.write_str("an earlier change is not finished"),
             Self::NotEstablished => f.write_str("the leader is new and has not committed anything yet"),
-            Self::CatchingUp(node) => write!(f, "node {node} has not caught up: add it as a learner first"),
+            Self::CatchingUp(node) => {
+                write!(f, "node {node} has not caught up with the log yet: a voter joins as a learner first")
+            }
+            Self::Silent(node) => {
+                write!(f, "node {node} has not answered for an election timeout: start it, or look at its connection")
+            }
+            Self::MajoritySilent => f.write_str(
+                "a majority of the voters that would be left does not answer, so nothing could be committed any \
+                 more: start them first, or remove those that are down instead",
+            ),
+            Self::NotMember(node) => write!(f, "node {node} is no member of the cluster"),
+            Self::LastVoter => f.write_str("the last voter cannot be removed"),
+            Self::AddressTaken(node) => write!(f, "node {node} has that address already"),
+            Self::Outdated => {
+                f.write_str("the members have changed since the order was given: look at them and give it again")
+            }
             Self::Unchanged => f.write_str("the members are these already"),
             Self::Invalid => f.write_str("too many members, none, or one twice"),
         }
@@ -71,11 +100,43 @@ impl std::error::Error for ChangeError {}
 pub(super) struct Membership {
     /// Ascending. The first is that of the log's beginning, or an earlier one.
     history: VecDeque<(LogIndex, Configuration)>,
+    /// Which node keeps this.
+    own: (NodeId, Option<Incarnation>),
+    /// The first configuration that named that node.
+    named_since: Option<LogIndex>,
 }
 
 impl Membership {
-    pub(super) fn new(index: LogIndex, configuration: Configuration) -> Self {
-        Self { history: VecDeque::from([(index, configuration)]) }
+    /// The log of the node `own` begins with this configuration.
+    pub(super) fn new(
+        own: (NodeId, Option<Incarnation>),
+        index: LogIndex,
+        configuration: Configuration,
+    ) -> Self {
+        let named_since = configuration.names(own.0, own.1).then_some(index);
+        Self { history: VecDeque::from([(index, configuration)]), own, named_since }
+    }
+
+    /// A snapshot took the place of the log. What the log said up to `committed` is still true of the past.
+    pub(super) fn restart(&mut self, index: LogIndex, configuration: Configuration, committed: LogIndex) {
+        let named_before = self.named_since.filter(|since| *since <= committed);
+        *self = Self::new(self.own, index, configuration);
+        self.named_since = named_before.or(self.named_since);
+    }
+
+    /// The earliest index of which it is known who took part.
+    fn first_index(&self) -> LogIndex {
+        self.history.front().map_or(LogIndex::ORIGIN, |(index, _)| *index)
+    }
+
+    /// The first configuration that named the node that keeps this, if one has.
+    pub(super) fn named_since(&self) -> Option<LogIndex> {
+        self.named_since
+    }
+
+    /// Whether the one in force names it.
+    pub(super) fn names_own(&self) -> bool {
+        self.current().names(self.own.0, self.own.1)
     }
 
     /// The one in force.
@@ -98,13 +159,26 @@ impl Membership {
         &self.history[later.saturating_sub(1)].1
     }
 
+    /// That one, and those after it.
+    fn since(&self, index: LogIndex) -> impl Iterator<Item = &Configuration> {
+        let later = self.history.partition_point(|(since, _)| *since <= index);
+        self.history.iter().skip(later.saturating_sub(1)).map(|(_, configuration)| configuration)
+    }
+
     pub(super) fn append(&mut self, index: LogIndex, configuration: Configuration) {
+        if self.named_since.is_none() && configuration.names(self.own.0, self.own.1) {
+            self.named_since = Some(index);
+        }
         self.history.push_back((index, configuration));
     }
 
     /// The log lost the entries from `from` on. Returns whether another one is in force now.
     pub(super) fn cut(&mut self, from: LogIndex) -> bool {
         let before = self.history.len();
+        if mutant::is_active(Mutant::ConfigurationKeptInCut) {
+            return false;
+        }
+        self.named_since = self.named_since.filter(|since| *since < from);
         while self.history.len() > 1 && self.history.back().is_some_and(|(index, _)| *index >= from) {
             self.history.pop_back();
         }
@@ -133,18 +207,30 @@ impl Node {
         self.membership.index()
     }
 
+    /// The configurations in force since the log ended at `index`, that one first; `None` where this node no longer knows, or
+    /// not yet.
+    pub fn configurations_since(&self, index: LogIndex) -> Option<impl Iterator<Item = &Configuration>> {
+        let is_known = self.membership.first_index() <= index && index <= self.log.last().index;
+        is_known.then(|| self.membership.since(index))
+    }
+
     /// Whether that configuration is committed and no change is under way.
     #[must_use]
     pub fn membership_is_settled(&self) -> bool {
         self.membership.index() <= self.commit_index && !self.configuration().is_joint()
     }
 
-    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again.
+    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again. `insists` goes on although a
+    /// majority of the voters that would be left does not answer: right only if they are about to.
     ///
     /// # Errors
     ///
     /// [`ChangeError`].
-    pub fn change_membership(&mut self, target: &Configuration) -> Result<(LogIndex, Term), ChangeError> {
+    pub fn change_membership(
+        &mut self,
+        target: &Configuration,
+        insists: bool,
+    ) -> Result<(LogIndex, Term), ChangeError> {
         let leader = self.leader();
         let Part::Leader(leadership) = &self.part else { return Err(ChangeError::NotLeader(leader)) };
         if leadership.transfer.is_some() {
@@ -163,38 +249,52 @@ impl Node {
         if target == current {
             return Err(ChangeError::Unchanged);
         }
-        let is_behind = |node: &&NodeId| !current.is_voter(**node) && !self.has_caught_up(**node);
-        if let Some(node) = target.voters().nodes().iter().find(is_behind) {
+        let is_new = |node: &&NodeId| !current.is_voter(**node);
+        let is_silent = |node: &&NodeId| is_new(node) && !self.answers(**node);
+        let new_voters = || target.voters().nodes().iter();
+        if let Some(node) = new_voters().find(is_silent)
+            && !mutant::is_active(Mutant::SilentLearnerPromoted)
+        {
+            return Err(ChangeError::Silent(*node));
+        }
+        if let Some(node) = new_voters().find(|node| is_new(node) && !self.has_caught_up(**node)) {
             return Err(ChangeError::CatchingUp(*node));
+        }
+        let changes_voters = target.voters() != current.voters();
+        let is_ignored = mutant::is_active(Mutant::SilentMajorityLeft);
+        if changes_voters && !insists && !is_ignored && !self.majority_answers(target.voters()) {
+            return Err(ChangeError::MajoritySilent);
         }
         let next = if target.voters() == current.voters() { target.clone() } else { current.joint(target) };
         Ok(self.propose_configuration(&next))
     }
 
-    /// Whether this node may stand for election: it votes, or it did before a change that is not committed. Who was removed
-    /// may be needed until then, because others that ask for its vote have less of the log (thesis, §4.2.2).
-    pub(super) fn may_campaign(&self) -> bool {
-        let id = self.config.id;
-        let voted_before = || self.membership.at(self.commit_index).is_voter(id);
-        let is_open = self.membership.index() > self.commit_index;
-        self.configuration().is_voter(id) || (is_open && voted_before())
-    }
-
-    /// Whether this node's vote alone decides.
-    pub(super) fn is_only_voter(&self) -> bool {
-        let configuration = self.configuration();
-        configuration.voters().nodes() == [self.config.id] && !configuration.is_joint()
-    }
-
-    /// Whether a node lacks so little that it may vote.
+    /// Whether a node lacks so little that it may vote. It must hold the configuration that names its incarnation: by
+    /// that entry a voter knows itself.
     #[must_use]
     pub fn has_caught_up(&self, node: NodeId) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let last_index = self.last_entry().index.0;
-        // In a young log nobody lacks much, so it must at least have answered.
-        let has_most = |match_index: u64| match_index > 0 && match_index + PROMOTION_LAG_MAX >= last_index;
+        let named_at = self.membership.index().0;
+        // In a young log no node lacks much, so it must at least have answered.
+        let has_most = |held: u64| held > 0 && held >= named_at && held + PROMOTION_LAG_MAX >= last_index;
         let progress = leadership.followers.of(node);
         node == self.config.id || progress.is_some_and(|progress| has_most(progress.match_index().0))
+    }
+
+    /// Whether a node has answered this leader within an election timeout, in the incarnation that is a member.
+    #[must_use]
+    pub fn answers(&self, node: NodeId) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        let patience = self.config.election_timeout_max;
+        let progress = leadership.followers.of(node);
+        let hears = progress.is_some_and(|progress| progress.answers(self.last_turn, patience));
+        node == self.config.id || hears
+    }
+
+    /// Whether a majority of these voters answers.
+    fn majority_answers(&self, voters: &Voters) -> bool {
+        voters.nodes().iter().filter(|node| self.answers(**node)).count() >= voters.majority()
     }
 
     fn propose_configuration(&mut self, configuration: &Configuration) -> (LogIndex, Term) {
@@ -245,14 +345,15 @@ impl Node {
 
     /// The leader sends to whoever takes part now.
     pub(super) fn follow_membership(&mut self, now: Instant) {
-        let peers = self.peers();
         let configuration = self.configuration().clone();
+        let incarnation = |node| configuration.roster().member(node).and_then(|member| member.incarnation);
+        let peers: Vec<_> = self.peers().into_iter().map(|node| (node, incarnation(node))).collect();
+        let votes = self.votes_itself();
         let voters = configuration.voters();
         let last_index = self.log.last().index;
         if let Part::Leader(leadership) = &mut self.part {
-            leadership.awaits_configuration =
-                configuration.is_joint() || !configuration.is_voter(self.config.id);
-            leadership.followers.serve(&peers, last_index, now);
+            leadership.awaits_configuration = configuration.is_joint() || !votes;
+            leadership.followers.serve(&peers, last_index, self.membership.index(), now);
             let loses_target =
                 leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target()));
             if loses_target {
@@ -263,10 +364,7 @@ impl Node {
 
     /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
-        if self.awaits_configuration()
-            && self.membership_is_settled()
-            && !self.configuration().is_voter(self.config.id)
-        {
+        if self.awaits_configuration() && self.membership_is_settled() && !self.votes_itself() {
             self.become_follower(self.current_term, None, StepDown::Removed, now);
         }
     }

@@ -7,12 +7,16 @@ use super::reads::ReadBatch;
 use super::runs::Runs;
 use super::snapshot::SnapshotPart;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::identity::Incarnation;
 
 /// A message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Who says it.
     pub from: NodeId,
+    /// The sender's incarnation, where nodes have one. It does not travel with the message: the receiving transport puts in the
+    /// one that it learnt in the handshake of the connection.
+    pub incarnation: Option<Incarnation>,
     /// To whom.
     pub to: NodeId,
     /// The sender's `current_term`. Pre-votes, too, carry it: the term they ask about stands in the call.

@@ -23,6 +23,7 @@
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
 //! | `membership` | changing who takes part (§6) |
+//! | `own_membership` | whether this node takes part: by id and incarnation |
 //! | `roster` | where members are found, for the transport |
 //! | `message`, `event`, `config`, `types` | the words |
 
@@ -40,6 +41,7 @@ mod log;
 mod membership;
 mod message;
 mod node;
+mod own_membership;
 mod progress;
 mod quorum;
 mod reads;

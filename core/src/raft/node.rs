@@ -30,6 +30,7 @@ use super::replication::Leadership;
 use super::snapshot::{SnapshotMeta, SnapshotPart};
 use super::turn::Turn;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::{Instant, micros};
 
@@ -116,6 +117,8 @@ pub struct Node {
     /// Fig. 2, persistent state: the latest term seen; `voted_for` in it; the log.
     pub(super) current_term: Term,
     pub(super) voted_for: Option<NodeId>,
+    /// In which incarnation `voted_for` asked; the disk does not know it.
+    pub(super) voted_for_incarnation: Option<Incarnation>,
     pub(super) log: Log,
     pub(super) membership: Membership,
     /// Fig. 2, volatile state: the highest index known to be committed.
@@ -162,9 +165,11 @@ impl Node {
         assert!(log.last().term <= current_term, "the log on disk is ahead of the term on disk");
         let last = log.last();
         let snapshot = restored.snapshot.map(|snapshot| snapshot.meta);
+        let own = (config.id, config.incarnation);
         let membership = match &snapshot {
-            Some(meta) => Membership::new(meta.last.index, meta.configuration.clone()),
+            Some(meta) => Membership::new(own, meta.last.index, meta.configuration.clone()),
             None => Membership::new(
+                own,
                 LogIndex::ORIGIN,
                 Configuration::of_voters(config.voters.clone()).with_roster(&config.roster),
             ),
@@ -182,6 +187,7 @@ impl Node {
             rng,
             current_term,
             voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
+            voted_for_incarnation: None,
             log,
             membership,
             commit_index: covered,
@@ -220,14 +226,14 @@ impl Node {
         if let Err(because) = self.check_address(&message) {
             return self.tell(Event::MessageRefused { from: message.from, because });
         }
-        let Message { from, term, body, .. } = message;
+        let Message { from, incarnation, term, body, .. } = message;
         if !self.meet_term(from, term, &body, now) {
             return;
         }
         match body {
             Body::RequestPreVote(request) => self.on_request_pre_vote(from, request, now),
             Body::RequestPreVoteResponse(response) => self.on_pre_vote_response(from, response, now),
-            Body::RequestVote(request) => self.on_request_vote(from, request, now),
+            Body::RequestVote(request) => self.on_request_vote((from, incarnation), request, now),
             Body::RequestVoteResponse(response) => self.on_vote_response(from, response, now),
             Body::AppendEntries(append) => self.on_append_entries(from, append, now),
             Body::AppendEntriesResponse(response) => self.on_append_response(from, response, now),
@@ -303,6 +309,7 @@ impl Node {
         self.seal_proposals();
         let persist = self.take_persist(now);
         self.lead_on(now);
+        self.note_removal();
         self.drop_overtaken_snapshot();
         outputs.extend(self.turn.events.drain(..).map(Output::Event));
         if let Some(persist) = persist {
@@ -398,7 +405,8 @@ impl Node {
     }
 
     pub(super) fn send(&mut self, to: NodeId, promise: Promise, body: Body) {
-        let message = Message { from: self.config.id, to, term: self.current_term, body };
+        let Config { id: from, incarnation, .. } = self.config;
+        let message = Message { from, incarnation, to, term: self.current_term, body };
         self.turn.messages.push((promise, message));
     }
 
@@ -413,6 +421,12 @@ impl Node {
         let longest = micros(self.config.election_timeout_max);
         self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
         self.was_forgiven = false;
+    }
+
+    /// Whether the sender is a member that was removed, and that this leader still sends the entry that says so.
+    fn is_leaving(&self, message: &Message) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        leadership.followers.is_leaving(message.from, message.incarnation)
     }
 
     fn check_address(&self, message: &Message) -> Result<(), Refusal> {
@@ -433,8 +447,16 @@ impl Node {
         let contradicts =
             message.term == self.current_term && self.leader().is_some_and(|leader| leader != message.from);
         let is_member = self.configuration().contains(message.from);
-        let is_known = is_member || (may_be_new && !contradicts);
-        if is_known && message.from != self.config.id { Ok(()) } else { Err(Refusal::UnknownSender) }
+        if message.from == self.config.id || !(is_member || may_be_new || self.is_leaving(message)) {
+            return Err(Refusal::UnknownSender);
+        }
+        if may_be_new {
+            return if is_member || !contradicts { Ok(()) } else { Err(Refusal::UnknownSender) };
+        }
+        // A vote or an acknowledgement of another incarnation is not the member's: that one may have forgotten what this
+        // one promised, or the other way round.
+        let counts = self.configuration().roster().counts(message.from, message.incarnation);
+        if counts { Ok(()) } else { Err(Refusal::OtherIncarnation) }
     }
 
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.

@@ -28,7 +28,6 @@ use std::time::Duration;
 use super::durability::Promise;
 use super::message::{Body, ReadIndex, ReadIndexResponse, ReadRound};
 use super::node::{Node, Output, Part};
-use super::progress::Progress;
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -214,8 +213,11 @@ impl Node {
             return;
         }
         let followers = &leadership.followers;
-        let answered = self.membership.current().majority_reached(|node| {
-            followers.of(node).map_or(ReadRound(u64::MAX), Progress::answered_round)
+        let own = self.config.id;
+        let answered = self.membership.current().majority_reached(|node| match followers.of(node) {
+            Some(progress) => progress.answered_round(),
+            None if node == own => ReadRound(u64::MAX),
+            None => ReadRound::default(),
         });
         let reads = &mut leadership.reads;
         let mut begun_at = None;

@@ -12,7 +12,6 @@ use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
 use super::node::{Node, Part};
-use super::progress::Progress;
 use super::reads::LeaderReads;
 use super::runs::Runs;
 use super::transfer::Transfer;
@@ -100,8 +99,7 @@ impl Leadership {
     /// The followers may have answered while the leader was asleep.
     pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
         for progress in self.followers.iter_mut() {
-            let heard = (progress.last_heard() + asleep).min(now);
-            progress.heard(heard);
+            progress.forgive(asleep, now);
         }
     }
 
@@ -147,6 +145,8 @@ impl Node {
         let next_heartbeat = now + self.config.heartbeat_interval;
         if let Part::Leader(leadership) = &mut self.part {
             leadership.next_heartbeat = next_heartbeat;
+            let patience = self.config.election_timeout_max;
+            leadership.followers.let_go(self.commit_index, now, patience);
         }
         // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait behind others,
         // and its answer for a disk.
@@ -155,8 +155,10 @@ impl Node {
     }
 
     pub(super) fn send_heartbeats(&mut self) {
-        for peer in self.peers() {
-            self.send_heartbeat(peer);
+        let Part::Leader(leadership) = &self.part else { return };
+        let followers: Vec<_> = leadership.followers.iter().map(|(node, _)| node).collect();
+        for follower in followers {
+            self.send_heartbeat(follower);
         }
     }
 
@@ -169,7 +171,13 @@ impl Node {
     /// Thesis, §6.2: a leader that a majority has not answered for an election timeout is cut off.
     fn hears_majority(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
-        let last_heard = |node: NodeId| leadership.followers.of(node).map_or(now, Progress::last_heard);
+        let own = self.config.id;
+        let never = Instant::default();
+        let last_heard = |node: NodeId| match leadership.followers.of(node) {
+            Some(progress) => progress.last_heard(),
+            None if node == own => now,
+            None => never,
+        };
         let heard = self.configuration().majority_reached(last_heard);
         now.since(heard) <= self.config.election_timeout_max
     }
@@ -300,9 +308,13 @@ impl Node {
         let counts_unsynced = mutant::is_active(Mutant::LeaderCountsUnsynced);
         let durable_index =
             if counts_unsynced { self.log.last().index } else { self.durability.durable_index() };
-        let reached = self.membership.current().majority_reached(|node| {
-            leadership.followers.of(node).map_or(durable_index, Progress::match_index)
-        });
+        let own = self.config.id;
+        let reached =
+            self.membership.current().majority_reached(|node| match leadership.followers.of(node) {
+                Some(progress) => progress.match_index(),
+                None if node == own => durable_index,
+                None => LogIndex::ORIGIN,
+            });
         let is_own = leadership.is_own(reached) || mutant::is_active(Mutant::OldTermsCommitted);
         if reached > self.commit_index && is_own {
             self.commit_index = reached;

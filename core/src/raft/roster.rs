@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::NodeId;
 use crate::identity::Incarnation;
+use crate::mutant::{self, Mutant};
 
 /// The longest address, in bytes: a host name has at most 253, and a port follows.
 pub const ADDRESS_BYTES_MAX: usize = 260;
@@ -81,13 +82,22 @@ impl Roster {
         self.member(node).is_some_and(|member| member.incarnation.is_none())
     }
 
-    /// Whether what a node says in this life counts for the member of its id: a vote, an acknowledgement. A node that is
-    /// behind may listen to one that was let in again since; but by the members that it knows itself, it must not
-    /// count with it.
+    /// Whether a vote or an acknowledgement that a node sends in this incarnation counts for the member of its id. A node that
+    /// is behind may follow a leader that was added again since, but must not count its answers: by the configuration
+    /// that the node knows itself, they are another node's.
     #[must_use]
-    pub fn counts(&self, node: NodeId, life: Incarnation) -> bool {
+    pub fn counts(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let known = self.member(node).and_then(|member| member.incarnation);
-        known.is_none_or(|known| known == life)
+        known.is_none() || known == incarnation || mutant::is_active(Mutant::IncarnationIgnoredByOthers)
+    }
+
+    /// Whether the member of this id is the node in this incarnation: the rule by which a node finds itself in a
+    /// configuration. Where nothing is known of the member, its id is all there is to compare.
+    #[must_use]
+    pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
+        let is_blind = mutant::is_active(Mutant::IncarnationIgnoredBySelf);
+        let matches = |member: &Member| member.incarnation.is_some() && member.incarnation == incarnation;
+        self.member(node).is_none_or(|member| matches(member) || is_blind)
     }
 
     /// The same with this member added, or known better.
@@ -177,7 +187,9 @@ mod tests {
         let new = old.with(NodeId(1), member("a:1", Some(7)));
         let merged = new.merged(&old, |node| node == NodeId(1));
         assert_eq!(merged, Roster::new([(NodeId(1), member("a:1", Some(7)))]));
-        assert!(new.counts(NodeId(1), Incarnation(7)) && !new.counts(NodeId(1), Incarnation(8)));
+        assert!(new.counts(NodeId(1), Some(Incarnation(7))) && !new.counts(NodeId(1), Some(Incarnation(8))));
+        assert!(new.names(NodeId(1), Some(Incarnation(7))) && !new.names(NodeId(1), None));
+        assert!(!old.names(NodeId(1), Some(Incarnation(7))) && old.names(NodeId(9), None));
         assert!(old.is_unbound(NodeId(1)) && !new.is_unbound(NodeId(1)) && !new.is_unbound(NodeId(9)));
     }
 }

@@ -121,7 +121,7 @@ impl Node {
     /// The leader wants this node to lead.
     pub(super) fn on_timeout_now(&mut self, from: NodeId, now: Instant) {
         let follows_sender = self.leader() == Some(from);
-        if follows_sender && self.configuration().is_voter(self.config.id) {
+        if follows_sender && self.votes_itself() {
             self.fail_reads();
             self.stand_for_election(true, now);
         }

@@ -28,6 +28,8 @@ pub(super) struct Turn {
     pub(super) snapshot_writes: Vec<SnapshotPart>,
     pub(super) snapshot_reads: Vec<(LogPoint, u64)>,
     pub(super) installed: Option<SnapshotMeta>,
+    /// The removal of this node was reported.
+    pub(super) removal_is_told: bool,
     /// What was found out about reads.
     pub(super) reads: Vec<(ReadBatch, Option<LogIndex>)>,
     /// The end of the log as the disk was last told, less what was cut since.
@@ -155,6 +157,7 @@ impl Turn {
             snapshot_writes: Vec::new(),
             snapshot_reads: Vec::new(),
             installed: None,
+            removal_is_told: false,
             handed_out: last_index,
         }
     }

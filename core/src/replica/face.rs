@@ -36,7 +36,7 @@ pub enum Request {
     /// Hand leadership over to this node. Only a leader can.
     Transfer(NodeId),
     /// Change who takes part. Only a leader can.
-    ChangeMembers(MemberChange),
+    ChangeMembers(MemberOrder),
     /// Who takes part. Only a leader knows what is in force.
     Members,
     /// A piece of a backup: of all keys and sessions, as this replica's snapshot has them.
@@ -47,12 +47,33 @@ pub enum Request {
     Status,
 }
 
-/// An order to change who takes part (§6).
+/// An order to change who takes part, with the conditions under which it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberOrder {
+    /// What is ordered.
+    pub change: MemberChange,
+    /// The log index up to which the giver knew the members ([`Answer::Members`]). The order is refused when they were changed
+    /// since, unless they are as it wants them: so an order that is delivered late, or again, never undoes a later one.
+    /// `None`: carry it out whatever the members are.
+    pub given_for: Option<LogIndex>,
+    /// Carry it out although a majority of the voters that would be left does not answer.
+    pub insists: bool,
+}
+
+impl From<MemberChange> for MemberOrder {
+    /// The order without conditions.
+    fn from(change: MemberChange) -> Self {
+        Self { change, given_for: None, insists: false }
+    }
+}
+
+/// A change of who takes part (§6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberChange {
     /// This node gets the log from now on, and does not vote.
     AddLearner(NodeId),
-    /// The same, found at this address by its peers: 1 to [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
+    /// The same, found at this address by its peers; a member that has another address moves to this one, and keeps its
+    /// role and its incarnation. 1 to [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
     AddLearnerAt(NodeId, Box<str>),
     /// This learner votes, as soon as it has caught up.
     Promote(NodeId),
@@ -114,10 +135,10 @@ pub enum Answer {
         /// The new leader.
         to: NodeId,
     },
-    /// The change of members is finished, or there was nothing to change.
-    MembershipChanged(Configuration),
-    /// Who takes part.
-    Members(Configuration),
+    /// The change of members is finished, or there was nothing to change: the members now, by the log up to this index.
+    MembershipChanged(LogIndex, Configuration),
+    /// Who takes part, by the log up to this index.
+    Members(LogIndex, Configuration),
     /// How the replica is doing.
     Status(Box<Status>),
     /// The piece of a backup that was asked for: a part of the replica's snapshot.
@@ -128,6 +149,27 @@ pub enum Answer {
     OutcomeUnknown,
     /// The request had no effect and never will.
     Refused(Refused),
+}
+
+impl Answer {
+    /// Whether this can be the answer to `request`. A proxy believes no other, wherever it comes from.
+    #[must_use]
+    pub fn fits(&self, request: &Request) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::OutcomeUnknown => matches!(request, Request::Write { .. } | Request::ChangeMembers(_)),
+            Self::Applied { .. } => matches!(request, Request::Write { .. }),
+            Self::Read { found, .. } => match request {
+                Request::Read { query, .. } | Request::LinearizableRead(query) => found.fits(query),
+                _ => false,
+            },
+            Self::Transferred { .. } => matches!(request, Request::Transfer(_) | Request::Resign),
+            Self::MembershipChanged(..) => matches!(request, Request::ChangeMembers(_)),
+            Self::Members(..) => matches!(request, Request::Members),
+            Self::Status(_) => matches!(request, Request::Status),
+            Self::BackupPart(_) | Self::BackupPending(_) => matches!(request, Request::Backup(_)),
+        }
+    }
 }
 
 /// Why a request had no effect.
@@ -189,8 +231,16 @@ pub enum Input {
     Persisted(PersistId),
     /// Messages to this peer may have been lost.
     PeerUnreachable(NodeId),
-    /// The transport has met this node in this life: what becomes of a member that nobody had met so far.
-    PeerMet(NodeId, Incarnation),
+    /// The transport has met a node: it becomes the member of its id, if that member was never met.
+    PeerMet {
+        /// The node's id.
+        peer: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+        /// Whether it says that a configuration in its log has named it. Such a node was a member before, and was removed: it
+        /// never becomes the member that was added under its id since.
+        was_member: bool,
+    },
     /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
     /// the whole snapshot is durable, was read back, and is the node's latest.
     SnapshotWritten {
@@ -238,6 +288,9 @@ pub enum Output {
         /// The leader, if it knows one.
         leader: Option<NodeId>,
     },
+    /// This node was removed from the cluster: by the committed configuration at this index it is no longer a member. It has
+    /// nothing more to do, and serves no reads.
+    Removed(LogIndex),
     /// Tell whoever wants to know.
     Event(Event),
 }

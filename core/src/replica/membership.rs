@@ -1,40 +1,57 @@
 //! Orders to change who takes part, and whoever waits for what comes of them.
 
-use super::Replica;
-use super::face::{Answer, MemberChange, Output, Refused, RequestId};
-use crate::identity::Incarnation;
-use crate::raft::{ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, Role, Term, VOTERS_MAX, Voters};
+use std::time::Duration;
 
-/// The most nodes whose lives are remembered: more than a cluster has members, with room for some that come and go.
+use super::Replica;
+use super::face::{Answer, MemberChange, MemberOrder, Output, Refused, RequestId};
+use crate::identity::Incarnation;
+use crate::mutant::{self, Mutant};
+use crate::raft::{ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, Role, Term, VOTERS_MAX, Voters};
+use crate::time::Instant;
+
+/// The most nodes whose incarnations are remembered: more than a cluster has members, with room for some that come and go.
 const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
-/// A change that somebody waits for.
+/// How long an order to promote waits for its node to answer and to catch up: shorter than any usual request timeout, so that the order is
+/// refused while its giver still listens, and never carried out behind its back.
+pub const PROMOTION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A change that is waited for.
 #[derive(Debug)]
 pub(super) struct Change {
     request: RequestId,
-    /// The term of the leader that took the order.
+    /// The term of the leader that accepted the order.
     term: Term,
-    order: MemberChange,
+    order: MemberOrder,
+    /// Until when it waits to be proposed.
+    deadline: Instant,
     /// What the members are to be, once that was proposed: a promotion may wait for its node to catch up.
     target: Option<Configuration>,
 }
 
 impl Replica {
-    /// Takes an order; one that still waits for its node to catch up gives way. It is answered at once when it cannot be carried out, or when there is nothing to do.
+    /// Accepts an order, in place of one that still waits for its node to catch up. It is answered at once when it cannot be
+    /// carried out, or when there is nothing to do.
     pub(super) fn start_change(
         &mut self,
         request: RequestId,
-        order: MemberChange,
+        order: MemberOrder,
+        now: Instant,
         outputs: &mut Vec<Output>,
     ) -> Option<Answer> {
+        if self.node.role() != Role::Leader {
+            return Some(Answer::Refused(self.not_leader()));
+        }
+        if self.is_outdated(&order) && !mutant::is_active(Mutant::OutdatedOrderObeyed) {
+            let is_done = holds(self.node.configuration(), &order.change);
+            let outdated = Answer::Refused(Refused::Change(ChangeError::Outdated));
+            return Some(if is_done { self.changed() } else { outdated });
+        }
         match self.change.take() {
             // Nothing has happened for it yet, and its node may never catch up.
             Some(waiting) if waiting.target.is_none() => {
-                let node = match waiting.order {
-                    MemberChange::Promote(node) => node,
-                    _ => self.node.id(),
-                };
-                let refused = Refused::Change(ChangeError::CatchingUp(node));
+                let refused =
+                    Refused::Change(ChangeError::CatchingUp(waiting.order.change.node(self.node.id())));
                 outputs.push(Output::Answer(waiting.request, Answer::Refused(refused)));
             }
             Some(under_way) => {
@@ -43,14 +60,15 @@ impl Replica {
             }
             None => {}
         }
-        let waits = matches!(order, MemberChange::Promote(_));
+        let waits = matches!(order.change, MemberChange::Promote(_));
         let has_roster = !self.node.configuration().roster().is_empty();
-        let mut change = Change { request, term: self.node.current_term(), order, target: None };
+        let deadline = now + PROMOTION_PATIENCE;
+        let mut change = Change { request, term: self.node.current_term(), order, deadline, target: None };
         let answer = match self.propose_change(&mut change) {
             Ok(()) => None,
             Err(ChangeError::Unchanged) => Some(self.changed()),
-            Err(ChangeError::CatchingUp(_)) if waits => None,
-            // Nobody asked for what is under way: the leader is binding a member, or is new.
+            Err(ChangeError::CatchingUp(_) | ChangeError::Silent(_)) if waits => None,
+            // No order is under way: the leader is binding a member, or is new.
             Err(ChangeError::InProgress | ChangeError::NotEstablished) if has_roster => None,
             Err(ChangeError::NotLeader(_) | ChangeError::TransferPending) => {
                 Some(Answer::Refused(self.not_leader()))
@@ -63,23 +81,41 @@ impl Replica {
         answer
     }
 
+    /// Whether the members were changed since the order was given, be it there and back. That a member was met, or a change took
+    /// its second entry, is no change in this sense.
+    fn is_outdated(&self, order: &MemberOrder) -> bool {
+        let Some(given_for) = order.given_for else { return false };
+        let Some(mut since) = self.node.configurations_since(given_for) else { return true };
+        let Some(then) = since.next().map(Configuration::without_outgoing) else { return true };
+        let addresses = |of: &Configuration| -> Vec<_> {
+            of.roster().iter().map(|(node, member)| (node, member.address.clone())).collect()
+        };
+        let is_other = |later: &Configuration| {
+            let later = later.without_outgoing();
+            then.voters() != later.voters()
+                || then.learners() != later.learners()
+                || addresses(&then) != addresses(&later)
+        };
+        since.any(is_other)
+    }
+
     fn propose_change(&mut self, change: &mut Change) -> Result<(), ChangeError> {
-        let target = wanted(self.node.configuration(), &change.order).ok_or(ChangeError::Invalid)?;
-        // Its votes must be those of one life.
+        let target = wanted(self.node.configuration(), &change.order.change)?;
+        // Its votes must be those of one incarnation.
         let is_known =
             |node: NodeId| target.roster().member(node).is_some_and(|member| member.incarnation.is_some());
         let has_roster = !target.roster().is_empty();
         let unbound = target.voters().nodes().iter().find(|node| has_roster && !is_known(**node));
         if let Some(node) = unbound {
-            return Err(ChangeError::CatchingUp(*node));
+            return Err(ChangeError::Silent(*node));
         }
-        self.node.change_membership(&target)?;
+        self.node.change_membership(&target, change.order.insists)?;
         change.target = Some(target);
         Ok(())
     }
 
     /// Answers who waits, once it is known what came of the change; goes on with a promotion whose node has caught up.
-    pub(super) fn follow_change(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn follow_change(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let Some(mut change) = self.change.take() else { return };
         let leads_on = self.node.role() == Role::Leader && self.node.current_term() == change.term;
         let answer = match &change.target {
@@ -91,10 +127,8 @@ impl Replica {
             None if !leads_on => Some(Answer::Refused(self.not_leader())),
             Some(_) => None,
             None => match self.propose_change(&mut change) {
-                Ok(())
-                | Err(ChangeError::CatchingUp(_) | ChangeError::InProgress | ChangeError::NotEstablished) => {
-                    None
-                }
+                Ok(()) => None,
+                Err(error) if now < change.deadline && error.may_pass(&change.order) => None,
                 Err(ChangeError::Unchanged) => Some(self.changed()),
                 Err(error) => Some(Answer::Refused(Refused::Change(error))),
             },
@@ -106,29 +140,23 @@ impl Replica {
     }
 
     fn changed(&self) -> Answer {
-        Answer::MembershipChanged(self.node.configuration().clone())
+        Answer::MembershipChanged(self.node.configuration_index(), self.node.configuration().clone())
     }
 }
 
 impl Replica {
-    /// The leader writes down which life of a node came first under the id of a member that nobody had met: from then on
-    /// no other is let in.
+    /// The leader writes down which incarnation of a node came first under the id of a member that was never met: from then
+    /// on no other is let in.
     pub(super) fn bind_met(&mut self) {
         if self.met.is_empty() {
             return;
         }
         let configuration = self.node.configuration();
-        if configuration != &self.last_configuration {
-            // Who comes back after a removal is somebody else.
-            let was_removed = |node| self.last_configuration.contains(node) && !configuration.contains(node);
-            let is_another = |node| {
-                let known =
-                    self.last_configuration.roster().member(node).and_then(|member| member.incarnation);
-                known.is_some() && configuration.roster().is_unbound(node)
-            };
-            self.met.retain(|node, _| !was_removed(*node) && !is_another(*node));
-            self.last_configuration = configuration.clone();
-        }
+        // A member that has its incarnation needs no other. Should it be removed, it must not come back as what it was.
+        let is_bound = |node: NodeId| {
+            configuration.roster().member(node).is_some_and(|member| member.incarnation.is_some())
+        };
+        self.met.retain(|node, _| !is_bound(*node));
         if self.node.role() != Role::Leader {
             return;
         }
@@ -144,31 +172,75 @@ impl Replica {
                 .fold(configuration.roster().clone(), |roster, (node, member)| roster.with(node, member));
             let target = configuration.clone().with_roster(&roster);
             // If that is not possible now it will be later.
-            let _ = self.node.change_membership(&target);
+            let _ = self.node.change_membership(&target, false);
         }
     }
 
     /// A leader that was removed hears nothing more of what it had proposed last.
     pub(super) fn give_up_when_removed(&mut self, outputs: &mut Vec<Output>) {
-        let is_removed =
-            || self.node.membership_is_settled() && !self.node.configuration().contains(self.node.id());
+        let is_removed = || {
+            let has_left = !self.node.configuration().contains(self.node.id());
+            self.node.membership_is_settled() && (has_left || self.node.removed_at().is_some())
+        };
         if !self.waiting.is_empty() && self.node.role() != Role::Leader && is_removed() {
             let unknown = |request: super::Waiting| Output::Answer(request.request, Answer::OutcomeUnknown);
             outputs.extend(self.waiting.drain(..).map(unknown));
         }
     }
 
-    /// The transport has met `peer`. Whoever takes an id that nobody had is remembered until the leader has written it
-    /// down, whichever node leads by then.
-    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation) {
+    /// The transport has met `peer`. A node that comes under an id that was never met is remembered until the leader has
+    /// written it down, whichever node leads by then. One that was a member before is not: it was removed, and the member
+    /// of its id is another node.
+    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, was_member: bool) {
+        if was_member && !mutant::is_active(Mutant::RemovedIncarnationBound) {
+            return;
+        }
         if self.met.len() < MET_MAX || self.met.contains_key(&peer) {
             self.met.insert(peer, incarnation);
         }
     }
 }
 
-/// The members that the order asks for; `None` when there can be no such members.
-fn wanted(current: &Configuration, order: &MemberChange) -> Option<Configuration> {
+impl ChangeError {
+    /// Whether an order that fails for this reason may be possible in a moment.
+    fn may_pass(self, order: &MemberOrder) -> bool {
+        match self {
+            Self::InProgress | Self::NotEstablished => true,
+            Self::CatchingUp(_) | Self::Silent(_) => matches!(order.change, MemberChange::Promote(_)),
+            _ => false,
+        }
+    }
+}
+
+impl MemberChange {
+    /// The node that it is about; `other` where it is about several.
+    fn node(&self, other: NodeId) -> NodeId {
+        match self {
+            Self::AddLearner(node)
+            | Self::AddLearnerAt(node, _)
+            | Self::Promote(node)
+            | Self::Remove(node) => *node,
+            Self::Set { .. } => other,
+        }
+    }
+}
+
+/// Whether the members are as the change would make them.
+fn holds(current: &Configuration, change: &MemberChange) -> bool {
+    !current.is_joint()
+        && match change {
+            MemberChange::AddLearner(node) => current.contains(*node),
+            MemberChange::AddLearnerAt(node, address) => {
+                current.roster().member(*node).is_some_and(|member| member.address == *address)
+            }
+            MemberChange::Promote(node) => current.voters().contains(*node),
+            MemberChange::Remove(node) => !current.contains(*node),
+            MemberChange::Set { .. } => wanted(current, change).as_ref() == Ok(current),
+        }
+}
+
+/// The members that the change asks for.
+fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuration, ChangeError> {
     let voters = current.voters().nodes();
     let learners = current.learners();
     let but =
@@ -176,22 +248,29 @@ fn wanted(current: &Configuration, order: &MemberChange) -> Option<Configuration
     let and = |nodes: &[NodeId], new: NodeId| -> Vec<NodeId> {
         nodes.iter().copied().filter(|node| *node != new).chain([new]).collect()
     };
-    let (voters, learners): (Vec<_>, Vec<_>) = match order {
-        MemberChange::AddLearner(node) | MemberChange::AddLearnerAt(node, _) if current.is_voter(*node) => {
-            return None;
-        }
+    let mut roster = current.roster().clone();
+    let (voters, learners): (Vec<_>, Vec<_>) = match change {
+        MemberChange::AddLearner(node) if current.is_voter(*node) => return Err(ChangeError::Invalid),
         MemberChange::AddLearner(node) => (voters.to_vec(), and(learners, *node)),
-        MemberChange::Promote(node) if !current.contains(*node) => return None,
+        MemberChange::Promote(node) | MemberChange::Remove(node) if !current.contains(*node) => {
+            return Err(ChangeError::NotMember(*node));
+        }
         MemberChange::Promote(node) => (and(voters, *node), but(learners, *node)),
+        MemberChange::Remove(node) if voters == [*node] => return Err(ChangeError::LastVoter),
         MemberChange::Remove(node) => (but(voters, *node), but(learners, *node)),
-        MemberChange::AddLearnerAt(node, _) => (voters.to_vec(), and(learners, *node)),
+        MemberChange::AddLearnerAt(node, address) => {
+            let is_taken = |(other, member): &(NodeId, &Member)| other != node && member.address == *address;
+            if let Some((taken, _)) = roster.iter().find(is_taken) {
+                return Err(ChangeError::AddressTaken(taken));
+            }
+            // A member stays the incarnation that it is.
+            let incarnation = roster.member(*node).and_then(|member| member.incarnation);
+            roster = roster.with(*node, Member { address: address.clone(), incarnation });
+            let learners = if current.contains(*node) { learners.to_vec() } else { and(learners, *node) };
+            (voters.to_vec(), learners)
+        }
         MemberChange::Set { voters, learners } => (voters.clone(), learners.clone()),
     };
-    let mut roster = current.roster().clone();
-    if let MemberChange::AddLearnerAt(node, address) = order {
-        // Who is a member already stays in the life that it is in.
-        let incarnation = roster.member(*node).and_then(|member| member.incarnation);
-        roster = roster.with(*node, Member { address: address.clone(), incarnation });
-    }
-    Some(Configuration::new(Voters::new(voters)?, learners)?.with_roster(&roster))
+    let target = || Some(Configuration::new(Voters::new(voters)?, learners)?.with_roster(&roster));
+    target().ok_or(ChangeError::Invalid)
 }

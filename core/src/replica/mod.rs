@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::identity::Incarnation;
 use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store};
 use crate::mutant::{self, Mutant};
+use crate::peer::KnownMembers;
 use crate::raft::{
-    Config, Configuration, Entries, Entry, EntryKind, LogIndex, Node, NodeId, Output as NodeOutput,
+    Config, Configuration, Entries, Entry, EntryKind, Event, LogIndex, Node, NodeId, Output as NodeOutput,
     ProposeError, ReadBatch, Restored, Role, Term,
 };
 use crate::time::Instant;
@@ -25,7 +26,10 @@ mod snapshots;
 mod transfer;
 
 pub use backup::{BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece};
-pub use face::{Answer, Input, MemberChange, Output, Refused, ReplicaError, Request, RequestId, Status};
+pub use face::{
+    Answer, Input, MemberChange, MemberOrder, Output, Refused, ReplicaError, Request, RequestId, Status,
+};
+pub use membership::PROMOTION_PATIENCE;
 pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use backup::Backups;
@@ -78,10 +82,8 @@ pub struct Replica {
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
     change: Option<Change>,
-    /// In which life the transport has met whom.
+    /// In which incarnation the transport has met nodes that no configuration has named yet.
     met: BTreeMap<NodeId, Incarnation>,
-    /// The members when those who were met were last looked through.
-    last_configuration: Configuration,
     snapshots: Snapshots,
     backups: Backups,
     readings: Readings,
@@ -146,7 +148,6 @@ impl Replica {
         Ok(Self {
             reads_from: node.log().last().index,
             told_leader: (node.current_term(), None),
-            last_configuration: node.configuration().clone(),
             node,
             state,
             last_applied,
@@ -176,7 +177,7 @@ impl Replica {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-                Input::PeerMet(peer, incarnation) => self.meet(peer, incarnation),
+                Input::PeerMet { peer, incarnation, was_member } => self.meet(peer, incarnation, was_member),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
                 Input::SnapshotRead { last, offset, part } => {
                     self.give_backup_part(last, offset, part.as_ref(), outputs);
@@ -193,7 +194,11 @@ impl Replica {
             match output {
                 NodeOutput::Persist(persist) => outputs.push(Output::Persist(persist)),
                 NodeOutput::Send(message) => outputs.push(Output::Send(message)),
-                NodeOutput::Event(event) => outputs.push(Output::Event(event)),
+                NodeOutput::Event(event) => {
+                    let removed = if let Event::Removed { index } = event { Some(index) } else { None };
+                    outputs.push(Output::Event(event));
+                    outputs.extend(removed.map(Output::Removed));
+                }
                 NodeOutput::WriteSnapshot(part) => self.receive_part(part, outputs),
                 NodeOutput::ReadSnapshot { last, offset } => {
                     outputs.push(Output::ReadSnapshot { last, offset });
@@ -210,7 +215,7 @@ impl Replica {
         self.give_up_when_removed(outputs);
         self.tell_leader(outputs);
         self.follow_transfer(outputs);
-        self.follow_change(outputs);
+        self.follow_change(now, outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
         self.apply(outputs);
         self.take_snapshot(now, outputs);
@@ -240,6 +245,17 @@ impl Replica {
         }
     }
 
+    /// What it knows of the members, for its transport.
+    #[must_use]
+    pub fn known_members(&self) -> KnownMembers {
+        KnownMembers {
+            configuration: self.node.configuration().clone(),
+            index: self.node.configuration_index(),
+            is_settled: self.node.membership_is_settled(),
+            was_named: self.node.was_named(),
+        }
+    }
+
     /// The Raft node below, to look at.
     #[must_use]
     pub fn node(&self) -> &Node {
@@ -266,7 +282,7 @@ impl Replica {
             },
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Members if self.node.role() == Role::Leader => {
-                Answer::Members(self.node.configuration().clone())
+                Answer::Members(self.node.configuration_index(), self.node.configuration().clone())
             }
             Request::Members => Answer::Refused(self.not_leader()),
             Request::Resign => match self.node.successor() {
@@ -284,7 +300,7 @@ impl Replica {
                 None => return,
                 Some(answer) => answer,
             },
-            Request::ChangeMembers(order) => match self.start_change(id, order, outputs) {
+            Request::ChangeMembers(order) => match self.start_change(id, order, now, outputs) {
                 None => return,
                 Some(answer) => answer,
             },

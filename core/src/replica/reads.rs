@@ -16,11 +16,14 @@ pub(super) struct WaitingRead {
 
 impl Replica {
     /// Whether enough is applied for a read by someone who has seen `at_least`.
+    /// A node that was removed never has: it would answer from a map that nobody keeps up to date. Nor has one that has joined
+    /// and not applied what was committed by then: it would say "not found" of keys that exist.
     pub(super) fn may_answer(&self, at_least: LogIndex) -> bool {
+        let is_member = self.node.serves_from().is_some_and(|from| self.last_applied >= from);
         let has_caught_up =
             self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
         let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
-        has_caught_up && has_seen_as_much
+        is_member && has_caught_up && has_seen_as_much
     }
 
     pub(super) fn look_up(&mut self, query: &Query) -> Answer {
@@ -54,8 +57,8 @@ impl Replica {
         }
         let has_leader = self.node.leader().is_some();
         let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
-        let has_caught_up = self.last_applied >= self.reads_from;
-        let first_blocked = if has_caught_up { self.last_applied.next() } else { LogIndex::ORIGIN };
+        let is_blocked = !self.may_answer(LogIndex::ORIGIN);
+        let first_blocked = if is_blocked { LogIndex::ORIGIN } else { self.last_applied.next() };
         for (_, reads) in self.waiting_reads.range_mut(first_blocked..) {
             for read in reads.extract_if(.., is_in_vain) {
                 outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));

@@ -187,6 +187,8 @@ impl Replica {
             // The log was faster.
             return;
         }
+        // Between the log that was and the snapshot, nodes may have become members and been removed again.
+        self.met.clear();
         self.stop_taking();
         self.state = building.state;
         if !mutant::is_active(Mutant::AppliedNotMoved) {

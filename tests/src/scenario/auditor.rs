@@ -48,6 +48,12 @@ impl Auditor {
         self.term_seen.remove(&node);
     }
 
+    /// Another incarnation has taken the node's id: it has promised nothing.
+    pub(super) fn replaced(&mut self, node: NodeId) {
+        self.votes.retain(|(voter, _), _| *voter != node);
+        self.restarted(node);
+    }
+
     /// Election Safety: at most one leader in a term (§5.2).
     pub(super) fn event(&mut self, node: NodeId, event: &Event) {
         if let Event::BecameLeader { term, .. } = *event {

@@ -213,8 +213,25 @@ impl<S: Subject> Cluster<S> {
     }
 
     /// A node's transport has met a peer in this life.
-    pub fn meet(&mut self, node: u64, peer: u64, life: u64) {
-        self.step(NodeId(node), vec![Input::PeerMet(NodeId(peer), Incarnation(life))]);
+    pub fn meet(&mut self, node: u64, peer: u64, incarnation: u64) {
+        let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
+        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, was_member: false }]);
+    }
+
+    /// The same with a node that says that it was a member before.
+    pub fn meet_again(&mut self, node: u64, peer: u64, incarnation: u64) {
+        let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
+        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, was_member: true }]);
+    }
+
+    /// A node's disk is lost and its successor under the same id starts with an empty one, in another incarnation.
+    pub fn replace(&mut self, node: u64, incarnation: u64) {
+        let seat = self.seats.get_mut(&NodeId(node)).expect("a node of this cluster");
+        seat.subject = None;
+        seat.disk = Disk::new(Restored::default());
+        seat.config.incarnation = Some(Incarnation(incarnation));
+        self.auditor.replaced(NodeId(node));
+        self.restart(node);
     }
 
     /// A node's process ends. Writes that its disk had not done are lost.
@@ -361,7 +378,7 @@ impl<S: Subject> Cluster<S> {
                     let earlier = self.answers.insert(request, answer);
                     assert!(earlier.is_none(), "{request:?} was answered twice");
                 }
-                Output::LeaderChanged { .. } => {}
+                Output::LeaderChanged { .. } | Output::Removed(_) => {}
             }
         }
         self.audit(id);

@@ -39,7 +39,7 @@ pub fn entries_of(log_terms: &[u64], first: u64) -> Vec<Entries> {
 /// A message.
 #[must_use]
 pub fn message(from: u64, to: u64, term: u64, body: Body) -> Message {
-    Message { from: NodeId(from), to: NodeId(to), term: Term(term), body }
+    Message { from: NodeId(from), incarnation: None, to: NodeId(to), term: Term(term), body }
 }
 
 /// "Vote for me in `term`": from a candidate whose log ends with `last`, an index and a term.
@@ -140,7 +140,7 @@ pub fn vote_answer(call: &Message, granted: bool) -> Message {
         Body::RequestPreVote(request) => Body::RequestPreVoteResponse(answer(request)),
         _ => panic!("{call:?} does not call for a vote"),
     };
-    Message { from: call.to, to: call.from, term: call.term, body }
+    Message { from: call.to, incarnation: None, to: call.from, term: call.term, body }
 }
 
 /// What a vote's answer says; `None` for other messages.

@@ -88,7 +88,7 @@ impl World {
         let id = self.next_walk_in();
         self.trace
             .note(self.now, [16, leader as u64, id.0], || format!("node {leader} is ordered: {order:?}"));
-        self.hand(leader, Input::Request(id, Request::ChangeMembers(order)));
+        self.hand(leader, Input::Request(id, Request::ChangeMembers(order.into())));
     }
 
     fn next_walk_in(&mut self) -> RequestId {
@@ -102,7 +102,7 @@ impl World {
         if matches!(answer, Answer::Transferred { .. }) {
             self.trace.sight("leadership was handed over");
         }
-        if matches!(answer, Answer::MembershipChanged(_)) {
+        if matches!(answer, Answer::MembershipChanged(..)) {
             self.trace.sight("members were changed");
         }
         let Some((key, known)) = self.walk_ins.reads.remove(&id) else { return Ok(()) };

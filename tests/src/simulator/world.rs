@@ -386,6 +386,8 @@ impl World {
             Output::LeaderChanged { term, leader } => {
                 self.schedule(HOP, Happening::ToProxy(ProxyInput::LeaderChanged { node: id, term, leader }));
             }
+            // Without a roster no removal is final.
+            Output::Removed(_) => {}
             Output::Event(event) => self.note_event(node, &event),
         }
         Ok(())

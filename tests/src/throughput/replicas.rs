@@ -56,7 +56,7 @@ impl Replicas {
                     );
                     self.answered += 1;
                 }
-                Output::LeaderChanged { .. } | Output::Event(_) => {}
+                Output::LeaderChanged { .. } | Output::Event(_) | Output::Removed(_) => {}
                 Output::ReadSnapshot { .. } => panic!("a follower is too far behind"),
             }
         }

@@ -8,7 +8,7 @@ mod backups;
 mod check_quorum;
 mod durability;
 mod elections;
-mod lives;
+mod incarnations;
 mod membership;
 mod oversleeping;
 mod paper_elections;

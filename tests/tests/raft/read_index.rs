@@ -281,7 +281,7 @@ fn a_restarted_voter_keeps_the_promise_that_it_forgot() {
         };
         let term = cluster.node(voter).current_term().next();
         let (from, to) = (cluster.node(other).id(), cluster.node(voter).id());
-        cluster.deliver(Message { from, to, term, body: Body::RequestVote(request) });
+        cluster.deliver(Message { from, incarnation: None, to, term, body: Body::RequestVote(request) });
         assert_eq!(cluster.node(voter).voted_for() == Some(from), !leases, "at {now:?}");
     }
 }

@@ -244,7 +244,13 @@ fn a_snapshot_of_what_is_committed_changes_nothing() {
     cluster.intercept(2, 1);
     let part = coracle_core::raft::SnapshotPart { meta: meta.clone(), offset: 0, text: "".into(), end: None };
     let term = cluster.node(1).current_term();
-    cluster.deliver(Message { from: NodeId(1), to: NodeId(2), term, body: Body::InstallSnapshot(part) });
+    cluster.deliver(Message {
+        from: NodeId(1),
+        incarnation: None,
+        to: NodeId(2),
+        term,
+        body: Body::InstallSnapshot(part),
+    });
     cluster.settle();
     let answers = cluster.intercepted();
     let is_installed = |message: &Message| {
@@ -387,7 +393,7 @@ fn leadership_goes_to_a_node_that_needs_the_snapshot_first() {
 fn change(cluster: &mut Cluster<Snapshotting>, voters: &[u64], learners: &[u64]) {
     let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
     let order = MemberChange::Set { voters: ids(voters), learners: ids(learners) };
-    cluster.ask(1, Request::ChangeMembers(order));
+    cluster.ask(1, Request::ChangeMembers(order.into()));
     cluster.elapse_ms(100);
 }
 

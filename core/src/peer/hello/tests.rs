@@ -17,7 +17,16 @@ fn founders() -> Founders {
 fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
     let client_address = Some("client:1".into());
     let (id, incarnation, configuration_index) = (NodeId(id), Incarnation(incarnation), LogIndex(0));
-    LocalNode { id, incarnation, client_address, boot: 3, standing, configuration_index }
+    LocalNode {
+        id,
+        incarnation,
+        client_address,
+        boot: 3,
+        standing,
+        configuration_index,
+        is_settled: true,
+        was_named: true,
+    }
 }
 
 fn founded(id: u64) -> LocalNode {

@@ -1,0 +1,92 @@
+//! This node's own place in the configurations of its log.
+//!
+//! A node is an id *and* an incarnation. A log can name the id before the node existed: a node that lost its disk comes back
+//! under its old id with an empty log, and is sent the history in which its predecessor was a voter, or even the only founder.
+//! A node that looked for its id alone would count itself by that history: it would vote, or elect itself, against a
+//! cluster that has gone on without it. So everything that a node does as a member asks here, and the answer compares
+//! incarnations. Without a roster, as in a cluster that lives in one process, the id decides.
+
+use super::configuration::Configuration;
+use super::event::Event;
+use super::node::Node;
+use super::types::LogIndex;
+use crate::mutant::{self, Mutant};
+
+impl Node {
+    /// Whether `configuration` means this node.
+    fn is_named_by(&self, configuration: &Configuration) -> bool {
+        configuration.names(self.config.id, self.config.incarnation)
+    }
+
+    fn is_voter_of(&self, configuration: &Configuration) -> bool {
+        configuration.names_voter(self.config.id, self.config.incarnation)
+    }
+
+    /// Whether a rule holds for the configuration in force, or for the one before a change that is not committed. A node that
+    /// was removed may be needed until then, because others that ask for its vote have less of the log (thesis, §4.2.2).
+    fn by_configuration(&self, rule: impl Fn(&Self, &Configuration) -> bool) -> bool {
+        let is_open = self.membership.index() > self.commit_index;
+        rule(self, self.configuration()) || (is_open && rule(self, self.membership.at(self.commit_index)))
+    }
+
+    /// Whether this node may stand for election: it votes.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.by_configuration(Self::is_voter_of)
+    }
+
+    /// Whether this node may vote: it is a member, if only a learner, because it may have been promoted by an entry that it does
+    /// not hold yet. A promotion waits until the node holds the entry that names its incarnation, so a voter that is asked
+    /// for its vote knows itself.
+    pub(super) fn may_vote(&self) -> bool {
+        self.configuration().roster().is_empty() || self.by_configuration(Self::is_named_by)
+    }
+
+    /// Whether this node's vote alone decides.
+    pub(super) fn is_only_voter(&self) -> bool {
+        let configuration = self.configuration();
+        let is_alone = configuration.voters().nodes() == [self.config.id] && !configuration.is_joint();
+        is_alone && self.is_voter_of(configuration)
+    }
+
+    /// Whether this node, as leader, is one of the voters that it leads.
+    pub(super) fn votes_itself(&self) -> bool {
+        self.is_voter_of(self.configuration())
+    }
+
+    /// From which applied index on the state is fit to answer reads; `None`: this node is no member, or none yet. A node that
+    /// joins has applied everything that was committed when it joined once it has applied the entry that names it.
+    #[must_use]
+    pub fn serves_from(&self) -> Option<LogIndex> {
+        if self.configuration().roster().is_empty() || mutant::is_active(Mutant::JoinerReadsAtOnce) {
+            return Some(LogIndex::ORIGIN);
+        }
+        self.membership.named_since().filter(|_| self.removed_at().is_none())
+    }
+
+    /// The index of the committed configuration by which this node is no longer a member, if it was one: it will not be one
+    /// again in this incarnation. `None` where configurations name no incarnations: there a node may come back as it was.
+    #[must_use]
+    pub fn removed_at(&self) -> Option<LogIndex> {
+        let index = self.membership.index();
+        let has_left = self.membership.named_since().is_some() && !self.membership.names_own();
+        let is_final = has_left && index <= self.commit_index && !self.configuration().roster().is_empty();
+        is_final.then_some(index)
+    }
+
+    /// Whether any configuration in this node's log has named it.
+    #[must_use]
+    pub fn was_named(&self) -> bool {
+        self.membership.named_since().is_some()
+    }
+
+    /// Reports once that this node was removed.
+    pub(super) fn note_removal(&mut self) {
+        if self.turn.removal_is_told || self.membership.names_own() {
+            return;
+        }
+        if let Some(index) = self.removed_at() {
+            self.turn.removal_is_told = true;
+            self.tell(Event::Removed { index });
+        }
+    }
+}

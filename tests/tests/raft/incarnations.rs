@@ -1,0 +1,398 @@
+//! A member is an id and an incarnation: a node that lost its disk must not pass for the one that it was, and one that was
+//! removed must not act as a member.
+
+use coracle_core::kv::{Command, Found, Key, Query, Value};
+use coracle_core::raft::{ChangeError, Config, LogIndex, Member, NodeId, Restored, Role, Roster, Voters};
+use coracle_core::{
+    Answer, Incarnation, MemberChange, MemberOrder, PROMOTION_PATIENCE, Refused, Replica, Request, RequestId,
+};
+use coracle_tests::scenario::Cluster;
+use coracle_tests::scenario::forge::{message, request_vote};
+
+fn member(id: u64, incarnation: Option<u64>) -> (NodeId, Member) {
+    (NodeId(id), Member { address: format!("host:{id}").into(), incarnation: incarnation.map(Incarnation) })
+}
+
+/// The first `founders` of `size` nodes founded the cluster and have met; the others run and are no members. Node N is in the
+/// incarnation 10 + N.
+fn founded_by(founders: u64, size: usize, tune: impl Fn(Config) -> Config) -> Cluster<Replica> {
+    let voters = Voters::new((1..=founders).map(NodeId)).expect("one to nine");
+    let roster = Roster::new((1..=founders).map(|id| member(id, Some(10 + id))));
+    let mut cluster = Cluster::start(vec![Restored::default(); size], 0, |config| {
+        let incarnation = Some(Incarnation(10 + config.id.0));
+        tune(Config { voters: voters.clone(), roster: roster.clone(), incarnation, ..config })
+    });
+    cluster.elect(1);
+    cluster.elapse_ms(60);
+    cluster
+}
+
+/// Three founders, and node 4.
+fn founded() -> Cluster<Replica> {
+    founded_by(3, 4, |config| config)
+}
+
+fn order(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) -> RequestId {
+    let request = cluster.ask(leader, Request::ChangeMembers(change.into()));
+    cluster.elapse_ms(300);
+    request
+}
+
+fn obeyed(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) {
+    let request = order(cluster, leader, change);
+    let answer = cluster.answer(request);
+    assert!(matches!(answer, Some(Answer::MembershipChanged(..))), "{answer:?}");
+}
+
+fn refusal(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) -> ChangeError {
+    let request = order(cluster, leader, change);
+    cluster.elapse_ms(u64::try_from(PROMOTION_PATIENCE.as_millis()).expect("some seconds"));
+    match cluster.answer(request) {
+        Some(Answer::Refused(Refused::Change(error))) => *error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn address(id: u64) -> MemberChange {
+    MemberChange::AddLearnerAt(NodeId(id), format!("host:{id}").into())
+}
+
+/// Node `id` joins, is met, and votes.
+fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
+    obeyed(cluster, leader, address(id));
+    cluster.meet(leader, id, 10 + id);
+    cluster.elapse_ms(100);
+    obeyed(cluster, leader, MemberChange::Promote(NodeId(id)));
+}
+
+/// The incarnation in which `node` knows the member `id`.
+fn known(cluster: &Cluster<Replica>, node: u64, id: u64) -> Option<u64> {
+    let member = cluster.node(node).configuration().roster().member(NodeId(id))?;
+    member.incarnation.map(|incarnation| incarnation.0)
+}
+
+fn put(cluster: &mut Cluster<Replica>, node: u64, value: &str) -> RequestId {
+    let key = Key::new("k").expect("a short text");
+    let value = Value::from_text(value).expect("a short text");
+    cluster.ask(node, Request::write(Command::Put { key, value }))
+}
+
+fn get(cluster: &mut Cluster<Replica>, node: u64) -> RequestId {
+    let query = Query::Value(Key::new("k").expect("a short text"));
+    cluster.ask(node, Request::Read { query, at_least: LogIndex::ORIGIN })
+}
+
+/// Whoever comes first under a new member's id is the member, on every node, and nobody after.
+#[test]
+fn the_first_incarnation_that_is_met_is_the_members() {
+    let mut cluster = founded();
+    obeyed(&mut cluster, 1, address(4));
+    assert_eq!(known(&cluster, 1, 4), None);
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    for node in 1..=4 {
+        assert_eq!(known(&cluster, node, 4), Some(14), "on node {node}");
+    }
+    cluster.meet(1, 4, 78);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 1, 4), Some(14), "that one has lost its disk");
+}
+
+/// A vote must be that of one incarnation, and of a node that answers: an order for a member that never came is refused, and
+/// not carried out minutes later.
+#[test]
+fn a_learner_that_does_not_answer_is_not_promoted() {
+    let mut cluster = founded();
+    obeyed(&mut cluster, 1, address(4));
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Promote(NodeId(4))), ChangeError::Silent(NodeId(4)));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    cluster.isolate(4);
+    cluster.elapse_ms(700);
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Promote(NodeId(4))), ChangeError::Silent(NodeId(4)));
+    cluster.heal();
+    cluster.elapse_ms(3000);
+    assert!(!cluster.node(1).configuration().voters().contains(NodeId(4)), "a refused order does nothing");
+    obeyed(&mut cluster, 1, MemberChange::Promote(NodeId(4)));
+}
+
+/// A follower may meet the new member before it leads, and before it knows that there is one.
+#[test]
+fn whoever_leads_next_writes_down_whom_it_has_met() {
+    let mut cluster = founded();
+    cluster.isolate(2);
+    cluster.meet(2, 4, 14);
+    obeyed(&mut cluster, 1, address(4));
+    cluster.heal();
+    cluster.elapse_ms(300);
+    assert_eq!(known(&cluster, 2, 4), None);
+    cluster.elect(2);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 3, 4), Some(14));
+}
+
+/// The way back for a node that lost its disk: out, and in again as another incarnation. One that was a member before is not
+/// taken for it, whenever it comes.
+#[test]
+fn a_removed_incarnation_is_never_bound_again() {
+    let mut cluster = founded();
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
+    cluster.meet_again(1, 4, 14);
+    cluster.meet_again(2, 4, 14);
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet_again(1, 4, 14);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 1, 4), None, "its earlier incarnation is not taken for the new one");
+    cluster.replace(4, 78);
+    cluster.meet(1, 4, 78);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 3, 4), Some(78));
+    assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
+}
+
+/// An order to add a member with another address moves it, voter or not, and nothing else of it changes.
+#[test]
+fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
+    let mut cluster = founded();
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    for id in [4, 2, 1] {
+        let moved = MemberChange::AddLearnerAt(NodeId(id), format!("elsewhere:{id}").into());
+        obeyed(&mut cluster, 1, moved);
+        assert_eq!(known(&cluster, 3, id), Some(10 + id));
+        let member = cluster.node(3).configuration().roster().member(NodeId(id)).cloned();
+        assert_eq!(member.map(|member| member.address), Some(format!("elsewhere:{id}").into()));
+    }
+    assert_eq!(cluster.node(3).configuration().voters().nodes().len(), 3);
+    assert_eq!(cluster.node(3).configuration().learners(), [NodeId(4)]);
+    let taken = MemberChange::AddLearnerAt(NodeId(5), "elsewhere:2".into());
+    assert_eq!(refusal(&mut cluster, 1, taken), ChangeError::AddressTaken(NodeId(2)));
+}
+
+/// What an operator gets wrong is said, and changes nothing.
+#[test]
+fn orders_about_nodes_that_are_no_members_are_refused() {
+    let mut cluster = founded_by(1, 2, |config| config);
+    let before = cluster.node(1).configuration_index();
+    let unknown = ChangeError::NotMember(NodeId(99));
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Remove(NodeId(99))), unknown);
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Promote(NodeId(99))), unknown);
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Remove(NodeId(1))), ChangeError::LastVoter);
+    assert_eq!(cluster.node(1).configuration_index(), before);
+}
+
+/// A majority that does not answer would be the end of all commits. Who insists may go on: the nodes may be about to start.
+#[test]
+fn a_removal_that_would_leave_a_silent_majority_is_refused() {
+    let mut cluster = founded();
+    cluster.isolate(3);
+    cluster.elapse_ms(700);
+    assert_eq!(refusal(&mut cluster, 1, MemberChange::Remove(NodeId(2))), ChangeError::MajoritySilent);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    let mut cluster = founded();
+    cluster.isolate(3);
+    cluster.elapse_ms(700);
+    let insisting = MemberOrder { insists: true, ..MemberChange::Remove(NodeId(2)).into() };
+    cluster.ask(1, Request::ChangeMembers(insisting));
+    cluster.elapse_ms(300);
+    assert!(cluster.node(1).configuration().is_joint(), "it waits for node 3");
+    cluster.heal();
+    cluster.elapse_ms(1500);
+    assert!(!cluster.node(1).configuration().contains(NodeId(2)));
+}
+
+/// An order that is delivered again after a later one was obeyed must not undo that.
+#[test]
+fn an_order_that_comes_late_does_not_undo_a_later_one() {
+    let mut cluster = founded();
+    let given_for = Some(cluster.node(1).configuration_index());
+    let add = MemberOrder { given_for, ..address(4).into() };
+    let ask = |cluster: &mut Cluster<Replica>, order: &MemberOrder| {
+        let request = cluster.ask(1, Request::ChangeMembers(order.clone()));
+        cluster.elapse_ms(300);
+        cluster.answer(request).cloned().expect("an answer")
+    };
+    assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)));
+    assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)), "it is as was ordered");
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    let given_for = Some(LogIndex(cluster.node(1).configuration_index().0 - 1));
+    let promote = MemberOrder { given_for, ..MemberChange::Promote(NodeId(4)).into() };
+    assert!(matches!(ask(&mut cluster, &promote), Answer::MembershipChanged(..)), "to be met is no change");
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
+    for late in [&add, &promote] {
+        assert_eq!(ask(&mut cluster, late), Answer::Refused(Refused::Change(ChangeError::Outdated)));
+    }
+    assert!(!cluster.node(1).configuration().contains(NodeId(4)));
+}
+
+/// The split of a cluster by operating it: its only founder lost its disk and comes back under its id. Any prefix of the log
+/// that it is sent may name it as the only voter, or one of few: it must not act by that.
+#[test]
+fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
+    let one_by_one = |config| Config { append_bytes_max: 1, in_flight_messages_max: 1, ..config };
+    for held in 1..16 {
+        let mut cluster = founded_by(1, 3, one_by_one);
+        grow(&mut cluster, 1, 2);
+        grow(&mut cluster, 1, 3);
+        let request = cluster.ask(1, Request::Transfer(NodeId(2)));
+        cluster.elapse_ms(300);
+        assert!(matches!(cluster.answer(request), Some(Answer::Transferred { .. })));
+        cluster.replace(1, 91);
+        cluster.isolate(1);
+        obeyed(&mut cluster, 2, MemberChange::Remove(NodeId(1)));
+        obeyed(&mut cluster, 2, address(1));
+        cluster.meet(2, 1, 91);
+        cluster.heal();
+        let mut steps = 0;
+        while cluster.node(1).log().last().index < LogIndex(held) && steps < 1000 {
+            cluster.elapse_ms(1);
+            steps += 1;
+        }
+        cluster.isolate(1);
+        cluster.elapse_ms(3000);
+        assert_eq!(cluster.role(1), Role::Follower, "with {held} entries");
+        put(&mut cluster, 2, "new");
+        cluster.heal();
+        cluster.elapse_ms(1000);
+        assert_eq!(cluster.role(2), Role::Leader, "with {held} entries");
+        assert_eq!(known(&cluster, 1, 1), Some(91));
+    }
+}
+
+/// Nor does it vote by that history, whoever asks: its predecessor may have voted in the same term.
+#[test]
+fn a_node_that_is_not_named_gives_no_vote() {
+    let mut cluster = founded();
+    cluster.isolate(3);
+    cluster.replace(3, 93);
+    cluster.intercept(3, 1);
+    let term = cluster.node(1).current_term().0 + 1;
+    cluster.deliver(request_vote(1, 3, term, (100, term)));
+    cluster.elapse_ms(10);
+    assert_eq!(cluster.node(3).voted_for(), None);
+}
+
+/// A vote of the node that took a lost voter's place does not count for it.
+#[test]
+fn an_answer_of_another_incarnation_does_not_count() {
+    let mut cluster = founded();
+    cluster.isolate(1);
+    cluster.isolate(2);
+    cluster.isolate(3);
+    cluster.elapse_ms(2000);
+    let stranger = |cluster: &mut Cluster<Replica>, incarnation| {
+        let term = cluster.node(2).current_term().0;
+        let mut answer = message(3, 2, term, coracle_core::raft::Body::NewerTerm);
+        answer.incarnation = Some(Incarnation(incarnation));
+        answer.term.0 += 5;
+        cluster.deliver(answer);
+        cluster.node(2).current_term().0 - term
+    };
+    assert_eq!(stranger(&mut cluster, 93), 0, "not the member that it names");
+    assert_eq!(stranger(&mut cluster, 13), 5);
+}
+
+/// A learner that takes the id of one that held everything is fed from the beginning, and not promoted before it holds that.
+#[test]
+fn progress_belongs_to_an_incarnation() {
+    let mut cluster = founded();
+    for value in ["a", "b", "c"] {
+        put(&mut cluster, 1, value);
+    }
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    assert!(cluster.node(1).has_caught_up(NodeId(4)));
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
+    cluster.replace(4, 94);
+    cluster.isolate(4);
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 94);
+    cluster.elapse_ms(100);
+    assert!(!cluster.node(1).has_caught_up(NodeId(4)), "its predecessor had");
+    cluster.heal();
+    cluster.elapse_ms(300);
+    assert_eq!(cluster.node(4).log().last(), cluster.node(1).log().last());
+    assert!(cluster.node(1).has_caught_up(NodeId(4)));
+}
+
+/// How often node 3 has reported that it was removed.
+fn removals(cluster: &Cluster<Replica>) -> usize {
+    let is_it = |line: &&String| line.starts_with('3') && line.contains("is no longer a member");
+    cluster.trace().iter().filter(is_it).count()
+}
+
+/// A member that is removed is sent the entry that says so, and that it is committed. It reports it once, and answers nothing
+/// from its map any more.
+#[test]
+fn a_removed_member_hears_of_it_and_serves_no_more() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
+    let before = get(&mut cluster, 3);
+    cluster.elapse_ms(10);
+    assert!(matches!(cluster.answer(before), Some(Answer::Read { .. })));
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    assert_eq!(removals(&cluster), 1);
+    let after = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.role(3), Role::Follower);
+    assert!(cluster.node(3).removed_at().is_some());
+    assert_eq!(removals(&cluster), 1);
+}
+
+/// A node that has joined says nothing of keys before it has applied what was committed when it joined.
+#[test]
+fn a_joiner_answers_no_read_before_it_is_a_member() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.isolate(4);
+    let early = get(&mut cluster, 4);
+    cluster.elapse_ms(500);
+    assert_eq!(cluster.answer(early), Some(&Answer::Refused(Refused::CatchingUp)), "it is no member yet");
+    cluster.heal();
+    obeyed(&mut cluster, 1, address(4));
+    let unmet = get(&mut cluster, 4);
+    cluster.elapse_ms(500);
+    assert_eq!(cluster.answer(unmet), Some(&Answer::Refused(Refused::CatchingUp)), "it was not met yet");
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(200);
+    let late = get(&mut cluster, 4);
+    cluster.elapse_ms(200);
+    let Some(Answer::Read { found: Found::Value(value), .. }) = cluster.answer(late) else {
+        panic!("{:?}", cluster.answer(late))
+    };
+    assert!(value.is_some());
+}
+
+/// A leader that is stopped hands over to whoever is closest; with nobody to hand over to it says so at once.
+#[test]
+fn a_leader_that_resigns_hands_over_to_the_closest() {
+    let mut cluster = founded();
+    cluster.isolate(2);
+    put(&mut cluster, 1, "v");
+    cluster.settle();
+    let request = cluster.ask(1, Request::Resign);
+    cluster.elapse_ms(200);
+    assert_eq!(cluster.answer(request), Some(&Answer::Transferred { to: NodeId(3) }));
+    let at_follower = cluster.ask(1, Request::Resign);
+    assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
+}
+
+/// What a removed leader had proposed last may be committed without it: it does not know, and says so.
+#[test]
+fn a_removed_leader_does_not_know_what_became_of_its_last_proposals() {
+    let mut cluster = founded();
+    let removal = cluster.ask(1, Request::ChangeMembers(MemberChange::Remove(NodeId(1)).into()));
+    cluster.elapse_ms(20);
+    let last = put(&mut cluster, 1, "v");
+    cluster.elapse_ms(3000);
+    assert!(matches!(cluster.answer(removal), Some(Answer::MembershipChanged(..))));
+    assert!(cluster.answer(last).is_some(), "every request is answered");
+}
