@@ -94,6 +94,10 @@ pub enum Mutant {
     RemovedIncarnationBound,
     /// A leader sends nothing more to a member that it has removed.
     RemovedMemberNotTold,
+    /// A follower takes for committed what its leader names, although its own entry there has another checksum.
+    CommitChecksumIgnored,
+    /// Any term that a message names is believed.
+    AnyTermBelieved,
     /// A follower that installs a snapshot drops what its log holds beyond.
     SuffixDropped,
     /// What a snapshot says of sessions is left out.
@@ -188,7 +192,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 75] = [
+    const NAMED: [(Mutant, &str); 77] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -230,6 +234,8 @@ mod switch {
         (OutdatedOrderObeyed, "outdated-order-obeyed"),
         (RemovedIncarnationBound, "removed-incarnation-bound"),
         (RemovedMemberNotTold, "removed-member-not-told"),
+        (CommitChecksumIgnored, "commit-checksum-ignored"),
+        (AnyTermBelieved, "any-term-believed"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
         (LogTrimmedEarly, "log-trimmed-early"),

@@ -1,13 +1,13 @@
 //! Requests that one node passes on to another, and the answers, as bytes.
 
 use super::message::{
-    read_configuration, read_part, read_point, write_configuration, write_part, write_point,
+    read_configuration, read_index, read_part, read_point, write_configuration, write_part, write_point,
 };
 use super::wire::{Reader, Writer};
 use crate::kv::{
     ClientName, Command, Found, Key, LoggedWrite, Operation, Outcome, Page, Query, Scan, Session, Value,
 };
-use crate::raft::{ChangeError, LogIndex, NodeId, Role, Term};
+use crate::raft::{ChangeError, NodeId, Role, Term};
 use crate::replica::{Answer, BackupPiece, MemberChange, MemberOrder, Refused, Request, Status};
 
 pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
@@ -65,7 +65,7 @@ fn write_piece(piece: BackupPiece, to: &mut Writer<'_>) {
 fn read_piece(from: &mut Reader<'_>) -> Option<BackupPiece> {
     Some(match from.u8()? {
         1 => BackupPiece::New,
-        2 => BackupPiece::Covering(LogIndex(from.u64()?)),
+        2 => BackupPiece::Covering(read_index(from)?),
         3 => BackupPiece::At { last: read_point(from)?, offset: from.u64()? },
         _ => return None,
     })
@@ -75,13 +75,13 @@ pub(super) fn read_request(from: &mut Reader<'_>) -> Option<Request> {
     Some(match from.u8()? {
         1 => read_write(from.text()?)?,
         2 => {
-            let at_least = LogIndex(from.u64()?);
+            let at_least = read_index(from)?;
             Request::Read { query: read_query(from)?, at_least }
         }
         3 => Request::LinearizableRead(read_query(from)?),
         4 => Request::Transfer(NodeId(from.u64()?)),
         5 => Request::ChangeMembers(MemberOrder {
-            given_for: from.option(|from| from.u64().map(LogIndex))?,
+            given_for: from.option(read_index)?,
             insists: from.bool()?,
             change: read_change(from)?,
         }),
@@ -231,16 +231,16 @@ pub(super) fn write_answer(answer: &Answer, to: &mut Writer<'_>) {
 
 pub(super) fn read_answer(from: &mut Reader<'_>) -> Option<Answer> {
     Some(match from.u8()? {
-        1 => Answer::Applied { index: LogIndex(from.u64()?), outcome: read_outcome(from)? },
-        2 => Answer::Read { index: LogIndex(from.u64()?), found: read_found(from)? },
+        1 => Answer::Applied { index: read_index(from)?, outcome: read_outcome(from)? },
+        2 => Answer::Read { index: read_index(from)?, found: read_found(from)? },
         3 => Answer::Transferred { to: NodeId(from.u64()?) },
-        4 => Answer::MembershipChanged(LogIndex(from.u64()?), read_configuration(from)?),
-        5 => Answer::Members(LogIndex(from.u64()?), read_configuration(from)?),
+        4 => Answer::MembershipChanged(read_index(from)?, read_configuration(from)?),
+        5 => Answer::Members(read_index(from)?, read_configuration(from)?),
         6 => Answer::Status(Box::new(read_status(from)?)),
         7 => Answer::OutcomeUnknown,
         8 => Answer::Refused(read_refused(from)?),
         9 => Answer::BackupPart(Box::new(read_part(from)?)),
-        10 => Answer::BackupPending(LogIndex(from.u64()?)),
+        10 => Answer::BackupPending(read_index(from)?),
         _ => return None,
     })
 }
@@ -341,10 +341,10 @@ fn read_status(from: &mut Reader<'_>) -> Option<Status> {
             _ => return None,
         },
         term: Term(from.u64()?),
-        commit_index: LogIndex(from.u64()?),
-        last_applied: LogIndex(from.u64()?),
-        last_log_index: LogIndex(from.u64()?),
-        snapshot_index: LogIndex(from.u64()?),
+        commit_index: read_index(from)?,
+        last_applied: read_index(from)?,
+        last_log_index: read_index(from)?,
+        snapshot_index: read_index(from)?,
         leader: read_node(from)?,
     })
 }

@@ -22,7 +22,7 @@ use crate::replica::Input;
 /// The name of the peers' protocol.
 pub const PEER_FORMAT: &str = "coracle-peer";
 /// Its version.
-pub const PEER_VERSION: u64 = 1;
+pub const PEER_VERSION: u64 = 2;
 /// The longest line of a handshake, in bytes: two rosters of the longest addresses and some more.
 pub const HELLO_BYTES_MAX: usize = 64 << 10;
 

@@ -28,8 +28,11 @@ pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
             write_append_response(*response, to);
         }
         Body::Heartbeat(heartbeat) => {
-            to.u8(7);
+            to.u8(if heartbeat.commit_checksum.is_some() { 15 } else { 7 });
             to.u64(heartbeat.leader_commit.0);
+            if let Some(checksum) = heartbeat.commit_checksum {
+                to.u32(checksum.0);
+            }
             to.u64(heartbeat.round.0);
         }
         Body::HeartbeatResponse(response) => {
@@ -64,7 +67,7 @@ pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
 
 /// `None` when it is no message of this version, or one of its entries is not right.
 pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
-    let (sender, receiver, term) = (NodeId(from.u64()?), NodeId(from.u64()?), Term(from.u64()?));
+    let (sender, receiver, term) = (NodeId(from.u64()?), NodeId(from.u64()?), read_term(from)?);
     let body = match from.u8()? {
         1 => Body::RequestPreVote(read_vote(from)?),
         2 => Body::RequestPreVoteResponse(read_vote_response(from)?),
@@ -72,15 +75,17 @@ pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
         4 => Body::RequestVoteResponse(read_vote_response(from)?),
         5 => Body::AppendEntries(read_append(from)?),
         6 => Body::AppendEntriesResponse(read_append_response(from)?),
-        7 => {
-            Body::Heartbeat(Heartbeat { leader_commit: LogIndex(from.u64()?), round: ReadRound(from.u64()?) })
-        }
+        kind @ (7 | 15) => Body::Heartbeat(Heartbeat {
+            leader_commit: read_index(from)?,
+            commit_checksum: if kind == 15 { Some(Checksum(from.u32()?)) } else { None },
+            round: ReadRound(from.u64()?),
+        }),
         8 => Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(from.u64()?) }),
         9 => Body::NewerTerm,
         10 => Body::ReadIndex(ReadIndex { batch: ReadBatch(from.u64()?) }),
         11 => {
             let batch = ReadBatch(from.u64()?);
-            let index = from.option(|from| from.u64().map(LogIndex))?;
+            let index = from.option(read_index)?;
             Body::ReadIndexResponse(ReadIndexResponse { batch, index })
         }
         12 => Body::InstallSnapshot(read_part(from)?),
@@ -110,10 +115,10 @@ fn write_vote(kind: u8, call: RequestVote, to: &mut Writer<'_>) {
 
 fn read_vote(from: &mut Reader<'_>) -> Option<RequestVote> {
     Some(RequestVote {
-        election_term: Term(from.u64()?),
+        election_term: read_term(from)?,
         round: from.u64()?,
-        last_log_index: LogIndex(from.u64()?),
-        last_log_term: Term(from.u64()?),
+        last_log_index: read_index(from)?,
+        last_log_term: read_term(from)?,
         is_transfer: from.bool()?,
     })
 }
@@ -129,7 +134,7 @@ fn read_vote_response(from: &mut Reader<'_>) -> Option<RequestVoteResponse> {
 }
 
 fn write_append(append: &AppendEntries, to: &mut Writer<'_>) {
-    let checksum = append.entries.first().map_or(Checksum::default(), |first| first.before().checksum);
+    let checksum = append.prev_log_checksum.unwrap_or_default();
     to.u64(append.sequence);
     to.u64(append.leader_commit.0);
     write_point(LogPoint { index: append.prev_log_index, term: append.prev_log_term, checksum }, to);
@@ -142,7 +147,7 @@ fn write_append(append: &AppendEntries, to: &mut Writer<'_>) {
 }
 
 fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
-    let (sequence, leader_commit) = (from.u64()?, LogIndex(from.u64()?));
+    let (sequence, leader_commit) = (from.u64()?, read_index(from)?);
     let before = read_point(from)?;
     let count = usize::try_from(from.u32()?).ok()?;
     let mut batch = BatchBuilder::new(before);
@@ -162,10 +167,16 @@ fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
         entries.extend(batch.finish());
     }
     let (prev_log_index, prev_log_term) = (before.index, before.term);
-    (found == count).then_some(AppendEntries {
+    // An earlier program sends none with a call without entries.
+    let has_none = entries.is_empty() && before.checksum == Checksum::default();
+    let prev_log_checksum = (!has_none).then_some(before.checksum);
+    let is_known = entries.iter().all(Entries::configurations_are_known);
+    let has_room = entries.last().is_none_or(|run| run.last().index <= LogIndex::MAX);
+    (found == count && is_known && has_room).then_some(AppendEntries {
         sequence,
         prev_log_index,
         prev_log_term,
+        prev_log_checksum,
         entries,
         leader_commit,
     })
@@ -189,9 +200,9 @@ fn write_append_response(response: AppendEntriesResponse, to: &mut Writer<'_>) {
 fn read_append_response(from: &mut Reader<'_>) -> Option<AppendEntriesResponse> {
     let sequence = from.u64()?;
     let outcome = if from.bool()? {
-        AppendOutcome::Accepted { match_index: LogIndex(from.u64()?) }
+        AppendOutcome::Accepted { match_index: read_index(from)? }
     } else {
-        AppendOutcome::Rejected { hint_index: LogIndex(from.u64()?), hint_term: Term(from.u64()?) }
+        AppendOutcome::Rejected { hint_index: read_index(from)?, hint_term: read_term(from)? }
     };
     Some(AppendEntriesResponse { sequence, outcome })
 }
@@ -202,8 +213,18 @@ pub(super) fn write_point(point: LogPoint, to: &mut Writer<'_>) {
     to.u32(point.checksum.0);
 }
 
+/// An index that another node can honestly have reached.
+pub(super) fn read_index(from: &mut Reader<'_>) -> Option<LogIndex> {
+    from.u64().map(LogIndex).filter(|index| *index <= LogIndex::MAX)
+}
+
+/// The like for terms. How far a message's term may be above a node's own is for Raft to say.
+fn read_term(from: &mut Reader<'_>) -> Option<Term> {
+    from.u64().map(Term).filter(|term| *term <= Term::MAX)
+}
+
 pub(super) fn read_point(from: &mut Reader<'_>) -> Option<LogPoint> {
-    let (index, term) = (LogIndex(from.u64()?), Term(from.u64()?));
+    let (index, term) = (read_index(from)?, read_term(from)?);
     Some(LogPoint { index, term, checksum: Checksum(from.u32()?) })
 }
 

@@ -157,7 +157,11 @@ mod tests {
     }
 
     fn heartbeat(round: u64) -> Message {
-        message(Body::Heartbeat(Heartbeat { leader_commit: LogIndex(1), round: ReadRound(round) }))
+        message(Body::Heartbeat(Heartbeat {
+            leader_commit: LogIndex(1),
+            commit_checksum: None,
+            round: ReadRound(round),
+        }))
     }
 
     fn part(offset: u64) -> Message {

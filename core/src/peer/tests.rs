@@ -32,7 +32,9 @@ fn append(payloads: &[&[&str]]) -> AppendEntries {
         entries.extend(batch.finish());
     }
     let (prev_log_index, prev_log_term) = (LogIndex(9), Term(2));
-    AppendEntries { sequence: 5, prev_log_index, prev_log_term, entries, leader_commit: LogIndex(8) }
+    let prev_log_checksum = Some(point(9).checksum);
+    let leader_commit = LogIndex(8);
+    AppendEntries { sequence: 5, prev_log_index, prev_log_term, prev_log_checksum, entries, leader_commit }
 }
 
 fn bodies() -> Vec<Body> {
@@ -63,7 +65,11 @@ fn bodies() -> Vec<Body> {
         Body::AppendEntries(append(&[&["\"op\":\"NOOP\""], &["\"a\":1", "\"b\":\"ö\""]])),
         Body::AppendEntriesResponse(AppendEntriesResponse { sequence: 5, outcome: accepted }),
         Body::AppendEntriesResponse(AppendEntriesResponse { sequence: 5, outcome: rejected }),
-        Body::Heartbeat(Heartbeat { leader_commit: LogIndex(8), round: ReadRound(2) }),
+        Body::Heartbeat(Heartbeat {
+            leader_commit: LogIndex(8),
+            commit_checksum: Some(Checksum(77)),
+            round: ReadRound(2),
+        }),
         Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(2) }),
         Body::NewerTerm,
         Body::ReadIndex(ReadIndex { batch: ReadBatch(4) }),
@@ -244,4 +250,46 @@ fn an_entry_that_is_not_what_was_sealed_is_refused() {
     let mut changed = bytes.to_vec();
     changed[at] = b'C';
     assert_eq!(PeerFrame::read(&changed), Err(FrameFault::Unknown));
+}
+
+/// A number near the end of its range would be believed, kept and spread, and nothing could follow it.
+#[test]
+fn absurd_terms_and_indexes_are_refused() {
+    let read = |body| {
+        let message = Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body };
+        PeerFrame::read(&encode(&PeerFrame::Message(message))[frame::HEAD_LEN..])
+    };
+    let vote = |last: u64, term: u64| {
+        let (last_log_index, last_log_term) = (LogIndex(last), Term(term));
+        let (election_term, round) = (Term(4), 1);
+        Body::RequestVote(RequestVote {
+            election_term,
+            round,
+            last_log_index,
+            last_log_term,
+            is_transfer: false,
+        })
+    };
+    assert!(read(vote(LogIndex::MAX.0, Term::MAX.0)).is_ok());
+    for (index, term) in [(LogIndex::MAX.0 + 1, 1), (1, Term::MAX.0 + 1), (u64::MAX, u64::MAX)] {
+        assert_eq!(read(vote(index, term)), Err(FrameFault::Unknown), "{index} {term}");
+    }
+    let commit_checksum = Some(Checksum(1));
+    let beat = Heartbeat { leader_commit: LogIndex(u64::MAX), commit_checksum, round: ReadRound(0) };
+    assert_eq!(read(Body::Heartbeat(beat)), Err(FrameFault::Unknown));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_refused() {
+    let read = |payload: &str| {
+        let body = Body::AppendEntries(append(&[&[payload]]));
+        let message = Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body };
+        PeerFrame::read(&encode(&PeerFrame::Message(message))[frame::HEAD_LEN..]).is_ok()
+    };
+    assert!(read(&configuration().to_payload()));
+    for payload in
+        [r#""op":"CONFIG","voters":[]"#, r#""op":"CONFIG","voters":[1],"who":2"#, r#""op":"CONFIG","x":1"#]
+    {
+        assert!(!read(payload), "{payload}");
+    }
 }

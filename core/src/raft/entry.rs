@@ -245,6 +245,17 @@ impl Entries {
         })
     }
 
+    /// Whether every configuration among these entries can be read. What comes from outside is asked before it is kept; behind
+    /// that gateway [`Entries::configurations`] takes it for granted.
+    #[must_use]
+    pub fn configurations_are_known(&self) -> bool {
+        let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
+        entries.into_iter().all(|position| {
+            let entry = self.batch.entry(position, &self.batch.marks()[position]);
+            entry.kind() != EntryKind::Config || Configuration::read(entry.payload).is_some()
+        })
+    }
+
     fn position_of(&self, index: LogIndex) -> Option<usize> {
         let offset = index.0.checked_sub(self.batch.before.index.0 + 1)?;
         usize::try_from(offset).ok().filter(|position| self.range().contains(position))

@@ -110,6 +110,12 @@ pub enum Refusal {
     WrongAddress,
     /// The sender is not a member of the cluster, or is the node itself.
     UnknownSender,
+    /// Its term is far above any that an election could have reached.
+    TermTooHigh,
+    /// It claims to lead a term that another node leads.
+    SecondLeader,
+    /// It would have committed entries removed.
+    ContradictsCommitted,
     /// It answers for a member, and comes from another incarnation of that node.
     OtherIncarnation,
     /// Its entries do not follow `prev_log_index`, or one another, or come from a later term.
@@ -174,6 +180,9 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::WrongAddress => "it is for another node",
             Self::UnknownSender => "its sender is not a member",
+            Self::TermTooHigh => "its term is higher than any election could have reached",
+            Self::SecondLeader => "it claims to lead a term that another node leads",
+            Self::ContradictsCommitted => "it would have committed entries removed",
             Self::OtherIncarnation => "it comes from another incarnation of the member",
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",

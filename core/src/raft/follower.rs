@@ -7,7 +7,7 @@ use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
 use super::node::{Node, Part};
-use super::types::{LogIndex, LogPoint, NodeId};
+use super::types::{Checksum, LogIndex, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -31,6 +31,10 @@ impl Node {
         if !agrees {
             return self.refuse_append(leader, &append);
         }
+        if !self.continues(append.prev_log_index, append.prev_log_checksum) {
+            let because = Refusal::ChecksumMismatch;
+            return self.tell(Event::MessageRefused { from: leader, because });
+        }
         let last_new = append.entries.last().map_or(append.prev_log_index, |run| run.last().index);
         for run in append.entries {
             if let Err(because) = self.take_run(run) {
@@ -50,7 +54,11 @@ impl Node {
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
         self.follow(leader, now);
         // The leader names only what it knows this log to hold; a node that lost its disk may hold less.
-        self.learn_commit(heartbeat.leader_commit.min(self.log.last().index));
+        if self.continues(heartbeat.leader_commit, heartbeat.commit_checksum) {
+            self.learn_commit(heartbeat.leader_commit.min(self.log.last().index));
+        } else {
+            self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+        }
         // Not before the term is durable, but never held up by entries on their way to the disk.
         let response = HeartbeatResponse { round: heartbeat.round };
         self.send(leader, Promise::HardState, Body::HeartbeatResponse(response));
@@ -74,6 +82,14 @@ impl Node {
         if !mutant::is_active(Mutant::HeartbeatKeepsTimer) {
             self.reset_election_timer(now);
         }
+    }
+
+    /// Whether this log is the leader's up to `index`, as far as the checksum there tells: where this log does not reach, or the
+    /// leader names none, nothing speaks against it.
+    fn continues(&self, index: LogIndex, checksum: Option<Checksum>) -> bool {
+        let own = self.log.point_at(index).map(|point| point.checksum);
+        let differs = matches!((own, checksum), (Some(own), Some(theirs)) if own != theirs);
+        !differs || mutant::is_active(Mutant::CommitChecksumIgnored)
     }
 
     /// Entries that could not come from a leader of this term are refused before they touch anything.
@@ -101,7 +117,11 @@ impl Node {
             return Err(Refusal::ChecksumMismatch);
         }
         // Fig. 2, AppendEntries receiver 3: an entry of another term at the same index, and all after it, go.
-        // Only then: a shorter or older call must not cut a tail that agrees with it.
+        // Only then: a shorter or older call must not cut a tail that agrees with it. What is committed is in the log of
+        // every leader (§5.4), so no leader orders that to be cut.
+        if first_new <= self.commit_index && !mutant::is_active(Mutant::MatchingSuffixCut) {
+            return Err(Refusal::ContradictsCommitted);
+        }
         if first_new <= self.log.last().index {
             self.cut_log(first_new);
         }

@@ -6,7 +6,7 @@
 use super::reads::ReadBatch;
 use super::runs::Runs;
 use super::snapshot::SnapshotPart;
-use super::types::{LogIndex, LogPoint, NodeId, Term};
+use super::types::{Checksum, LogIndex, LogPoint, NodeId, Term};
 use crate::identity::Incarnation;
 
 /// A message from one node to another.
@@ -113,6 +113,9 @@ pub struct AppendEntries {
     pub prev_log_index: LogIndex,
     /// Its term.
     pub prev_log_term: Term,
+    /// Its checksum: logs that agree in index and term and differ here are two histories. `None`: from a program that does not
+    /// send it with a call without entries.
+    pub prev_log_checksum: Option<Checksum>,
     /// The new entries in order; runs follow one another. Empty to ask whether the logs agree.
     pub entries: Runs,
     /// The leader's commit index.
@@ -152,6 +155,9 @@ pub struct Heartbeat {
     /// The leader's commit index, but never beyond what the follower is known to hold: a follower with a
     /// divergent tail must not take its own entries for committed ones.
     pub leader_commit: LogIndex,
+    /// The checksum of the leader's entry there, if it knows it: a follower whose own entry has another one continues another
+    /// history, and must not take it for committed.
+    pub commit_checksum: Option<Checksum>,
     /// The round that the leader has begun last.
     pub round: ReadRound,
 }

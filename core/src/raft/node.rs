@@ -433,6 +433,11 @@ impl Node {
         if message.to != self.config.id {
             return Err(Refusal::WrongAddress);
         }
+        let is_term_believed =
+            message.term <= Term::MAX && message.term.0 <= self.current_term.0.saturating_add(Term::JUMP_MAX);
+        if !is_term_believed && !mutant::is_active(Mutant::AnyTermBelieved) {
+            return Err(Refusal::TermTooHigh);
+        }
         // Calls count from whoever makes them: the caller may be a member that this node has not heard of yet, and this node
         // one that the caller knows better than it knows itself (etcd#10998). Answers count from members alone.
         let may_be_new = matches!(
@@ -443,9 +448,14 @@ impl Node {
                 | Body::Heartbeat(_)
                 | Body::InstallSnapshot(_)
         );
-        // But for a stranger that claims to lead a term whose leader is known: no member does that.
+        // But for a node that claims to lead a term whose leader is known: no member does that.
         let contradicts =
             message.term == self.current_term && self.leader().is_some_and(|leader| leader != message.from);
+        let claims_to_lead =
+            matches!(message.body, Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_));
+        if contradicts && claims_to_lead {
+            return Err(Refusal::SecondLeader);
+        }
         let is_member = self.configuration().contains(message.from);
         if message.from == self.config.id || !(is_member || may_be_new || self.is_leaving(message)) {
             return Err(Refusal::UnknownSender);

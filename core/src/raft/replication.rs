@@ -188,7 +188,8 @@ impl Node {
         let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
         let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
         let leader_commit = self.commit_index.min(known_to_hold);
-        let heartbeat = Heartbeat { leader_commit, round: leadership.reads.round() };
+        let commit_checksum = self.log.point_at(leader_commit).map(|point| point.checksum);
+        let heartbeat = Heartbeat { leader_commit, commit_checksum, round: leadership.reads.round() };
         self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
     }
 
@@ -234,6 +235,7 @@ impl Node {
             sequence,
             prev_log_index,
             prev_log_term: prev.term,
+            prev_log_checksum: Some(prev.checksum),
             entries,
             leader_commit: self.commit_index,
         };

@@ -20,6 +20,14 @@ impl Term {
     /// The term of a node that has never heard of an election.
     pub const INITIAL: Self = Self(0);
 
+    /// The highest term that is believed of others, far above any that elections reach: one that no later term could
+    /// follow would end all elections.
+    pub const MAX: Self = Self(1 << 62);
+
+    /// How far above its own term a node believes another's to be. A node that is cut off does not raise its term (pre-vote), so
+    /// no honest one is as far ahead; at a thousand elections a second it would take 49 days.
+    pub const JUMP_MAX: u64 = 1 << 32;
+
     /// The term after this one.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -41,6 +49,9 @@ impl LogIndex {
     /// The place before the first entry: what an empty log ends at, and what a node has committed that
     /// does not know of any commit.
     pub const ORIGIN: Self = Self(0);
+
+    /// The highest index that is believed of others: a million entries a second take 146,000 years to get there.
+    pub const MAX: Self = Self(1 << 62);
 
     /// The place after this one.
     #[must_use]

@@ -74,6 +74,7 @@ pub fn append(from: u64, to: u64, term: u64, log_terms: &[u64], prev: u64, leade
         sequence: 1,
         prev_log_index: LogIndex(prev),
         prev_log_term: Term(before),
+        prev_log_checksum: None,
         entries: entries_of(log_terms, prev + 1).into(),
         leader_commit: LogIndex(leader_commit),
     };
@@ -87,7 +88,11 @@ pub fn heartbeat(from: u64, to: u64, term: u64, leader_commit: u64) -> Message {
         from,
         to,
         term,
-        Body::Heartbeat(Heartbeat { leader_commit: LogIndex(leader_commit), round: ReadRound(0) }),
+        Body::Heartbeat(Heartbeat {
+            leader_commit: LogIndex(leader_commit),
+            commit_checksum: None,
+            round: ReadRound(0),
+        }),
     )
 }
 

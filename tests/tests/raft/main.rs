@@ -24,3 +24,4 @@ mod slow_disks;
 mod snapshot_bugs;
 mod snapshots;
 mod transfer;
+mod wire;

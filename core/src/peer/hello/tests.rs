@@ -152,7 +152,7 @@ fn who_joins_must_have_been_let_in() {
 fn other_lines_are_not_understood() {
     let hello = founded(1).hello(None, None).encode();
     let text = String::from_utf8(hello).unwrap();
-    for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":1", "\"version\":2")] {
+    for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":2", "\"version\":3")] {
         assert_eq!(Hello::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
         assert_eq!(Welcome::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
     }
@@ -190,4 +190,24 @@ fn who_knows_less_listens_to_a_member_that_was_let_in_again() {
     }
     let as_much = LocalNode { configuration_index: LogIndex(9), ..founded(3) };
     assert!(matches!(shake(&as_much, Some(2), &again), Err(PeerRefusal::OtherIncarnation { .. })));
+}
+
+/// A member that was removed while it was down learns of it when it comes back, from a committed configuration only.
+#[test]
+fn a_removed_member_is_told_by_whoever_knows_better() {
+    let founders = founders();
+    let voters = Voters::new([NodeId(1), NodeId(2)]).unwrap();
+    let without = Configuration::of_voters(voters).with_roster(&founders.roster);
+    let standing = Standing::Member(founders, without);
+    let remaining = LocalNode { configuration_index: LogIndex(9), ..local(1, 11, standing) };
+    let removed = LocalNode { configuration_index: LogIndex(4), ..founded(3) };
+    let told = PeerRefusal::Removed { node: 3, index: 9 };
+    assert_eq!(shake(&removed, Some(1), &remaining).unwrap_err(), told);
+    assert!(told.is_final_for(NodeId(3)) && !told.is_final_for(NodeId(1)));
+    let open = LocalNode { is_settled: false, ..remaining.clone() };
+    assert!(shake(&removed, Some(1), &open).is_ok(), "that configuration may be rolled back");
+    let knows_later = LocalNode { configuration_index: LogIndex(10), ..removed.clone() };
+    assert!(shake(&knows_later, Some(1), &remaining).is_ok(), "it may have been added again");
+    let new = LocalNode { was_named: false, ..removed };
+    assert!(shake(&new, Some(1), &remaining).is_ok(), "it waits to become a member");
 }
