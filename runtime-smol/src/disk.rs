@@ -1,14 +1,12 @@
-//! A node's disk: takes persists in order, carries them out in groups, and reports each group's last.
-//!
-//! Group commit is nothing more than this: while one group is on its way to the disk, the next one gathers. Between two
-//! groups the log is made anew behind a snapshot, a piece at a time.
+//! A node's disk task: carries out what its [`DiskQueue`] hands out, and reports what is durable.
 
 use std::sync::Arc;
 
 use coracle_core::Input;
 use coracle_core::raft::Persist;
+use coracle_storage::FileError;
 use coracle_storage::asynchronous::Folder;
-use coracle_storage::{FileError, GROUP_BYTES_MAX, Planner};
+use coracle_storage::host::DiskQueue;
 
 use crate::mailbox::{Receiver, Sender};
 use crate::node::NodeInput;
@@ -16,12 +14,11 @@ use crate::node::NodeInput;
 /// Works until the persists end, then stops in order; or until an operation fails, and reports that.
 pub(crate) async fn run(
     mut folder: Folder,
-    mut planner: Planner,
+    mut queue: DiskQueue,
     persists: Receiver<Persist>,
     node: Sender<NodeInput>,
 ) {
-    let worked = work(&mut folder, &mut planner, &persists, &node).await;
-    if let Err(error) = worked {
+    if let Err(error) = work(&mut folder, &mut queue, &persists, &node).await {
         // Nobody listens when the node has stopped before its disk did.
         let _ = node.send(NodeInput::DiskFailed(Arc::new(error.into())));
     }
@@ -29,37 +26,21 @@ pub(crate) async fn run(
 
 async fn work(
     folder: &mut Folder,
-    planner: &mut Planner,
+    queue: &mut DiskQueue,
     persists: &Receiver<Persist>,
     node: &Sender<NodeInput>,
 ) -> Result<(), FileError> {
-    let mut group = Vec::new();
-    while gather(persists, planner.can_renew(), &mut group).await {
-        if let Some(last) = group.last().map(|persist| persist.id) {
-            folder.run(planner.plan(&group)).await?;
-            group.clear();
-            let _ = node.send(NodeInput::Core(Input::Persisted(last)));
+    loop {
+        if !queue.has_work() {
+            let Ok(persist) = persists.recv().await else { return folder.run(queue.close()).await };
+            queue.push(persist);
         }
-        folder.run(planner.renew()).await?;
+        std::iter::from_fn(|| persists.take()).for_each(|persist| queue.push(persist));
+        if let Some(ops) = queue.begin() {
+            folder.run(ops).await?;
+            if let Some(last) = queue.finish() {
+                let _ = node.send(NodeInput::Core(Input::Persisted(last)));
+            }
+        }
     }
-    folder.run(planner.close()).await
-}
-
-/// Gathers the next group, which may be empty if there is other work. `false`: there is never going to be one again.
-async fn gather(persists: &Receiver<Persist>, has_other_work: bool, group: &mut Vec<Persist>) -> bool {
-    let mut bytes = 0;
-    if !has_other_work {
-        let Ok(persist) = persists.recv().await else { return false };
-        bytes += persist.bytes();
-        group.push(persist);
-    }
-    while bytes < GROUP_BYTES_MAX {
-        let Some(persist) = persists.take() else {
-            // What was gathered is written; the next time there is nothing.
-            return !group.is_empty() || !persists.is_closed();
-        };
-        bytes += persist.bytes();
-        group.push(persist);
-    }
-    true
 }

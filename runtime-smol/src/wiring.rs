@@ -7,6 +7,7 @@ use coracle_core::peer::PassedOn;
 use coracle_core::raft::{Config, NodeId, Restored};
 use coracle_core::{Replica, ReplicaLimits};
 use coracle_storage::asynchronous::Folder;
+use coracle_storage::host::DiskQueue;
 use coracle_storage::{Happening, Recovery};
 use smol::{LocalExecutor, Task};
 
@@ -63,7 +64,8 @@ impl Wiring<'_> {
                 }
                 let (persists, to_do) = mailbox();
                 let node = self.inboxes[&id].clone();
-                tasks.push(self.executor.spawn(disk::run(log_folder, recovery.planner, to_do, node)));
+                let queue = DiskQueue::new(recovery.planner);
+                tasks.push(self.executor.spawn(disk::run(log_folder, queue, to_do, node)));
                 let (orders, to_do) = mailbox();
                 let node = self.inboxes[&id].clone();
                 let work = snapshots::run(snapshot_folder, recovery.snapshots, to_do, node, self.clock);

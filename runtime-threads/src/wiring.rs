@@ -8,6 +8,7 @@ use coracle_core::peer::PassedOn;
 use coracle_core::raft::{Config, NodeId, Restored};
 use coracle_core::{Replica, ReplicaLimits};
 use coracle_storage::blocking::Folder;
+use coracle_storage::host::DiskQueue;
 use coracle_storage::{Happening, Recovery};
 
 use crate::clock::Clock;
@@ -63,7 +64,8 @@ impl Wiring<'_> {
                 }
                 let (persists, to_do) = channel();
                 let node = self.inboxes[&id].clone();
-                let work = move || disk::run(log_folder, recovery.planner, &to_do, &node);
+                let queue = DiskQueue::new(recovery.planner);
+                let work = move || disk::run(log_folder, queue, &to_do, &node);
                 threads.push(spawn(format!("disk {id}"), work));
                 let (orders, to_do) = channel();
                 let node = self.inboxes[&id].clone();

@@ -18,9 +18,9 @@
 //! [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and decide nothing.
 //!
 //! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them; carry out
-//! the creation, then every node's repairs, and say the notices; then plan and carry out group after group,
-//! each of at most [`GROUP_BYTES_MAX`], and report its last persist, and between two groups, or while there is none, carry
-//! out [`Planner::renew`]; at an orderly end, [`Planner::close`]. After a [`FileError`] the node stops and sends nothing more.
+//! the creation, then every node's repairs, and say the notices; then carry out what a [`host::DiskQueue`] hands out, and
+//! report what it says is durable; at an orderly end, what closes it. After a [`FileError`] the node stops and sends nothing
+//! more.
 //!
 //! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan and carry out part
 //! after part; after the last, read [`SnapshotPlanner::temporary`] back, carry out [`SnapshotPlanner::publish`], and only
@@ -70,6 +70,7 @@ mod evidence;
 mod execution;
 mod files;
 mod header;
+pub mod host;
 mod identity;
 mod lock;
 mod medium;

@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 
-use coracle_core::raft::{Config, NodeId, Persist, PersistId};
+use coracle_core::raft::{Config, NodeId, PersistId};
 use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits};
+use coracle_storage::host::DiskQueue;
 use coracle_storage::{
-    ClusterId, FileOp, GROUP_BYTES_MAX, Identity, Incarnation, Notice, Planner, RecoverError, SyncPolicy,
-    recover, survey,
+    ClusterId, FileOp, Identity, Incarnation, Notice, RecoverError, SyncPolicy, recover, survey,
 };
 
 use super::dice::Dice;
@@ -90,25 +90,14 @@ pub enum DiskFault {
 pub struct Running {
     /// The core.
     pub replica: Replica,
-    /// The core's storage.
-    pub planner: Planner,
     /// What arrived and was not taken yet.
     pub inbox: Vec<Input>,
-    /// What the disk was asked for and has not begun.
-    pub persists: VecDeque<Persist>,
-    /// What the disk is at.
-    pub work: Option<DiskWork>,
-    /// Before the next group a piece of the log is made anew, if that is under way.
-    renews_next: bool,
+    /// What the disk was asked for.
+    pub disk_queue: DiskQueue,
+    /// The file operations that are left of what the disk is at.
+    ops: VecDeque<FileOp>,
     /// The snapshots, written beside the log.
     pub snapshots: SnapshotFiles,
-}
-
-/// A group of persists on its way to the disk, or a piece of the log that is made anew and no persist.
-#[derive(Debug)]
-pub struct DiskWork {
-    ops: VecDeque<FileOp>,
-    group: Vec<Persist>,
 }
 
 /// What a step of the disk came to.
@@ -191,10 +180,8 @@ impl Process {
 
     /// The process ends, and what its disk had not synced may be lost.
     pub fn crash(&mut self, dice: &mut Dice) {
-        if let Some(work) = self.running.take().and_then(|running| running.work) {
-            for persist in &work.group {
-                self.durable.lose(persist);
-            }
+        for persist in self.running.take().iter().flat_map(|running| running.disk_queue.in_flight()) {
+            self.durable.lose(persist);
         }
         self.disk.crash(dice);
         self.life += 1;
@@ -227,11 +214,9 @@ impl Process {
         planner.set_renewal_bytes(limits.snapshots.part_bytes);
         self.running = Some(Running {
             replica,
-            planner,
             inbox: Vec::new(),
-            persists: VecDeque::new(),
-            work: None,
-            renews_next: false,
+            disk_queue: DiskQueue::new(planner),
+            ops: VecDeque::new(),
             snapshots: SnapshotFiles::new(recovery.snapshots),
         });
         StartOutcome::Runs(recovery.notices)
@@ -246,38 +231,20 @@ impl Running {
         outputs
     }
 
-    /// Begins the next group of persists, or goes on with making the log anew, if the disk is free and there is something to
-    /// do. Returns whether it did. After a group it is the log's turn.
+    /// Begins what the disk has to do next, if it is free and there is something. Returns whether it did.
     pub fn begin_disk_work(&mut self) -> bool {
-        if self.work.is_some() {
+        if self.disk_queue.is_working() {
             return false;
         }
-        let ops =
-            if self.renews_next || self.persists.is_empty() { self.planner.renew() } else { Vec::new() };
-        self.renews_next = false;
-        if !ops.is_empty() {
-            self.work = Some(DiskWork { ops: ops.into(), group: Vec::new() });
-            return true;
-        }
-        if self.persists.is_empty() {
-            return false;
-        }
-        let mut bytes = 0;
-        let mut group = Vec::new();
-        while bytes < GROUP_BYTES_MAX
-            && let Some(persist) = self.persists.pop_front()
-        {
-            bytes += persist.bytes();
-            group.push(persist);
-        }
-        self.work = Some(DiskWork { ops: self.planner.plan(&group).into(), group });
+        let Some(ops) = self.disk_queue.begin() else { return false };
+        self.ops = ops.into();
         true
     }
 
     /// Whether the next operation of the disk waits for it.
     #[must_use]
     pub fn next_op_is_sync(&self) -> bool {
-        self.work.as_ref().and_then(|work| work.ops.front()).is_some_and(waits)
+        self.ops.front().is_some_and(waits)
     }
 
     /// Carries the next operation out.
@@ -287,22 +254,18 @@ impl Running {
         durable: &mut DurableState,
         fault: &mut Option<DiskFault>,
     ) -> DiskStep {
-        let Some(work) = &mut self.work else { return DiskStep::Failed };
-        if let Some(op) = work.ops.pop_front()
+        if let Some(op) = self.ops.pop_front()
             && !carry_out(&op, disk, fault)
         {
             return DiskStep::Failed;
         }
-        if !work.ops.is_empty() {
+        if !self.ops.is_empty() {
             return DiskStep::More;
         }
-        let work = self.work.take().expect("it was there a moment ago");
-        for persist in &work.group {
+        for persist in self.disk_queue.in_flight() {
             durable.apply(persist);
         }
-        let Some(last) = work.group.last() else { return DiskStep::Renewed };
-        self.renews_next = true;
-        DiskStep::Done(last.id)
+        self.disk_queue.finish().map_or(DiskStep::Renewed, DiskStep::Done)
     }
 }
 

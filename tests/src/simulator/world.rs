@@ -139,7 +139,7 @@ impl World {
         if process.durable.snapshot_index() > process.durable.log_start.index {
             self.trace.sight("a crash between a snapshot and the new log");
         }
-        if process.running.as_ref().is_some_and(|running| running.planner.can_renew()) {
+        if process.running.as_ref().is_some_and(|running| running.disk_queue.planner().can_renew()) {
             self.trace.sight("a crash while a log was made anew");
         }
         process.crash(&mut self.dice);
@@ -353,7 +353,7 @@ impl World {
                 self.note_persist(node, &persist);
                 let process = &mut self.processes[node];
                 if let Some(running) = &mut process.running {
-                    running.persists.push_back(persist);
+                    running.disk_queue.push(persist);
                     if running.begin_disk_work() {
                         self.schedule_disk_step(node);
                     }

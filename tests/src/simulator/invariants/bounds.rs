@@ -18,7 +18,7 @@ pub(super) fn check(replica: &Replica) -> Verdict {
 /// The cluster is at rest.
 pub(super) fn check_log_behind_snapshot(process: &Process, policy: SnapshotPolicy) -> Verdict {
     let Some(running) = &process.running else { return Ok(()) };
-    require(!running.planner.can_renew(), "bounds", || {
+    require(!running.disk_queue.planner().can_renew(), "bounds", || {
         format!("node {} has not made its log anew", process.id)
     })?;
     let status = running.replica.status();
