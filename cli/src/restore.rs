@@ -11,9 +11,10 @@ use clap::Args;
 use coracle_core::kv::{SessionLimits, State};
 use coracle_core::raft::NodeId;
 use coracle_storage::blocking::Folder;
+use coracle_storage::host::{StartError, draw_cluster, draw_incarnation};
 use coracle_storage::{
-    ClusterId, FileError, FolderLock, Identity, Incarnation, LockError, MemberError, MemberStart,
-    SnapshotFault, SnapshotFile, SurveyError, SyncPolicy, first_member, open_member, restore, survey,
+    FileError, FolderLock, Identity, LockError, MemberError, MemberStart, SnapshotFault, SnapshotFile,
+    SurveyError, SyncPolicy, first_member, open_member, restore, survey,
 };
 use thiserror::Error;
 
@@ -83,6 +84,8 @@ pub(crate) enum RestoreError {
     Survey(#[from] SurveyError),
     #[error("what was written cannot be read back as it should be: {0}")]
     Member(#[from] MemberError),
+    #[error(transparent)]
+    Identity(#[from] StartError),
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }
@@ -115,7 +118,7 @@ impl Restore {
         fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
         let _lock = FolderLock::take(folder)?;
         refuse_folder_in_use(folder)?;
-        let identities = self.identities();
+        let identities = self.identities()?;
         Folder::new(folder).run(&restore(&backup, &identities))?;
         self.check(&identities)?;
         self.report(keys, backup.header.last().index.0, &identities)
@@ -131,18 +134,14 @@ impl Restore {
         Ok(state.store().len())
     }
 
-    fn identities(&self) -> Vec<Identity> {
-        let cluster = ClusterId(fastrand::u128(..));
-        let incarnation = || Incarnation(fastrand::u64(..));
-        match (self.id, &self.address) {
-            (Some(id), Some(address)) => {
-                vec![first_member(NodeId(id), address.to_string().into(), cluster, incarnation())]
-            }
-            _ => {
-                let incarnations: Vec<_> = (0..self.nodes).map(|_| incarnation()).collect();
-                Identity::for_new_cluster(cluster, &incarnations)
-            }
+    fn identities(&self) -> Result<Vec<Identity>, StartError> {
+        let cluster = draw_cluster()?;
+        if let (Some(id), Some(address)) = (self.id, &self.address) {
+            let address = address.to_string().into();
+            return Ok(vec![first_member(NodeId(id), address, cluster, draw_incarnation()?)]);
         }
+        let incarnations = (0..self.nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Identity::for_new_cluster(cluster, &incarnations))
     }
 
     /// Looks at the files as the server's start does, each byte of them.

@@ -88,14 +88,13 @@ pub mod raft;
 
 mod identity;
 mod replica;
-mod settings;
 mod time;
 
+pub use host::{Settings, SettingsError};
 pub use identity::{ClusterId, Incarnation};
 pub use replica::{
     APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, Input, LOOK_UPS_MAX,
     MemberChange, MemberOrder, Output, PROMOTION_PATIENCE, READ_PATIENCE, Refused, Replica, ReplicaError,
     ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
 };
-pub use settings::{Settings, SettingsError};
 pub use time::Instant;

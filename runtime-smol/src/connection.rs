@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
+use coracle_core::host::RouterInput;
 use coracle_core::protocol::{Connection, IDLE_LINE};
 use coracle_core::proxy::Reply;
 use futures_lite::{AsyncWriteExt, future};
@@ -171,7 +172,8 @@ impl Requests {
         let mut state = self.state.borrow_mut();
         let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
         let is_over = state.is_finished();
-        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        let asked = requests.is_empty()
+            || self.proxy.send(ProxyEvent::Router(RouterInput::Asked(self.number, requests))).is_ok();
         asked && !is_over
     }
 }

@@ -32,14 +32,14 @@ async fn work(
 ) -> Result<(), FileError> {
     loop {
         if !queue.has_work() {
-            let Ok(persist) = persists.recv().await else { return folder.run(queue.close()).await };
+            let Ok(persist) = persists.recv().await else { return folder.run_group(queue.close()).await };
             queue.push(persist);
         }
         std::iter::from_fn(|| persists.take()).for_each(|persist| queue.push(persist));
         if let Some(ops) = queue.begin() {
-            folder.run(ops).await?;
+            folder.run_group(ops).await?;
             if let Some(last) = queue.finish() {
-                let _ = node.send(NodeInput::Core(Input::Persisted(last)));
+                let _ = node.send(Input::Persisted(last).into());
             }
         }
     }

@@ -28,7 +28,7 @@ pub(crate) async fn found(network: &Rc<Network>, peers: &Roster) -> Result<Found
         // Who was met a while ago may have lost its files since.
         let mut met = BTreeMap::new();
         for (node, member) in peers.iter().filter(|(node, _)| *node != own) {
-            let address = network.detours.get(&node).unwrap_or(&member.address);
+            let address = network.dial_overrides.get(&node).unwrap_or(&member.address);
             match dial(network, Some(node), address).await {
                 Ok((_, meeting, welcome)) => match welcome.cluster()? {
                     Some((founders, _)) => return Ok(founders),

@@ -68,5 +68,6 @@ mod snapshots;
 mod wiring;
 
 pub use client::Client;
-pub use cluster::{Cluster, Options, StartError};
-pub use member::{Member, MemberFailure, MemberOptions};
+pub use cluster::Cluster;
+pub use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
+pub use member::Member;

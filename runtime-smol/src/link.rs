@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::Input;
+use coracle_core::host::RouterInput;
 use coracle_core::peer::{Backoff, HELLO_BYTES_MAX, Meeting, PeerHappening, PeerRefusal, Welcome};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -15,7 +16,6 @@ use smol::Timer;
 use smol::net::TcpStream;
 
 use crate::network::{Line, Network};
-use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 
 /// How long a connection, or an answer to a greeting, is waited for.
@@ -45,16 +45,17 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
     let mut told = String::new();
     let guard = Downed { network: Rc::clone(&network), node, line: Rc::clone(&line) };
     loop {
-        let to = network.detours.get(&node).unwrap_or(&address).clone();
+        let to = network.dial_overrides.get(&node).unwrap_or(&address).clone();
         let ended = match dial(&network, Some(node), &to).await {
             Ok((stream, meeting, _)) if meeting.is_of_cluster => {
                 backoff.reset();
                 told.clear();
                 guard.network.tell(PeerHappening::Connected(node));
+                network.forwarder.borrow_mut().connected(node, meeting.incarnation);
                 line.is_up.set(true);
-                let _ = network.inbox.send(NodeInput::Core(meeting.met()));
+                let _ = network.inbox.send(meeting.met().into());
                 let reachable = ProxyInput::Reachable(node, meeting.client_address);
-                let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
+                let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![reachable])));
                 let ended = send(stream, &line).await;
                 guard.go_down();
                 DialError::Io(ended)
@@ -88,8 +89,8 @@ impl Downed {
             self.line.is_sending.set(false);
             self.line.outbox.borrow_mut().disconnect();
             let unreachable = ProxyInput::Unreachable(self.node);
-            let _ = self.network.proxy.send(ProxyEvent::FromNode(vec![unreachable]));
-            let _ = self.network.inbox.send(NodeInput::Core(Input::PeerUnreachable(self.node)));
+            let _ = self.network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![unreachable])));
+            let _ = self.network.inbox.send(Input::PeerUnreachable(self.node).into());
         }
     }
 }

@@ -6,20 +6,21 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::peer::{Founders, LocalNode, Origin, PeerHappening, PeerRefusal, Standing};
+use coracle_core::Settings;
+use coracle_core::host::{Router, RouterInput};
+use coracle_core::peer::{Founders, Origin, PeerHappening};
 use coracle_core::proxy::{Proxy, ProxyInput};
-use coracle_core::raft::{Configuration, LogIndex, NodeId};
-use coracle_core::{Incarnation, Settings};
 use coracle_storage::asynchronous::Folder;
-use coracle_storage::{
-    FileError, FolderLock, Medium, MemberStart, NodeEvent, Recovery, found_member, open_member,
+use coracle_storage::host::{
+    FolderContents, FoundMember, MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError,
 };
+use coracle_storage::{FileError, FileOp, FolderLock, Medium, NodeEvent};
 use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
 
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::cluster::{FAREWELL, StartError, bind};
+use crate::cluster::{FAREWELL, bind, lock};
 use crate::events;
 use crate::founding;
 use crate::link::within;
@@ -30,46 +31,10 @@ use crate::node::NodeInput;
 use crate::peer_listener;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
-use crate::wiring::{FileStart, NodeStart, Wiring};
+use crate::wiring::{FileStart, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// What a node is started with.
-#[derive(Clone, Debug)]
-pub struct MemberOptions {
-    /// How long things may take, how much is allowed. How many nodes there are is not for one of them to say.
-    pub settings: Settings,
-    /// Which node it is.
-    pub id: NodeId,
-    /// How it finds its cluster at its first start.
-    pub origin: Origin,
-    /// Where the state is kept: a folder of its own.
-    pub medium: Medium,
-    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
-    pub listen: Option<SocketAddr>,
-    /// Where to listen for the other nodes, if not where they find this one: behind a translation of addresses.
-    pub peer_listen: Option<Box<str>>,
-    /// Where to dial other nodes instead of where they say that they are.
-    pub detours: BTreeMap<NodeId, Box<str>>,
-}
-
-/// Why a running node ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum MemberFailure {
-    /// Its cluster does not take it.
-    #[error(transparent)]
-    Refused(#[from] PeerRefusal),
-    /// Its files cannot be made.
-    #[error(transparent)]
-    Files(#[from] FileError),
-    /// It cannot start from what it has.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Its disk failed; the events say how.
-    #[error("the node has lost its disk")]
-    DiskLost,
-}
 
 /// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order.
 #[derive(Debug)]
@@ -89,11 +54,10 @@ pub struct Member {
     _lock: Option<FolderLock>,
 }
 
-/// What was found, locked and bound before anything runs.
-struct Ground {
+/// What was opened and bound before anything runs.
+struct Prepared {
     lock: Option<FolderLock>,
-    start: Start,
-    identity: (Standing, Incarnation, LogIndex, bool),
+    opened: OpenedMember,
     own_address: Option<Box<str>>,
     peer_socket: Option<TcpListener>,
     socket: Option<(TcpListener, SocketAddr)>,
@@ -118,9 +82,8 @@ impl Member {
         options: MemberOptions,
     ) -> Result<Self, StartError> {
         options.settings.check()?;
-        let (lock, start) = open(&options.medium, options.id).await?;
-        let identity = start.standing(&options.origin)?;
-        let own_address = own_address(options.id, &identity.0);
+        let (lock, mut found) = judge(&options).await?;
+        let own_address = found.address();
         let peer_socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
             Some(address) => Some(bind_peers(address).await?),
             None => None,
@@ -129,50 +92,41 @@ impl Member {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        Self::begin(executor, options, Ground { lock, start, identity, own_address, peer_socket, socket })
+        write(&options.medium, found.operations()).await?;
+        let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
+        Self::begin(executor, options, Prepared { lock, opened, own_address, peer_socket, socket })
     }
 
     /// Starts what runs, now that nothing can be in its way.
     fn begin(
         executor: &Rc<LocalExecutor<'static>>,
         options: MemberOptions,
-        ground: Ground,
+        prepared: Prepared,
     ) -> Result<Self, StartError> {
-        let MemberOptions { settings, id, origin, medium, peer_listen, detours, .. } = options;
-        let Ground { lock, start, identity, own_address, peer_socket, socket } = ground;
-        let (standing, incarnation, configuration_index, was_named) = identity;
+        let MemberOptions { settings, id, origin, medium, peer_listen, dial_overrides, .. } = options;
+        let Prepared { lock, opened, own_address, peer_socket, socket } = prepared;
         let limits = settings.replica_limits()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = mailbox();
         let (inbox, node_inbox) = mailbox();
         let address = socket.as_ref().map(|(_, address)| *address);
-        let client_address = address.map(|address| address.to_string().into());
-        let boot = fastrand::u64(..);
-        let local = LocalNode {
-            id,
-            incarnation,
-            client_address,
-            boot,
-            standing,
-            configuration_index,
-            is_settled: false,
-            was_named,
-        };
+        let local = opened.local.clone();
         let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
-        let network =
-            Network::new(Rc::clone(executor), local, own_address, detours, to_node, to_proxy, events.clone());
+        let network = Network::new(
+            Rc::clone(executor),
+            local,
+            own_address,
+            dial_overrides,
+            to_node,
+            to_proxy,
+            events.clone(),
+        );
         let network = Rc::new(network);
         let peers = Peers::Network(Rc::clone(&network));
         let disk_is_lost = Rc::new(Cell::new(false));
-        let driver = ProxyDriver {
-            proxy: Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)),
-            inbox: proxy_inbox,
-            peers: peers.clone(),
-            nodes: 1,
-            majority_is_lost: Rc::clone(&disk_is_lost),
-            clock,
-        };
+        let router = Router::new(Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)), 1);
+        let driver = ProxyDriver::new(router, proxy_inbox, peers.clone(), disk_is_lost.clone(), clock);
         let (connections_end, all_connections_end) = async_channel::bounded(1);
         let listener = socket.map(|bound| Listener::new(executor, bound, &proxy, &settings, connections_end));
         let running = Rc::new(RefCell::new(Running::default()));
@@ -193,7 +147,7 @@ impl Member {
         };
         let state = Rc::clone(&running);
         let life = async move {
-            if let Err(failure) = life.run(start, node_inbox, &state).await {
+            if let Err(failure) = life.run(opened, node_inbox, &state).await {
                 state.borrow_mut().failure = Some(failure);
             }
         };
@@ -294,25 +248,20 @@ struct Life {
 impl Life {
     async fn run(
         mut self,
-        start: Start,
+        mut opened: OpenedMember,
         inbox: Receiver<NodeInput>,
         running: &Rc<RefCell<Running>>,
     ) -> Result<(), MemberFailure> {
         let mut listening = self.peer_socket.take().map(|socket| self.listen(socket));
         let own = self.network.id();
-        let (founders, start) = match start {
-            Start::Founded(recovery, log_folder) => {
-                let identity = recovery.identity.clone();
-                let founders = Founders { cluster: identity.cluster, roster: identity.roster };
-                (founders, self.node_start(log_folder, *recovery))
-            }
-            Start::Unfounded(incarnation) => {
+        let founders = match opened.founders() {
+            Some(founders) => founders,
+            None => {
                 let founders = self.find_cluster().await?;
-                let start = self.make_files(incarnation, &founders).await?;
-                let standing = Standing::Member(founders.clone(), first_configuration(&founders)?);
-                self.network.local.borrow_mut().standing = standing;
+                write(&self.medium, opened.found(&founders)?).await?;
+                self.network.local.borrow_mut().standing = opened.local.standing.clone();
                 self.network.tell(PeerHappening::Founded);
-                (founders, start)
+                founders
             }
         };
         if listening.is_none() {
@@ -334,13 +283,14 @@ impl Life {
             clock: self.clock,
             limits: self.limits,
         };
-        let incarnation = self.network.local.borrow().incarnation;
+        let incarnation = opened.local.incarnation;
+        let start = opened.files().map(|(path, recovery)| FileStart { path, recovery });
         let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let mut tasks = wiring.start_node(config, start, inbox)?;
         tasks.reverse();
         running.borrow_mut().tasks = tasks;
         let here = ProxyInput::Reachable(own, None);
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![here]));
+        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![here])));
         // The connections of those who dial live as long as this.
         if let Some(listening) = listening {
             listening.await;
@@ -365,88 +315,23 @@ impl Life {
             Origin::Known => Err(StartError::NoOrigin.into()),
         }
     }
-
-    async fn make_files(
-        &self,
-        incarnation: Incarnation,
-        founders: &Founders,
-    ) -> Result<NodeStart, MemberFailure> {
-        let Medium::Folder { path, sync } = &self.medium else { return Ok(NodeStart::Empty) };
-        let (creation, recovery) = found_member(self.network.id(), incarnation, founders, *sync);
-        let mut folder = Folder::new(path);
-        folder.run(creation).await?;
-        Ok(self.node_start(folder, recovery))
-    }
-
-    fn node_start(&self, log_folder: Folder, recovery: Recovery) -> NodeStart {
-        let Medium::Folder { path, .. } = &self.medium else { return NodeStart::Empty };
-        let snapshot_folder = Folder::new(path);
-        NodeStart::Files(Box::new(FileStart { log_folder, snapshot_folder, recovery }))
-    }
 }
 
-/// What a node finds in its folder.
-enum Start {
-    Unfounded(Incarnation),
-    Founded(Box<Recovery>, Folder),
-}
-
-impl Start {
-    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex, bool), StartError> {
-        match (self, origin) {
-            (Self::Founded(recovery, _), _) => {
-                let identity = &recovery.identity;
-                let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
-                let first = first_configuration(&founders)?;
-                let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
-                let latest = recovery.restored.latest_configuration();
-                let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
-                Ok((Standing::Member(founders, configuration), identity.incarnation, index, was_named))
-            }
-            (Self::Unfounded(incarnation), Origin::Found(peers)) => {
-                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN, false))
-            }
-            (Self::Unfounded(incarnation), Origin::Join(_)) => {
-                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN, false))
-            }
-            (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
-        }
-    }
-}
-
-/// Locks the folder and brings it into a state from which the node can start.
-async fn open(medium: &Medium, id: NodeId) -> Result<(Option<FolderLock>, Start), StartError> {
-    let fresh = Incarnation(fastrand::u64(..));
-    let Medium::Folder { path, sync } = medium else { return Ok((None, Start::Unfounded(fresh))) };
-    let lock = FolderLock::take(path)?;
-    let mut folder = Folder::new(path);
-    let files = folder.read(id).await?;
-    let start = match open_member(id, &files, fresh, *sync)? {
-        MemberStart::Unfounded { incarnation, creation } => {
-            folder.run(creation).await?;
-            Start::Unfounded(incarnation)
-        }
-        MemberStart::Founded(mut recovery) => {
-            folder.run(std::mem::take(&mut recovery.repairs)).await?;
-            Start::Founded(recovery, folder)
-        }
+/// Locks and judges the node's folder, if it has one. Nothing is written to it.
+async fn judge(options: &MemberOptions) -> Result<(Option<FolderLock>, FoundMember), StartError> {
+    let opening = MemberOpening::new(options)?;
+    let Medium::Folder { path, .. } = &options.medium else {
+        return Ok((None, opening.judge(&FolderContents::default())?));
     };
-    Ok((Some(lock), start))
+    let lock = lock(path).await?;
+    let contents = Folder::new(path).contents(&opening.nodes()).await?;
+    Ok((Some(lock), opening.judge(&contents)?))
 }
 
-/// Where the node's peers reach it, as far as it knows before it has met them.
-fn own_address(id: NodeId, standing: &Standing) -> Option<Box<str>> {
-    let roster = match standing {
-        Standing::Founding(peers) => peers,
-        Standing::Joining => return None,
-        Standing::Member(_, configuration) => configuration.roster(),
-    };
-    roster.member(id).map(|member| member.address.clone())
-}
-
-fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
-    LocalNode::first_configuration(founders)
-        .ok_or(StartError::Settings(coracle_core::SettingsError::NodeCount))
+/// Writes to the node's folder, if it has one.
+async fn write(medium: &Medium, operations: Vec<FileOp>) -> Result<(), FileError> {
+    let Medium::Folder { path, .. } = medium else { return Ok(()) };
+    Folder::new(path).run(operations).await
 }
 
 async fn bind_peers(address: &str) -> Result<TcpListener, StartError> {

@@ -7,12 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use coracle_core::host::{Forwarder, HostInput, RouterInput};
 use coracle_core::peer::{
     CallId, KnownMembers, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing,
 };
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, Message, NodeId};
-use coracle_core::{Answer, Input, Refused};
+use coracle_core::{Answer, Input};
 use coracle_storage::Happening;
 use smol::{LocalExecutor, Task};
 
@@ -31,8 +32,9 @@ pub(crate) struct Network {
     pub(crate) address: RefCell<Option<Box<str>>>,
     /// Which run of this node this is: an answer to another run is none.
     pub(crate) boot: u64,
+    pub(crate) forwarder: RefCell<Forwarder>,
     /// Where to dial instead of where members say that they are.
-    pub(crate) detours: BTreeMap<NodeId, Box<str>>,
+    pub(crate) dial_overrides: BTreeMap<NodeId, Box<str>>,
     pub(crate) inbox: Sender<NodeInput>,
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
@@ -100,7 +102,7 @@ impl Network {
         executor: Rc<LocalExecutor<'static>>,
         local: LocalNode,
         address: Option<Box<str>>,
-        detours: BTreeMap<NodeId, Box<str>>,
+        dial_overrides: BTreeMap<NodeId, Box<str>>,
         inbox: Sender<NodeInput>,
         proxy: Sender<ProxyEvent>,
         events: Events,
@@ -108,9 +110,10 @@ impl Network {
         Self {
             executor,
             boot: local.boot,
+            forwarder: RefCell::new(Forwarder::new(local.boot)),
             local: RefCell::new(local),
             address: RefCell::new(address),
-            detours,
+            dial_overrides,
             inbox,
             proxy,
             events,
@@ -144,23 +147,19 @@ impl Network {
 
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         if node == self.id() {
-            let _ = self.inbox.send(NodeInput::Requests(requests));
+            let _ = self.inbox.send(NodeInput::Host(HostInput::Requests(requests)));
             return;
         }
         let mut refused = Vec::new();
-        for input in requests {
-            let Input::Request(id, request) = input else { continue };
-            let call = CallId { boot: self.boot, request: id };
-            let because = match self.with_line(node, |outbox| outbox.push_ask(call, &request)) {
-                Some(true) => continue,
-                Some(false) => Refused::Overloaded,
-                // Nothing was sent, so it may go elsewhere.
-                None => Refused::Superseded,
-            };
-            refused.push(ProxyInput::Answer(node, id, Answer::Refused(because)));
+        let mut forwarder = self.forwarder.borrow_mut();
+        for input in &requests {
+            let forward = |outbox: &mut Outbox| forwarder.forward(node, input, Some(outbox));
+            let answer = self.with_line(node, forward);
+            refused.extend(answer.unwrap_or_else(|| forwarder.forward(node, input, None)));
         }
+        drop(forwarder);
         if !refused.is_empty() {
-            let _ = self.proxy.send(ProxyEvent::FromNode(refused));
+            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(refused)));
         }
     }
 
@@ -200,7 +199,7 @@ impl Network {
 
     fn reach(self: &Rc<Self>, configuration: &Configuration) {
         let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
+        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![nodes])));
         self.relink(configuration);
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use coracle_core::host::{HostInput, RouterInput};
 use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -73,7 +74,7 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, heard:
     let Some(Ok(())) = within(GREETING_PATIENCE, stream.write_all(&line)).await else { return };
     let Some(meeting) = meeting.filter(|meeting| meeting.is_of_cluster) else { return };
     network.hear(&meeting);
-    let _ = network.inbox.send(NodeInput::Core(meeting.met()));
+    let _ = network.inbox.send(meeting.met().into());
     let latest = heard.borrow().get(&meeting.node).map(|(latest, _)| *latest);
     if heard.borrow().len() >= HEARD_MAX {
         heard.borrow_mut().retain(|_, (_, connection)| !connection.is_finished());
@@ -124,10 +125,10 @@ fn hand_on(network: &Network, meeting: &Meeting, buffer: &mut FrameBuffer) -> io
         }
     }
     if !frames.is_empty() {
-        let _ = network.inbox.send(NodeInput::FromPeer(from, meeting.incarnation, frames));
+        let _ = network.inbox.send(NodeInput::Host(HostInput::FromPeer(from, meeting.incarnation, frames)));
     }
     if !answers.is_empty() {
-        let _ = network.proxy.send(ProxyEvent::FromNode(answers));
+        let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(answers)));
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::Input;
-use coracle_core::peer::CallId;
+use coracle_core::host::HostInput;
+use coracle_core::peer::{CallId, KnownMembers};
 use coracle_core::raft::{Message, NodeId};
 
 use crate::mailbox::Sender;
@@ -33,7 +34,7 @@ impl Peers {
                     && inbox.len() < INBOX_MAX
                 {
                     // A node that has stopped hears nothing.
-                    let _ = inbox.send(NodeInput::Core(Input::Message(message)));
+                    let _ = inbox.send(Input::Message(message).into());
                 }
             }
             Self::Network(network) => network.send(&message),
@@ -45,10 +46,17 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&node) {
-                    let _ = inbox.send(NodeInput::Requests(requests));
+                    let _ = inbox.send(NodeInput::Host(HostInput::Requests(requests)));
                 }
             }
             Self::Network(network) => network.ask(node, requests),
+        }
+    }
+
+    /// Connects to these members, if they are elsewhere.
+    pub(crate) fn follow(&self, known: &KnownMembers) {
+        if let Self::Network(network) = self {
+            network.follow(known);
         }
     }
 

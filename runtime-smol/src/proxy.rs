@@ -1,12 +1,12 @@
-//! The proxy's driver: brings clients' requests and nodes' answers to the core's proxy, and its outputs to them.
+//! The router's task: feeds the [`Router`] from its inbox, and carries its actions to connections, callers and nodes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use coracle_core::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
-use coracle_core::raft::NodeId;
-use coracle_core::{Input, Request};
+use coracle_core::Request;
+use coracle_core::host::{Router, RouterAction, RouterInput};
+use coracle_core::proxy::Reply;
 use slab::Slab;
 
 use crate::alarm::Alarm;
@@ -15,118 +15,101 @@ use crate::connection::ToWriter;
 use crate::mailbox::{AnswerSlot, Receiver, Sender};
 use crate::peers::Peers;
 
-/// The connection number of callers in this process.
-const CALLERS: u64 = 0;
-
-/// What arrives at the proxy.
+/// What arrives at the router's task.
 #[derive(Debug)]
 pub(crate) enum ProxyEvent {
     /// A client connected; its replies go there.
     Connected(u64, Sender<ToWriter>),
-    /// A client asks, each request with its slot.
-    Asked(u64, Vec<(u64, Request)>),
     /// A client is gone.
     Disconnected(u64),
     /// A caller in this process asks.
     Called(Request, AnswerSlot<Reply>),
-    /// A node has something to say.
-    FromNode(Vec<ProxyInput>),
-    /// A node has stopped.
-    NodeStopped(NodeId),
-    /// Take nothing new; the channel is closed when nothing is under way any more.
+    /// Something for the router.
+    Router(RouterInput),
+    /// Accept nothing new; the channel is closed when nothing is under way any more.
     Stop(async_channel::Sender<()>),
 }
 
-/// The proxy and what it is connected to.
+/// The router and what it is connected to.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
-    pub(crate) proxy: Proxy,
-    pub(crate) inbox: Receiver<ProxyEvent>,
-    pub(crate) peers: Peers,
-    pub(crate) nodes: usize,
+    router: Router,
+    inbox: Receiver<ProxyEvent>,
+    peers: Peers,
     /// Set when so many nodes have stopped that the cluster cannot go on.
-    pub(crate) majority_is_lost: Rc<Cell<bool>>,
-    pub(crate) clock: Clock,
-}
-
-/// Where replies go.
-#[derive(Debug, Default)]
-struct Clients {
+    majority_is_lost: Rc<Cell<bool>>,
+    clock: Clock,
     connections: BTreeMap<u64, Sender<ToWriter>>,
     callers: Slab<AnswerSlot<Reply>>,
+    /// Closed when the router is done.
+    stopping: Option<async_channel::Sender<()>>,
 }
 
 impl ProxyDriver {
-    /// Drives the proxy until everybody who could ask it is gone, or it is stopped and idle.
+    /// A driver of `router`, which sets `majority_is_lost` when the cluster cannot go on.
+    pub(crate) fn new(
+        router: Router,
+        inbox: Receiver<ProxyEvent>,
+        peers: Peers,
+        majority_is_lost: Rc<Cell<bool>>,
+        clock: Clock,
+    ) -> Self {
+        let (connections, callers) = (BTreeMap::new(), Slab::new());
+        Self { router, inbox, peers, majority_is_lost, clock, connections, callers, stopping: None }
+    }
+
+    /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
     pub(crate) async fn run(mut self) {
         let mut alarm = Alarm::new(self.clock);
-        let mut clients = Clients::default();
-        let mut stopped_nodes = 0;
-        let mut stopping: Option<async_channel::Sender<()>> = None;
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut actions = Vec::new();
         loop {
-            let first = if stopping.is_some() && self.proxy.is_idle() {
-                match self.inbox.take() {
-                    Some(late) => Some(late),
-                    None => return clients.dismiss(),
-                }
-            } else {
-                let deadline = self.proxy.deadline();
-                let Ok(first) = alarm.receive(&self.inbox, deadline).await else { return };
-                first
-            };
-            let rest = std::iter::from_fn(|| self.inbox.take());
-            for event in first.into_iter().chain(rest) {
-                match event {
-                    ProxyEvent::NodeStopped(node) => {
-                        stopped_nodes += 1;
-                        inputs.push(ProxyInput::NodeStopped(node));
-                    }
-                    ProxyEvent::Stop(done) => {
-                        stopping = Some(done);
-                        inputs.push(ProxyInput::Stop);
-                    }
-                    event => clients.take(event, &mut inputs),
-                }
+            let mut next = self.inbox.take();
+            if next.is_none() && self.router.is_done() {
+                return self.dismiss();
             }
-            self.majority_is_lost.set(2 * (self.nodes - stopped_nodes) <= self.nodes);
-            self.proxy.step(self.clock.now(), &mut inputs, &mut outputs);
-            self.carry_out(&mut outputs, &mut clients);
+            if next.is_none() {
+                let Ok(first) = alarm.receive(&self.inbox, self.router.deadline()).await else { return };
+                next = first;
+            }
+            while let Some(event) = next.take().or_else(|| self.inbox.take()) {
+                self.accept(event);
+            }
+            self.router.step(self.clock.now(), &mut actions);
+            self.majority_is_lost.set(self.router.majority_is_lost());
+            actions.drain(..).for_each(|action| self.carry_out(action));
         }
     }
 
-    fn carry_out(&self, outputs: &mut Vec<ProxyOutput>, clients: &mut Clients) {
-        let mut requests: BTreeMap<NodeId, Vec<Input>> = BTreeMap::new();
-        for output in outputs.drain(..) {
-            match output {
-                ProxyOutput::Ask(node, id, request) => {
-                    requests.entry(node).or_default().push(Input::Request(id, request));
-                }
-                ProxyOutput::Reply(ticket, reply) => clients.reply(ticket, reply),
-            }
-        }
-        for (node, requests) in requests {
-            self.peers.ask(node, requests);
-        }
-    }
-}
-
-impl Clients {
-    fn take(&mut self, event: ProxyEvent, inputs: &mut Vec<ProxyInput>) {
+    fn accept(&mut self, event: ProxyEvent) {
         match event {
             ProxyEvent::Connected(connection, replies) => drop(self.connections.insert(connection, replies)),
             ProxyEvent::Disconnected(connection) => drop(self.connections.remove(&connection)),
-            ProxyEvent::Asked(connection, requests) => {
-                let ask = |(slot, request)| ProxyInput::Ask(Ticket { connection, slot }, request);
-                inputs.extend(requests.into_iter().map(ask));
-            }
             ProxyEvent::Called(request, reply) => {
                 // Each call is answered once, so its place may be another's then.
-                let ticket = Ticket { connection: CALLERS, slot: self.callers.insert(reply) as u64 };
-                inputs.push(ProxyInput::Ask(ticket, request));
+                let call = self.callers.insert(reply) as u64;
+                self.router.accept(RouterInput::Called(call, request));
             }
-            ProxyEvent::FromNode(news) => inputs.extend(news),
-            ProxyEvent::NodeStopped(_) | ProxyEvent::Stop(_) => unreachable!("the driver keeps these"),
+            ProxyEvent::Router(input) => self.router.accept(input),
+            ProxyEvent::Stop(done) => {
+                self.stopping = Some(done);
+                self.router.accept(RouterInput::Stop);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: RouterAction) {
+        match action {
+            RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
+            // A client that is gone needs no reply.
+            RouterAction::Reply(connection, slot, reply) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.send(ToWriter::Reply(slot, reply));
+                }
+            }
+            RouterAction::ReplyToCaller(call, reply) => {
+                let place = usize::try_from(call).expect("it was a place");
+                self.callers.remove(place).give(reply);
+            }
         }
     }
 
@@ -134,16 +117,6 @@ impl Clients {
     fn dismiss(&self) {
         for connection in self.connections.values() {
             let _ = connection.send(ToWriter::Stop);
-        }
-    }
-
-    /// A client that is gone needs no reply.
-    fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        if ticket.connection == CALLERS {
-            let place = usize::try_from(ticket.slot).expect("it was a place");
-            self.callers.remove(place).give(reply);
-        } else if let Some(connection) = self.connections.get(&ticket.connection) {
-            let _ = connection.send(ToWriter::Reply(ticket.slot, reply));
         }
     }
 }

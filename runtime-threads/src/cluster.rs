@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use coracle_core::host::Router;
 use coracle_core::proxy::Proxy;
 use coracle_core::raft::NodeId;
-use coracle_core::{ReplicaError, Settings, SettingsError};
 use coracle_storage::blocking::Folder;
-use coracle_storage::{
-    ClusterId, FileError, FolderLock, Identity, Incarnation, LockError, Medium, MemberError, NodeEvent,
-    SurveyError, SyncPolicy, survey,
-};
+use coracle_storage::host::{ClusterOpening, FoundCluster, Options, StartError};
+use coracle_storage::{FolderLock, Medium, NodeEvent};
 
 use crate::client::Client;
 use crate::clock::Clock;
@@ -27,76 +25,10 @@ use crate::node::NodeInput;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
 use crate::threads::{ListenerThread, lock, spawn};
-use crate::wiring::{FileStart, NodeStart, Wiring};
+use crate::wiring::{FileStart, Wiring};
 
 /// How long clients that do not take their last replies are waited for when the cluster stops.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What a cluster is started with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How many nodes, how long things may take, how much is allowed.
-    pub settings: Settings,
-    /// Where the state is kept.
-    pub medium: Medium,
-    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
-    pub listen: Option<SocketAddr>,
-}
-
-/// Why a cluster did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings do not fit one another.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The data folder cannot be locked.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The data folder cannot be read or written.
-    #[error(transparent)]
-    Files(#[from] FileError),
-    /// What is in the data folder does not do.
-    #[error(transparent)]
-    Survey(#[from] SurveyError),
-    /// A node cannot start from what is in its log.
-    #[error("node {node}: {cause}")]
-    Node {
-        /// The node.
-        node: NodeId,
-        /// What it cannot start from.
-        cause: ReplicaError,
-    },
-    /// What is in the node's folder does not do.
-    #[error(transparent)]
-    Member(#[from] MemberError),
-    /// The folder is empty, and nobody was named to found a cluster with or to join.
-    #[error(
-        "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
-    )]
-    NoOrigin,
-    /// Nobody has said where the node's peers reach it.
-    #[error("node {node} is no member with an address: let it in with `coracle member add {node}=HOST:PORT`")]
-    NoPeerAddress {
-        /// The node.
-        node: NodeId,
-    },
-    /// The address for other nodes cannot be listened on.
-    #[error("cannot listen for other nodes on {address}: {cause}")]
-    ListenForPeers {
-        /// The address.
-        address: Box<str>,
-        /// What the operating system said.
-        cause: std::io::Error,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the operating system said.
-        cause: std::io::Error,
-    },
-}
 
 /// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the process.
 #[derive(Debug)]
@@ -123,11 +55,12 @@ impl Cluster {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
-        let (lock, starts) = open(&medium, configs.len())?;
+        let found = judge(&medium, configs.len())?;
         let socket = match listen {
             Some(address) => Some(bind(address)?),
             None => None,
         };
+        let (lock, starts) = open(found, configs.len())?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
@@ -146,14 +79,8 @@ impl Cluster {
         for ((config, start), inbox) in configs.into_iter().zip(starts).zip(receivers) {
             nodes.extend(wiring.start_node(config, start, inbox)?);
         }
-        let driver = ProxyDriver {
-            proxy: Proxy::new(settings.proxy_config(), fastrand::u64(..)),
-            inbox: proxy_inbox,
-            peers,
-            nodes: settings.nodes,
-            majority_is_lost: Arc::clone(&majority_is_lost),
-            clock,
-        };
+        let router = Router::new(Proxy::new(settings.proxy_config(), fastrand::u64(..)), settings.nodes);
+        let driver = ProxyDriver::new(router, proxy_inbox, peers, majority_is_lost.clone(), clock);
         spawn("proxy".into(), move || driver.run());
         let (connections_end, all_connections_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
@@ -219,34 +146,34 @@ impl Cluster {
     }
 }
 
-/// Brings the data folder into a state from which all nodes can start.
-fn open(medium: &Medium, nodes: usize) -> Result<(Option<FolderLock>, Vec<NodeStart>), StartError> {
-    let Medium::Folder { path, sync } = medium else {
-        return Ok((None, (0..nodes).map(|_| NodeStart::Empty).collect()));
-    };
-    let lock = FolderLock::take(path)?;
-    let starts = open_folder(path, *sync, nodes)?;
-    Ok((Some(lock), starts))
+/// A folder that is locked and judged, and in which nothing was written so far.
+struct JudgedFolder {
+    path: PathBuf,
+    lock: FolderLock,
+    found: FoundCluster,
 }
 
-fn open_folder(path: &Path, sync: SyncPolicy, nodes: usize) -> Result<Vec<NodeStart>, StartError> {
-    let incarnations: Vec<_> = (0..nodes).map(|_| Incarnation(fastrand::u64(..))).collect();
-    let identities = Identity::for_new_cluster(ClusterId(fastrand::u128(..)), &incarnations);
-    let mut founder = Folder::new(path);
-    let mut files = Vec::new();
-    for identity in &identities {
-        files.push(founder.read(identity.node)?);
-    }
-    let found = survey(files, &identities, sync)?;
-    founder.run(&found.creation)?;
-    let mut starts = Vec::new();
-    for recovery in found.nodes {
-        let mut folder = Folder::new(path);
-        folder.run(&recovery.repairs)?;
-        let files = FileStart { log_folder: folder, snapshot_folder: Folder::new(path), recovery };
-        starts.push(NodeStart::Files(Box::new(files)));
-    }
-    Ok(starts)
+/// Locks and judges the data folder, if there is one.
+fn judge(medium: &Medium, nodes: usize) -> Result<Option<JudgedFolder>, StartError> {
+    let Medium::Folder { path, sync } = medium else { return Ok(None) };
+    let lock = FolderLock::take(path)?;
+    let opening = ClusterOpening::new(nodes, *sync)?;
+    let contents = Folder::new(path).contents(&opening.nodes())?;
+    let found = opening.judge(contents)?;
+    Ok(Some(JudgedFolder { path: path.clone(), lock, found }))
+}
+
+/// Brings the data folder into a state from which all nodes can start.
+fn open(
+    judged: Option<JudgedFolder>,
+    nodes: usize,
+) -> Result<(Option<FolderLock>, Vec<Option<FileStart>>), StartError> {
+    let Some(JudgedFolder { path, lock, mut found }) = judged else {
+        return Ok((None, (0..nodes).map(|_| None).collect()));
+    };
+    Folder::new(&path).run(&found.operations())?;
+    let start = |recovery| Some(FileStart { path: path.clone(), recovery });
+    Ok((Some(lock), found.opened().into_iter().map(start).collect()))
 }
 
 pub(crate) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

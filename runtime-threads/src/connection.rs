@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use coracle_core::host::RouterInput;
 use coracle_core::protocol::{Connection, IDLE_LINE};
 use coracle_core::proxy::Reply;
 
@@ -100,7 +101,8 @@ impl Requests {
         let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
         let is_over = state.is_finished();
         // The state stays locked meanwhile: what the other half hands over comes after this.
-        let asked = requests.is_empty() || self.proxy.send(ProxyEvent::Asked(self.number, requests)).is_ok();
+        let asked = requests.is_empty()
+            || self.proxy.send(ProxyEvent::Router(RouterInput::Asked(self.number, requests))).is_ok();
         asked && !is_over
     }
 }

@@ -34,7 +34,7 @@ fn work(
         if let Some(ops) = queue.begin() {
             folder.run(&ops)?;
             if let Some(last) = queue.finish() {
-                node.send(NodeInput::Core(Input::Persisted(last)));
+                node.send(Input::Persisted(last).into());
             }
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn found(network: &Arc<Network>, peers: &Roster) -> Result<Option<Fou
             if network.is_over() {
                 return Ok(None);
             }
-            let address = network.detours.get(&node).unwrap_or(&member.address);
+            let address = network.dial_overrides.get(&node).unwrap_or(&member.address);
             match dial(network, Some(node), address) {
                 Ok((_, meeting, welcome)) => match welcome.cluster()? {
                     Some((founders, _)) => return Ok(Some(founders)),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use coracle_core::host::RouterInput;
 use coracle_core::peer::{Backoff, HELLO_BYTES_MAX, Meeting, PeerHappening, PeerRefusal, Welcome};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -14,7 +15,6 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
-use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 use crate::threads::{is_timeout, lock};
 
@@ -44,11 +44,13 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     let mut backoff = Backoff::new(fastrand::u64(..));
     let mut told = String::new();
     loop {
-        let to = network.detours.get(&node).map_or(address, |detour| detour);
+        let to = network.dial_overrides.get(&node).map_or(address, |address| address);
         let ended = match dial(network, Some(node), to) {
             Ok((stream, meeting, _)) if meeting.is_of_cluster => {
                 backoff.reset();
                 told.clear();
+                // Before the line is locked: who forwards locks both, and this first.
+                lock(&network.forwarder).connected(node, meeting.incarnation);
                 if !line.go_up(&stream, || go_up(network, meeting)) {
                     return;
                 }
@@ -81,15 +83,15 @@ fn go_up(network: &Network, meeting: Meeting) {
     let met = meeting.met();
     let Meeting { node, client_address, .. } = meeting;
     network.tell(PeerHappening::Connected(node));
-    network.inbox.send(NodeInput::Core(met));
+    network.inbox.send(met.into());
     let reachable = ProxyInput::Reachable(node, client_address);
-    let _ = network.proxy.send(ProxyEvent::FromNode(vec![reachable]));
+    let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![reachable])));
 }
 
 fn go_down(network: &Network, node: NodeId) {
     let unreachable = ProxyInput::Unreachable(node);
-    let _ = network.proxy.send(ProxyEvent::FromNode(vec![unreachable]));
-    network.inbox.send(NodeInput::Core(Input::PeerUnreachable(node)));
+    let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![unreachable])));
+    network.inbox.send(Input::PeerUnreachable(node).into());
 }
 
 /// Ends a link when it is dropped, and tells everybody that its connection is gone. It does so at once, not when the

@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use coracle_core::peer::{Founders, LocalNode, Origin, PeerHappening, PeerRefusal, Standing};
+use coracle_core::Settings;
+use coracle_core::host::{Router, RouterInput};
+use coracle_core::peer::{Founders, Origin, PeerHappening};
 use coracle_core::proxy::{Proxy, ProxyInput};
-use coracle_core::raft::{Configuration, LogIndex, NodeId};
-use coracle_core::{Incarnation, Settings};
 use coracle_storage::blocking::Folder;
-use coracle_storage::{
-    FileError, FolderLock, Medium, MemberStart, NodeEvent, Recovery, found_member, open_member,
+use coracle_storage::host::{
+    FolderContents, FoundMember, MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError,
 };
+use coracle_storage::{FileError, FileOp, FolderLock, Medium, NodeEvent};
 
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::cluster::{FAREWELL, StartError, bind};
+use crate::cluster::{FAREWELL, bind};
 use crate::events;
 use crate::founding;
 use crate::inbox::{Inbox, InboxReceiver, inbox};
@@ -31,46 +32,10 @@ use crate::peer_listener;
 use crate::peers::Peers;
 use crate::proxy::{ProxyDriver, ProxyEvent};
 use crate::threads::{ListenerThread, lock, spawn};
-use crate::wiring::{FileStart, NodeStart, Wiring};
+use crate::wiring::{FileStart, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// What a node is started with.
-#[derive(Clone, Debug)]
-pub struct MemberOptions {
-    /// How long things may take, how much is allowed. How many nodes there are is not for one of them to say.
-    pub settings: Settings,
-    /// Which node it is.
-    pub id: NodeId,
-    /// How it finds its cluster at its first start.
-    pub origin: Origin,
-    /// Where the state is kept: a folder of its own.
-    pub medium: Medium,
-    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
-    pub listen: Option<SocketAddr>,
-    /// Where to listen for the other nodes, if not where they find this one: behind a translation of addresses.
-    pub peer_listen: Option<Box<str>>,
-    /// Where to dial other nodes instead of where they say that they are.
-    pub detours: BTreeMap<NodeId, Box<str>>,
-}
-
-/// Why a running node ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum MemberFailure {
-    /// Its cluster does not take it.
-    #[error(transparent)]
-    Refused(#[from] PeerRefusal),
-    /// Its files cannot be made.
-    #[error(transparent)]
-    Files(#[from] FileError),
-    /// It cannot start from what it has.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Its disk failed; the events say how.
-    #[error("the node has lost its disk")]
-    DiskLost,
-}
 
 /// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order. Either way its threads have ended then,
 /// but for those that wait for a name or a connection, which hold nothing and end a moment later.
@@ -111,36 +76,25 @@ impl Member {
     ///
     /// [`StartError`]: nothing runs.
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
-        let MemberOptions { settings, id, origin, medium, listen, peer_listen, detours } = options;
-        settings.check()?;
-        let (lock, start) = open(&medium, id)?;
-        let (standing, incarnation, configuration_index, was_named) = start.standing(&origin)?;
-        let own_address = own_address(id, &standing);
+        options.settings.check()?;
+        let (lock, mut found) = judge(&options)?;
+        let MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides } = options;
+        let own_address = found.address();
         let peer_address = peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;
         let socket = listen.map(bind).transpose()?;
+        let address = socket.as_ref().map(|(_, address)| *address);
+        write(&medium, found.operations())?;
+        let opened = found.opened(address.map(|address| address.to_string().into()));
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
         let (inbox, node_inbox) = inbox();
         let (thread_end, threads_end) = channel();
-        let address = socket.as_ref().map(|(_, address)| *address);
-        let client_address = address.map(|address| address.to_string().into());
-        let boot = fastrand::u64(..);
-        let local = LocalNode {
-            id,
-            incarnation,
-            client_address,
-            boot,
-            standing,
-            configuration_index,
-            is_settled: false,
-            was_named,
-        };
         let network = Arc::new(Network::new(
-            local,
+            opened.local.clone(),
             own_address,
-            detours,
+            dial_overrides,
             inbox.clone(),
             proxy.clone(),
             events.clone(),
@@ -149,14 +103,8 @@ impl Member {
         ));
         let peers = Peers::Network(Arc::clone(&network));
         let disk_is_lost = Arc::new(AtomicBool::new(false));
-        let driver = ProxyDriver {
-            proxy: Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)),
-            inbox: proxy_inbox,
-            peers: peers.clone(),
-            nodes: 1,
-            majority_is_lost: Arc::clone(&disk_is_lost),
-            clock,
-        };
+        let router = Router::new(Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)), 1);
+        let driver = ProxyDriver::new(router, proxy_inbox, peers.clone(), disk_is_lost.clone(), clock);
         let (connections_end, all_connections_end) = channel();
         let lock = Arc::new(lock);
         let life = Life {
@@ -177,7 +125,7 @@ impl Member {
             inbox,
             network,
             listener: socket.map(|socket| Listener::start(socket, &settings, &proxy, connections_end)),
-            running: life.start(start, node_inbox, (Arc::clone(&lock), thread_end)),
+            running: life.start(opened, node_inbox, (Arc::clone(&lock), thread_end)),
             address,
             events: Mutex::new(Some(event_receiver)),
             disk_is_lost,
@@ -293,17 +241,22 @@ struct Life {
 
 impl Life {
     /// Starts the thread that lives it, and drops `held` when that is done.
-    fn start(self, start: Start, inbox: InboxReceiver, held: impl Send + 'static) -> Arc<Mutex<Running>> {
+    fn start(
+        self,
+        opened: OpenedMember,
+        inbox: InboxReceiver,
+        held: impl Send + 'static,
+    ) -> Arc<Mutex<Running>> {
         let running = Arc::clone(&self.running);
         spawn(format!("life {}", self.network.id()), move || {
-            self.live(start, inbox);
+            self.live(opened, inbox);
             drop(held);
         });
         running
     }
 
-    fn live(mut self, start: Start, inbox: InboxReceiver) {
-        if let Err(failure) = self.run(start, inbox) {
+    fn live(mut self, opened: OpenedMember, inbox: InboxReceiver) {
+        if let Err(failure) = self.run(opened, inbox) {
             let mut running = lock(&self.running);
             running.failure = Some(failure);
             let peer_listener = running.peer_listener.take();
@@ -314,26 +267,21 @@ impl Life {
         }
     }
 
-    fn run(&mut self, start: Start, inbox: InboxReceiver) -> Result<(), MemberFailure> {
+    fn run(&mut self, mut opened: OpenedMember, inbox: InboxReceiver) -> Result<(), MemberFailure> {
         let socket = self.peer_socket.take();
         let is_listening = socket.is_some();
         if let Some(socket) = socket {
             self.listen(socket);
         }
         let own = self.network.id();
-        let (founders, start) = match start {
-            Start::Founded(recovery, log_folder) => {
-                let identity = recovery.identity.clone();
-                let founders = Founders { cluster: identity.cluster, roster: identity.roster };
-                (founders, self.node_start(log_folder, *recovery))
-            }
-            Start::Unfounded(incarnation) => {
+        let founders = match opened.founders() {
+            Some(founders) => founders,
+            None => {
                 let Some(founders) = self.find_cluster()? else { return Ok(()) };
-                let start = self.make_files(incarnation, &founders)?;
-                let standing = Standing::Member(founders.clone(), first_configuration(&founders)?);
-                lock(&self.network.local).standing = standing;
+                write(&self.medium, opened.found(&founders)?)?;
+                lock(&self.network.local).standing = opened.local.standing.clone();
                 self.network.tell(PeerHappening::Founded);
-                (founders, start)
+                founders
             }
         };
         if !is_listening {
@@ -354,12 +302,13 @@ impl Life {
             clock: self.clock,
             limits: self.settings.replica_limits().map_err(StartError::from)?,
         };
-        let incarnation = lock(&self.network.local).incarnation;
+        let incarnation = opened.local.incarnation;
+        let start = opened.files().map(|(path, recovery)| FileStart { path, recovery });
         let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let threads = wiring.start_node(config, start, inbox)?;
         self.begin(threads);
         let here = ProxyInput::Reachable(own, None);
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![here]));
+        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![here])));
         Ok(())
     }
 
@@ -399,84 +348,23 @@ impl Life {
             Origin::Known => Err(StartError::NoOrigin.into()),
         }
     }
-
-    fn make_files(&self, incarnation: Incarnation, founders: &Founders) -> Result<NodeStart, MemberFailure> {
-        let Medium::Folder { path, sync } = &self.medium else { return Ok(NodeStart::Empty) };
-        let (creation, recovery) = found_member(self.network.id(), incarnation, founders, *sync);
-        let mut folder = Folder::new(path);
-        folder.run(&creation)?;
-        Ok(self.node_start(folder, recovery))
-    }
-
-    fn node_start(&self, log_folder: Folder, recovery: Recovery) -> NodeStart {
-        let Medium::Folder { path, .. } = &self.medium else { return NodeStart::Empty };
-        let snapshot_folder = Folder::new(path);
-        NodeStart::Files(Box::new(FileStart { log_folder, snapshot_folder, recovery }))
-    }
 }
 
-/// What a node finds in its folder.
-enum Start {
-    Unfounded(Incarnation),
-    Founded(Box<Recovery>, Folder),
-}
-
-impl Start {
-    fn standing(&self, origin: &Origin) -> Result<(Standing, Incarnation, LogIndex, bool), StartError> {
-        match (self, origin) {
-            (Self::Founded(recovery, _), _) => {
-                let identity = &recovery.identity;
-                let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
-                let first = first_configuration(&founders)?;
-                let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
-                let latest = recovery.restored.latest_configuration();
-                let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
-                Ok((Standing::Member(founders, configuration), identity.incarnation, index, was_named))
-            }
-            (Self::Unfounded(incarnation), Origin::Found(peers)) => {
-                Ok((Standing::Founding(peers.clone()), *incarnation, LogIndex::ORIGIN, false))
-            }
-            (Self::Unfounded(incarnation), Origin::Join(_)) => {
-                Ok((Standing::Joining, *incarnation, LogIndex::ORIGIN, false))
-            }
-            (Self::Unfounded(_), Origin::Known) => Err(StartError::NoOrigin),
-        }
-    }
-}
-
-/// Locks the folder and brings it into a state from which the node can start.
-fn open(medium: &Medium, id: NodeId) -> Result<(Option<FolderLock>, Start), StartError> {
-    let fresh = Incarnation(fastrand::u64(..));
-    let Medium::Folder { path, sync } = medium else { return Ok((None, Start::Unfounded(fresh))) };
+/// Locks and judges the node's folder, if it has one. Nothing is written to it.
+fn judge(options: &MemberOptions) -> Result<(Option<FolderLock>, FoundMember), StartError> {
+    let opening = MemberOpening::new(options)?;
+    let Medium::Folder { path, .. } = &options.medium else {
+        return Ok((None, opening.judge(&FolderContents::default())?));
+    };
     let lock = FolderLock::take(path)?;
-    let mut folder = Folder::new(path);
-    let files = folder.read(id)?;
-    let start = match open_member(id, &files, fresh, *sync)? {
-        MemberStart::Unfounded { incarnation, creation } => {
-            folder.run(&creation)?;
-            Start::Unfounded(incarnation)
-        }
-        MemberStart::Founded(recovery) => {
-            folder.run(&recovery.repairs)?;
-            Start::Founded(recovery, folder)
-        }
-    };
-    Ok((Some(lock), start))
+    let contents = Folder::new(path).contents(&opening.nodes())?;
+    Ok((Some(lock), opening.judge(&contents)?))
 }
 
-/// Where the node's peers reach it, as far as it knows before it has met them.
-fn own_address(id: NodeId, standing: &Standing) -> Option<Box<str>> {
-    let roster = match standing {
-        Standing::Founding(peers) => peers,
-        Standing::Joining => return None,
-        Standing::Member(_, configuration) => configuration.roster(),
-    };
-    roster.member(id).map(|member| member.address.clone())
-}
-
-fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
-    LocalNode::first_configuration(founders)
-        .ok_or(StartError::Settings(coracle_core::SettingsError::NodeCount))
+/// Writes to the node's folder, if it has one.
+fn write(medium: &Medium, operations: Vec<FileOp>) -> Result<(), FileError> {
+    let Medium::Folder { path, .. } = medium else { return Ok(()) };
+    Folder::new(path).run(&operations)
 }
 
 fn bind_peers(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {

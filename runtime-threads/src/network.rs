@@ -10,12 +10,13 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use coracle_core::host::{Forwarder, HostInput, RouterInput};
 use coracle_core::peer::{
     CallId, KnownMembers, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing,
 };
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Configuration, Message, NodeId};
-use coracle_core::{Answer, Input, Refused};
+use coracle_core::{Answer, Input};
 use coracle_storage::Happening;
 
 use crate::clock::Clock;
@@ -37,8 +38,9 @@ pub(crate) struct Network {
     pub(crate) address: Mutex<Option<Box<str>>>,
     /// Which run of this node this is: an answer to another run is none.
     pub(crate) boot: u64,
+    pub(crate) forwarder: Mutex<Forwarder>,
     /// Where to dial instead of where members say that they are.
-    pub(crate) detours: BTreeMap<NodeId, Box<str>>,
+    pub(crate) dial_overrides: BTreeMap<NodeId, Box<str>>,
     pub(crate) inbox: Inbox,
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
@@ -194,7 +196,7 @@ impl Network {
     pub(crate) fn new(
         local: LocalNode,
         address: Option<Box<str>>,
-        detours: BTreeMap<NodeId, Box<str>>,
+        dial_overrides: BTreeMap<NodeId, Box<str>>,
         inbox: Inbox,
         proxy: Sender<ProxyEvent>,
         events: Events,
@@ -203,9 +205,10 @@ impl Network {
     ) -> Self {
         Self {
             boot: local.boot,
+            forwarder: Mutex::new(Forwarder::new(local.boot)),
             local: Mutex::new(local),
             address: Mutex::new(address),
-            detours,
+            dial_overrides,
             inbox,
             proxy,
             events,
@@ -242,22 +245,18 @@ impl Network {
 
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         if node == self.id() {
-            return self.inbox.send(NodeInput::Requests(requests));
+            return self.inbox.send(NodeInput::Host(HostInput::Requests(requests)));
         }
         let mut refused = Vec::new();
-        for input in requests {
-            let Input::Request(id, request) = input else { continue };
-            let call = CallId { boot: self.boot, request: id };
-            let because = match self.with_line(node, |outbox| outbox.push_ask(call, &request)) {
-                Some(true) => continue,
-                Some(false) => Refused::Overloaded,
-                // Nothing was sent, so it may go elsewhere.
-                None => Refused::Superseded,
-            };
-            refused.push(ProxyInput::Answer(node, id, Answer::Refused(because)));
+        let mut forwarder = lock(&self.forwarder);
+        for input in &requests {
+            let forward = |outbox: &mut Outbox| forwarder.forward(node, input, Some(outbox));
+            let answer = self.with_line(node, forward);
+            refused.extend(answer.unwrap_or_else(|| forwarder.forward(node, input, None)));
         }
+        drop(forwarder);
         if !refused.is_empty() {
-            let _ = self.proxy.send(ProxyEvent::FromNode(refused));
+            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(refused)));
         }
     }
 
@@ -289,7 +288,7 @@ impl Network {
 
     fn reach(self: &Arc<Self>, configuration: &Configuration) {
         let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.send(ProxyEvent::FromNode(vec![nodes]));
+        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![nodes])));
         self.relink(configuration);
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use coracle_core::host::{HostInput, RouterInput};
 use coracle_core::peer::{FrameBuffer, Hello, Meeting, PeerFrame, PeerHappening};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::NodeId;
@@ -98,7 +99,7 @@ fn greet(network: &Arc<Network>, number: u64, stream: &Arc<TcpStream>, heard: &H
     let meeting = meeting.filter(|meeting| meeting.is_of_cluster)?;
     stream.set_read_timeout(None).ok()?;
     network.hear(&meeting);
-    network.inbox.send(NodeInput::Core(meeting.met()));
+    network.inbox.send(meeting.met().into());
     let mut heard = lock(heard);
     match heard.get(&meeting.node) {
         Some((latest, _)) if *latest > number => return None,
@@ -158,10 +159,10 @@ fn hand_on(network: &Network, meeting: &Meeting, buffer: &mut FrameBuffer) -> io
         }
     }
     if !frames.is_empty() {
-        network.inbox.send(NodeInput::FromPeer(from, meeting.incarnation, frames));
+        network.inbox.send(NodeInput::Host(HostInput::FromPeer(from, meeting.incarnation, frames)));
     }
     if !answers.is_empty() {
-        let _ = network.proxy.send(ProxyEvent::FromNode(answers));
+        let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(answers)));
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_core::Input;
-use coracle_core::peer::CallId;
+use coracle_core::host::HostInput;
+use coracle_core::peer::{CallId, KnownMembers};
 use coracle_core::raft::{Message, NodeId};
 
 use crate::inbox::Inbox;
@@ -29,7 +30,7 @@ impl Peers {
                 if let Some(inbox) = inboxes.get(&message.to)
                     && !inbox.is_full()
                 {
-                    inbox.send(NodeInput::Core(Input::Message(message)));
+                    inbox.send(Input::Message(message).into());
                 }
             }
             Self::Network(network) => network.send(&message),
@@ -41,10 +42,17 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&node) {
-                    inbox.send(NodeInput::Requests(requests));
+                    inbox.send(NodeInput::Host(HostInput::Requests(requests)));
                 }
             }
             Self::Network(network) => network.ask(node, requests),
+        }
+    }
+
+    /// Connects to these members, if they are elsewhere.
+    pub(crate) fn follow(&self, known: &KnownMembers) {
+        if let Self::Network(network) = self {
+            network.follow(known);
         }
     }
 

@@ -1,137 +1,131 @@
-//! The proxy's driver: brings clients' requests and nodes' answers to the core's proxy, and its outputs to them.
+//! The router's thread: feeds the [`Router`] from its inbox, and carries its actions to connections, callers and nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
-use coracle_core::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
-use coracle_core::raft::NodeId;
-use coracle_core::{Input, Request};
+use coracle_core::Request;
+use coracle_core::host::{Router, RouterAction, RouterInput};
+use coracle_core::proxy::Reply;
 
 use crate::alarm;
 use crate::clock::Clock;
 use crate::connection::ToWriter;
 use crate::peers::Peers;
 
-/// The connection number of callers in this process.
-const CALLERS: u64 = 0;
-
-/// What arrives at the proxy.
+/// What arrives at the router's thread.
 #[derive(Debug)]
 pub(crate) enum ProxyEvent {
     /// A client connected; its replies go there.
     Connected(u64, Sender<ToWriter>),
-    /// A client asks, each request with its slot.
-    Asked(u64, Vec<(u64, Request)>),
     /// A client is gone.
     Disconnected(u64),
     /// A caller in this process asks.
     Called(Request, SyncSender<Reply>),
-    /// A node has something to say.
-    FromNode(Vec<ProxyInput>),
-    /// A node has stopped.
-    NodeStopped(NodeId),
-    /// Take nothing new; the channel is closed when nothing is under way any more.
+    /// Something for the router.
+    Router(RouterInput),
+    /// Accept nothing new; the channel is closed when nothing is under way any more.
     Stop(Sender<()>),
     /// End at once: a thread cannot be dropped.
     End,
 }
 
-/// The proxy and what it is connected to.
+/// The router and what it is connected to.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
-    pub(crate) proxy: Proxy,
-    pub(crate) inbox: Receiver<ProxyEvent>,
-    pub(crate) peers: Peers,
-    pub(crate) nodes: usize,
+    router: Router,
+    inbox: Receiver<ProxyEvent>,
+    peers: Peers,
     /// Set when so many nodes have stopped that the cluster cannot go on.
-    pub(crate) majority_is_lost: Arc<AtomicBool>,
-    pub(crate) clock: Clock,
-}
-
-/// Where replies go.
-#[derive(Debug, Default)]
-struct Clients {
+    majority_is_lost: Arc<AtomicBool>,
+    clock: Clock,
     connections: BTreeMap<u64, Sender<ToWriter>>,
     callers: BTreeMap<u64, SyncSender<Reply>>,
     next_call: u64,
+    /// Closed when the router is done.
+    stopping: Option<Sender<()>>,
 }
 
 impl ProxyDriver {
-    /// Drives the proxy until everybody who could ask it is gone, or it is stopped and idle.
+    /// A driver of `router`, which sets `majority_is_lost` when the cluster cannot go on.
+    pub(crate) fn new(
+        router: Router,
+        inbox: Receiver<ProxyEvent>,
+        peers: Peers,
+        majority_is_lost: Arc<AtomicBool>,
+        clock: Clock,
+    ) -> Self {
+        let (connections, callers) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            router,
+            inbox,
+            peers,
+            majority_is_lost,
+            clock,
+            connections,
+            callers,
+            next_call: 0,
+            stopping: None,
+        }
+    }
+
+    /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
     pub(crate) fn run(mut self) {
-        let mut clients = Clients::default();
-        let mut stopped_nodes = 0;
-        let mut stopping: Option<Sender<()>> = None;
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut actions = Vec::new();
         loop {
-            let first = if stopping.is_some() && self.proxy.is_idle() {
-                match self.inbox.try_recv() {
-                    Ok(late) => Some(late),
-                    Err(_) => return clients.dismiss(),
-                }
-            } else {
-                let deadline = self.proxy.deadline();
+            let mut next = self.inbox.try_recv().ok();
+            if next.is_none() && self.router.is_done() {
+                return self.dismiss();
+            }
+            if next.is_none() {
+                let deadline = self.router.deadline();
                 let Ok(first) = alarm::receive(&self.inbox, deadline, self.clock) else { return };
-                first
-            };
-            let rest = std::iter::from_fn(|| self.inbox.try_recv().ok());
-            for event in first.into_iter().chain(rest) {
-                match event {
-                    ProxyEvent::NodeStopped(node) => {
-                        stopped_nodes += 1;
-                        inputs.push(ProxyInput::NodeStopped(node));
-                    }
-                    ProxyEvent::Stop(done) => {
-                        stopping = Some(done);
-                        inputs.push(ProxyInput::Stop);
-                    }
-                    ProxyEvent::End => return clients.dismiss(),
-                    event => clients.take(event, &mut inputs),
-                }
+                next = first;
             }
-            let majority_is_lost = 2 * (self.nodes - stopped_nodes) <= self.nodes;
-            self.majority_is_lost.store(majority_is_lost, Ordering::Release);
-            self.proxy.step(self.clock.now(), &mut inputs, &mut outputs);
-            self.carry_out(&mut outputs, &mut clients);
+            while let Some(event) = next.take().or_else(|| self.inbox.try_recv().ok()) {
+                if matches!(event, ProxyEvent::End) {
+                    return self.dismiss();
+                }
+                self.accept(event);
+            }
+            self.router.step(self.clock.now(), &mut actions);
+            self.majority_is_lost.store(self.router.majority_is_lost(), Ordering::Release);
+            actions.drain(..).for_each(|action| self.carry_out(action));
         }
     }
 
-    fn carry_out(&self, outputs: &mut Vec<ProxyOutput>, clients: &mut Clients) {
-        let mut requests: BTreeMap<NodeId, Vec<Input>> = BTreeMap::new();
-        for output in outputs.drain(..) {
-            match output {
-                ProxyOutput::Ask(node, id, request) => {
-                    requests.entry(node).or_default().push(Input::Request(id, request));
-                }
-                ProxyOutput::Reply(ticket, reply) => clients.reply(ticket, reply),
-            }
-        }
-        for (node, requests) in requests {
-            self.peers.ask(node, requests);
-        }
-    }
-}
-
-impl Clients {
-    fn take(&mut self, event: ProxyEvent, inputs: &mut Vec<ProxyInput>) {
+    fn accept(&mut self, event: ProxyEvent) {
         match event {
             ProxyEvent::Connected(connection, replies) => drop(self.connections.insert(connection, replies)),
             ProxyEvent::Disconnected(connection) => drop(self.connections.remove(&connection)),
-            ProxyEvent::Asked(connection, requests) => {
-                let ask = |(slot, request)| ProxyInput::Ask(Ticket { connection, slot }, request);
-                inputs.extend(requests.into_iter().map(ask));
-            }
             ProxyEvent::Called(request, reply) => {
-                let ticket = Ticket { connection: CALLERS, slot: self.next_call };
+                self.callers.insert(self.next_call, reply);
+                self.router.accept(RouterInput::Called(self.next_call, request));
                 self.next_call += 1;
-                self.callers.insert(ticket.slot, reply);
-                inputs.push(ProxyInput::Ask(ticket, request));
             }
-            ProxyEvent::FromNode(news) => inputs.extend(news),
-            ProxyEvent::NodeStopped(_) | ProxyEvent::Stop(_) | ProxyEvent::End => {
-                unreachable!("the driver keeps these")
+            ProxyEvent::Router(input) => self.router.accept(input),
+            ProxyEvent::Stop(done) => {
+                self.stopping = Some(done);
+                self.router.accept(RouterInput::Stop);
+            }
+            ProxyEvent::End => {}
+        }
+    }
+
+    fn carry_out(&mut self, action: RouterAction) {
+        match action {
+            RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
+            // A client that is gone needs no reply.
+            RouterAction::Reply(connection, slot, reply) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.send(ToWriter::Reply(slot, reply));
+                }
+            }
+            RouterAction::ReplyToCaller(call, reply) => {
+                if let Some(caller) = self.callers.remove(&call) {
+                    let _ = caller.try_send(reply);
+                }
             }
         }
     }
@@ -140,17 +134,6 @@ impl Clients {
     fn dismiss(&self) {
         for connection in self.connections.values() {
             let _ = connection.send(ToWriter::Stop);
-        }
-    }
-
-    /// A client that is gone needs no reply.
-    fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        if ticket.connection == CALLERS {
-            if let Some(caller) = self.callers.remove(&ticket.slot) {
-                let _ = caller.try_send(reply);
-            }
-        } else if let Some(connection) = self.connections.get(&ticket.connection) {
-            let _ = connection.send(ToWriter::Reply(ticket.slot, reply));
         }
     }
 }

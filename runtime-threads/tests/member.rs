@@ -42,7 +42,7 @@ fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
     // No request of these is ever given up: a busy machine makes them slow, not wrong.
     let settings = Settings { request_timeout: PATIENCE, ..Settings::default() };
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
-    MemberOptions { settings, id, origin, medium, listen, peer_listen: None, detours: BTreeMap::new() }
+    MemberOptions { settings, id, origin, medium, listen, peer_listen: None, dial_overrides: BTreeMap::new() }
 }
 
 fn start(id: NodeId, origin: Origin, medium: Medium) -> Member {

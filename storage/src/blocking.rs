@@ -12,6 +12,7 @@ use coracle_core::raft::{NodeId, SnapshotPart};
 
 use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
+use crate::host::FolderContents;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
 /// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
@@ -41,6 +42,22 @@ impl Folder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         Self { path, open: Vec::new(), buffer: AppendBuffer::default(), has_failed: false }
+    }
+
+    /// Reads the files of these nodes, and the names of all files of any node.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when the folder, or a file in it, cannot be read.
+    pub fn contents(&self, nodes: &[NodeId]) -> Result<FolderContents, FileError> {
+        let unread = |cause| FileError { operation: Operation::Read, path: self.path.clone(), cause };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(unread)? {
+            names.extend(entry.map_err(unread)?.file_name().to_str().and_then(FileName::parse));
+        }
+        names.sort_unstable();
+        let nodes = nodes.iter().map(|node| self.read(*node)).collect::<Result<_, _>>()?;
+        Ok(FolderContents { names, nodes })
     }
 
     /// Reads a node's files as they are.

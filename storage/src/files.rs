@@ -49,6 +49,24 @@ impl FileName {
     pub const fn new(node: NodeId, kind: FileKind) -> Self {
         Self { node, kind }
     }
+
+    /// The file that has this name in a data folder; `None`: it is not a node's.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let kinds = [
+            FileKind::Log,
+            FileKind::LogCut,
+            FileKind::LogTemporary,
+            FileKind::Founding,
+            FileKind::Meta,
+            FileKind::MetaTemporary,
+            FileKind::Snapshot,
+            FileKind::SnapshotTemporary,
+        ];
+        let digits = name.trim_start_matches(|symbol: char| symbol.is_ascii_lowercase());
+        let node = NodeId(digits.split('.').next()?.parse().ok()?);
+        kinds.into_iter().map(|kind| Self { node, kind }).find(|file| file.to_string() == name)
+    }
 }
 
 impl fmt::Display for FileName {
@@ -216,6 +234,20 @@ mod tests {
         assert_eq!(name(4, FileKind::LogTemporary), "log04.txt.tmp");
         assert_eq!(name(0, FileKind::Snapshot), "snap0.txt");
         assert_eq!(name(12, FileKind::SnapshotTemporary), "snap12.txt.tmp");
+    }
+
+    #[test]
+    fn a_name_is_parsed_when_it_is_a_nodes() {
+        for name in
+            ["log00.txt", "log12.txt.cut", "log123.txt.tmp", "founding4.txt", "meta0.txt", "snap7.txt.tmp"]
+        {
+            assert_eq!(FileName::parse(name).map(|file| file.to_string()).as_deref(), Some(name));
+        }
+        for name in
+            ["LOCK", "log0.txt", "log.txt", "logs00.txt", "snap0.txt.cut", "backup.txt", "", "log-1.txt"]
+        {
+            assert_eq!(FileName::parse(name), None, "{name}");
+        }
     }
 
     #[test]

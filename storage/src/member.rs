@@ -62,6 +62,17 @@ pub enum MemberError {
         /// The log.
         file: FileName,
     },
+    /// The folder holds a file of another node.
+    #[error(
+        "{file} belongs to node {}, and this is node {id}: start it with --id {}, or choose another --data-dir",
+        .file.node, .file.node
+    )]
+    OtherNode {
+        /// The file.
+        file: FileName,
+        /// The node that was to be started.
+        id: NodeId,
+    },
     /// The other files do not do.
     #[error(transparent)]
     Recover(#[from] RecoverError),

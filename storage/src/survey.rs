@@ -7,7 +7,7 @@
 //! | no file at all | a new cluster is founded |
 //! | some files missing or unfinished, and no node has promised anything | its founding was interrupted: it is founded anew |
 //! | some files missing, and a node has promised something (a term, a vote, an entry, a snapshot) | refused: a node that lost its files must not come back under its old identity |
-//! | the files of a cluster of another size | refused |
+//! | the files of a cluster of another size, or of a node of a cluster of processes | refused |
 //! | all files | each node recovers; all must be of one cluster |
 //!
 //! For the founding to be recognised when a power cut ends it, logs come first, and no metadata file
@@ -46,6 +46,24 @@ pub enum SurveyError {
     OtherSize {
         /// How many nodes it was made for.
         found: usize,
+    },
+    /// The folder holds a node of a cluster of processes.
+    #[error(
+        "{file} belongs to a node of a cluster of processes: serve it with `coracle node --id {}`, or choose \
+         another --data-dir", .file.node
+    )]
+    OfMember {
+        /// One of its files.
+        file: FileName,
+    },
+    /// The folder holds a file of a node that such a cluster does not have.
+    #[error(
+        "{file} belongs to node {}, which this cluster does not have: put the missing files of its cluster \
+         back, or choose another --data-dir", .file.node
+    )]
+    OtherNode {
+        /// The file.
+        file: FileName,
     },
     /// A file is missing or empty, and the cluster has been in use.
     #[error(
@@ -89,7 +107,7 @@ pub enum SurveyError {
 pub fn survey(files: Vec<NodeFiles>, fresh: &[Identity], sync: SyncPolicy) -> Result<Survey, SurveyError> {
     assert_eq!(files.len(), fresh.len(), "one set of files per node");
     let found: Vec<_> = files.iter().zip(fresh).map(|(files, fresh)| Found::new(fresh.node, files)).collect();
-    check_size(&found, fresh)?;
+    check_cluster(&found, fresh)?;
     if let Some(file) = found.iter().find_map(Found::lost_file) {
         return found_anew(file, &found, fresh, sync);
     }
@@ -196,11 +214,13 @@ impl Found {
     }
 }
 
-fn check_size(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError> {
+fn check_cluster(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError> {
     for node in found {
-        if let FoundLog::Readable { header, .. } = &node.log
-            && header.identity.voters.len() != fresh.len()
-        {
+        let FoundLog::Readable { header, .. } = &node.log else { continue };
+        if !header.identity.roster.is_empty() {
+            return Err(SurveyError::OfMember { file: node.file(FileKind::Log) });
+        }
+        if header.identity.voters.len() != fresh.len() {
             return Err(SurveyError::OtherSize { found: header.identity.voters.len() });
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use coracle_core::Settings;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
+use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 use coracle_storage::{Medium, SyncPolicy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,13 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
-    Smol(smol_runtime::StartError),
+    Start(#[from] StartError),
     #[error(transparent)]
-    Threads(threads_runtime::StartError),
-    #[error(transparent)]
-    SmolMember(smol_runtime::MemberFailure),
-    #[error(transparent)]
-    ThreadsMember(threads_runtime::MemberFailure),
+    Member(MemberFailure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
@@ -53,8 +50,7 @@ pub(crate) enum ServeError {
 impl ServeError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Smol(smol_runtime::StartError::Settings(_))
-            | Self::Threads(threads_runtime::StartError::Settings(_)) => Exit::Usage,
+            Self::Start(StartError::Settings(_)) => Exit::Usage,
             _ => Exit::Failure,
         }
     }
@@ -81,9 +77,9 @@ fn serve_on_smol(
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
-    let start = smol_runtime::Options { settings, medium: medium(options), listen: Some(options.listen) };
+    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
     smol::block_on(executor.run(async {
-        let cluster = smol_runtime::Cluster::start(&executor, start).await.map_err(ServeError::Smol)?;
+        let cluster = smol_runtime::Cluster::start(&executor, start).await?;
         let events = cluster.events();
         tell_ready(cluster.address());
         let mut end = Ok(());
@@ -134,18 +130,18 @@ fn serve_node_on_smol(
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
-    let NodeOptions { id, origin, peer_listen, detours, serving } = options;
+    let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
     let medium = medium(&serving);
     let listen = Some(serving.listen);
-    let start = smol_runtime::MemberOptions { settings, id, origin, medium, listen, peer_listen, detours };
+    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     smol::block_on(executor.run(async {
-        let member = smol_runtime::Member::start(&executor, start).await.map_err(ServeError::Smol)?;
+        let member = smol_runtime::Member::start(&executor, start).await?;
         let events = member.events();
         tell_ready(member.address());
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if let Some(failure) = member.failure() {
-                end = Err(ServeError::SmolMember(failure));
+                end = Err(ServeError::Member(failure));
                 continue;
             }
             let event = async { events.recv().await.ok() };
@@ -174,8 +170,8 @@ fn serve_on_threads(
     diagnostics: Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
-    let start = threads_runtime::Options { settings, medium: medium(options), listen: Some(options.listen) };
-    let cluster = threads_runtime::Cluster::start(start).map_err(ServeError::Threads)?;
+    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
+    let cluster = threads_runtime::Cluster::start(start)?;
     let events = cluster.events().expect("nobody took the events before");
     tell_ready(cluster.address());
     let mut end = Ok(());
@@ -200,17 +196,17 @@ fn serve_node_on_threads(
     diagnostics: Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
-    let NodeOptions { id, origin, peer_listen, detours, serving } = options;
+    let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
     let medium = medium(&serving);
     let listen = Some(serving.listen);
-    let start = threads_runtime::MemberOptions { settings, id, origin, medium, listen, peer_listen, detours };
-    let member = threads_runtime::Member::start(start).map_err(ServeError::Threads)?;
+    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
+    let member = threads_runtime::Member::start(start)?;
     let events = member.events().expect("nobody took the events before");
     tell_ready(member.address());
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if let Some(failure) = member.failure() {
-            end = Err(ServeError::ThreadsMember(failure));
+            end = Err(ServeError::Member(failure));
         } else if let Ok(event) = events.recv_timeout(LOOK_EVERY) {
             diagnostics.tell_event(&event);
         }

@@ -14,7 +14,7 @@ use crate::address::{Address, AddressError};
 
 /// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that put something in
 /// between.
-const DETOURS: &str = "CORACLE_PEER_DIAL";
+const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 
 /// Run one node of a cluster of processes, one per machine
 ///
@@ -98,8 +98,8 @@ pub(crate) enum NodeFlagsError {
         "--peers names more than {VOTERS_MAX} nodes: found the cluster with fewer, and add the others as learners"
     )]
     TooMany,
-    #[error("{DETOURS}: {0}")]
-    Detours(PeerError),
+    #[error("{DIAL_OVERRIDES}: {0}")]
+    DialOverrides(PeerError),
 }
 
 /// What a node was asked to do.
@@ -108,7 +108,7 @@ pub(crate) struct NodeOptions {
     pub(crate) id: NodeId,
     pub(crate) origin: Origin,
     pub(crate) peer_listen: Option<Box<str>>,
-    pub(crate) detours: BTreeMap<NodeId, Box<str>>,
+    pub(crate) dial_overrides: BTreeMap<NodeId, Box<str>>,
     pub(crate) serving: ServeOptions,
 }
 
@@ -120,15 +120,15 @@ impl NodeFlags {
             (None, true) => Origin::Known,
             (None, false) => Origin::Found(self.founders()?),
         };
-        let detours = match env::var(DETOURS) {
-            Ok(text) => detours(&text).map_err(NodeFlagsError::Detours)?,
+        let dial_overrides = match env::var(DIAL_OVERRIDES) {
+            Ok(text) => dial_overrides(&text).map_err(NodeFlagsError::DialOverrides)?,
             Err(_) => BTreeMap::new(),
         };
         Ok(NodeOptions {
             id: NodeId(self.id),
             origin,
             peer_listen: self.peer_listen.map(|address| address.to_string().into()),
-            detours,
+            dial_overrides,
             serving: self.serving.options(1)?,
         })
     }
@@ -153,12 +153,12 @@ impl NodeFlags {
     }
 }
 
-fn detours(text: &str) -> Result<BTreeMap<NodeId, Box<str>>, PeerError> {
-    let detour = |text: &str| {
+fn dial_overrides(text: &str) -> Result<BTreeMap<NodeId, Box<str>>, PeerError> {
+    let dial_override = |text: &str| {
         let peer: Peer = text.parse()?;
         Ok((peer.id, peer.address.to_string().into()))
     };
-    text.split(',').filter(|text| !text.is_empty()).map(detour).collect()
+    text.split(',').filter(|text| !text.is_empty()).map(dial_override).collect()
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@
 //! | --- | --- |
 //! | `frame` | pieces of a stream, with length and checksum |
 //! | `message` | Raft's messages |
-//! | `call` | requests that one node passes on to another, and the answers |
+//! | `call` | requests that one node forwards to another, and the answers |
 //! | `hello` | who may speak to whom |
 //! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
-//! | `passed_on` | who asked what is answered here |
 //! | `backoff` | when to dial again |
 //! | `happening` | what a transport tells |
 //! | `wire` | numbers and texts |
@@ -23,7 +22,6 @@ mod happening;
 mod hello;
 mod message;
 mod outbox;
-mod passed_on;
 mod refusal;
 mod wire;
 
@@ -36,15 +34,13 @@ pub use hello::{
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
 
-pub use passed_on::{PASSED_ON_MAX, PassedOn};
-
 pub use refusal::{Finally, PeerRefusal};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};
 use wire::{Reader, Writer};
 
-/// Names a request that was passed on, on the side of the node that did.
+/// Names a forwarded request, on the side of the node that forwards it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId {
     /// Which run of that node: an answer to a run before must not pass for one of this.

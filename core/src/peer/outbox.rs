@@ -36,8 +36,6 @@ struct Frame {
 pub struct Outbox {
     urgent: Lane,
     bulk: Lane,
-    /// The last request's number, over all connections to this peer.
-    last_sequence: u64,
     dropped: u64,
 }
 
@@ -53,16 +51,15 @@ impl Outbox {
         self.dropped += lane.make_room(bytes_max);
     }
 
-    /// Adds a request; `false`: there is no room, and it will not be sent.
+    /// Adds a request with its number; `false`: there is no room, and it will not be sent.
     #[must_use]
-    pub fn push_ask(&mut self, call: CallId, request: &Request) -> bool {
+    pub fn push_ask(&mut self, call: CallId, sequence: u64, request: &Request) -> bool {
         self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
         if self.bulk.bytes > BULK_BYTES_MAX {
             return false;
         }
         let mut bytes = Vec::new();
-        self.last_sequence += 1;
-        push_ask(&mut bytes, call, self.last_sequence, request);
+        push_ask(&mut bytes, call, sequence, request);
         self.bulk.push(Frame { bytes, may_be_dropped: false, is_answer: false });
         true
     }
@@ -188,7 +185,7 @@ mod tests {
     fn what_is_urgent_goes_first() {
         let mut outbox = Outbox::default();
         outbox.push_message(&part(0));
-        assert!(outbox.push_ask(call(1), &Request::Status));
+        assert!(outbox.push_ask(call(1), 1, &Request::Status));
         outbox.push_message(&heartbeat(1));
         let sent = frames(&mut outbox);
         assert!(matches!(&sent[0], PeerFrame::Message(Message { body: Body::Heartbeat(_), .. })));
@@ -200,7 +197,7 @@ mod tests {
     #[test]
     fn the_oldest_messages_give_way_and_requests_stay() {
         let mut outbox = Outbox::default();
-        assert!(outbox.push_ask(call(1), &Request::Status));
+        assert!(outbox.push_ask(call(1), 1, &Request::Status));
         let fits = (BULK_BYTES_MAX >> 20) as u64;
         (0..2 * fits).for_each(|offset| outbox.push_message(&part(offset)));
         (0..20_000).for_each(|round| outbox.push_message(&heartbeat(round)));
@@ -221,17 +218,17 @@ mod tests {
         let key = crate::kv::Key::new("k").unwrap();
         let value = crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap();
         let put = Request::write(crate::kv::Command::Put { key, value });
-        let taken = (0..100).filter(|id| outbox.push_ask(call(*id), &put)).count();
+        let taken = (0..100).filter(|id| outbox.push_ask(call(*id), 1, &put)).count();
         assert_eq!(taken, BULK_BYTES_MAX / 500_000 + 1);
         outbox.disconnect();
-        assert!(outbox.is_empty() && outbox.push_ask(call(0), &put));
+        assert!(outbox.is_empty() && outbox.push_ask(call(0), 1, &put));
     }
 
     #[test]
     fn answers_wait_for_the_next_connection() {
         let mut outbox = Outbox::default();
         outbox.push_message(&heartbeat(1));
-        assert!(outbox.push_ask(call(1), &Request::Status));
+        assert!(outbox.push_ask(call(1), 1, &Request::Status));
         outbox.push_answer(call(2), &Answer::OutcomeUnknown);
         outbox.disconnect();
         assert!(matches!(frames(&mut outbox)[..], [PeerFrame::Answer { .. }]));

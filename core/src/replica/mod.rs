@@ -256,6 +256,15 @@ impl Replica {
         }
     }
 
+    /// Whether this is still all that it knows of the members. Copies nothing: it is asked every turn.
+    #[must_use]
+    pub fn knows_no_more_than(&self, known: &KnownMembers) -> bool {
+        let node = &self.node;
+        let facts = (node.configuration_index(), node.membership_is_settled(), node.was_named());
+        facts == (known.index, known.is_settled, known.was_named)
+            && *node.configuration() == known.configuration
+    }
+
     /// The Raft node below, to look at.
     #[must_use]
     pub fn node(&self) -> &Node {

@@ -5,8 +5,20 @@
 //!
 //! | file | decides |
 //! | --- | --- |
+//! | `opening` | whether a folder may be used as it is asked for, and what has to be written before it is |
+//! | `start` | what a cluster or a node is started with, and why it does not start |
+//! | `identities` | what a new incarnation, cluster or run is called |
 //! | `disk_queue` | which persists become one group and one sync, and when a piece of a new log goes in between |
+//! | `snapshot_work` | which file operation of a snapshot comes next, and when the work rests |
 
 mod disk_queue;
+mod identities;
+mod opening;
+mod snapshot_work;
+mod start;
 
 pub use disk_queue::DiskQueue;
+pub use identities::{draw_boot, draw_cluster, draw_incarnation};
+pub use opening::{ClusterOpening, FolderContents, FoundCluster, FoundMember, MemberOpening, OpenedMember};
+pub use snapshot_work::{SnapshotCheck, SnapshotTask, SnapshotWork, VerifiedSnapshot};
+pub use start::{MemberFailure, MemberOptions, Options, StartError};

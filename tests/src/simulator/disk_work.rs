@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use coracle_core::Input;
-use coracle_core::raft::{Body, LogPoint, Message, SnapshotPart};
+use coracle_core::host::SnapshotOrder;
+use coracle_core::raft::{Body, LogPoint, Message};
 
 use super::invariants::{Verdict, Violation};
 use super::process::{DiskStep, Running};
 use super::queue::Happening;
-use super::snapshots::{SnapshotStep, Written, read_part};
+use super::snapshots::SnapshotStep;
 use super::world::{OUTAGE_MAX, World};
 
 impl World {
@@ -19,13 +20,6 @@ impl World {
         let delay = self.disk_time(node, running.next_op_is_sync());
         let life = self.processes[node].life;
         self.schedule(delay, Happening::DiskStep { node, life });
-    }
-
-    fn schedule_snapshot_step(&mut self, node: usize) {
-        let Some(running) = &self.processes[node].running else { return };
-        let delay = self.disk_time(node, running.snapshots.next_op_is_sync());
-        let life = self.processes[node].life;
-        self.schedule(delay, Happening::SnapshotStep { node, life });
     }
 
     /// How long the next operation takes.
@@ -87,16 +81,21 @@ impl World {
         }
     }
 
-    /// A node hands out a part of a snapshot.
-    pub(super) fn write_snapshot(&mut self, node: usize, part: SnapshotPart) {
-        self.trace.note(self.now, [16, node as u64, part.offset], || {
-            let (last, bytes, end) = (part.meta.last.index, part.text.len(), part.end.is_some());
-            format!("node {node} writes {bytes} bytes of snapshot {last} from {}, end: {end}", part.offset)
-        });
+    /// A node orders a part of a snapshot to be written or read.
+    pub(super) fn order_snapshot(&mut self, node: usize, order: SnapshotOrder) {
+        if let SnapshotOrder::Write(part) = &order {
+            self.trace.note(self.now, [16, node as u64, part.offset], || {
+                let (last, bytes, end) = (part.meta.last.index, part.text.len(), part.end.is_some());
+                format!(
+                    "node {node} writes {bytes} bytes of snapshot {last} from {}, end: {end}",
+                    part.offset
+                )
+            });
+        }
         let Some(running) = &mut self.processes[node].running else { return };
-        running.snapshots.take(part);
-        if running.snapshots.begin() {
-            self.schedule_snapshot_step(node);
+        if running.snapshots.order(order) {
+            let life = self.processes[node].life;
+            self.schedule(0, Happening::SnapshotStep { node, life });
         }
     }
 
@@ -106,19 +105,40 @@ impl World {
         }
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
-        match running.snapshots.step(&mut process.disk, &mut process.disk_fails) {
-            SnapshotStep::More => self.schedule_snapshot_step(node),
-            SnapshotStep::Done(written) => self.part_written(node, written),
-            SnapshotStep::Failed => self.disk_failed(node),
-            SnapshotStep::Refused(error) => {
-                return Err(Violation { property: "snapshots", what: format!("node {node}: {error}") });
-            }
+        let mut reports = Vec::new();
+        let step = running.snapshots.step(self.now, &mut process.disk, &mut process.disk_fails, &mut reports);
+        for (report, is_whole) in reports {
+            self.snapshot_reports(node, report, is_whole);
         }
+        let refused =
+            |what: String| Err(Violation { property: "snapshots", what: format!("node {node}: {what}") });
+        let delay = match step {
+            SnapshotStep::Operate(is_sync) => self.disk_time(node, is_sync),
+            SnapshotStep::Rest(pause) => u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            SnapshotStep::Idle => return Ok(()),
+            SnapshotStep::Failed => {
+                self.disk_failed(node);
+                return Ok(());
+            }
+            SnapshotStep::Refused(error) => return refused(error.to_string()),
+            SnapshotStep::Lost(fault) => return refused(format!("it cannot read its own: {fault}")),
+        };
+        self.schedule(delay, Happening::SnapshotStep { node, life });
         Ok(())
     }
 
-    fn part_written(&mut self, node: usize, written: Written) {
-        let Written { last, bytes, is_whole } = written;
+    fn snapshot_reports(&mut self, node: usize, report: Input, is_whole: bool) {
+        match &report {
+            Input::SnapshotWritten { last, bytes } => self.part_written(node, *last, *bytes, is_whole),
+            Input::SnapshotRead { part: None, .. } => {
+                self.trace.sight("a snapshot to be read had given way to a newer one");
+            }
+            _ => {}
+        }
+        self.hand(node, report);
+    }
+
+    fn part_written(&mut self, node: usize, last: LogPoint, bytes: u64, is_whole: bool) {
         let process = &mut self.processes[node];
         let now = process.clock.local(self.now);
         let Some(running) = &mut process.running else { return };
@@ -132,36 +152,9 @@ impl World {
                 self.trace.sight("a snapshot was taken while another one was sent");
             }
         }
-        if running.snapshots.begin() {
-            self.schedule_snapshot_step(node);
-        }
         self.trace.note(self.now, [17, node as u64, bytes], || {
             format!("node {node} has written {bytes} bytes of snapshot {}, whole: {is_whole}", last.index)
         });
-        self.hand(node, Input::SnapshotWritten { last, bytes });
-    }
-
-    /// A node wants a part of its snapshot.
-    pub(super) fn read_snapshot(&mut self, node: usize, last: LogPoint, offset: u64) {
-        let delay = self.disk_time(node, false);
-        let life = self.processes[node].life;
-        self.schedule(delay, Happening::PartRead { node, life, last, offset });
-    }
-
-    pub(super) fn part_read(&mut self, node: usize, life: u64, last: LogPoint, offset: u64) -> Verdict {
-        let process = &self.processes[node];
-        if process.life != life {
-            return Ok(());
-        }
-        let bytes_max = self.settings.snapshots.part_bytes;
-        let part = read_part(&process.disk, process.id, last, offset, bytes_max).map_err(|fault| {
-            Violation { property: "snapshots", what: format!("node {node} cannot read its own: {fault}") }
-        })?;
-        if part.is_none() {
-            self.trace.sight("a snapshot to be read had given way to a newer one");
-        }
-        self.hand(node, Input::SnapshotRead { last, offset, part });
-        Ok(())
     }
 
     /// A bit of a snapshot's part may flip on its way, and leave text.

@@ -217,7 +217,7 @@ impl Process {
             inbox: Vec::new(),
             disk_queue: DiskQueue::new(planner),
             ops: VecDeque::new(),
-            snapshots: SnapshotFiles::new(recovery.snapshots),
+            snapshots: SnapshotFiles::new(recovery.snapshots, limits.snapshots.part_bytes),
         });
         StartOutcome::Runs(recovery.notices)
     }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{LogPoint, Message, NodeId};
+use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Request, RequestId};
 
 /// Something that is going to happen.
@@ -25,8 +25,6 @@ pub(super) enum Happening {
     Unreachable { node: usize, life: u64, peer: NodeId },
     /// A disk has finished an operation on a snapshot.
     SnapshotStep { node: usize, life: u64 },
-    /// A disk has looked for a part of a snapshot.
-    PartRead { node: usize, life: u64, last: LogPoint, offset: u64 },
     /// Something arrives at the proxy.
     ToProxy(ProxyInput),
     /// The proxy looks at the time.

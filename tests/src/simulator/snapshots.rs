@@ -1,119 +1,138 @@
 //! A node's snapshot files: the second stream of operations on its disk, beside the log's.
 //!
-//! Parts are written one after the other. After the last one the temporary file is read back from the simulated disk, and
-//! only what the planner then publishes counts. Parts are read as they are in a real process: piece by piece, from the bytes
-//! that have the final name at that moment.
+//! What comes next is decided by the [`SnapshotWork`] that ships. Here its tasks are carried out on a simulated disk, one
+//! operation at a time. Parts are read as they are in a real process: piece by piece, from the bytes that have the final name
+//! at that moment.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use coracle_core::Input;
+use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
+use coracle_storage::host::{SnapshotTask, SnapshotWork};
 use coracle_storage::{
-    FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, PublishError, SnapshotFault,
+    DiskError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotFault,
     SnapshotPlanner,
 };
 
 use super::disk::SimDisk;
 use super::process::{DiskFault, carry_out, waits};
 
-/// What writes a running node's snapshots.
+/// What writes and reads a running node's snapshots.
 #[derive(Debug)]
 pub struct SnapshotFiles {
-    planner: SnapshotPlanner,
-    /// What the core has handed out and the disk has not begun.
-    parts: VecDeque<SnapshotPart>,
-    work: Option<PartWork>,
-}
-
-/// A part on its way to the disk.
-#[derive(Debug)]
-struct PartWork {
+    work: SnapshotWork,
+    /// Of each part that was ordered to be written, whether it is the snapshot's last.
+    are_last: VecDeque<bool>,
+    /// The file operations that are left of the task.
     ops: VecDeque<FileOp>,
-    written: Written,
-    is_publishing: bool,
+    /// When they were begun.
+    begun: u64,
+    /// The part that the disk reads.
+    reading: Option<(NodeId, PartWanted)>,
+    is_busy: bool,
 }
 
-/// A part that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// The snapshot's last entry.
-    pub last: LogPoint,
-    /// Bytes of content with this part.
-    pub bytes: u64,
-    /// Whether the whole snapshot is durable in its place.
-    pub is_whole: bool,
-}
-
-/// What a step of the disk came to.
+/// What the disk does next.
 #[derive(Debug)]
 pub enum SnapshotStep {
-    /// There is more to do.
-    More,
-    /// The part is written.
-    Done(Written),
+    /// An operation; whether it waits for the disk.
+    Operate(bool),
+    /// Nothing for so long.
+    Rest(Duration),
+    /// Nothing before the next order.
+    Idle,
     /// An operation failed.
     Failed,
     /// What was written is not a snapshot.
-    Refused(PublishError),
+    Refused(DiskError),
+    /// What was written cannot be read any more.
+    Lost(SnapshotFault),
 }
 
 impl SnapshotFiles {
-    /// Nothing to do so far.
+    /// Nothing to do so far. A read gives some `part_bytes` bytes.
     #[must_use]
-    pub fn new(planner: SnapshotPlanner) -> Self {
-        Self { planner, parts: VecDeque::new(), work: None }
-    }
-
-    /// The core hands out a part.
-    pub fn take(&mut self, part: SnapshotPart) {
-        self.parts.push_back(part);
-    }
-
-    /// Begins the next part, if the disk is free and there is one. Returns whether it did.
-    pub fn begin(&mut self) -> bool {
-        if self.work.is_some() {
-            return false;
+    pub fn new(planner: SnapshotPlanner, part_bytes: usize) -> Self {
+        let work = SnapshotWork::new(planner, part_bytes);
+        Self {
+            work,
+            are_last: VecDeque::new(),
+            ops: VecDeque::new(),
+            begun: 0,
+            reading: None,
+            is_busy: false,
         }
-        let Some(part) = self.parts.pop_front() else { return false };
-        let written = Written {
-            last: part.meta.last,
-            bytes: part.offset + part.text.len() as u64,
-            is_whole: part.end.is_some(),
-        };
-        let ops = self.planner.plan_part(&part).into();
-        self.work = Some(PartWork { ops, written, is_publishing: false });
-        true
     }
 
-    /// Whether the next operation waits for the disk.
-    #[must_use]
-    pub fn next_op_is_sync(&self) -> bool {
-        self.work.as_ref().and_then(|work| work.ops.front()).is_some_and(waits)
+    /// The core orders something. Returns whether the disk was idle, and now has to be stepped.
+    pub fn order(&mut self, order: SnapshotOrder) -> bool {
+        if let SnapshotOrder::Write(part) = &order {
+            self.are_last.push_back(part.end.is_some());
+        }
+        self.work.order(order);
+        !std::mem::replace(&mut self.is_busy, true)
     }
 
-    /// Carries the next operation out.
-    pub fn step(&mut self, disk: &mut SimDisk, fault: &mut Option<DiskFault>) -> SnapshotStep {
-        let Some(work) = &mut self.work else { return SnapshotStep::Failed };
-        if let Some(op) = work.ops.pop_front()
-            && !carry_out(&op, disk, fault)
-        {
-            return SnapshotStep::Failed;
+    /// Carries the next operation out, at this time, and appends what is to be handed to the node to `reports`, each
+    /// with whether a whole snapshot is in its place with it.
+    pub fn step(
+        &mut self,
+        now: u64,
+        disk: &mut SimDisk,
+        fault: &mut Option<DiskFault>,
+        reports: &mut Vec<(Input, bool)>,
+    ) -> SnapshotStep {
+        if let Some(op) = self.ops.pop_front() {
+            if !carry_out(&op, disk, fault) {
+                return SnapshotStep::Failed;
+            }
+            if let Some(next) = self.ops.front() {
+                return SnapshotStep::Operate(waits(next));
+            }
+            self.work.ran(Duration::from_micros(now - self.begun));
         }
-        if !work.ops.is_empty() {
-            return SnapshotStep::More;
+        if let Some((node, wanted)) = self.reading.take() {
+            match read_part(disk, node, wanted.last, wanted.offset, wanted.bytes_max) {
+                Ok(part) => self.work.was_read(part),
+                Err(fault) => return SnapshotStep::Lost(fault),
+            }
         }
-        if work.written.is_whole && !work.is_publishing {
-            let read_back = disk.read(self.planner.temporary()).unwrap_or_default();
-            return match self.planner.publish(read_back) {
-                Ok(ops) => {
-                    (work.ops, work.is_publishing) = (ops.into(), true);
-                    SnapshotStep::More
-                }
-                Err(error) => SnapshotStep::Refused(error),
+        self.next_task(now, disk, reports)
+    }
+
+    fn next_task(&mut self, now: u64, disk: &SimDisk, reports: &mut Vec<(Input, bool)>) -> SnapshotStep {
+        loop {
+            let Some(task) = self.work.next_task() else {
+                self.is_busy = false;
+                return SnapshotStep::Idle;
             };
+            match task {
+                SnapshotTask::Run(ops) if ops.is_empty() => self.work.ran(Duration::ZERO),
+                SnapshotTask::Run(ops) => {
+                    (self.ops, self.begun) = (ops.into(), now);
+                    return SnapshotStep::Operate(self.ops.front().is_some_and(waits));
+                }
+                SnapshotTask::Rest(pause) => return SnapshotStep::Rest(pause),
+                SnapshotTask::Verify(check) => {
+                    let read_back = disk.read(check.file()).unwrap_or_default();
+                    match check.check(read_back) {
+                        Ok(verified) => self.work.verified(verified),
+                        Err(error) => return SnapshotStep::Refused(error),
+                    }
+                }
+                SnapshotTask::Read(node, wanted) => {
+                    self.reading = Some((node, wanted));
+                    return SnapshotStep::Operate(false);
+                }
+                SnapshotTask::Report(input) => {
+                    let is_written = matches!(input, Input::SnapshotWritten { .. });
+                    let is_whole = is_written && self.are_last.pop_front().unwrap_or_default();
+                    reports.push((input, is_whole));
+                }
+            }
         }
-        let written = work.written;
-        self.work = None;
-        SnapshotStep::Done(written)
     }
 }
 

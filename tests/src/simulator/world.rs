@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use coracle_core::host::SnapshotOrder;
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
 use coracle_core::raft::{Config, NodeId, Role, Voters};
 use coracle_core::{Input, Instant, Output};
@@ -182,7 +183,6 @@ impl World {
                 Ok(())
             }
             Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
-            Happening::PartRead { node, life, last, offset } => self.part_read(node, life, last, offset),
             Happening::ToProxy(input) => self.step_proxy(Some(input)),
             Happening::ProxyWake => {
                 self.proxy_wakes_at = None;
@@ -359,8 +359,10 @@ impl World {
                     }
                 }
             }
-            Output::WriteSnapshot(part) => self.write_snapshot(node, part),
-            Output::ReadSnapshot { last, offset } => self.read_snapshot(node, last, offset),
+            Output::WriteSnapshot(part) => self.order_snapshot(node, SnapshotOrder::Write(part)),
+            Output::ReadSnapshot { last, offset } => {
+                self.order_snapshot(node, SnapshotOrder::Read { last, offset });
+            }
             Output::Send(message) => {
                 self.invariants.before_send(&message, &self.processes[node].durable)?;
                 let (from, to) = (message.from, message.to);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Ended, LogFile, Runtime, Setup, crc32, program};
+use coracle_tests::live::{Ended, LogFile, Nodes, Runtime, Setup, crc32, program};
 
 /// Ended with 6, nothing on stdout, and all of these words in one message.
 #[track_caller]
@@ -174,6 +174,57 @@ fn a_folder_that_is_a_file_is_refused(runtime: Runtime) {
     check_refusal(&Setup::in_folder(runtime, &path).fail(), &[&path.display().to_string()]);
 }
 
+/// Everything in a folder, but for the lock.
+fn bytes_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries =
+        fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("it is readable"));
+    let file = |entry: fs::DirEntry| {
+        (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("it is a file"))
+    };
+    let mut files: Vec<_> = entries.map(file).filter(|(name, _)| name != "LOCK").collect();
+    files.sort_unstable();
+    files
+}
+
+/// A slip in `--id` must not make a new node, or a whole new cluster, beside another node's log. What the message proposes is
+/// tried as well, and leads back.
+fn a_folder_of_another_node_is_refused(runtime: Runtime) {
+    let mut nodes = Nodes::start(&[runtime]);
+    nodes.kill(1);
+    let folder = nodes.folder(1);
+    let before = bytes_in(&folder);
+    let peers = format!("--peers 2={},1={}", nodes.peer_address(2), nodes.peer_address(1));
+    let join = format!("--join {}", nodes.peer_address(3));
+    for flags in ["", &peers, &join] {
+        let ended = Setup::node(runtime, 2, &folder).with(flags).fail();
+        check_refusal(&ended, &["belongs to node 1", "--id 1", "--data-dir"]);
+    }
+    for count in [1, 3, 5] {
+        let ended = Setup::in_folder(runtime, &folder).with(&format!("--nodes {count}")).fail();
+        let advice = if count == 1 { "belongs to node 1" } else { "--id 1" };
+        check_refusal(&ended, &[advice, "--data-dir"]);
+    }
+    assert_eq!(bytes_in(&folder), before);
+    nodes.restart(1);
+}
+
+fn a_folder_of_a_cluster_in_one_process_is_no_nodes(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    let before = bytes_in(folder.path());
+    for id in [2, 9] {
+        let peers = format!("--peers {id}=127.0.0.1:1");
+        for flags in ["", &peers, "--join 127.0.0.1:1"] {
+            let words = if id == 2 { "coracle serve" } else { "belongs to node 0" };
+            check_refusal(
+                &Setup::node(runtime, id, folder.path()).with(flags).fail(),
+                &[words, "--data-dir"],
+            );
+        }
+    }
+    assert_eq!(bytes_in(folder.path()), before);
+    check_that_it_still_starts(runtime, folder.path());
+}
+
 both_runtimes!(
     a_port_in_use_is_refused,
     a_folder_in_use_is_refused,
@@ -183,6 +234,8 @@ both_runtimes!(
     damage_is_refused_and_left_alone,
     a_torn_end_is_cut_off_and_told,
     a_folder_that_is_a_file_is_refused,
+    a_folder_of_another_node_is_refused,
+    a_folder_of_a_cluster_in_one_process_is_no_nodes,
 );
 
 /// A slip on the command line starts nothing, says what would be right, and has its own exit code.

@@ -1,4 +1,4 @@
-//! What a cluster in one process is told before it starts, the same for every runtime.
+//! Settings: what a cluster is told before it starts, the same for every runtime.
 
 use std::time::Duration;
 

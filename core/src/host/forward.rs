@@ -1,0 +1,266 @@
+//! Forwarded requests: a node sends a client's request to another node, which answers it.
+//!
+//! A network may deliver a request twice, and a write without a session must not be done twice. So the sender numbers what it
+//! forwards ([`Forwarder`]), and the receiver accepts a number only above the last ([`Forwarded`]).
+//!
+//! The numbers belong to a run (boot) of the sender and an incarnation of the receiver, never to a connection. With numbers
+//! that start at 1 again for every link, a receiver that remembers the run would drop all requests of a link that was
+//! replaced, because the member's address had changed, and nobody would be told.
+
+use std::collections::BTreeMap;
+
+use crate::identity::Incarnation;
+use crate::peer::{CallId, Outbox, PeerFrame};
+use crate::proxy::ProxyInput;
+use crate::raft::{Message, NodeId};
+use crate::replica::{Answer, Input, Refused, RequestId};
+
+/// The most forwarded requests that wait at one node; each sender's proxy limits its own, too.
+pub const FORWARDED_MAX: usize = 1 << 17;
+
+/// Ids from here on are given out by the node's host; those below, by the own proxy.
+const FIRST_ID: u64 = 1 << 63;
+
+/// The sender's side: numbers the requests that a node forwards.
+#[derive(Debug)]
+pub struct Forwarder {
+    boot: u64,
+    /// Of each node the incarnation that was connected last, and the number of the last request for it.
+    last: BTreeMap<NodeId, (Incarnation, u64)>,
+}
+
+impl Forwarder {
+    /// Nothing was forwarded yet in this run (`boot`) of the node.
+    #[must_use]
+    pub fn new(boot: u64) -> Self {
+        Self { boot, last: BTreeMap::new() }
+    }
+
+    /// There is a connection to `node`. Another incarnation than the last knows of no requests, so its numbers start anew.
+    pub fn connected(&mut self, node: NodeId, incarnation: Incarnation) {
+        let last = self.last.entry(node).or_insert((incarnation, 0));
+        if last.0 != incarnation {
+            *last = (incarnation, 0);
+        }
+    }
+
+    /// Puts a request for `node` into its outbox; `None`: there is no connection. Returns the answer when the request is not
+    /// sent: then it had no effect and may go elsewhere.
+    pub fn forward(
+        &mut self,
+        node: NodeId,
+        input: &Input,
+        outbox: Option<&mut Outbox>,
+    ) -> Option<ProxyInput> {
+        let Input::Request(id, request) = input else { return None };
+        let call = CallId { boot: self.boot, request: *id };
+        let because = match (outbox, self.last.get_mut(&node)) {
+            (Some(outbox), Some((_, sequence))) => {
+                *sequence += 1;
+                if outbox.push_ask(call, *sequence, request) {
+                    return None;
+                }
+                Refused::Overloaded
+            }
+            _ => Refused::Superseded,
+        };
+        Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
+    }
+}
+
+/// The last request that was accepted from a node.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    incarnation: Incarnation,
+    boot: u64,
+    sequence: u64,
+}
+
+/// The receiver's side: the requests of other nodes that are under way at this one, and the ids that its host gives out.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    given_out: u64,
+    waiting: BTreeMap<RequestId, (NodeId, CallId)>,
+    last: BTreeMap<NodeId, Last>,
+}
+
+/// What becomes of a request of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It has this id here.
+    Accepted(RequestId),
+    /// It was here before, or came too late: it must not be done, and nobody waits for an answer to this copy.
+    Duplicate,
+    /// Too many wait.
+    Overloaded,
+}
+
+impl Forwarded {
+    /// An id that no other request at this node has.
+    pub(super) fn next_id(&mut self) -> RequestId {
+        // A million of them a second would take a quarter of a million years to get to the end.
+        let id = RequestId(FIRST_ID + self.given_out);
+        self.given_out += 1;
+        id
+    }
+
+    fn accept(&mut self, (peer, incarnation): (NodeId, Incarnation), call: CallId, sequence: u64) -> Verdict {
+        let fresh = Last { incarnation, boot: call.boot, sequence: 0 };
+        let last = self.last.entry(peer).or_insert(fresh);
+        if (last.incarnation, last.boot) != (incarnation, call.boot) {
+            *last = fresh;
+        }
+        if sequence <= last.sequence {
+            return Verdict::Duplicate;
+        }
+        last.sequence = sequence;
+        if self.waiting.len() >= FORWARDED_MAX {
+            return Verdict::Overloaded;
+        }
+        let id = self.next_id();
+        self.waiting.insert(id, (peer, call));
+        Verdict::Accepted(id)
+    }
+
+    /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that have to be refused at once,
+    /// because too many wait. Each message gets the incarnation of its connection: whether it counts is for Raft to say.
+    pub fn receive(
+        &mut self,
+        peer: (NodeId, Incarnation),
+        frames: Vec<PeerFrame>,
+        inputs: &mut Vec<Input>,
+    ) -> Vec<CallId> {
+        let mut refused = Vec::new();
+        for frame in frames {
+            match frame {
+                PeerFrame::Message(message) => {
+                    let incarnation = Some(peer.1);
+                    inputs.push(Input::Message(Message { incarnation, ..message }));
+                }
+                PeerFrame::Ask { call, sequence, request } => match self.accept(peer, call, sequence) {
+                    Verdict::Accepted(id) => inputs.push(Input::Request(id, request)),
+                    Verdict::Duplicate => {}
+                    Verdict::Overloaded => refused.push(call),
+                },
+                // The router's.
+                PeerFrame::Answer { .. } => {}
+            }
+        }
+        refused
+    }
+
+    /// The sender that the answer to `id` is for; `None`: the own router.
+    pub fn answered(&mut self, id: RequestId) -> Option<(NodeId, CallId)> {
+        if id.0 < FIRST_ID { None } else { self.waiting.remove(&id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::FrameBuffer;
+    use crate::raft::{Body, RequestVoteResponse, Term};
+    use crate::replica::Request;
+
+    const PEER: (NodeId, Incarnation) = (NodeId(2), Incarnation(20));
+
+    fn call(boot: u64) -> CallId {
+        CallId { boot, request: RequestId(7) }
+    }
+
+    fn id(verdict: Verdict) -> RequestId {
+        let Verdict::Accepted(id) = verdict else { panic!("{verdict:?}") };
+        id
+    }
+
+    /// Everything in an outbox, as its peer reads it.
+    fn delivered(outbox: &mut Outbox) -> Vec<PeerFrame> {
+        let mut stream = Vec::new();
+        outbox.take(&mut stream, usize::MAX);
+        let mut buffer = FrameBuffer::default();
+        buffer.push(&stream);
+        let next = || buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn an_answer_finds_who_asked() {
+        let mut forwarded = Forwarded::default();
+        let one = id(forwarded.accept(PEER, call(1), 1));
+        let other = id(forwarded.accept((NodeId(3), Incarnation(30)), call(1), 1));
+        assert_eq!(forwarded.answered(other), Some((NodeId(3), call(1))));
+        assert_eq!(forwarded.answered(RequestId(7)), None, "it is the own router's");
+        assert_eq!(forwarded.answered(one), Some((NodeId(2), call(1))));
+        assert_eq!(forwarded.answered(one), None);
+    }
+
+    #[test]
+    fn nothing_is_accepted_twice() {
+        let mut forwarded = Forwarded::default();
+        id(forwarded.accept(PEER, call(1), 1));
+        id(forwarded.accept(PEER, call(1), 3));
+        for sequence in [1, 2, 3] {
+            assert_eq!(forwarded.accept(PEER, call(1), sequence), Verdict::Duplicate);
+        }
+        id(forwarded.accept((NodeId(3), Incarnation(30)), call(1), 1));
+        id(forwarded.accept(PEER, call(5), 1));
+        id(forwarded.accept((NodeId(2), Incarnation(21)), call(5), 1));
+    }
+
+    /// A member's address changes, so its link is replaced by one with an outbox of its own. The member itself runs on, and
+    /// remembers what it has accepted.
+    #[test]
+    fn a_new_link_loses_no_requests() {
+        let (mut forwarder, mut forwarded) = (Forwarder::new(5), Forwarded::default());
+        let mut accepted = |forwarder: &mut Forwarder, incarnation, asked: std::ops::Range<u64>| {
+            forwarder.connected(NodeId(2), incarnation);
+            let mut link = Outbox::default();
+            for id in asked {
+                let input = Input::Request(RequestId(id), Request::Status);
+                assert!(forwarder.forward(NodeId(2), &input, Some(&mut link)).is_none());
+            }
+            let mut inputs = Vec::new();
+            let refused = forwarded.receive((NodeId(1), Incarnation(10)), delivered(&mut link), &mut inputs);
+            assert!(refused.is_empty());
+            inputs.len()
+        };
+        assert_eq!(accepted(&mut forwarder, Incarnation(20), 0..3), 3);
+        assert_eq!(accepted(&mut forwarder, Incarnation(20), 3..5), 2, "over the new link");
+        // Under the same id a node without memory: it is asked from 1 on.
+        forwarder.connected(NodeId(2), Incarnation(21));
+        assert_eq!(forwarder.last[&NodeId(2)], (Incarnation(21), 0));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_answered() {
+        let mut forwarder = Forwarder::new(5);
+        let input = Input::Request(RequestId(7), Request::Status);
+        let superseded = forwarder.forward(NodeId(2), &input, None);
+        let refused = |because| Answer::Refused(because);
+        assert!(
+            matches!(superseded, Some(ProxyInput::Answer(NodeId(2), RequestId(7), answer)) if answer == refused(Refused::Superseded))
+        );
+    }
+
+    #[test]
+    fn a_message_has_the_incarnation_of_its_connection() {
+        let body = Body::RequestVoteResponse(RequestVoteResponse { round: 1, granted: true });
+        let message = Message { from: NodeId(2), incarnation: None, to: NodeId(1), term: Term(3), body };
+        let mut inputs = Vec::new();
+        let frames = vec![PeerFrame::Message(message)];
+        assert_eq!(Forwarded::default().receive(PEER, frames, &mut inputs), []);
+        assert!(matches!(&inputs[..], [Input::Message(Message { incarnation: Some(Incarnation(20)), .. })]));
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let mut forwarded = Forwarded::default();
+        let verdicts: Vec<_> =
+            (1..=FORWARDED_MAX as u64 + 1).map(|number| forwarded.accept(PEER, call(1), number)).collect();
+        let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accepted(_)));
+        assert_eq!(accepted.count(), FORWARDED_MAX);
+        assert_eq!(verdicts.last(), Some(&Verdict::Overloaded));
+        forwarded.answered(id(verdicts[0]));
+        id(forwarded.accept(PEER, call(1), u64::MAX));
+    }
+}

@@ -1,0 +1,333 @@
+//! A node's host: gathers what arrives into one turn of the replica, and turns its outputs into actions.
+//!
+//! One turn takes everything that is in the inbox, up to a limit. What arrived while the last turn ran is written, sent and
+//! answered together: that is all there is to batching.
+//!
+//! Between the replica and the rest of the world the host keeps what neither of them should know: which requests other nodes
+//! have forwarded here, which configuration the connections follow, whether the node is resigning, and, for a node without
+//! files, its snapshots.
+//!
+//! Deliberately not here: waiting, and carrying anything out. A runtime fills the host with [`NodeHost::accept`] until it
+//! [is full](NodeHost::is_full) or the inbox is empty, calls [`NodeHost::step`], carries the actions out in order, and waits
+//! until [`NodeHost::deadline`], unless the host [has work](NodeHost::has_work) already.
+
+use super::forward::Forwarded;
+use super::snapshots::{MemorySnapshots, SnapshotOrder};
+use crate::identity::Incarnation;
+use crate::peer::{CallId, KnownMembers, PeerFrame};
+use crate::proxy::ProxyInput;
+use crate::raft::{Event, LogIndex, Message, NodeId, Persist};
+use crate::replica::{Answer, Input, Output, Refused, Replica, Request, RequestId};
+use crate::time::Instant;
+
+/// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its timers.
+pub const TURN_INPUTS_MAX: usize = 4096;
+
+/// What may arrive in a node's inbox.
+#[derive(Debug)]
+pub enum HostInput {
+    /// Something for the replica.
+    Core(Input),
+    /// Requests of clients, from the router.
+    Requests(Vec<Input>),
+    /// What another node, met in this incarnation, has sent: messages, and requests of its clients.
+    FromPeer(NodeId, Incarnation, Vec<PeerFrame>),
+    /// Hand leadership over, if it is this node's. [`NodeAction::Resigned`] follows when that is done, or cannot be.
+    Resign,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug)]
+pub enum NodeAction {
+    /// Write this to the log, in order, and report it with [`Input::Persisted`]. Never for a node without files.
+    Persist(Persist),
+    /// Write or read a part of a snapshot, and report it. Never for a node without files.
+    Snapshot(SnapshotOrder),
+    /// Send this to the node that it names. It may be lost.
+    Send(Message),
+    /// Answer a request that this node has forwarded here.
+    AnswerPeer(NodeId, CallId, Answer),
+    /// Hand this to the router. At most once a turn.
+    Route(Vec<ProxyInput>),
+    /// Other members take part, or more is known of them: connect to them.
+    Follow(KnownMembers),
+    /// By the committed configuration at this index the node is no member any more: it has nothing more to do.
+    Removed(LogIndex),
+    /// Tell the operator.
+    Report(Event),
+    /// Leadership is handed over, or cannot be.
+    Resigned,
+}
+
+/// Where a node keeps its log and its snapshots.
+#[derive(Debug)]
+enum Medium {
+    /// In memory: persists and snapshots are done as soon as they are ordered.
+    Memory(MemorySnapshots),
+    /// In files, which the runtime writes.
+    Files,
+}
+
+/// A replica and what stands between it and a runtime. See the module.
+#[derive(Debug)]
+pub struct NodeHost {
+    id: NodeId,
+    replica: Replica,
+    medium: Medium,
+    forwarded: Forwarded,
+    followed: Option<KnownMembers>,
+    resignation: Option<RequestId>,
+    inputs: Vec<Input>,
+    outputs: Vec<Output>,
+    /// Requests that were refused before they came to the replica.
+    refused: Vec<(NodeId, CallId)>,
+    /// How many items of the inbox this turn has taken.
+    taken: usize,
+}
+
+impl NodeHost {
+    /// A host for the node `id`, whose log and snapshots the runtime keeps in files.
+    #[must_use]
+    pub fn with_files(id: NodeId, replica: Replica) -> Self {
+        Self::new(id, replica, Medium::Files)
+    }
+
+    /// A host for the node `id`, which keeps its state in memory.
+    #[must_use]
+    pub fn in_memory(id: NodeId, replica: Replica) -> Self {
+        Self::new(id, replica, Medium::Memory(MemorySnapshots::default()))
+    }
+
+    fn new(id: NodeId, replica: Replica, medium: Medium) -> Self {
+        Self {
+            id,
+            replica,
+            medium,
+            forwarded: Forwarded::default(),
+            followed: None,
+            resignation: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            refused: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Which node it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The replica.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Adds an item of the inbox to this turn.
+    pub fn accept(&mut self, input: HostInput) {
+        self.taken += 1;
+        match input {
+            HostInput::Core(input) => self.inputs.push(input),
+            HostInput::Requests(requests) => self.inputs.extend(requests),
+            HostInput::FromPeer(peer, incarnation, frames) => {
+                let refused = self.forwarded.receive((peer, incarnation), frames, &mut self.inputs);
+                self.refused.extend(refused.into_iter().map(|call| (peer, call)));
+            }
+            HostInput::Resign => {
+                let id = self.forwarded.next_id();
+                self.resignation = Some(id);
+                self.inputs.push(Input::Request(id, Request::Resign));
+            }
+        }
+    }
+
+    /// Whether this turn has taken enough of the inbox.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.taken >= TURN_INPUTS_MAX
+    }
+
+    /// Whether there is something to do at once: without files, persists and snapshots are done already.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// When the next turn is due if nothing arrives.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.replica.deadline()
+    }
+
+    /// One turn: takes what was accepted, and appends what has to be done to `actions`.
+    pub fn step(&mut self, now: Instant, actions: &mut Vec<NodeAction>) {
+        self.taken = 0;
+        self.replica.step(now, &mut self.inputs, &mut self.outputs);
+        let overloaded =
+            |(peer, call)| NodeAction::AnswerPeer(peer, call, Answer::Refused(Refused::Overloaded));
+        actions.extend(self.refused.drain(..).map(overloaded));
+        if !self.followed.as_ref().is_some_and(|followed| self.replica.knows_no_more_than(followed)) {
+            let known = self.replica.known_members();
+            actions.push(NodeAction::Follow(known.clone()));
+            self.followed = Some(known);
+        }
+        let mut for_router = Vec::new();
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Persist(persist) => match &self.medium {
+                    Medium::Memory(_) => self.inputs.push(Input::Persisted(persist.id)),
+                    Medium::Files => actions.push(NodeAction::Persist(persist)),
+                },
+                Output::WriteSnapshot(part) => {
+                    order_snapshot(&mut self.medium, SnapshotOrder::Write(part), &mut self.inputs, actions);
+                }
+                Output::ReadSnapshot { last, offset } => {
+                    let order = SnapshotOrder::Read { last, offset };
+                    order_snapshot(&mut self.medium, order, &mut self.inputs, actions);
+                }
+                Output::Send(message) => actions.push(NodeAction::Send(message)),
+                Output::Answer(id, _) if self.resignation == Some(id) => {
+                    self.resignation = None;
+                    actions.push(NodeAction::Resigned);
+                }
+                Output::Answer(id, answer) => match self.forwarded.answered(id) {
+                    Some((peer, call)) => actions.push(NodeAction::AnswerPeer(peer, call, answer)),
+                    None => for_router.push(ProxyInput::Answer(self.id, id, answer)),
+                },
+                Output::LeaderChanged { term, leader } => {
+                    for_router.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
+                }
+                Output::Removed(index) => actions.push(NodeAction::Removed(index)),
+                Output::Event(event) => actions.push(NodeAction::Report(event)),
+            }
+        }
+        if !for_router.is_empty() {
+            actions.push(NodeAction::Route(for_router));
+        }
+    }
+}
+
+fn order_snapshot(
+    medium: &mut Medium,
+    order: SnapshotOrder,
+    inputs: &mut Vec<Input>,
+    actions: &mut Vec<NodeAction>,
+) {
+    match medium {
+        Medium::Memory(snapshots) => inputs.push(snapshots.carry_out(order)),
+        Medium::Files => actions.push(NodeAction::Snapshot(order)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Command, Key, Value};
+    use crate::raft::{Config, Restored, Voters};
+
+    const NODE: NodeId = NodeId(0);
+
+    fn replica(voters: u64) -> Replica {
+        let config = Config::new(NODE, Voters::new((0..voters).map(NodeId)).unwrap());
+        Replica::new(config, Restored::default(), 7, Instant::default()).unwrap()
+    }
+
+    fn put() -> Request {
+        Request::write(Command::Put { key: Key::new("k").unwrap(), value: Value::from_json("1").unwrap() })
+    }
+
+    /// Turns until nothing is left to do at once, at the host's next deadline.
+    fn turns(host: &mut NodeHost) -> Vec<NodeAction> {
+        let now = host.deadline() + std::time::Duration::from_micros(1);
+        let mut actions = Vec::new();
+        host.step(now, &mut actions);
+        while host.has_work() {
+            host.step(now, &mut actions);
+        }
+        actions
+    }
+
+    fn leader_in_memory() -> NodeHost {
+        let mut host = NodeHost::in_memory(NODE, replica(1));
+        while host.replica().status().leader.is_none() {
+            turns(&mut host);
+        }
+        host
+    }
+
+    #[test]
+    fn without_files_a_write_is_done_in_the_turns_that_follow_at_once() {
+        let mut host = leader_in_memory();
+        host.accept(HostInput::Requests(vec![Input::Request(RequestId(3), put())]));
+        let actions = turns(&mut host);
+        let answers = actions.iter().filter_map(|action| match action {
+            NodeAction::Route(news) => Some(news),
+            NodeAction::Persist(_) | NodeAction::Snapshot(_) => panic!("{action:?}"),
+            _ => None,
+        });
+        let is_done = |news: &ProxyInput| {
+            matches!(news, ProxyInput::Answer(NODE, RequestId(3), Answer::Applied { .. }))
+        };
+        assert!(answers.flatten().any(is_done), "{actions:?}");
+    }
+
+    #[test]
+    fn with_files_it_hands_out_persists_and_waits_for_them() {
+        let mut host = NodeHost::with_files(NODE, replica(1));
+        let actions = turns(&mut host);
+        let persists = actions.iter().filter(|action| matches!(action, NodeAction::Persist(_))).count();
+        assert!(persists > 0 && !host.has_work());
+        assert_eq!(host.replica().status().leader, None, "its own vote is not durable yet");
+    }
+
+    #[test]
+    fn a_forwarded_request_is_answered_to_the_node_that_sent_it() {
+        let mut host = leader_in_memory();
+        let call = CallId { boot: 4, request: RequestId(3) };
+        let ask = |sequence| PeerFrame::Ask { call, sequence, request: put() };
+        host.accept(HostInput::FromPeer(NodeId(2), Incarnation(5), vec![ask(1), ask(1)]));
+        let answered = turns(&mut host).into_iter().filter_map(|action| match action {
+            NodeAction::AnswerPeer(peer, call, Answer::Applied { .. }) => Some((peer, call)),
+            _ => None,
+        });
+        assert_eq!(answered.collect::<Vec<_>>(), [(NodeId(2), call)], "once: the second is a duplicate");
+    }
+
+    #[test]
+    fn a_configuration_is_followed_once() {
+        let mut host = leader_in_memory();
+        let follows = |actions: Vec<NodeAction>| {
+            actions.into_iter().filter(|action| matches!(action, NodeAction::Follow(..))).count()
+        };
+        host.followed = None;
+        assert_eq!(follows(turns(&mut host)), 1);
+        assert_eq!(follows(turns(&mut host)), 0);
+    }
+
+    #[test]
+    fn a_resignation_is_answered_whether_it_leads_or_not() {
+        for mut host in [leader_in_memory(), NodeHost::in_memory(NODE, replica(3))] {
+            host.accept(HostInput::Resign);
+            let mut actions = Vec::new();
+            for _ in 0..100 {
+                actions.extend(turns(&mut host));
+            }
+            let resigned = actions.iter().filter(|action| matches!(action, NodeAction::Resigned));
+            assert_eq!(resigned.count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_turn_has_a_limit() {
+        let mut host = leader_in_memory();
+        for _ in 0..TURN_INPUTS_MAX {
+            assert!(!host.is_full());
+            host.accept(HostInput::Requests(Vec::new()));
+        }
+        assert!(host.is_full());
+        turns(&mut host);
+        assert!(!host.is_full());
+    }
+}

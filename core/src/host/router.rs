@@ -1,0 +1,196 @@
+//! The router: hands clients' requests to the proxy, and each reply to the connection or the caller that it belongs to.
+//!
+//! Requests come from connections, which number their slots, and from callers in this process, which a runtime numbers as one
+//! more connection. The proxy knows neither: only a [`Ticket`] that it repeats.
+//!
+//! The router also counts the nodes that have stopped: once no majority is left nothing can be written any more. And it says
+//! when an orderly stop is done: nothing new is accepted, and what is under way is answered.
+//!
+//! Deliberately not here: channels and sockets. A runtime keeps a map from connections and callers to the places where their
+//! replies go, and carries out what [`Router::step`] hands out.
+
+use std::collections::BTreeMap;
+
+use crate::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
+use crate::raft::NodeId;
+use crate::replica::{Input, Request};
+use crate::time::Instant;
+
+/// The connection number of callers in this process. Those of clients begin with 1.
+const CALLERS: u64 = 0;
+
+/// What may arrive at the router.
+#[derive(Debug)]
+pub enum RouterInput {
+    /// A client asks over this connection, which is not 0; each request with its slot.
+    Asked(u64, Vec<(u64, Request)>),
+    /// A caller in this process asks; the number names the call until it is answered.
+    Called(u64, Request),
+    /// A node, or the network, has something to say.
+    FromNode(Vec<ProxyInput>),
+    /// A node has stopped, and answers nothing any more.
+    NodeStopped(NodeId),
+    /// Accept nothing new, and answer what is under way.
+    Stop,
+}
+
+/// What the router wants done.
+#[derive(Clone, Debug)]
+pub enum RouterAction {
+    /// Hand these requests to a node.
+    Ask(NodeId, Vec<Input>),
+    /// Give a connection the reply to the request in this slot. The client may be gone.
+    Reply(u64, u64, Reply),
+    /// Give a caller its reply.
+    ReplyToCaller(u64, Reply),
+}
+
+/// Routes requests and replies. See the module.
+#[derive(Debug)]
+pub struct Router {
+    proxy: Proxy,
+    nodes: usize,
+    stopped_nodes: usize,
+    is_stopping: bool,
+    inputs: Vec<ProxyInput>,
+    outputs: Vec<ProxyOutput>,
+}
+
+impl Router {
+    /// A router before `nodes` nodes of this process.
+    #[must_use]
+    pub fn new(proxy: Proxy, nodes: usize) -> Self {
+        Self { proxy, nodes, stopped_nodes: 0, is_stopping: false, inputs: Vec::new(), outputs: Vec::new() }
+    }
+
+    /// Adds something to the next step.
+    pub fn accept(&mut self, input: RouterInput) {
+        match input {
+            RouterInput::Asked(connection, requests) => {
+                let ask = |(slot, request)| ProxyInput::Ask(Ticket { connection, slot }, request);
+                self.inputs.extend(requests.into_iter().map(ask));
+            }
+            RouterInput::Called(call, request) => {
+                let ticket = Ticket { connection: CALLERS, slot: call };
+                self.inputs.push(ProxyInput::Ask(ticket, request));
+            }
+            RouterInput::FromNode(news) => self.inputs.extend(news),
+            RouterInput::NodeStopped(node) => {
+                self.stopped_nodes += 1;
+                self.inputs.push(ProxyInput::NodeStopped(node));
+            }
+            RouterInput::Stop => {
+                self.is_stopping = true;
+                self.inputs.push(ProxyInput::Stop);
+            }
+        }
+    }
+
+    /// Takes what was accepted, and appends what has to be done to `actions`.
+    pub fn step(&mut self, now: Instant, actions: &mut Vec<RouterAction>) {
+        self.proxy.step(now, &mut self.inputs, &mut self.outputs);
+        let mut requests: BTreeMap<NodeId, Vec<Input>> = BTreeMap::new();
+        for output in self.outputs.drain(..) {
+            match output {
+                ProxyOutput::Ask(node, id, request) => {
+                    requests.entry(node).or_default().push(Input::Request(id, request));
+                }
+                ProxyOutput::Reply(Ticket { connection: CALLERS, slot }, reply) => {
+                    actions.push(RouterAction::ReplyToCaller(slot, reply));
+                }
+                ProxyOutput::Reply(Ticket { connection, slot }, reply) => {
+                    actions.push(RouterAction::Reply(connection, slot, reply));
+                }
+            }
+        }
+        actions.extend(requests.into_iter().map(|(node, requests)| RouterAction::Ask(node, requests)));
+    }
+
+    /// When the next step is due if nothing arrives, if any is.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.proxy.deadline()
+    }
+
+    /// Whether so many nodes have stopped that no majority is left: nothing can be written any more.
+    #[must_use]
+    pub fn majority_is_lost(&self) -> bool {
+        2 * (self.nodes - self.stopped_nodes) <= self.nodes
+    }
+
+    /// Whether it was stopped and everything is answered: what has not arrived by now will not be.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.is_stopping && self.proxy.is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Settings;
+    use crate::proxy::Failure;
+
+    fn router(nodes: usize) -> Router {
+        let settings = Settings { nodes, ..Settings::default() };
+        Router::new(Proxy::new(settings.proxy_config(), 7), nodes)
+    }
+
+    fn step(router: &mut Router, inputs: impl IntoIterator<Item = RouterInput>) -> Vec<RouterAction> {
+        inputs.into_iter().for_each(|input| router.accept(input));
+        let mut actions = Vec::new();
+        router.step(Instant::default(), &mut actions);
+        actions
+    }
+
+    #[test]
+    fn a_reply_belongs_to_the_connection_or_the_caller_that_asked() {
+        let mut router = router(3);
+        assert!(step(&mut router, [RouterInput::Stop]).is_empty());
+        let inputs =
+            [RouterInput::Asked(4, vec![(9, Request::Members)]), RouterInput::Called(2, Request::Members)];
+        let actions = step(&mut router, inputs);
+        assert!(matches!(
+            actions[..],
+            [
+                RouterAction::Reply(4, 9, Err(Failure::ShuttingDown)),
+                RouterAction::ReplyToCaller(2, Err(Failure::ShuttingDown))
+            ]
+        ));
+    }
+
+    #[test]
+    fn the_requests_of_one_step_go_to_each_node_together() {
+        let mut router = router(3);
+        let asked = RouterInput::Asked(4, vec![(1, Request::Status), (2, Request::Status)]);
+        let actions = step(&mut router, [asked]);
+        let sizes = actions.iter().map(|action| match action {
+            RouterAction::Ask(node, requests) => (node.0, requests.len()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [(0, 2), (1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_majority_is_lost_with_the_node_that_makes_it_half() {
+        for (nodes, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+            let mut router = router(nodes);
+            for stopped in 0..nodes {
+                assert_eq!(router.majority_is_lost(), stopped >= needed, "{stopped} of {nodes} stopped");
+                step(&mut router, [RouterInput::NodeStopped(NodeId(stopped as u64))]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stop_is_done_when_everything_is_answered() {
+        let mut router = router(3);
+        step(&mut router, [RouterInput::Called(0, Request::Status)]);
+        assert!(step(&mut router, [RouterInput::Stop]).is_empty());
+        assert!(!router.is_done(), "a question is under way");
+        for node in 0..3 {
+            step(&mut router, [RouterInput::NodeStopped(NodeId(node))]);
+        }
+        assert!(router.is_done());
+    }
+}

@@ -1,0 +1,408 @@
+//! Opening a data folder: one type per stage, so that no step can be left out or taken too early.
+//!
+//! ```text
+//! ClusterOpening, MemberOpening      which files to read            the folder is locked, and read
+//!        │ judge
+//!        ▼
+//! FoundCluster, FoundMember          which operations to carry out  the ports are bound; nothing was written so far
+//!        │ operations, then opened
+//!        ▼
+//! what the nodes start from
+//! ```
+//!
+//! The folder is judged before anything is written to it, and as a whole: files of any node that does not belong are
+//! refused by name. A wrong `--id` must not make a new node beside another one's log.
+//!
+//! Deliberately not here: reading and writing. A runtime locks the folder, reads the files of [`ClusterOpening::nodes`] with the
+//! names of all that is there, binds its ports, and carries the operations out.
+
+use std::path::PathBuf;
+
+use coracle_core::Incarnation;
+use coracle_core::SettingsError;
+use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
+use coracle_core::raft::{Configuration, LogIndex, NodeId};
+
+use super::{MemberOptions, StartError, draw_boot, draw_cluster, draw_incarnation};
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
+use crate::identity::Identity;
+use crate::medium::Medium;
+use crate::member::{MemberError, MemberStart, found_member, open_member};
+use crate::recover::Recovery;
+use crate::survey::{Survey, SurveyError, survey};
+
+/// A data folder as it was found, unchanged.
+#[derive(Debug, Default)]
+pub struct FolderContents {
+    /// All files of any node that are in it.
+    pub names: Vec<FileName>,
+    /// The files of the nodes that were asked for, in their order.
+    pub nodes: Vec<NodeFiles>,
+}
+
+impl FolderContents {
+    /// A file of a node that is none of these. What has no final name yet does not count: nobody relies on it.
+    fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
+        let is_final = |kind| {
+            !matches!(kind, FileKind::LogTemporary | FileKind::MetaTemporary | FileKind::SnapshotTemporary)
+        };
+        self.names.iter().copied().find(|name| !is_own(name.node) && is_final(name.kind))
+    }
+}
+
+/// Stage 1 for a cluster in one process: its folder is to be locked and read.
+#[derive(Debug)]
+pub struct ClusterOpening {
+    identities: Vec<Identity>,
+    sync: SyncPolicy,
+}
+
+/// Stage 2 for a cluster in one process: its folder is judged, and not changed yet.
+#[derive(Debug)]
+pub struct FoundCluster {
+    operations: Option<Vec<FileOp>>,
+    nodes: Vec<Recovery>,
+}
+
+impl ClusterOpening {
+    /// Opens a folder for the nodes 0 to `nodes - 1`, with the identities for a new cluster should there be none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Randomness`].
+    pub fn new(nodes: usize, sync: SyncPolicy) -> Result<Self, StartError> {
+        let incarnations = (0..nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { identities: Identity::for_new_cluster(draw_cluster()?, &incarnations), sync })
+    }
+
+    /// The nodes whose files are to be read.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.identities.iter().map(|identity| identity.node).collect()
+    }
+
+    /// Judges what was found.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError`]: nothing was changed.
+    pub fn judge(self, mut contents: FolderContents) -> Result<FoundCluster, SurveyError> {
+        let founding = |name: &&FileName| name.kind == FileKind::Founding;
+        if let Some(file) = contents.names.iter().copied().find(|name| founding(&name)) {
+            return Err(SurveyError::OfMember { file });
+        }
+        let files = std::mem::take(&mut contents.nodes);
+        let Survey { creation, mut nodes } = survey(files, &self.identities, self.sync)?;
+        let is_own = |node| self.identities.iter().any(|identity| identity.node == node);
+        if let Some(file) = contents.foreign_file(is_own) {
+            return Err(SurveyError::OtherNode { file });
+        }
+        let mut operations = creation;
+        for node in &mut nodes {
+            operations.append(&mut node.repairs);
+        }
+        Ok(FoundCluster { operations: Some(operations), nodes })
+    }
+}
+
+impl FoundCluster {
+    /// What is to be carried out before the nodes start: it makes the files of a new cluster, or repairs those that are
+    /// there. Empty when they were handed out before.
+    #[must_use]
+    pub fn operations(&mut self) -> Vec<FileOp> {
+        self.operations.take().unwrap_or_default()
+    }
+
+    /// What each node starts from, in the order of their ids.
+    ///
+    /// # Panics
+    ///
+    /// When the operations were not handed out.
+    #[must_use]
+    pub fn opened(self) -> Vec<Recovery> {
+        assert!(self.operations.is_none(), "a folder is repaired before it is used");
+        self.nodes
+    }
+}
+
+/// Stage 1 for one node of a cluster of processes: its folder, if it has one, is to be locked and read.
+#[derive(Debug)]
+pub struct MemberOpening {
+    id: NodeId,
+    origin: Origin,
+    medium: Medium,
+    fresh: Incarnation,
+    boot: u64,
+}
+
+/// Stage 2 for one node of a cluster of processes: its folder is judged, and not changed yet.
+#[derive(Debug)]
+pub struct FoundMember {
+    id: NodeId,
+    medium: Medium,
+    incarnation: Incarnation,
+    boot: u64,
+    standing: Standing,
+    configuration_index: LogIndex,
+    was_named: bool,
+    operations: Option<Vec<FileOp>>,
+    recovery: Option<Box<Recovery>>,
+}
+
+/// Stage 3 for one node of a cluster of processes: what it starts from.
+#[derive(Debug)]
+pub struct OpenedMember {
+    /// What it says of itself to others. It has no cluster yet unless it was founded.
+    pub local: LocalNode,
+    recovery: Option<Box<Recovery>>,
+    medium: Medium,
+}
+
+impl MemberOpening {
+    /// Opens what these options name. The incarnation for a first start is drawn here.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Randomness`].
+    pub fn new(options: &MemberOptions) -> Result<Self, StartError> {
+        Ok(Self {
+            id: options.id,
+            origin: options.origin.clone(),
+            medium: options.medium.clone(),
+            fresh: draw_incarnation()?,
+            boot: draw_boot()?,
+        })
+    }
+
+    /// The nodes whose files are to be read, if there is a folder: this one.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        vec![self.id]
+    }
+
+    /// Judges what was found; without a folder, nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing was changed.
+    pub fn judge(self, contents: &FolderContents) -> Result<FoundMember, StartError> {
+        let start = match (&self.medium, contents.nodes.first()) {
+            (Medium::Folder { sync, .. }, Some(files)) => open_member(self.id, files, self.fresh, *sync)?,
+            _ => MemberStart::Unfounded { incarnation: self.fresh, creation: Vec::new() },
+        };
+        if let Some(file) = contents.foreign_file(|node| node == self.id) {
+            return Err(MemberError::OtherNode { file, id: self.id }.into());
+        }
+        let (incarnation, operations, recovery) = match start {
+            MemberStart::Unfounded { incarnation, creation } => (incarnation, creation, None),
+            MemberStart::Founded(mut recovery) => {
+                let repairs = std::mem::take(&mut recovery.repairs);
+                (recovery.identity.incarnation, repairs, Some(recovery))
+            }
+        };
+        let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
+        let Self { id, medium, boot, .. } = self;
+        let operations = Some(operations);
+        Ok(FoundMember {
+            id,
+            medium,
+            incarnation,
+            boot,
+            standing,
+            configuration_index,
+            was_named,
+            operations,
+            recovery,
+        })
+    }
+}
+
+/// What the node is to a cluster, by which entry, and whether a configuration in its log has named it.
+fn standing(recovery: Option<&Recovery>, origin: Origin) -> Result<(Standing, LogIndex, bool), StartError> {
+    let Some(recovery) = recovery else {
+        return match origin {
+            Origin::Found(peers) => Ok((Standing::Founding(peers), LogIndex::ORIGIN, false)),
+            Origin::Join(_) => Ok((Standing::Joining, LogIndex::ORIGIN, false)),
+            Origin::Known => Err(StartError::NoOrigin),
+        };
+    };
+    let identity = &recovery.identity;
+    let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
+    let first = first_configuration(&founders)?;
+    let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
+    let latest = recovery.restored.latest_configuration();
+    let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
+    Ok((Standing::Member(founders, configuration), index, was_named))
+}
+
+fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
+    LocalNode::first_configuration(founders).ok_or(StartError::Settings(SettingsError::NodeCount))
+}
+
+impl FoundMember {
+    /// Where the node's peers reach it, as far as it knows before it has met them.
+    #[must_use]
+    pub fn address(&self) -> Option<Box<str>> {
+        let roster = match &self.standing {
+            Standing::Founding(peers) => peers,
+            Standing::Joining => return None,
+            Standing::Member(_, configuration) => configuration.roster(),
+        };
+        roster.member(self.id).map(|member| member.address.clone())
+    }
+
+    /// What is to be carried out before anybody is told of the node: it writes the incarnation down, or repairs the files.
+    /// Empty when they were handed out before.
+    #[must_use]
+    pub fn operations(&mut self) -> Vec<FileOp> {
+        self.operations.take().unwrap_or_default()
+    }
+
+    /// What the node starts from; its clients connect at `client_address`.
+    ///
+    /// # Panics
+    ///
+    /// When the operations were not handed out.
+    #[must_use]
+    pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
+        assert!(self.operations.is_none(), "a folder is repaired before it is used");
+        let Self { id, incarnation, boot, standing, configuration_index, was_named, .. } = self;
+        let local = LocalNode {
+            id,
+            incarnation,
+            client_address,
+            boot,
+            standing,
+            configuration_index,
+            is_settled: false,
+            was_named,
+        };
+        OpenedMember { local, recovery: self.recovery, medium: self.medium }
+    }
+}
+
+impl OpenedMember {
+    /// The founders of the node's cluster, if it has one.
+    #[must_use]
+    pub fn founders(&self) -> Option<Founders> {
+        match &self.local.standing {
+            Standing::Member(founders, _) => Some(founders.clone()),
+            Standing::Founding(_) | Standing::Joining => None,
+        }
+    }
+
+    /// The node's folder and what it goes on from, if it has files.
+    #[must_use]
+    pub fn files(self) -> Option<(PathBuf, Recovery)> {
+        let Medium::Folder { path, .. } = self.medium else { return None };
+        Some((path, *self.recovery?))
+    }
+
+    /// The node has found its cluster. Returns the operations that make its files; when they are carried out it can start.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Settings`] when nobody, or too many, found a cluster.
+    pub fn found(&mut self, founders: &Founders) -> Result<Vec<FileOp>, StartError> {
+        let standing = Standing::Member(founders.clone(), first_configuration(founders)?);
+        self.local.standing = standing;
+        let Medium::Folder { sync, .. } = &self.medium else { return Ok(Vec::new()) };
+        let (creation, recovery) = found_member(self.local.id, self.local.incarnation, founders, *sync);
+        self.recovery = Some(Box::new(recovery));
+        Ok(creation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_core::Settings;
+    use coracle_core::raft::{Member, Roster};
+
+    use super::*;
+
+    fn name(node: u64, kind: FileKind) -> FileName {
+        FileName::new(NodeId(node), kind)
+    }
+
+    fn member_opening(id: u64, origin: Origin) -> MemberOpening {
+        let options = MemberOptions {
+            settings: Settings::default(),
+            id: NodeId(id),
+            origin,
+            medium: Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always },
+            listen: None,
+            peer_listen: None,
+            dial_overrides: std::collections::BTreeMap::new(),
+        };
+        MemberOpening::new(&options).unwrap()
+    }
+
+    fn founders(ids: std::ops::Range<u64>) -> Origin {
+        let member = |id: u64| (NodeId(id), Member { address: format!("h:{id}").into(), incarnation: None });
+        Origin::Found(Roster::new(ids.map(member)))
+    }
+
+    fn contents(names: Vec<FileName>, nodes: usize) -> FolderContents {
+        FolderContents { names, nodes: vec![NodeFiles::default(); nodes] }
+    }
+
+    #[test]
+    fn an_empty_folder_is_founded_with_identities_of_its_own() {
+        let found = |nodes| {
+            let opening = ClusterOpening::new(nodes, SyncPolicy::Always).unwrap();
+            let mut found = opening.judge(contents(Vec::new(), nodes)).unwrap();
+            assert!(found.operations().iter().any(|op| matches!(op, FileOp::Create { .. })));
+            assert!(found.operations().is_empty(), "they are handed out once");
+            found.opened()
+        };
+        let (one, other) = (found(3), found(3));
+        assert_eq!(one.len(), 3);
+        assert_ne!(one[0].identity.cluster, other[0].identity.cluster);
+        assert_ne!(one[0].identity.incarnation, one[1].identity.incarnation);
+    }
+
+    #[test]
+    fn a_cluster_refuses_the_files_of_any_other_node() {
+        for kind in [FileKind::Log, FileKind::Meta, FileKind::Snapshot, FileKind::LogCut] {
+            let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+            let refused = opening.judge(contents(vec![name(7, kind)], 3)).unwrap_err();
+            assert_eq!(refused, SurveyError::OtherNode { file: name(7, kind) });
+        }
+        let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+        let refused = opening.judge(contents(vec![name(0, FileKind::Founding)], 3)).unwrap_err();
+        assert_eq!(refused, SurveyError::OfMember { file: name(0, FileKind::Founding) });
+        let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+        let left_over = contents(vec![name(7, FileKind::SnapshotTemporary)], 3);
+        assert!(opening.judge(left_over).is_ok(), "what never had a final name is nobody's");
+    }
+
+    #[test]
+    fn a_node_refuses_the_files_of_any_other_node_whatever_it_was_started_with() {
+        for origin in [founders(0..3), Origin::Join("h:1".into()), Origin::Known] {
+            let there = contents(vec![name(1, FileKind::Log), name(1, FileKind::Meta)], 1);
+            let refused = member_opening(2, origin).judge(&there).unwrap_err();
+            let StartError::Member(MemberError::OtherNode { file, id }) = refused else {
+                panic!("{refused}")
+            };
+            assert_eq!((file, id), (name(1, FileKind::Log), NodeId(2)));
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_needs_an_origin() {
+        let empty = contents(Vec::new(), 1);
+        assert!(matches!(member_opening(2, Origin::Known).judge(&empty), Err(StartError::NoOrigin)));
+        let mut found = member_opening(2, founders(0..3)).judge(&empty).unwrap();
+        assert_eq!(found.address().as_deref(), Some("h:2"));
+        assert!(!found.operations().is_empty(), "the incarnation is written down before anybody is told");
+        let opened = found.opened(None);
+        assert!(matches!(opened.local.standing, Standing::Founding(_)) && opened.recovery.is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "repaired before it is used")]
+    fn nothing_starts_before_the_operations_were_handed_out() {
+        let found = member_opening(2, founders(0..3)).judge(&contents(Vec::new(), 1)).unwrap();
+        let _ = found.opened(None);
+    }
+}
