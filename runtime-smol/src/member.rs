@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::Settings;
-use coracle_core::host::{Router, RouterInput};
-use coracle_core::peer::{Founders, Origin, PeerHappening};
+use coracle_core::host::{Directory, Router};
+use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::{Proxy, ProxyInput};
 use coracle_storage::asynchronous::Folder;
 use coracle_storage::host::{
@@ -43,7 +42,7 @@ pub struct Member {
     inbox: Sender<NodeInput>,
     network: Rc<Network>,
     listener: Option<Task<()>>,
-    life: Task<()>,
+    startup: Task<()>,
     running: Rc<RefCell<Running>>,
     address: Option<SocketAddr>,
     events: async_channel::Receiver<NodeEvent>,
@@ -103,51 +102,39 @@ impl Member {
         options: MemberOptions,
         prepared: Prepared,
     ) -> Result<Self, StartError> {
-        let MemberOptions { settings, id, origin, medium, peer_listen, dial_overrides, .. } = options;
         let Prepared { lock, opened, own_address, peer_socket, socket } = prepared;
-        let limits = settings.replica_limits()?;
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = mailbox();
         let (inbox, node_inbox) = mailbox();
         let address = socket.as_ref().map(|(_, address)| *address);
-        let local = opened.local.clone();
+        let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
         let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
-        let network = Network::new(
-            Rc::clone(executor),
-            local,
-            own_address,
-            dial_overrides,
-            to_node,
-            to_proxy,
-            events.clone(),
-        );
+        let network = Network::new(Rc::clone(executor), directory, to_node, to_proxy, events.clone(), clock);
         let network = Rc::new(network);
         let peers = Peers::Network(Rc::clone(&network));
+        let settings = &options.settings;
         let disk_is_lost = Rc::new(Cell::new(false));
-        let router = Router::new(Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)), 1);
+        let router = Router::new(Proxy::new(settings.member_proxy_config(options.id), fastrand::u64(..)), 1);
         let driver = ProxyDriver::new(router, proxy_inbox, peers.clone(), disk_is_lost.clone(), clock);
         let (connections_end, all_connections_end) = async_channel::bounded(1);
-        let listener = socket.map(|bound| Listener::new(executor, bound, &proxy, &settings, connections_end));
+        let listener = socket.map(|bound| Listener::new(executor, bound, &proxy, settings, connections_end));
         let running = Rc::new(RefCell::new(Running::default()));
-        let life = Life {
+        let resign_patience = settings.election_timeout_max;
+        let startup = Startup {
             executor: Rc::clone(executor),
             network: Rc::clone(&network),
+            options,
             peers,
-            origin,
-            peer_listen,
             peer_socket,
             proxy: proxy.clone(),
             inbox: inbox.clone(),
             events,
             clock,
-            limits,
-            settings: settings.clone(),
-            medium,
         };
         let state = Rc::clone(&running);
-        let life = async move {
-            if let Err(failure) = life.run(opened, node_inbox, &state).await {
+        let startup = async move {
+            if let Err(failure) = startup.run(opened, node_inbox, &state).await {
                 state.borrow_mut().failure = Some(failure);
             }
         };
@@ -156,13 +143,13 @@ impl Member {
             inbox,
             network,
             listener: listener.map(|listener| executor.spawn(listener.run())),
-            life: executor.spawn(life),
+            startup: executor.spawn(startup),
             running,
             address,
             events: event_receiver,
             disk_is_lost,
             connections_end: all_connections_end,
-            resign_patience: settings.election_timeout_max,
+            resign_patience,
             _proxy_task: executor.spawn(driver.run()),
             _lock: lock,
         })
@@ -218,7 +205,7 @@ impl Member {
             }
         };
         within(LAST_WORDS, all_sent).await;
-        self.life.cancel().await;
+        self.startup.cancel().await;
         let _ = self.inbox.send(NodeInput::Stop);
         let tasks = std::mem::take(&mut self.running.borrow_mut().tasks);
         for task in tasks {
@@ -228,24 +215,20 @@ impl Member {
     }
 }
 
-/// What a node does from its start on: it finds its cluster, and takes part in it.
-struct Life {
+/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the node.
+struct Startup {
     executor: Rc<LocalExecutor<'static>>,
     network: Rc<Network>,
+    options: MemberOptions,
     peers: Peers,
-    origin: Origin,
-    peer_listen: Option<Box<str>>,
     peer_socket: Option<TcpListener>,
     proxy: Sender<ProxyEvent>,
     inbox: Sender<NodeInput>,
     events: events::Events,
     clock: Clock,
-    limits: coracle_core::ReplicaLimits,
-    settings: Settings,
-    medium: Medium,
 }
 
-impl Life {
+impl Startup {
     async fn run(
         mut self,
         mut opened: OpenedMember,
@@ -253,26 +236,27 @@ impl Life {
         running: &Rc<RefCell<Running>>,
     ) -> Result<(), MemberFailure> {
         let mut listening = self.peer_socket.take().map(|socket| self.listen(socket));
-        let own = self.network.id();
+        let own = self.network.id;
         let founders = match opened.founders() {
             Some(founders) => founders,
             None => {
-                let founders = self.find_cluster().await?;
-                write(&self.medium, opened.found(&founders)?).await?;
-                self.network.local.borrow_mut().standing = opened.local.standing.clone();
-                self.network.tell(PeerHappening::Founded);
+                let (founders, configuration) = founding::find(&self.network, &self.options.origin).await?;
+                write(&self.options.medium, opened.found(&founders)?).await?;
+                let standing = opened.local.standing.clone();
+                self.network.directory.borrow_mut().found(standing, configuration.as_ref());
+                self.network.report(PeerEvent::Founded);
                 founders
             }
         };
         if listening.is_none() {
-            let address = self.network.address.borrow().clone();
-            let socket = match self.peer_listen.as_deref().or(address.as_deref()) {
+            let own_address = self.network.directory.borrow().address().map(Box::<str>::from);
+            let socket = match self.options.peer_listen.as_deref().or(own_address.as_deref()) {
                 Some(address) => bind_peers(address).await?,
                 None => return Err(StartError::NoPeerAddress { node: own }.into()),
             };
             listening = Some(self.listen(socket));
         }
-        self.network.follow_known();
+        self.network.reach();
         let inboxes = BTreeMap::from([(own, self.inbox.clone())]);
         let wiring = Wiring {
             executor: &self.executor,
@@ -281,16 +265,16 @@ impl Life {
             proxy: &self.proxy,
             events: &self.events,
             clock: self.clock,
-            limits: self.limits,
+            limits: self.options.settings.replica_limits().map_err(StartError::from)?,
         };
         let incarnation = opened.local.incarnation;
         let start = opened.files().map(|(path, recovery)| FileStart { path, recovery });
-        let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
+        let config =
+            self.options.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let mut tasks = wiring.start_node(config, start, inbox)?;
         tasks.reverse();
         running.borrow_mut().tasks = tasks;
-        let here = ProxyInput::Reachable(own, None);
-        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![here])));
+        self.network.route(vec![ProxyInput::Reachable(own, None)]);
         // The connections of those who dial live as long as this.
         if let Some(listening) = listening {
             listening.await;
@@ -300,20 +284,6 @@ impl Life {
 
     fn listen(&self, socket: TcpListener) -> Task<()> {
         self.executor.spawn(peer_listener::run(Rc::clone(&self.network), socket))
-    }
-
-    async fn find_cluster(&self) -> Result<Founders, MemberFailure> {
-        match &self.origin {
-            Origin::Found(peers) => Ok(founding::found(&self.network, peers).await?),
-            Origin::Join(address) => {
-                let (founders, configuration) = founding::join(&self.network, address).await?;
-                let own = configuration.roster().member(self.network.id());
-                *self.network.address.borrow_mut() = own.map(|member| member.address.clone());
-                self.network.remember(&configuration);
-                Ok(founders)
-            }
-            Origin::Known => Err(StartError::NoOrigin.into()),
-        }
     }
 }
 

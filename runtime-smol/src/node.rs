@@ -82,7 +82,10 @@ impl NodeDriver {
                 && let Some(input) = next.take().or_else(|| self.inbox.take())
             {
                 match input {
-                    NodeInput::Host(input) => self.host.accept(input),
+                    NodeInput::Host(input) => {
+                        self.peers.taken(input.peer_bytes());
+                        self.host.accept(input);
+                    }
                     NodeInput::Resign(done) => {
                         self.resigning = Some(done);
                         self.host.accept(HostInput::Resign);
@@ -93,6 +96,7 @@ impl NodeDriver {
             }
             self.host.step(self.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
+            self.peers.tidy();
             // A node that has more to do at once, such as a long log to apply, must not keep the others waiting.
             future::yield_now().await;
         }

@@ -6,16 +6,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::Input;
-use coracle_core::host::HostInput;
+use coracle_core::host::{HostInput, inbox_is_full};
 use coracle_core::peer::{CallId, KnownMembers};
 use coracle_core::raft::{Message, NodeId};
 
 use crate::mailbox::Sender;
 use crate::network::Network;
 use crate::node::NodeInput;
-
-/// With this much in a node's inbox, messages of its peers are dropped.
-pub(crate) const INBOX_MAX: usize = 4096;
 
 /// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]
@@ -31,7 +28,7 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&message.to)
-                    && inbox.len() < INBOX_MAX
+                    && !inbox_is_full(inbox.len(), 0)
                 {
                     // A node that has stopped hears nothing.
                     let _ = inbox.send(Input::Message(message).into());
@@ -50,6 +47,20 @@ impl Peers {
                 }
             }
             Self::Network(network) => network.ask(node, requests),
+        }
+    }
+
+    /// The node has taken an input with so many bytes of peers' frames out of its inbox.
+    pub(crate) fn taken(&self, peer_bytes: usize) {
+        if let Self::Network(network) = self {
+            network.taken(peer_bytes);
+        }
+    }
+
+    /// Ends connections that nobody needs.
+    pub(crate) fn tidy(&self) {
+        if let Self::Network(network) = self {
+            network.tidy();
         }
     }
 

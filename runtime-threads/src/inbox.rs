@@ -6,54 +6,67 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 
 use coracle_core::Instant;
+use coracle_core::host::inbox_is_full;
 
 use crate::alarm;
 use crate::clock::Clock;
 use crate::node::NodeInput;
 
-/// With this much in a node's inbox, messages of its peers are dropped.
-const INBOX_MAX: usize = 4096;
-
 /// The end that others send to.
 #[derive(Clone, Debug)]
 pub(crate) struct Inbox {
     sender: Sender<NodeInput>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits in an inbox.
+#[derive(Debug, Default)]
+struct Waiting {
+    items: AtomicUsize,
+    peer_bytes: AtomicUsize,
 }
 
 /// The node's own end.
 #[derive(Debug)]
 pub(crate) struct InboxReceiver {
     channel: Receiver<NodeInput>,
-    waiting: Arc<AtomicUsize>,
-    /// How many items were taken out and are still counted.
-    taken: Cell<usize>,
+    waiting: Arc<Waiting>,
+    /// How many items, and bytes of peers' frames, were taken out and are still counted.
+    taken: Cell<(usize, usize)>,
 }
 
 /// An empty inbox.
 pub(crate) fn inbox() -> (Inbox, InboxReceiver) {
     let (sender, channel) = channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Inbox { sender, waiting: Arc::clone(&waiting) }, InboxReceiver { channel, waiting, taken: Cell::new(0) })
+    let waiting = Arc::<Waiting>::default();
+    (
+        Inbox { sender, waiting: Arc::clone(&waiting) },
+        InboxReceiver { channel, waiting, taken: Cell::default() },
+    )
 }
 
 impl Inbox {
     /// Puts `input` in. A node that has stopped hears nothing.
     pub(crate) fn send(&self, input: NodeInput) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.items.fetch_add(1, Ordering::Relaxed);
+        let peer_bytes = peer_bytes(&input);
+        if peer_bytes > 0 {
+            self.waiting.peer_bytes.fetch_add(peer_bytes, Ordering::Relaxed);
+        }
         let _ = self.sender.send(input);
     }
 
     /// Whether more should be kept out, if it can be.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= INBOX_MAX
+        let items = self.waiting.items.load(Ordering::Relaxed);
+        inbox_is_full(items, self.waiting.peer_bytes.load(Ordering::Relaxed))
     }
 }
 
 impl InboxReceiver {
     /// The next thing that is in it now.
     pub(crate) fn next(&self) -> Option<NodeInput> {
-        self.channel.try_recv().ok().inspect(|_| self.count())
+        self.channel.try_recv().ok().inspect(|input| self.count(input))
     }
 
     /// The next thing that is in it before `deadline`.
@@ -63,15 +76,27 @@ impl InboxReceiver {
     /// When it is empty and nobody can send to it any more.
     pub(crate) fn receive(&self, deadline: Instant, clock: Clock) -> Result<Option<NodeInput>, RecvError> {
         let received = alarm::receive(&self.channel, Some(deadline), clock)?;
-        Ok(received.inspect(|_| self.count()))
+        Ok(received.inspect(|input| self.count(input)))
     }
 
-    fn count(&self) {
-        self.taken.set(self.taken.get() + 1);
+    fn count(&self, input: &NodeInput) {
+        let (items, bytes) = self.taken.get();
+        self.taken.set((items + 1, bytes + peer_bytes(input)));
     }
 
     /// What was taken out does not fill it any more. Once a turn: the number is shared.
     pub(crate) fn settle(&self) {
-        self.waiting.fetch_sub(self.taken.take(), Ordering::Relaxed);
+        let (items, bytes) = self.taken.take();
+        self.waiting.items.fetch_sub(items, Ordering::Relaxed);
+        if bytes > 0 {
+            self.waiting.peer_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+fn peer_bytes(input: &NodeInput) -> usize {
+    match input {
+        NodeInput::Host(input) => input.peer_bytes(),
+        NodeInput::Resign(_) | NodeInput::DiskFailed(_) | NodeInput::Stop => 0,
     }
 }

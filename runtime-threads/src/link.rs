@@ -1,148 +1,78 @@
-//! A link: dials one other node, again and again, and sends it what waits in its outbox.
+//! A link's thread: dials one other node, again and again, and sends it what waits.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::RouterInput;
-use coracle_core::peer::{Backoff, HELLO_BYTES_MAX, Meeting, PeerHappening, PeerRefusal, Welcome};
-use coracle_core::proxy::ProxyInput;
+use coracle_core::Instant;
+use coracle_core::host::{
+    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, SEND_PATIENCE, SILENCE_MAX, share_of,
+};
+use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
 use coracle_core::raft::NodeId;
-use coracle_core::{Input, Instant};
 use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
-use crate::proxy::ProxyEvent;
 use crate::threads::{is_timeout, lock};
 
-/// How long a connection, or an answer to a greeting, is waited for.
-pub(crate) const GREETING_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.
-const SEND_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:
-/// it would wait for many minutes otherwise, with ever longer pauses.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// Bytes sent at once: what is urgent waits for no more than this.
-const SEND_BYTES: usize = 256 << 10;
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Refused(#[from] PeerRefusal),
-    #[error("it has no cluster yet")]
-    NotReady,
-}
-
-/// Keeps a link up until its near end is dropped.
+/// Keeps a link up until its near end says that it is over.
 pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Arc<Line>) {
-    let mut backoff = Backoff::new(fastrand::u64(..));
-    let mut told = String::new();
+    let mut addresses = DialAddresses::default();
     loop {
-        let to = network.dial_overrides.get(&node).map_or(address, |address| address);
-        let ended = match dial(network, Some(node), to) {
+        let failure = match dial(network, Some(node), address, &mut addresses) {
             Ok((stream, meeting, _)) if meeting.is_of_cluster => {
-                backoff.reset();
-                told.clear();
-                // Before the line is locked: who forwards locks both, and this first.
-                lock(&network.forwarder).connected(node, meeting.incarnation);
-                if !line.go_up(&stream, || go_up(network, meeting)) {
+                if !network.go_up(line, &meeting, &stream) {
                     return;
                 }
-                let ended = send(&stream, line, format!("ear {} to {node}", network.id()));
-                line.go_down(|| go_down(network, node));
-                DialError::Io(ended)
+                send(&stream, line, format!("ear {} to {node}", network.id)).into()
             }
-            Ok(_) => DialError::NotReady,
-            Err(error) => error,
+            Ok(_) => DialFailure::NotReady,
+            Err(failure) => failure,
         };
-        if line.is_over() {
-            return;
-        }
-        // Once per reason, not once per attempt.
-        let why = ended.to_string();
-        if why != told {
-            told.clone_from(&why);
-            network.tell(match ended {
-                DialError::Refused(refusal) => PeerHappening::Refused(node, refusal),
-                _ => PeerHappening::Lost(node, why),
-            });
-        }
-        if !line.rest(backoff.pause()) {
+        let Some(pause) = line.failed(network, failure) else { return };
+        if !line.rest(pause) {
             return;
         }
     }
 }
 
-fn go_up(network: &Network, meeting: Meeting) {
-    let met = meeting.met();
-    let Meeting { node, client_address, .. } = meeting;
-    network.tell(PeerHappening::Connected(node));
-    network.inbox.send(met.into());
-    let reachable = ProxyInput::Reachable(node, client_address);
-    let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![reachable])));
-}
-
-fn go_down(network: &Network, node: NodeId) {
-    let unreachable = ProxyInput::Unreachable(node);
-    let _ = network.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![unreachable])));
-    network.inbox.send(Input::PeerUnreachable(node).into());
-}
-
-/// Ends a link when it is dropped, and tells everybody that its connection is gone. It does so at once, not when the
-/// link's thread ends: by then another link to the same node may be up.
-pub(crate) struct Downed {
-    pub(crate) network: Weak<Network>,
-    pub(crate) node: NodeId,
-    pub(crate) line: Arc<Line>,
-}
-
-impl Drop for Downed {
-    fn drop(&mut self) {
-        self.line.end();
-        match self.network.upgrade() {
-            Some(network) => self.line.go_down(|| go_down(&network, self.node)),
-            // There is nobody to tell.
-            None => self.line.go_down(|| {}),
-        }
-    }
-}
-
-/// Connects and greets. The name is looked up each time: it may have moved. `to`: `None` is whoever is there.
+/// Connects and shakes hands. `to`: `None` is whoever is there.
 pub(crate) fn dial(
     network: &Network,
     to: Option<NodeId>,
     address: &str,
-) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialError> {
+    addresses: &mut DialAddresses,
+) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialFailure> {
+    let name = lock(&network.directory).address_to_dial(to, address);
     // Looking up a name takes as long as the operating system lets it.
-    let addresses: Vec<_> = address.to_socket_addrs()?.collect();
-    let patience = Patience::new(network.clock, GREETING_PATIENCE);
-    let stream = Arc::new(connect(&addresses, &patience)?);
+    let resolved = name.to_socket_addrs().map(Iterator::collect);
+    let candidates = addresses.candidates(resolved)?;
+    let patience = Patience::new(network.clock, HANDSHAKE_PATIENCE);
+    let (stream, worked) = connect(&candidates, &patience)?;
+    let stream = Arc::new(stream);
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
     // What was sent and is not even acknowledged by the other machine is a connection that is gone.
-    let _ = set_tcp_user_timeout(&*stream, millis(SILENCE_MAX));
-    let hello = lock(&network.local).hello(to, lock(&network.address).as_deref());
-    write_line(&stream, &hello.encode(), &patience)?;
-    let welcome = Welcome::decode(&read_line(&stream, &patience)?)?;
-    let meeting = lock(&network.local).accept(to, &welcome)?;
+    let _ = set_tcp_user_timeout(&*stream, u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX));
+    let hello = lock(&network.directory).hello(to);
+    write_line(&stream, &hello, &patience)?;
+    let line = read_line(&stream, &patience)?;
+    let (meeting, welcome) = lock(&network.directory).accept(to, &line)?;
+    addresses.worked(worked);
     Ok((stream, meeting, welcome))
 }
 
 /// Connects to the first address that takes it; each gets its share of the time.
-fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<TcpStream> {
+fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
-        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        match TcpStream::connect_timeout(address, patience.left()? / untried) {
-            Ok(stream) => return Ok(stream),
-            Err(error) if is_timeout(&error) => failed = timed_out("no answer"),
-            Err(error) => failed = error,
+        let share = share_of(patience.left()?, addresses.len() - tried);
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => return Ok((stream, *address)),
+            Err(error) => failed = no_answer(error),
         }
     }
     Err(failed)
@@ -159,7 +89,7 @@ fn send(stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
         let mut bytes = Vec::new();
         let mut speak = || -> io::Result<()> {
             loop {
-                line.take(&mut bytes, SEND_BYTES)?;
+                line.take(&mut bytes)?;
                 (&**stream).write_all(&bytes)?;
             }
         };
@@ -189,7 +119,7 @@ fn end_of(mut stream: &TcpStream) -> io::Error {
     }
 }
 
-/// Reads the line of a greeting, without its line break. Byte by byte: what follows it is not a line.
+/// Reads the line of a handshake, without its line break. Byte by byte: what follows it is not a line.
 pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -206,14 +136,10 @@ pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Resu
     }
 }
 
-/// Writes the line of a greeting.
+/// Writes the line of a handshake.
 pub(crate) fn write_line(mut stream: &TcpStream, line: &[u8], patience: &Patience) -> io::Result<()> {
     stream.set_write_timeout(Some(patience.left()?))?;
     stream.write_all(line).map_err(no_answer)
-}
-
-fn millis(span: Duration) -> u32 {
-    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A time within which something has to be done, in however many steps.

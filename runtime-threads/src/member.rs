@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use coracle_core::Settings;
-use coracle_core::host::{Router, RouterInput};
-use coracle_core::peer::{Founders, Origin, PeerHappening};
+use coracle_core::host::{Directory, Router};
+use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::{Proxy, ProxyInput};
 use coracle_storage::blocking::Folder;
 use coracle_storage::host::{
@@ -78,54 +77,44 @@ impl Member {
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
         options.settings.check()?;
         let (lock, mut found) = judge(&options)?;
-        let MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides } = options;
         let own_address = found.address();
-        let peer_address = peer_listen.as_deref().or(own_address.as_deref());
+        let peer_address = options.peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;
-        let socket = listen.map(bind).transpose()?;
+        let socket = options.listen.map(bind).transpose()?;
         let address = socket.as_ref().map(|(_, address)| *address);
-        write(&medium, found.operations())?;
+        write(&options.medium, found.operations())?;
         let opened = found.opened(address.map(|address| address.to_string().into()));
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
         let (inbox, node_inbox) = inbox();
         let (thread_end, threads_end) = channel();
-        let network = Arc::new(Network::new(
-            opened.local.clone(),
-            own_address,
-            dial_overrides,
-            inbox.clone(),
-            proxy.clone(),
-            events.clone(),
-            clock,
-            thread_end.clone(),
-        ));
+        let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
+        let (to_node, to_proxy, end) = (inbox.clone(), proxy.clone(), thread_end.clone());
+        let network = Arc::new(Network::new(directory, to_node, to_proxy, events.clone(), clock, end));
         let peers = Peers::Network(Arc::clone(&network));
+        let (settings, id) = (options.settings.clone(), options.id);
         let disk_is_lost = Arc::new(AtomicBool::new(false));
         let router = Router::new(Proxy::new(settings.member_proxy_config(id), fastrand::u64(..)), 1);
         let driver = ProxyDriver::new(router, proxy_inbox, peers.clone(), disk_is_lost.clone(), clock);
         let (connections_end, all_connections_end) = channel();
         let lock = Arc::new(lock);
-        let life = Life {
+        let startup = Startup {
             network: Arc::clone(&network),
+            options,
             peers,
-            origin,
-            peer_listen,
             peer_socket,
             proxy: proxy.clone(),
             inbox: inbox.clone(),
             events,
             clock,
-            settings: settings.clone(),
-            medium,
             running: Arc::default(),
         };
         Ok(Self {
             inbox,
             network,
             listener: socket.map(|socket| Listener::start(socket, &settings, &proxy, connections_end)),
-            running: life.start(opened, node_inbox, (Arc::clone(&lock), thread_end)),
+            running: startup.start(opened, node_inbox, (Arc::clone(&lock), thread_end)),
             address,
             events: Mutex::new(Some(event_receiver)),
             disk_is_lost,
@@ -223,24 +212,21 @@ impl Drop for Member {
     }
 }
 
-/// What a node does from its start on: it finds its cluster, and takes part in it.
-struct Life {
+/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the node.
+struct Startup {
     network: Arc<Network>,
+    options: MemberOptions,
     peers: Peers,
-    origin: Origin,
-    peer_listen: Option<Box<str>>,
     peer_socket: Option<(TcpListener, SocketAddr)>,
     proxy: Sender<ProxyEvent>,
     inbox: Inbox,
     events: events::Events,
     clock: Clock,
-    settings: Settings,
-    medium: Medium,
     running: Arc<Mutex<Running>>,
 }
 
-impl Life {
-    /// Starts the thread that lives it, and drops `held` when that is done.
+impl Startup {
+    /// Runs it in a thread, and drops `held` when that is done.
     fn start(
         self,
         opened: OpenedMember,
@@ -248,14 +234,14 @@ impl Life {
         held: impl Send + 'static,
     ) -> Arc<Mutex<Running>> {
         let running = Arc::clone(&self.running);
-        spawn(format!("life {}", self.network.id()), move || {
-            self.live(opened, inbox);
+        spawn(format!("startup {}", self.network.id), move || {
+            self.finish(opened, inbox);
             drop(held);
         });
         running
     }
 
-    fn live(mut self, opened: OpenedMember, inbox: InboxReceiver) {
+    fn finish(mut self, opened: OpenedMember, inbox: InboxReceiver) {
         if let Err(failure) = self.run(opened, inbox) {
             let mut running = lock(&self.running);
             running.failure = Some(failure);
@@ -273,26 +259,28 @@ impl Life {
         if let Some(socket) = socket {
             self.listen(socket);
         }
-        let own = self.network.id();
+        let own = self.network.id;
         let founders = match opened.founders() {
             Some(founders) => founders,
             None => {
-                let Some(founders) = self.find_cluster()? else { return Ok(()) };
-                write(&self.medium, opened.found(&founders)?)?;
-                lock(&self.network.local).standing = opened.local.standing.clone();
-                self.network.tell(PeerHappening::Founded);
+                let found = founding::find(&self.network, &self.options.origin)?;
+                let Some((founders, configuration)) = found else { return Ok(()) };
+                write(&self.options.medium, opened.found(&founders)?)?;
+                let standing = opened.local.standing.clone();
+                lock(&self.network.directory).found(standing, configuration.as_ref());
+                self.network.report(PeerEvent::Founded);
                 founders
             }
         };
         if !is_listening {
-            let address = lock(&self.network.address).clone();
-            let socket = match self.peer_listen.as_deref().or(address.as_deref()) {
+            let own_address = lock(&self.network.directory).address().map(Box::<str>::from);
+            let socket = match self.options.peer_listen.as_deref().or(own_address.as_deref()) {
                 Some(address) => bind_peers(address)?,
                 None => return Err(StartError::NoPeerAddress { node: own }.into()),
             };
             self.listen(socket);
         }
-        self.network.follow_known();
+        self.network.reach();
         let inboxes = BTreeMap::from([(own, self.inbox.clone())]);
         let wiring = Wiring {
             inboxes: &inboxes,
@@ -300,15 +288,15 @@ impl Life {
             proxy: &self.proxy,
             events: &self.events,
             clock: self.clock,
-            limits: self.settings.replica_limits().map_err(StartError::from)?,
+            limits: self.options.settings.replica_limits().map_err(StartError::from)?,
         };
         let incarnation = opened.local.incarnation;
         let start = opened.files().map(|(path, recovery)| FileStart { path, recovery });
-        let config = self.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
+        let config =
+            self.options.settings.member_config(own, incarnation, &founders).map_err(StartError::from)?;
         let threads = wiring.start_node(config, start, inbox)?;
         self.begin(threads);
-        let here = ProxyInput::Reachable(own, None);
-        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![here])));
+        self.network.route(vec![ProxyInput::Reachable(own, None)]);
         Ok(())
     }
 
@@ -331,21 +319,6 @@ impl Life {
         self.inbox.send(NodeInput::Stop);
         for thread in threads {
             let _ = thread.join();
-        }
-    }
-
-    fn find_cluster(&self) -> Result<Option<Founders>, MemberFailure> {
-        match &self.origin {
-            Origin::Found(peers) => Ok(founding::found(&self.network, peers)?),
-            Origin::Join(address) => {
-                let joined = founding::join(&self.network, address)?;
-                let Some((founders, configuration)) = joined else { return Ok(None) };
-                let own = configuration.roster().member(self.network.id());
-                *lock(&self.network.address) = own.map(|member| member.address.clone());
-                self.network.remember(&configuration);
-                Ok(Some(founders))
-            }
-            Origin::Known => Err(StartError::NoOrigin.into()),
         }
     }
 }

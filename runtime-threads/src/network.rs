@@ -1,7 +1,7 @@
-//! The connections of a node to the other members of its cluster, and what it knows of them.
+//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s decide.
 //!
-//! Each member has a link, a thread that dials it and sends what waits in its outbox. Links come and go with the
-//! configuration that is in force.
+//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one order: forwarder or directory,
+//! links, line; nobody waits for anything else with one of them but a line.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,56 +10,37 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use coracle_core::host::{Forwarder, HostInput, RouterInput};
-use coracle_core::peer::{
-    CallId, KnownMembers, LocalNode, Meeting, Outbox, PeerHappening, PeerRefusal, Standing,
+use coracle_core::host::{
+    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, RouterInput,
 };
+use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent};
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Configuration, Message, NodeId};
+use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
 use coracle_storage::Happening;
 
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::inbox::Inbox;
-use crate::link::{self, Downed};
+use crate::link;
 use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 use crate::threads::{lock, spawn};
 
-/// The most nodes whose refusals are remembered; others are refused without a word.
-const STRANGERS_MAX: usize = 64;
-
-/// A node's view of the others.
+/// A node's connections, and the ways from them to the node, its router and its events.
 pub(crate) struct Network {
-    /// What this node says of itself when it meets others.
-    pub(crate) local: Mutex<LocalNode>,
-    /// Where this node's peers reach it.
-    pub(crate) address: Mutex<Option<Box<str>>>,
-    /// Which run of this node this is: an answer to another run is none.
+    pub(crate) id: NodeId,
+    /// Which run of this node this is.
     pub(crate) boot: u64,
-    pub(crate) forwarder: Mutex<Forwarder>,
-    /// Where to dial instead of where members say that they are.
-    pub(crate) dial_overrides: BTreeMap<NodeId, Box<str>>,
-    pub(crate) inbox: Inbox,
-    pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) events: Events,
+    pub(crate) directory: Mutex<Directory>,
     pub(crate) clock: Clock,
-    links: Mutex<BTreeMap<NodeId, Link>>,
-    /// Where those who dialled say that they are: for a node that does not know the members of today yet, and for a leader
-    /// that was removed and needs answers until that is committed.
-    heard: Mutex<BTreeMap<NodeId, Box<str>>>,
-    /// Why those who dialled were refused last.
-    strangers: Mutex<BTreeMap<NodeId, PeerRefusal>>,
+    forwarder: Mutex<Forwarder>,
+    inbox: Inbox,
+    proxy: Sender<ProxyEvent>,
+    events: Events,
+    links: Mutex<BTreeMap<NodeId, Arc<Line>>>,
     open: Mutex<Open>,
     hung_up: Condvar,
-}
-
-/// The near end of a link. Its thread ends soon after this was dropped.
-struct Link {
-    address: Box<str>,
-    line: Arc<Line>,
-    _downed: Downed,
 }
 
 /// What ends when a node hangs up.
@@ -70,73 +51,73 @@ struct Open {
 }
 
 /// What a link's thread shares with those who send.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Line {
     state: Mutex<LineState>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LineState {
-    outbox: Outbox,
-    /// The connection. Without one nothing but answers is kept for later: it would be too old.
+    link: Link,
+    /// The connection, while the link is up.
     stream: Option<Arc<TcpStream>>,
     /// How the other end ended the connection.
     broken: Option<io::Error>,
-    /// Whether what was taken last may still be on its way.
-    is_sending: bool,
-    /// Whether the link has to end.
-    is_over: bool,
 }
 
 impl Line {
-    /// Does something with what waits, if there is a connection.
-    pub(crate) fn push<T>(&self, push: impl FnOnce(&mut Outbox) -> T) -> Option<T> {
-        let mut state = lock(&self.state);
-        state.stream.as_ref()?;
-        let pushed = push(&mut state.outbox);
-        drop(state);
+    fn new(node: NodeId) -> Self {
+        let link = Link::new(node, fastrand::u64(..));
+        Self { state: Mutex::new(LineState { link, stream: None, broken: None }), changed: Condvar::new() }
+    }
+
+    /// Does something with the link, which may have more to send then.
+    fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+        let changed = change(&mut lock(&self.state).link);
         self.changed.notify_all();
-        Some(pushed)
+        changed
     }
 
-    /// Keeps an answer until there is a connection.
-    pub(crate) fn push_answer(&self, call: CallId, answer: &Answer) {
-        lock(&self.state).outbox.push_answer(call, answer);
-        self.changed.notify_all();
-    }
-
-    /// Whether everything was sent that waited, if there is a connection.
-    pub(crate) fn is_idle(&self) -> bool {
-        let state = lock(&self.state);
-        state.stream.is_none() || (state.outbox.is_empty() && !state.is_sending)
-    }
-
-    /// There is a connection; `false`: it is not wanted any more. `tell` tells of it, before anybody can tell of its end.
-    pub(crate) fn go_up(&self, stream: &Arc<TcpStream>, tell: impl FnOnce()) -> bool {
+    /// There is a connection; `false`: the link has to end. It is told before anybody can tell of its end.
+    fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
-        if state.is_over {
-            return false;
+        let mut news = Vec::new();
+        let is_wanted = state.link.go_up(meeting, &mut news);
+        if is_wanted {
+            state.stream = Some(Arc::clone(stream));
+            state.broken = None;
         }
-        state.stream = Some(Arc::clone(stream));
-        state.broken = None;
-        tell();
-        true
+        network.deliver(news);
+        is_wanted
     }
 
-    /// There is none any more; `tell` tells of it, if there was one.
-    pub(crate) fn go_down(&self, tell: impl FnOnce()) {
+    /// The connection broke, or could not be made: how long to wait, or `None` when the link has to end.
+    pub(crate) fn failed(&self, network: &Network, failure: DialFailure) -> Option<Duration> {
         let mut state = lock(&self.state);
-        let Some(stream) = state.stream.take() else { return };
-        let _ = stream.shutdown(Shutdown::Both);
-        state.outbox.disconnect();
-        state.is_sending = false;
-        tell();
+        if let Some(stream) = state.stream.take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        if state.link.is_over() {
+            return None;
+        }
+        let mut news = Vec::new();
+        let pause = state.link.failed(failure, &mut news);
+        network.deliver(news);
+        Some(pause)
     }
 
-    /// The link has to end.
-    pub(crate) fn end(&self) {
-        lock(&self.state).is_over = true;
+    /// The link is not wanted any more. That is told at once, not when its thread ends: by then another link to the same node
+    /// may be up.
+    fn end(&self, network: &Network) {
+        let mut state = lock(&self.state);
+        let mut news = Vec::new();
+        state.link.end(&mut news);
+        if let Some(stream) = state.stream.take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        network.deliver(news);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -148,23 +129,22 @@ impl Line {
         let _ = stream.shutdown(Shutdown::Both);
     }
 
-    /// Waits until something is in the outbox, and takes it.
-    pub(crate) fn take(&self, bytes: &mut Vec<u8>, bytes_max: usize) -> io::Result<()> {
+    /// Waits until there is something to send, and takes it. What was taken before has been sent.
+    pub(crate) fn take(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.is_sending = false;
+        state.link.sent();
         let has_nothing_to_do =
-            |state: &mut LineState| state.outbox.is_empty() && state.broken.is_none() && !state.is_over;
+            |state: &mut LineState| !state.link.has_work() && state.broken.is_none() && !state.link.is_over();
         let mut state =
             self.changed.wait_while(state, has_nothing_to_do).unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = state.broken.take() {
             return Err(error);
         }
-        if state.is_over {
+        if state.link.is_over() {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "the link is not needed any more"));
         }
         bytes.clear();
-        state.outbox.take(bytes, bytes_max);
-        state.is_sending = true;
+        state.link.take(bytes);
         Ok(())
     }
 
@@ -173,179 +153,179 @@ impl Line {
         lock(&self.state).broken.take()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        lock(&self.state).is_over
-    }
-
     /// Rests for `pause`; `false`: the link has to end.
     pub(crate) fn rest(&self, pause: Duration) -> bool {
-        let goes_on = |state: &mut LineState| !state.is_over;
+        let goes_on = |state: &mut LineState| !state.link.is_over();
         let rested = self.changed.wait_timeout_while(lock(&self.state), pause, goes_on);
-        !rested.unwrap_or_else(PoisonError::into_inner).0.is_over
+        !rested.unwrap_or_else(PoisonError::into_inner).0.link.is_over()
     }
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Network").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl Network {
-    #[expect(clippy::too_many_arguments, reason = "each of them is one thing that a connection needs")]
     pub(crate) fn new(
-        local: LocalNode,
-        address: Option<Box<str>>,
-        dial_overrides: BTreeMap<NodeId, Box<str>>,
+        directory: Directory,
         inbox: Inbox,
         proxy: Sender<ProxyEvent>,
         events: Events,
         clock: Clock,
         threads_end: Sender<()>,
     ) -> Self {
+        let (id, boot) = (directory.local().id, directory.local().boot);
         Self {
-            boot: local.boot,
-            forwarder: Mutex::new(Forwarder::new(local.boot)),
-            local: Mutex::new(local),
-            address: Mutex::new(address),
-            dial_overrides,
+            id,
+            boot,
+            directory: Mutex::new(directory),
+            clock,
+            forwarder: Mutex::new(Forwarder::new(boot)),
             inbox,
             proxy,
             events,
-            clock,
             links: Mutex::default(),
-            heard: Mutex::default(),
-            strangers: Mutex::default(),
             open: Mutex::new(Open { threads_end: Some(threads_end), streams: Vec::new() }),
             hung_up: Condvar::new(),
         }
     }
 
-    pub(crate) fn id(&self) -> NodeId {
-        lock(&self.local).id
+    pub(crate) fn report(&self, event: PeerEvent) {
+        self.events.tell(self.id, Happening::Peer(event));
     }
 
-    /// Who dialled is refused: told once per reason, however often it dials.
-    pub(crate) fn tell_stranger(&self, node: NodeId, refusal: &PeerRefusal) {
-        let mut strangers = lock(&self.strangers);
-        let is_known = strangers.get(&node) == Some(refusal);
-        if !is_known && (strangers.len() < STRANGERS_MAX || strangers.contains_key(&node)) {
-            strangers.insert(node, refusal.clone());
-            self.tell(PeerHappening::Stranger(node, refusal.clone()));
+    /// Hands something to the router.
+    pub(crate) fn route(&self, news: Vec<ProxyInput>) {
+        if !news.is_empty() {
+            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
         }
     }
 
-    pub(crate) fn tell(&self, happening: PeerHappening) {
-        self.events.tell(self.id(), Happening::Peer(happening));
+    /// Hands something to the node.
+    pub(crate) fn give(&self, input: HostInput) {
+        self.inbox.send(NodeInput::Host(input));
     }
 
-    pub(crate) fn send(&self, message: &Message) {
-        self.with_line(message.to, |outbox| outbox.push_message(message));
+    pub(crate) fn inbox_is_full(&self) -> bool {
+        self.inbox.is_full()
     }
 
-    pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
-        if node == self.id() {
-            return self.inbox.send(NodeInput::Host(HostInput::Requests(requests)));
-        }
-        let mut refused = Vec::new();
-        let mut forwarder = lock(&self.forwarder);
-        for input in &requests {
-            let forward = |outbox: &mut Outbox| forwarder.forward(node, input, Some(outbox));
-            let answer = self.with_line(node, forward);
-            refused.extend(answer.unwrap_or_else(|| forwarder.forward(node, input, None)));
-        }
-        drop(forwarder);
-        if !refused.is_empty() {
-            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(refused)));
-        }
-    }
-
-    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
-        // An answer waits for the next connection: who asked was there a moment ago.
-        if let Some(link) = lock(&self.links).get(&node) {
-            link.line.push_answer(call, answer);
-        }
-    }
-
-    /// Does something with what waits for a node, if there is a connection to it.
-    fn with_line<T>(&self, node: NodeId, push: impl FnOnce(&mut Outbox) -> T) -> Option<T> {
-        let line = Arc::clone(&lock(&self.links).get(&node)?.line);
-        line.push(push)
-    }
-
-    /// Other members, or more is known of them.
-    pub(crate) fn follow(self: &Arc<Self>, known: &KnownMembers) {
-        lock(&self.local).follow(known);
-        self.reach(&known.configuration);
-    }
-
-    /// The configuration that this node found on its disk, or founds its cluster with, is in force.
-    pub(crate) fn follow_known(self: &Arc<Self>) {
-        if let Some(configuration) = self.known() {
-            self.reach(&configuration);
-        }
-    }
-
-    fn reach(self: &Arc<Self>, configuration: &Configuration) {
-        let nodes = ProxyInput::Nodes(configuration.members());
-        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(vec![nodes])));
-        self.relink(configuration);
-    }
-
-    /// The latest configuration that this node knows.
-    fn known(&self) -> Option<Configuration> {
-        match &lock(&self.local).standing {
-            Standing::Member(_, configuration) => Some(configuration.clone()),
-            Standing::Founding(_) | Standing::Joining => None,
-        }
-    }
-
-    /// Who dialled says where it is.
-    pub(crate) fn hear(self: &Arc<Self>, meeting: &Meeting) {
-        let Some(address) = &meeting.address else { return };
-        let is_news = lock(&self.heard).insert(meeting.node, address.clone()).as_ref() != Some(address);
-        let Some(configuration) = self.known() else { return };
-        if is_news && !configuration.contains(meeting.node) {
-            self.relink(&configuration);
-        }
-    }
-
-    /// Somebody told where the members are.
-    pub(crate) fn remember(&self, configuration: &Configuration) {
-        for (node, member) in configuration.roster().iter() {
-            lock(&self.heard).insert(node, member.address.clone());
-        }
-    }
-
-    /// Starts and ends links, so that there is one to each member, and to those who said that they are of the cluster.
-    fn relink(self: &Arc<Self>, configuration: &Configuration) {
-        let own = self.id();
-        let mut links = lock(&self.links);
-        let mut wanted = lock(&self.heard).clone();
-        for (node, member) in configuration.roster().iter() {
-            wanted.insert(node, member.address.clone());
-        }
-        wanted.remove(&own);
-        links.retain(|node, link| wanted.get(node) == Some(&link.address));
-        for (node, address) in wanted {
-            if !links.contains_key(&node)
-                && let Some(end) = self.threads_end()
-            {
-                let line = Arc::new(Line::default());
-                let (network, dialled, its_line) = (Arc::clone(self), address.clone(), Arc::clone(&line));
-                spawn(format!("link {own} to {node}"), move || {
-                    link::run(&network, node, &dialled, &its_line);
-                    drop(end);
-                });
-                let downed = Downed { network: Arc::downgrade(self), node, line: Arc::clone(&line) };
-                links.insert(node, Link { address, line, _downed: downed });
+    /// Carries the news of a link to their places.
+    fn deliver(&self, news: Vec<LinkNews>) {
+        for news in news {
+            match news {
+                LinkNews::Report(event) => self.report(event),
+                LinkNews::Node(input) => self.give(HostInput::Core(input)),
+                LinkNews::Router(input) => self.route(vec![input]),
             }
         }
     }
 
+    /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
+    pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
+        lock(&self.forwarder).connected(meeting.node, meeting.incarnation);
+        line.go_up(self, meeting, stream)
+    }
+
+    fn line(&self, node: NodeId) -> Option<Arc<Line>> {
+        lock(&self.links).get(&node).map(Arc::clone)
+    }
+
+    pub(crate) fn send(self: &Arc<Self>, message: &Message) {
+        if let Some(line) = self.line(message.to) {
+            return line.with(|link| link.push_message(message));
+        }
+        self.change(|directory, changes| directory.wanted(message.to, self.clock.now(), changes));
+    }
+
+    pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
+        if node == self.id {
+            return self.give(HostInput::Requests(requests));
+        }
+        let mut forwarder = lock(&self.forwarder);
+        let mut forward = |link: Option<&mut Link>| {
+            let mut outbox = link.and_then(Link::requests);
+            requests
+                .iter()
+                .filter_map(|input| forwarder.forward(node, input, outbox.as_deref_mut()))
+                .collect()
+        };
+        let refused = match self.line(node) {
+            Some(line) => line.with(|link| forward(Some(link))),
+            None => forward(None),
+        };
+        self.route(refused);
+    }
+
+    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
+        if let Some(line) = self.line(node) {
+            line.with(|link| link.push_answer(call, answer));
+        }
+    }
+
+    /// Other members, or more is known of them.
+    pub(crate) fn follow(self: &Arc<Self>, known: &KnownMembers) {
+        let now = self.clock.now();
+        let nodes = self.change(|directory, changes| directory.follow(known, now, changes));
+        self.route(nodes.into_iter().collect());
+    }
+
+    /// Connects to the members that are known at the start.
+    pub(crate) fn reach(self: &Arc<Self>) {
+        let nodes = self.change(|directory, changes| directory.reach(self.clock.now(), changes));
+        self.route(nodes.into_iter().collect());
+    }
+
+    /// A node of the cluster has dialled.
+    pub(crate) fn heard(self: &Arc<Self>, meeting: &Meeting) {
+        self.change(|directory, changes| directory.heard(meeting, self.clock.now(), changes));
+        self.give(HostInput::Core(meeting.met()));
+    }
+
+    /// Ends links that nobody needs. Cheap when it is not time for that.
+    pub(crate) fn tidy(self: &Arc<Self>) {
+        let now = self.clock.now();
+        self.change(|directory, changes| {
+            if !directory.is_tidy(now) {
+                let was_used = |node| self.line(node).is_some_and(|line| line.with(Link::was_used));
+                directory.tidy(now, was_used, changes);
+            }
+        });
+    }
+
+    /// Changes the directory, and the links as it says. It stays locked meanwhile, so that changes are carried out in order.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Directory, &mut Vec<LinkChange>) -> T) -> T {
+        let mut directory = lock(&self.directory);
+        let mut changes = Vec::new();
+        let changed = change(&mut directory, &mut changes);
+        for change in changes {
+            match change {
+                LinkChange::Start(node, address) => self.start_link(node, address),
+                LinkChange::End(node) => {
+                    let ended = lock(&self.links).remove(&node);
+                    ended.inspect(|line| line.end(self));
+                }
+            }
+        }
+        changed
+    }
+
+    fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) {
+        let Some(end) = self.threads_end() else { return };
+        let line = Arc::new(Line::new(node));
+        let (network, its_line) = (Arc::clone(self), Arc::clone(&line));
+        lock(&self.links).insert(node, line);
+        spawn(format!("link {} to {node}", self.id), move || {
+            link::run(&network, node, &address, &its_line);
+            drop(end);
+        });
+    }
+
     /// Whether everything was sent that waited for a node to which there is a connection.
     pub(crate) fn is_idle(&self) -> bool {
-        lock(&self.links).values().all(|link| link.line.is_idle())
+        lock(&self.links).values().all(|line| lock(&line.state).link.is_idle())
     }
 
     /// What each thread of this node's connections holds until it is done; `None`: it is not to begin.
@@ -389,6 +369,7 @@ impl Network {
         }
         drop(open);
         self.hung_up.notify_all();
-        lock(&self.links).clear();
+        let links = std::mem::take(&mut *lock(&self.links));
+        links.values().for_each(|line| line.end(self));
     }
 }

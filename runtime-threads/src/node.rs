@@ -92,6 +92,7 @@ impl NodeDriver {
             self.inbox.settle();
             self.host.step(self.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
+            self.peers.tidy();
         }
     }
 

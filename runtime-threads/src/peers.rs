@@ -49,6 +49,13 @@ impl Peers {
         }
     }
 
+    /// Ends connections that nobody needs.
+    pub(crate) fn tidy(&self) {
+        if let Self::Network(network) = self {
+            network.tidy();
+        }
+    }
+
     /// Connects to these members, if they are elsewhere.
     pub(crate) fn follow(&self, known: &KnownMembers) {
         if let Self::Network(network) = self {

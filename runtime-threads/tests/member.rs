@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
-use coracle_core::peer::{Hello, LocalNode, Origin, PeerHappening, PeerRefusal, Standing, Welcome};
+use coracle_core::peer::{Hello, LocalNode, Origin, PeerEvent, PeerRefusal, Standing, Welcome};
 use coracle_core::raft::{LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
@@ -192,7 +192,7 @@ fn a_member_can_be_stopped_or_dropped_before_it_has_its_cluster() {
     for (id, end) in [(NodeId(1), Member::stop as fn(Member)), (NodeId(2), drop)] {
         let member = start(id, Origin::Found(roster.clone()), Medium::Memory);
         let events = member.events().unwrap();
-        let waits = |event: &Happening| matches!(event, Happening::Peer(PeerHappening::WaitsFor(_)));
+        let waits = |event: &Happening| matches!(event, Happening::Peer(PeerEvent::WaitsFor(_)));
         assert!(events.iter().any(|event| waits(&event.happening)));
         end(member);
         expect_no_threads();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_core::peer::PeerHappening;
+use coracle_core::peer::PeerEvent;
 use coracle_core::raft::{Event, NodeId};
 
 use crate::{FileError, FileName, Notice, PublishError, ReadPartError, SyncPolicy};
@@ -59,7 +59,7 @@ pub enum Happening {
     /// Something that was found, and mended, in its files.
     Notice(Notice),
     /// Something about its connections to other nodes.
-    Peer(PeerHappening),
+    Peer(PeerEvent),
     /// Its files failed, and it has stopped: a write that failed is never tried again.
     Failed(Arc<DiskError>),
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use coracle_core::peer::PeerHappening;
+use coracle_core::peer::PeerEvent;
 use coracle_core::raft::Event;
 use coracle_storage::{Happening, NodeEvent};
 
@@ -47,7 +47,7 @@ fn level_of(happening: &Happening) -> LogLevel {
     match happening {
         Happening::Failed(_) => LogLevel::Error,
         Happening::Notice(_) | Happening::Raft(Event::MessageRefused { .. }) => LogLevel::Warn,
-        Happening::Peer(PeerHappening::Refused(..) | PeerHappening::Stranger(..)) => LogLevel::Warn,
+        Happening::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..)) => LogLevel::Warn,
         Happening::Raft(_) | Happening::Peer(_) => LogLevel::Info,
     }
 }

@@ -9,18 +9,35 @@
 //! | `node` | what one turn takes from the inbox, what becomes of a replica's outputs, which configuration is followed |
 //! | `router` | which connection or caller a reply belongs to, when a majority is lost, when a stop is done |
 //! | `forward` | which requests of other nodes are accepted, and under which number requests are forwarded |
+//! | `directory` | which nodes are wanted at which address, which of those that dial are listened to |
+//! | `link` | whether a link is up, what waits to be sent, what is reported of it, when it is dialled again |
+//! | `addresses` | which address of a name is tried next |
+//! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
+//! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
 //! | `snapshots` | what becomes of snapshots in memory |
 //! | `settings` | what a cluster is told before it starts |
 //! | `wait` | when a waiting driver arms its timer, and when its deadline is due |
 
+mod addresses;
+mod directory;
 mod forward;
+mod founding;
+mod inbound;
+mod link;
 mod node;
 mod router;
 mod settings;
 mod snapshots;
 mod wait;
 
+pub use addresses::{DialAddresses, share_of};
+pub use directory::{
+    Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, STRANGERS_MAX,
+};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
+pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
+pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
+pub use link::{DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX};
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
 pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};

@@ -30,10 +30,30 @@ pub enum HostInput {
     Core(Input),
     /// Requests of clients, from the router.
     Requests(Vec<Input>),
-    /// What another node, met in this incarnation, has sent: messages, and requests of its clients.
-    FromPeer(NodeId, Incarnation, Vec<PeerFrame>),
+    /// What another node has sent: messages, and requests of its clients.
+    FromPeer {
+        /// The node.
+        node: NodeId,
+        /// Its incarnation, by the handshake of the connection.
+        incarnation: Incarnation,
+        /// What it has sent.
+        frames: Vec<PeerFrame>,
+        /// How many bytes the frames had: as long as they wait they count against the inbox.
+        peer_bytes: usize,
+    },
     /// Hand leadership over, if it is this node's. [`NodeAction::Resigned`] follows when that is done, or cannot be.
     Resign,
+}
+
+impl HostInput {
+    /// How many bytes of a peer's frames it takes up in an inbox.
+    #[must_use]
+    pub fn peer_bytes(&self) -> usize {
+        match self {
+            Self::FromPeer { peer_bytes, .. } => *peer_bytes,
+            Self::Core(_) | Self::Requests(_) | Self::Resign => 0,
+        }
+    }
 }
 
 /// What a node wants done.
@@ -131,9 +151,9 @@ impl NodeHost {
         match input {
             HostInput::Core(input) => self.inputs.push(input),
             HostInput::Requests(requests) => self.inputs.extend(requests),
-            HostInput::FromPeer(peer, incarnation, frames) => {
-                let refused = self.forwarded.receive((peer, incarnation), frames, &mut self.inputs);
-                self.refused.extend(refused.into_iter().map(|call| (peer, call)));
+            HostInput::FromPeer { node, incarnation, frames, .. } => {
+                let refused = self.forwarded.receive((node, incarnation), frames, &mut self.inputs);
+                self.refused.extend(refused.into_iter().map(|call| (node, call)));
             }
             HostInput::Resign => {
                 let id = self.forwarded.next_id();
@@ -287,7 +307,8 @@ mod tests {
         let mut host = leader_in_memory();
         let call = CallId { boot: 4, request: RequestId(3) };
         let ask = |sequence| PeerFrame::Ask { call, sequence, request: put() };
-        host.accept(HostInput::FromPeer(NodeId(2), Incarnation(5), vec![ask(1), ask(1)]));
+        let (node, incarnation, frames) = (NodeId(2), Incarnation(5), vec![ask(1), ask(1)]);
+        host.accept(HostInput::FromPeer { node, incarnation, frames, peer_bytes: 2 });
         let answered = turns(&mut host).into_iter().filter_map(|action| match action {
             NodeAction::AnswerPeer(peer, call, Answer::Applied { .. }) => Some((peer, call)),
             _ => None,

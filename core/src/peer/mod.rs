@@ -12,13 +12,13 @@
 //! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
 //! | `backoff` | when to dial again |
-//! | `happening` | what a transport tells |
+//! | `event` | what a transport reports to the operator |
 //! | `wire` | numbers and texts |
 
 mod backoff;
 mod call;
+mod event;
 mod frame;
-mod happening;
 mod hello;
 mod message;
 mod outbox;
@@ -26,8 +26,8 @@ mod refusal;
 mod wire;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
+pub use event::PeerEvent;
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
-pub use happening::PeerHappening;
 pub use hello::{
     Founders, HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
     Standing, Welcome,

@@ -1,4 +1,4 @@
-//! What a transport tells of its connections.
+//! Events of a transport: what it reports of its connections to the operator.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::raft::NodeId;
 
 /// Something about the connections to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerHappening {
+pub enum PeerEvent {
     /// A connection to this node is there.
     Connected(NodeId),
     /// The connection to this node broke, or none can be made: why, as the operating system or the stream says.
@@ -24,7 +24,7 @@ pub enum PeerHappening {
     Founded,
 }
 
-impl fmt::Display for PeerHappening {
+impl fmt::Display for PeerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected(node) => write!(f, "is connected to node {node}"),

@@ -1,0 +1,304 @@
+//! The directory of peers: which nodes are wanted at which address, which of those that dial are listened to, and what is
+//! reported of them.
+//!
+//! There is a link to each member of the configuration in force. A node needs more than that: a leader that it does not know yet,
+//! because its log is behind, is to be answered, and so is one that was removed until it has heard of it. So a node that
+//! dials says where it is, and is linked as well; but a link to a node that is no member ends once nothing was sent over it
+//! for [`LINK_GRACE`].
+//!
+//! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
+//! the [`LinkChange`]s say, in their order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::DialFailure;
+use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
+use crate::proxy::ProxyInput;
+use crate::raft::{Configuration, NodeId};
+use crate::time::Instant;
+
+/// How long a link to a node that is no member is kept while nothing is sent over it.
+pub const LINK_GRACE: Duration = Duration::from_secs(10);
+/// How often links are looked through for those that nobody needs.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// The most nodes that are no members and whose addresses, or whose refusals, are remembered. Others are refused without a
+/// report, and are not answered.
+pub const STRANGERS_MAX: usize = 64;
+/// The most nodes listened to at once: several times as many as a cluster has members. A node more is turned away.
+pub const INBOUND_MAX: usize = 128;
+/// The most handshakes of nodes that dial under way at once.
+pub const HANDSHAKES_MAX: usize = 64;
+
+/// A change of the links, to be carried out in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// Start to dial this node at this address.
+    Start(NodeId, Box<str>),
+    /// End the link to this node.
+    End(NodeId),
+}
+
+/// What a node that dials is answered.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// The line to send.
+    pub reply: Vec<u8>,
+    /// Who it is, if frames may follow.
+    pub meeting: Option<Meeting>,
+    /// What the operator should know.
+    pub report: Option<PeerEvent>,
+}
+
+/// A link as it was ordered.
+#[derive(Debug)]
+struct Linked {
+    address: Box<str>,
+    /// Since when nothing was sent over it, as far as that was looked at; only for a node that is no member.
+    idle_since: Option<Instant>,
+}
+
+/// What a node knows of the others. See the module.
+#[derive(Debug)]
+pub struct Directory {
+    local: LocalNode,
+    /// Where this node's peers reach it.
+    address: Option<Box<str>>,
+    dial_overrides: BTreeMap<NodeId, Box<str>>,
+    links: BTreeMap<NodeId, Linked>,
+    /// Where nodes that are no members say that they are.
+    heard: BTreeMap<NodeId, Box<str>>,
+    /// Those of them that nothing was sent to for a while, and that have not dialled since.
+    retired: BTreeSet<NodeId>,
+    /// Why those who dialled were refused last.
+    strangers: BTreeMap<NodeId, PeerRefusal>,
+    /// The newest connection of each node that is listened to.
+    inbound: BTreeMap<NodeId, u64>,
+    tidy_at: Instant,
+}
+
+impl Directory {
+    /// The directory of a node whose peers reach it at `address`. `dial_overrides` are dialled instead of the addresses that
+    /// nodes say.
+    #[must_use]
+    pub fn new(
+        local: LocalNode,
+        address: Option<Box<str>>,
+        dial_overrides: BTreeMap<NodeId, Box<str>>,
+    ) -> Self {
+        Self {
+            local,
+            address,
+            dial_overrides,
+            links: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            tidy_at: Instant::default(),
+        }
+    }
+
+    /// What this node says of itself.
+    #[must_use]
+    pub fn local(&self) -> &LocalNode {
+        &self.local
+    }
+
+    /// Where this node's peers reach it, as far as it knows.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// The node has found its cluster. A joiner learns from the configuration where it and the others are.
+    pub fn found(&mut self, standing: Standing, configuration: Option<&Configuration>) {
+        self.local.standing = standing;
+        let Some(configuration) = configuration else { return };
+        for (node, member) in configuration.roster().iter() {
+            if node == self.local.id {
+                self.address = Some(member.address.clone());
+            } else {
+                self.heard.insert(node, member.address.clone());
+            }
+        }
+    }
+
+    /// The address to dial for a node that is said to be at `address`.
+    #[must_use]
+    pub fn address_to_dial(&self, node: Option<NodeId>, address: &str) -> Box<str> {
+        let dial_override = node.and_then(|node| self.dial_overrides.get(&node));
+        dial_override.cloned().unwrap_or_else(|| address.into())
+    }
+
+    /// The line to dial `to` with; `None`: whoever is there.
+    #[must_use]
+    pub fn hello(&self, to: Option<NodeId>) -> Vec<u8> {
+        self.local.hello(to, self.address()).encode()
+    }
+
+    /// Decides whether the node that was dialled, and has answered with this line, is the one that was wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`DialFailure::Refused`]: hang up.
+    pub fn accept(&self, to: Option<NodeId>, line: &[u8]) -> Result<(Meeting, Welcome), DialFailure> {
+        let welcome = Welcome::decode(line)?;
+        Ok((self.local.accept(to, &welcome)?, welcome))
+    }
+
+    /// Answers the line of a node that dials. A refusal is reported once per reason, however often it dials.
+    pub fn greet(&mut self, line: &[u8]) -> Greeting {
+        let hello = Hello::decode(line);
+        let answered = hello.as_ref().map_err(Clone::clone).and_then(|hello| self.local.answer(hello));
+        match answered {
+            Ok((welcome, meeting)) => {
+                let meeting = Some(meeting).filter(|meeting| meeting.is_of_cluster);
+                Greeting { reply: welcome.encode(), meeting, report: None }
+            }
+            Err(refusal) => {
+                let report = hello.ok().and_then(|hello| self.report_stranger(hello.node(), &refusal));
+                Greeting { reply: refusal.encode(), meeting: None, report }
+            }
+        }
+    }
+
+    fn report_stranger(&mut self, node: NodeId, refusal: &PeerRefusal) -> Option<PeerEvent> {
+        let is_known = self.strangers.get(&node) == Some(refusal);
+        let has_room = self.strangers.len() < STRANGERS_MAX || self.strangers.contains_key(&node);
+        if is_known || !has_room {
+            return None;
+        }
+        self.strangers.insert(node, refusal.clone());
+        Some(PeerEvent::Stranger(node, refusal.clone()))
+    }
+
+    /// Whether the connection with this number, in the order in which they came, is the one to listen to. A node's newer one
+    /// takes the place of its older one, and not the other way round: two handshakes may end in another order than they began.
+    pub fn admit(&mut self, node: NodeId, number: u64) -> bool {
+        let has_room = self.inbound.len() < INBOUND_MAX;
+        let is_newest = self.inbound.get(&node).map_or(has_room, |newest| *newest < number);
+        if is_newest {
+            self.inbound.insert(node, number);
+        }
+        is_newest
+    }
+
+    /// The connection with this number is over. Returns whether no newer one has taken its place.
+    pub fn leave(&mut self, node: NodeId, number: u64) -> bool {
+        let is_newest = self.inbound.get(&node) == Some(&number);
+        if is_newest {
+            self.inbound.remove(&node);
+        }
+        is_newest
+    }
+
+    /// A node of the cluster has dialled, and says where it is.
+    pub fn heard(&mut self, meeting: &Meeting, now: Instant, changes: &mut Vec<LinkChange>) {
+        let Some(address) = &meeting.address else { return };
+        if self.heard.len() >= STRANGERS_MAX && !self.heard.contains_key(&meeting.node) {
+            return;
+        }
+        self.heard.insert(meeting.node, address.clone());
+        self.link_stranger(meeting.node, now, changes);
+    }
+
+    /// There is something to send to this node, and no link. If it has said where it is, it is linked again.
+    pub fn wanted(&mut self, node: NodeId, now: Instant, changes: &mut Vec<LinkChange>) {
+        if !self.links.contains_key(&node) {
+            self.link_stranger(node, now, changes);
+        }
+    }
+
+    fn link_stranger(&mut self, node: NodeId, now: Instant, changes: &mut Vec<LinkChange>) {
+        let Standing::Member(_, configuration) = &self.local.standing else { return };
+        let is_stranger = !configuration.contains(node) && node != self.local.id;
+        if let Some(address) = self.heard.get(&node).filter(|_| is_stranger) {
+            self.retired.remove(&node);
+            link(&mut self.links, node, address.clone(), Some(now), changes);
+        }
+    }
+
+    /// Other members take part, or more is known of them. Returns what the router is to know.
+    pub fn follow(
+        &mut self,
+        known: &KnownMembers,
+        now: Instant,
+        changes: &mut Vec<LinkChange>,
+    ) -> Option<ProxyInput> {
+        self.local.follow(known);
+        self.reach(now, changes)
+    }
+
+    /// Links to the members that are known: at a start, those that this node found on its disk, or founds its cluster with.
+    /// Returns what the router is to know.
+    pub fn reach(&mut self, now: Instant, changes: &mut Vec<LinkChange>) -> Option<ProxyInput> {
+        let Standing::Member(_, configuration) = &self.local.standing else { return None };
+        for (node, member) in configuration.roster().iter().filter(|(node, _)| *node != self.local.id) {
+            link(&mut self.links, node, member.address.clone(), None, changes);
+        }
+        for (node, linked) in &mut self.links {
+            if configuration.contains(*node) {
+                linked.idle_since = None;
+            } else {
+                linked.idle_since.get_or_insert(now);
+            }
+        }
+        for (node, address) in &self.heard {
+            let is_needed = !self.links.contains_key(node) && !self.retired.contains(node);
+            if is_needed && !configuration.contains(*node) && *node != self.local.id {
+                link(&mut self.links, *node, address.clone(), Some(now), changes);
+            }
+        }
+        Some(ProxyInput::Nodes(configuration.members()))
+    }
+
+    /// Whether it is time to look for links that nobody needs.
+    #[must_use]
+    pub fn is_tidy(&self, now: Instant) -> bool {
+        now < self.tidy_at
+    }
+
+    /// Ends the links to nodes that are no members once nothing was sent over them for [`LINK_GRACE`]; `was_used` says of a
+    /// link whether anything was since it was last asked.
+    pub fn tidy(
+        &mut self,
+        now: Instant,
+        mut was_used: impl FnMut(NodeId) -> bool,
+        changes: &mut Vec<LinkChange>,
+    ) {
+        self.tidy_at = now + TIDY_EVERY;
+        self.links.retain(|node, linked| {
+            let Some(idle_since) = &mut linked.idle_since else { return true };
+            if was_used(*node) {
+                *idle_since = now;
+            }
+            let is_needed = now.since(*idle_since) < LINK_GRACE;
+            if !is_needed {
+                self.retired.insert(*node);
+                changes.push(LinkChange::End(*node));
+            }
+            is_needed
+        });
+    }
+}
+
+/// Links a node, unless it is linked at this address.
+fn link(
+    links: &mut BTreeMap<NodeId, Linked>,
+    node: NodeId,
+    address: Box<str>,
+    idle_since: Option<Instant>,
+    changes: &mut Vec<LinkChange>,
+) {
+    match links.get(&node) {
+        Some(linked) if linked.address == address => return,
+        Some(_) => changes.push(LinkChange::End(node)),
+        None => {}
+    }
+    changes.push(LinkChange::Start(node, address.clone()));
+    links.insert(node, Linked { address, idle_since });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Members come, move and go; nodes dial that are none.
+
+use super::*;
+use crate::identity::Incarnation;
+use crate::raft::{LogIndex, Member, Roster, Voters};
+
+fn at(secs: u64) -> Instant {
+    Instant::default() + Duration::from_secs(secs)
+}
+
+fn roster(members: &[(u64, &str)]) -> Roster {
+    let member = |(id, address): &(u64, &str)| {
+        (NodeId(*id), Member { address: (*address).into(), incarnation: Some(Incarnation(10 * id)) })
+    };
+    Roster::new(members.iter().map(member))
+}
+
+fn configuration(members: &[(u64, &str)]) -> Configuration {
+    let voters = Voters::new(members.iter().map(|(id, _)| NodeId(*id))).unwrap();
+    Configuration::of_voters(voters).with_roster(&roster(members))
+}
+
+fn known(index: u64, members: &[(u64, &str)]) -> KnownMembers {
+    let configuration = configuration(members);
+    KnownMembers { configuration, index: LogIndex(index), is_settled: true, was_named: true }
+}
+
+fn directory(members: &[(u64, &str)]) -> Directory {
+    let founders = crate::peer::Founders::new(roster(&[(1, "h:1"), (2, "h:2"), (3, "h:3")]));
+    let local = LocalNode {
+        id: NodeId(1),
+        incarnation: Incarnation(10),
+        client_address: None,
+        boot: 5,
+        standing: Standing::Member(founders, configuration(members)),
+        configuration_index: LogIndex(0),
+        is_settled: false,
+        was_named: true,
+    };
+    Directory::new(local, Some("h:1".into()), BTreeMap::from([(NodeId(3), "proxy:3".into())]))
+}
+
+fn meeting(node: u64, address: &str) -> Meeting {
+    Meeting {
+        node: NodeId(node),
+        incarnation: Incarnation(10 * node),
+        address: Some(address.into()),
+        client_address: None,
+        boot: 7,
+        was_member: false,
+        is_of_cluster: true,
+    }
+}
+
+fn start(node: u64, address: &str) -> LinkChange {
+    LinkChange::Start(NodeId(node), address.into())
+}
+
+fn end(node: u64) -> LinkChange {
+    LinkChange::End(NodeId(node))
+}
+
+/// What a call changes of the links.
+fn changes(call: impl FnOnce(&mut Vec<LinkChange>)) -> Vec<LinkChange> {
+    let mut changes = Vec::new();
+    call(&mut changes);
+    changes
+}
+
+const THREE: [(u64, &str); 3] = [(1, "h:1"), (2, "h:2"), (3, "h:3")];
+
+#[test]
+fn every_member_but_itself_is_linked_once() {
+    let mut directory = directory(&THREE);
+    let mut nodes = None;
+    let first = changes(|changes| nodes = directory.reach(at(0), changes));
+    assert_eq!(first, [start(2, "h:2"), start(3, "h:3")]);
+    assert!(matches!(nodes, Some(ProxyInput::Nodes(nodes)) if nodes == [1, 2, 3].map(NodeId)));
+    assert_eq!(changes(|changes| drop(directory.reach(at(1), changes))), []);
+    assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "h:2"), "h:2");
+    assert_eq!(&*directory.address_to_dial(Some(NodeId(3)), "h:3"), "proxy:3");
+}
+
+#[test]
+fn a_member_that_moves_gets_another_link() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let moved = known(5, &[(1, "h:1"), (2, "new:2"), (3, "h:3")]);
+    assert_eq!(
+        changes(|changes| drop(directory.follow(&moved, at(1), changes))),
+        [end(2), start(2, "new:2")]
+    );
+}
+
+/// It is answered until it has heard of it, and no longer.
+#[test]
+fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let without = known(5, &THREE[..2]);
+    assert_eq!(changes(|changes| drop(directory.follow(&without, at(1), changes))), []);
+    assert_eq!(changes(|changes| directory.tidy(at(6), |node| node == NodeId(3), changes)), []);
+    assert!(directory.is_tidy(at(6)) && !directory.is_tidy(at(7)));
+    assert_eq!(changes(|changes| directory.tidy(at(15), |_| false, changes)), []);
+    assert_eq!(changes(|changes| directory.tidy(at(16), |_| false, changes)), [end(3)]);
+    assert_eq!(changes(|changes| directory.tidy(at(100), |_| false, changes)), [], "members stay");
+    let back = known(9, &THREE);
+    assert_eq!(changes(|changes| drop(directory.follow(&back, at(101), changes))), [start(3, "h:3")]);
+    assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), []);
+}
+
+/// A node whose log is behind is led by one that it does not know yet, for however long it takes to catch up.
+#[test]
+fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let heard = changes(|changes| directory.heard(&meeting(9, "h:9"), at(1), changes));
+    assert_eq!(heard, [start(9, "h:9")]);
+    for now in (10..100).step_by(9) {
+        assert_eq!(changes(|changes| directory.tidy(at(now), |_| true, changes)), []);
+    }
+    assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), [end(9)]);
+    let unchanged = known(5, &THREE);
+    assert_eq!(changes(|changes| drop(directory.follow(&unchanged, at(201), changes))), []);
+    let wanted = changes(|changes| directory.wanted(NodeId(9), at(202), changes));
+    assert_eq!(wanted, [start(9, "h:9")], "it is answered again");
+    assert_eq!(changes(|changes| directory.wanted(NodeId(8), at(202), changes)), [], "nobody knows where");
+    let heard = changes(|changes| directory.heard(&meeting(2, "elsewhere:2"), at(203), changes));
+    assert_eq!(heard, [], "a member is where the configuration says");
+}
+
+#[test]
+fn strangers_are_remembered_up_to_a_limit() {
+    let mut directory = directory(&THREE);
+    for node in 0..2 * STRANGERS_MAX as u64 {
+        let address = format!("h:{node}");
+        changes(|changes| directory.heard(&meeting(100 + node, &address), at(1), changes));
+    }
+    assert_eq!(directory.heard.len(), STRANGERS_MAX);
+}
+
+#[test]
+fn a_refusal_is_reported_once_per_reason() {
+    let mut directory = directory(&THREE);
+    let mut other = LocalNode { id: NodeId(2), incarnation: Incarnation(99), ..directory.local().clone() };
+    let hello = other.hello(Some(NodeId(1)), None).encode();
+    let first = directory.greet(&hello);
+    assert!(matches!(first.report, Some(PeerEvent::Stranger(NodeId(2), _))) && first.meeting.is_none());
+    assert!(directory.greet(&hello).report.is_none());
+    assert!(directory.greet(b"GET / HTTP/1.1").report.is_none(), "nobody knows who that is");
+    other.incarnation = Incarnation(20);
+    let greeting = directory.greet(&other.hello(Some(NodeId(1)), None).encode());
+    assert_eq!(greeting.meeting.map(|meeting| meeting.node), Some(NodeId(2)));
+}
+
+#[test]
+fn a_newer_connection_takes_the_place_of_an_older_one_and_not_the_other_way_round() {
+    let mut directory = directory(&THREE);
+    assert!(directory.admit(NodeId(2), 5));
+    assert!(!directory.admit(NodeId(2), 4), "its handshake took longer");
+    assert!(directory.admit(NodeId(2), 7));
+    assert!(!directory.leave(NodeId(2), 5));
+    assert!(directory.leave(NodeId(2), 7));
+    assert!(directory.admit(NodeId(2), 6));
+    let admitted = (10..).take(2 * INBOUND_MAX).filter(|node| directory.admit(NodeId(*node), 8)).count();
+    assert_eq!(admitted, INBOUND_MAX - 1);
+}
+
+#[test]
+fn a_joiner_learns_where_it_and_the_others_are() {
+    let mut directory = directory(&THREE);
+    let standing = directory.local().standing.clone();
+    directory.local.standing = Standing::Joining;
+    directory.address = None;
+    directory.found(standing, Some(&configuration(&[(1, "mine:1"), (7, "h:7")])));
+    assert_eq!(directory.address(), Some("mine:1"));
+    let reached = changes(|changes| drop(directory.reach(at(0), changes)));
+    assert_eq!(reached, [start(2, "h:2"), start(3, "h:3"), start(7, "h:7")]);
+}

@@ -1,0 +1,340 @@
+//! Founding and joining: how a node without files finds its cluster.
+//!
+//! A founder calls all the others, round after round, until it has met every one of them in one round: who was met a while ago
+//! may have lost its files since. A joiner calls the member that it was told of until that lets it in. Either believes the
+//! first node that says which cluster it belongs to.
+//!
+//! Most refusals are those of a node that is behind by a moment, so the calls go on. One that says that this node is a member in
+//! another incarnation is final once it was heard often enough (see [`Finally`]).
+//!
+//! Deliberately not here: calling. A runtime dials whom [`ClusterSearch::next_step`] names and hands the outcome to
+//! [`ClusterSearch::called`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::DialFailure;
+use crate::identity::Incarnation;
+use crate::peer::{Finally, Founders, LocalNode, Meeting, Origin, PeerEvent, PeerRefusal, Welcome};
+use crate::raft::{Configuration, NodeId, Roster};
+
+/// The pause between two rounds of calls.
+pub const CALL_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// What a node without a cluster does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchStep {
+    /// Dial this node (`None`: whoever is there) at this address, and hand the outcome in.
+    Call(Option<NodeId>, Box<str>),
+    /// Wait so long.
+    Rest(Duration),
+    /// This is the cluster, and, for a joiner, its configuration.
+    Found(Founders, Option<Configuration>),
+}
+
+/// A node's search for its cluster. See the module.
+#[derive(Debug)]
+pub struct ClusterSearch {
+    own: NodeId,
+    origin: Search,
+    finally: Finally,
+    found: Option<(Founders, Option<Configuration>)>,
+}
+
+#[derive(Debug)]
+enum Search {
+    Founding(Founding),
+    Joining(Joining),
+}
+
+#[derive(Debug)]
+struct Founding {
+    peers: Roster,
+    /// Those that are to be called in this round, the next one first.
+    round: VecDeque<NodeId>,
+    /// Those that were met in this round.
+    met: BTreeMap<NodeId, Incarnation>,
+    called: Option<NodeId>,
+    has_rested: bool,
+    reported_missing: Vec<NodeId>,
+    reported_refusals: BTreeMap<NodeId, PeerRefusal>,
+}
+
+#[derive(Debug)]
+struct Joining {
+    address: Box<str>,
+    has_rested: bool,
+    reported: String,
+}
+
+impl ClusterSearch {
+    /// The search of the node `own`; `None` when it was not told how.
+    #[must_use]
+    pub fn new(own: NodeId, origin: Origin) -> Option<Self> {
+        let origin = match origin {
+            Origin::Found(peers) => Search::Founding(Founding::new(own, peers)),
+            Origin::Join(address) => {
+                Search::Joining(Joining { address, has_rested: true, reported: String::new() })
+            }
+            Origin::Known => return None,
+        };
+        Some(Self { own, origin, finally: Finally::default(), found: None })
+    }
+
+    /// What to do next. What the operator should know is appended to `events`.
+    pub fn next_step(&mut self, local: &LocalNode, events: &mut Vec<PeerEvent>) -> SearchStep {
+        if let Some((founders, configuration)) = self.found.take() {
+            return SearchStep::Found(founders, configuration);
+        }
+        match &mut self.origin {
+            Search::Founding(founding) => founding.next_step(self.own, local, events),
+            Search::Joining(joining) => joining.next_step(),
+        }
+    }
+
+    /// What became of the call.
+    ///
+    /// # Errors
+    ///
+    /// A refusal that will not change by itself.
+    pub fn called(
+        &mut self,
+        outcome: Result<(Meeting, Welcome), DialFailure>,
+        events: &mut Vec<PeerEvent>,
+    ) -> Result<(), PeerRefusal> {
+        let failure = match outcome {
+            Ok((meeting, welcome)) => match welcome.cluster()? {
+                Some((founders, configuration)) => {
+                    let configuration = matches!(self.origin, Search::Joining(_)).then_some(configuration);
+                    self.found = Some((founders, configuration));
+                    return Ok(());
+                }
+                None => {
+                    if let Search::Founding(founding) = &mut self.origin {
+                        founding.met.insert(meeting.node, meeting.incarnation);
+                    }
+                    DialFailure::NotReady
+                }
+            },
+            Err(failure) => failure,
+        };
+        if let DialFailure::Refused(refusal) = &failure
+            && self.finally.is_reached_by(refusal, self.own)
+        {
+            return Err(refusal.clone());
+        }
+        match &mut self.origin {
+            Search::Founding(founding) => founding.failed(failure, events),
+            Search::Joining(joining) => joining.failed(&failure, events),
+        }
+        Ok(())
+    }
+}
+
+impl Founding {
+    fn new(own: NodeId, peers: Roster) -> Self {
+        let round = others(own, &peers).collect();
+        Self {
+            peers,
+            round,
+            met: BTreeMap::new(),
+            called: None,
+            has_rested: true,
+            reported_missing: Vec::new(),
+            reported_refusals: BTreeMap::new(),
+        }
+    }
+
+    fn next_step(&mut self, own: NodeId, local: &LocalNode, events: &mut Vec<PeerEvent>) -> SearchStep {
+        self.called = self.round.pop_front();
+        if let Some(node) = self.called
+            && let Some(member) = self.peers.member(node)
+        {
+            self.has_rested = false;
+            return SearchStep::Call(Some(node), member.address.clone());
+        }
+        if let Some(founders) = local.found(&self.met) {
+            return SearchStep::Found(founders, None);
+        }
+        let missing: Vec<_> = others(own, &self.peers).filter(|node| !self.met.contains_key(node)).collect();
+        if !missing.is_empty() && missing != self.reported_missing && !self.has_rested {
+            events.push(PeerEvent::WaitsFor(missing.clone()));
+            self.reported_missing = missing;
+        }
+        self.met.clear();
+        self.has_rested = true;
+        self.round = others(own, &self.peers).collect();
+        SearchStep::Rest(CALL_AGAIN_AFTER)
+    }
+
+    fn failed(&mut self, failure: DialFailure, events: &mut Vec<PeerEvent>) {
+        // Any other failure: it is not there yet.
+        if let (DialFailure::Refused(refusal), Some(node)) = (failure, self.called)
+            && self.reported_refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal)
+        {
+            events.push(PeerEvent::Refused(node, refusal));
+        }
+    }
+}
+
+fn others(own: NodeId, peers: &Roster) -> impl Iterator<Item = NodeId> {
+    peers.iter().map(|(node, _)| node).filter(move |node| *node != own)
+}
+
+impl Joining {
+    fn next_step(&mut self) -> SearchStep {
+        if std::mem::take(&mut self.has_rested) {
+            return SearchStep::Call(None, self.address.clone());
+        }
+        self.has_rested = true;
+        SearchStep::Rest(CALL_AGAIN_AFTER)
+    }
+
+    fn failed(&mut self, failure: &DialFailure, events: &mut Vec<PeerEvent>) {
+        let why = failure.to_string();
+        if why != self.reported {
+            events.push(PeerEvent::Joining(self.address.to_string(), why.clone()));
+            self.reported = why;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Standing;
+    use crate::raft::{LogIndex, Member};
+
+    fn roster(ids: std::ops::RangeInclusive<u64>) -> Roster {
+        let member = |id: u64| (NodeId(id), Member { address: format!("h:{id}").into(), incarnation: None });
+        Roster::new(ids.map(member))
+    }
+
+    fn node(id: u64, standing: Standing) -> LocalNode {
+        LocalNode {
+            id: NodeId(id),
+            incarnation: Incarnation(10 * id),
+            client_address: None,
+            boot: id,
+            standing,
+            configuration_index: LogIndex(0),
+            is_settled: false,
+            was_named: false,
+        }
+    }
+
+    fn founder(id: u64) -> LocalNode {
+        node(id, Standing::Founding(roster(1..=3)))
+    }
+
+    fn member(id: u64) -> LocalNode {
+        let met = [2, 3].map(|id| (NodeId(id), Incarnation(10 * id))).into();
+        let founders = founder(1).found(&met).unwrap();
+        let configuration = LocalNode::first_configuration(&founders).unwrap();
+        node(id, Standing::Member(founders, configuration))
+    }
+
+    /// What a call of `from` to `to` comes to.
+    fn call(
+        from: &LocalNode,
+        to: &LocalNode,
+        wanted: Option<NodeId>,
+    ) -> Result<(Meeting, Welcome), DialFailure> {
+        let (welcome, _) = to.answer(&from.hello(wanted, None)).map_err(DialFailure::Refused)?;
+        Ok((from.accept(wanted, &welcome).map_err(DialFailure::Refused)?, welcome))
+    }
+
+    /// Drives a search until it rests or ends; calls reach those that `answers` gives.
+    fn round(
+        search: &mut ClusterSearch,
+        own: &LocalNode,
+        events: &mut Vec<PeerEvent>,
+        answers: impl Fn(Option<NodeId>) -> Option<LocalNode>,
+    ) -> Result<SearchStep, PeerRefusal> {
+        loop {
+            match search.next_step(own, events) {
+                SearchStep::Call(to, _) => {
+                    let outcome = match answers(to) {
+                        Some(there) => call(own, &there, to),
+                        None => Err(DialFailure::Failed("it is down".into())),
+                    };
+                    search.called(outcome, events)?;
+                }
+                step => return Ok(step),
+            }
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_founded_when_all_were_met_in_one_round() {
+        let own = founder(1);
+        let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
+        let mut events = Vec::new();
+        let only = |up: u64| move |to: Option<NodeId>| to.filter(|to| to.0 == up).map(|to| founder(to.0));
+        for up in [2, 3, 3] {
+            let step = round(&mut search, &own, &mut events, only(up)).unwrap();
+            assert_eq!(step, SearchStep::Rest(CALL_AGAIN_AFTER));
+        }
+        let waits = [PeerEvent::WaitsFor(vec![NodeId(3)]), PeerEvent::WaitsFor(vec![NodeId(2)])];
+        assert_eq!(events, waits, "each once");
+        let step = round(&mut search, &own, &mut events, |to| to.map(|to| founder(to.0))).unwrap();
+        let SearchStep::Found(founders, None) = step else { panic!("{step:?}") };
+        assert_eq!(founders.ids(), [1, 2, 3].map(NodeId));
+    }
+
+    #[test]
+    fn a_cluster_of_one_is_founded_at_once() {
+        let own = node(1, Standing::Founding(roster(1..=1)));
+        let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=1))).unwrap();
+        let step = round(&mut search, &own, &mut Vec::new(), |_| None).unwrap();
+        assert!(matches!(step, SearchStep::Found(..)));
+    }
+
+    #[test]
+    fn a_founder_believes_one_that_has_founded() {
+        let own = LocalNode { incarnation: Incarnation(10), ..founder(1) };
+        let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
+        let there = |to: Option<NodeId>| to.filter(|to| to.0 == 2).map(|to| member(to.0));
+        let step = round(&mut search, &own, &mut Vec::new(), there).unwrap();
+        let Standing::Member(founders, _) = member(2).standing else { panic!() };
+        assert_eq!(step, SearchStep::Found(founders, None));
+    }
+
+    #[test]
+    fn a_founder_that_lost_its_files_gives_up_and_says_so_once() {
+        let own = LocalNode { incarnation: Incarnation(99), ..founder(1) };
+        let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
+        let mut events = Vec::new();
+        let there = |to: Option<NodeId>| to.map(|to| member(to.0));
+        let refusal = (0..100).find_map(|_| round(&mut search, &own, &mut events, there).err()).unwrap();
+        assert!(refusal.is_final_for(NodeId(1)), "{refusal}");
+        let refusals = events.iter().filter(|event| matches!(event, PeerEvent::Refused(..)));
+        assert_eq!(refusals.count(), 2, "once per node that refuses");
+    }
+
+    #[test]
+    fn a_joiner_waits_until_it_is_let_in() {
+        let own = node(4, Standing::Joining);
+        let mut search = ClusterSearch::new(NodeId(4), Origin::Join("h:1".into())).unwrap();
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            let step = round(&mut search, &own, &mut events, |_| Some(member(1))).unwrap();
+            assert_eq!(step, SearchStep::Rest(CALL_AGAIN_AFTER));
+        }
+        assert_eq!(events.len(), 1, "once per reason: {events:?}");
+        let mut there = member(1);
+        let Standing::Member(_, configuration) = &mut there.standing else { panic!() };
+        let roster =
+            configuration.roster().with(NodeId(4), Member { address: "h:4".into(), incarnation: None });
+        let voters = configuration.voters().clone();
+        *configuration = Configuration::new(voters, [NodeId(4)]).unwrap().with_roster(&roster);
+        let step = round(&mut search, &own, &mut events, |_| Some(there.clone())).unwrap();
+        let SearchStep::Found(_, Some(configuration)) = step else { panic!("{step:?}") };
+        assert_eq!(configuration.roster().member(NodeId(4)).map(|member| &*member.address), Some("h:4"));
+    }
+
+    #[test]
+    fn without_an_origin_there_is_no_search() {
+        assert!(ClusterSearch::new(NodeId(4), Origin::Known).is_none());
+    }
+}

@@ -1,0 +1,193 @@
+//! Inbound connections: what the frames of a node that has dialled are, and for whom.
+//!
+//! Messages and requests go to the node, in one piece for all that arrived together; answers go to the router. A frame in
+//! another node's name ends the connection. What belongs to an earlier run of either side is dropped: the answer to a question
+//! that this run has not asked, and a question of a run that its sender has forgotten.
+
+use crate::host::HostInput;
+use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame};
+use crate::proxy::ProxyInput;
+use crate::raft::NodeId;
+
+/// With this many items in a node's inbox, messages of its peers are kept out.
+pub const INBOX_ITEMS_MAX: usize = 4096;
+/// With this many bytes of peers' frames in a node's inbox, more are kept out. Chosen as two full outboxes of a peer: a node
+/// that works off less than that in a turn has more urgent troubles.
+pub const INBOX_BYTES_MAX: usize = 64 << 20;
+
+/// Whether more from peers should be kept out of a node's inbox, if it can be: a connection is not read then, and a message in
+/// the same process is dropped. Raft repeats what is lost.
+#[must_use]
+pub fn inbox_is_full(items: usize, peer_bytes: usize) -> bool {
+    items >= INBOX_ITEMS_MAX || peer_bytes >= INBOX_BYTES_MAX
+}
+
+/// What a connection has brought.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// For the node.
+    pub input: Option<HostInput>,
+    /// For the router.
+    pub answers: Vec<ProxyInput>,
+}
+
+/// Why a connection is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboundFault {
+    /// The bytes are no frames of this version.
+    Frame(FrameFault),
+    /// A message in another node's name.
+    Misaddressed,
+}
+
+impl std::fmt::Display for InboundFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(fault) => fault.fmt(f),
+            Self::Misaddressed => f.write_str("a message in another node's name"),
+        }
+    }
+}
+
+/// A connection that another node of the cluster has dialled.
+#[derive(Debug)]
+pub struct Inbound {
+    own: NodeId,
+    boot: u64,
+    meeting: Meeting,
+    buffer: FrameBuffer,
+}
+
+impl Inbound {
+    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of that.
+    #[must_use]
+    pub fn new(own: NodeId, boot: u64, meeting: Meeting) -> Self {
+        Self { own, boot, meeting, buffer: FrameBuffer::default() }
+    }
+
+    /// The node that has dialled.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.meeting.node
+    }
+
+    /// Understands the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InboundFault`]: the connection is to be ended.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, InboundFault> {
+        self.buffer.push(bytes);
+        let (mut frames, mut answers) = (Vec::new(), Vec::new());
+        let mut peer_bytes = 0;
+        while let Some(bytes) = self.buffer.next_frame().map_err(InboundFault::Frame)? {
+            peer_bytes += bytes.len();
+            match PeerFrame::read(bytes).map_err(InboundFault::Frame)? {
+                PeerFrame::Message(message)
+                    if (message.from, message.to) != (self.meeting.node, self.own) =>
+                {
+                    return Err(InboundFault::Misaddressed);
+                }
+                PeerFrame::Answer { call, answer } if call.boot == self.boot => {
+                    answers.push(ProxyInput::Answer(self.meeting.node, call.request, answer));
+                }
+                PeerFrame::Answer { .. } => {}
+                PeerFrame::Ask { call, .. } if call.boot != self.meeting.boot => {}
+                frame => frames.push(frame),
+            }
+        }
+        let Meeting { node, incarnation, .. } = self.meeting;
+        let input =
+            (!frames.is_empty()).then_some(HostInput::FromPeer { node, incarnation, frames, peer_bytes });
+        Ok(Received { input, answers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Incarnation;
+    use crate::peer::{CallId, Outbox};
+    use crate::raft::{Body, Heartbeat, LogIndex, Message, ReadRound, Term};
+    use crate::replica::{Answer, Request, RequestId};
+
+    const OWN_BOOT: u64 = 1;
+    const THEIR_BOOT: u64 = 2;
+
+    fn inbound() -> Inbound {
+        let meeting = Meeting {
+            node: NodeId(2),
+            incarnation: Incarnation(20),
+            address: None,
+            client_address: None,
+            boot: THEIR_BOOT,
+            was_member: true,
+            is_of_cluster: true,
+        };
+        Inbound::new(NodeId(1), OWN_BOOT, meeting)
+    }
+
+    fn message(from: u64, to: u64) -> Message {
+        let heartbeat = Heartbeat { leader_commit: LogIndex(1), commit_checksum: None, round: ReadRound(1) };
+        let (from, to) = (NodeId(from), NodeId(to));
+        Message { from, incarnation: None, to, term: Term(3), body: Body::Heartbeat(heartbeat) }
+    }
+
+    fn call(boot: u64) -> CallId {
+        CallId { boot, request: RequestId(7) }
+    }
+
+    fn bytes(fill: impl FnOnce(&mut Outbox)) -> Vec<u8> {
+        let (mut outbox, mut bytes) = (Outbox::default(), Vec::new());
+        fill(&mut outbox);
+        outbox.take(&mut bytes, usize::MAX);
+        bytes
+    }
+
+    #[test]
+    fn messages_and_requests_go_to_the_node_and_answers_to_the_router() {
+        let sent = bytes(|outbox| {
+            outbox.push_message(&message(2, 1));
+            assert!(outbox.push_ask(call(THEIR_BOOT), 1, &Request::Status));
+            outbox.push_answer(call(OWN_BOOT), &Answer::OutcomeUnknown);
+        });
+        let mut inbound = inbound();
+        let (first, rest) = sent.split_at(sent.len() - 1);
+        let early = inbound.receive(first).unwrap();
+        let late = inbound.receive(rest).unwrap();
+        let Some(HostInput::FromPeer { node, incarnation, frames, peer_bytes }) = early.input else {
+            panic!("{early:?}")
+        };
+        assert_eq!((node, incarnation, frames.len()), (NodeId(2), Incarnation(20), 2));
+        assert!(peer_bytes > 0 && early.answers.is_empty());
+        assert!(late.input.is_none() && late.answers.len() == 1);
+    }
+
+    #[test]
+    fn what_belongs_to_an_earlier_run_is_dropped() {
+        let sent = bytes(|outbox| {
+            assert!(outbox.push_ask(call(THEIR_BOOT + 5), 1, &Request::Status));
+            outbox.push_answer(call(OWN_BOOT + 5), &Answer::OutcomeUnknown);
+        });
+        let received = inbound().receive(&sent).unwrap();
+        assert!(received.input.is_none() && received.answers.is_empty());
+    }
+
+    #[test]
+    fn a_frame_in_another_nodes_name_ends_the_connection() {
+        for (from, to) in [(3, 1), (2, 3)] {
+            let sent = bytes(|outbox| outbox.push_message(&message(from, to)));
+            assert!(matches!(inbound().receive(&sent), Err(InboundFault::Misaddressed)));
+        }
+        let mut damaged = bytes(|outbox| outbox.push_message(&message(2, 1)));
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert!(matches!(inbound().receive(&damaged), Err(InboundFault::Frame(_))));
+    }
+
+    #[test]
+    fn an_inbox_is_full_by_items_or_by_bytes() {
+        assert!(!inbox_is_full(INBOX_ITEMS_MAX - 1, INBOX_BYTES_MAX - 1));
+        assert!(inbox_is_full(INBOX_ITEMS_MAX, 0) && inbox_is_full(1, INBOX_BYTES_MAX));
+    }
+}
