@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use coracle_core::Request;
 use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use coracle_core::proxy::{Answered, Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
-use coracle_core::{Answer, Request};
 
 use crate::mailbox::{Sender, answer_slot};
 use crate::proxy::ProxyEvent;
@@ -29,29 +29,17 @@ impl Client {
     }
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
         self.write(Command::Put { key, value }, None).await.map(drop)
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn delete(&self, key: Key) -> Result<bool, Failure> {
         self.write(Command::Delete { key }, None).await.map(|outcome| outcome == Outcome::Done)
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
     /// the actual value. Linearizable.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
         self.write(Command::Cas { key, expect, value }, None).await
     }
@@ -61,78 +49,36 @@ impl Client {
     /// With a session, a write whose outcome did not become known may be sent again with the same session, as often as it
     /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
     /// tell whether it was done before, and it was not done now. Then take a new name.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
-        match self.ask(Request::Write { command, session }).await? {
-            Answered::ByNode(Answer::Applied { index, outcome }) => {
-                self.saw(index);
-                Ok(outcome)
-            }
-            other => panic!("a write was answered with {other:?}"),
-        }
+        let (index, outcome) = self.ask(Request::Write { command, session }).await?.into_applied();
+        self.saw(index);
+        Ok(outcome)
     }
 
     /// The value of `key` as a random follower sees it: it may be behind what others wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
-        match self.read(Query::Value(key)).await? {
-            Found::Value(value) => Ok(value),
-            Found::Page(_) => panic!("a get was answered with a page"),
-        }
+        Ok(self.read(Query::Value(key)).await?.into_value())
     }
 
     /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked: linearizable.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
-        match self.read_by(Request::LinearizableRead(Query::Value(key))).await? {
-            Found::Value(value) => Ok(value),
-            Found::Page(_) => panic!("a get was answered with a page"),
-        }
+        Ok(self.read_by(Request::LinearizableRead(Query::Value(key))).await?.into_value())
     }
 
     /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn scan(&self, scan: Scan) -> Result<Page, Failure> {
-        match self.read(Query::Scan(scan)).await? {
-            Found::Page(page) => Ok(page),
-            Found::Value(_) => panic!("a scan was answered with a value"),
-        }
+        Ok(self.read(Query::Scan(scan)).await?.into_page())
     }
 
     /// Lets `node` lead. Meanwhile writes and linearizable reads wait.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
-        match self.ask(Request::Transfer(node)).await? {
-            Answered::ByNode(Answer::Transferred { .. }) => Ok(()),
-            other => panic!("a transfer was answered with {other:?}"),
-        }
+        self.ask(Request::Transfer(node)).await?.into_transferred();
+        Ok(())
     }
 
     /// How every node is doing, ascending by id.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
     pub async fn status(&self) -> Result<Vec<NodeReport>, Failure> {
-        match self.ask(Request::Status).await? {
-            Answered::Status(rows) => Ok(rows),
-            other @ Answered::ByNode(_) => panic!("a status was answered with {other:?}"),
-        }
+        Ok(self.ask(Request::Status).await?.into_status())
     }
 
     fn seen(&self) -> LogIndex {
@@ -148,13 +94,9 @@ impl Client {
     }
 
     async fn read_by(&self, request: Request) -> Result<Found, Failure> {
-        match self.ask(request).await? {
-            Answered::ByNode(Answer::Read { index, found }) => {
-                self.saw(index);
-                Ok(found)
-            }
-            other => panic!("a read was answered with {other:?}"),
-        }
+        let (index, found) = self.ask(request).await?.into_found();
+        self.saw(index);
+        Ok(found)
     }
 
     async fn ask(&self, request: Request) -> Result<Answered, Failure> {

@@ -1,5 +1,4 @@
-//! One client's TCP connection: a reader that turns bytes into requests, and a writer that turns replies into bytes.
-//! What they mean is the core's business; both share its state of the connection.
+//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they share says.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use coracle_core::host::RouterInput;
-use coracle_core::protocol::{Connection, IDLE_LINE};
-use coracle_core::proxy::Reply;
+use coracle_core::host::{
+    CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
+};
 use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
@@ -23,24 +22,6 @@ use crate::proxy::ProxyEvent;
 
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;
-
-/// Bytes read at once.
-const READ_BYTES: usize = 64 << 10;
-/// Replies are turned into bytes up to this many at a time; a reply that is longer goes alone.
-const WRITE_BYTES: usize = 64 << 10;
-
-/// What a writer is told.
-#[derive(Debug)]
-pub(crate) enum ToWriter {
-    /// The reply to a slot's request.
-    Reply(u64, Reply),
-    /// There may be lines to write that no reply brought about.
-    Look,
-    /// The client was silent for too long.
-    Idle,
-    /// The server stops, and every reply that is owed was given before this.
-    Stop,
-}
 
 /// Room for bytes on their way, shared by all connections of a thread.
 ///
@@ -55,7 +36,7 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Self { input: Rc::new(RefCell::new(vec![0; READ_BYTES].into())), output: Rc::default() }
+        Self { input: Rc::new(RefCell::new(vec![0; CLIENT_READ_BYTES].into())), output: Rc::default() }
     }
 
     /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the stream.
@@ -90,7 +71,7 @@ impl Buffers {
 
     /// Takes a string back that was lent. One that a long reply has made large is not kept.
     fn take_back(&self, mut output: String) {
-        if output.capacity() <= 2 * WRITE_BYTES {
+        if output.capacity() <= 2 * CLIENT_WRITE_BYTES {
             output.clear();
             self.output.set(output);
         }
@@ -103,7 +84,7 @@ impl Buffers {
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    state: Connection,
+    client: ClientHost,
     proxy: Sender<ProxyEvent>,
     buffers: Buffers,
     idle_timeout: Option<Duration>,
@@ -114,15 +95,15 @@ pub(crate) fn serve(
     let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
     let is_welcome = proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();
-    let requests = Requests { number, state: Rc::new(RefCell::new(state)), proxy };
+    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy };
     let mut reader = Reader {
         socket: stream.clone().into(),
         buffers: buffers.clone(),
-        requests: requests.clone(),
+        shared: shared.clone(),
         to_writer,
         room,
     };
-    let mut writer = Writer { stream, buffers, requests, from_others, made_room };
+    let mut writer = Writer { stream, buffers, shared, from_others, made_room };
     async move {
         let _place = place;
         if !is_welcome {
@@ -135,8 +116,8 @@ pub(crate) fn serve(
             future::pending().await
         };
         let written = future::or(writer.run(idle_timeout), read).await;
-        let Writer { stream, buffers, requests, .. } = &writer;
-        let _ = requests.proxy.send(ProxyEvent::Disconnected(number));
+        let Writer { stream, buffers, shared, .. } = &writer;
+        let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
         if written.is_ok() {
             leave(&stream.clone().into(), buffers).await;
         }
@@ -157,31 +138,24 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
     future::or(drain, give_up).await;
 }
 
-/// What came in, on its way to the proxy. Both halves hand it on: the reader when bytes came, the writer when replies
-/// let requests run that had waited.
+/// What both halves of a connection share.
 #[derive(Clone)]
-struct Requests {
-    number: u64,
-    state: Rc<RefCell<Connection>>,
+struct Shared {
+    client: Rc<RefCell<ClientHost>>,
     proxy: Sender<ProxyEvent>,
 }
 
-impl Requests {
-    /// Hands over every request that may run, in their order. Returns whether there can be more, now or later.
-    fn hand_over(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
-        let is_over = state.is_finished();
-        let asked = requests.is_empty()
-            || self.proxy.send(ProxyEvent::Router(RouterInput::Asked(self.number, requests))).is_ok();
-        asked && !is_over
+impl Shared {
+    /// Hands requests to the router; `false`: it is gone.
+    fn hand_over(&self, requests: Option<RouterInput>) -> bool {
+        requests.is_none_or(|requests| self.proxy.send(ProxyEvent::Router(requests)).is_ok())
     }
 }
 
 struct Reader {
     socket: Socket,
     buffers: Buffers,
-    requests: Requests,
+    shared: Shared,
     to_writer: Sender<ToWriter>,
     room: async_channel::Receiver<()>,
 }
@@ -190,18 +164,15 @@ impl Reader {
     async fn run(&mut self, idle_timeout: Option<Duration>) {
         let mut idle = idle_timeout.map(IdleTimer::new);
         loop {
-            let was_due = self.requests.state.borrow().has_reply_due();
-            let may_go_on = self.requests.hand_over();
-            let is_due = self.requests.state.borrow().has_reply_due();
-            if (is_due && !was_due) || !may_go_on {
-                // Pings and lines that are no requests are answered without the proxy.
+            let (requests, wakes_writer, step) = self.shared.client.borrow_mut().next_read();
+            let goes_on = self.shared.hand_over(requests) && step != ReadStep::End;
+            if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
             }
-            if !may_go_on {
+            if !goes_on {
                 return;
             }
-            let wants_input = self.requests.state.borrow().wants_input();
-            if !wants_input {
+            if step == ReadStep::WaitForRoom {
                 if self.room.recv().await.is_err() {
                     return;
                 }
@@ -214,8 +185,8 @@ impl Reader {
                 }
                 None
             };
-            let state = &self.requests.state;
-            let receive = |bytes: &[u8]| state.borrow_mut().receive(bytes);
+            let client = &self.shared.client;
+            let receive = |bytes: &[u8]| client.borrow_mut().received(bytes);
             let read = async { Some(self.buffers.read(&self.socket, receive).await) };
             match future::or(read, silence).await {
                 Some(Ok(1..)) => {
@@ -223,30 +194,21 @@ impl Reader {
                         idle.heard();
                     }
                 }
-                Some(Ok(0) | Err(_)) => self.requests.state.borrow_mut().end_input(),
-                None if self.requests.state.borrow().is_idle() => {
-                    self.requests.state.borrow_mut().refuse_input();
-                    let _ = self.to_writer.send(ToWriter::Idle);
+                Some(Ok(0) | Err(_)) => client.borrow_mut().input_ended(),
+                None => {
+                    if client.borrow_mut().was_silent() {
+                        let _ = self.to_writer.send(ToWriter::Idle);
+                    }
                 }
-                None => {}
             }
         }
     }
 }
 
-/// How a writer comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// The client was silent for too long, and is told.
-    Idle,
-    /// The server stops, and what is owed is written.
-    Stop,
-}
-
 struct Writer {
     stream: TcpStream,
     buffers: Buffers,
-    requests: Requests,
+    shared: Shared,
     from_others: Receiver<ToWriter>,
     made_room: async_channel::Sender<()>,
 }
@@ -255,19 +217,14 @@ impl Writer {
     /// Writes until nothing more will come.
     async fn run(&mut self, patience: Option<Duration>) -> io::Result<()> {
         while let Ok(first) = self.from_others.recv().await {
-            let ending = self.hear(first);
-            if ending == Some(Ending::Idle) {
-                return self.write(IDLE_LINE, patience).await;
+            let rest = std::iter::from_fn(|| self.from_others.take());
+            for told in std::iter::once(first).chain(rest) {
+                self.shared.client.borrow_mut().told(told);
             }
             let mut output = self.buffers.lend();
             loop {
-                // Every reply that was written makes room for a request that waits, so this comes before each look.
-                if self.requests.state.borrow().may_have_requests() {
-                    self.requests.hand_over();
-                }
-                output.clear();
-                output.shrink_to(2 * WRITE_BYTES);
-                self.requests.state.borrow_mut().write_replies(&mut output, WRITE_BYTES);
+                let requests = self.shared.client.borrow_mut().next_write(&mut output);
+                self.shared.hand_over(requests);
                 if output.is_empty() {
                     break;
                 }
@@ -276,26 +233,11 @@ impl Writer {
             self.buffers.take_back(output);
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());
-            if ending.is_some() || self.requests.state.borrow().is_finished() {
+            if self.shared.client.borrow().has_ended() {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Takes in what there is to be told; returns whether the connection is to end.
-    fn hear(&self, first: ToWriter) -> Option<Ending> {
-        let mut ending = None;
-        let rest = std::iter::from_fn(|| self.from_others.take());
-        for told in std::iter::once(first).chain(rest) {
-            match told {
-                ToWriter::Reply(slot, reply) => self.requests.state.borrow_mut().reply(slot, reply),
-                ToWriter::Look => {}
-                ToWriter::Stop => ending = Some(Ending::Stop),
-                ToWriter::Idle => return Some(Ending::Idle),
-            }
-        }
-        ending
     }
 
     /// Writes all of `text`, unless the client takes nothing for longer than `patience`.

@@ -4,7 +4,7 @@
 //!   listener ──► connection (one reader and one writer task per client)
 //!                    │  ▲
 //!                    ▼  │
-//!                  proxy ◄────────── Client, for callers in this process
+//!                  router ◄───────── Client, for callers in this process
 //!                    │  ▲
 //!                    ▼  │
 //!                  node × N ◄──────► peers: the other nodes' inboxes
@@ -15,12 +15,12 @@
 //!
 //! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.
 //! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and files are
-//! written on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds any of
+//! read and written on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds any of
 //! Coracle's state.
 //!
-//! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
-//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of
-//! `coracle-runtime-threads`, so that a diff of the two folders shows async against threads and nothing else.
+//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and `coracle-storage`; this crate carries
+//! bytes, messages and time between them. Its files have the same names as those of `coracle-runtime-threads`, so that a
+//! diff of the two folders shows sockets, tasks or threads, and timers.
 //!
 //! ```
 //! use std::rc::Rc;
@@ -52,9 +52,10 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
-mod disk;
 mod events;
+mod files;
 mod founding;
+mod front;
 mod link;
 mod listener;
 mod mailbox;
@@ -64,7 +65,6 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
-mod snapshots;
 mod wiring;
 
 pub use client::Client;

@@ -13,7 +13,7 @@ use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
-use coracle_storage::Happening;
+use coracle_storage::NodeEvent;
 use smol::{LocalExecutor, Task};
 
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ use crate::node::NodeInput;
 use crate::proxy::ProxyEvent;
 
 /// A node's connections, and the ways from them to the node, its router and its events.
+#[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) executor: Rc<LocalExecutor<'static>>,
     pub(crate) id: NodeId,
@@ -72,12 +73,6 @@ impl Line {
     }
 }
 
-impl std::fmt::Debug for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("directory", &self.directory).finish_non_exhaustive()
-    }
-}
-
 impl Network {
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
@@ -104,7 +99,7 @@ impl Network {
     }
 
     pub(crate) fn report(&self, event: PeerEvent) {
-        self.events.tell(self.id, Happening::Peer(event));
+        self.events.report(self.id, NodeEvent::Peer(event));
     }
 
     /// Hands something to the router.

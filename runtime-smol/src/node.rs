@@ -5,15 +5,13 @@ use std::sync::Arc;
 use coracle_core::Input;
 use coracle_core::host::{HostInput, NodeAction, NodeHost, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
-use coracle_storage::{DiskError, Happening};
+use coracle_storage::{DiskError, NodeEvent};
 use futures_lite::future;
 
 use crate::alarm::Alarm;
-use crate::clock::Clock;
-use crate::events::Events;
 use crate::mailbox::{Receiver, Sender};
-use crate::peers::Peers;
 use crate::proxy::ProxyEvent;
+use crate::wiring::Wiring;
 
 /// What arrives in a node's inbox.
 #[derive(Debug)]
@@ -44,10 +42,7 @@ pub(crate) struct NodeDriver {
     pub(crate) host: NodeHost,
     pub(crate) inbox: Receiver<NodeInput>,
     pub(crate) files: Option<Files>,
-    pub(crate) peers: Peers,
-    pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) events: Events,
-    pub(crate) clock: Clock,
+    pub(crate) wiring: Wiring,
     /// Closed when leadership is handed over.
     pub(crate) resigning: Option<async_channel::Sender<()>>,
 }
@@ -62,13 +57,13 @@ impl NodeDriver {
     /// Drives the node until it is told to stop or its disk fails.
     pub(crate) async fn run(mut self) {
         if let End::DiskFailed(error) = self.drive().await {
-            self.events.tell(self.host.id(), Happening::Failed(error));
-            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
+            self.wiring.events.report(self.host.id(), NodeEvent::Failed(error));
+            let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
         }
     }
 
     async fn drive(&mut self) -> End {
-        let mut alarm = Alarm::new(self.clock);
+        let mut alarm = Alarm::new(self.wiring.clock);
         let mut actions = Vec::new();
         loop {
             let mut next = None;
@@ -83,7 +78,9 @@ impl NodeDriver {
             {
                 match input {
                     NodeInput::Host(input) => {
-                        self.peers.taken(input.peer_bytes());
+                        if let Some(network) = self.wiring.peers.network() {
+                            network.taken(input.peer_bytes());
+                        }
                         self.host.accept(input);
                     }
                     NodeInput::Resign(done) => {
@@ -94,9 +91,11 @@ impl NodeDriver {
                     NodeInput::Stop => return End::Stopped,
                 }
             }
-            self.host.step(self.clock.now(), &mut actions);
+            self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
-            self.peers.tidy();
+            if let Some(network) = self.wiring.peers.network() {
+                network.tidy();
+            }
             // A node that has more to do at once, such as a long log to apply, must not keep the others waiting.
             future::yield_now().await;
         }
@@ -115,14 +114,22 @@ impl NodeDriver {
                     let _ = files.snapshots.send(order);
                 }
             }
-            NodeAction::Send(message) => self.peers.send(message),
-            NodeAction::AnswerPeer(peer, call, answer) => self.peers.answer(peer, call, &answer),
+            NodeAction::Send(message) => self.wiring.peers.send(message),
+            NodeAction::AnswerPeer(peer, call, answer) => {
+                if let Some(network) = self.wiring.peers.network() {
+                    network.answer(peer, call, &answer);
+                }
+            }
             NodeAction::Route(news) => {
                 // Without a proxy nobody waits for an answer.
-                let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
+                let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
             }
-            NodeAction::Follow(known) => self.peers.follow(&known),
-            NodeAction::Report(event) => self.events.tell(self.host.id(), Happening::Raft(event)),
+            NodeAction::Follow(known) => {
+                if let Some(network) = self.wiring.peers.network() {
+                    network.follow(&known);
+                }
+            }
+            NodeAction::Report(event) => self.wiring.events.report(self.host.id(), NodeEvent::Raft(event)),
             // Its end is decided where its standing is.
             NodeAction::Removed(_) => {}
             NodeAction::Resigned => self.resigning = None,

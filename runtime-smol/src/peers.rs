@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use coracle_core::Input;
 use coracle_core::host::{HostInput, inbox_is_full};
-use coracle_core::peer::{CallId, KnownMembers};
 use coracle_core::raft::{Message, NodeId};
 
 use crate::mailbox::Sender;
@@ -50,31 +49,11 @@ impl Peers {
         }
     }
 
-    /// The node has taken an input with so many bytes of peers' frames out of its inbox.
-    pub(crate) fn taken(&self, peer_bytes: usize) {
-        if let Self::Network(network) = self {
-            network.taken(peer_bytes);
-        }
-    }
-
-    /// Ends connections that nobody needs.
-    pub(crate) fn tidy(&self) {
-        if let Self::Network(network) = self {
-            network.tidy();
-        }
-    }
-
-    /// Connects to these members, if they are elsewhere.
-    pub(crate) fn follow(&self, known: &KnownMembers) {
-        if let Self::Network(network) = self {
-            network.follow(known);
-        }
-    }
-
-    /// Answers what a client of another node has asked here.
-    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &coracle_core::Answer) {
-        if let Self::Network(network) = self {
-            network.answer(node, call, answer);
+    /// The connections to nodes that are elsewhere, if any is.
+    pub(crate) fn network(&self) -> Option<&Rc<Network>> {
+        match self {
+            Self::Inboxes(_) => None,
+            Self::Network(network) => Some(network),
         }
     }
 }

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::Request;
-use coracle_core::host::{Router, RouterAction, RouterInput};
+use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 use slab::Slab;
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
-use crate::connection::ToWriter;
 use crate::mailbox::{AnswerSlot, Receiver, Sender};
 use crate::peers::Peers;
 

@@ -1,5 +1,4 @@
-//! One client's TCP connection: a reader that turns bytes into requests, and a writer that turns replies into bytes.
-//! What they mean is the core's business; both share its state of the connection.
+//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they share says.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,32 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::RouterInput;
-use coracle_core::protocol::{Connection, IDLE_LINE};
-use coracle_core::proxy::Reply;
+use coracle_core::host::{CLIENT_READ_BYTES, ClientHost, ReadStep, RouterInput, ToWriter};
 
 use crate::proxy::ProxyEvent;
 use crate::threads::{is_timeout, lock};
 
-/// Bytes read at once.
-const READ_BYTES: usize = 64 << 10;
-/// Replies are turned into bytes up to this many at a time; a reply that is longer goes alone.
-const WRITE_BYTES: usize = 64 << 10;
 /// The stack of a connection's threads: nothing here calls deeply.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
-
-/// What a writer is told.
-#[derive(Debug)]
-pub(crate) enum ToWriter {
-    /// The reply to a slot's request.
-    Reply(u64, Reply),
-    /// There may be lines to write that no reply brought about.
-    Look,
-    /// The client was silent for too long.
-    Idle,
-    /// The server stops, and every reply that is owed was given before this.
-    Stop,
-}
 
 /// Serves a client until it leaves, is silent for too long, or the proxy stops.
 ///
@@ -43,7 +23,7 @@ pub(crate) enum ToWriter {
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    state: Connection,
+    client: ClientHost,
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
@@ -54,15 +34,14 @@ pub(crate) fn serve(
     let (to_writer, from_others) = channel();
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
-    let state = Arc::new(Mutex::new(state));
-    let requests = Requests { number, state, proxy: proxy.clone() };
-    let writer = Writer { stream: stream.try_clone()?, requests: requests.clone(), from_others, made_room };
+    let shared = Shared { client: Arc::new(Mutex::new(client)), proxy: proxy.clone() };
+    let writer = Writer { stream: stream.try_clone()?, shared: shared.clone(), from_others, made_room };
     let writer = thread::Builder::new()
         .name(format!("client {number} writer"))
         .stack_size(STACK_BYTES)
         .spawn(move || writer.run(&reader_end))?;
     if proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok() {
-        let mut reader = Reader { stream, requests, to_writer, room };
+        let mut reader = Reader { stream, shared, to_writer, room };
         reader.run();
         // Its channels end here, but for the stream.
         let Reader { mut stream, .. } = reader;
@@ -81,70 +60,61 @@ pub(crate) fn serve(
 /// Reads what the client still sends until it stops. A socket that is closed with unread bytes resets the connection,
 /// and what was just written may be lost with it.
 fn drain(stream: &mut TcpStream) {
-    let mut rest = vec![0; READ_BYTES];
+    let mut rest = vec![0; CLIENT_READ_BYTES];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
 }
 
-/// What came in, on its way to the proxy. Both halves hand it on: the reader when bytes came, the writer when replies
-/// let requests run that had waited.
+/// What both halves of a connection share.
 #[derive(Clone)]
-struct Requests {
-    number: u64,
-    state: Arc<Mutex<Connection>>,
+struct Shared {
+    client: Arc<Mutex<ClientHost>>,
     proxy: Sender<ProxyEvent>,
 }
 
-impl Requests {
-    /// Hands over every request that may run, in their order. Returns whether there can be more, now or later.
-    fn hand_over(&self) -> bool {
-        let mut state = lock(&self.state);
-        let requests: Vec<_> = std::iter::from_fn(|| state.next_request()).collect();
-        let is_over = state.is_finished();
-        // The state stays locked meanwhile: what the other half hands over comes after this.
-        let asked = requests.is_empty()
-            || self.proxy.send(ProxyEvent::Router(RouterInput::Asked(self.number, requests))).is_ok();
-        asked && !is_over
+impl Shared {
+    /// Hands requests to the router; `false`: it is gone.
+    fn hand_over(&self, requests: Option<RouterInput>) -> bool {
+        requests.is_none_or(|requests| self.proxy.send(ProxyEvent::Router(requests)).is_ok())
     }
 }
 
 struct Reader {
     stream: TcpStream,
-    requests: Requests,
+    shared: Shared,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
 }
 
 impl Reader {
     fn run(&mut self) {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = vec![0; CLIENT_READ_BYTES];
         loop {
-            let was_due = lock(&self.requests.state).has_reply_due();
-            let may_go_on = self.requests.hand_over();
-            let is_due = lock(&self.requests.state).has_reply_due();
-            if (is_due && !was_due) || !may_go_on {
-                // Pings and lines that are no requests are answered without the proxy.
+            let mut client = lock(&self.shared.client);
+            let (requests, wakes_writer, step) = client.next_read();
+            let goes_on = self.shared.hand_over(requests) && step != ReadStep::End;
+            drop(client);
+            if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
             }
-            if !may_go_on {
+            if !goes_on {
                 return;
             }
-            if !lock(&self.requests.state).wants_input() {
+            if step == ReadStep::WaitForRoom {
                 if self.room.recv().is_err() {
                     return;
                 }
                 continue;
             }
             match self.stream.read(&mut buffer) {
-                Ok(len @ 1..) => lock(&self.requests.state).receive(&buffer[..len]),
+                Ok(len @ 1..) => lock(&self.shared.client).received(&buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => {
-                    if lock(&self.requests.state).is_idle() {
-                        lock(&self.requests.state).refuse_input();
+                    if lock(&self.shared.client).was_silent() {
                         let _ = self.to_writer.send(ToWriter::Idle);
                         return;
                     }
                 }
-                Ok(0) | Err(_) => lock(&self.requests.state).end_input(),
+                Ok(0) | Err(_) => lock(&self.shared.client).input_ended(),
             }
         }
     }
@@ -152,7 +122,7 @@ impl Reader {
 
 struct Writer {
     stream: TcpStream,
-    requests: Requests,
+    shared: Shared,
     from_others: Receiver<ToWriter>,
     made_room: SyncSender<()>,
 }
@@ -171,25 +141,16 @@ impl Writer {
 
     fn write_all_replies(&mut self) -> io::Result<()> {
         let mut output = String::new();
-        let mut is_stopping = false;
         while let Ok(first) = self.from_others.recv() {
             let rest = std::iter::from_fn(|| self.from_others.try_recv().ok());
             for told in std::iter::once(first).chain(rest) {
-                match told {
-                    ToWriter::Reply(slot, reply) => lock(&self.requests.state).reply(slot, reply),
-                    ToWriter::Look => {}
-                    ToWriter::Stop => is_stopping = true,
-                    ToWriter::Idle => return self.stream.write_all(IDLE_LINE.as_bytes()),
-                }
+                lock(&self.shared.client).told(told);
             }
             loop {
-                // Every reply that was written makes room for a request that waits, so this comes before each look.
-                if lock(&self.requests.state).may_have_requests() {
-                    self.requests.hand_over();
-                }
-                output.clear();
-                output.shrink_to(2 * WRITE_BYTES);
-                lock(&self.requests.state).write_replies(&mut output, WRITE_BYTES);
+                let mut client = lock(&self.shared.client);
+                let requests = client.next_write(&mut output);
+                self.shared.hand_over(requests);
+                drop(client);
                 if output.is_empty() {
                     break;
                 }
@@ -197,7 +158,7 @@ impl Writer {
             }
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());
-            if is_stopping || lock(&self.requests.state).is_finished() {
+            if lock(&self.shared.client).has_ended() {
                 break;
             }
         }

@@ -4,7 +4,7 @@
 //!   listener ──► connection (one reader and one writer thread per client)
 //!                    │  ▲
 //!                    ▼  │
-//!                  proxy ◄────────── Client, for callers in this process
+//!                  router ◄───────── Client, for callers in this process
 //!                    │  ▲
 //!                    ▼  │
 //!                  node × N ◄──────► peers: the other nodes' inboxes
@@ -17,24 +17,23 @@
 //! a cluster of processes: in place of the others' inboxes it has a network.
 //!
 //! ```text
-//!            proxy ◄─────────────┐
+//!            router ◄────────────┐
 //!            │  ▲                │ answers
 //!            ▼  │                │
 //!            node ◄───────── peer connection × (N - 1) ◄── TCP ◄── the others' links
 //!            │  ▲                ▲
-//!            │  └─ life          └── peer listener
+//!            │  └─ startup       └── peer listener
 //!            ▼
-//!     outboxes of the network ─► link × (N - 1) ──────────► TCP ──► the others' peer listeners
+//!          network ──────────► link × (N - 1) ──────────► TCP ──► the others' peer listeners
 //! ```
 //!
-//! The life finds the cluster, starts the node and ends. A link dials one other node and sends it what is in its outbox;
-//! beside it an ear waits for the other end to hang up. What the node and the proxy put into an outbox, and what all of
-//! them know of the members, is shared under locks that nobody holds while waiting for anything else.
+//! The startup finds the cluster, starts the node and ends. A link dials one other node and sends it what waits for it; beside
+//! it an ear waits for the other end to hang up.
 //!
-//! Deliberately not here: any rule of consensus, of the protocol or of the files. Those are `coracle-core` and
-//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the same names as those of
-//! `coracle-runtime-smol`, so that a diff of the two folders shows async against threads and nothing else. Two files are
-//! more: `inbox`, because a std channel does not tell how full it is, and `threads`, because a thread cannot be dropped.
+//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and `coracle-storage`; this crate carries
+//! bytes, messages and time between them. Its files have the same names as those of `coracle-runtime-smol`, so that a diff
+//! of the two folders shows sockets, tasks or threads, and timers. Two files are more: `inbox`, because a std channel does
+//! not tell how full it is, and `threads`, because a thread cannot be dropped.
 //!
 //! ```
 //! use coracle_core::Settings;
@@ -60,9 +59,10 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
-mod disk;
 mod events;
+mod files;
 mod founding;
+mod front;
 mod inbox;
 mod link;
 mod listener;
@@ -72,7 +72,6 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
-mod snapshots;
 mod threads;
 mod wiring;
 

@@ -17,7 +17,7 @@ use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
-use coracle_storage::Happening;
+use coracle_storage::NodeEvent;
 
 use crate::clock::Clock;
 use crate::events::Events;
@@ -28,6 +28,7 @@ use crate::proxy::ProxyEvent;
 use crate::threads::{lock, spawn};
 
 /// A node's connections, and the ways from them to the node, its router and its events.
+#[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: NodeId,
     /// Which run of this node this is.
@@ -44,6 +45,7 @@ pub(crate) struct Network {
 }
 
 /// What ends when a node hangs up.
+#[derive(Debug)]
 struct Open {
     /// Every thread holds a clone until it is done. `None`: the node has hung up.
     threads_end: Option<Sender<()>>,
@@ -161,12 +163,6 @@ impl Line {
     }
 }
 
-impl std::fmt::Debug for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("directory", &self.directory).finish_non_exhaustive()
-    }
-}
-
 impl Network {
     pub(crate) fn new(
         directory: Directory,
@@ -193,7 +189,7 @@ impl Network {
     }
 
     pub(crate) fn report(&self, event: PeerEvent) {
-        self.events.tell(self.id, Happening::Peer(event));
+        self.events.report(self.id, NodeEvent::Peer(event));
     }
 
     /// Hands something to the router.

@@ -6,13 +6,11 @@ use std::sync::mpsc::Sender;
 use coracle_core::Input;
 use coracle_core::host::{HostInput, NodeAction, NodeHost, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
-use coracle_storage::{DiskError, Happening};
+use coracle_storage::{DiskError, NodeEvent};
 
-use crate::clock::Clock;
-use crate::events::Events;
 use crate::inbox::InboxReceiver;
-use crate::peers::Peers;
 use crate::proxy::ProxyEvent;
+use crate::wiring::Wiring;
 
 /// What arrives in a node's inbox.
 #[derive(Debug)]
@@ -43,10 +41,7 @@ pub(crate) struct NodeDriver {
     pub(crate) host: NodeHost,
     pub(crate) inbox: InboxReceiver,
     pub(crate) files: Option<Files>,
-    pub(crate) peers: Peers,
-    pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) events: Events,
-    pub(crate) clock: Clock,
+    pub(crate) wiring: Wiring,
     /// Closed when leadership is handed over.
     pub(crate) resigning: Option<Sender<()>>,
 }
@@ -61,8 +56,8 @@ impl NodeDriver {
     /// Drives the node until it is told to stop or its disk fails.
     pub(crate) fn run(mut self) {
         if let End::DiskFailed(error) = self.drive() {
-            self.events.tell(self.host.id(), Happening::Failed(error));
-            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
+            self.wiring.events.report(self.host.id(), NodeEvent::Failed(error));
+            let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
         }
     }
 
@@ -71,7 +66,7 @@ impl NodeDriver {
         loop {
             let mut next = None;
             if !self.host.has_work() {
-                match self.inbox.receive(self.host.deadline(), self.clock) {
+                match self.inbox.receive(self.host.deadline(), self.wiring.clock) {
                     Ok(first) => next = first,
                     Err(_) => return End::Stopped,
                 }
@@ -90,9 +85,11 @@ impl NodeDriver {
                 }
             }
             self.inbox.settle();
-            self.host.step(self.clock.now(), &mut actions);
+            self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
-            self.peers.tidy();
+            if let Some(network) = self.wiring.peers.network() {
+                network.tidy();
+            }
         }
     }
 
@@ -109,14 +106,22 @@ impl NodeDriver {
                     let _ = files.snapshots.send(order);
                 }
             }
-            NodeAction::Send(message) => self.peers.send(message),
-            NodeAction::AnswerPeer(peer, call, answer) => self.peers.answer(peer, call, &answer),
+            NodeAction::Send(message) => self.wiring.peers.send(message),
+            NodeAction::AnswerPeer(peer, call, answer) => {
+                if let Some(network) = self.wiring.peers.network() {
+                    network.answer(peer, call, &answer);
+                }
+            }
             NodeAction::Route(news) => {
                 // Without a proxy nobody waits for an answer.
-                let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
+                let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
             }
-            NodeAction::Follow(known) => self.peers.follow(&known),
-            NodeAction::Report(event) => self.events.tell(self.host.id(), Happening::Raft(event)),
+            NodeAction::Follow(known) => {
+                if let Some(network) = self.wiring.peers.network() {
+                    network.follow(&known);
+                }
+            }
+            NodeAction::Report(event) => self.wiring.events.report(self.host.id(), NodeEvent::Raft(event)),
             // Its end is decided where its standing is.
             NodeAction::Removed(_) => {}
             NodeAction::Resigned => self.resigning = None,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use coracle_core::Input;
 use coracle_core::host::HostInput;
-use coracle_core::peer::{CallId, KnownMembers};
 use coracle_core::raft::{Message, NodeId};
 
 use crate::inbox::Inbox;
@@ -49,24 +48,11 @@ impl Peers {
         }
     }
 
-    /// Ends connections that nobody needs.
-    pub(crate) fn tidy(&self) {
-        if let Self::Network(network) = self {
-            network.tidy();
-        }
-    }
-
-    /// Connects to these members, if they are elsewhere.
-    pub(crate) fn follow(&self, known: &KnownMembers) {
-        if let Self::Network(network) = self {
-            network.follow(known);
-        }
-    }
-
-    /// Answers what a client of another node has asked here.
-    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &coracle_core::Answer) {
-        if let Self::Network(network) = self {
-            network.answer(node, call, answer);
+    /// The connections to nodes that are elsewhere, if any is.
+    pub(crate) fn network(&self) -> Option<&Arc<Network>> {
+        match self {
+            Self::Inboxes(_) => None,
+            Self::Network(network) => Some(network),
         }
     }
 }

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 use coracle_core::Request;
-use coracle_core::host::{Router, RouterAction, RouterInput};
+use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 
 use crate::alarm;
 use crate::clock::Clock;
-use crate::connection::ToWriter;
 use crate::peers::Peers;
 
 /// What arrives at the router's thread.

@@ -16,7 +16,7 @@ use coracle_core::peer::{Hello, LocalNode, Origin, PeerEvent, PeerRefusal, Stand
 use coracle_core::raft::{LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
-use coracle_storage::{Happening, Medium, SyncPolicy};
+use coracle_storage::{Medium, NodeEvent, SyncPolicy};
 
 /// Long enough for everything here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -192,8 +192,8 @@ fn a_member_can_be_stopped_or_dropped_before_it_has_its_cluster() {
     for (id, end) in [(NodeId(1), Member::stop as fn(Member)), (NodeId(2), drop)] {
         let member = start(id, Origin::Found(roster.clone()), Medium::Memory);
         let events = member.events().unwrap();
-        let waits = |event: &Happening| matches!(event, Happening::Peer(PeerEvent::WaitsFor(_)));
-        assert!(events.iter().any(|event| waits(&event.happening)));
+        let waits = |event: &NodeEvent| matches!(event, NodeEvent::Peer(PeerEvent::WaitsFor(_)));
+        assert!(events.iter().any(|event| waits(&event.event)));
         end(member);
         expect_no_threads();
     }

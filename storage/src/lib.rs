@@ -91,7 +91,7 @@ pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 pub use header::LogHeader;
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use lock::{FolderLock, LockError};
-pub use medium::{DiskError, Happening, Medium, NodeEvent};
+pub use medium::{DiskError, HostEvent, Medium, NodeEvent};
 pub use member::{MemberError, MemberStart, found_member, open_member};
 pub use plan::{GROUP_BYTES_MAX, Planner, RENEWAL_BYTES};
 pub use recover::{Notice, RecoverError, Recovery, recover};

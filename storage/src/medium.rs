@@ -1,4 +1,4 @@
-//! Where a cluster keeps its state, and what its nodes have to say while they run on it.
+//! Where a cluster keeps its state, and the events of its nodes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,13 +23,13 @@ pub enum Medium {
     },
 }
 
-/// Something that a node tells of itself.
+/// An event of one node, for the operator.
 #[derive(Clone, Debug)]
-pub struct NodeEvent {
+pub struct HostEvent {
     /// The node.
     pub node: NodeId,
-    /// What it tells.
-    pub happening: Happening,
+    /// The event.
+    pub event: NodeEvent,
 }
 
 /// Why a node's files let it down. What is on disk is unknown from then on: the node must stop.
@@ -51,9 +51,9 @@ pub enum DiskError {
     SnapshotLost(#[from] ReadPartError),
 }
 
-/// What a node may tell.
+/// What may happen to a node.
 #[derive(Clone, Debug)]
-pub enum Happening {
+pub enum NodeEvent {
     /// Something about elections and the log.
     Raft(Event),
     /// Something that was found, and mended, in its files.
@@ -64,14 +64,14 @@ pub enum Happening {
     Failed(Arc<DiskError>),
 }
 
-impl fmt::Display for NodeEvent {
+impl fmt::Display for HostEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {}: ", self.node)?;
-        match &self.happening {
-            Happening::Raft(event) => event.fmt(f),
-            Happening::Notice(notice) => notice.fmt(f),
-            Happening::Peer(happening) => happening.fmt(f),
-            Happening::Failed(error) => write!(f, "has stopped: {error}"),
+        match &self.event {
+            NodeEvent::Raft(event) => event.fmt(f),
+            NodeEvent::Notice(notice) => notice.fmt(f),
+            NodeEvent::Peer(event) => event.fmt(f),
+            NodeEvent::Failed(error) => write!(f, "has stopped: {error}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::Event;
-use coracle_storage::{Happening, NodeEvent};
+use coracle_storage::{HostEvent, NodeEvent};
 
 use super::options::{LogFormat, LogLevel};
 use crate::value::quoted;
@@ -20,8 +20,8 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     /// Tells what a node told.
-    pub(crate) fn tell_event(self, event: &NodeEvent) {
-        self.tell(level_of(&event.happening), event);
+    pub(crate) fn tell_event(self, event: &HostEvent) {
+        self.tell(level_of(&event.event), event);
     }
 
     /// Tells `what`, if it is important enough.
@@ -43,12 +43,12 @@ impl Diagnostics {
     }
 }
 
-fn level_of(happening: &Happening) -> LogLevel {
-    match happening {
-        Happening::Failed(_) => LogLevel::Error,
-        Happening::Notice(_) | Happening::Raft(Event::MessageRefused { .. }) => LogLevel::Warn,
-        Happening::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..)) => LogLevel::Warn,
-        Happening::Raft(_) | Happening::Peer(_) => LogLevel::Info,
+fn level_of(event: &NodeEvent) -> LogLevel {
+    match event {
+        NodeEvent::Failed(_) => LogLevel::Error,
+        NodeEvent::Notice(_) | NodeEvent::Raft(Event::MessageRefused { .. }) => LogLevel::Warn,
+        NodeEvent::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..)) => LogLevel::Warn,
+        NodeEvent::Raft(_) | NodeEvent::Peer(_) => LogLevel::Info,
     }
 }
 

@@ -14,11 +14,15 @@
 //! | `addresses` | which address of a name is tried next |
 //! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
+//! | `client` | what the two halves of a client's connection do next |
+//! | `caller` | that a program's own request is answered with what it asked for |
 //! | `snapshots` | what becomes of snapshots in memory |
 //! | `settings` | what a cluster is told before it starts |
 //! | `wait` | when a waiting driver arms its timer, and when its deadline is due |
 
 mod addresses;
+mod caller;
+mod client;
 mod directory;
 mod forward;
 mod founding;
@@ -31,6 +35,7 @@ mod snapshots;
 mod wait;
 
 pub use addresses::{DialAddresses, share_of};
+pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
 pub use directory::{
     Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, STRANGERS_MAX,
 };

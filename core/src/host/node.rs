@@ -16,8 +16,10 @@ use super::snapshots::{MemorySnapshots, SnapshotOrder};
 use crate::identity::Incarnation;
 use crate::peer::{CallId, KnownMembers, PeerFrame};
 use crate::proxy::ProxyInput;
-use crate::raft::{Event, LogIndex, Message, NodeId, Persist};
-use crate::replica::{Answer, Input, Output, Refused, Replica, Request, RequestId};
+use crate::raft::{Config, Event, LogIndex, Message, NodeId, Persist, Restored};
+use crate::replica::{
+    Answer, Input, Output, Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId,
+};
 use crate::time::Instant;
 
 /// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its timers.
@@ -106,6 +108,31 @@ pub struct NodeHost {
 }
 
 impl NodeHost {
+    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps; `None`: it has none, and keeps
+    /// its state in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Replica::with_limits`].
+    pub fn start(
+        config: Config,
+        restored: Option<Restored>,
+        seed: u64,
+        now: Instant,
+        limits: ReplicaLimits,
+    ) -> Result<Self, ReplicaError> {
+        let id = config.id;
+        match restored {
+            Some(restored) => {
+                Ok(Self::with_files(id, Replica::with_limits(config, restored, seed, now, limits)?))
+            }
+            None => {
+                let empty = Restored::default();
+                Ok(Self::in_memory(id, Replica::with_limits(config, empty, seed, now, limits)?))
+            }
+        }
+    }
+
     /// A host for the node `id`, whose log and snapshots the runtime keeps in files.
     #[must_use]
     pub fn with_files(id: NodeId, replica: Replica) -> Self {
@@ -245,7 +272,7 @@ fn order_snapshot(
 mod tests {
     use super::*;
     use crate::kv::{Command, Key, Value};
-    use crate::raft::{Config, Restored, Voters};
+    use crate::raft::Voters;
 
     const NODE: NodeId = NodeId(0);
 

@@ -24,7 +24,7 @@ use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
 use coracle_core::raft::{Configuration, LogIndex, NodeId};
 
 use super::{MemberOptions, StartError, draw_boot, draw_cluster, draw_incarnation};
-use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
+use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::identity::Identity;
 use crate::medium::Medium;
 use crate::member::{MemberError, MemberStart, found_member, open_member};
@@ -50,32 +50,42 @@ impl FolderContents {
     }
 }
 
-/// Stage 1 for a cluster in one process: its folder is to be locked and read.
+/// The last stage for a node with files: its folder, and what it goes on from.
+#[derive(Debug)]
+pub struct FileStart {
+    /// The data folder.
+    pub path: PathBuf,
+    /// What was found in it, or is true of a new node.
+    pub recovery: Recovery,
+}
+
+/// Stage 1 for a cluster in one process: its folder, if it has one, is to be locked and read.
 #[derive(Debug)]
 pub struct ClusterOpening {
     identities: Vec<Identity>,
-    sync: SyncPolicy,
+    medium: Medium,
 }
 
 /// Stage 2 for a cluster in one process: its folder is judged, and not changed yet.
 #[derive(Debug)]
 pub struct FoundCluster {
     operations: Option<Vec<FileOp>>,
-    nodes: Vec<Recovery>,
+    starts: Vec<Option<FileStart>>,
 }
 
 impl ClusterOpening {
-    /// Opens a folder for the nodes 0 to `nodes - 1`, with the identities for a new cluster should there be none yet.
+    /// Opens `medium` for the nodes 0 to `nodes - 1`, with the identities for a new cluster should there be none yet.
     ///
     /// # Errors
     ///
     /// [`StartError::Randomness`].
-    pub fn new(nodes: usize, sync: SyncPolicy) -> Result<Self, StartError> {
+    pub fn new(nodes: usize, medium: &Medium) -> Result<Self, StartError> {
         let incarnations = (0..nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { identities: Identity::for_new_cluster(draw_cluster()?, &incarnations), sync })
+        let identities = Identity::for_new_cluster(draw_cluster()?, &incarnations);
+        Ok(Self { identities, medium: medium.clone() })
     }
 
-    /// The nodes whose files are to be read.
+    /// The nodes whose files are to be read, if there is a folder.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.identities.iter().map(|identity| identity.node).collect()
@@ -87,12 +97,16 @@ impl ClusterOpening {
     ///
     /// [`SurveyError`]: nothing was changed.
     pub fn judge(self, mut contents: FolderContents) -> Result<FoundCluster, SurveyError> {
+        let Medium::Folder { path, sync } = self.medium else {
+            let starts = self.identities.iter().map(|_| None).collect();
+            return Ok(FoundCluster { operations: Some(Vec::new()), starts });
+        };
         let founding = |name: &&FileName| name.kind == FileKind::Founding;
         if let Some(file) = contents.names.iter().copied().find(|name| founding(&name)) {
             return Err(SurveyError::OfMember { file });
         }
         let files = std::mem::take(&mut contents.nodes);
-        let Survey { creation, mut nodes } = survey(files, &self.identities, self.sync)?;
+        let Survey { creation, mut nodes } = survey(files, &self.identities, sync)?;
         let is_own = |node| self.identities.iter().any(|identity| identity.node == node);
         if let Some(file) = contents.foreign_file(is_own) {
             return Err(SurveyError::OtherNode { file });
@@ -101,7 +115,8 @@ impl ClusterOpening {
         for node in &mut nodes {
             operations.append(&mut node.repairs);
         }
-        Ok(FoundCluster { operations: Some(operations), nodes })
+        let start = |recovery| Some(FileStart { path: path.clone(), recovery });
+        Ok(FoundCluster { operations: Some(operations), starts: nodes.into_iter().map(start).collect() })
     }
 }
 
@@ -113,15 +128,15 @@ impl FoundCluster {
         self.operations.take().unwrap_or_default()
     }
 
-    /// What each node starts from, in the order of their ids.
+    /// What each node starts from, in the order of their ids; `None`: it keeps its state in memory.
     ///
     /// # Panics
     ///
     /// When the operations were not handed out.
     #[must_use]
-    pub fn opened(self) -> Vec<Recovery> {
+    pub fn opened(self) -> Vec<Option<FileStart>> {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
-        self.nodes
+        self.starts
     }
 }
 
@@ -291,11 +306,11 @@ impl OpenedMember {
         }
     }
 
-    /// The node's folder and what it goes on from, if it has files.
+    /// The node's folder and what it goes on from; `None`: it keeps its state in memory.
     #[must_use]
-    pub fn files(self) -> Option<(PathBuf, Recovery)> {
+    pub fn files(self) -> Option<FileStart> {
         let Medium::Folder { path, .. } = self.medium else { return None };
-        Some((path, *self.recovery?))
+        Some(FileStart { path, recovery: *self.recovery? })
     }
 
     /// The node has found its cluster. Returns the operations that make its files; when they are carried out it can start.
@@ -319,6 +334,11 @@ mod tests {
     use coracle_core::raft::{Member, Roster};
 
     use super::*;
+    use crate::files::SyncPolicy;
+
+    fn medium() -> Medium {
+        Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always }
+    }
 
     fn name(node: u64, kind: FileKind) -> FileName {
         FileName::new(NodeId(node), kind)
@@ -329,7 +349,7 @@ mod tests {
             settings: Settings::default(),
             id: NodeId(id),
             origin,
-            medium: Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always },
+            medium: medium(),
             listen: None,
             peer_listen: None,
             dial_overrides: std::collections::BTreeMap::new(),
@@ -349,29 +369,31 @@ mod tests {
     #[test]
     fn an_empty_folder_is_founded_with_identities_of_its_own() {
         let found = |nodes| {
-            let opening = ClusterOpening::new(nodes, SyncPolicy::Always).unwrap();
+            let opening = ClusterOpening::new(nodes, &medium()).unwrap();
             let mut found = opening.judge(contents(Vec::new(), nodes)).unwrap();
             assert!(found.operations().iter().any(|op| matches!(op, FileOp::Create { .. })));
             assert!(found.operations().is_empty(), "they are handed out once");
             found.opened()
         };
         let (one, other) = (found(3), found(3));
+        let identity =
+            |starts: &[Option<FileStart>], at: usize| starts[at].as_ref().unwrap().recovery.identity.clone();
         assert_eq!(one.len(), 3);
-        assert_ne!(one[0].identity.cluster, other[0].identity.cluster);
-        assert_ne!(one[0].identity.incarnation, one[1].identity.incarnation);
+        assert_ne!(identity(&one, 0).cluster, identity(&other, 0).cluster);
+        assert_ne!(identity(&one, 0).incarnation, identity(&one, 1).incarnation);
     }
 
     #[test]
     fn a_cluster_refuses_the_files_of_any_other_node() {
         for kind in [FileKind::Log, FileKind::Meta, FileKind::Snapshot, FileKind::LogCut] {
-            let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+            let opening = ClusterOpening::new(3, &medium()).unwrap();
             let refused = opening.judge(contents(vec![name(7, kind)], 3)).unwrap_err();
             assert_eq!(refused, SurveyError::OtherNode { file: name(7, kind) });
         }
-        let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+        let opening = ClusterOpening::new(3, &medium()).unwrap();
         let refused = opening.judge(contents(vec![name(0, FileKind::Founding)], 3)).unwrap_err();
         assert_eq!(refused, SurveyError::OfMember { file: name(0, FileKind::Founding) });
-        let opening = ClusterOpening::new(3, SyncPolicy::Always).unwrap();
+        let opening = ClusterOpening::new(3, &medium()).unwrap();
         let left_over = contents(vec![name(7, FileKind::SnapshotTemporary)], 3);
         assert!(opening.judge(left_over).is_ok(), "what never had a final name is nobody's");
     }

@@ -1,0 +1,101 @@
+//! What stands before the nodes: the router's task, and a listener if clients come by TCP.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use coracle_core::Settings;
+use coracle_core::host::Router;
+use coracle_storage::host::StartError;
+use smol::Task;
+use smol::net::TcpListener;
+
+use crate::client::Client;
+use crate::link::within;
+use crate::listener;
+use crate::mailbox::{Receiver, Sender};
+use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::wiring::Wiring;
+
+/// How long clients that do not take their last replies are waited for at a stop.
+const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Front {
+    proxy: Sender<ProxyEvent>,
+    listener: Option<Task<()>>,
+    address: Option<SocketAddr>,
+    majority_is_lost: Rc<Cell<bool>>,
+    /// Closed when the last connection is done.
+    connections_end: async_channel::Receiver<()>,
+    _router: Task<()>,
+}
+
+impl Front {
+    /// Starts the router with its inbox, and accepts clients at `socket`.
+    pub(crate) fn start(
+        wiring: &Wiring,
+        settings: &Settings,
+        router: Router,
+        inbox: Receiver<ProxyEvent>,
+        socket: Option<(TcpListener, SocketAddr)>,
+    ) -> Self {
+        let Wiring { executor, peers, proxy, clock, .. } = wiring;
+        let majority_is_lost = Rc::new(Cell::new(false));
+        let driver = ProxyDriver::new(router, inbox, peers.clone(), Rc::clone(&majority_is_lost), *clock);
+        let (connection, connections_end) = async_channel::bounded(1);
+        let address = socket.as_ref().map(|(_, address)| *address);
+        Self {
+            proxy: proxy.clone(),
+            listener: socket.map(|bound| {
+                executor.spawn(listener::run(wiring.clone(), settings.clone(), bound, connection))
+            }),
+            address,
+            majority_is_lost,
+            connections_end,
+            _router: executor.spawn(driver.run()),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.proxy.clone())
+    }
+
+    pub(crate) fn majority_is_lost(&self) -> bool {
+        self.majority_is_lost.get()
+    }
+
+    /// Accepts no more clients.
+    pub(crate) async fn close(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.cancel().await;
+        }
+    }
+
+    /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
+    pub(crate) async fn finish(&mut self) {
+        let (done, idle) = async_channel::bounded::<()>(1);
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
+            // Ends when the router does; no request takes longer than its timeout.
+            let _ = idle.recv().await;
+        }
+        within(REPLY_PATIENCE, self.connections_end.recv()).await;
+    }
+}
+
+/// Listens for clients at `address`, if there is one.
+pub(crate) async fn bind(
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |cause| StartError::Listen { address, cause };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok(Some((socket, address)))
+}

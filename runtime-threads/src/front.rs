@@ -1,0 +1,106 @@
+//! What stands before the nodes: the router's thread, and a listener if clients come by TCP.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use coracle_core::Settings;
+use coracle_core::host::Router;
+use coracle_storage::host::StartError;
+
+use crate::client::Client;
+use crate::listener;
+use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::threads::{ListenerThread, spawn};
+use crate::wiring::Wiring;
+
+/// How long clients that do not take their last replies are waited for at a stop.
+const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Front {
+    proxy: Sender<ProxyEvent>,
+    listener: Option<ListenerThread>,
+    address: Option<SocketAddr>,
+    majority_is_lost: Arc<AtomicBool>,
+    /// Closed when the last connection is done.
+    connections_end: Receiver<()>,
+    router: Option<JoinHandle<()>>,
+}
+
+impl Front {
+    /// Starts the router with its inbox, and accepts clients at `socket`.
+    pub(crate) fn start(
+        wiring: &Wiring,
+        settings: &Settings,
+        router: Router,
+        inbox: Receiver<ProxyEvent>,
+        socket: Option<(TcpListener, SocketAddr)>,
+    ) -> Self {
+        let Wiring { peers, proxy, clock, .. } = wiring;
+        let majority_is_lost = Arc::new(AtomicBool::new(false));
+        let driver = ProxyDriver::new(router, inbox, peers.clone(), Arc::clone(&majority_is_lost), *clock);
+        let (connection, connections_end) = channel();
+        let address = socket.as_ref().map(|(_, address)| *address);
+        Self {
+            listener: socket
+                .map(|bound| listener::start(wiring.clone(), settings.clone(), bound, connection)),
+            proxy: proxy.clone(),
+            address,
+            majority_is_lost,
+            connections_end,
+            router: Some(spawn("router".into(), move || driver.run())),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.proxy.clone())
+    }
+
+    pub(crate) fn majority_is_lost(&self) -> bool {
+        self.majority_is_lost.load(Ordering::Acquire)
+    }
+
+    /// Accepts no more clients.
+    pub(crate) fn close(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.stop();
+        }
+    }
+
+    /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
+    pub(crate) fn finish(&mut self) {
+        let (done, idle) = channel::<()>();
+        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
+            // Ends when the router does; no request takes longer than its timeout.
+            let _ = idle.recv();
+        }
+        let _ = self.connections_end.recv_timeout(REPLY_PATIENCE);
+    }
+
+    /// Ends the router's thread at once.
+    pub(crate) fn end(&mut self) {
+        let _ = self.proxy.send(ProxyEvent::End);
+        if let Some(router) = self.router.take() {
+            // A panic in it has ended the process.
+            let _ = router.join();
+        }
+    }
+}
+
+/// Listens for clients at `address`, if there is one.
+pub(crate) fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |cause| StartError::Listen { address, cause };
+    let socket = TcpListener::bind(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok(Some((socket, address)))
+}

@@ -1,0 +1,80 @@
+//! What the runtimes must not hold: a decision. A rule that stands in a runtime stands twice, and no simulator drives it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Files that only one of the runtimes needs, and why.
+const ALONE: [(&str, &str); 3] = [
+    ("mailbox.rs", "channels of one thread"),
+    ("inbox.rs", "a std channel does not tell how full it is"),
+    ("threads.rs", "a thread cannot be dropped"),
+];
+
+/// Signs of a decision: what is refused, who is a majority, how a file is named, who is a member.
+const SIGNS: [&str; 10] = [
+    "Refused::",
+    "Refusal::",
+    "Failure::Refused",
+    ".voters",
+    ".is_voter(",
+    "quorum",
+    "2 * ",
+    " / 2 ",
+    ".txt\"",
+    "\"LOCK\"",
+];
+
+/// The code of a file: without comments and tests.
+fn code(text: &str) -> String {
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line} \n")).collect()
+}
+
+fn signs_in(code: &str) -> Vec<&'static str> {
+    SIGNS.into_iter().filter(|sign| code.contains(sign)).collect()
+}
+
+fn sources(runtime: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(runtime).join("src");
+    let entries = fs::read_dir(folder).expect("the folder is there");
+    let file = |entry: fs::DirEntry| {
+        let text = fs::read_to_string(entry.path()).expect("it is a file of text");
+        (entry.file_name().to_string_lossy().into_owned(), text)
+    };
+    entries.map(|entry| file(entry.expect("it is readable"))).collect()
+}
+
+/// ARCHITECTURE.md says so: runtimes carry bytes, messages and time, and decide nothing.
+#[test]
+fn the_runtimes_decide_nothing() {
+    for runtime in ["runtime-smol", "runtime-threads"] {
+        for (file, text) in sources(runtime) {
+            let code = code(&text);
+            // A buffer's size is no majority.
+            let code = code.replace("2 * CLIENT_WRITE_BYTES", "");
+            assert_eq!(signs_in(&code), [""; 0], "{runtime}/src/{file} decides something");
+        }
+    }
+}
+
+/// A check that cannot fail is worth nothing.
+#[test]
+fn a_decision_is_found() {
+    let majority = code("let lost = 2 * (nodes - stopped) <= nodes; // a majority\n");
+    assert_eq!(signs_in(&majority), ["2 * "]);
+    let refusal = code("Err(refused) => Answer::Refused(Refused::Overloaded),\n");
+    assert_eq!(signs_in(&refusal), ["Refused::"]);
+    let name = code("let path = folder.join(format!(\"log{node:02}.txt\"));\n");
+    assert_eq!(signs_in(&name), [".txt\""]);
+    assert_eq!(signs_in(&code("// 2 * f + 1 voters\n#[cfg(test)]\nRefused::NotVoter\n")), [""; 0]);
+}
+
+/// A diff of the two folders shows sockets, tasks or threads, and timers.
+#[test]
+fn the_runtimes_have_the_same_files() {
+    let names = |runtime| sources(runtime).into_iter().map(|(file, _)| file).collect::<BTreeSet<_>>();
+    let (smol, threads) = (names("runtime-smol"), names("runtime-threads"));
+    let alone: BTreeSet<_> = ALONE.map(|(file, _)| file.to_owned()).into();
+    assert_eq!(smol.symmetric_difference(&threads).cloned().collect::<BTreeSet<_>>(), alone);
+}
