@@ -121,10 +121,11 @@ impl Member {
         self.events.clone()
     }
 
-    /// Why the node has ended by itself, if it has. It is told once.
+    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has removed it, or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = self.running.borrow_mut().failure.take();
+        let failure = failure.or_else(|| self.network.removal().map(MemberFailure::Refused));
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 

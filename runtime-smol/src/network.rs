@@ -9,7 +9,7 @@ use std::rc::Rc;
 use coracle_core::host::{
     Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, RouterInput, inbox_is_full,
 };
-use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent};
+use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
@@ -32,6 +32,8 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: RefCell<Directory>,
     pub(crate) clock: Clock,
+    /// Why this node has to end: it was removed from its cluster.
+    removal: RefCell<Option<PeerRefusal>>,
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
     /// Bytes of peers' frames in the inbox.
@@ -52,8 +54,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn new(node: NodeId) -> Self {
-        Self { link: RefCell::new(Link::new(node, fastrand::u64(..))), work: async_channel::bounded(1) }
+    fn new(own: NodeId, node: NodeId) -> Self {
+        Self { link: RefCell::new(Link::new(own, node, fastrand::u64(..))), work: async_channel::bounded(1) }
     }
 
     /// Does something with the link, which may have more to send then.
@@ -89,6 +91,7 @@ impl Network {
             boot,
             directory: RefCell::new(directory),
             clock,
+            removal: RefCell::default(),
             forwarder: RefCell::new(Forwarder::new(boot)),
             inbox,
             inbox_bytes: Cell::new(0),
@@ -100,6 +103,15 @@ impl Network {
 
     pub(crate) fn report(&self, event: PeerEvent) {
         self.events.report(self.id, NodeEvent::Peer(event));
+    }
+
+    /// This node was removed from its cluster: by its own log, or because another node says so.
+    pub(crate) fn removed(&self, refusal: PeerRefusal) {
+        self.removal.borrow_mut().get_or_insert(refusal);
+    }
+
+    pub(crate) fn removal(&self) -> Option<PeerRefusal> {
+        self.removal.borrow().clone()
     }
 
     /// Hands something to the router.
@@ -131,6 +143,7 @@ impl Network {
                 LinkNews::Report(event) => self.report(event),
                 LinkNews::Node(input) => self.give(HostInput::Core(input)),
                 LinkNews::Router(input) => self.route(vec![input]),
+                LinkNews::Removed(refusal) => self.removed(refusal),
             }
         }
     }
@@ -221,7 +234,7 @@ impl Network {
         for change in changes {
             match change {
                 LinkChange::Start(node, address) => {
-                    let line = Rc::new(Line::new(node));
+                    let line = Rc::new(Line::new(self.id, node));
                     let work = link::run(Rc::clone(self), node, address, Rc::clone(&line));
                     self.links.borrow_mut().insert(node, (line, self.executor.spawn(work)));
                 }

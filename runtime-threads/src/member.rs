@@ -129,10 +129,11 @@ impl Member {
         lock(&self.events).take()
     }
 
-    /// Why the node has ended by itself, if it has. It is told once.
+    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has removed it, or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = lock(&self.running).failure.take();
+        let failure = failure.or_else(|| self.network.removal().map(MemberFailure::Refused));
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 

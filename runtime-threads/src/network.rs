@@ -13,7 +13,7 @@ use std::time::Duration;
 use coracle_core::host::{
     DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, RouterInput,
 };
-use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent};
+use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
@@ -35,6 +35,8 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: Mutex<Directory>,
     pub(crate) clock: Clock,
+    /// Why this node has to end: it was removed from its cluster.
+    removal: Mutex<Option<PeerRefusal>>,
     forwarder: Mutex<Forwarder>,
     inbox: Inbox,
     proxy: Sender<ProxyEvent>,
@@ -69,8 +71,8 @@ struct LineState {
 }
 
 impl Line {
-    fn new(node: NodeId) -> Self {
-        let link = Link::new(node, fastrand::u64(..));
+    fn new(own: NodeId, node: NodeId) -> Self {
+        let link = Link::new(own, node, fastrand::u64(..));
         Self { state: Mutex::new(LineState { link, stream: None, broken: None }), changed: Condvar::new() }
     }
 
@@ -178,6 +180,7 @@ impl Network {
             boot,
             directory: Mutex::new(directory),
             clock,
+            removal: Mutex::default(),
             forwarder: Mutex::new(Forwarder::new(boot)),
             inbox,
             proxy,
@@ -190,6 +193,15 @@ impl Network {
 
     pub(crate) fn report(&self, event: PeerEvent) {
         self.events.report(self.id, NodeEvent::Peer(event));
+    }
+
+    /// This node was removed from its cluster: by its own log, or because another node says so.
+    pub(crate) fn removed(&self, refusal: PeerRefusal) {
+        lock(&self.removal).get_or_insert(refusal);
+    }
+
+    pub(crate) fn removal(&self) -> Option<PeerRefusal> {
+        lock(&self.removal).clone()
     }
 
     /// Hands something to the router.
@@ -215,6 +227,7 @@ impl Network {
                 LinkNews::Report(event) => self.report(event),
                 LinkNews::Node(input) => self.give(HostInput::Core(input)),
                 LinkNews::Router(input) => self.route(vec![input]),
+                LinkNews::Removed(refusal) => self.removed(refusal),
             }
         }
     }
@@ -310,7 +323,7 @@ impl Network {
 
     fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) {
         let Some(end) = self.threads_end() else { return };
-        let line = Arc::new(Line::new(node));
+        let line = Arc::new(Line::new(self.id, node));
         let (network, its_line) = (Arc::clone(self), Arc::clone(&line));
         lock(&self.links).insert(node, line);
         spawn(format!("link {} to {node}", self.id), move || {

@@ -122,8 +122,11 @@ impl NodeDriver {
                 }
             }
             NodeAction::Report(event) => self.wiring.events.report(self.host.id(), NodeEvent::Raft(event)),
-            // Its end is decided where its standing is.
-            NodeAction::Removed(_) => {}
+            NodeAction::Removed(refusal) => {
+                if let Some(network) = self.wiring.peers.network() {
+                    network.removed(refusal);
+                }
+            }
             NodeAction::Resigned => self.resigning = None,
         }
     }

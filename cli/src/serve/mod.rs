@@ -153,7 +153,7 @@ fn serve_node_on_smol(
                 diagnostics.tell_event(&event);
             }
         }
-        if end.is_ok() {
+        if ends_in_order(&end) {
             member.stop().await;
         }
         // What the node told last, the reason of the end among it.
@@ -211,12 +211,17 @@ fn serve_node_on_threads(
             diagnostics.tell_event(&event);
         }
     }
-    if end.is_ok() {
+    if ends_in_order(&end) {
         member.stop();
     }
     // What the node told last, the reason of the end among it.
     events.try_iter().for_each(|event| diagnostics.tell_event(&event));
     end
+}
+
+/// Whether what is under way is still to be answered: a node that its cluster has removed owes its clients that.
+fn ends_in_order(end: &Result<(), ServeError>) -> bool {
+    matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
 
 /// The flag that the first SIGINT or SIGTERM sets. A second one ends the process at once.

@@ -68,11 +68,14 @@ pub enum LinkNews {
     Node(Input),
     /// To the router.
     Router(ProxyInput),
+    /// The other node says that this one was removed from the cluster: it has nothing more to do.
+    Removed(PeerRefusal),
 }
 
 /// The state of a link. See the module.
 #[derive(Debug)]
 pub struct Link {
+    own: NodeId,
     node: NodeId,
     outbox: Outbox,
     backoff: Backoff,
@@ -88,10 +91,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link to `node`, which is down. `seed` decides how it backs off.
+    /// A link from the node `own` to `node`, which is down. `seed` decides how it backs off.
     #[must_use]
-    pub fn new(node: NodeId, seed: u64) -> Self {
+    pub fn new(own: NodeId, node: NodeId, seed: u64) -> Self {
         Self {
+            own,
             node,
             outbox: Outbox::default(),
             backoff: Backoff::new(seed),
@@ -132,6 +136,11 @@ impl Link {
     /// The connection broke, or could not be made. Returns how long to wait before it is dialled again.
     pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<LinkNews>) -> Duration {
         self.go_down(news);
+        if let DialFailure::Refused(refusal) = &failure
+            && refusal.says_removed(self.own)
+        {
+            news.push(LinkNews::Removed(refusal.clone()));
+        }
         let why = failure.to_string();
         if why != self.reported {
             self.reported.clone_from(&why);
@@ -244,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_reported_once_per_reason_and_again_after_the_link_was_up() {
-        let (mut link, mut news) = (Link::new(NodeId(2), 1), Vec::new());
+        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
         for _ in 0..5 {
             assert!(link.failed(broken(), &mut news) <= BACKOFF_MAX);
         }
@@ -263,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_node_and_the_router_hear_once_that_it_is_up_and_once_that_it_is_down() {
-        let (mut link, mut news) = (Link::new(NodeId(2), 1), Vec::new());
+        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
         link.go_down(&mut news);
         assert!(news.is_empty(), "it was never up");
         assert!(link.go_up(&meeting(), &mut news));
@@ -290,7 +299,7 @@ mod tests {
 
     #[test]
     fn without_a_connection_only_answers_are_kept() {
-        let (mut link, mut news) = (Link::new(NodeId(2), 1), Vec::new());
+        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
         assert!(link.requests().is_none());
         link.push_answer(call(), &Answer::OutcomeUnknown);
         assert!(link.has_work() && link.is_idle(), "it waits for a connection, and nobody for it");
@@ -306,8 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_node_hears_of_it_from_whomever_it_dials() {
+        let removed = |node| DialFailure::Refused(PeerRefusal::Removed { node, index: 7 });
+        for (node, hears) in [(1, true), (3, false)] {
+            let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
+            link.failed(removed(node), &mut news);
+            assert_eq!(news.iter().any(|news| matches!(news, LinkNews::Removed(_))), hears);
+        }
+    }
+
+    #[test]
     fn a_link_that_is_over_takes_no_connection() {
-        let (mut link, mut news) = (Link::new(NodeId(2), 1), Vec::new());
+        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
         link.end(&mut news);
         assert!(!link.go_up(&meeting(), &mut news) && news.is_empty() && link.is_over());
     }

@@ -14,9 +14,9 @@
 use super::forward::Forwarded;
 use super::snapshots::{MemorySnapshots, SnapshotOrder};
 use crate::identity::Incarnation;
-use crate::peer::{CallId, KnownMembers, PeerFrame};
+use crate::peer::{CallId, KnownMembers, PeerFrame, PeerRefusal};
 use crate::proxy::ProxyInput;
-use crate::raft::{Config, Event, LogIndex, Message, NodeId, Persist, Restored};
+use crate::raft::{Config, Event, Message, NodeId, Persist, Restored};
 use crate::replica::{
     Answer, Input, Output, Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId,
 };
@@ -73,8 +73,8 @@ pub enum NodeAction {
     Route(Vec<ProxyInput>),
     /// Other members take part, or more is known of them: connect to them.
     Follow(KnownMembers),
-    /// By the committed configuration at this index the node is no member any more: it has nothing more to do.
-    Removed(LogIndex),
+    /// By a committed configuration the node is no member any more: it has nothing more to do.
+    Removed(PeerRefusal),
     /// Tell the operator.
     Report(Event),
     /// Leadership is handed over, or cannot be.
@@ -246,7 +246,10 @@ impl NodeHost {
                 Output::LeaderChanged { term, leader } => {
                     for_router.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
                 }
-                Output::Removed(index) => actions.push(NodeAction::Removed(index)),
+                Output::Removed(index) => {
+                    let refusal = PeerRefusal::Removed { node: self.id.0, index: index.0 };
+                    actions.push(NodeAction::Removed(refusal));
+                }
                 Output::Event(event) => actions.push(NodeAction::Report(event)),
             }
         }

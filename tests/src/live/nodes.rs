@@ -161,6 +161,11 @@ impl Nodes {
         self.take(id).kill()
     }
 
+    /// Waits until a node ends by itself.
+    pub fn wait(&mut self, id: usize) -> Ended {
+        self.take(id).wait()
+    }
+
     /// Ends a node in order.
     pub fn stop(&mut self, id: usize) -> Ended {
         self.take(id).stop()

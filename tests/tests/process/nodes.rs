@@ -252,7 +252,9 @@ fn members_change_under_load(runtime: Runtime) {
         let others = nodes.running().into_iter().filter(|id| *id != leader);
         *directory.0.lock().expect("no writer panics") =
             others.map(|id| nodes.server(id).address()).collect();
-        nodes.stop(leader);
+        let ended = nodes.wait(leader);
+        assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+        assert!(ended.stderr.contains("was removed from the cluster"), "{}", ended.stderr);
         writer.goes_on();
     }
     let through = nodes.running()[0];
