@@ -9,7 +9,7 @@
 //! Deliberately not here: channels and sockets. A runtime keeps a map from connections and callers to the places where their
 //! replies go, and carries out what [`Router::step`] hands out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
 use crate::raft::NodeId;
@@ -50,7 +50,7 @@ pub enum RouterAction {
 pub struct Router {
     proxy: Proxy,
     nodes: usize,
-    stopped_nodes: usize,
+    stopped: BTreeSet<NodeId>,
     is_stopping: bool,
     inputs: Vec<ProxyInput>,
     outputs: Vec<ProxyOutput>,
@@ -60,7 +60,14 @@ impl Router {
     /// A router before `nodes` nodes of this process.
     #[must_use]
     pub fn new(proxy: Proxy, nodes: usize) -> Self {
-        Self { proxy, nodes, stopped_nodes: 0, is_stopping: false, inputs: Vec::new(), outputs: Vec::new() }
+        Self {
+            proxy,
+            nodes,
+            stopped: BTreeSet::new(),
+            is_stopping: false,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
     }
 
     /// Adds something to the next step.
@@ -76,7 +83,7 @@ impl Router {
             }
             RouterInput::FromNode(news) => self.inputs.extend(news),
             RouterInput::NodeStopped(node) => {
-                self.stopped_nodes += 1;
+                self.stopped.insert(node);
                 self.inputs.push(ProxyInput::NodeStopped(node));
             }
             RouterInput::Stop => {
@@ -115,7 +122,7 @@ impl Router {
     /// Whether so many nodes have stopped that no majority is left: nothing can be written any more.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
-        2 * (self.nodes - self.stopped_nodes) <= self.nodes
+        2 * self.stopped.len() >= self.nodes
     }
 
     /// Whether it was stopped and everything is answered: what has not arrived by now will not be.

@@ -1,8 +1,9 @@
 //! Clients that ask again: a write of a session whose outcome did not become known is sent until it is answered.
 
 use coracle_core::Request;
+use coracle_core::host::RouterInput;
 use coracle_core::kv::Outcome;
-use coracle_core::proxy::{Failure, ProxyInput, Ticket};
+use coracle_core::proxy::{Failure, Ticket};
 
 use super::clients::{Operation, Returned};
 use super::invariants::{Verdict, Violation};
@@ -15,7 +16,8 @@ impl World {
             format!("client {} asks {request:?}", ticket.connection - 1)
         });
         self.invariants.before_ask(&request);
-        self.step_proxy(Some(ProxyInput::Ask(ticket, request)))
+        let asked = RouterInput::Asked(ticket.connection, vec![(ticket.slot, request)]);
+        self.step_router(Some(asked))
     }
 
     /// A client has its reply.

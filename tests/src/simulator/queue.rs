@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use coracle_core::proxy::ProxyInput;
+use coracle_core::host::RouterInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Request, RequestId};
 
@@ -25,10 +25,10 @@ pub(super) enum Happening {
     Unreachable { node: usize, life: u64, peer: NodeId },
     /// A disk has finished an operation on a snapshot.
     SnapshotStep { node: usize, life: u64 },
-    /// Something arrives at the proxy.
-    ToProxy(ProxyInput),
-    /// The proxy looks at the time.
-    ProxyWake,
+    /// Something arrives at the router.
+    ToRouter(RouterInput),
+    /// The router looks at the time.
+    RouterWake,
     /// A client thinks of something.
     Client(usize),
     /// A process starts.

@@ -1,6 +1,6 @@
 //! Brings faults about: which one comes next, where, and for how long.
 
-use coracle_core::proxy::ProxyInput;
+use coracle_core::host::RouterInput;
 use coracle_core::raft::NodeId;
 use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
 
@@ -228,7 +228,7 @@ impl World {
                     self.crash(node, 1);
                     self.processes[node].is_dead = true;
                     let stopped = self.processes[node].id;
-                    self.schedule(0, Happening::ToProxy(ProxyInput::NodeStopped(stopped)));
+                    self.schedule(0, Happening::ToRouter(RouterInput::NodeStopped(stopped)));
                 }
             }
             Ending::OneDeaf if nodes.len() < 3 => {}

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use coracle_core::host::SnapshotOrder;
-use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, ProxyOutput};
+use coracle_core::host::{Router, RouterAction, RouterInput, SnapshotOrder};
+use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, Ticket};
 use coracle_core::raft::{Config, NodeId, Role, Voters};
 use coracle_core::{Input, Instant, Output};
 use coracle_storage::Notice;
@@ -43,8 +43,8 @@ pub struct World {
     pub processes: Vec<Process>,
     /// What is between them.
     pub network: SimNetwork,
-    proxy: Proxy,
-    proxy_wakes_at: Option<u64>,
+    router: Router,
+    router_wakes_at: Option<u64>,
     /// Who asks.
     pub clients: Clients,
     /// Whether clients think of new requests.
@@ -81,7 +81,7 @@ impl World {
             pending_max: 1000,
             pending_bytes_max: 1 << 20,
         };
-        let proxy = Proxy::new(proxy, dice.below(u32::MAX).into());
+        let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes);
         let mut world = Self {
             clients: Clients::new(&settings),
             invariants: Invariants::new(settings.session_limits),
@@ -91,8 +91,8 @@ impl World {
             now: 0,
             queue: Queue::default(),
             processes,
-            proxy,
-            proxy_wakes_at: None,
+            router,
+            router_wakes_at: None,
             clients_ask: true,
             walk_ins: WalkIns::default(),
             samples: Samples::default(),
@@ -183,10 +183,10 @@ impl World {
                 Ok(())
             }
             Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
-            Happening::ToProxy(input) => self.step_proxy(Some(input)),
-            Happening::ProxyWake => {
-                self.proxy_wakes_at = None;
-                self.step_proxy(None)
+            Happening::ToRouter(input) => self.step_router(Some(input)),
+            Happening::RouterWake => {
+                self.router_wakes_at = None;
+                self.step_router(None)
             }
             Happening::Client(client) => self.client_acts(client),
             Happening::Start(node) => self.start(node),
@@ -383,10 +383,12 @@ impl World {
                 self.walk_in_answered(node, request, &answer)?;
             }
             Output::Answer(request, answer) => {
-                self.schedule(HOP, Happening::ToProxy(ProxyInput::Answer(id, request, answer)));
+                let news = RouterInput::FromNode(vec![ProxyInput::Answer(id, request, answer)]);
+                self.schedule(HOP, Happening::ToRouter(news));
             }
             Output::LeaderChanged { term, leader } => {
-                self.schedule(HOP, Happening::ToProxy(ProxyInput::LeaderChanged { node: id, term, leader }));
+                let news = RouterInput::FromNode(vec![ProxyInput::LeaderChanged { node: id, term, leader }]);
+                self.schedule(HOP, Happening::ToRouter(news));
             }
             // Without a roster no removal is final.
             Output::Removed(_) => {}
@@ -409,18 +411,29 @@ impl World {
         self.ask(ticket, request)
     }
 
-    pub(super) fn step_proxy(&mut self, input: Option<ProxyInput>) -> Verdict {
+    pub(super) fn step_router(&mut self, input: Option<RouterInput>) -> Verdict {
         let now = Instant::from_micros(self.now);
-        let mut inputs: Vec<_> = input.into_iter().collect();
-        let mut outputs = Vec::new();
-        self.proxy.step(now, &mut inputs, &mut outputs);
-        for output in outputs {
-            match output {
-                ProxyOutput::Ask(node, id, request) => {
+        input.into_iter().for_each(|input| self.router.accept(input));
+        let mut actions = Vec::new();
+        self.router.step(now, &mut actions);
+        for action in actions {
+            match action {
+                RouterAction::Ask(node, requests) => {
                     let node = usize::try_from(node.0).expect("a small id");
-                    self.schedule(HOP, Happening::Ask(node, id, request));
+                    for request in requests {
+                        if let Input::Request(id, request) = request {
+                            self.schedule(HOP, Happening::Ask(node, id, request));
+                        }
+                    }
                 }
-                ProxyOutput::Reply(ticket, reply) => {
+                RouterAction::ReplyToCaller(call, _) => {
+                    return Err(Violation {
+                        property: "routing",
+                        what: format!("there is no caller {call}"),
+                    });
+                }
+                RouterAction::Reply(connection, slot, reply) => {
+                    let ticket = Ticket { connection, slot };
                     let returned = Returned::from_reply(reply);
                     self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
                         format!("client {} gets {returned:?}", ticket.connection - 1)
@@ -433,11 +446,11 @@ impl World {
                 }
             }
         }
-        if let Some(deadline) = self.proxy.deadline() {
+        if let Some(deadline) = self.router.deadline() {
             let at = deadline.as_micros().max(self.now + 1);
-            if self.proxy_wakes_at.is_none_or(|planned| at < planned) {
-                self.proxy_wakes_at = Some(at);
-                self.schedule(at - self.now, Happening::ProxyWake);
+            if self.router_wakes_at.is_none_or(|planned| at < planned) {
+                self.router_wakes_at = Some(at);
+                self.schedule(at - self.now, Happening::RouterWake);
             }
         }
         Ok(())
