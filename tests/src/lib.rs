@@ -31,6 +31,7 @@ pub mod chaos;
 pub mod checker;
 pub mod explore;
 pub mod growth;
+pub mod lifecycle;
 pub mod live;
 pub mod scenario;
 pub mod simulator;

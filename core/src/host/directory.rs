@@ -3,7 +3,8 @@
 //!
 //! There is a link to each member of the configuration in force. A node needs more than that: a leader that it does not know yet,
 //! because its log is behind, is to be answered, and so is one that was removed until it has heard of it. So a node that
-//! dials says where it is, and is linked as well; but a link to a node that is no member ends once nothing was sent over it
+//! dials says where it is, and is linked as well, also where its id is a member's by this node's log: a node that knows of a later
+//! configuration may have moved, or have taken the id of a member that is gone, and its calls for votes must be answered; but a link to a node that is no member ends once nothing was sent over it
 //! for [`LINK_GRACE`].
 //!
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
@@ -15,7 +16,7 @@ use std::time::Duration;
 use super::DialFailure;
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
 use crate::proxy::ProxyInput;
-use crate::raft::{Configuration, NodeId};
+use crate::raft::{Configuration, LogIndex, Member, NodeId};
 use crate::time::Instant;
 
 /// How long a link to a node that is no member is kept while nothing is sent over it.
@@ -66,8 +67,9 @@ pub struct Directory {
     address: Option<Box<str>>,
     dial_overrides: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
-    /// Where nodes that are no members say that they are.
-    heard: BTreeMap<NodeId, Box<str>>,
+    /// Where nodes say that they are, and up to which entry they know the members. What an earlier configuration than this node's
+    /// says of a member is of no interest.
+    heard: BTreeMap<NodeId, (Box<str>, LogIndex)>,
     /// Those of them that nothing was sent to for a while, and that have not dialled since.
     retired: BTreeSet<NodeId>,
     /// Why those who dialled were refused last.
@@ -119,7 +121,7 @@ impl Directory {
             if node == self.local.id {
                 self.address = Some(member.address.clone());
             } else {
-                self.heard.insert(node, member.address.clone());
+                self.heard.insert(node, (member.address.clone(), LogIndex::ORIGIN));
             }
         }
     }
@@ -199,7 +201,7 @@ impl Directory {
         if self.heard.len() >= STRANGERS_MAX && !self.heard.contains_key(&meeting.node) {
             return;
         }
-        self.heard.insert(meeting.node, address.clone());
+        self.heard.insert(meeting.node, (address.clone(), meeting.configuration_index));
         self.link_stranger(meeting.node, now, changes);
     }
 
@@ -212,11 +214,21 @@ impl Directory {
 
     fn link_stranger(&mut self, node: NodeId, now: Instant, changes: &mut Vec<LinkChange>) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
-        let is_stranger = !configuration.contains(node) && node != self.local.id;
-        if let Some(address) = self.heard.get(&node).filter(|_| is_stranger) {
+        let is_stranger = !configuration.contains(node);
+        let index = self.local.configuration_index;
+        let Some((address, known)) = self.heard.get(&node).filter(|_| node != self.local.id) else { return };
+        if is_stranger {
             self.retired.remove(&node);
             link(&mut self.links, node, address.clone(), Some(now), changes);
+        } else if *known > index {
+            link(&mut self.links, node, address.clone(), None, changes);
         }
+    }
+
+    /// Where a member of this configuration is: where it says that it is, if it knows a later one.
+    fn address_of(&self, node: NodeId, member: &Member) -> Box<str> {
+        let later = self.heard.get(&node).filter(|(_, known)| *known > self.local.configuration_index);
+        later.map_or_else(|| member.address.clone(), |(address, _)| address.clone())
     }
 
     /// Other members take part, or more is known of them. Returns what the router is to know.
@@ -234,9 +246,12 @@ impl Directory {
     /// Returns what the router is to know.
     pub fn reach(&mut self, now: Instant, changes: &mut Vec<LinkChange>) -> Option<ProxyInput> {
         let Standing::Member(_, configuration) = &self.local.standing else { return None };
-        for (node, member) in configuration.roster().iter().filter(|(node, _)| *node != self.local.id) {
-            link(&mut self.links, node, member.address.clone(), None, changes);
+        let roster = configuration.roster().iter().filter(|(node, _)| *node != self.local.id);
+        let places: Vec<_> = roster.map(|(node, member)| (node, self.address_of(node, member))).collect();
+        for (node, address) in places {
+            link(&mut self.links, node, address, None, changes);
         }
+        let Standing::Member(_, configuration) = &self.local.standing else { return None };
         for (node, linked) in &mut self.links {
             if configuration.contains(*node) {
                 linked.idle_since = None;
@@ -244,7 +259,7 @@ impl Directory {
                 linked.idle_since.get_or_insert(now);
             }
         }
-        for (node, address) in &self.heard {
+        for (node, (address, _)) in &self.heard {
             let is_needed = !self.links.contains_key(node) && !self.retired.contains(node);
             if is_needed && !configuration.contains(*node) && *node != self.local.id {
                 link(&mut self.links, *node, address.clone(), Some(now), changes);

@@ -120,6 +120,7 @@ mod tests {
             incarnation: Incarnation(20),
             address: None,
             client_address: None,
+            configuration_index: LogIndex(0),
             boot: THEIR_BOOT,
             was_member: true,
             is_of_cluster: true,

@@ -224,6 +224,7 @@ mod tests {
     use super::*;
     use crate::identity::Incarnation;
     use crate::peer::BACKOFF_MAX;
+    use crate::raft::LogIndex;
     use crate::replica::{Request, RequestId};
 
     fn meeting() -> Meeting {
@@ -232,9 +233,21 @@ mod tests {
             incarnation: Incarnation(20),
             address: None,
             client_address: Some("c:2".into()),
+            configuration_index: LogIndex(0),
             boot: 0,
             was_member: true,
             is_of_cluster: true,
+        }
+    }
+
+    /// A removed member learns it from whichever member it dials; a member that dials a removed one learns nothing of itself.
+    #[test]
+    fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
+        for (removed, told) in [(1, true), (2, false)] {
+            let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
+            link.failed(PeerRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
+            let is_told = |item: &LinkNews| matches!(item, LinkNews::Removed(_));
+            assert_eq!(news.iter().any(is_told), told, "of node {removed}");
         }
     }
 

@@ -128,6 +128,8 @@ pub struct Meeting {
     pub address: Option<Box<str>>,
     /// Where its clients connect.
     pub client_address: Option<Box<str>>,
+    /// Up to which entry it knows who the members are.
+    pub configuration_index: LogIndex,
     /// Which of its runs this is, as the dialler says: what it asks must be of this run.
     pub boot: u64,
     /// Whether it says that a configuration in its log has named it: then it is no new node.
@@ -308,9 +310,13 @@ impl LocalNode {
         if let Some(wanted) = hello.to.filter(|wanted| *wanted != self.id.0) {
             return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
         }
-        if let (Standing::Founding(peers), false) = (&self.standing, hello.founding.is_empty())
-            && Roster::from_texts(&hello.founding).as_ref() != Some(peers)
-        {
+        let founds_with_it = match &self.standing {
+            Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
+            // It waits for a cluster that exists: with it another one would be founded, under the ids of that one's members.
+            Standing::Joining => false,
+            Standing::Member(..) => true,
+        };
+        if !hello.founding.is_empty() && !founds_with_it {
             return Err(PeerRefusal::OtherFounders);
         }
         let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
@@ -319,6 +325,7 @@ impl LocalNode {
             incarnation,
             address: hello.address.clone(),
             client_address: hello.client_address.clone(),
+            configuration_index: LogIndex(hello.configuration_index),
             boot: hello.boot,
             was_member: hello.named,
             is_of_cluster: self.check(&Claim {
@@ -374,8 +381,16 @@ impl LocalNode {
             })?,
         };
         let client_address = welcome.client_address.clone();
-        let was_member = welcome.named;
-        Ok(Meeting { node, incarnation, address: None, client_address, boot: 0, was_member, is_of_cluster })
+        Ok(Meeting {
+            node,
+            incarnation,
+            address: None,
+            client_address,
+            configuration_index: LogIndex(welcome.configuration_index),
+            boot: 0,
+            was_member: welcome.named,
+            is_of_cluster,
+        })
     }
 
     /// The founders of the cluster, when this node has met all of those with whom it founds one.

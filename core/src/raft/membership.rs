@@ -21,6 +21,7 @@ use std::fmt;
 
 use super::configuration::Configuration;
 use super::event::{Event, StepDown};
+use super::message::ReadRound;
 use super::node::{Node, Part};
 use super::quorum::Voters;
 use super::types::{LogIndex, NodeId, Term};
@@ -44,10 +45,10 @@ pub enum ChangeError {
     NotEstablished,
     /// This node would vote, and lacks too much of the log.
     CatchingUp(NodeId),
-    /// This node would vote, and has not answered the leader for an election timeout.
+    /// This node would vote, and has not answered the round that asked for it.
     Silent(NodeId),
-    /// A majority of the voters that would be left has not answered the leader for an election timeout: the cluster could
-    /// commit nothing any more.
+    /// A majority of the voters that would be left has not answered the round that asked for it: the cluster could commit
+    /// nothing any more.
     MajoritySilent,
     /// This node is no member.
     NotMember(NodeId),
@@ -75,7 +76,7 @@ impl fmt::Display for ChangeError {
                 write!(f, "node {node} has not caught up with the log yet: a voter joins as a learner first")
             }
             Self::Silent(node) => {
-                write!(f, "node {node} has not answered for an election timeout: start it, or look at its connection")
+                write!(f, "node {node} does not answer: start it, or look at its connection")
             }
             Self::MajoritySilent => f.write_str(
                 "a majority of the voters that would be left does not answer, so nothing could be committed any \
@@ -155,8 +156,14 @@ impl Membership {
 
     /// The one in force when the log ended at `index`.
     pub(super) fn at(&self, index: LogIndex) -> &Configuration {
+        self.entry_at(index).1
+    }
+
+    /// That one, with its index.
+    pub(super) fn entry_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         let later = self.history.partition_point(|(since, _)| *since <= index);
-        &self.history[later.saturating_sub(1)].1
+        let (index, configuration) = &self.history[later.saturating_sub(1)];
+        (*index, configuration)
     }
 
     /// That one, and those after it.
@@ -220,8 +227,12 @@ impl Node {
         self.membership.index() <= self.commit_index && !self.configuration().is_joint()
     }
 
-    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again. `insists` goes on although a
-    /// majority of the voters that would be left does not answer: right only if they are about to.
+    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again.
+    ///
+    /// A new voter, and a majority of the voters that there will be, must have answered `asked`, a round that was begun for this
+    /// change a moment ago: what was heard from a node before does not tell whether it is still there, and a leader that slept
+    /// finds old answers in its inbox. `None` does not ask: where all nodes live and die together.
+    /// `insists` goes on although that majority has not: right only if it is about to.
     ///
     /// # Errors
     ///
@@ -229,6 +240,7 @@ impl Node {
     pub fn change_membership(
         &mut self,
         target: &Configuration,
+        asked: Option<ReadRound>,
         insists: bool,
     ) -> Result<(LogIndex, Term), ChangeError> {
         let leader = self.leader();
@@ -250,7 +262,8 @@ impl Node {
             return Err(ChangeError::Unchanged);
         }
         let is_new = |node: &&NodeId| !current.is_voter(**node);
-        let is_silent = |node: &&NodeId| is_new(node) && !self.answers(**node);
+        let is_silent =
+            |node: &&NodeId| is_new(node) && asked.is_some_and(|asked| !self.has_answered(**node, asked));
         let new_voters = || target.voters().nodes().iter();
         if let Some(node) = new_voters().find(is_silent)
             && !mutant::is_active(Mutant::SilentLearnerPromoted)
@@ -262,7 +275,9 @@ impl Node {
         }
         let changes_voters = target.voters() != current.voters();
         let is_ignored = mutant::is_active(Mutant::SilentMajorityLeft);
-        if changes_voters && !insists && !is_ignored && !self.majority_answers(target.voters()) {
+        let majority_is_silent =
+            || asked.is_some_and(|asked| !self.majority_has_answered(target.voters(), asked));
+        if changes_voters && !insists && !is_ignored && majority_is_silent() {
             return Err(ChangeError::MajoritySilent);
         }
         let next = if target.voters() == current.voters() { target.clone() } else { current.joint(target) };
@@ -282,19 +297,26 @@ impl Node {
         node == self.config.id || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
-    /// Whether a node has answered this leader within an election timeout, in the incarnation that is a member.
-    #[must_use]
-    pub fn answers(&self, node: NodeId) -> bool {
-        let Part::Leader(leadership) = &self.part else { return false };
-        let patience = self.config.election_timeout_max;
-        let progress = leadership.followers.of(node);
-        let hears = progress.is_some_and(|progress| progress.answers(self.last_turn, patience));
-        node == self.config.id || hears
+    /// Asks all members, as their leader, whether they are there: a round of heartbeats, to be named in
+    /// [`Node::change_membership`]. `None` when this node does not lead.
+    pub fn ask_members(&mut self, now: Instant) -> Option<ReadRound> {
+        let Part::Leader(leadership) = &mut self.part else { return None };
+        let round = leadership.reads.begin_round(now);
+        self.send_heartbeats();
+        Some(round)
     }
 
-    /// Whether a majority of these voters answers.
-    fn majority_answers(&self, voters: &Voters) -> bool {
-        voters.nodes().iter().filter(|node| self.answers(**node)).count() >= voters.majority()
+    /// Whether a node has answered this round or a later one, in the incarnation that is a member.
+    fn has_answered(&self, node: NodeId, round: ReadRound) -> bool {
+        let Part::Leader(leadership) = &self.part else { return false };
+        let progress = leadership.followers.of(node);
+        node == self.config.id || progress.is_some_and(|progress| progress.answered_round() >= round)
+    }
+
+    /// Whether a majority of these voters has.
+    fn majority_has_answered(&self, voters: &Voters, round: ReadRound) -> bool {
+        let answered = voters.nodes().iter().filter(|node| self.has_answered(**node, round)).count();
+        answered >= voters.majority()
     }
 
     fn propose_configuration(&mut self, configuration: &Configuration) -> (LogIndex, Term) {

@@ -9,6 +9,7 @@
 //! | file | topic |
 //! | --- | --- |
 //! | `node` | the state, and which handler a message goes to |
+//! | `gateway` | which messages are believed |
 //! | `turn` | what a turn gathers, and what it hands out when it ends |
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
@@ -35,6 +36,7 @@ mod entry;
 mod event;
 mod follower;
 mod followers;
+mod gateway;
 mod install_snapshot;
 mod line;
 mod log;

@@ -20,7 +20,7 @@ use super::configuration::Configuration;
 use super::durability::{Durability, HardState, Persist, PersistId, Promise, Restored};
 use super::election::Campaign;
 use super::entry::BatchBuilder;
-use super::event::{Event, Refusal, StepDown};
+use super::event::{Event, StepDown};
 use super::install_snapshot::Receiving;
 use super::log::Log;
 use super::membership::Membership;
@@ -421,52 +421,6 @@ impl Node {
         let longest = micros(self.config.election_timeout_max);
         self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
         self.was_forgiven = false;
-    }
-
-    /// Whether the sender is a member that was removed, and that this leader still sends the entry that says so.
-    fn is_leaving(&self, message: &Message) -> bool {
-        let Part::Leader(leadership) = &self.part else { return false };
-        leadership.followers.is_leaving(message.from, message.incarnation)
-    }
-
-    fn check_address(&self, message: &Message) -> Result<(), Refusal> {
-        if message.to != self.config.id {
-            return Err(Refusal::WrongAddress);
-        }
-        let is_term_believed =
-            message.term <= Term::MAX && message.term.0 <= self.current_term.0.saturating_add(Term::JUMP_MAX);
-        if !is_term_believed && !mutant::is_active(Mutant::AnyTermBelieved) {
-            return Err(Refusal::TermTooHigh);
-        }
-        // Calls count from whoever makes them: the caller may be a member that this node has not heard of yet, and this node
-        // one that the caller knows better than it knows itself (etcd#10998). Answers count from members alone.
-        let may_be_new = matches!(
-            message.body,
-            Body::RequestPreVote(_)
-                | Body::RequestVote(_)
-                | Body::AppendEntries(_)
-                | Body::Heartbeat(_)
-                | Body::InstallSnapshot(_)
-        );
-        // But for a node that claims to lead a term whose leader is known: no member does that.
-        let contradicts =
-            message.term == self.current_term && self.leader().is_some_and(|leader| leader != message.from);
-        let claims_to_lead =
-            matches!(message.body, Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_));
-        if contradicts && claims_to_lead {
-            return Err(Refusal::SecondLeader);
-        }
-        let is_member = self.configuration().contains(message.from);
-        if message.from == self.config.id || !(is_member || may_be_new || self.is_leaving(message)) {
-            return Err(Refusal::UnknownSender);
-        }
-        if may_be_new {
-            return if is_member || !contradicts { Ok(()) } else { Err(Refusal::UnknownSender) };
-        }
-        // A vote or an acknowledgement of another incarnation is not the member's: that one may have forgotten what this
-        // one promised, or the other way round.
-        let counts = self.configuration().roster().counts(message.from, message.incarnation);
-        if counts { Ok(()) } else { Err(Refusal::OtherIncarnation) }
     }
 
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.

@@ -67,10 +67,13 @@ impl Node {
     /// again in this incarnation. `None` where configurations name no incarnations: there a node may come back as it was.
     #[must_use]
     pub fn removed_at(&self) -> Option<LogIndex> {
-        let index = self.membership.index();
-        let has_left = self.membership.named_since().is_some() && !self.membership.names_own();
-        let is_final = has_left && index <= self.commit_index && !self.configuration().roster().is_empty();
-        is_final.then_some(index)
+        if self.membership.names_own() || self.configuration().roster().is_empty() {
+            return None;
+        }
+        // By what is committed: a later entry may have added the id again, for another incarnation.
+        let (index, committed) = self.membership.entry_at(self.commit_index);
+        let was_named = self.membership.named_since().is_some_and(|since| since < index);
+        (was_named && !self.is_named_by(committed)).then_some(index)
     }
 
     /// Whether any configuration in this node's log has named it.

@@ -30,8 +30,6 @@ pub(super) struct Progress {
     last_sequence: u64,
     fence: u64,
     last_heard: Instant,
-    /// Whether any answer came since the leader began to serve this follower.
-    has_answered: bool,
     /// The latest read round that the follower has answered.
     answered_round: ReadRound,
     /// When a probe, or a call without entries, was last sent.
@@ -87,7 +85,6 @@ impl Progress {
             last_sequence: 0,
             fence: 0,
             last_heard: now,
-            has_answered: false,
             answered_round: ReadRound::default(),
             waiting_since: now,
         }
@@ -108,17 +105,11 @@ impl Progress {
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
-        self.has_answered = true;
     }
 
     /// The leader was asleep for a while, in which an answer may have come.
     pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
         self.last_heard = (self.last_heard + asleep).min(now);
-    }
-
-    /// Whether an answer came within `patience`.
-    pub(super) fn answers(&self, now: Instant, patience: Duration) -> bool {
-        self.has_answered && now.since(self.last_heard) <= patience
     }
 
     pub(super) fn answered_round(&self) -> ReadRound {

@@ -112,9 +112,11 @@ impl LeaderReads {
         self.confirming.is_some() || !self.begun.is_empty()
     }
 
-    fn begin_round(&mut self, now: Instant) {
+    /// Begins a round, for reads, for a lease, or to ask who is there.
+    pub(super) fn begin_round(&mut self, now: Instant) -> ReadRound {
         self.round = ReadRound(self.round.0 + 1);
         self.begun.push_back((self.round, now));
+        self.round
     }
 
     fn take_all(&mut self) -> impl Iterator<Item = Asker> + use<> {

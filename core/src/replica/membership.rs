@@ -6,15 +6,20 @@ use super::Replica;
 use super::face::{Answer, MemberChange, MemberOrder, Output, Refused, RequestId};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
-use crate::raft::{ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, Role, Term, VOTERS_MAX, Voters};
+use crate::raft::{
+    ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, ReadRound, Role, Term, VOTERS_MAX, Voters,
+};
 use crate::time::Instant;
 
 /// The most nodes whose incarnations are remembered: more than a cluster has members, with room for some that come and go.
 const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
-/// How long an order to promote waits for its node to answer and to catch up: shorter than any usual request timeout, so that the order is
-/// refused while its giver still listens, and never carried out behind its back.
-pub const PROMOTION_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an order waits for nodes to answer and for a learner to catch up: shorter than any usual request timeout, so that it
+/// is refused while its giver still listens, and never carried out behind its back.
+pub const ORDER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer to the question whether a node is there is good for. Arbitrary: some round trips.
+const ANSWER_VALID: Duration = Duration::from_millis(200);
 
 /// A change that is waited for.
 #[derive(Debug)]
@@ -23,8 +28,10 @@ pub(super) struct Change {
     /// The term of the leader that accepted the order.
     term: Term,
     order: MemberOrder,
-    /// Until when it waits to be proposed.
-    deadline: Instant,
+    /// When it came.
+    since: Instant,
+    /// The round in which the members were asked whether they are there, and when.
+    asked: Option<(ReadRound, Instant)>,
     /// What the members are to be, once that was proposed: a promotion may wait for its node to catch up.
     target: Option<Configuration>,
 }
@@ -60,16 +67,12 @@ impl Replica {
             }
             None => {}
         }
-        let waits = matches!(order.change, MemberChange::Promote(_));
-        let has_roster = !self.node.configuration().roster().is_empty();
-        let deadline = now + PROMOTION_PATIENCE;
-        let mut change = Change { request, term: self.node.current_term(), order, deadline, target: None };
-        let answer = match self.propose_change(&mut change) {
+        let term = self.node.current_term();
+        let mut change = Change { request, term, order, since: now, asked: None, target: None };
+        let answer = match self.propose_change(&mut change, now) {
             Ok(()) => None,
             Err(ChangeError::Unchanged) => Some(self.changed()),
-            Err(ChangeError::CatchingUp(_) | ChangeError::Silent(_)) if waits => None,
-            // No order is under way: the leader is binding a member, or is new.
-            Err(ChangeError::InProgress | ChangeError::NotEstablished) if has_roster => None,
+            Err(error) if self.may_pass(error, &change.order) => None,
             Err(ChangeError::NotLeader(_) | ChangeError::TransferPending) => {
                 Some(Answer::Refused(self.not_leader()))
             }
@@ -99,7 +102,7 @@ impl Replica {
         since.any(is_other)
     }
 
-    fn propose_change(&mut self, change: &mut Change) -> Result<(), ChangeError> {
+    fn propose_change(&mut self, change: &mut Change, now: Instant) -> Result<(), ChangeError> {
         let target = wanted(self.node.configuration(), &change.order.change)?;
         // Its votes must be those of one incarnation.
         let is_known =
@@ -109,7 +112,13 @@ impl Replica {
         if let Some(node) = unbound {
             return Err(ChangeError::Silent(*node));
         }
-        self.node.change_membership(&target, change.order.insists)?;
+        // While the order waits, a node that has answered may die: so nobody is counted on for long.
+        let is_stale = change.asked.is_none_or(|(_, at)| now.since(at) > ANSWER_VALID);
+        if is_stale && has_roster {
+            change.asked = self.node.ask_members(now).map(|round| (round, now));
+        }
+        let asked = change.asked.map(|(round, _)| round);
+        self.node.change_membership(&target, asked, change.order.insists)?;
         change.target = Some(target);
         Ok(())
     }
@@ -126,9 +135,11 @@ impl Replica {
             Some(_) if !leads_on => Some(Answer::OutcomeUnknown),
             None if !leads_on => Some(Answer::Refused(self.not_leader())),
             Some(_) => None,
-            None => match self.propose_change(&mut change) {
+            None => match self.propose_change(&mut change, now) {
                 Ok(()) => None,
-                Err(error) if now < change.deadline && error.may_pass(&change.order) => None,
+                Err(error) if now < change.since + ORDER_PATIENCE && self.may_pass(error, &change.order) => {
+                    None
+                }
                 Err(ChangeError::Unchanged) => Some(self.changed()),
                 Err(error) => Some(Answer::Refused(Refused::Change(error))),
             },
@@ -136,6 +147,20 @@ impl Replica {
         match answer {
             Some(answer) => outputs.push(Output::Answer(change.request, answer)),
             None => self.change = Some(change),
+        }
+    }
+
+    /// Whether an order that fails for this reason may be possible in a moment.
+    fn may_pass(&self, error: ChangeError, order: &MemberOrder) -> bool {
+        match error {
+            // Nobody ordered what is under way: the leader is binding a member that it has met, or is new.
+            ChangeError::InProgress | ChangeError::NotEstablished => {
+                !self.node.configuration().roster().is_empty()
+            }
+            // They have been asked whether they are there.
+            ChangeError::MajoritySilent | ChangeError::Silent(_) => true,
+            ChangeError::CatchingUp(_) => matches!(order.change, MemberChange::Promote(_)),
+            _ => false,
         }
     }
 
@@ -172,7 +197,7 @@ impl Replica {
                 .fold(configuration.roster().clone(), |roster, (node, member)| roster.with(node, member));
             let target = configuration.clone().with_roster(&roster);
             // If that is not possible now it will be later.
-            let _ = self.node.change_membership(&target, false);
+            let _ = self.node.change_membership(&target, None, false);
         }
     }
 
@@ -197,17 +222,6 @@ impl Replica {
         }
         if self.met.len() < MET_MAX || self.met.contains_key(&peer) {
             self.met.insert(peer, incarnation);
-        }
-    }
-}
-
-impl ChangeError {
-    /// Whether an order that fails for this reason may be possible in a moment.
-    fn may_pass(self, order: &MemberOrder) -> bool {
-        match self {
-            Self::InProgress | Self::NotEstablished => true,
-            Self::CatchingUp(_) | Self::Silent(_) => matches!(order.change, MemberChange::Promote(_)),
-            _ => false,
         }
     }
 }

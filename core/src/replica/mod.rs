@@ -29,7 +29,7 @@ pub use backup::{BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece};
 pub use face::{
     Answer, Input, MemberChange, MemberOrder, Output, Refused, ReplicaError, Request, RequestId, Status,
 };
-pub use membership::PROMOTION_PATIENCE;
+pub use membership::ORDER_PATIENCE;
 pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use backup::Backups;

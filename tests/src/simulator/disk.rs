@@ -142,7 +142,7 @@ impl SimDisk {
             log: bytes(FileKind::Log),
             meta: bytes(FileKind::Meta),
             snapshot: bytes(FileKind::Snapshot),
-            founding: None,
+            founding: bytes(FileKind::Founding),
             has_cut_bytes: bytes(FileKind::LogCut).is_some(),
         }
     }

@@ -17,12 +17,12 @@ thread_local! {
 }
 
 /// This thread runs `seed` from now on.
-pub(super) fn under_way(seed: u64) {
+pub(crate) fn under_way(seed: u64) {
     SEED.set(Some(seed));
 }
 
 /// Turns a panic into a violation.
-pub(super) fn caught(body: impl FnOnce() -> Verdict) -> Verdict {
+pub(crate) fn caught(body: impl FnOnce() -> Verdict) -> Verdict {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         Err(Violation { property: PROPERTY, what: message(&*payload).unwrap_or("without a word").into() })
     })

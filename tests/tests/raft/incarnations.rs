@@ -4,7 +4,7 @@
 use coracle_core::kv::{Command, Found, Key, Query, Value};
 use coracle_core::raft::{ChangeError, Config, LogIndex, Member, NodeId, Restored, Role, Roster, Voters};
 use coracle_core::{
-    Answer, Incarnation, MemberChange, MemberOrder, PROMOTION_PATIENCE, Refused, Replica, Request, RequestId,
+    Answer, Incarnation, MemberChange, MemberOrder, ORDER_PATIENCE, Refused, Replica, Request, RequestId,
 };
 use coracle_tests::scenario::Cluster;
 use coracle_tests::scenario::forge::{message, request_vote};
@@ -46,7 +46,7 @@ fn obeyed(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) {
 
 fn refusal(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) -> ChangeError {
     let request = order(cluster, leader, change);
-    cluster.elapse_ms(u64::try_from(PROMOTION_PATIENCE.as_millis()).expect("some seconds"));
+    cluster.elapse_ms(u64::try_from(ORDER_PATIENCE.as_millis()).expect("some seconds"));
     match cluster.answer(request) {
         Some(Answer::Refused(Refused::Change(error))) => *error,
         other => panic!("{other:?}"),

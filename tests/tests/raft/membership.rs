@@ -111,7 +111,7 @@ fn a_learner_is_promoted_when_it_has_caught_up() {
     cluster.propose_all(1, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     cluster.settle();
     let too_early = set(&mut cluster, 1, &[1, 2, 3, 4], &[]);
-    assert_eq!(refusal(&cluster, too_early), Some(ChangeError::Silent(NodeId(4))));
+    assert_eq!(refusal(&cluster, too_early), Some(ChangeError::CatchingUp(NodeId(4))));
     order(&mut cluster, 1, MemberChange::AddLearner(NodeId(4)));
     cluster.elapse_ms(100);
     // From here on it answers heartbeats, and acknowledges nothing.

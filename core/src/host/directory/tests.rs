@@ -46,6 +46,7 @@ fn meeting(node: u64, address: &str) -> Meeting {
         incarnation: Incarnation(10 * node),
         address: Some(address.into()),
         client_address: None,
+        configuration_index: LogIndex(0),
         boot: 7,
         was_member: false,
         is_of_cluster: true,
@@ -176,4 +177,26 @@ fn a_joiner_learns_where_it_and_the_others_are() {
     assert_eq!(directory.address(), Some("mine:1"));
     let reached = changes(|changes| drop(directory.reach(at(0), changes)));
     assert_eq!(reached, [start(2, "h:2"), start(3, "h:3"), start(7, "h:7")]);
+}
+
+/// A node that is behind has another address for a member, or another node under its id. The one that calls for its vote must
+/// get an answer.
+#[test]
+fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let early = meeting(2, "new:2");
+    assert_eq!(
+        changes(|changes| directory.heard(&early, at(1), changes)),
+        [],
+        "the configuration knows better"
+    );
+    let later = Meeting { configuration_index: LogIndex(5), ..early };
+    let moved = changes(|changes| directory.heard(&later, at(2), changes));
+    assert_eq!(moved, [end(2), start(2, "new:2")]);
+    let still_behind = changes(|changes| drop(directory.follow(&known(4, &THREE), at(3), changes)));
+    assert_eq!(still_behind, []);
+    let there = [(1, "h:1"), (2, "newest:2"), (3, "h:3")];
+    let caught_up = changes(|changes| drop(directory.follow(&known(5, &there), at(4), changes)));
+    assert_eq!(caught_up, [end(2), start(2, "newest:2")]);
 }

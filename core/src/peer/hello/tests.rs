@@ -148,6 +148,16 @@ fn who_joins_must_have_been_let_in() {
     assert!(met.is_of_cluster && seen.is_of_cluster);
 }
 
+/// A founder that lost its files finds joiners at the addresses of its first companions: not a cluster to be founded.
+#[test]
+fn nobody_founds_a_cluster_with_a_joiner() {
+    let founder = local(1, 11, Standing::Founding(peers(&[1, 2])));
+    let joiner = local(2, 12, Standing::Joining);
+    assert_eq!(shake(&founder, Some(2), &joiner).unwrap_err(), PeerRefusal::OtherFounders);
+    let companion = local(2, 12, Standing::Founding(peers(&[1, 2])));
+    assert!(shake(&founder, Some(2), &companion).is_ok());
+}
+
 #[test]
 fn other_lines_are_not_understood() {
     let hello = founded(1).hello(None, None).encode();

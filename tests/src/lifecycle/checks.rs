@@ -1,0 +1,169 @@
+//! What must hold of the life of a cluster, whatever its operator does.
+
+use std::collections::BTreeMap;
+
+use coracle_core::kv::{Found, LoggedWrite, Operation};
+use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Term};
+use coracle_core::{ClusterId, Incarnation};
+
+use super::machine::Running;
+use crate::simulator::invariants::{Verdict, Violation};
+
+/// Everything that any process was seen to commit, and what follows from it.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    cluster: Option<ClusterId>,
+    committed: BTreeMap<LogIndex, LogPoint>,
+    /// The committed configurations, and that of the founders.
+    configurations: BTreeMap<LogIndex, Configuration>,
+    /// What was written to each key, by index.
+    writes: BTreeMap<String, BTreeMap<LogIndex, u64>>,
+    leaders: BTreeMap<Term, (NodeId, Incarnation)>,
+    /// How far each run's commits were looked at.
+    seen: BTreeMap<u64, LogIndex>,
+    /// When each node last took a turn.
+    ran_at: BTreeMap<Incarnation, u64>,
+}
+
+pub(super) fn violation(property: &'static str, what: String) -> Verdict {
+    Err(Violation { property, what })
+}
+
+impl Checks {
+    /// A process belongs to this cluster, whose founders are these. There is only one.
+    pub(super) fn belongs(&mut self, cluster: ClusterId, founders: Configuration) -> Verdict {
+        let known = *self.cluster.get_or_insert(cluster);
+        self.configurations.entry(LogIndex::ORIGIN).or_insert(founders);
+        if known == cluster {
+            Ok(())
+        } else {
+            violation("one_cluster", "a second cluster was founded".into())
+        }
+    }
+
+    /// One leader in a term (§5.2), and it is a node in one incarnation.
+    pub(super) fn leads(&mut self, term: Term, node: NodeId, incarnation: Incarnation) -> Verdict {
+        let leader = *self.leaders.entry(term).or_insert((node, incarnation));
+        let is_same = leader == (node, incarnation);
+        let what = || format!("term {term} is led by {leader:?} and by {:?}", (node, incarnation));
+        if is_same { Ok(()) } else { violation("election_safety", what()) }
+    }
+
+    /// No two histories: what one process knows to be committed at an index is what every other does.
+    pub(super) fn after_turn(&mut self, boot: u64, node: NodeId, running: &Running) -> Verdict {
+        let replica = running.host.replica();
+        let (log, commit) = (replica.node().log(), replica.node().commit_index());
+        let seen = *self.seen.entry(boot).or_insert(LogIndex::ORIGIN);
+        if commit <= seen {
+            return Ok(());
+        }
+        self.seen.insert(boot, commit);
+        let first = LogIndex(seen.0.max(log.start().index.0) + 1);
+        self.look_at(log, first, commit, node)
+    }
+
+    fn look_at(&mut self, log: &Log, first: LogIndex, last: LogIndex, node: NodeId) -> Verdict {
+        for entry in log.between(first, last) {
+            let point = entry.point;
+            let known = *self.committed.entry(point.index).or_insert(point);
+            if known != point {
+                let what = format!("node {node} has committed {point:?}, and another one {known:?}");
+                return violation("one_history", what);
+            }
+            match entry.kind() {
+                EntryKind::Config => {
+                    let configuration = Configuration::read(entry.payload).expect("it is in a log");
+                    self.configurations.insert(point.index, configuration);
+                }
+                EntryKind::Command => self.note_write(point.index, entry.payload),
+                EntryKind::Noop => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn note_write(&mut self, index: LogIndex, payload: &str) {
+        let Some(Operation::Put { key, value }) = LoggedWrite::read(payload).map(|write| write.operation)
+        else {
+            return;
+        };
+        let number = value.parse().expect("clients write numbers");
+        self.writes.entry(key.into_owned()).or_default().insert(index, number);
+    }
+
+    /// The configuration that was committed last, as far as any process knows.
+    pub(super) fn latest(&self) -> Option<(LogIndex, &Configuration)> {
+        self.configurations.last_key_value().map(|(index, configuration)| (*index, configuration))
+    }
+
+    /// The configuration in force after this much of the committed log.
+    fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
+        self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)
+    }
+
+    /// A write was acknowledged: it is committed where the answer says.
+    pub(super) fn acknowledged(&self, key: &str, number: u64, index: LogIndex) -> Verdict {
+        let found = self.writes.get(key).and_then(|writes| writes.get(&index));
+        let what = || format!("{key} = {number} was acknowledged at {index}, where {found:?} is committed");
+        if found == Some(&number) { Ok(()) } else { violation("acknowledged_is_committed", what()) }
+    }
+
+    /// A process has answered a read. It is a member by what it has applied, and its answer is what the log says there.
+    pub(super) fn was_read(
+        &self,
+        key: &str,
+        index: LogIndex,
+        found: &Found,
+        reader: (NodeId, Incarnation),
+    ) -> Verdict {
+        let names = |configuration: &Configuration| configuration.names(reader.0, Some(reader.1));
+        if !self.configuration_at(index).is_some_and(names) {
+            let what = format!("{reader:?} answers a read at {index}, by which it is no member");
+            return violation("only_members_answer", what);
+        }
+        let expected = self.writes.get(key).and_then(|writes| writes.range(..=index).next_back());
+        let expected = expected.map(|(_, number)| number.to_string());
+        let Found::Value(value) = found else { return violation("reads", "a page for a get".into()) };
+        let value = value.as_ref().map(|value| value.as_json().to_owned());
+        let what = || format!("{reader:?} answers {value:?} for {key} at {index}: it is {expected:?}");
+        if value == expected { Ok(()) } else { violation("reads", what()) }
+    }
+
+    /// A linearizable read sees what was acknowledged before it was asked.
+    pub(super) fn was_read_linearizably(&self, key: &str, index: LogIndex, floor: LogIndex) -> Verdict {
+        let what = || format!("a linearizable read of {key} is answered at {index}, below {floor}");
+        if index >= floor { Ok(()) } else { violation("linearizable", what()) }
+    }
+
+    /// A process has ended by itself, because it takes itself for no member. It must be right by what is committed.
+    pub(super) fn ended(&self, node: NodeId, incarnation: Incarnation, why: &str) -> Verdict {
+        let is_member = self.latest().is_some_and(|(_, latest)| latest.names(node, Some(incarnation)));
+        let what = || format!("member {node} in {incarnation} ends: {why}");
+        if is_member { violation("a_healthy_node_never_ends", what()) } else { Ok(()) }
+    }
+
+    /// The operator was told that this node was removed.
+    pub(super) fn told_removed(&self, node: NodeId, told: &Configuration) -> Verdict {
+        let is_there = told.contains(node);
+        if is_there { violation("orders", format!("{node} was removed, and is a member")) } else { Ok(()) }
+    }
+
+    /// A node has taken a turn.
+    pub(super) fn ran(&mut self, incarnation: Incarnation, now: u64) {
+        self.ran_at.insert(incarnation, now);
+    }
+
+    /// The operator was told that this node votes: it has run and answered a moment ago.
+    pub(super) fn told_promoted(&self, node: NodeId, told: &Configuration, long_ago: u64) -> Verdict {
+        let member = told.roster().member(node).and_then(|member| member.incarnation);
+        if !told.voters().contains(node) || member.is_none() {
+            return violation("orders", format!("{node} was promoted, and does not vote: {told}"));
+        }
+        let has_run = member.and_then(|member| self.ran_at.get(&member)).is_some_and(|at| *at >= long_ago);
+        if has_run {
+            Ok(())
+        } else {
+            violation("orders", format!("{node} was promoted, and has not run for long"))
+        }
+    }
+}

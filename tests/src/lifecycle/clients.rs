@@ -1,0 +1,130 @@
+//! Clients that ask nodes themselves: each has a key of its own, which it sets to ever higher numbers, and reads any key.
+
+use std::collections::BTreeMap;
+
+use coracle_core::host::HostInput;
+use coracle_core::kv::{Command, Key, Query, Value};
+use coracle_core::raft::{LogIndex, NodeId};
+use coracle_core::{Answer, Incarnation, Input, Request, RequestId};
+
+use super::operator::Order;
+use super::world::{Happening, World};
+use crate::simulator::invariants::Verdict;
+
+/// What a request wants to know.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Write {
+        key: String,
+        number: u64,
+    },
+    Read {
+        key: String,
+    },
+    /// With the highest index that was acknowledged to anybody when it was asked.
+    LinearizableRead {
+        key: String,
+        floor: LogIndex,
+    },
+    Order(Order),
+}
+
+/// The requests under way, and what was learnt.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    last_request: u64,
+    asked: BTreeMap<RequestId, Asked>,
+    numbers: BTreeMap<usize, u64>,
+    /// The highest index that was acknowledged or read.
+    pub(super) acknowledged: LogIndex,
+    pub(super) acknowledgements: u64,
+    pub(super) reads: u64,
+    pub(super) are_quiet: bool,
+}
+
+fn key_of(client: usize) -> String {
+    format!("k{client}")
+}
+
+impl World {
+    /// A client asks some node for something, and thinks of the next thing after a while.
+    pub(super) fn client_acts(&mut self, client: usize) -> Verdict {
+        let pause = 1000 + self.dice.exponential(self.think);
+        self.schedule(pause, Happening::Client(client));
+        if self.clients.are_quiet {
+            return Ok(());
+        }
+        let of_any = self.dice.position(self.client_count);
+        match self.dice.below(4) {
+            0 => {
+                let machine = self.dice.position(self.machines.len());
+                let key = key_of(of_any);
+                let query = query(&key);
+                self.ask(machine, Request::Read { query, at_least: LogIndex::ORIGIN }, Asked::Read { key })
+            }
+            1 => {
+                let machine = self.dice.position(self.machines.len());
+                let (key, floor) = (key_of(of_any), self.clients.acknowledged);
+                let request = Request::LinearizableRead(query(&key));
+                self.ask(machine, request, Asked::LinearizableRead { key, floor })
+            }
+            _ => self.write(client),
+        }
+    }
+
+    fn write(&mut self, client: usize) -> Verdict {
+        let any = self.dice.position(self.machines.len());
+        let machine = if self.dice.happens(800) { self.leader().unwrap_or(any) } else { any };
+        let number = self.clients.numbers.entry(client).or_default();
+        *number += 1;
+        let (key, number) = (key_of(client), *number);
+        let value = Value::from_json(&number.to_string()).expect("a number is JSON");
+        let command = Command::Put { key: Key::new(&key).expect("a short key"), value };
+        self.ask(machine, Request::write(command), Asked::Write { key, number })
+    }
+
+    /// Puts a request into a node's inbox; a machine on which no node runs hears nothing.
+    pub(super) fn ask(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
+        if self.machines[machine].running().is_some() {
+            self.clients.last_request += 1;
+            let id = RequestId(self.clients.last_request);
+            self.clients.asked.insert(id, asked);
+            self.hand(machine, HostInput::Core(Input::Request(id, request)));
+        }
+        Ok(())
+    }
+
+    /// A node has answered.
+    pub(super) fn answered(
+        &mut self,
+        node: (NodeId, Incarnation),
+        id: RequestId,
+        answer: &Answer,
+    ) -> Verdict {
+        let Some(asked) = self.clients.asked.remove(&id) else { return Ok(()) };
+        match (asked, answer) {
+            (Asked::Write { key, number }, Answer::Applied { index, .. }) => {
+                self.checks.acknowledged(&key, number, *index)?;
+                self.clients.acknowledged = self.clients.acknowledged.max(*index);
+                self.clients.acknowledgements += 1;
+            }
+            (Asked::Read { key }, Answer::Read { index, found }) => {
+                self.checks.was_read(&key, *index, found, node)?;
+                self.clients.reads += 1;
+            }
+            (Asked::LinearizableRead { key, floor }, Answer::Read { index, found }) => {
+                self.checks.was_read_linearizably(&key, *index, floor)?;
+                self.checks.was_read(&key, *index, found, node)?;
+                self.clients.acknowledged = self.clients.acknowledged.max(*index);
+                self.sight("a linearizable read was answered");
+            }
+            (Asked::Order(order), answer) => self.order_answered(&order, answer)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn query(key: &str) -> Query {
+    Query::Value(Key::new(key).expect("a short key"))
+}

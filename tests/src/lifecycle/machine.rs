@@ -1,0 +1,114 @@
+//! A machine: an address, a data folder, and the process that runs there.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use coracle_core::Incarnation;
+use coracle_core::host::{ClusterSearch, Directory, HostInput, Inbound, Link, NodeHost};
+use coracle_core::peer::Origin;
+use coracle_core::raft::NodeId;
+use coracle_storage::FileOp;
+use coracle_storage::host::DiskQueue;
+
+use crate::simulator::disk::SimDisk;
+use crate::simulator::process::SimClock;
+use crate::simulator::snapshots::SnapshotFiles;
+
+/// What the machine's unit file starts.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    pub(super) id: NodeId,
+    pub(super) origin: Origin,
+}
+
+/// A machine. It answers at every address that it ever had: moving is for the operator to order, and may be refused.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) addresses: Vec<Box<str>>,
+    pub(super) folder: SimDisk,
+    /// Which node's promises the folder keeps, once the node has its cluster.
+    pub(super) holds: Option<(NodeId, Incarnation)>,
+    pub(super) unit: Option<Unit>,
+    pub(super) clock: SimClock,
+    pub(super) process: Option<Process>,
+    /// Why the last process ended by itself: nobody starts it again without doing something about it.
+    pub(super) ended: Option<String>,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Which run this is, of all runs of all machines.
+    pub(super) boot: u64,
+    pub(super) id: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) directory: Directory,
+    pub(super) stage: Stage,
+    pub(super) links: BTreeMap<NodeId, Seat>,
+    pub(super) inbound: BTreeMap<u64, Inbound>,
+    /// It does nothing before this time.
+    pub(super) busy_until: u64,
+    /// When it is to be woken next.
+    pub(super) wake_at: Option<u64>,
+}
+
+/// How far a process is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It looks for its cluster.
+    Searching(Box<ClusterSearch>),
+    /// It takes part.
+    Running(Box<Running>),
+}
+
+/// A node that takes part.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) host: NodeHost,
+    pub(super) inbox: Vec<HostInput>,
+    pub(super) disk: DiskQueue,
+    pub(super) ops: VecDeque<FileOp>,
+    pub(super) snapshots: SnapshotFiles,
+}
+
+/// A link with its connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) link: Link,
+    pub(super) address: Box<str>,
+    pub(super) connection: Option<u64>,
+    /// Tells this link from an earlier one to the same node.
+    pub(super) generation: u64,
+}
+
+impl Machine {
+    pub(super) fn new(address: Box<str>, clock: SimClock) -> Self {
+        Self {
+            addresses: vec![address],
+            folder: SimDisk::default(),
+            holds: None,
+            unit: None,
+            clock,
+            process: None,
+            ended: None,
+        }
+    }
+
+    /// The address that it is known by.
+    pub(super) fn address(&self) -> Box<str> {
+        self.addresses.last().cloned().expect("a machine has an address")
+    }
+
+    pub(super) fn running(&self) -> Option<&Running> {
+        match &self.process.as_ref()?.stage {
+            Stage::Running(running) => Some(running),
+            Stage::Searching(_) => None,
+        }
+    }
+
+    pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.process.as_mut()?.stage {
+            Stage::Running(running) => Some(running),
+            Stage::Searching(_) => None,
+        }
+    }
+}

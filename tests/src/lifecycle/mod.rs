@@ -1,0 +1,43 @@
+//! A simulator of the whole life of a cluster of processes: founding, joining, promotion, removal, lost disks, new addresses.
+//!
+//! The simulator of [`simulator`](crate::simulator) breaks everything around a cluster whose nodes are given. Here the nodes
+//! come and go. There are *machines*, each with an address and a data folder; a process runs the hosts that ship (opening,
+//! [`ClusterSearch`], [`Directory`], [`Link`], [`Inbound`], [`NodeHost`], [`DiskQueue`]) on simulated sockets; and an *operator*
+//! gives orders and moves folders about, as a person with the guide in hand would, while machines crash and networks part.
+//!
+//! [`ClusterSearch`]: coracle_core::host::ClusterSearch
+//! [`Directory`]: coracle_core::host::Directory
+//! [`Link`]: coracle_core::host::Link
+//! [`Inbound`]: coracle_core::host::Inbound
+//! [`NodeHost`]: coracle_core::host::NodeHost
+//! [`DiskQueue`]: coracle_storage::host::DiskQueue
+//!
+//! ```text
+//!   operator ── orders, starts, wipes ──► machine: folder ◄── disk queue ◄── node host ◄─► links ─── handshakes, frames ──► …
+//!   clients ─── writes and reads ───────────────────────────────────────────────┘
+//!   checks: after every turn of every process, at every answer, whenever a process ends
+//! ```
+//!
+//! | file | topic |
+//! | --- | --- |
+//! | `world` | the event queue, turns, and what nodes want done |
+//! | `starting` | how processes begin and end |
+//! | `disks` | file operations |
+//! | `machine` | an address, a folder, and what runs there |
+//! | `wiring` | dialling, handshakes, frames |
+//! | `operator` | what a person does to the cluster |
+//! | `clients` | numbered writes and reads, each checked against the committed log |
+//! | `checks` | what must hold |
+//! | `run` | trouble, then recovery, then the verdict |
+
+mod checks;
+mod clients;
+mod disks;
+mod machine;
+mod operator;
+mod run;
+mod starting;
+mod wiring;
+mod world;
+
+pub use run::{LifeReport, run_seed};

@@ -1,0 +1,340 @@
+//! A person who operates the cluster: founds it, grows it, replaces what broke, moves machines, and makes mistakes that the guide
+//! does not forbid.
+//!
+//! The operator is careful in one thing only: no folder is wiped whose loss would leave a majority of any configuration in force
+//! without its promises. All else is for the program to refuse.
+
+use coracle_core::peer::Origin;
+use coracle_core::raft::{ChangeError, Configuration, LogIndex, Member, NodeId, Roster, Voters};
+use coracle_core::{Answer, MemberChange, MemberOrder, Refused, Request};
+
+use super::clients::Asked;
+use super::machine::{Machine, Unit};
+use super::world::{Happening, World};
+use crate::simulator::disk::SimDisk;
+use crate::simulator::invariants::Verdict;
+
+/// How long the operator waits for the answer to an order, in microseconds.
+const PATIENCE: u64 = 6_000_000;
+/// The time between two acts, typically.
+const EVERY: u64 = 200_000;
+/// A node that has not run for so long could not have answered its leader.
+const LONG: u64 = 5_000_000;
+
+/// An order that was given.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    change: MemberChange,
+    number: u64,
+}
+
+/// What the operator remembers.
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    last_order: u64,
+    /// The order that an answer is waited for, since when.
+    pending: Option<(u64, u64)>,
+    last_id: u64,
+    /// The index of the configuration as it was last seen.
+    seen: Option<LogIndex>,
+    pub(super) rests: bool,
+}
+
+impl World {
+    /// Some machines found the cluster: one, three or five.
+    pub(super) fn found(&mut self) {
+        let founders = self.dice.one_of(&[1, 3, 3, 5]);
+        let member = |number: usize, machine: &Machine| {
+            (NodeId(number as u64 + 1), Member { address: machine.address(), incarnation: None })
+        };
+        let roster = self.machines[..founders].iter().enumerate().map(|(number, it)| member(number, it));
+        let roster = Roster::new(roster.collect::<Vec<_>>());
+        for number in 0..founders {
+            let origin = Origin::Found(roster.clone());
+            self.machines[number].unit = Some(Unit { id: NodeId(number as u64 + 1), origin });
+            let later = self.dice.exponential(200_000);
+            self.schedule(later, Happening::Start(number));
+        }
+        self.operator.last_id = founders as u64;
+    }
+
+    pub(super) fn operator_acts(&mut self) -> Verdict {
+        let pause = 1 + self.dice.exponential(EVERY);
+        self.schedule(pause, Happening::Operator);
+        if self.operator.rests {
+            return Ok(());
+        }
+        if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
+            self.operator.pending = None;
+        }
+        match self.dice.below(13) {
+            0..=2 => self.grow(),
+            3 | 4 | 10 => self.promote(),
+            11 | 12 => self.remove(),
+            5 => {
+                self.lose_a_disk();
+                Ok(())
+            }
+            6 => self.move_a_machine(),
+            7 => {
+                self.bring_a_removed_node_back();
+                Ok(())
+            }
+            8 => {
+                self.clean_up();
+                Ok(())
+            }
+            _ => {
+                self.restart();
+                Ok(())
+            }
+        }
+    }
+
+    /// The configuration that the leader has in force, if there is a leader.
+    fn members(&self) -> Option<(usize, Configuration, LogIndex)> {
+        let leader = self.leader()?;
+        let node = self.machines[leader].running()?.host.replica().node();
+        Some((leader, node.configuration().clone(), node.configuration_index()))
+    }
+
+    /// Gives an order to the leader, for the members as they are, or as they were when the operator last looked, or blindly.
+    fn order(&mut self, change: MemberChange) -> Verdict {
+        let Some((leader, _, index)) = self.members() else { return Ok(()) };
+        if self.operator.pending.is_some() {
+            return Ok(());
+        }
+        self.operator.last_order += 1;
+        let number = self.operator.last_order;
+        self.operator.pending = Some((number, self.now));
+        let given_for = match self.dice.below(3) {
+            0 => None,
+            1 => self.operator.seen,
+            _ => Some(index),
+        };
+        self.operator.seen = Some(index);
+        self.tell(|| format!("the operator orders {change:?} for {given_for:?} at m{leader}"));
+        let order = MemberOrder { change: change.clone(), given_for, insists: false };
+        let asked = Asked::Order(Order { change, number });
+        self.ask(leader, Request::ChangeMembers(order), asked)
+    }
+
+    /// A machine without a unit becomes a new node, under a new id or one that was removed.
+    fn grow(&mut self) -> Verdict {
+        let Some((_, members, _)) = self.members() else { return Ok(()) };
+        let is_free = |machine: &Machine| machine.unit.is_none() && machine.process.is_none();
+        let free: Vec<_> = (0..self.machines.len()).filter(|it| is_free(&self.machines[*it])).collect();
+        if free.is_empty() || members.members().len() >= 6 || self.operator.pending.is_some() {
+            return Ok(());
+        }
+        let machine = free[self.dice.position(free.len())];
+        let old: Vec<_> =
+            (1..=self.operator.last_id).map(NodeId).filter(|id| !members.contains(*id)).collect();
+        let id = if old.is_empty() || self.dice.happens(500) {
+            self.operator.last_id += 1;
+            NodeId(self.operator.last_id)
+        } else {
+            self.sight("an id was used again");
+            old[self.dice.position(old.len())]
+        };
+        let any = self.dice.position(self.machines.len());
+        let via = if self.dice.happens(900) { self.leader().unwrap_or(any) } else { any };
+        let address = self.machines[via].address();
+        self.machines[machine].unit = Some(Unit { id, origin: Origin::Join(address) });
+        self.machines[machine].ended = None;
+        let later = self.dice.exponential(500_000);
+        self.schedule(later, Happening::Start(machine));
+        let address = self.machines[machine].address();
+        self.order(MemberChange::AddLearnerAt(id, address))
+    }
+
+    fn promote(&mut self) -> Verdict {
+        let Some((_, members, _)) = self.members() else { return Ok(()) };
+        let learners = members.learners();
+        if learners.is_empty() {
+            return Ok(());
+        }
+        let learner = learners[self.dice.position(learners.len())];
+        self.order(MemberChange::Promote(learner))
+    }
+
+    fn remove(&mut self) -> Verdict {
+        let Some((_, members, _)) = self.members() else { return Ok(()) };
+        let all = members.members();
+        let member = all[self.dice.position(all.len())];
+        self.order(MemberChange::Remove(member))
+    }
+
+    /// A machine gets another address. It answers at the old one as well: a move may be refused.
+    fn move_a_machine(&mut self) -> Verdict {
+        let Some((_, members, _)) = self.members() else { return Ok(()) };
+        let machine = self.dice.position(self.machines.len());
+        let Some((id, incarnation)) = self.machines[machine].holds else { return Ok(()) };
+        if !members.names(id, Some(incarnation)) {
+            return Ok(());
+        }
+        let count = self.machines[machine].addresses.len() + 1;
+        let address: Box<str> = format!("m{machine}:{count}").into();
+        self.machines[machine].addresses.push(address.clone());
+        self.sight("a machine moved");
+        self.order(MemberChange::AddLearnerAt(id, address))
+    }
+
+    /// A folder is lost, and the unit started again as it stands: with --peers or --join.
+    fn lose_a_disk(&mut self) {
+        let machine = self.dice.position(self.machines.len());
+        // The majority of an order that is being carried out is not known yet.
+        let is_unsure = self.operator.pending.is_some();
+        if self.machines[machine].unit.is_none() || is_unsure || !self.may_be_wiped(machine) {
+            return;
+        }
+        self.tell(|| format!("m{machine} loses its disk"));
+        self.sight("a disk was lost");
+        self.crash(machine, true);
+        let place = &mut self.machines[machine];
+        (place.folder, place.holds) = (SimDisk::default(), None);
+        // The guide: --peers is for the first start. Once no founder has its files any more, it would found another cluster.
+        if let Some(unit) = self.machines[machine].unit.clone()
+            && let Origin::Found(peers) = &unit.origin
+            && (peers.iter().count() == 1 || !self.any_founder_holds_its_files(peers))
+        {
+            self.machines[machine].unit = Some(Unit { origin: Origin::Known, ..unit });
+        }
+        let later = self.dice.exponential(300_000);
+        self.schedule(later, Happening::Start(machine));
+    }
+
+    /// Whether a majority of every set of voters in force keeps its promises without this folder.
+    fn may_be_wiped(&self, machine: usize) -> bool {
+        let Some((_, latest)) = self.checks.latest() else { return false };
+        let in_force = self.machines.iter().filter_map(Machine::running);
+        let mut configurations = vec![latest.clone()];
+        configurations.extend(in_force.map(|it| it.host.replica().node().configuration().clone()));
+        let held: Vec<_> =
+            self.machines.iter().enumerate().filter(|(number, _)| *number != machine).collect();
+        let is_held = |configuration: &Configuration, voter: NodeId| {
+            held.iter().any(|(_, place)| {
+                place.holds.is_some_and(|(id, incarnation)| {
+                    id == voter && configuration.names(id, Some(incarnation))
+                })
+            })
+        };
+        configurations.iter().all(|configuration| {
+            let keeps = |voters: &Voters| {
+                let held = voters.nodes().iter().filter(|voter| is_held(configuration, **voter)).count();
+                held > voters.nodes().len() / 2
+            };
+            keeps(configuration.voters()) && configuration.outgoing().is_none_or(keeps)
+        })
+    }
+
+    fn any_founder_holds_its_files(&self, founders: &Roster) -> bool {
+        let mut held = self.machines.iter().filter_map(|place| place.holds);
+        held.any(|(id, _)| founders.member(id).is_some())
+    }
+
+    /// A node that was removed, or took itself for that, is started as if nothing had happened.
+    fn bring_a_removed_node_back(&mut self) {
+        let machine = self.dice.position(self.machines.len());
+        let place = &mut self.machines[machine];
+        if place.unit.is_some() && place.process.is_none() && place.ended.take().is_some() {
+            self.sight("a node that had ended was started again");
+            self.schedule(1, Happening::Start(machine));
+        }
+    }
+
+    /// The folder of a node that is no member is removed, and its machine is free for another.
+    fn clean_up(&mut self) {
+        let machine = self.dice.position(self.machines.len());
+        let place = &self.machines[machine];
+        if place.ended.is_none() || place.process.is_some() || !self.may_be_wiped(machine) {
+            return;
+        }
+        let place = &mut self.machines[machine];
+        (place.folder, place.holds, place.unit, place.ended) = (SimDisk::default(), None, None, None);
+        self.sight("a machine was cleaned up");
+    }
+
+    fn restart(&mut self) {
+        let machine = self.dice.position(self.machines.len());
+        if self.machines[machine].process.is_some() {
+            self.crash(machine, false);
+            let later = 1 + self.dice.exponential(100_000);
+            self.schedule(later, Happening::Start(machine));
+        }
+    }
+
+    /// The answer to an order: what it says is true now.
+    pub(super) fn order_answered(&mut self, order: &Order, answer: &Answer) -> Verdict {
+        if self.operator.pending.is_some_and(|(number, _)| number == order.number) {
+            self.operator.pending = None;
+        }
+        self.tell(|| format!("the operator is told of {:?}: {answer:?}", order.change));
+        let sight = |error: ChangeError| match error {
+            ChangeError::Silent(_) => "refused: a node that does not answer",
+            ChangeError::MajoritySilent => "refused: a majority would not answer",
+            ChangeError::NotMember(_) => "refused: no member",
+            ChangeError::LastVoter => "refused: the last voter",
+            ChangeError::Outdated => "refused: the members have changed since",
+            ChangeError::CatchingUp(_) => "refused: it has not caught up",
+            _ => "refused: for another reason",
+        };
+        match (&order.change, answer) {
+            (_, Answer::Refused(Refused::Change(error))) => self.sight(sight(*error)),
+            (MemberChange::Remove(node), Answer::MembershipChanged(_, told)) => {
+                self.sight("a member was removed");
+                self.checks.told_removed(*node, told)?;
+            }
+            (MemberChange::Promote(node), Answer::MembershipChanged(_, told)) => {
+                self.sight("a learner was promoted");
+                let long_ago = self.now.saturating_sub(LONG);
+                self.checks.told_promoted(*node, told, long_ago)?;
+            }
+            (MemberChange::AddLearnerAt(..), Answer::MembershipChanged(..)) => {
+                self.sight("a member was added or moved");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Machines crash, hang, and lose one another.
+    pub(super) fn make_trouble(&mut self) {
+        let pause = 1 + self.dice.exponential(500_000);
+        self.schedule(pause, Happening::Trouble);
+        if !self.has_trouble {
+            return;
+        }
+        let machine = self.dice.position(self.machines.len());
+        match self.dice.below(8) {
+            0 | 1 => self.cut.clear(),
+            2 => {
+                let others = (0..self.machines.len()).filter(|other| *other != machine);
+                let pairs: Vec<_> = others.flat_map(|other| [(machine, other), (other, machine)]).collect();
+                self.cut.extend(pairs);
+                self.sight("a machine was cut off");
+            }
+            3 => {
+                let other = self.dice.position(self.machines.len());
+                self.cut.insert((machine, other));
+                self.sight("a link was cut in one direction");
+            }
+            4 => {
+                let busy = 10_000 + self.dice.exponential(1_500_000);
+                let now = self.now;
+                if let Some(process) = self.machines[machine].process.as_mut() {
+                    process.busy_until = now + busy;
+                }
+                self.sight("a process was paused");
+            }
+            kind => {
+                if self.machines[machine].process.is_some() {
+                    self.crash(machine, kind != 5);
+                    self.sight(if kind == 5 { "a process was killed" } else { "the power failed" });
+                    let down = 1 + self.dice.exponential(700_000);
+                    self.schedule(down, Happening::Start(machine));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way, until it breaks.
+
+use coracle_core::host::{DialFailure, HostInput, LinkChange, LinkNews, SearchStep};
+use coracle_core::peer::{Meeting, Welcome};
+use coracle_core::raft::NodeId;
+
+use super::machine::{Seat, Stage};
+use super::world::{Happening, World};
+use crate::simulator::invariants::Verdict;
+
+/// How long bytes are on their way, in microseconds, typically.
+const LATENCY: u64 = 300;
+
+/// A connection: from a link of one process to another process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    pub(super) from: usize,
+    from_boot: u64,
+    /// The node that the link is for.
+    node: NodeId,
+    pub(super) to: usize,
+    to_boot: u64,
+    /// When the last bytes arrive: those that follow do not overtake them.
+    busy_until: u64,
+}
+
+impl World {
+    /// The machine that answers at this address, if a process runs there and the network lets both sides talk.
+    fn reachable(&self, from: usize, address: &str) -> Option<usize> {
+        let answers = |machine: &super::machine::Machine| {
+            machine.addresses.iter().any(|known| **known == *address) && machine.process.is_some()
+        };
+        let to = self.machines.iter().position(answers)?;
+        (self.is_open(from, to) && self.is_open(to, from)).then_some(to)
+    }
+
+    /// A handshake: both lines, at once. The listening side hears of it if frames may follow.
+    fn shake_hands(
+        &mut self,
+        from: usize,
+        node: Option<NodeId>,
+        address: &str,
+    ) -> Result<(usize, Meeting, Welcome), DialFailure> {
+        let refused = || DialFailure::Failed("connection refused".into());
+        let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
+        let address = dialler.directory.address_to_dial(node, address);
+        let hello = dialler.directory.hello(node);
+        let to = self.reachable(from, &address).ok_or_else(refused)?;
+        let now = self.local(to);
+        let listener = self.machines[to].process.as_mut().ok_or_else(refused)?;
+        let greeting = listener.directory.greet(&hello);
+        let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
+        let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply)?;
+        if let Some(seen) = greeting.meeting.filter(|_| meeting.is_of_cluster) {
+            let mut changes = Vec::new();
+            if let Some(listener) = self.machines[to].process.as_mut() {
+                listener.directory.heard(&seen, now, &mut changes);
+            }
+            self.change_links(to, changes);
+            self.hand(to, HostInput::Core(seen.met()));
+            self.connect(from, to, &meeting, seen);
+        }
+        Ok((to, meeting, welcome))
+    }
+
+    fn connect(&mut self, from: usize, to: usize, meeting: &Meeting, seen: Meeting) {
+        self.last_connection += 1;
+        let number = self.last_connection;
+        let boot = |machine: usize| self.machines[machine].process.as_ref().map_or(0, |process| process.boot);
+        let (from_boot, to_boot) = (boot(from), boot(to));
+        let node = meeting.node;
+        let connection = Connection { from, from_boot, node, to, to_boot, busy_until: self.now };
+        self.connections.insert(number, connection);
+        if let Some(listener) = self.machines[to].process.as_mut()
+            && listener.directory.admit(seen.node, number)
+        {
+            let (own, boot) = (listener.id, listener.boot);
+            listener.inbound.retain(|_, inbound| inbound.node() != seen.node);
+            listener.inbound.insert(number, coracle_core::host::Inbound::new(own, boot, seen));
+        }
+    }
+
+    /// A link dials.
+    pub(super) fn dial(&mut self, machine: usize, boot: u64, node: NodeId, generation: u64) -> Verdict {
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+        let Some(seat) = process.links.get(&node) else { return Ok(()) };
+        if seat.generation != generation || seat.link.is_up() || seat.link.is_over() {
+            return Ok(());
+        }
+        let address = seat.address.clone();
+        let outcome = self.shake_hands(machine, Some(node), &address);
+        let number = self.last_connection;
+        let mut news = Vec::new();
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+        let Some(seat) = process.links.get_mut(&node) else { return Ok(()) };
+        let failure = match outcome {
+            Ok((_, meeting, _)) if meeting.is_of_cluster => {
+                if seat.link.go_up(&meeting, &mut news) {
+                    seat.connection = Some(number);
+                }
+                None
+            }
+            Ok(_) => Some(DialFailure::NotReady),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
+            let pause = seat.link.failed(failure, &mut news);
+            let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+            self.schedule(1 + pause, Happening::Dial { machine, boot, node, generation });
+        }
+        self.spread(machine, news)
+    }
+
+    /// What a link has to say.
+    fn spread(&mut self, machine: usize, news: Vec<LinkNews>) -> Verdict {
+        for item in news {
+            match item {
+                LinkNews::Node(input) => self.hand(machine, HostInput::Core(input)),
+                LinkNews::Removed(refusal) => {
+                    self.sight("a removed node heard of it in a handshake");
+                    self.ends(machine, &refusal.to_string())?;
+                }
+                LinkNews::Report(_) | LinkNews::Router(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory wants other links.
+    pub(super) fn change_links(&mut self, machine: usize, changes: Vec<LinkChange>) {
+        for change in changes {
+            let Some(process) = self.machines[machine].process.as_mut() else { return };
+            let boot = process.boot;
+            match change {
+                LinkChange::Start(node, address) => {
+                    self.last_generation += 1;
+                    let generation = self.last_generation;
+                    let seed = u64::from(self.dice.below(u32::MAX));
+                    let Some(own) = self.machines[machine].process.as_ref().map(|process| process.id) else {
+                        return;
+                    };
+                    let link = coracle_core::host::Link::new(own, node, seed);
+                    let seat = Seat { link, address, connection: None, generation };
+                    if let Some(process) = self.machines[machine].process.as_mut() {
+                        process.links.insert(node, seat);
+                    }
+                    self.schedule(1, Happening::Dial { machine, boot, node, generation });
+                }
+                LinkChange::End(node) => {
+                    let mut news = Vec::new();
+                    if let Some(mut seat) = process.links.remove(&node) {
+                        seat.link.end(&mut news);
+                    }
+                    // A link that ends has nothing to say but that it is down.
+                    let _ = self.spread(machine, news);
+                }
+            }
+        }
+    }
+
+    /// Sends what waits in the outboxes of a process.
+    pub(super) fn flush(&mut self, machine: usize) {
+        let Some(process) = self.machines[machine].process.as_mut() else { return };
+        let mut sent = Vec::new();
+        for seat in process.links.values_mut().filter(|seat| seat.link.is_up() && seat.link.has_work()) {
+            let Some(number) = seat.connection else { continue };
+            while seat.link.has_work() {
+                let mut bytes = Vec::new();
+                seat.link.take(&mut bytes);
+                seat.link.sent();
+                sent.push((number, bytes));
+            }
+        }
+        for (number, bytes) in sent {
+            let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
+            let Some(connection) = self.connections.get_mut(&number) else { continue };
+            let at = (self.now + delay).max(connection.busy_until + 1);
+            connection.busy_until = at;
+            self.schedule(at - self.now, Happening::Arrive { number, bytes });
+        }
+    }
+
+    /// Bytes arrive, or the connection turns out to be gone.
+    pub(super) fn arrive(&mut self, number: u64, bytes: &[u8]) -> Verdict {
+        let Some(connection) = self.connections.get(&number).copied() else { return Ok(()) };
+        let Connection { from, to, to_boot, .. } = connection;
+        let is_open = self.is_open(from, to);
+        let Some(process) = self.process_of(to, to_boot).filter(|_| is_open) else {
+            self.break_connection(number);
+            return Ok(());
+        };
+        let Some(inbound) = process.inbound.get_mut(&number) else {
+            self.break_connection(number);
+            return Ok(());
+        };
+        match inbound.receive(bytes) {
+            Ok(received) => {
+                if let Some(input) = received.input {
+                    self.hand(to, input);
+                }
+            }
+            Err(fault) => {
+                let what = format!("machine {to} understands nothing of what {from} sends: {fault}");
+                return super::checks::violation("frames", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// The dialling side notices that its connection is gone, and dials again after a while.
+    pub(super) fn break_connection(&mut self, number: u64) {
+        let Some(connection) = self.connections.remove(&number) else { return };
+        let Connection { from, from_boot, node, to, to_boot, .. } = connection;
+        if let Some(listener) = self.process_of(to, to_boot)
+            && let Some(inbound) = listener.inbound.remove(&number)
+        {
+            listener.directory.leave(inbound.node(), number);
+        }
+        let Some(process) = self.process_of(from, from_boot) else { return };
+        let Some(seat) = process.links.get_mut(&node).filter(|seat| seat.connection == Some(number)) else {
+            return;
+        };
+        seat.connection = None;
+        let mut news = Vec::new();
+        let pause = seat.link.failed(DialFailure::Failed("it broke".into()), &mut news);
+        let generation = seat.generation;
+        let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.schedule(1 + pause, Happening::Dial { machine: from, boot: from_boot, node, generation });
+        // A connection that broke says nothing of anybody's removal.
+        let _ = self.spread(from, news);
+    }
+
+    /// A process without a cluster takes the next step of its search.
+    pub(super) fn search(&mut self, machine: usize, boot: u64) -> Verdict {
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+        let Stage::Searching(search) = &mut process.stage else { return Ok(()) };
+        match search.next_step(process.directory.local(), &mut Vec::new()) {
+            SearchStep::Rest(pause) => {
+                let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+                self.schedule(1 + pause, Happening::Search { machine, boot });
+            }
+            SearchStep::Call(node, address) => {
+                let outcome = self.shake_hands(machine, node, &address);
+                let outcome = outcome.map(|(_, meeting, welcome)| (meeting, welcome));
+                let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+                let Stage::Searching(search) = &mut process.stage else { return Ok(()) };
+                if let Err(refusal) = search.called(outcome, &mut Vec::new()) {
+                    self.sight("a node without its files was refused");
+                    return self.ends(machine, &refusal.to_string());
+                }
+                let pause = 1 + self.dice.exponential(LATENCY);
+                self.schedule(pause, Happening::Search { machine, boot });
+            }
+            SearchStep::Found(founders, configuration) => {
+                return self.has_found(machine, &founders, configuration.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something in a node's inbox.
+    pub(super) fn hand(&mut self, machine: usize, input: HostInput) {
+        let now = self.now;
+        let Some(running) = self.machines[machine].running_mut() else { return };
+        running.inbox.push(input);
+        let at = self.machines[machine].process.as_ref().map_or(now, |process| process.busy_until.max(now));
+        self.wake_at(machine, at);
+    }
+}

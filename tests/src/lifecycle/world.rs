@@ -1,0 +1,309 @@
+//! The world: one queue of events in simulated time, from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use coracle_core::host::{NodeAction, Settings};
+use coracle_core::proxy::ProxyInput;
+use coracle_core::raft::{Event, NodeId, Role};
+use coracle_core::{Incarnation, Instant};
+
+use super::checks::Checks;
+use super::clients::Clients;
+use super::machine::{Machine, Process, Stage};
+use super::operator::Operator;
+use super::wiring::Connection;
+use crate::simulator::dice::Dice;
+use crate::simulator::invariants::Verdict;
+use crate::simulator::process::SimClock;
+
+/// How long a turn of a node takes, in microseconds.
+const TURN: u64 = 20;
+/// Machines of every world: some found the cluster, the others wait.
+const MACHINES: usize = 7;
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    Wake { machine: usize, boot: u64 },
+    DiskStep { machine: usize, boot: u64 },
+    SnapshotStep { machine: usize, boot: u64 },
+    Dial { machine: usize, boot: u64, node: NodeId, generation: u64 },
+    Search { machine: usize, boot: u64 },
+    Arrive { number: u64, bytes: Vec<u8> },
+    Client(usize),
+    Operator,
+    Trouble,
+    Start(usize),
+}
+
+/// Machines, the network between them, and everybody who does something.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) dice: Dice,
+    /// Simulated microseconds since the start.
+    pub(super) now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    planned: BTreeMap<u64, Happening>,
+    last_planned: u64,
+    pub(super) events: u64,
+    pub(super) machines: Vec<Machine>,
+    /// Pairs of machines whose messages, from the first to the second, are lost.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) last_connection: u64,
+    pub(super) last_generation: u64,
+    pub(super) last_boot: u64,
+    pub(super) checks: Checks,
+    pub(super) clients: Clients,
+    pub(super) client_count: usize,
+    /// How long a client thinks, in microseconds, typically.
+    pub(super) think: u64,
+    pub(super) operator: Operator,
+    pub(super) settings: Settings,
+    pub(super) has_trouble: bool,
+    sightings: BTreeMap<&'static str, u64>,
+    tells: bool,
+}
+
+impl World {
+    /// A world at its first moment: some machines are about to found a cluster, clients and an operator are about to act.
+    pub(super) fn new(mut dice: Dice, tells: bool) -> Self {
+        let machine = |number: usize, dice: &mut Dice| {
+            let clock = SimClock { rate: dice.between(990, 1010), offset: dice.below(1 << 30).into() };
+            Machine::new(format!("m{number}:1").into(), clock)
+        };
+        let machines = (0..MACHINES).map(|number| machine(number, &mut dice)).collect();
+        let entries = dice.one_of(&[20, 100, 1_000_000]);
+        let settings = Settings { snapshot_log_entries: entries, ..Settings::default() };
+        let mut world = Self {
+            now: 0,
+            queue: BinaryHeap::new(),
+            planned: BTreeMap::new(),
+            last_planned: 0,
+            events: 0,
+            machines,
+            cut: BTreeSet::new(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            last_generation: 0,
+            last_boot: 0,
+            checks: Checks::default(),
+            clients: Clients::default(),
+            client_count: 3,
+            think: dice.one_of(&[10_000, 30_000, 100_000]),
+            operator: Operator::default(),
+            settings,
+            has_trouble: true,
+            sightings: BTreeMap::new(),
+            tells,
+            dice,
+        };
+        world.found();
+        (0..world.client_count).for_each(|client| world.schedule(1000, Happening::Client(client)));
+        world.schedule(1_000_000, Happening::Operator);
+        world.schedule(1_500_000, Happening::Trouble);
+        world
+    }
+
+    /// Lets everything happen that is due before `end`.
+    pub(super) fn run_until(&mut self, end: u64) -> Verdict {
+        while let Some(Reverse((at, number))) = self.queue.peek().copied().filter(|next| next.0.0 < end) {
+            self.queue.pop();
+            self.now = at;
+            self.events += 1;
+            if let Some(happening) = self.planned.remove(&number) {
+                self.happen(happening)?;
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
+        self.last_planned += 1;
+        self.planned.insert(self.last_planned, happening);
+        self.queue.push(Reverse((self.now + delay, self.last_planned)));
+    }
+
+    fn happen(&mut self, happening: Happening) -> Verdict {
+        match happening {
+            Happening::Wake { machine, boot } => self.wake(machine, boot),
+            Happening::DiskStep { machine, boot } => {
+                self.disk_step(machine, boot);
+                Ok(())
+            }
+            Happening::SnapshotStep { machine, boot } => self.snapshot_step(machine, boot),
+            Happening::Dial { machine, boot, node, generation } => self.dial(machine, boot, node, generation),
+            Happening::Search { machine, boot } => self.search(machine, boot),
+            Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
+            Happening::Client(client) => self.client_acts(client),
+            Happening::Operator => self.operator_acts(),
+            Happening::Trouble => {
+                self.make_trouble();
+                Ok(())
+            }
+            Happening::Start(machine) => self.start(machine),
+        }
+    }
+
+    pub(super) fn sight(&mut self, what: &'static str) {
+        *self.sightings.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn sightings(&self) -> &BTreeMap<&'static str, u64> {
+        &self.sightings
+    }
+
+    /// Tells the story, where it is asked for.
+    #[expect(clippy::print_stdout, reason = "a trace is for reading")]
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{:>10.6} {}", Duration::from_micros(self.now).as_secs_f64(), line());
+        }
+    }
+
+    pub(super) fn is_open(&self, from: usize, to: usize) -> bool {
+        !self.cut.contains(&(from, to))
+    }
+
+    pub(super) fn local(&self, machine: usize) -> Instant {
+        self.machines[machine].clock.local(self.now)
+    }
+
+    pub(super) fn process_of(&mut self, machine: usize, boot: u64) -> Option<&mut Process> {
+        self.machines[machine].process.as_mut().filter(|process| process.boot == boot)
+    }
+
+    /// The machine whose node leads in the highest term.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let status = |machine: &Machine| Some(machine.running()?.host.replica().status());
+        let leads = |(number, machine): (usize, &Machine)| {
+            status(machine).filter(|status| status.role == Role::Leader).map(|status| (status.term, number))
+        };
+        self.machines.iter().enumerate().filter_map(leads).max().map(|(_, number)| number)
+    }
+
+    pub(super) fn wake_at(&mut self, machine: usize, at: u64) {
+        let now = self.now;
+        let Some(process) = self.machines[machine].process.as_mut() else { return };
+        let at = at.max(process.busy_until).max(now);
+        if process.wake_at.is_none_or(|planned| at < planned) {
+            process.wake_at = Some(at);
+            let boot = process.boot;
+            self.schedule(at - now, Happening::Wake { machine, boot });
+        }
+    }
+
+    fn wake(&mut self, machine: usize, boot: u64) -> Verdict {
+        let (now, time) = (self.now, self.local(machine));
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+        if process.wake_at != Some(now) {
+            return Ok(());
+        }
+        process.wake_at = None;
+        if now < process.busy_until {
+            let at = process.busy_until;
+            self.wake_at(machine, at);
+            return Ok(());
+        }
+        process.busy_until = now + TURN;
+        let (id, incarnation) = (process.id, process.incarnation);
+        let Stage::Running(running) = &mut process.stage else { return Ok(()) };
+        for input in running.inbox.drain(..) {
+            running.host.accept(input);
+        }
+        let mut actions = Vec::new();
+        running.host.step(time, &mut actions);
+        let deadline = running.host.deadline();
+        self.checks.ran(incarnation, now);
+        if let Some(running) = self.machines[machine].running() {
+            self.checks.after_turn(boot, id, running)?;
+        }
+        for action in actions {
+            self.carry_out(machine, (id, incarnation), action)?;
+            if self.process_of(machine, boot).is_none() {
+                return Ok(());
+            }
+        }
+        self.flush(machine);
+        self.tidy(machine);
+        let at = self.machines[machine].clock.world(deadline).max(now + TURN);
+        self.wake_at(machine, at);
+        Ok(())
+    }
+
+    fn tidy(&mut self, machine: usize) {
+        let time = self.local(machine);
+        let Some(process) = self.machines[machine].process.as_mut() else { return };
+        if process.directory.is_tidy(time) {
+            return;
+        }
+        let mut changes = Vec::new();
+        let links = &mut process.links;
+        let was_used = |node| links.get_mut(&node).is_some_and(|seat| seat.link.was_used());
+        process.directory.tidy(time, was_used, &mut changes);
+        self.change_links(machine, changes);
+    }
+
+    fn carry_out(&mut self, machine: usize, own: (NodeId, Incarnation), action: NodeAction) -> Verdict {
+        match action {
+            NodeAction::Persist(persist) => {
+                if let Some(running) = self.machines[machine].running_mut() {
+                    running.disk.push(persist);
+                }
+                self.begin_disk_work(machine);
+            }
+            NodeAction::Snapshot(order) => {
+                let is_idle =
+                    self.machines[machine].running_mut().is_some_and(|it| it.snapshots.order(order));
+                let boot = self.machines[machine].process.as_ref().map_or(0, |process| process.boot);
+                if is_idle {
+                    self.schedule(0, Happening::SnapshotStep { machine, boot });
+                }
+            }
+            NodeAction::Send(message) => {
+                let time = self.local(machine);
+                let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
+                let mut changes = Vec::new();
+                process.directory.wanted(message.to, time, &mut changes);
+                self.change_links(machine, changes);
+                let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
+                if let Some(seat) = process.links.get_mut(&message.to) {
+                    seat.link.push_message(&message);
+                }
+            }
+            NodeAction::Route(news) => {
+                for item in news {
+                    if let ProxyInput::Answer(_, id, answer) = item {
+                        self.answered(own, id, &answer)?;
+                    }
+                }
+            }
+            NodeAction::Follow(known) => {
+                let time = self.local(machine);
+                self.tell(|| format!("m{machine} follows {}: {}", known.index, known.configuration));
+                let mut changes = Vec::new();
+                if let Some(process) = self.machines[machine].process.as_mut() {
+                    process.directory.follow(&known, time, &mut changes);
+                }
+                self.change_links(machine, changes);
+            }
+            NodeAction::Removed(index) => {
+                self.sight("a removed node ended");
+                self.flush(machine);
+                return self.ends(machine, &format!("removed by entry {index}"));
+            }
+            NodeAction::Report(event) => {
+                self.tell(|| format!("m{machine} node {} {event}", own.0));
+                if let Event::BecameLeader { term, .. } = event {
+                    self.sight("a leader was elected");
+                    self.checks.leads(term, own.0, own.1)?;
+                }
+            }
+            NodeAction::AnswerPeer(..) | NodeAction::Resigned => {}
+        }
+        Ok(())
+    }
+}
