@@ -14,9 +14,8 @@
 //! ```
 //!
 //! Every box is a task that owns its state, and every arrow a channel. All of them live on one executor, in one thread.
-//! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and files are
-//! read and written on a small pool of threads, on which a snapshot that was read back is checked, too. None of these holds any of
-//! Coracle's state.
+//! What blocks does not: `async-io`, below smol, has one helper thread that waits for sockets and timers, and a small pool
+//! of threads reads and writes files, and checks a snapshot that was read back. None of these holds Coracle's state.
 //!
 //! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and `coracle-storage`; this crate carries
 //! bytes, messages and time between them. Its files have the same names as those of `coracle-runtime-threads`, so that a

@@ -257,7 +257,6 @@ impl Network {
 
     /// Ends all connections.
     pub(crate) fn hang_up(&self) {
-        let links = self.links.take();
-        drop(links);
+        self.links.take();
     }
 }

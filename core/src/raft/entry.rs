@@ -246,7 +246,7 @@ impl Entries {
     }
 
     /// Whether every configuration among these entries can be read. What comes from outside is asked before it is kept; behind
-    /// that gateway [`Entries::configurations`] takes it for granted.
+    /// that gateway `Entries::configurations` takes it for granted.
     #[must_use]
     pub fn configurations_are_known(&self) -> bool {
         let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
