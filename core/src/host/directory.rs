@@ -199,7 +199,12 @@ impl Directory {
     pub fn heard(&mut self, meeting: &Meeting, now: Instant, changes: &mut Vec<LinkChange>) {
         let Some(address) = &meeting.address else { return };
         if self.heard.len() >= STRANGERS_MAX && !self.heard.contains_key(&meeting.node) {
-            return;
+            // One that nothing is sent to gives way: a cluster that lives for long exchanges more nodes than that.
+            let Some(unused) = self.heard.keys().copied().find(|node| !self.links.contains_key(node)) else {
+                return;
+            };
+            self.heard.remove(&unused);
+            self.retired.remove(&unused);
         }
         self.heard.insert(meeting.node, (address.clone(), meeting.configuration_index));
         self.link_stranger(meeting.node, now, changes);

@@ -138,6 +138,14 @@ fn strangers_are_remembered_up_to_a_limit() {
         changes(|changes| directory.heard(&meeting(100 + node, &address), at(1), changes));
     }
     assert_eq!(directory.heard.len(), STRANGERS_MAX);
+    // All of them are linked. Once nothing is sent to them they give way to nodes that dial later.
+    assert_eq!(changes(|changes| directory.heard(&meeting(1000, "h:1000"), at(2), changes)), []);
+    changes(|changes| directory.tidy(at(60), |_| false, changes));
+    for node in 1000..1000 + 2 * STRANGERS_MAX as u64 {
+        let heard = changes(|changes| directory.heard(&meeting(node, "late"), at(61), changes));
+        assert_eq!(heard.len(), usize::from(node < 1000 + STRANGERS_MAX as u64), "node {node}");
+    }
+    assert_eq!(directory.heard.len(), STRANGERS_MAX);
 }
 
 #[test]
