@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::host::{
-    Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, RouterInput, inbox_is_full,
+    Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput, inbox_is_full,
 };
 use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
@@ -32,8 +32,7 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: RefCell<Directory>,
     pub(crate) clock: Clock,
-    /// Why this node has to end: it was removed from its cluster.
-    removal: RefCell<Option<PeerRefusal>>,
+    removal: RefCell<Removal>,
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
     /// Bytes of peers' frames in the inbox.
@@ -107,11 +106,11 @@ impl Network {
 
     /// This node was removed from its cluster: by its own log, or because another node says so.
     pub(crate) fn removed(&self, refusal: PeerRefusal) {
-        self.removal.borrow_mut().get_or_insert(refusal);
+        self.removal.borrow_mut().hear(refusal, self.clock.now());
     }
 
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
-        self.removal.borrow().clone()
+        self.removal.borrow().is_due(self.clock.now())
     }
 
     /// Hands something to the router.

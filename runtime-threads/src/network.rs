@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, RouterInput,
+    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
 };
 use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
@@ -35,8 +35,7 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: Mutex<Directory>,
     pub(crate) clock: Clock,
-    /// Why this node has to end: it was removed from its cluster.
-    removal: Mutex<Option<PeerRefusal>>,
+    removal: Mutex<Removal>,
     forwarder: Mutex<Forwarder>,
     inbox: Inbox,
     proxy: Sender<ProxyEvent>,
@@ -197,11 +196,11 @@ impl Network {
 
     /// This node was removed from its cluster: by its own log, or because another node says so.
     pub(crate) fn removed(&self, refusal: PeerRefusal) {
-        lock(&self.removal).get_or_insert(refusal);
+        lock(&self.removal).hear(refusal, self.clock.now());
     }
 
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
-        lock(&self.removal).clone()
+        lock(&self.removal).is_due(self.clock.now())
     }
 
     /// Hands something to the router.

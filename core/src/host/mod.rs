@@ -15,6 +15,7 @@
 //! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
+//! | `removal` | when a node ends that its cluster has removed |
 //! | `caller` | that a program's own request is answered with what it asked for |
 //! | `snapshots` | what becomes of snapshots in memory |
 //! | `settings` | what a cluster is told before it starts |
@@ -29,6 +30,7 @@ mod founding;
 mod inbound;
 mod link;
 mod node;
+mod removal;
 mod router;
 mod settings;
 mod snapshots;
@@ -44,6 +46,7 @@ pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX};
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
+pub use removal::{REMOVAL_GRACE, Removal};
 pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};
 pub use snapshots::{SnapshotOrder, snapshot_written};
