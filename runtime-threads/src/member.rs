@@ -133,7 +133,7 @@ impl Member {
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = lock(&self.running).failure.take();
-        let failure = failure.or_else(|| self.network.removal().map(MemberFailure::Refused));
+        let failure = failure.or_else(|| self.network.removal().map(MemberFailure::from));
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 
