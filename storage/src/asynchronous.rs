@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ::blocking::unblock;
+use async_fs::unix::OpenOptionsExt;
 use async_fs::{File, OpenOptions};
 use coracle_core::raft::{NodeId, SnapshotPart};
 use futures_lite::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, StreamExt};
@@ -18,6 +19,7 @@ use crate::blocking;
 use crate::execution::{FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::host::FolderContents;
+use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
 /// A node's way to its files in a data folder: the like of a [`blocking::Folder`] for an async executor.
@@ -235,7 +237,9 @@ impl Folder {
 
     async fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.close(name);
-        let mut file = File::create(path).await?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let mut file = options.open(path).await?;
         file.write_all(bytes).await?;
         // What is written is in a pipe until it is flushed, and so is its error.
         file.flush().await?;

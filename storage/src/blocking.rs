@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_core::raft::{NodeId, SnapshotPart};
@@ -13,6 +14,7 @@ use coracle_core::raft::{NodeId, SnapshotPart};
 use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::host::FolderContents;
+use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
 /// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
@@ -174,7 +176,8 @@ impl Folder {
 
     fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.close(name);
-        let mut file = File::create(path)?;
+        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).clone();
+        let mut file = options.open(path)?;
         file.write_all(bytes)?;
         self.open.push(OpenFile { name, file, is_new: true });
         Ok(())

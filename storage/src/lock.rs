@@ -1,19 +1,27 @@
 //! Keeps a data folder to one process.
 //!
-//! The lock is the operating system's, on a file named `LOCK`: it ends with the process, however that ends,
-//! so a lock never has to be cleaned up. The process number in the file is for the error message only, and
-//! nothing is decided by it.
+//! The lock is the operating system's, on the folder itself and on a file named `LOCK` in it: it ends with the process,
+//! however that ends, so a lock never has to be cleaned up. The file alone would not do: someone who takes it for a
+//! left-over and removes it would let a second process in. The process number in the file is for the error message
+//! only, and nothing is decided by it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = "LOCK";
 
+/// Data is for the user who runs the program: nobody else reads it.
+pub(crate) const FILE_MODE: u32 = 0o600;
+/// The like for folders.
+const FOLDER_MODE: u32 = 0o700;
+
 /// The right to use a data folder, until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
-    /// Holds the lock as long as it is open.
+    /// Hold the lock as long as they are open.
+    _folder: File,
     _file: File,
 }
 
@@ -60,9 +68,11 @@ impl FolderLock {
         create_folder(folder).map_err(|cause| LockError::Create { folder: folder.to_owned(), cause })?;
         let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
         let path = folder.join(LOCK_FILE);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).clone();
         let mut file = options.open(path).map_err(refused)?;
-        match file.try_lock() {
+        let itself = File::open(folder).map_err(refused)?;
+        match itself.try_lock().and_then(|()| file.try_lock()) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(LockError::InUse { folder: folder.to_owned(), pid: pid_in(&mut file) });
@@ -71,7 +81,7 @@ impl FolderLock {
         }
         file.set_len(0).map_err(refused)?;
         writeln!(file, "{}", std::process::id()).map_err(refused)?;
-        Ok(Self { _file: file })
+        Ok(Self { _folder: itself, _file: file })
     }
 }
 
@@ -79,7 +89,7 @@ impl FolderLock {
 /// power cut takes away takes everything in it along.
 fn create_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-    fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     for created in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
         let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -95,7 +105,30 @@ fn pid_in(file: &mut File) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// A removed `LOCK` file looks like a left-over that was cleaned up.
+    #[test]
+    fn without_its_file_a_lock_is_a_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(place.path()).unwrap();
+        fs::remove_file(place.path().join(LOCK_FILE)).unwrap();
+        assert!(matches!(FolderLock::take(place.path()), Err(LockError::InUse { .. })));
+        drop(first);
+        FolderLock::take(place.path()).unwrap();
+    }
+
+    #[test]
+    fn a_new_folder_is_for_its_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("new/data");
+        let _lock = FolderLock::take(&folder).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join(LOCK_FILE))), (0o700, 0o600));
+    }
 
     #[test]
     fn the_second_is_refused_until_the_first_lets_go() {

@@ -128,26 +128,38 @@ impl Execute for Backup {
             return written.map(drop).ok_or(CommandError::Backup(BackupError::OvertakenOnStdout));
         }
         self.refuse_to_overwrite()?;
-        let temporary = temporary(&self.file);
-        let done = self.write_file(context, &temporary);
-        if done.is_err() {
-            // What is left of it is of no use to anybody.
-            _ = fs::remove_file(&temporary);
-        }
-        done
+        self.write_file(context)
     }
 }
 
 impl Backup {
-    fn write_file(&self, context: &mut Context<'_>, temporary: &Path) -> Result<(), CommandError> {
+    /// Writes a file under a name that no other backup has, and gives it its name when it is whole and on disk. What is left
+    /// of it after an error goes.
+    fn write_file(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let failed = |cause| BackupError::File { path: self.file.clone(), cause };
+        let name = self.file.file_name().unwrap_or_default();
         for _ in 0..ATTEMPTS_MAX {
-            let failed = |cause| BackupError::File { path: temporary.to_owned(), cause };
-            let mut file = File::create(temporary).map_err(failed)?;
-            let Some(written) = attempt(context, Some((&mut file, temporary)))? else { continue };
-            file.sync_all().map_err(failed)?;
+            let mut prefix = OsString::from(name);
+            prefix.push(".");
+            let made =
+                tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder_of(&self.file));
+            let mut temporary = made.map_err(failed)?;
+            let path = temporary.path().to_owned();
+            let Some(written) = attempt(context, Some((temporary.as_file_mut(), &path)))? else { continue };
+            temporary.as_file().sync_all().map_err(failed)?;
             self.refuse_to_overwrite()?;
-            let renamed = fs::rename(temporary, &self.file).and_then(|()| sync_folder_of(&self.file));
-            renamed.map_err(|cause| BackupError::File { path: self.file.clone(), cause })?;
+            let named = if self.force {
+                temporary.persist(&self.file)
+            } else {
+                temporary.persist_noclobber(&self.file)
+            };
+            match named {
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(BackupError::Exists(self.file.clone()).into());
+                }
+                named => named.map_err(|error| failed(error.error))?,
+            };
+            File::open(folder_of(&self.file)).and_then(|folder| folder.sync_all()).map_err(failed)?;
             return self.report(context, &written);
         }
         Err(BackupError::Overtaken.into())
@@ -180,16 +192,8 @@ impl Backup {
     }
 }
 
-fn temporary(file: &Path) -> PathBuf {
-    let mut name = OsString::from(file);
-    name.push(".tmp");
-    PathBuf::from(name)
-}
-
-/// The name is on disk when the folder is.
-fn sync_folder_of(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Where a backup goes, and what to blame when it cannot.

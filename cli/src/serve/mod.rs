@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
+use coracle_core::peer::Origin;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
@@ -25,6 +27,8 @@ use diagnostics::Diagnostics;
 
 mod descriptors;
 mod diagnostics;
+mod first_start;
+mod late_address;
 mod node;
 mod options;
 
@@ -45,6 +49,14 @@ pub(crate) enum ServeError {
     Signals(io::Error),
     #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
     MajorityLost,
+    #[error(
+        "the data folder {} holds no cluster, and --require-cluster says that there must be one: is its volume mounted?",
+        folder.display()
+    )]
+    ClusterRequired {
+        /// In full.
+        folder: PathBuf,
+    },
 }
 
 impl ServeError {
@@ -62,8 +74,12 @@ pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     for notice in &options.notices {
         diagnostics.tell(LogLevel::Warn, notice);
     }
+    let founding = first_start::founding(&options)?;
     let settings = settings(&options, connections_max(&options, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    if let Some(founding) = founding {
+        diagnostics.tell(LogLevel::Warn, &founding);
+    }
     match options.runtime {
         Runtime::Smol => serve_on_smol(&options, settings, diagnostics, &should_end),
         Runtime::Threads => serve_on_threads(&options, settings, diagnostics, &should_end),
@@ -78,8 +94,9 @@ fn serve_on_smol(
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
+    let begin = || smol::block_on(executor.run(smol_runtime::Cluster::start(&executor, start.clone())));
+    let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
-        let cluster = smol_runtime::Cluster::start(&executor, start).await?;
         let events = cluster.events();
         tell_ready(cluster.address());
         let mut end = Ok(());
@@ -115,6 +132,11 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     for notice in &serving.notices {
         diagnostics.tell(LogLevel::Warn, notice);
     }
+    // A joiner founds nothing.
+    let founding = first_start::founding(serving)?.filter(|_| matches!(options.origin, Origin::Found(_)));
+    if let Some(founding) = founding {
+        diagnostics.tell(LogLevel::Warn, &founding);
+    }
     let settings = settings(serving, connections_max(serving, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
@@ -134,8 +156,9 @@ fn serve_node_on_smol(
     let medium = medium(&serving);
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
+    let begin = || smol::block_on(executor.run(smol_runtime::Member::start(&executor, start.clone())));
+    let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
-        let member = smol_runtime::Member::start(&executor, start).await?;
         let events = member.events();
         tell_ready(member.address());
         let mut end = Ok(());
@@ -171,7 +194,8 @@ fn serve_on_threads(
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
-    let cluster = threads_runtime::Cluster::start(start)?;
+    let begin = || threads_runtime::Cluster::start(start.clone());
+    let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     let events = cluster.events().expect("nobody took the events before");
     tell_ready(cluster.address());
     let mut end = Ok(());
@@ -200,7 +224,8 @@ fn serve_node_on_threads(
     let medium = medium(&serving);
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
-    let member = threads_runtime::Member::start(start)?;
+    let begin = || threads_runtime::Member::start(start.clone());
+    let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     let events = member.events().expect("nobody took the events before");
     tell_ready(member.address());
     let mut end = Ok(());

@@ -25,7 +25,8 @@ const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 Examples:
   coracle node --id 1 --peers 1=10.0.0.1:4001,2=10.0.0.2:4001,3=10.0.0.3:4001
                               the same --peers on every machine, and each its own --id
-  coracle node --id 1         a later start: the data folder knows the rest
+  coracle node --id 1 --require-cluster
+                              a later start: the data folder knows the rest
   coracle member add 4=10.0.0.4:4001
   coracle node --id 4 --join 10.0.0.1:4001
                               one more, on the machine 10.0.0.4
@@ -92,6 +93,8 @@ pub(crate) enum NodeFlagsError {
     Serving(#[from] ServeFlagsError),
     #[error("--peers names node {0} twice")]
     Twice(u64),
+    #[error("--peers names the address {0} twice: two nodes never share one")]
+    AddressTwice(Address),
     #[error("--peers does not name node {0}, which --id says this is")]
     NotNamed(u64),
     #[error(
@@ -138,6 +141,11 @@ impl NodeFlags {
         ids.sort_unstable();
         if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(NodeFlagsError::Twice(twice[0]));
+        }
+        let mut addresses: Vec<_> = self.peers.iter().map(|peer| peer.address.to_string()).collect();
+        addresses.sort_unstable();
+        if let Some(twice) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(NodeFlagsError::AddressTwice(twice[0].parse().expect("it was an address")));
         }
         if !ids.contains(&self.id) {
             return Err(NodeFlagsError::NotNamed(self.id));
@@ -193,6 +201,7 @@ mod tests {
     fn every_mistake_has_its_own_answer() {
         let complaint = |flags: &str| options(flags).unwrap_err();
         assert!(complaint("--id 1 --peers 1=a:1,1=b:2").contains("names node 1 twice"));
+        assert!(complaint("--id 1 --peers 1=a:1,2=a:1").contains("names the address a:1 twice"));
         assert!(complaint("--id 4 --peers 1=a:1,2=b:2").contains("does not name node 4"));
         assert!(complaint("--id 1 --peers a:1").contains("ID=HOST:PORT"));
         assert!(complaint("--id 1 --peers 1=a").contains("HOST:PORT"));

@@ -45,6 +45,10 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
+    /// Found no cluster: refuse a data folder that holds none. For unit files, once the cluster is there
+    #[arg(long, conflicts_with = "ephemeral")]
+    require_cluster: bool,
+
     /// Keep everything in memory: nothing is written, and nothing outlives the process
     #[arg(long)]
     ephemeral: bool,
@@ -151,6 +155,8 @@ pub(crate) struct ServeOptions {
     /// Not to be touched when `ephemeral`.
     pub(crate) data_dir: PathBuf,
     pub(crate) ephemeral: bool,
+    /// The data folder must hold a cluster.
+    pub(crate) require_cluster: bool,
     /// Means nothing when `ephemeral`.
     pub(crate) sync: Sync,
     /// Less than `election_timeout.min`.
@@ -236,6 +242,7 @@ impl ServingFlags {
             notices: self.notices(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             ephemeral: self.ephemeral,
+            require_cluster: self.require_cluster,
             sync: self.sync,
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout,

@@ -101,6 +101,17 @@ pub enum StartError {
     Randomness(#[from] getrandom::Error),
 }
 
+impl StartError {
+    /// Whether it is an address to listen on that is not there, and may be in a moment: one of no interface yet, or a name that
+    /// cannot be looked up. An address that another program uses is another matter.
+    #[must_use]
+    pub fn is_address_missing(&self) -> bool {
+        let (Self::Listen { cause, .. } | Self::ListenForPeers { cause, .. }) = self else { return false };
+        // A failed look-up has no number of the operating system's.
+        cause.kind() == std::io::ErrorKind::AddrNotAvailable || cause.raw_os_error().is_none()
+    }
+}
+
 /// Why a running node ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberFailure {

@@ -1,0 +1,41 @@
+//! An address that is not there yet when the program starts: a network that comes up later than it, a name that nobody answers
+//! for. The start is tried again, with a notice, until it works or a signal ends it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use coracle_storage::host::StartError;
+
+use super::diagnostics::Diagnostics;
+use super::options::LogLevel;
+
+/// The pause between two attempts.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Starts with `start`, again and again while the address to listen on is not there. `None`: a signal came first.
+///
+/// # Errors
+///
+/// Any other reason not to start.
+pub(super) fn once_there<T>(
+    diagnostics: Diagnostics,
+    should_end: &AtomicBool,
+    mut start: impl FnMut() -> Result<T, StartError>,
+) -> Result<Option<T>, StartError> {
+    let mut told = String::new();
+    while !should_end.load(Ordering::Acquire) {
+        match start() {
+            Err(error) if error.is_address_missing() => {
+                let why = error.to_string();
+                if why != told {
+                    diagnostics.tell(LogLevel::Warn, &format_args!("{why}; it is tried again"));
+                    told = why;
+                }
+                thread::sleep(AGAIN_AFTER);
+            }
+            started => return started.map(Some),
+        }
+    }
+    Ok(None)
+}
