@@ -80,7 +80,7 @@ async fn shake_hands(
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;
-    let (meeting, welcome) = network.directory.borrow().accept(to, &line)?;
+    let (meeting, welcome) = network.directory.borrow_mut().accept(to, &line, network.clock.now())?;
     Ok((stream, meeting, welcome))
 }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::host::{
-    Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput, inbox_is_full,
+    Directory, Forwarder, Greeting, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
+    inbox_is_full,
 };
 use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
@@ -133,6 +134,13 @@ impl Network {
 
     pub(crate) fn inbox_is_full(&self) -> bool {
         inbox_is_full(self.inbox.len(), self.inbox_bytes.get())
+    }
+
+    /// Answers the line of a node that dials.
+    pub(crate) fn greet(self: &Rc<Self>, line: &[u8]) -> Greeting {
+        let mut greeting = self.directory.borrow_mut().greet(line, self.clock.now());
+        self.carry_out(std::mem::take(&mut greeting.changes));
+        greeting
     }
 
     /// Carries the news of a link to their places.

@@ -49,7 +49,7 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
 async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connections: &Connections) {
     let _ = stream.set_nodelay(true);
     let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
-    let greeting = network.directory.borrow_mut().greet(&line);
+    let greeting = network.greet(&line);
     if let Some(report) = greeting.report {
         network.report(report);
     }

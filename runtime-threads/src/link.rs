@@ -60,7 +60,7 @@ pub(crate) fn dial(
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;
-    let (meeting, welcome) = lock(&network.directory).accept(to, &line)?;
+    let (meeting, welcome) = lock(&network.directory).accept(to, &line, network.clock.now())?;
     addresses.worked(worked);
     Ok((stream, meeting, welcome))
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
+    DialFailure, Directory, Forwarder, Greeting, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
 };
 use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
 use coracle_core::proxy::ProxyInput;
@@ -229,6 +229,15 @@ impl Network {
                 LinkNews::Removed(refusal) => self.removed(refusal),
             }
         }
+    }
+
+    /// Answers the line of a node that dials.
+    pub(crate) fn greet(self: &Arc<Self>, line: &[u8]) -> Greeting {
+        self.change(|directory, changes| {
+            let mut greeting = directory.greet(line, self.clock.now());
+            changes.append(&mut greeting.changes);
+            greeting
+        })
     }
 
     /// There is a connection to the node that `meeting` describes; `false`: its link has to end.

@@ -84,7 +84,7 @@ fn greet(
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
     let line = read_line(stream, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
-    let greeting = lock(&network.directory).greet(&line);
+    let greeting = network.greet(&line);
     if let Some(report) = greeting.report {
         network.report(report);
     }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::DialFailure;
+use crate::identity::Incarnation;
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
 use crate::proxy::ProxyInput;
 use crate::raft::{Configuration, LogIndex, Member, NodeId};
@@ -28,6 +29,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 pub const STRANGERS_MAX: usize = 64;
 /// The most nodes listened to at once: several times as many as a cluster has members. A node more is turned away.
 pub const INBOUND_MAX: usize = 128;
+/// For how long it is believed that the process which has answered at a node's address runs. Arbitrary: while a second process
+/// dials in its name, the first one is dialled anew at this pace.
+pub const REACHED_VALID: Duration = Duration::from_secs(5);
 /// The most handshakes of nodes that dial under way at once.
 pub const HANDSHAKES_MAX: usize = 64;
 
@@ -49,6 +53,17 @@ pub struct Greeting {
     pub meeting: Option<Meeting>,
     /// What the operator should know.
     pub report: Option<PeerEvent>,
+    /// Links to be changed, in order.
+    pub changes: Vec<LinkChange>,
+}
+
+/// The process that answered when a node was dialled last.
+#[derive(Debug)]
+struct Reached {
+    incarnation: Incarnation,
+    boot: u64,
+    client_address: Option<Box<str>>,
+    at: Instant,
 }
 
 /// A link as it was ordered.
@@ -67,6 +82,7 @@ pub struct Directory {
     address: Option<Box<str>>,
     dial_overrides: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
+    reached: BTreeMap<NodeId, Reached>,
     /// Where nodes say that they are, and up to which entry they know the members. What an earlier configuration than this node's
     /// says of a member is of no interest.
     heard: BTreeMap<NodeId, (Box<str>, LogIndex)>,
@@ -93,6 +109,7 @@ impl Directory {
             address,
             dial_overrides,
             links: BTreeMap::new(),
+            reached: BTreeMap::new(),
             heard: BTreeMap::new(),
             retired: BTreeSet::new(),
             strangers: BTreeMap::new(),
@@ -144,25 +161,70 @@ impl Directory {
     /// # Errors
     ///
     /// [`DialFailure::Refused`]: hang up.
-    pub fn accept(&self, to: Option<NodeId>, line: &[u8]) -> Result<(Meeting, Welcome), DialFailure> {
+    pub fn accept(
+        &mut self,
+        to: Option<NodeId>,
+        line: &[u8],
+        now: Instant,
+    ) -> Result<(Meeting, Welcome), DialFailure> {
         let welcome = Welcome::decode(line)?;
-        Ok((self.local.accept(to, &welcome)?, welcome))
+        let meeting = self.local.accept(to, &welcome)?;
+        if meeting.is_of_cluster && self.links.contains_key(&meeting.node) {
+            let &Meeting { incarnation, boot, ref client_address, .. } = &meeting;
+            let client_address = client_address.clone();
+            self.reached.insert(meeting.node, Reached { incarnation, boot, client_address, at: now });
+        }
+        Ok((meeting, welcome))
     }
 
     /// Answers the line of a node that dials. A refusal is reported once per reason, however often it dials.
-    pub fn greet(&mut self, line: &[u8]) -> Greeting {
+    pub fn greet(&mut self, line: &[u8], now: Instant) -> Greeting {
         let hello = Hello::decode(line);
         let answered = hello.as_ref().map_err(Clone::clone).and_then(|hello| self.local.answer(hello));
+        let mut changes = Vec::new();
+        let answered = answered.and_then(|(welcome, meeting)| {
+            self.refuse_a_second_process(&meeting, now, &mut changes)?;
+            Ok((welcome, meeting))
+        });
         match answered {
             Ok((welcome, meeting)) => {
                 let meeting = Some(meeting).filter(|meeting| meeting.is_of_cluster);
-                Greeting { reply: welcome.encode(), meeting, report: None }
+                Greeting { reply: welcome.encode(), meeting, report: None, changes }
             }
             Err(refusal) => {
                 let report = hello.ok().and_then(|hello| self.report_stranger(hello.node(), &refusal));
-                Greeting { reply: refusal.encode(), meeting: None, report }
+                Greeting { reply: refusal.encode(), meeting: None, report, changes }
             }
         }
+    }
+
+    /// A folder that was copied makes a second process that passes for the node, and each forgets what the other promises. The
+    /// one that answers at the node's address is the node; another one that dials in its name is refused. When it is a while ago
+    /// that the first one answered, it is dialled anew: should it be gone, the other one may be the node after a restart.
+    fn refuse_a_second_process(
+        &mut self,
+        meeting: &Meeting,
+        now: Instant,
+        changes: &mut Vec<LinkChange>,
+    ) -> Result<(), PeerRefusal> {
+        let Some(first) = self.reached.get(&meeting.node) else { return Ok(()) };
+        let is_other = first.incarnation == meeting.incarnation && first.boot != meeting.boot;
+        if !is_other || first.boot == 0 || meeting.boot == 0 {
+            return Ok(());
+        }
+        let place =
+            |address: &Option<Box<str>>| address.as_deref().unwrap_or("an unknown address").to_owned();
+        let (node, first_place) = (meeting.node.0, place(&first.client_address));
+        let refusal =
+            PeerRefusal::RunsTwice { node, first: first_place, second: place(&meeting.client_address) };
+        if now.since(first.at) > REACHED_VALID
+            && let Some(linked) = self.links.get(&meeting.node)
+        {
+            changes.push(LinkChange::End(meeting.node));
+            changes.push(LinkChange::Start(meeting.node, linked.address.clone()));
+            self.reached.remove(&meeting.node);
+        }
+        Err(refusal)
     }
 
     fn report_stranger(&mut self, node: NodeId, refusal: &PeerRefusal) -> Option<PeerEvent> {

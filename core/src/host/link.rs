@@ -23,6 +23,9 @@ pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:
 /// it would wait for many minutes otherwise, with ever longer pauses.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// How often a node must hear from one other that it runs twice before it believes it: at the pace at which it dials some
+/// five seconds, in which the other has noticed the end of a run before this one.
+const RUNS_TWICE_MAX: u32 = 12;
 /// Bytes sent at once: what is urgent waits for no more than this.
 pub const SEND_BYTES: usize = 256 << 10;
 
@@ -86,6 +89,8 @@ pub struct Link {
     is_over: bool,
     /// Whether anything was sent since it was last asked.
     is_used: bool,
+    /// How often the other node has said, since the link was up, that another process runs as this node.
+    runs_twice: u32,
     /// The failure that was reported last, since the link was up.
     reported: String,
 }
@@ -103,6 +108,7 @@ impl Link {
             is_sending: false,
             is_over: false,
             is_used: true,
+            runs_twice: 0,
             reported: String::new(),
         }
     }
@@ -114,6 +120,7 @@ impl Link {
         }
         self.is_up = true;
         self.backoff.reset();
+        self.runs_twice = 0;
         self.reported.clear();
         news.push(LinkNews::Report(PeerEvent::Connected(self.node)));
         news.push(LinkNews::Node(meeting.met()));
@@ -136,10 +143,11 @@ impl Link {
     /// The connection broke, or could not be made. Returns how long to wait before it is dialled again.
     pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<LinkNews>) -> Duration {
         self.go_down(news);
-        if let DialFailure::Refused(refusal) = &failure
-            && refusal.says_removed(self.own)
-        {
-            news.push(LinkNews::Removed(refusal.clone()));
+        if let DialFailure::Refused(refusal) = &failure {
+            self.runs_twice += u32::from(refusal.says_runs_twice(self.own));
+            if refusal.says_removed(self.own) || self.runs_twice >= RUNS_TWICE_MAX {
+                news.push(LinkNews::Removed(refusal.clone()));
+            }
         }
         let why = failure.to_string();
         if why != self.reported {
@@ -249,6 +257,24 @@ mod tests {
             let is_told = |item: &LinkNews| matches!(item, LinkNews::Removed(_));
             assert_eq!(news.iter().any(is_told), told, "of node {removed}");
         }
+    }
+
+    #[test]
+    fn a_node_that_runs_twice_ends_only_when_it_hears_that_again_and_again() {
+        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
+        let refusal = || PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
+        let ends = |news: &[LinkNews]| news.iter().any(|item| matches!(item, LinkNews::Removed(_)));
+        for _ in 1..RUNS_TWICE_MAX {
+            link.failed(refusal().into(), &mut news);
+        }
+        assert!(!ends(&news));
+        assert!(link.go_up(&meeting(), &mut news), "the run before has ended");
+        for _ in 1..RUNS_TWICE_MAX {
+            link.failed(refusal().into(), &mut news);
+        }
+        assert!(!ends(&news));
+        link.failed(refusal().into(), &mut news);
+        assert!(ends(&news));
     }
 
     fn broken() -> DialFailure {

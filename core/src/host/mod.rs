@@ -39,7 +39,7 @@ mod wait;
 pub use addresses::{DialAddresses, share_of};
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
 pub use directory::{
-    Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, STRANGERS_MAX,
+    Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, REACHED_VALID, STRANGERS_MAX,
 };
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};

@@ -130,7 +130,7 @@ pub struct Meeting {
     pub client_address: Option<Box<str>>,
     /// Up to which entry it knows who the members are.
     pub configuration_index: LogIndex,
-    /// Which of its runs this is, as the dialler says: what it asks must be of this run.
+    /// Which of its runs this is: what a dialler asks must be of this run. Zero: it does not say.
     pub boot: u64,
     /// Whether it says that a configuration in its log has named it: then it is no new node.
     pub was_member: bool,
@@ -182,6 +182,9 @@ pub struct Welcome {
     /// Whether a configuration in this node's log has named it.
     #[serde(default)]
     named: bool,
+    /// Which of this node's runs this is.
+    #[serde(default)]
+    boot: u64,
     client_address: Option<Box<str>>,
     /// Who founded the cluster, and the payload of the latest configuration, for who has no files yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -350,6 +353,7 @@ impl LocalNode {
             cluster: self.cluster().map(|cluster| cluster.to_string()),
             configuration_index: self.configuration_index.0,
             named: self.was_named,
+            boot: self.boot,
             client_address: self.client_address.clone(),
             founders,
             configuration,
@@ -387,7 +391,7 @@ impl LocalNode {
             address: None,
             client_address,
             configuration_index: LogIndex(welcome.configuration_index),
-            boot: 0,
+            boot: welcome.boot,
             was_member: welcome.named,
             is_of_cluster,
         })

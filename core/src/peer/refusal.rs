@@ -43,6 +43,15 @@ pub enum PeerRefusal {
         /// Where that configuration stands in the log.
         index: u64,
     },
+    /// Two processes run as one node in one incarnation: a folder was copied.
+    RunsTwice {
+        /// The node.
+        node: u64,
+        /// Where clients reach the process that was there first, if it says so.
+        first: String,
+        /// Where they reach the other one.
+        second: String,
+    },
     /// Those who want to found a cluster do not agree on who does.
     OtherFounders,
     /// The node has no files and is no member.
@@ -84,6 +93,11 @@ impl fmt::Display for PeerRefusal {
                 "node {node} was removed from the cluster: it is no member since entry {index} of the log. Its files are of \
                  no more use to the cluster; to let a node in under this id again, add it with `coracle member add \
                  {node}=HOST:PORT` and start it with an empty data folder and --join"
+            ),
+            Self::RunsTwice { node, first, second } => write!(
+                f,
+                "node {node} runs twice, with copies of one folder: at {first} and at {second} (where clients reach \
+                 them). The one that came second is refused. Only one folder of a node may ever be used: remove the copy"
             ),
             Self::OtherFounders => {
                 f.write_str("the nodes that found a cluster must all be started with the same --peers")
@@ -144,6 +158,12 @@ impl PeerRefusal {
     pub fn is_final_for(&self, node: NodeId) -> bool {
         matches!(self, Self::OtherIncarnation { node: refused, .. } if *refused == node.0)
             || self.says_removed(node)
+    }
+
+    /// Whether it says that another process runs as `node` already.
+    #[must_use]
+    pub fn says_runs_twice(&self, node: NodeId) -> bool {
+        matches!(self, Self::RunsTwice { node: twice, .. } if *twice == node.0)
     }
 
     /// Whether it says that `node` was removed: a single word of it is enough, because it rests on a committed configuration.

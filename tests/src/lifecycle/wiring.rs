@@ -48,9 +48,11 @@ impl World {
         let to = self.reachable(from, &address).ok_or_else(refused)?;
         let now = self.local(to);
         let listener = self.machines[to].process.as_mut().ok_or_else(refused)?;
-        let greeting = listener.directory.greet(&hello);
-        let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
-        let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply)?;
+        let greeting = listener.directory.greet(&hello, now);
+        self.change_links(to, greeting.changes);
+        let now_there = self.local(from);
+        let dialler = self.machines[from].process.as_mut().ok_or_else(refused)?;
+        let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply, now_there)?;
         if let Some(seen) = greeting.meeting.filter(|_| meeting.is_of_cluster) {
             let mut changes = Vec::new();
             if let Some(listener) = self.machines[to].process.as_mut() {

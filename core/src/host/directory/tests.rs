@@ -153,12 +153,12 @@ fn a_refusal_is_reported_once_per_reason() {
     let mut directory = directory(&THREE);
     let mut other = LocalNode { id: NodeId(2), incarnation: Incarnation(99), ..directory.local().clone() };
     let hello = other.hello(Some(NodeId(1)), None).encode();
-    let first = directory.greet(&hello);
+    let first = directory.greet(&hello, at(1));
     assert!(matches!(first.report, Some(PeerEvent::Stranger(NodeId(2), _))) && first.meeting.is_none());
-    assert!(directory.greet(&hello).report.is_none());
-    assert!(directory.greet(b"GET / HTTP/1.1").report.is_none(), "nobody knows who that is");
+    assert!(directory.greet(&hello, at(1)).report.is_none());
+    assert!(directory.greet(b"GET / HTTP/1.1", at(1)).report.is_none(), "nobody knows who that is");
     other.incarnation = Incarnation(20);
-    let greeting = directory.greet(&other.hello(Some(NodeId(1)), None).encode());
+    let greeting = directory.greet(&other.hello(Some(NodeId(1)), None).encode(), at(1));
     assert_eq!(greeting.meeting.map(|meeting| meeting.node), Some(NodeId(2)));
 }
 
@@ -207,4 +207,48 @@ fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     let there = [(1, "h:1"), (2, "newest:2"), (3, "h:3")];
     let caught_up = changes(|changes| drop(directory.follow(&known(5, &there), at(4), changes)));
     assert_eq!(caught_up, [end(2), start(2, "newest:2")]);
+}
+
+/// A copy of a node's folder runs beside it: whatever it says, it is not the node. After a restart the node is.
+#[test]
+fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let process = |boot: u64, client: &str| {
+        let founders = crate::peer::Founders::new(roster(&THREE));
+        LocalNode {
+            id: NodeId(2),
+            incarnation: Incarnation(20),
+            client_address: Some(client.into()),
+            boot,
+            standing: Standing::Member(founders, configuration(&THREE)),
+            configuration_index: LogIndex(0),
+            is_settled: false,
+            was_named: true,
+        }
+    };
+    let (first, copy) = (process(8, "first:2"), process(9, "copy:2"));
+    let dial = |directory: &mut Directory, answering: &LocalNode, secs: u64| {
+        let hello = Hello::decode(&directory.hello(Some(NodeId(2)))).unwrap();
+        let (welcome, _) = answering.answer(&hello).unwrap();
+        directory.accept(Some(NodeId(2)), &welcome.encode(), at(secs)).unwrap();
+    };
+    let greet = |directory: &mut Directory, dialling: &LocalNode, secs: u64| {
+        directory.greet(&dialling.hello(Some(NodeId(1)), None).encode(), at(secs))
+    };
+    dial(&mut directory, &first, 1);
+    assert!(greet(&mut directory, &first, 2).meeting.is_some());
+    let refused = greet(&mut directory, &copy, 3);
+    assert!(refused.meeting.is_none() && refused.changes.is_empty());
+    let said = String::from_utf8(refused.reply).unwrap();
+    assert!(said.contains("first:2") && said.contains("copy:2"), "{said}");
+    let doubted = greet(&mut directory, &copy, 20);
+    assert_eq!(doubted.changes, [end(2), start(2, "h:2")], "it is long ago that the first one answered");
+    assert!(doubted.meeting.is_none());
+    dial(&mut directory, &first, 20);
+    assert!(greet(&mut directory, &copy, 21).meeting.is_none(), "it still does");
+    greet(&mut directory, &copy, 40);
+    assert!(greet(&mut directory, &copy, 41).meeting.is_some(), "nobody answers there any more");
+    dial(&mut directory, &copy, 42);
+    assert!(greet(&mut directory, &copy, 43).meeting.is_some());
 }
