@@ -47,7 +47,9 @@ fn level_of(event: &NodeEvent) -> LogLevel {
     match event {
         NodeEvent::Failed(_) => LogLevel::Error,
         NodeEvent::Notice(_) | NodeEvent::Raft(Event::MessageRefused { .. }) => LogLevel::Warn,
-        NodeEvent::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..)) => LogLevel::Warn,
+        NodeEvent::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..) | PeerEvent::Moved(_)) => {
+            LogLevel::Warn
+        }
         NodeEvent::Raft(_) | NodeEvent::Peer(_) => LogLevel::Info,
     }
 }

@@ -81,6 +81,8 @@ pub struct Directory {
     /// Where this node's peers reach it.
     address: Option<Box<str>>,
     dial_overrides: BTreeMap<NodeId, Box<str>>,
+    /// Where founders are that have moved since the founding, by the flags of this start.
+    moved: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
     reached: BTreeMap<NodeId, Reached>,
     /// Where nodes say that they are, and up to which entry they know the members. What an earlier configuration than this node's
@@ -108,6 +110,7 @@ impl Directory {
             local,
             address,
             dial_overrides,
+            moved: BTreeMap::new(),
             links: BTreeMap::new(),
             reached: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -116,6 +119,16 @@ impl Directory {
             inbound: BTreeMap::new(),
             tidy_at: Instant::default(),
         }
+    }
+
+    /// The same, where these founders are no longer where they were at the founding. Returns what the operator should know.
+    #[must_use]
+    pub fn with_moved(mut self, moved: BTreeMap<NodeId, Box<str>>) -> (Self, Option<PeerEvent>) {
+        self.moved = moved;
+        let moved = self.moved.iter().map(|(node, address)| (*node, address.clone()));
+        let report = PeerEvent::Moved(moved.collect());
+        let is_news = !self.moved.is_empty();
+        (self, is_news.then_some(report))
     }
 
     /// What this node says of itself.
@@ -146,8 +159,17 @@ impl Directory {
     /// The address to dial for a node that is said to be at `address`.
     #[must_use]
     pub fn address_to_dial(&self, node: Option<NodeId>, address: &str) -> Box<str> {
-        let dial_override = node.and_then(|node| self.dial_overrides.get(&node));
-        dial_override.cloned().unwrap_or_else(|| address.into())
+        let Some(node) = node else { return address.into() };
+        let dial_override = self.dial_overrides.get(&node);
+        // An order that moved the node since the founding counts for more.
+        let moved = self.moved.get(&node).filter(|_| self.founded_at(node) == Some(address));
+        dial_override.or(moved).cloned().unwrap_or_else(|| address.into())
+    }
+
+    /// Where a node was when the cluster was founded.
+    fn founded_at(&self, node: NodeId) -> Option<&str> {
+        let Standing::Member(founders, _) = &self.local.standing else { return None };
+        founders.roster.member(node).map(|member| &*member.address)
     }
 
     /// The line to dial `to` with; `None`: whoever is there.

@@ -22,6 +22,8 @@ pub enum PeerEvent {
     Joining(String, String),
     /// The node has a cluster from now on.
     Founded,
+    /// These founders are dialled at other addresses than the cluster knows.
+    Moved(Vec<(NodeId, Box<str>)>),
 }
 
 impl fmt::Display for PeerEvent {
@@ -41,6 +43,16 @@ impl fmt::Display for PeerEvent {
             }
             Self::Joining(address, why) => write!(f, "waits to be let in by {address}: {why}"),
             Self::Founded => f.write_str("has its cluster"),
+            Self::Moved(moved) => {
+                let places: Vec<_> =
+                    moved.iter().map(|(node, address)| format!("{node}={address}")).collect();
+                write!(
+                    f,
+                    "finds nodes where --peers says, and not where the cluster was founded: {}. Have the cluster \
+                     know it: `coracle member add` with each of these",
+                    places.join(", ")
+                )
+            }
         }
     }
 }

@@ -16,12 +16,13 @@
 //! Deliberately not here: reading and writing. A runtime locks the folder, reads the files of [`ClusterOpening::nodes`] with the
 //! names of all that is there, binds its ports, and carries the operations out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_core::Incarnation;
 use coracle_core::SettingsError;
 use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
-use coracle_core::raft::{Configuration, LogIndex, NodeId};
+use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
 
 use super::{MemberOptions, StartError, draw_boot, draw_cluster, draw_incarnation};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
@@ -158,6 +159,8 @@ pub struct FoundMember {
     incarnation: Incarnation,
     boot: u64,
     standing: Standing,
+    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    moved: BTreeMap<NodeId, Box<str>>,
     configuration_index: LogIndex,
     was_named: bool,
     operations: Option<Vec<FileOp>>,
@@ -169,6 +172,8 @@ pub struct FoundMember {
 pub struct OpenedMember {
     /// What it says of itself to others. It has no cluster yet unless it was founded.
     pub local: LocalNode,
+    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    pub moved: BTreeMap<NodeId, Box<str>>,
     recovery: Option<Box<Recovery>>,
     medium: Medium,
 }
@@ -215,6 +220,7 @@ impl MemberOpening {
                 (recovery.identity.incarnation, repairs, Some(recovery))
             }
         };
+        let moved = moved(recovery.as_deref(), &self.origin);
         let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
         let Self { id, medium, boot, .. } = self;
         let operations = Some(operations);
@@ -224,12 +230,24 @@ impl MemberOpening {
             incarnation,
             boot,
             standing,
+            moved,
             configuration_index,
             was_named,
             operations,
             recovery,
         })
     }
+}
+
+/// All addresses of a cluster can change while no node runs, and then no leader can be told. So a start that names a founder at
+/// another address than at the founding means that it has moved.
+fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<str>> {
+    let (Some(recovery), Origin::Found(peers)) = (recovery, origin) else { return BTreeMap::new() };
+    let is_elsewhere = |(node, member): &(NodeId, &Member)| {
+        recovery.identity.roster.member(*node).is_some_and(|founder| founder.address != member.address)
+    };
+    let moved = peers.iter().filter(is_elsewhere);
+    moved.map(|(node, member)| (node, member.address.clone())).collect()
 }
 
 /// What the node is to a cluster, by which entry, and whether a configuration in its log has named it.
@@ -263,7 +281,14 @@ impl FoundMember {
             Standing::Joining => return None,
             Standing::Member(_, configuration) => configuration.roster(),
         };
-        roster.member(self.id).map(|member| member.address.clone())
+        let known = roster.member(self.id).map(|member| &member.address);
+        let founded_at = match &self.standing {
+            Standing::Member(founders, _) => founders.roster.member(self.id).map(|member| &member.address),
+            Standing::Founding(_) | Standing::Joining => None,
+        };
+        // Where it was moved by an order since the founding, that counts.
+        let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
+        moved.or(known).cloned()
     }
 
     /// What is to be carried out before anybody is told of the node: it writes the incarnation down, or repairs the files.
@@ -281,7 +306,7 @@ impl FoundMember {
     #[must_use]
     pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
-        let Self { id, incarnation, boot, standing, configuration_index, was_named, .. } = self;
+        let Self { id, incarnation, boot, standing, moved, configuration_index, was_named, .. } = self;
         let local = LocalNode {
             id,
             incarnation,
@@ -292,7 +317,7 @@ impl FoundMember {
             is_settled: false,
             was_named,
         };
-        OpenedMember { local, recovery: self.recovery, medium: self.medium }
+        OpenedMember { local, moved, recovery: self.recovery, medium: self.medium }
     }
 }
 
@@ -352,7 +377,7 @@ mod tests {
             medium: medium(),
             listen: None,
             peer_listen: None,
-            dial_overrides: std::collections::BTreeMap::new(),
+            dial_overrides: BTreeMap::new(),
         };
         MemberOpening::new(&options).unwrap()
     }

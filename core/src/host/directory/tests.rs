@@ -252,3 +252,15 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     dial(&mut directory, &copy, 42);
     assert!(greet(&mut directory, &copy, 43).meeting.is_some());
 }
+
+/// All nodes were stopped, and start at other addresses. An order that moves one of them afterwards counts for more.
+#[test]
+fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
+    let (mut directory, report) = directory(&THREE).with_moved(BTreeMap::from([(NodeId(2), "far:2".into())]));
+    assert!(report.is_some_and(|report| report.to_string().contains("2=far:2")));
+    assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "h:2"), "far:2");
+    assert_eq!(&*directory.address_to_dial(Some(NodeId(4)), "h:4"), "h:4");
+    let ordered = [(1, "h:1"), (2, "farther:2"), (3, "h:3")];
+    changes(|changes| drop(directory.follow(&known(5, &ordered), at(1), changes)));
+    assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "farther:2"), "farther:2");
+}
