@@ -74,8 +74,11 @@ pub enum StartError {
         "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
     )]
     NoOrigin,
-    /// Nobody has said where the node's peers reach it.
-    #[error("node {node} is no member with an address: let it in with `coracle member add {node}=HOST:PORT`")]
+    /// The log that the node left has a configuration in which it has no address: it was removed.
+    #[error(
+        "by its own log node {node} was removed from the cluster, and its files are of no use any more; it may come back \
+         with an empty data folder, after `coracle member add {node}=HOST:PORT`"
+    )]
     NoPeerAddress {
         /// The node.
         node: NodeId,
