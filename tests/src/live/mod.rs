@@ -12,6 +12,8 @@
 //!                      └─ folder ──────► LogFile   every line, with its chain verified
 //! ```
 //!
+//! [`Nodes`] is a cluster of them, [`Load`] a client that counts, and a [`Site`] runs the procedures of a [`Guide`] from its text.
+//!
 //! Both runtimes pass the same stories: a story is a function of a [`Runtime`], and
 //! [`both_runtimes!`](crate::both_runtimes) makes two tests of it. A server listens on a free port of its own and keeps
 //! its files in a folder of its own, so any number of stories run side by side.
@@ -21,17 +23,23 @@
 use std::time::{Duration, Instant};
 
 mod campaign;
+mod guide;
+mod load;
 mod log_file;
 mod nodes;
 mod program;
 mod server;
+mod site;
 mod talk;
 
 pub use campaign::{Campaign, Summary, Writer, Writers};
+pub use guide::{Guide, Step};
+pub use load::Load;
 pub use log_file::{LogFile, crc32};
 pub use nodes::Nodes;
 pub use program::program;
 pub use server::{Ended, Runtime, Server, Setup, signal};
+pub use site::Site;
 pub use talk::{Broken, Talk};
 
 /// How long anything may take that must happen. Chosen far above what a busy machine needs.

@@ -8,6 +8,15 @@ use serde_json::Value;
 
 use super::{Ended, Runtime, Server, Setup, Talk, until};
 
+/// An address of the loopback network that no other cluster of this process, or of another one that tests, has.
+pub(super) fn own_host() -> String {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(1);
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+    let (process, cluster) = (std::process::id() % (1 << 14), cluster % 250 + 1);
+    // 127.64.0.0/10 is this machine, too.
+    format!("127.{}.{}.{cluster}", 64 + (process >> 8), process & 255)
+}
+
 /// Nodes as processes, with the ids 1, 2, … Dropping it kills all of them.
 #[derive(Debug)]
 pub struct Nodes {
@@ -43,13 +52,9 @@ impl Nodes {
     /// When there is no room for a folder.
     #[must_use]
     pub fn new(runtimes: &[Runtime]) -> Self {
-        static CLUSTERS: AtomicU32 = AtomicU32::new(1);
-        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-        let (process, cluster) = (std::process::id() % (1 << 14), cluster % 250 + 1);
         Self {
             folder: tempfile::tempdir().expect("there is room for a folder"),
-            // 127.64.0.0/10 is this machine, too.
-            host: format!("127.{}.{}.{cluster}", 64 + (process >> 8), process & 255),
+            host: own_host(),
             founders: runtimes.len(),
             runtimes: runtimes.to_vec(),
             servers: runtimes.iter().map(|_| None).collect(),

@@ -17,6 +17,8 @@ mod disk_failure;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod lagging;

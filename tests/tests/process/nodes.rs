@@ -1,12 +1,9 @@
 //! A cluster of processes: any node serves any client, whoever leads, comes or goes.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Nodes, Runtime, Talk, until};
+use coracle_tests::live::{Load, Nodes, Runtime, until};
 use serde_json::Value;
 
 use Runtime::{Smol, Threads};
@@ -131,86 +128,11 @@ fn a_node_of_another_cluster_is_refused(runtime: Runtime) {
     stray.stop();
 }
 
-/// Puts numbers one after another through whichever node answers, each as one write of a session, however often it has to
-/// be sent. Counts errors that are no reason to send it again.
-struct Writer {
-    done: Arc<AtomicU64>,
-    thread: thread::JoinHandle<Vec<String>>,
-}
-
-/// Addresses of those that run, and whether to stop.
-type Directory = Arc<(Mutex<Vec<std::net::SocketAddr>>, AtomicBool)>;
-
-fn directory(nodes: &Nodes) -> Directory {
-    Arc::new((Mutex::new(nodes.addresses()), AtomicBool::new(false)))
-}
-
-fn write(directory: &Directory, name: &'static str) -> Writer {
-    let (directory, done) = (Arc::clone(directory), Arc::new(AtomicU64::new(0)));
-    let counted = Arc::clone(&done);
-    let thread = thread::spawn(move || {
-        let mut failed = Vec::new();
-        let mut talk: Option<Talk> = None;
-        for number in 1.. {
-            if directory.1.load(Ordering::Acquire) {
-                return failed;
-            }
-            // Each number takes the place of the one before: applied twice, or not at all, it would fail.
-            let expect = if number == 1 { "null".to_owned() } else { (number - 1).to_string() };
-            let line = format!(
-                r#"{{"op":"cas","key":"{name}","expect":{expect},"value":{number},"session":{{"client":"{name}","seq":{number}}}}}"#
-            );
-            let mut turn = number;
-            loop {
-                let addresses = directory.0.lock().expect("no writer panics").clone();
-                let address = addresses[usize::try_from(turn).expect("small") % addresses.len()];
-                turn += 1;
-                let mut open = match talk.take().map_or_else(|| Talk::try_open(address), Ok) {
-                    Ok(open) => open,
-                    Err(_) => continue,
-                };
-                let Ok(reply) = open.try_send(format!("{line}\n").as_bytes()).and_then(|()| open.try_hear())
-                else {
-                    continue;
-                };
-                let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
-                if reply["status"] == "ok" {
-                    talk = Some(open);
-                    break;
-                }
-                // The node that stops says so; another one takes over.
-                if reply["error"] != "shutting_down" {
-                    failed.push(reply.to_string());
-                }
-            }
-            counted.store(number, Ordering::Release);
-        }
-        failed
-    });
-    Writer { done, thread }
-}
-
-impl Writer {
-    fn goes_on(&self) {
-        let before = self.done.load(Ordering::Acquire);
-        until("writes go on", || self.done.load(Ordering::Acquire) > before + 20);
-    }
-
-    /// Ends it; returns how many were done.
-    fn end(self, directory: &Directory) -> u64 {
-        directory.1.store(true, Ordering::Release);
-        let failed = self.thread.join().expect("a writer does not panic");
-        assert!(failed.is_empty(), "{failed:?}");
-        self.done.load(Ordering::Acquire)
-    }
-}
-
 /// An upgrade, machine by machine: no request of a client with a session fails.
 fn a_rolling_restart_fails_no_request(runtime: Runtime) {
     let mut nodes = three(runtime);
-    let directory = directory(&nodes);
-    let writer = write(&directory, "w");
-    writer.goes_on();
+    let load = Load::start("w", nodes.addresses());
+    load.goes_on();
     for id in 1..=3 {
         let others: Vec<_> = nodes
             .running()
@@ -218,29 +140,28 @@ fn a_rolling_restart_fails_no_request(runtime: Runtime) {
             .filter(|one| *one != id)
             .map(|id| nodes.server(id).address())
             .collect();
-        *directory.0.lock().expect("no writer panics") = others;
+        load.send_to(others);
         nodes.stop(id);
-        writer.goes_on();
+        load.goes_on();
         nodes.restart(id);
         until("it follows", || nodes.leader() > 0);
-        *directory.0.lock().expect("no writer panics") = nodes.addresses();
-        writer.goes_on();
+        load.send_to(nodes.addresses());
+        load.goes_on();
     }
-    let done = writer.end(&directory);
+    let done = load.end(&[]);
     assert_eq!(value(&nodes, 1, "w"), done);
 }
 
 /// Machines are exchanged one by one, the leader's among them, under load.
 fn members_change_under_load(runtime: Runtime) {
     let mut nodes = three(runtime);
-    let directory = directory(&nodes);
-    let writer = write(&directory, "w");
+    let load = Load::start("w", nodes.addresses());
     for _ in 0..2 {
         let id = nodes.join(runtime);
         let promoted = nodes.connect(1).ask(&format!(r#"{{"op":"member_promote","node":{id}}}"#));
         assert_eq!(promoted["status"], "ok", "{promoted}");
-        *directory.0.lock().expect("no writer panics") = nodes.addresses();
-        writer.goes_on();
+        load.send_to(nodes.addresses());
+        load.goes_on();
     }
     for _ in 0..2 {
         let leader = nodes.leader();
@@ -248,14 +169,13 @@ fn members_change_under_load(runtime: Runtime) {
         let remove = format!(r#"{{"op":"member_remove","node":{leader}}}"#);
         let removed = nodes.connect(through).ask(&remove);
         assert_eq!(removed["status"], "ok", "{removed}");
-        writer.goes_on();
+        load.goes_on();
         let others = nodes.running().into_iter().filter(|id| *id != leader);
-        *directory.0.lock().expect("no writer panics") =
-            others.map(|id| nodes.server(id).address()).collect();
+        load.send_to(others.map(|id| nodes.server(id).address()).collect());
         let ended = nodes.wait(leader);
         assert_eq!(ended.code, Some(6), "{}", ended.stderr);
         assert!(ended.stderr.contains("was removed from the cluster"), "{}", ended.stderr);
-        writer.goes_on();
+        load.goes_on();
     }
     let through = nodes.running()[0];
     let members = nodes.connect(through).ask(r#"{"op":"members"}"#);
@@ -263,7 +183,7 @@ fn members_change_under_load(runtime: Runtime) {
         members["members"].as_array().expect("members").iter().map(|row| row["id"].clone()).collect();
     let running: Vec<_> = nodes.running().into_iter().map(Value::from).collect();
     assert_eq!(ids, running);
-    let done = writer.end(&directory);
+    let done = load.end(&[]);
     assert_eq!(value(&nodes, through, "w"), done);
 }
 

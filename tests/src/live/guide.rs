@@ -1,0 +1,124 @@
+//! The procedures of the guide for three machines, read from its text: the steps of each `console` block, and the command of
+//! the unit file.
+//!
+//! A line with a prompt is a step: `$ …` on a machine of the operator's, `10.0.0.4$ …` on that machine; `> …` continues it. Any other
+//! line is what the step prints. What a step means on this machine, a [`Site`](super::Site) knows.
+
+/// The guide.
+#[derive(Debug)]
+pub struct Guide {
+    text: String,
+}
+
+/// A command as the guide has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The last number of the machine's address; `None`: anywhere.
+    pub machine: Option<u64>,
+    /// The command, in several lines where the guide has several.
+    pub command: String,
+    /// The lines that the guide shows below it.
+    pub output: String,
+}
+
+impl Guide {
+    /// The guide as it is in the repository now.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there.
+    #[must_use]
+    pub fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/three-machines.md");
+        Self { text: std::fs::read_to_string(path).expect("the guide is there") }
+    }
+
+    /// The text below this heading, up to the next one.
+    fn section(&self, heading: &str) -> &str {
+        let marked = format!("\n## {heading}\n");
+        let (_, rest) = self.text.split_once(&marked).unwrap_or_else(|| panic!("no section {heading}"));
+        rest.split_once("\n## ").map_or(rest, |(section, _)| section)
+    }
+
+    fn fenced(section: &str, language: &str) -> Vec<String> {
+        let opening = format!("```{language}\n");
+        let blocks = section.split(opening.as_str()).skip(1);
+        blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The steps of each `console` block below this heading.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such heading, or no block below it.
+    #[must_use]
+    pub fn procedures(&self, heading: &str) -> Vec<Vec<Step>> {
+        let blocks = Self::fenced(self.section(heading), "console");
+        assert!(!blocks.is_empty(), "no procedure in {heading}");
+        blocks.iter().map(|block| steps(block)).collect()
+    }
+
+    /// The only procedure below this heading.
+    ///
+    /// # Panics
+    ///
+    /// When there is another number of them.
+    #[must_use]
+    pub fn procedure(&self, heading: &str) -> Vec<Step> {
+        let mut procedures = self.procedures(heading);
+        assert_eq!(procedures.len(), 1, "{heading}");
+        procedures.remove(0)
+    }
+
+    /// The command that the unit file of machine 1 starts, in one line.
+    ///
+    /// # Panics
+    ///
+    /// When there is no unit file.
+    #[must_use]
+    pub fn unit_command(&self) -> String {
+        let unit = Self::fenced(self.section("A unit for systemd"), "ini").concat().replace("\\\n", " ");
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"));
+        line.expect("the unit starts the program").to_owned()
+    }
+}
+
+fn steps(block: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block.lines() {
+        let prompted = line.split_once("$ ").and_then(|(prompt, command)| {
+            let machine = match prompt.strip_prefix("10.0.0.") {
+                Some(number) => Some(number.parse().ok()?),
+                None if prompt.is_empty() => None,
+                None => return None,
+            };
+            Some(Step { machine, command: command.to_owned(), output: String::new() })
+        });
+        match (prompted, line.strip_prefix("> "), steps.last_mut()) {
+            (Some(step), _, _) => steps.push(step),
+            (None, Some(more), Some(step)) => step.command += &format!("\n{more}"),
+            (None, None, Some(step)) => step.output += &format!("{line}\n"),
+            (None, _, None) => panic!("no prompt before {line}"),
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_read_as_steps() {
+        let block = "$ for a in 1; do\n>   b\n> done\nok\n10.0.0.12$ c --d 10.0.0.1:4001\n";
+        let step = |machine, command: &str, output: &str| Step {
+            machine,
+            command: command.to_owned(),
+            output: output.to_owned(),
+        };
+        assert_eq!(
+            steps(block),
+            [step(None, "for a in 1; do\n  b\ndone", "ok\n"), step(Some(12), "c --d 10.0.0.1:4001", "")]
+        );
+    }
+}
