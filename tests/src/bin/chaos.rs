@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `--only` takes kinds (`isolate-leader`), what kinds have in common (`kill`, `power`) and groups (`net`, `process`,
-//! `disk`, `member`), separated by commas; without it the seed chooses. `--faults N`, or `--cycles N`, ends the trouble
-//! after so many faults in place of a time. Exit code 1 when something must not be, or was never tried; 2 for wrong usage.
+//! `disk`, and `member`: an operator who changes the members), separated by commas; without it the seed chooses.
+//! `--faults N`, or `--cycles N`, ends the trouble after so many faults in place of a time. Exit code 1 when something must
+//! not be, or was never tried; 2 for wrong usage.
 //!
 //! Where the machine allows it the run takes place in namespaces of its own, so that no process and no mount outlives it.
 

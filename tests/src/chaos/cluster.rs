@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -16,17 +17,43 @@ use super::clients::Shared;
 use super::home::Home;
 use super::network::Network;
 use super::node::{Node, Start};
-use crate::live::Runtime;
+use crate::live::{Runtime, program};
 
 /// How long a node is given to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_millis(400);
 
-/// The nodes of a run; the id of each is its place plus one.
+/// More ids than a cluster begins with: for nodes that are added later.
+const SPARE_IDS: usize = 4;
+
+/// The nodes of a run.
 #[derive(Debug)]
 pub(super) struct Cluster<'a> {
+    /// Those that are members.
     pub(super) nodes: Vec<Node>,
+    /// Those that were removed, with what is in their folders.
+    pub(super) removed: Vec<Removed>,
+    ground: Ground,
     pub(super) network: Network,
     pub(super) shared: &'a Shared,
+}
+
+/// A node that was removed.
+#[derive(Debug)]
+pub(super) struct Removed {
+    pub(super) node: Node,
+    /// The members that it knew of last.
+    pub(super) knew: Vec<u64>,
+}
+
+/// What new nodes are made of.
+#[derive(Debug)]
+struct Ground {
+    folder: PathBuf,
+    runtimes: Vec<Runtime>,
+    flags: Vec<String>,
+    with_mounts: bool,
+    /// How many folders there are; each has a name of its own.
+    homes: usize,
 }
 
 /// How a cluster is to be.
@@ -42,29 +69,59 @@ pub(super) struct Shape<'a> {
 impl<'a> Cluster<'a> {
     /// Nodes that do not run yet.
     pub(super) fn new(shape: &Shape<'_>, shared: &'a Shared) -> io::Result<Self> {
-        let peers = free_addresses(shape.runtimes.len())?;
+        let founders = shape.runtimes.len();
+        let peers = free_addresses(founders + SPARE_IDS)?;
         let network = Network::start(&peers, shape.seed)?;
-        let roster: Vec<String> = peers.iter().map(|(id, address)| format!("{id}={address}")).collect();
-        let mut nodes = Vec::new();
-        for (id, runtime) in (1..).zip(&shape.runtimes) {
-            let folder = shape.folder.join(format!("node{id}"));
-            let home = if shape.with_mounts { Home::mounted(&folder)? } else { Home::plain(&folder)? };
-            let start = Start {
-                id,
-                runtime: *runtime,
-                peers: roster.join(","),
-                dial_map: network.dial_map(id),
-                flags: shape.flags.clone(),
-                stderr: shape.folder.join(format!("node{id}.stderr")),
-            };
-            nodes.push(Node::new(start, home));
+        let roster: Vec<String> =
+            peers.iter().take(founders).map(|(id, address)| format!("{id}={address}")).collect();
+        let ground = Ground {
+            folder: shape.folder.to_owned(),
+            runtimes: shape.runtimes.clone(),
+            flags: shape.flags.clone(),
+            with_mounts: shape.with_mounts,
+            homes: 0,
+        };
+        let mut cluster = Self { nodes: Vec::new(), removed: Vec::new(), ground, network, shared };
+        for id in peers.keys().take(founders) {
+            let node = cluster.new_node(*id, ["--peers".to_owned(), roster.join(",")])?;
+            cluster.nodes.push(node);
         }
-        Ok(Self { nodes, network, shared })
+        Ok(cluster)
     }
 
+    /// A node with an empty folder, which is not started yet.
+    pub(super) fn new_node(&mut self, id: u64, origin: [String; 2]) -> io::Result<Node> {
+        let ground = &mut self.ground;
+        ground.homes += 1;
+        let folder = ground.folder.join(format!("home{}-node{id}", ground.homes));
+        let home = if ground.with_mounts { Home::mounted(&folder)? } else { Home::plain(&folder)? };
+        let place = usize::try_from(id).expect("ids are small");
+        let start = Start {
+            id,
+            runtime: ground.runtimes[(place - 1) % ground.runtimes.len()],
+            origin,
+            peer_listen: None,
+            dial_map: self.network.dial_map(id),
+            flags: ground.flags.clone(),
+            stderr: ground.folder.join(format!("node{id}.stderr")),
+        };
+        Ok(Node::new(start, home))
+    }
+
+    /// A member's node.
     pub(super) fn node(&mut self, id: u64) -> &mut Node {
-        let at = usize::try_from(id - 1).expect("there are few nodes");
-        &mut self.nodes[at]
+        self.nodes.iter_mut().find(|node| node.id() == id).expect("it is a member")
+    }
+
+    /// The ids that no member has.
+    pub(super) fn free_ids(&self) -> Vec<u64> {
+        let members = self.ids();
+        self.network.nodes().iter().copied().filter(|id| !members.contains(id)).collect()
+    }
+
+    /// How many nodes the cluster began with.
+    pub(super) fn founders(&self) -> usize {
+        self.ground.runtimes.len()
     }
 
     pub(super) fn ids(&self) -> Vec<u64> {
@@ -112,6 +169,13 @@ impl<'a> Cluster<'a> {
         leaders.max_by_key(|row| row["term"].as_u64())?["id"].as_u64()
     }
 
+    /// What came of an order of an operator's, given to whichever node answers.
+    pub(super) fn order(&self, words: &[&str]) -> io::Result<Output> {
+        let addresses = self.nodes.iter().filter_map(Node::address);
+        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+        Command::new(program()).args(words).args(["--connect", &addresses.join(",")]).output()
+    }
+
     /// A node that was left alone has ended: that must not happen.
     pub(super) fn check_alive(&mut self) -> Result<(), Violation> {
         for node in &mut self.nodes {
@@ -129,10 +193,14 @@ impl<'a> Cluster<'a> {
 fn free_addresses(nodes: usize) -> io::Result<BTreeMap<u64, SocketAddr>> {
     let [high, low, ..] = std::process::id().to_le_bytes();
     let mut addresses = BTreeMap::new();
-    for id in (1..=9_u8).take(nodes) {
+    for id in (1..=u8::MAX).take(nodes) {
         let host = Ipv4Addr::new(127, 1 + high % 250, low, id);
-        let listener = TcpListener::bind((IpAddr::V4(host), 0))?;
-        addresses.insert(u64::from(id), listener.local_addr()?);
+        addresses.insert(u64::from(id), free_address(host.into())?);
     }
     Ok(addresses)
+}
+
+/// Another address of this host that nobody uses.
+pub(super) fn free_address(host: IpAddr) -> io::Result<SocketAddr> {
+    TcpListener::bind((host, 0))?.local_addr()
 }

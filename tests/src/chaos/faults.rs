@@ -1,7 +1,6 @@
 //! What each kind of fault does.
 
 use std::ffi::OsString;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,9 @@ use super::kinds::Kind;
 use super::nemesis::Nemesis;
 use super::node::End;
 use super::weather::{Gate, Weather};
-use crate::live::program;
 
 /// How long a node may take to end in order.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a fault of a disk is waited for.
 const DISK_PATIENCE: Duration = Duration::from_secs(8);
 /// The exit code for a disk that failed.
@@ -184,7 +182,7 @@ impl Nemesis<'_, '_> {
         Ok(true)
     }
 
-    fn expect_end(
+    pub(super) fn expect_end(
         &mut self,
         id: u64,
         patience: Duration,
@@ -298,11 +296,7 @@ impl Nemesis<'_, '_> {
     }
 
     fn transfer(&mut self, to: u64) -> bool {
-        let addresses = self.cluster.nodes.iter().filter_map(super::node::Node::address);
-        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
-        let output = Command::new(program())
-            .args(["transfer", &to.to_string(), "--connect", &addresses.join(",")])
-            .output();
+        let output = self.cluster.order(&["transfer", &to.to_string()]);
         let Ok(output) = output else { return false };
         if !output.status.success() {
             self.journal.note(String::from_utf8_lossy(&output.stderr).trim());

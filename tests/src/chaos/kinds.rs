@@ -71,6 +71,18 @@ kinds! {
     PowerAll = "disk" "power-all",
     /// Leadership is handed to a random node.
     Transfer = "member" "transfer",
+    /// A node is added, and promoted.
+    Add = "member" "add",
+    /// A member is removed, and ends.
+    Remove = "member" "remove",
+    /// The leader, likewise.
+    RemoveLeader = "member" "remove-leader",
+    /// A node loses its disk, and is replaced under its id or another one.
+    Replace = "member" "replace",
+    /// A node that was removed is started again with its old folder.
+    Return = "member" "return",
+    /// A member gets another address.
+    Move = "member" "move",
 }
 
 impl Kind {
@@ -104,6 +116,11 @@ impl Kind {
     /// Whether it is something between nodes, so that the nodes themselves can be troubled at the same time.
     pub(super) fn is_of_network(self) -> bool {
         self.about().1 == "net"
+    }
+
+    /// Whether it is an operator who changes the members.
+    pub(super) fn is_of_operator(self) -> bool {
+        self.about().1 == "member" && self != Self::Transfer
     }
 
     /// Why it is not possible here, if it is not.

@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `stream`, `weather`, `proxy`, `network` | the ways between nodes |
 //! | `home`, `node`, `cluster` | the nodes and their disks |
-//! | `kinds`, `probe`, `faults`, `nemesis` | what is broken, and when |
+//! | `kinds`, `probe`, `faults`, `operator`, `nemesis` | what is broken or changed, and when |
 //! | `caller`, `clients`, `counters`, `history`, `gaps` | the load, and what it remembers |
 //! | `ending`, `logs` | what must be true at the end |
 //! | `campaign`, `report` | a run from its beginning to its end |
@@ -36,6 +36,7 @@ mod logs;
 mod nemesis;
 mod network;
 mod node;
+mod operator;
 mod probe;
 mod proxy;
 mod report;

@@ -107,8 +107,11 @@ impl Nemesis<'_, '_> {
 
     /// One fault, from its beginning to its end, and what came of it counted.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), Violation> {
-        let has_struck =
-            if kind.is_of_network() { self.break_network(kind)? } else { self.break_nodes(kind)? };
+        let has_struck = match kind {
+            _ if kind.is_of_network() => self.break_network(kind)?,
+            _ if kind.is_of_operator() => self.change_members(kind)?,
+            _ => self.break_nodes(kind)?,
+        };
         let counts = if has_struck { &mut self.struck } else { &mut self.in_vain };
         *counts.entry(kind).or_default() += 1;
         if !has_struck {

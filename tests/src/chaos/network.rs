@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::proxy;
+use super::proxy::{self, Target};
 use super::weather::{Done, Gate, Sky, Weather};
 
 /// From one node to another.
@@ -18,6 +18,7 @@ pub(super) struct Network {
     nodes: Vec<u64>,
     skies: BTreeMap<Way, Arc<Sky>>,
     addresses: BTreeMap<Way, SocketAddr>,
+    targets: BTreeMap<u64, Target>,
 }
 
 impl Network {
@@ -27,19 +28,41 @@ impl Network {
         let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
         let ways: Vec<Way> = pairs.filter(|(from, to)| from != to).collect();
         let skies: BTreeMap<Way, Arc<Sky>> = ways.iter().map(|way| (*way, Arc::default())).collect();
+        let targets: BTreeMap<u64, Target> =
+            peers.iter().map(|(node, address)| (*node, Arc::new(Mutex::new(*address)))).collect();
         let mut addresses = BTreeMap::new();
         for (number, (from, to)) in (1_u64..).zip(ways) {
             let (there, back) = (Arc::clone(&skies[&(from, to)]), Arc::clone(&skies[&(to, from)]));
-            let address = proxy::start(peers[&to], there, back, seed.wrapping_mul(number))?;
+            let address = proxy::start(Arc::clone(&targets[&to]), there, back, seed.wrapping_mul(number))?;
             addresses.insert((from, to), address);
         }
-        Ok(Self { nodes, skies, addresses })
+        Ok(Self { nodes, skies, addresses, targets })
     }
 
     /// Where this node is to dial its peers.
     pub(super) fn dial_map(&self, node: u64) -> String {
         let ways = self.addresses.iter().filter(|((from, _), _)| *from == node);
         ways.map(|((_, to), address)| format!("{to}={address}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// All nodes that there may be.
+    pub(super) fn nodes(&self) -> &[u64] {
+        &self.nodes
+    }
+
+    /// Where `from` is to dial `to`.
+    pub(super) fn way(&self, from: u64, to: u64) -> SocketAddr {
+        self.addresses[&(from, to)]
+    }
+
+    /// Where a node listens.
+    pub(super) fn target(&self, node: u64) -> SocketAddr {
+        *self.targets[&node].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on a node listens there: new connections to it go there.
+    pub(super) fn retarget(&self, node: u64, address: SocketAddr) {
+        *self.targets[&node].lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// This weather everywhere.

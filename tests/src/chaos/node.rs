@@ -21,8 +21,10 @@ pub(super) struct Start {
     /// Its id.
     pub(super) id: u64,
     pub(super) runtime: Runtime,
-    /// The same text for all.
-    pub(super) peers: String,
+    /// `--peers`, or `--join`, and what it is given: how it came to the cluster.
+    pub(super) origin: [String; 2],
+    /// Where it listens for peers, if not at the address that it knows: it was moved.
+    pub(super) peer_listen: Option<SocketAddr>,
     /// Where this one dials them: a proxy for each.
     pub(super) dial_map: String,
     pub(super) flags: Vec<String>,
@@ -74,8 +76,12 @@ impl Node {
         words.push(program().into());
         let id = self.start.id.to_string();
         let runtime = self.start.runtime.name();
-        let flags = ["node", "--id", &id, "--peers", &self.start.peers, "--listen", "127.0.0.1:0"];
+        let [how, whom] = &self.start.origin;
+        let flags = ["node", "--id", &id, how, whom, "--listen", "127.0.0.1:0"];
         words.extend(flags.map(OsString::from));
+        if let Some(address) = self.start.peer_listen {
+            words.extend(["--peer-listen".to_owned(), address.to_string()].map(OsString::from));
+        }
         words.extend(["--runtime", runtime, "--data-dir"].map(OsString::from));
         words.push(self.home.data().into());
         words.extend(self.start.flags.iter().map(OsString::from));

@@ -32,10 +32,13 @@ const HELD_FOR_MAX: Duration = Duration::from_millis(200);
 /// How long a node is given to accept a connection.
 const DIAL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where a node listens, which may change.
+pub(super) type Target = Arc<Mutex<SocketAddr>>;
+
 /// From where to where.
 #[derive(Debug)]
 struct Route {
-    target: SocketAddr,
+    target: Target,
     /// The weather on the way there,
     there: Arc<Sky>,
     /// and back: the line of welcome takes the way of the other node's messages.
@@ -50,12 +53,7 @@ struct Route {
 /// # Errors
 ///
 /// No free port.
-pub(super) fn start(
-    target: SocketAddr,
-    there: Arc<Sky>,
-    back: Arc<Sky>,
-    seed: u64,
-) -> io::Result<SocketAddr> {
+pub(super) fn start(target: Target, there: Arc<Sky>, back: Arc<Sky>, seed: u64) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let route = Arc::new(Route { target, there, back, memory: Mutex::default(), seed });
@@ -78,7 +76,8 @@ fn carry(dialler: &TcpStream, route: &Arc<Route>, number: u64) -> io::Result<()>
     if !route.there.lets_pass(storms) {
         return Ok(());
     }
-    let acceptor = TcpStream::connect_timeout(&route.target, DIAL_PATIENCE)?;
+    let target = *route.target.lock().unwrap_or_else(PoisonError::into_inner);
+    let acceptor = TcpStream::connect_timeout(&target, DIAL_PATIENCE)?;
     for stream in [dialler, &acceptor] {
         stream.set_nodelay(true)?;
     }

@@ -17,7 +17,7 @@ fn way() -> Way {
     let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
     let (there, back) = (Arc::default(), Arc::default());
     let target = acceptor.local_addr().unwrap();
-    let address = start(target, Arc::clone(&there), Arc::clone(&back), 7).unwrap();
+    let address = start(Arc::new(Mutex::new(target)), Arc::clone(&there), Arc::clone(&back), 7).unwrap();
     Way { there, back, acceptor, address }
 }
 
