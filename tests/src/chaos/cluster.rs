@@ -32,6 +32,8 @@ pub(super) struct Cluster<'a> {
     pub(super) nodes: Vec<Node>,
     /// Those that were removed, with what is in their folders.
     pub(super) removed: Vec<Removed>,
+    /// One that the others cannot reach at the moment, so that no answer comes back to it: an operator asks others.
+    pub(super) unreached: Option<u64>,
     ground: Ground,
     pub(super) network: Network,
     pub(super) shared: &'a Shared,
@@ -81,7 +83,8 @@ impl<'a> Cluster<'a> {
             with_mounts: shape.with_mounts,
             homes: 0,
         };
-        let mut cluster = Self { nodes: Vec::new(), removed: Vec::new(), ground, network, shared };
+        let mut cluster =
+            Self { nodes: Vec::new(), removed: Vec::new(), unreached: None, ground, network, shared };
         for id in peers.keys().take(founders) {
             let node = cluster.new_node(*id, ["--peers".to_owned(), roster.join(",")])?;
             cluster.nodes.push(node);
@@ -171,8 +174,9 @@ impl<'a> Cluster<'a> {
 
     /// What came of an order of an operator's, given to whichever node answers.
     pub(super) fn order(&self, words: &[&str]) -> io::Result<Output> {
-        let addresses = self.nodes.iter().filter_map(Node::address);
-        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+        let asked = self.nodes.iter().filter(|node| Some(node.id()) != self.unreached);
+        let addresses: Vec<String> =
+            asked.filter_map(Node::address).map(|address| address.to_string()).collect();
         Command::new(program()).args(words).args(["--connect", &addresses.join(",")]).output()
     }
 

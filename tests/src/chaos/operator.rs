@@ -177,7 +177,9 @@ impl Nemesis<'_, '_> {
         self.cluster.start(id, &[])?;
         let text = address.to_string();
         let is_moved = |row: &Value| row["id"] == id && row["address"] == text.as_str();
+        self.cluster.unreached = Some(id);
         self.achieve(&["member", "add", &format!("{id}={text}")], &|rows| rows.iter().any(is_moved))?;
+        self.cluster.unreached = None;
         self.cluster.network.retarget(id, address);
         Ok(true)
     }
