@@ -31,7 +31,9 @@ pub const STRANGERS_MAX: usize = 64;
 pub const INBOUND_MAX: usize = 128;
 /// For how long it is believed that the process which has answered at a node's address runs. Arbitrary: while a second process
 /// dials in its name, the first one is dialled anew at this pace.
-pub const REACHED_VALID: Duration = Duration::from_secs(5);
+pub const REACHED_VALID: Duration = Duration::from_secs(3);
+/// For how long the process that is dialled anew may fail to answer before the other one takes its place.
+const DOUBT_MAX: Duration = Duration::from_secs(1);
 /// The most handshakes of nodes that dial under way at once.
 pub const HANDSHAKES_MAX: usize = 64;
 
@@ -64,6 +66,8 @@ struct Reached {
     boot: u64,
     client_address: Option<Box<str>>,
     at: Instant,
+    /// Since when it is dialled anew, because another process dials in its name.
+    doubted_at: Option<Instant>,
 }
 
 /// A link as it was ordered.
@@ -194,7 +198,8 @@ impl Directory {
         if meeting.is_of_cluster && self.links.contains_key(&meeting.node) {
             let &Meeting { incarnation, boot, ref client_address, .. } = &meeting;
             let client_address = client_address.clone();
-            self.reached.insert(meeting.node, Reached { incarnation, boot, client_address, at: now });
+            let reached = Reached { incarnation, boot, client_address, at: now, doubted_at: None };
+            self.reached.insert(meeting.node, reached);
         }
         Ok((meeting, welcome))
     }
@@ -222,14 +227,14 @@ impl Directory {
 
     /// A folder that was copied makes a second process that passes for the node, and each forgets what the other promises. The
     /// one that answers at the node's address is the node; another one that dials in its name is refused. When it is a while ago
-    /// that the first one answered, it is dialled anew: should it be gone, the other one may be the node after a restart.
+    /// that the first one answered, it is dialled anew: if it does not answer, the other one is the node after a restart.
     fn refuse_a_second_process(
         &mut self,
         meeting: &Meeting,
         now: Instant,
         changes: &mut Vec<LinkChange>,
     ) -> Result<(), PeerRefusal> {
-        let Some(first) = self.reached.get(&meeting.node) else { return Ok(()) };
+        let Some(first) = self.reached.get_mut(&meeting.node) else { return Ok(()) };
         let is_other = first.incarnation == meeting.incarnation && first.boot != meeting.boot;
         if !is_other || first.boot == 0 || meeting.boot == 0 {
             return Ok(());
@@ -239,12 +244,21 @@ impl Directory {
         let (node, first_place) = (meeting.node.0, place(&first.client_address));
         let refusal =
             PeerRefusal::RunsTwice { node, first: first_place, second: place(&meeting.client_address) };
-        if now.since(first.at) > REACHED_VALID
-            && let Some(linked) = self.links.get(&meeting.node)
-        {
-            changes.push(LinkChange::End(meeting.node));
-            changes.push(LinkChange::Start(meeting.node, linked.address.clone()));
+        let Some(linked) = self.links.get(&meeting.node) else {
             self.reached.remove(&meeting.node);
+            return Ok(());
+        };
+        match first.doubted_at {
+            Some(doubted_at) if now.since(doubted_at) >= DOUBT_MAX => {
+                self.reached.remove(&meeting.node);
+                return Ok(());
+            }
+            None if now.since(first.at) > REACHED_VALID => {
+                changes.push(LinkChange::End(meeting.node));
+                changes.push(LinkChange::Start(meeting.node, linked.address.clone()));
+                first.doubted_at = Some(now);
+            }
+            Some(_) | None => {}
         }
         Err(refusal)
     }

@@ -24,8 +24,8 @@ pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
 /// it would wait for many minutes otherwise, with ever longer pauses.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often a node must hear from one other that it runs twice before it believes it: at the pace at which it dials some
-/// five seconds, in which the other has noticed the end of a run before this one.
-const RUNS_TWICE_MAX: u32 = 12;
+/// eight seconds, in which the other has noticed the end of a run before this one: twice as long as it holds on to that one.
+const RUNS_TWICE_MAX: u32 = 24;
 /// Bytes sent at once: what is urgent waits for no more than this.
 pub const SEND_BYTES: usize = 256 << 10;
 
