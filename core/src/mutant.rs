@@ -98,6 +98,22 @@ pub enum Mutant {
     CommitChecksumIgnored,
     /// Any term that a message names is believed.
     AnyTermBelieved,
+    /// A node that waits for its cluster founds another one with a founder that it meets.
+    JoinerFoundsAlong,
+    /// A node is told that it was removed by a configuration that may be rolled back.
+    RemovalByOpenConfiguration,
+    /// A node is told that it was removed by a member that knows less than it does.
+    RemovalByOldConfiguration,
+    /// A member that knows a later configuration is looked for where an earlier one says.
+    LaterAddressIgnored,
+    /// A node that was removed goes on answering reads.
+    RemovedNodeServes,
+    /// A node votes although no configuration of its log names its incarnation.
+    UnnamedNodeVotes,
+    /// A learner is promoted before its log holds the entry that names it.
+    PromotedBeforeItKnowsItself,
+    /// Voters are changed without asking the members whether they are there.
+    MembersNotAsked,
     /// A follower that installs a snapshot drops what its log holds beyond.
     SuffixDropped,
     /// What a snapshot says of sessions is left out.
@@ -192,7 +208,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 77] = [
+    const NAMED: [(Mutant, &str); 85] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -236,6 +252,14 @@ mod switch {
         (RemovedMemberNotTold, "removed-member-not-told"),
         (CommitChecksumIgnored, "commit-checksum-ignored"),
         (AnyTermBelieved, "any-term-believed"),
+        (JoinerFoundsAlong, "joiner-founds-along"),
+        (RemovalByOpenConfiguration, "removal-by-open-configuration"),
+        (RemovalByOldConfiguration, "removal-by-old-configuration"),
+        (LaterAddressIgnored, "later-address-ignored"),
+        (RemovedNodeServes, "removed-node-serves"),
+        (UnnamedNodeVotes, "unnamed-node-votes"),
+        (PromotedBeforeItKnowsItself, "promoted-before-it-knows-itself"),
+        (MembersNotAsked, "members-not-asked"),
         (SuffixDropped, "suffix-dropped"),
         (SessionsLeftOut, "sessions-left-out"),
         (LogTrimmedEarly, "log-trimmed-early"),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::DialFailure;
 use crate::identity::Incarnation;
+use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
 use crate::proxy::ProxyInput;
 use crate::raft::{Configuration, LogIndex, Member, NodeId};
@@ -323,7 +324,7 @@ impl Directory {
         if is_stranger {
             self.retired.remove(&node);
             link(&mut self.links, node, address.clone(), Some(now), changes);
-        } else if *known > index {
+        } else if *known > index && !mutant::is_active(Mutant::LaterAddressIgnored) {
             link(&mut self.links, node, address.clone(), None, changes);
         }
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::{PeerRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
+use crate::mutant::{self, Mutant};
 use crate::raft::{Configuration, LogIndex, Member, MemberText, NodeId, Roster, Voters};
 use crate::replica::Input;
 
@@ -316,7 +317,7 @@ impl LocalNode {
         let founds_with_it = match &self.standing {
             Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
             // It waits for a cluster that exists: with it another one would be founded, under the ids of that one's members.
-            Standing::Joining => false,
+            Standing::Joining => mutant::is_active(Mutant::JoinerFoundsAlong),
             Standing::Member(..) => true,
         };
         if !hello.founding.is_empty() && !founds_with_it {
@@ -434,7 +435,10 @@ impl LocalNode {
         let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
         // A committed configuration that the other does not know, and that does not name it although an earlier one did: it was
         // removed, and no later configuration will name this incarnation again.
-        let knows_better = self.is_settled && their_index < self.configuration_index;
+        let is_settled = self.is_settled || mutant::is_active(Mutant::RemovalByOpenConfiguration);
+        let is_later =
+            their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
+        let knows_better = is_settled && is_later;
         if cluster.is_some() && was_named && knows_better && !is_member {
             return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }

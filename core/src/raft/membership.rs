@@ -262,6 +262,7 @@ impl Node {
             return Err(ChangeError::Unchanged);
         }
         let is_new = |node: &&NodeId| !current.is_voter(**node);
+        let asked = asked.filter(|_| !mutant::is_active(Mutant::MembersNotAsked));
         let is_silent =
             |node: &&NodeId| is_new(node) && asked.is_some_and(|asked| !self.has_answered(**node, asked));
         let new_voters = || target.voters().nodes().iter();
@@ -290,7 +291,8 @@ impl Node {
     pub fn has_caught_up(&self, node: NodeId) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let last_index = self.last_entry().index.0;
-        let named_at = self.membership.index().0;
+        let is_blind = mutant::is_active(Mutant::PromotedBeforeItKnowsItself);
+        let named_at = if is_blind { 0 } else { self.membership.index().0 };
         // In a young log no node lacks much, so it must at least have answered.
         let has_most = |held: u64| held > 0 && held >= named_at && held + PROMOTION_LAG_MAX >= last_index;
         let progress = leadership.followers.of(node);

@@ -38,7 +38,8 @@ impl Node {
     /// not hold yet. A promotion waits until the node holds the entry that names its incarnation, so a voter that is asked
     /// for its vote knows itself.
     pub(super) fn may_vote(&self) -> bool {
-        self.configuration().roster().is_empty() || self.by_configuration(Self::is_named_by)
+        let is_named = self.configuration().roster().is_empty() || self.by_configuration(Self::is_named_by);
+        is_named || mutant::is_active(Mutant::UnnamedNodeVotes)
     }
 
     /// Whether this node's vote alone decides.
@@ -60,7 +61,8 @@ impl Node {
         if self.configuration().roster().is_empty() || mutant::is_active(Mutant::JoinerReadsAtOnce) {
             return Some(LogIndex::ORIGIN);
         }
-        self.membership.named_since().filter(|_| self.removed_at().is_none())
+        let serves_on = self.removed_at().is_none() || mutant::is_active(Mutant::RemovedNodeServes);
+        self.membership.named_since().filter(|_| serves_on)
     }
 
     /// The index of the committed configuration by which this node is no longer a member, if it was one: it will not be one

@@ -112,7 +112,7 @@ impl Hunt {
                 }
             });
         }
-        let kill = first_proof(&kills, threads, start + LIFETIME);
+        let kill = first_proof(mutant, &kills, threads, start + LIFETIME);
         print_line(mutant, kill.as_ref(), next.load(Ordering::Relaxed) - self.first, start.elapsed());
         // The other threads are in the middle of a seed, or hang in a panic.
         std::process::exit(i32::from(kill.is_none()))
@@ -132,11 +132,16 @@ impl Hunt {
 
 /// The first kill in a seed that is clean without the mutant. Ends without one when all threads have run out of seeds, or
 /// the time is up.
-fn first_proof(kills: &mpsc::Receiver<Option<Kill>>, threads: usize, end: Instant) -> Option<Kill> {
+fn first_proof(
+    mutant: Mutant,
+    kills: &mpsc::Receiver<Option<Kill>>,
+    threads: usize,
+    end: Instant,
+) -> Option<Kill> {
     let mut out_of_seeds = 0;
     while out_of_seeds < threads {
         match kills.recv_timeout(end.saturating_duration_since(Instant::now())).ok()? {
-            Some(kill) if is_clean(kill.seed) => return Some(kill),
+            Some(kill) if is_clean(mutant, kill.seed) => return Some(kill),
             Some(_) => {}
             None => out_of_seeds += 1,
         }

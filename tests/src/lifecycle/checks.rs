@@ -25,6 +25,9 @@ pub(super) struct Checks {
     ran_at: BTreeMap<Incarnation, u64>,
 }
 
+/// No run has as many elections.
+const REACHABLE: Term = Term(1 << 32);
+
 pub(super) fn violation(property: &'static str, what: String) -> Verdict {
     Err(Violation { property, what })
 }
@@ -53,6 +56,10 @@ impl Checks {
     pub(super) fn after_turn(&mut self, boot: u64, node: NodeId, running: &Running) -> Verdict {
         let replica = running.host.replica();
         let (log, commit) = (replica.node().log(), replica.node().commit_index());
+        let term = replica.node().current_term();
+        if term > REACHABLE {
+            return violation("forgeries", format!("node {node} is in term {term}"));
+        }
         let seen = *self.seen.entry(boot).or_insert(LogIndex::ORIGIN);
         if commit <= seen {
             return Ok(());

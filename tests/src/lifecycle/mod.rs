@@ -23,6 +23,7 @@
 //! | `world` | the event queue, turns, and what nodes want done |
 //! | `starting` | how processes begin and end |
 //! | `disks` | file operations |
+//! | `forger` | messages that no honest member sends |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
 //! | `operator` | what a person does to the cluster |
@@ -33,6 +34,7 @@
 mod checks;
 mod clients;
 mod disks;
+mod forger;
 mod machine;
 mod operator;
 mod run;

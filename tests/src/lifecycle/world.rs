@@ -142,7 +142,7 @@ impl World {
             Happening::Operator => self.operator_acts(),
             Happening::Trouble => {
                 self.make_trouble();
-                Ok(())
+                self.forge()
             }
             Happening::Start(machine) => self.start(machine),
         }
@@ -197,7 +197,7 @@ impl World {
     }
 
     fn wake(&mut self, machine: usize, boot: u64) -> Verdict {
-        let (now, time) = (self.now, self.local(machine));
+        let now = self.now;
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         if process.wake_at != Some(now) {
             return Ok(());
@@ -208,6 +208,13 @@ impl World {
             self.wake_at(machine, at);
             return Ok(());
         }
+        self.turn_now(machine, boot)
+    }
+
+    /// One turn of a node.
+    pub(super) fn turn_now(&mut self, machine: usize, boot: u64) -> Verdict {
+        let (now, time) = (self.now, self.local(machine));
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         process.busy_until = now + TURN;
         let (id, incarnation) = (process.id, process.incarnation);
         let Stage::Running(running) = &mut process.stage else { return Ok(()) };
