@@ -74,10 +74,12 @@ pub enum StartError {
         "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
     )]
     NoOrigin,
-    /// The log that the node left has a configuration in which it has no address: it was removed.
+    /// By the latest configuration in its log the node has no address: it was removed, or was stopped while it joined, before its
+    /// log had reached its own addition.
     #[error(
-        "by its own log node {node} was removed from the cluster, and its files are of no use any more; it may come back \
-         with an empty data folder, after `coracle member add {node}=HOST:PORT`"
+        "by its own log node {node} is no member. If it was removed from the cluster, its files are of no use any more: let a node \
+         in under this id with `coracle member add {node}=HOST:PORT` and an empty data folder. If it was stopped while it joined, \
+         start it with --peer-listen HOST:PORT"
     )]
     NoPeerAddress {
         /// The node.
