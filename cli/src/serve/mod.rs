@@ -31,6 +31,7 @@ mod first_start;
 mod late_address;
 mod node;
 mod options;
+mod own_name;
 
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
@@ -137,6 +138,7 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
+    own_name::watch(&options, diagnostics);
     let settings = settings(serving, connections_max(serving, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
