@@ -158,9 +158,12 @@ mod tests {
 
     #[test]
     fn the_first_seeds_kill_mutants() {
-        for mutant in
-            [Mutant::IncarnationIgnoredBySelf, Mutant::JoinerReadsAtOnce, Mutant::SilentMajorityLeft]
-        {
+        for mutant in [
+            Mutant::IncarnationIgnoredBySelf,
+            Mutant::JoinerReadsAtOnce,
+            Mutant::MembersNotAsked,
+            Mutant::RemovalByOldConfiguration,
+        ] {
             Mutant::activate(Some(mutant));
             let killed = (0..20).find(|seed| run_seed(*seed, TROUBLE, false).violation.is_some());
             Mutant::activate(None);
