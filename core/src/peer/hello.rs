@@ -433,12 +433,12 @@ impl LocalNode {
         }
         let known = configuration.roster().member(node).and_then(|member| member.incarnation);
         let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
-        // A committed configuration that the other does not know, and that does not name it although an earlier one did: it was
+        // A committed configuration as late as what the other knows, that does not name it although an earlier one did: it was
         // removed, and no later configuration will name this incarnation again.
         let is_settled = self.is_settled || mutant::is_active(Mutant::RemovalByOpenConfiguration);
-        let is_later =
-            their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
-        let knows_better = is_settled && is_later;
+        let is_as_late =
+            their_index <= self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
+        let knows_better = is_settled && is_as_late;
         if cluster.is_some() && was_named && knows_better && !is_member {
             return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
