@@ -436,9 +436,10 @@ impl LocalNode {
         // A committed configuration as late as what the other knows, that does not name it although an earlier one did: it was
         // removed, and no later configuration will name this incarnation again.
         let is_settled = self.is_settled || mutant::is_active(Mutant::RemovalByOpenConfiguration);
-        let is_as_late =
-            their_index <= self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
-        let knows_better = is_settled && is_as_late;
+        let is_later =
+            their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
+        let is_the_same = their_index == self.configuration_index && !configuration.contains(node);
+        let knows_better = is_settled && (is_later || is_the_same);
         if cluster.is_some() && was_named && knows_better && !is_member {
             return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }

@@ -214,6 +214,12 @@ fn a_removed_member_is_told_by_whoever_knows_better() {
     let told = PeerRefusal::Removed { node: 3, index: 9 };
     assert_eq!(shake(&removed, Some(1), &remaining).unwrap_err(), told);
     assert!(told.is_final_for(NodeId(3)) && !told.is_final_for(NodeId(1)));
+    let knows_as_much = LocalNode { configuration_index: LogIndex(9), ..removed.clone() };
+    assert_eq!(
+        shake(&knows_as_much, Some(1), &remaining).unwrap_err(),
+        told,
+        "its log ends with its removal"
+    );
     let open = LocalNode { is_settled: false, ..remaining.clone() };
     assert!(shake(&removed, Some(1), &open).is_ok(), "that configuration may be rolled back");
     let knows_later = LocalNode { configuration_index: LogIndex(10), ..removed.clone() };
