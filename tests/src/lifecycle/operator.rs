@@ -193,13 +193,7 @@ impl World {
         self.crash(machine, true);
         let place = &mut self.machines[machine];
         (place.folder, place.holds) = (SimDisk::default(), None);
-        // The guide: --peers is for the first start. Once no founder has its files any more, it would found another cluster.
-        if let Some(unit) = self.machines[machine].unit.clone()
-            && let Origin::Found(peers) = &unit.origin
-            && (peers.iter().count() == 1 || !self.any_founder_holds_its_files(peers))
-        {
-            self.machines[machine].unit = Some(Unit { origin: Origin::Known, ..unit });
-        }
+        self.forget_the_founding();
         let later = self.dice.exponential(300_000);
         self.schedule(later, Happening::Start(machine));
     }
@@ -228,9 +222,23 @@ impl World {
         })
     }
 
-    fn any_founder_holds_its_files(&self, founders: &Roster) -> bool {
-        let mut held = self.machines.iter().filter_map(|place| place.holds);
-        held.any(|(id, _)| founders.member(id).is_some())
+    /// The guide: --peers is for the first start. Once no founder's machine has its files any more, those that lost theirs would
+    /// found another cluster, also one of them that was started before and is waiting for the others.
+    fn forget_the_founding(&mut self) {
+        let is_founder =
+            |place: &Machine| place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
+        if self.machines.iter().any(|place| is_founder(place) && place.holds.is_some()) {
+            return;
+        }
+        for machine in 0..self.machines.len() {
+            if is_founder(&self.machines[machine]) {
+                self.crash(machine, false);
+                if let Some(unit) = &mut self.machines[machine].unit {
+                    unit.origin = Origin::Known;
+                }
+                self.schedule(1, Happening::Start(machine));
+            }
+        }
     }
 
     /// A node that was removed, or took itself for that, is started as if nothing had happened.
@@ -253,6 +261,7 @@ impl World {
         let place = &mut self.machines[machine];
         (place.folder, place.holds, place.unit, place.ended) = (SimDisk::default(), None, None, None);
         self.sight("a machine was cleaned up");
+        self.forget_the_founding();
     }
 
     fn restart(&mut self) {
