@@ -113,12 +113,13 @@ fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
     violation("quiet", "a cluster that nobody talks to elects no leader".into())
 }
 
-/// Whether a majority of the voters runs, this machine's left aside.
+/// Whether a majority of the voters runs and is awake, this machine's left aside: a pause may outlast the trouble.
 fn majority_runs_without(world: &World, left_aside: usize) -> bool {
     let Some((_, latest)) = world.checks.latest() else { return false };
     let votes = |(machine, place): (usize, &Machine)| {
         let is_voter = |(id, incarnation)| latest.names_voter(id, Some(incarnation));
-        machine != left_aside && place.running().is_some() && place.holds.is_some_and(is_voter)
+        let is_awake = place.process.as_ref().is_some_and(|process| process.busy_until <= world.now);
+        machine != left_aside && is_awake && place.running().is_some() && place.holds.is_some_and(is_voter)
     };
     let running = world.machines.iter().enumerate().filter(|place| votes(*place)).count();
     !latest.is_joint() && running >= latest.voters().majority()
