@@ -39,7 +39,7 @@ mod target;
 mod value;
 
 fn main() -> ExitCode {
-    // Data, backups and what was typed are for the user who runs the program: nobody else reads what it makes.
+    // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let exit = match CommandLine::try_parse() {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {

@@ -1,11 +1,11 @@
 //! The directory of peers: which nodes are wanted at which address, which of those that dial are listened to, and what is
 //! reported of them.
 //!
-//! There is a link to each member of the configuration in force. A node needs more than that: a leader that it does not know yet,
-//! because its log is behind, is to be answered, and so is one that was removed until it has heard of it. So a node that
-//! dials says where it is, and is linked as well, also where its id is a member's by this node's log: a node that knows of a later
-//! configuration may have moved, or have taken the id of a member that is gone, and its calls for votes must be answered; but a link to a node that is no member ends once nothing was sent over it
-//! for [`LINK_GRACE`].
+//! There is a link to each member of the configuration in force. A node needs more than that. Its log may be behind, so that it
+//! does not know the leader yet, which must be answered. A member that was removed must be answered, too, until it has
+//! heard of the removal. So a node that dials says where it is, and is linked as well, even if this node's log gives its
+//! id to another member: a node with a later configuration may have moved, or taken the id of a removed member, and its calls for votes
+//! must be answered. A link to a node that is no member ends once nothing was sent over it for [`LINK_GRACE`].
 //!
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
 //! the [`LinkChange`]s say, in their order.
@@ -23,7 +23,7 @@ use crate::time::Instant;
 
 /// How long a link to a node that is no member is kept while nothing is sent over it.
 pub const LINK_GRACE: Duration = Duration::from_secs(10);
-/// How often links are looked through for those that nobody needs.
+/// The pause between two searches for unused links.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// The most nodes that are no members and whose addresses, or whose refusals, are remembered. Others are refused without a
 /// report, and are not answered.
@@ -177,7 +177,7 @@ impl Directory {
         founders.roster.member(node).map(|member| &*member.address)
     }
 
-    /// The line to dial `to` with; `None`: whoever is there.
+    /// The first line of a handshake with `to`; `None` accepts any node at the address.
     #[must_use]
     pub fn hello(&self, to: Option<NodeId>) -> Vec<u8> {
         self.local.hello(to, self.address()).encode()
@@ -372,7 +372,7 @@ impl Directory {
         Some(ProxyInput::Nodes(configuration.members()))
     }
 
-    /// Whether it is time to look for links that nobody needs.
+    /// Whether it is too early for the next search for unused links ([`Self::tidy`]).
     #[must_use]
     pub fn is_tidy(&self, now: Instant) -> bool {
         now < self.tidy_at
