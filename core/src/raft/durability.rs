@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 
+use super::batch::Entries;
 use super::configuration::Configuration;
-use super::entry::Entries;
 use super::message::{AppendOutcome, Body, InstallOutcome, Message};
 use super::runs::Runs;
 use super::snapshot::{Compaction, RestoredSnapshot};

@@ -1,7 +1,7 @@
 //! The follower's side of replication: taking entries and heartbeats.
 
+use super::batch::Entries;
 use super::durability::Promise;
-use super::entry::Entries;
 use super::event::{Event, Refusal, StepDown};
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,

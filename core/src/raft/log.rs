@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::entry::{Entries, Entry};
+use super::batch::Entries;
+use super::entry::Entry;
 use super::runs::Runs;
 use super::types::{LogIndex, LogPoint, Term};
 
@@ -197,7 +198,7 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::BatchBuilder;
+    use super::super::batch_builder::BatchBuilder;
     use super::*;
 
     /// A log whose entries have these terms, `run_len` entries to a run.

@@ -355,7 +355,7 @@ impl Node {
     }
 
     /// Entries with configurations were appended.
-    pub(super) fn take_configurations(&mut self, entries: &super::entry::Entries) {
+    pub(super) fn take_configurations(&mut self, entries: &super::batch::Entries) {
         let mut is_new = false;
         for (index, configuration) in entries.configurations() {
             self.tell(Event::MembershipChanged { index, configuration: configuration.clone() });

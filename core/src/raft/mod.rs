@@ -18,7 +18,9 @@
 //! | `transfer` | handing leadership over (thesis §3.10) |
 //! | `progress`, `followers` | what the leader knows of one follower, with its window; of all of them |
 //! | `durability` | what must be on disk before what may be said |
-//! | `log`, `entry`, `line` | the log in memory; an entry as the line that it is everywhere; reading one |
+//! | `log`, `batch` | the log in memory; the batches of entries that it shares with messages and the disk |
+//! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
+//! | `entry`, `line` | an entry as the line that it is everywhere; reading one |
 //! | `runs` | some runs of entries on their way |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
@@ -28,6 +30,8 @@
 //! | `roster` | where members are found, for the transport |
 //! | `message`, `event`, `config`, `types` | the words |
 
+mod batch;
+mod batch_builder;
 mod config;
 mod configuration;
 mod durability;
@@ -55,10 +59,12 @@ mod transfer;
 mod turn;
 mod types;
 
+pub use batch::{BATCH_BYTES_MAX, Entries};
+pub use batch_builder::BatchBuilder;
 pub use config::{Config, ConfigError};
 pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{HardState, Persist, PersistId, Restored};
-pub use entry::{BATCH_BYTES_MAX, BatchBuilder, Entries, Entry, EntryKind};
+pub use entry::{Entry, EntryKind};
 pub use event::{Event, Refusal, StepDown};
 pub use line::{Line, LineFault};
 pub use log::Log;

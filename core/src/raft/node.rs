@@ -15,11 +15,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::batch_builder::BatchBuilder;
 use super::config::{Config, ConfigError};
 use super::configuration::Configuration;
 use super::durability::{Durability, HardState, Persist, PersistId, Promise, Restored};
 use super::election::Campaign;
-use super::entry::BatchBuilder;
 use super::event::{Event, StepDown};
 use super::install_snapshot::Receiving;
 use super::log::Log;

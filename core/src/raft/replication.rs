@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::batch::Entries;
 use super::durability::Promise;
-use super::entry::{Entries, NOOP_PAYLOAD};
+use super::entry::NOOP_PAYLOAD;
 use super::event::{Event, Refusal, StepDown};
 use super::followers::Followers;
 use super::message::{

@@ -7,7 +7,7 @@ use std::fmt;
 use std::iter::Chain;
 use std::ops::Deref;
 
-use super::entry::Entries;
+use super::batch::Entries;
 
 /// Some runs of entries, in order. They read as a slice.
 #[derive(Clone, Default)]
@@ -120,7 +120,7 @@ impl Eq for Runs {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::BatchBuilder;
+    use super::super::batch_builder::BatchBuilder;
     use super::super::types::{LogPoint, Term};
     use super::*;
 

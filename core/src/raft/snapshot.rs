@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::batch::Entries;
 use super::configuration::Configuration;
-use super::entry::Entries;
 use super::node::Node;
 use super::types::{Checksum, LogPoint};
 use crate::mutant::{self, Mutant};

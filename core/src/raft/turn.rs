@@ -2,8 +2,8 @@
 //!
 //! A turn's changes to the log are handed to the disk as one persist, so whatever happens to the log passes through here.
 
+use super::batch::Entries;
 use super::durability::{HardState, Persist, PersistScope, Promise};
-use super::entry::Entries;
 use super::event::Event;
 use super::message::Message;
 use super::node::{Node, Part};

@@ -1,0 +1,283 @@
+//! A batch of log entries: one allocation that the log, the messages and the disk share.
+//!
+//! A leader's turn seals all its new entries into one `Batch`. [`Entries`] is a view of some consecutive entries of a batch.
+//!
+//! Invariants of a `Batch`, which every [`Entries`] inherits:
+//!
+//! 1. It holds at least one entry, and their indexes follow one another from `before` on.
+//! 2. Terms never fall from one entry to the next, nor below the term of `before`.
+//! 3. Every line's checksum is right for its bytes and for the checksum of its predecessor.
+//!
+//! The one gateway is [`BatchBuilder`](super::BatchBuilder): it alone makes a batch. So nothing behind it checks again.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::configuration::Configuration;
+use super::entry::{Entry, EntryKind};
+use super::line::TAIL_LEN;
+use super::types::{Checksum, LogIndex, LogPoint, Term};
+
+/// The most bytes a batch may hold, chosen so that offsets fit 32 bits with room to spare.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// Where an entry lies in its batch's text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) term: Term,
+    pub(super) checksum: Checksum,
+    pub(super) start: u32,
+    pub(super) payload_start: u32,
+    /// Just past the line break.
+    pub(super) end: u32,
+}
+
+/// Consecutive entries in one allocation. See the module's invariants.
+struct Batch {
+    before: LogPoint,
+    /// Whether an entry holds a configuration: nearly always none does, and nobody looks.
+    has_configuration: bool,
+    text: String,
+    marks: Marks,
+    reading: OnceLock<Weak<dyn Any + Send + Sync>>,
+}
+
+/// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to be found and to be freed.
+pub(super) enum Marks {
+    One(Mark),
+    Many(Vec<Mark>),
+}
+
+/// Some consecutive entries of one batch, at least one. Cloning copies no entry.
+#[derive(Clone)]
+pub struct Entries {
+    batch: Arc<Batch>,
+    /// Positions in the batch's marks: the first one, and the one after the last. They fit, because an entry is more than a
+    /// byte.
+    start: u32,
+    end: u32,
+}
+
+impl Entries {
+    /// All entries of a new batch that follows `before`. Only for the gateway, which upholds the invariants.
+    pub(super) fn of_batch(before: LogPoint, has_configuration: bool, text: String, marks: Marks) -> Self {
+        let batch = Batch { before, has_configuration, text, marks, reading: OnceLock::new() };
+        let end = offset(batch.marks().len());
+        Self { batch: Arc::new(batch), start: 0, end }
+    }
+
+    /// The lines, each with its line break, as they stand on disk and on the wire.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let range = self.range();
+        &self.batch.text[self.batch.end_before(range.start)..self.batch.end_before(range.end)]
+    }
+
+    /// How many bytes of text these are.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let range = self.range();
+        self.batch.end_before(range.end) - self.batch.end_before(range.start)
+    }
+
+    /// How many entries these are; never zero.
+    #[expect(clippy::len_without_is_empty, reason = "a run of entries is never empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range().len()
+    }
+
+    /// The point that the first entry follows.
+    #[must_use]
+    pub fn before(&self) -> LogPoint {
+        self.batch.point_before(self.range().start)
+    }
+
+    /// The first entry's index.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.before().index.next()
+    }
+
+    /// The point of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogPoint {
+        self.batch.point_before(self.range().end)
+    }
+
+    /// The point of the entry at `index`, if it is one of these.
+    #[must_use]
+    pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
+        self.position_of(index).map(|position| self.batch.point_before(position + 1))
+    }
+
+    /// These entries, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.batch.entries(self.range())
+    }
+
+    /// Those of these entries from `first` to `last`, in order.
+    pub(super) fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
+        let Range { start, end } = self.range();
+        let after = |index: LogIndex| self.position_of(index).map(|position| position + 1);
+        let start = after(first.previous()).unwrap_or(start);
+        let end = after(last).unwrap_or(end);
+        self.batch.entries(start..end.max(start))
+    }
+
+    /// The entries from `index` on, `None` when there are none.
+    #[must_use]
+    pub fn starting_at(&self, index: LogIndex) -> Option<Self> {
+        self.clone().into_starting_at(index)
+    }
+
+    /// The same of a view that nobody needs any more.
+    pub(super) fn into_starting_at(mut self, index: LogIndex) -> Option<Self> {
+        if index > self.first_index() {
+            self.start = offset(self.position_of(index)?);
+        }
+        Some(self)
+    }
+
+    /// The entries up to and with `index`, `None` when there are none.
+    #[must_use]
+    pub fn ending_at(&self, index: LogIndex) -> Option<Self> {
+        let mut kept = self.clone();
+        if index < self.last().index {
+            kept.end = offset(self.position_of(index)? + 1);
+        }
+        Some(kept)
+    }
+
+    /// As many entries from the front as fit `bytes_max` bytes of text, but one at the least.
+    #[must_use]
+    pub fn fitting(&self, bytes_max: usize) -> Self {
+        self.clone().into_fitting(bytes_max)
+    }
+
+    /// The same of a view that nobody needs any more.
+    pub(super) fn into_fitting(mut self, bytes_max: usize) -> Self {
+        if self.bytes() > bytes_max {
+            let limit = self.batch.end_before(self.range().start) + bytes_max;
+            let fit = self.batch.marks()[self.range()].partition_point(|mark| mark.end as usize <= limit);
+            self.end = self.start + offset(fit.max(1));
+        }
+        self
+    }
+
+    /// All entries of the batch that these belong to.
+    #[must_use]
+    pub fn whole_batch(&self) -> Self {
+        Self { batch: Arc::clone(&self.batch), start: 0, end: offset(self.batch.marks().len()) }
+    }
+
+    /// What another reader has made of the whole batch, if it left that here and still holds it: several nodes of one
+    /// process share their batches, and need not read each of them anew. The same log must be read alike by all of them.
+    #[must_use]
+    pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.batch.reading.get()?.upgrade()?.downcast().ok()
+    }
+
+    /// Leaves what was made of the whole batch for other readers, for as long as somebody holds it. Only the first who
+    /// does so is heard.
+    pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
+        let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
+        let _ = self.batch.reading.set(Arc::downgrade(&reading));
+    }
+
+    /// The configurations among these entries, with their indexes.
+    pub(super) fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> + '_ {
+        let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
+        entries.filter_map(|position| {
+            let entry = self.batch.entry(position, &self.batch.marks()[position]);
+            let is_configuration = entry.kind() == EntryKind::Config;
+            is_configuration.then(|| {
+                let configuration = Configuration::read(entry.payload);
+                (entry.point.index, configuration.expect("the log holds only configurations of this version"))
+            })
+        })
+    }
+
+    /// Whether every configuration among these entries can be read. What comes from outside is asked before it is kept; behind
+    /// that gateway `Entries::configurations` takes it for granted.
+    #[must_use]
+    pub fn configurations_are_known(&self) -> bool {
+        let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
+        entries.into_iter().all(|position| {
+            let entry = self.batch.entry(position, &self.batch.marks()[position]);
+            entry.kind() != EntryKind::Config || Configuration::read(entry.payload).is_some()
+        })
+    }
+
+    fn position_of(&self, index: LogIndex) -> Option<usize> {
+        let offset = index.0.checked_sub(self.batch.before.index.0 + 1)?;
+        usize::try_from(offset).ok().filter(|position| self.range().contains(position))
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entries({}..={} to term {})", self.first_index(), self.last().index, self.last().term)
+    }
+}
+
+/// Equal when they are the same entries after the same log.
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.before() == other.before() && self.text() == other.text()
+    }
+}
+
+impl Eq for Entries {}
+
+impl Batch {
+    fn marks(&self) -> &[Mark] {
+        match &self.marks {
+            Marks::One(mark) => std::slice::from_ref(mark),
+            Marks::Many(marks) => marks,
+        }
+    }
+
+    /// Where the text of the entries before `position` ends.
+    fn end_before(&self, position: usize) -> usize {
+        position.checked_sub(1).map_or(0, |before| self.marks()[before].end as usize)
+    }
+
+    fn point_before(&self, position: usize) -> LogPoint {
+        match position.checked_sub(1) {
+            None => self.before,
+            Some(before) => {
+                let mark = self.marks()[before];
+                let index = LogIndex(self.before.index.0 + position as u64);
+                LogPoint { index, term: mark.term, checksum: mark.checksum }
+            }
+        }
+    }
+
+    fn entries(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        let first = range.start;
+        let marks = self.marks()[range].iter().enumerate();
+        marks.map(move |(place, mark)| self.entry(first + place, mark))
+    }
+
+    /// The entry at `position`, where `mark` is.
+    fn entry(&self, position: usize, mark: &Mark) -> Entry<'_> {
+        let index = LogIndex(self.before.index.0 + 1 + position as u64);
+        let payload_end = mark.end as usize - TAIL_LEN - 1;
+        Entry {
+            point: LogPoint { index, term: mark.term, checksum: mark.checksum },
+            payload: &self.text[mark.payload_start as usize..payload_end],
+            bytes: (mark.end - mark.start) as usize,
+        }
+    }
+}
+
+pub(super) fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("a batch is smaller than BATCH_BYTES_MAX")
+}
