@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::quorum::Voters;
-use super::reads::ClockDrift;
 use super::roster::Roster;
 use super::types::NodeId;
 use crate::identity::Incarnation;
@@ -102,6 +101,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// How fast clocks may run apart, for leases.
+///
+/// While 1,000 units of time pass, every clock measures at least `1,000 - per_mille` and at most `1,000 + per_mille`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockDrift {
+    /// Thousandths; below 500.
+    pub per_mille: u32,
 }
 
 /// A rule that a [`Config`] breaks.

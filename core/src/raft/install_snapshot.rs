@@ -13,7 +13,8 @@
 use super::durability::Promise;
 use super::event::{Event, Refusal};
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
-use super::node::{Node, Output, Part};
+use super::node::{Node, Part};
+use super::output::Output;
 use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
 use super::types::{Checksum, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};

@@ -3,7 +3,6 @@
 //! Responses name what they answer (`round`, `sequence`), so that a late, doubled or reordered one is
 //! recognised by its name and never by comparing indexes alone.
 
-use super::reads::ReadBatch;
 use super::runs::Runs;
 use super::snapshot::SnapshotPart;
 use super::types::{Checksum, LogIndex, LogPoint, NodeId, Term};
@@ -172,6 +171,10 @@ pub struct HeartbeatResponse {
 /// Numbers the rounds in which a leader asks whether it still leads: how many it has begun in its term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadRound(pub u64);
+
+/// Names the reads that were asked for in one turn of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadBatch(pub u64);
 
 /// A follower's question for a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

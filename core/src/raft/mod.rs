@@ -22,16 +22,17 @@
 //! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
 //! | `entry`, `line` | an entry as the line that it is everywhere; reading one |
 //! | `runs` | some runs of entries on their way |
-//! | `snapshot` | the state in place of the log that led to it (§7) |
+//! | `snapshot`, `compaction` | the state in place of the log that led to it (§7); dropping that log |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
 //! | `membership` | changing who takes part (§6) |
 //! | `own_membership` | whether this node takes part: by id and incarnation |
 //! | `roster` | where members are found, for the transport |
-//! | `message`, `event`, `config`, `types` | the words |
+//! | `message`, `output`, `event`, `config`, `types` | the words |
 
 mod batch;
 mod batch_builder;
+mod compaction;
 mod config;
 mod configuration;
 mod durability;
@@ -47,6 +48,7 @@ mod log;
 mod membership;
 mod message;
 mod node;
+mod output;
 mod own_membership;
 mod progress;
 mod quorum;
@@ -61,7 +63,7 @@ mod types;
 
 pub use batch::{BATCH_BYTES_MAX, Entries};
 pub use batch_builder::BatchBuilder;
-pub use config::{Config, ConfigError};
+pub use config::{ClockDrift, Config, ConfigError};
 pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{HardState, Persist, PersistId, Restored};
 pub use entry::{Entry, EntryKind};
@@ -71,12 +73,13 @@ pub use log::Log;
 pub use membership::{ChangeError, PROMOTION_LAG_MAX};
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, InstallOutcome,
-    InstallSnapshotResponse, Message, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
+    InstallSnapshotResponse, Message, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
     RequestVoteResponse,
 };
-pub use node::{Node, Output, ProposeError, Role};
+pub use node::{Node, ProposeError, Role};
+pub use output::Output;
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
-pub use reads::{ClockDrift, READ_BATCHES_MAX, ReadBatch};
+pub use reads::READ_BATCHES_MAX;
 pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
 pub use runs::Runs;
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};

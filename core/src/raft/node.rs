@@ -18,51 +18,22 @@ use std::time::Duration;
 use super::batch_builder::BatchBuilder;
 use super::config::{Config, ConfigError};
 use super::configuration::Configuration;
-use super::durability::{Durability, HardState, Persist, PersistId, Promise, Restored};
+use super::durability::{Durability, HardState, PersistId, Promise, Restored};
 use super::election::Campaign;
 use super::event::{Event, StepDown};
 use super::install_snapshot::Receiving;
 use super::log::Log;
 use super::membership::Membership;
 use super::message::{Body, Message, RequestVoteResponse};
-use super::reads::{OwnReads, ReadBatch};
+use super::output::Output;
+use super::reads::OwnReads;
 use super::replication::Leadership;
-use super::snapshot::{SnapshotMeta, SnapshotPart};
+use super::snapshot::SnapshotMeta;
 use super::turn::Turn;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::{Instant, micros};
-
-/// What a turn asks its runtime to do. All of it may be done at once, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Write this and report its id with [`Node::persisted`] when it is durable.
-    Persist(Persist),
-    /// Send this. It may be lost, late, doubled and overtaken.
-    Send(Message),
-    /// Write this part of a snapshot, and build the state from it. Report it with [`Node::snapshot_written`]: the parts as
-    /// they are written, the last one when the whole snapshot is durable. A part at offset 0 begins anew.
-    WriteSnapshot(SnapshotPart),
-    /// Hand over a part of this node's snapshot with [`Node::snapshot_read`].
-    ReadSnapshot {
-        /// The snapshot's last entry.
-        last: LogPoint,
-        /// Where in its content the part begins.
-        offset: u64,
-    },
-    /// The state that was built from the parts is the state from now on.
-    SnapshotInstalled(SnapshotMeta),
-    /// The outcome of [`Node::read_index`].
-    ReadIndex {
-        /// Which reads.
-        batch: ReadBatch,
-        /// They may be answered once this much is applied; `None`: this node cannot find out. Ask again, or elsewhere.
-        index: Option<LogIndex>,
-    },
-    /// Tell whoever wants to know.
-    Event(Event),
-}
 
 /// Which part a node plays (§5.1), with the campaign split in two by pre-vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,9 +25,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::config::ClockDrift;
 use super::durability::Promise;
-use super::message::{Body, ReadIndex, ReadIndexResponse, ReadRound};
-use super::node::{Node, Output, Part};
+use super::message::{Body, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound};
+use super::node::{Node, Part};
+use super::output::Output;
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -35,19 +37,6 @@ use crate::time::Instant;
 /// The most batches of reads that wait at a node, of its own and of others; what is above it fails at once. Chosen
 /// because a turn asks for one batch and a round takes a few turns.
 pub const READ_BATCHES_MAX: usize = 1024;
-
-/// Names the reads that were asked for in one turn of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ReadBatch(pub u64);
-
-/// How fast clocks may run apart, for leases.
-///
-/// While 1,000 units of time pass, every clock measures at least `1,000 - per_mille` and at most `1,000 + per_mille`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockDrift {
-    /// Thousandths; below 500.
-    pub per_mille: u32,
-}
 
 /// Who waits for a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Entries;
 use super::configuration::Configuration;
-use super::node::Node;
 use super::types::{Checksum, LogPoint};
-use crate::mutant::{self, Mutant};
 
 /// What a snapshot stands for.
 ///
@@ -57,43 +55,4 @@ pub struct Compaction {
     pub after: LogPoint,
     /// All entries after it.
     pub entries: Vec<Entries>,
-}
-
-impl Node {
-    /// The latest snapshot that is durable on this node.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<&SnapshotMeta> {
-        self.snapshot.as_ref()
-    }
-
-    /// What a snapshot that ends at `last` stands for. `last` is not before this node's latest snapshot.
-    #[must_use]
-    pub fn snapshot_meta(&self, last: LogPoint) -> SnapshotMeta {
-        SnapshotMeta { last, configuration: self.membership.at(last.index).clone() }
-    }
-
-    /// A snapshot is durable on this node, and was read back: the log before its end is no longer needed. Some of it stays
-    /// in memory for followers that are nearly up to date ([`Config::retained_bytes`](super::Config::retained_bytes)).
-    ///
-    /// # Panics
-    ///
-    /// When the snapshot ends beyond what is committed, or with another entry than the log has there.
-    pub fn compact(&mut self, meta: SnapshotMeta) {
-        if self.snapshot.as_ref().is_some_and(|newer| newer.last.index >= meta.last.index) {
-            return;
-        }
-        assert!(meta.last.index <= self.commit_index, "a snapshot of what is not committed");
-        let is_of_this_log = self.log.point_at(meta.last.index) == Some(meta.last);
-        assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
-        self.log.compact(meta.last.index, self.config.retained_bytes);
-        self.membership.forget_before(meta.last.index);
-        self.snapshot = Some(meta);
-        self.turn.is_compaction_due = true;
-    }
-
-    /// The log as it is to stand on the disk from now on.
-    pub(super) fn compaction(&self) -> Option<Compaction> {
-        let after = self.snapshot.as_ref()?.last;
-        Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX).into() })
-    }
 }

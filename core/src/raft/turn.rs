@@ -5,9 +5,8 @@
 use super::batch::Entries;
 use super::durability::{HardState, Persist, PersistScope, Promise};
 use super::event::Event;
-use super::message::Message;
+use super::message::{Message, ReadBatch};
 use super::node::{Node, Part};
-use super::reads::ReadBatch;
 use super::runs::Runs;
 use super::snapshot::{SnapshotMeta, SnapshotPart};
 use super::types::{LogIndex, LogPoint};
