@@ -1,7 +1,7 @@
 //! Log compaction (§7): a durable snapshot takes the place of the log's beginning.
 
-use super::node::Node;
 use super::snapshot::{Compaction, SnapshotMeta};
+use super::state::Node;
 use super::types::LogPoint;
 use crate::mutant::{self, Mutant};
 

@@ -6,43 +6,15 @@
 //! which also ends its heartbeats, so that nobody is kept from electing another. Each half alone can lock a
 //! cluster up; both together do not.
 
-use std::collections::BTreeMap;
-
 use super::durability::Promise;
 use super::event::{Event, StepDown};
 use super::message::{Body, RequestVote, RequestVoteResponse};
-use super::node::{Node, Part, Role};
 use super::quorum::VoteResult;
-use super::replication::Leadership;
+use super::state::{Campaign, Leadership, Node, Part, Role};
 use super::types::{NodeId, Term};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
-
-/// A count of votes, in earnest or before.
-#[derive(Clone, Debug)]
-pub(super) struct Campaign {
-    round: u64,
-    votes: BTreeMap<NodeId, bool>,
-}
-
-impl Campaign {
-    fn new(round: u64) -> Self {
-        Self { round, votes: BTreeMap::new() }
-    }
-
-    /// Notes a vote of this round; the first word of a voter counts.
-    fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
-        let voter = if mutant::is_active(Mutant::VotesCountedTwice) {
-            NodeId(self.votes.len() as u64)
-        } else {
-            voter
-        };
-        if response.round == self.round || mutant::is_active(Mutant::PreVoteRoundIgnored) {
-            self.votes.entry(voter).or_insert(response.granted);
-        }
-    }
-}
 
 impl Node {
     /// Whether a leader was heard so recently that nobody should campaign. A leader hears itself.

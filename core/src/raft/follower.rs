@@ -6,7 +6,7 @@ use super::event::{Event, Refusal, StepDown};
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
-use super::node::{Node, Part};
+use super::state::{Node, Part};
 use super::types::{Checksum, LogIndex, LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;

@@ -6,7 +6,7 @@
 
 use super::event::Refusal;
 use super::message::{Body, Message};
-use super::node::{Node, Part};
+use super::state::{Node, Part};
 use super::types::Term;
 use crate::mutant::{self, Mutant};
 

@@ -13,48 +13,16 @@
 use super::durability::Promise;
 use super::event::{Event, Refusal};
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
-use super::node::{Node, Part};
 use super::output::Output;
-use super::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
-use super::types::{Checksum, LogPoint, NodeId};
+use super::snapshot::{SnapshotMeta, SnapshotPart};
+use super::state::{Node, Part, Progress, Receiving};
+use super::types::{LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// After how many election timeouts without progress a snapshot is no longer taken for being sent. Arbitrary: a lost part
 /// costs one.
 const SENDING_PATIENCE: u32 = 4;
-
-/// A snapshot that is on its way to this node.
-#[derive(Clone, Debug)]
-pub(super) struct Receiving {
-    meta: SnapshotMeta,
-    /// Bytes of content that are written.
-    bytes: u64,
-    /// Of the part that is being written: how many bytes, and whether it is the last one.
-    writing: Option<(u64, bool)>,
-    hasher: crc32fast::Hasher,
-}
-
-impl Receiving {
-    fn new(meta: SnapshotMeta) -> Self {
-        Self { meta, bytes: 0, writing: None, hasher: crc32fast::Hasher::new() }
-    }
-
-    /// Whether a part of it is on its way to the disk.
-    fn is_written(&self) -> bool {
-        self.writing.is_some()
-    }
-
-    /// Adds a part to what will have been received. `false`: all of it together is not what was sent.
-    fn add(&mut self, part: &SnapshotPart) -> bool {
-        self.hasher.update(part.text.as_bytes());
-        let len = part.text.len() as u64;
-        self.writing = Some((len, part.end.is_some()));
-        let found =
-            SnapshotEnd { bytes: self.bytes + len, checksum: Checksum(self.hasher.clone().finalize()) };
-        part.end.is_none_or(|end| end == found) || mutant::is_active(Mutant::DamagedSnapshotTaken)
-    }
-}
 
 impl SnapshotPart {
     /// "How much of this have you got?"
@@ -122,9 +90,8 @@ impl Node {
     /// it is not there any more.
     pub fn snapshot_read(&mut self, last: LogPoint, offset: u64, part: Option<SnapshotPart>, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
-        let waits = |(peer, progress): (NodeId, &super::progress::Progress)| {
-            progress.reads_snapshot_at(last, offset).then_some(peer)
-        };
+        let waits =
+            |(peer, progress): (NodeId, &Progress)| progress.reads_snapshot_at(last, offset).then_some(peer);
         let waiting: Vec<_> = leadership.followers.iter().filter_map(waits).collect();
         for peer in waiting {
             match &part {
@@ -283,7 +250,7 @@ impl Node {
     }
 }
 
-fn leadership_of(part: &mut Part, peer: NodeId) -> Option<&mut super::progress::Progress> {
+fn leadership_of(part: &mut Part, peer: NodeId) -> Option<&mut Progress> {
     match part {
         Part::Leader(leadership) => leadership.followers.of_mut(peer),
         _ => None,

@@ -16,16 +16,14 @@
 //! - a voter that is far behind: with it the majority could be one that can commit nothing for a long time. It joins as a
 //!   learner first, and is promoted when it has caught up.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use super::configuration::Configuration;
 use super::event::{Event, StepDown};
 use super::message::ReadRound;
-use super::node::{Node, Part};
 use super::quorum::Voters;
+use super::state::{Node, Part};
 use super::types::{LogIndex, NodeId, Term};
-use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -96,117 +94,7 @@ impl fmt::Display for ChangeError {
 
 impl std::error::Error for ChangeError {}
 
-/// The configurations of the log.
-#[derive(Clone, Debug)]
-pub(super) struct Membership {
-    /// Ascending. The first is that of the log's beginning, or an earlier one.
-    history: VecDeque<(LogIndex, Configuration)>,
-    /// Which node keeps this.
-    own: (NodeId, Option<Incarnation>),
-    /// The first configuration that named that node.
-    named_since: Option<LogIndex>,
-}
-
-impl Membership {
-    /// The log of the node `own` begins with this configuration.
-    pub(super) fn new(
-        own: (NodeId, Option<Incarnation>),
-        index: LogIndex,
-        configuration: Configuration,
-    ) -> Self {
-        let named_since = configuration.names(own.0, own.1).then_some(index);
-        Self { history: VecDeque::from([(index, configuration)]), own, named_since }
-    }
-
-    /// A snapshot took the place of the log. What the log said up to `committed` is still true of the past.
-    pub(super) fn restart(&mut self, index: LogIndex, configuration: Configuration, committed: LogIndex) {
-        let named_before = self.named_since.filter(|since| *since <= committed);
-        *self = Self::new(self.own, index, configuration);
-        self.named_since = named_before.or(self.named_since);
-    }
-
-    /// The earliest index of which it is known who took part.
-    fn first_index(&self) -> LogIndex {
-        self.history.front().map_or(LogIndex::ORIGIN, |(index, _)| *index)
-    }
-
-    /// The first configuration that named the node that keeps this, if one has.
-    pub(super) fn named_since(&self) -> Option<LogIndex> {
-        self.named_since
-    }
-
-    /// Whether the one in force names it.
-    pub(super) fn names_own(&self) -> bool {
-        self.current().names(self.own.0, self.own.1)
-    }
-
-    /// The one in force.
-    pub(super) fn current(&self) -> &Configuration {
-        &self.latest().1
-    }
-
-    /// The index of the one in force.
-    pub(super) fn index(&self) -> LogIndex {
-        self.latest().0
-    }
-
-    fn latest(&self) -> &(LogIndex, Configuration) {
-        self.history.back().expect("there is always one")
-    }
-
-    /// The one in force when the log ended at `index`.
-    pub(super) fn at(&self, index: LogIndex) -> &Configuration {
-        self.entry_at(index).1
-    }
-
-    /// That one, with its index.
-    pub(super) fn entry_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
-        let later = self.history.partition_point(|(since, _)| *since <= index);
-        let (index, configuration) = &self.history[later.saturating_sub(1)];
-        (*index, configuration)
-    }
-
-    /// That one, and those after it.
-    fn since(&self, index: LogIndex) -> impl Iterator<Item = &Configuration> {
-        let later = self.history.partition_point(|(since, _)| *since <= index);
-        self.history.iter().skip(later.saturating_sub(1)).map(|(_, configuration)| configuration)
-    }
-
-    pub(super) fn append(&mut self, index: LogIndex, configuration: Configuration) {
-        if self.named_since.is_none() && configuration.names(self.own.0, self.own.1) {
-            self.named_since = Some(index);
-        }
-        self.history.push_back((index, configuration));
-    }
-
-    /// The log lost the entries from `from` on. Returns whether another one is in force now.
-    pub(super) fn cut(&mut self, from: LogIndex) -> bool {
-        let before = self.history.len();
-        if mutant::is_active(Mutant::ConfigurationKeptInCut) {
-            return false;
-        }
-        self.named_since = self.named_since.filter(|since| *since < from);
-        while self.history.len() > 1 && self.history.back().is_some_and(|(index, _)| *index >= from) {
-            self.history.pop_back();
-        }
-        self.history.len() != before
-    }
-
-    /// Nobody will ask for a time before `index` any more.
-    pub(super) fn forget_before(&mut self, index: LogIndex) {
-        while self.history.get(1).is_some_and(|(next, _)| *next <= index) {
-            self.history.pop_front();
-        }
-    }
-}
-
 impl Node {
-    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or not.
-    #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        self.membership.current()
-    }
-
     /// Up to which entry this node knows who takes part: the entry of the configuration in force, or the end of the snapshot
     /// that holds it.
     #[must_use]
@@ -379,7 +267,7 @@ impl Node {
             leadership.awaits_configuration = configuration.is_joint() || !votes;
             leadership.followers.serve(&peers, last_index, self.membership.index(), now);
             let loses_target =
-                leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target()));
+                leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target));
             if loses_target {
                 leadership.transfer = None;
             }

@@ -8,7 +8,7 @@
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `node` | the state, and which handler a message goes to |
+//! | `node` | the entry point: which handler a message goes to |
 //! | `gateway` | which messages are believed |
 //! | `turn` | what a turn gathers, and what it hands out when it ends |
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
@@ -16,7 +16,7 @@
 //! | `follower` | taking entries and heartbeats (§5.3) |
 //! | `reads` | linearizable reads without a log entry (thesis §6.4) |
 //! | `transfer` | handing leadership over (thesis §3.10) |
-//! | `progress`, `followers` | what the leader knows of one follower, with its window; of all of them |
+//! | `state` | what a node, a candidate and a leader keep (Fig. 2, state); no file there names a handler |
 //! | `durability` | what must be on disk before what may be said |
 //! | `log`, `batch` | the log in memory; the batches of entries that it shares with messages and the disk |
 //! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
@@ -40,7 +40,6 @@ mod election;
 mod entry;
 mod event;
 mod follower;
-mod followers;
 mod gateway;
 mod install_snapshot;
 mod line;
@@ -50,13 +49,13 @@ mod message;
 mod node;
 mod output;
 mod own_membership;
-mod progress;
 mod quorum;
 mod reads;
 mod replication;
 mod roster;
 mod runs;
 mod snapshot;
+mod state;
 mod transfer;
 mod turn;
 mod types;
@@ -76,12 +75,12 @@ pub use message::{
     InstallSnapshotResponse, Message, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
     RequestVoteResponse,
 };
-pub use node::{Node, ProposeError, Role};
+pub use node::ProposeError;
 pub use output::Output;
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
-pub use reads::READ_BATCHES_MAX;
 pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
 pub use runs::Runs;
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};
+pub use state::{Node, READ_BATCHES_MAX, Role};
 pub use transfer::TransferError;
 pub use types::{Checksum, LogIndex, LogPoint, NodeId, Term};

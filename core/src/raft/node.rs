@@ -1,4 +1,4 @@
-//! The node: its state, and which handler a message goes to.
+//! The entry point of a node: how it starts, what it is handed, and which handler a message goes to. The state is in `state`.
 //!
 //! Every public method is one of four kinds:
 //!
@@ -12,52 +12,18 @@
 //! one after the other. Nothing else has to wait for anything: what must wait for the disk is not handed out
 //! before [`Node::persisted`] was called for it.
 
-use std::fmt;
-use std::time::Duration;
-
 use super::batch_builder::BatchBuilder;
 use super::config::{Config, ConfigError};
 use super::configuration::Configuration;
 use super::durability::{Durability, HardState, PersistId, Promise, Restored};
-use super::election::Campaign;
 use super::event::{Event, StepDown};
-use super::install_snapshot::Receiving;
 use super::log::Log;
-use super::membership::Membership;
 use super::message::{Body, Message, RequestVoteResponse};
 use super::output::Output;
-use super::reads::OwnReads;
-use super::replication::Leadership;
-use super::snapshot::SnapshotMeta;
-use super::turn::Turn;
-use super::types::{LogIndex, LogPoint, NodeId, Term};
-use crate::identity::Incarnation;
+use super::state::{Membership, Node, OwnReads, Part, Turn};
+use super::types::{LogIndex, NodeId, Term};
 use crate::mutant::{self, Mutant};
-use crate::time::{Instant, micros};
-
-/// Which part a node plays (§5.1), with the campaign split in two by pre-vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it would be elected.
-    PreCandidate,
-    /// Asks to be elected.
-    Candidate,
-    /// Leads.
-    Leader,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Follower => "follower",
-            Self::PreCandidate => "pre-candidate",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-        })
-    }
-}
+use crate::time::Instant;
 
 /// Why a proposal was not taken. Nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,52 +34,6 @@ pub enum ProposeError {
     TooManyUncommitted,
     /// This node leads, and is handing leadership over.
     TransferPending,
-}
-
-/// The part a node plays, with what only that part needs.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a node has just one, and looks into it all the time")]
-pub(super) enum Part {
-    Follower { leader: Option<NodeId> },
-    PreCandidate(Campaign),
-    Candidate(Campaign),
-    Leader(Leadership),
-}
-
-/// One node of a Raft cluster. See the module for how to drive it.
-#[derive(Clone, Debug)]
-pub struct Node {
-    pub(super) config: Config,
-    pub(super) rng: fastrand::Rng,
-    /// Fig. 2, persistent state: the latest term seen; `voted_for` in it; the log.
-    pub(super) current_term: Term,
-    pub(super) voted_for: Option<NodeId>,
-    /// In which incarnation `voted_for` asked; the disk does not know it.
-    pub(super) voted_for_incarnation: Option<Incarnation>,
-    pub(super) log: Log,
-    pub(super) membership: Membership,
-    /// Fig. 2, volatile state: the highest index known to be committed.
-    pub(super) commit_index: LogIndex,
-    pub(super) part: Part,
-    /// When a follower or candidate (re)starts its campaign.
-    pub(super) election_deadline: Instant,
-    /// The end of the last turn, and whether the time that this node then slept was forgiven.
-    pub(super) last_turn: Instant,
-    pub(super) was_forgiven: bool,
-    /// When the leader of this term was last heard.
-    pub(super) leader_contact: Option<Instant>,
-    /// When a leader of any term was last heard; also the node's start, for what it may have promised before.
-    pub(super) vote_is_promised_from: Option<Instant>,
-    pub(super) own_reads: OwnReads,
-    /// Numbers this node's campaigns.
-    pub(super) round: u64,
-    pub(super) durability: Durability,
-    /// The latest snapshot that is durable here.
-    pub(super) snapshot: Option<SnapshotMeta>,
-    pub(super) receiving: Option<Receiving>,
-    /// Entries that were proposed in this turn and are not in the log yet.
-    pub(super) proposals: BatchBuilder,
-    pub(super) turn: Turn,
 }
 
 impl Node {
@@ -307,91 +227,6 @@ impl Node {
             Part::Leader(leadership) => leadership.deadline(),
             _ => self.election_deadline,
         }
-    }
-
-    /// Which node this is.
-    #[must_use]
-    pub fn id(&self) -> NodeId {
-        self.config.id
-    }
-
-    /// The part it plays.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        match self.part {
-            Part::Follower { .. } => Role::Follower,
-            Part::PreCandidate(_) => Role::PreCandidate,
-            Part::Candidate(_) => Role::Candidate,
-            Part::Leader(_) => Role::Leader,
-        }
-    }
-
-    /// The leader of its term, itself included, if it knows one.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        match self.part {
-            Part::Follower { leader } => leader,
-            Part::PreCandidate(_) | Part::Candidate(_) => None,
-            Part::Leader(_) => Some(self.config.id),
-        }
-    }
-
-    /// The latest term that it has seen, durable or not yet.
-    #[must_use]
-    pub fn current_term(&self) -> Term {
-        self.current_term
-    }
-
-    /// Whom it voted for in its term.
-    #[must_use]
-    pub fn voted_for(&self) -> Option<NodeId> {
-        self.voted_for
-    }
-
-    /// The highest index that it knows to be committed.
-    #[must_use]
-    pub fn commit_index(&self) -> LogIndex {
-        self.commit_index
-    }
-
-    /// The highest index that is on its own disk.
-    #[must_use]
-    pub fn durable_index(&self) -> LogIndex {
-        self.durability.durable_index()
-    }
-
-    /// Its log, without what was proposed in the turn under way.
-    #[must_use]
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
-    /// The point of the last entry, also of those that wait for the end of the turn.
-    pub(super) fn last_entry(&self) -> LogPoint {
-        self.proposals.last()
-    }
-
-    pub(super) fn tell(&mut self, event: Event) {
-        self.turn.events.push(event);
-    }
-
-    pub(super) fn send(&mut self, to: NodeId, promise: Promise, body: Body) {
-        let Config { id: from, incarnation, .. } = self.config;
-        let message = Message { from, incarnation, to, term: self.current_term, body };
-        self.turn.messages.push((promise, message));
-    }
-
-    pub(super) fn peers(&self) -> Vec<NodeId> {
-        let own_id = self.config.id;
-        self.configuration().members().into_iter().filter(|&node| node != own_id).collect()
-    }
-
-    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes rarely split).
-    pub(super) fn reset_election_timer(&mut self, now: Instant) {
-        let shortest = micros(self.config.election_timeout_min);
-        let longest = micros(self.config.election_timeout_max);
-        self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
-        self.was_forgiven = false;
     }
 
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.

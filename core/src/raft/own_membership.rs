@@ -8,7 +8,7 @@
 
 use super::configuration::Configuration;
 use super::event::Event;
-use super::node::Node;
+use super::state::Node;
 use super::types::LogIndex;
 use crate::mutant::{self, Mutant};
 

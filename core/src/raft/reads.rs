@@ -22,97 +22,16 @@
 //! as its followers refuse to vote for anybody else, it still leads. That trusts every node's clock to run at nearly the
 //! same speed, so it is off by default.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::ClockDrift;
 use super::durability::Promise;
 use super::message::{Body, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound};
-use super::node::{Node, Part};
 use super::output::Output;
+use super::state::{Asker, Node, Part, READ_BATCHES_MAX};
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
-
-/// The most batches of reads that wait at a node, of its own and of others; what is above it fails at once. Chosen
-/// because a turn asks for one batch and a round takes a few turns.
-pub const READ_BATCHES_MAX: usize = 1024;
-
-/// Who waits for a read index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
-    /// This node.
-    Own(ReadBatch),
-    /// A follower.
-    Peer(NodeId, ReadBatch),
-}
-
-/// The reads that wait at a leader, and what proves that it leads.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LeaderReads {
-    /// The round begun last; numbers are given out once per term.
-    round: ReadRound,
-    /// The round that reads wait for, and the commit index when it began.
-    confirming: Option<(ReadRound, LogIndex)>,
-    /// Those that it is for.
-    confirmed_with: Vec<Asker>,
-    /// Those that came later.
-    waiting: Vec<Asker>,
-    /// When the rounds began that a majority has not answered yet, for the lease.
-    begun: VecDeque<(ReadRound, Instant)>,
-    /// Until when no other node can have become leader.
-    lease_end: Option<Instant>,
-}
-
-/// The reads of this node that wait for an answer of its leader.
-#[derive(Clone, Debug)]
-pub(super) struct OwnReads {
-    next: u64,
-    /// The batch of the turn under way.
-    open: Option<ReadBatch>,
-    /// Passed on to the leader, since when.
-    passed_on: VecDeque<(ReadBatch, Instant)>,
-}
-
-impl OwnReads {
-    /// `first` is the number of the first batch: another one in every life of a node.
-    pub(super) fn new(first: u64) -> Self {
-        Self { next: first, open: None, passed_on: VecDeque::new() }
-    }
-}
-
-impl LeaderReads {
-    /// The round begun last.
-    pub(super) fn round(&self) -> ReadRound {
-        self.round
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() + self.confirmed_with.len() >= READ_BATCHES_MAX
-    }
-
-    /// The lease is over, and there will be no other in this term.
-    pub(super) fn end_lease(&mut self) {
-        self.lease_end = None;
-    }
-
-    /// Whether anything is going to follow from a majority's answers.
-    fn is_counting(&self) -> bool {
-        self.confirming.is_some() || !self.begun.is_empty()
-    }
-
-    /// Begins a round, for reads, for a lease, or to ask who is there.
-    pub(super) fn begin_round(&mut self, now: Instant) -> ReadRound {
-        self.round = ReadRound(self.round.0 + 1);
-        self.begun.push_back((self.round, now));
-        self.round
-    }
-
-    fn take_all(&mut self) -> impl Iterator<Item = Asker> + use<> {
-        self.confirming = None;
-        std::mem::take(&mut self.confirmed_with).into_iter().chain(std::mem::take(&mut self.waiting))
-    }
-}
 
 impl Node {
     /// Asks for a read index. All calls of one turn get the same batch; its outcome is an [`Output::ReadIndex`] of this

@@ -1,114 +1,23 @@
 //! The leader's side of replication: sending entries, counting acknowledgements, committing, and giving up
 //! when nobody answers or its own disk does not.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use super::batch::Entries;
 use super::durability::Promise;
 use super::entry::NOOP_PAYLOAD;
 use super::event::{Event, Refusal, StepDown};
-use super::followers::Followers;
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
-use super::node::{Node, Part};
-use super::reads::LeaderReads;
 use super::runs::Runs;
-use super::transfer::Transfer;
+use super::state::{Node, Part};
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
-
-/// What only a leader knows (Fig. 2, leader's volatile state).
-#[derive(Clone, Debug)]
-pub(super) struct Leadership {
-    pub(super) followers: Followers,
-    pub(super) reads: LeaderReads,
-    pub(super) transfer: Option<Transfer>,
-    /// Whether a follower was told to stand for election in this term.
-    pub(super) has_called_election: bool,
-    /// Whether there is something to do once the configuration in force is committed: to append the second entry of a change,
-    /// or to step down.
-    pub(super) awaits_configuration: bool,
-    /// Where the entries of this leader's own term begin.
-    first_own: LogIndex,
-    next_heartbeat: Instant,
-    /// Where each turn's new entries end, and how many bytes they are; those above the commit index.
-    uncommitted: VecDeque<(LogIndex, usize)>,
-    uncommitted_bytes: usize,
-}
 
 /// What a follower has not been told yet.
 struct News {
     entries: bool,
     commit: bool,
-}
-
-impl Leadership {
-    /// A leader of nobody yet, whose predecessors' entries end at `last_index`.
-    pub(super) fn new(last_index: LogIndex, now: Instant) -> Self {
-        Self {
-            followers: Followers::default(),
-            reads: LeaderReads::default(),
-            transfer: None,
-            has_called_election: false,
-            awaits_configuration: false,
-            first_own: last_index.next(),
-            next_heartbeat: now,
-            uncommitted: VecDeque::new(),
-            uncommitted_bytes: 0,
-        }
-    }
-
-    /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its reign are, and none before.
-    pub(super) fn is_own(&self, index: LogIndex) -> bool {
-        index >= self.first_own
-    }
-
-    pub(super) fn next_heartbeat(&self) -> Instant {
-        self.next_heartbeat
-    }
-
-    /// Whether it may be asked for read indexes.
-    pub(super) fn takes_reads(&self) -> bool {
-        self.transfer.is_none() && !self.reads.is_full()
-    }
-
-    /// When there is something to do if nothing arrives before.
-    pub(super) fn deadline(&self) -> Instant {
-        let given_up = self.transfer.as_ref().map(|transfer| transfer.deadline);
-        given_up.map_or(self.next_heartbeat, |given_up| given_up.min(self.next_heartbeat))
-    }
-
-    pub(super) fn uncommitted_bytes(&self) -> usize {
-        self.uncommitted_bytes
-    }
-
-    /// New entries, `bytes` bytes up to `last_index`, wait to be committed.
-    pub(super) fn appended(&mut self, last_index: LogIndex, bytes: usize) {
-        self.uncommitted.push_back((last_index, bytes));
-        self.uncommitted_bytes += bytes;
-    }
-
-    pub(super) fn unreachable(&mut self, peer: NodeId) {
-        if let Some(progress) = self.followers.of_mut(peer) {
-            progress.unreachable();
-        }
-    }
-
-    /// The followers may have answered while the leader was asleep.
-    pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
-        for progress in self.followers.iter_mut() {
-            progress.forgive(asleep, now);
-        }
-    }
-
-    fn committed(&mut self, index: LogIndex) {
-        while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(last, _)| *last <= index) {
-            self.uncommitted_bytes -= bytes;
-        }
-    }
 }
 
 impl Node {

@@ -9,24 +9,9 @@ use std::fmt;
 use super::durability::Promise;
 use super::event::Event;
 use super::message::Body;
-use super::node::{Node, Part};
+use super::state::{Node, Part, Transfer};
 use super::types::NodeId;
 use crate::time::Instant;
-
-/// A transfer under way, as its leader sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Transfer {
-    target: NodeId,
-    /// When the leader gives the transfer up.
-    pub(super) deadline: Instant,
-    is_called: bool,
-}
-
-impl Transfer {
-    pub(super) fn target(&self) -> NodeId {
-        self.target
-    }
-}
 
 /// Why leadership is not handed over. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

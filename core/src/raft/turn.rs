@@ -1,39 +1,15 @@
-//! The turn: what has gathered since the last one ended, and what becomes of it when it ends.
+//! The turn: what becomes of all that has gathered since the last one ended.
 //!
 //! A turn's changes to the log are handed to the disk as one persist, so whatever happens to the log passes through here.
 
 use super::batch::Entries;
-use super::durability::{HardState, Persist, PersistScope, Promise};
+use super::durability::{HardState, Persist, PersistScope};
 use super::event::Event;
-use super::message::{Message, ReadBatch};
-use super::node::{Node, Part};
 use super::runs::Runs;
-use super::snapshot::{SnapshotMeta, SnapshotPart};
-use super::types::{LogIndex, LogPoint};
+use super::state::{Node, Part};
+use super::types::LogIndex;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
-
-/// What the turn under way has to hand out.
-#[derive(Clone, Debug)]
-pub(super) struct Turn {
-    pub(super) hard_state_changed: bool,
-    pub(super) cut_from: Option<LogIndex>,
-    pub(super) appended: Runs,
-    pub(super) messages: Vec<(Promise, Message)>,
-    pub(super) events: Vec<Event>,
-    /// The whole log has to be written anew, behind the snapshot.
-    pub(super) is_compaction_due: bool,
-    /// Parts of a snapshot to be written, or wanted; the snapshot that was installed.
-    pub(super) snapshot_writes: Vec<SnapshotPart>,
-    pub(super) snapshot_reads: Vec<(LogPoint, u64)>,
-    pub(super) installed: Option<SnapshotMeta>,
-    /// The removal of this node was reported.
-    pub(super) removal_is_told: bool,
-    /// What was found out about reads.
-    pub(super) reads: Vec<(ReadBatch, Option<LogIndex>)>,
-    /// The end of the log as the disk was last told, less what was cut since.
-    handed_out: LogIndex,
-}
 
 impl Node {
     /// Moves what was proposed into the log.
@@ -130,7 +106,7 @@ impl Node {
     pub(super) fn act_on_time(&mut self, now: Instant) {
         match &self.part {
             Part::Leader(leadership) => {
-                if now >= leadership.next_heartbeat() {
+                if now >= leadership.next_heartbeat {
                     self.on_heartbeat_timeout(now);
                 }
             }
@@ -139,42 +115,6 @@ impl Node {
                     self.on_election_timeout(now);
                 }
             }
-        }
-    }
-}
-
-impl Turn {
-    pub(super) fn new(last_index: LogIndex) -> Self {
-        Self {
-            hard_state_changed: false,
-            cut_from: None,
-            appended: Runs::new(),
-            messages: Vec::new(),
-            events: Vec::new(),
-            reads: Vec::new(),
-            is_compaction_due: false,
-            snapshot_writes: Vec::new(),
-            snapshot_reads: Vec::new(),
-            installed: None,
-            removal_is_told: false,
-            handed_out: last_index,
-        }
-    }
-
-    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn there is not.
-    pub(super) fn concerns_snapshots(&self) -> bool {
-        self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
-    }
-
-    /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
-    fn cut(&mut self, from: LogIndex) {
-        let kept = |entries: Entries| {
-            if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
-        };
-        self.appended = std::mem::take(&mut self.appended).into_iter().filter_map(kept).collect();
-        if from <= self.handed_out && !mutant::is_active(Mutant::CutNotPersisted) {
-            self.handed_out = from.previous();
-            self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
         }
     }
 }

@@ -10,14 +10,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::config::Config;
-use super::message::ReadRound;
-use super::types::{LogIndex, LogPoint};
+use crate::raft::config::Config;
+use crate::raft::message::ReadRound;
+use crate::raft::types::{LogIndex, LogPoint};
 use crate::time::Instant;
 
 /// A follower, as its leader sees it. Invariant: `match_index < next_index`.
 #[derive(Clone, Debug)]
-pub(super) struct Progress {
+pub(in crate::raft) struct Progress {
     /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2, leader's state).
     match_index: LogIndex,
     /// The next index to send (Fig. 2, leader's state).
@@ -75,7 +75,7 @@ impl Progress {
     /// A follower of which a leader knows nothing yet, but that its own log ends at `last_index`.
     ///
     /// Fig. 2, leader's state: `next_index` starts right after the leader's last entry, `match_index` at zero.
-    pub(super) fn new(last_index: LogIndex, now: Instant) -> Self {
+    pub(in crate::raft) fn new(last_index: LogIndex, now: Instant) -> Self {
         Self {
             match_index: LogIndex::ORIGIN,
             next_index: last_index.next(),
@@ -90,39 +90,39 @@ impl Progress {
         }
     }
 
-    pub(super) fn match_index(&self) -> LogIndex {
+    pub(in crate::raft) fn match_index(&self) -> LogIndex {
         self.match_index
     }
 
-    pub(super) fn next_index(&self) -> LogIndex {
+    pub(in crate::raft) fn next_index(&self) -> LogIndex {
         self.next_index
     }
 
     /// When an answer of any kind came last.
-    pub(super) fn last_heard(&self) -> Instant {
+    pub(in crate::raft) fn last_heard(&self) -> Instant {
         self.last_heard
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(in crate::raft) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
     }
 
     /// The leader was asleep for a while, in which an answer may have come.
-    pub(super) fn forgive(&mut self, asleep: Duration, now: Instant) {
+    pub(in crate::raft) fn forgive(&mut self, asleep: Duration, now: Instant) {
         self.last_heard = (self.last_heard + asleep).min(now);
     }
 
-    pub(super) fn answered_round(&self) -> ReadRound {
+    pub(in crate::raft) fn answered_round(&self) -> ReadRound {
         self.answered_round
     }
 
     /// The follower has answered a heartbeat of this round; late answers change nothing.
-    pub(super) fn answered(&mut self, round: ReadRound) {
+    pub(in crate::raft) fn answered(&mut self, round: ReadRound) {
         self.answered_round = self.answered_round.max(round);
     }
 
     /// Whether calls with entries may go out now.
-    pub(super) fn may_send(&self, config: &Config) -> bool {
+    pub(in crate::raft) fn may_send(&self, config: &Config) -> bool {
         match &self.pace {
             Pace::Probe { waiting } => !waiting,
             Pace::Replicate { in_flight, bytes } => {
@@ -134,7 +134,7 @@ impl Progress {
 
     /// The part of `commit_index` that the follower can take and has not been told, if there is any: only
     /// what its log is known to hold. Counts as told from now on; a heartbeat makes up for a loss.
-    pub(super) fn commit_news(&mut self, commit_index: LogIndex) -> Option<LogIndex> {
+    pub(in crate::raft) fn commit_news(&mut self, commit_index: LogIndex) -> Option<LogIndex> {
         let tellable = commit_index.min(self.match_index);
         let is_news = tellable > self.commit_told;
         self.commit_told = self.commit_told.max(tellable);
@@ -142,13 +142,13 @@ impl Progress {
     }
 
     /// Gives the next call its sequence number.
-    pub(super) fn next_sequence(&mut self) -> u64 {
+    pub(in crate::raft) fn next_sequence(&mut self) -> u64 {
         self.last_sequence += 1;
         self.last_sequence
     }
 
     /// A call is on its way: with entries up to `last_index`, `bytes` bytes of them, or with none.
-    pub(super) fn sent(&mut self, last_index: Option<LogIndex>, bytes: usize, now: Instant) {
+    pub(in crate::raft) fn sent(&mut self, last_index: Option<LogIndex>, bytes: usize, now: Instant) {
         match (&mut self.pace, last_index) {
             (Pace::Probe { waiting }, _) => {
                 *waiting = true;
@@ -165,7 +165,7 @@ impl Progress {
     }
 
     /// Whether an answer has been waited for so long that its call, or it, may be lost.
-    pub(super) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+    pub(in crate::raft) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
         let oldest = match &self.pace {
             Pace::Probe { .. } | Pace::Snapshot(_) => None,
             Pace::Replicate { in_flight, .. } => in_flight.front().map(|call| call.since),
@@ -176,7 +176,7 @@ impl Progress {
     /// The follower's log equals the leader's up to `index`. Returns whether that is news.
     ///
     /// Fig. 2, leader: on success, update `next_index` and `match_index`.
-    pub(super) fn accepted(&mut self, index: LogIndex) -> bool {
+    pub(in crate::raft) fn accepted(&mut self, index: LogIndex) -> bool {
         let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());
@@ -196,7 +196,7 @@ impl Progress {
     }
 
     /// Whether a rejection of the call `sequence` speaks of the present.
-    pub(super) fn is_current(&self, sequence: u64) -> bool {
+    pub(in crate::raft) fn is_current(&self, sequence: u64) -> bool {
         sequence > self.fence && sequence <= self.last_sequence
     }
 
@@ -204,7 +204,7 @@ impl Progress {
     /// that lacks what it had acknowledged is asked again only when it is overdue.
     ///
     /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what matched.
-    pub(super) fn rejected(&mut self, index: LogIndex, now: Instant) -> bool {
+    pub(in crate::raft) fn rejected(&mut self, index: LogIndex, now: Instant) -> bool {
         let is_possible = index >= self.match_index;
         self.probe_after(index.max(self.match_index));
         if !is_possible {
@@ -214,12 +214,12 @@ impl Progress {
     }
 
     /// Whether the follower is being sent a snapshot.
-    pub(super) fn is_sent_snapshot(&self) -> bool {
+    pub(in crate::raft) fn is_sent_snapshot(&self) -> bool {
         matches!(self.pace, Pace::Snapshot(_))
     }
 
     /// The follower is asked how much it has of the snapshot that ends at `last`.
-    pub(super) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
+    pub(in crate::raft) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
         self.fence = self.last_sequence;
         self.pace = Pace::Snapshot(Sending { last, reading: None, sent: None, since: now });
         if self.reach.as_ref().is_none_or(|reach| reach.last != last) {
@@ -228,7 +228,7 @@ impl Progress {
     }
 
     /// The follower has so many bytes. Returns whether the next part is to be read for it.
-    pub(super) fn snapshot_continues(&mut self, last: LogPoint, bytes: u64, now: Instant) -> bool {
+    pub(in crate::raft) fn snapshot_continues(&mut self, last: LogPoint, bytes: u64, now: Instant) -> bool {
         let Pace::Snapshot(sending) = &mut self.pace else { return false };
         // A doubled answer must not have the same part sent twice.
         if sending.last != last || sending.reading == Some(bytes) || sending.sent == Some(bytes) {
@@ -242,11 +242,11 @@ impl Progress {
         true
     }
 
-    pub(super) fn reads_snapshot_at(&self, last: LogPoint, offset: u64) -> bool {
+    pub(in crate::raft) fn reads_snapshot_at(&self, last: LogPoint, offset: u64) -> bool {
         matches!(&self.pace, Pace::Snapshot(sending) if sending.last == last && sending.reading == Some(offset))
     }
 
-    pub(super) fn snapshot_part_sent(&mut self, offset: u64, now: Instant) {
+    pub(in crate::raft) fn snapshot_part_sent(&mut self, offset: u64, now: Instant) {
         if let Pace::Snapshot(sending) = &mut self.pace {
             (sending.reading, sending.sent) = (None, Some(offset));
             sending.since = now;
@@ -254,18 +254,18 @@ impl Progress {
     }
 
     /// Whether nothing has come of the snapshot for `patience`.
-    pub(super) fn snapshot_is_overdue(&self, now: Instant, patience: Duration) -> bool {
+    pub(in crate::raft) fn snapshot_is_overdue(&self, now: Instant, patience: Duration) -> bool {
         matches!(&self.pace, Pace::Snapshot(sending) if now.since(sending.since) >= patience)
     }
 
     /// Whether a snapshot is on its way to the follower, and the follower got more of it within `patience`.
-    pub(super) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
+    pub(in crate::raft) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
         let has_grown = |reach: &Reach| now.since(reach.grown_at) < patience;
         self.is_sent_snapshot() && self.reach.as_ref().is_some_and(has_grown)
     }
 
     /// What is on its way to the follower must be taken for lost.
-    pub(super) fn unreachable(&mut self) {
+    pub(in crate::raft) fn unreachable(&mut self) {
         self.probe_after(self.match_index);
     }
 
@@ -278,9 +278,9 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quorum::Voters;
-    use super::super::types::NodeId;
     use super::*;
+    use crate::raft::quorum::Voters;
+    use crate::raft::types::NodeId;
 
     fn window_of(messages: usize, bytes: usize) -> Config {
         let voters = Voters::new([NodeId(0), NodeId(1)]).unwrap();

@@ -9,15 +9,15 @@
 use std::time::Duration;
 
 use super::progress::Progress;
-use super::types::{LogIndex, NodeId};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
+use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
 /// A row, ascending by id. There are at most as many as a configuration has members, and with a few of them nothing is found
 /// faster than by looking at one after the other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Vec<Follower>);
+pub(in crate::raft) struct Followers(Vec<Follower>);
 
 #[derive(Clone, Debug)]
 struct Follower {
@@ -41,7 +41,7 @@ struct Leaving {
 impl Followers {
     /// These are the followers by the configuration at `index`. Of those that are new it is known that the leader's own log ends
     /// at `last_index`.
-    pub(super) fn serve(
+    pub(in crate::raft) fn serve(
         &mut self,
         peers: &[(NodeId, Option<Incarnation>)],
         last_index: LogIndex,
@@ -79,7 +79,7 @@ impl Followers {
     }
 
     /// Forgets members whose removal has been committed for `patience`.
-    pub(super) fn let_go(&mut self, commit_index: LogIndex, now: Instant, patience: Duration) {
+    pub(in crate::raft) fn let_go(&mut self, commit_index: LogIndex, now: Instant, patience: Duration) {
         for leaving in self.0.iter_mut().filter_map(|follower| follower.leaving.as_mut()) {
             if leaving.index <= commit_index && leaving.until.is_none() {
                 leaving.until = Some(now + patience);
@@ -90,31 +90,31 @@ impl Followers {
     }
 
     /// Whether this node in this incarnation was removed, and is still sent what there is.
-    pub(super) fn is_leaving(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
+    pub(in crate::raft) fn is_leaving(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let is_it = |follower: &&Follower| follower.node == node && follower.leaving.is_some();
         self.0.iter().find(is_it).is_some_and(|follower| follower.incarnation == incarnation)
     }
 
     /// Who is at this place of the row, if there is a follower.
-    pub(super) fn at_mut(&mut self, place: usize) -> Option<(NodeId, &mut Progress)> {
+    pub(in crate::raft) fn at_mut(&mut self, place: usize) -> Option<(NodeId, &mut Progress)> {
         self.0.get_mut(place).map(|follower| (follower.node, &mut follower.progress))
     }
 
     /// What is known of this node, if it is a follower.
-    pub(super) fn of(&self, node: NodeId) -> Option<&Progress> {
+    pub(in crate::raft) fn of(&self, node: NodeId) -> Option<&Progress> {
         self.0.iter().find(|follower| follower.node == node).map(|follower| &follower.progress)
     }
 
     /// The same, to note what is news.
-    pub(super) fn of_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+    pub(in crate::raft) fn of_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
         self.0.iter_mut().find(|follower| follower.node == node).map(|follower| &mut follower.progress)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
+    pub(in crate::raft) fn iter(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
         self.0.iter().map(|follower| (follower.node, &follower.progress))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
+    pub(in crate::raft) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
         self.0.iter_mut().map(|follower| &mut follower.progress)
     }
 }

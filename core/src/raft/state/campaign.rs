@@ -1,0 +1,32 @@
+//! A campaign: the votes that a candidate has been given or refused, in earnest or before (§5.2; thesis, §9.6).
+
+use std::collections::BTreeMap;
+
+use crate::mutant::{self, Mutant};
+use crate::raft::message::RequestVoteResponse;
+use crate::raft::types::NodeId;
+
+/// A count of votes, in earnest or before.
+#[derive(Clone, Debug)]
+pub(in crate::raft) struct Campaign {
+    pub(in crate::raft) round: u64,
+    pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
+}
+
+impl Campaign {
+    pub(in crate::raft) fn new(round: u64) -> Self {
+        Self { round, votes: BTreeMap::new() }
+    }
+
+    /// Notes a vote of this round; the first word of a voter counts.
+    pub(in crate::raft) fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
+        let voter = if mutant::is_active(Mutant::VotesCountedTwice) {
+            NodeId(self.votes.len() as u64)
+        } else {
+            voter
+        };
+        if response.round == self.round || mutant::is_active(Mutant::PreVoteRoundIgnored) {
+            self.votes.entry(voter).or_insert(response.granted);
+        }
+    }
+}

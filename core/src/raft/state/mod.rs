@@ -1,0 +1,212 @@
+//! The state of a node: Figure 2's, and what the handlers keep beside it.
+//!
+//! Nothing here decides. A file of this folder holds facts and keeps them consistent; the handlers beside the folder read and
+//! change them, and no file here names a handler. The log and the node's view of its disk are machines of their own: see
+//! [`Log`] and [`Durability`].
+//!
+//! | file | state |
+//! | --- | --- |
+//! | this one | of every node: Fig. 2's persistent and volatile state, and the role |
+//! | `campaign` | of a candidate: its votes |
+//! | `leadership` | of a leader: Fig. 2's volatile state on leaders, proposals that wait, a transfer |
+//! | `followers`, `progress` | of a leader: its followers, what it knows of each one, and how much it may send |
+//! | `waiting_reads` | of a leader and of others: linearizable reads that wait |
+//! | `membership_history` | the configurations of the log |
+//! | `incoming_snapshot` | a snapshot on its way to this node |
+//! | `turn_outputs` | what the turn under way will hand out |
+
+mod campaign;
+mod followers;
+mod incoming_snapshot;
+mod leadership;
+mod membership_history;
+mod progress;
+mod turn_outputs;
+mod waiting_reads;
+
+use std::fmt;
+use std::time::Duration;
+
+pub(super) use campaign::Campaign;
+pub(super) use incoming_snapshot::Receiving;
+pub(super) use leadership::{Leadership, Transfer};
+pub(super) use membership_history::Membership;
+pub(super) use progress::Progress;
+pub(super) use turn_outputs::Turn;
+pub use waiting_reads::READ_BATCHES_MAX;
+pub(super) use waiting_reads::{Asker, OwnReads};
+
+use super::batch_builder::BatchBuilder;
+use super::config::Config;
+use super::configuration::Configuration;
+use super::durability::{Durability, Promise};
+use super::event::Event;
+use super::log::Log;
+use super::message::{Body, Message};
+use super::snapshot::SnapshotMeta;
+use super::types::{LogIndex, LogPoint, NodeId, Term};
+use crate::identity::Incarnation;
+use crate::time::{Instant, micros};
+
+/// Which part a node plays (§5.1), with the campaign split in two by pre-vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+/// The part a node plays, with what only that part needs.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a node has just one, and looks into it all the time")]
+pub(super) enum Part {
+    Follower { leader: Option<NodeId> },
+    PreCandidate(Campaign),
+    Candidate(Campaign),
+    Leader(Leadership),
+}
+
+/// One node of a Raft cluster. See the module for how to drive it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) config: Config,
+    pub(super) rng: fastrand::Rng,
+    /// Fig. 2, persistent state: the latest term seen; `voted_for` in it; the log.
+    pub(super) current_term: Term,
+    pub(super) voted_for: Option<NodeId>,
+    /// In which incarnation `voted_for` asked; the disk does not know it.
+    pub(super) voted_for_incarnation: Option<Incarnation>,
+    pub(super) log: Log,
+    pub(super) membership: Membership,
+    /// Fig. 2, volatile state: the highest index known to be committed.
+    pub(super) commit_index: LogIndex,
+    pub(super) part: Part,
+    /// When a follower or candidate (re)starts its campaign.
+    pub(super) election_deadline: Instant,
+    /// The end of the last turn, and whether the time that this node then slept was forgiven.
+    pub(super) last_turn: Instant,
+    pub(super) was_forgiven: bool,
+    /// When the leader of this term was last heard.
+    pub(super) leader_contact: Option<Instant>,
+    /// When a leader of any term was last heard; also the node's start, for what it may have promised before.
+    pub(super) vote_is_promised_from: Option<Instant>,
+    pub(super) own_reads: OwnReads,
+    /// Numbers this node's campaigns.
+    pub(super) round: u64,
+    pub(super) durability: Durability,
+    /// The latest snapshot that is durable here.
+    pub(super) snapshot: Option<SnapshotMeta>,
+    pub(super) receiving: Option<Receiving>,
+    /// Entries that were proposed in this turn and are not in the log yet.
+    pub(super) proposals: BatchBuilder,
+    pub(super) turn: Turn,
+}
+
+impl Node {
+    /// Which node this is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// The part it plays.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.part {
+            Part::Follower { .. } => Role::Follower,
+            Part::PreCandidate(_) => Role::PreCandidate,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// The leader of its term, itself included, if it knows one.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match self.part {
+            Part::Follower { leader } => leader,
+            Part::PreCandidate(_) | Part::Candidate(_) => None,
+            Part::Leader(_) => Some(self.config.id),
+        }
+    }
+
+    /// The latest term that it has seen, durable or not yet.
+    #[must_use]
+    pub fn current_term(&self) -> Term {
+        self.current_term
+    }
+
+    /// Whom it voted for in its term.
+    #[must_use]
+    pub fn voted_for(&self) -> Option<NodeId> {
+        self.voted_for
+    }
+
+    /// The highest index that it knows to be committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.commit_index
+    }
+
+    /// The highest index that is on its own disk.
+    #[must_use]
+    pub fn durable_index(&self) -> LogIndex {
+        self.durability.durable_index()
+    }
+
+    /// Its log, without what was proposed in the turn under way.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or not.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.membership.current()
+    }
+
+    /// The point of the last entry, also of those that wait for the end of the turn.
+    pub(super) fn last_entry(&self) -> LogPoint {
+        self.proposals.last()
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.turn.events.push(event);
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, promise: Promise, body: Body) {
+        let Config { id: from, incarnation, .. } = self.config;
+        let message = Message { from, incarnation, to, term: self.current_term, body };
+        self.turn.messages.push((promise, message));
+    }
+
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let own_id = self.config.id;
+        self.configuration().members().into_iter().filter(|&node| node != own_id).collect()
+    }
+
+    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes rarely split).
+    pub(super) fn reset_election_timer(&mut self, now: Instant) {
+        let shortest = micros(self.config.election_timeout_min);
+        let longest = micros(self.config.election_timeout_max);
+        self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
+        self.was_forgiven = false;
+    }
+}

@@ -1,0 +1,68 @@
+//! What the turn under way has gathered: changes for the disk, messages, events, and outcomes of reads.
+
+use crate::mutant::{self, Mutant};
+use crate::raft::batch::Entries;
+use crate::raft::durability::Promise;
+use crate::raft::event::Event;
+use crate::raft::message::{Message, ReadBatch};
+use crate::raft::runs::Runs;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotPart};
+use crate::raft::types::{LogIndex, LogPoint};
+
+/// What the turn under way has to hand out.
+#[derive(Clone, Debug)]
+pub(in crate::raft) struct Turn {
+    pub(in crate::raft) hard_state_changed: bool,
+    pub(in crate::raft) cut_from: Option<LogIndex>,
+    pub(in crate::raft) appended: Runs,
+    pub(in crate::raft) messages: Vec<(Promise, Message)>,
+    pub(in crate::raft) events: Vec<Event>,
+    /// The whole log has to be written anew, behind the snapshot.
+    pub(in crate::raft) is_compaction_due: bool,
+    /// Parts of a snapshot to be written, or wanted; the snapshot that was installed.
+    pub(in crate::raft) snapshot_writes: Vec<SnapshotPart>,
+    pub(in crate::raft) snapshot_reads: Vec<(LogPoint, u64)>,
+    pub(in crate::raft) installed: Option<SnapshotMeta>,
+    /// The removal of this node was reported.
+    pub(in crate::raft) removal_is_told: bool,
+    /// What was found out about reads.
+    pub(in crate::raft) reads: Vec<(ReadBatch, Option<LogIndex>)>,
+    /// The end of the log as the disk was last told, less what was cut since.
+    pub(in crate::raft) handed_out: LogIndex,
+}
+
+impl Turn {
+    pub(in crate::raft) fn new(last_index: LogIndex) -> Self {
+        Self {
+            hard_state_changed: false,
+            cut_from: None,
+            appended: Runs::new(),
+            messages: Vec::new(),
+            events: Vec::new(),
+            reads: Vec::new(),
+            is_compaction_due: false,
+            snapshot_writes: Vec::new(),
+            snapshot_reads: Vec::new(),
+            installed: None,
+            removal_is_told: false,
+            handed_out: last_index,
+        }
+    }
+
+    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn there is not.
+    pub(in crate::raft) fn concerns_snapshots(&self) -> bool {
+        self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
+    }
+
+    /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
+    pub(in crate::raft) fn cut(&mut self, from: LogIndex) {
+        let kept = |entries: Entries| {
+            if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
+        };
+        self.appended = std::mem::take(&mut self.appended).into_iter().filter_map(kept).collect();
+        if from <= self.handed_out && !mutant::is_active(Mutant::CutNotPersisted) {
+            self.handed_out = from.previous();
+            self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
+        }
+    }
+}
