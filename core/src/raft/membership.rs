@@ -19,7 +19,7 @@
 use std::fmt;
 
 use super::configuration::Configuration;
-use super::event::{Event, StepDown};
+use super::event::StepDown;
 use super::message::ReadRound;
 use super::quorum::Voters;
 use super::state::{Node, Part};
@@ -214,11 +214,6 @@ impl Node {
         (point.index, point.term)
     }
 
-    /// Whether this leader has committed an entry of its own term, and with it all that came before.
-    pub(super) fn commits_own_term(&self) -> bool {
-        matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
-    }
-
     /// Whether this node leads, and the configuration in force leaves it something to do. Nearly always it does not, and no
     /// turn looks further.
     fn awaits_configuration(&self) -> bool {
@@ -239,38 +234,6 @@ impl Node {
         if self.is_leave_due() {
             let next = self.configuration().without_outgoing();
             self.propose_configuration(&next);
-        }
-    }
-
-    /// Entries with configurations were appended.
-    pub(super) fn take_configurations(&mut self, entries: &super::batch::Entries) {
-        let mut is_new = false;
-        for (index, configuration) in entries.configurations() {
-            self.tell(Event::MembershipChanged { index, configuration: configuration.clone() });
-            self.membership.append(index, configuration);
-            is_new = true;
-        }
-        if is_new {
-            self.follow_membership(self.last_turn);
-        }
-    }
-
-    /// The leader sends to whoever takes part now.
-    pub(super) fn follow_membership(&mut self, now: Instant) {
-        let configuration = self.configuration().clone();
-        let incarnation = |node| configuration.roster().member(node).and_then(|member| member.incarnation);
-        let peers: Vec<_> = self.peers().into_iter().map(|node| (node, incarnation(node))).collect();
-        let votes = self.votes_itself();
-        let voters = configuration.voters();
-        let last_index = self.log.last().index;
-        if let Part::Leader(leadership) = &mut self.part {
-            leadership.awaits_configuration = configuration.is_joint() || !votes;
-            leadership.followers.serve(&peers, last_index, self.membership.index(), now);
-            let loses_target =
-                leadership.transfer.as_ref().is_some_and(|transfer| !voters.contains(transfer.target));
-            if loses_target {
-                leadership.transfer = None;
-            }
         }
     }
 

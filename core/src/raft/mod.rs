@@ -6,29 +6,45 @@
 //!
 //! The paper's rules stand above the lines that obey them: search for `Fig. 2`.
 //!
-//! | file | topic |
+//! The files stand in four layers. A file imports from its own layer and from those below, and a handler calls only handlers
+//! that stand below it in the table. So the table is also an order of reading, from either end.
+//!
+//! | file | entry |
 //! | --- | --- |
-//! | `node` | the entry point: which handler a message goes to |
-//! | `gateway` | which messages are believed |
-//! | `turn` | what a turn gathers, and what it hands out when it ends |
+//! | `node` | what a node is handed, and which handler a message goes to |
+//! | `turn` | what is done and handed out when a turn ends, and what falls due as time passes |
+//!
+//! | file | handlers |
+//! | --- | --- |
+//! | `transfer` | handing leadership over (thesis §3.10) |
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
+//! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
 //! | `follower` | taking entries and heartbeats (§5.3) |
+//! | `membership` | changing who takes part (§6) |
+//! | `step_down` | becoming a follower (§5.1) |
 //! | `reads` | linearizable reads without a log entry (thesis §6.4) |
-//! | `transfer` | handing leadership over (thesis §3.10) |
+//! | `heartbeat` | the heartbeat that a leader sends (§5.2) |
+//! | `log_changes` | appending and cutting, with all that depends on the log |
+//! | `compaction` | dropping the log that a snapshot covers (§7) |
+//! | `own_membership` | whether this node takes part: by id and incarnation |
+//! | `gateway` | which messages are believed |
+//!
+//! | file | state |
+//! | --- | --- |
 //! | `state` | what a node, a candidate and a leader keep (Fig. 2, state); no file there names a handler |
-//! | `durability` | what must be on disk before what may be said |
-//! | `log`, `batch` | the log in memory; the batches of entries that it shares with messages and the disk |
+//! | `durability`, `log` | what must be on disk before what may be said; the log in memory |
+//! | `output` | what a node asks of its runtime |
+//!
+//! | file | words |
+//! | --- | --- |
+//! | `message`, `event` | what nodes say to one another; what a node tells of itself |
+//! | `snapshot` | the state in place of the log that led to it (§7) |
+//! | `batch`, `runs` | the entries that log, messages and disk share, and some of them on their way |
 //! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
 //! | `entry`, `line` | an entry as the line that it is everywhere; reading one |
-//! | `runs` | some runs of entries on their way |
-//! | `snapshot`, `compaction` | the state in place of the log that led to it (§7); dropping that log |
-//! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
-//! | `quorum`, `configuration` | who votes, and what a majority is, of one set of voters and of two |
-//! | `membership` | changing who takes part (§6) |
-//! | `own_membership` | whether this node takes part: by id and incarnation |
-//! | `roster` | where members are found, for the transport |
-//! | `message`, `output`, `event`, `config`, `types` | the words |
+//! | `configuration`, `quorum`, `roster` | who votes; what a majority is; where members are found, for the transport |
+//! | `config`, `types` | a node's settings; terms, indexes and ids |
 
 mod batch;
 mod batch_builder;
@@ -41,9 +57,11 @@ mod entry;
 mod event;
 mod follower;
 mod gateway;
+mod heartbeat;
 mod install_snapshot;
 mod line;
 mod log;
+mod log_changes;
 mod membership;
 mod message;
 mod node;
@@ -56,6 +74,7 @@ mod roster;
 mod runs;
 mod snapshot;
 mod state;
+mod step_down;
 mod transfer;
 mod turn;
 mod types;

@@ -19,7 +19,6 @@ use super::durability::{Durability, HardState, PersistId, Promise, Restored};
 use super::event::{Event, StepDown};
 use super::log::Log;
 use super::message::{Body, Message, RequestVoteResponse};
-use super::output::Output;
 use super::state::{Membership, Node, OwnReads, Part, Turn};
 use super::types::{LogIndex, NodeId, Term};
 use crate::mutant::{self, Mutant};
@@ -187,45 +186,6 @@ impl Node {
     pub fn peer_unreachable(&mut self, peer: NodeId) {
         if let Part::Leader(leadership) = &mut self.part {
             leadership.unreachable(peer);
-        }
-    }
-
-    /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
-    pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        self.forgive_oversleeping(now);
-        self.act_on_time(now);
-        self.last_turn = now;
-        self.route_reads(now);
-        self.leave_joint_configuration();
-        self.seal_proposals();
-        let persist = self.take_persist(now);
-        self.lead_on(now);
-        self.note_removal();
-        self.drop_overtaken_snapshot();
-        outputs.extend(self.turn.events.drain(..).map(Output::Event));
-        if let Some(persist) = persist {
-            outputs.push(Output::Persist(persist));
-        }
-        let mut send = |message| outputs.push(Output::Send(message));
-        self.durability.release(&mut send);
-        for (promise, message) in self.turn.messages.drain(..) {
-            self.durability.release_or_hold(promise, message, &mut send);
-        }
-        if self.turn.concerns_snapshots() {
-            outputs.extend(self.take_snapshot_outputs());
-        }
-        if !self.turn.reads.is_empty() {
-            outputs.extend(self.take_reads());
-        }
-    }
-
-    /// When the next turn is due if nothing arrives before.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        match &self.part {
-            Part::Leader(_) if self.is_leave_due() => self.last_turn,
-            Part::Leader(leadership) => leadership.deadline(),
-            _ => self.election_deadline,
         }
     }
 

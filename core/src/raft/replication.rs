@@ -5,9 +5,7 @@ use super::batch::Entries;
 use super::durability::Promise;
 use super::entry::NOOP_PAYLOAD;
 use super::event::{Event, Refusal, StepDown};
-use super::message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
-};
+use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, HeartbeatResponse};
 use super::runs::Runs;
 use super::state::{Node, Part};
 use super::types::{LogIndex, NodeId};
@@ -23,25 +21,6 @@ struct News {
 impl Node {
     pub(super) fn append_noop(&mut self) {
         self.proposals.seal(self.current_term, |line| line.push_str(NOOP_PAYLOAD));
-    }
-
-    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then send.
-    pub(super) fn lead_on(&mut self, now: Instant) {
-        if !matches!(self.part, Part::Leader(_)) {
-            return;
-        }
-        self.advance_commit_index();
-        self.lead_reads(now);
-        self.lead_transfer(now);
-        let mut place = 0;
-        while let Some((peer, news)) = self.news_for(place) {
-            place += 1;
-            let was_told = news.entries && self.send_new_entries(peer, now);
-            if news.commit && !was_told {
-                self.send_heartbeat(peer);
-            }
-        }
-        self.step_down_if_removed(now);
     }
 
     /// A heartbeat is due; the beat is also when a leader looks whether it should go on.
@@ -64,14 +43,6 @@ impl Node {
         self.send_heartbeats();
     }
 
-    pub(super) fn send_heartbeats(&mut self) {
-        let Part::Leader(leadership) = &self.part else { return };
-        let followers: Vec<_> = leadership.followers.iter().map(|(node, _)| node).collect();
-        for follower in followers {
-            self.send_heartbeat(follower);
-        }
-    }
-
     /// Whether this node's disk has kept it waiting for longer than an election may take.
     pub(super) fn disk_is_stalled(&self, now: Instant) -> bool {
         let patience = self.config.election_timeout_max;
@@ -92,15 +63,16 @@ impl Node {
         now.since(heard) <= self.config.election_timeout_max
     }
 
-    fn send_heartbeat(&mut self, to: NodeId) {
-        let Part::Leader(leadership) = &self.part else { return };
-        let Some(progress) = leadership.followers.of(to) else { return };
-        let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
-        let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
-        let leader_commit = self.commit_index.min(known_to_hold);
-        let commit_checksum = self.log.point_at(leader_commit).map(|point| point.checksum);
-        let heartbeat = Heartbeat { leader_commit, commit_checksum, round: leadership.reads.round() };
-        self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
+    /// Sends every follower what it has not been sent yet: entries, or that more of them are committed.
+    pub(super) fn send_news(&mut self, now: Instant) {
+        let mut place = 0;
+        while let Some((peer, news)) = self.news_for(place) {
+            place += 1;
+            let was_told = news.entries && self.send_new_entries(peer, now);
+            if news.commit && !was_told {
+                self.send_heartbeat(peer);
+            }
+        }
     }
 
     /// The follower at this place of the row, and what it should hear now: a commit, too, because nobody should read old
@@ -212,7 +184,7 @@ impl Node {
 
     /// Fig. 2, leaders 4: commit what a majority holds, if it is of the leader's own term (§5.4.2: an older entry
     /// on a majority may still be overwritten; it is committed along with one of this term).
-    fn advance_commit_index(&mut self) {
+    pub(super) fn advance_commit_index(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         if self.commit_index >= self.log.last().index {
             return;

@@ -1,57 +1,106 @@
-//! The turn: what becomes of all that has gathered since the last one ended.
+//! The end of a turn: acts on the time that has passed, and hands out all that has gathered since the last one ended.
 //!
-//! A turn's changes to the log are handed to the disk as one persist, so whatever happens to the log passes through here.
+//! A turn's changes are handed to the disk as one persist, and a leader sends after its own entries went there.
 
 use super::batch::Entries;
 use super::durability::{HardState, Persist, PersistScope};
-use super::event::Event;
+use super::output::Output;
 use super::runs::Runs;
 use super::state::{Node, Part};
-use super::types::LogIndex;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Moves what was proposed into the log.
-    pub(super) fn seal_proposals(&mut self) {
-        if let Some(entries) = self.proposals.finish() {
-            if let Part::Leader(leadership) = &mut self.part {
-                leadership.appended(entries.last().index, entries.bytes());
+    /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
+    pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        self.forgive_oversleeping(now);
+        self.act_on_time(now);
+        self.last_turn = now;
+        self.route_reads(now);
+        self.leave_joint_configuration();
+        self.seal_proposals();
+        let persist = self.take_persist(now);
+        self.lead_on(now);
+        self.note_removal();
+        self.drop_overtaken_snapshot();
+        outputs.extend(self.turn.events.drain(..).map(Output::Event));
+        if let Some(persist) = persist {
+            outputs.push(Output::Persist(persist));
+        }
+        let mut send = |message| outputs.push(Output::Send(message));
+        self.durability.release(&mut send);
+        for (promise, message) in self.turn.messages.drain(..) {
+            self.durability.release_or_hold(promise, message, &mut send);
+        }
+        if self.turn.concerns_snapshots() {
+            outputs.extend(self.take_snapshot_outputs());
+        }
+        if !self.turn.reads.is_empty() {
+            outputs.extend(self.take_reads());
+        }
+    }
+
+    /// When the next turn is due if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.part {
+            Part::Leader(_) if self.is_leave_due() => self.last_turn,
+            Part::Leader(leadership) => leadership.deadline(),
+            _ => self.election_deadline,
+        }
+    }
+
+    /// A node that wakes long after its deadline has heard nobody because it slept, not because nobody spoke: a process
+    /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
+    /// count, once in a row; a node that is always late still acts.
+    fn forgive_oversleeping(&mut self, now: Instant) {
+        let due = self.deadline();
+        if now < due {
+            return;
+        }
+        if now.since(due) <= self.config.heartbeat_interval {
+            self.was_forgiven = false;
+            return;
+        }
+        if std::mem::replace(&mut self.was_forgiven, true) {
+            return;
+        }
+        let asleep = now.since(self.last_turn);
+        match &mut self.part {
+            Part::Leader(leadership) => leadership.forgive(asleep, now),
+            _ => self.election_deadline = self.election_deadline + asleep,
+        }
+    }
+
+    fn act_on_time(&mut self, now: Instant) {
+        match &self.part {
+            Part::Leader(leadership) => {
+                if now >= leadership.next_heartbeat {
+                    self.on_heartbeat_timeout(now);
+                }
             }
-            self.append(entries);
+            _ => {
+                if now >= self.election_deadline {
+                    self.on_election_timeout(now);
+                }
+            }
         }
     }
 
-    /// Adds entries to the log, and to what this turn writes.
-    pub(super) fn append(&mut self, entries: Entries) {
-        self.log.append(entries.clone());
-        self.take_configurations(&entries);
-        self.turn.appended.push(entries);
-    }
-
-    /// Removes the entries from `from` on. What is committed is never removed.
-    pub(super) fn cut_log(&mut self, from: LogIndex) {
-        assert!(
-            from > self.commit_index,
-            "an order to remove committed entries: the safety of Raft is broken"
-        );
-        let to = self.log.last().index;
-        self.log.cut(from);
-        if self.membership.cut(from) {
-            let (index, configuration) = (self.membership.index(), self.configuration().clone());
-            self.tell(Event::MembershipChanged { index, configuration });
+    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then send.
+    fn lead_on(&mut self, now: Instant) {
+        if !matches!(self.part, Part::Leader(_)) {
+            return;
         }
-        self.durability.cut(from);
-        // An acknowledgement of what is cut, made for an earlier leader and still waiting, would name entries that the disk
-        // is not going to hold.
-        self.turn.messages.retain(|(_, message)| !message.acknowledges(from));
-        self.durability.forget_acknowledgements(from);
-        self.turn.cut(from);
-        self.tell(Event::LogCut { from, to });
+        self.advance_commit_index();
+        self.lead_reads(now);
+        self.lead_transfer(now);
+        self.send_news(now);
+        self.step_down_if_removed(now);
     }
 
     /// What the disk has to do for this turn.
-    pub(super) fn take_persist(&mut self, now: Instant) -> Option<Persist> {
+    fn take_persist(&mut self, now: Instant) -> Option<Persist> {
         let compaction = if self.turn.is_compaction_due { self.compaction() } else { None };
         let turn = &mut self.turn;
         turn.is_compaction_due = false;
@@ -79,42 +128,5 @@ impl Node {
             entries,
             floor: self.commit_index.min(durable_index),
         })
-    }
-
-    /// A node that wakes long after its deadline has heard nobody because it slept, not because nobody spoke: a process
-    /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
-    /// count, once in a row; a node that is always late still acts.
-    pub(super) fn forgive_oversleeping(&mut self, now: Instant) {
-        let due = self.deadline();
-        if now < due {
-            return;
-        }
-        if now.since(due) <= self.config.heartbeat_interval {
-            self.was_forgiven = false;
-            return;
-        }
-        if std::mem::replace(&mut self.was_forgiven, true) {
-            return;
-        }
-        let asleep = now.since(self.last_turn);
-        match &mut self.part {
-            Part::Leader(leadership) => leadership.forgive(asleep, now),
-            _ => self.election_deadline = self.election_deadline + asleep,
-        }
-    }
-
-    pub(super) fn act_on_time(&mut self, now: Instant) {
-        match &self.part {
-            Part::Leader(leadership) => {
-                if now >= leadership.next_heartbeat {
-                    self.on_heartbeat_timeout(now);
-                }
-            }
-            _ => {
-                if now >= self.election_deadline {
-                    self.on_election_timeout(now);
-                }
-            }
-        }
     }
 }

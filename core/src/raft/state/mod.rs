@@ -182,6 +182,11 @@ impl Node {
         self.membership.current()
     }
 
+    /// Whether this leader has committed an entry of its own term, and with it all that came before.
+    pub(super) fn commits_own_term(&self) -> bool {
+        matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
+    }
+
     /// The point of the last entry, also of those that wait for the end of the turn.
     pub(super) fn last_entry(&self) -> LogPoint {
         self.proposals.last()

@@ -1,0 +1,30 @@
+//! The heartbeat that a leader sends: it leads, and so much is committed (Fig. 2, leaders 1).
+//!
+//! A message of its own and not an empty AppendEntries, whose answer waits for a disk.
+
+use super::durability::Promise;
+use super::message::{Body, Heartbeat};
+use super::state::{Node, Part};
+use super::types::NodeId;
+use crate::mutant::{self, Mutant};
+
+impl Node {
+    pub(super) fn send_heartbeats(&mut self) {
+        let Part::Leader(leadership) = &self.part else { return };
+        let followers: Vec<_> = leadership.followers.iter().map(|(node, _)| node).collect();
+        for follower in followers {
+            self.send_heartbeat(follower);
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, to: NodeId) {
+        let Part::Leader(leadership) = &self.part else { return };
+        let Some(progress) = leadership.followers.of(to) else { return };
+        let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
+        let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
+        let leader_commit = self.commit_index.min(known_to_hold);
+        let commit_checksum = self.log.point_at(leader_commit).map(|point| point.checksum);
+        let heartbeat = Heartbeat { leader_commit, commit_checksum, round: leadership.reads.round() };
+        self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
+    }
+}

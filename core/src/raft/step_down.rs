@@ -1,0 +1,35 @@
+//! Stepping down: how a node becomes a follower (§5.1), from any role and for whatever reason.
+
+use super::event::{Event, StepDown};
+use super::state::{Node, Part, Role};
+use super::types::{NodeId, Term};
+use crate::time::Instant;
+
+impl Node {
+    /// Follows in `term`, with or without a known leader. A new term begins without a vote.
+    pub(super) fn become_follower(
+        &mut self,
+        term: Term,
+        leader: Option<NodeId>,
+        because: StepDown,
+        now: Instant,
+    ) {
+        assert!(term >= self.current_term, "a term never falls");
+        self.seal_proposals();
+        self.fail_reads();
+        let was = self.role();
+        if term > self.current_term {
+            self.current_term = term;
+            self.voted_for = None;
+            self.turn.hard_state_changed = true;
+        }
+        self.part = Part::Follower { leader };
+        if was == Role::Leader {
+            // It had no election timer of its own.
+            self.reset_election_timer(now);
+        }
+        if was != Role::Follower {
+            self.tell(Event::BecameFollower { term, because });
+        }
+    }
+}
