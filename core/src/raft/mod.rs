@@ -20,7 +20,7 @@
 //! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
 //! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
-//! | `follower` | taking entries and heartbeats (§5.3) |
+//! | `append_entries` | the follower: accepting entries and heartbeats (§5.3) |
 //! | `membership` | changing who takes part (§6) |
 //! | `step_down` | becoming a follower (§5.1) |
 //! | `reads` | linearizable reads without a log entry (thesis §6.4) |
@@ -44,18 +44,17 @@
 //! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
 //! | `entry`, `line` | an entry as the line that it is everywhere; reading one |
 //! | `configuration`, `quorum`, `roster` | who votes; what a majority is; where members are found, for the transport |
-//! | `config`, `types` | a node's settings; terms, indexes and ids |
+//! | `settings`, `types` | a node's settings; terms, indexes and ids |
 
+mod append_entries;
 mod batch;
 mod batch_builder;
 mod compaction;
-mod config;
 mod configuration;
 mod durability;
 mod election;
 mod entry;
 mod event;
-mod follower;
 mod gateway;
 mod heartbeat;
 mod install_snapshot;
@@ -72,6 +71,7 @@ mod reads;
 mod replication;
 mod roster;
 mod runs;
+mod settings;
 mod snapshot;
 mod state;
 mod step_down;
@@ -81,7 +81,6 @@ mod types;
 
 pub use batch::{BATCH_BYTES_MAX, Entries};
 pub use batch_builder::BatchBuilder;
-pub use config::{ClockDrift, Config, ConfigError};
 pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{HardState, Persist, PersistId, Restored};
 pub use entry::{Entry, EntryKind};
@@ -99,6 +98,7 @@ pub use output::Output;
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
 pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
 pub use runs::Runs;
+pub use settings::{ClockDrift, Config, ConfigError};
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};
 pub use state::{Node, READ_BATCHES_MAX, Role};
 pub use transfer::TransferError;

@@ -13,12 +13,12 @@
 //! before [`Node::persisted`] was called for it.
 
 use super::batch_builder::BatchBuilder;
-use super::config::{Config, ConfigError};
 use super::configuration::Configuration;
 use super::durability::{Durability, HardState, PersistId, Promise, Restored};
 use super::event::{Event, StepDown};
 use super::log::Log;
 use super::message::{Body, Message, RequestVoteResponse};
+use super::settings::{Config, ConfigError};
 use super::state::{Membership, Node, OwnReads, Part, Turn};
 use super::types::{LogIndex, NodeId, Term};
 use crate::mutant::{self, Mutant};

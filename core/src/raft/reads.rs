@@ -24,10 +24,10 @@
 
 use std::time::Duration;
 
-use super::config::ClockDrift;
 use super::durability::Promise;
 use super::message::{Body, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound};
 use super::output::Output;
+use super::settings::ClockDrift;
 use super::state::{Asker, Node, Part, READ_BATCHES_MAX};
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};

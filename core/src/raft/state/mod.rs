@@ -37,12 +37,12 @@ pub use waiting_reads::READ_BATCHES_MAX;
 pub(super) use waiting_reads::{Asker, OwnReads};
 
 use super::batch_builder::BatchBuilder;
-use super::config::Config;
 use super::configuration::Configuration;
 use super::durability::{Durability, Promise};
 use super::event::Event;
 use super::log::Log;
 use super::message::{Body, Message};
+use super::settings::Config;
 use super::snapshot::SnapshotMeta;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::identity::Incarnation;

@@ -10,8 +10,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::raft::config::Config;
 use crate::raft::message::ReadRound;
+use crate::raft::settings::Config;
 use crate::raft::types::{LogIndex, LogPoint};
 use crate::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The follower's side of replication: taking entries and heartbeats.
+//! The receiver of AppendEntries and heartbeats: the follower's side of replication (Fig. 2; §5.3).
 
 use super::batch::Entries;
 use super::durability::Promise;

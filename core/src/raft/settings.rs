@@ -1,4 +1,4 @@
-//! What a node is told before it starts.
+//! The settings of a node: what it is told before it starts.
 
 use std::fmt;
 use std::time::Duration;
