@@ -7,7 +7,7 @@
 //! The paper's rules stand above the lines that obey them: search for `Fig. 2`.
 //!
 //! The files stand in four layers. A file imports from its own layer and from those below, and a handler calls only handlers
-//! that stand below it in the table. So the table is also an order of reading, from either end.
+//! that stand below it. So the tables are also an order of reading, from either end.
 //!
 //! | file | entry |
 //! | --- | --- |
