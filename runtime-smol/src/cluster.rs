@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::events;
 use crate::files;
 use crate::front::{Front, bind};
+use crate::inputs::NodeInput;
 use crate::mailbox::{Sender, mailbox};
-use crate::node::NodeInput;
 use crate::peers::Peers;
 use crate::wiring::Wiring;
 

@@ -16,9 +16,9 @@ use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
 
+use crate::inputs::ProxyEvent;
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::proxy::ProxyEvent;
 
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;

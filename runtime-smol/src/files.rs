@@ -14,8 +14,8 @@ use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium};
 use smol::Timer;
 
 use crate::clock::Clock;
+use crate::inputs::NodeInput;
 use crate::mailbox::{Receiver, Sender};
-use crate::node::NodeInput;
 
 /// Locks the data folder, if there is one, and reads the files of these nodes in it.
 pub(crate) async fn read(

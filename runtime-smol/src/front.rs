@@ -12,10 +12,11 @@ use smol::Task;
 use smol::net::TcpListener;
 
 use crate::client::Client;
+use crate::inputs::ProxyEvent;
 use crate::link::within;
 use crate::listener;
 use crate::mailbox::{Receiver, Sender};
-use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::proxy::ProxyDriver;
 use crate::wiring::Wiring;
 
 /// How long clients that do not take their last replies are waited for at a stop.

@@ -55,6 +55,7 @@ mod events;
 mod files;
 mod founding;
 mod front;
+mod inputs;
 mod link;
 mod listener;
 mod mailbox;

@@ -19,10 +19,9 @@ use smol::{LocalExecutor, Task};
 
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::inputs::{NodeInput, ProxyEvent};
 use crate::link;
 use crate::mailbox::Sender;
-use crate::node::NodeInput;
-use crate::proxy::ProxyEvent;
 
 /// A node's connections, and the ways from them to the node, its router and its events.
 #[derive(Debug)]

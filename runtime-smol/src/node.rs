@@ -2,32 +2,15 @@
 
 use std::sync::Arc;
 
-use coracle_core::Input;
 use coracle_core::host::{HostInput, NodeAction, NodeHost, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
 use coracle_storage::{DiskError, NodeEvent};
 use futures_lite::future;
 
 use crate::alarm::Alarm;
+use crate::inputs::{NodeInput, ProxyEvent};
 use crate::mailbox::{Receiver, Sender};
-use crate::proxy::ProxyEvent;
 use crate::wiring::Wiring;
-
-/// What arrives in a node's inbox.
-#[derive(Debug)]
-pub(crate) enum NodeInput {
-    Host(HostInput),
-    /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
-    Resign(async_channel::Sender<()>),
-    DiskFailed(Arc<DiskError>),
-    Stop,
-}
-
-impl From<Input> for NodeInput {
-    fn from(input: Input) -> Self {
-        Self::Host(HostInput::Core(input))
-    }
-}
 
 /// The ways to the tasks that write a node's files.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use coracle_core::Input;
 use coracle_core::host::{HostInput, inbox_is_full};
 use coracle_core::raft::{Message, NodeId};
 
+use crate::inputs::NodeInput;
 use crate::mailbox::Sender;
 use crate::network::Network;
-use crate::node::NodeInput;
 
 /// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]

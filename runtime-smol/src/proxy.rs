@@ -4,30 +4,15 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use coracle_core::Request;
 use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 use slab::Slab;
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
+use crate::inputs::ProxyEvent;
 use crate::mailbox::{AnswerSlot, Receiver, Sender};
 use crate::peers::Peers;
-
-/// What arrives at the router's task.
-#[derive(Debug)]
-pub(crate) enum ProxyEvent {
-    /// A client connected; its replies go there.
-    Connected(u64, Sender<ToWriter>),
-    /// A client is gone.
-    Disconnected(u64),
-    /// A caller in this process asks.
-    Called(Request, AnswerSlot<Reply>),
-    /// Something for the router.
-    Router(RouterInput),
-    /// Accept nothing new; the channel is closed when nothing is under way any more.
-    Stop(async_channel::Sender<()>),
-}
 
 /// The router and what it is connected to.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use smol::{LocalExecutor, Task};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::files;
+use crate::inputs::{NodeInput, ProxyEvent};
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::node::{Files, NodeDriver, NodeInput};
+use crate::node::{Files, NodeDriver};
 use crate::peers::Peers;
-use crate::proxy::ProxyEvent;
 
 /// What the parts of a process are connected to.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session,
 use coracle_core::proxy::{Answered, Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
 
-use crate::proxy::ProxyEvent;
+use crate::inputs::ProxyEvent;
 
 /// A way to ask the cluster. Cheap to clone; any number may be used at once.
 ///

@@ -17,7 +17,7 @@ use crate::events;
 use crate::files;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
-use crate::node::NodeInput;
+use crate::inputs::NodeInput;
 use crate::peers::Peers;
 use crate::threads::lock;
 use crate::wiring::Wiring;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coracle_core::host::{CLIENT_READ_BYTES, ClientHost, ReadStep, RouterInput, ToWriter};
 
-use crate::proxy::ProxyEvent;
+use crate::inputs::ProxyEvent;
 use crate::threads::{is_timeout, lock};
 
 /// The stack of a connection's threads: nothing here calls deeply.

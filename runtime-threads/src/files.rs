@@ -16,7 +16,7 @@ use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium};
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
-use crate::node::NodeInput;
+use crate::inputs::NodeInput;
 
 /// Locks the data folder, if there is one, and reads the files of these nodes in it.
 pub(crate) fn read(

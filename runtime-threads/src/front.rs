@@ -12,8 +12,9 @@ use coracle_core::host::Router;
 use coracle_storage::host::StartError;
 
 use crate::client::Client;
+use crate::inputs::ProxyEvent;
 use crate::listener;
-use crate::proxy::{ProxyDriver, ProxyEvent};
+use crate::proxy::ProxyDriver;
 use crate::threads::{ListenerThread, spawn};
 use crate::wiring::Wiring;
 

@@ -10,7 +10,7 @@ use coracle_core::host::inbox_is_full;
 
 use crate::alarm;
 use crate::clock::Clock;
-use crate::node::NodeInput;
+use crate::inputs::NodeInput;
 
 /// The end that others send to.
 #[derive(Clone, Debug)]

@@ -64,6 +64,7 @@ mod files;
 mod founding;
 mod front;
 mod inbox;
+mod inputs;
 mod link;
 mod listener;
 mod member;

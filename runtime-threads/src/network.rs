@@ -22,9 +22,8 @@ use coracle_storage::NodeEvent;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::inbox::Inbox;
+use crate::inputs::{NodeInput, ProxyEvent};
 use crate::link;
-use crate::node::NodeInput;
-use crate::proxy::ProxyEvent;
 use crate::threads::{lock, spawn};
 
 /// A node's connections, and the ways from them to the node, its router and its events.

@@ -10,8 +10,8 @@ use coracle_core::host::HostInput;
 use coracle_core::raft::{Message, NodeId};
 
 use crate::inbox::Inbox;
+use crate::inputs::NodeInput;
 use crate::network::Network;
-use crate::node::NodeInput;
 
 /// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]

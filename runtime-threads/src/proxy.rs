@@ -5,30 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
-use coracle_core::Request;
 use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 
 use crate::alarm;
 use crate::clock::Clock;
+use crate::inputs::ProxyEvent;
 use crate::peers::Peers;
-
-/// What arrives at the router's thread.
-#[derive(Debug)]
-pub(crate) enum ProxyEvent {
-    /// A client connected; its replies go there.
-    Connected(u64, Sender<ToWriter>),
-    /// A client is gone.
-    Disconnected(u64),
-    /// A caller in this process asks.
-    Called(Request, SyncSender<Reply>),
-    /// Something for the router.
-    Router(RouterInput),
-    /// Accept nothing new; the channel is closed when nothing is under way any more.
-    Stop(Sender<()>),
-    /// End at once: a thread cannot be dropped.
-    End,
-}
 
 /// The router and what it is connected to.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::files;
 use crate::inbox::{Inbox, InboxReceiver};
+use crate::inputs::ProxyEvent;
 use crate::node::{Files, NodeDriver};
 use crate::peers::Peers;
-use crate::proxy::ProxyEvent;
 use crate::threads::spawn;
 
 /// What the parts of a process are connected to.

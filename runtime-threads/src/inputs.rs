@@ -1,0 +1,44 @@
+//! What arrives in the inboxes of a node's thread and of the router's thread.
+//!
+//! They stand apart from both threads: a sender need not know how the owner of an inbox is wired.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender};
+
+use coracle_core::host::{HostInput, RouterInput, ToWriter};
+use coracle_core::proxy::Reply;
+use coracle_core::{Input, Request};
+use coracle_storage::DiskError;
+
+/// What arrives in a node's inbox.
+#[derive(Debug)]
+pub(crate) enum NodeInput {
+    Host(HostInput),
+    /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
+    Resign(Sender<()>),
+    DiskFailed(Arc<DiskError>),
+    Stop,
+}
+
+impl From<Input> for NodeInput {
+    fn from(input: Input) -> Self {
+        Self::Host(HostInput::Core(input))
+    }
+}
+
+/// What arrives at the router's thread.
+#[derive(Debug)]
+pub(crate) enum ProxyEvent {
+    /// A client connected; its replies go there.
+    Connected(u64, Sender<ToWriter>),
+    /// A client is gone.
+    Disconnected(u64),
+    /// A caller in this process asks.
+    Called(Request, SyncSender<Reply>),
+    /// Something for the router.
+    Router(RouterInput),
+    /// Accept nothing new; the channel is closed when nothing is under way any more.
+    Stop(Sender<()>),
+    /// End at once: a thread cannot be dropped.
+    End,
+}
