@@ -136,6 +136,16 @@ pub enum Mutant {
     CutNotPersisted,
     /// The floor that is noted on disk is what is committed, durable on this node or not.
     FloorAboveDurable,
+    /// The floor is noted only when the term or the vote changes.
+    FloorNotNoted,
+    /// The first node without files that claims an id becomes the member, wherever that was added.
+    AnyAddressBound,
+    /// A node that hears of no leader keeps the connections that it has.
+    LonelyNodeWaits,
+    /// A removed node ends before the removal is on its disk.
+    RemovalForgotten,
+    /// A node that was removed takes snapshots that say nothing of it any more.
+    RemovedNodeCompacts,
     /// An entry's checksum does not cover the entry before it.
     ChainBroken,
     /// Entries are applied and answered before they are committed.
@@ -168,6 +178,8 @@ pub enum Mutant {
     DamageCutOff,
     /// The torn end of a log is left in the file.
     TornTailKept,
+    /// Zeros before valid lines in the last write are taken for damage.
+    HoleIsDamage,
     /// Entries are on disk before the term that they belong to.
     TermAfterLog,
     /// Entries are reported as durable without a sync of the log.
@@ -208,7 +220,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 85] = [
+    const NAMED: [(Mutant, &str); 91] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -271,6 +283,11 @@ mod switch {
         (AppliedNotMoved, "applied-not-moved"),
         (CutNotPersisted, "cut-not-persisted"),
         (FloorAboveDurable, "floor-above-durable"),
+        (FloorNotNoted, "floor-not-noted"),
+        (AnyAddressBound, "any-address-bound"),
+        (LonelyNodeWaits, "lonely-node-waits"),
+        (RemovalForgotten, "removal-forgotten"),
+        (RemovedNodeCompacts, "removed-node-compacts"),
         (ChainBroken, "chain-broken"),
         (AppliedBeforeCommit, "applied-before-commit"),
         (AnsweredByIndex, "answered-by-index"),
@@ -287,6 +304,7 @@ mod switch {
         (ChecksumIgnored, "checksum-ignored"),
         (DamageCutOff, "damage-cut-off"),
         (TornTailKept, "torn-tail-kept"),
+        (HoleIsDamage, "hole-is-damage"),
         (TermAfterLog, "term-after-log"),
         (LogNotSynced, "log-not-synced"),
         (SnapshotNotSynced, "snapshot-not-synced"),

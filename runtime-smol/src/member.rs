@@ -193,7 +193,7 @@ impl Startup {
             Some(founders) => founders,
             None => {
                 let (founders, configuration) = founding::find(network, &options.origin).await?;
-                files::write(&options.medium, opened.found(&founders)?).await?;
+                files::write(&options.medium, opened.found(&founders, configuration.as_ref())?).await?;
                 let standing = opened.local.standing.clone();
                 network.directory.borrow_mut().found(standing, configuration.as_ref());
                 network.report(PeerEvent::Founded);

@@ -225,7 +225,7 @@ impl Startup {
             None => {
                 let found = founding::find(network, &options.origin)?;
                 let Some((founders, configuration)) = found else { return Ok(()) };
-                files::write(&options.medium, &opened.found(&founders)?)?;
+                files::write(&options.medium, &opened.found(&founders, configuration.as_ref())?)?;
                 let standing = opened.local.standing.clone();
                 lock(&network.directory).found(standing, configuration.as_ref());
                 network.report(PeerEvent::Founded);

@@ -80,7 +80,14 @@ pub fn first_member(
     incarnation: Incarnation,
 ) -> Identity {
     let member = Member { address, incarnation: Some(incarnation) };
-    Identity { node, cluster, incarnation, voters: vec![node], roster: Roster::new([(node, member)]) }
+    Identity {
+        node,
+        cluster,
+        incarnation,
+        voters: vec![node],
+        roster: Roster::new([(node, member)]),
+        joined_at: None,
+    }
 }
 
 /// Makes the files of a new cluster of these nodes, in a folder without any. Once all operations are carried out, the nodes

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! A node of a cluster of processes has `"members":[…]` after the voters: where they were found when the cluster was
-//! founded, and which life each was in.
+//! founded, and which life each was in. One that joined later also has `"joined_at":"HOST:PORT"`.
 //!
 //! Written with the file, synced before the file counts for anybody, and never changed in it; a log that is made anew
 //! behind a snapshot is a new file with a new header. So a header that cannot be read is damage, unless nothing else of
 //! the node was written yet. Not here: the entries that follow it.
 
-use coracle_core::raft::{LogPoint, MemberText, NodeId, Roster};
+use coracle_core::raft::{LogPoint, MemberText, NodeId, Roster, is_address};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ClusterId, Identity, Incarnation};
@@ -41,6 +41,8 @@ struct HeaderText {
     voters: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     members: Vec<MemberText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined_at: Option<Box<str>>,
     after: PointText,
 }
 
@@ -56,6 +58,7 @@ impl LogHeader {
             incarnation: self.identity.incarnation.to_string(),
             voters: self.identity.voters.iter().map(|voter| voter.0).collect(),
             members: self.identity.roster.to_texts(),
+            joined_at: self.identity.joined_at.clone(),
             after: PointText::new(self.after),
         })
     }
@@ -74,9 +77,11 @@ impl LogHeader {
                 incarnation: Incarnation::from_text(&text.incarnation)?,
                 voters: text.voters.iter().copied().map(NodeId).collect(),
                 roster: Roster::from_texts(&text.members)?,
+                joined_at: text.joined_at.clone(),
             };
             let voters_ascend = identity.voters.is_sorted_by(|one, next| one < next);
-            voters_ascend.then_some(Self { identity, after: text.after.point()? })
+            let joined_somewhere = identity.joined_at.as_deref().is_none_or(is_address);
+            (voters_ascend && joined_somewhere).then_some(Self { identity, after: text.after.point()? })
         };
         header().ok_or(SealedLineFault::Damaged)
     }
@@ -123,7 +128,11 @@ mod tests {
             text.contains(r#""voters":[0,1],"members":[{"id":0,"address":"h:1","incarnation":"#),
             "{text}"
         );
-        assert_eq!(LogHeader::decode(&line), Ok(header));
+        assert_eq!(LogHeader::decode(&line), Ok(header.clone()));
+        header.identity.joined_at = Some("h:2".into());
+        assert_eq!(LogHeader::decode(&header.encode()), Ok(header.clone()));
+        header.identity.joined_at = Some("no address".into());
+        assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineFault::Damaged));
     }
 
     #[test]

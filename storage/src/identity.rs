@@ -21,6 +21,9 @@ pub struct Identity {
     pub voters: Vec<NodeId>,
     /// What was known of them then; empty when all nodes live in one process.
     pub roster: Roster,
+    /// Where this node was a member when it joined: until its log reaches its own addition, nothing else says so. `None` for a
+    /// founder.
+    pub joined_at: Option<Box<str>>,
 }
 
 impl Identity {
@@ -34,6 +37,7 @@ impl Identity {
             incarnation: *incarnation,
             voters: voters.clone(),
             roster: Roster::default(),
+            joined_at: None,
         };
         voters.iter().zip(incarnations).map(identity).collect()
     }

@@ -128,12 +128,14 @@ pub fn open_member(
     }
 }
 
-/// Makes the files of a node that has learned of its cluster. The operations are to be carried out before the node starts.
+/// Makes the files of a node that has learned of its cluster; one that has joined is a member at `joined_at`. The operations
+/// are to be carried out before the node starts.
 #[must_use]
 pub fn found_member(
     node: NodeId,
     incarnation: Incarnation,
     founders: &Founders,
+    joined_at: Option<Box<str>>,
     sync: SyncPolicy,
 ) -> (Vec<FileOp>, Recovery) {
     let identity = Identity {
@@ -142,6 +144,7 @@ pub fn found_member(
         incarnation,
         voters: founders.ids(),
         roster: founders.roster.clone(),
+        joined_at,
     };
     let log = FileName::new(node, FileKind::Log);
     let after = LogPoint::ORIGIN;
@@ -239,7 +242,7 @@ mod tests {
         carry_out(&mut files, &creation);
         let (again, creation) = unfounded(open(&files, 99).unwrap());
         assert_eq!((again, creation.len()), (incarnation, 0));
-        let (creation, _) = found_member(NODE, incarnation, &founders(), SyncPolicy::Always);
+        let (creation, _) = found_member(NODE, incarnation, &founders(), None, SyncPolicy::Always);
         carry_out(&mut files, &creation);
         let MemberStart::Founded(recovery) = open(&files, 99).unwrap() else { panic!("it has a cluster") };
         assert_eq!(recovery.identity.incarnation, incarnation);
@@ -252,7 +255,7 @@ mod tests {
     fn an_interrupted_founding_is_done_again_or_finished() {
         let mut before = NodeFiles::default();
         carry_out(&mut before, &unfounded(open(&NodeFiles::default(), 12).unwrap()).1);
-        let (creation, _) = found_member(NODE, Incarnation(12), &founders(), SyncPolicy::Always);
+        let (creation, _) = found_member(NODE, Incarnation(12), &founders(), None, SyncPolicy::Always);
         let has_meta = creation.iter().position(|op| matches!(op, FileOp::Rename { .. })).unwrap();
         for done in 0..=creation.len() {
             let mut files = before.clone();
@@ -285,7 +288,7 @@ mod tests {
         let mut flipped = files.clone();
         flipped.founding.as_mut().unwrap()[60] ^= 1;
         assert!(matches!(open(&flipped, 13), Err(MemberError::Founding { .. })));
-        carry_out(&mut files, &found_member(NODE, Incarnation(12), &founders(), SyncPolicy::Always).0);
+        carry_out(&mut files, &found_member(NODE, Incarnation(12), &founders(), None, SyncPolicy::Always).0);
         for lost in [NodeFiles { log: None, ..files.clone() }, NodeFiles { meta: None, ..files.clone() }] {
             assert!(matches!(open(&lost, 13), Err(MemberError::Recover(RecoverError::Missing { .. }))));
         }

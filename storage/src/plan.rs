@@ -214,10 +214,15 @@ impl Planner {
     #[must_use]
     pub fn close(&mut self) -> Vec<FileOp> {
         let mut group = Group::new(self.log());
-        if self.sync == SyncPolicy::Always && self.floor != self.noted_floor {
-            self.write_meta(&mut group);
-        }
+        self.note_floor(&mut group);
         group.ops
+    }
+
+    /// Writes the metadata if its floor is an older one.
+    fn note_floor(&mut self, group: &mut Group) {
+        if self.sync == SyncPolicy::Always && self.floor != self.noted_floor {
+            self.write_meta(group);
+        }
     }
 
     fn log(&self) -> FileName {

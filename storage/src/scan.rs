@@ -12,6 +12,11 @@
 //! - there is one: it was written after the bad line, so the bad line was whole once, and maybe
 //!   acknowledged, [`Damage`].
 //!
+//! With one exception. Blocks of a single write reach the disk in any order, and where one did not, the file has zeros. So
+//! valid lines after a hole of whole sectors are part of the same torn write, if all of it is no more than can have waited for
+//! one sync ([`GROUP_BYTES_MAX`]). A disk that loses a sector later leaves the same picture; then the floor in the metadata,
+//! which is noted every few seconds, tells whether anything is missing that this node had acknowledged.
+//!
 //! So one changed byte in any line but the last is always damage. A changed byte in the last line cannot be
 //! told from a torn write and reads as one; the metadata's floor then decides whether a node may lose it.
 //! A last line that is complete but for its line break is torn too: nobody was told of it.
@@ -24,12 +29,16 @@ use coracle_core::raft::{BatchBuilder, Entries, LineFault};
 
 use crate::evidence;
 use crate::header::LogHeader;
+use crate::plan::GROUP_BYTES_MAX;
 use crate::sealed::SealedLineFault;
 
 /// The most bytes of text in one run of entries, but for a single entry that is longer. Chosen because a
 /// run is one allocation that is freed as a whole: small enough that dropping the front of the log soon
 /// frees memory, large enough that a log of gigabytes is some thousand runs.
 pub const RUN_BYTES_MAX: usize = 512 * 1024;
+
+/// The unit in which a disk writes: a sector reaches it as a whole or not at all.
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// What a power cut left of the last write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +182,9 @@ impl<'a> LogScan<'a> {
             return Verdict::Damaged(Damage { line, offset, fault, later_line: None });
         }
         let later = evidence::later_valid_line(rest, self.run.last().checksum);
+        let is_of_one_write =
+            rest.len() <= GROUP_BYTES_MAX && self.has_hole() && !mutant::is_active(Mutant::HoleIsDamage);
+        let later = later.filter(|_| !is_of_one_write);
         match later.filter(|_| !mutant::is_active(Mutant::DamageCutOff)) {
             Some(at) => {
                 let breaks = rest[..at].iter().filter(|byte| **byte == b'\n').count();
@@ -180,6 +192,23 @@ impl<'a> LogScan<'a> {
             }
             None => Verdict::TornTail(TornTail { line, offset, bytes: rest.len() as u64 }),
         }
+    }
+
+    /// Whether the line at `self.at` has zeros where whole sectors were never written: from the start of a sector, or of the
+    /// line, with which the write may have begun, up to the end of a sector or of the file. No line has a zero byte of its own.
+    fn has_hole(&self) -> bool {
+        let end = self.at + line_len(&self.bytes[self.at..]).unwrap_or(self.bytes.len() - self.at);
+        let mut from = self.at;
+        while let Some(zero) = self.bytes[from..end].iter().position(|byte| *byte == 0) {
+            let start = from + zero;
+            let zeros = self.bytes[start..end].iter().take_while(|byte| **byte == 0).count();
+            from = start + zeros;
+            let starts_whole = start.is_multiple_of(SECTOR_BYTES) || start == self.at;
+            if starts_whole && (from.is_multiple_of(SECTOR_BYTES) || from == self.bytes.len()) {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -25,6 +25,9 @@ use crate::time::Instant;
 pub const LINK_GRACE: Duration = Duration::from_secs(10);
 /// The pause between two searches for unused links.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// After how long without a leader a node dials one of the members anew, and then another one, and so on. Chosen well above the
+/// time of an election.
+const LONELY_MAX: Duration = Duration::from_secs(5);
 /// The most nodes that are no members and whose addresses, or whose refusals, are remembered. Others are refused without a
 /// report, and are not answered.
 pub const STRANGERS_MAX: usize = 64;
@@ -100,6 +103,8 @@ pub struct Directory {
     /// The newest connection of each node that is listened to.
     inbound: BTreeMap<NodeId, u64>,
     tidy_at: Instant,
+    /// Since when there is no leader, or since when another member was last dialled because of that.
+    lonely_since: Option<Instant>,
 }
 
 impl Directory {
@@ -123,6 +128,7 @@ impl Directory {
             strangers: BTreeMap::new(),
             inbound: BTreeMap::new(),
             tidy_at: Instant::default(),
+            lonely_since: None,
         }
     }
 
@@ -343,6 +349,10 @@ impl Directory {
         changes: &mut Vec<LinkChange>,
     ) -> Option<ProxyInput> {
         self.local.follow(known);
+        match known.has_leader {
+            true => self.lonely_since = None,
+            false => drop(self.lonely_since.get_or_insert(now)),
+        }
         self.reach(now, changes)
     }
 
@@ -399,6 +409,23 @@ impl Directory {
             }
             is_needed
         });
+        self.dial_a_member_anew(now, changes);
+    }
+
+    /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
+    /// send to it any more. So it dials the member again that it has not reached for the longest time, to be told.
+    fn dial_a_member_anew(&mut self, now: Instant, changes: &mut Vec<LinkChange>) {
+        let is_lonely = self.lonely_since.is_some_and(|since| now.since(since) >= LONELY_MAX);
+        if !is_lonely || mutant::is_active(Mutant::LonelyNodeWaits) {
+            return;
+        }
+        self.lonely_since = Some(now);
+        // Those that were never reached are being dialled.
+        let reached = self.links.keys().filter_map(|node| Some((self.reached.get(node)?.at, *node)));
+        let Some((_, node)) = reached.min() else { return };
+        let linked = self.links.get(&node).map(|linked| linked.address.clone());
+        changes.push(LinkChange::End(node));
+        changes.extend(linked.map(|address| LinkChange::Start(node, address)));
     }
 }
 

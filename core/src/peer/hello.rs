@@ -116,6 +116,8 @@ pub struct KnownMembers {
     pub is_settled: bool,
     /// Whether any configuration in the log has named this node.
     pub was_named: bool,
+    /// Whether there is a leader, as far as this node knows.
+    pub has_leader: bool,
 }
 
 /// Who is at the other end.
@@ -311,7 +313,19 @@ impl LocalNode {
     ///
     /// [`PeerRefusal`]: to be sent in the welcome's place.
     pub fn answer(&self, hello: &Hello) -> Result<(Welcome, Meeting), PeerRefusal> {
-        if let Some(wanted) = hello.to.filter(|wanted| *wanted != self.id.0) {
+        let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
+        let checked = self.check(&Claim {
+            node: hello.node(),
+            incarnation,
+            cluster: hello.cluster.as_deref(),
+            configuration_index: LogIndex(hello.configuration_index),
+            was_named: hello.named,
+            address: hello.address.as_deref(),
+        });
+        let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
+        // A node that was removed long ago may know only addresses where other members have taken over: any of them tells it.
+        let is_removed = matches!(checked, Err(PeerRefusal::Removed { .. }));
+        if let Some(wanted) = wrong_node.filter(|_| !is_removed) {
             return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
         }
         let founds_with_it = match &self.standing {
@@ -323,7 +337,6 @@ impl LocalNode {
         if !hello.founding.is_empty() && !founds_with_it {
             return Err(PeerRefusal::OtherFounders);
         }
-        let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
         let meeting = Meeting {
             node: hello.node(),
             incarnation,
@@ -332,13 +345,7 @@ impl LocalNode {
             configuration_index: LogIndex(hello.configuration_index),
             boot: hello.boot,
             was_member: hello.named,
-            is_of_cluster: self.check(&Claim {
-                node: hello.node(),
-                incarnation,
-                cluster: hello.cluster.as_deref(),
-                configuration_index: LogIndex(hello.configuration_index),
-                was_named: hello.named,
-            })?,
+            is_of_cluster: checked?,
         };
         let (founders, configuration) = match &self.standing {
             Standing::Member(founders, configuration) => {
@@ -383,6 +390,7 @@ impl LocalNode {
                 cluster: welcome.cluster.as_deref(),
                 configuration_index: LogIndex(welcome.configuration_index),
                 was_named: welcome.named,
+                address: None,
             })?,
         };
         let client_address = welcome.client_address.clone();
@@ -425,7 +433,14 @@ impl LocalNode {
 
     /// Whether the other node is of this one's cluster; `false`: one of them has none yet.
     fn check(&self, claim: &Claim<'_>) -> Result<bool, PeerRefusal> {
-        let &Claim { node, incarnation: found, cluster, configuration_index: their_index, was_named } = claim;
+        let &Claim {
+            node,
+            incarnation: found,
+            cluster,
+            configuration_index: their_index,
+            was_named,
+            address,
+        } = claim;
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
         let ours = founders.cluster.to_string();
         if let Some(theirs) = cluster.filter(|theirs| **theirs != ours) {
@@ -455,6 +470,16 @@ impl LocalNode {
                     found: found.to_string(),
                 })
             }
+            // Whichever node comes first is the member from then on. A machine that lost its files, and is started as before,
+            // would take the place that was made for its successor, at an address where nobody looks for it.
+            Some(Member { incarnation: None, address: expected })
+                if cluster.is_none()
+                    && address.is_some_and(|address| address != &**expected)
+                    && !mutant::is_active(Mutant::AnyAddressBound) =>
+            {
+                let found = address.unwrap_or_default().into();
+                Err(PeerRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
+            }
             None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
             // Somebody of the cluster who is no member may have been made one since.
             _ => Ok(cluster.is_some()),
@@ -469,6 +494,8 @@ struct Claim<'a> {
     cluster: Option<&'a str>,
     configuration_index: LogIndex,
     was_named: bool,
+    /// Where it says that its peers reach it.
+    address: Option<&'a str>,
 }
 
 #[cfg(test)]

@@ -36,6 +36,15 @@ pub enum PeerRefusal {
         /// The life that it has.
         found: String,
     },
+    /// A node without files claims an id that was added for another address.
+    OtherAddress {
+        /// The node.
+        node: u64,
+        /// Where the member is expected.
+        expected: Box<str>,
+        /// Where the node says that its peers reach it.
+        found: Box<str>,
+    },
     /// The node was a member and was removed: by a committed configuration that it does not know yet.
     Removed {
         /// The node.
@@ -87,6 +96,12 @@ impl fmt::Display for PeerRefusal {
                  replaced, so it may have promised what it would not know of. To bring it back, remove it with \
                  `coracle member remove {node}`, add it again with `coracle member add {node}=HOST:PORT`, and start it \
                  with an empty data folder and --join"
+            ),
+            Self::OtherAddress { node, expected, found } => write!(
+                f,
+                "node {node} was added at {expected}, and this one says that it is at {found}: two machines may have been \
+                 started as node {node}. If this is the right one, start it with --join, or add it with `coracle member add \
+                 {node}={found}`"
             ),
             Self::Removed { node, index } => write!(
                 f,

@@ -10,6 +10,7 @@
 //! counts itself towards a majority only up to [`Durability::durable_index`].
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::batch::Entries;
 use super::configuration::Configuration;
@@ -41,7 +42,7 @@ pub struct HardState {
 pub struct Persist {
     /// What to report when all of it is durable.
     pub id: PersistId,
-    /// The new term and vote, when they changed.
+    /// The term and the vote, when they changed, or when the floor is to be noted with them.
     pub hard_state: Option<HardState>,
     /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then there is nothing to cut
     /// and to append: the changes of this turn are in it. What the snapshot covers may stay on the disk for a while after the
@@ -101,6 +102,10 @@ impl Restored {
     }
 }
 
+/// How long the floor in the metadata may lag behind while entries become durable. Chosen because a disk that lost a page of
+/// the log is then noticed unless the page is of the last seconds, and three syncs in so long a time cost nothing.
+pub const FLOOR_NOTED_EVERY: Duration = Duration::from_secs(3);
+
 /// What has to be durable before a message may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Promise {
@@ -126,6 +131,9 @@ pub(super) struct Durability {
     last_report: Instant,
     /// Bytes of entries in the writes under way.
     undurable_bytes: usize,
+    /// The floor that last went out together with the term and the vote, and when.
+    noted_floor: LogIndex,
+    noted_at: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -150,7 +158,20 @@ impl Durability {
             held: VecDeque::new(),
             last_report: Instant::default(),
             undurable_bytes: 0,
+            noted_floor: LogIndex::ORIGIN,
+            noted_at: Instant::default(),
         }
+    }
+
+    /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither term nor vote.
+    pub(super) fn floor_is_due(&self, floor: LogIndex, now: Instant) -> bool {
+        let is_late = floor > self.noted_floor && now.since(self.noted_at) >= FLOOR_NOTED_EVERY;
+        is_late && !mutant::is_active(Mutant::FloorNotNoted)
+    }
+
+    /// `floor` goes out with the term and the vote.
+    pub(super) fn note_floor(&mut self, floor: LogIndex, now: Instant) {
+        (self.noted_floor, self.noted_at) = (floor, now);
     }
 
     /// Everything up to here is on this node's disk.

@@ -44,6 +44,10 @@ impl Node {
         if !is_voter || votes_at_last || self.disk_is_stalled(now) {
             // It could not lead: its vote does not count, or it could make nothing durable. Or it has not asked for votes
             // yet, because its own is on the way to the disk: giving up now would mean giving up for ever on a slow one.
+            if !is_voter && matches!(self.part, Part::Follower { leader: Some(_) }) {
+                self.fail_reads();
+                self.part = Part::Follower { leader: None };
+            }
             return self.reset_election_timer(now);
         }
         self.fail_reads();

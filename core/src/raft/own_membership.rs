@@ -78,18 +78,24 @@ impl Node {
         (was_named && !self.is_named_by(committed)).then_some(index)
     }
 
-    /// Whether any configuration in this node's log has named it.
+    /// Whether any configuration in this node's log has named it, as far as that log is on its disk: what it says of itself has
+    /// to be true after its next start.
     #[must_use]
     pub fn was_named(&self) -> bool {
-        self.membership.named_since().is_some()
+        let durable_index = self.durability.durable_index();
+        self.membership.named_since().is_some_and(|since| since <= durable_index)
     }
 
-    /// Reports once that this node was removed.
+    /// Reports once that this node was removed. Then it ends, so its disk has to know it first: otherwise its next start would find
+    /// a log that has never named it, and wait for an addition that nobody is going to order.
     pub(super) fn note_removal(&mut self) {
         if self.turn.removal_is_told || self.membership.names_own() {
             return;
         }
-        if let Some(index) = self.removed_at() {
+        let is_known = |index: &LogIndex| {
+            *index <= self.durability.durable_index() || mutant::is_active(Mutant::RemovalForgotten)
+        };
+        if let Some(index) = self.removed_at().filter(is_known) {
             self.turn.removal_is_told = true;
             self.tell(Event::Removed { index });
         }

@@ -105,16 +105,22 @@ impl Node {
         let turn = &mut self.turn;
         turn.is_compaction_due = false;
         let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty() || compaction.is_some();
-        if !turn.hard_state_changed && !log_changed {
+        let last_index = self.log.last().index;
+        let takes_all = mutant::is_active(Mutant::FloorAboveDurable);
+        let durable_index = if takes_all { last_index } else { self.durability.durable_index() };
+        let floor = self.commit_index.min(durable_index);
+        let floor_is_due = self.durability.floor_is_due(floor, now);
+        if !turn.hard_state_changed && !log_changed && !floor_is_due {
             return None;
         }
-        let last_index = self.log.last().index;
         let bytes = turn.appended.iter().map(Entries::bytes).sum();
         let scope = PersistScope { hard_state: turn.hard_state_changed, log: log_changed, bytes, last_index };
         let id = self.durability.start(&scope, now);
         let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
-        let takes_all = mutant::is_active(Mutant::FloorAboveDurable);
-        let durable_index = if takes_all { last_index } else { self.durability.durable_index() };
+        let notes_floor = std::mem::take(&mut turn.hard_state_changed) || floor_is_due;
+        if notes_floor {
+            self.durability.note_floor(floor, now);
+        }
         turn.handed_out = last_index;
         let (cut_from, appended) = (turn.cut_from.take(), std::mem::take(&mut turn.appended));
         // What the log is made anew from has the turn's changes in it.
@@ -122,11 +128,11 @@ impl Node {
             if compaction.is_some() { (None, Runs::new()) } else { (cut_from, appended) };
         Some(Persist {
             id,
-            hard_state: std::mem::take(&mut turn.hard_state_changed).then_some(hard_state),
+            hard_state: notes_floor.then_some(hard_state),
             compaction,
             cut_from,
             entries,
-            floor: self.commit_index.min(durable_index),
+            floor,
         })
     }
 }

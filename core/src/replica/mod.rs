@@ -253,6 +253,7 @@ impl Replica {
             index: self.node.configuration_index(),
             is_settled: self.node.membership_is_settled(),
             was_named: self.node.was_named(),
+            has_leader: self.node.leader().is_some(),
         }
     }
 
@@ -262,6 +263,7 @@ impl Replica {
         let node = &self.node;
         let facts = (node.configuration_index(), node.membership_is_settled(), node.was_named());
         facts == (known.index, known.is_settled, known.was_named)
+            && node.leader().is_some() == known.has_leader
             && *node.configuration() == known.configuration
     }
 

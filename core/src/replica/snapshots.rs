@@ -69,6 +69,11 @@ impl Replica {
             if !is_due && !self.backups.want_beyond(latest) {
                 return;
             }
+            // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the log before it would be gone:
+            // at its next start it would take itself for a node that nobody has added yet, and wait for ever.
+            if self.node.removed_at().is_some() && !mutant::is_active(Mutant::RemovedNodeCompacts) {
+                return;
+            }
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
             // it never had a whole one. So the log grows on for as long as that follower gets on.
             let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);

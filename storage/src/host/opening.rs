@@ -288,7 +288,10 @@ impl FoundMember {
         };
         // Where it was moved by an order since the founding, that counts.
         let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
-        moved.or(known).cloned()
+        // Stopped before its log had reached its own addition.
+        let joined_at = self.recovery.as_ref().and_then(|recovery| recovery.identity.joined_at.as_ref());
+        let joined_at = joined_at.filter(|_| !self.was_named);
+        moved.or(known).or(joined_at).cloned()
     }
 
     /// What is to be carried out before anybody is told of the node: it writes the incarnation down, or repairs the files.
@@ -338,16 +341,23 @@ impl OpenedMember {
         Some(FileStart { path, recovery: *self.recovery? })
     }
 
-    /// The node has found its cluster. Returns the operations that make its files; when they are carried out it can start.
+    /// The node has found its cluster; one that has joined knows by the configuration that let it in where it is a member.
+    /// Returns the operations that make its files; when they are carried out it can start.
     ///
     /// # Errors
     ///
     /// [`StartError::Settings`] when nobody, or too many, found a cluster.
-    pub fn found(&mut self, founders: &Founders) -> Result<Vec<FileOp>, StartError> {
+    pub fn found(
+        &mut self,
+        founders: &Founders,
+        joined: Option<&Configuration>,
+    ) -> Result<Vec<FileOp>, StartError> {
         let standing = Standing::Member(founders.clone(), first_configuration(founders)?);
         self.local.standing = standing;
         let Medium::Folder { sync, .. } = &self.medium else { return Ok(Vec::new()) };
-        let (creation, recovery) = found_member(self.local.id, self.local.incarnation, founders, *sync);
+        let LocalNode { id, incarnation, .. } = self.local;
+        let joined_at = joined.and_then(|joined| joined.roster().member(id)).map(|own| own.address.clone());
+        let (creation, recovery) = found_member(id, incarnation, founders, joined_at, *sync);
         self.recovery = Some(Box::new(recovery));
         Ok(creation)
     }

@@ -178,6 +178,8 @@ impl Planner {
         if is_last {
             group.ops.extend([FileOp::Rename { from: file, to: self.log() }, FileOp::SyncFolder]);
             self.move_to(&renewal);
+            // A floor below the new log's start proves nothing.
+            self.note_floor(&mut group);
         } else {
             self.renewal = Some(renewal);
         }

@@ -211,8 +211,10 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     let cut = Persist { cut_from: Some(LogIndex(8)), ..append(5, Vec::new()) };
     disk.run(&planner.plan(&[Persist { floor: LogIndex(7), ..cut }]));
     renew(&mut planner, &mut disk, &["append log00.txt.tmp 7..=7", sync]);
-    renew(&mut planner, &mut disk, &[sync, "rename log00.txt.tmp log00.txt", "sync folder"]);
+    let anew = [sync, "rename log00.txt.tmp log00.txt", "sync folder"];
+    renew(&mut planner, &mut disk, &[&anew, &REPLACE_META[..]].concat());
     assert!(!planner.can_renew());
+    assert_eq!(Meta::decode(disk.content(META)).unwrap().floor.index, LogIndex(7));
 
     // What follows belongs to the new log, at its offsets.
     let kept = entries.starting_at(LogIndex(3)).and_then(|kept| kept.ending_at(LogIndex(7))).unwrap();

@@ -214,3 +214,50 @@ fn runs_are_bounded_and_follow_one_another() {
     assert_eq!(text.as_bytes(), &bytes[starts[1]..]);
     assert!(runs.len() <= 8, "{} runs for {} bytes", runs.len(), bytes.len());
 }
+
+/// Zeros in the place of whole sectors, with valid lines behind them: one write whose blocks came out of order. Zeros that
+/// cover anything else, or too far before the end, are damage.
+#[test]
+fn a_hole_in_the_last_write_is_torn_and_no_other_zeros_are() {
+    let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(300));
+    let (bytes, starts) = log_of(&[value.as_str(); 20]);
+    let torn_from = |damaged: &[u8]| match verdict_of(damaged) {
+        (runs, Verdict::TornTail(tail)) => Some((runs.iter().map(Entries::len).sum::<usize>(), tail.offset)),
+        (_, Verdict::Clean | Verdict::Damaged(_)) => None,
+    };
+    let zeroed = |from: usize, to: usize| {
+        let mut damaged = bytes.clone();
+        damaged[from..to].fill(0);
+        damaged
+    };
+    let sector = starts[3].next_multiple_of(SECTOR_BYTES);
+    let hit = starts.iter().rposition(|start| *start <= sector).unwrap();
+    let torn = Some((hit - 1, starts[hit] as u64));
+    assert_eq!(torn_from(&zeroed(sector, sector + SECTOR_BYTES)), torn);
+    assert_eq!(torn_from(&zeroed(sector, sector + 3 * SECTOR_BYTES)), torn);
+    assert_eq!(
+        torn_from(&zeroed(starts[3], sector)),
+        Some((2, starts[3] as u64)),
+        "the write began in a sector"
+    );
+    assert_eq!(torn_from(&zeroed(sector + 1, sector + SECTOR_BYTES)), None);
+    assert_eq!(torn_from(&zeroed(sector, sector + SECTOR_BYTES - 1)), None);
+    assert_eq!(torn_from(&zeroed(sector, sector + 1)), None);
+}
+
+/// More than can have waited for one sync was written in several, each synced before the next: a hole in the first is damage.
+#[test]
+fn a_hole_further_back_than_one_write_is_damage() {
+    let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));
+    let (mut bytes, starts) = log_of(&[value.as_str(); 18]);
+    assert!(bytes.len() - starts[1] > GROUP_BYTES_MAX);
+    let mut late = bytes.clone();
+    let zero = |bytes: &mut [u8], line: usize| {
+        let sector = starts[line].next_multiple_of(SECTOR_BYTES);
+        bytes[sector..sector + SECTOR_BYTES].fill(0);
+    };
+    zero(&mut bytes, 1);
+    assert!(matches!(verdict_of(&bytes).1, Verdict::Damaged(_)));
+    zero(&mut late, 3);
+    assert!(matches!(verdict_of(&late).1, Verdict::TornTail(_)));
+}

@@ -103,6 +103,13 @@ impl Checks {
         self.configurations.last_key_value().map(|(index, configuration)| (*index, configuration))
     }
 
+    /// Whether a committed configuration named this node, and the latest does not.
+    pub(super) fn was_removed(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let names = |configuration: &Configuration| configuration.names(node, Some(incarnation));
+        let was_named = self.configurations.values().any(names);
+        was_named && self.latest().is_some_and(|(_, latest)| !names(latest))
+    }
+
     /// The configuration in force after this much of the committed log.
     fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
         self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)

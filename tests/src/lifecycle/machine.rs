@@ -13,6 +13,9 @@ use crate::simulator::disk::SimDisk;
 use crate::simulator::process::SimClock;
 use crate::simulator::snapshots::SnapshotFiles;
 
+/// How the reason begins for which a removed node ends.
+pub(super) const REMOVED: &str = "removed: ";
+
 /// What the machine's unit file starts.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {

@@ -1,12 +1,13 @@
 //! One run: the operator and the trouble for a while, then rest, in which the cluster has to serve again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coracle_core::peer::Origin;
+use coracle_core::raft::NodeId;
 
 use super::checks::violation;
-use super::machine::{Machine, Unit};
+use super::machine::{Machine, REMOVED, Unit};
 use super::world::{Happening, World};
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
@@ -14,6 +15,8 @@ use crate::simulator::panics;
 
 /// Within this much simulated time a cluster serves again, once a majority of its voters is there and the network is whole.
 const RECOVERY: u64 = 15_000_000;
+/// Within this much simulated time a node that was removed hears of it.
+const REMOVAL_KNOWN: u64 = 15_000_000;
 /// How long a cluster to which nobody talks may be without a leader after its leader has gone.
 const QUIET_RECOVERY: u64 = 5_000_000;
 
@@ -55,7 +58,66 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    removed_nodes_end(world)?;
     a_quiet_cluster_elects(world)
+}
+
+/// A node that was removed, and knows that it was a member once, is started again with whatever its folder holds by now. It knows
+/// that it is no member, or hears of it, if a member answers at any address that it knows.
+fn removed_nodes_end(world: &mut World) -> Verdict {
+    let mut has_known = BTreeSet::new();
+    let removed = |world: &World, machine: usize| {
+        let (id, incarnation) = world.machines[machine].holds?;
+        world.checks.was_removed(id, incarnation).then_some(id)
+    };
+    for machine in 0..world.machines.len() {
+        if let Some(id) = removed(world, machine) {
+            let place = &mut world.machines[machine];
+            place.unit = Some(Unit { id, origin: Origin::Known });
+            if place.ended.take().is_some_and(|why| why.starts_with(REMOVED)) {
+                has_known.insert(machine);
+                world.sight("a removed node was started again in the end");
+            }
+            world.schedule(1, Happening::Start(machine));
+        }
+    }
+    world.run_until(world.now + REMOVAL_KNOWN)?;
+    for machine in 0..world.machines.len() {
+        let is_awake = world.machines[machine].process.as_ref().is_some_and(|it| it.busy_until <= world.now);
+        let knows = has_known.contains(&machine) || was_named(world, machine);
+        if removed(world, machine).is_some() && knows && is_awake && reaches_a_member(world, machine) {
+            let holds = world.machines[machine].holds;
+            return violation("removed_nodes_end", format!("machine {machine} with {holds:?} runs on"));
+        }
+    }
+    Ok(())
+}
+
+fn place_id(world: &World, machine: usize) -> Option<NodeId> {
+    world.machines[machine].holds.map(|(id, _)| id)
+}
+
+/// Whether the node of this machine has been a member, by its own log. Another one may have been added and removed before it came.
+fn was_named(world: &World, machine: usize) -> bool {
+    world.machines[machine].running().is_some_and(|running| running.host.replica().node().was_named())
+}
+
+/// Whether the node of this machine knows an address where a member runs.
+fn reaches_a_member(world: &World, machine: usize) -> bool {
+    let Some((_, latest)) = world.checks.latest() else { return false };
+    let Some(running) = world.machines[machine].running() else { return false };
+    // While an id waits for another incarnation, an earlier one may be the one that it waits for.
+    let node = place_id(world, machine);
+    if node.and_then(|node| latest.roster().member(node)).is_some_and(|member| member.incarnation.is_none()) {
+        return false;
+    }
+    let known = running.host.replica().node().configuration().roster();
+    let is_member = |place: &&Machine| {
+        let names = |(id, incarnation)| latest.names(id, Some(incarnation));
+        place.running().is_some() && place.holds.is_some_and(names)
+    };
+    let mut members = world.machines.iter().filter(is_member);
+    members.any(|place| known.iter().any(|(_, member)| place.addresses.contains(&member.address)))
 }
 
 /// The operator rests, the network is whole, and every machine that holds a member's folder runs.

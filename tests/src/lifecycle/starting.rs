@@ -84,7 +84,9 @@ impl World {
         let place = &mut self.machines[machine];
         let Some(process) = place.process.as_mut() else { return Ok(()) };
         let (boot, id, incarnation) = (process.boot, process.id, process.incarnation);
-        let (creation, recovery) = found_member(id, incarnation, founders, SyncPolicy::Always);
+        let own = configuration.and_then(|joined| joined.roster().member(id));
+        let joined_at = own.map(|own| own.address.clone());
+        let (creation, recovery) = found_member(id, incarnation, founders, joined_at, SyncPolicy::Always);
         // The power may fail at any step: the next start does it again, or finds it done.
         let done = if self.dice.happens(100) { self.dice.position(creation.len()) } else { creation.len() };
         creation[..done].iter().for_each(|op| place.folder.run(op));
@@ -106,7 +108,7 @@ impl World {
     /// The node starts from what its folder holds.
     fn begin_part(&mut self, machine: usize, boot: u64, id: NodeId, recovery: Recovery) -> Verdict {
         let identity = recovery.identity.clone();
-        let incarnation = identity.incarnation;
+        let (incarnation, joined_at) = (identity.incarnation, identity.joined_at);
         let founders = Founders { cluster: identity.cluster, roster: identity.roster };
         let first = LocalNode::first_configuration(&founders).expect("founders are few");
         self.checks.belongs(founders.cluster, first.clone())?;
@@ -134,6 +136,7 @@ impl World {
             snapshots: SnapshotFiles::new(recovery.snapshots, PART_BYTES),
         };
         let address = configuration.roster().member(id).map(|member| member.address.clone());
+        let address = address.or(joined_at.filter(|_| !was_named));
         let mut local = local_node(id, incarnation, boot, Standing::Member(founders, configuration));
         (local.configuration_index, local.was_named) = (index, was_named);
         let stage = Stage::Running(Box::new(running));

@@ -122,7 +122,8 @@ impl World {
                     self.sight("a removed node heard of it in a handshake");
                     self.ends(machine, &refusal.to_string())?;
                 }
-                LinkNews::Report(_) | LinkNews::Router(_) => {}
+                LinkNews::Report(event) => self.tell(|| format!("m{machine} {event}")),
+                LinkNews::Router(_) => {}
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use coracle_core::{Incarnation, Instant};
 
 use super::checks::Checks;
 use super::clients::Clients;
-use super::machine::{Machine, Process, Stage};
+use super::machine::{Machine, Process, REMOVED, Stage};
 use super::operator::Operator;
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
@@ -300,7 +300,7 @@ impl World {
             NodeAction::Removed(index) => {
                 self.sight("a removed node ended");
                 self.flush(machine);
-                return self.ends(machine, &format!("removed by entry {index}"));
+                return self.ends(machine, &format!("{REMOVED}{index}"));
             }
             NodeAction::Report(event) => {
                 self.tell(|| format!("m{machine} node {} {event}", own.0));

@@ -1,8 +1,8 @@
 //! A disk that forgets: what was written and not synced may be lost at a crash, in part and down to a single byte.
 //!
-//! The model: changes to one file reach the disk in their order, and the last one to do so may be torn at any byte;
-//! changes of names (made, renamed, removed) reach it in their order, independently of the files' contents. A sync makes
-//! one file, or the names, durable. Not modelled: blocks of one write that survive out of order.
+//! The model: changes to one file reach the disk in their order, and the last one to do so may be torn at any byte, or have
+//! zeros in the place of some of its sectors; changes of names (made, renamed, removed) reach it in their order,
+//! independently of the files' contents. A sync makes one file, or the names, durable.
 //!
 //! A file is kept as it is *now*, with what is needed to take unsynced changes back: so a log that grows for minutes
 //! costs nothing but its own bytes.
@@ -13,6 +13,9 @@ use coracle_core::raft::NodeId;
 use coracle_storage::{FileKind, FileName, FileOp, NodeFiles};
 
 use super::dice::Dice;
+
+/// What a disk writes as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 /// A file's content, and how to take back what is not durable.
 #[derive(Clone, Debug, Default)]
@@ -207,15 +210,31 @@ impl Content {
         for _ in 0..lost {
             self.undo();
         }
-        // The last change that survives may do so in part: an append up to any byte.
+        // The last change that survives may do so in part: an append up to any byte, or with holes.
         if let Some(Undo::Append(from)) = self.unsynced.last() {
+            let from = *from;
             let written = self.bytes.len() - from;
-            if lost == 0 || dice.happens(500) {
+            if dice.happens(250) {
+                self.lose_sectors(from, dice);
+            } else if lost == 0 || dice.happens(500) {
                 let torn = dice.position(written + 1);
                 self.bytes.truncate(from + written - torn);
             }
         }
         self.unsynced.clear();
+    }
+
+    /// Of the sectors that a write from this length on has touched, some are what they were: zeros, behind the old length.
+    fn lose_sectors(&mut self, from: usize, dice: &mut Dice) {
+        let mut at = from;
+        while at < self.bytes.len() {
+            let end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let end = end.min(self.bytes.len());
+            if dice.happens(500) {
+                self.bytes[at..end].fill(0);
+            }
+            at = end;
+        }
     }
 
     fn lose_all(&mut self) {

@@ -70,6 +70,10 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::UnnamedNodeVotes
             | Mutant::PromotedBeforeItKnowsItself
             | Mutant::MembersNotAsked
+            | Mutant::AnyAddressBound
+            | Mutant::LonelyNodeWaits
+            | Mutant::RemovalForgotten
+            | Mutant::RemovedNodeCompacts
     )
 }
 

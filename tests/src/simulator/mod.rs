@@ -16,6 +16,7 @@
 
 mod asking;
 pub mod clients;
+mod damage;
 pub mod dice;
 pub mod disk;
 mod disk_work;

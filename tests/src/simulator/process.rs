@@ -11,6 +11,7 @@ use coracle_storage::{
     ClusterId, FileOp, Identity, Incarnation, Notice, RecoverError, SyncPolicy, recover, survey,
 };
 
+use super::damage::DurableCommits;
 use super::dice::Dice;
 use super::disk::SimDisk;
 use super::durable::DurableState;
@@ -72,6 +73,8 @@ pub struct Process {
     pub crash_after_ops: Option<u32>,
     /// It ends in its next start, after so many file operations.
     pub crash_in_recovery: Option<usize>,
+    /// What it had committed and durable in its present life.
+    pub durable_commits: DurableCommits,
     /// It stays down for ever.
     pub is_dead: bool,
 }
@@ -174,6 +177,7 @@ impl Process {
             crash_after_outputs: None,
             crash_after_ops: None,
             crash_in_recovery: None,
+            durable_commits: DurableCommits::default(),
             is_dead: false,
         }
     }

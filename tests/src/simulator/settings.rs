@@ -57,6 +57,8 @@ pub enum Fault {
     DiskFull,
     /// A bit flips in a file of a node that is down: it must refuse to start.
     BitFlip,
+    /// A log loses its end, with entries that were committed and on its disk seconds ago: its node must refuse to start.
+    LostPage,
     /// The leader is told to let a random node lead.
     Transfer,
     /// The leader is told that other nodes take part from now on, or with other rights.
@@ -65,7 +67,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Crash,
         Self::CrashAll,
         Self::CrashAfterOutput,
@@ -87,6 +89,7 @@ impl Fault {
         Self::SyncFails,
         Self::DiskFull,
         Self::BitFlip,
+        Self::LostPage,
         Self::Transfer,
         Self::ChangeMembers,
     ];

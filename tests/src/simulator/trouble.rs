@@ -2,9 +2,8 @@
 
 use coracle_core::host::RouterInput;
 use coracle_core::raft::NodeId;
-use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
 
-use super::invariants::{Verdict, Violation};
+use super::invariants::Verdict;
 use super::process::DiskFault;
 use super::queue::Happening;
 use super::settings::{Ending, Fault};
@@ -41,6 +40,7 @@ impl World {
         self.trace.sight(name_of(fault));
         match fault {
             Fault::BitFlip => return self.flip_bit(node),
+            Fault::LostPage => return self.lose_page(node),
             Fault::Transfer => self.walk_in_to_transfer(node),
             Fault::ChangeMembers => self.walk_in_to_change_members(node),
             Fault::Isolate
@@ -143,48 +143,6 @@ impl World {
         }
         let period = 50_000 + self.dice.exponential(200_000);
         self.schedule(period, Happening::Flap { from, to, times: times - 1 });
-    }
-
-    /// Flips a bit in a file of a node that is down. Everywhere but in the log's last line, which may pass for torn, it has
-    /// to refuse to start. Its operator puts the file back.
-    fn flip_bit(&mut self, node: usize) -> Verdict {
-        let down = 1000 + self.dice.exponential(500_000);
-        self.crash(node, down);
-        let process = &self.processes[node];
-        if process.running.is_some() {
-            return Ok(());
-        }
-        let id = process.id;
-        let kind = self.dice.one_of(&[FileKind::Log, FileKind::Log, FileKind::Meta, FileKind::Snapshot]);
-        let files = process.disk.files(id);
-        // Behind a torn tail a changed byte looks torn, too.
-        if !recover(id, &files, SyncPolicy::Always).is_ok_and(|recovery| recovery.notices.is_empty()) {
-            return Ok(());
-        }
-        let mut damaged = files.clone();
-        let bytes = match kind {
-            FileKind::Meta => damaged.meta.as_mut(),
-            FileKind::Snapshot => damaged.snapshot.as_mut(),
-            _ => damaged.log.as_mut(),
-        };
-        let Some(bytes) = bytes else { return Ok(()) };
-        let before_last_line =
-            |bytes: &[u8]| bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n');
-        let end = if kind == FileKind::Log { before_last_line(bytes) } else { Some(bytes.len()) };
-        let Some(end) = end.filter(|end| *end > 0) else { return Ok(()) };
-        let at = self.dice.position(end);
-        bytes[at] ^= 1 << self.dice.below(8);
-        let file = FileName::new(id, kind);
-        match recover(id, &damaged, SyncPolicy::Always) {
-            Err(_) => {
-                self.trace.sight("a damaged file was refused");
-                Ok(())
-            }
-            Ok(_) => Err(Violation {
-                property: "corruption",
-                what: format!("{file} was accepted with byte {at} changed"),
-            }),
-        }
     }
 
     /// A node that nobody's log keeps from being elected. Raft promises no leader when only a node with an older log hears a
@@ -295,6 +253,7 @@ fn name_of(fault: Fault) -> &'static str {
         Fault::SyncFails => "fault: sync fails",
         Fault::DiskFull => "fault: disk full",
         Fault::BitFlip => "fault: bit flip",
+        Fault::LostPage => "fault: lost page",
         Fault::Transfer => "fault: transfer",
         Fault::ChangeMembers => "fault: change members",
     }

@@ -320,6 +320,7 @@ impl World {
         let clock = process.clock;
         let Some(running) = &mut process.running else { return Ok(()) };
         let outputs = running.step(clock.local(now));
+        process.durable_commits.sample(now, process.life, running.replica.node());
         let deadline = clock.world(running.replica.deadline());
         self.invariants.after_turn(&self.processes[node], &outputs, &self.processes)?;
         self.carry_out(node, outputs)?;

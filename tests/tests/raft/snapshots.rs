@@ -2,10 +2,12 @@
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::raft::{
-    Body, Config, Configuration, InstallOutcome, LogIndex, Message, Node, NodeId, Restored, Role, Voters,
+    Body, Config, Configuration, InstallOutcome, LogIndex, Member, Message, Node, NodeId, Restored, Role,
+    Roster, Voters,
 };
 use coracle_core::{
-    Answer, Input, Instant, MemberChange, Output, Replica, ReplicaLimits, Request, SnapshotPolicy,
+    Answer, Incarnation, Input, Instant, MemberChange, Output, Replica, ReplicaLimits, Request,
+    SnapshotPolicy,
 };
 use coracle_tests::scenario::{Cluster, Subject};
 
@@ -455,4 +457,31 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
     assert!(cluster.node(1).membership_is_settled());
     assert_eq!(cluster.node(3).configuration(), &members(&[1, 3], &[]));
     assert_eq!(keys(&cluster, 3), 20);
+}
+
+/// A snapshot behind its removal names the node nowhere. With that alone on its disk, it would wait for an addition that nobody is
+/// going to order.
+#[test]
+fn a_removed_node_takes_no_snapshot_any_more() {
+    let member = |id: u64| {
+        let incarnation = Some(Incarnation(10 + id));
+        (NodeId(id), Member { address: format!("host:{id}").into(), incarnation })
+    };
+    let mut behind_removal = 0;
+    for writes in 0..u32::try_from(ENTRIES).expect("a few") {
+        let roster = Roster::new((1..=3).map(member));
+        let mut cluster: Cluster<Snapshotting> = Cluster::start(vec![Restored::default(); 3], 0, |config| {
+            let incarnation = Some(Incarnation(10 + config.id.0));
+            Config { roster: roster.clone(), incarnation, retained_bytes: 0, ..config }
+        });
+        cluster.elect(1);
+        cluster.elapse_ms(60);
+        write(&mut cluster, 1, 0..writes);
+        cluster.ask(1, Request::ChangeMembers(MemberChange::Remove(NodeId(3)).into()));
+        cluster.elapse_ms(300);
+        let removed_at = cluster.node(3).removed_at().expect("it has heard of it");
+        assert!(snapshot_of(&cluster, 3) < removed_at.0, "after {writes} writes");
+        behind_removal += u32::from(snapshot_of(&cluster, 1) >= removed_at.0);
+    }
+    assert!(behind_removal > 0, "the others took one at the removal, or behind it");
 }

@@ -22,7 +22,13 @@ fn configuration(members: &[(u64, &str)]) -> Configuration {
 
 fn known(index: u64, members: &[(u64, &str)]) -> KnownMembers {
     let configuration = configuration(members);
-    KnownMembers { configuration, index: LogIndex(index), is_settled: true, was_named: true }
+    KnownMembers {
+        configuration,
+        index: LogIndex(index),
+        is_settled: true,
+        was_named: true,
+        has_leader: true,
+    }
 }
 
 fn directory(members: &[(u64, &str)]) -> Directory {

@@ -40,8 +40,19 @@ fn shake(
     to: Option<u64>,
     other: &LocalNode,
 ) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
+    // A joiner does not know yet where it is.
+    let address = if dialler.standing == Standing::Joining { None } else { Some("host:9") };
+    shake_from(dialler, address, to, other)
+}
+
+fn shake_from(
+    dialler: &LocalNode,
+    address: Option<&str>,
+    to: Option<u64>,
+    other: &LocalNode,
+) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
     let to = to.map(NodeId);
-    let hello = Hello::decode(&dialler.hello(to, Some("host:9")).encode())?;
+    let hello = Hello::decode(&dialler.hello(to, address).encode())?;
     let line = match other.answer(&hello) {
         Ok((welcome, seen)) => (welcome.encode(), Some(seen)),
         Err(refusal) => (refusal.encode(), None),
@@ -146,6 +157,36 @@ fn who_joins_must_have_been_let_in() {
     let joined = local(4, 14, Standing::Member(founders, base));
     let (met, seen, _) = shake(&joined, Some(1), &leader).unwrap();
     assert!(met.is_of_cluster && seen.is_of_cluster);
+}
+
+/// A founder that lost its files, and was started as before, would take the place of the node that follows it on another machine.
+#[test]
+fn a_node_at_another_address_is_not_the_one_that_was_added() {
+    let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
+    let roster = configuration.roster().with(NodeId(4), member(4, None));
+    let wider = Configuration::new(configuration.voters().clone(), [NodeId(4)]).unwrap().with_roster(&roster);
+    let leader = local(1, 11, Standing::Member(founders, wider));
+    let expected = roster.member(NodeId(4)).unwrap().address.clone();
+    let joiner = local(4, 14, Standing::Joining);
+    let refusal = shake_from(&joiner, Some("elsewhere:4"), Some(1), &leader).unwrap_err();
+    let found = "elsewhere:4".into();
+    assert_eq!(refusal, PeerRefusal::OtherAddress { node: 4, expected: expected.clone(), found });
+    assert!(shake_from(&joiner, Some(&*expected), Some(1), &leader).is_ok());
+}
+
+/// A node that was removed long ago may know only an address at which another member is by now.
+#[test]
+fn whoever_answers_tells_a_removed_node() {
+    let removed = founded(3);
+    let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
+    let roster = Roster::new(
+        configuration.roster().iter().filter(|(id, _)| id.0 != 3).map(|(id, member)| (id, member.clone())),
+    );
+    let smaller = Configuration::of_voters(Voters::new([NodeId(1), NodeId(2)]).unwrap()).with_roster(&roster);
+    let member =
+        LocalNode { configuration_index: LogIndex(7), ..local(1, 11, Standing::Member(founders, smaller)) };
+    let refusal = shake(&removed, Some(2), &member).unwrap_err();
+    assert_eq!(refusal, PeerRefusal::Removed { node: 3, index: 7 });
 }
 
 /// A founder that lost its files finds joiners at the addresses of its first companions: not a cluster to be founded.
