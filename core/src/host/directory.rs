@@ -103,8 +103,12 @@ pub struct Directory {
     /// The newest connection of each node that is listened to.
     inbound: BTreeMap<NodeId, u64>,
     tidy_at: Instant,
-    /// Since when there is no leader, or since when another member was last dialled because of that.
+    /// Whether there is a leader, as far as the node knows.
+    has_leader: bool,
+    /// Since when there is none, or since when another member was last dialled because of that.
     lonely_since: Option<Instant>,
+    /// That member.
+    dialled_anew: NodeId,
 }
 
 impl Directory {
@@ -128,7 +132,9 @@ impl Directory {
             strangers: BTreeMap::new(),
             inbound: BTreeMap::new(),
             tidy_at: Instant::default(),
+            has_leader: false,
             lonely_since: None,
+            dialled_anew: NodeId(0),
         }
     }
 
@@ -349,10 +355,7 @@ impl Directory {
         changes: &mut Vec<LinkChange>,
     ) -> Option<ProxyInput> {
         self.local.follow(known);
-        match known.has_leader {
-            true => self.lonely_since = None,
-            false => drop(self.lonely_since.get_or_insert(now)),
-        }
+        self.has_leader = known.has_leader;
         self.reach(now, changes)
     }
 
@@ -413,16 +416,22 @@ impl Directory {
     }
 
     /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
-    /// send to it any more. So it dials the member again that it has not reached for the longest time, to be told.
+    /// send to it any more. So it dials one after the other again, to be told.
     fn dial_a_member_anew(&mut self, now: Instant, changes: &mut Vec<LinkChange>) {
-        let is_lonely = self.lonely_since.is_some_and(|since| now.since(since) >= LONELY_MAX);
-        if !is_lonely || mutant::is_active(Mutant::LonelyNodeWaits) {
+        if self.has_leader {
+            self.lonely_since = None;
+            return;
+        }
+        let since = *self.lonely_since.get_or_insert(now);
+        if now.since(since) < LONELY_MAX || mutant::is_active(Mutant::LonelyNodeWaits) {
             return;
         }
         self.lonely_since = Some(now);
         // Those that were never reached are being dialled.
-        let reached = self.links.keys().filter_map(|node| Some((self.reached.get(node)?.at, *node)));
-        let Some((_, node)) = reached.min() else { return };
+        let reached = || self.links.keys().filter(|node| self.reached.contains_key(node));
+        let next = reached().find(|node| **node > self.dialled_anew).or_else(|| reached().next());
+        let Some(&node) = next else { return };
+        self.dialled_anew = node;
         let linked = self.links.get(&node).map(|linked| linked.address.clone());
         changes.push(LinkChange::End(node));
         changes.extend(linked.map(|address| LinkChange::Start(node, address)));

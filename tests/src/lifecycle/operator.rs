@@ -128,8 +128,14 @@ impl World {
             return Ok(());
         }
         let machine = free[self.dice.position(free.len())];
-        let old: Vec<_> =
-            (1..=self.operator.last_id).map(NodeId).filter(|id| !members.contains(*id)).collect();
+        // A machine that joined as this node before, and lost its disk, would join again in the new one's place. That the two are
+        // at different addresses it would learn only then.
+        let joins = |unit: &Unit, id| unit.id == id && matches!(unit.origin, Origin::Join(_));
+        let is_free = |id: &NodeId| {
+            !members.contains(*id)
+                && !self.machines.iter().any(|it| it.unit.as_ref().is_some_and(|it| joins(it, *id)))
+        };
+        let old: Vec<_> = (1..=self.operator.last_id).map(NodeId).filter(is_free).collect();
         let id = if old.is_empty() || self.dice.happens(500) {
             self.operator.last_id += 1;
             NodeId(self.operator.last_id)

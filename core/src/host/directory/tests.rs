@@ -270,3 +270,31 @@ fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     changes(|changes| drop(directory.follow(&known(5, &ordered), at(1), changes)));
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "farther:2"), "farther:2");
 }
+
+/// A node that was removed while its connections were up, and one that has heard of no leader since its start, dial their members
+/// anew, one after the other.
+#[test]
+fn a_node_without_a_leader_dials_one_member_after_the_other() {
+    let mut directory = directory(&THREE);
+    changes(|changes| drop(directory.reach(at(0), changes)));
+    let reach = |directory: &mut Directory, node: u64, secs: u64| {
+        let founders = crate::peer::Founders::new(roster(&THREE));
+        let standing = Standing::Member(founders, configuration(&THREE));
+        let (id, incarnation) = (NodeId(node), Incarnation(10 * node));
+        let other = LocalNode { id, incarnation, standing, ..directory.local().clone() };
+        let hello = Hello::decode(&directory.hello(Some(id))).unwrap();
+        let (welcome, _) = other.answer(&hello).unwrap();
+        directory.accept(Some(id), &welcome.encode(), at(secs)).unwrap();
+    };
+    let dialled =
+        |directory: &mut Directory, secs: u64| changes(|changes| directory.tidy(at(secs), |_| true, changes));
+    assert_eq!(dialled(&mut directory, 1), []);
+    assert_eq!(dialled(&mut directory, 9), [], "none of them was reached: they are being dialled");
+    reach(&mut directory, 2, 10);
+    reach(&mut directory, 3, 11);
+    assert_eq!(dialled(&mut directory, 15), [end(2), start(2, "h:2")]);
+    assert_eq!(dialled(&mut directory, 17), []);
+    assert_eq!(dialled(&mut directory, 21), [end(3), start(3, "h:3")]);
+    changes(|changes| drop(directory.follow(&known(1, &THREE), at(22), changes)));
+    assert_eq!(dialled(&mut directory, 60), [], "there is a leader");
+}
