@@ -9,6 +9,7 @@ use coracle_core::host::{
     DialAddresses, DialFailure, HANDSHAKE_PATIENCE, SEND_PATIENCE, SILENCE_MAX, share_of,
 };
 use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
+use coracle_core::protocol::is_binary;
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use rustix::net::sockopt::set_tcp_user_timeout;
@@ -126,6 +127,9 @@ pub(crate) async fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             return Ok(line);
         }
         line.push(byte[0]);
+        if is_binary(&line) {
+            return Ok(line);
+        }
         if line.len() > HELLO_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a greeting without an end"));
         }

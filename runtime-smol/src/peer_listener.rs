@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound};
+use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, REFUSAL_PATIENCE};
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
@@ -54,7 +55,7 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
         network.report(report);
     }
     let Some(Ok(())) = within(HANDSHAKE_PATIENCE, stream.write_all(&greeting.reply)).await else { return };
-    let Some(meeting) = greeting.meeting else { return };
+    let Some(meeting) = greeting.meeting else { return leave(stream).await };
     network.heard(&meeting);
     let node = meeting.node;
     if network.directory.borrow_mut().admit(node, number) {
@@ -65,6 +66,14 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
         // The older connection, if any, ends here.
         connections.insert(node, network.executor.spawn(listen));
     }
+}
+
+/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the refusal lost with it.
+async fn leave(mut stream: TcpStream) {
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut rest = [0; 1024];
+    let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    within(REFUSAL_PATIENCE, drain).await;
 }
 
 /// Hands on what a node sends, until it hangs up or says what it should not.

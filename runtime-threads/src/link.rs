@@ -11,6 +11,7 @@ use coracle_core::host::{
     DialAddresses, DialFailure, HANDSHAKE_PATIENCE, SEND_PATIENCE, SILENCE_MAX, share_of,
 };
 use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
+use coracle_core::protocol::is_binary;
 use coracle_core::raft::NodeId;
 use rustix::net::sockopt::set_tcp_user_timeout;
 
@@ -130,6 +131,9 @@ pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Resu
             return Ok(line);
         }
         line.push(byte[0]);
+        if is_binary(&line) {
+            return Ok(line);
+        }
         if line.len() > HELLO_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a greeting without an end"));
         }

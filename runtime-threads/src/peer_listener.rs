@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound};
+use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, REFUSAL_PATIENCE};
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
 
@@ -89,7 +89,10 @@ fn greet(
         network.report(report);
     }
     write_line(stream, &greeting.reply, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
-    let meeting = greeting.meeting?;
+    let Some(meeting) = greeting.meeting else {
+        leave(stream, &Patience::new(network.clock, REFUSAL_PATIENCE));
+        return None;
+    };
     stream.set_read_timeout(None).ok()?;
     network.heard(&meeting);
     let mut connections = lock(connections);
@@ -101,6 +104,16 @@ fn greet(
         let _ = older.shutdown(Shutdown::Both);
     }
     Some(Inbound::new(network.id, network.boot, meeting))
+}
+
+/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the refusal lost with it.
+fn leave(mut stream: &TcpStream, patience: &Patience) {
+    let mut rest = [0; 1024];
+    let _ = stream.shutdown(Shutdown::Write);
+    while let Ok(left) = patience.left()
+        && stream.set_read_timeout(Some(left)).is_ok()
+        && matches!(stream.read(&mut rest), Ok(1..))
+    {}
 }
 
 /// Hands on what a node sends, until it hangs up or says what it should not.

@@ -17,6 +17,7 @@ use super::DialFailure;
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
+use crate::protocol::{is_greeting, refusal_at_peer_port};
 use crate::proxy::ProxyInput;
 use crate::raft::{Configuration, LogIndex, Member, NodeId};
 use crate::time::Instant;
@@ -219,6 +220,10 @@ impl Directory {
 
     /// Answers the line of a node that dials. A refusal is reported once per reason, however often it dials.
     pub fn greet(&mut self, line: &[u8], now: Instant) -> Greeting {
+        if !is_greeting(line) {
+            let reply = refusal_at_peer_port(line, self.local.client_address.as_deref());
+            return Greeting { reply, meeting: None, report: None, changes: Vec::new() };
+        }
         let hello = Hello::decode(line);
         let answered = hello.as_ref().map_err(Clone::clone).and_then(|hello| self.local.answer(hello));
         let mut changes = Vec::new();

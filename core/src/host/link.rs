@@ -18,6 +18,8 @@ use crate::replica::{Answer, Input};
 
 /// How long a connection, or the answer to a handshake, is waited for.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long what a refused connection still sends is read, so that the refusal arrives.
+pub const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.
 pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:

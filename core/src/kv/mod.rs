@@ -34,4 +34,4 @@ pub use state::{State, StateLineError};
 pub use store::{Found, Outcome, Page, Query, Scan, Store};
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
 
-pub(crate) use text::push_json_string;
+pub(crate) use text::{may_need_escape, push_json_string};

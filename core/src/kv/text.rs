@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
@@ -195,11 +195,30 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// Appends `text` as a JSON string in its shortest form.
+/// Characters that JSON allows in a string as they are, and that many programs take for the end of a line: NEL and the two
+/// separators of Unicode. Lines are written for others to split, so they are escaped.
+const LINE_SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
+/// Whether a byte of a string may belong to something that is written with an escape: a character that JSON forbids as it is, or
+/// the first byte of a [line separator](LINE_SEPARATORS).
+pub(crate) fn may_need_escape(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | 0xc2 | 0xe2)
+}
+
+/// Appends `text` as a JSON string in its shortest form, but for [`LINE_SEPARATORS`].
 pub(crate) fn push_json_string(json: &mut String, text: &str) {
-    let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    if text.bytes().any(needs_escape) {
-        json.push_str(&serde_json::to_string(text).expect("a string can always be encoded"));
+    if text.bytes().any(may_need_escape) {
+        let string = serde_json::to_string(text).expect("a string can always be encoded");
+        if !string.contains(LINE_SEPARATORS) {
+            return json.push_str(&string);
+        }
+        for character in string.chars() {
+            if LINE_SEPARATORS.contains(&character) {
+                let _ = write!(json, "\\u{:04x}", u32::from(character));
+            } else {
+                json.push(character);
+            }
+        }
     } else {
         json.push('"');
         json.push_str(text);
@@ -209,7 +228,7 @@ pub(crate) fn push_json_string(json: &mut String, text: &str) {
 
 /// Well-formed JSON without white space outside of strings, and with strings in their shortest form.
 fn compact(json: &str) -> Result<Cow<'_, str>, ValueError> {
-    let is_plain_string = json.starts_with('"') && !json.contains('\\');
+    let is_plain_string = json.starts_with('"') && !json.contains('\\') && !json.contains(LINE_SEPARATORS);
     if is_plain_string {
         return Ok(Cow::Borrowed(json));
     }
@@ -248,7 +267,7 @@ fn push_string_token(compacted: &mut String, rest: &str) -> Result<usize, ValueE
     });
     let len = closing.map_or(rest.len(), |position| position + 2);
     let token = &rest[..len];
-    if token.contains('\\') {
+    if token.contains('\\') || token.contains(LINE_SEPARATORS) {
         let text: String = serde_json::from_str(token).map_err(|_| ValueError::LoneSurrogate)?;
         push_json_string(compacted, &text);
     } else {
@@ -285,6 +304,20 @@ mod tests {
         let escaped = [r#""\u0041\/\u00e9\ud83d\udc4d""#, r#"["a\\","\"","\u0000"]"#];
         assert_eq!(compacted(escaped[0]).as_deref(), Ok(r#""A/é👍""#));
         assert_eq!(compacted(escaped[1]).as_deref(), Ok(r#"["a\\","\"","\u0000"]"#));
+    }
+
+    /// NEL and the separators of Unicode end a line for many programs, and may stand in JSON as they are.
+    #[test]
+    fn line_separators_are_escaped() {
+        let given = "\"a\u{85}b\u{2028}c\u{2029}d\"";
+        let kept = r#""a\u0085b\u2028c\u2029d""#;
+        assert_eq!(compacted(given).as_deref(), Ok(kept));
+        assert_eq!(
+            compacted(&format!("{{{given}:[{given}]}}")).as_deref(),
+            Ok(format!("{{{kept}:[{kept}]}}").as_str())
+        );
+        assert_eq!(Value::from_text("a\u{85}b\u{2028}c\u{2029}d").unwrap().as_json(), kept);
+        assert_eq!(compacted("\"â ‧ é\"").as_deref(), Ok("\"â ‧ é\""));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
+use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
 use super::reply::{push_bad_request, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, Shape, parse};
 use crate::kv::{Found, Key, Query, Value};
@@ -45,6 +46,8 @@ pub struct Connection {
     seen: LogIndex,
     /// Nothing more is taken from the client.
     input_ended: bool,
+    /// No line was read yet but blank ones: it may be one of another protocol.
+    is_new: bool,
     /// Where clients reach this server: a status tells it.
     address: Option<Arc<str>>,
 }
@@ -106,6 +109,7 @@ impl Connection {
             footprints: Footprints::default(),
             seen: LogIndex::ORIGIN,
             input_ended: false,
+            is_new: true,
             address,
         }
     }
@@ -125,13 +129,27 @@ impl Connection {
             if let Some((request, waiting)) = self.held.take() {
                 return self.admit(request, waiting);
             }
+            if self.is_new
+                && let Some(other) = self.input.first_byte().and_then(told_by_first_byte)
+            {
+                self.refuse_protocol(other);
+                return None;
+            }
             let (bytes, call) = match self.input.next_line() {
                 NextLine::Incomplete => return None,
                 NextLine::TooLong => {
                     self.refuse_long_line();
                     return None;
                 }
-                NextLine::Line(line) => (line.len(), parse(line)),
+                NextLine::Line(line) => {
+                    let other = if self.is_new { told_by_first_line(line) } else { None };
+                    if let Some(other) = other {
+                        self.refuse_protocol(other);
+                        return None;
+                    }
+                    self.is_new &= line.is_empty();
+                    (line.len(), parse(line))
+                }
             };
             match call {
                 Ok(Call { id, question }) => {
@@ -259,6 +277,12 @@ impl Connection {
         let message = format!("a line has at most {LINE_BYTES_MAX} bytes; the connection is closed");
         let bad = BadRequest { id: None, key: None, is_too_large: true, message };
         self.answer_at_once(|line| push_bad_request(line, &bad));
+        self.refuse_input();
+    }
+
+    fn refuse_protocol(&mut self, other: OtherProtocol) {
+        let address = self.address.clone();
+        self.answer_at_once(|line| push_refusal_to_client(line, other, address.as_deref()));
         self.refuse_input();
     }
 

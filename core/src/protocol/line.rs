@@ -42,6 +42,11 @@ impl LineBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// The first byte that is not part of a line handed out yet.
+    pub(super) fn first_byte(&self) -> Option<u8> {
+        self.bytes.get(self.start).copied()
+    }
+
     fn drop_read(&mut self) {
         self.bytes.drain(..self.start);
         self.searched -= self.start;

@@ -3,6 +3,7 @@
 //! | file | topic |
 //! | --- | --- |
 //! | `line` | cutting bytes into lines, with a limit |
+//! | `other_protocols` | connections of HTTP, TLS and others, which end at once |
 //! | `request` | what a line asks for, or why it is refused |
 //! | `plain` | the same for the two plain requests, the short way |
 //! | `footprint` | which requests of one connection must not overtake one another |
@@ -17,11 +18,14 @@ mod backup;
 mod connection;
 mod footprint;
 mod line;
+mod other_protocols;
 mod plain;
 mod reply;
 mod request;
 
 pub use connection::{CONNECTION_BYTES_MAX, Connection, IDLE_LINE, PIPELINE_MAX};
 pub use line::LINE_BYTES_MAX;
+pub use other_protocols::is_binary;
+pub(crate) use other_protocols::{is_greeting, refusal_at_peer_port};
 pub use reply::busy_line;
 pub use request::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};

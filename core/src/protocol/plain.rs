@@ -4,7 +4,7 @@
 //! written otherwise, or is not right, is left to the parser, which is also the measure: it understands these the same way.
 
 use super::request::{Question, Shape};
-use crate::kv::{Command, Key, Query, Value};
+use crate::kv::{Command, Key, Query, Value, may_need_escape};
 
 /// Understands a plain request; `None`: the line is none, or not a good one.
 pub(super) fn plain(line: &[u8]) -> Option<Question> {
@@ -25,8 +25,7 @@ pub(super) fn plain(line: &[u8]) -> Option<Question> {
 
 /// Takes a string without escapes from the front of `text`, with its quotes.
 fn take_string(text: &str) -> Option<(&str, &str)> {
-    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    let len = text.strip_prefix('"')?.bytes().position(is_special)?;
+    let len = text.strip_prefix('"')?.bytes().position(may_need_escape)?;
     let (string, rest) = text.split_at_checked(len + 2)?;
     string.ends_with('"').then_some((string, rest))
 }

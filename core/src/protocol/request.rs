@@ -165,6 +165,9 @@ struct Repeated<'a> {
 }
 
 /// A member that is there, be it `null`.
+/// The longest message about a bad request, in characters.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -367,7 +370,7 @@ fn refuse(members: Option<&Members<'_>>, message: impl Display) -> Box<BadReques
     // An id that is no proper value itself is not repeated.
     let id = members.and_then(|members| repeatable(members.id));
     let key = members.and_then(|members| members.key.as_ref()).map(|key| shortened(&key.0));
-    Box::new(BadRequest { id, key, is_too_large: false, message: message.to_string() })
+    Box::new(BadRequest { id, key, is_too_large: false, message: limited(&message.to_string()) })
 }
 
 fn refuse_value(members: &Members<'_>, error: ValueError) -> Box<BadRequest> {
@@ -380,7 +383,15 @@ fn not_understood(line: &[u8], error: &serde_json::Error) -> Box<BadRequest> {
     let key = repeated.key.and_then(|key| serde_json::from_str::<String>(key.get()).ok());
     let id = repeatable(repeated.id);
     let key = key.map(|key| shortened(&key));
-    Box::new(BadRequest { id, key, is_too_large: false, message: error.to_string() })
+    Box::new(BadRequest { id, key, is_too_large: false, message: limited(&error.to_string()) })
+}
+
+/// A message as it is sent: what it names of the request may be nearly as long as that.
+fn limited(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 fn repeatable(id: Option<&RawValue>) -> Option<Box<str>> {

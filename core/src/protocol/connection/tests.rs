@@ -246,10 +246,14 @@ fn bytes_that_are_no_text_are_refused() {
         [&b"{\"key\":\"\xff\"}\n"[..], b"{\"key\":\"k\",\"value\":\"\xc3\"}\n", b"\xff\xfe\n", b"\0\n"]
     {
         let mut connection = Connection::new(None);
+        connection.receive(b"{\"op\":\"ping\"}\n");
         connection.receive(line);
         assert!(connection.next_request().is_none());
         assert!(written(&mut connection).contains("bad_request"));
-        assert!(connection.wants_input(), "only a line over the limit closes");
+        assert!(
+            connection.wants_input(),
+            "only a line over the limit, and another protocol at the start, close"
+        );
     }
 }
 
@@ -442,4 +446,39 @@ fn requests_of_one_key_take_effect_in_their_order_and_others_run_beside_them() {
     );
     assert!(connection.next_request().is_some());
     assert!(!connection.may_have_requests());
+}
+
+/// What a page in a browser can have sent to any port of its machine: nothing of it may be carried out.
+#[test]
+fn another_protocol_ends_the_connection_and_nothing_of_it_is_carried_out() {
+    let delete = "{\"op\":\"delete\",\"key\":\"snack\"}\n";
+    let http = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\r\n{delete}");
+    for bytes in [
+        http.as_bytes(),
+        format!("\r\n{http}").as_bytes(),
+        b"\x16\x03\x01\x02",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\0\0\0\x08",
+    ] {
+        let mut connection = Connection::new(None);
+        connection.receive(bytes);
+        assert!(connection.next_request().is_none());
+        connection.receive(delete.as_bytes());
+        assert!(connection.next_request().is_none());
+        let mut output = String::new();
+        connection.write_replies(&mut output, usize::MAX);
+        assert!(output.ends_with("}\n") && output.contains("Nothing was carried out"), "{output}");
+        assert!(connection.is_finished());
+    }
+}
+
+#[test]
+fn after_a_first_line_of_its_own_a_connection_is_held_to_it() {
+    let mut connection = Connection::new(None);
+    connection.receive(b"x\nGET / HTTP/1.1\n{\"op\":\"ping\"}\n");
+    assert!(connection.next_request().is_none());
+    let mut output = String::new();
+    connection.write_replies(&mut output, usize::MAX);
+    assert_eq!(output.lines().count(), 3, "{output}");
+    assert!(!connection.is_finished());
 }
