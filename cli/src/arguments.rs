@@ -170,7 +170,7 @@ impl CommandLine {
             interrupt::exits_at_once();
         }
         match command {
-            Command::Serve(flags) => serve(flags.options()?)?,
+            Command::Serve(flags) => serve(&flags.options()?)?,
             Command::Node(flags) => serve_node(flags.options()?)?,
             Command::Put(remote) => remote.run()?,
             Command::Get(remote) => remote.run()?,

@@ -13,11 +13,15 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::arguments::CommandLine;
 use crate::exit::Exit;
+use crate::output::harmless;
 
 mod address;
 mod arguments;
@@ -38,6 +42,9 @@ mod serve;
 mod target;
 mod value;
 
+/// How long the program waits for its last message to be written.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -46,8 +53,7 @@ fn main() -> ExitCode {
             if error.is_broken_pipe() {
                 return Exit::Done;
             }
-            // Nobody is left to be told when stderr is closed.
-            _ = writeln!(io::stderr(), "error: {error}");
+            tell(format!("error: {}\n", harmless_lines(&error.to_string())));
             error.exit()
         }),
         Err(help_or_error) => {
@@ -56,4 +62,24 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
+}
+
+/// Tells the reason of the end, and waits no longer than [`TELL_PATIENCE`] for a stderr that stalls.
+fn tell(text: String) {
+    let (done, written) = mpsc::channel::<()>();
+    let write = move || {
+        // Nobody is left to be told when stderr is closed.
+        _ = io::stderr().write_all(text.as_bytes());
+        drop(done);
+    };
+    if thread::Builder::new().name("last message".into()).spawn(write).is_ok() {
+        _ = written.recv_timeout(TELL_PATIENCE);
+    }
+}
+
+/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
+/// terminal.
+fn harmless_lines(message: &str) -> String {
+    let lines: Vec<_> = message.split('\n').map(harmless).collect();
+    lines.join("\n")
 }

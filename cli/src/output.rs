@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about which answer goes where; that is each command's own business.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -41,13 +42,33 @@ pub(crate) fn escaped(text: &str) -> String {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\\' => escaped.push_str("\\\\"),
-            control if control.is_control() => {
+            control if control.is_control() || matches!(control, '\u{2028}' | '\u{2029}') => {
                 escaped.push_str(&format!("\\u{:04x}", u32::from(control)));
             }
             other => escaped.push(other),
         }
     }
     escaped
+}
+
+/// Text as it is, but for what would break its line or reach a terminal as a command: control characters and the line separators
+/// of Unicode, as `\n`, `\u001b`.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut harmless = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character {
+            '\n' => harmless.push_str("\\n"),
+            '\t' => harmless.push_str("\\t"),
+            '\r' => harmless.push_str("\\r"),
+            harmful if is_harmful(harmful) => harmless.push_str(&format!("\\u{:04x}", u32::from(harmful))),
+            other => harmless.push(other),
+        }
+    }
+    Cow::Owned(harmless)
 }
 
 /// Writes rows with every column as wide as its widest cell, and no space at the end of a line.

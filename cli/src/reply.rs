@@ -114,6 +114,8 @@ pub(crate) struct NodeStatus {
     pub(crate) snapshot_index: Option<Box<RawValue>>,
     /// Entries that its log lacks; not told by servers without a network.
     pub(crate) lag: Option<Box<RawValue>>,
+    /// For how long its disk has finished no write that it has to do.
+    pub(crate) disk_waiting_ms: Option<u64>,
 }
 
 /// One member in a reply to `members` or to a change of them, as text for the same reason.

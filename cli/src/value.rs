@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::exit::Exit;
+use crate::output::harmless;
 
 /// Whether a command may read its value from stdin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,10 @@ pub(crate) fn literal(text: &str, is_json: bool) -> Result<Box<RawValue>, ValueE
     RawValue::from_string(json).map_err(ValueError::NotJson)
 }
 
-/// A string as JSON.
+/// A string as JSON, on one line for whoever splits lines, and with no control character of a terminal.
 pub(crate) fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string always encodes")
+    let json = serde_json::to_string(text).expect("a string always encodes");
+    harmless(&json).into_owned()
 }
 
 fn from_stdin() -> Result<String, ValueError> {

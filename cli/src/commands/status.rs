@@ -8,6 +8,9 @@ use crate::output::{Format, one_line, write_columns};
 use crate::reply::NodeStatus;
 use crate::request::Request;
 
+/// A disk that has finished no write for so many milliseconds is shown in the table: the server reports it as well.
+const DISK_WAIT_SHOWN_MS: u64 = 2000;
+
 /// Show every node's role and progress
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -29,7 +32,18 @@ impl Execute for Status {
             Format::Json => context.print_reply(&reply),
             Format::Text => {
                 let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
-                Ok(write_columns(context.out, &table(&nodes))?)
+                write_columns(context.out, &table(&nodes))?;
+                for node in &nodes {
+                    if let Some(waited @ DISK_WAIT_SHOWN_MS..) = node.disk_waiting_ms {
+                        let id = one_line(&node.id);
+                        writeln!(
+                            context.out,
+                            "node {id} waits for its disk: no write has ended for {} s",
+                            waited / 1000
+                        )?;
+                    }
+                }
+                Ok(())
             }
         }
     }

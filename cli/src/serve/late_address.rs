@@ -19,7 +19,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 ///
 /// Any other reason not to start.
 pub(super) fn once_there<T>(
-    diagnostics: Diagnostics,
+    diagnostics: &Diagnostics,
     should_end: &AtomicBool,
     mut start: impl FnMut() -> Result<T, StartError>,
 ) -> Result<Option<T>, StartError> {

@@ -2,8 +2,7 @@
 //!
 //! stdout belongs to the one line `ready ADDR`; everything else goes to stderr.
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,13 +16,14 @@ use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 use coracle_storage::{Medium, SyncPolicy};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smol::{LocalExecutor, future};
 use thiserror::Error;
 
 use crate::exit::Exit;
 use diagnostics::Diagnostics;
+use reports::Reports;
 
 mod descriptors;
 mod diagnostics;
@@ -31,13 +31,17 @@ mod first_start;
 mod late_address;
 mod node;
 mod options;
+mod outlet;
 mod own_name;
+mod reports;
 
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
 
 /// How often a server looks whether it should end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a stop may take beyond the time that requests have: then the process ends whatever its disk does.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why serving ended other than by a signal.
 #[derive(Debug, Error)]
@@ -48,6 +52,11 @@ pub(crate) enum ServeError {
     Member(MemberFailure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
+    #[error(
+        "the operating system gives no thread for diagnostics: {0}. Is there a limit of processes (ulimit -u, or pids.max of the \
+         cgroup)?"
+    )]
+    Diagnostics(io::Error),
     #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
     MajorityLost,
     #[error(
@@ -70,27 +79,60 @@ impl ServeError {
 }
 
 /// Serves until a signal ends it, or a majority of the nodes has failed.
-pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let diagnostics = Diagnostics { level: options.log_level, format: options.log_format };
+pub(crate) fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    let start = Diagnostics::start(options.log_level, options.log_format);
+    let diagnostics = start.map_err(ServeError::Diagnostics)?;
+    let nodes = if options.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", options.nodes) };
+    let served = run_between_lines(&diagnostics, options, &nodes, || serve_cluster(options, &diagnostics));
+    diagnostics.flush();
+    served
+}
+
+/// Says what starts, runs it, and says that it has ended.
+fn run_between_lines(
+    diagnostics: &Diagnostics,
+    options: &ServeOptions,
+    nodes: &str,
+    run: impl FnOnce() -> Result<(), ServeError>,
+) -> Result<(), ServeError> {
+    let (version, runtime) = (env!("CARGO_PKG_VERSION"), options.runtime.name());
+    let place = if options.ephemeral {
+        "in memory".to_owned()
+    } else {
+        let folder = std::path::absolute(&options.data_dir).unwrap_or_else(|_| options.data_dir.clone());
+        format!("with the data folder {}", folder.display())
+    };
+    diagnostics.tell(
+        LogLevel::Info,
+        &format_args!("coracle {version} starts {nodes} on the {runtime} runtime, {place}"),
+    );
+    let ended = run();
+    if ended.is_ok() {
+        diagnostics.tell(LogLevel::Info, &"coracle has stopped");
+    }
+    ended
+}
+
+fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
     for notice in &options.notices {
         diagnostics.tell(LogLevel::Warn, notice);
     }
-    let founding = first_start::founding(&options)?;
-    let settings = settings(&options, connections_max(&options, diagnostics));
+    let founding = first_start::founding(options)?;
+    let settings = settings(options, connections_max(options, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
     match options.runtime {
-        Runtime::Smol => serve_on_smol(&options, settings, diagnostics, &should_end),
-        Runtime::Threads => serve_on_threads(&options, settings, diagnostics, &should_end),
+        Runtime::Smol => serve_on_smol(options, settings, diagnostics, &should_end),
+        Runtime::Threads => serve_on_threads(options, settings, diagnostics, &should_end),
     }
 }
 
 fn serve_on_smol(
     options: &ServeOptions,
     settings: Settings,
-    diagnostics: Diagnostics,
+    diagnostics: &Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
@@ -99,7 +141,7 @@ fn serve_on_smol(
     let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
         let events = cluster.events();
-        tell_ready(cluster.address());
+        let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if cluster.majority_is_lost() {
@@ -112,15 +154,16 @@ fn serve_on_smol(
                 None
             };
             if let Some(event) = future::or(event, nothing).await {
-                diagnostics.tell_event(&event);
+                reports.event(&event);
             }
         }
         if end.is_ok() {
+            end_at_last(diagnostics, options.request_timeout);
             cluster.stop().await;
         }
         // What the nodes told last, the reason of the end among it.
         while let Ok(event) = events.try_recv() {
-            diagnostics.tell_event(&event);
+            reports.event(&event);
         }
         end
     }))
@@ -128,8 +171,17 @@ fn serve_on_smol(
 
 /// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by itself.
 pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
+    let serving = options.serving.clone();
+    let start = Diagnostics::start(serving.log_level, serving.log_format);
+    let diagnostics = start.map_err(ServeError::Diagnostics)?;
+    let node = format!("node {}", options.id);
+    let served = run_between_lines(&diagnostics, &serving, &node, || serve_member(options, &diagnostics));
+    diagnostics.flush();
+    served
+}
+
+fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
     let serving = &options.serving;
-    let diagnostics = Diagnostics { level: serving.log_level, format: serving.log_format };
     for notice in &serving.notices {
         diagnostics.tell(LogLevel::Warn, notice);
     }
@@ -138,7 +190,7 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
-    own_name::watch(&options, diagnostics);
+    own_name::watch(&options, diagnostics.clone());
     let settings = settings(serving, connections_max(serving, diagnostics));
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
@@ -150,19 +202,20 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
 fn serve_node_on_smol(
     options: NodeOptions,
     settings: Settings,
-    diagnostics: Diagnostics,
+    diagnostics: &Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
-    let medium = medium(&serving);
+    let (medium, ready_when) = (medium(&serving), serving.ready_when);
+    let request_timeout = serving.request_timeout;
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     let begin = || smol::block_on(executor.run(smol_runtime::Member::start(&executor, start.clone())));
     let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
         let events = member.events();
-        tell_ready(member.address());
+        let mut reports = Reports::new(diagnostics, ready_when, member.address());
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if let Some(failure) = member.failure() {
@@ -175,15 +228,16 @@ fn serve_node_on_smol(
                 None
             };
             if let Some(event) = future::or(event, nothing).await {
-                diagnostics.tell_event(&event);
+                reports.event(&event);
             }
         }
         if ends_in_order(&end) {
+            end_at_last(diagnostics, request_timeout);
             member.stop().await;
         }
         // What the node told last, the reason of the end among it.
         while let Ok(event) = events.try_recv() {
-            diagnostics.tell_event(&event);
+            reports.event(&event);
         }
         end
     }))
@@ -192,57 +246,60 @@ fn serve_node_on_smol(
 fn serve_on_threads(
     options: &ServeOptions,
     settings: Settings,
-    diagnostics: Diagnostics,
+    diagnostics: &Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
     let begin = || threads_runtime::Cluster::start(start.clone());
     let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     let events = cluster.events().expect("nobody took the events before");
-    tell_ready(cluster.address());
+    let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if cluster.majority_is_lost() {
             end = Err(ServeError::MajorityLost);
         } else if let Ok(event) = events.recv_timeout(LOOK_EVERY) {
-            diagnostics.tell_event(&event);
+            reports.event(&event);
         }
     }
     if end.is_ok() {
+        end_at_last(diagnostics, options.request_timeout);
         cluster.stop();
     }
     // What the nodes told last, the reason of the end among it.
-    events.try_iter().for_each(|event| diagnostics.tell_event(&event));
+    events.try_iter().for_each(|event| reports.event(&event));
     end
 }
 
 fn serve_node_on_threads(
     options: NodeOptions,
     settings: Settings,
-    diagnostics: Diagnostics,
+    diagnostics: &Diagnostics,
     should_end: &AtomicBool,
 ) -> Result<(), ServeError> {
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
-    let medium = medium(&serving);
+    let (medium, ready_when) = (medium(&serving), serving.ready_when);
+    let request_timeout = serving.request_timeout;
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     let begin = || threads_runtime::Member::start(start.clone());
     let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     let events = member.events().expect("nobody took the events before");
-    tell_ready(member.address());
+    let mut reports = Reports::new(diagnostics, ready_when, member.address());
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if let Some(failure) = member.failure() {
             end = Err(ServeError::Member(failure));
         } else if let Ok(event) = events.recv_timeout(LOOK_EVERY) {
-            diagnostics.tell_event(&event);
+            reports.event(&event);
         }
     }
     if ends_in_order(&end) {
+        end_at_last(diagnostics, request_timeout);
         member.stop();
     }
     // What the node told last, the reason of the end among it.
-    events.try_iter().for_each(|event| diagnostics.tell_event(&event));
+    events.try_iter().for_each(|event| reports.event(&event));
     end
 }
 
@@ -251,11 +308,28 @@ fn ends_in_order(end: &Result<(), ServeError>) -> bool {
     matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
 
-/// The flag that the first SIGINT or SIGTERM sets. A second one ends the process at once.
+/// From now on, ends the process when the stop under way does not: a disk that hangs holds its node for ever. What was
+/// acknowledged is on the disks of a majority by then, and what was not may be lost, as in any other end.
+fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
+    let (patience, diagnostics) = (request_timeout + STOP_PATIENCE, diagnostics.clone());
+    // Without a thread a stop may take as long as its disk.
+    drop(thread::Builder::new().name("end at last".into()).spawn(move || {
+        thread::sleep(patience);
+        let waited = patience.as_secs();
+        let why = format!(
+            "the stop has taken {waited} s, so a disk may hang: the process ends without waiting for it"
+        );
+        diagnostics.tell(LogLevel::Error, &why);
+        diagnostics.flush();
+        std::process::exit(Exit::Failure as i32);
+    }));
+}
+
+/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once.
 fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&should_end);
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
             if flag.swap(true, Ordering::AcqRel) {
@@ -267,7 +341,7 @@ fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// As many clients as were asked for, or as many as the operating system has room for.
-fn connections_max(options: &ServeOptions, diagnostics: Diagnostics) -> usize {
+fn connections_max(options: &ServeOptions, diagnostics: &Diagnostics) -> usize {
     let wanted = u64::from(options.max_connections.get());
     let allowed = match descriptors::clients_max(options.runtime, options.nodes) {
         Some((possible, limit)) if possible < wanted => {
@@ -304,13 +378,4 @@ fn medium(options: &ServeOptions) -> Medium {
         Sync::Never => SyncPolicy::Never,
     };
     Medium::Folder { path: options.data_dir.clone(), sync }
-}
-
-/// The one line on stdout.
-fn tell_ready(address: Option<SocketAddr>) {
-    if let Some(address) = address {
-        let mut stdout = io::stdout().lock();
-        // A server whose stdout is closed serves all the same.
-        _ = writeln!(stdout, "ready {address}").and_then(|()| stdout.flush());
-    }
 }

@@ -80,6 +80,13 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "N", default_value = "10000")]
     max_connections: NonZeroU32,
 
+    /// When the `ready` line is written: `answering` requests, or already `listening`
+    ///
+    /// Requests can be answered when a leader is known, and this node has caught up. A node whose cluster has no majority yet
+    /// listens, and is not ready.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "answering")]
+    ready_when: ReadyWhen,
+
     /// Bytes of log after which a node takes a snapshot, or as many as its last snapshot has if that is more
     ///
     /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker and writes more.
@@ -127,6 +134,15 @@ pub(crate) enum Sync {
     Never,
 }
 
+/// When a server says that it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReadyWhen {
+    /// Requests can be answered.
+    Answering,
+    /// Clients can connect.
+    Listening,
+}
+
 /// The least important diagnostics that are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum LogLevel {
@@ -170,6 +186,7 @@ pub(crate) struct ServeOptions {
     pub(crate) snapshot_bytes: u64,
     /// At least 1.
     pub(crate) snapshot_entries: u64,
+    pub(crate) ready_when: ReadyWhen,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
     /// What should be told before serving.
@@ -251,6 +268,7 @@ impl ServingFlags {
             max_connections: self.max_connections,
             snapshot_bytes: self.snapshot_bytes,
             snapshot_entries: self.snapshot_entries,
+            ready_when: self.ready_when,
             log_level: self.log_level,
             log_format: self.log_format,
         })

@@ -98,6 +98,8 @@ pub struct NodeHost {
     medium: Medium,
     forwarded: Forwarded,
     followed: Option<KnownMembers>,
+    /// It was reported that requests can be answered.
+    ready_is_told: bool,
     resignation: Option<RequestId>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
@@ -152,6 +154,7 @@ impl NodeHost {
             medium,
             forwarded: Forwarded::default(),
             followed: None,
+            ready_is_told: false,
             resignation: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
@@ -219,6 +222,10 @@ impl NodeHost {
             let known = self.replica.known_members();
             actions.push(NodeAction::Follow(known.clone()));
             self.followed = Some(known);
+        }
+        if !self.ready_is_told && self.replica.is_ready() {
+            self.ready_is_told = true;
+            actions.push(NodeAction::Report(Event::Ready));
         }
         let mut for_router = Vec::new();
         for output in self.outputs.drain(..) {

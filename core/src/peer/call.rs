@@ -328,6 +328,8 @@ fn write_status(status: &Status, to: &mut Writer<'_>) {
         to.u64(index.0);
     }
     write_node(status.leader, to);
+    to.u64(status.durable_index.0);
+    to.u64(status.disk_waiting_ms);
 }
 
 fn read_status(from: &mut Reader<'_>) -> Option<Status> {
@@ -346,6 +348,8 @@ fn read_status(from: &mut Reader<'_>) -> Option<Status> {
         last_log_index: read_index(from)?,
         snapshot_index: read_index(from)?,
         leader: read_node(from)?,
+        durable_index: read_index(from)?,
+        disk_waiting_ms: from.u64()?,
     })
 }
 

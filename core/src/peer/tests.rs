@@ -136,6 +136,8 @@ fn answers() -> Vec<Answer> {
         last_log_index: LogIndex(5),
         snapshot_index: LogIndex(6),
         leader: Some(NodeId(7)),
+        durable_index: LogIndex(5),
+        disk_waiting_ms: 9,
     };
     let refused = [
         Refused::NotLeader { term: Term(1), leader: None },

@@ -144,14 +144,18 @@ fn push_status(line: &mut String, rows: &[NodeReport], address: Option<&str>) {
         push_text_or_null(line, known);
         match (&row.status, longest) {
             (Some(status), Some(longest)) => {
-                let lag = longest.0 - status.last_log_index.0;
-                let snapshot_index = status.snapshot_index;
+                // What is not on its disk it lacks: a disk that hangs shows here.
+                let lag = longest.0.saturating_sub(status.durable_index.0);
+                let Status { snapshot_index, disk_waiting_ms, .. } = status;
                 push(
                     line,
-                    format_args!(",\"snapshot_index\":{snapshot_index},\"reachable\":true,\"lag\":{lag}}}"),
+                    format_args!(",\"snapshot_index\":{snapshot_index},\"reachable\":true,\"lag\":{lag}"),
                 );
+                push(line, format_args!(",\"disk_waiting_ms\":{disk_waiting_ms}}}"));
             }
-            _ => line.push_str(",\"snapshot_index\":null,\"reachable\":false,\"lag\":null}"),
+            _ => line.push_str(
+                ",\"snapshot_index\":null,\"reachable\":false,\"lag\":null,\"disk_waiting_ms\":null}",
+            ),
         }
     }
     line.push_str("],\"status\":\"ok\"");

@@ -268,6 +268,8 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
         last_log_index: Default::default(),
         snapshot_index: LogIndex(0),
         leader: None,
+        durable_index: LogIndex(0),
+        disk_waiting_ms: 0,
     };
     assert!(story.answer(2, id, Answer::Status(Box::new(status(2)))).is_empty());
     let outputs = story.answer(0, id, Answer::Status(Box::new(status(0))));

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::batch::Entries;
 use super::configuration::Configuration;
+use super::event::Event;
 use super::message::{AppendOutcome, Body, InstallOutcome, Message};
 use super::runs::Runs;
 use super::snapshot::{Compaction, RestoredSnapshot};
@@ -102,6 +103,10 @@ impl Restored {
     }
 }
 
+/// How long a disk may take for a write before that is reported. Chosen well above what a busy disk takes, and so that an operator
+/// reads it before anything else gives up.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the floor in the metadata may lag behind while entries become durable. Chosen because a disk that lost a page of
 /// the log is then noticed unless the page is of the last seconds, and three syncs in so long a time cost nothing.
 pub const FLOOR_NOTED_EVERY: Duration = Duration::from_secs(3);
@@ -134,6 +139,8 @@ pub(super) struct Durability {
     /// The floor that last went out together with the term and the vote, and when.
     noted_floor: LogIndex,
     noted_at: Instant,
+    /// It was reported that the disk hangs.
+    hang_is_told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -160,7 +167,19 @@ impl Durability {
             undurable_bytes: 0,
             noted_floor: LogIndex::ORIGIN,
             noted_at: Instant::default(),
+            hang_is_told: false,
         }
+    }
+
+    /// Whether the disk hangs, each time that changes.
+    pub(super) fn hang_event(&mut self, now: Instant) -> Option<Event> {
+        let waited = self.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
+        let hangs = waited >= DISK_PATIENCE;
+        if hangs == self.hang_is_told {
+            return None;
+        }
+        self.hang_is_told = hangs;
+        Some(if hangs { Event::DiskHangs { waited } } else { Event::DiskRecovered })
     }
 
     /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither term nor vote.

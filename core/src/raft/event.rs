@@ -3,6 +3,7 @@
 //! The core writes no log lines; who runs it decides what becomes of its events.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::configuration::Configuration;
 use super::types::{LogIndex, NodeId, Term};
@@ -75,6 +76,16 @@ pub enum Event {
         /// The last one.
         to: LogIndex,
     },
+    /// For the first time since its start the node knows a leader and has applied enough to answer: requests to it can be
+    /// answered.
+    Ready,
+    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although it has some to do.
+    DiskHangs {
+        /// For how long.
+        waited: Duration,
+    },
+    /// A disk that hung has finished a write.
+    DiskRecovered,
     /// A peer's message made no sense and was dropped.
     MessageRefused {
         /// Who sent it.
@@ -154,6 +165,13 @@ impl fmt::Display for Event {
             Self::LogCut { from, to } => {
                 write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
             }
+            Self::Ready => f.write_str("is ready: it knows the leader, and has caught up"),
+            Self::DiskHangs { waited } => write!(
+                f,
+                "waits for its disk: no write or sync has ended for {:.1} s; until one does, the node acknowledges nothing",
+                waited.as_secs_f64()
+            ),
+            Self::DiskRecovered => f.write_str("no longer waits for its disk: a write has ended"),
             Self::MessageRefused { from, because } => {
                 write!(f, "dropped a message of node {from}: {because}")
             }

@@ -82,7 +82,7 @@ mod types;
 pub use batch::{BATCH_BYTES_MAX, Entries};
 pub use batch_builder::BatchBuilder;
 pub use configuration::{Configuration, LEARNERS_MAX};
-pub use durability::{FLOOR_NOTED_EVERY, HardState, Persist, PersistId, Restored};
+pub use durability::{DISK_PATIENCE, FLOOR_NOTED_EVERY, HardState, Persist, PersistId, Restored};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, Refusal, StepDown};
 pub use line::{Line, LineFault};

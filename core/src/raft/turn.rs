@@ -22,6 +22,7 @@ impl Node {
         let persist = self.take_persist(now);
         self.lead_on(now);
         self.note_removal();
+        self.turn.events.extend(self.durability.hang_event(now));
         self.drop_overtaken_snapshot();
         outputs.extend(self.turn.events.drain(..).map(Output::Event));
         if let Some(persist) = persist {

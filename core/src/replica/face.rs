@@ -218,6 +218,10 @@ pub struct Status {
     pub snapshot_index: LogIndex,
     /// The leader of its term, if it knows one.
     pub leader: Option<NodeId>,
+    /// How much of its log is on its disk.
+    pub durable_index: LogIndex,
+    /// For how long its disk, with work to do, has finished none, in milliseconds; 0: it is idle, or gets on.
+    pub disk_waiting_ms: u64,
 }
 
 /// What may happen to a replica. Time passing is no input: every step is told the time.

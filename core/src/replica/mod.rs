@@ -242,7 +242,15 @@ impl Replica {
             last_log_index: self.node.log().last().index,
             snapshot_index: self.snapshot_index(),
             leader: self.node.leader(),
+            durable_index: self.node.durable_index(),
+            disk_waiting_ms: u64::try_from(self.node.disk_waits_for().as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Whether requests can be answered through this node: it knows a leader, and has applied enough to answer itself.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.node.leader().is_some() && self.may_answer(LogIndex::ORIGIN)
     }
 
     /// What it knows of the members, for its transport.

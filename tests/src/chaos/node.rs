@@ -77,7 +77,7 @@ impl Node {
         let id = self.start.id.to_string();
         let runtime = self.start.runtime.name();
         let [how, whom] = &self.start.origin;
-        let flags = ["node", "--id", &id, how, whom, "--listen", "127.0.0.1:0"];
+        let flags = ["node", "--id", &id, how, whom, "--listen", "127.0.0.1:0", "--ready-when", "listening"];
         words.extend(flags.map(OsString::from));
         if let Some(address) = self.start.peer_listen {
             words.extend(["--peer-listen".to_owned(), address.to_string()].map(OsString::from));

@@ -140,6 +140,10 @@ impl Setup {
         if !self.flags.iter().any(|flag| flag == "--listen") {
             words.extend(["--listen", "127.0.0.1:0"].map(OsString::from));
         }
+        // Most stories start nodes one after the other, and a majority is not there with the first.
+        if !self.flags.iter().any(|flag| flag == "--ready-when") {
+            words.extend(["--ready-when", "listening"].map(OsString::from));
+        }
         match &self.folder {
             Some(folder) => words.extend(["--data-dir".into(), folder.into()]),
             None => words.push("--ephemeral".into()),

@@ -170,6 +170,12 @@ impl Node {
         self.durability.durable_index()
     }
 
+    /// For how long, as of its last turn, its disk has finished no write, if it has one to do.
+    #[must_use]
+    pub fn disk_waits_for(&self) -> Duration {
+        self.durability.waiting_since().map_or(Duration::ZERO, |since| self.last_turn.since(since))
+    }
+
     /// Its log, without what was proposed in the turn under way.
     #[must_use]
     pub fn log(&self) -> &Log {

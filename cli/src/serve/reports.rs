@@ -1,0 +1,44 @@
+//! What a running server reports: its nodes' events on stderr, and the one line `ready ADDR` on stdout.
+
+use std::io;
+use std::net::SocketAddr;
+
+use coracle_core::raft::Event;
+use coracle_storage::{HostEvent, NodeEvent};
+
+use super::diagnostics::Diagnostics;
+use super::options::ReadyWhen;
+use super::outlet::Outlet;
+
+/// Reports events, and `ready` when it is time.
+pub(super) struct Reports<'a> {
+    diagnostics: &'a Diagnostics,
+    /// The address for clients, until it was reported.
+    address: Option<SocketAddr>,
+}
+
+impl<'a> Reports<'a> {
+    /// Clients connect at `address`.
+    pub(super) fn new(diagnostics: &'a Diagnostics, when: ReadyWhen, address: Option<SocketAddr>) -> Self {
+        let mut reports = Self { diagnostics, address };
+        if when == ReadyWhen::Listening {
+            reports.report_ready();
+        }
+        reports
+    }
+
+    pub(super) fn event(&mut self, event: &HostEvent) {
+        self.diagnostics.tell_event(event);
+        if matches!(event.event, NodeEvent::Raft(Event::Ready)) {
+            self.report_ready();
+        }
+    }
+
+    /// The one line on stdout. A server whose stdout is closed, or stalls, serves all the same.
+    fn report_ready(&mut self) {
+        let Some(address) = self.address.take() else { return };
+        if let Ok(stdout) = Outlet::start(io::stdout(), |_| String::new()) {
+            stdout.push(format!("ready {address}\n"));
+        }
+    }
+}
