@@ -21,6 +21,8 @@ pub(crate) struct Address {
 pub(crate) enum AddressError {
     #[error("expected HOST:PORT, such as 127.0.0.1:3001, localhost:3001 or [::1]:3001")]
     Shape,
+    #[error("a server is named by HOST:PORT alone, such as 127.0.0.1:3001, without a scheme such as http://")]
+    Scheme,
     #[error("the port must be a number from 0 to 65535, as in 127.0.0.1:3001")]
     Port,
     #[error("an IPv6 address stands in brackets, as in [::1]:3001")]
@@ -37,6 +39,10 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        if text.contains("://") {
+            return Err(AddressError::Scheme);
+        }
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::Shape)?;
         let port = port.parse().map_err(|_| AddressError::Port)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -88,6 +94,8 @@ mod tests {
         assert_eq!(error(""), AddressError::Shape);
         assert_eq!(error("localhost:"), AddressError::Port);
         assert_eq!(error("localhost:70000"), AddressError::Port);
+        assert_eq!(error("http://localhost:3001"), AddressError::Scheme);
+        assert_eq!(error("tcp://[::1]:3001/"), AddressError::Scheme);
         assert_eq!(error("::1:3001"), AddressError::Brackets);
     }
 }

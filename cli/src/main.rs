@@ -33,6 +33,7 @@ mod connection;
 mod durations;
 mod exit;
 mod interrupt;
+mod list;
 mod log;
 mod output;
 mod reply;

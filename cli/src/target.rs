@@ -7,7 +7,11 @@ use clap::Args;
 use crate::address::Address;
 use crate::caller::Caller;
 use crate::durations;
+use crate::list::{List, all_of};
 use crate::output::Format;
+
+/// The server that is asked unless told otherwise.
+const ADDRESS_DEFAULT: &str = "127.0.0.1:3001";
 
 // Where requests go. No doc comment: clap would take it for the help of the command that this is part of.
 #[derive(Args, Clone, Debug)]
@@ -17,11 +21,10 @@ pub(crate) struct Target {
         long,
         value_name = "ADDR[,ADDR...]",
         env = "CORACLE_CONNECT",
-        default_value = "127.0.0.1:3001",
-        value_delimiter = ',',
+        default_value = ADDRESS_DEFAULT,
         help_heading = "Connection"
     )]
-    connect: Vec<Address>,
+    connect: Vec<List<Address>>,
 
     /// How long to wait for a server's reply; 0 waits for ever
     ///
@@ -42,13 +45,19 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The servers to ask. An empty list, as of a variable that is set to nothing, means the default.
+    fn addresses(&self) -> Vec<Address> {
+        let given = all_of(&self.connect);
+        if given.is_empty() { vec![ADDRESS_DEFAULT.parse().expect("an address")] } else { given }
+    }
+
     /// A caller of these servers.
     pub(crate) fn caller(&self) -> Caller {
-        Caller::new(self.connect.clone(), self.timeout)
+        Caller::new(self.addresses(), self.timeout)
     }
 
     /// A caller that loses patience after `timeout`.
     pub(crate) fn impatient_caller(&self, timeout: Duration) -> Caller {
-        Caller::new(self.connect.clone(), timeout)
+        Caller::new(self.addresses(), timeout)
     }
 }

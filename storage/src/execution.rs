@@ -72,7 +72,7 @@ pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
 /// A file operation failed. What is on disk is unknown from here on: the node must stop without sending
 /// anything, and must not try again, since a second sync may succeed without having written the data.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {cause}", path.display())]
+#[error("cannot {operation} {}: {cause}{}", path.display(), advice(*operation, cause))]
 pub struct FileError {
     /// What was tried.
     pub operation: Operation,
@@ -80,6 +80,21 @@ pub struct FileError {
     pub path: PathBuf,
     /// What the operating system said.
     pub cause: io::Error,
+}
+
+/// What to do about it, where the message of the operating system does not tell.
+fn advice(operation: Operation, cause: &io::Error) -> &'static str {
+    let syncs = matches!(operation, Operation::Sync | Operation::SyncFolder);
+    if syncs && is_unsupported(cause) { SYNC_UNSUPPORTED } else { "" }
+}
+
+/// What to do where a file system cannot sync.
+pub(crate) const SYNC_UNSUPPORTED: &str = ". This file system cannot sync, so a power cut could take away what was \
+    acknowledged (some network and user-space file systems are like that): choose a --data-dir on another file system";
+
+/// Whether a sync failed because there is no such thing here, and not because the disk is ill.
+pub(crate) fn is_unsupported(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 /// Makes one piece of bytes of an append's lines.

@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::execution::{SYNC_UNSUPPORTED, is_unsupported};
+
 const LOCK_FILE: &str = "LOCK";
 
 /// Data is for the user who runs the program: nobody else reads it.
@@ -44,6 +46,17 @@ pub enum LockError {
         /// What the operating system said.
         cause: io::Error,
     },
+    /// A folder above it cannot be synced, so that the new name is on disk.
+    #[error(
+        "cannot sync the folder {} above a new data folder: {cause}{}", folder.display(),
+        if is_unsupported(cause) { SYNC_UNSUPPORTED } else { "" }
+    )]
+    SyncAbove {
+        /// The folder above.
+        folder: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
     /// The lock file cannot be made or locked.
     #[error("cannot lock the data folder {}: {cause}", folder.display())]
     Lock {
@@ -65,7 +78,7 @@ impl FolderLock {
     ///
     /// [`LockError`] when another process has it, or the operating system refuses.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
-        create_folder(folder).map_err(|cause| LockError::Create { folder: folder.to_owned(), cause })?;
+        create_folder(folder)?;
         let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
         let path = folder.join(LOCK_FILE);
         let options =
@@ -87,12 +100,15 @@ impl FolderLock {
 
 /// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder that a
 /// power cut takes away takes everything in it along.
-fn create_folder(folder: &Path) -> io::Result<()> {
+fn create_folder(folder: &Path) -> Result<(), LockError> {
     let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    let created = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+    created.map_err(|cause| LockError::Create { folder: folder.to_owned(), cause })?;
     for created in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
         let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        let parent = parent.unwrap_or(Path::new("."));
+        let synced = File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|cause| LockError::SyncAbove { folder: parent.to_owned(), cause })?;
     }
     Ok(())
 }

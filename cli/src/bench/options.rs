@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::durations;
+use crate::list::{List, all_of};
 use crate::output::Format;
 use crate::serve::Runtime;
 
@@ -19,9 +20,9 @@ pub(crate) struct BenchFlags {
     /// Load these running servers, clients in turn, instead of a cluster of its own
     ///
     /// The variable CORACLE_CONNECT is not looked at: nobody's server is loaded by accident.
-    #[arg(long, value_name = "ADDR[,ADDR...]", value_delimiter = ',',
+    #[arg(long, value_name = "ADDR[,ADDR...]",
           conflicts_with_all = ["runtime", "nodes", "ephemeral", "compare"])]
-    connect: Vec<Address>,
+    connect: Vec<List<Address>>,
 
     /// What drives the own cluster
     #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol", conflicts_with = "compare")]
@@ -152,8 +153,9 @@ impl BenchFlags {
     /// Checks the flags against one another.
     pub(crate) fn options(self) -> Result<BenchOptions, BenchFlagsError> {
         let (nodes, ephemeral, rounds) = (self.nodes, self.ephemeral, self.rounds);
-        let subject = match (self.connect.is_empty(), self.compare.as_slice()) {
-            (false, _) => Subject::Running(self.connect),
+        let running = all_of(&self.connect);
+        let subject = match (running.is_empty(), self.compare.as_slice()) {
+            (false, _) => Subject::Running(running),
             (true, []) => Subject::Own(OwnOptions { runtime: self.runtime, nodes, ephemeral }),
             (true, &[first, second]) => {
                 Subject::Compared { runtimes: [first, second], nodes, ephemeral, rounds }

@@ -1,12 +1,19 @@
 //! `status`: how the nodes see the cluster, one row each.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use serde_json::value::RawValue;
 
 use super::{CommandError, Context, Execute};
+use crate::durations;
 use crate::output::{Format, one_line, write_columns};
-use crate::reply::NodeStatus;
-use crate::request::Request;
+use crate::reply::{ErrorCode, NodeStatus, Refusal};
+use crate::request::{Consistency, Request};
+
+/// The pause between two questions of a command that waits.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 /// A disk that has finished no write for so many milliseconds is shown in the table: the server reports it as well.
 const DISK_WAIT_SHOWN_MS: u64 = 2000;
@@ -17,16 +24,47 @@ const DISK_WAIT_SHOWN_MS: u64 = 2000;
 Examples:
   coracle status
   watch -n1 coracle status
+  coracle status --wait 30s     for scripts: until requests are answered
   coracle status -o json | jq '.nodes[] | select(.role == \"leader\") | .id'
 
 One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
 (APPLIED) and has in its log (LAST), the leader it knows, its address, the last index that its latest snapshot covers \
 (SNAPSHOT, 0 before the first), and how many entries its log lacks of the longest one that answered (LAG). `-` stands for \
 nothing. A node that does not answer is `unreachable`; one of this process whose disk failed, `stopped`.")]
-pub(crate) struct Status {}
+pub(crate) struct Status {
+    /// Wait until requests are answered, for DUR at the most, or as long as it takes
+    ///
+    /// Waits for a server that starts, and for a leader; then shows the status. Exit code 3 or 4 when the time is over.
+    #[arg(long, value_name = "DUR", num_args = 0..=1, default_missing_value = "0", value_parser = durations::zero_for_off)]
+    wait: Option<Duration>,
+}
+
+impl Status {
+    /// Asks again and again for a read that needs a leader, until it is answered or `patience` is over; zero: for ever.
+    fn wait(patience: Duration, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let begin = Instant::now();
+        let read = Request::Get { key: "wait", consistency: Consistency::Linearizable };
+        loop {
+            let failure = match context.caller.call(read) {
+                Ok(reply) => match reply.refusal(read.effect()) {
+                    None | Some(Refusal { code: ErrorCode::NotFound, .. }) => return Ok(()),
+                    Some(refusal) => CommandError::Refused(refusal),
+                },
+                Err(failure) => failure.into(),
+            };
+            if !patience.is_zero() && begin.elapsed() >= patience {
+                return Err(failure);
+            }
+            thread::sleep(ASKED_EVERY);
+        }
+    }
+}
 
 impl Execute for Status {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        if let Some(patience) = self.wait {
+            Self::wait(patience, context)?;
+        }
         let reply = context.ask(Request::Status)?;
         match context.format {
             Format::Json => context.print_reply(&reply),

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
 use crate::address::{Address, AddressError};
+use crate::list::{List, all_of};
 
 /// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that put something in
 /// between.
@@ -39,8 +40,8 @@ pub(crate) struct NodeFlags {
     id: u64,
 
     /// The nodes that found the cluster and where they reach one another, this one among them; for the first start
-    #[arg(long, value_name = "ID=HOST:PORT,…", value_delimiter = ',', conflicts_with = "join")]
-    peers: Vec<Peer>,
+    #[arg(long, value_name = "ID=HOST:PORT,…", conflicts_with = "join")]
+    peers: Vec<List<Peer>>,
 
     /// A member's peer address: joins the cluster to which `member add` has added this node; for the first start
     #[arg(long, value_name = "HOST:PORT")]
@@ -118,10 +119,11 @@ pub(crate) struct NodeOptions {
 impl NodeFlags {
     /// Checks the flags against one another.
     pub(crate) fn options(self) -> Result<NodeOptions, NodeFlagsError> {
-        let origin = match (&self.join, self.peers.is_empty()) {
+        let peers = all_of(&self.peers);
+        let origin = match (&self.join, peers.is_empty()) {
             (Some(address), _) => Origin::Join(address.to_string().into()),
             (None, true) => Origin::Known,
-            (None, false) => Origin::Found(self.founders()?),
+            (None, false) => Origin::Found(self.founders(&peers)?),
         };
         let dial_overrides = match env::var(DIAL_OVERRIDES) {
             Ok(text) => dial_overrides(&text).map_err(NodeFlagsError::DialOverrides)?,
@@ -136,13 +138,13 @@ impl NodeFlags {
         })
     }
 
-    fn founders(&self) -> Result<Roster, NodeFlagsError> {
-        let mut ids: Vec<_> = self.peers.iter().map(|peer| peer.id.0).collect();
+    fn founders(&self, peers: &[Peer]) -> Result<Roster, NodeFlagsError> {
+        let mut ids: Vec<_> = peers.iter().map(|peer| peer.id.0).collect();
         ids.sort_unstable();
         if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(NodeFlagsError::Twice(twice[0]));
         }
-        let mut addresses: Vec<_> = self.peers.iter().map(|peer| peer.address.to_string()).collect();
+        let mut addresses: Vec<_> = peers.iter().map(|peer| peer.address.to_string()).collect();
         addresses.sort_unstable();
         if let Some(twice) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(NodeFlagsError::AddressTwice(twice[0].parse().expect("it was an address")));
@@ -157,7 +159,7 @@ impl NodeFlags {
             let address = peer.address.to_string().into();
             (peer.id, Member { address, incarnation: None })
         };
-        Ok(Roster::new(self.peers.iter().map(member)))
+        Ok(Roster::new(peers.iter().map(member)))
     }
 }
 

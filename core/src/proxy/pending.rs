@@ -1,16 +1,19 @@
 //! The requests under way: a window over their numbers, which are given out in order.
 //!
-//! All requests are given the same time, so the first of the window is also the first to expire.
+//! All requests are given the same time, so the first is also the first to expire. A request that takes its time would stretch the
+//! window behind it without end, answered slots and all; so the window moves on, and leaves it in a map.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{ProxyConfig, Ticket};
 use crate::raft::NodeId;
 use crate::replica::{Request, RequestId, Status};
 use crate::time::Instant;
 
-/// How many times as long the window may be as there may be requests under way.
+/// How many times as long the window may be as there are requests under way. Arbitrary: so that moving a request out of it is rare.
 const WINDOW_PER_PENDING: usize = 4;
+/// With fewer requests under way the window is as long as if there were so many.
+const WINDOW_PENDING_MIN: usize = 256;
 
 /// A request under way.
 #[derive(Debug)]
@@ -61,13 +64,16 @@ impl Pending {
     }
 }
 
-/// The window. Its first element, if any, is occupied.
+/// The requests under way. See the module.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
+    /// Those that have taken so long that the window has moved on without them, by number.
+    overtaken: BTreeMap<u64, Pending>,
     first_id: u64,
+    /// The others. The first slot, if any, is occupied.
     window: VecDeque<Option<Pending>>,
     occupied: usize,
-    /// Bytes of keys and values in the occupied slots.
+    /// Bytes of keys and values in all of them.
     bytes: usize,
 }
 
@@ -76,55 +82,120 @@ impl PendingRequests {
         self.bytes += pending.request.bytes();
         self.window.push_back(Some(pending));
         self.occupied += 1;
-        RequestId(self.first_id + self.window.len() as u64 - 1)
+        let id = self.first_id + self.window.len() as u64 - 1;
+        while self.window.len() > WINDOW_PER_PENDING * self.occupied.max(WINDOW_PENDING_MIN) {
+            self.overtake_first();
+        }
+        RequestId(id)
     }
 
-    pub(super) fn request(&self, id: RequestId) -> Option<&Pending> {
-        self.window.get(self.position(id)?)?.as_ref()
+    /// Moves the window on although its first request is under way.
+    fn overtake_first(&mut self) {
+        if let Some(Some(first)) = self.window.pop_front() {
+            self.overtaken.insert(self.first_id, first);
+        }
+        self.first_id += 1;
+        self.drop_empty_slots();
     }
 
-    pub(super) fn request_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
-        let position = self.position(id)?;
-        self.window.get_mut(position)?.as_mut()
-    }
-
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
-        let position = self.position(id)?;
-        let pending = self.window.get_mut(position)?.take()?;
-        self.occupied -= 1;
-        self.bytes -= pending.request.bytes();
+    fn drop_empty_slots(&mut self) {
         while self.window.pop_front_if(|first| first.is_none()).is_some() {
             self.first_id += 1;
         }
+    }
+
+    pub(super) fn request(&self, id: RequestId) -> Option<&Pending> {
+        match self.position(id) {
+            Some(position) => self.window.get(position)?.as_ref(),
+            None => self.overtaken.get(&id.0),
+        }
+    }
+
+    pub(super) fn request_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+        match self.position(id) {
+            Some(position) => self.window.get_mut(position)?.as_mut(),
+            None => self.overtaken.get_mut(&id.0),
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+        let pending = match self.position(id) {
+            Some(position) => self.window.get_mut(position)?.take()?,
+            None => self.overtaken.remove(&id.0)?,
+        };
+        self.occupied -= 1;
+        self.bytes -= pending.request.bytes();
+        self.drop_empty_slots();
         Some(pending)
     }
 
     pub(super) fn first(&self) -> Option<&Pending> {
-        self.window.front()?.as_ref()
+        self.first_with_id().map(|(_, pending)| pending)
     }
 
     pub(super) fn first_with_id(&self) -> Option<(RequestId, &Pending)> {
-        self.first().map(|pending| (RequestId(self.first_id), pending))
+        if let Some((id, pending)) = self.overtaken.first_key_value() {
+            return Some((RequestId(*id), pending));
+        }
+        self.window.front()?.as_ref().map(|pending| (RequestId(self.first_id), pending))
     }
 
     pub(super) fn ids(&self) -> Vec<RequestId> {
         let numbered = (self.first_id..).zip(&self.window);
-        numbered.filter(|(_, slot)| slot.is_some()).map(|(id, _)| RequestId(id)).collect()
+        let in_window = numbered.filter(|(_, slot)| slot.is_some()).map(|(id, _)| id);
+        self.overtaken.keys().copied().chain(in_window).map(RequestId).collect()
     }
 
-    /// Whether one more request may be taken. A request that takes its time keeps the slots after it in the window,
-    /// answered or not: so the window has a limit, too.
+    /// Whether one more request may be accepted: a matter of how many there are and how large, however old the oldest is.
     pub(super) fn has_room(&self, config: &ProxyConfig) -> bool {
-        self.occupied < config.pending_max
-            && self.bytes < config.pending_bytes_max
-            && self.window.len() < config.pending_max.saturating_mul(WINDOW_PER_PENDING)
+        self.occupied < config.pending_max && self.bytes < config.pending_bytes_max
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.occupied == 0
     }
 
+    /// Its place in the window; `None`: it is before it.
     fn position(&self, id: RequestId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first_id)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Key, Query};
+    use crate::raft::LogIndex;
+
+    fn read() -> Pending {
+        let query = Query::Value(Key::new("k").expect("a short text"));
+        let request = Request::Read { query, at_least: LogIndex::ORIGIN };
+        Pending::new(Ticket { connection: 1, slot: 1 }, request, Instant::default())
+    }
+
+    /// A request that takes its time keeps nobody else out, and costs no room for those that came after it.
+    #[test]
+    fn many_requests_pass_one_that_waits() {
+        let config = ProxyConfig {
+            nodes: vec![NodeId(1)],
+            local: None,
+            request_timeout: std::time::Duration::from_secs(5),
+            pending_max: 4,
+            pending_bytes_max: usize::MAX,
+        };
+        let mut pending = PendingRequests::default();
+        let oldest = pending.push(read());
+        for _ in 0..100_000 {
+            assert!(pending.has_room(&config));
+            let id = pending.push(read());
+            assert!(pending.request(id).is_some() && pending.request_mut(oldest).is_some());
+            assert!(pending.remove(id).is_some() && pending.remove(id).is_none());
+            assert!(pending.window.len() <= WINDOW_PER_PENDING * WINDOW_PENDING_MIN);
+        }
+        assert_eq!(pending.first_with_id().map(|(id, _)| id), Some(oldest));
+        let newest = pending.push(read());
+        assert_eq!(pending.ids(), [oldest, newest]);
+        assert!(pending.remove(oldest).is_some() && pending.remove(newest).is_some());
+        assert!(pending.is_empty() && pending.first().is_none() && pending.bytes == 0);
     }
 }
