@@ -44,11 +44,19 @@ pub struct FolderContents {
 impl FolderContents {
     /// A file of a node that is none of these. What has no final name yet does not count: nobody relies on it.
     fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
-        let is_final = |kind| {
-            !matches!(kind, FileKind::LogTemporary | FileKind::MetaTemporary | FileKind::SnapshotTemporary)
-        };
-        self.names.iter().copied().find(|name| !is_own(name.node) && is_final(name.kind))
+        self.names.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind))
     }
+
+    /// Removes what an earlier run of these nodes left unfinished. It comes before everything else that a start writes: on a
+    /// full disk that may need just this room.
+    fn removal_of_left_overs(&self, is_own: impl Fn(NodeId) -> bool) -> Vec<FileOp> {
+        let left_over = |name: &&FileName| is_own(name.node) && is_temporary(name.kind);
+        self.names.iter().filter(left_over).map(|file| FileOp::Remove { file: *file }).collect()
+    }
+}
+
+fn is_temporary(kind: FileKind) -> bool {
+    matches!(kind, FileKind::LogTemporary | FileKind::MetaTemporary | FileKind::SnapshotTemporary)
 }
 
 /// The last stage for a node with files: its folder, and what it goes on from.
@@ -112,7 +120,8 @@ impl ClusterOpening {
         if let Some(file) = contents.foreign_file(is_own) {
             return Err(SurveyError::OtherNode { file });
         }
-        let mut operations = creation;
+        let mut operations = contents.removal_of_left_overs(is_own);
+        operations.extend(creation);
         for node in &mut nodes {
             operations.append(&mut node.repairs);
         }
@@ -213,7 +222,7 @@ impl MemberOpening {
         if let Some(file) = contents.foreign_file(|node| node == self.id) {
             return Err(MemberError::OtherNode { file, id: self.id }.into());
         }
-        let (incarnation, operations, recovery) = match start {
+        let (incarnation, started, recovery) = match start {
             MemberStart::Unfounded { incarnation, creation } => (incarnation, creation, None),
             MemberStart::Founded(mut recovery) => {
                 let repairs = std::mem::take(&mut recovery.repairs);
@@ -223,6 +232,8 @@ impl MemberOpening {
         let moved = moved(recovery.as_deref(), &self.origin);
         let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
         let Self { id, medium, boot, .. } = self;
+        let mut operations = contents.removal_of_left_overs(|node| node == self.id);
+        operations.extend(started);
         let operations = Some(operations);
         Ok(FoundMember {
             id,
@@ -431,6 +442,21 @@ mod tests {
         let opening = ClusterOpening::new(3, &medium()).unwrap();
         let left_over = contents(vec![name(7, FileKind::SnapshotTemporary)], 3);
         assert!(opening.judge(left_over).is_ok(), "what never had a final name is nobody's");
+    }
+
+    /// On a full disk a start may need just the room that an unfinished snapshot takes.
+    #[test]
+    fn what_was_left_unfinished_goes_before_anything_is_written() {
+        let left = [name(2, FileKind::SnapshotTemporary), name(2, FileKind::LogTemporary)];
+        let mut found = member_opening(2, founders(0..3)).judge(&contents(left.to_vec(), 1)).unwrap();
+        let operations = found.operations();
+        assert_eq!(operations[..2], left.map(|file| FileOp::Remove { file }));
+        assert!(matches!(operations[2], FileOp::Create { .. }));
+        let left = contents(vec![name(1, FileKind::SnapshotTemporary), name(7, FileKind::LogTemporary)], 3);
+        let mut found = ClusterOpening::new(3, &medium()).unwrap().judge(left).unwrap();
+        let removed: Vec<_> =
+            found.operations().into_iter().filter(|op| matches!(op, FileOp::Remove { .. })).collect();
+        assert_eq!(removed, [FileOp::Remove { file: name(1, FileKind::SnapshotTemporary) }]);
     }
 
     #[test]
