@@ -1,8 +1,9 @@
 //! A link's task: dials one other node, again and again, and sends it what waits.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::host::{
@@ -13,10 +14,13 @@ use coracle_core::protocol::is_binary;
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use rustix::net::sockopt::set_tcp_user_timeout;
-use smol::Timer;
 use smol::net::{TcpStream, resolve};
+use smol::{Async, Timer};
 
 use crate::network::{Line, Network};
+
+/// Bytes read back at once: some receipts.
+const HEAR_BYTES: usize = 512;
 
 /// Keeps a link up until it is dropped.
 pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, line: Rc<Line>) {
@@ -27,7 +31,7 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
                 if !network.go_up(&line, &meeting) {
                     return;
                 }
-                send(stream, &line).await.into()
+                send(&network, stream, &line).await.into()
             }
             Ok(_) => DialFailure::NotReady,
             Err(failure) => failure,
@@ -85,36 +89,57 @@ async fn shake_hands(
     Ok((stream, meeting, welcome))
 }
 
-/// Sends what waits, until that fails or the other end hangs up.
-async fn send(mut stream: TcpStream, line: &Line) -> io::Error {
-    let mut back = stream.clone();
-    let listen = async {
-        // Nothing is ever said here: whatever can be read is the end.
-        match back.read(&mut [0]).await {
-            Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"),
-            Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "the other end spoke out of turn"),
-            Err(error) => error,
-        }
-    };
-    let speak = async {
-        let mut bytes = Vec::new();
+/// Sends what waits, until that fails, the other end hangs up or says nothing any more.
+async fn send(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
+    let hearing = hear(network, stream.clone(), line);
+    let asking = async {
         loop {
-            line.link.borrow_mut().sent();
-            line.has_work().await;
-            bytes.clear();
-            line.link.borrow_mut().take(&mut bytes);
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                // However slow it is: as long as it takes something it is there.
-                let written = within(SEND_PATIENCE, stream.write(rest)).await;
-                match written.unwrap_or_else(|| Err(timed_out("it takes nothing"))) {
-                    Ok(len) => rest = &rest[len..],
-                    Err(error) => return error,
-                }
+            let ping_at = line.link.borrow().ping_at();
+            Timer::at(network.clock.system_instant(ping_at)).await;
+            if !line.with(|link| link.ask(network.clock.now())) {
+                return timed_out("it says nothing");
             }
         }
     };
-    future::or(speak, listen).await
+    future::or(speak(network, stream, line), future::or(hearing, asking)).await
+}
+
+async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Error {
+    let mut bytes = Vec::new();
+    loop {
+        line.link.borrow_mut().sent();
+        line.has_work().await;
+        bytes.clear();
+        line.link.borrow_mut().take(network.clock.now(), &mut bytes);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            // However slow it is: as long as it takes something it is there.
+            let written = within(SEND_PATIENCE, stream.write(rest)).await;
+            match written.unwrap_or_else(|| Err(timed_out("it takes nothing"))) {
+                Ok(len) => rest = &rest[len..],
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+/// Hands on what comes back, until it ends. The socket is read only when there is something: this is looked after whenever
+/// something is to be sent.
+async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
+    let socket = Arc::<Async<std::net::TcpStream>>::from(stream);
+    let mut bytes = [0; HEAR_BYTES];
+    loop {
+        let heard = match socket.readable().await.and_then(|()| socket.get_ref().read(&mut bytes)) {
+            Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"),
+            Ok(len) => line.with(|link| link.hear(&bytes[..len], network.clock.now())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return error,
+        };
+        if let Err(fault) = heard {
+            return io::Error::new(io::ErrorKind::InvalidData, fault);
+        }
+    }
 }
 
 /// Reads the line of a handshake, without its line break. Byte by byte: what follows it is not a line.

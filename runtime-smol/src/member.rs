@@ -80,7 +80,15 @@ impl Member {
         let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
         let (directory, moved) = directory.with_moved(opened.moved.clone());
         let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
-        let network = Network::new(Rc::clone(executor), directory, to_node, to_proxy, events.clone(), clock);
+        let network = Network::new(
+            Rc::clone(executor),
+            directory,
+            to_node,
+            to_proxy,
+            events.clone(),
+            clock,
+            options.settings.election_timeout_min,
+        );
         let network = Rc::new(network);
         moved.into_iter().for_each(|moved| network.report(moved));
         let peers = Peers::Network(Rc::clone(&network));

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use coracle_core::host::{
     Directory, Forwarder, Greeting, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
@@ -32,6 +33,7 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: RefCell<Directory>,
     pub(crate) clock: Clock,
+    election_timeout_min: Duration,
     removal: RefCell<Removal>,
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
@@ -53,12 +55,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn new(own: NodeId, node: NodeId) -> Self {
-        Self { link: RefCell::new(Link::new(own, node, fastrand::u64(..))), work: async_channel::bounded(1) }
+    fn new(own: NodeId, node: NodeId, election_timeout_min: Duration) -> Self {
+        let link = Link::new(own, node, fastrand::u64(..), election_timeout_min);
+        Self { link: RefCell::new(link), work: async_channel::bounded(1) }
     }
 
     /// Does something with the link, which may have more to send then.
-    fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
         let changed = change(&mut self.link.borrow_mut());
         // It is awake already when there is no room.
         let _ = self.work.0.try_send(());
@@ -82,6 +85,7 @@ impl Network {
         proxy: Sender<ProxyEvent>,
         events: Events,
         clock: Clock,
+        election_timeout_min: Duration,
     ) -> Self {
         let (id, boot) = (directory.local().id, directory.local().boot);
         Self {
@@ -90,6 +94,7 @@ impl Network {
             boot,
             directory: RefCell::new(directory),
             clock,
+            election_timeout_min,
             removal: RefCell::default(),
             forwarder: RefCell::new(Forwarder::new(boot)),
             inbox,
@@ -158,7 +163,7 @@ impl Network {
     pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
         self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
         let mut news = Vec::new();
-        let is_wanted = line.with(|link| link.go_up(meeting, &mut news));
+        let is_wanted = line.with(|link| link.go_up(meeting, self.clock.now(), &mut news));
         self.deliver(news);
         is_wanted
     }
@@ -240,7 +245,7 @@ impl Network {
         for change in changes {
             match change {
                 LinkChange::Start(node, address) => {
-                    let line = Rc::new(Line::new(self.id, node));
+                    let line = Rc::new(Line::new(self.id, node, self.election_timeout_min));
                     let work = link::run(Rc::clone(self), node, address, Rc::clone(&line));
                     self.links.borrow_mut().insert(node, (line, self.executor.spawn(work)));
                 }

@@ -6,10 +6,12 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, REFUSAL_PATIENCE};
+use coracle_core::host::{
+    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, REFUSAL_PATIENCE, SEND_PATIENCE,
+};
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 
@@ -79,11 +81,27 @@ async fn leave(mut stream: TcpStream) {
 /// Hands on what a node sends, until it hangs up or says what it should not.
 async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut stream: TcpStream) {
     let mut bytes = vec![0; READ_BYTES];
-    while let Ok(len @ 1..) = stream.read(&mut bytes).await {
+    let mut watch = Timer::interval(PEER_SILENCE_MAX);
+    let mut is_silent = false;
+    loop {
+        let read = async { Some(stream.read(&mut bytes).await) };
+        let len = match future::or(read, async { watch.next().await.and(None) }).await {
+            Some(Ok(len @ 1..)) => len,
+            // Who dials asks often whether this node is there.
+            None if !is_silent => {
+                is_silent = true;
+                continue;
+            }
+            Some(Ok(0) | Err(_)) | None => break,
+        };
+        is_silent = false;
         match inbound.receive(&bytes[..len]) {
             Ok(received) => {
                 received.input.into_iter().for_each(|input| network.give(input));
                 network.route(received.answers);
+                if !matches!(within(SEND_PATIENCE, stream.write_all(&received.reply)).await, Some(Ok(()))) {
+                    break;
+                }
             }
             Err(fault) => {
                 network.report(PeerEvent::Lost(inbound.node(), fault.to_string()));

@@ -19,6 +19,9 @@ use crate::clock::Clock;
 use crate::network::{Line, Network};
 use crate::threads::{is_timeout, lock};
 
+/// Bytes read back at once: some receipts.
+const HEAR_BYTES: usize = 512;
+
 /// Keeps a link up until its near end says that it is over.
 pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Arc<Line>) {
     let mut addresses = DialAddresses::default();
@@ -28,7 +31,7 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
                 if !network.go_up(line, &meeting, &stream) {
                     return;
                 }
-                send(&stream, line, format!("ear {} to {node}", network.id)).into()
+                send(network.clock, &stream, line, format!("ear {} to {node}", network.id)).into()
             }
             Ok(_) => DialFailure::NotReady,
             Err(failure) => failure,
@@ -79,10 +82,10 @@ fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStre
     Err(failed)
 }
 
-/// Sends what waits, until that fails or the other end hangs up.
-fn send(stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
+/// Sends what waits, until that fails, the other end hangs up or says nothing any more.
+fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
     let (back, its_line) = (Arc::clone(stream), Arc::clone(line));
-    let listen = move || its_line.breaks(&back, end_of(&back));
+    let listen = move || its_line.breaks(&back, hear(clock, &back, &its_line));
     let speak = || {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(SEND_PATIENCE))?;
@@ -90,7 +93,7 @@ fn send(stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
         let mut bytes = Vec::new();
         let mut speak = || -> io::Result<()> {
             loop {
-                line.take(&mut bytes)?;
+                line.take(clock, &mut bytes)?;
                 (&**stream).write_all(&bytes)?;
             }
         };
@@ -108,14 +111,18 @@ fn send(stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
     }
 }
 
-/// Waits for the end of a connection. Nothing is ever said here: whatever can be read is the end.
-fn end_of(mut stream: &TcpStream) -> io::Error {
+/// Hands on what comes back, until it ends.
+fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
+    let mut bytes = [0; HEAR_BYTES];
     loop {
-        match stream.read(&mut [0]) {
+        let heard = match stream.read(&mut bytes) {
             Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"),
-            Ok(_) => return io::Error::new(io::ErrorKind::InvalidData, "the other end spoke out of turn"),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(len) => line.with(|link| link.hear(&bytes[..len], clock.now())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error,
+        };
+        if let Err(fault) = heard {
+            return io::Error::new(io::ErrorKind::InvalidData, fault);
         }
     }
 }

@@ -84,7 +84,16 @@ impl Member {
         let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
         let (directory, moved) = directory.with_moved(opened.moved.clone());
         let (to_node, to_proxy, end) = (inbox.clone(), proxy.clone(), thread_end.clone());
-        let network = Arc::new(Network::new(directory, to_node, to_proxy, events.clone(), clock, end));
+        let network = Network::new(
+            directory,
+            to_node,
+            to_proxy,
+            events.clone(),
+            clock,
+            options.settings.election_timeout_min,
+            end,
+        );
+        let network = Arc::new(network);
         moved.into_iter().for_each(|moved| network.report(moved));
         let peers = Peers::Network(Arc::clone(&network));
         let wiring = Wiring { peers, proxy, events, clock };

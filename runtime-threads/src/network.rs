@@ -34,6 +34,7 @@ pub(crate) struct Network {
     pub(crate) boot: u64,
     pub(crate) directory: Mutex<Directory>,
     pub(crate) clock: Clock,
+    election_timeout_min: Duration,
     removal: Mutex<Removal>,
     forwarder: Mutex<Forwarder>,
     inbox: Inbox,
@@ -69,13 +70,13 @@ struct LineState {
 }
 
 impl Line {
-    fn new(own: NodeId, node: NodeId) -> Self {
-        let link = Link::new(own, node, fastrand::u64(..));
+    fn new(own: NodeId, node: NodeId, election_timeout_min: Duration) -> Self {
+        let link = Link::new(own, node, fastrand::u64(..), election_timeout_min);
         Self { state: Mutex::new(LineState { link, stream: None, broken: None }), changed: Condvar::new() }
     }
 
     /// Does something with the link, which may have more to send then.
-    fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
         let changed = change(&mut lock(&self.state).link);
         self.changed.notify_all();
         changed
@@ -85,7 +86,7 @@ impl Line {
     fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
-        let is_wanted = state.link.go_up(meeting, &mut news);
+        let is_wanted = state.link.go_up(meeting, network.clock.now(), &mut news);
         if is_wanted {
             state.stream = Some(Arc::clone(stream));
             state.broken = None;
@@ -132,21 +133,28 @@ impl Line {
     }
 
     /// Waits until there is something to send, and takes it. What was taken before has been sent.
-    pub(crate) fn take(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    pub(crate) fn take(&self, clock: Clock, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.link.sent();
-        let has_nothing_to_do =
-            |state: &mut LineState| !state.link.has_work() && state.broken.is_none() && !state.link.is_over();
-        let mut state =
-            self.changed.wait_while(state, has_nothing_to_do).unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.broken.take() {
-            return Err(error);
-        }
-        if state.link.is_over() {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "the link is not needed any more"));
+        loop {
+            let is_there = state.link.ask(clock.now());
+            if let Some(error) = state.broken.take() {
+                return Err(error);
+            }
+            if state.link.is_over() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the link is not needed any more"));
+            }
+            if !is_there {
+                return Err(io::Error::other("it says nothing"));
+            }
+            if state.link.has_work() {
+                break;
+            }
+            let pause = clock.until(state.link.ping_at());
+            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
         bytes.clear();
-        state.link.take(bytes);
+        state.link.take(clock.now(), bytes);
         Ok(())
     }
 
@@ -170,6 +178,7 @@ impl Network {
         proxy: Sender<ProxyEvent>,
         events: Events,
         clock: Clock,
+        election_timeout_min: Duration,
         threads_end: Sender<()>,
     ) -> Self {
         let (id, boot) = (directory.local().id, directory.local().boot);
@@ -178,6 +187,7 @@ impl Network {
             boot,
             directory: Mutex::new(directory),
             clock,
+            election_timeout_min,
             removal: Mutex::default(),
             forwarder: Mutex::new(Forwarder::new(boot)),
             inbox,
@@ -330,7 +340,7 @@ impl Network {
 
     fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) {
         let Some(end) = self.threads_end() else { return };
-        let line = Arc::new(Line::new(self.id, node));
+        let line = Arc::new(Line::new(self.id, node, self.election_timeout_min));
         let (network, its_line) = (Arc::clone(self), Arc::clone(&line));
         lock(&self.links).insert(node, line);
         spawn(format!("link {} to {node}", self.id), move || {

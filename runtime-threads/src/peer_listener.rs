@@ -1,14 +1,16 @@
 //! Accepts other nodes: answers those that dial, and hands on what those of the same cluster send.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, REFUSAL_PATIENCE};
+use coracle_core::host::{
+    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, REFUSAL_PATIENCE, SEND_PATIENCE,
+};
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
 
@@ -93,7 +95,9 @@ fn greet(
         leave(stream, &Patience::new(network.clock, REFUSAL_PATIENCE));
         return None;
     };
-    stream.set_read_timeout(None).ok()?;
+    // Who dials asks often whether this node is there.
+    stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
+    stream.set_write_timeout(Some(SEND_PATIENCE)).ok()?;
     network.heard(&meeting);
     let mut connections = lock(connections);
     if !lock(&network.directory).admit(meeting.node, number) {
@@ -129,6 +133,9 @@ fn listen(network: &Network, inbound: &mut Inbound, mut stream: &TcpStream) {
             Ok(received) => {
                 received.input.into_iter().for_each(|input| network.give(input));
                 network.route(received.answers);
+                if stream.write_all(&received.reply).is_err() {
+                    return;
+                }
             }
             Err(fault) => return network.report(PeerEvent::Lost(inbound.node(), fault.to_string())),
         }

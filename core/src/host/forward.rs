@@ -142,8 +142,8 @@ impl Forwarded {
                     Verdict::Duplicate => {}
                     Verdict::Overloaded => refused.push(call),
                 },
-                // The router's.
-                PeerFrame::Answer { .. } => {}
+                // The router's, and the connection's.
+                PeerFrame::Answer { .. } | PeerFrame::Piece(_) | PeerFrame::Ping | PeerFrame::Receipt(_) => {}
             }
         }
         refused
@@ -176,7 +176,7 @@ mod tests {
     /// Everything in an outbox, as its peer reads it.
     fn delivered(outbox: &mut Outbox) -> Vec<PeerFrame> {
         let mut stream = Vec::new();
-        outbox.take(&mut stream, usize::MAX);
+        outbox.take(&mut stream, usize::MAX, usize::MAX);
         let mut buffer = FrameBuffer::default();
         buffer.push(&stream);
         let next = || buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap());

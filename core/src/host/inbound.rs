@@ -3,9 +3,11 @@
 //! Messages and requests go to the node, in one piece for all that arrived together; answers go to the router. A frame in
 //! another node's name ends the connection. What belongs to an earlier run of either side is dropped: the answer to a question
 //! that this run has not asked, and a question of a run that its sender has forgotten.
+//!
+//! Receipts go back: how many bytes were read, so that the sender knows how long they take.
 
 use crate::host::HostInput;
-use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame};
+use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
@@ -14,6 +16,9 @@ pub const INBOX_ITEMS_MAX: usize = 4096;
 /// With this many bytes of peers' frames in a node's inbox, more are kept out. Chosen as two full outboxes of a peer: a node
 /// that works off less than that in a turn has more urgent troubles.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
+
+/// After how many bytes a receipt is due: half of the longest piece, so that there is one for each.
+const RECEIPT_BYTES: u64 = 8 << 10;
 
 /// Whether more from peers should be kept out of a node's inbox, if it can be: a connection is not read then, and a message in
 /// the same process is dropped. Raft repeats what is lost.
@@ -29,6 +34,8 @@ pub struct Received {
     pub input: Option<HostInput>,
     /// For the router.
     pub answers: Vec<ProxyInput>,
+    /// To be sent back, if there is anything.
+    pub reply: Vec<u8>,
 }
 
 /// Why a connection is given up.
@@ -56,13 +63,19 @@ pub struct Inbound {
     boot: u64,
     meeting: Meeting,
     buffer: FrameBuffer,
+    /// The pieces of a long frame.
+    pieces: FrameBuffer,
+    /// How many bytes were read, and how many the last receipt spoke of.
+    read: u64,
+    receipted: u64,
 }
 
 impl Inbound {
     /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of that.
     #[must_use]
     pub fn new(own: NodeId, boot: u64, meeting: Meeting) -> Self {
-        Self { own, boot, meeting, buffer: FrameBuffer::default() }
+        let (buffer, pieces) = (FrameBuffer::default(), FrameBuffer::default());
+        Self { own, boot, meeting, buffer, pieces, read: 0, receipted: 0 }
     }
 
     /// The node that has dialled.
@@ -77,29 +90,53 @@ impl Inbound {
     ///
     /// [`InboundFault`]: the connection is to be ended.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, InboundFault> {
+        self.read += bytes.len() as u64;
         self.buffer.push(bytes);
-        let (mut frames, mut answers) = (Vec::new(), Vec::new());
-        let mut peer_bytes = 0;
-        while let Some(bytes) = self.buffer.next_frame().map_err(InboundFault::Frame)? {
-            peer_bytes += bytes.len();
-            match PeerFrame::read(bytes).map_err(InboundFault::Frame)? {
+        let (mut received, mut frames) = (Received::default(), Vec::new());
+        let (mut peer_bytes, mut is_asked) = (0, false);
+        while let Some(frame) = self.next_frame(&mut peer_bytes).map_err(InboundFault::Frame)? {
+            match frame {
                 PeerFrame::Message(message)
                     if (message.from, message.to) != (self.meeting.node, self.own) =>
                 {
                     return Err(InboundFault::Misaddressed);
                 }
                 PeerFrame::Answer { call, answer } if call.boot == self.boot => {
-                    answers.push(ProxyInput::Answer(self.meeting.node, call.request, answer));
+                    received.answers.push(ProxyInput::Answer(self.meeting.node, call.request, answer));
                 }
                 PeerFrame::Answer { .. } => {}
                 PeerFrame::Ask { call, .. } if call.boot != self.meeting.boot => {}
+                PeerFrame::Ping => is_asked = true,
+                PeerFrame::Receipt(_) => return Err(InboundFault::Frame(FrameFault::Unknown)),
                 frame => frames.push(frame),
             }
         }
+        if is_asked || self.read - self.receipted >= RECEIPT_BYTES {
+            self.receipted = self.read;
+            push_receipt(&mut received.reply, self.read);
+        }
         let Meeting { node, incarnation, .. } = self.meeting;
-        let input =
+        received.input =
             (!frames.is_empty()).then_some(HostInput::FromPeer { node, incarnation, frames, peer_bytes });
-        Ok(Received { input, answers })
+        Ok(received)
+    }
+
+    /// The next frame that is whole, also one that came in pieces. Adds its bytes to `peer_bytes`.
+    fn next_frame(&mut self, peer_bytes: &mut usize) -> Result<Option<PeerFrame>, FrameFault> {
+        loop {
+            if let Some(whole) = self.pieces.next_frame()? {
+                return match PeerFrame::read(whole)? {
+                    PeerFrame::Piece(_) => Err(FrameFault::Unknown),
+                    frame => Ok(Some(frame)),
+                };
+            }
+            let Some(bytes) = self.buffer.next_frame()? else { return Ok(None) };
+            *peer_bytes += bytes.len();
+            match PeerFrame::read(bytes)? {
+                PeerFrame::Piece(piece) => self.pieces.push(&piece),
+                frame => return Ok(Some(frame)),
+            }
+        }
     }
 }
 
@@ -141,7 +178,7 @@ mod tests {
     fn bytes(fill: impl FnOnce(&mut Outbox)) -> Vec<u8> {
         let (mut outbox, mut bytes) = (Outbox::default(), Vec::new());
         fill(&mut outbox);
-        outbox.take(&mut bytes, usize::MAX);
+        outbox.take(&mut bytes, usize::MAX, usize::MAX);
         bytes
     }
 
@@ -184,6 +221,49 @@ mod tests {
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
         assert!(matches!(inbound().receive(&damaged), Err(InboundFault::Frame(_))));
+    }
+
+    #[test]
+    fn a_long_frame_in_pieces_lets_what_is_urgent_through() {
+        let put = crate::kv::Command::Put {
+            key: crate::kv::Key::new("k").unwrap(),
+            value: crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap(),
+        };
+        let (mut outbox, mut inbound) = (Outbox::default(), inbound());
+        assert!(outbox.push_ask(call(THEIR_BOOT), 1, &Request::write(put)));
+        outbox.push_answer(call(OWN_BOOT), &Answer::OutcomeUnknown);
+        let (mut messages, mut requests, mut answers) = (0, 0, 0);
+        while !outbox.is_empty() {
+            outbox.push_message(&message(2, 1));
+            let mut bytes = Vec::new();
+            outbox.take(&mut bytes, usize::MAX, 1);
+            let received = inbound.receive(&bytes).unwrap();
+            answers += received.answers.len();
+            let Some(HostInput::FromPeer { frames, .. }) = received.input else { panic!("no heartbeat") };
+            messages += frames.iter().filter(|frame| matches!(frame, PeerFrame::Message(_))).count();
+            requests += frames.iter().filter(|frame| matches!(frame, PeerFrame::Ask { .. })).count();
+        }
+        assert!(messages > 30 && requests == 1 && answers == 1, "{messages} {requests} {answers}");
+    }
+
+    #[test]
+    fn receipts_say_how_much_was_read_when_it_is_much_or_asked_for() {
+        let said = |received: Received| {
+            let mut buffer = FrameBuffer::default();
+            buffer.push(&received.reply);
+            buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap())
+        };
+        let mut inbound = inbound();
+        let heartbeat = bytes(|outbox| outbox.push_message(&message(2, 1)));
+        assert_eq!(said(inbound.receive(&heartbeat).unwrap()), None);
+        let ping = bytes(Outbox::push_ping);
+        let read = (heartbeat.len() + ping.len()) as u64;
+        assert_eq!(said(inbound.receive(&ping).unwrap()), Some(PeerFrame::Receipt(read)));
+        let many = heartbeat.repeat(1 << 10);
+        assert_eq!(said(inbound.receive(&many).unwrap()), Some(PeerFrame::Receipt(read + many.len() as u64)));
+        let mut receipt = Vec::new();
+        push_receipt(&mut receipt, 1);
+        assert!(inbound.receive(&receipt).is_err(), "who dials sends none");
     }
 
     #[test]

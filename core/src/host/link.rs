@@ -4,6 +4,10 @@
 //! messages and requests go into its outbox. While it is down nothing but answers is kept for later: all else would be too
 //! old. Why it is down is reported once per reason, not once per attempt, and after each failure it backs off.
 //!
+//! While it is up, it asks the other node every [`PING_EVERY`] for a receipt, also when nothing else is sent: a connection that
+//! a firewall has forgotten is noticed before an election needs it, and one that is used is not forgotten. The receipts, and
+//! those that the other node sends while it reads, say how much may be in flight (`flow.rs`).
+//!
 //! Deliberately not here: sockets. A runtime dials, tells the link what came of it, and carries to their places what the link
 //! appends to its news; and it takes bytes out of the link while it is up. Which links there are is decided by the
 //! [`Directory`](super::Directory).
@@ -11,10 +15,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::peer::{Backoff, CallId, Meeting, Outbox, PeerEvent, PeerRefusal};
+use super::flow::Flow;
+use crate::peer::{
+    Backoff, CallId, FrameBuffer, FrameFault, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
+};
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
 use crate::replica::{Answer, Input};
+use crate::time::Instant;
 
 /// How long a connection, or the answer to a handshake, is waited for.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +38,12 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 const RUNS_TWICE_MAX: u32 = 24;
 /// Bytes sent at once: what is urgent waits for no more than this.
 pub const SEND_BYTES: usize = 256 << 10;
+/// How often a link asks whether the other node is there.
+pub const PING_EVERY: Duration = Duration::from_secs(1);
+/// How long the other node may say nothing, though it is asked, before its connection is given up. Chosen as several times
+/// what a node needs that builds a large map or does not get a processor; a machine that is gone is noticed after
+/// [`SILENCE_MAX`]. So long a node that has dialled may be silent, too.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +99,16 @@ pub struct Link {
     outbox: Outbox,
     backoff: Backoff,
     is_up: bool,
+    /// The shortest time after which the cluster holds an election.
+    election_timeout_min: Duration,
+    flow: Flow,
+    /// What came back and is not a whole frame yet.
+    heard: FrameBuffer,
+    /// When the other node said something last, and when it is asked next.
+    heard_at: Instant,
+    ping_at: Instant,
+    /// Whether a question waits to be sent.
+    asks: bool,
     /// Whether what was taken last may still be on its way.
     is_sending: bool,
     /// Whether the link has to end.
@@ -98,15 +122,22 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link from the node `own` to `node`, which is down. `seed` decides how it backs off.
+    /// A link from the node `own` to `node`, which is down, in a cluster whose elections begin after `election_timeout_min` or
+    /// later. `seed` decides how it backs off.
     #[must_use]
-    pub fn new(own: NodeId, node: NodeId, seed: u64) -> Self {
+    pub fn new(own: NodeId, node: NodeId, seed: u64, election_timeout_min: Duration) -> Self {
         Self {
             own,
             node,
             outbox: Outbox::default(),
             backoff: Backoff::new(seed),
             is_up: false,
+            election_timeout_min,
+            flow: Flow::new(election_timeout_min, Instant::default()),
+            heard: FrameBuffer::default(),
+            heard_at: Instant::default(),
+            ping_at: Instant::default(),
+            asks: false,
             is_sending: false,
             is_over: false,
             is_used: true,
@@ -116,11 +147,16 @@ impl Link {
     }
 
     /// There is a connection; `false`: the link has to end, and the connection with it.
-    pub fn go_up(&mut self, meeting: &Meeting, news: &mut Vec<LinkNews>) -> bool {
+    pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<LinkNews>) -> bool {
         if self.is_over {
             return false;
         }
         self.is_up = true;
+        self.flow = Flow::new(self.election_timeout_min, now);
+        self.heard = FrameBuffer::default();
+        self.heard_at = now;
+        self.ping_at = now;
+        self.asks = false;
         self.backoff.reset();
         self.runs_twice = 0;
         self.reported.clear();
@@ -200,16 +236,50 @@ impl Link {
         self.is_up.then_some(&mut self.outbox)
     }
 
-    /// Whether there is something to send.
+    /// Whether there is something that may be sent now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.outbox.is_empty()
+        self.outbox.has_urgent() || (self.outbox.has_bulk() && self.flow.room() > 0)
     }
 
     /// Moves what is to be sent next to the end of `bytes`. What was taken before has been sent.
-    pub fn take(&mut self, bytes: &mut Vec<u8>) {
-        self.outbox.take(bytes, SEND_BYTES);
+    pub fn take(&mut self, now: Instant, bytes: &mut Vec<u8>) {
+        self.outbox.take(bytes, SEND_BYTES, self.flow.room());
+        self.flow.sent(bytes.len(), std::mem::take(&mut self.asks), now);
         self.is_sending = !bytes.is_empty();
+    }
+
+    /// When the other node is to be asked whether it is there.
+    #[must_use]
+    pub fn ping_at(&self) -> Instant {
+        self.ping_at
+    }
+
+    /// Asks the other node whether it is there, if it is time for that; `false`: it has said nothing for too long, and the
+    /// connection is of no more use.
+    #[must_use]
+    pub fn ask(&mut self, now: Instant) -> bool {
+        if self.is_up && now >= self.ping_at {
+            self.ping_at = now + PING_EVERY;
+            self.asks = true;
+            self.outbox.push_ping();
+        }
+        !self.is_up || now.since(self.heard_at) < PEER_SILENCE_MAX
+    }
+
+    /// The other node has sent these bytes back.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameFault`]: it is of no more use.
+    pub fn hear(&mut self, bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
+        self.heard_at = now;
+        self.heard.push(bytes);
+        while let Some(frame) = self.heard.next_frame()? {
+            let PeerFrame::Receipt(read) = PeerFrame::read(frame)? else { return Err(FrameFault::Unknown) };
+            self.flow.receipt(read, now).map_err(|_| FrameFault::Unknown)?;
+        }
+        Ok(())
     }
 
     /// What was taken last has been sent.
@@ -230,145 +300,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::Incarnation;
-    use crate::peer::BACKOFF_MAX;
-    use crate::raft::LogIndex;
-    use crate::replica::{Request, RequestId};
-
-    fn meeting() -> Meeting {
-        Meeting {
-            node: NodeId(2),
-            incarnation: Incarnation(20),
-            address: None,
-            client_address: Some("c:2".into()),
-            configuration_index: LogIndex(0),
-            boot: 0,
-            was_member: true,
-            is_of_cluster: true,
-        }
-    }
-
-    /// A removed member learns it from whichever member it dials; a member that dials a removed one learns nothing of itself.
-    #[test]
-    fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
-        for (removed, told) in [(1, true), (2, false)] {
-            let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-            link.failed(PeerRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
-            let is_told = |item: &LinkNews| matches!(item, LinkNews::Removed(_));
-            assert_eq!(news.iter().any(is_told), told, "of node {removed}");
-        }
-    }
-
-    #[test]
-    fn a_node_that_runs_twice_ends_only_when_it_hears_that_again_and_again() {
-        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-        let refusal = || PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
-        let ends = |news: &[LinkNews]| news.iter().any(|item| matches!(item, LinkNews::Removed(_)));
-        for _ in 1..RUNS_TWICE_MAX {
-            link.failed(refusal().into(), &mut news);
-        }
-        assert!(!ends(&news));
-        assert!(link.go_up(&meeting(), &mut news), "the run before has ended");
-        for _ in 1..RUNS_TWICE_MAX {
-            link.failed(refusal().into(), &mut news);
-        }
-        assert!(!ends(&news));
-        link.failed(refusal().into(), &mut news);
-        assert!(ends(&news));
-    }
-
-    fn broken() -> DialFailure {
-        DialFailure::Failed("connection refused".into())
-    }
-
-    fn reports(news: &mut Vec<LinkNews>) -> Vec<PeerEvent> {
-        let report = |news| if let LinkNews::Report(event) = news { Some(event) } else { None };
-        news.drain(..).filter_map(report).collect()
-    }
-
-    fn call() -> CallId {
-        CallId { boot: 1, request: RequestId(7) }
-    }
-
-    #[test]
-    fn a_failure_is_reported_once_per_reason_and_again_after_the_link_was_up() {
-        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-        for _ in 0..5 {
-            assert!(link.failed(broken(), &mut news) <= BACKOFF_MAX);
-        }
-        link.failed(DialFailure::NotReady, &mut news);
-        link.failed(DialFailure::NotReady, &mut news);
-        assert_eq!(reports(&mut news).len(), 2);
-        assert!(link.go_up(&meeting(), &mut news));
-        link.failed(DialFailure::NotReady, &mut news);
-        let expected =
-            [PeerEvent::Connected(NodeId(2)), PeerEvent::Lost(NodeId(2), DialFailure::NotReady.to_string())];
-        assert_eq!(reports(&mut news), expected);
-        let refusal = PeerRefusal::OtherFounders;
-        link.failed(refusal.clone().into(), &mut news);
-        assert_eq!(reports(&mut news), [PeerEvent::Refused(NodeId(2), refusal)]);
-    }
-
-    #[test]
-    fn the_node_and_the_router_hear_once_that_it_is_up_and_once_that_it_is_down() {
-        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-        link.go_down(&mut news);
-        assert!(news.is_empty(), "it was never up");
-        assert!(link.go_up(&meeting(), &mut news));
-        assert!(matches!(
-            news[..],
-            [
-                LinkNews::Report(_),
-                LinkNews::Node(Input::PeerMet { .. }),
-                LinkNews::Router(ProxyInput::Reachable(NodeId(2), Some(_)))
-            ]
-        ));
-        news.clear();
-        link.failed(broken(), &mut news);
-        link.end(&mut news);
-        let down = news.iter().filter(|news| !matches!(news, LinkNews::Report(_))).collect::<Vec<_>>();
-        assert!(matches!(
-            down[..],
-            [
-                LinkNews::Router(ProxyInput::Unreachable(NodeId(2))),
-                LinkNews::Node(Input::PeerUnreachable(NodeId(2)))
-            ]
-        ));
-    }
-
-    #[test]
-    fn without_a_connection_only_answers_are_kept() {
-        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-        assert!(link.requests().is_none());
-        link.push_answer(call(), &Answer::OutcomeUnknown);
-        assert!(link.has_work() && link.is_idle(), "it waits for a connection, and nobody for it");
-        link.go_up(&meeting(), &mut news);
-        assert!(link.requests().unwrap().push_ask(call(), 1, &Request::Status));
-        link.go_down(&mut news);
-        link.go_up(&meeting(), &mut news);
-        let mut bytes = Vec::new();
-        link.take(&mut bytes);
-        assert!(!link.has_work() && !link.is_idle(), "it is on its way");
-        link.sent();
-        assert!(link.is_idle());
-    }
-
-    #[test]
-    fn a_removed_node_hears_of_it_from_whomever_it_dials() {
-        let removed = |node| DialFailure::Refused(PeerRefusal::Removed { node, index: 7 });
-        for (node, hears) in [(1, true), (3, false)] {
-            let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-            link.failed(removed(node), &mut news);
-            assert_eq!(news.iter().any(|news| matches!(news, LinkNews::Removed(_))), hears);
-        }
-    }
-
-    #[test]
-    fn a_link_that_is_over_takes_no_connection() {
-        let (mut link, mut news) = (Link::new(NodeId(1), NodeId(2), 1), Vec::new());
-        link.end(&mut news);
-        assert!(!link.go_up(&meeting(), &mut news) && news.is_empty() && link.is_over());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@
 //! | `forward` | which requests of other nodes are accepted, and under which number requests are forwarded |
 //! | `directory` | which nodes are wanted at which address, which of those that dial are listened to |
 //! | `link` | whether a link is up, what waits to be sent, what is reported of it, when it is dialled again |
+//! | `flow` | how many bytes may be in flight on a connection to another node |
 //! | `addresses` | which address of a name is tried next |
 //! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
@@ -25,6 +26,7 @@ mod addresses;
 mod caller;
 mod client;
 mod directory;
+mod flow;
 mod forward;
 mod founding;
 mod inbound;
@@ -41,11 +43,13 @@ pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, To
 pub use directory::{
     Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, REACHED_VALID, STRANGERS_MAX,
 };
+pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
-    DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, REFUSAL_PATIENCE, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
+    DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, SEND_BYTES,
+    SEND_PATIENCE, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
 pub use removal::{REMOVAL_GRACE, Removal};

@@ -23,7 +23,7 @@ use crate::replica::Input;
 /// The name of the peers' protocol.
 pub const PEER_FORMAT: &str = "coracle-peer";
 /// Its version.
-pub const PEER_VERSION: u64 = 2;
+pub const PEER_VERSION: u64 = 3;
 /// The longest line of a handshake, in bytes: two rosters of the longest addresses and some more.
 pub const HELLO_BYTES_MAX: usize = 64 << 10;
 

@@ -1,7 +1,8 @@
 //! What nodes say to one another over a network, and how: without a network.
 //!
 //! A pair of nodes has two connections, and each sends on the one that it dialled. A connection begins with a
-//! handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from the dialler alone.
+//! handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from the dialler. The other side sends nothing
+//! back but receipts: how many bytes it has read ([`PeerFrame::Receipt`]).
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -32,7 +33,7 @@ pub use hello::{
     Founders, HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
     Standing, Welcome,
 };
-pub use outbox::{BULK_BYTES_MAX, Outbox, URGENT_BYTES_MAX};
+pub use outbox::{BULK_BYTES_MAX, Outbox, PIECE_BYTES, URGENT_BYTES_MAX};
 
 pub use refusal::{Finally, PeerRefusal};
 
@@ -70,6 +71,13 @@ pub enum PeerFrame {
         /// It.
         answer: Answer,
     },
+    /// The next piece of a frame that is too long to go in one: what is urgent goes between its pieces. All pieces together
+    /// are the frame with its head.
+    Piece(Vec<u8>),
+    /// A question whether the receiver is there: it answers with a receipt at once.
+    Ping,
+    /// How many bytes the receiver of a connection has read since the handshake. The one frame that goes back to the dialler.
+    Receipt(u64),
 }
 
 impl PeerFrame {
@@ -92,6 +100,9 @@ impl PeerFrame {
                 Self::Ask { call, sequence, request: call::read_request(from)? }
             }
             3 => Self::Answer { call: read_call(from)?, answer: call::read_answer(from)? },
+            4 => Self::Piece(from.bytes()?.to_vec()),
+            5 => Self::Ping,
+            6 => Self::Receipt(from.u64()?),
             _ => return None,
         })
     }
@@ -137,6 +148,29 @@ pub fn push_answer(stream: &mut Vec<u8>, call: CallId, answer: &Answer) {
         to.u8(3);
         write_call(call, &mut to);
         call::write_answer(answer, &mut to);
+    });
+}
+
+/// Appends a frame with a piece of another frame.
+fn push_piece(stream: &mut Vec<u8>, piece: &[u8]) {
+    frame::push_frame(stream, |bytes| {
+        let mut to = Writer::new(bytes);
+        to.u8(4);
+        to.bytes(piece);
+    });
+}
+
+/// Appends a frame that asks for a receipt.
+pub fn push_ping(stream: &mut Vec<u8>) {
+    frame::push_frame(stream, |bytes| bytes.push(5));
+}
+
+/// Appends a frame that says how many bytes were read.
+pub fn push_receipt(stream: &mut Vec<u8>, read: u64) {
+    frame::push_frame(stream, |bytes| {
+        let mut to = Writer::new(bytes);
+        to.u8(6);
+        to.u64(read);
     });
 }
 

@@ -1,13 +1,14 @@
 //! What waits to be sent to one peer.
 //!
 //! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is small and goes first, so
-//! that it never stands behind megabytes of entries or of a snapshot. Both lanes have a limit. Above it Raft's messages
+//! that it never stands behind megabytes of entries or of a snapshot. A long frame of the other lane is cut into pieces for
+//! that: what is urgent goes between them. Both lanes have a limit. Above it Raft's messages
 //! give way, the oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and answers
 //! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere.
 
 use std::collections::VecDeque;
 
-use super::{CallId, push_answer, push_ask, push_message};
+use super::{CallId, push_answer, push_ask, push_message, push_piece, push_ping};
 use crate::raft::{Body, Message};
 use crate::replica::{Answer, Request};
 
@@ -15,6 +16,10 @@ use crate::replica::{Answer, Request};
 pub const URGENT_BYTES_MAX: usize = 256 << 10;
 /// The most bytes that wait in the lane of entries, snapshots, requests and answers; one frame may pass it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
+
+/// A frame of the bulk lane that is longer goes in pieces of so many bytes. Chosen because a line of 1 Mbit/s sends it within
+/// half of the usual shortest election timeout, and heads are less than a thousandth of it.
+pub const PIECE_BYTES: usize = 16 << 10;
 
 /// A lane: frames, oldest first.
 #[derive(Debug, Default)]
@@ -36,6 +41,8 @@ struct Frame {
 pub struct Outbox {
     urgent: Lane,
     bulk: Lane,
+    /// The frame of which some pieces are sent, and how many bytes they are. The others must follow.
+    cut: Option<(Frame, usize)>,
     dropped: u64,
 }
 
@@ -75,23 +82,52 @@ impl Outbox {
         }
     }
 
+    /// Adds the question whether the peer is there.
+    pub fn push_ping(&mut self) {
+        let mut bytes = Vec::new();
+        push_ping(&mut bytes);
+        self.urgent.push(Frame { bytes, may_be_dropped: true, is_answer: false });
+        self.dropped += self.urgent.make_room(URGENT_BYTES_MAX);
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.urgent.frames.is_empty() && self.bulk.frames.is_empty()
+        !self.has_urgent() && !self.has_bulk()
     }
 
-    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max` bytes.
-    pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize) {
-        for lane in [&mut self.urgent, &mut self.bulk] {
-            while stream.len() < bytes_max
-                && let Some(frame) = lane.pop()
-            {
-                if stream.is_empty() {
-                    *stream = frame.bytes;
-                } else {
-                    stream.extend_from_slice(&frame.bytes);
-                }
+    /// Whether something waits that is urgent.
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        !self.urgent.frames.is_empty()
+    }
+
+    /// Whether something waits that is not.
+    #[must_use]
+    pub fn has_bulk(&self) -> bool {
+        self.cut.is_some() || !self.bulk.frames.is_empty()
+    }
+
+    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max` bytes. What is not urgent
+    /// ends with the frame or piece that reaches `bulk_max` bytes.
+    pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize, bulk_max: usize) {
+        while stream.len() < bytes_max
+            && let Some(frame) = self.urgent.pop()
+        {
+            stream.extend_from_slice(&frame.bytes);
+        }
+        let bulk_from = stream.len();
+        while stream.len() < bytes_max && stream.len() - bulk_from < bulk_max {
+            let next = self.cut.take().or_else(|| self.bulk.pop().map(|frame| (frame, 0)));
+            let Some((frame, sent)) = next else { break };
+            if frame.bytes.len() > PIECE_BYTES {
+                let end = (sent + PIECE_BYTES).min(frame.bytes.len());
+                push_piece(stream, &frame.bytes[sent..end]);
+                self.cut = (end < frame.bytes.len()).then_some((frame, end));
+            } else if stream.is_empty() {
+                *stream = frame.bytes;
+            } else {
+                stream.extend_from_slice(&frame.bytes);
             }
         }
     }
@@ -99,6 +135,9 @@ impl Outbox {
     /// The connection is gone, and with it everything that was to go over it, but for answers: who asked may be waiting.
     pub fn disconnect(&mut self) {
         self.urgent = Lane::default();
+        if let Some((frame, _)) = self.cut.take() {
+            self.bulk.frames.push_front(frame);
+        }
         self.bulk.frames.retain(|frame| frame.is_answer);
         self.bulk.bytes = self.bulk.frames.iter().map(|frame| frame.bytes.len()).sum();
     }
@@ -174,11 +213,23 @@ mod tests {
 
     fn frames(outbox: &mut Outbox) -> Vec<PeerFrame> {
         let mut stream = Vec::new();
-        outbox.take(&mut stream, usize::MAX);
-        let mut buffer = FrameBuffer::default();
-        buffer.push(&stream);
-        let next = || buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap());
-        std::iter::from_fn(next).collect()
+        outbox.take(&mut stream, usize::MAX, usize::MAX);
+        read(&stream)
+    }
+
+    fn read(stream: &[u8]) -> Vec<PeerFrame> {
+        let (mut buffer, mut pieces) = (FrameBuffer::default(), FrameBuffer::default());
+        buffer.push(stream);
+        let mut found = Vec::new();
+        while let Some(bytes) = buffer.next_frame().unwrap() {
+            match PeerFrame::read(bytes).unwrap() {
+                PeerFrame::Piece(piece) => pieces.push(&piece),
+                frame => found.push(frame),
+            }
+            let whole = pieces.next_frame().unwrap();
+            found.extend(whole.map(|bytes| PeerFrame::read(bytes).unwrap()));
+        }
+        found
     }
 
     #[test]
@@ -210,6 +261,30 @@ mod tests {
         });
         assert_eq!(newest.max(), Some(19_999));
         assert!(sent.iter().any(|frame| matches!(frame, PeerFrame::Ask { .. })));
+    }
+
+    #[test]
+    fn a_long_frame_that_is_cut_is_sent_to_its_end_or_anew() {
+        let mut outbox = Outbox::default();
+        let pieces = (BULK_BYTES_MAX >> 20) as u64 * 2;
+        outbox.push_message(&part(0));
+        let mut stream = Vec::new();
+        outbox.take(&mut stream, usize::MAX, 1);
+        assert!(stream.len() < 2 * PIECE_BYTES && outbox.has_bulk());
+        (1..pieces).for_each(|offset| outbox.push_message(&part(offset)));
+        outbox.take(&mut stream, usize::MAX, usize::MAX);
+        let first = &read(&stream)[0];
+        assert!(matches!(first, PeerFrame::Message(message) if *message == part(0)), "it does not give way");
+        let answer = Answer::BackupPart(Box::new(match part(7).body {
+            Body::InstallSnapshot(part) => part,
+            _ => unreachable!("it is a part"),
+        }));
+        outbox.push_answer(call(1), &answer);
+        outbox.take(&mut Vec::new(), usize::MAX, 1);
+        outbox.disconnect();
+        assert!(
+            matches!(&frames(&mut outbox)[..], [PeerFrame::Answer { answer: found, .. }] if *found == answer)
+        );
     }
 
     #[test]

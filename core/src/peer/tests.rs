@@ -191,7 +191,8 @@ fn every_frame() -> Vec<PeerFrame> {
     let messages = bodies().into_iter().map(|body| PeerFrame::Message(message(body)));
     let asks = requests().into_iter().map(|request| PeerFrame::Ask { call: call(1), sequence: 9, request });
     let answers = answers().into_iter().map(|answer| PeerFrame::Answer { call: call(2), answer });
-    messages.chain(asks).chain(answers).collect()
+    let others = [PeerFrame::Piece(vec![7, 0, 255]), PeerFrame::Ping, PeerFrame::Receipt(u64::MAX)];
+    messages.chain(asks).chain(answers).chain(others).collect()
 }
 
 fn encode(frame: &PeerFrame) -> Vec<u8> {
@@ -200,6 +201,9 @@ fn encode(frame: &PeerFrame) -> Vec<u8> {
         PeerFrame::Message(message) => push_message(&mut stream, message),
         PeerFrame::Ask { call, sequence, request } => push_ask(&mut stream, *call, *sequence, request),
         PeerFrame::Answer { call, answer } => push_answer(&mut stream, *call, answer),
+        PeerFrame::Piece(piece) => push_piece(&mut stream, piece),
+        PeerFrame::Ping => push_ping(&mut stream),
+        PeerFrame::Receipt(read) => push_receipt(&mut stream, *read),
     }
     stream
 }

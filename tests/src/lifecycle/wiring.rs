@@ -92,12 +92,12 @@ impl World {
         let address = seat.address.clone();
         let outcome = self.shake_hands(machine, Some(node), &address);
         let number = self.last_connection;
-        let mut news = Vec::new();
+        let (now, mut news) = (self.local(machine), Vec::new());
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         let Some(seat) = process.links.get_mut(&node) else { return Ok(()) };
         let failure = match outcome {
             Ok((_, meeting, _)) if meeting.is_of_cluster => {
-                if seat.link.go_up(&meeting, &mut news) {
+                if seat.link.go_up(&meeting, now, &mut news) {
                     seat.connection = Some(number);
                 }
                 None
@@ -142,7 +142,8 @@ impl World {
                     let Some(own) = self.machines[machine].process.as_ref().map(|process| process.id) else {
                         return;
                     };
-                    let link = coracle_core::host::Link::new(own, node, seed);
+                    let link =
+                        coracle_core::host::Link::new(own, node, seed, self.settings.election_timeout_min);
                     let seat = Seat { link, address, connection: None, generation };
                     if let Some(process) = self.machines[machine].process.as_mut() {
                         process.links.insert(node, seat);
@@ -163,13 +164,14 @@ impl World {
 
     /// Sends what waits in the outboxes of a process.
     pub(super) fn flush(&mut self, machine: usize) {
+        let now = self.local(machine);
         let Some(process) = self.machines[machine].process.as_mut() else { return };
         let mut sent = Vec::new();
         for seat in process.links.values_mut().filter(|seat| seat.link.is_up() && seat.link.has_work()) {
             let Some(number) = seat.connection else { continue };
             while seat.link.has_work() {
                 let mut bytes = Vec::new();
-                seat.link.take(&mut bytes);
+                seat.link.take(now, &mut bytes);
                 seat.link.sent();
                 sent.push((number, bytes));
             }
@@ -201,12 +203,37 @@ impl World {
                 if let Some(input) = received.input {
                     self.hand(to, input);
                 }
+                if !received.reply.is_empty() {
+                    let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
+                    self.schedule(delay, Happening::Hear { number, bytes: received.reply });
+                }
             }
             Err(fault) => {
                 let what = format!("machine {to} understands nothing of what {from} sends: {fault}");
                 return super::checks::violation("frames", what);
             }
         }
+        Ok(())
+    }
+
+    /// What the listening side has sent back arrives.
+    pub(super) fn hear(&mut self, number: u64, bytes: &[u8]) -> Verdict {
+        let Some(connection) = self.connections.get(&number).copied() else { return Ok(()) };
+        let Connection { from, from_boot, node, to, .. } = connection;
+        if !self.is_open(to, from) {
+            self.break_connection(number);
+            return Ok(());
+        }
+        let now = self.local(from);
+        let Some(process) = self.process_of(from, from_boot) else { return Ok(()) };
+        let Some(seat) = process.links.get_mut(&node).filter(|seat| seat.connection == Some(number)) else {
+            return Ok(());
+        };
+        if let Err(fault) = seat.link.hear(bytes, now) {
+            let what = format!("machine {from} understands nothing of what {to} answers: {fault}");
+            return super::checks::violation("frames", what);
+        }
+        self.flush(from);
         Ok(())
     }
 

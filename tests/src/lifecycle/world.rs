@@ -32,6 +32,7 @@ pub(super) enum Happening {
     Dial { machine: usize, boot: u64, node: NodeId, generation: u64 },
     Search { machine: usize, boot: u64 },
     Arrive { number: u64, bytes: Vec<u8> },
+    Hear { number: u64, bytes: Vec<u8> },
     Client(usize),
     Operator,
     Trouble,
@@ -138,6 +139,7 @@ impl World {
             Happening::Dial { machine, boot, node, generation } => self.dial(machine, boot, node, generation),
             Happening::Search { machine, boot } => self.search(machine, boot),
             Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
+            Happening::Hear { number, bytes } => self.hear(number, &bytes),
             Happening::Client(client) => self.client_acts(client),
             Happening::Operator => self.operator_acts(),
             Happening::Trouble => {

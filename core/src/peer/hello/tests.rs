@@ -203,7 +203,7 @@ fn nobody_founds_a_cluster_with_a_joiner() {
 fn other_lines_are_not_understood() {
     let hello = founded(1).hello(None, None).encode();
     let text = String::from_utf8(hello).unwrap();
-    for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":2", "\"version\":3")] {
+    for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":3", "\"version\":2")] {
         assert_eq!(Hello::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
         assert_eq!(Welcome::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
     }
