@@ -10,7 +10,7 @@ use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use coracle_core::host::{
-    CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
+    CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
 };
 use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
@@ -19,6 +19,7 @@ use smol::{Async, Timer};
 use crate::inputs::ProxyEvent;
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
+use crate::sockets;
 
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;
@@ -92,6 +93,7 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> {
     // Replies are small and waited for.
     let _ = stream.set_nodelay(true);
+    sockets::watch(&stream, &CLIENT_WATCH);
     let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
     let is_welcome = proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();

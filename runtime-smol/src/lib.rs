@@ -65,6 +65,7 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
+mod sockets;
 mod wiring;
 
 pub use client::Client;

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, SEND_PATIENCE, SILENCE_MAX, share_of,
+    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
 use coracle_core::protocol::is_binary;
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-use rustix::net::sockopt::set_tcp_user_timeout;
 use smol::net::{TcpStream, resolve};
 use smol::{Async, Timer};
 
 use crate::network::{Line, Network};
+use crate::sockets;
 
 /// Bytes read back at once: some receipts.
 const HEAR_BYTES: usize = 512;
@@ -80,8 +80,7 @@ async fn shake_hands(
     mut stream: TcpStream,
 ) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
     let _ = stream.set_nodelay(true);
-    // What was sent and is not even acknowledged by the other machine is a connection that is gone.
-    let _ = set_tcp_user_timeout(&stream, u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX));
+    sockets::watch(&stream, &PEER_WATCH);
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;

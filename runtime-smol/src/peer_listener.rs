@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, REFUSAL_PATIENCE, SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -17,6 +17,7 @@ use smol::{Task, Timer};
 
 use crate::link::{read_line, within};
 use crate::network::Network;
+use crate::sockets;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -51,6 +52,7 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
 
 async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connections: &Connections) {
     let _ = stream.set_nodelay(true);
+    sockets::watch(&stream, &PEER_WATCH);
     let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
     let greeting = network.greet(&line);
     if let Some(report) = greeting.report {

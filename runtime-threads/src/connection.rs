@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_READ_BYTES, ClientHost, ReadStep, RouterInput, ToWriter};
+use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, RouterInput, ToWriter};
 
 use crate::inputs::ProxyEvent;
+use crate::sockets;
 use crate::threads::{is_timeout, lock};
 
 /// The stack of a connection's threads: nothing here calls deeply.
@@ -29,6 +30,7 @@ pub(crate) fn serve(
 ) -> io::Result<()> {
     // Replies are small and waited for.
     stream.set_nodelay(true)?;
+    sockets::watch(&stream, &CLIENT_WATCH);
     stream.set_read_timeout(idle_timeout)?;
     stream.set_write_timeout(idle_timeout)?;
     let (to_writer, from_others) = channel();

@@ -73,6 +73,7 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
+mod sockets;
 mod threads;
 mod wiring;
 

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use coracle_core::Instant;
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, SEND_PATIENCE, SILENCE_MAX, share_of,
+    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
 use coracle_core::protocol::is_binary;
 use coracle_core::raft::NodeId;
-use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
+use crate::sockets;
 use crate::threads::{is_timeout, lock};
 
 /// Bytes read back at once: some receipts.
@@ -59,8 +59,7 @@ pub(crate) fn dial(
     let stream = Arc::new(stream);
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
-    // What was sent and is not even acknowledged by the other machine is a connection that is gone.
-    let _ = set_tcp_user_timeout(&*stream, u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX));
+    sockets::watch(&*stream, &PEER_WATCH);
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;

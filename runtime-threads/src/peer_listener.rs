@@ -9,13 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, REFUSAL_PATIENCE, SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
 
 use crate::link::{Patience, read_line, write_line};
 use crate::network::Network;
+use crate::sockets;
 use crate::threads::{ListenerThread, lock, spawn};
 
 /// Bytes read at once.
@@ -85,6 +86,7 @@ fn greet(
 ) -> Option<Inbound> {
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
+    sockets::watch(&**stream, &PEER_WATCH);
     let line = read_line(stream, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
     let greeting = network.greet(&line);
     if let Some(report) = greeting.report {

@@ -20,6 +20,7 @@
 //! | `caller` | that a program's own request is answered with what it asked for |
 //! | `snapshots` | what becomes of snapshots in memory |
 //! | `settings` | what a cluster is told before it starts |
+//! | `watch` | when a connection is given up whose other end has vanished |
 //! | `wait` | when a waiting driver arms its timer, and when its deadline is due |
 
 mod addresses;
@@ -37,6 +38,7 @@ mod router;
 mod settings;
 mod snapshots;
 mod wait;
+mod watch;
 
 pub use addresses::{DialAddresses, share_of};
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
@@ -57,3 +59,4 @@ pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};
 pub use snapshots::{SnapshotOrder, snapshot_written};
 pub use wait::{NextWait, Wait};
+pub use watch::{CLIENT_WATCH, PEER_WATCH, Watch};

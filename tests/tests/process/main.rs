@@ -42,3 +42,5 @@ mod signals;
 mod snapshots;
 #[cfg(test)]
 mod tracing;
+#[cfg(test)]
+mod vanished;
