@@ -126,6 +126,8 @@ pub enum Mutant {
     DamagedSnapshotTaken,
     /// A leader does not ask again when it hears nothing of a snapshot.
     SnapshotNotAskedForAgain,
+    /// A leader holds its log for a follower that is being sent a snapshot and says nothing any more.
+    LogHeldForSilentFollower,
     /// A follower says that it has a snapshot before that is on its disk.
     SnapshotAckBeforeSync,
     /// A follower that installs a snapshot keeps a log that does not agree with it.
@@ -220,7 +222,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 91] = [
+    const NAMED: [(Mutant, &str); 92] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -278,6 +280,7 @@ mod switch {
         (FrozenStateChanges, "frozen-state-changes"),
         (DamagedSnapshotTaken, "damaged-snapshot-taken"),
         (SnapshotNotAskedForAgain, "snapshot-not-asked-for-again"),
+        (LogHeldForSilentFollower, "log-held-for-silent-follower"),
         (SnapshotAckBeforeSync, "snapshot-ack-before-sync"),
         (ConflictingLogKept, "conflicting-log-kept"),
         (AppliedNotMoved, "applied-not-moved"),

@@ -1,8 +1,8 @@
 //! Log compaction (§7): a durable snapshot takes the place of the log's beginning.
 
-use super::snapshot::{Compaction, SnapshotMeta};
-use super::state::Node;
-use super::types::LogPoint;
+use super::snapshot::{Compaction, SILENCE_PATIENCE, SnapshotMeta};
+use super::state::{Node, Part, Progress};
+use super::types::{LogIndex, LogPoint};
 use crate::mutant::{self, Mutant};
 
 impl Node {
@@ -19,7 +19,8 @@ impl Node {
     }
 
     /// A snapshot is durable on this node, and was read back: the log before its end is no longer needed. Some of it stays
-    /// in memory for followers that are nearly up to date ([`Config::retained_bytes`](super::Config::retained_bytes)).
+    /// in memory for followers that are nearly up to date ([`Config::retained_bytes`](super::Config::retained_bytes)), or that are
+    /// on their way to be ([`Config::held_bytes_max`](super::Config::held_bytes_max)).
     ///
     /// # Panics
     ///
@@ -31,10 +32,22 @@ impl Node {
         assert!(meta.last.index <= self.commit_index, "a snapshot of what is not committed");
         let is_of_this_log = self.log.point_at(meta.last.index) == Some(meta.last);
         assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
-        self.log.compact(meta.last.index, self.config.retained_bytes);
+        let held = (self.held_from().unwrap_or(meta.last.index), self.config.held_bytes_max);
+        self.log.compact(meta.last.index, self.config.retained_bytes, held);
         self.membership.forget_before(meta.last.index);
         self.snapshot = Some(meta);
         self.turn.is_compaction_due = true;
+    }
+
+    /// Up to which entry all followers that may still be sent entries, and answer, have the log, if there is such a follower.
+    fn held_from(&self) -> Option<LogIndex> {
+        let Part::Leader(leadership) = &self.part else { return None };
+        let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_PATIENCE);
+        let needs_log = |progress: &Progress| {
+            let is_reached = progress.match_index() >= self.log.start().index && !progress.is_sent_snapshot();
+            (is_reached && progress.is_there(now, patience)).then(|| progress.match_index())
+        };
+        leadership.followers.iter().filter_map(|(_, progress)| needs_log(progress)).min()
     }
 
     /// The log as it is to stand on the disk from now on.

@@ -14,15 +14,15 @@ use super::durability::Promise;
 use super::event::{Event, Refusal};
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
 use super::output::Output;
-use super::snapshot::{SnapshotMeta, SnapshotPart};
+use super::snapshot::{SILENCE_PATIENCE, SnapshotMeta, SnapshotPart};
 use super::state::{Node, Part, Progress, Receiving};
 use super::types::{LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// After how many election timeouts without progress a snapshot is no longer taken for being sent. Arbitrary: a lost part
-/// costs one.
-const SENDING_PATIENCE: u32 = 4;
+/// After how many election timeouts without progress a snapshot is no longer taken for being sent. With the usual ones a minute:
+/// a slow line may take that long for a part beside entries for others, and a connection is lost and made anew meanwhile.
+const SENDING_PATIENCE: u32 = 100;
 
 impl SnapshotPart {
     /// "How much of this have you got?"
@@ -197,13 +197,17 @@ impl Node {
         self.receiving.is_some()
     }
 
-    /// Whether this node, as leader, is sending its snapshot to somebody, and gets on with it. Parts may be lost now and then:
-    /// some election timeouts without any more of it pass before the answer is no.
+    /// Whether this node, as leader, is sending its snapshot to a follower that is there and gets on with it. Parts may be lost
+    /// now and then: some election timeouts without any more of it pass before the answer is no.
     #[must_use]
     pub fn sends_snapshot(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
-        let patience = self.config.election_timeout_max * SENDING_PATIENCE;
-        leadership.followers.iter().any(|(_, progress)| progress.takes_snapshot(now, patience))
+        let timeout = self.config.election_timeout_max;
+        leadership.followers.iter().any(|(_, progress)| {
+            let is_there = progress.is_there(now, timeout * SILENCE_PATIENCE);
+            (is_there || mutant::is_active(Mutant::LogHeldForSilentFollower))
+                && progress.takes_snapshot(now, timeout * SENDING_PATIENCE)
+        })
     }
 
     /// The snapshot takes the place of the log up to its last entry.

@@ -131,14 +131,22 @@ impl Log {
         self.last = self.runs.back().map_or(self.start, |run| run.last);
     }
 
-    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left.
-    pub fn compact(&mut self, last: LogIndex, retained_bytes: usize) {
+    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left, and
+    /// `held_bytes` of those of them that come after `held_from`.
+    pub fn compact(
+        &mut self,
+        last: LogIndex,
+        retained_bytes: usize,
+        (held_from, held_bytes): (LogIndex, usize),
+    ) {
         let covered = self.runs.partition_point(|run| run.last.index <= last);
         let Some(end) = covered.checked_sub(1).map(|newest| self.runs[newest].bytes_to) else { return };
-        while let Some(run) = self
-            .runs
-            .pop_front_if(|run| run.last.index <= last && end - run.bytes_to >= retained_bytes as u64)
-        {
+        let is_unneeded = |run: &Run| {
+            let needed =
+                if run.last.index <= held_from { retained_bytes } else { held_bytes.max(retained_bytes) };
+            run.last.index <= last && end - run.bytes_to >= needed as u64
+        };
+        while let Some(run) = self.runs.pop_front_if(|run| is_unneeded(run)) {
             self.start = run.last;
         }
     }

@@ -42,6 +42,9 @@ pub struct Config {
     /// How many bytes of the log that a snapshot covers stay in memory, so that a follower that is a little behind need not
     /// be sent the snapshot.
     pub retained_bytes: usize,
+    /// How many bytes of the log that a snapshot covers stay in a leader's memory for a follower that is being sent entries and
+    /// answers, however far behind it is: it would have to be sent a snapshot anew, as often as one is taken. Beyond that it is.
+    pub held_bytes_max: usize,
     /// Lets a leader answer linearizable reads without asking a majority each time, for as long as its followers cannot
     /// vote for another. That trusts all clocks to stay within this drift (thesis, §6.4.1). `None`: never. The same on
     /// every node: it also keeps a node from voting for the shortest election timeout after its start.
@@ -68,6 +71,9 @@ impl Config {
             // A disk of 100 MB/s writes it in less than the shortest election timeout.
             uncommitted_bytes_max: 16 << 20,
             retained_bytes: 4 << 20,
+            // Eight times the log after which a snapshot is usually due: as long a line of 20 Mbit/s takes for the snapshot of a
+            // state of half a gigabyte, and for what is written meanwhile.
+            held_bytes_max: 512 << 20,
             read_lease: None,
         }
     }

@@ -40,6 +40,9 @@ impl Default for SnapshotPolicy {
 /// How many times as much log as a snapshot is due for may come before nothing holds it back any more. Arbitrary: all of
 /// it is in memory.
 const OVERDUE_TIMES: u64 = 8;
+/// The most bytes of log that may come after a snapshot was due, where the state is so large that several times its size
+/// would be too much.
+const HELD_BACK_BYTES_MAX: u64 = 512 << 20;
 
 /// What was applied since a moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,7 +128,9 @@ impl Schedule {
 
     /// Whether so much was applied that the log must not grow on for anybody's sake.
     pub(super) fn is_overdue(&self) -> bool {
-        self.applied.bytes / OVERDUE_TIMES >= self.policy.log_bytes.max(self.last_bytes)
+        let due = self.policy.log_bytes.max(self.last_bytes);
+        let bytes_max = due.saturating_mul(OVERDUE_TIMES).min(due.saturating_add(HELD_BACK_BYTES_MAX));
+        self.applied.bytes >= bytes_max || self.applied.entries / OVERDUE_TIMES >= self.policy.log_entries
     }
 
     /// A snapshot of this moment begins. Returns what it is taken for.

@@ -35,8 +35,10 @@ struct Taking {
     hasher: crc32fast::Hasher,
     is_writing: bool,
     is_whole: bool,
-    /// The last part, while it waits for the log to be durable up to the snapshot's end.
+    /// The last part, while it waits for the log to be durable up to the snapshot's end, or for a transfer.
     last_part: Option<SnapshotPart>,
+    /// Whether it waits for the end of a transfer of the snapshot before, which began later than this.
+    gives_way: bool,
     /// What it is taken for: counted again if it is given up.
     applied: Applied,
 }
@@ -75,10 +77,12 @@ impl Replica {
                 return;
             }
             // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
-            // it never had a whole one. So the log grows on for as long as that follower gets on.
-            let is_free = !self.node.receives_snapshot() && !self.node.sends_snapshot(now);
-            let is_held = self.backups.hold_back(latest, now) && !self.snapshots.schedule.is_overdue();
-            if !is_free || is_held {
+            // it never had a whole one. So the log grows on for as long as that follower gets on, up to a limit: then the
+            // follower begins again.
+            let is_sent = self.node.sends_snapshot(now);
+            let is_wanted = is_sent || self.backups.hold_back(latest, now);
+            let is_held = is_wanted && !self.snapshots.schedule.is_overdue();
+            if self.node.receives_snapshot() || is_held {
                 return;
             }
             let Some(last) = self.node.log().point_at(self.last_applied) else { return };
@@ -90,6 +94,7 @@ impl Replica {
                 is_writing: false,
                 is_whole: false,
                 last_part: None,
+                gives_way: !is_sent,
                 // One that only a backup asks for leaves the turns as they are.
                 applied: if is_due { self.snapshots.schedule.begin() } else { Applied::default() },
             });
@@ -97,7 +102,10 @@ impl Replica {
         let Some(taking) = &mut self.snapshots.taking else { return };
         // What is not on this disk yet could be missing behind the snapshot after a crash.
         let is_durable = taking.meta.last.index <= self.node.durable_index();
-        if is_durable && let Some(part) = taking.last_part.take() {
+        let is_held =
+            taking.gives_way && self.node.sends_snapshot(now) && !self.snapshots.schedule.is_overdue();
+        let may_end = is_durable && !is_held;
+        if may_end && let Some(part) = taking.last_part.take() {
             taking.is_writing = true;
             return outputs.push(Output::WriteSnapshot(part));
         }
@@ -118,7 +126,7 @@ impl Replica {
         if taking.is_whole && mutant::is_active(Mutant::LogTrimmedEarly) {
             self.node.compact(taking.meta.clone());
         }
-        if taking.is_whole && !is_durable {
+        if taking.is_whole && !may_end {
             taking.last_part = Some(part);
         } else {
             taking.is_writing = true;

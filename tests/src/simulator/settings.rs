@@ -186,6 +186,8 @@ pub struct SimSettings {
     pub snapshots: SnapshotPolicy,
     /// How much of the log that a snapshot covers a node keeps in memory.
     pub retained_bytes: usize,
+    /// See [`Config::held_bytes_max`](coracle_core::raft::Config::held_bytes_max).
+    pub held_bytes_max: usize,
     /// Of a thousand parts of snapshots, how many arrive with a bit changed.
     pub damage: u32,
     /// Of a thousand lost messages, how many their sender is told of.
@@ -262,6 +264,7 @@ impl SimSettings {
             value_bytes_max: dice.one_of(&[0, 20, 200]),
             snapshots,
             retained_bytes: dice.one_of(&[0, 0, 300, 4 << 20]),
+            held_bytes_max: dice.one_of(&[0, 1000, 1 << 20]),
             damage: dice.one_of(&[0, 0, 0, 30]),
             noticed_losses: dice.one_of(&[0, 100, 900]),
             outage: dice.one_of(&[500_000, 500_000, 4_000_000]),

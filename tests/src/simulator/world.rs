@@ -289,6 +289,7 @@ impl World {
             uncommitted_bytes_max: settings.uncommitted_bytes_max,
             read_lease: settings.read_lease,
             retained_bytes: settings.retained_bytes,
+            held_bytes_max: settings.held_bytes_max,
             ..Config::new(self.processes[node].id, voters)
         }
     }

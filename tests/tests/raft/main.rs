@@ -21,6 +21,7 @@ mod replica;
 mod replication;
 mod sessions;
 mod slow_disks;
+mod slow_snapshots;
 mod snapshot_bugs;
 mod snapshots;
 mod transfer;

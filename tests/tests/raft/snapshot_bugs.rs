@@ -139,7 +139,7 @@ fn a_snapshot_is_being_sent_for_as_long_as_more_of_it_arrives() {
         }
         assert!(lone.node(1).sends_snapshot(lone.clock(1)), "{parts} parts");
     }
-    for _ in 0..4 {
+    for _ in 0..160 {
         lone.elapse_ms(400);
         lone.hand(heartbeat_response(2, 1, 3));
         lone.hand(holds(2, 3, last, 0));

@@ -40,7 +40,11 @@ impl Subject for Snapshotting {
 
 /// Nodes that keep nothing of the log that a snapshot covers.
 fn snapshotting(size: usize) -> Cluster<Snapshotting> {
-    Cluster::start(vec![Restored::default(); size], 0, |config| Config { retained_bytes: 0, ..config })
+    Cluster::start(vec![Restored::default(); size], 0, |config| Config {
+        retained_bytes: 0,
+        held_bytes_max: 0,
+        ..config
+    })
 }
 
 fn led_by_one(size: usize) -> Cluster<Snapshotting> {
@@ -415,7 +419,7 @@ fn a_snapshot_carries_the_configuration() {
     for (voters, learners) in [(&[1, 2][..], &[3][..]), (&[1, 2, 3, 4], &[]), (&[1, 2, 4], &[3])] {
         let three = Voters::new([1, 2, 3].map(NodeId)).expect("three");
         let mut cluster: Cluster<Snapshotting> = Cluster::start(vec![Restored::default(); 4], 0, |config| {
-            Config { voters: three.clone(), retained_bytes: 0, ..config }
+            Config { voters: three.clone(), retained_bytes: 0, held_bytes_max: 0, ..config }
         });
         cluster.elect(1);
         if voters.contains(&4) {

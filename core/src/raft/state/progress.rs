@@ -264,6 +264,11 @@ impl Progress {
         self.is_sent_snapshot() && self.reach.as_ref().is_some_and(has_grown)
     }
 
+    /// Whether the follower has answered within `patience`.
+    pub(super) fn is_there(&self, now: Instant, patience: Duration) -> bool {
+        now.since(self.last_heard) < patience
+    }
+
     /// What is on its way to the follower must be taken for lost.
     pub(in crate::raft) fn unreachable(&mut self) {
         self.probe_after(self.match_index);

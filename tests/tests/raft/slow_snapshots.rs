@@ -1,0 +1,215 @@
+//! A snapshot on a slow line: it is not begun anew because the next one is due, and the log does not grow without a limit meanwhile.
+
+use coracle_core::raft::{Body, Config, LogIndex, Message, Node, Restored};
+use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits, SnapshotPolicy};
+use coracle_tests::scenario::{Cluster, Subject};
+
+/// A snapshot is due after so many entries.
+const ENTRIES: u64 = 5;
+/// After eight times as many nothing holds it back.
+const OVERDUE: u64 = 8 * ENTRIES;
+
+/// A replica that takes a snapshot every few entries.
+struct Snapshotting(Replica);
+
+impl Subject for Snapshotting {
+    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+        // A part is a line, so that each is worth waiting for.
+        let snapshots = SnapshotPolicy {
+            log_entries: ENTRIES,
+            part_bytes: 1,
+            takes_turns: false,
+            ..SnapshotPolicy::default()
+        };
+        let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
+        Self(Replica::with_limits(config, restored, seed, now, limits).expect("settings that fit"))
+    }
+
+    fn node(&self) -> &Node {
+        self.0.node()
+    }
+
+    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
+        Subject::step(&mut self.0, now, inputs)
+    }
+
+    fn deadline(&self) -> Instant {
+        self.0.deadline()
+    }
+}
+
+/// Node 1 leads, node 3 was away for some snapshots, and what node 1 sends it is bulky or arrives at once.
+struct Line {
+    cluster: Cluster<Snapshotting>,
+    written: u32,
+    /// Which parts of which snapshots were sent: their snapshot's last entry, and where they begin.
+    parts: Vec<(LogIndex, u64)>,
+}
+
+impl Line {
+    fn new(size: usize, held_bytes_max: usize) -> Self {
+        let tune = |config| Config { retained_bytes: 0, held_bytes_max, ..config };
+        let mut cluster = Cluster::start(vec![Restored::default(); size], 0, tune);
+        cluster.elect(1);
+        cluster.isolate(3);
+        // For a moment the log would be kept for it.
+        cluster.elapse_ms(10_000);
+        let mut line = Self { cluster, written: 0, parts: Vec::new() };
+        (0..22).for_each(|_| line.write());
+        line.cluster.heal();
+        line.cluster.intercept(1, 3);
+        line
+    }
+
+    fn write(&mut self) {
+        self.cluster.propose(1, &format!("k{}", self.written));
+        self.cluster.settle();
+        self.written += 1;
+    }
+
+    /// So much time passes, and what is small arrives in it. What is bulky arrives at its end.
+    fn pass_ms(&mut self, millis: u64) {
+        let mut bulk = Vec::new();
+        for _ in 0..millis / 50 {
+            self.cluster.elapse_ms(50);
+            let (late, early): (Vec<_>, Vec<_>) = self.cluster.intercepted().into_iter().partition(is_bulky);
+            early.into_iter().for_each(|message| self.cluster.deliver(message));
+            bulk.extend(late);
+        }
+        for message in bulk {
+            if let Body::InstallSnapshot(part) = &message.body
+                && !part.text.is_empty()
+            {
+                self.parts.push((part.meta.last.index, part.offset));
+            }
+            self.cluster.deliver(message);
+        }
+        self.cluster.settle();
+    }
+
+    fn log_len(&self) -> u64 {
+        let log = self.cluster.node(1).log();
+        log.last().index.0 - log.start().index.0
+    }
+
+    /// Goes on until node 3 has everything; `false`: it does not get there.
+    fn catches_up(&mut self, millis: u64) -> bool {
+        for _ in 0..300 {
+            if self.has_caught_up() {
+                return true;
+            }
+            self.pass_ms(millis);
+        }
+        false
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.cluster.subject(3).0.store().len() == self.written as usize
+    }
+
+    /// How many snapshots were sent, at least in part.
+    fn snapshots(&self) -> usize {
+        let mut lasts: Vec<_> = self.parts.iter().map(|(last, _)| *last).collect();
+        lasts.dedup();
+        lasts.len()
+    }
+}
+
+fn is_bulky(message: &Message) -> bool {
+    match &message.body {
+        Body::InstallSnapshot(_) => true,
+        Body::AppendEntries(append) => !append.entries.is_empty(),
+        _ => false,
+    }
+}
+
+/// Each part takes ten election timeouts, and the snapshot three times as long as the next one takes to be due.
+#[test]
+fn a_transfer_on_a_slow_line_is_not_begun_anew_by_the_next_snapshot() {
+    let mut line = Line::new(3, 1 << 20);
+    for round in 0..60 {
+        line.pass_ms(5000);
+        if round % 3 == 0 {
+            line.write();
+        }
+    }
+    assert!(line.catches_up(5000));
+    assert_eq!(line.snapshots(), 1, "{:?}", line.parts);
+    assert!(line.cluster.node(1).snapshot().is_some_and(|meta| meta.last.index.0 > 30), "others were due");
+}
+
+/// The next snapshot is nearly written when a follower turns out to need the last one.
+#[test]
+fn a_snapshot_that_was_begun_before_a_transfer_waits_for_its_end() {
+    let mut line = Line::new(5, 1 << 20);
+    let latest = |line: &Line| line.cluster.node(1).snapshot().map(|meta| meta.last.index);
+    line.cluster.hold_disk(1);
+    (0..ENTRIES).for_each(|_| line.write());
+    line.pass_ms(200);
+    line.cluster.release_disk(1);
+    line.pass_ms(5000);
+    assert_eq!(latest(&line), Some(LogIndex(20)));
+    assert!(line.catches_up(5000));
+    assert_eq!(line.snapshots(), 1, "{:?}", line.parts);
+    assert!(latest(&line) > Some(LogIndex(20)), "it was only held back");
+}
+
+/// The connection is lost in the middle, and the leader is told so.
+#[test]
+fn a_transfer_goes_on_after_its_connection_was_lost_although_the_next_snapshot_is_due() {
+    let mut line = Line::new(3, 1 << 20);
+    for round in 0..60 {
+        line.pass_ms(1000);
+        if round % 3 == 0 {
+            line.write();
+        }
+        if round % 5 == 4 {
+            line.cluster.intercepted();
+            line.cluster.tell_unreachable(1, 3);
+        }
+    }
+    assert!(line.catches_up(1000));
+    assert_eq!(line.snapshots(), 1, "{:?}", line.parts);
+}
+
+/// More is written than may be kept for one follower: it has to begin again, and gets there once less is written.
+#[test]
+fn the_log_that_waits_for_a_transfer_has_a_limit() {
+    let mut line = Line::new(3, 1 << 20);
+    let mut longest = 0;
+    for _ in 0..10 {
+        line.pass_ms(5000);
+        for _ in 0..ENTRIES * 2 {
+            line.write();
+            longest = longest.max(line.log_len());
+        }
+    }
+    assert!(longest > ENTRIES * 4, "it was held back: {longest}");
+    assert!(longest <= OVERDUE + 2 * ENTRIES, "{longest} entries in memory");
+    assert!(line.catches_up(5000) && line.snapshots() >= 2, "{:?}", line.parts);
+}
+
+/// A follower that has its snapshot and is sent what came since needs the log for longer than the next snapshot takes, and gets
+/// it up to a limit.
+#[test]
+fn the_log_is_kept_for_a_follower_that_catches_up_to_a_limit() {
+    for (held_bytes_max, snapshots) in [(1 << 20, 1), (100, 2)] {
+        let mut line = Line::new(3, held_bytes_max);
+        let is_installed =
+            |line: &Line| line.cluster.node(3).snapshot().is_some_and(|meta| meta.last.index.0 == 20);
+        while !is_installed(&line) && line.parts.len() < 100 {
+            line.pass_ms(500);
+        }
+        let held_from = line.cluster.node(3).log().last().index;
+        // The first entries are on their way for longer than some snapshots take, and are lost in the end.
+        for _ in 0..ENTRIES * 4 {
+            line.write();
+        }
+        line.cluster.intercepted();
+        line.cluster.tell_unreachable(1, 3);
+        let start = line.cluster.node(1).log().start().index;
+        assert_eq!(start <= held_from, snapshots == 1, "{start} {held_from}");
+        assert!(line.catches_up(500));
+        assert_eq!(line.snapshots(), snapshots, "{held_bytes_max}: {:?}", line.parts);
+    }
+}
