@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE,
+    SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;

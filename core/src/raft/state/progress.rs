@@ -265,7 +265,7 @@ impl Progress {
     }
 
     /// Whether the follower has answered within `patience`.
-    pub(super) fn is_there(&self, now: Instant, patience: Duration) -> bool {
+    pub(in crate::raft) fn is_there(&self, now: Instant, patience: Duration) -> bool {
         now.since(self.last_heard) < patience
     }
 
