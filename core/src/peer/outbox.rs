@@ -1,8 +1,8 @@
 //! What waits to be sent to one peer.
 //!
 //! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is small and goes first, so
-//! that it never stands behind megabytes of entries or of a snapshot. A long frame of the other lane is cut into pieces for
-//! that: what is urgent goes between them. Both lanes have a limit. Above it Raft's messages
+//! that it never stands behind megabytes of entries or of a snapshot. A frame of the other lane that is longer than may be in
+//! flight is cut into pieces for that: what is urgent goes between them. Both lanes have a limit. Above it Raft's messages
 //! give way, the oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and answers
 //! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere.
 
@@ -17,7 +17,7 @@ pub const URGENT_BYTES_MAX: usize = 256 << 10;
 /// The most bytes that wait in the lane of entries, snapshots, requests and answers; one frame may pass it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
 
-/// A frame of the bulk lane that is longer goes in pieces of so many bytes. Chosen because a line of 1 Mbit/s sends it within
+/// A frame of the bulk lane that is longer, and for which there is no room, goes in pieces of so many bytes. Chosen because a line of 1 Mbit/s sends it within
 /// half of the usual shortest election timeout, and heads are less than a thousandth of it.
 pub const PIECE_BYTES: usize = 16 << 10;
 
@@ -120,7 +120,8 @@ impl Outbox {
         while stream.len() < bytes_max && stream.len() - bulk_from < bulk_max {
             let next = self.cut.take().or_else(|| self.bulk.pop().map(|frame| (frame, 0)));
             let Some((frame, sent)) = next else { break };
-            if frame.bytes.len() > PIECE_BYTES {
+            let room = bulk_max - (stream.len() - bulk_from);
+            if sent > 0 || frame.bytes.len() > room.max(PIECE_BYTES) {
                 let end = (sent + PIECE_BYTES).min(frame.bytes.len());
                 push_piece(stream, &frame.bytes[sent..end]);
                 self.cut = (end < frame.bytes.len()).then_some((frame, end));
