@@ -60,7 +60,10 @@ async fn write_log(
         }
         std::iter::from_fn(|| persists.take()).for_each(|persist| queue.push(persist));
         if let Some(ops) = queue.begin() {
-            folder.run_group(ops).await?;
+            if let Err(error) = folder.run_group(ops).await {
+                folder.give_up(queue.failed(error)?).await?;
+                continue;
+            }
             if let Some(last) = queue.finish() {
                 let _ = node.send(Input::Persisted(last).into());
             }
@@ -95,8 +98,10 @@ async fn carry_out(
         match task {
             SnapshotTask::Run(ops) => {
                 let begun = clock.now();
-                folder.run(ops).await?;
-                work.ran(clock.now().since(begun));
+                match folder.run(ops).await {
+                    Ok(()) => work.ran(clock.now().since(begun)),
+                    Err(error) => folder.give_up(work.failed(error)?).await?,
+                }
             }
             SnapshotTask::Rest(pause) => drop(Timer::after(pause).await),
             SnapshotTask::Verify(check) => {

@@ -54,7 +54,10 @@ fn write_log(
         }
         persists.try_iter().for_each(|persist| queue.push(persist));
         if let Some(ops) = queue.begin() {
-            folder.run(&ops)?;
+            if let Err(error) = folder.run(&ops) {
+                folder.give_up(queue.failed(error)?)?;
+                continue;
+            }
             if let Some(last) = queue.finish() {
                 node.send(Input::Persisted(last).into());
             }
@@ -88,8 +91,10 @@ fn carry_out(
         match task {
             SnapshotTask::Run(ops) => {
                 let begun = clock.now();
-                folder.run(&ops)?;
-                work.ran(clock.now().since(begun));
+                match folder.run(&ops) {
+                    Ok(()) => work.ran(clock.now().since(begun)),
+                    Err(error) => folder.give_up(work.failed(error)?)?,
+                }
             }
             SnapshotTask::Rest(pause) => thread::sleep(pause),
             SnapshotTask::Verify(check) => {

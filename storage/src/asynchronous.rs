@@ -189,6 +189,19 @@ impl Folder {
         Ok(())
     }
 
+    /// As [`blocking::Folder::give_up`].
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when the file cannot be removed.
+    pub async fn give_up(&mut self, file: FileName) -> Result<(), FileError> {
+        self.open.retain(|open| open.name != file);
+        let mut folder = self.groups.take().unwrap_or_else(|| blocking::Folder::new(self.path.clone()));
+        let folder = unblock(move || folder.give_up(file).map(|()| folder)).await?;
+        (self.groups, self.is_broken) = (Some(folder), false);
+        Ok(())
+    }
+
     async fn execute(&mut self, op: &FileOp, path: &Path) -> io::Result<()> {
         match op {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes).await,

@@ -135,6 +135,25 @@ impl Folder {
         Ok(())
     }
 
+    /// Goes on after an error for want of room, without the file that there was no room for: one that nobody relies on yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be removed.
+    pub fn give_up(&mut self, file: FileName) -> Result<(), FileError> {
+        self.close(file);
+        let path = self.path_of(file);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(FileError { operation: Operation::Remove, path, cause })
+            }
+            Ok(()) | Err(_) => {
+                self.has_failed = false;
+                Ok(())
+            }
+        }
+    }
+
     fn execute(&mut self, op: &FileOp, path: &Path) -> io::Result<()> {
         match op {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes),

@@ -82,6 +82,32 @@ pub struct FileError {
     pub cause: io::Error,
 }
 
+impl FileError {
+    /// The error of an operation that finds no room, for a simulation.
+    #[must_use]
+    pub fn without_room(op: &FileOp) -> Self {
+        let (operation, path) = target(Path::new("."), op);
+        Self { operation, path, cause: io::ErrorKind::StorageFull.into() }
+    }
+
+    /// Whether there was no room: on the disk, within a quota, or within the largest size of a file.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        let kind = self.cause.kind();
+        matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    }
+
+    /// Whether the operation was to fill this file.
+    #[must_use]
+    pub fn is_about(&self, file: FileName) -> bool {
+        let fills = matches!(self.operation, Operation::Create | Operation::Append | Operation::Sync);
+        fills && self.path.file_name().is_some_and(|name| name.to_str() == Some(&*file.to_string()))
+    }
+}
+
 /// What to do about it, where the message of the operating system does not tell.
 fn advice(operation: Operation, cause: &io::Error) -> &'static str {
     let syncs = matches!(operation, Operation::Sync | Operation::SyncFolder);

@@ -31,7 +31,7 @@ mod renewal;
 
 pub use renewal::RENEWAL_BYTES;
 
-use renewal::Renewal;
+use renewal::{Moved, Renewal};
 
 /// The most bytes of entries that wait for one sync, but for a single entry that is longer. A planner never
 /// appends more than that before a sync; a runtime should stop adding persists to a group before it. Chosen
@@ -56,6 +56,8 @@ pub struct Planner {
     len: u64,
     /// The log that is being made anew beside this one.
     renewal: Option<Renewal>,
+    /// The last piece of work has put it in the place of this one.
+    moved: Option<Moved>,
     renewal_bytes: usize,
 }
 
@@ -133,6 +135,7 @@ impl Planner {
             last: after,
             len: header_len,
             renewal: None,
+            moved: None,
             renewal_bytes: RENEWAL_BYTES,
         }
     }
@@ -166,6 +169,7 @@ impl Planner {
     #[must_use]
     pub fn plan(&mut self, persists: &[Persist]) -> Vec<FileOp> {
         let mut group = Group::new(self.log());
+        self.moved = None;
         for persist in persists {
             if persist.compaction.is_none() {
                 self.raise_floor(persist.floor);

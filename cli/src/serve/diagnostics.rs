@@ -78,9 +78,10 @@ fn line(format: LogFormat, level: LogLevel, what: &impl Display) -> String {
 fn level_of(event: &NodeEvent) -> LogLevel {
     match event {
         NodeEvent::Failed(_) => LogLevel::Error,
-        NodeEvent::Notice(_) | NodeEvent::Raft(Event::MessageRefused { .. } | Event::DiskHangs { .. }) => {
-            LogLevel::Warn
-        }
+        NodeEvent::Notice(_)
+        | NodeEvent::Raft(
+            Event::MessageRefused { .. } | Event::DiskHangs { .. } | Event::SnapshotPutOff { .. },
+        ) => LogLevel::Warn,
         NodeEvent::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..) | PeerEvent::Moved(_)) => {
             LogLevel::Warn
         }

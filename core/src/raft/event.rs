@@ -3,6 +3,7 @@
 //! The core writes no log lines; who runs it decides what becomes of its events.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::configuration::Configuration;
@@ -79,6 +80,11 @@ pub enum Event {
     /// For the first time since its start the node knows a leader and has applied enough to answer: requests to it can be
     /// answered.
     Ready,
+    /// There was no room for a snapshot: it will be tried again.
+    SnapshotPutOff {
+        /// What could not be written, and why.
+        why: Arc<str>,
+    },
     /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although it has some to do.
     DiskHangs {
         /// For how long.
@@ -166,6 +172,11 @@ impl fmt::Display for Event {
                 write!(f, "removed the uncommitted entries {from} to {to}: the leader has others")
             }
             Self::Ready => f.write_str("is ready: it knows the leader, and has caught up"),
+            Self::SnapshotPutOff { why } => write!(
+                f,
+                "puts a snapshot off for want of room: {why}. The log grows until there is room for one: free some on the disk of \
+                 the data folder"
+            ),
             Self::DiskHangs { waited } => write!(
                 f,
                 "waits for its disk: no write or sync has ended for {:.1} s; until one does, the node acknowledges nothing",

@@ -1,6 +1,7 @@
 //! What a replica is asked and told, and what it answers and wants done.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::backup::BackupPiece;
 use crate::identity::Incarnation;
@@ -244,6 +245,13 @@ pub enum Input {
         /// Whether it says that a configuration in its log has named it. Such a node was a member before, and was removed: it
         /// never becomes the member that was added under its id since.
         was_member: bool,
+    },
+    /// There was no room for a part of a snapshot. What was written of it is gone, and may be tried again.
+    SnapshotPutOff {
+        /// The last entry that the snapshot covers.
+        last: LogPoint,
+        /// Why, for the operator.
+        why: Arc<str>,
     },
     /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
     /// the whole snapshot is durable, was read back, and is the node's latest.

@@ -178,6 +178,7 @@ impl Replica {
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
                 Input::PeerMet { peer, incarnation, was_member } => self.meet(peer, incarnation, was_member),
+                Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
                 Input::SnapshotRead { last, offset, part } => {
                     self.give_backup_part(last, offset, part.as_ref(), outputs);

@@ -7,13 +7,19 @@
 //! A leader's snapshot arrives in parts as well. A new state is built from them as they arrive, beside the old one, which
 //! it replaces in one step when the whole snapshot is durable.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Replica;
 use super::face::{Answer, Output};
 use super::schedule::{Applied, Schedule};
 use crate::kv::{SessionLimits, State};
 use crate::mutant::{self, Mutant};
-use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
+use crate::raft::{Checksum, Event, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
+
+/// How long after a snapshot found no room the next one is begun. Arbitrary: long enough that trying costs nothing.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A replica's snapshots.
 #[derive(Debug)]
@@ -24,6 +30,10 @@ pub(super) struct Snapshots {
     seed: u64,
     taking: Option<Taking>,
     building: Option<Building>,
+    /// Not before this, because there was no room.
+    retry_at: Instant,
+    /// It was reported that there was no room, since the last snapshot.
+    put_off_is_told: bool,
 }
 
 /// A snapshot of this replica's own state.
@@ -53,7 +63,15 @@ struct Building {
 
 impl Snapshots {
     pub(super) fn new(schedule: Schedule, session_limits: SessionLimits, seed: u64) -> Self {
-        Self { schedule, session_limits, seed, taking: None, building: None }
+        Self {
+            schedule,
+            session_limits,
+            seed,
+            taking: None,
+            building: None,
+            retry_at: Instant::default(),
+            put_off_is_told: false,
+        }
     }
 
     /// Where the snapshot of this replica's own ends that is being taken.
@@ -68,6 +86,9 @@ impl Replica {
         if self.snapshots.taking.is_none() {
             let latest = self.snapshot_index();
             let is_due = self.snapshots.schedule.is_due();
+            if now < self.snapshots.retry_at {
+                return;
+            }
             if !is_due && !self.backups.want_beyond(latest) {
                 return;
             }
@@ -145,8 +166,30 @@ impl Replica {
         if taking.is_whole {
             self.node.compact(taking.meta.clone());
             self.snapshots.schedule.taken(bytes);
+            self.snapshots.put_off_is_told = false;
             self.keep_for_backup(before, last, now);
             self.stop_taking();
+        }
+    }
+
+    /// There is no room for a snapshot. This replica's own is tried again after a while; a leader sends its one again by itself.
+    pub(super) fn snapshot_put_off(
+        &mut self,
+        last: LogPoint,
+        why: Arc<str>,
+        now: Instant,
+        outputs: &mut Vec<Output>,
+    ) {
+        if let Some(taking) = self.snapshots.taking.take_if(|taking| taking.meta.last == last) {
+            self.snapshots.schedule.give_up(taking.applied);
+            self.state.thaw();
+        }
+        if self.snapshots.building.take_if(|building| building.last == last).is_some() {
+            self.node.refuse_snapshot();
+        }
+        self.snapshots.retry_at = now + ROOM_PATIENCE;
+        if !std::mem::replace(&mut self.snapshots.put_off_is_told, true) {
+            outputs.push(Output::Event(Event::SnapshotPutOff { why }));
         }
     }
 

@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 
 use coracle_core::raft::{Persist, PersistId};
 
-use crate::files::FileOp;
+use crate::execution::FileError;
+use crate::files::{FileKind, FileName, FileOp};
 use crate::plan::{GROUP_BYTES_MAX, Planner};
 
 /// The persists of one node on their way to its log. See the module.
@@ -91,6 +92,28 @@ impl DiskQueue {
         let last = self.in_flight.last().map(|persist| persist.id);
         self.in_flight.clear();
         last
+    }
+
+    /// The operations of the work failed. Without room for a rewritten log the old one stays, and grows until the next snapshot:
+    /// returns the file that has to go, which nobody relies on yet.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, where the node has to stop for it.
+    ///
+    /// # Panics
+    ///
+    /// When no work was begun.
+    pub fn failed(&mut self, error: FileError) -> Result<FileName, FileError> {
+        assert!(self.is_working, "what fails was begun");
+        let file = FileName::new(self.planner.node(), FileKind::LogTemporary);
+        let is_piece = self.in_flight.is_empty();
+        if !is_piece || !error.is_for_want_of_room() || !error.is_about(file) {
+            return Err(error);
+        }
+        self.is_working = false;
+        self.planner.give_up_renewal();
+        Ok(file)
     }
 
     /// The persists whose operations are being carried out.

@@ -22,6 +22,7 @@ use coracle_core::Input;
 use coracle_core::host::{SnapshotOrder, snapshot_written};
 use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
 
+use crate::execution::FileError;
 use crate::files::{FileName, FileOp};
 use crate::medium::DiskError;
 use crate::snapshot::{PartWanted, SnapshotPlanner, rest_after};
@@ -175,6 +176,24 @@ impl SnapshotWork {
             Stage::Publishing(part) => Stage::Done(part.written),
             other => panic!("no operations were handed out: {other:?}"),
         };
+    }
+
+    /// The operations of a part failed. Without room for it the snapshot is put off: returns the file that has to go, which nobody
+    /// relies on yet.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, where the node has to stop for it.
+    pub fn failed(&mut self, error: FileError) -> Result<FileName, FileError> {
+        let file = self.planner.temporary();
+        let is_put_off = error.is_for_want_of_room() && error.is_about(file);
+        let last = match &self.stage {
+            Stage::Writing(Part { written: Input::SnapshotWritten { last, .. }, .. }) if is_put_off => *last,
+            _ => return Err(error),
+        };
+        let why = error.to_string().into();
+        self.stage = Stage::Done(Input::SnapshotPutOff { last, why });
+        Ok(file)
     }
 
     /// The snapshot was read back and is right.

@@ -40,6 +40,14 @@ pub(super) struct Renewal {
     added_bytes: usize,
 }
 
+/// What a log that has just taken the place of another one has changed, so that it can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    old_len: u64,
+    new_len: u64,
+    noted_floor: LogPoint,
+}
+
 impl Renewal {
     pub(super) fn new(compaction: &Compaction, file: FileName, piece_bytes_min: usize) -> Self {
         let Compaction { after, entries } = compaction;
@@ -152,6 +160,7 @@ impl Planner {
     #[must_use]
     pub fn renew(&mut self) -> Vec<FileOp> {
         let floor = self.floor.index;
+        self.moved = None;
         let Some(mut renewal) = self.renewal.take_if(|renewal| renewal.can_go_on(floor)) else {
             return Vec::new();
         };
@@ -177,6 +186,8 @@ impl Planner {
         group.flush();
         if is_last {
             group.ops.extend([FileOp::Rename { from: file, to: self.log() }, FileOp::SyncFolder]);
+            self.moved =
+                Some(Moved { old_len: self.len, new_len: renewal.len, noted_floor: self.noted_floor });
             self.move_to(&renewal);
             // A floor below the new log's start proves nothing.
             self.note_floor(&mut group);
@@ -184,6 +195,21 @@ impl Planner {
             self.renewal = Some(renewal);
         }
         self.sync.apply(group.ops)
+    }
+
+    /// The last piece of work on the new log failed before that took the place of the old one: there is none. The next snapshot
+    /// begins another.
+    pub(crate) fn give_up_renewal(&mut self) {
+        self.renewal = None;
+        if let Some(Moved { old_len, new_len, noted_floor }) = self.moved.take() {
+            self.noted_floor = noted_floor;
+            self.len = old_len;
+            let back = |offset: u64| offset + old_len - new_len;
+            self.floor_end = back(self.floor_end);
+            for run in &mut self.runs {
+                run.offset = back(run.offset);
+            }
+        }
     }
 
     /// The log is the new one: what it holds stands elsewhere than in the old.

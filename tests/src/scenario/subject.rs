@@ -57,6 +57,7 @@ impl Subject for Node {
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
                 // Only a replica binds members.
                 Input::PeerMet { .. } => {}
+                Input::SnapshotPutOff { .. } => self.refuse_snapshot(),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
                 Input::SnapshotRead { last, offset, part } => self.snapshot_read(last, offset, part, now),
                 Input::Request(id, Request::Write { command, session }) => {

@@ -12,7 +12,7 @@ use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
 use coracle_storage::host::{SnapshotTask, SnapshotWork};
 use coracle_storage::{
-    DiskError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotFault,
+    DiskError, FileError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotFault,
     SnapshotPlanner,
 };
 
@@ -85,8 +85,12 @@ impl SnapshotFiles {
         reports: &mut Vec<(Input, bool)>,
     ) -> SnapshotStep {
         if let Some(op) = self.ops.pop_front() {
+            let has_room = *fault != Some(DiskFault::Full);
             if !carry_out(&op, disk, fault) {
-                return SnapshotStep::Failed;
+                if has_room {
+                    return SnapshotStep::Failed;
+                }
+                return self.put_off(&op, now, disk, reports);
             }
             if let Some(next) = self.ops.front() {
                 return SnapshotStep::Operate(waits(next));
@@ -99,6 +103,24 @@ impl SnapshotFiles {
                 Err(fault) => return SnapshotStep::Lost(fault),
             }
         }
+        self.next_task(now, disk, reports)
+    }
+
+    /// There was no room for an operation.
+    fn put_off(
+        &mut self,
+        op: &FileOp,
+        now: u64,
+        disk: &mut SimDisk,
+        reports: &mut Vec<(Input, bool)>,
+    ) -> SnapshotStep {
+        let Ok(file) = self.work.failed(FileError::without_room(op)) else { return SnapshotStep::Failed };
+        self.ops.clear();
+        if disk.read(file).is_some() {
+            disk.run(&FileOp::Remove { file });
+        }
+        // Its part is not going to be reported.
+        self.are_last.pop_front();
         self.next_task(now, disk, reports)
     }
 

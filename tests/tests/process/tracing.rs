@@ -73,6 +73,15 @@ impl Tracer {
         tracer
     }
 
+    /// Makes the first such call of each thread on this file fail.
+    pub(crate) fn failing_first(self, call: &str, error: &str, file: PathBuf) -> Self {
+        let mut tracer = self.watching(call);
+        tracer.arguments.extend(["-E", "BLOCKING_MAX_THREADS=1"].map(OsString::from));
+        tracer.arguments.extend(["-e".into(), format!("inject={call}:error={error}:when=1").into()]);
+        tracer.arguments.extend(["-P".into(), file.into()]);
+        tracer
+    }
+
     /// Makes every sync of these files take `ms` milliseconds longer.
     pub(crate) fn slowing_syncs(self, ms: u64, files: &[PathBuf]) -> Self {
         let mut tracer = self.watching("fdatasync");
