@@ -29,7 +29,7 @@ Examples:
 
 One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
 (APPLIED) and has in its log (LAST), the leader it knows, its address, the last index that its latest snapshot covers \
-(SNAPSHOT, 0 before the first), and how many entries its log lacks of the longest one that answered (LAG). `-` stands for \
+(SNAPSHOT, 0 before the first), and how many entries its disk lacks of the longest log that answered (LAG). `-` stands for \
 nothing. A node that does not answer is `unreachable`; one of this process whose disk failed, `stopped`.")]
 pub(crate) struct Status {
     /// Wait until requests are answered, for DUR at the most, or as long as it takes
