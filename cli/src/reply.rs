@@ -112,7 +112,7 @@ pub(crate) struct NodeStatus {
     pub(crate) address: Option<Box<RawValue>>,
     /// Not told by servers without snapshots.
     pub(crate) snapshot_index: Option<Box<RawValue>>,
-    /// Entries that its log lacks; not told by servers without a network.
+    /// Entries that its disk lacks; not told by servers without a network.
     pub(crate) lag: Option<Box<RawValue>>,
     /// For how long its disk has finished no write that it has to do.
     pub(crate) disk_waiting_ms: Option<u64>,
