@@ -108,6 +108,8 @@ pub enum Mutant {
     LaterAddressIgnored,
     /// A node that was removed goes on answering reads.
     RemovedNodeServes,
+    /// A node that hears from another one that it was removed goes on answering reads.
+    DismissedNodeServes,
     /// A node votes although no configuration of its log names its incarnation.
     UnnamedNodeVotes,
     /// A learner is promoted before its log holds the entry that names it.
@@ -148,6 +150,8 @@ pub enum Mutant {
     RemovalForgotten,
     /// A node that was removed takes snapshots that say nothing of it any more.
     RemovedNodeCompacts,
+    /// An incarnation that was removed before it knew that it was a member is bound when its id is added again.
+    RemovedJoinerBound,
     /// An entry's checksum does not cover the entry before it.
     ChainBroken,
     /// Entries are applied and answered before they are committed.
@@ -222,7 +226,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 92] = [
+    const NAMED: [(Mutant, &str); 94] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -271,6 +275,7 @@ mod switch {
         (RemovalByOldConfiguration, "removal-by-old-configuration"),
         (LaterAddressIgnored, "later-address-ignored"),
         (RemovedNodeServes, "removed-node-serves"),
+        (DismissedNodeServes, "dismissed-node-serves"),
         (UnnamedNodeVotes, "unnamed-node-votes"),
         (PromotedBeforeItKnowsItself, "promoted-before-it-knows-itself"),
         (MembersNotAsked, "members-not-asked"),
@@ -291,6 +296,7 @@ mod switch {
         (LonelyNodeWaits, "lonely-node-waits"),
         (RemovalForgotten, "removal-forgotten"),
         (RemovedNodeCompacts, "removed-node-compacts"),
+        (RemovedJoinerBound, "removed-joiner-bound"),
         (ChainBroken, "chain-broken"),
         (AppliedBeforeCommit, "applied-before-commit"),
         (AnsweredByIndex, "answered-by-index"),

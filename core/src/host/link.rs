@@ -184,6 +184,7 @@ impl Link {
         if let DialFailure::Refused(refusal) = &failure {
             self.runs_twice += u32::from(refusal.says_runs_twice(self.own));
             if refusal.says_removed(self.own) || self.runs_twice >= RUNS_TWICE_MAX {
+                news.push(LinkNews::Node(Input::Dismissed));
                 news.push(LinkNews::Removed(refusal.clone()));
             }
         }

@@ -253,6 +253,9 @@ pub enum Input {
         /// Why, for the operator.
         why: Arc<str>,
     },
+    /// Another node says that this one was removed from the cluster, or runs twice: it is going to end, and until then it
+    /// answers no read from its own map.
+    Dismissed,
     /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
     /// the whole snapshot is durable, was read back, and is the node's latest.
     SnapshotWritten {

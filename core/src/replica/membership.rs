@@ -181,7 +181,11 @@ impl Replica {
         let is_bound = |node: NodeId| {
             configuration.roster().member(node).is_some_and(|member| member.incarnation.is_some())
         };
-        self.met.retain(|node, _| !is_bound(*node));
+        // One that was bound and removed before the log reached it does not know, so it does not say that it was a member.
+        let was_bound = |node: NodeId, incarnation: Incarnation| {
+            self.node.has_bound(node, incarnation) && !mutant::is_active(Mutant::RemovedJoinerBound)
+        };
+        self.met.retain(|node, incarnation| !is_bound(*node) && !was_bound(*node, *incarnation));
         if self.node.role() != Role::Leader {
             return;
         }

@@ -84,6 +84,8 @@ pub struct Replica {
     change: Option<Change>,
     /// In which incarnation the transport has met nodes that no configuration has named yet.
     met: BTreeMap<NodeId, Incarnation>,
+    /// Whether another node has said that this one has to end.
+    is_dismissed: bool,
     snapshots: Snapshots,
     backups: Backups,
     readings: Readings,
@@ -157,6 +159,7 @@ impl Replica {
             transfer: None,
             change: None,
             met: BTreeMap::new(),
+            is_dismissed: false,
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
             readings: Readings::default(),
@@ -179,6 +182,7 @@ impl Replica {
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
                 Input::PeerMet { peer, incarnation, was_member } => self.meet(peer, incarnation, was_member),
                 Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
+                Input::Dismissed => self.is_dismissed = !mutant::is_active(Mutant::DismissedNodeServes),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
                 Input::SnapshotRead { last, offset, part } => {
                     self.give_backup_part(last, offset, part.as_ref(), outputs);

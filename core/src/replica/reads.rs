@@ -23,7 +23,7 @@ impl Replica {
         let has_caught_up =
             self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
         let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
-        is_member && has_caught_up && has_seen_as_much
+        is_member && !self.is_dismissed && has_caught_up && has_seen_as_much
     }
 
     pub(super) fn look_up(&mut self, query: &Query) -> Answer {

@@ -224,6 +224,11 @@ impl<S: Subject> Cluster<S> {
         self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, was_member: true }]);
     }
 
+    /// A node hears from another one that it was removed.
+    pub fn dismiss(&mut self, node: u64) {
+        self.step(NodeId(node), vec![Input::Dismissed]);
+    }
+
     /// A node's disk is lost and its successor under the same id starts with an empty one, in another incarnation.
     pub fn replace(&mut self, node: u64, incarnation: u64) {
         let seat = self.seats.get_mut(&NodeId(node)).expect("a node of this cluster");

@@ -58,6 +58,8 @@ impl Subject for Node {
                 // Only a replica binds members.
                 Input::PeerMet { .. } => {}
                 Input::SnapshotPutOff { .. } => self.refuse_snapshot(),
+                // Only a replica answers reads.
+                Input::Dismissed => {}
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
                 Input::SnapshotRead { last, offset, part } => self.snapshot_read(last, offset, part, now),
                 Input::Request(id, Request::Write { command, session }) => {

@@ -74,6 +74,8 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::LonelyNodeWaits
             | Mutant::RemovalForgotten
             | Mutant::RemovedNodeCompacts
+            | Mutant::DismissedNodeServes
+            | Mutant::RemovedJoinerBound
     )
 }
 

@@ -153,6 +153,29 @@ fn a_removed_incarnation_is_never_bound_again() {
     assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
 }
 
+/// A node that joins may be removed before its log reaches the entry that names it. It does not know, and says that it was never a
+/// member: whoever holds its removal knows better. Otherwise it would take the place of its successor, and end a moment later.
+#[test]
+fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
+    let mut cluster = founded();
+    cluster.isolate(4);
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
+    cluster.meet(1, 4, 14);
+    cluster.meet(2, 4, 14);
+    obeyed(&mut cluster, 1, address(4));
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 1, 4), None);
+    cluster.elect(2);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 2, 4), None);
+    cluster.meet(2, 4, 78);
+    cluster.elapse_ms(100);
+    assert_eq!(known(&cluster, 1, 4), Some(78));
+}
+
 /// An order to add a member with another address moves it, voter or not, and nothing else of it changes.
 #[test]
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
@@ -345,6 +368,24 @@ fn a_removed_member_hears_of_it_and_serves_no_more() {
     assert_eq!(cluster.role(3), Role::Follower);
     assert!(cluster.node(3).removed_at().is_some());
     assert_eq!(removals(&cluster), 1);
+}
+
+/// A member that was down when it was removed hears of it from the first node that it dials, and answers nothing from its map from
+/// then on, although its own log names it.
+#[test]
+fn a_member_that_is_dismissed_serves_no_more() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
+    cluster.isolate(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    let before = get(&mut cluster, 3);
+    cluster.elapse_ms(10);
+    assert!(matches!(cluster.answer(before), Some(Answer::Read { .. })), "it does not know");
+    cluster.dismiss(3);
+    let after = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
 }
 
 /// A node that has joined says nothing of keys before it has applied what was committed when it joined.
