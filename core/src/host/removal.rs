@@ -24,6 +24,12 @@ impl Removal {
         self.heard.get_or_insert((now, refusal));
     }
 
+    /// Whether the node has heard it.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Why the node has to end, once it is time for that.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> Option<PeerRefusal> {

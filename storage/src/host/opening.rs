@@ -194,13 +194,15 @@ impl MemberOpening {
     ///
     /// [`StartError::Randomness`].
     pub fn new(options: &MemberOptions) -> Result<Self, StartError> {
-        Ok(Self {
-            id: options.id,
-            origin: options.origin.clone(),
-            medium: options.medium.clone(),
-            fresh: draw_incarnation()?,
-            boot: draw_boot()?,
-        })
+        Ok(Self::with_numbers(options, draw_incarnation()?, draw_boot()?))
+    }
+
+    /// The same with numbers that were drawn elsewhere, as in a simulation: the incarnation for a first start, and which run
+    /// this is.
+    #[must_use]
+    pub fn with_numbers(options: &MemberOptions, fresh: Incarnation, boot: u64) -> Self {
+        let (origin, medium) = (options.origin.clone(), options.medium.clone());
+        Self { id: options.id, origin, medium, fresh, boot }
     }
 
     /// The nodes whose files are to be read, if there is a folder: this one.

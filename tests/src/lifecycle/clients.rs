@@ -57,7 +57,7 @@ impl World {
         let of_any = self.dice.position(self.client_count);
         match self.dice.below(4) {
             0 => {
-                let machine = self.dice.position(self.machines.len());
+                let machine = self.place_to_read();
                 let key = key_of(of_any);
                 let query = query(&key);
                 self.ask(machine, Request::Read { query, at_least: LogIndex::ORIGIN }, Asked::Read { key })
@@ -69,6 +69,14 @@ impl World {
                 self.ask(machine, request, Asked::LinearizableRead { key, floor })
             }
             _ => self.write(client),
+        }
+    }
+
+    /// Any machine, and often the one that is kept off.
+    fn place_to_read(&mut self) -> usize {
+        match self.operator.kept_off.filter(|_| self.dice.happens(300)) {
+            Some(machine) => machine,
+            None => self.dice.position(self.machines.len()),
         }
     }
 
@@ -111,6 +119,9 @@ impl World {
             (Asked::Read { key }, Answer::Read { index, found }) => {
                 self.checks.was_read(&key, *index, found, node)?;
                 self.clients.reads += 1;
+                if self.checks.was_removed(node.0, node.1) {
+                    self.sight("a removed node that does not know it answered a read");
+                }
             }
             (Asked::LinearizableRead { key, floor }, Answer::Read { index, found }) => {
                 self.checks.was_read_linearizably(&key, *index, floor)?;

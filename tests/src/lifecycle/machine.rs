@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::Incarnation;
-use coracle_core::host::{ClusterSearch, Directory, HostInput, Inbound, Link, NodeHost};
+use coracle_core::host::{ClusterSearch, Directory, HostInput, Inbound, Link, NodeHost, Removal};
 use coracle_core::peer::Origin;
 use coracle_core::raft::NodeId;
 use coracle_storage::FileOp;
-use coracle_storage::host::DiskQueue;
+use coracle_storage::host::{DiskQueue, OpenedMember};
 
 use crate::simulator::disk::SimDisk;
 use crate::simulator::process::SimClock;
@@ -48,6 +48,12 @@ pub(super) struct Process {
     pub(super) stage: Stage,
     pub(super) links: BTreeMap<NodeId, Seat>,
     pub(super) inbound: BTreeMap<u64, Inbound>,
+    /// What it was told if it is no member: it goes on for a moment.
+    pub(super) removal: Removal,
+    /// Whether it was told so before its last turn.
+    pub(super) is_dismissed: bool,
+    /// Whether its own log says so, on its disk.
+    pub(super) knows_its_removal: bool,
     /// It does nothing before this time.
     pub(super) busy_until: u64,
     /// When it is to be woken next.
@@ -58,9 +64,17 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// It looks for its cluster.
-    Searching(Box<ClusterSearch>),
+    Searching(Box<Searching>),
     /// It takes part.
     Running(Box<Running>),
+}
+
+/// A node without a cluster.
+#[derive(Debug)]
+pub(super) struct Searching {
+    pub(super) search: ClusterSearch,
+    /// What its folder was opened as, until it has found its cluster.
+    pub(super) opened: Option<OpenedMember>,
 }
 
 /// A node that takes part.

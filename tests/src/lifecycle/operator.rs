@@ -37,6 +37,8 @@ pub(super) struct Operator {
     last_id: u64,
     /// The index of the configuration as it was last seen.
     seen: Option<LogIndex>,
+    /// The machine that nothing reaches until the trouble is over: its node is removed behind its back.
+    pub(super) kept_off: Option<usize>,
     pub(super) rests: bool,
 }
 
@@ -67,7 +69,7 @@ impl World {
         if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
             self.operator.pending = None;
         }
-        match self.dice.below(13) {
+        match self.dice.below(14) {
             0..=2 => self.grow(),
             3 | 4 | 10 => self.promote(),
             11 | 12 => self.remove(),
@@ -76,6 +78,7 @@ impl World {
                 Ok(())
             }
             6 => self.move_a_machine(),
+            13 => self.remove_behind_its_back(),
             7 => {
                 self.bring_a_removed_node_back();
                 Ok(())
@@ -169,6 +172,22 @@ impl World {
         let all = members.members();
         let member = all[self.dice.position(all.len())];
         self.order(MemberChange::Remove(member))
+    }
+
+    /// A member is cut off for good, and removed: it hears nothing of it, and goes on answering reads by what it was.
+    fn remove_behind_its_back(&mut self) -> Verdict {
+        let Some((leader, members, _)) = self.members() else { return Ok(()) };
+        let machine = self.dice.position(self.machines.len());
+        let member = self.machines[machine].running().and(self.machines[machine].holds);
+        let Some((id, _)) = member.filter(|(id, incarnation)| members.names(*id, Some(*incarnation))) else {
+            return Ok(());
+        };
+        if machine == leader || self.operator.pending.is_some() || self.operator.kept_off.is_some() {
+            return Ok(());
+        }
+        self.tell(|| format!("m{machine} is kept off"));
+        self.operator.kept_off = Some(machine);
+        self.order(MemberChange::Remove(id))
     }
 
     /// A machine gets another address. It answers at the old one as well: a move may be refused.
@@ -298,6 +317,10 @@ impl World {
             (_, Answer::Refused(Refused::Change(error))) => self.sight(sight(*error)),
             (MemberChange::Remove(node), Answer::MembershipChanged(_, told)) => {
                 self.sight("a member was removed");
+                let kept_off = self.operator.kept_off.and_then(|machine| self.machines[machine].holds);
+                if kept_off.is_some_and(|(id, _)| id == *node) {
+                    self.sight("a member was removed behind its back");
+                }
                 self.checks.told_removed(*node, told)?;
             }
             (MemberChange::Promote(node), Answer::MembershipChanged(_, told)) => {

@@ -132,6 +132,7 @@ fn calm_down(world: &mut World) {
     world.tell(|| "the trouble is over".into());
     (world.has_trouble, world.operator.rests) = (false, true);
     world.cut.clear();
+    world.operator.kept_off = None;
     let latest = world.checks.latest().map(|(_, latest)| latest.clone());
     for machine in 0..world.machines.len() {
         let place = &mut world.machines[machine];
@@ -212,9 +213,12 @@ mod tests {
                 *sightings.entry(what).or_insert(0) += times;
             }
         }
-        for what in
-            ["a learner was promoted", "a member was removed", "a disk was lost", "a removed node ended"]
-        {
+        for what in [
+            "a learner was promoted",
+            "a member was removed",
+            "a disk was lost",
+            "a node read in its log that it was removed",
+        ] {
             assert!(sightings.contains_key(what), "{what}: never in {sightings:?}");
         }
     }

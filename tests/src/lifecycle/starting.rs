@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Directory, NodeHost};
-use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
-use coracle_core::raft::{Configuration, LogIndex, NodeId};
+use coracle_core::host::{ClusterSearch, Directory, NodeHost, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::peer::{Founders, LocalNode, PeerRefusal};
+use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
-use coracle_storage::host::DiskQueue;
-use coracle_storage::{MemberStart, Recovery, SyncPolicy, found_member, open_member};
+use coracle_storage::SyncPolicy;
+use coracle_storage::host::{
+    DiskQueue, FolderContents, MemberOpening, MemberOptions, OpenedMember, StartError,
+};
+use coracle_storage::{Medium, Recovery};
 
 use super::checks::violation;
-use super::machine::{Process, Running, Stage, Unit};
+use super::machine::{Process, REMOVED, Running, Searching, Stage, Unit};
 use super::wiring::Connection;
 use super::world::{Happening, World};
-use crate::simulator::invariants::Verdict;
+use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::snapshots::SnapshotFiles;
 
 /// Bytes of a snapshot that are handled at once: so few that there are several parts.
@@ -30,65 +33,67 @@ impl World {
         self.last_boot += 1;
         let boot = self.last_boot;
         let fresh = Incarnation(u64::from(self.dice.below(u32::MAX)) << 16 | boot);
+        let opening = MemberOpening::with_numbers(&options(&unit, &self.settings), fresh, boot);
         let place = &mut self.machines[machine];
-        let found = match open_member(unit.id, &place.folder.files(unit.id), fresh, SyncPolicy::Always) {
+        let nodes = opening.nodes().into_iter().map(|node| place.folder.files(node)).collect();
+        let mut found = match opening.judge(&FolderContents { names: place.folder.names(), nodes }) {
             Ok(found) => found,
+            Err(StartError::NoOrigin) => {
+                place.ended = Some("no origin".into());
+                return Ok(());
+            }
             Err(error) => {
                 return violation("a_folder_opens", format!("machine {machine}, node {}: {error}", unit.id));
             }
         };
+        found.operations().iter().for_each(|op| place.folder.run(op));
+        let address = found.address();
+        let opened = found.opened(None);
         self.tell(|| format!("m{machine} starts node {} by {:?}", unit.id, unit.origin));
-        let place = &mut self.machines[machine];
-        match found {
-            MemberStart::Unfounded { incarnation, creation } => {
-                creation.iter().for_each(|op| place.folder.run(op));
-                self.begin_search(machine, boot, &unit, incarnation);
-                Ok(())
-            }
-            MemberStart::Founded(mut recovery) => {
-                let repairs = std::mem::take(&mut recovery.repairs);
-                repairs.iter().for_each(|op| place.folder.run(op));
-                self.begin_part(machine, boot, unit.id, *recovery)
-            }
-        }
-    }
-
-    fn begin_search(&mut self, machine: usize, boot: u64, unit: &Unit, incarnation: Incarnation) {
-        let (standing, address) = match &unit.origin {
-            Origin::Found(peers) => (
-                Standing::Founding(peers.clone()),
-                peers.member(unit.id).map(|member| member.address.clone()),
-            ),
-            Origin::Join(_) => (Standing::Joining, None),
-            Origin::Known => {
-                // The program refuses: the folder is empty, and it was not told how to find a cluster.
-                self.machines[machine].ended = Some("no origin".into());
-                return;
-            }
+        let directory = Directory::new(opened.local.clone(), address, BTreeMap::new());
+        let (directory, _) = directory.with_moved(opened.moved.clone());
+        let (local, founders) = (opened.local.clone(), opened.founders());
+        // A node with a cluster does not search: what it is to search by is not looked at.
+        let search = ClusterSearch::new(unit.id, unit.origin.clone());
+        let stage = match (founders.as_ref(), search) {
+            (Some(founders), _) => self.takes_part(machine, &local, founders, opened)?,
+            (None, Some(search)) => Stage::Searching(Box::new(Searching { search, opened: Some(opened) })),
+            (None, None) => unreachable!("it was refused: it has no origin"),
         };
-        let local = local_node(unit.id, incarnation, boot, standing);
-        let directory = Directory::new(local, address, BTreeMap::new());
-        let search = ClusterSearch::new(unit.id, unit.origin.clone()).expect("it was told how");
-        let stage = Stage::Searching(Box::new(search));
-        self.machines[machine].process = Some(process(boot, unit.id, incarnation, directory, stage));
-        self.schedule(1, Happening::Search { machine, boot });
+        self.machines[machine].process = Some(Process {
+            boot,
+            id: local.id,
+            incarnation: local.incarnation,
+            directory,
+            stage,
+            links: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            removal: Removal::default(),
+            is_dismissed: false,
+            knows_its_removal: false,
+            busy_until: 0,
+            wake_at: None,
+        });
+        match founders {
+            Some(_) => self.begin_part(machine),
+            None => self.schedule(1, Happening::Search { machine, boot }),
+        }
+        Ok(())
     }
 
     /// A process has found its cluster: it makes its files and takes part.
     pub(super) fn has_found(
         &mut self,
         machine: usize,
+        mut opened: OpenedMember,
         founders: &Founders,
         configuration: Option<&Configuration>,
     ) -> Verdict {
-        let place = &mut self.machines[machine];
-        let Some(process) = place.process.as_mut() else { return Ok(()) };
-        let (boot, id, incarnation) = (process.boot, process.id, process.incarnation);
-        let own = configuration.and_then(|joined| joined.roster().member(id));
-        let joined_at = own.map(|own| own.address.clone());
-        let (creation, recovery) = found_member(id, incarnation, founders, joined_at, SyncPolicy::Always);
+        let creation = opened.found(founders, configuration).expect("founders are few");
+        let local = opened.local.clone();
         // The power may fail at any step: the next start does it again, or finds it done.
         let done = if self.dice.happens(100) { self.dice.position(creation.len()) } else { creation.len() };
+        let place = &mut self.machines[machine];
         creation[..done].iter().for_each(|op| place.folder.run(op));
         if done < creation.len() {
             self.sight("a crash while a node made its files");
@@ -96,23 +101,27 @@ impl World {
             self.schedule(100_000, Happening::Start(machine));
             return Ok(());
         }
-        if let (Some(configuration), Some(process)) = (configuration, place.process.as_mut()) {
-            let first = LocalNode::first_configuration(founders).expect("founders are few");
-            let standing = Standing::Member(founders.clone(), first);
-            process.directory.found(standing, Some(configuration));
+        let stage = self.takes_part(machine, &local, founders, opened)?;
+        if let Some(process) = self.machines[machine].process.as_mut() {
+            process.directory.found(local.standing, configuration);
+            process.stage = stage;
         }
-        let _ = boot;
-        self.begin_part(machine, boot, id, recovery)
+        self.begin_part(machine);
+        Ok(())
     }
 
-    /// The node starts from what its folder holds.
-    fn begin_part(&mut self, machine: usize, boot: u64, id: NodeId, recovery: Recovery) -> Verdict {
-        let identity = recovery.identity.clone();
-        let (incarnation, joined_at) = (identity.incarnation, identity.joined_at);
-        let founders = Founders { cluster: identity.cluster, roster: identity.roster };
-        let first = LocalNode::first_configuration(&founders).expect("founders are few");
-        self.checks.belongs(founders.cluster, first.clone())?;
-        let config = self.settings.member_config(id, incarnation, &founders).expect("settings that fit");
+    /// The node as it starts from what its folder holds.
+    fn takes_part(
+        &mut self,
+        machine: usize,
+        local: &LocalNode,
+        founders: &Founders,
+        opened: OpenedMember,
+    ) -> Result<Stage, Violation> {
+        let first = LocalNode::first_configuration(founders).expect("founders are few");
+        self.checks.belongs(founders.cluster, first)?;
+        let (id, incarnation) = (local.id, local.incarnation);
+        let config = self.settings.member_config(id, incarnation, founders).expect("settings that fit");
         let snapshots = SnapshotPolicy {
             log_entries: self.settings.snapshot_log_entries,
             part_bytes: PART_BYTES,
@@ -121,47 +130,50 @@ impl World {
         let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
         let seed = self.dice.below(u32::MAX).into();
         let now = self.local(machine);
-        let was_named = recovery.restored.names(&first, id, incarnation);
-        let latest = recovery.restored.latest_configuration();
-        let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
-        let restored = recovery.restored;
+        let recovery = opened.files().expect("it has a folder").recovery;
+        let Recovery { restored, mut planner, snapshots, .. } = recovery;
         let replica = Replica::with_limits(config, restored, seed, now, limits).expect("its own log");
-        let mut planner = recovery.planner;
         planner.set_renewal_bytes(PART_BYTES);
-        let running = Running {
+        self.machines[machine].holds = Some((id, incarnation));
+        self.tell(|| format!("m{machine} takes part as node {id} in {incarnation}"));
+        Ok(Stage::Running(Box::new(Running {
             host: NodeHost::with_files(id, replica),
             inbox: Vec::new(),
             disk: DiskQueue::new(planner),
             ops: VecDeque::new(),
-            snapshots: SnapshotFiles::new(recovery.snapshots, PART_BYTES),
-        };
-        let address = configuration.roster().member(id).map(|member| member.address.clone());
-        let address = address.or(joined_at.filter(|_| !was_named));
-        let mut local = local_node(id, incarnation, boot, Standing::Member(founders, configuration));
-        (local.configuration_index, local.was_named) = (index, was_named);
-        let stage = Stage::Running(Box::new(running));
-        let place = &mut self.machines[machine];
-        place.holds = Some((id, incarnation));
-        match place.process.as_mut() {
-            Some(process) => {
-                let address = process.directory.address().map(Into::into).or(address);
-                let mut directory = Directory::new(local, address, BTreeMap::new());
-                std::mem::swap(&mut process.directory, &mut directory);
-                process.stage = stage;
-            }
-            None => {
-                let directory = Directory::new(local, address, BTreeMap::new());
-                place.process = Some(process(boot, id, incarnation, directory, stage));
-            }
-        }
-        self.tell(|| format!("m{machine} takes part as node {id} in {incarnation}"));
+            snapshots: SnapshotFiles::new(snapshots, PART_BYTES),
+        })))
+    }
+
+    /// The node dials the others, and has its first turn.
+    fn begin_part(&mut self, machine: usize) {
+        let now = self.local(machine);
         let mut changes = Vec::new();
         if let Some(process) = self.machines[machine].process.as_mut() {
             process.directory.reach(now, &mut changes);
         }
         self.change_links(machine, changes);
         self.wake_at(machine, self.now);
-        Ok(())
+    }
+
+    /// The process is told that it is no member: it goes on for a moment, and ends.
+    pub(super) fn hears_of_its_removal(&mut self, machine: usize, refusal: PeerRefusal) {
+        let now = self.local(machine);
+        self.tell(|| format!("m{machine} hears: {refusal}"));
+        let end = self.machines[machine].clock.world(now + REMOVAL_GRACE);
+        let Some(process) = self.machines[machine].process.as_mut() else { return };
+        process.removal.hear(refusal, now);
+        let boot = process.boot;
+        self.schedule(end - self.now, Happening::Farewell { machine, boot });
+    }
+
+    /// The moment is over.
+    pub(super) fn say_farewell(&mut self, machine: usize, boot: u64) -> Verdict {
+        let now = self.local(machine);
+        let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+        let Some(refusal) = process.removal.is_due(now) else { return Ok(()) };
+        let prefix = if process.knows_its_removal { REMOVED } else { "" };
+        self.ends(machine, &format!("{prefix}{refusal}"))
     }
 
     /// The process ends by itself: it is no member of its cluster, as far as it was told.
@@ -190,29 +202,15 @@ impl World {
     }
 }
 
-fn local_node(id: NodeId, incarnation: Incarnation, boot: u64, standing: Standing) -> LocalNode {
-    LocalNode {
-        id,
-        incarnation,
-        client_address: None,
-        boot,
-        standing,
-        configuration_index: LogIndex::ORIGIN,
-        is_settled: false,
-        was_named: false,
-    }
-}
-
-fn process(boot: u64, id: NodeId, incarnation: Incarnation, directory: Directory, stage: Stage) -> Process {
-    Process {
-        boot,
-        id,
-        incarnation,
-        directory,
-        stage,
-        links: BTreeMap::new(),
-        inbound: BTreeMap::new(),
-        busy_until: 0,
-        wake_at: None,
+/// What the unit's command line says.
+fn options(unit: &Unit, settings: &Settings) -> MemberOptions {
+    MemberOptions {
+        settings: settings.clone(),
+        id: unit.id,
+        origin: unit.origin.clone(),
+        medium: Medium::Folder { path: "data".into(), sync: SyncPolicy::Always },
+        listen: None,
+        peer_listen: None,
+        dial_overrides: BTreeMap::new(),
     }
 }

@@ -120,7 +120,7 @@ impl World {
                 LinkNews::Node(input) => self.hand(machine, HostInput::Core(input)),
                 LinkNews::Removed(refusal) => {
                     self.sight("a removed node heard of it in a handshake");
-                    self.ends(machine, &refusal.to_string())?;
+                    self.hears_of_its_removal(machine, refusal);
                 }
                 LinkNews::Report(event) => self.tell(|| format!("m{machine} {event}")),
                 LinkNews::Router(_) => {}
@@ -263,8 +263,8 @@ impl World {
     /// A process without a cluster takes the next step of its search.
     pub(super) fn search(&mut self, machine: usize, boot: u64) -> Verdict {
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
-        let Stage::Searching(search) = &mut process.stage else { return Ok(()) };
-        match search.next_step(process.directory.local(), &mut Vec::new()) {
+        let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
+        match searching.search.next_step(process.directory.local(), &mut Vec::new()) {
             SearchStep::Rest(pause) => {
                 let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
                 self.schedule(1 + pause, Happening::Search { machine, boot });
@@ -273,8 +273,8 @@ impl World {
                 let outcome = self.shake_hands(machine, node, &address);
                 let outcome = outcome.map(|(_, meeting, welcome)| (meeting, welcome));
                 let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
-                let Stage::Searching(search) = &mut process.stage else { return Ok(()) };
-                if let Err(refusal) = search.called(outcome, &mut Vec::new()) {
+                let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
+                if let Err(refusal) = searching.search.called(outcome, &mut Vec::new()) {
                     self.sight("a node without its files was refused");
                     return self.ends(machine, &refusal.to_string());
                 }
@@ -282,7 +282,8 @@ impl World {
                 self.schedule(pause, Happening::Search { machine, boot });
             }
             SearchStep::Found(founders, configuration) => {
-                return self.has_found(machine, &founders, configuration.as_ref());
+                let Some(opened) = searching.opened.take() else { return Ok(()) };
+                return self.has_found(machine, opened, &founders, configuration.as_ref());
             }
         }
         Ok(())

@@ -7,11 +7,11 @@ use std::time::Duration;
 use coracle_core::host::{NodeAction, Settings};
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Event, NodeId, Role};
-use coracle_core::{Incarnation, Instant};
+use coracle_core::{Answer, Incarnation, Instant};
 
-use super::checks::Checks;
+use super::checks::{Checks, violation};
 use super::clients::Clients;
-use super::machine::{Machine, Process, REMOVED, Stage};
+use super::machine::{Machine, Process, Stage};
 use super::operator::Operator;
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
@@ -31,6 +31,7 @@ pub(super) enum Happening {
     SnapshotStep { machine: usize, boot: u64 },
     Dial { machine: usize, boot: u64, node: NodeId, generation: u64 },
     Search { machine: usize, boot: u64 },
+    Farewell { machine: usize, boot: u64 },
     Arrive { number: u64, bytes: Vec<u8> },
     Hear { number: u64, bytes: Vec<u8> },
     Client(usize),
@@ -138,6 +139,7 @@ impl World {
             Happening::SnapshotStep { machine, boot } => self.snapshot_step(machine, boot),
             Happening::Dial { machine, boot, node, generation } => self.dial(machine, boot, node, generation),
             Happening::Search { machine, boot } => self.search(machine, boot),
+            Happening::Farewell { machine, boot } => self.say_farewell(machine, boot),
             Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
             Happening::Hear { number, bytes } => self.hear(number, &bytes),
             Happening::Client(client) => self.client_acts(client),
@@ -167,7 +169,8 @@ impl World {
     }
 
     pub(super) fn is_open(&self, from: usize, to: usize) -> bool {
-        !self.cut.contains(&(from, to))
+        let is_kept_off = |machine| self.operator.kept_off == Some(machine);
+        !self.cut.contains(&(from, to)) && !is_kept_off(from) && !is_kept_off(to)
     }
 
     pub(super) fn local(&self, machine: usize) -> Instant {
@@ -236,6 +239,9 @@ impl World {
                 return Ok(());
             }
         }
+        if let Some(process) = self.process_of(machine, boot) {
+            process.is_dismissed = process.removal.is_heard();
+        }
         self.flush(machine);
         self.tidy(machine);
         let at = self.machines[machine].clock.world(deadline).max(now + TURN);
@@ -284,8 +290,14 @@ impl World {
                 }
             }
             NodeAction::Route(news) => {
+                let process = self.machines[machine].process.as_ref();
+                let was_told = process.is_some_and(|process| process.is_dismissed);
                 for item in news {
                     if let ProxyInput::Answer(_, id, answer) = item {
+                        if was_told && matches!(answer, Answer::Read { .. }) {
+                            let what = format!("{own:?} answers a read, and was told that it is no member");
+                            return violation("only_members_answer", what);
+                        }
                         self.answered(own, id, &answer)?;
                     }
                 }
@@ -299,10 +311,12 @@ impl World {
                 }
                 self.change_links(machine, changes);
             }
-            NodeAction::Removed(index) => {
-                self.sight("a removed node ended");
-                self.flush(machine);
-                return self.ends(machine, &format!("{REMOVED}{index}"));
+            NodeAction::Removed(refusal) => {
+                self.sight("a node read in its log that it was removed");
+                if let Some(process) = self.machines[machine].process.as_mut() {
+                    process.knows_its_removal = true;
+                }
+                self.hears_of_its_removal(machine, refusal);
             }
             NodeAction::Report(event) => {
                 self.tell(|| format!("m{machine} node {} {event}", own.0));

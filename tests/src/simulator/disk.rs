@@ -150,6 +150,12 @@ impl SimDisk {
         }
     }
 
+    /// The names of all files that are there, of whichever node.
+    #[must_use]
+    pub fn names(&self) -> Vec<FileName> {
+        self.names.keys().copied().collect()
+    }
+
     /// A file's bytes, as a program reads them now.
     #[must_use]
     pub fn read(&self, file: FileName) -> Option<&[u8]> {
