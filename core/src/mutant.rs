@@ -36,6 +36,8 @@ pub enum Mutant {
     VoteGivenTwice,
     /// A node forgets whom it voted for when it is restarted.
     VoteForgotten,
+    /// A node that votes in one term has no vote in the next.
+    VoteKeptInNewTerm,
     /// A voter does not compare the candidate's log with its own (§5.4.1).
     CandidateLogUnchecked,
     /// A voter compares the lengths of logs before the terms of their ends (§5.4.1).
@@ -52,8 +54,12 @@ pub enum Mutant {
     ReadRoundUsedAgain,
     /// A leader answers linearizable reads before it has committed anything itself.
     ReadBeforeOwnCommit,
+    /// A linearizable read is answered before what it has to see is applied.
+    ReadIndexNotAwaited,
     /// A leader's lease lasts as long as its followers may stay quiet, not as long as they must.
     LeaseTooLong,
+    /// A leader that has called its successor to an election keeps its lease.
+    LeaseKeptInTransfer,
     /// A heartbeat does not put off the follower's campaign.
     HeartbeatKeepsTimer,
     /// A leader that hears from no majority goes on.
@@ -72,12 +78,16 @@ pub enum Mutant {
     LearnersCounted,
     /// In a change of members the voters on their way out are not asked.
     OutgoingNotAsked,
+    /// A change of voters ends before its first entry is committed.
+    JointLeftEarly,
     /// A leader changes members before it has committed anything itself.
     ChangeBeforeOwnCommit,
     /// A node takes a configuration for its own that names another incarnation under its id.
     IncarnationIgnoredBySelf,
     /// Votes and acknowledgements of any incarnation count for the member of the id.
     IncarnationIgnoredByOthers,
+    /// A node that is behind refuses a later incarnation than the one that it knows.
+    LaterIncarnationRefused,
     /// What a leader knows of a follower is kept when another incarnation takes its id.
     ProgressKeptByIncarnations,
     /// A cut of the log leaves the configurations that it removed in force.
@@ -86,10 +96,16 @@ pub enum Mutant {
     JoinerReadsAtOnce,
     /// A learner is promoted that does not answer.
     SilentLearnerPromoted,
+    /// A learner is promoted however much of the log it lacks.
+    LaggardPromoted,
     /// Voters are removed although a majority of those that are left does not answer.
     SilentMajorityLeft,
     /// An order to change members is carried out for whatever configuration is in force.
     OutdatedOrderObeyed,
+    /// A node is added at the address of another member.
+    SharedAddressAccepted,
+    /// A leader that has removed itself leads on.
+    RemovedLeaderLeadsOn,
     /// An incarnation that was a member before is bound to its id when the id is added again.
     RemovedIncarnationBound,
     /// A leader sends nothing more to a member that it has removed.
@@ -100,12 +116,24 @@ pub enum Mutant {
     AnyTermBelieved,
     /// A node that waits for its cluster founds another one with a founder that it meets.
     JoinerFoundsAlong,
+    /// A node without a cluster believes the first that says that it lost its files.
+    FirstRefusalBelieved,
+    /// A node that is stopped while it joins does not know where it was added.
+    JoinedAtIgnored,
+    /// A node names its incarnation to others before that is on its disk.
+    IncarnationNotSynced,
+    /// A node that waits for its cluster draws another incarnation at each start.
+    IncarnationDrawnAgain,
     /// A node is told that it was removed by a configuration that may be rolled back.
     RemovalByOpenConfiguration,
     /// A node is told that it was removed by a member that knows less than it does.
     RemovalByOldConfiguration,
     /// A member that knows a later configuration is looked for where an earlier one says.
     LaterAddressIgnored,
+    /// A member that moved is looked for where it was.
+    MoveIgnored,
+    /// A node that an order has moved goes on saying that it is where it was when it started.
+    OwnMoveIgnored,
     /// A node that was removed goes on answering reads.
     RemovedNodeServes,
     /// A node that hears from another one that it was removed goes on answering reads.
@@ -146,6 +174,8 @@ pub enum Mutant {
     AnyAddressBound,
     /// A node that hears of no leader keeps the connections that it has.
     LonelyNodeWaits,
+    /// A node that dials while its address does not answer is taken for a copy for ever.
+    RestartRefused,
     /// A removed node ends before the removal is on its disk.
     RemovalForgotten,
     /// A node that was removed takes snapshots that say nothing of it any more.
@@ -226,7 +256,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 94] = [
+    const NAMED: [(Mutant, &str); 109] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -239,6 +269,7 @@ mod switch {
         (VotesCountedTwice, "votes-counted-twice"),
         (VoteGivenTwice, "vote-given-twice"),
         (VoteForgotten, "vote-forgotten"),
+        (VoteKeptInNewTerm, "vote-kept-in-new-term"),
         (CandidateLogUnchecked, "candidate-log-unchecked"),
         (LongerLogPreferred, "longer-log-preferred"),
         (PreVoteDespiteLeader, "pre-vote-despite-leader"),
@@ -247,7 +278,9 @@ mod switch {
         (ReadWithoutQuorum, "read-without-quorum"),
         (ReadRoundUsedAgain, "read-round-used-again"),
         (ReadBeforeOwnCommit, "read-before-own-commit"),
+        (ReadIndexNotAwaited, "read-index-not-awaited"),
         (LeaseTooLong, "lease-too-long"),
+        (LeaseKeptInTransfer, "lease-kept-in-transfer"),
         (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
         (QuorumUnchecked, "quorum-unchecked"),
         (PreviousTermUnchecked, "previous-term-unchecked"),
@@ -257,23 +290,34 @@ mod switch {
         (HintTermIgnored, "hint-term-ignored"),
         (LearnersCounted, "learners-counted"),
         (OutgoingNotAsked, "outgoing-not-asked"),
+        (JointLeftEarly, "joint-left-early"),
         (ChangeBeforeOwnCommit, "change-before-own-commit"),
         (IncarnationIgnoredBySelf, "incarnation-ignored-by-self"),
         (IncarnationIgnoredByOthers, "incarnation-ignored-by-others"),
+        (LaterIncarnationRefused, "later-incarnation-refused"),
         (ProgressKeptByIncarnations, "progress-kept-by-incarnations"),
         (ConfigurationKeptInCut, "configuration-kept-in-cut"),
         (JoinerReadsAtOnce, "joiner-reads-at-once"),
         (SilentLearnerPromoted, "silent-learner-promoted"),
+        (LaggardPromoted, "laggard-promoted"),
         (SilentMajorityLeft, "silent-majority-left"),
         (OutdatedOrderObeyed, "outdated-order-obeyed"),
+        (SharedAddressAccepted, "shared-address-accepted"),
+        (RemovedLeaderLeadsOn, "removed-leader-leads-on"),
         (RemovedIncarnationBound, "removed-incarnation-bound"),
         (RemovedMemberNotTold, "removed-member-not-told"),
         (CommitChecksumIgnored, "commit-checksum-ignored"),
         (AnyTermBelieved, "any-term-believed"),
         (JoinerFoundsAlong, "joiner-founds-along"),
+        (FirstRefusalBelieved, "first-refusal-believed"),
+        (JoinedAtIgnored, "joined-at-ignored"),
+        (IncarnationNotSynced, "incarnation-not-synced"),
+        (IncarnationDrawnAgain, "incarnation-drawn-again"),
         (RemovalByOpenConfiguration, "removal-by-open-configuration"),
         (RemovalByOldConfiguration, "removal-by-old-configuration"),
         (LaterAddressIgnored, "later-address-ignored"),
+        (MoveIgnored, "move-ignored"),
+        (OwnMoveIgnored, "own-move-ignored"),
         (RemovedNodeServes, "removed-node-serves"),
         (DismissedNodeServes, "dismissed-node-serves"),
         (UnnamedNodeVotes, "unnamed-node-votes"),
@@ -294,6 +338,7 @@ mod switch {
         (FloorNotNoted, "floor-not-noted"),
         (AnyAddressBound, "any-address-bound"),
         (LonelyNodeWaits, "lonely-node-waits"),
+        (RestartRefused, "restart-refused"),
         (RemovalForgotten, "removal-forgotten"),
         (RemovedNodeCompacts, "removed-node-compacts"),
         (RemovedJoinerBound, "removed-joiner-bound"),

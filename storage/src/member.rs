@@ -13,6 +13,7 @@
 //! [`survey()`](crate::survey()) is the like for a whole cluster in one folder.
 
 use coracle_core::Incarnation;
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::Founders;
 use coracle_core::raft::{HardState, LogPoint, NodeId, Restored};
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,7 @@ pub fn open_member(
         // The power failed while it was written; nobody was told.
         None | Some(Err(SealedLineFault::Incomplete)) => None,
         Some(Err(fault)) => return Err(MemberError::Founding { file, fault }),
+        Some(Ok(_)) if mutant::is_active(Mutant::IncarnationDrawnAgain) => None,
         Some(Ok(incarnation)) => Some(incarnation),
     };
     let is_untouched = files.log.is_none() && files.meta.is_none() && files.snapshot.is_none();
@@ -112,7 +114,9 @@ pub fn open_member(
         }
         None if is_untouched => {
             let create = FileOp::Create { file, bytes: encode(node, fresh) };
-            let creation = vec![create, FileOp::Sync { file }, FileOp::SyncFolder];
+            let syncs = vec![FileOp::Sync { file }, FileOp::SyncFolder];
+            let syncs = if mutant::is_active(Mutant::IncarnationNotSynced) { Vec::new() } else { syncs };
+            let creation = [vec![create], syncs].concat();
             Ok(MemberStart::Unfounded { incarnation: fresh, creation })
         }
         _ => {

@@ -267,7 +267,9 @@ impl Directory {
             return Ok(());
         };
         match first.doubted_at {
-            Some(doubted_at) if now.since(doubted_at) >= DOUBT_MAX => {
+            Some(doubted_at)
+                if now.since(doubted_at) >= DOUBT_MAX && !mutant::is_active(Mutant::RestartRefused) =>
+            {
                 self.reached.remove(&meeting.node);
                 return Ok(());
             }
@@ -361,7 +363,19 @@ impl Directory {
     ) -> Option<ProxyInput> {
         self.local.follow(known);
         self.has_leader = known.has_leader;
+        self.follow_own_move();
         self.reach(now, changes)
+    }
+
+    /// An order may have moved this node itself. It must not say any more that it is where it was: those that know less of the
+    /// members would look for it there.
+    fn follow_own_move(&mut self) {
+        let Standing::Member(_, configuration) = &self.local.standing else { return };
+        let LocalNode { id, incarnation, .. } = self.local;
+        let own = configuration.roster().member(id).filter(|own| own.incarnation == Some(incarnation));
+        let Some(own) = own.filter(|_| !mutant::is_active(Mutant::OwnMoveIgnored)) else { return };
+        let moved = self.moved.get(&id).filter(|_| self.founded_at(id) == Some(&own.address));
+        self.address = Some(moved.unwrap_or(&own.address).clone());
     }
 
     /// Links to the members that are known: at a start, those that this node found on its disk, or founds its cluster with.
@@ -452,7 +466,7 @@ fn link(
     changes: &mut Vec<LinkChange>,
 ) {
     match links.get(&node) {
-        Some(linked) if linked.address == address => return,
+        Some(linked) if linked.address == address || mutant::is_active(Mutant::MoveIgnored) => return,
         Some(_) => changes.push(LinkChange::End(node)),
         None => {}
     }

@@ -458,11 +458,13 @@ impl LocalNode {
         if cluster.is_some() && was_named && knows_better && !is_member {
             return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
+        let is_as_late =
+            their_index <= self.configuration_index || mutant::is_active(Mutant::LaterIncarnationRefused);
         match configuration.roster().member(node) {
             // Whoever knows of later members may have been let in again since, and be the leader that this node needs to
             // hear of it. A node that was wiped knows of no cluster at all.
             Some(Member { incarnation: Some(known), .. })
-                if *known != found && (cluster.is_none() || their_index <= self.configuration_index) =>
+                if *known != found && (cluster.is_none() || is_as_late) =>
             {
                 Err(PeerRefusal::OtherIncarnation {
                     node: node.0,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::hello::{PEER_FORMAT, PEER_VERSION, line};
+use crate::mutant::{self, Mutant};
 use crate::raft::NodeId;
 
 /// Why two nodes do not speak to one another.
@@ -152,7 +153,8 @@ impl Finally {
         if refusal.is_final_for(node) {
             self.heard += 1;
         }
-        self.heard >= FINAL_AFTER
+        let is_final = self.heard > 0 && mutant::is_active(Mutant::FirstRefusalBelieved);
+        is_final || self.heard >= FINAL_AFTER
     }
 }
 

@@ -192,7 +192,10 @@ impl Node {
         // In a young log no node lacks much, so it must at least have answered.
         let has_most = |held: u64| held > 0 && held >= named_at && held + PROMOTION_LAG_MAX >= last_index;
         let progress = leadership.followers.of(node);
-        node == self.config.id || progress.is_some_and(|progress| has_most(progress.match_index().0))
+        let is_any = mutant::is_active(Mutant::LaggardPromoted);
+        node == self.config.id
+            || is_any
+            || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
     /// Asks all members, as their leader, whether they are there: a round of heartbeats, to be named in
@@ -233,7 +236,7 @@ impl Node {
         self.awaits_configuration()
             && self.configuration().is_joint()
             && self.commits_own_term()
-            && self.membership.index() <= self.commit_index
+            && (self.membership.index() <= self.commit_index || mutant::is_active(Mutant::JointLeftEarly))
             && !self.proposals.has_configuration()
     }
 
@@ -247,7 +250,8 @@ impl Node {
 
     /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
-        if self.awaits_configuration() && self.membership_is_settled() && !self.votes_itself() {
+        let leads_on = mutant::is_active(Mutant::RemovedLeaderLeadsOn);
+        if self.awaits_configuration() && self.membership_is_settled() && !self.votes_itself() && !leads_on {
             self.become_follower(self.current_term, None, StepDown::Removed, now);
         }
     }

@@ -3,6 +3,7 @@
 use super::event::{Event, StepDown};
 use super::state::{Node, Part, Role};
 use super::types::{NodeId, Term};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
@@ -20,7 +21,7 @@ impl Node {
         let was = self.role();
         if term > self.current_term {
             self.current_term = term;
-            self.voted_for = None;
+            self.voted_for = self.voted_for.filter(|_| mutant::is_active(Mutant::VoteKeptInNewTerm));
             self.turn.hard_state_changed = true;
         }
         self.part = Part::Follower { leader };

@@ -278,7 +278,9 @@ fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuratio
         MemberChange::Remove(node) => (but(voters, *node), but(learners, *node)),
         MemberChange::AddLearnerAt(node, address) => {
             let is_taken = |(other, member): &(NodeId, &Member)| other != node && member.address == *address;
-            if let Some((taken, _)) = roster.iter().find(is_taken) {
+            if let Some((taken, _)) = roster.iter().find(is_taken)
+                && !mutant::is_active(Mutant::SharedAddressAccepted)
+            {
                 return Err(ChangeError::AddressTaken(taken));
             }
             // A member stays the incarnation that it is.

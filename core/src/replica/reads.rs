@@ -85,6 +85,7 @@ impl Replica {
         };
         self.learn_backup_index(batch, Ok(index), now, outputs);
         let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
+        let index = if mutant::is_active(Mutant::ReadIndexNotAwaited) { LogIndex::ORIGIN } else { index };
         self.waiting_reads.entry(index).or_default().extend(waiting);
     }
 }

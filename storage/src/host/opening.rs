@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use coracle_core::Incarnation;
 use coracle_core::SettingsError;
+use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
 
@@ -303,7 +304,7 @@ impl FoundMember {
         let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
         // Stopped before its log had reached its own addition.
         let joined_at = self.recovery.as_ref().and_then(|recovery| recovery.identity.joined_at.as_ref());
-        let joined_at = joined_at.filter(|_| !self.was_named);
+        let joined_at = joined_at.filter(|_| !self.was_named && !mutant::is_active(Mutant::JoinedAtIgnored));
         moved.or(known).or(joined_at).cloned()
     }
 

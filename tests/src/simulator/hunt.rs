@@ -74,6 +74,17 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::LonelyNodeWaits
             | Mutant::RemovalForgotten
             | Mutant::RemovedNodeCompacts
+            | Mutant::RestartRefused
+            | Mutant::LaterIncarnationRefused
+            | Mutant::MoveIgnored
+            | Mutant::FirstRefusalBelieved
+            | Mutant::JoinedAtIgnored
+            | Mutant::IncarnationNotSynced
+            | Mutant::IncarnationDrawnAgain
+            | Mutant::SharedAddressAccepted
+            | Mutant::RemovedLeaderLeadsOn
+            | Mutant::LaggardPromoted
+            | Mutant::OwnMoveIgnored
             | Mutant::DismissedNodeServes
             | Mutant::RemovedJoinerBound
     )

@@ -298,3 +298,16 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
     changes(|changes| drop(directory.follow(&known(1, &THREE), at(22), changes)));
     assert_eq!(dialled(&mut directory, 60), [], "there is a leader");
 }
+
+/// Those that know less of the members would look for it where it says that it is.
+#[test]
+fn a_node_that_an_order_has_moved_says_where_it_is_now() {
+    let mut directory = directory(&THREE);
+    assert_eq!(directory.address(), Some("h:1"));
+    let moved = [(1, "new:1"), (2, "h:2"), (3, "h:3")];
+    changes(|changes| drop(directory.follow(&known(5, &moved), at(1), changes)));
+    assert_eq!(directory.address(), Some("new:1"));
+    let removed = [(2, "h:2"), (3, "h:3")];
+    changes(|changes| drop(directory.follow(&known(6, &removed), at(2), changes)));
+    assert_eq!(directory.address(), Some("new:1"));
+}
