@@ -1,9 +1,9 @@
 //! What must hold of the life of a cluster, whatever its operator does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::kv::{Found, LoggedWrite, Operation};
-use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Term};
+use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Role, Term};
 use coracle_core::{ClusterId, Incarnation};
 
 use super::machine::Running;
@@ -23,6 +23,8 @@ pub(super) struct Checks {
     seen: BTreeMap<u64, LogIndex>,
     /// When each node last took a turn.
     ran_at: BTreeMap<Incarnation, u64>,
+    /// Those that a configuration of their own log has named.
+    named: BTreeSet<Incarnation>,
 }
 
 /// No run has as many elections.
@@ -53,10 +55,24 @@ impl Checks {
     }
 
     /// No two histories: what one process knows to be committed at an index is what every other does.
-    pub(super) fn after_turn(&mut self, boot: u64, node: NodeId, running: &Running) -> Verdict {
+    pub(super) fn after_turn(
+        &mut self,
+        boot: u64,
+        (node, own): (NodeId, Incarnation),
+        running: &Running,
+    ) -> Verdict {
         let replica = running.host.replica();
         let (log, commit) = (replica.node().log(), replica.node().commit_index());
         let term = replica.node().current_term();
+        if replica.node().configuration().names(node, Some(own)) {
+            self.named.insert(own);
+        }
+        if replica.node().role() == Role::Leader
+            && replica.node().membership_is_settled()
+            && !replica.node().configuration().names_voter(node, Some(own))
+        {
+            return violation("a_removed_leader_steps_down", format!("node {node} leads on"));
+        }
         if term > REACHABLE {
             return violation("forgeries", format!("node {node} is in term {term}"));
         }
@@ -111,7 +127,7 @@ impl Checks {
     }
 
     /// The configuration in force after this much of the committed log.
-    fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
+    pub(super) fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
         self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)
     }
 
@@ -160,6 +176,37 @@ impl Checks {
     pub(super) fn told_removed(&self, node: NodeId, told: &Configuration) -> Verdict {
         let is_there = told.contains(node);
         if is_there { violation("orders", format!("{node} was removed, and is a member")) } else { Ok(()) }
+    }
+
+    /// A node gives a vote, or says that it would: a configuration of its log has named it.
+    pub(super) fn votes(&self, node: NodeId, incarnation: Incarnation) -> Verdict {
+        let what = || format!("{node} in {incarnation} votes, and no entry of its log names it");
+        if self.knows_itself(incarnation) { Ok(()) } else { violation("only_members_vote", what()) }
+    }
+
+    /// Whether a configuration of its log has named this incarnation.
+    pub(super) fn knows_itself(&self, incarnation: Incarnation) -> bool {
+        self.named.contains(&incarnation)
+    }
+
+    /// A leader changes its members: a majority of the voters that there will be answered it a moment ago, and no two members are
+    /// at one address.
+    pub(super) fn proposed(&self, proposed: &Configuration, a_moment_ago: u64) -> Verdict {
+        let roster = proposed.roster();
+        let addresses: BTreeSet<_> = roster.iter().map(|(_, member)| &member.address).collect();
+        if addresses.len() < roster.iter().count() {
+            return violation("one_member_an_address", format!("{proposed} has two"));
+        }
+        let has_run = |voter: &&NodeId| {
+            let incarnation = roster.member(**voter).and_then(|member| member.incarnation);
+            incarnation.and_then(|its| self.ran_at.get(&its)).is_some_and(|at| *at >= a_moment_ago)
+        };
+        let voters = proposed.voters();
+        let running = voters.nodes().iter().filter(has_run).count();
+        if proposed.is_joint() && running < voters.majority() {
+            return violation("a_majority_is_left", format!("{proposed}: only {running} have run lately"));
+        }
+        Ok(())
     }
 
     /// A node has taken a turn.

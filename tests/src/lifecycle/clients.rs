@@ -7,7 +7,7 @@ use coracle_core::kv::{Command, Key, Query, Value};
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Incarnation, Input, Request, RequestId};
 
-use super::operator::Order;
+use super::orders::Order;
 use super::world::{Happening, World};
 use crate::simulator::invariants::Verdict;
 

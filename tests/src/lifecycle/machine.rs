@@ -31,6 +31,8 @@ pub(super) struct Machine {
     /// Which node's promises the folder keeps, once the node has its cluster.
     pub(super) holds: Option<(NodeId, Incarnation)>,
     pub(super) unit: Option<Unit>,
+    /// Whether it ever lost a folder.
+    pub(super) has_lost_files: bool,
     pub(super) clock: SimClock,
     pub(super) process: Option<Process>,
     /// Why the last process ended by itself: nobody starts it again without doing something about it.
@@ -104,6 +106,7 @@ impl Machine {
             folder: SimDisk::default(),
             holds: None,
             unit: None,
+            has_lost_files: false,
             clock,
             process: None,
             ended: None,

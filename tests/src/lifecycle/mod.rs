@@ -27,6 +27,7 @@
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
 //! | `operator` | what a person does to the cluster |
+//! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
 //! | `checks` | what must hold |
 //! | `run` | trouble, then recovery, then the verdict |
@@ -37,6 +38,7 @@ mod disks;
 mod forger;
 mod machine;
 mod operator;
+mod orders;
 mod run;
 mod starting;
 mod wiring;

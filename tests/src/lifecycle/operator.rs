@@ -4,11 +4,10 @@
 //! The operator is careful in one thing only: no folder is wiped whose loss would leave a majority of any configuration in force
 //! without its promises. All else is for the program to refuse.
 
+use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
-use coracle_core::raft::{ChangeError, Configuration, LogIndex, Member, NodeId, Roster, Voters};
-use coracle_core::{Answer, MemberChange, MemberOrder, Refused, Request};
+use coracle_core::raft::{Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
-use super::clients::Asked;
 use super::machine::{Machine, Unit};
 use super::world::{Happening, World};
 use crate::simulator::disk::SimDisk;
@@ -18,25 +17,15 @@ use crate::simulator::invariants::Verdict;
 const PATIENCE: u64 = 6_000_000;
 /// The time between two acts, typically.
 const EVERY: u64 = 200_000;
-/// A node that has not run for so long could not have answered its leader.
-const LONG: u64 = 5_000_000;
-
-/// An order that was given.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    change: MemberChange,
-    number: u64,
-}
-
 /// What the operator remembers.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    last_order: u64,
+    pub(super) last_order: u64,
     /// The order that an answer is waited for, since when.
-    pending: Option<(u64, u64)>,
+    pub(super) pending: Option<(u64, u64)>,
     last_id: u64,
     /// The index of the configuration as it was last seen.
-    seen: Option<LogIndex>,
+    pub(super) seen: Option<LogIndex>,
     /// The machine that nothing reaches until the trouble is over: its node is removed behind its back.
     pub(super) kept_off: Option<usize>,
     pub(super) rests: bool,
@@ -69,7 +58,7 @@ impl World {
         if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
             self.operator.pending = None;
         }
-        match self.dice.below(14) {
+        match self.dice.below(15) {
             0..=2 => self.grow(),
             3 | 4 | 10 => self.promote(),
             11 | 12 => self.remove(),
@@ -79,6 +68,7 @@ impl World {
             }
             6 => self.move_a_machine(),
             13 => self.remove_behind_its_back(),
+            14 => self.add_where_a_member_is(),
             7 => {
                 self.bring_a_removed_node_back();
                 Ok(())
@@ -92,34 +82,6 @@ impl World {
                 Ok(())
             }
         }
-    }
-
-    /// The configuration that the leader has in force, if there is a leader.
-    fn members(&self) -> Option<(usize, Configuration, LogIndex)> {
-        let leader = self.leader()?;
-        let node = self.machines[leader].running()?.host.replica().node();
-        Some((leader, node.configuration().clone(), node.configuration_index()))
-    }
-
-    /// Gives an order to the leader, for the members as they are, or as they were when the operator last looked, or blindly.
-    fn order(&mut self, change: MemberChange) -> Verdict {
-        let Some((leader, _, index)) = self.members() else { return Ok(()) };
-        if self.operator.pending.is_some() {
-            return Ok(());
-        }
-        self.operator.last_order += 1;
-        let number = self.operator.last_order;
-        self.operator.pending = Some((number, self.now));
-        let given_for = match self.dice.below(3) {
-            0 => None,
-            1 => self.operator.seen,
-            _ => Some(index),
-        };
-        self.operator.seen = Some(index);
-        self.tell(|| format!("the operator orders {change:?} for {given_for:?} at m{leader}"));
-        let order = MemberOrder { change: change.clone(), given_for, insists: false };
-        let asked = Asked::Order(Order { change, number });
-        self.ask(leader, Request::ChangeMembers(order), asked)
     }
 
     /// A machine without a unit becomes a new node, under a new id or one that was removed.
@@ -190,6 +152,15 @@ impl World {
         self.order(MemberChange::Remove(id))
     }
 
+    /// A mistake: a node is to be added at the address of another one.
+    fn add_where_a_member_is(&mut self) -> Verdict {
+        let Some((_, members, _)) = self.members() else { return Ok(()) };
+        let all = members.members();
+        let member = members.roster().member(all[self.dice.position(all.len())]);
+        let Some(address) = member.map(|member| member.address.clone()) else { return Ok(()) };
+        self.order(MemberChange::AddLearnerAt(NodeId(self.operator.last_id + 1), address))
+    }
+
     /// A machine gets another address. It answers at the old one as well: a move may be refused.
     fn move_a_machine(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
@@ -217,7 +188,7 @@ impl World {
         self.sight("a disk was lost");
         self.crash(machine, true);
         let place = &mut self.machines[machine];
-        (place.folder, place.holds) = (SimDisk::default(), None);
+        (place.folder, place.holds, place.has_lost_files) = (SimDisk::default(), None, true);
         self.forget_the_founding();
         let later = self.dice.exponential(300_000);
         self.schedule(later, Happening::Start(machine));
@@ -296,44 +267,6 @@ impl World {
             let later = 1 + self.dice.exponential(100_000);
             self.schedule(later, Happening::Start(machine));
         }
-    }
-
-    /// The answer to an order: what it says is true now.
-    pub(super) fn order_answered(&mut self, order: &Order, answer: &Answer) -> Verdict {
-        if self.operator.pending.is_some_and(|(number, _)| number == order.number) {
-            self.operator.pending = None;
-        }
-        self.tell(|| format!("the operator is told of {:?}: {answer:?}", order.change));
-        let sight = |error: ChangeError| match error {
-            ChangeError::Silent(_) => "refused: a node that does not answer",
-            ChangeError::MajoritySilent => "refused: a majority would not answer",
-            ChangeError::NotMember(_) => "refused: no member",
-            ChangeError::LastVoter => "refused: the last voter",
-            ChangeError::Outdated => "refused: the members have changed since",
-            ChangeError::CatchingUp(_) => "refused: it has not caught up",
-            _ => "refused: for another reason",
-        };
-        match (&order.change, answer) {
-            (_, Answer::Refused(Refused::Change(error))) => self.sight(sight(*error)),
-            (MemberChange::Remove(node), Answer::MembershipChanged(_, told)) => {
-                self.sight("a member was removed");
-                let kept_off = self.operator.kept_off.and_then(|machine| self.machines[machine].holds);
-                if kept_off.is_some_and(|(id, _)| id == *node) {
-                    self.sight("a member was removed behind its back");
-                }
-                self.checks.told_removed(*node, told)?;
-            }
-            (MemberChange::Promote(node), Answer::MembershipChanged(_, told)) => {
-                self.sight("a learner was promoted");
-                let long_ago = self.now.saturating_sub(LONG);
-                self.checks.told_promoted(*node, told, long_ago)?;
-            }
-            (MemberChange::AddLearnerAt(..), Answer::MembershipChanged(..)) => {
-                self.sight("a member was added or moved");
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Machines crash, hang, and lose one another.

@@ -137,7 +137,11 @@ fn calm_down(world: &mut World) {
     for machine in 0..world.machines.len() {
         let place = &mut world.machines[machine];
         let Some((id, incarnation)) = place.holds else { continue };
-        if latest.as_ref().is_some_and(|latest| latest.names(id, Some(incarnation))) {
+        if let Some(latest) = latest.as_ref().filter(|latest| latest.names(id, Some(incarnation))) {
+            // It has moved for good: nobody finds it any more where it was before.
+            let known = latest.roster().member(id).map(|member| &member.address);
+            let position = place.addresses.iter().position(|address| Some(address) == known);
+            place.addresses.drain(..position.unwrap_or(0));
             place.unit = Some(Unit { id, origin: Origin::Known });
             place.ended = None;
             world.schedule(1, Happening::Start(machine));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::host::{ClusterSearch, Directory, NodeHost, REMOVAL_GRACE, Removal, Settings};
-use coracle_core::peer::{Founders, LocalNode, PeerRefusal};
+use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
 use coracle_storage::SyncPolicy;
@@ -49,6 +49,11 @@ impl World {
         found.operations().iter().for_each(|op| place.folder.run(op));
         let address = found.address();
         let opened = found.opened(None);
+        if opened.founders().is_some() && address.is_none() && !opened.local.was_named {
+            let what =
+                format!("machine {machine} does not know where it is, and never was a member elsewhere");
+            return violation("a_folder_opens", what);
+        }
         self.tell(|| format!("m{machine} starts node {} by {:?}", unit.id, unit.origin));
         let directory = Directory::new(opened.local.clone(), address, BTreeMap::new());
         let (directory, _) = directory.with_moved(opened.moved.clone());
@@ -154,6 +159,14 @@ impl World {
         }
         self.change_links(machine, changes);
         self.wake_at(machine, self.now);
+    }
+
+    /// A node without a cluster was refused as another incarnation. A founder that never lost its files must not be.
+    pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+        let place = &self.machines[machine];
+        let founds = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
+        let what = || format!("machine {machine} never lost a file, and is refused: {refusal}");
+        if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
     }
 
     /// The process is told that it is no member: it goes on for a moment, and ends.

@@ -276,6 +276,7 @@ impl World {
                 let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
                 if let Err(refusal) = searching.search.called(outcome, &mut Vec::new()) {
                     self.sight("a node without its files was refused");
+                    self.lost_its_files(machine, &refusal)?;
                     return self.ends(machine, &refusal.to_string());
                 }
                 let pause = 1 + self.dice.exponential(LATENCY);

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use coracle_core::host::{NodeAction, Settings};
+use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Event, NodeId, Role};
+use coracle_core::raft::{Body, Configuration, Event, NodeId, Role, Voters};
 use coracle_core::{Answer, Incarnation, Instant};
 
 use super::checks::{Checks, violation};
@@ -20,6 +21,8 @@ use crate::simulator::process::SimClock;
 
 /// How long a turn of a node takes, in microseconds.
 const TURN: u64 = 20;
+/// Who was asked by its leader and has answered ran within this time.
+const LATELY: u64 = 1_000_000;
 /// Machines of every world: some found the cluster, the others wait.
 const MACHINES: usize = 7;
 
@@ -231,7 +234,7 @@ impl World {
         let deadline = running.host.deadline();
         self.checks.ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
-            self.checks.after_turn(boot, id, running)?;
+            self.checks.after_turn(boot, (id, incarnation), running)?;
         }
         for action in actions {
             self.carry_out(machine, (id, incarnation), action)?;
@@ -246,6 +249,32 @@ impl World {
         self.tidy(machine);
         let at = self.machines[machine].clock.world(deadline).max(now + TURN);
         self.wake_at(machine, at);
+        Ok(())
+    }
+
+    /// A node has other members in force. If it leads, it has made them members.
+    fn members_changed(&self, machine: usize, changed: &Configuration) -> Verdict {
+        let node = self.machines[machine].running().map(|running| running.host.replica().node());
+        if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
+            return Ok(());
+        }
+        self.checks.proposed(changed, self.now.saturating_sub(LATELY))?;
+        for place in &self.machines {
+            let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };
+            let member = changed.roster().member(process.id);
+            let member = member.filter(|member| member.incarnation == Some(process.incarnation));
+            let is_new = |outgoing: &Voters| !outgoing.contains(process.id);
+            let is_promoted = changed.outgoing().is_some_and(is_new) && changed.voters().contains(process.id);
+            if member.is_some() && is_promoted && !self.checks.knows_itself(process.incarnation) {
+                let what = format!("{changed} promotes node {}, and its log does not name it", process.id);
+                return violation("who_is_promoted_knows_itself", what);
+            }
+            let founds = matches!(unit.origin, Origin::Found(_));
+            if member.is_some_and(|member| founds && !place.addresses.contains(&member.address)) {
+                let what = format!("{changed} binds node {} at {:?}", process.id, place.addresses);
+                return violation("a_member_is_where_it_was_added", what);
+            }
+        }
         Ok(())
     }
 
@@ -279,6 +308,11 @@ impl World {
                 }
             }
             NodeAction::Send(message) => {
+                if let Body::RequestVoteResponse(vote) | Body::RequestPreVoteResponse(vote) = &message.body
+                    && vote.granted
+                {
+                    self.checks.votes(own.0, own.1)?;
+                }
                 let time = self.local(machine);
                 let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
                 let mut changes = Vec::new();
@@ -323,6 +357,9 @@ impl World {
                 if let Event::BecameLeader { term, .. } = event {
                     self.sight("a leader was elected");
                     self.checks.leads(term, own.0, own.1)?;
+                }
+                if let Event::MembershipChanged { configuration, .. } = &event {
+                    self.members_changed(machine, configuration)?;
                 }
             }
             NodeAction::AnswerPeer(..) | NodeAction::Resigned => {}
