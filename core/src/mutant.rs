@@ -58,8 +58,6 @@ pub enum Mutant {
     ReadIndexNotAwaited,
     /// A leader's lease lasts as long as its followers may stay quiet, not as long as they must.
     LeaseTooLong,
-    /// A leader that has called its successor to an election keeps its lease.
-    LeaseKeptInTransfer,
     /// A heartbeat does not put off the follower's campaign.
     HeartbeatKeepsTimer,
     /// A leader that hears from no majority goes on.
@@ -72,6 +70,8 @@ pub enum Mutant {
     CommitBeyondNewEntries,
     /// A heartbeat tells of commits that the follower is not known to hold.
     HeartbeatCommitUnclamped,
+    /// A heartbeat that names more than a log holds commits all of that log.
+    CommitBeyondOwnLog,
     /// A leader probes where the follower's hint points, without looking at its own terms there.
     HintTermIgnored,
     /// Learners count towards majorities.
@@ -120,6 +120,8 @@ pub enum Mutant {
     FirstRefusalBelieved,
     /// A node that is stopped while it joins does not know where it was added.
     JoinedAtIgnored,
+    /// A folder that holds another node's files is taken for an empty one.
+    ForeignFilesAccepted,
     /// A node names its incarnation to others before that is on its disk.
     IncarnationNotSynced,
     /// A node that waits for its cluster draws another incarnation at each start.
@@ -176,6 +178,8 @@ pub enum Mutant {
     LonelyNodeWaits,
     /// A node that dials while its address does not answer is taken for a copy for ever.
     RestartRefused,
+    /// A copy of a running node's folder passes for the node.
+    CopyAdmitted,
     /// A removed node ends before the removal is on its disk.
     RemovalForgotten,
     /// A node that was removed takes snapshots that say nothing of it any more.
@@ -256,7 +260,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 109] = [
+    const NAMED: [(Mutant, &str); 111] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -280,13 +284,13 @@ mod switch {
         (ReadBeforeOwnCommit, "read-before-own-commit"),
         (ReadIndexNotAwaited, "read-index-not-awaited"),
         (LeaseTooLong, "lease-too-long"),
-        (LeaseKeptInTransfer, "lease-kept-in-transfer"),
         (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
         (QuorumUnchecked, "quorum-unchecked"),
         (PreviousTermUnchecked, "previous-term-unchecked"),
         (MatchingSuffixCut, "matching-suffix-cut"),
         (CommitBeyondNewEntries, "commit-beyond-new-entries"),
         (HeartbeatCommitUnclamped, "heartbeat-commit-unclamped"),
+        (CommitBeyondOwnLog, "commit-beyond-own-log"),
         (HintTermIgnored, "hint-term-ignored"),
         (LearnersCounted, "learners-counted"),
         (OutgoingNotAsked, "outgoing-not-asked"),
@@ -311,6 +315,7 @@ mod switch {
         (JoinerFoundsAlong, "joiner-founds-along"),
         (FirstRefusalBelieved, "first-refusal-believed"),
         (JoinedAtIgnored, "joined-at-ignored"),
+        (ForeignFilesAccepted, "foreign-files-accepted"),
         (IncarnationNotSynced, "incarnation-not-synced"),
         (IncarnationDrawnAgain, "incarnation-drawn-again"),
         (RemovalByOpenConfiguration, "removal-by-open-configuration"),
@@ -339,6 +344,7 @@ mod switch {
         (AnyAddressBound, "any-address-bound"),
         (LonelyNodeWaits, "lonely-node-waits"),
         (RestartRefused, "restart-refused"),
+        (CopyAdmitted, "copy-admitted"),
         (RemovalForgotten, "removal-forgotten"),
         (RemovedNodeCompacts, "removed-node-compacts"),
         (RemovedJoinerBound, "removed-joiner-bound"),

@@ -53,9 +53,14 @@ impl Node {
 
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
         self.follow(leader, now);
-        // The leader names only what it knows this log to hold; a node that lost its disk may hold less.
+        // The leader names only what it knows the log of this follower to hold. A log that holds less is another node's: one that
+        // lost its disk, or one of the same id that was removed. What such a log holds need not be committed.
+        let last_index = self.log.last().index;
+        let is_known = heartbeat.leader_commit <= last_index || mutant::is_active(Mutant::CommitBeyondOwnLog);
         if self.continues(heartbeat.leader_commit, heartbeat.commit_checksum) {
-            self.learn_commit(heartbeat.leader_commit.min(self.log.last().index));
+            if is_known {
+                self.learn_commit(heartbeat.leader_commit.min(last_index));
+            }
         } else {
             self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
         }

@@ -34,7 +34,8 @@ impl Node {
         assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
         let held = (self.held_from().unwrap_or(meta.last.index), self.config.held_bytes_max);
         self.log.compact(meta.last.index, self.config.retained_bytes, held);
-        self.membership.forget_before(meta.last.index);
+        // As far as the log is kept, a joiner may still be sent what it says of the members.
+        self.membership.forget_before(self.log.start().index);
         self.snapshot = Some(meta);
         self.turn.is_compaction_due = true;
     }

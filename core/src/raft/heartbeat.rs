@@ -24,6 +24,7 @@ impl Node {
         let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
         let leader_commit = self.commit_index.min(known_to_hold);
         let commit_checksum = self.log.point_at(leader_commit).map(|point| point.checksum);
+        let commit_checksum = commit_checksum.filter(|_| !is_unclamped);
         let heartbeat = Heartbeat { leader_commit, commit_checksum, round: leadership.reads.round() };
         self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
     }

@@ -45,7 +45,8 @@ pub struct FolderContents {
 impl FolderContents {
     /// A file of a node that is none of these. What has no final name yet does not count: nobody relies on it.
     fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
-        self.names.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind))
+        let is_blind = mutant::is_active(Mutant::ForeignFilesAccepted);
+        self.names.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind) && !is_blind)
     }
 
     /// Removes what an earlier run of these nodes left unfinished. It comes before everything else that a start writes: on a

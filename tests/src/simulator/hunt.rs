@@ -74,6 +74,9 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::LonelyNodeWaits
             | Mutant::RemovalForgotten
             | Mutant::RemovedNodeCompacts
+            | Mutant::CommitBeyondOwnLog
+            | Mutant::ForeignFilesAccepted
+            | Mutant::CopyAdmitted
             | Mutant::RestartRefused
             | Mutant::LaterIncarnationRefused
             | Mutant::MoveIgnored

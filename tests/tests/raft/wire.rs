@@ -70,6 +70,11 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     assert_eq!(cluster.commit(2), 0);
     assert_eq!(reports(&cluster, 2, "its entries continue another history"), 2);
     let right = cluster.node(2).log().last().checksum;
+    // What this log does not hold the leader knows of another node under this id: all that is here may be of another history.
+    let commit_checksum = Some(Checksum(7));
+    let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0) };
+    cluster.deliver(message(1, 2, 2, Body::Heartbeat(body)));
+    assert_eq!(cluster.commit(2), 0);
     cluster.deliver(beat(right.0));
     assert_eq!(cluster.commit(2), 3);
 }
