@@ -126,6 +126,13 @@ impl Checks {
         was_named && self.latest().is_some_and(|(_, latest)| !names(latest))
     }
 
+    /// Whether a committed configuration says that this node is, or was, there.
+    pub(super) fn was_at(&self, node: NodeId, address: &str) -> bool {
+        let is_there =
+            |of: &Configuration| of.roster().member(node).is_some_and(|its| *its.address == *address);
+        self.configurations.values().any(is_there)
+    }
+
     /// The configuration in force after this much of the committed log.
     pub(super) fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
         self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)

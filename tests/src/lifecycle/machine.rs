@@ -21,6 +21,14 @@ pub(super) const REMOVED: &str = "removed: ";
 pub(super) struct Unit {
     pub(super) id: NodeId,
     pub(super) origin: Origin,
+    /// It keeps everything in memory.
+    pub(super) is_in_memory: bool,
+}
+
+impl Unit {
+    pub(super) fn new(id: NodeId, origin: Origin) -> Self {
+        Self { id, origin, is_in_memory: false }
+    }
 }
 
 /// A machine. It answers at every address that it ever had: moving is for the operator to order, and may be refused.
@@ -31,6 +39,8 @@ pub(super) struct Machine {
     /// Which node's promises the folder keeps, once the node has its cluster.
     pub(super) holds: Option<(NodeId, Incarnation)>,
     pub(super) unit: Option<Unit>,
+    /// The folder, and whose it is, while its volume is not mounted.
+    pub(super) unmounted: Option<(SimDisk, Option<(NodeId, Incarnation)>)>,
     /// Whether it ever lost a folder.
     pub(super) has_lost_files: bool,
     pub(super) clock: SimClock,
@@ -106,6 +116,7 @@ impl Machine {
             folder: SimDisk::default(),
             holds: None,
             unit: None,
+            unmounted: None,
             has_lost_files: false,
             clock,
             process: None,
@@ -116,6 +127,10 @@ impl Machine {
     /// The address that it is known by.
     pub(super) fn address(&self) -> Box<str> {
         self.addresses.last().cloned().expect("a machine has an address")
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.is_in_memory)
     }
 
     pub(super) fn running(&self) -> Option<&Running> {

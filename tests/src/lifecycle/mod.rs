@@ -23,6 +23,7 @@
 //! | `world` | the event queue, turns, and what nodes want done |
 //! | `starting` | how processes begin and end |
 //! | `disks` | file operations |
+//! | `folders` | folders that are copied or not mounted, and nodes that have none |
 //! | `forger` | messages that no honest member sends |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
@@ -35,6 +36,7 @@
 mod checks;
 mod clients;
 mod disks;
+mod folders;
 mod forger;
 mod machine;
 mod operator;

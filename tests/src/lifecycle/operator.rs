@@ -42,7 +42,7 @@ impl World {
         let roster = Roster::new(roster.collect::<Vec<_>>());
         for number in 0..founders {
             let origin = Origin::Found(roster.clone());
-            self.machines[number].unit = Some(Unit { id: NodeId(number as u64 + 1), origin });
+            self.machines[number].unit = Some(Unit::new(NodeId(number as u64 + 1), origin));
             let later = self.dice.exponential(200_000);
             self.schedule(later, Happening::Start(number));
         }
@@ -52,13 +52,14 @@ impl World {
     pub(super) fn operator_acts(&mut self) -> Verdict {
         let pause = 1 + self.dice.exponential(EVERY);
         self.schedule(pause, Happening::Operator);
-        if self.operator.rests {
+        // A copy is told from its original while nothing else happens.
+        if self.operator.rests || self.copied.is_some() {
             return Ok(());
         }
         if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
             self.operator.pending = None;
         }
-        match self.dice.below(15) {
+        match self.dice.below(18) {
             0..=2 => self.grow(),
             3 | 4 | 10 => self.promote(),
             11 | 12 => self.remove(),
@@ -68,6 +69,15 @@ impl World {
             }
             6 => self.move_a_machine(),
             13 => self.remove_behind_its_back(),
+            15 => {
+                self.unmount();
+                Ok(())
+            }
+            16 => {
+                self.copy_a_folder();
+                Ok(())
+            }
+            17 => self.exchange_folders(),
             14 => self.add_where_a_member_is(),
             7 => {
                 self.bring_a_removed_node_back();
@@ -87,7 +97,9 @@ impl World {
     /// A machine without a unit becomes a new node, under a new id or one that was removed.
     fn grow(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
-        let is_free = |machine: &Machine| machine.unit.is_none() && machine.process.is_none();
+        let is_free = |machine: &Machine| {
+            machine.unit.is_none() && machine.process.is_none() && machine.unmounted.is_none()
+        };
         let free: Vec<_> = (0..self.machines.len()).filter(|it| is_free(&self.machines[*it])).collect();
         if free.is_empty() || members.members().len() >= 6 || self.operator.pending.is_some() {
             return Ok(());
@@ -111,7 +123,8 @@ impl World {
         let any = self.dice.position(self.machines.len());
         let via = if self.dice.happens(900) { self.leader().unwrap_or(any) } else { any };
         let address = self.machines[via].address();
-        self.machines[machine].unit = Some(Unit { id, origin: Origin::Join(address) });
+        self.machines[machine].unit =
+            Some(Unit { is_in_memory: self.dice.happens(150), ..Unit::new(id, Origin::Join(address)) });
         self.machines[machine].ended = None;
         let later = self.dice.exponential(500_000);
         self.schedule(later, Happening::Start(machine));
@@ -195,7 +208,7 @@ impl World {
     }
 
     /// Whether a majority of every set of voters in force keeps its promises without this folder.
-    fn may_be_wiped(&self, machine: usize) -> bool {
+    pub(super) fn may_be_wiped(&self, machine: usize) -> bool {
         let Some((_, latest)) = self.checks.latest() else { return false };
         let in_force = self.machines.iter().filter_map(Machine::running);
         let mut configurations = vec![latest.clone()];
@@ -220,7 +233,7 @@ impl World {
 
     /// The guide: --peers is for the first start. Once no founder's machine has its files any more, those that lost theirs would
     /// found another cluster, also one of them that was started before and is waiting for the others.
-    fn forget_the_founding(&mut self) {
+    pub(super) fn forget_the_founding(&mut self) {
         let is_founder =
             |place: &Machine| place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
         if self.machines.iter().any(|place| is_founder(place) && place.holds.is_some()) {
@@ -251,7 +264,11 @@ impl World {
     fn clean_up(&mut self) {
         let machine = self.dice.position(self.machines.len());
         let place = &self.machines[machine];
-        if place.ended.is_none() || place.process.is_some() || !self.may_be_wiped(machine) {
+        if place.ended.is_none()
+            || place.process.is_some()
+            || place.unmounted.is_some()
+            || !self.may_be_wiped(machine)
+        {
             return;
         }
         let place = &mut self.machines[machine];
@@ -262,7 +279,7 @@ impl World {
 
     fn restart(&mut self) {
         let machine = self.dice.position(self.machines.len());
-        if self.machines[machine].process.is_some() {
+        if self.machines[machine].process.is_some() && self.may_stop(machine) {
             self.crash(machine, false);
             let later = 1 + self.dice.exponential(100_000);
             self.schedule(later, Happening::Start(machine));
@@ -273,7 +290,7 @@ impl World {
     pub(super) fn make_trouble(&mut self) {
         let pause = 1 + self.dice.exponential(500_000);
         self.schedule(pause, Happening::Trouble);
-        if !self.has_trouble {
+        if !self.has_trouble || self.copied.is_some() {
             return;
         }
         let machine = self.dice.position(self.machines.len());
@@ -299,7 +316,7 @@ impl World {
                 self.sight("a process was paused");
             }
             kind => {
-                if self.machines[machine].process.is_some() {
+                if self.machines[machine].process.is_some() && self.may_stop(machine) {
                     self.crash(machine, kind != 5);
                     self.sight(if kind == 5 { "a process was killed" } else { "the power failed" });
                     let down = 1 + self.dice.exponential(700_000);

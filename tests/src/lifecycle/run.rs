@@ -58,6 +58,7 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    world.copies_end(RECOVERY)?;
     removed_nodes_end(world)?;
     a_quiet_cluster_elects(world)
 }
@@ -73,7 +74,7 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
     for machine in 0..world.machines.len() {
         if let Some(id) = removed(world, machine) {
             let place = &mut world.machines[machine];
-            place.unit = Some(Unit { id, origin: Origin::Known });
+            place.unit = Some(Unit { is_in_memory: place.is_in_memory(), ..Unit::new(id, Origin::Known) });
             if place.ended.take().is_some_and(|why| why.starts_with(REMOVED)) {
                 has_known.insert(machine);
                 world.sight("a removed node was started again in the end");
@@ -135,6 +136,7 @@ fn calm_down(world: &mut World) {
     world.operator.kept_off = None;
     let latest = world.checks.latest().map(|(_, latest)| latest.clone());
     for machine in 0..world.machines.len() {
+        world.mount(machine);
         let place = &mut world.machines[machine];
         let Some((id, incarnation)) = place.holds else { continue };
         if let Some(latest) = latest.as_ref().filter(|latest| latest.names(id, Some(incarnation))) {
@@ -142,7 +144,7 @@ fn calm_down(world: &mut World) {
             let known = latest.roster().member(id).map(|member| &member.address);
             let position = place.addresses.iter().position(|address| Some(address) == known);
             place.addresses.drain(..position.unwrap_or(0));
-            place.unit = Some(Unit { id, origin: Origin::Known });
+            place.unit = Some(Unit { is_in_memory: place.is_in_memory(), ..Unit::new(id, Origin::Known) });
             place.ended = None;
             world.schedule(1, Happening::Start(machine));
         }

@@ -8,14 +8,15 @@ use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
 use coracle_storage::SyncPolicy;
 use coracle_storage::host::{
-    DiskQueue, FolderContents, MemberOpening, MemberOptions, OpenedMember, StartError,
+    DiskQueue, FolderContents, FoundMember, MemberOpening, MemberOptions, OpenedMember, StartError,
 };
-use coracle_storage::{Medium, Recovery};
+use coracle_storage::{Medium, Recovery, found_member};
 
 use super::checks::violation;
 use super::machine::{Process, REMOVED, Running, Searching, Stage, Unit};
 use super::wiring::Connection;
 use super::world::{Happening, World};
+use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::snapshots::SnapshotFiles;
 
@@ -33,10 +34,9 @@ impl World {
         self.last_boot += 1;
         let boot = self.last_boot;
         let fresh = Incarnation(u64::from(self.dice.below(u32::MAX)) << 16 | boot);
-        let opening = MemberOpening::with_numbers(&options(&unit, &self.settings), fresh, boot);
+        let judged = self.judge(&unit, &self.machines[machine].folder, (fresh, boot));
         let place = &mut self.machines[machine];
-        let nodes = opening.nodes().into_iter().map(|node| place.folder.files(node)).collect();
-        let mut found = match opening.judge(&FolderContents { names: place.folder.names(), nodes }) {
+        let mut found = match judged {
             Ok(found) => found,
             Err(StartError::NoOrigin) => {
                 place.ended = Some("no origin".into());
@@ -86,6 +86,18 @@ impl World {
         Ok(())
     }
 
+    /// What the program says to this folder.
+    pub(super) fn judge(
+        &self,
+        unit: &Unit,
+        folder: &SimDisk,
+        (fresh, boot): (Incarnation, u64),
+    ) -> Result<FoundMember, StartError> {
+        let opening = MemberOpening::with_numbers(&options(unit, &self.settings), fresh, boot);
+        let nodes = opening.nodes().into_iter().map(|node| folder.files(node)).collect();
+        opening.judge(&FolderContents { names: folder.names(), nodes })
+    }
+
     /// A process has found its cluster: it makes its files and takes part.
     pub(super) fn has_found(
         &mut self,
@@ -97,7 +109,8 @@ impl World {
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
         // The power may fail at any step: the next start does it again, or finds it done.
-        let done = if self.dice.happens(100) { self.dice.position(creation.len()) } else { creation.len() };
+        let is_interrupted = self.dice.happens(100) && !creation.is_empty();
+        let done = if is_interrupted { self.dice.position(creation.len()) } else { creation.len() };
         let place = &mut self.machines[machine];
         creation[..done].iter().for_each(|op| place.folder.run(op));
         if done < creation.len() {
@@ -135,14 +148,24 @@ impl World {
         let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
         let seed = self.dice.below(u32::MAX).into();
         let now = self.local(machine);
-        let recovery = opened.files().expect("it has a folder").recovery;
-        let Recovery { restored, mut planner, snapshots, .. } = recovery;
+        // A node in memory has no files: what would write them has nothing to do.
+        let files = opened.files().map(|files| files.recovery);
+        let is_in_memory = files.is_none();
+        let unused = || found_member(id, incarnation, founders, None, SyncPolicy::Always).1;
+        let Recovery { restored, mut planner, snapshots, .. } = files.unwrap_or_else(unused);
         let replica = Replica::with_limits(config, restored, seed, now, limits).expect("its own log");
         planner.set_renewal_bytes(PART_BYTES);
-        self.machines[machine].holds = Some((id, incarnation));
+        if !self.is_copy(machine) {
+            self.machines[machine].holds = Some((id, incarnation));
+        }
         self.tell(|| format!("m{machine} takes part as node {id} in {incarnation}"));
         Ok(Stage::Running(Box::new(Running {
-            host: NodeHost::with_files(id, replica),
+            host: if is_in_memory {
+                self.sight("a node in memory takes part");
+                NodeHost::in_memory(id, replica)
+            } else {
+                NodeHost::with_files(id, replica)
+            },
             inbox: Vec::new(),
             disk: DiskQueue::new(planner),
             ops: VecDeque::new(),
@@ -163,6 +186,9 @@ impl World {
 
     /// A node without a cluster was refused as another incarnation. A founder that never lost its files must not be.
     pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+        if self.machines[machine].is_in_memory() {
+            self.sight("a node in memory was refused after its restart");
+        }
         let place = &self.machines[machine];
         let founds = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
         let what = || format!("machine {machine} never lost a file, and is refused: {refusal}");
@@ -194,8 +220,13 @@ impl World {
         self.tell(|| format!("m{machine} ends: {why}"));
         let Some(process) = self.machines[machine].process.as_ref() else { return Ok(()) };
         let (id, incarnation) = (process.id, process.incarnation);
+        let is_copy = self.is_copy(machine);
         self.crash(machine, false);
         self.machines[machine].ended = Some(why.to_owned());
+        if is_copy {
+            self.remove_the_copy();
+            return Ok(());
+        }
         self.checks.ended(id, incarnation, why)
     }
 
@@ -204,6 +235,9 @@ impl World {
         let place = &mut self.machines[machine];
         if place.process.take().is_none() {
             return;
+        }
+        if place.is_in_memory() {
+            (place.holds, place.has_lost_files) = (None, true);
         }
         if is_power {
             place.folder.crash(&mut self.dice);
@@ -221,7 +255,11 @@ fn options(unit: &Unit, settings: &Settings) -> MemberOptions {
         settings: settings.clone(),
         id: unit.id,
         origin: unit.origin.clone(),
-        medium: Medium::Folder { path: "data".into(), sync: SyncPolicy::Always },
+        medium: if unit.is_in_memory {
+            Medium::Memory
+        } else {
+            Medium::Folder { path: "data".into(), sync: SyncPolicy::Always }
+        },
         listen: None,
         peer_listen: None,
         dial_overrides: BTreeMap::new(),

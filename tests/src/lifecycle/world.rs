@@ -41,6 +41,7 @@ pub(super) enum Happening {
     Operator,
     Trouble,
     Start(usize),
+    Mount(usize),
 }
 
 /// Machines, the network between them, and everybody who does something.
@@ -66,6 +67,8 @@ pub(super) struct World {
     /// How long a client thinks, in microseconds, typically.
     pub(super) think: u64,
     pub(super) operator: Operator,
+    /// The machine that runs a copy of another one's folder.
+    pub(super) copied: Option<usize>,
     pub(super) settings: Settings,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
@@ -99,6 +102,7 @@ impl World {
             client_count: 3,
             think: dice.one_of(&[10_000, 30_000, 100_000]),
             operator: Operator::default(),
+            copied: None,
             settings,
             has_trouble: true,
             sightings: BTreeMap::new(),
@@ -152,6 +156,10 @@ impl World {
                 self.forge()
             }
             Happening::Start(machine) => self.start(machine),
+            Happening::Mount(machine) => {
+                self.mount(machine);
+                Ok(())
+            }
         }
     }
 
@@ -231,7 +239,7 @@ impl World {
         }
         let mut actions = Vec::new();
         running.host.step(time, &mut actions);
-        let deadline = running.host.deadline();
+        let deadline = if running.host.has_work() { time } else { running.host.deadline() };
         self.checks.ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
             self.checks.after_turn(boot, (id, incarnation), running)?;
