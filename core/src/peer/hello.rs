@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::founders::Founders;
 use super::refusal::{PeerRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
 use crate::mutant::{self, Mutant};
@@ -26,41 +27,6 @@ pub const PEER_FORMAT: &str = "coracle-peer";
 pub const PEER_VERSION: u64 = 3;
 /// The longest line of a handshake, in bytes: two rosters of the longest addresses and some more.
 pub const HELLO_BYTES_MAX: usize = 64 << 10;
-
-/// Who founded a cluster: its first voters, where they were and in which lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founders {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// All of them, each with its incarnation.
-    pub roster: Roster,
-}
-
-impl Founders {
-    /// The cluster that these members found. Whoever knows the same members in the same lives names the same cluster.
-    #[must_use]
-    pub fn new(roster: Roster) -> Self {
-        // FNV-1a: nobody attacks it, and the incarnations are random.
-        let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-        let mut add = |byte: u8| {
-            hash ^= u128::from(byte);
-            hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        };
-        for (node, member) in roster.iter() {
-            let incarnation = member.incarnation.map_or(0, |incarnation| incarnation.0);
-            node.0.to_le_bytes().into_iter().for_each(&mut add);
-            member.address.bytes().for_each(&mut add);
-            incarnation.to_le_bytes().into_iter().for_each(&mut add);
-        }
-        Self { cluster: ClusterId(hash), roster }
-    }
-
-    /// Their ids, ascending: the first voters.
-    #[must_use]
-    pub fn ids(&self) -> Vec<NodeId> {
-        self.roster.iter().map(|(node, _)| node).collect()
-    }
-}
 
 /// What a node is to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,12 +13,14 @@
 //! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
 //! | `backoff` | when to dial again |
+//! | `founders` | who founded a cluster, and its identity |
 //! | `event` | what a transport reports to the operator |
 //! | `wire` | numbers and texts |
 
 mod backoff;
 mod call;
 mod event;
+mod founders;
 mod frame;
 mod hello;
 mod message;
@@ -28,10 +30,11 @@ mod wire;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use event::PeerEvent;
+pub use founders::Founders;
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
 pub use hello::{
-    Founders, HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION,
-    Standing, Welcome,
+    HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, Standing,
+    Welcome,
 };
 pub use outbox::{BULK_BYTES_MAX, Outbox, PIECE_BYTES, URGENT_BYTES_MAX};
 

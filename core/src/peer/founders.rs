@@ -1,0 +1,39 @@
+//! The founders of a cluster, and the identity that it gets from them.
+
+use crate::identity::ClusterId;
+use crate::raft::{NodeId, Roster};
+
+/// Who founded a cluster: its first voters, where they were and in which lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founders {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// All of them, each with its incarnation.
+    pub roster: Roster,
+}
+
+impl Founders {
+    /// The cluster that these members found. Whoever knows the same members in the same lives names the same cluster.
+    #[must_use]
+    pub fn new(roster: Roster) -> Self {
+        // FNV-1a: nobody attacks it, and the incarnations are random.
+        let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        let mut add = |byte: u8| {
+            hash ^= u128::from(byte);
+            hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        };
+        for (node, member) in roster.iter() {
+            let incarnation = member.incarnation.map_or(0, |incarnation| incarnation.0);
+            node.0.to_le_bytes().into_iter().for_each(&mut add);
+            member.address.bytes().for_each(&mut add);
+            incarnation.to_le_bytes().into_iter().for_each(&mut add);
+        }
+        Self { cluster: ClusterId(hash), roster }
+    }
+
+    /// Their ids, ascending: the first voters.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.roster.iter().map(|(node, _)| node).collect()
+    }
+}
