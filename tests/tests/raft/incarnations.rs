@@ -370,6 +370,19 @@ fn a_removed_member_hears_of_it_and_serves_no_more() {
     assert_eq!(removals(&cluster), 1);
 }
 
+/// A node that ends before its removal is on its disk would find a log that names it at its next start, or none that ever did.
+#[test]
+fn a_removal_is_reported_once_it_is_on_the_disk() {
+    let mut cluster = founded();
+    cluster.hold_disk(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    assert!(cluster.node(3).removed_at().is_some());
+    assert_eq!(removals(&cluster), 0);
+    cluster.release_disk(3);
+    cluster.elapse_ms(100);
+    assert_eq!(removals(&cluster), 1);
+}
+
 /// A member that was down when it was removed hears of it from the first node that it dials, and answers nothing from its map from
 /// then on, although its own log names it.
 #[test]
