@@ -1,6 +1,7 @@
 //! A cluster of processes: any node serves any client, whoever leads, comes or goes.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Load, Nodes, Runtime, until};
@@ -187,6 +188,9 @@ fn members_change_under_load(runtime: Runtime) {
     assert_eq!(value(&nodes, through, "w"), done);
 }
 
+/// Longer than a leader holds its log for a follower that does not answer.
+const LOG_HELD: Duration = Duration::from_secs(3);
+
 /// A follower that was away for longer than the leader keeps its log is sent a snapshot.
 fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
@@ -197,12 +201,21 @@ fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
     let leader = nodes.leader();
     let away = leader % 3 + 1;
     nodes.kill(away);
+    let away_since = Instant::now();
     let value = "x".repeat(10_000);
     let mut talk = nodes.connect(leader);
-    for number in 0..2000 {
-        let reply = talk.ask(&format!(r#"{{"key":"k{}","value":"{number}{value}"}}"#, number % 10));
-        assert_eq!(reply["status"], "ok", "{reply}");
+    let mut write = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            let reply = talk.ask(&format!(r#"{{"key":"k{}","value":"{number}{value}"}}"#, number % 10));
+            assert_eq!(reply["status"], "ok", "{reply}");
+        }
+    };
+    write(0..1000);
+    // The leader holds its log for a follower that has answered a moment ago: ten of the longest election timeouts here.
+    while away_since.elapsed() < LOG_HELD {
+        write(0..100);
     }
+    write(1000..2000);
     nodes.restart(away);
     nodes.settle();
     let rows = nodes.rows(away);
