@@ -56,7 +56,7 @@ pub(crate) fn literal(text: &str, is_json: bool) -> Result<Box<RawValue>, ValueE
     RawValue::from_string(json).map_err(ValueError::NotJson)
 }
 
-/// A string as JSON, on one line for whoever splits lines, and with no control character of a terminal.
+/// A string as JSON. Line separators and control characters are escaped, so it stays on one line and is no command to a terminal.
 pub(crate) fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).expect("a string always encodes");
     harmless(&json).into_owned()

@@ -15,7 +15,7 @@ use crate::request::{Consistency, Request};
 /// The pause between two questions of a command that waits.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// A disk that has finished no write for so many milliseconds is shown in the table: the server reports it as well.
+/// From how many milliseconds on a write that does not end is shown below the table. As long as a server waits to report it.
 const DISK_WAIT_SHOWN_MS: u64 = 2000;
 
 /// Show every node's role and progress

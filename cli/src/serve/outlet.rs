@@ -1,4 +1,4 @@
-//! An outlet: where lines for people go, stderr or stdout, without ever waiting for whoever reads them.
+//! An outlet: a queue of lines for stderr or stdout. The server never waits for the reader of either.
 //!
 //! A terminal stopped with Ctrl-S, a pipe whose reader hangs, a full disk behind a redirection: a write to any of them can take
 //! for ever. So a thread of its own writes, and the lines wait for it in a queue with a limit. What finds no room is dropped,

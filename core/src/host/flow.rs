@@ -2,7 +2,7 @@
 //!
 //! TCP fills whatever queue stands before the slowest piece of a network: a router's buffer may hold seconds of traffic. A
 //! heartbeat that is written behind a full queue arrives after it, whichever connection it takes, and its followers hold an
-//! election although nobody has failed. So the queue must not be filled in the first place. The receiver of a connection
+//! election although no node has failed. So the queue must not be filled in the first place. The receiver of a connection
 //! says how many bytes it has read ([`PeerFrame::Receipt`](crate::peer::PeerFrame)), and the sender keeps what is in flight
 //! within a *window* that follows the delay between the two, as congestion control by delay does:
 //!
@@ -31,7 +31,7 @@ pub const WINDOW_BYTES_FIRST: u64 = 64 << 10;
 pub const WINDOW_BYTES_MIN: u64 = 32 << 10;
 /// The largest window: as many bytes as are in flight on a line of 1 Gbit/s around half the world.
 pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
-/// A delay is noted at most once in so many bytes: small messages share one.
+/// The least number of bytes between two samples of the delay: small messages share one.
 const MARK_BYTES: u64 = 4 << 10;
 /// For how long the shortest delay is remembered, once or twice: a route may have become longer.
 const SHORTEST_VALID: Duration = Duration::from_secs(30);
@@ -90,7 +90,7 @@ impl Flow {
         }
     }
 
-    /// The other side has read so many bytes, all in all.
+    /// The receiver reports how many bytes of this connection it has read.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Bytes took this long; `limited`: and so many were all that the window let through.
+    /// Adapts the window to a sample of the delay. `limited`: the bytes in flight at that time, if the window was full.
     fn judge(&mut self, delay: Duration, limited: Option<u64>, now: Instant) {
         let shortest = self.shortest(delay, now);
         let longest = self.delay_max.max(shortest + shortest / 2);

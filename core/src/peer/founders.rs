@@ -16,7 +16,7 @@ impl Founders {
     /// The cluster that these members found. Whoever knows the same members in the same lives names the same cluster.
     #[must_use]
     pub fn new(roster: Roster) -> Self {
-        // FNV-1a: nobody attacks it, and the incarnations are random.
+        // FNV-1a: no cryptographic strength is needed, because the incarnations are random.
         let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         let mut add = |byte: u8| {
             hash ^= u128::from(byte);

@@ -438,8 +438,8 @@ impl LocalNode {
                     found: found.to_string(),
                 })
             }
-            // Whichever node comes first is the member from then on. A machine that lost its files, and is started as before,
-            // would take the place that was made for its successor, at an address where nobody looks for it.
+            // The first node that dials with an id that was added becomes the member for good. A machine that lost its files and
+            // is started as before could dial first, from an address that the other members do not dial.
             Some(Member { incarnation: None, address: expected })
                 if cluster.is_none()
                     && address.is_some_and(|address| address != &**expected)

@@ -17,7 +17,7 @@ pub const URGENT_BYTES_MAX: usize = 256 << 10;
 /// The most bytes that wait in the lane of entries, snapshots, requests and answers; one frame may pass it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
 
-/// A frame of the bulk lane that is longer, and for which there is no room, goes in pieces of so many bytes. Chosen because a line of 1 Mbit/s sends it within
+/// A frame of the bulk lane that is longer, and for which there is no room, is cut into pieces of this size, in bytes. Chosen because a line of 1 Mbit/s sends it within
 /// half of the usual shortest election timeout, and heads are less than a thousandth of it.
 pub const PIECE_BYTES: usize = 16 << 10;
 

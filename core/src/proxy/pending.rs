@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 /// How many times as long the window may be as there are requests under way. Arbitrary: so that moving a request out of it is rare.
 const WINDOW_PER_PENDING: usize = 4;
-/// With fewer requests under way the window is as long as if there were so many.
+/// The number of requests under way from which the window is computed if there are fewer.
 const WINDOW_PENDING_MIN: usize = 256;
 
 /// A request under way.
@@ -173,7 +173,7 @@ mod tests {
         Pending::new(Ticket { connection: 1, slot: 1 }, request, Instant::default())
     }
 
-    /// A request that takes its time keeps nobody else out, and costs no room for those that came after it.
+    /// A slow request neither refuses later ones nor makes the window grow behind it.
     #[test]
     fn many_requests_pass_one_that_waits() {
         let config = ProxyConfig {

@@ -81,44 +81,49 @@ impl Snapshots {
 }
 
 impl Replica {
+    /// Freezes the state for a snapshot, if one is due and nothing holds it back.
+    fn begin_snapshot(&mut self, now: Instant) {
+        let latest = self.snapshot_index();
+        let is_due = self.snapshots.schedule.is_due();
+        if now < self.snapshots.retry_at {
+            return;
+        }
+        if !is_due && !self.backups.want_beyond(latest) {
+            return;
+        }
+        // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the log before it would be gone:
+        // at its next start it would take itself for a node that nobody has added yet, and wait for ever.
+        if self.node.removed_at().is_some() && !mutant::is_active(Mutant::RemovedNodeCompacts) {
+            return;
+        }
+        // A new snapshot would make a follower that is being sent the last one begin again, and under load so often that
+        // it never had a whole one. So the log grows on for as long as that follower gets on, up to a limit: then the
+        // follower begins again.
+        let is_sent = self.node.sends_snapshot(now);
+        let is_wanted = is_sent || self.backups.hold_back(latest, now);
+        let is_held = is_wanted && !self.snapshots.schedule.is_overdue();
+        if self.node.receives_snapshot() || is_held {
+            return;
+        }
+        let Some(last) = self.node.log().point_at(self.last_applied) else { return };
+        self.state.freeze();
+        self.snapshots.taking = Some(Taking {
+            meta: self.node.snapshot_meta(last),
+            bytes: 0,
+            hasher: crc32fast::Hasher::new(),
+            is_writing: false,
+            is_whole: false,
+            last_part: None,
+            gives_way: !is_sent,
+            // One that only a backup asks for leaves the turns as they are.
+            applied: if is_due { self.snapshots.schedule.begin() } else { Applied::default() },
+        });
+    }
+
     /// Begins a snapshot if one is due, and hands out the next part of the one that is being taken.
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
-            let latest = self.snapshot_index();
-            let is_due = self.snapshots.schedule.is_due();
-            if now < self.snapshots.retry_at {
-                return;
-            }
-            if !is_due && !self.backups.want_beyond(latest) {
-                return;
-            }
-            // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the log before it would be gone:
-            // at its next start it would take itself for a node that nobody has added yet, and wait for ever.
-            if self.node.removed_at().is_some() && !mutant::is_active(Mutant::RemovedNodeCompacts) {
-                return;
-            }
-            // A new snapshot would make a follower who is being sent the last one begin again, and under load so often that
-            // it never had a whole one. So the log grows on for as long as that follower gets on, up to a limit: then the
-            // follower begins again.
-            let is_sent = self.node.sends_snapshot(now);
-            let is_wanted = is_sent || self.backups.hold_back(latest, now);
-            let is_held = is_wanted && !self.snapshots.schedule.is_overdue();
-            if self.node.receives_snapshot() || is_held {
-                return;
-            }
-            let Some(last) = self.node.log().point_at(self.last_applied) else { return };
-            self.state.freeze();
-            self.snapshots.taking = Some(Taking {
-                meta: self.node.snapshot_meta(last),
-                bytes: 0,
-                hasher: crc32fast::Hasher::new(),
-                is_writing: false,
-                is_whole: false,
-                last_part: None,
-                gives_way: !is_sent,
-                // One that only a backup asks for leaves the turns as they are.
-                applied: if is_due { self.snapshots.schedule.begin() } else { Applied::default() },
-            });
+            self.begin_snapshot(now);
         }
         let Some(taking) = &mut self.snapshots.taking else { return };
         // What is not on this disk yet could be missing behind the snapshot after a crash.

@@ -226,6 +226,29 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
 }
 
+/// There is no room for the last piece, which would have put the new log in place: what follows stands in the old one.
+#[test]
+fn a_renewal_that_is_given_up_leaves_the_log_as_it_was() {
+    let (mut disk, mut planner, entries) = node_that_renews();
+    let header_len = disk.content(LOG).len() - entries.text().len();
+    planner.set_renewal_bytes(1 << 20);
+    let all = Persist { floor: LogIndex(12), ..append(4, Vec::new()) };
+    assert_eq!(planner.plan(&[all]), []);
+    while planner.can_renew() {
+        drop(planner.renew());
+    }
+    assert!(planner.len < disk.content(LOG).len() as u64, "the new log is shorter");
+    planner.give_up_renewal();
+    assert_eq!(planner.len, disk.content(LOG).len() as u64);
+    assert_eq!(planner.floor_end, planner.len, "all of it is committed");
+    let more = entries_after(entries.last(), 1, &[PUT]);
+    disk.run(&planner.plan(&[append(5, vec![more.clone()])]));
+    let cut = Persist { cut_from: Some(LogIndex(13)), ..append(6, Vec::new()) };
+    let truncate = format!("truncate log00.txt {}", header_len + entries.text().len());
+    assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
+    assert_eq!(planner.noted_floor, LogPoint::ORIGIN, "what was not written was not noted");
+}
+
 /// However fast the log grows: a piece has more than came since the one before.
 #[test]
 fn making_the_log_anew_comes_to_an_end_under_load() {

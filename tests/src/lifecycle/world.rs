@@ -7,7 +7,7 @@ use std::time::Duration;
 use coracle_core::host::{NodeAction, Settings};
 use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
-use coracle_core::raft::{Body, Configuration, Event, NodeId, Role, Voters};
+use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Role, Voters};
 use coracle_core::{Answer, Incarnation, Instant};
 
 use super::checks::{Checks, violation};
@@ -315,22 +315,7 @@ impl World {
                     self.schedule(0, Happening::SnapshotStep { machine, boot });
                 }
             }
-            NodeAction::Send(message) => {
-                if let Body::RequestVoteResponse(vote) | Body::RequestPreVoteResponse(vote) = &message.body
-                    && vote.granted
-                {
-                    self.checks.votes(own.0, own.1)?;
-                }
-                let time = self.local(machine);
-                let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
-                let mut changes = Vec::new();
-                process.directory.wanted(message.to, time, &mut changes);
-                self.change_links(machine, changes);
-                let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
-                if let Some(seat) = process.links.get_mut(&message.to) {
-                    seat.link.push_message(&message);
-                }
-            }
+            NodeAction::Send(message) => self.send(machine, own, &message)?,
             NodeAction::Route(news) => {
                 let process = self.machines[machine].process.as_ref();
                 let was_told = process.is_some_and(|process| process.is_dismissed);
@@ -371,6 +356,24 @@ impl World {
                 }
             }
             NodeAction::AnswerPeer(..) | NodeAction::Resigned => {}
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, machine: usize, own: (NodeId, Incarnation), message: &Message) -> Verdict {
+        if let Body::RequestVoteResponse(vote) | Body::RequestPreVoteResponse(vote) = &message.body
+            && vote.granted
+        {
+            self.checks.votes(own.0, own.1)?;
+        }
+        let time = self.local(machine);
+        let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
+        let mut changes = Vec::new();
+        process.directory.wanted(message.to, time, &mut changes);
+        self.change_links(machine, changes);
+        let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
+        if let Some(seat) = process.links.get_mut(&message.to) {
+            seat.link.push_message(message);
         }
         Ok(())
     }

@@ -70,6 +70,10 @@ impl World {
                 self.trace.sight("a piece of a log was made anew");
                 self.begin_disk_work(node);
             }
+            DiskStep::PutOff => {
+                self.trace.sight("a log without room to be made anew stayed as it was");
+                self.begin_disk_work(node);
+            }
             DiskStep::Failed => self.disk_failed(node),
         }
         Ok(())
@@ -130,6 +134,7 @@ impl World {
     fn snapshot_reports(&mut self, node: usize, report: Input, is_whole: bool) {
         match &report {
             Input::SnapshotWritten { last, bytes } => self.part_written(node, *last, *bytes, is_whole),
+            Input::SnapshotPutOff { .. } => self.trace.sight("a snapshot without room was put off"),
             Input::SnapshotRead { part: None, .. } => {
                 self.trace.sight("a snapshot to be read had given way to a newer one");
             }

@@ -8,7 +8,7 @@ use coracle_core::raft::{Config, NodeId, PersistId};
 use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits};
 use coracle_storage::host::DiskQueue;
 use coracle_storage::{
-    ClusterId, FileOp, Identity, Incarnation, Notice, RecoverError, SyncPolicy, recover, survey,
+    ClusterId, FileError, FileOp, Identity, Incarnation, Notice, RecoverError, SyncPolicy, recover, survey,
 };
 
 use super::damage::DurableCommits;
@@ -112,6 +112,8 @@ pub enum DiskStep {
     Done(PersistId),
     /// A piece of the log is made anew.
     Renewed,
+    /// There was no room for a piece of the log that is made anew: the old one stays.
+    PutOff,
     /// An operation failed.
     Failed,
 }
@@ -258,10 +260,21 @@ impl Running {
         durable: &mut DurableState,
         fault: &mut Option<DiskFault>,
     ) -> DiskStep {
+        let has_room = *fault != Some(DiskFault::Full);
         if let Some(op) = self.ops.pop_front()
             && !carry_out(&op, disk, fault)
         {
-            return DiskStep::Failed;
+            if has_room {
+                return DiskStep::Failed;
+            }
+            let Ok(file) = self.disk_queue.failed(FileError::without_room(&op)) else {
+                return DiskStep::Failed;
+            };
+            self.ops.clear();
+            if disk.read(file).is_some() {
+                disk.run(&FileOp::Remove { file });
+            }
+            return DiskStep::PutOff;
         }
         if !self.ops.is_empty() {
             return DiskStep::More;

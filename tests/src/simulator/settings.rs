@@ -202,8 +202,7 @@ impl SimSettings {
         let nodes = dice.one_of(&[5, 3, 3, 5, 5, 1, 2, 4, 7]);
         let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.happens(400)).collect();
         let changes_members = faults.contains(&Fault::ChangeMembers);
-        let has_faults = dice.happens(800) && !faults.is_empty();
-        let fault_every = has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])));
+        let fault_every = draw_fault_every(dice, &faults);
         let (heartbeat, election_min, election_max) =
             dice.one_of(&[(50, 300, 600), (50, 300, 600), (20, 60, 100), (50, 120, 1500), (100, 1000, 1100)]);
         let drifts = dice.happens(300);
@@ -313,6 +312,12 @@ fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
         // one that was never used.
         expired_max: all.expired_max,
     }
+}
+
+/// How often a fault comes; `None`: never.
+fn draw_fault_every(dice: &mut Dice, faults: &[Fault]) -> Option<Duration> {
+    let has_faults = dice.happens(800) && !faults.is_empty();
+    has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])))
 }
 
 /// Snapshots after a few entries or a few hundred bytes; none at all in a few runs.
