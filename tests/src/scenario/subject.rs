@@ -1,7 +1,9 @@
 //! What a seat of a cluster runs: a bare Raft node, or a replica with the store on top.
 
+use std::marker::PhantomData;
+
 use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored, TransferError};
-use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, Request};
+use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, ReplicaLimits, Request};
 
 /// A node under test, driven as a runtime would drive it.
 pub trait Subject {
@@ -35,6 +37,34 @@ impl Subject for Replica {
 
     fn deadline(&self) -> Instant {
         self.deadline()
+    }
+}
+
+/// The limits of the replicas of some scenarios.
+pub trait Limits {
+    /// The limits.
+    fn limits() -> ReplicaLimits;
+}
+
+/// A replica with limits of its own.
+pub struct Limited<L>(pub Replica, PhantomData<L>);
+
+impl<L: Limits> Subject for Limited<L> {
+    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+        let replica = Replica::with_limits(config, restored, seed, now, L::limits());
+        Self(replica.expect("scenarios use settings that fit"), PhantomData)
+    }
+
+    fn node(&self) -> &Node {
+        self.0.node()
+    }
+
+    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
+        Subject::step(&mut self.0, now, inputs)
+    }
+
+    fn deadline(&self) -> Instant {
+        self.0.deadline()
     }
 }
 

@@ -1,40 +1,29 @@
 //! Backups: they hold what was acknowledged before they were asked for, come in parts that fit, and do not stand in the way
 //! of the log for long.
 
-use coracle_core::raft::{Checksum, Config, LogIndex, LogPoint, Node, Restored, SnapshotPart};
+use coracle_core::raft::{Checksum, LogIndex, LogPoint, Restored, SnapshotPart};
 use coracle_core::{
-    Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, Input, Instant, Output, Refused, Replica,
-    ReplicaLimits, Request, SnapshotPolicy,
+    Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, Refused, ReplicaLimits, Request, SnapshotPolicy,
 };
-use coracle_tests::scenario::{Cluster, Subject, replicas};
+use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
 
 /// A replica that takes a snapshot every few entries.
-struct Snapshotting(Replica);
+type Snapshotting = Limited<EveryFewEntries>;
+
+/// Its limits.
+struct EveryFewEntries;
 
 const ENTRIES: u64 = 5;
 
-impl Subject for Snapshotting {
-    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+impl Limits for EveryFewEntries {
+    fn limits() -> ReplicaLimits {
         let snapshots = SnapshotPolicy {
             log_bytes: 400,
             log_entries: ENTRIES,
             takes_turns: false,
             ..SnapshotPolicy::default()
         };
-        let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
-        Self(Replica::with_limits(config, restored, seed, now, limits).expect("settings that fit"))
-    }
-
-    fn node(&self) -> &Node {
-        self.0.node()
-    }
-
-    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
-        Subject::step(&mut self.0, now, inputs)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.0.deadline()
+        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }
 

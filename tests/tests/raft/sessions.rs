@@ -2,9 +2,9 @@
 //! what was forgotten is refused on every node alike.
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
-use coracle_core::raft::{Config, LogIndex, Node, Restored};
-use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, ReplicaLimits, Request, RequestId};
-use coracle_tests::scenario::{Cluster, Subject, replicas};
+use coracle_core::raft::{LogIndex, Restored};
+use coracle_core::{Answer, Refused, Replica, ReplicaLimits, Request, RequestId};
+use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
 
 fn session(client: &str, seq: u64) -> Session {
     Session::new(ClientName::new(client).expect("a short name"), seq).expect("a small number")
@@ -158,33 +158,15 @@ fn a_write_that_comes_after_its_successors_is_done() {
 }
 
 /// A replica that remembers two clients, and of each the last four numbers.
-struct Forgetful(Replica);
+type Forgetful = Limited<TwoClients>;
 
-impl Subject for Forgetful {
-    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
-        let limits = SessionLimits { clients_max: 2, window: 4, ..SessionLimits::default() };
-        Self(
-            Replica::with_limits(
-                config,
-                restored,
-                seed,
-                now,
-                ReplicaLimits { sessions: limits, ..ReplicaLimits::default() },
-            )
-            .expect("settings that fit"),
-        )
-    }
+/// Its limits.
+struct TwoClients;
 
-    fn node(&self) -> &Node {
-        self.0.node()
-    }
-
-    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
-        Subject::step(&mut self.0, now, inputs)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.0.deadline()
+impl Limits for TwoClients {
+    fn limits() -> ReplicaLimits {
+        let sessions = SessionLimits { clients_max: 2, window: 4, ..SessionLimits::default() };
+        ReplicaLimits { sessions, ..ReplicaLimits::default() }
     }
 }
 

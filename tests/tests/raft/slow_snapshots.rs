@@ -1,8 +1,8 @@
 //! A snapshot on a slow line: it is not begun anew because the next one is due, and the log does not grow without a limit meanwhile.
 
-use coracle_core::raft::{Body, Config, LogIndex, Message, Node, Restored};
-use coracle_core::{Input, Instant, Output, Replica, ReplicaLimits, SnapshotPolicy};
-use coracle_tests::scenario::{Cluster, Subject};
+use coracle_core::raft::{Body, Config, LogIndex, Message, Restored};
+use coracle_core::{ReplicaLimits, SnapshotPolicy};
+use coracle_tests::scenario::{Cluster, Limited, Limits};
 
 /// A snapshot is due after so many entries.
 const ENTRIES: u64 = 5;
@@ -10,10 +10,13 @@ const ENTRIES: u64 = 5;
 const OVERDUE: u64 = 8 * ENTRIES;
 
 /// A replica that takes a snapshot every few entries.
-struct Snapshotting(Replica);
+type Snapshotting = Limited<EveryFewEntries>;
 
-impl Subject for Snapshotting {
-    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+/// Its limits.
+struct EveryFewEntries;
+
+impl Limits for EveryFewEntries {
+    fn limits() -> ReplicaLimits {
         // A part is a line, so that each is worth waiting for.
         let snapshots = SnapshotPolicy {
             log_entries: ENTRIES,
@@ -21,20 +24,7 @@ impl Subject for Snapshotting {
             takes_turns: false,
             ..SnapshotPolicy::default()
         };
-        let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
-        Self(Replica::with_limits(config, restored, seed, now, limits).expect("settings that fit"))
-    }
-
-    fn node(&self) -> &Node {
-        self.0.node()
-    }
-
-    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
-        Subject::step(&mut self.0, now, inputs)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.0.deadline()
+        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }
 

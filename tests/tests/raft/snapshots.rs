@@ -2,39 +2,26 @@
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::raft::{
-    Body, Config, Configuration, InstallOutcome, LogIndex, Member, Message, Node, NodeId, Restored, Role,
-    Roster, Voters,
+    Body, Config, Configuration, InstallOutcome, LogIndex, Member, Message, NodeId, Restored, Role, Roster,
+    Voters,
 };
-use coracle_core::{
-    Answer, Incarnation, Input, Instant, MemberChange, Output, Replica, ReplicaLimits, Request,
-    SnapshotPolicy,
-};
-use coracle_tests::scenario::{Cluster, Subject};
+use coracle_core::{Answer, Incarnation, MemberChange, ReplicaLimits, Request, SnapshotPolicy};
+use coracle_tests::scenario::{Cluster, Limited, Limits};
 
 /// A replica that takes a snapshot every few entries.
-struct Snapshotting(Replica);
+type Snapshotting = Limited<EveryFewEntries>;
+
+/// Its limits.
+struct EveryFewEntries;
 
 const ENTRIES: u64 = 5;
 
-impl Subject for Snapshotting {
-    fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
+impl Limits for EveryFewEntries {
+    fn limits() -> ReplicaLimits {
         // All at the same entries, so that there are two with the same snapshot.
         let snapshots =
             SnapshotPolicy { log_entries: ENTRIES, takes_turns: false, ..SnapshotPolicy::default() };
-        let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
-        Self(Replica::with_limits(config, restored, seed, now, limits).expect("settings that fit"))
-    }
-
-    fn node(&self) -> &Node {
-        self.0.node()
-    }
-
-    fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output> {
-        Subject::step(&mut self.0, now, inputs)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.0.deadline()
+        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }
 
