@@ -126,11 +126,12 @@ impl Schedule {
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
     }
 
-    /// Whether so much was applied that the log must not grow on for anybody's sake.
+    /// Whether so much was applied that the log must not grow on for anybody's sake. That is a matter of memory, and so of bytes: many
+    /// short entries would otherwise end a backup that is being read.
     pub(super) fn is_overdue(&self) -> bool {
         let due = self.policy.log_bytes.max(self.last_bytes);
         let bytes_max = due.saturating_mul(OVERDUE_TIMES).min(due.saturating_add(HELD_BACK_BYTES_MAX));
-        self.applied.bytes >= bytes_max || self.applied.entries / OVERDUE_TIMES >= self.policy.log_entries
+        self.applied.bytes >= bytes_max
     }
 
     /// A snapshot of this moment begins. Returns what it is taken for.
@@ -204,6 +205,20 @@ mod tests {
             .collect();
         let expected = [[100, 200, 300], [80, 180, 280], [60, 160, 260], [40, 140, 240], [20, 120, 220]];
         assert_eq!(moments, expected);
+    }
+
+    #[test]
+    fn nothing_holds_a_snapshot_back_beyond_a_limit_in_bytes() {
+        let mut schedule = Schedule::new(policy(100), None, NodeId(0), &members(1));
+        schedule.applied(1_000_000, 1 << 20);
+        assert!(schedule.is_due() && !schedule.is_overdue(), "many entries, and little memory");
+        schedule.applied(1, OVERDUE_TIMES * policy(100).log_bytes);
+        assert!(schedule.is_overdue());
+        let mut large = Schedule::new(policy(100), Some(1 << 30), NodeId(0), &members(1));
+        large.applied(1, 1 << 30);
+        assert!(!large.is_overdue());
+        large.applied(1, HELD_BACK_BYTES_MAX);
+        assert!(large.is_overdue());
     }
 
     #[test]

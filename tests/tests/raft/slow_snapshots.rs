@@ -6,8 +6,8 @@ use coracle_tests::scenario::{Cluster, Limited, Limits};
 
 /// A snapshot is due after so many entries.
 const ENTRIES: u64 = 5;
-/// After eight times as many nothing holds it back.
-const OVERDUE: u64 = 8 * ENTRIES;
+/// It is also due after so many bytes, and after eight times as many nothing holds it back.
+const BYTES: u64 = 600;
 
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
@@ -18,12 +18,8 @@ struct EveryFewEntries;
 impl Limits for EveryFewEntries {
     fn limits() -> ReplicaLimits {
         // A part is a line, so that each is worth waiting for.
-        let snapshots = SnapshotPolicy {
-            log_entries: ENTRIES,
-            part_bytes: 1,
-            takes_turns: false,
-            ..SnapshotPolicy::default()
-        };
+        let snapshots =
+            SnapshotPolicy { log_bytes: BYTES, log_entries: ENTRIES, part_bytes: 1, takes_turns: false };
         ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }
@@ -175,7 +171,7 @@ fn the_log_that_waits_for_a_transfer_has_a_limit() {
         }
     }
     assert!(longest > ENTRIES * 4, "it was held back: {longest}");
-    assert!(longest <= OVERDUE + 2 * ENTRIES, "{longest} entries in memory");
+    assert!(longest <= 70, "{longest} entries in memory");
     assert!(line.catches_up(5000) && line.snapshots() >= 2, "{:?}", line.parts);
 }
 
