@@ -191,6 +191,12 @@ impl Server {
         assert!(self.becomes_ready(), "the server ended before it was ready: {}", self.stderr());
     }
 
+    /// Whether it has written anything to stdout.
+    #[must_use]
+    pub fn has_said_anything(&self) -> bool {
+        !text_of(&self.stdout).is_empty()
+    }
+
     /// Waits until it serves or has ended; returns whether it serves.
     ///
     /// # Panics

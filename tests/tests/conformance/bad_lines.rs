@@ -222,7 +222,25 @@ fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
     });
 }
 
+/// A page in a browser can have any body sent to any port of its machine. The refusal arrives although more is on its way.
+fn another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let mut client = server.connect();
+    client.exchange(r#"{"key":"kept","value":1}"#, r#"{"key":"kept","value":1,"status":"ok"}"#);
+    let body = "{\"op\":\"delete\",\"key\":\"kept\"}\n".repeat(1000);
+    for head in ["POST / HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01", "*1\r\n$4\r\nPING\r\n", "\0\0\0\x08"] {
+        let mut talk = server.connect();
+        talk.send(format!("{head}{body}"));
+        let refusal = talk.hear_json();
+        assert_eq!((&refusal["error"], &refusal["definite"]), (&json!("bad_request"), &json!(true)));
+        assert!(refusal["message"].as_str().is_some_and(|why| why.contains("is for clients")), "{refusal}");
+        talk.expect_end();
+    }
+    client.exchange(r#"{"key":"kept"}"#, r#"{"key":"kept","value":1,"status":"ok"}"#);
+}
+
 both_runtimes!(
+    another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out,
     each_bad_line_gets_one_error_and_reaches_no_log,
     an_error_names_the_key,
     an_oversized_line_closes_its_connection_and_no_other,

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Load, Nodes, Runtime, until};
+use coracle_tests::live::{Load, Nodes, Runtime, Talk, until};
 use serde_json::Value;
 
 use Runtime::{Smol, Threads};
@@ -88,6 +88,41 @@ fn founders_wait_for_one_another(runtime: Runtime) {
     nodes.wait_until_ready(3);
     _ = nodes.leader();
     put(&nodes, 1, "a", 1);
+}
+
+/// A script that waits for `ready` may rely on it: a node that listens, and whose cluster has no majority yet, is not ready.
+fn ready_means_that_requests_are_answered(runtime: Runtime) {
+    let mut nodes = Nodes::new(&[runtime; 3]);
+    nodes.launch(1, "--ready-when answering");
+    until("node 1 listens and waits", || nodes.server(1).stderr().contains("waits for nodes 2, 3"));
+    assert!(!nodes.server(1).has_said_anything(), "it has no leader");
+    for id in [2, 3] {
+        nodes.launch(id, "--ready-when answering");
+    }
+    for id in 1..=3 {
+        nodes.wait_until_ready(id);
+        put(&nodes, id, "a", id as u64);
+    }
+}
+
+/// Other programs find the port for nodes, too. They are told where clients connect.
+fn another_protocol_at_the_port_for_nodes_is_told_so(runtime: Runtime) {
+    let nodes = three(runtime);
+    let peers: std::net::SocketAddr = nodes.peer_address(1).parse().expect("it is an address");
+    let clients = nodes.server(1).address().to_string();
+    for start in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "{\"key\":\"a\",\"value\":1}\n",
+        "\x16\x03\x01\x02\x00",
+        "*1\r\n$4\r\nPING\r\n",
+    ] {
+        let mut talk = Talk::open(peers);
+        talk.send(start);
+        let refusal = talk.hear();
+        assert!(refusal.contains("for the other nodes") && refusal.contains(&clients), "{refusal}");
+        talk.expect_end();
+    }
+    put(&nodes, 1, "a", 2);
 }
 
 /// It may have promised what it would not know of.
@@ -228,6 +263,8 @@ both_runtimes!(
     any_node_serves_any_client,
     a_killed_leader_is_replaced_and_comes_back,
     founders_wait_for_one_another,
+    ready_means_that_requests_are_answered,
+    another_protocol_at_the_port_for_nodes_is_told_so,
     a_node_that_lost_its_files_is_refused,
     a_node_of_another_cluster_is_refused,
     a_rolling_restart_fails_no_request,

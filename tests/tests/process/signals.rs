@@ -20,9 +20,9 @@ fn stdout_is_the_ready_line_alone(runtime: Runtime) {
     assert_eq!(ended.stdout, format!("ready {address}\n"));
 }
 
-/// Both ways to ask a server to end are an orderly end, also with clients that just sit there.
-fn term_and_int_end_it_in_order(runtime: Runtime) {
-    for name in ["TERM", "INT"] {
+/// Every way to ask a server to end, a terminal that goes away among them, is an orderly end, also with clients that just sit there.
+fn term_int_and_hup_end_it_in_order(runtime: Runtime) {
+    for name in ["TERM", "INT", "HUP"] {
         let server = Setup::in_memory(runtime).start();
         let mut talk = server.connect();
         talk.exchange(r#"{"op":"ping"}"#, PONG);
@@ -85,7 +85,7 @@ fn stderr_tells_of_elections_and_not_of_requests(runtime: Runtime) {
 
 both_runtimes!(
     stdout_is_the_ready_line_alone,
-    term_and_int_end_it_in_order,
+    term_int_and_hup_end_it_in_order,
     a_signal_right_after_ready_ends_it,
     a_second_signal_ends_it_at_once,
     stderr_tells_of_elections_and_not_of_requests,
