@@ -81,6 +81,9 @@ struct Linked {
     address: Box<str>,
     /// Since when nothing was sent over it, as far as that was looked at; only for a node that is no member.
     idle_since: Option<Instant>,
+    /// Whether the node that was dialled last had this node's cluster and took this node for what it is. Otherwise it is being
+    /// dialled.
+    is_met: bool,
 }
 
 /// What a node knows of the others. See the module.
@@ -207,8 +210,12 @@ impl Directory {
         line: &[u8],
         now: Instant,
     ) -> Result<(Meeting, Welcome), DialFailure> {
-        let welcome = Welcome::decode(line)?;
-        let meeting = self.local.accept(to, &welcome)?;
+        let answered = Welcome::decode(line)
+            .and_then(|welcome| self.local.accept(to, &welcome).map(|meeting| (meeting, welcome)));
+        if let Some(linked) = to.and_then(|node| self.links.get_mut(&node)) {
+            linked.is_met = answered.as_ref().is_ok_and(|(meeting, _)| meeting.is_of_cluster);
+        }
+        let (meeting, welcome) = answered?;
         if meeting.is_of_cluster && self.links.contains_key(&meeting.node) {
             let &Meeting { incarnation, boot, ref client_address, .. } = &meeting;
             let client_address = client_address.clone();
@@ -436,7 +443,8 @@ impl Directory {
     }
 
     /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
-    /// send to it any more. So it dials one after the other again, to be told.
+    /// send to it any more. So it dials one after the other again, to be told. Those that it has no connection to are being
+    /// dialled: a link that began anew would forget how often it was refused.
     fn dial_a_member_anew(&mut self, now: Instant, changes: &mut Vec<LinkChange>) {
         if self.has_leader {
             self.lonely_since = None;
@@ -447,14 +455,14 @@ impl Directory {
             return;
         }
         self.lonely_since = Some(now);
-        // Those that were never reached are being dialled.
-        let reached = || self.links.keys().filter(|node| self.reached.contains_key(node));
-        let next = reached().find(|node| **node > self.dialled_anew).or_else(|| reached().next());
-        let Some(&node) = next else { return };
+        let met = || self.links.iter().filter(|(_, linked)| linked.is_met).map(|(node, _)| *node);
+        let next = met().find(|node| *node > self.dialled_anew).or_else(|| met().next());
+        let Some(node) = next else { return };
         self.dialled_anew = node;
-        let linked = self.links.get(&node).map(|linked| linked.address.clone());
+        let Some(linked) = self.links.get_mut(&node) else { return };
+        linked.is_met = false;
         changes.push(LinkChange::End(node));
-        changes.extend(linked.map(|address| LinkChange::Start(node, address)));
+        changes.push(LinkChange::Start(node, linked.address.clone()));
     }
 }
 
@@ -472,7 +480,7 @@ fn link(
         None => {}
     }
     changes.push(LinkChange::Start(node, address.clone()));
-    links.insert(node, Linked { address, idle_since });
+    links.insert(node, Linked { address, idle_since, is_met: false });
 }
 
 #[cfg(test)]

@@ -286,6 +286,10 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
         let (welcome, _) = other.answer(&hello).unwrap();
         directory.accept(Some(id), &welcome.encode(), at(secs)).unwrap();
     };
+    let refuse = |directory: &mut Directory, node: u64, secs: u64| {
+        let refusal = PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
+        directory.accept(Some(NodeId(node)), &refusal.encode(), at(secs)).unwrap_err();
+    };
     let dialled =
         |directory: &mut Directory, secs: u64| changes(|changes| directory.tidy(at(secs), |_| true, changes));
     assert_eq!(dialled(&mut directory, 1), []);
@@ -295,7 +299,13 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
     assert_eq!(dialled(&mut directory, 15), [end(2), start(2, "h:2")]);
     assert_eq!(dialled(&mut directory, 17), []);
     assert_eq!(dialled(&mut directory, 21), [end(3), start(3, "h:3")]);
-    changes(|changes| drop(directory.follow(&known(1, &THREE), at(22), changes)));
+    assert_eq!(dialled(&mut directory, 30), [], "both are being dialled");
+    reach(&mut directory, 2, 31);
+    reach(&mut directory, 3, 31);
+    refuse(&mut directory, 2, 32);
+    assert_eq!(dialled(&mut directory, 36), [end(3), start(3, "h:3")]);
+    assert_eq!(dialled(&mut directory, 42), [], "one refuses this node, which goes on dialling it");
+    changes(|changes| drop(directory.follow(&known(1, &THREE), at(43), changes)));
     assert_eq!(dialled(&mut directory, 60), [], "there is a leader");
 }
 
