@@ -41,9 +41,9 @@ impl Cluster {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
-        let opening = ClusterOpening::new(configs.len(), &medium)?;
-        let (lock, contents) = files::read(&medium, &opening.nodes()).await?;
-        let mut found = opening.judge(contents)?;
+        let mut opening = ClusterOpening::new(configs.len(), &medium)?;
+        let (lock, names) = files::read(&medium, &opening.nodes(), |files| opening.look(files)).await?;
+        let mut found = opening.judge(&names)?;
         let socket = bind(listen).await?;
         files::write(&medium, found.operations()).await?;
         let (events, event_receiver) = events::channel();

@@ -9,23 +9,28 @@ use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{NodeId, Persist};
 use coracle_storage::asynchronous::Folder;
-use coracle_storage::host::{DiskQueue, FolderContents, SnapshotTask, SnapshotWork, StartError};
-use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium};
+use coracle_storage::host::{DiskQueue, FolderNames, SnapshotTask, SnapshotWork, StartError};
+use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium, NodeFiles};
 use smol::Timer;
 
 use crate::clock::Clock;
 use crate::inputs::NodeInput;
 use crate::mailbox::{Receiver, Sender};
 
-/// Locks the data folder, if there is one, and reads the files of these nodes in it.
+/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after the other.
 pub(crate) async fn read(
     medium: &Medium,
     nodes: &[NodeId],
-) -> Result<(Option<FolderLock>, FolderContents), StartError> {
-    let Medium::Folder { path, .. } = medium else { return Ok((None, FolderContents::default())) };
+    mut look: impl FnMut(&NodeFiles),
+) -> Result<(Option<FolderLock>, FolderNames), StartError> {
+    let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
     let to_lock = path.clone();
     let lock = smol::unblock(move || FolderLock::take(&to_lock)).await?;
-    Ok((Some(lock), Folder::new(path).contents(nodes).await?))
+    let folder = Folder::new(path);
+    for node in nodes {
+        look(&folder.read(*node).await?);
+    }
+    Ok((Some(lock), folder.names().await?))
 }
 
 /// Carries operations out in the data folder, if there is one.

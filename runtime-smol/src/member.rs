@@ -62,9 +62,10 @@ impl Member {
         options: MemberOptions,
     ) -> Result<Self, StartError> {
         options.settings.check()?;
-        let opening = MemberOpening::new(&options)?;
-        let (lock, contents) = files::read(&options.medium, &opening.nodes()).await?;
-        let mut found = opening.judge(&contents)?;
+        let mut opening = MemberOpening::new(&options)?;
+        let (medium, nodes) = (&options.medium, opening.nodes());
+        let (lock, names) = files::read(medium, &nodes, |files| opening.look(files)).await?;
+        let mut found = opening.judge(&names)?;
         let own_address = found.address();
         let peer_socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
             Some(address) => Some(bind_peers(address).await?),

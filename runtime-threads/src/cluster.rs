@@ -43,9 +43,9 @@ impl Cluster {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
-        let opening = ClusterOpening::new(configs.len(), &medium)?;
-        let (lock, contents) = files::read(&medium, &opening.nodes())?;
-        let mut found = opening.judge(contents)?;
+        let mut opening = ClusterOpening::new(configs.len(), &medium)?;
+        let (lock, names) = files::read(&medium, &opening.nodes(), |files| opening.look(files))?;
+        let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
         files::write(&medium, &found.operations())?;
         let (events, event_receiver) = events::channel();

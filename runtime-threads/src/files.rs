@@ -11,21 +11,26 @@ use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{NodeId, Persist};
 use coracle_storage::blocking::Folder;
-use coracle_storage::host::{DiskQueue, FolderContents, SnapshotTask, SnapshotWork, StartError};
-use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium};
+use coracle_storage::host::{DiskQueue, FolderNames, SnapshotTask, SnapshotWork, StartError};
+use coracle_storage::{DiskError, FileError, FileOp, FolderLock, Medium, NodeFiles};
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::inputs::NodeInput;
 
-/// Locks the data folder, if there is one, and reads the files of these nodes in it.
+/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after the other.
 pub(crate) fn read(
     medium: &Medium,
     nodes: &[NodeId],
-) -> Result<(Option<FolderLock>, FolderContents), StartError> {
-    let Medium::Folder { path, .. } = medium else { return Ok((None, FolderContents::default())) };
+    mut look: impl FnMut(&NodeFiles),
+) -> Result<(Option<FolderLock>, FolderNames), StartError> {
+    let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
     let lock = FolderLock::take(path)?;
-    Ok((Some(lock), Folder::new(path).contents(nodes)?))
+    let folder = Folder::new(path);
+    for node in nodes {
+        look(&folder.read(*node)?);
+    }
+    Ok((Some(lock), folder.names()?))
 }
 
 /// Carries operations out in the data folder, if there is one.

@@ -67,9 +67,10 @@ impl Member {
     /// [`StartError`]: nothing runs.
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
         options.settings.check()?;
-        let opening = MemberOpening::new(&options)?;
-        let (lock, contents) = files::read(&options.medium, &opening.nodes())?;
-        let mut found = opening.judge(&contents)?;
+        let mut opening = MemberOpening::new(&options)?;
+        let (medium, nodes) = (&options.medium, opening.nodes());
+        let (lock, names) = files::read(medium, &nodes, |files| opening.look(files))?;
+        let mut found = opening.judge(&names)?;
         let own_address = found.address();
         let peer_address = options.peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;

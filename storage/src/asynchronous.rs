@@ -18,7 +18,7 @@ use futures_lite::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, StreamExt};
 use crate::blocking;
 use crate::execution::{FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
-use crate::host::FolderContents;
+use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
@@ -54,24 +54,18 @@ impl Folder {
         Self { path, open: Vec::new(), groups, is_broken: false }
     }
 
-    /// Reads the files of these nodes, and the names of all files of any node.
+    /// The names of all files of any node, sorted.
     ///
     /// # Errors
     ///
-    /// [`FileError`] when the folder, or a file in it, cannot be read.
-    pub async fn contents(&self, nodes: &[NodeId]) -> Result<FolderContents, FileError> {
-        let mut contents = FolderContents {
-            names: self.names().await.map_err(|cause| self.unread(cause))?,
-            nodes: Vec::new(),
-        };
-        contents.names.sort_unstable();
-        for node in nodes {
-            contents.nodes.push(self.read(*node).await?);
-        }
-        Ok(contents)
+    /// [`FileError`] when the folder cannot be read.
+    pub async fn names(&self) -> Result<FolderNames, FileError> {
+        let mut names = self.read_names().await.map_err(|cause| self.unread(cause))?;
+        names.sort_unstable();
+        Ok(FolderNames(names))
     }
 
-    async fn names(&self) -> io::Result<Vec<FileName>> {
+    async fn read_names(&self) -> io::Result<Vec<FileName>> {
         let mut names = Vec::new();
         let mut entries = async_fs::read_dir(&self.path).await?;
         while let Some(entry) = entries.next().await {

@@ -13,7 +13,7 @@ use coracle_core::raft::{NodeId, SnapshotPart};
 
 use crate::execution::{AppendBuffer, FileError, Operation, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
-use crate::host::FolderContents;
+use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 
@@ -46,20 +46,19 @@ impl Folder {
         Self { path, open: Vec::new(), buffer: AppendBuffer::default(), has_failed: false }
     }
 
-    /// Reads the files of these nodes, and the names of all files of any node.
+    /// The names of all files of any node, sorted.
     ///
     /// # Errors
     ///
-    /// [`FileError`] when the folder, or a file in it, cannot be read.
-    pub fn contents(&self, nodes: &[NodeId]) -> Result<FolderContents, FileError> {
+    /// [`FileError`] when the folder cannot be read.
+    pub fn names(&self) -> Result<FolderNames, FileError> {
         let unread = |cause| FileError { operation: Operation::Read, path: self.path.clone(), cause };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(unread)? {
             names.extend(entry.map_err(unread)?.file_name().to_str().and_then(FileName::parse));
         }
         names.sort_unstable();
-        let nodes = nodes.iter().map(|node| self.read(*node)).collect::<Result<_, _>>()?;
-        Ok(FolderContents { names, nodes })
+        Ok(FolderNames(names))
     }
 
     /// Reads a node's files as they are.

@@ -30,9 +30,11 @@ use crate::scan::{LogScan, TornTail, Verdict};
 use crate::snapshot::SnapshotPlanner;
 
 mod error;
+mod share;
 mod snapshot;
 
 pub use error::RecoverError;
+use share::share;
 
 /// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A planner lets
 /// [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line is enough for both.
@@ -101,6 +103,16 @@ impl fmt::Display for Notice {
 ///
 /// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts the other.
 pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Recovery, RecoverError> {
+    recover_beside(node, files, sync, &[])
+}
+
+/// The same in a process that has `log_beside` in memory, another node's: entries that both have are not kept twice.
+pub(crate) fn recover_beside(
+    node: NodeId,
+    files: &NodeFiles,
+    sync: SyncPolicy,
+    log_beside: &[Entries],
+) -> Result<Recovery, RecoverError> {
     let log_file = FileName::new(node, FileKind::Log);
     let log_bytes = files.log.as_deref().ok_or(RecoverError::Missing { file: log_file })?;
     let meta = read_meta(node, files)?;
@@ -108,7 +120,7 @@ pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Reco
     let LogHeader { identity, after } = scan.header().clone();
     check_owners(node, &identity, &meta)?;
     let found = snapshot::read(&identity, after, files)?;
-    let log: Vec<_> = scan.by_ref().collect();
+    let log: Vec<_> = scan.by_ref().flat_map(|run| share(run, log_beside)).collect();
     let torn = match scan.verdict() {
         Some(Verdict::Damaged(damage)) => return Err(RecoverError::Damaged { file: log_file, damage }),
         Some(Verdict::TornTail(tail)) => Some(tail),

@@ -22,7 +22,7 @@ use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::Planner;
-use crate::recover::{RecoverError, Recovery, recover};
+use crate::recover::{RecoverError, Recovery, recover_beside};
 use crate::sealed::SealedLineFault;
 use crate::snapshot::SnapshotPlanner;
 
@@ -95,7 +95,7 @@ pub enum SurveyError {
 
 /// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is the
 /// identity of, should the cluster be founded now. `sync` is the policy from here on; founding always waits
-/// for the disk.
+/// for the disk. See [`Surveyor`].
 ///
 /// # Errors
 ///
@@ -105,32 +105,75 @@ pub enum SurveyError {
 ///
 /// When `files` and `fresh` are not of the same number.
 pub fn survey(files: Vec<NodeFiles>, fresh: &[Identity], sync: SyncPolicy) -> Result<Survey, SurveyError> {
-    assert_eq!(files.len(), fresh.len(), "one set of files per node");
-    let found: Vec<_> = files.iter().zip(fresh).map(|(files, fresh)| Found::new(fresh.node, files)).collect();
-    check_cluster(&found, fresh)?;
-    if let Some(file) = found.iter().find_map(Found::lost_file) {
-        return found_anew(file, &found, fresh, sync);
+    let mut surveyor = Surveyor::new(fresh.to_vec(), sync);
+    files.iter().for_each(|files| surveyor.look(files));
+    surveyor.finish()
+}
+
+/// Looks at the files of one node after the other, so that no more than one node's bytes have to be in memory: a folder may hold
+/// gigabytes.
+///
+/// The nodes of a cluster have the same log, but for its end. In one process they share its entries, after a start as before.
+#[derive(Debug)]
+pub struct Surveyor {
+    fresh: Vec<Identity>,
+    sync: SyncPolicy,
+    found: Vec<Found>,
+    /// What each node goes on from, as long as none has lost a file.
+    recovered: Vec<Result<Recovery, RecoverError>>,
+}
+
+impl Surveyor {
+    /// A surveyor of the files of these nodes, which get the identities `fresh` should the cluster be founded now.
+    #[must_use]
+    pub fn new(fresh: Vec<Identity>, sync: SyncPolicy) -> Self {
+        Self { fresh, sync, found: Vec::new(), recovered: Vec::new() }
     }
-    let mut nodes: Vec<Recovery> = Vec::with_capacity(files.len());
-    // Each node's bytes are dropped once its entries are restored: a folder may hold gigabytes.
-    for (files, fresh) in files.into_iter().zip(fresh) {
-        let recovery = recover(fresh.node, &files, sync)?;
-        if let Some(first) = nodes.first()
-            && (first.identity.cluster, &first.identity.voters)
-                != (recovery.identity.cluster, &recovery.identity.voters)
-        {
-            let log = |identity: &Identity| FileName::new(identity.node, FileKind::Log);
-            return Err(SurveyError::DifferentClusters {
-                one: log(&first.identity),
-                other: log(&recovery.identity),
-            });
+
+    /// Takes the files of the next node, in the order of the ids.
+    ///
+    /// # Panics
+    ///
+    /// When there is no further node.
+    pub fn look(&mut self, files: &NodeFiles) {
+        let node = self.fresh[self.found.len()].node;
+        self.found.push(Found::new(node, files));
+        if self.found.iter().all(|found| found.lost_file().is_none()) {
+            let logs = self.recovered.iter().flatten().map(|recovery| &recovery.restored.log[..]);
+            let longest = logs.max_by_key(|log| log.last().map(|run| run.last().index)).unwrap_or_default();
+            let recovered = recover_beside(node, files, self.sync, longest);
+            self.recovered.push(recovered);
         }
-        nodes.push(recovery);
     }
-    Ok(Survey { creation: Vec::new(), nodes })
+
+    /// Judges what was found.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError`] when the files are not those of one cluster of this size that can go on.
+    ///
+    /// # Panics
+    ///
+    /// When not every node was looked at.
+    pub fn finish(self) -> Result<Survey, SurveyError> {
+        let Self { fresh, sync, found, recovered } = self;
+        assert_eq!(found.len(), fresh.len(), "one set of files per node");
+        check_cluster(&found, &fresh)?;
+        if let Some(file) = found.iter().find_map(Found::lost_file) {
+            return found_anew(file, &found, &fresh, sync);
+        }
+        let nodes = recovered.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let cluster = |recovery: &Recovery| (recovery.identity.cluster, recovery.identity.voters.clone());
+        if let Some(other) = nodes.iter().find(|other| cluster(other) != cluster(&nodes[0])) {
+            let log = |recovery: &Recovery| FileName::new(recovery.identity.node, FileKind::Log);
+            return Err(SurveyError::DifferentClusters { one: log(&nodes[0]), other: log(other) });
+        }
+        Ok(Survey { creation: Vec::new(), nodes })
+    }
 }
 
 /// What a node's files look like from afar.
+#[derive(Debug)]
 struct Found {
     node: NodeId,
     log: FoundLog,
@@ -139,6 +182,7 @@ struct Found {
     has_snapshot: bool,
 }
 
+#[derive(Debug)]
 enum FoundLog {
     Missing,
     /// No line is complete: what a power cut leaves of the founding.
@@ -151,6 +195,7 @@ enum FoundLog {
     Unreadable(SealedLineFault),
 }
 
+#[derive(Debug)]
 enum FoundMeta {
     Missing,
     Readable(Meta),

@@ -13,7 +13,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::configuration::Configuration;
 use super::entry::{Entry, EntryKind};
@@ -41,7 +41,7 @@ struct Batch {
     has_configuration: bool,
     text: String,
     marks: Marks,
-    reading: OnceLock<Weak<dyn Any + Send + Sync>>,
+    reading: Mutex<Weak<dyn Any + Send + Sync>>,
 }
 
 /// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to be found and to be freed.
@@ -63,7 +63,7 @@ pub struct Entries {
 impl Entries {
     /// All entries of a new batch that follows `before`. Only for the gateway, which upholds the invariants.
     pub(super) fn of_batch(before: LogPoint, has_configuration: bool, text: String, marks: Marks) -> Self {
-        let batch = Batch { before, has_configuration, text, marks, reading: OnceLock::new() };
+        let batch = Batch { before, has_configuration, text, marks, reading: Mutex::new(Weak::<()>::new()) };
         let end = offset(batch.marks().len());
         Self { batch: Arc::new(batch), start: 0, end }
     }
@@ -177,14 +177,14 @@ impl Entries {
     /// process share their batches, and need not read each of them anew. The same log must be read alike by all of them.
     #[must_use]
     pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.batch.reading.get()?.upgrade()?.downcast().ok()
+        let reading = self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        reading?.downcast().ok()
     }
 
-    /// Leaves what was made of the whole batch for other readers, for as long as somebody holds it. Only the first who
-    /// does so is heard.
+    /// Leaves what was made of the whole batch for other readers, for as long as somebody holds it.
     pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
         let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
-        let _ = self.batch.reading.set(Arc::downgrade(&reading));
+        *self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&reading);
     }
 
     /// The configurations among these entries, with their indexes.

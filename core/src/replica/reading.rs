@@ -15,6 +15,10 @@ use crate::raft::{Entries, EntryKind, LogIndex};
 /// How many batches' readings a replica holds: as far as the nodes of one process are usually apart, and some more. Who is
 /// further behind reads for itself.
 const KEPT_MAX: usize = 8;
+/// A start applies a long log as fast as it can, and the others hear only a heartbeat later that they may: so of large batches,
+/// as a start finds them, more are held, up to so many bytes. Small ones take their place again when new entries come.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+const LARGE_BATCH_BYTES: usize = 256 << 10;
 
 /// The writes of some consecutive entries.
 #[derive(Debug)]
@@ -43,7 +47,9 @@ impl Writes {
 /// What a replica has read lately.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
-    kept: VecDeque<Arc<Writes>>,
+    /// Each with its bytes of text.
+    kept: VecDeque<(usize, Arc<Writes>)>,
+    kept_bytes: usize,
 }
 
 impl Readings {
@@ -59,11 +65,20 @@ impl Readings {
         }
         let writes = Arc::new(Writes::of(&batch));
         batch.leave_reading(&writes);
-        if self.kept.len() == KEPT_MAX {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(Arc::clone(&writes));
+        self.keep(batch.bytes(), Arc::clone(&writes));
         writes
+    }
+
+    fn keep(&mut self, bytes: usize, writes: Arc<Writes>) {
+        self.kept.push_back((bytes, writes));
+        self.kept_bytes += bytes;
+        let is_large = bytes >= LARGE_BATCH_BYTES;
+        let mut given_up = 0;
+        while self.kept.len() > KEPT_MAX && (self.kept_bytes > KEPT_BYTES_MAX || (!is_large && given_up < 2))
+        {
+            given_up += 1;
+            self.kept_bytes -= self.kept.pop_front().map_or(0, |(bytes, _)| bytes);
+        }
     }
 }
 
@@ -99,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn more_is_held_of_large_batches_until_small_ones_come() {
+        let mut readings = Readings::default();
+        let writes = || Arc::new(Writes { first: LogIndex(1), writes: Vec::new() });
+        let large = 512 << 10;
+        (0..1000).for_each(|_| readings.keep(large, writes()));
+        assert_eq!(readings.kept.len(), KEPT_BYTES_MAX / large);
+        (0..200).for_each(|_| readings.keep(100, writes()));
+        assert_eq!((readings.kept.len(), readings.kept_bytes), (KEPT_MAX, 100 * KEPT_MAX));
+    }
+
+    #[test]
     fn what_nobody_holds_any_more_is_read_again() {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let first = batch(&mut builder);
@@ -106,6 +132,8 @@ mod tests {
         let read = Arc::downgrade(&one.read(&first));
         (0..KEPT_MAX).for_each(|_| drop(one.read(&batch(&mut builder))));
         assert!(read.upgrade().is_none());
-        assert!(other.read(&first).at(LogIndex(4)).is_some());
+        let again = other.read(&first);
+        assert!(again.at(LogIndex(4)).is_some());
+        assert!(Arc::ptr_eq(&again, &one.read(&first)), "who comes later finds the later one");
     }
 }

@@ -20,7 +20,7 @@ mod start;
 pub use disk_queue::DiskQueue;
 pub use identities::{draw_boot, draw_cluster, draw_incarnation};
 pub use opening::{
-    ClusterOpening, FileStart, FolderContents, FoundCluster, FoundMember, MemberOpening, OpenedMember,
+    ClusterOpening, FileStart, FolderNames, FoundCluster, FoundMember, MemberOpening, OpenedMember,
 };
 pub use snapshot_work::{SnapshotCheck, SnapshotTask, SnapshotWork, VerifiedSnapshot};
 pub use start::{MemberFailure, MemberOptions, Options, StartError};

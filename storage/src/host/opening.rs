@@ -26,34 +26,29 @@ use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
 
 use super::{MemberOptions, StartError, draw_boot, draw_cluster, draw_incarnation};
-use crate::files::{FileKind, FileName, FileOp, NodeFiles};
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 use crate::identity::Identity;
 use crate::medium::Medium;
 use crate::member::{MemberError, MemberStart, found_member, open_member};
 use crate::recover::Recovery;
-use crate::survey::{Survey, SurveyError, survey};
+use crate::survey::{Survey, SurveyError, Surveyor};
 
-/// A data folder as it was found, unchanged.
+/// The names of all files of any node in a data folder, as they were found.
 #[derive(Debug, Default)]
-pub struct FolderContents {
-    /// All files of any node that are in it.
-    pub names: Vec<FileName>,
-    /// The files of the nodes that were asked for, in their order.
-    pub nodes: Vec<NodeFiles>,
-}
+pub struct FolderNames(pub Vec<FileName>);
 
-impl FolderContents {
+impl FolderNames {
     /// A file of a node that is none of these. What has no final name yet does not count: nobody relies on it.
     fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
         let is_blind = mutant::is_active(Mutant::ForeignFilesAccepted);
-        self.names.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind) && !is_blind)
+        self.0.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind) && !is_blind)
     }
 
     /// Removes what an earlier run of these nodes left unfinished. It comes before everything else that a start writes: on a
     /// full disk that may need just this room.
     fn removal_of_left_overs(&self, is_own: impl Fn(NodeId) -> bool) -> Vec<FileOp> {
         let left_over = |name: &&FileName| is_own(name.node) && is_temporary(name.kind);
-        self.names.iter().filter(left_over).map(|file| FileOp::Remove { file: *file }).collect()
+        self.0.iter().filter(left_over).map(|file| FileOp::Remove { file: *file }).collect()
     }
 }
 
@@ -75,6 +70,7 @@ pub struct FileStart {
 pub struct ClusterOpening {
     identities: Vec<Identity>,
     medium: Medium,
+    surveyor: Surveyor,
 }
 
 /// Stage 2 for a cluster in one process: its folder is judged, and not changed yet.
@@ -93,13 +89,27 @@ impl ClusterOpening {
     pub fn new(nodes: usize, medium: &Medium) -> Result<Self, StartError> {
         let incarnations = (0..nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
         let identities = Identity::for_new_cluster(draw_cluster()?, &incarnations);
-        Ok(Self { identities, medium: medium.clone() })
+        let sync = match medium {
+            Medium::Folder { sync, .. } => *sync,
+            Medium::Memory => SyncPolicy::Never,
+        };
+        let surveyor = Surveyor::new(identities.clone(), sync);
+        Ok(Self { identities, medium: medium.clone(), surveyor })
     }
 
-    /// The nodes whose files are to be read, if there is a folder.
+    /// The nodes whose files are to be read and looked at, in this order, if there is a folder.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.identities.iter().map(|identity| identity.node).collect()
+    }
+
+    /// Takes the files of the next node. They are not needed any more then.
+    ///
+    /// # Panics
+    ///
+    /// When there is no further node.
+    pub fn look(&mut self, files: &NodeFiles) {
+        self.surveyor.look(files);
     }
 
     /// Judges what was found.
@@ -107,22 +117,25 @@ impl ClusterOpening {
     /// # Errors
     ///
     /// [`SurveyError`]: nothing was changed.
-    pub fn judge(self, mut contents: FolderContents) -> Result<FoundCluster, SurveyError> {
-        let Medium::Folder { path, sync } = self.medium else {
+    ///
+    /// # Panics
+    ///
+    /// When there is a folder, and not every node was looked at.
+    pub fn judge(self, names: &FolderNames) -> Result<FoundCluster, SurveyError> {
+        let Medium::Folder { path, .. } = self.medium else {
             let starts = self.identities.iter().map(|_| None).collect();
             return Ok(FoundCluster { operations: Some(Vec::new()), starts });
         };
         let founding = |name: &&FileName| name.kind == FileKind::Founding;
-        if let Some(file) = contents.names.iter().copied().find(|name| founding(&name)) {
+        if let Some(file) = names.0.iter().copied().find(|name| founding(&name)) {
             return Err(SurveyError::OfMember { file });
         }
-        let files = std::mem::take(&mut contents.nodes);
-        let Survey { creation, mut nodes } = survey(files, &self.identities, sync)?;
+        let Survey { creation, mut nodes } = self.surveyor.finish()?;
         let is_own = |node| self.identities.iter().any(|identity| identity.node == node);
-        if let Some(file) = contents.foreign_file(is_own) {
+        if let Some(file) = names.foreign_file(is_own) {
             return Err(SurveyError::OtherNode { file });
         }
-        let mut operations = contents.removal_of_left_overs(is_own);
+        let mut operations = names.removal_of_left_overs(is_own);
         operations.extend(creation);
         for node in &mut nodes {
             operations.append(&mut node.repairs);
@@ -160,6 +173,7 @@ pub struct MemberOpening {
     medium: Medium,
     fresh: Incarnation,
     boot: u64,
+    start: Option<Result<MemberStart, MemberError>>,
 }
 
 /// Stage 2 for one node of a cluster of processes: its folder is judged, and not changed yet.
@@ -204,13 +218,20 @@ impl MemberOpening {
     #[must_use]
     pub fn with_numbers(options: &MemberOptions, fresh: Incarnation, boot: u64) -> Self {
         let (origin, medium) = (options.origin.clone(), options.medium.clone());
-        Self { id: options.id, origin, medium, fresh, boot }
+        Self { id: options.id, origin, medium, fresh, boot, start: None }
     }
 
-    /// The nodes whose files are to be read, if there is a folder: this one.
+    /// The nodes whose files are to be read and looked at, if there is a folder: this one.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         vec![self.id]
+    }
+
+    /// Takes the node's files. They are not needed any more then.
+    pub fn look(&mut self, files: &NodeFiles) {
+        if let Medium::Folder { sync, .. } = &self.medium {
+            self.start = Some(open_member(self.id, files, self.fresh, *sync));
+        }
     }
 
     /// Judges what was found; without a folder, nothing.
@@ -218,12 +239,10 @@ impl MemberOpening {
     /// # Errors
     ///
     /// [`StartError`]: nothing was changed.
-    pub fn judge(self, contents: &FolderContents) -> Result<FoundMember, StartError> {
-        let start = match (&self.medium, contents.nodes.first()) {
-            (Medium::Folder { sync, .. }, Some(files)) => open_member(self.id, files, self.fresh, *sync)?,
-            _ => MemberStart::Unfounded { incarnation: self.fresh, creation: Vec::new() },
-        };
-        if let Some(file) = contents.foreign_file(|node| node == self.id) {
+    pub fn judge(mut self, names: &FolderNames) -> Result<FoundMember, StartError> {
+        let new = || Ok(MemberStart::Unfounded { incarnation: self.fresh, creation: Vec::new() });
+        let start = self.start.take().unwrap_or_else(new)?;
+        if let Some(file) = names.foreign_file(|node| node == self.id) {
             return Err(MemberError::OtherNode { file, id: self.id }.into());
         }
         let (incarnation, started, recovery) = match start {
@@ -236,7 +255,7 @@ impl MemberOpening {
         let moved = moved(recovery.as_deref(), &self.origin);
         let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
         let Self { id, medium, boot, .. } = self;
-        let mut operations = contents.removal_of_left_overs(|node| node == self.id);
+        let mut operations = names.removal_of_left_overs(|node| node == self.id);
         operations.extend(started);
         let operations = Some(operations);
         Ok(FoundMember {
@@ -384,7 +403,6 @@ mod tests {
     use coracle_core::raft::{Member, Roster};
 
     use super::*;
-    use crate::files::SyncPolicy;
 
     fn medium() -> Medium {
         Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always }
@@ -412,15 +430,24 @@ mod tests {
         Origin::Found(Roster::new(ids.map(member)))
     }
 
-    fn contents(names: Vec<FileName>, nodes: usize) -> FolderContents {
-        FolderContents { names, nodes: vec![NodeFiles::default(); nodes] }
+    /// What a cluster in one process makes of a folder without files of its nodes, but with files of these names.
+    fn judge(nodes: usize, names: &[FileName]) -> Result<FoundCluster, SurveyError> {
+        let mut opening = ClusterOpening::new(nodes, &medium()).unwrap();
+        (0..nodes).for_each(|_| opening.look(&NodeFiles::default()));
+        opening.judge(&FolderNames(names.to_vec()))
+    }
+
+    /// The same of a node of a cluster of processes.
+    fn judge_member(id: u64, origin: Origin, names: &[FileName]) -> Result<FoundMember, StartError> {
+        let mut opening = member_opening(id, origin);
+        opening.look(&NodeFiles::default());
+        opening.judge(&FolderNames(names.to_vec()))
     }
 
     #[test]
     fn an_empty_folder_is_founded_with_identities_of_its_own() {
         let found = |nodes| {
-            let opening = ClusterOpening::new(nodes, &medium()).unwrap();
-            let mut found = opening.judge(contents(Vec::new(), nodes)).unwrap();
+            let mut found = judge(nodes, &[]).unwrap();
             assert!(found.operations().iter().any(|op| matches!(op, FileOp::Create { .. })));
             assert!(found.operations().is_empty(), "they are handed out once");
             found.opened()
@@ -436,28 +463,25 @@ mod tests {
     #[test]
     fn a_cluster_refuses_the_files_of_any_other_node() {
         for kind in [FileKind::Log, FileKind::Meta, FileKind::Snapshot, FileKind::LogCut] {
-            let opening = ClusterOpening::new(3, &medium()).unwrap();
-            let refused = opening.judge(contents(vec![name(7, kind)], 3)).unwrap_err();
+            let refused = judge(3, &[name(7, kind)]).unwrap_err();
             assert_eq!(refused, SurveyError::OtherNode { file: name(7, kind) });
         }
-        let opening = ClusterOpening::new(3, &medium()).unwrap();
-        let refused = opening.judge(contents(vec![name(0, FileKind::Founding)], 3)).unwrap_err();
+        let refused = judge(3, &[name(0, FileKind::Founding)]).unwrap_err();
         assert_eq!(refused, SurveyError::OfMember { file: name(0, FileKind::Founding) });
-        let opening = ClusterOpening::new(3, &medium()).unwrap();
-        let left_over = contents(vec![name(7, FileKind::SnapshotTemporary)], 3);
-        assert!(opening.judge(left_over).is_ok(), "what never had a final name is nobody's");
+        let left_over = judge(3, &[name(7, FileKind::SnapshotTemporary)]);
+        assert!(left_over.is_ok(), "what never had a final name is nobody's");
     }
 
     /// On a full disk a start may need just the room that an unfinished snapshot takes.
     #[test]
     fn what_was_left_unfinished_goes_before_anything_is_written() {
         let left = [name(2, FileKind::SnapshotTemporary), name(2, FileKind::LogTemporary)];
-        let mut found = member_opening(2, founders(0..3)).judge(&contents(left.to_vec(), 1)).unwrap();
+        let mut found = judge_member(2, founders(0..3), &left).unwrap();
         let operations = found.operations();
         assert_eq!(operations[..2], left.map(|file| FileOp::Remove { file }));
         assert!(matches!(operations[2], FileOp::Create { .. }));
-        let left = contents(vec![name(1, FileKind::SnapshotTemporary), name(7, FileKind::LogTemporary)], 3);
-        let mut found = ClusterOpening::new(3, &medium()).unwrap().judge(left).unwrap();
+        let left = [name(1, FileKind::SnapshotTemporary), name(7, FileKind::LogTemporary)];
+        let mut found = judge(3, &left).unwrap();
         let removed: Vec<_> =
             found.operations().into_iter().filter(|op| matches!(op, FileOp::Remove { .. })).collect();
         assert_eq!(removed, [FileOp::Remove { file: name(1, FileKind::SnapshotTemporary) }]);
@@ -466,8 +490,8 @@ mod tests {
     #[test]
     fn a_node_refuses_the_files_of_any_other_node_whatever_it_was_started_with() {
         for origin in [founders(0..3), Origin::Join("h:1".into()), Origin::Known] {
-            let there = contents(vec![name(1, FileKind::Log), name(1, FileKind::Meta)], 1);
-            let refused = member_opening(2, origin).judge(&there).unwrap_err();
+            let there = [name(1, FileKind::Log), name(1, FileKind::Meta)];
+            let refused = judge_member(2, origin, &there).unwrap_err();
             let StartError::Member(MemberError::OtherNode { file, id }) = refused else {
                 panic!("{refused}")
             };
@@ -477,9 +501,8 @@ mod tests {
 
     #[test]
     fn an_empty_folder_needs_an_origin() {
-        let empty = contents(Vec::new(), 1);
-        assert!(matches!(member_opening(2, Origin::Known).judge(&empty), Err(StartError::NoOrigin)));
-        let mut found = member_opening(2, founders(0..3)).judge(&empty).unwrap();
+        assert!(matches!(judge_member(2, Origin::Known, &[]), Err(StartError::NoOrigin)));
+        let mut found = judge_member(2, founders(0..3), &[]).unwrap();
         assert_eq!(found.address().as_deref(), Some("h:2"));
         assert!(!found.operations().is_empty(), "the incarnation is written down before anybody is told");
         let opened = found.opened(None);
@@ -489,7 +512,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "repaired before it is used")]
     fn nothing_starts_before_the_operations_were_handed_out() {
-        let found = member_opening(2, founders(0..3)).judge(&contents(Vec::new(), 1)).unwrap();
+        let found = judge_member(2, founders(0..3), &[]).unwrap();
         let _ = found.opened(None);
     }
 }

@@ -8,7 +8,7 @@ use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
 use coracle_storage::SyncPolicy;
 use coracle_storage::host::{
-    DiskQueue, FolderContents, FoundMember, MemberOpening, MemberOptions, OpenedMember, StartError,
+    DiskQueue, FolderNames, FoundMember, MemberOpening, MemberOptions, OpenedMember, StartError,
 };
 use coracle_storage::{Medium, Recovery, found_member};
 
@@ -93,9 +93,9 @@ impl World {
         folder: &SimDisk,
         (fresh, boot): (Incarnation, u64),
     ) -> Result<FoundMember, StartError> {
-        let opening = MemberOpening::with_numbers(&options(unit, &self.settings), fresh, boot);
-        let nodes = opening.nodes().into_iter().map(|node| folder.files(node)).collect();
-        opening.judge(&FolderContents { names: folder.names(), nodes })
+        let mut opening = MemberOpening::with_numbers(&options(unit, &self.settings), fresh, boot);
+        opening.nodes().into_iter().for_each(|node| opening.look(&folder.files(node)));
+        opening.judge(&FolderNames(folder.names()))
     }
 
     /// A process has found its cluster: it makes its files and takes part.
