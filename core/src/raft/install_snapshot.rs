@@ -132,6 +132,11 @@ impl Node {
             self.learn_commit(last.index);
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
+        if self.is_removed_by(&part.meta) {
+            // In the place of this node's log it would name it nowhere: see [`Self::note_removal`].
+            self.receiving = None;
+            return self.tell_removal(last.index);
+        }
         if self.receiving.as_ref().is_none_or(|receiving| receiving.meta != part.meta) {
             self.receiving = Some(Receiving::new(part.meta.clone()));
         }

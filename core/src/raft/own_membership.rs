@@ -8,6 +8,7 @@
 
 use super::configuration::Configuration;
 use super::event::Event;
+use super::snapshot::SnapshotMeta;
 use super::state::Node;
 use super::types::LogIndex;
 use crate::mutant::{self, Mutant};
@@ -96,7 +97,23 @@ impl Node {
             *index <= self.durability.durable_index() || mutant::is_active(Mutant::RemovalForgotten)
         };
         if let Some(index) = self.removed_at().filter(is_known) {
-            self.turn.removal_is_told = true;
+            self.tell_removal(index);
+        }
+    }
+
+    /// Whether a leader's snapshot shows that this node was removed: a committed entry has named it, and the snapshot, which
+    /// covers a later one, does not. What names it on its disk must not give way to such a snapshot.
+    pub(super) fn is_removed_by(&self, snapshot: &SnapshotMeta) -> bool {
+        let is_without_roster = snapshot.configuration.roster().is_empty();
+        if is_without_roster || mutant::is_active(Mutant::RemovedNodeCompacts) {
+            return false;
+        }
+        let was_named = self.membership.named_since().is_some_and(|since| since <= self.commit_index);
+        was_named && self.was_named() && !self.is_named_by(&snapshot.configuration)
+    }
+
+    pub(super) fn tell_removal(&mut self, index: LogIndex) {
+        if !std::mem::replace(&mut self.turn.removal_is_told, true) {
             self.tell(Event::Removed { index });
         }
     }

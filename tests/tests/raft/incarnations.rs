@@ -2,7 +2,10 @@
 //! removed must not act as a member.
 
 use coracle_core::kv::{Command, Found, Key, Query, Value};
-use coracle_core::raft::{ChangeError, Config, LogIndex, Member, NodeId, Restored, Role, Roster, Voters};
+use coracle_core::raft::{
+    Body, ChangeError, Checksum, Config, LogIndex, Member, NodeId, Restored, Role, Roster, SnapshotEnd,
+    SnapshotMeta, SnapshotPart, Voters,
+};
 use coracle_core::{
     Answer, Incarnation, MemberChange, MemberOrder, ORDER_PATIENCE, Refused, Replica, Request, RequestId,
 };
@@ -310,7 +313,7 @@ fn an_answer_of_another_incarnation_does_not_count() {
     cluster.elapse_ms(2000);
     let stranger = |cluster: &mut Cluster<Replica>, incarnation| {
         let term = cluster.node(2).current_term().0;
-        let mut answer = message(3, 2, term, coracle_core::raft::Body::NewerTerm);
+        let mut answer = message(3, 2, term, Body::NewerTerm);
         answer.incarnation = Some(Incarnation(incarnation));
         answer.term.0 += 5;
         cluster.deliver(answer);
@@ -381,6 +384,27 @@ fn a_removal_is_reported_once_it_is_on_the_disk() {
     cluster.release_disk(3);
     cluster.elapse_ms(100);
     assert_eq!(removals(&cluster), 1);
+}
+
+/// A snapshot that was on its way to a member when it was removed covers the removal. In the place of the member's log it would name
+/// it nowhere: at its next start it would take itself for a node that nobody has added yet.
+#[test]
+fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
+    let mut cluster = founded();
+    cluster.isolate(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    let (last, term) = (cluster.node(1).log().last(), cluster.term(1));
+    let meta = SnapshotMeta { last, configuration: cluster.node(1).configuration().clone() };
+    let end = SnapshotEnd { bytes: 0, checksum: Checksum(0) };
+    let part = SnapshotPart { meta, offset: 0, text: "".into(), end: Some(end) };
+    let before = cluster.node(3).log().last();
+    cluster.deliver(message(1, 3, term, Body::InstallSnapshot(part)));
+    cluster.elapse_ms(100);
+    assert_eq!(removals(&cluster), 1);
+    assert!(cluster.node(3).log().last() == before && !cluster.node(3).receives_snapshot());
+    cluster.crash(3);
+    cluster.restart(3);
+    assert!(cluster.node(3).was_named(), "so whoever hears of it can tell it that it was removed");
 }
 
 /// A member that was down when it was removed hears of it from the first node that it dials, and answers nothing from its map from
