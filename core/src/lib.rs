@@ -95,6 +95,6 @@ pub use identity::{ClusterId, Incarnation};
 pub use replica::{
     APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, Input, LOOK_UPS_MAX,
     MemberChange, MemberOrder, ORDER_PATIENCE, Output, READ_PATIENCE, Refused, Replica, ReplicaError,
-    ReplicaLimits, Request, RequestId, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
+    ReplicaLimits, Request, RequestId, RestoredState, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status,
 };
 pub use time::Instant;

@@ -40,7 +40,7 @@ impl Wiring {
         let mut tasks = Vec::new();
         let (restored, files) = match start {
             None => (None, None),
-            Some(FileStart { path, recovery }) => {
+            Some(FileStart { path, recovery, state }) => {
                 // The log and the snapshots are written side by side, so there are two ways to the folder.
                 let (log_folder, snapshot_folder) = (Folder::new(&path), Folder::new(&path));
                 for notice in recovery.notices {
@@ -55,7 +55,7 @@ impl Wiring {
                 let node = inbox.clone();
                 let work = files::run_snapshots(snapshot_folder, snapshot_work, to_do, node, self.clock);
                 tasks.push(self.executor.spawn(work));
-                (Some(recovery.restored), Some(Files { persists, snapshots: orders }))
+                (Some((recovery.restored, state)), Some(Files { persists, snapshots: orders }))
             }
         };
         let host = NodeHost::start(config, restored, fastrand::u64(..), self.clock.now(), limits)

@@ -43,7 +43,7 @@ impl Cluster {
         let Options { settings, medium, listen } = options;
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
-        let mut opening = ClusterOpening::new(configs.len(), &medium)?;
+        let mut opening = ClusterOpening::new(configs.len(), &medium, limits.sessions)?;
         let (lock, names) = files::read(&medium, &opening.nodes(), |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;

@@ -146,6 +146,12 @@ impl Surveyor {
         }
     }
 
+    /// What the node that was looked at last goes on from, as far as that is known by now.
+    pub(crate) fn latest(&mut self) -> Option<&mut Recovery> {
+        let is_latest = self.recovered.len() == self.found.len();
+        self.recovered.last_mut().filter(|_| is_latest)?.as_mut().ok()
+    }
+
     /// Judges what was found.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::peer::{CallId, KnownMembers, PeerFrame, PeerRefusal};
 use crate::proxy::ProxyInput;
 use crate::raft::{Config, Event, Message, NodeId, Persist, Restored};
 use crate::replica::{
-    Answer, Input, Output, Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId,
+    Answer, Input, Output, Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId, RestoredState,
 };
 use crate::time::Instant;
 
@@ -110,23 +110,27 @@ pub struct NodeHost {
 }
 
 impl NodeHost {
-    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps; `None`: it has none, and keeps
-    /// its state in memory.
+    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps, and from the state of its snapshot
+    /// if that was read before; `None`: it has none, and keeps its state in memory.
     ///
     /// # Errors
     ///
     /// As for [`Replica::with_limits`].
     pub fn start(
         config: Config,
-        restored: Option<Restored>,
+        restored: Option<(Restored, Option<RestoredState>)>,
         seed: u64,
         now: Instant,
         limits: ReplicaLimits,
     ) -> Result<Self, ReplicaError> {
         let id = config.id;
         match restored {
-            Some(restored) => {
-                Ok(Self::with_files(id, Replica::with_limits(config, restored, seed, now, limits)?))
+            Some((restored, state)) => {
+                let replica = match state {
+                    Some(state) => Replica::with_state(config, restored, Some(state), seed, now, limits)?,
+                    None => Replica::with_limits(config, restored, seed, now, limits)?,
+                };
+                Ok(Self::with_files(id, replica))
             }
             None => {
                 let empty = Restored::default();

@@ -69,6 +69,11 @@ impl Map {
         self.shards[shard(key)].get(key)
     }
 
+    /// The key as the map holds it, and its value.
+    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
+        self.shards[shard(key)].get_pair(key)
+    }
+
     /// Sets a key to a value.
     pub(super) fn insert(&mut self, key: &Key, value: Value) {
         if self.shards[shard(key)].insert(key, value) {

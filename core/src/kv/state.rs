@@ -104,8 +104,13 @@ impl State {
     ///
     /// [`StateLineError`]; the state is then good for nothing.
     pub fn restore(&mut self, line: &str) -> Result<(), StateLineError> {
+        self.restore_beside(line, None)
+    }
+
+    /// The same in a process that holds the state of another node: what both have is not kept twice.
+    pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
         if line.starts_with("{\"key\":") {
-            return self.store.restore(line).ok_or(StateLineError);
+            return self.store.restore(line, beside.map(|beside| &beside.store)).ok_or(StateLineError);
         }
         if mutant::is_active(Mutant::SessionsLeftOut) {
             return Ok(());

@@ -146,11 +146,17 @@ impl Store {
         self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
     }
 
-    /// Takes a line of [`Store::read_frozen`], without its line break; `None` when it is none.
-    pub(super) fn restore(&mut self, line: &str) -> Option<()> {
+    /// Takes a line of [`Store::read_frozen`], without its line break; `None` when it is none. Where the map `beside`, of another
+    /// node in this process, has the same key and value, both share the text.
+    pub(super) fn restore(&mut self, line: &str, beside: Option<&Self>) -> Option<()> {
         let (key, rest) = take_string(line.strip_prefix("{\"key\":")?)?;
-        let value = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
-        self.values.insert(&Key::from_log(&key), Value::from_log(value));
+        let json = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
+        let key = Key::from_log(&key);
+        match beside.and_then(|beside| beside.values.get_pair(&key)) {
+            Some((shared, value)) if value.as_json() == json => self.values.insert(shared, value.clone()),
+            Some((shared, _)) => self.values.insert(shared, Value::from_log(json)),
+            None => self.values.insert(&key, Value::from_log(json)),
+        }
         Some(())
     }
 

@@ -28,8 +28,12 @@ impl Table {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Value> {
-        let (_, value) = self.slots.get(self.find(key)?)?.as_ref()?;
-        Some(value)
+        self.get_pair(key).map(|(_, value)| value)
+    }
+
+    /// The key as the table holds it, and its value.
+    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
+        self.slots.get(self.find(key)?)?.as_ref()
     }
 
     /// Sets a key to a value. Returns whether it is a new one.

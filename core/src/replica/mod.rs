@@ -21,6 +21,7 @@ mod face;
 mod membership;
 mod reading;
 mod reads;
+mod restored_state;
 mod schedule;
 mod snapshots;
 mod transfer;
@@ -36,6 +37,7 @@ use backup::Backups;
 use membership::Change;
 use reading::Readings;
 use reads::WaitingRead;
+pub use restored_state::RestoredState;
 use schedule::Schedule;
 use snapshots::Snapshots;
 
@@ -127,15 +129,35 @@ impl Replica {
         now: Instant,
         limits: ReplicaLimits,
     ) -> Result<Self, ReplicaError> {
-        let mut state = State::seeded(limits.sessions, seed);
-        let mut last_applied = restored.log_start.index;
-        let mut snapshot_bytes = None;
-        if let Some(snapshot) = &restored.snapshot {
-            let restored = snapshot.text.lines().try_for_each(|line| state.restore(line));
-            restored.map_err(|_| ReplicaError::UnknownSnapshot(snapshot.meta.last.index))?;
-            last_applied = snapshot.meta.last.index;
-            snapshot_bytes = Some(snapshot.text.len() as u64);
-        }
+        let mut restored = restored;
+        let snapshot = restored.snapshot.as_mut();
+        let state = snapshot.map(|snapshot| RestoredState::take(snapshot, limits.sessions, seed, None));
+        let state = state.transpose()?;
+        Self::with_state(config, restored, state, seed, now, limits)
+    }
+
+    /// The same with the state that was read before of the snapshot, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Replica::new`].
+    ///
+    /// # Panics
+    ///
+    /// When `state` is not that of the snapshot in `restored`.
+    pub fn with_state(
+        config: Config,
+        restored: Restored,
+        state: Option<RestoredState>,
+        seed: u64,
+        now: Instant,
+        limits: ReplicaLimits,
+    ) -> Result<Self, ReplicaError> {
+        let covered = restored.snapshot.as_ref().map(|snapshot| snapshot.meta.last.index);
+        assert_eq!(covered, state.as_ref().map(RestoredState::last), "each snapshot is read, and no other");
+        let snapshot_bytes = state.as_ref().map(|state| state.bytes);
+        let last_applied = covered.unwrap_or(restored.log_start.index);
+        let state = state.map_or_else(|| State::seeded(limits.sessions, seed), |restored| restored.state);
         let entries = restored.log.iter().flat_map(Entries::iter);
         let is_unknown = |entry: &Entry<'_>| match entry.kind() {
             EntryKind::Noop => false,

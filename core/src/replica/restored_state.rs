@@ -1,0 +1,82 @@
+//! What a snapshot says, read before the replica starts.
+//!
+//! A process that runs a whole cluster reads the snapshots of all nodes, one after the other: each may be as large as the map, so
+//! its text is dropped before the next one is read, and keys and values that two nodes have are kept once.
+
+use std::sync::Arc;
+
+use super::ReplicaError;
+use crate::kv::{SessionLimits, State};
+use crate::raft::{LogIndex, RestoredSnapshot};
+
+/// See the module.
+#[derive(Debug)]
+pub struct RestoredState {
+    pub(super) state: State,
+    pub(super) last: LogIndex,
+    /// Of its text.
+    pub(super) bytes: u64,
+}
+
+impl RestoredState {
+    /// Reads what the snapshot says, and drops its text. `beside` is that of another node in this process, if there is one. `seed`
+    /// decides how the map is laid out in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError::UnknownSnapshot`].
+    pub fn take(
+        snapshot: &mut RestoredSnapshot,
+        limits: SessionLimits,
+        seed: u64,
+        beside: Option<&Self>,
+    ) -> Result<Self, ReplicaError> {
+        let text = std::mem::replace(&mut snapshot.text, Arc::from(""));
+        let last = snapshot.meta.last.index;
+        let mut state = State::seeded(limits, seed);
+        let beside = beside.map(|beside| &beside.state);
+        let restored = text.lines().try_for_each(|line| state.restore_beside(line, beside));
+        restored.map_err(|_| ReplicaError::UnknownSnapshot(last))?;
+        Ok(Self { state, last, bytes: text.len() as u64 })
+    }
+
+    /// The last entry that the snapshot covers.
+    #[must_use]
+    pub fn last(&self) -> LogIndex {
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Value;
+    use crate::raft::{Configuration, LogPoint, NodeId, SnapshotMeta, Voters};
+
+    fn read(text: &str, beside: Option<&RestoredState>) -> RestoredState {
+        let voters = Voters::new([NodeId(1)]).unwrap();
+        let configuration = Configuration::of_voters(voters);
+        let meta = SnapshotMeta { last: LogPoint::ORIGIN, configuration };
+        let mut snapshot = RestoredSnapshot { meta, text: text.into() };
+        let state = RestoredState::take(&mut snapshot, SessionLimits::default(), 7, beside).unwrap();
+        assert_eq!(&*snapshot.text, "", "it is not kept beside what it says");
+        state
+    }
+
+    #[test]
+    fn nodes_of_one_process_share_what_both_have() {
+        let first = read("{\"key\":\"a\",\"value\":\"same\"}\n{\"key\":\"b\",\"value\":1}\n", None);
+        let second = read(
+            "{\"key\":\"a\",\"value\":\"same\"}\n{\"key\":\"b\",\"value\":2}\n{\"key\":\"c\",\"value\":3}\n",
+            Some(&first),
+        );
+        let text = |state: &RestoredState, key| {
+            state.state.store().value(key).map(Value::as_json).map(|json| (json.to_owned(), json.as_ptr()))
+        };
+        assert_eq!(text(&first, "a"), text(&second, "a"), "the very same memory");
+        assert_eq!(text(&first, "b").map(|(json, _)| json), Some("1".into()));
+        assert_eq!(text(&second, "b").map(|(json, _)| json), Some("2".into()));
+        assert_eq!(text(&second, "c").map(|(json, _)| json), Some("3".into()));
+        assert_eq!(second.state.store().len(), 3);
+    }
+}

@@ -1,0 +1,133 @@
+//! Opening the folder of a cluster in one process. See the module above.
+
+use coracle_core::RestoredState;
+use coracle_core::kv::SessionLimits;
+use coracle_core::raft::NodeId;
+
+use super::{FileStart, FolderNames};
+use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
+use crate::host::{StartError, draw_boot, draw_cluster, draw_incarnation};
+use crate::identity::Identity;
+use crate::medium::Medium;
+use crate::survey::{Survey, SurveyError, Surveyor};
+
+/// Stage 1 for a cluster in one process: its folder, if it has one, is to be locked and read.
+#[derive(Debug)]
+pub struct ClusterOpening {
+    identities: Vec<Identity>,
+    medium: Medium,
+    surveyor: Surveyor,
+    sessions: SessionLimits,
+    seed: u64,
+    /// What the nodes' snapshots say, of those that were looked at.
+    states: Vec<Result<Option<RestoredState>, StartError>>,
+}
+
+/// Stage 2 for a cluster in one process: its folder is judged, and not changed yet.
+#[derive(Debug)]
+pub struct FoundCluster {
+    operations: Option<Vec<FileOp>>,
+    starts: Vec<Option<FileStart>>,
+}
+
+impl ClusterOpening {
+    /// Opens `medium` for the nodes 0 to `nodes - 1`, with the identities for a new cluster should there be none yet. `sessions` is
+    /// what the nodes remember of clients.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Randomness`].
+    pub fn new(nodes: usize, medium: &Medium, sessions: SessionLimits) -> Result<Self, StartError> {
+        let incarnations = (0..nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
+        let identities = Identity::for_new_cluster(draw_cluster()?, &incarnations);
+        let sync = match medium {
+            Medium::Folder { sync, .. } => *sync,
+            Medium::Memory => SyncPolicy::Never,
+        };
+        let surveyor = Surveyor::new(identities.clone(), sync);
+        let (seed, states) = (draw_boot()?, Vec::new());
+        Ok(Self { identities, medium: medium.clone(), surveyor, sessions, seed, states })
+    }
+
+    /// The nodes whose files are to be read and looked at, in this order, if there is a folder.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.identities.iter().map(|identity| identity.node).collect()
+    }
+
+    /// Takes the files of the next node. They are not needed any more then.
+    ///
+    /// # Panics
+    ///
+    /// When there is no further node.
+    pub fn look(&mut self, files: &NodeFiles) {
+        self.surveyor.look(files);
+        let state = self.read_snapshot();
+        self.states.push(state);
+    }
+
+    /// Reads the snapshot of the node that was looked at last. Its text may be as large as all that the nodes have together.
+    fn read_snapshot(&mut self) -> Result<Option<RestoredState>, StartError> {
+        let Some(recovery) = self.surveyor.latest() else { return Ok(None) };
+        let Some(snapshot) = &mut recovery.restored.snapshot else { return Ok(None) };
+        let read = self.states.iter().filter_map(|state| state.as_ref().ok()?.as_ref());
+        let newest = read.max_by_key(|state| state.last());
+        let node = recovery.identity.node;
+        let state = RestoredState::take(snapshot, self.sessions, self.seed, newest);
+        state.map(Some).map_err(|cause| StartError::Node { node, cause })
+    }
+
+    /// Judges what was found.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing was changed.
+    ///
+    /// # Panics
+    ///
+    /// When there is a folder, and not every node was looked at.
+    pub fn judge(self, names: &FolderNames) -> Result<FoundCluster, StartError> {
+        let Medium::Folder { path, .. } = self.medium else {
+            let starts = self.identities.iter().map(|_| None).collect();
+            return Ok(FoundCluster { operations: Some(Vec::new()), starts });
+        };
+        let founding = |name: &&FileName| name.kind == FileKind::Founding;
+        if let Some(file) = names.0.iter().copied().find(|name| founding(&name)) {
+            return Err(SurveyError::OfMember { file }.into());
+        }
+        let Survey { creation, mut nodes } = self.surveyor.finish()?;
+        let is_own = |node| self.identities.iter().any(|identity| identity.node == node);
+        if let Some(file) = names.foreign_file(is_own) {
+            return Err(SurveyError::OtherNode { file }.into());
+        }
+        let mut operations = names.removal_of_left_overs(is_own);
+        operations.extend(creation);
+        for node in &mut nodes {
+            operations.append(&mut node.repairs);
+        }
+        let states = self.states.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let start = |(recovery, state)| Some(FileStart { path: path.clone(), recovery, state });
+        let starts = nodes.into_iter().zip(states).map(start).collect();
+        Ok(FoundCluster { operations: Some(operations), starts })
+    }
+}
+
+impl FoundCluster {
+    /// What is to be carried out before the nodes start: it makes the files of a new cluster, or repairs those that are
+    /// there. Empty when they were handed out before.
+    #[must_use]
+    pub fn operations(&mut self) -> Vec<FileOp> {
+        self.operations.take().unwrap_or_default()
+    }
+
+    /// What each node starts from, in the order of their ids; `None`: it keeps its state in memory.
+    ///
+    /// # Panics
+    ///
+    /// When the operations were not handed out.
+    #[must_use]
+    pub fn opened(self) -> Vec<Option<FileStart>> {
+        assert!(self.operations.is_none(), "a folder is repaired before it is used");
+        self.starts
+    }
+}

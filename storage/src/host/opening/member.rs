@@ -1,0 +1,247 @@
+//! Opening the folder of one node of a cluster of processes. See the module above.
+
+use std::collections::BTreeMap;
+
+use coracle_core::mutant::{self, Mutant};
+use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
+use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
+use coracle_core::{Incarnation, SettingsError};
+
+use super::{FileStart, FolderNames};
+use crate::files::{FileOp, NodeFiles};
+use crate::host::{MemberOptions, StartError, draw_boot, draw_incarnation};
+use crate::medium::Medium;
+use crate::member::{MemberError, MemberStart, found_member, open_member};
+use crate::recover::Recovery;
+
+/// Stage 1 for one node of a cluster of processes: its folder, if it has one, is to be locked and read.
+#[derive(Debug)]
+pub struct MemberOpening {
+    id: NodeId,
+    origin: Origin,
+    medium: Medium,
+    fresh: Incarnation,
+    boot: u64,
+    start: Option<Result<MemberStart, MemberError>>,
+}
+
+/// Stage 2 for one node of a cluster of processes: its folder is judged, and not changed yet.
+#[derive(Debug)]
+pub struct FoundMember {
+    id: NodeId,
+    medium: Medium,
+    incarnation: Incarnation,
+    boot: u64,
+    standing: Standing,
+    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    moved: BTreeMap<NodeId, Box<str>>,
+    configuration_index: LogIndex,
+    was_named: bool,
+    operations: Option<Vec<FileOp>>,
+    recovery: Option<Box<Recovery>>,
+}
+
+/// Stage 3 for one node of a cluster of processes: what it starts from.
+#[derive(Debug)]
+pub struct OpenedMember {
+    /// What it says of itself to others. It has no cluster yet unless it was founded.
+    pub local: LocalNode,
+    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    pub moved: BTreeMap<NodeId, Box<str>>,
+    recovery: Option<Box<Recovery>>,
+    medium: Medium,
+}
+
+impl MemberOpening {
+    /// Opens what these options name. The incarnation for a first start is drawn here.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Randomness`].
+    pub fn new(options: &MemberOptions) -> Result<Self, StartError> {
+        Ok(Self::with_numbers(options, draw_incarnation()?, draw_boot()?))
+    }
+
+    /// The same with numbers that were drawn elsewhere, as in a simulation: the incarnation for a first start, and which run
+    /// this is.
+    #[must_use]
+    pub fn with_numbers(options: &MemberOptions, fresh: Incarnation, boot: u64) -> Self {
+        let (origin, medium) = (options.origin.clone(), options.medium.clone());
+        Self { id: options.id, origin, medium, fresh, boot, start: None }
+    }
+
+    /// The nodes whose files are to be read and looked at, if there is a folder: this one.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        vec![self.id]
+    }
+
+    /// Takes the node's files. They are not needed any more then.
+    pub fn look(&mut self, files: &NodeFiles) {
+        if let Medium::Folder { sync, .. } = &self.medium {
+            self.start = Some(open_member(self.id, files, self.fresh, *sync));
+        }
+    }
+
+    /// Judges what was found; without a folder, nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing was changed.
+    pub fn judge(mut self, names: &FolderNames) -> Result<FoundMember, StartError> {
+        let new = || Ok(MemberStart::Unfounded { incarnation: self.fresh, creation: Vec::new() });
+        let start = self.start.take().unwrap_or_else(new)?;
+        if let Some(file) = names.foreign_file(|node| node == self.id) {
+            return Err(MemberError::OtherNode { file, id: self.id }.into());
+        }
+        let (incarnation, started, recovery) = match start {
+            MemberStart::Unfounded { incarnation, creation } => (incarnation, creation, None),
+            MemberStart::Founded(mut recovery) => {
+                let repairs = std::mem::take(&mut recovery.repairs);
+                (recovery.identity.incarnation, repairs, Some(recovery))
+            }
+        };
+        let moved = moved(recovery.as_deref(), &self.origin);
+        let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
+        let Self { id, medium, boot, .. } = self;
+        let mut operations = names.removal_of_left_overs(|node| node == self.id);
+        operations.extend(started);
+        let operations = Some(operations);
+        Ok(FoundMember {
+            id,
+            medium,
+            incarnation,
+            boot,
+            standing,
+            moved,
+            configuration_index,
+            was_named,
+            operations,
+            recovery,
+        })
+    }
+}
+
+/// All addresses of a cluster can change while no node runs, and then no leader can be told. So a start that names a founder at
+/// another address than at the founding means that it has moved.
+fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<str>> {
+    let (Some(recovery), Origin::Found(peers)) = (recovery, origin) else { return BTreeMap::new() };
+    let is_elsewhere = |(node, member): &(NodeId, &Member)| {
+        recovery.identity.roster.member(*node).is_some_and(|founder| founder.address != member.address)
+    };
+    let moved = peers.iter().filter(is_elsewhere);
+    moved.map(|(node, member)| (node, member.address.clone())).collect()
+}
+
+/// What the node is to a cluster, by which entry, and whether a configuration in its log has named it.
+fn standing(recovery: Option<&Recovery>, origin: Origin) -> Result<(Standing, LogIndex, bool), StartError> {
+    let Some(recovery) = recovery else {
+        return match origin {
+            Origin::Found(peers) => Ok((Standing::Founding(peers), LogIndex::ORIGIN, false)),
+            Origin::Join(_) => Ok((Standing::Joining, LogIndex::ORIGIN, false)),
+            Origin::Known => Err(StartError::NoOrigin),
+        };
+    };
+    let identity = &recovery.identity;
+    let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
+    let first = first_configuration(&founders)?;
+    let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
+    let latest = recovery.restored.latest_configuration();
+    let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
+    Ok((Standing::Member(founders, configuration), index, was_named))
+}
+
+fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
+    LocalNode::first_configuration(founders).ok_or(StartError::Settings(SettingsError::NodeCount))
+}
+
+impl FoundMember {
+    /// Where the node's peers reach it, as far as it knows before it has met them.
+    #[must_use]
+    pub fn address(&self) -> Option<Box<str>> {
+        let roster = match &self.standing {
+            Standing::Founding(peers) => peers,
+            Standing::Joining => return None,
+            Standing::Member(_, configuration) => configuration.roster(),
+        };
+        let known = roster.member(self.id).map(|member| &member.address);
+        let founded_at = match &self.standing {
+            Standing::Member(founders, _) => founders.roster.member(self.id).map(|member| &member.address),
+            Standing::Founding(_) | Standing::Joining => None,
+        };
+        // Where it was moved by an order since the founding, that counts.
+        let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
+        // Stopped before its log had reached its own addition.
+        let joined_at = self.recovery.as_ref().and_then(|recovery| recovery.identity.joined_at.as_ref());
+        let joined_at = joined_at.filter(|_| !self.was_named && !mutant::is_active(Mutant::JoinedAtIgnored));
+        moved.or(known).or(joined_at).cloned()
+    }
+
+    /// What is to be carried out before anybody is told of the node: it writes the incarnation down, or repairs the files.
+    /// Empty when they were handed out before.
+    #[must_use]
+    pub fn operations(&mut self) -> Vec<FileOp> {
+        self.operations.take().unwrap_or_default()
+    }
+
+    /// What the node starts from; its clients connect at `client_address`.
+    ///
+    /// # Panics
+    ///
+    /// When the operations were not handed out.
+    #[must_use]
+    pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
+        assert!(self.operations.is_none(), "a folder is repaired before it is used");
+        let Self { id, incarnation, boot, standing, moved, configuration_index, was_named, .. } = self;
+        let local = LocalNode {
+            id,
+            incarnation,
+            client_address,
+            boot,
+            standing,
+            configuration_index,
+            is_settled: false,
+            was_named,
+        };
+        OpenedMember { local, moved, recovery: self.recovery, medium: self.medium }
+    }
+}
+
+impl OpenedMember {
+    /// The founders of the node's cluster, if it has one.
+    #[must_use]
+    pub fn founders(&self) -> Option<Founders> {
+        match &self.local.standing {
+            Standing::Member(founders, _) => Some(founders.clone()),
+            Standing::Founding(_) | Standing::Joining => None,
+        }
+    }
+
+    /// The node's folder and what it goes on from; `None`: it keeps its state in memory.
+    #[must_use]
+    pub fn files(self) -> Option<FileStart> {
+        let Medium::Folder { path, .. } = self.medium else { return None };
+        Some(FileStart { path, recovery: *self.recovery?, state: None })
+    }
+
+    /// The node has found its cluster; one that has joined knows by the configuration that let it in where it is a member.
+    /// Returns the operations that make its files; when they are carried out it can start.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Settings`] when nobody, or too many, found a cluster.
+    pub fn found(
+        &mut self,
+        founders: &Founders,
+        joined: Option<&Configuration>,
+    ) -> Result<Vec<FileOp>, StartError> {
+        let standing = Standing::Member(founders.clone(), first_configuration(founders)?);
+        self.local.standing = standing;
+        let Medium::Folder { sync, .. } = &self.medium else { return Ok(Vec::new()) };
+        let LocalNode { id, incarnation, .. } = self.local;
+        let joined_at = joined.and_then(|joined| joined.roster().member(id)).map(|own| own.address.clone());
+        let (creation, recovery) = found_member(id, incarnation, founders, joined_at, *sync);
+        self.recovery = Some(Box::new(recovery));
+        Ok(creation)
+    }
+}
