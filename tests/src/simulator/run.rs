@@ -142,9 +142,18 @@ fn have_all_vote(world: &mut World) -> Verdict {
     verdict
 }
 
+/// How many election timeouts may pass in which no node gets on.
+const ROUNDS_WITHOUT_PROGRESS_MAX: usize = 40;
+
 fn make_all_voters(world: &mut World) -> Verdict {
     let all = world.processes.len();
-    for _ in 0..40 {
+    let (mut furthest, mut waited) = (0, 0);
+    while waited < ROUNDS_WITHOUT_PROGRESS_MAX {
+        // A log that arrives one entry at a time, with a sync after each, takes as long as it is. It does not grow meanwhile.
+        let running = world.processes.iter().filter_map(|process| process.running.as_ref());
+        let entries = running.map(|running| running.replica.node().commit_index().0).sum::<u64>();
+        waited = if entries > furthest { 0 } else { waited + 1 };
+        furthest = furthest.max(entries);
         let leader = world.leader().ok_or_else(|| violation("there is no leader".into()))?;
         let Some(running) = &world.processes[leader].running else { continue };
         let node = running.replica.node();
