@@ -14,12 +14,12 @@ use std::sync::Arc;
 use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
 use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
-use super::reply::{push_bad_request, push_pong, push_reply};
-use super::request::{BadRequest, Call, Question, Shape, parse};
+use super::reply::{push_bad_request, push_page, push_pong, push_reply};
+use super::request::{BadRequest, Call, Question, SCAN_BYTES_MAX, Shape, parse};
 use crate::kv::{Found, Key, Query, Value};
 use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
-use crate::replica::{Answer, Request};
+use crate::replica::{Answer, Request, SNAPSHOT_PART_BYTES};
 
 /// The most requests of one connection under way.
 pub const PIPELINE_MAX: usize = 1024;
@@ -39,6 +39,8 @@ pub struct Connection {
     first_slot: u64,
     /// What all slots keep in memory, roughly.
     bytes: usize,
+    /// How many items of the page in the first slot were written: a page is turned into bytes as there is room for them.
+    page_items_written: usize,
     /// A request that waits for others of its key. No line is read until it may run.
     held: Option<(Request, Waiting)>,
     footprints: Footprints,
@@ -81,6 +83,16 @@ impl Slot {
     }
 }
 
+/// What is set aside for the reply to a request of this shape until it is known, where that may be much: otherwise a client could
+/// ask for a thousand pages before the first of them is there.
+fn reply_bytes_max(shape: &Shape) -> usize {
+    match shape {
+        Shape::Scan => SCAN_BYTES_MAX,
+        Shape::Backup => SNAPSHOT_PART_BYTES,
+        _ => 0,
+    }
+}
+
 /// What a reply keeps in memory, roughly.
 fn bytes_of(reply: &Reply) -> usize {
     /// Two pointers to text with their lengths and counters.
@@ -105,6 +117,7 @@ impl Connection {
             slots: VecDeque::new(),
             first_slot: 0,
             bytes: 0,
+            page_items_written: 0,
             held: None,
             footprints: Footprints::default(),
             seen: LogIndex::ORIGIN,
@@ -193,7 +206,7 @@ impl Connection {
         }
         self.footprints.open(&waiting.shape);
         let slot = self.first_slot + self.slots.len() as u64;
-        self.push(waiting.bytes, SlotState::Waiting(waiting));
+        self.push(waiting.bytes + reply_bytes_max(&waiting.shape), SlotState::Waiting(waiting));
         Some((slot, request))
     }
 
@@ -207,25 +220,37 @@ impl Connection {
             self.seen = self.seen.max(*index);
         }
         let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone(), bytes: waiting.bytes };
-        let bytes = bytes_of(&reply);
-        place.bytes += bytes;
-        self.bytes += bytes;
+        let bytes = waiting.bytes + bytes_of(&reply);
+        self.bytes = self.bytes - place.bytes + bytes;
+        place.bytes = bytes;
         place.state = SlotState::Answered(waiting, reply);
     }
 
     /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         while output.len() < bytes_max
-            && let Some(slot) = self.slots.pop_front_if(|slot| slot.is_due())
+            && let Some(slot) = self.slots.front()
         {
-            self.bytes -= slot.bytes;
-            match slot.state {
-                SlotState::Waiting(_) => unreachable!("it is due"),
-                SlotState::Line(line) => output.push_str(&line),
+            match &slot.state {
+                SlotState::Waiting(_) => return,
+                SlotState::Line(line) => output.push_str(line),
+                SlotState::Answered(
+                    Waiting { id, .. },
+                    Ok(Answered::ByNode(Answer::Read { found: Found::Page(page), .. })),
+                ) => {
+                    let written = self.page_items_written;
+                    let rest = push_page(output, page, written, id.as_deref(), bytes_max);
+                    self.page_items_written = rest.unwrap_or(0);
+                    if rest.is_some() {
+                        return;
+                    }
+                }
                 SlotState::Answered(Waiting { id, shape, .. }, reply) => {
-                    push_reply(output, &shape, id.as_deref(), &reply, self.address.as_deref());
+                    push_reply(output, shape, id.as_deref(), reply, self.address.as_deref());
                 }
             }
+            self.bytes -= slot.bytes;
+            self.slots.pop_front();
             self.first_slot += 1;
         }
     }

@@ -60,7 +60,6 @@ pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
 fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
     match (shape, answer) {
         (_, Answer::Applied { outcome, .. }) => push_outcome(line, shape, outcome),
-        (Shape::Scan, Answer::Read { found: Found::Page(page), .. }) => push_page(line, page),
         (Shape::Get { key, .. }, Answer::Read { found: Found::Value(Some(value)), .. }) => {
             push_key_and_value(line, key, value.as_json());
             line.push_str(",\"status\":\"ok\"");
@@ -118,9 +117,22 @@ fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str(json);
 }
 
-fn push_page(line: &mut String, page: &Page) {
-    line.push_str("{\"items\":[");
-    for (position, (key, value)) in page.items.iter().enumerate() {
+/// Appends a page, or what is left of it behind its first `written` items, as far as `line` stays shorter than `bytes_max` bytes;
+/// it may pass that by one item. Returns how many items are written now; `None`: all of it is.
+pub(super) fn push_page(
+    line: &mut String,
+    page: &Page,
+    written: usize,
+    id: Option<&str>,
+    bytes_max: usize,
+) -> Option<usize> {
+    if written == 0 {
+        line.push_str("{\"items\":[");
+    }
+    for (position, (key, value)) in page.items.iter().enumerate().skip(written) {
+        if position > written && line.len() >= bytes_max {
+            return Some(position);
+        }
         if position > 0 {
             line.push(',');
         }
@@ -129,6 +141,8 @@ fn push_page(line: &mut String, page: &Page) {
     }
     line.push_str(if page.more { "],\"more\":true" } else { "],\"more\":false" });
     line.push_str(",\"status\":\"ok\"");
+    close(line, id);
+    None
 }
 
 fn push_status(line: &mut String, rows: &[NodeReport], address: Option<&str>) {

@@ -50,7 +50,7 @@ pub const APPLY_BYTES_MAX: usize = 2 << 20;
 const APPLY_LATER_MIN: u64 = 32;
 
 /// The most keys that one step looks up, for the same reason. What is above it waits for the next step.
-pub const LOOK_UPS_MAX: usize = 10_000;
+pub const LOOK_UPS_MAX: usize = 2_000;
 
 /// How long a read waits at a replica that is behind, before it is sent elsewhere: two heartbeats, in which a replica
 /// that is well has caught up.
