@@ -40,6 +40,7 @@ mod reply;
 mod request;
 mod restore;
 mod serve;
+mod sizes;
 mod target;
 mod value;
 

@@ -20,6 +20,7 @@
 //! | [`raft`] | consensus on a log of opaque payloads: usable alone | nothing else |
 //! | [`kv`] | the map that the log's commands build, and the clients' sessions | nothing else |
 //! | [`Replica`] | both together: what a runtime drives | `raft`, `kv` |
+//! | [`memory`] | who is given up when clients make a server hold too much | [`Request`] |
 //! | [`host`] | what every runtime decides alike | all of it |
 //! | [`proxy`] | which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
 //! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |
@@ -80,6 +81,7 @@
 
 pub mod host;
 pub mod kv;
+pub mod memory;
 pub mod mutant;
 pub mod peer;
 pub mod protocol;

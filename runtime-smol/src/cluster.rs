@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use coracle_core::host::Router;
+use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::Proxy;
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
@@ -16,6 +17,7 @@ use crate::events;
 use crate::files;
 use crate::front::{Front, bind};
 use crate::inputs::NodeInput;
+use crate::listener::CONNECTION_BYTES;
 use crate::mailbox::{Sender, mailbox};
 use crate::peers::Peers;
 use crate::wiring::Wiring;
@@ -51,13 +53,16 @@ impl Cluster {
         let inboxes: Vec<_> = configs.iter().map(|_| mailbox()).collect();
         let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
         let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
-        let wiring = Wiring { executor: Rc::clone(executor), peers, proxy, events, clock: Clock::start() };
+        let memory = MemoryBudget::new(settings.memory_max, CONNECTION_BYTES);
+        let (executor, clock) = (Rc::clone(executor), Clock::start());
+        let wiring = Wiring { executor, peers, proxy, events, clock, memory };
         let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
         for ((config, start), inbox) in configs.into_iter().zip(found.opened()).zip(inboxes) {
             nodes.extend(wiring.start_node((config, limits), start, inbox)?);
         }
-        let router = Router::new(Proxy::new(settings.proxy_config(), fastrand::u64(..)), settings.nodes);
+        let proxy = Proxy::new(settings.proxy_config(), fastrand::u64(..));
+        let router = Router::new(proxy, settings.nodes, wiring.memory.clone());
         let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
         Ok(Self { front, inboxes: senders, nodes, events: event_receiver, _lock: lock })
     }

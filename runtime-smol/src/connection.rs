@@ -16,7 +16,7 @@ use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
 
-use crate::inputs::ProxyEvent;
+use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::sockets;
@@ -96,15 +96,11 @@ pub(crate) fn serve(
     sockets::watch(&stream, &CLIENT_WATCH);
     let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
-    let is_welcome = proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok();
+    let socket: Socket = stream.clone().into();
+    let way = Way { replies: to_writer.clone(), socket: Arc::clone(&socket) };
+    let is_welcome = proxy.send(ProxyEvent::Connected(number, way)).is_ok();
     let shared = Shared { client: Rc::new(RefCell::new(client)), proxy };
-    let mut reader = Reader {
-        socket: stream.clone().into(),
-        buffers: buffers.clone(),
-        shared: shared.clone(),
-        to_writer,
-        room,
-    };
+    let mut reader = Reader { socket, buffers: buffers.clone(), shared: shared.clone(), to_writer, room };
     let mut writer = Writer { stream, buffers, shared, from_others, made_room };
     async move {
         let _place = place;
@@ -150,7 +146,9 @@ struct Shared {
 impl Shared {
     /// Hands requests to the router; `false`: it is gone.
     fn hand_over(&self, requests: Option<RouterInput>) -> bool {
-        requests.is_none_or(|requests| self.proxy.send(ProxyEvent::Router(requests)).is_ok())
+        let evictions = self.client.borrow_mut().evictions();
+        let hand_over = |input: RouterInput| self.proxy.send(ProxyEvent::Router(input)).is_ok();
+        [evictions, requests].into_iter().flatten().all(hand_over)
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! They stand apart from both tasks: a sender need not know how the owner of an inbox is wired.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use coracle_core::host::{HostInput, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 use coracle_core::{Input, Request};
 use coracle_storage::DiskError;
+use smol::Async;
 
 use crate::mailbox::{AnswerSlot, Sender};
 
@@ -27,11 +29,19 @@ impl From<Input> for NodeInput {
     }
 }
 
+/// The way to a client.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) replies: Sender<ToWriter>,
+    /// To cut it off.
+    pub(crate) socket: Arc<Async<TcpStream>>,
+}
+
 /// What arrives at the router's task.
 #[derive(Debug)]
 pub(crate) enum ProxyEvent {
-    /// A client connected; its replies go there.
-    Connected(u64, Sender<ToWriter>),
+    /// A client connected, and this is the way to it.
+    Connected(u64, Way),
     /// A client is gone.
     Disconnected(u64),
     /// A caller in this process asks.

@@ -18,6 +18,9 @@ use crate::wiring::Wiring;
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+/// What a connection takes in memory, whatever goes over it: its two tasks with their channels.
+pub(crate) const CONNECTION_BYTES: usize = 8 << 10;
+
 /// What a connection holds until it is done: its place among the clients, and the other end of a channel that then closes.
 pub(crate) type Place = (Rc<()>, async_channel::Sender<()>);
 
@@ -28,7 +31,7 @@ pub(crate) async fn run(
     (socket, address): (TcpListener, SocketAddr),
     connections_end: async_channel::Sender<()>,
 ) {
-    let Wiring { executor, proxy, .. } = wiring;
+    let Wiring { executor, proxy, .. } = &wiring;
     let address: Arc<str> = address.to_string().into();
     let connected = Rc::new(());
     let buffers = Buffers::new();
@@ -42,8 +45,12 @@ pub(crate) async fn run(
             executor.spawn(turn_away(stream)).detach();
             continue;
         }
+        let Some(memory) = wiring.memory.connect(next_number) else {
+            wiring.executor.spawn(turn_away(stream)).detach();
+            continue;
+        };
         let place = (Rc::clone(&connected), connections_end.clone());
-        let client = ClientHost::new(next_number, Arc::clone(&address));
+        let client = ClientHost::new(next_number, Arc::clone(&address), memory);
         let (proxy, buffers, idle_timeout) = (proxy.clone(), buffers.clone(), settings.idle_timeout);
         let serve = connection::serve(next_number, stream, client, proxy, buffers, idle_timeout, place);
         next_number += 1;

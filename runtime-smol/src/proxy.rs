@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
@@ -10,8 +11,8 @@ use slab::Slab;
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
-use crate::inputs::ProxyEvent;
-use crate::mailbox::{AnswerSlot, Receiver, Sender};
+use crate::inputs::{ProxyEvent, Way};
+use crate::mailbox::{AnswerSlot, Receiver};
 use crate::peers::Peers;
 
 /// The router and what it is connected to.
@@ -23,7 +24,7 @@ pub(crate) struct ProxyDriver {
     /// Set when so many nodes have stopped that the cluster cannot go on.
     majority_is_lost: Rc<Cell<bool>>,
     clock: Clock,
-    connections: BTreeMap<u64, Sender<ToWriter>>,
+    connections: BTreeMap<u64, Way>,
     callers: Slab<AnswerSlot<Reply>>,
     /// Closed when the router is done.
     stopping: Option<async_channel::Sender<()>>,
@@ -66,7 +67,7 @@ impl ProxyDriver {
 
     fn accept(&mut self, event: ProxyEvent) {
         match event {
-            ProxyEvent::Connected(connection, replies) => drop(self.connections.insert(connection, replies)),
+            ProxyEvent::Connected(connection, way) => drop(self.connections.insert(connection, way)),
             ProxyEvent::Disconnected(connection) => drop(self.connections.remove(&connection)),
             ProxyEvent::Called(request, reply) => {
                 // Each call is answered once, so its place may be another's then.
@@ -87,7 +88,17 @@ impl ProxyDriver {
             // A client that is gone needs no reply.
             RouterAction::Reply(connection, slot, reply) => {
                 if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.send(ToWriter::Reply(slot, reply));
+                    let _ = connection.replies.send(ToWriter::Reply(slot, reply));
+                }
+            }
+            RouterAction::GiveUp(connection, holder) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.replies.send(ToWriter::GiveUp(holder));
+                }
+            }
+            RouterAction::Cut(connection) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.socket.get_ref().shutdown(Shutdown::Both);
                 }
             }
             RouterAction::ReplyToCaller(call, reply) => {
@@ -100,7 +111,7 @@ impl ProxyDriver {
     /// Tells the clients that no more replies will come.
     fn dismiss(&self) {
         for connection in self.connections.values() {
-            let _ = connection.send(ToWriter::Stop);
+            let _ = connection.replies.send(ToWriter::Stop);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use coracle_core::host::Router;
+use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::Proxy;
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
@@ -18,6 +19,7 @@ use crate::files;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
 use crate::inputs::NodeInput;
+use crate::listener::CONNECTION_BYTES;
 use crate::peers::Peers;
 use crate::threads::lock;
 use crate::wiring::Wiring;
@@ -53,13 +55,15 @@ impl Cluster {
         let inboxes: Vec<_> = configs.iter().map(|_| inbox()).collect();
         let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
         let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
-        let wiring = Wiring { peers, proxy, events, clock: Clock::start() };
+        let memory = MemoryBudget::new(settings.memory_max, CONNECTION_BYTES);
+        let wiring = Wiring { peers, proxy, events, clock: Clock::start(), memory };
         let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
         for ((config, start), inbox) in configs.into_iter().zip(found.opened()).zip(inboxes) {
             nodes.extend(wiring.start_node((config, limits), start, inbox)?);
         }
-        let router = Router::new(Proxy::new(settings.proxy_config(), fastrand::u64(..)), settings.nodes);
+        let proxy = Proxy::new(settings.proxy_config(), fastrand::u64(..));
+        let router = Router::new(proxy, settings.nodes, wiring.memory.clone());
         let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
         Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(event_receiver)), _lock: lock })
     }

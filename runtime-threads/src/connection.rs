@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, RouterInput, ToWriter};
 
-use crate::inputs::ProxyEvent;
+use crate::inputs::{ProxyEvent, Way};
 use crate::sockets;
 use crate::threads::{is_timeout, lock};
 
@@ -37,17 +37,19 @@ pub(crate) fn serve(
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
     let shared = Shared { client: Arc::new(Mutex::new(client)), proxy: proxy.clone() };
-    let writer = Writer { stream: stream.try_clone()?, shared: shared.clone(), from_others, made_room };
+    let stream = Arc::new(stream);
+    let writer = Writer { stream: Arc::clone(&stream), shared: shared.clone(), from_others, made_room };
     let writer = thread::Builder::new()
         .name(format!("client {number} writer"))
         .stack_size(STACK_BYTES)
         .spawn(move || writer.run(&reader_end))?;
-    if proxy.send(ProxyEvent::Connected(number, to_writer.clone())).is_ok() {
+    let way = Way { replies: to_writer.clone(), socket: Arc::clone(&stream) };
+    if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
         let mut reader = Reader { stream, shared, to_writer, room };
         reader.run();
         // Its channels end here, but for the stream.
-        let Reader { mut stream, .. } = reader;
-        drain(&mut stream);
+        let Reader { stream, .. } = reader;
+        drain(&stream);
         drop(reader_is_done);
     } else {
         // The writer ends when nobody can tell it anything.
@@ -61,7 +63,7 @@ pub(crate) fn serve(
 
 /// Reads what the client still sends until it stops. A socket that is closed with unread bytes resets the connection,
 /// and what was just written may be lost with it.
-fn drain(stream: &mut TcpStream) {
+fn drain(mut stream: &TcpStream) {
     let mut rest = vec![0; CLIENT_READ_BYTES];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
 }
@@ -75,13 +77,14 @@ struct Shared {
 
 impl Shared {
     /// Hands requests to the router; `false`: it is gone.
-    fn hand_over(&self, requests: Option<RouterInput>) -> bool {
-        requests.is_none_or(|requests| self.proxy.send(ProxyEvent::Router(requests)).is_ok())
+    fn hand_over(&self, client: &mut ClientHost, requests: Option<RouterInput>) -> bool {
+        let hand_over = |input: RouterInput| self.proxy.send(ProxyEvent::Router(input)).is_ok();
+        [client.evictions(), requests].into_iter().flatten().all(hand_over)
     }
 }
 
 struct Reader {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     shared: Shared,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
@@ -93,7 +96,7 @@ impl Reader {
         loop {
             let mut client = lock(&self.shared.client);
             let (requests, wakes_writer, step) = client.next_read();
-            let goes_on = self.shared.hand_over(requests) && step != ReadStep::End;
+            let goes_on = self.shared.hand_over(&mut client, requests) && step != ReadStep::End;
             drop(client);
             if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
@@ -107,7 +110,7 @@ impl Reader {
                 }
                 continue;
             }
-            match self.stream.read(&mut buffer) {
+            match (&*self.stream).read(&mut buffer) {
                 Ok(len @ 1..) => lock(&self.shared.client).received(&buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => {
@@ -123,7 +126,7 @@ impl Reader {
 }
 
 struct Writer {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     shared: Shared,
     from_others: Receiver<ToWriter>,
     made_room: SyncSender<()>,
@@ -151,12 +154,12 @@ impl Writer {
             loop {
                 let mut client = lock(&self.shared.client);
                 let requests = client.next_write(&mut output);
-                self.shared.hand_over(requests);
+                self.shared.hand_over(&mut client, requests);
                 drop(client);
                 if output.is_empty() {
                     break;
                 }
-                self.stream.write_all(output.as_bytes())?;
+                (&*self.stream).write_all(output.as_bytes())?;
             }
             // The reader may wait for room; one that does not finds this later and looks again.
             let _ = self.made_room.try_send(());

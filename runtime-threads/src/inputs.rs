@@ -2,6 +2,7 @@
 //!
 //! They stand apart from both threads: a sender need not know how the owner of an inbox is wired.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
@@ -26,11 +27,19 @@ impl From<Input> for NodeInput {
     }
 }
 
+/// The way to a client.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) replies: Sender<ToWriter>,
+    /// To cut it off.
+    pub(crate) socket: Arc<TcpStream>,
+}
+
 /// What arrives at the router's thread.
 #[derive(Debug)]
 pub(crate) enum ProxyEvent {
-    /// A client connected; its replies go there.
-    Connected(u64, Sender<ToWriter>),
+    /// A client connected, and this is the way to it.
+    Connected(u64, Way),
     /// A client is gone.
     Disconnected(u64),
     /// A caller in this process asks.

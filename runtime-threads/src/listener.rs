@@ -19,6 +19,9 @@ use crate::wiring::Wiring;
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+/// What a connection takes in memory, whatever goes over it: two threads with the pages of their stacks that are in use, and a buffer.
+pub(crate) const CONNECTION_BYTES: usize = 64 << 10;
+
 /// What a connection holds until it is done: its place among the clients, and the other end of a channel that then closes.
 type Place = (Arc<()>, Sender<()>);
 
@@ -47,7 +50,11 @@ pub(crate) fn start(
                 turn_away(stream);
                 continue;
             }
-            let client = ClientHost::new(number, Arc::clone(&name));
+            let Some(memory) = wiring.memory.connect(number) else {
+                turn_away(stream);
+                continue;
+            };
+            let client = ClientHost::new(number, Arc::clone(&name), memory);
             let place = (Arc::clone(&connected), connections_end.clone());
             serve(&wiring, &settings, number, stream, client, place);
         }

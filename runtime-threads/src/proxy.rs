@@ -1,6 +1,7 @@
 //! The router's thread: feeds the [`Router`] from its inbox, and carries its actions to connections, callers and nodes.
 
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
@@ -10,7 +11,7 @@ use coracle_core::proxy::Reply;
 
 use crate::alarm;
 use crate::clock::Clock;
-use crate::inputs::ProxyEvent;
+use crate::inputs::{ProxyEvent, Way};
 use crate::peers::Peers;
 
 /// The router and what it is connected to.
@@ -22,7 +23,7 @@ pub(crate) struct ProxyDriver {
     /// Set when so many nodes have stopped that the cluster cannot go on.
     majority_is_lost: Arc<AtomicBool>,
     clock: Clock,
-    connections: BTreeMap<u64, Sender<ToWriter>>,
+    connections: BTreeMap<u64, Way>,
     callers: BTreeMap<u64, SyncSender<Reply>>,
     next_call: u64,
     /// Closed when the router is done.
@@ -79,7 +80,7 @@ impl ProxyDriver {
 
     fn accept(&mut self, event: ProxyEvent) {
         match event {
-            ProxyEvent::Connected(connection, replies) => drop(self.connections.insert(connection, replies)),
+            ProxyEvent::Connected(connection, way) => drop(self.connections.insert(connection, way)),
             ProxyEvent::Disconnected(connection) => drop(self.connections.remove(&connection)),
             ProxyEvent::Called(request, reply) => {
                 self.callers.insert(self.next_call, reply);
@@ -101,7 +102,17 @@ impl ProxyDriver {
             // A client that is gone needs no reply.
             RouterAction::Reply(connection, slot, reply) => {
                 if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.send(ToWriter::Reply(slot, reply));
+                    let _ = connection.replies.send(ToWriter::Reply(slot, reply));
+                }
+            }
+            RouterAction::GiveUp(connection, holder) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.replies.send(ToWriter::GiveUp(holder));
+                }
+            }
+            RouterAction::Cut(connection) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.socket.shutdown(Shutdown::Both);
                 }
             }
             RouterAction::ReplyToCaller(call, reply) => {
@@ -115,7 +126,7 @@ impl ProxyDriver {
     /// Tells the clients that no more replies will come.
     fn dismiss(&self) {
         for connection in self.connections.values() {
-            let _ = connection.send(ToWriter::Stop);
+            let _ = connection.replies.send(ToWriter::Stop);
         }
     }
 }

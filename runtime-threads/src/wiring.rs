@@ -4,6 +4,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use coracle_core::host::NodeHost;
+use coracle_core::memory::MemoryBudget;
 use coracle_core::raft::Config;
 use coracle_core::{ReplicaLimits, SNAPSHOT_PART_BYTES};
 use coracle_storage::NodeEvent;
@@ -26,6 +27,7 @@ pub(crate) struct Wiring {
     pub(crate) proxy: Sender<ProxyEvent>,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
+    pub(crate) memory: MemoryBudget,
 }
 
 impl Wiring {
@@ -61,7 +63,8 @@ impl Wiring {
             }
         };
         let host = NodeHost::start(config, restored, fastrand::u64(..), self.clock.now(), limits)
-            .map_err(|cause| StartError::Node { node: id, cause })?;
+            .map_err(|cause| StartError::Node { node: id, cause })?
+            .with_memory(self.memory.clone());
         let driver = NodeDriver { host, inbox: receiver, files, wiring: self.clone(), resigning: None };
         threads.push(spawn(format!("node {id}"), move || driver.run()));
         Ok(threads)

@@ -46,7 +46,7 @@ pub(crate) fn clients_max(runtime: Runtime, nodes: u8) -> Option<(u64, Limit)> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let files = if raised.is_ok() { maximum } else { current };
-    let by_files = files.map(|files| (clients_below(files, runtime, nodes), Limit::OpenFiles));
+    let by_files = files.map(|files| (clients_below(files, nodes), Limit::OpenFiles));
     let maps = std::fs::read_to_string(MAPS_FILE).ok().and_then(|text| text.trim().parse().ok());
     let by_maps = match runtime {
         Runtime::Smol => None,
@@ -60,14 +60,10 @@ fn clients_within(maps: u64) -> u64 {
     (maps / 4 * 3 / CLIENT_MAPS).max(1)
 }
 
-fn clients_below(limit: u64, runtime: Runtime, nodes: u8) -> u64 {
-    let per_client = match runtime {
-        Runtime::Smol => 1,
-        // The reader's and the writer's.
-        Runtime::Threads => 2,
-    };
+/// A client takes one descriptor, on either runtime.
+fn clients_below(limit: u64, nodes: u8) -> u64 {
     let own = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS * u64::from(nodes);
-    (limit.saturating_sub(own) / per_client).max(1)
+    limit.saturating_sub(own).max(1)
 }
 
 #[cfg(test)]
@@ -76,9 +72,8 @@ mod tests {
 
     #[test]
     fn the_clusters_own_files_come_first() {
-        assert_eq!(clients_below(1024, Runtime::Smol, 5), 970);
-        assert_eq!(clients_below(1024, Runtime::Threads, 5), 485);
-        assert_eq!(clients_below(10, Runtime::Smol, 5), 1, "with less than that it cannot run at all");
+        assert_eq!(clients_below(1024, 5), 970);
+        assert_eq!(clients_below(10, 5), 1, "with less than that it cannot run at all");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod descriptors;
 mod diagnostics;
 mod first_start;
 mod late_address;
+mod memory;
 mod node;
 mod options;
 mod outlet;
@@ -363,10 +364,17 @@ fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
         request_timeout: options.request_timeout,
         idle_timeout: options.idle_timeout,
         connections_max,
+        memory_max: memory_max(options),
         snapshot_log_bytes: options.snapshot_bytes,
         snapshot_log_entries: options.snapshot_entries,
         ..Settings::default()
     }
+}
+
+/// What was asked for, or a part of what there is.
+fn memory_max(options: &ServeOptions) -> usize {
+    let bytes = options.memory_max.or_else(memory::default_max);
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
 }
 
 fn medium(options: &ServeOptions) -> Medium {

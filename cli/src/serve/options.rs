@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::durations::{self, DurationRange};
+use crate::sizes;
 
 /// Where the nodes keep their files unless told otherwise.
 const DATA_DIR_DEFAULT: &str = "./data";
@@ -80,6 +81,13 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "N", default_value = "10000")]
     max_connections: NonZeroU32,
 
+    /// Memory that is held for clients, data and log, as `512MiB` or `2GB` [default: 75% of what the machine or control group has]
+    ///
+    /// Beyond it, what needs more memory is refused with `busy`, and the clients that have kept the server waiting for the longest are
+    /// disconnected. The process takes somewhat more than it counts: leave it room.
+    #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
+    memory_max: Option<u64>,
+
     /// When the `ready` line is written: `answering` requests, or already `listening`
     ///
     /// Requests can be answered when a leader is known, and this node has caught up. A node whose cluster has no majority yet
@@ -91,7 +99,7 @@ pub(crate) struct ServingFlags {
     ///
     /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker and writes more.
     #[arg(long, value_name = "SIZE", default_value_t = Settings::default().snapshot_log_bytes,
-          value_parser = at_least_one)]
+          value_parser = sizes::positive)]
     snapshot_bytes: u64,
 
     /// Entries of log after which a node takes a snapshot, however few bytes they have
@@ -182,6 +190,8 @@ pub(crate) struct ServeOptions {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) request_timeout: Duration,
     pub(crate) max_connections: NonZeroU32,
+    /// `None`: a part of what the machine has.
+    pub(crate) memory_max: Option<u64>,
     /// At least 1.
     pub(crate) snapshot_bytes: u64,
     /// At least 1.
@@ -266,6 +276,7 @@ impl ServingFlags {
             idle_timeout: (!self.idle_timeout.is_zero()).then_some(self.idle_timeout),
             request_timeout: self.request_timeout,
             max_connections: self.max_connections,
+            memory_max: self.memory_max,
             snapshot_bytes: self.snapshot_bytes,
             snapshot_entries: self.snapshot_entries,
             ready_when: self.ready_when,

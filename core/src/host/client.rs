@@ -7,10 +7,12 @@
 //!
 //! Deliberately not here: what bytes mean ([`Connection`]), sockets, and how long a client may be silent.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::RouterInput;
-use crate::protocol::{Connection, IDLE_LINE};
+use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, Progress};
+use crate::protocol::{Connection, IDLE_LINE, given_up_line};
 use crate::proxy::Reply;
 use crate::replica::Request;
 
@@ -28,6 +30,8 @@ pub enum ToWriter {
     Look,
     /// The client was silent for too long.
     Idle,
+    /// The connection is given up: too much memory is held for this.
+    GiveUp(Holder),
     /// The server stops, and every reply that is owed was given before this.
     Stop,
 }
@@ -48,17 +52,55 @@ pub enum ReadStep {
 pub struct ClientHost {
     number: u64,
     state: Connection,
-    /// The last line, when the client was silent for too long.
-    last_line: Option<&'static str>,
+    /// The last line, when the client was silent for too long, or is given up.
+    last_line: Option<Cow<'static, str>>,
+    memory: ClientMemory,
+    /// How many lines were whole when that was told last what is held.
+    lines: u64,
+    /// Bytes of replies that are being written.
+    being_written: usize,
+    /// Connections that have to be given up for this one.
+    evictions: Vec<Eviction>,
     /// No more replies come.
     is_stopping: bool,
 }
 
 impl ClientHost {
-    /// The client with this number, which is not 0, of a server at `address`.
+    /// The client with this number, which is not 0, of a server at `address`. What its connection holds is told to `memory`.
     #[must_use]
-    pub fn new(number: u64, address: Arc<str>) -> Self {
-        Self { number, state: Connection::new(Some(address)), last_line: None, is_stopping: false }
+    pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
+        Self {
+            number,
+            state: Connection::new(Some(address)),
+            last_line: None,
+            memory,
+            lines: 0,
+            being_written: 0,
+            evictions: Vec::new(),
+            is_stopping: false,
+        }
+    }
+
+    /// Says what is held now. `has_written`: some replies were taken since.
+    fn note_memory(&mut self, has_written: bool) {
+        let lines = self.state.lines();
+        let has_read = std::mem::replace(&mut self.lines, lines) != lines;
+        let held = ConnectionMemory {
+            half_line: self.state.unread_bytes(),
+            requests: self.state.request_bytes(),
+            replies: self.state.reply_bytes() + self.being_written,
+        };
+        self.memory.note(held, Progress { has_read, has_written }, &mut self.evictions);
+    }
+
+    /// Connections that have to be given up, for the router: they hold too much, and this one needs room.
+    #[must_use]
+    pub fn evictions(&mut self) -> Option<RouterInput> {
+        if self.evictions.is_empty() {
+            None
+        } else {
+            Some(RouterInput::GiveUp(std::mem::take(&mut self.evictions)))
+        }
     }
 
     /// The requests that may run now, in their order.
@@ -74,6 +116,7 @@ impl ClientHost {
         let requests = self.requests();
         // Pings and lines that are no requests are answered without the router.
         let is_newly_due = self.state.has_reply_due() && !was_due;
+        self.note_memory(false);
         if self.state.is_finished() {
             return (requests, true, ReadStep::End);
         }
@@ -84,6 +127,7 @@ impl ClientHost {
     /// The client has sent these bytes.
     pub fn received(&mut self, bytes: &[u8]) {
         self.state.receive(bytes);
+        self.note_memory(false);
     }
 
     /// The client will send nothing more.
@@ -107,8 +151,13 @@ impl ClientHost {
             ToWriter::Reply(slot, reply) => self.state.reply(slot, reply),
             ToWriter::Look => {}
             ToWriter::Stop => self.is_stopping = true,
-            ToWriter::Idle => self.last_line = Some(IDLE_LINE),
+            ToWriter::Idle => self.last_line = Some(IDLE_LINE.into()),
+            ToWriter::GiveUp(holder) => {
+                self.state.refuse_input();
+                self.last_line = Some(given_up_line(holder).into());
+            }
         }
+        self.note_memory(false);
     }
 
     /// For the writing half: puts what is to be written next into `output`, nothing when there is nothing. Returns what is to be
@@ -118,12 +167,14 @@ impl ClientHost {
         output.clear();
         output.shrink_to(2 * CLIENT_WRITE_BYTES);
         if let Some(line) = self.last_line.take() {
-            output.push_str(line);
+            output.push_str(&line);
             self.is_stopping = true;
             return None;
         }
         let requests = if self.state.may_have_requests() { self.requests() } else { None };
         self.state.write_replies(output, CLIENT_WRITE_BYTES);
+        let has_written = std::mem::replace(&mut self.being_written, output.len()) > 0;
+        self.note_memory(has_written);
         requests
     }
 
@@ -137,10 +188,12 @@ impl ClientHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryBudget;
     use crate::proxy::Failure;
 
     fn client() -> ClientHost {
-        ClientHost::new(3, "127.0.0.1:3001".into())
+        let memory = MemoryBudget::new(usize::MAX, 0).connect(3).unwrap();
+        ClientHost::new(3, "127.0.0.1:3001".into(), memory)
     }
 
     fn written(client: &mut ClientHost) -> String {

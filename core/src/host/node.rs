@@ -14,6 +14,7 @@
 use super::forward::Forwarded;
 use super::snapshots::{MemorySnapshots, SnapshotOrder};
 use crate::identity::Incarnation;
+use crate::memory::{MemoryBudget, NodeMemory};
 use crate::peer::{CallId, KnownMembers, PeerFrame, PeerRefusal};
 use crate::proxy::ProxyInput;
 use crate::raft::{Config, Event, Message, NodeId, Persist, Restored};
@@ -107,6 +108,9 @@ pub struct NodeHost {
     refused: Vec<(NodeId, CallId)>,
     /// How many items of the inbox this turn has taken.
     taken: usize,
+    /// Where it says what it holds in memory, and what it said last.
+    memory: Option<MemoryBudget>,
+    noted: NodeMemory,
 }
 
 impl NodeHost {
@@ -164,6 +168,33 @@ impl NodeHost {
             outputs: Vec::new(),
             refused: Vec::new(),
             taken: 0,
+            memory: None,
+            noted: NodeMemory::default(),
+        }
+    }
+
+    /// The same, where the node's memory counts in this budget.
+    #[must_use]
+    pub fn with_memory(mut self, budget: MemoryBudget) -> Self {
+        self.memory = Some(budget);
+        self.note_memory();
+        self
+    }
+
+    fn note_memory(&mut self) {
+        /// A key's slot in a table that is half full, its place in the tree, and the counters of two texts.
+        const KEY_BYTES: usize = 160;
+        /// A smaller change is not worth a lock.
+        const NOTED_BYTES: usize = 64 << 10;
+        let Some(budget) = &self.memory else { return };
+        let store = self.replica.store();
+        let log = usize::try_from(self.replica.node().log().bytes()).unwrap_or(usize::MAX);
+        let text = store.text_bytes().saturating_add(log);
+        let now = NodeMemory { text, structures: KEY_BYTES * store.len() };
+        let change = now.text.abs_diff(self.noted.text) + now.structures.abs_diff(self.noted.structures);
+        if change >= NOTED_BYTES {
+            self.noted = now;
+            budget.note_node(self.id, now);
         }
     }
 
@@ -219,6 +250,7 @@ impl NodeHost {
     pub fn step(&mut self, now: Instant, actions: &mut Vec<NodeAction>) {
         self.taken = 0;
         self.replica.step(now, &mut self.inputs, &mut self.outputs);
+        self.note_memory();
         let overloaded =
             |(peer, call)| NodeAction::AnswerPeer(peer, call, Answer::Refused(Refused::Overloaded));
         actions.extend(self.refused.drain(..).map(overloaded));

@@ -11,7 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::proxy::{Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
+use crate::memory::{Eviction, Holder, MemoryBudget};
+use crate::proxy::{Failure, Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
 use crate::raft::NodeId;
 use crate::replica::{Input, Request};
 use crate::time::Instant;
@@ -26,6 +27,8 @@ pub enum RouterInput {
     Asked(u64, Vec<(u64, Request)>),
     /// A caller in this process asks; the number names the call until it is answered.
     Called(u64, Request),
+    /// These connections are to be given up.
+    GiveUp(Vec<Eviction>),
     /// A node, or the network, has something to say.
     FromNode(Vec<ProxyInput>),
     /// A node has stopped, and answers nothing any more.
@@ -41,6 +44,10 @@ pub enum RouterAction {
     Ask(NodeId, Vec<Input>),
     /// Give a connection the reply to the request in this slot. The client may be gone.
     Reply(u64, u64, Reply),
+    /// Tell a connection that it is given up: too much memory is held for this.
+    GiveUp(u64, Holder),
+    /// Cut a connection off: its client reads nothing, and cannot be told.
+    Cut(u64),
     /// Give a caller its reply.
     ReplyToCaller(u64, Reply),
 }
@@ -52,19 +59,24 @@ pub struct Router {
     nodes: usize,
     stopped: BTreeSet<NodeId>,
     is_stopping: bool,
+    memory: MemoryBudget,
+    /// What was refused before the proxy saw it, and who is given up.
+    at_once: Vec<RouterAction>,
     inputs: Vec<ProxyInput>,
     outputs: Vec<ProxyOutput>,
 }
 
 impl Router {
-    /// A router before `nodes` nodes of this process.
+    /// A router before `nodes` nodes of this process, which refuses what `memory` has no room for.
     #[must_use]
-    pub fn new(proxy: Proxy, nodes: usize) -> Self {
+    pub fn new(proxy: Proxy, nodes: usize, memory: MemoryBudget) -> Self {
         Self {
             proxy,
             nodes,
             stopped: BTreeSet::new(),
             is_stopping: false,
+            memory,
+            at_once: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
         }
@@ -74,12 +86,19 @@ impl Router {
     pub fn accept(&mut self, input: RouterInput) {
         match input {
             RouterInput::Asked(connection, requests) => {
-                let ask = |(slot, request)| ProxyInput::Ask(Ticket { connection, slot }, request);
-                self.inputs.extend(requests.into_iter().map(ask));
+                for (slot, request) in requests {
+                    self.ask(Ticket { connection, slot }, request);
+                }
             }
             RouterInput::Called(call, request) => {
-                let ticket = Ticket { connection: CALLERS, slot: call };
-                self.inputs.push(ProxyInput::Ask(ticket, request));
+                self.ask(Ticket { connection: CALLERS, slot: call }, request);
+            }
+            RouterInput::GiveUp(evictions) => {
+                let give_up = |Eviction { connection, holder }| match holder {
+                    Holder::Replies => RouterAction::Cut(connection),
+                    _ => RouterAction::GiveUp(connection, holder),
+                };
+                self.at_once.extend(evictions.into_iter().map(give_up));
             }
             RouterInput::FromNode(news) => self.inputs.extend(news),
             RouterInput::NodeStopped(node) => {
@@ -93,8 +112,16 @@ impl Router {
         }
     }
 
+    fn ask(&mut self, ticket: Ticket, request: Request) {
+        match self.memory.refuses(&request) {
+            None => self.inputs.push(ProxyInput::Ask(ticket, request)),
+            Some(holder) => self.at_once.push(reply(ticket, Err(Failure::NoMemory(holder)))),
+        }
+    }
+
     /// Takes what was accepted, and appends what has to be done to `actions`.
     pub fn step(&mut self, now: Instant, actions: &mut Vec<RouterAction>) {
+        actions.append(&mut self.at_once);
         self.proxy.step(now, &mut self.inputs, &mut self.outputs);
         let mut requests: BTreeMap<NodeId, Vec<Input>> = BTreeMap::new();
         for output in self.outputs.drain(..) {
@@ -102,12 +129,7 @@ impl Router {
                 ProxyOutput::Ask(node, id, request) => {
                     requests.entry(node).or_default().push(Input::Request(id, request));
                 }
-                ProxyOutput::Reply(Ticket { connection: CALLERS, slot }, reply) => {
-                    actions.push(RouterAction::ReplyToCaller(slot, reply));
-                }
-                ProxyOutput::Reply(Ticket { connection, slot }, reply) => {
-                    actions.push(RouterAction::Reply(connection, slot, reply));
-                }
+                ProxyOutput::Reply(ticket, given) => actions.push(reply(ticket, given)),
             }
         }
         actions.extend(requests.into_iter().map(|(node, requests)| RouterAction::Ask(node, requests)));
@@ -132,15 +154,22 @@ impl Router {
     }
 }
 
+fn reply(ticket: Ticket, reply: Reply) -> RouterAction {
+    match ticket {
+        Ticket { connection: CALLERS, slot } => RouterAction::ReplyToCaller(slot, reply),
+        Ticket { connection, slot } => RouterAction::Reply(connection, slot, reply),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::Settings;
-    use crate::proxy::Failure;
 
     fn router(nodes: usize) -> Router {
         let settings = Settings { nodes, ..Settings::default() };
-        Router::new(Proxy::new(settings.proxy_config(), 7), nodes)
+        let memory = MemoryBudget::new(usize::MAX, 0);
+        Router::new(Proxy::new(settings.proxy_config(), 7), nodes, memory)
     }
 
     fn step(router: &mut Router, inputs: impl IntoIterator<Item = RouterInput>) -> Vec<RouterAction> {
@@ -162,6 +191,34 @@ mod tests {
             [
                 RouterAction::Reply(4, 9, Err(Failure::ShuttingDown)),
                 RouterAction::ReplyToCaller(2, Err(Failure::ShuttingDown))
+            ]
+        ));
+    }
+
+    #[test]
+    fn who_reads_nothing_is_cut_off_and_others_are_told() {
+        let mut router = router(3);
+        let eviction = |connection, holder| Eviction { connection, holder };
+        let given_up = vec![eviction(4, Holder::Replies), eviction(5, Holder::HalfLines)];
+        let actions = step(&mut router, [RouterInput::GiveUp(given_up)]);
+        assert!(matches!(actions[..], [RouterAction::Cut(4), RouterAction::GiveUp(5, Holder::HalfLines)]));
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused() {
+        let memory = MemoryBudget::new(1 << 20, 0);
+        let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
+        memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, structures: 0 });
+        let key = crate::kv::Key::new("k").unwrap();
+        let value = crate::kv::Value::from_json("1").unwrap();
+        let put = Request::Write { command: crate::kv::Command::Put { key, value }, session: None };
+        let asked = [RouterInput::Asked(4, vec![(9, put.clone())]), RouterInput::Called(2, put)];
+        let actions = step(&mut router, asked);
+        assert!(matches!(
+            actions[..],
+            [
+                RouterAction::Reply(4, 9, Err(Failure::NoMemory(Holder::Data))),
+                RouterAction::ReplyToCaller(2, Err(Failure::NoMemory(Holder::Data)))
             ]
         ));
     }

@@ -33,6 +33,8 @@ impl Borrow<str> for InOrder {
 pub(super) struct Map {
     shards: Box<[Table]>,
     keys: BTreeSet<InOrder>,
+    /// Of all keys and values.
+    text_bytes: usize,
 }
 
 impl Default for Map {
@@ -54,7 +56,8 @@ impl Map {
     /// An empty map. The seed makes no difference to what it holds.
     pub(super) fn seeded(seed: u64) -> Self {
         let table = || Table::seeded(seed);
-        Self { shards: std::iter::repeat_with(table).take(SHARDS).collect(), keys: BTreeSet::new() }
+        let shards = std::iter::repeat_with(table).take(SHARDS).collect();
+        Self { shards, keys: BTreeSet::new(), text_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -63,6 +66,11 @@ impl Map {
 
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Value> {
@@ -76,18 +84,22 @@ impl Map {
 
     /// Sets a key to a value.
     pub(super) fn insert(&mut self, key: &Key, value: Value) {
-        if self.shards[shard(key)].insert(key, value) {
-            self.keys.insert(InOrder(key.clone()));
+        self.text_bytes += value.as_json().len();
+        match self.shards[shard(key)].insert(key, value) {
+            Some(before) => self.text_bytes -= before.as_json().len(),
+            None => {
+                self.text_bytes += key.as_str().len();
+                self.keys.insert(InOrder(key.clone()));
+            }
         }
     }
 
     /// Removes a key. Returns whether it was there.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
-        let was_there = self.shards[shard(key)].remove(key);
-        if was_there {
-            self.keys.remove(key.as_str());
-        }
-        was_there
+        let Some(value) = self.shards[shard(key)].remove(key) else { return false };
+        self.text_bytes -= key.as_str().len() + value.as_json().len();
+        self.keys.remove(key.as_str());
+        true
     }
 
     /// The keys from `start` on, ascending, and their values.

@@ -34,6 +34,12 @@ pub enum Query {
 }
 
 impl Query {
+    /// Whether it asks for a page of keys.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        matches!(self, Self::Scan(_))
+    }
+
     /// Bytes of keys in it.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -179,6 +185,12 @@ impl Store {
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.values.text_bytes()
     }
 
     /// Whether there is no key.

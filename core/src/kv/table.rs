@@ -36,13 +36,12 @@ impl Table {
         self.slots.get(self.find(key)?)?.as_ref()
     }
 
-    /// Sets a key to a value. Returns whether it is a new one.
-    pub(super) fn insert(&mut self, key: &Key, value: Value) -> bool {
+    /// Sets a key to a value. Returns the one that it had; `None`: it is a new key.
+    pub(super) fn insert(&mut self, key: &Key, value: Value) -> Option<Value> {
         if let Some(at) = self.find(key)
             && let Some((_, present)) = &mut self.slots[at]
         {
-            *present = value;
-            return false;
+            return Some(std::mem::replace(present, value));
         }
         if 4 * (self.len + 1) > FILLED_OF_FOUR * self.slots.len() {
             self.grow();
@@ -50,19 +49,19 @@ impl Table {
         let at = self.find(key).expect("there is an empty slot");
         self.slots[at] = Some((key.clone(), value));
         self.len += 1;
-        true
+        None
     }
 
-    /// Removes a key. Returns whether it was there.
-    pub(super) fn remove(&mut self, key: &Key) -> bool {
-        let Some(mut gap) = self.find(key).filter(|at| self.slots[*at].is_some()) else { return false };
-        self.slots[gap] = None;
+    /// Removes a key. Returns the value that it had.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Value> {
+        let mut gap = self.find(key)?;
+        let (_, removed) = self.slots[gap].take()?;
         self.len -= 1;
         // Whatever stands behind the gap because its own place was taken moves up, so that no search ends too early.
         let mut at = gap;
         loop {
             at = self.after(at);
-            let Some((key, _)) = &self.slots[at] else { return true };
+            let Some((key, _)) = &self.slots[at] else { return Some(removed) };
             let home = self.home(key);
             let is_reached_past_gap = self.distance(home, at) >= self.distance(gap, at);
             if is_reached_past_gap {
@@ -147,9 +146,9 @@ mod tests {
             for _ in 0..2000 {
                 let (key, value) = (key(rng.u32(..numbers)), value(rng.u32(..)));
                 if rng.bool() {
-                    assert_eq!(table.insert(&key, value.clone()), tree.insert(key, value).is_none());
+                    assert_eq!(table.insert(&key, value.clone()), tree.insert(key, value));
                 } else {
-                    assert_eq!(table.remove(&key), tree.remove(&key).is_some());
+                    assert_eq!(table.remove(&key), tree.remove(&key));
                 }
                 if numbers < 100 {
                     check(&table, &tree, numbers);
@@ -162,7 +161,7 @@ mod tests {
     #[test]
     fn an_empty_table_has_no_slots_and_a_full_one_an_empty_slot() {
         let mut table = Table::seeded(1);
-        assert!(table.slots.is_empty() && table.get(&key(0)).is_none() && !table.remove(&key(0)));
+        assert!(table.slots.is_empty() && table.get(&key(0)).is_none() && table.remove(&key(0)).is_none());
         for number in 0..1000 {
             table.insert(&key(number), value(number));
             assert!(4 * table.len <= FILLED_OF_FOUR * table.slots.len());

@@ -39,6 +39,8 @@ pub struct Connection {
     first_slot: u64,
     /// What all slots keep in memory, roughly.
     bytes: usize,
+    /// That part of it which belongs to replies that were not written yet.
+    due_bytes: usize,
     /// How many items of the page in the first slot were written: a page is turned into bytes as there is room for them.
     page_items_written: usize,
     /// A request that waits for others of its key. No line is read until it may run.
@@ -117,6 +119,7 @@ impl Connection {
             slots: VecDeque::new(),
             first_slot: 0,
             bytes: 0,
+            due_bytes: 0,
             page_items_written: 0,
             held: None,
             footprints: Footprints::default(),
@@ -222,6 +225,7 @@ impl Connection {
         let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone(), bytes: waiting.bytes };
         let bytes = waiting.bytes + bytes_of(&reply);
         self.bytes = self.bytes - place.bytes + bytes;
+        self.due_bytes += bytes;
         place.bytes = bytes;
         place.state = SlotState::Answered(waiting, reply);
     }
@@ -250,6 +254,7 @@ impl Connection {
                 }
             }
             self.bytes -= slot.bytes;
+            self.due_bytes -= slot.bytes;
             self.slots.pop_front();
             self.first_slot += 1;
         }
@@ -265,6 +270,30 @@ impl Connection {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         !self.input_ended && self.has_room() && self.input.unread() <= LINE_BYTES_MAX + 1
+    }
+
+    /// How many requests have come so far.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.first_slot + self.slots.len() as u64
+    }
+
+    /// Bytes that arrived and belong to no request yet: the beginning of a line, most often.
+    #[must_use]
+    pub fn unread_bytes(&self) -> usize {
+        self.input.unread()
+    }
+
+    /// Bytes of requests that wait for their replies, and what is set aside for these.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.bytes - self.due_bytes
+    }
+
+    /// Bytes of replies that wait to be written.
+    #[must_use]
+    pub fn reply_bytes(&self) -> usize {
+        self.due_bytes
     }
 
     /// Whether no reply is owed.
@@ -314,6 +343,7 @@ impl Connection {
     fn answer_at_once(&mut self, push: impl FnOnce(&mut String)) {
         let mut line = String::new();
         push(&mut line);
+        self.due_bytes += line.len();
         self.push(line.len(), SlotState::Line(line));
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
+use crate::memory::Holder;
 use crate::proxy::{Answered, Failure, NodeReport, Reply};
 use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
@@ -17,6 +18,18 @@ const SESSION_EXPIRED: &str = "this session, or this number of it, is no longer 
 pub fn busy_line() -> String {
     let mut line = String::new();
     push_error(&mut line, "busy", "too many connections", true);
+    close(&mut line, None);
+    line
+}
+
+/// The last line for a client whose connection is given up because too much memory is held for this.
+#[must_use]
+pub fn given_up_line(holder: Holder) -> String {
+    let mut line = String::new();
+    let message = format!(
+        "the server gives up this connection: {holder} take as much memory as they may (--memory-max)"
+    );
+    push_error(&mut line, "busy", &message, true);
     close(&mut line, None);
     line
 }
@@ -262,7 +275,7 @@ fn code_of(failure: Failure) -> &'static str {
         Failure::Timeout | Failure::TransferFailed => "timeout",
         Failure::NotVoter | Failure::Change(_) | Failure::MembersAreFixed => "bad_request",
         Failure::BackupGone => "backup_gone",
-        Failure::Busy => "busy",
+        Failure::Busy | Failure::NoMemory(_) => "busy",
         Failure::ShuttingDown => "shutting_down",
         Failure::Storage => "storage",
     }

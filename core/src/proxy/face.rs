@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::memory::Holder;
 use crate::raft::{ChangeError, NodeId, Term};
 use crate::replica::{Answer, Request, RequestId, Status};
 
@@ -101,6 +102,8 @@ pub enum Failure {
     Timeout,
     /// Over a limit. Nothing happened.
     Busy,
+    /// The server holds as much memory as it may, most of it for this. Nothing happened.
+    NoMemory(Holder),
     /// The server is stopping. Nothing happened.
     ShuttingDown,
     /// The node that had the request lost its disk. A write may still take effect.
@@ -128,6 +131,12 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            Self::NoMemory(holder) => {
+                return write!(
+                    f,
+                    "the server holds as much memory as it may (--memory-max), most of it for {holder}; nothing happened"
+                );
+            }
             Self::Change(error) => return write!(f, "the members are not changed: {error}"),
             Self::MembersAreFixed => {
                 "all nodes of this cluster live in one process: its members are what --nodes says; nothing happened"

@@ -131,6 +131,13 @@ impl Log {
         self.last = self.runs.back().map_or(self.start, |run| run.last);
     }
 
+    /// Bytes of all entries that are in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let before = self.runs.front().map_or(0, |run| run.bytes_to - run.entries.bytes() as u64);
+        self.runs.back().map_or(0, |run| run.bytes_to) - before
+    }
+
     /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left, and
     /// `held_bytes` of those of them that come after `held_from`.
     pub fn compact(

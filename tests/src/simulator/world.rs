@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use coracle_core::host::{Router, RouterAction, RouterInput, SnapshotOrder};
+use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, Ticket};
 use coracle_core::raft::{Config, NodeId, Role, Voters};
 use coracle_core::{Input, Instant, Output};
@@ -81,7 +82,8 @@ impl World {
             pending_max: 1000,
             pending_bytes_max: 1 << 20,
         };
-        let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes);
+        let memory = MemoryBudget::new(usize::MAX, 0);
+        let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes, memory);
         let mut world = Self {
             clients: Clients::new(&settings),
             invariants: Invariants::new(settings.session_limits),
@@ -432,6 +434,13 @@ impl World {
                     return Err(Violation {
                         property: "routing",
                         what: format!("there is no caller {call}"),
+                    });
+                }
+                // The simulated clients are requests without connections, and hold nothing.
+                RouterAction::GiveUp(connection, _) | RouterAction::Cut(connection) => {
+                    return Err(Violation {
+                        property: "routing",
+                        what: format!("client {connection} is given up"),
                     });
                 }
                 RouterAction::Reply(connection, slot, reply) => {

@@ -1,0 +1,61 @@
+//! Sizes as flags take them: bytes, or with a unit.
+
+use bytesize::ByteSize;
+
+/// The least memory that a server can be held to: below, its own buffers are most of it.
+const MEMORY_MIN: u64 = 16 << 20;
+
+/// Why a size is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SizeError {
+    #[error("a size is a number of bytes, or has a unit such as 64MiB, 512KiB or 2GB")]
+    Unreadable,
+    #[error("at least 1 byte")]
+    Zero,
+    #[error("at least 16MiB")]
+    TooLittleMemory,
+}
+
+/// A size of at least one byte.
+pub(crate) fn positive(text: &str) -> Result<u64, SizeError> {
+    match read(text)? {
+        0 => Err(SizeError::Zero),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A size that a server can do with.
+pub(crate) fn memory(text: &str) -> Result<u64, SizeError> {
+    let bytes = read(text)?;
+    if bytes < MEMORY_MIN { Err(SizeError::TooLittleMemory) } else { Ok(bytes) }
+}
+
+fn read(text: &str) -> Result<u64, SizeError> {
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit());
+    let size = text.parse::<ByteSize>().ok().filter(|_| is_number);
+    size.map(|size| size.as_u64()).ok_or(SizeError::Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes =
+            [("1", 1), ("64MiB", 64 << 20), ("64 MiB", 64 << 20), ("2GB", 2_000_000_000), ("1.5KiB", 1536)];
+        for (text, bytes) in sizes {
+            assert_eq!(positive(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in ["", "MiB", "-1", "1 apple", "+1", "1e3", "1MiBB"] {
+            assert_eq!(positive(text), Err(SizeError::Unreadable), "{text}");
+        }
+        assert_eq!(positive("0"), Err(SizeError::Zero));
+        assert_eq!(memory("1MiB"), Err(SizeError::TooLittleMemory));
+        assert_eq!(memory("16MiB"), Ok(16 << 20));
+    }
+}

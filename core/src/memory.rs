@@ -1,0 +1,503 @@
+//! The memory that a server may hold, in one budget.
+//!
+//! A server does not know what its clients are going to do. Each may send half a line and stop, or ask for pages and read none of
+//! them, and what that costs is little for one and too much for thousands. So each connection says what it holds and for what,
+//! and the nodes say how large the data is. Where it is too much together, the connections that have kept the server waiting for
+//! the longest are given up: they get one line, if they read at all, and the others are served on. What is asked for meanwhile is
+//! refused, before anything was done.
+//!
+//! | held for | beyond its share |
+//! | --- | --- |
+//! | connections | a new one is told `busy` |
+//! | lines without an end | the oldest one's connection is given up |
+//! | replies that were not read | the connection that has taken nothing for the longest is given up |
+//! | requests under way | new ones are refused |
+//! | the data: keys, values and log | writes that add to it are refused; reading and deleting go on |
+//!
+//! What is counted is bytes of text with the structures that hold them, not what an allocator makes of that. Small amounts are
+//! rounded away, so that a client with short requests costs nothing here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::kv::Command;
+use crate::raft::NodeId;
+use crate::replica::Request;
+
+/// The most bytes of lines without an end, of all connections: enough for more than a hundred of the longest ones at once.
+pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
+
+/// A connection that holds less than this for one purpose is not counted, nor is a change by less.
+const NOTED_BYTES: usize = 16 << 10;
+
+/// What memory is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Keys, values and the log.
+    Data,
+    /// Connections, whatever goes over them.
+    Connections,
+    /// Lines whose end has not arrived.
+    HalfLines,
+    /// Requests that have no reply yet.
+    Requests,
+    /// Replies that their clients have not read.
+    Replies,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Data => "keys, values and the log",
+            Self::Connections => "connections",
+            Self::HalfLines => "lines whose end has not arrived",
+            Self::Requests => "requests under way",
+            Self::Replies => "replies that clients have not read",
+        })
+    }
+}
+
+/// How many bytes are held for what. See [`Holder`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// See [`Holder::Data`].
+    pub data: usize,
+    /// See [`Holder::Connections`].
+    pub connections: usize,
+    /// See [`Holder::HalfLines`].
+    pub half_lines: usize,
+    /// See [`Holder::Requests`].
+    pub requests: usize,
+    /// See [`Holder::Replies`].
+    pub replies: usize,
+}
+
+impl MemoryUse {
+    fn of_clients(&self) -> usize {
+        self.connections + self.half_lines + self.requests + self.replies
+    }
+
+    /// What most of the clients' memory is held for.
+    fn largest(&self) -> Holder {
+        let all = [
+            (self.connections, Holder::Connections),
+            (self.half_lines, Holder::HalfLines),
+            (self.requests, Holder::Requests),
+            (self.replies, Holder::Replies),
+        ];
+        all.into_iter().max_by_key(|(bytes, _)| *bytes).map_or(Holder::Requests, |(_, holder)| holder)
+    }
+}
+
+/// What one node holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// Keys, values and entries. The nodes of one process share their text.
+    pub text: usize,
+    /// What holds the text, which each node has for itself.
+    pub structures: usize,
+}
+
+/// A connection is to be given up, because too much memory is held for this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// The connection's number.
+    pub connection: u64,
+    /// For what.
+    pub holder: Holder,
+}
+
+/// What one connection holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionMemory {
+    pub(crate) half_line: usize,
+    pub(crate) requests: usize,
+    pub(crate) replies: usize,
+}
+
+/// Whether a client has got on since its connection said last what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// A line was whole.
+    pub(crate) has_read: bool,
+    /// Some of the replies were taken.
+    pub(crate) has_written: bool,
+}
+
+/// The budget of a server. Cloning gives another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct MemoryBudget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    max: usize,
+    connection_bytes: usize,
+    /// What is refused, as bits: read for every request.
+    refused: AtomicU8,
+    held: Mutex<Held>,
+}
+
+const WRITES_REFUSED: u8 = 1;
+const PAGES_REFUSED: u8 = 2;
+const ALL_REFUSED: u8 = 4;
+
+#[derive(Debug, Default)]
+struct Held {
+    nodes: BTreeMap<NodeId, NodeMemory>,
+    clients: BTreeMap<u64, Client>,
+    /// Those of them that wait for the end of a line, and those that have replies to read, in the order in which they last got on.
+    oldest_half_lines: BTreeMap<u64, u64>,
+    oldest_replies: BTreeMap<u64, u64>,
+    /// The next place in that order.
+    next_place: u64,
+    connections: usize,
+    sum: MemoryUse,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    memory: ConnectionMemory,
+    half_line_place: Option<u64>,
+    replies_place: Option<u64>,
+}
+
+impl MemoryBudget {
+    /// A budget of `max` bytes. A connection takes `connection_bytes` of it, whatever goes over it.
+    #[must_use]
+    pub fn new(max: usize, connection_bytes: usize) -> Self {
+        let (refused, held) = (AtomicU8::new(0), Mutex::default());
+        Self(Arc::new(Shared { max, connection_bytes, refused, held }))
+    }
+
+    /// The most bytes that may be held.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+
+    /// What is held now.
+    #[must_use]
+    pub fn in_use(&self) -> MemoryUse {
+        self.held().sum
+    }
+
+    /// Counts one more connection; `None`: there is no room for it.
+    #[must_use]
+    pub fn connect(&self, connection: u64) -> Option<ClientMemory> {
+        let mut held = self.held();
+        let clients_max = self.clients_max(&held);
+        if held.sum.of_clients() + self.0.connection_bytes > clients_max {
+            return None;
+        }
+        held.connections += 1;
+        held.sum.connections = held.connections.saturating_mul(self.0.connection_bytes);
+        drop(held);
+        Some(ClientMemory { budget: self.clone(), connection, noted: ConnectionMemory::default() })
+    }
+
+    /// A node says what it holds.
+    pub fn note_node(&self, node: NodeId, memory: NodeMemory) {
+        let mut held = self.held();
+        held.nodes.insert(node, memory);
+        let text = held.nodes.values().map(|node| node.text).max().unwrap_or_default();
+        let structures: usize = held.nodes.values().map(|node| node.structures).sum();
+        held.sum.data = text + structures;
+        self.judge(&held);
+    }
+
+    /// Why nothing is done for this request, if nothing is.
+    #[must_use]
+    pub fn refuses(&self, request: &Request) -> Option<Holder> {
+        let refused = self.0.refused.load(Ordering::Relaxed);
+        if refused == 0 {
+            return None;
+        }
+        let is_refused = match request {
+            Request::Write { command: Command::Delete { .. }, .. } | Request::Read { .. } => {
+                let is_page = matches!(request, Request::Read { query, .. } if query.is_scan());
+                refused & ALL_REFUSED != 0 || (is_page && refused & PAGES_REFUSED != 0)
+            }
+            Request::LinearizableRead(query) => {
+                refused & ALL_REFUSED != 0 || (query.is_scan() && refused & PAGES_REFUSED != 0)
+            }
+            Request::Write { .. } => refused & (ALL_REFUSED | WRITES_REFUSED) != 0,
+            Request::Backup(_) => refused & (ALL_REFUSED | PAGES_REFUSED) != 0,
+            // An operator needs these most when memory is short.
+            Request::Status
+            | Request::Members
+            | Request::ChangeMembers(_)
+            | Request::Transfer(_)
+            | Request::Resign => false,
+        };
+        let adds_data = matches!(request, Request::Write { .. }) && refused & WRITES_REFUSED != 0;
+        is_refused.then(|| if adds_data { Holder::Data } else { self.held().sum.largest() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What clients may hold: three quarters of what the data leaves, and a little if it leaves nothing.
+    fn clients_max(&self, held: &Held) -> usize {
+        let left = self.0.max.saturating_sub(held.sum.data);
+        (left / 4 * 3).max(self.0.max / 8)
+    }
+
+    /// Decides anew what is refused.
+    fn judge(&self, held: &Held) {
+        let (clients, clients_max) = (held.sum.of_clients(), self.clients_max(held));
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        let refused = bit(held.sum.data > self.0.max / 4 * 3, WRITES_REFUSED)
+            | bit(clients > clients_max / 8 * 7, PAGES_REFUSED)
+            | bit(clients > clients_max, ALL_REFUSED);
+        self.0.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Gives up the connections that have kept the server waiting for the longest, until the rest may stay.
+    fn evict(&self, held: &mut Held, evictions: &mut Vec<Eviction>) {
+        let clients_max = self.clients_max(held);
+        let half_lines_max = HALF_LINES_BYTES_MAX.min(clients_max / 4);
+        loop {
+            let oldest_half_line = held.oldest_half_lines.first_key_value().map(|(_, number)| *number);
+            let oldest_reply = held.oldest_replies.first_key_value().map(|(_, number)| *number);
+            let is_over = held.sum.of_clients() > clients_max;
+            let given_up = if held.sum.half_lines > half_lines_max {
+                oldest_half_line.map(|number| (number, Holder::HalfLines))
+            } else if is_over {
+                let reply = oldest_reply.map(|number| (number, Holder::Replies));
+                reply.or(oldest_half_line.map(|number| (number, Holder::HalfLines)))
+            } else {
+                None
+            };
+            let Some((connection, holder)) = given_up else { return };
+            held.forget(connection);
+            evictions.push(Eviction { connection, holder });
+        }
+    }
+}
+
+impl Held {
+    fn set(&mut self, connection: u64, memory: ConnectionMemory, progress: Progress) {
+        let client = self.clients.entry(connection).or_default();
+        let before = std::mem::replace(&mut client.memory, memory);
+        let place = self.next_place;
+        self.next_place += 1;
+        let to_place = (memory.half_line > 0).then_some((place, progress.has_read));
+        put_in_order(&mut self.oldest_half_lines, connection, &mut client.half_line_place, to_place);
+        let to_place = (memory.replies > 0).then_some((place, progress.has_written));
+        put_in_order(&mut self.oldest_replies, connection, &mut client.replies_place, to_place);
+        if memory == ConnectionMemory::default() {
+            self.clients.remove(&connection);
+        }
+        let sum = &mut self.sum;
+        sum.half_lines = sum.half_lines - before.half_line + memory.half_line;
+        sum.requests = sum.requests - before.requests + memory.requests;
+        sum.replies = sum.replies - before.replies + memory.replies;
+    }
+
+    fn forget(&mut self, connection: u64) {
+        if self.clients.contains_key(&connection) {
+            self.set(connection, ConnectionMemory::default(), Progress::default());
+        }
+    }
+}
+
+/// Takes a connection out of the order, or puts it at the new place if it has none yet or has got on.
+fn put_in_order(
+    order: &mut BTreeMap<u64, u64>,
+    connection: u64,
+    place: &mut Option<u64>,
+    to_place: Option<(u64, bool)>,
+) {
+    if place.is_some() && to_place.is_some_and(|(_, gets_on)| !gets_on) {
+        return;
+    }
+    if let Some(old) = place.take() {
+        order.remove(&old);
+    }
+    if let Some((new, _)) = to_place {
+        *place = Some(new);
+        order.insert(new, connection);
+    }
+}
+
+/// One connection's account. It is closed when this is dropped.
+#[derive(Debug)]
+pub struct ClientMemory {
+    budget: MemoryBudget,
+    connection: u64,
+    noted: ConnectionMemory,
+}
+
+impl ClientMemory {
+    /// The budget that this is a part of.
+    #[must_use]
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// The connection holds this now. Appends the connections that have to be given up for it.
+    pub(crate) fn note(&mut self, now: ConnectionMemory, progress: Progress, evictions: &mut Vec<Eviction>) {
+        let round = |bytes: usize| if bytes < NOTED_BYTES { 0 } else { bytes };
+        let (half_line, requests, replies) = (round(now.half_line), round(now.requests), round(now.replies));
+        let now = ConnectionMemory { half_line, requests, replies };
+        let is_near =
+            |before: usize, now: usize| (before == 0) == (now == 0) && before.abs_diff(now) < NOTED_BYTES;
+        let before = self.noted;
+        let is_same = is_near(before.half_line, now.half_line)
+            && is_near(before.requests, now.requests)
+            && is_near(before.replies, now.replies);
+        let gets_on =
+            (progress.has_read && before.half_line > 0) || (progress.has_written && before.replies > 0);
+        if is_same && !gets_on {
+            return;
+        }
+        self.noted = now;
+        let mut held = self.budget.held();
+        held.set(self.connection, now, progress);
+        self.budget.evict(&mut held, evictions);
+        self.budget.judge(&held);
+    }
+}
+
+impl Drop for ClientMemory {
+    fn drop(&mut self) {
+        let mut held = self.budget.held();
+        held.forget(self.connection);
+        held.connections -= 1;
+        held.sum.connections = held.connections.saturating_mul(self.budget.0.connection_bytes);
+        self.budget.judge(&held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Key, Query, Scan, Value};
+    use crate::raft::LogIndex;
+
+    const MIB: usize = 1 << 20;
+
+    fn half_line(bytes: usize) -> ConnectionMemory {
+        ConnectionMemory { half_line: bytes, ..ConnectionMemory::default() }
+    }
+
+    fn replies(bytes: usize) -> ConnectionMemory {
+        ConnectionMemory { replies: bytes, ..ConnectionMemory::default() }
+    }
+
+    fn note(client: &mut ClientMemory, memory: ConnectionMemory, gets_on: bool) -> Vec<(u64, Holder)> {
+        let mut evictions = Vec::new();
+        let progress = Progress { has_read: gets_on, has_written: gets_on };
+        client.note(memory, progress, &mut evictions);
+        evictions.into_iter().map(|eviction| (eviction.connection, eviction.holder)).collect()
+    }
+
+    fn clients(budget: &MemoryBudget, count: u64) -> Vec<ClientMemory> {
+        (1..=count).map(|number| budget.connect(number).unwrap()).collect()
+    }
+
+    fn put() -> Request {
+        let (key, value) = (Key::new("k").unwrap(), Value::from_json("1").unwrap());
+        Request::Write { command: Command::Put { key, value }, session: None }
+    }
+
+    fn delete() -> Request {
+        Request::Write { command: Command::Delete { key: Key::new("k").unwrap() }, session: None }
+    }
+
+    fn get() -> Request {
+        Request::Read { query: Query::Value(Key::new("k").unwrap()), at_least: LogIndex::ORIGIN }
+    }
+
+    fn scan() -> Request {
+        let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1 };
+        Request::Read { query: Query::Scan(scan), at_least: LogIndex::ORIGIN }
+    }
+
+    #[test]
+    fn the_oldest_half_line_gives_way() {
+        let budget = MemoryBudget::new(16 * MIB, 0);
+        let mut clients = clients(&budget, 5);
+        // A quarter of what clients may hold: 3 MiB.
+        for (at, client) in clients.iter_mut().enumerate().take(3) {
+            assert_eq!(note(client, half_line(MIB), false), [], "{at}");
+        }
+        assert_eq!(note(&mut clients[0], half_line(MIB + 1), false), [], "it waits for as long as before");
+        assert_eq!(note(&mut clients[3], half_line(MIB), false), [(1, Holder::HalfLines)]);
+        note(&mut clients[1], half_line(0), false);
+        assert_eq!(note(&mut clients[4], half_line(MIB), false), [], "a line that ended makes room");
+        assert_eq!(note(&mut clients[2], half_line(MIB), true), [], "another line of a client that gets on");
+        assert_eq!(note(&mut clients[1], half_line(MIB), false), [(4, Holder::HalfLines)]);
+        assert_eq!(budget.in_use().half_lines, 3 * MIB);
+        drop(clients);
+        assert_eq!(budget.in_use(), MemoryUse::default());
+    }
+
+    #[test]
+    fn who_reads_stays_and_who_does_not_gives_way() {
+        let budget = MemoryBudget::new(16 * MIB, 0);
+        let mut clients = clients(&budget, 4);
+        for client in &mut clients[..3] {
+            assert_eq!(note(client, replies(4 * MIB), false), []);
+        }
+        assert!(budget.refuses(&scan()).is_some() && budget.refuses(&get()).is_none(), "no more pages");
+        assert_eq!(note(&mut clients[0], replies(4 * MIB), true), [], "it reads");
+        assert_eq!(note(&mut clients[3], replies(MIB), false), [(2, Holder::Replies)]);
+        assert_eq!(budget.in_use().replies, 9 * MIB);
+        assert!(budget.refuses(&scan()).is_none());
+    }
+
+    #[test]
+    fn requests_that_nothing_can_be_given_up_for_are_refused() {
+        let budget = MemoryBudget::new(16 * MIB, 0);
+        let mut clients = clients(&budget, 1);
+        let requests = ConnectionMemory { requests: 13 * MIB, ..ConnectionMemory::default() };
+        assert_eq!(note(&mut clients[0], requests, false), []);
+        for request in [put(), delete(), get(), scan()] {
+            assert_eq!(budget.refuses(&request), Some(Holder::Requests));
+        }
+        assert_eq!(budget.refuses(&Request::Status), None);
+        note(&mut clients[0], ConnectionMemory::default(), false);
+        assert_eq!(budget.refuses(&put()), None);
+    }
+
+    #[test]
+    fn data_that_is_too_large_refuses_what_adds_to_it() {
+        let budget = MemoryBudget::new(16 * MIB, 0);
+        let node = |text, structures| NodeMemory { text, structures };
+        budget.note_node(NodeId(0), node(8 * MIB, MIB));
+        budget.note_node(NodeId(1), node(9 * MIB, MIB));
+        assert_eq!(budget.in_use().data, 11 * MIB, "they share their text");
+        assert_eq!(budget.refuses(&put()), None);
+        budget.note_node(NodeId(1), node(11 * MIB, MIB));
+        assert_eq!(budget.refuses(&put()), Some(Holder::Data));
+        for request in [delete(), get(), scan()] {
+            assert_eq!(budget.refuses(&request), None);
+        }
+    }
+
+    #[test]
+    fn a_connection_takes_its_part() {
+        let budget = MemoryBudget::new(MIB, 64 << 10);
+        let mut clients = clients(&budget, 12);
+        assert!(budget.connect(13).is_none());
+        clients.pop();
+        assert!(budget.connect(13).is_some());
+    }
+
+    #[test]
+    fn short_requests_are_not_counted() {
+        let budget = MemoryBudget::new(MIB, 0);
+        let mut clients = clients(&budget, 1);
+        note(&mut clients[0], half_line(NOTED_BYTES - 1), false);
+        assert_eq!(budget.in_use().half_lines, 0);
+        note(&mut clients[0], half_line(NOTED_BYTES), false);
+        note(&mut clients[0], half_line(NOTED_BYTES + 9), false);
+        assert_eq!(budget.in_use().half_lines, NOTED_BYTES);
+        note(&mut clients[0], half_line(1), false);
+        assert_eq!(budget.in_use().half_lines, 0);
+    }
+}
