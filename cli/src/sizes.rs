@@ -10,9 +10,9 @@ const MEMORY_MIN: u64 = 16 << 20;
 pub(crate) enum SizeError {
     #[error("a size is a number of bytes, or has a unit such as 64MiB, 512KiB or 2GB")]
     Unreadable,
-    #[error("at least 1 byte")]
+    #[error("must be at least 1")]
     Zero,
-    #[error("at least 16MiB")]
+    #[error("must be at least 16MiB")]
     TooLittleMemory,
 }
 
