@@ -8,7 +8,7 @@ use std::time::Duration;
 use coracle_core::Settings;
 use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
-use futures_lite::AsyncWriteExt;
+use futures_lite::{AsyncWriteExt, future};
 use smol::Timer;
 use smol::net::{TcpListener, TcpStream};
 
@@ -41,12 +41,14 @@ pub(crate) async fn run(
             Timer::after(ACCEPT_AGAIN_AFTER).await;
             continue;
         };
+        // Others get their turn also while there is always one more to accept.
+        future::yield_now().await;
         if Rc::strong_count(&connected) > settings.connections_max {
             executor.spawn(turn_away(stream)).detach();
             continue;
         }
         let Some(memory) = wiring.memory.connect(next_number) else {
-            wiring.executor.spawn(turn_away(stream)).detach();
+            executor.spawn(turn_away(stream)).detach();
             continue;
         };
         let place = (Rc::clone(&connected), connections_end.clone());

@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE,
-    SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -31,23 +30,25 @@ type Connections = Rc<RefCell<BTreeMap<NodeId, Task<()>>>>;
 /// Accepts until it is dropped.
 pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
     let connections = Connections::default();
-    let handshakes = Rc::new(());
+    let handshakes = Rc::new(RefCell::new(Handshakes::default()));
     for number in 0.. {
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(AGAIN_AFTER).await;
             continue;
         };
-        if Rc::strong_count(&handshakes) > HANDSHAKES_MAX {
-            continue;
-        }
-        let (network, connections, place) =
-            (Rc::clone(&network), Rc::clone(&connections), Rc::clone(&handshakes));
+        let (network, connections) = (Rc::clone(&network), Rc::clone(&connections));
         let executor = Rc::clone(&network.executor);
+        let waiting = Rc::clone(&handshakes);
         let greet = async move {
             greet(&network, number, stream, &connections).await;
-            drop(place);
+            let itself = waiting.borrow_mut().end(number);
+            itself.into_iter().for_each(Task::detach);
         };
-        executor.spawn(greet).detach();
+        let oldest = handshakes.borrow_mut().begin(number, executor.spawn(greet));
+        // A task that is dropped ends, and its connection with it.
+        drop(oldest);
+        // Others get their turn also while there is always one more to accept.
+        future::yield_now().await;
     }
 }
 

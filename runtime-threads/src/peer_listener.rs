@@ -9,8 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, HANDSHAKES_MAX, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE,
-    SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -39,7 +38,7 @@ pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: Socket
 /// Accepts until it is told to stop. The connections end with it.
 fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBool>) {
     let connections = Connections::default();
-    let handshakes = Arc::new(());
+    let handshakes = Arc::new(Mutex::new(Handshakes::default()));
     for number in 0.. {
         let accepted = socket.accept();
         if is_stopping.load(Ordering::Acquire) {
@@ -50,16 +49,17 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
             continue;
         };
         let Some(end) = network.threads_end() else { break };
-        if Arc::strong_count(&handshakes) > HANDSHAKES_MAX {
-            continue;
+        let stream = Arc::new(stream);
+        let oldest = lock(&handshakes).begin(number, Arc::clone(&stream));
+        if let Some(oldest) = oldest {
+            let _ = oldest.shutdown(Shutdown::Both);
         }
-        let (network, connections, place) =
+        let (network, connections, waiting) =
             (Arc::clone(network), Arc::clone(&connections), Arc::clone(&handshakes));
         let is_stopping = Arc::clone(is_stopping);
         let serve = move || {
-            let stream = Arc::new(stream);
             let inbound = greet(&network, number, &stream, &connections);
-            drop(place);
+            lock(&waiting).end(number);
             // The listener has ended the connections that it knew of.
             if let Some(mut inbound) = inbound.filter(|_| !is_stopping.load(Ordering::Acquire)) {
                 listen(&network, &mut inbound, &stream);

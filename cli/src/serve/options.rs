@@ -364,6 +364,7 @@ mod tests {
         assert_eq!(options.idle_timeout, Some(Duration::from_secs(1000)));
         assert_eq!(options.request_timeout, Duration::from_secs(5));
         assert_eq!(options.max_connections.get(), 10_000);
+        assert_eq!(options.memory_max, None);
         assert_eq!(options.snapshot_bytes, 64 << 20);
         assert_eq!(options.snapshot_entries, 1_000_000);
         assert_eq!(options.log_level, LogLevel::Info);
@@ -387,8 +388,10 @@ mod tests {
         assert!(complaint("--listen 3001").contains("HOST:PORT"));
         for flag in ["--snapshot-bytes", "--snapshot-entries"] {
             assert!(complaint(&format!("{flag} 0")).contains("must be at least 1"));
-            assert!(complaint(&format!("{flag} 16MiB")).contains("a whole number without a unit"));
         }
+        assert!(complaint("--snapshot-entries 16MiB").contains("a whole number without a unit"));
+        assert!(complaint("--snapshot-bytes 16apples").contains("such as 64MiB"));
+        assert!(complaint("--memory-max 1MiB").contains("must be at least 16MiB"));
         assert!(complaint("--runtime tokio").contains("possible values: smol, threads"));
         assert!(complaint("--sync sometimes").contains("possible values: always, never"));
         assert!(complaint("--log-level loud").contains("error, warn, info, debug, trace"));

@@ -39,8 +39,6 @@ pub const INBOUND_MAX: usize = 128;
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
 /// For how long the process that is dialled anew may fail to answer before the other one takes its place.
 const DOUBT_MAX: Duration = Duration::from_secs(1);
-/// The most handshakes of nodes that dial under way at once.
-pub const HANDSHAKES_MAX: usize = 64;
 
 /// A change of the links, to be carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 //! | `link` | whether a link is up, what waits to be sent, what is reported of it, when it is dialled again |
 //! | `flow` | how many bytes may be in flight on a connection to another node |
 //! | `addresses` | which address of a name is tried next |
+//! | `handshakes` | which connection gives way when too many have not shown whose they are |
 //! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
@@ -30,6 +31,7 @@ mod directory;
 mod flow;
 mod forward;
 mod founding;
+mod handshakes;
 mod inbound;
 mod link;
 mod node;
@@ -42,12 +44,11 @@ mod watch;
 
 pub use addresses::{DialAddresses, share_of};
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
-pub use directory::{
-    Directory, Greeting, HANDSHAKES_MAX, INBOUND_MAX, LINK_GRACE, LinkChange, REACHED_VALID, STRANGERS_MAX,
-};
+pub use directory::{Directory, Greeting, INBOUND_MAX, LINK_GRACE, LinkChange, REACHED_VALID, STRANGERS_MAX};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
+pub use handshakes::{HANDSHAKES_MAX, Handshakes};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
     DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE,
