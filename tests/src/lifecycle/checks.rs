@@ -18,6 +18,8 @@ pub(super) struct Checks {
     configurations: BTreeMap<LogIndex, Configuration>,
     /// What was written to each key, by index.
     writes: BTreeMap<String, BTreeMap<LogIndex, u64>>,
+    /// Where each number of each key was written.
+    written: BTreeMap<(String, u64), LogIndex>,
     leaders: BTreeMap<Term, (NodeId, Incarnation)>,
     /// How far each run's commits were looked at.
     seen: BTreeMap<u64, LogIndex>,
@@ -98,20 +100,29 @@ impl Checks {
                     let configuration = Configuration::read(entry.payload).expect("it is in a log");
                     self.configurations.insert(point.index, configuration);
                 }
-                EntryKind::Command => self.note_write(point.index, entry.payload),
+                EntryKind::Command => self.note_write(point.index, entry.payload)?,
                 EntryKind::Noop => {}
             }
         }
         Ok(())
     }
 
-    fn note_write(&mut self, index: LogIndex, payload: &str) {
+    /// Clients send each number once, so each is written once at the most.
+    fn note_write(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let Some(Operation::Put { key, value }) = LoggedWrite::read(payload).map(|write| write.operation)
         else {
-            return;
+            return Ok(());
         };
         let number = value.parse().expect("clients write numbers");
+        let first = *self.written.entry((key.clone().into_owned(), number)).or_insert(index);
+        if first != index {
+            return violation(
+                "done_once",
+                format!("{key} = {number} is committed at {first} and at {index}"),
+            );
+        }
         self.writes.entry(key.into_owned()).or_default().insert(index, number);
+        Ok(())
     }
 
     /// The configuration that was committed last, as far as any process knows.

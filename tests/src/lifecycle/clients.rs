@@ -42,6 +42,26 @@ pub(super) struct Clients {
     pub(super) are_quiet: bool,
 }
 
+impl Clients {
+    /// Gives the next request its number, and waits for its answer.
+    pub(super) fn expect(&mut self, asked: Asked) -> RequestId {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        self.asked.insert(id, asked);
+        id
+    }
+
+    /// A request was not sent.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        self.asked.remove(&id);
+    }
+
+    /// Whether a request has no answer yet.
+    pub(super) fn waits_for(&self, id: RequestId) -> bool {
+        self.asked.contains_key(&id)
+    }
+}
+
 fn key_of(client: usize) -> String {
     format!("k{client}")
 }
@@ -82,21 +102,25 @@ impl World {
 
     fn write(&mut self, client: usize) -> Verdict {
         let any = self.dice.position(self.machines.len());
-        let machine = if self.dice.happens(800) { self.leader().unwrap_or(any) } else { any };
+        let machine = if self.dice.happens(700) { self.leader().unwrap_or(any) } else { any };
+        let (request, asked) = self.next_write(client);
+        self.ask_through(machine, request, asked)
+    }
+
+    /// The next number for the key of a client.
+    pub(super) fn next_write(&mut self, client: usize) -> (Request, Asked) {
         let number = self.clients.numbers.entry(client).or_default();
         *number += 1;
         let (key, number) = (key_of(client), *number);
         let value = Value::from_json(&number.to_string()).expect("a number is JSON");
         let command = Command::Put { key: Key::new(&key).expect("a short key"), value };
-        self.ask(machine, Request::write(command), Asked::Write { key, number })
+        (Request::write(command), Asked::Write { key, number })
     }
 
     /// Puts a request into a node's inbox; a machine on which no node runs hears nothing.
     pub(super) fn ask(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
         if self.machines[machine].running().is_some() {
-            self.clients.last_request += 1;
-            let id = RequestId(self.clients.last_request);
-            self.clients.asked.insert(id, asked);
+            let id = self.clients.expect(asked);
             self.hand(machine, HostInput::Core(Input::Request(id, request)));
         }
         Ok(())

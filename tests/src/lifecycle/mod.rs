@@ -25,6 +25,7 @@
 //! | `disks` | file operations |
 //! | `folders` | folders that are copied or not mounted, and nodes that have none |
 //! | `forger` | messages that no honest member sends |
+//! | `forwarding` | requests that a node forwards to the leader |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
 //! | `operator` | what a person does to the cluster |
@@ -38,6 +39,7 @@ mod clients;
 mod disks;
 mod folders;
 mod forger;
+mod forwarding;
 mod machine;
 mod operator;
 mod orders;

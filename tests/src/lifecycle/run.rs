@@ -58,6 +58,7 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    world.members_forward()?;
     world.copies_end(RECOVERY)?;
     removed_nodes_end(world)?;
     a_quiet_cluster_elects(world)

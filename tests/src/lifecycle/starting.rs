@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Directory, NodeHost, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::host::{ClusterSearch, Directory, Forwarder, NodeHost, REMOVAL_GRACE, Removal, Settings};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -72,6 +72,7 @@ impl World {
             directory,
             stage,
             links: BTreeMap::new(),
+            forwarder: Forwarder::new(boot),
             inbound: BTreeMap::new(),
             removal: Removal::default(),
             is_dismissed: false,

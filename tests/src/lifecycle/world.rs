@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use coracle_core::host::{NodeAction, Settings};
+use coracle_core::host::{HostInput, NodeAction, Settings};
 use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Role, Voters};
@@ -36,6 +36,7 @@ pub(super) enum Happening {
     Search { machine: usize, boot: u64 },
     Farewell { machine: usize, boot: u64 },
     Arrive { number: u64, bytes: Vec<u8> },
+    ArriveAgain { connection: Connection, input: HostInput },
     Hear { number: u64, bytes: Vec<u8> },
     Client(usize),
     Operator,
@@ -148,6 +149,10 @@ impl World {
             Happening::Search { machine, boot } => self.search(machine, boot),
             Happening::Farewell { machine, boot } => self.say_farewell(machine, boot),
             Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
+            Happening::ArriveAgain { connection, input } => {
+                self.arrive_again(connection, input);
+                Ok(())
+            }
             Happening::Hear { number, bytes } => self.hear(number, &bytes),
             Happening::Client(client) => self.client_acts(client),
             Happening::Operator => self.operator_acts(),
@@ -355,7 +360,13 @@ impl World {
                     self.members_changed(machine, configuration)?;
                 }
             }
-            NodeAction::AnswerPeer(..) | NodeAction::Resigned => {}
+            NodeAction::AnswerPeer(peer, call, answer) => {
+                let process = self.machines[machine].process.as_mut();
+                if let Some(seat) = process.and_then(|process| process.links.get_mut(&peer)) {
+                    seat.link.push_answer(call, &answer);
+                }
+            }
+            NodeAction::Resigned => {}
         }
         Ok(())
     }
