@@ -13,7 +13,7 @@ use coracle_core::{Incarnation, Input, Request, RequestId};
 use super::checks::violation;
 use super::clients::Asked;
 use super::wiring::Connection;
-use super::world::{Happening, World};
+use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
 /// How long a copy of a request may take, in microseconds, typically.
@@ -65,7 +65,7 @@ impl World {
         let incarnation = self.machines[from].process.as_ref().map_or(Incarnation(0), |it| it.incarnation);
         for answer in answers {
             if let ProxyInput::Answer(node, id, answer) = answer {
-                self.answered((node, incarnation), id, &answer)?;
+                self.answered(from, (node, incarnation), id, &answer)?;
             }
         }
         Ok(())
@@ -103,7 +103,7 @@ impl World {
 
     /// Each member has an answer to what it forwards, as long as its connections with the leader last.
     pub(super) fn members_forward(&mut self) -> Verdict {
-        for machine in 0..self.machines.len() {
+        for machine in 0..MACHINES {
             let Some((leader, members, _)) = self.members() else { return Ok(()) };
             let is_member = |(id, incarnation)| members.names(id, Some(incarnation));
             let known = self.leader_known_at(machine).filter(|known| {

@@ -32,6 +32,7 @@
 //! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
 //! | `checks` | what must hold |
+//! | `restores` | backups, and the cluster that is restored from one |
 //! | `run` | trouble, then recovery, then the verdict |
 
 mod checks;
@@ -43,6 +44,7 @@ mod forwarding;
 mod machine;
 mod operator;
 mod orders;
+mod restores;
 mod run;
 mod starting;
 mod wiring;

@@ -107,6 +107,9 @@ impl World {
         founders: &Founders,
         configuration: Option<&Configuration>,
     ) -> Verdict {
+        if self.was_misled(machine, founders.cluster) {
+            return Ok(());
+        }
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
         // The power may fail at any step: the next start does it again, or finds it done.
@@ -138,7 +141,7 @@ impl World {
         opened: OpenedMember,
     ) -> Result<Stage, Violation> {
         let first = LocalNode::first_configuration(founders).expect("founders are few");
-        self.checks.belongs(founders.cluster, first)?;
+        self.checks.of(machine).belongs(founders.cluster, first)?;
         let (id, incarnation) = (local.id, local.incarnation);
         let config = self.settings.member_config(id, incarnation, founders).expect("settings that fit");
         let snapshots = SnapshotPolicy {
@@ -228,7 +231,7 @@ impl World {
             self.remove_the_copy();
             return Ok(());
         }
-        self.checks.ended(id, incarnation, why)
+        self.checks.at(machine).ended(id, incarnation, why)
     }
 
     /// The process ends at once; with the power, what its disk had not synced may be lost.
