@@ -58,6 +58,10 @@ pub enum Mutant {
     ReadIndexNotAwaited,
     /// A leader's lease lasts as long as its followers may stay quiet, not as long as they must.
     LeaseTooLong,
+    /// A leader that hands leadership over goes on answering reads on its lease.
+    LeaseUsedInTransfer,
+    /// A leader renews its lease although it has called for an election.
+    LeaseRenewedAfterCall,
     /// A heartbeat does not put off the follower's campaign.
     HeartbeatKeepsTimer,
     /// A leader that hears from no majority goes on.
@@ -200,6 +204,20 @@ pub enum Mutant {
     ReadIgnoresSeen,
     /// A swap does not look at the value that is there.
     SwapIgnoresExpected,
+    /// A page of a scan begins with the key that it is to begin after.
+    ScanRepeatsKey,
+    /// A page of a scan leaves out the first key after the page before.
+    ScanSkipsKey,
+    /// A write does not wait for an earlier write of its connection to the same key.
+    WriteOvertakesWrite,
+    /// A read does not wait for an earlier write of its connection to the same key.
+    ReadOvertakesWrite,
+    /// Replies of a connection are written as soon as they are known, not in the order of the requests.
+    RepliesOutOfOrder,
+    /// A forwarded request that arrives a second time is carried out again.
+    ForwardedAgain,
+    /// The numbers of forwarded requests are compared across restarts of their sender.
+    ForwardedNumbersKept,
     /// A write that its client sends again is done again.
     RetryExecutedAgain,
     /// A write that its client sends again is answered as done, whatever its first outcome was.
@@ -260,7 +278,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 111] = [
+    const NAMED: [(Mutant, &str); 120] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -284,6 +302,8 @@ mod switch {
         (ReadBeforeOwnCommit, "read-before-own-commit"),
         (ReadIndexNotAwaited, "read-index-not-awaited"),
         (LeaseTooLong, "lease-too-long"),
+        (LeaseUsedInTransfer, "lease-used-in-transfer"),
+        (LeaseRenewedAfterCall, "lease-renewed-after-call"),
         (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
         (QuorumUnchecked, "quorum-unchecked"),
         (PreviousTermUnchecked, "previous-term-unchecked"),
@@ -355,6 +375,13 @@ mod switch {
         (ReadBeforeCatchUp, "read-before-catch-up"),
         (ReadIgnoresSeen, "read-ignores-seen"),
         (SwapIgnoresExpected, "swap-ignores-expected"),
+        (ScanRepeatsKey, "scan-repeats-key"),
+        (ScanSkipsKey, "scan-skips-key"),
+        (WriteOvertakesWrite, "write-overtakes-write"),
+        (ReadOvertakesWrite, "read-overtakes-write"),
+        (RepliesOutOfOrder, "replies-out-of-order"),
+        (ForwardedAgain, "forwarded-again"),
+        (ForwardedNumbersKept, "forwarded-numbers-kept"),
         (RetryExecutedAgain, "retry-executed-again"),
         (RetryOutcomeForgotten, "retry-outcome-forgotten"),
         (ExpiredSessionTakenForNew, "expired-session-taken-for-new"),

@@ -9,8 +9,7 @@ use std::time::Duration;
 use coracle_core::host::{
     DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
 };
-use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
-use coracle_core::protocol::is_binary;
+use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use smol::net::{TcpStream, resolve};
@@ -141,23 +140,19 @@ async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
     }
 }
 
-/// Reads the line of a handshake, without its line break. Byte by byte: what follows it is not a line.
+/// Reads the line of a handshake, without its line break, and nothing that follows it.
 pub(crate) async fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    loop {
-        stream.read_exact(&mut byte).await?;
-        if byte == *b"\n" {
-            return Ok(line);
+    let mut line = GreetingLine::default();
+    let mut bytes = [0; GREETING_LOOK_BYTES];
+    while !line.is_whole() {
+        let len = stream.peek(&mut bytes).await?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        line.push(byte[0]);
-        if is_binary(&line) {
-            return Ok(line);
-        }
-        if line.len() > HELLO_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a greeting without an end"));
-        }
+        let taken = line.look(&bytes[..len]).map_err(io::Error::other)?;
+        stream.read_exact(&mut bytes[..taken]).await?;
     }
+    Ok(line.into_bytes())
 }
 
 /// What the future gives, if it does so in time.

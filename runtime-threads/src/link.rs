@@ -10,8 +10,7 @@ use coracle_core::Instant;
 use coracle_core::host::{
     DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
 };
-use coracle_core::peer::{HELLO_BYTES_MAX, Meeting, Welcome};
-use coracle_core::protocol::is_binary;
+use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
 
 use crate::clock::Clock;
@@ -126,24 +125,20 @@ fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
     }
 }
 
-/// Reads the line of a handshake, without its line break. Byte by byte: what follows it is not a line.
+/// Reads the line of a handshake, without its line break, and nothing that follows it.
 pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    loop {
+    let mut line = GreetingLine::default();
+    let mut bytes = [0; GREETING_LOOK_BYTES];
+    while !line.is_whole() {
         stream.set_read_timeout(Some(patience.left()?))?;
-        stream.read_exact(&mut byte).map_err(no_answer)?;
-        if byte == *b"\n" {
-            return Ok(line);
+        let len = stream.peek(&mut bytes).map_err(no_answer)?;
+        if len == 0 {
+            return Err(no_answer(io::ErrorKind::UnexpectedEof.into()));
         }
-        line.push(byte[0]);
-        if is_binary(&line) {
-            return Ok(line);
-        }
-        if line.len() > HELLO_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a greeting without an end"));
-        }
+        let taken = line.look(&bytes[..len]).map_err(io::Error::other)?;
+        stream.read_exact(&mut bytes[..taken]).map_err(no_answer)?;
     }
+    Ok(line.into_bytes())
 }
 
 /// Writes the line of a handshake.

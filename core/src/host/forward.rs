@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::identity::Incarnation;
+use crate::mutant::{self, Mutant};
 use crate::peer::{CallId, Outbox, PeerFrame};
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
@@ -107,10 +108,11 @@ impl Forwarded {
     fn accept(&mut self, (peer, incarnation): (NodeId, Incarnation), call: CallId, sequence: u64) -> Verdict {
         let fresh = Last { incarnation, boot: call.boot, sequence: 0 };
         let last = self.last.entry(peer).or_insert(fresh);
-        if (last.incarnation, last.boot) != (incarnation, call.boot) {
+        let is_same_boot = last.boot == call.boot || mutant::is_active(Mutant::ForwardedNumbersKept);
+        if last.incarnation != incarnation || !is_same_boot {
             *last = fresh;
         }
-        if sequence <= last.sequence {
+        if sequence <= last.sequence && !mutant::is_active(Mutant::ForwardedAgain) {
             return Verdict::Duplicate;
         }
         last.sequence = sequence;

@@ -204,12 +204,16 @@ impl Store {
     pub fn scan(&self, scan: &Scan) -> Page {
         let prefix = scan.prefix.as_str();
         let start = match scan.after.as_deref() {
+            Some(after) if after >= prefix && mutant::is_active(Mutant::ScanRepeatsKey) => {
+                Bound::Included(after)
+            }
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
         let mut page = Page::default();
         let mut bytes = 0;
-        let range = self.values.range_from(start);
+        let skipped = usize::from(mutant::is_active(Mutant::ScanSkipsKey) && scan.after.is_some());
+        let range = self.values.range_from(start).skip(skipped);
         for (key, value) in range.take_while(|(key, _)| key.as_str().starts_with(prefix)) {
             bytes += key.as_str().len() + value.as_json().len();
             let is_full = page.items.len() >= scan.items_max;

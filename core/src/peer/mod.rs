@@ -10,6 +10,7 @@
 //! | `message` | Raft's messages |
 //! | `call` | requests that one node forwards to another, and the answers |
 //! | `hello` | who may speak to whom |
+//! | `greeting_line` | where the first line of a connection ends |
 //! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
 //! | `backoff` | when to dial again |
@@ -22,6 +23,7 @@ mod call;
 mod event;
 mod founders;
 mod frame;
+mod greeting_line;
 mod hello;
 mod message;
 mod outbox;
@@ -32,6 +34,7 @@ pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use event::PeerEvent;
 pub use founders::Founders;
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
+pub use greeting_line::{GREETING_LOOK_BYTES, GreetingLine, GreetingTooLong};
 pub use hello::{
     HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, Standing,
     Welcome,

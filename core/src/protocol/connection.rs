@@ -17,6 +17,7 @@ use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_firs
 use super::reply::{push_bad_request, push_page, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, SCAN_BYTES_MAX, Shape, parse};
 use crate::kv::{Found, Key, Query, Value};
+use crate::mutant::{self, Mutant};
 use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
 use crate::replica::{Answer, Request, SNAPSHOT_PART_BYTES};
@@ -232,6 +233,11 @@ impl Connection {
 
     /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
+        if mutant::is_active(Mutant::RepliesOutOfOrder)
+            && let Some(due) = self.slots.iter().position(Slot::is_due)
+        {
+            self.slots.swap(0, due);
+        }
         while output.len() < bytes_max
             && let Some(slot) = self.slots.front()
         {

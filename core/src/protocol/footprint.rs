@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::request::Shape;
 use crate::kv::Key;
+use crate::mutant::{self, Mutant};
 
 /// The most scans of one connection that run at once: each may be a megabyte of work.
 pub(super) const SCANS_OPEN_MAX: usize = 4;
@@ -50,7 +51,9 @@ impl Footprints {
     /// Whether a request may run beside the open ones.
     pub(super) fn admit(&self, shape: &Shape) -> bool {
         match footprint(shape) {
+            Footprint::Read(_) if mutant::is_active(Mutant::ReadOvertakesWrite) => true,
             Footprint::Read(key) => self.keys.get(key).is_none_or(|open| open.writes == 0),
+            Footprint::Write(_) if mutant::is_active(Mutant::WriteOvertakesWrite) => true,
             Footprint::Write(key) => self.scans == 0 && !self.keys.contains_key(key),
             Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
             // A part is as much work as some scans.

@@ -135,7 +135,7 @@ impl Node {
             begun_at = Some(at);
         }
         if let (Some(begun_at), Some(drift)) = (begun_at, self.config.read_lease)
-            && !leadership.has_called_election
+            && (!leadership.has_called_election || mutant::is_active(Mutant::LeaseRenewedAfterCall))
         {
             let is_too_long = mutant::is_active(Mutant::LeaseTooLong);
             let lease = if is_too_long {

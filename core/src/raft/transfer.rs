@@ -11,6 +11,7 @@ use super::event::Event;
 use super::message::Body;
 use super::state::{Node, Part, Transfer};
 use super::types::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// Why leadership is not handed over. Nothing has changed.
@@ -99,7 +100,9 @@ impl Node {
         transfer.is_called = true;
         // From here on followers may vote at any time, also should this call arrive long after the transfer failed.
         leadership.has_called_election = true;
-        leadership.reads.end_lease();
+        if !mutant::is_active(Mutant::LeaseUsedInTransfer) {
+            leadership.reads.end_lease();
+        }
         self.send(target, Promise::Nothing, Body::TimeoutNow);
     }
 

@@ -3,21 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::kv::{Found, LoggedWrite, Operation};
-use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Role, Term};
+use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Role, Term, Voters};
 use coracle_core::{ClusterId, Incarnation};
+use coracle_storage::{Identity, SnapshotFile};
 
 use super::machine::Running;
+use super::world::MACHINES;
 use crate::simulator::invariants::{Verdict, Violation};
 
 /// Everything that any process was seen to commit, and what follows from it.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    cluster: Option<ClusterId>,
+    pub(super) cluster: Option<ClusterId>,
     committed: BTreeMap<LogIndex, LogPoint>,
     /// The committed configurations, and that of the founders.
     configurations: BTreeMap<LogIndex, Configuration>,
     /// What was written to each key, by index.
     writes: BTreeMap<String, BTreeMap<LogIndex, u64>>,
+    /// Where each number of each key was written.
+    written: BTreeMap<(String, u64), LogIndex>,
     leaders: BTreeMap<Term, (NodeId, Incarnation)>,
     /// How far each run's commits were looked at.
     seen: BTreeMap<u64, LogIndex>,
@@ -25,6 +29,24 @@ pub(super) struct Checks {
     ran_at: BTreeMap<Incarnation, u64>,
     /// Those that a configuration of their own log has named.
     named: BTreeSet<Incarnation>,
+}
+
+/// What holds of the old cluster, and of the one that was restored from its backup.
+#[derive(Debug, Default)]
+pub(super) struct Histories {
+    pub(super) first: Checks,
+    pub(super) restored: Checks,
+}
+
+impl Histories {
+    /// The history of the cluster that this machine is for.
+    pub(super) fn of(&mut self, machine: usize) -> &mut Checks {
+        if machine < MACHINES { &mut self.first } else { &mut self.restored }
+    }
+
+    pub(super) fn at(&self, machine: usize) -> &Checks {
+        if machine < MACHINES { &self.first } else { &self.restored }
+    }
 }
 
 /// No run has as many elections.
@@ -98,20 +120,48 @@ impl Checks {
                     let configuration = Configuration::read(entry.payload).expect("it is in a log");
                     self.configurations.insert(point.index, configuration);
                 }
-                EntryKind::Command => self.note_write(point.index, entry.payload),
+                EntryKind::Command => self.note_write(point.index, entry.payload)?,
                 EntryKind::Noop => {}
             }
         }
         Ok(())
     }
 
-    fn note_write(&mut self, index: LogIndex, payload: &str) {
+    /// Clients send each number once, so each is written once at the most.
+    fn note_write(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let Some(Operation::Put { key, value }) = LoggedWrite::read(payload).map(|write| write.operation)
         else {
-            return;
+            return Ok(());
         };
         let number = value.parse().expect("clients write numbers");
+        let first = *self.written.entry((key.clone().into_owned(), number)).or_insert(index);
+        if first != index {
+            return violation(
+                "done_once",
+                format!("{key} = {number} is committed at {first} and at {index}"),
+            );
+        }
         self.writes.entry(key.into_owned()).or_default().insert(index, number);
+        Ok(())
+    }
+
+    /// What a cluster starts with that is restored from a backup of this one.
+    pub(super) fn restored(&self, backup: &SnapshotFile<'_>, identity: &Identity) -> Self {
+        let last = backup.header.last();
+        let mut writes = self.writes.clone();
+        writes.values_mut().for_each(|numbers| numbers.retain(|index, _| *index <= last.index));
+        let voters = Voters::new([identity.node]).expect("it is one");
+        let first = Configuration::of_voters(voters).with_roster(&identity.roster);
+        let configurations = BTreeMap::from([(last.index, first)]);
+        Self { cluster: Some(identity.cluster), configurations, writes, ..Self::default() }
+    }
+
+    /// Each key with what it was when everything up to `index` was applied.
+    pub(super) fn values_at(&self, index: LogIndex) -> BTreeMap<&str, u64> {
+        let value = |numbers: &BTreeMap<LogIndex, u64>| {
+            numbers.range(..=index).next_back().map(|(_, number)| *number)
+        };
+        self.writes.iter().filter_map(|(key, numbers)| Some((key.as_str(), value(numbers)?))).collect()
     }
 
     /// The configuration that was committed last, as far as any process knows.

@@ -8,8 +8,11 @@ use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Incarnation, Input, Request, RequestId};
 
 use super::orders::Order;
-use super::world::{Happening, World};
+use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Verdict;
+
+/// How many clients there are.
+pub(super) const CLIENTS: usize = 3;
 
 /// What a request wants to know.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ pub(super) enum Asked {
         floor: LogIndex,
     },
     Order(Order),
+    Backup,
 }
 
 /// The requests under way, and what was learnt.
@@ -42,7 +46,32 @@ pub(super) struct Clients {
     pub(super) are_quiet: bool,
 }
 
-fn key_of(client: usize) -> String {
+impl Clients {
+    /// Gives the next request its number, and waits for its answer.
+    pub(super) fn expect(&mut self, asked: Asked) -> RequestId {
+        let id = self.next_id();
+        self.asked.insert(id, asked);
+        id
+    }
+
+    /// A number that no other request has.
+    pub(super) fn next_id(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    /// A request was not sent.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        self.asked.remove(&id);
+    }
+
+    /// Whether a request has no answer yet.
+    pub(super) fn waits_for(&self, id: RequestId) -> bool {
+        self.asked.contains_key(&id)
+    }
+}
+
+pub(super) fn key_of(client: usize) -> String {
     format!("k{client}")
 }
 
@@ -63,7 +92,7 @@ impl World {
                 self.ask(machine, Request::Read { query, at_least: LogIndex::ORIGIN }, Asked::Read { key })
             }
             1 => {
-                let machine = self.dice.position(self.machines.len());
+                let machine = self.dice.position(MACHINES);
                 let (key, floor) = (key_of(of_any), self.clients.acknowledged);
                 let request = Request::LinearizableRead(query(&key));
                 self.ask(machine, request, Asked::LinearizableRead { key, floor })
@@ -76,27 +105,31 @@ impl World {
     fn place_to_read(&mut self) -> usize {
         match self.operator.kept_off.filter(|_| self.dice.happens(300)) {
             Some(machine) => machine,
-            None => self.dice.position(self.machines.len()),
+            None => self.dice.position(MACHINES),
         }
     }
 
     fn write(&mut self, client: usize) -> Verdict {
-        let any = self.dice.position(self.machines.len());
-        let machine = if self.dice.happens(800) { self.leader().unwrap_or(any) } else { any };
+        let any = self.dice.position(MACHINES);
+        let machine = if self.dice.happens(700) { self.leader().unwrap_or(any) } else { any };
+        let (request, asked) = self.next_write(client);
+        self.ask_through(machine, request, asked)
+    }
+
+    /// The next number for the key of a client.
+    pub(super) fn next_write(&mut self, client: usize) -> (Request, Asked) {
         let number = self.clients.numbers.entry(client).or_default();
         *number += 1;
         let (key, number) = (key_of(client), *number);
         let value = Value::from_json(&number.to_string()).expect("a number is JSON");
         let command = Command::Put { key: Key::new(&key).expect("a short key"), value };
-        self.ask(machine, Request::write(command), Asked::Write { key, number })
+        (Request::write(command), Asked::Write { key, number })
     }
 
     /// Puts a request into a node's inbox; a machine on which no node runs hears nothing.
     pub(super) fn ask(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
         if self.machines[machine].running().is_some() {
-            self.clients.last_request += 1;
-            let id = RequestId(self.clients.last_request);
-            self.clients.asked.insert(id, asked);
+            let id = self.clients.expect(asked);
             self.hand(machine, HostInput::Core(Input::Request(id, request)));
         }
         Ok(())
@@ -105,31 +138,36 @@ impl World {
     /// A node has answered.
     pub(super) fn answered(
         &mut self,
+        machine: usize,
         node: (NodeId, Incarnation),
         id: RequestId,
         answer: &Answer,
     ) -> Verdict {
+        if machine >= MACHINES {
+            return self.restored_answered(node, id, answer);
+        }
         let Some(asked) = self.clients.asked.remove(&id) else { return Ok(()) };
         match (asked, answer) {
             (Asked::Write { key, number }, Answer::Applied { index, .. }) => {
-                self.checks.acknowledged(&key, number, *index)?;
+                self.checks.first.acknowledged(&key, number, *index)?;
                 self.clients.acknowledged = self.clients.acknowledged.max(*index);
                 self.clients.acknowledgements += 1;
             }
             (Asked::Read { key }, Answer::Read { index, found }) => {
-                self.checks.was_read(&key, *index, found, node)?;
+                self.checks.first.was_read(&key, *index, found, node)?;
                 self.clients.reads += 1;
-                if self.checks.was_removed(node.0, node.1) {
+                if self.checks.first.was_removed(node.0, node.1) {
                     self.sight("a removed node that does not know it answered a read");
                 }
             }
             (Asked::LinearizableRead { key, floor }, Answer::Read { index, found }) => {
-                self.checks.was_read_linearizably(&key, *index, floor)?;
-                self.checks.was_read(&key, *index, found, node)?;
+                self.checks.first.was_read_linearizably(&key, *index, floor)?;
+                self.checks.first.was_read(&key, *index, found, node)?;
                 self.clients.acknowledged = self.clients.acknowledged.max(*index);
                 self.sight("a linearizable read was answered");
             }
             (Asked::Order(order), answer) => self.order_answered(&order, answer)?,
+            (Asked::Backup, answer) => self.backup_answered(answer)?,
             _ => {}
         }
         Ok(())

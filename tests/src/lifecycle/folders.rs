@@ -9,7 +9,7 @@ use coracle_storage::host::StartError;
 
 use super::checks::violation;
 use super::machine::{Machine, Unit};
-use super::world::{Happening, World};
+use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
@@ -19,7 +19,7 @@ const UNMOUNTED: u64 = 1_500_000;
 impl World {
     /// A unit is started before the volume of its folder is mounted: the folder is empty. Later the volume is there again.
     pub(super) fn unmount(&mut self) {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
         let is_usual = place.unmounted.is_none() && place.holds.is_some() && place.unit.is_some();
         let is_unsure = self.operator.pending.is_some();
@@ -55,7 +55,7 @@ impl World {
     /// The folders of two machines are exchanged while they are down. Each unit is refused by the name of what it finds, and both are
     /// exchanged back.
     pub(super) fn exchange_folders(&mut self) -> Verdict {
-        let pair = [(); 2].map(|()| self.dice.position(self.machines.len()));
+        let pair = [(); 2].map(|()| self.dice.position(MACHINES));
         let is_usual =
             |place: &Machine| place.holds.is_some() && place.unit.is_some() && !place.is_in_memory();
         let ids = pair.map(|machine| self.machines[machine].holds.map(|(id, _)| id));
@@ -80,8 +80,7 @@ impl World {
     /// left out: the others reach the member, and until the copy has ended nothing else happens.
     pub(super) fn copy_a_folder(&mut self) {
         let Some((_, members, _)) = self.members() else { return };
-        let (original, copy) =
-            (self.dice.position(self.machines.len()), self.dice.position(self.machines.len()));
+        let (original, copy) = (self.dice.position(MACHINES), self.dice.position(MACHINES));
         let place = &self.machines[original];
         let Some((id, incarnation)) = place.holds.filter(|_| place.running().is_some()) else { return };
         let is_fit = !place.is_in_memory() && members.names(id, Some(incarnation)) && !members.is_joint();
@@ -103,10 +102,10 @@ impl World {
                     .as_ref()
                     .is_some_and(|it| it.links.get(&id).is_some_and(|it| it.link.is_up()))
         };
-        let was_there = target.addresses.iter().any(|address| self.checks.was_at(id, address));
+        let was_there = target.addresses.iter().any(|address| self.checks.first.was_at(id, address));
         let knows_all =
             place.running().is_some_and(|it| *it.host.replica().node().configuration() == members);
-        let all_reach_it = self.machines.iter().enumerate().all(is_reached);
+        let all_reach_it = self.machines[..MACHINES].iter().enumerate().all(is_reached);
         if is_cut || was_there || !knows_all || !all_reach_it || self.operator.kept_off.is_some() {
             return;
         }

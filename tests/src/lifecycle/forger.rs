@@ -5,14 +5,14 @@ use coracle_core::host::HostInput;
 use coracle_core::raft::{Body, Checksum, Heartbeat, LogIndex, Message, NodeId, ReadRound, Role, Term};
 
 use super::checks::violation;
-use super::world::World;
+use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
 impl World {
     /// Some node gets a message with a term that no election could have reached, or a heartbeat that would commit an entry of
     /// another history.
     pub(super) fn forge(&mut self) -> Verdict {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let Some(leader) = self.leader() else { return Ok(()) };
         let Some((from, incarnation)) = self.machines[leader].holds else { return Ok(()) };
         let Some(running) = self.machines[machine].running().filter(|it| it.inbox.is_empty()) else {

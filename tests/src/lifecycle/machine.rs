@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::Incarnation;
-use coracle_core::host::{ClusterSearch, Directory, HostInput, Inbound, Link, NodeHost, Removal};
+use coracle_core::host::{ClusterSearch, Directory, Forwarder, HostInput, Inbound, Link, NodeHost, Removal};
 use coracle_core::peer::Origin;
 use coracle_core::raft::NodeId;
 use coracle_storage::FileOp;
@@ -59,6 +59,7 @@ pub(super) struct Process {
     pub(super) directory: Directory,
     pub(super) stage: Stage,
     pub(super) links: BTreeMap<NodeId, Seat>,
+    pub(super) forwarder: Forwarder,
     pub(super) inbound: BTreeMap<u64, Inbound>,
     /// What it was told if it is no member: it goes on for a moment.
     pub(super) removal: Removal,

@@ -25,12 +25,14 @@
 //! | `disks` | file operations |
 //! | `folders` | folders that are copied or not mounted, and nodes that have none |
 //! | `forger` | messages that no honest member sends |
+//! | `forwarding` | requests that a node forwards to the leader |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
 //! | `operator` | what a person does to the cluster |
 //! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
 //! | `checks` | what must hold |
+//! | `restores` | backups, and the cluster that is restored from one |
 //! | `run` | trouble, then recovery, then the verdict |
 
 mod checks;
@@ -38,9 +40,11 @@ mod clients;
 mod disks;
 mod folders;
 mod forger;
+mod forwarding;
 mod machine;
 mod operator;
 mod orders;
+mod restores;
 mod run;
 mod starting;
 mod wiring;

@@ -9,7 +9,7 @@ use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
 use super::machine::{Machine, Unit};
-use super::world::{Happening, World};
+use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
@@ -59,7 +59,7 @@ impl World {
         if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
             self.operator.pending = None;
         }
-        match self.dice.below(18) {
+        match self.dice.below(19) {
             0..=2 => self.grow(),
             3 | 4 | 10 => self.promote(),
             11 | 12 => self.remove(),
@@ -78,6 +78,7 @@ impl World {
                 Ok(())
             }
             17 => self.exchange_folders(),
+            18 => self.back_up_or_restore(),
             14 => self.add_where_a_member_is(),
             7 => {
                 self.bring_a_removed_node_back();
@@ -100,7 +101,7 @@ impl World {
         let is_free = |machine: &Machine| {
             machine.unit.is_none() && machine.process.is_none() && machine.unmounted.is_none()
         };
-        let free: Vec<_> = (0..self.machines.len()).filter(|it| is_free(&self.machines[*it])).collect();
+        let free: Vec<_> = (0..MACHINES).filter(|it| is_free(&self.machines[*it])).collect();
         if free.is_empty() || members.members().len() >= 6 || self.operator.pending.is_some() {
             return Ok(());
         }
@@ -110,7 +111,9 @@ impl World {
         let joins = |unit: &Unit, id| unit.id == id && matches!(unit.origin, Origin::Join(_));
         let is_free = |id: &NodeId| {
             !members.contains(*id)
-                && !self.machines.iter().any(|it| it.unit.as_ref().is_some_and(|it| joins(it, *id)))
+                && !self.machines[..MACHINES]
+                    .iter()
+                    .any(|it| it.unit.as_ref().is_some_and(|it| joins(it, *id)))
         };
         let old: Vec<_> = (1..=self.operator.last_id).map(NodeId).filter(is_free).collect();
         let id = if old.is_empty() || self.dice.happens(500) {
@@ -120,7 +123,7 @@ impl World {
             self.sight("an id was used again");
             old[self.dice.position(old.len())]
         };
-        let any = self.dice.position(self.machines.len());
+        let any = self.dice.position(MACHINES);
         let via = if self.dice.happens(900) { self.leader().unwrap_or(any) } else { any };
         let address = self.machines[via].address();
         self.machines[machine].unit =
@@ -152,7 +155,7 @@ impl World {
     /// A member is cut off for good, and removed: it hears nothing of it, and goes on answering reads by what it was.
     fn remove_behind_its_back(&mut self) -> Verdict {
         let Some((leader, members, _)) = self.members() else { return Ok(()) };
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let member = self.machines[machine].running().and(self.machines[machine].holds);
         let Some((id, _)) = member.filter(|(id, incarnation)| members.names(*id, Some(*incarnation))) else {
             return Ok(());
@@ -177,7 +180,7 @@ impl World {
     /// A machine gets another address. It answers at the old one as well: a move may be refused.
     fn move_a_machine(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let Some((id, incarnation)) = self.machines[machine].holds else { return Ok(()) };
         if !members.names(id, Some(incarnation)) {
             return Ok(());
@@ -191,7 +194,7 @@ impl World {
 
     /// A folder is lost, and the unit started again as it stands: with --peers or --join.
     fn lose_a_disk(&mut self) {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         // The majority of an order that is being carried out is not known yet.
         let is_unsure = self.operator.pending.is_some();
         if self.machines[machine].unit.is_none() || is_unsure || !self.may_be_wiped(machine) {
@@ -209,8 +212,8 @@ impl World {
 
     /// Whether a majority of every set of voters in force keeps its promises without this folder.
     pub(super) fn may_be_wiped(&self, machine: usize) -> bool {
-        let Some((_, latest)) = self.checks.latest() else { return false };
-        let in_force = self.machines.iter().filter_map(Machine::running);
+        let Some((_, latest)) = self.checks.first.latest() else { return false };
+        let in_force = self.machines[..MACHINES].iter().filter_map(Machine::running);
         let mut configurations = vec![latest.clone()];
         configurations.extend(in_force.map(|it| it.host.replica().node().configuration().clone()));
         let held: Vec<_> =
@@ -252,7 +255,7 @@ impl World {
 
     /// A node that was removed, or took itself for that, is started as if nothing had happened.
     fn bring_a_removed_node_back(&mut self) {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let place = &mut self.machines[machine];
         if place.unit.is_some() && place.process.is_none() && place.ended.take().is_some() {
             self.sight("a node that had ended was started again");
@@ -262,7 +265,7 @@ impl World {
 
     /// The folder of a node that is no member is removed, and its machine is free for another.
     fn clean_up(&mut self) {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
         if place.ended.is_none()
             || place.process.is_some()
@@ -278,7 +281,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let machine = self.dice.position(self.machines.len());
+        let machine = self.dice.position(MACHINES);
         if self.machines[machine].process.is_some() && self.may_stop(machine) {
             self.crash(machine, false);
             let later = 1 + self.dice.exponential(100_000);
@@ -293,17 +296,18 @@ impl World {
         if !self.has_trouble || self.copied.is_some() {
             return;
         }
-        let machine = self.dice.position(self.machines.len());
+        let count = if self.restores.is_founded { self.machines.len() } else { MACHINES };
+        let machine = self.dice.position(count);
         match self.dice.below(8) {
             0 | 1 => self.cut.clear(),
             2 => {
-                let others = (0..self.machines.len()).filter(|other| *other != machine);
+                let others = (0..count).filter(|other| *other != machine);
                 let pairs: Vec<_> = others.flat_map(|other| [(machine, other), (other, machine)]).collect();
                 self.cut.extend(pairs);
                 self.sight("a machine was cut off");
             }
             3 => {
-                let other = self.dice.position(self.machines.len());
+                let other = self.dice.position(count);
                 self.cut.insert((machine, other));
                 self.sight("a link was cut in one direction");
             }

@@ -75,14 +75,14 @@ impl World {
                 if kept_off.is_some_and(|(id, _)| id == *node) {
                     self.sight("a member was removed behind its back");
                 }
-                self.checks.told_removed(*node, told)
+                self.checks.first.told_removed(*node, told)
             }
             MemberChange::Promote(node) => {
                 self.sight("a learner was promoted");
                 // Who voted before is not asked again.
                 let is_new = !order.before.is_voter(*node);
                 let since = if is_new { order.given_at } else { self.now.saturating_sub(LONG) };
-                self.checks.told_promoted(*node, told, since)?;
+                self.checks.first.told_promoted(*node, told, since)?;
                 let incarnation = told.roster().member(*node).and_then(|member| member.incarnation);
                 let place = self.machines.iter().find(|it| it.holds == incarnation.map(|its| (*node, its)));
                 let running = place.and_then(|place| place.running());
@@ -101,7 +101,7 @@ impl World {
 
     /// An order was carried out: the members are those that it was given for, or were as it wanted them already.
     fn is_not_outdated(&self, order: &Order) -> Verdict {
-        let Some(then) = order.given_for.and_then(|index| self.checks.configuration_at(index)) else {
+        let Some(then) = order.given_for.and_then(|index| self.checks.first.configuration_at(index)) else {
             return Ok(());
         };
         if holds(&order.before, &order.change) || places(then) == places(&order.before) {

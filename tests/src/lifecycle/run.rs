@@ -8,7 +8,7 @@ use coracle_core::raft::NodeId;
 
 use super::checks::violation;
 use super::machine::{Machine, REMOVED, Unit};
-use super::world::{Happening, World};
+use super::world::{Happening, MACHINES, World};
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::panics;
@@ -58,6 +58,8 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    world.members_forward()?;
+    world.restored_cluster_serves()?;
     world.copies_end(RECOVERY)?;
     removed_nodes_end(world)?;
     a_quiet_cluster_elects(world)
@@ -69,7 +71,7 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
     let mut has_known = BTreeSet::new();
     let removed = |world: &World, machine: usize| {
         let (id, incarnation) = world.machines[machine].holds?;
-        world.checks.was_removed(id, incarnation).then_some(id)
+        world.checks.first.was_removed(id, incarnation).then_some(id)
     };
     for machine in 0..world.machines.len() {
         if let Some(id) = removed(world, machine) {
@@ -112,7 +114,7 @@ fn was_named(world: &World, machine: usize) -> bool {
 
 /// Whether the node of this machine knows an address where a member runs.
 fn reaches_a_member(world: &World, machine: usize) -> bool {
-    let Some((_, latest)) = world.checks.latest() else { return false };
+    let Some((_, latest)) = world.checks.first.latest() else { return false };
     let Some(running) = world.machines[machine].running() else { return false };
     // While an id waits for another incarnation, an earlier one may be the one that it waits for.
     let node = place_id(world, machine);
@@ -134,9 +136,13 @@ fn calm_down(world: &mut World) {
     (world.has_trouble, world.operator.rests) = (false, true);
     world.cut.clear();
     world.operator.kept_off = None;
-    let latest = world.checks.latest().map(|(_, latest)| latest.clone());
+    let latest = world.checks.first.latest().map(|(_, latest)| latest.clone());
     for machine in 0..world.machines.len() {
         world.mount(machine);
+        if machine >= MACHINES {
+            world.schedule(1, Happening::Start(machine));
+            continue;
+        }
         let place = &mut world.machines[machine];
         let Some((id, incarnation)) = place.holds else { continue };
         if let Some(latest) = latest.as_ref().filter(|latest| latest.names(id, Some(incarnation))) {
@@ -159,7 +165,7 @@ fn serves_within(world: &mut World, before: u64, bound: u64) -> Verdict {
             return Ok(());
         }
     }
-    let latest = world.checks.latest().map(|(index, latest)| format!("entry {index}: {latest}"));
+    let latest = world.checks.first.latest().map(|(index, latest)| format!("entry {index}: {latest}"));
     violation("serves_again", format!("not within {} s; members by {latest:?}", bound / 1_000_000))
 }
 
@@ -191,7 +197,7 @@ fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
 
 /// Whether a majority of the voters runs and is awake, this machine's left aside: a pause may outlast the trouble.
 fn majority_runs_without(world: &World, left_aside: usize) -> bool {
-    let Some((_, latest)) = world.checks.latest() else { return false };
+    let Some((_, latest)) = world.checks.first.latest() else { return false };
     let votes = |(machine, place): (usize, &Machine)| {
         let is_voter = |(id, incarnation)| latest.names_voter(id, Some(incarnation));
         let is_awake = place.process.as_ref().is_some_and(|process| process.busy_until <= world.now);

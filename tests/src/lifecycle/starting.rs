@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Directory, NodeHost, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::host::{ClusterSearch, Directory, Forwarder, NodeHost, REMOVAL_GRACE, Removal, Settings};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -72,6 +72,7 @@ impl World {
             directory,
             stage,
             links: BTreeMap::new(),
+            forwarder: Forwarder::new(boot),
             inbound: BTreeMap::new(),
             removal: Removal::default(),
             is_dismissed: false,
@@ -106,6 +107,9 @@ impl World {
         founders: &Founders,
         configuration: Option<&Configuration>,
     ) -> Verdict {
+        if self.was_misled(machine, founders.cluster) {
+            return Ok(());
+        }
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
         // The power may fail at any step: the next start does it again, or finds it done.
@@ -137,7 +141,7 @@ impl World {
         opened: OpenedMember,
     ) -> Result<Stage, Violation> {
         let first = LocalNode::first_configuration(founders).expect("founders are few");
-        self.checks.belongs(founders.cluster, first)?;
+        self.checks.of(machine).belongs(founders.cluster, first)?;
         let (id, incarnation) = (local.id, local.incarnation);
         let config = self.settings.member_config(id, incarnation, founders).expect("settings that fit");
         let snapshots = SnapshotPolicy {
@@ -227,7 +231,7 @@ impl World {
             self.remove_the_copy();
             return Ok(());
         }
-        self.checks.ended(id, incarnation, why)
+        self.checks.at(machine).ended(id, incarnation, why)
     }
 
     /// The process ends at once; with the power, what its disk had not synced may be lost.

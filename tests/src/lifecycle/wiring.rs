@@ -15,11 +15,11 @@ const LATENCY: u64 = 300;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) from: usize,
-    from_boot: u64,
+    pub(super) from_boot: u64,
     /// The node that the link is for.
     node: NodeId,
     pub(super) to: usize,
-    to_boot: u64,
+    pub(super) to_boot: u64,
     /// When the last bytes arrive: those that follow do not overtake them.
     busy_until: u64,
 }
@@ -99,6 +99,7 @@ impl World {
             Ok((_, meeting, _)) if meeting.is_of_cluster => {
                 if seat.link.go_up(&meeting, now, &mut news) {
                     seat.connection = Some(number);
+                    process.forwarder.connected(meeting.node, meeting.incarnation);
                 }
                 None
             }
@@ -201,8 +202,10 @@ impl World {
         match inbound.receive(bytes) {
             Ok(received) => {
                 if let Some(input) = received.input {
+                    self.maybe_repeat(connection, &input);
                     self.hand(to, input);
                 }
+                self.hear_answers(from, received.answers)?;
                 if !received.reply.is_empty() {
                     let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
                     self.schedule(delay, Happening::Hear { number, bytes: received.reply });

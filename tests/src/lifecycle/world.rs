@@ -2,18 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
 use std::time::Duration;
 
-use coracle_core::host::{NodeAction, Settings};
+use coracle_core::host::{HostInput, NodeAction, Settings};
 use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Role, Voters};
-use coracle_core::{Answer, Incarnation, Instant};
+use coracle_core::{Answer, BackupPiece, Incarnation, Instant};
 
-use super::checks::{Checks, violation};
-use super::clients::Clients;
+use super::checks::{Histories, violation};
+use super::clients::{CLIENTS, Clients};
 use super::machine::{Machine, Process, Stage};
 use super::operator::Operator;
+use super::restores::{Restores, SPARE};
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::Verdict;
@@ -24,7 +26,7 @@ const TURN: u64 = 20;
 /// Who was asked by its leader and has answered ran within this time.
 const LATELY: u64 = 1_000_000;
 /// Machines of every world: some found the cluster, the others wait.
-const MACHINES: usize = 7;
+pub(super) const MACHINES: usize = 7;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -36,9 +38,12 @@ pub(super) enum Happening {
     Search { machine: usize, boot: u64 },
     Farewell { machine: usize, boot: u64 },
     Arrive { number: u64, bytes: Vec<u8> },
+    ArriveAgain { connection: Connection, input: HostInput },
     Hear { number: u64, bytes: Vec<u8> },
     Client(usize),
     Operator,
+    AskForBackup(BackupPiece),
+    Restored,
     Trouble,
     Start(usize),
     Mount(usize),
@@ -61,7 +66,8 @@ pub(super) struct World {
     pub(super) last_connection: u64,
     pub(super) last_generation: u64,
     pub(super) last_boot: u64,
-    pub(super) checks: Checks,
+    pub(super) checks: Histories,
+    pub(super) restores: Restores,
     pub(super) clients: Clients,
     pub(super) client_count: usize,
     /// How long a client thinks, in microseconds, typically.
@@ -82,7 +88,7 @@ impl World {
             let clock = SimClock { rate: dice.between(990, 1010), offset: dice.below(1 << 30).into() };
             Machine::new(format!("m{number}:1").into(), clock)
         };
-        let machines = (0..MACHINES).map(|number| machine(number, &mut dice)).collect();
+        let machines = (0..MACHINES + SPARE).map(|number| machine(number, &mut dice)).collect();
         let entries = dice.one_of(&[20, 100, 1_000_000]);
         let settings = Settings { snapshot_log_entries: entries, ..Settings::default() };
         let mut world = Self {
@@ -97,9 +103,10 @@ impl World {
             last_connection: 0,
             last_generation: 0,
             last_boot: 0,
-            checks: Checks::default(),
+            checks: Histories::default(),
+            restores: Restores::default(),
             clients: Clients::default(),
-            client_count: 3,
+            client_count: CLIENTS,
             think: dice.one_of(&[10_000, 30_000, 100_000]),
             operator: Operator::default(),
             copied: None,
@@ -148,9 +155,21 @@ impl World {
             Happening::Search { machine, boot } => self.search(machine, boot),
             Happening::Farewell { machine, boot } => self.say_farewell(machine, boot),
             Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
+            Happening::ArriveAgain { connection, input } => {
+                self.arrive_again(connection, input);
+                Ok(())
+            }
             Happening::Hear { number, bytes } => self.hear(number, &bytes),
             Happening::Client(client) => self.client_acts(client),
             Happening::Operator => self.operator_acts(),
+            Happening::AskForBackup(piece) => {
+                self.ask_for_backup(piece);
+                Ok(())
+            }
+            Happening::Restored => {
+                self.restored_acts();
+                Ok(())
+            }
             Happening::Trouble => {
                 self.make_trouble();
                 self.forge()
@@ -192,13 +211,18 @@ impl World {
         self.machines[machine].process.as_mut().filter(|process| process.boot == boot)
     }
 
-    /// The machine whose node leads in the highest term.
+    /// The machine whose node leads the old cluster, in the highest term.
     pub(super) fn leader(&self) -> Option<usize> {
-        let status = |machine: &Machine| Some(machine.running()?.host.replica().status());
-        let leads = |(number, machine): (usize, &Machine)| {
-            status(machine).filter(|status| status.role == Role::Leader).map(|status| (status.term, number))
+        self.leader_among(0..MACHINES)
+    }
+
+    /// The one of these machines whose node leads in the highest term.
+    pub(super) fn leader_among(&self, machines: Range<usize>) -> Option<usize> {
+        let leads = |number: usize| {
+            let status = self.machines[number].running()?.host.replica().status();
+            (status.role == Role::Leader).then_some((status.term, number))
         };
-        self.machines.iter().enumerate().filter_map(leads).max().map(|(_, number)| number)
+        machines.filter_map(leads).max().map(|(_, number)| number)
     }
 
     pub(super) fn wake_at(&mut self, machine: usize, at: u64) {
@@ -240,9 +264,9 @@ impl World {
         let mut actions = Vec::new();
         running.host.step(time, &mut actions);
         let deadline = if running.host.has_work() { time } else { running.host.deadline() };
-        self.checks.ran(incarnation, now);
+        self.checks.of(machine).ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
-            self.checks.after_turn(boot, (id, incarnation), running)?;
+            self.checks.of(machine).after_turn(boot, (id, incarnation), running)?;
         }
         for action in actions {
             self.carry_out(machine, (id, incarnation), action)?;
@@ -266,14 +290,14 @@ impl World {
         if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
             return Ok(());
         }
-        self.checks.proposed(changed, self.now.saturating_sub(LATELY))?;
+        self.checks.at(machine).proposed(changed, self.now.saturating_sub(LATELY))?;
         for place in &self.machines {
             let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };
             let member = changed.roster().member(process.id);
             let member = member.filter(|member| member.incarnation == Some(process.incarnation));
             let is_new = |outgoing: &Voters| !outgoing.contains(process.id);
             let is_promoted = changed.outgoing().is_some_and(is_new) && changed.voters().contains(process.id);
-            if member.is_some() && is_promoted && !self.checks.knows_itself(process.incarnation) {
+            if member.is_some() && is_promoted && !self.checks.at(machine).knows_itself(process.incarnation) {
                 let what = format!("{changed} promotes node {}, and its log does not name it", process.id);
                 return violation("who_is_promoted_knows_itself", what);
             }
@@ -325,7 +349,7 @@ impl World {
                             let what = format!("{own:?} answers a read, and was told that it is no member");
                             return violation("only_members_answer", what);
                         }
-                        self.answered(own, id, &answer)?;
+                        self.answered(machine, own, id, &answer)?;
                     }
                 }
             }
@@ -349,13 +373,19 @@ impl World {
                 self.tell(|| format!("m{machine} node {} {event}", own.0));
                 if let Event::BecameLeader { term, .. } = event {
                     self.sight("a leader was elected");
-                    self.checks.leads(term, own.0, own.1)?;
+                    self.checks.of(machine).leads(term, own.0, own.1)?;
                 }
                 if let Event::MembershipChanged { configuration, .. } = &event {
                     self.members_changed(machine, configuration)?;
                 }
             }
-            NodeAction::AnswerPeer(..) | NodeAction::Resigned => {}
+            NodeAction::AnswerPeer(peer, call, answer) => {
+                let process = self.machines[machine].process.as_mut();
+                if let Some(seat) = process.and_then(|process| process.links.get_mut(&peer)) {
+                    seat.link.push_answer(call, &answer);
+                }
+            }
+            NodeAction::Resigned => {}
         }
         Ok(())
     }
@@ -364,7 +394,7 @@ impl World {
         if let Body::RequestVoteResponse(vote) | Body::RequestPreVoteResponse(vote) = &message.body
             && vote.granted
         {
-            self.checks.votes(own.0, own.1)?;
+            self.checks.at(machine).votes(own.0, own.1)?;
         }
         let time = self.local(machine);
         let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };

@@ -1,7 +1,6 @@
 //! Clients that ask again: a write of a session whose outcome did not become known is sent until it is answered.
 
 use coracle_core::Request;
-use coracle_core::host::RouterInput;
 use coracle_core::kv::Outcome;
 use coracle_core::proxy::{Failure, Ticket};
 
@@ -10,14 +9,19 @@ use super::invariants::{Verdict, Violation};
 use super::world::World;
 
 impl World {
-    /// A request goes to the proxy.
+    /// A request goes to the proxy, once its connection lets it.
     pub(super) fn ask(&mut self, ticket: Ticket, request: Request) -> Verdict {
         self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {
             format!("client {} asks {request:?}", ticket.connection - 1)
         });
         self.invariants.before_ask(&request);
-        let asked = RouterInput::Asked(ticket.connection, vec![(ticket.slot, request)]);
-        self.step_router(Some(asked))
+        match self.connections.send(ticket, &request) {
+            Some(asked) => self.step_router(vec![asked]),
+            None => {
+                self.trace.sight("a request waited for others of its connection");
+                Ok(())
+            }
+        }
     }
 
     /// A client has its reply.

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use coracle_core::kv::{ClientName, Command, Found, Key, Outcome, Query, Scan, Session, Value};
+use coracle_core::kv::{ClientName, Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
+use coracle_core::protocol::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT};
 use coracle_core::proxy::{Answered, Failure, Reply, Ticket};
 use coracle_core::raft::LogIndex;
 use coracle_core::{Answer, Request};
@@ -19,6 +20,8 @@ pub struct Operation {
     pub asked_at: u64,
     /// The key it is about; a scan's is empty.
     pub key: String,
+    /// The page that a scan asks for.
+    pub scan: Option<Scan>,
     /// A write's payload in the log.
     pub payload: Option<Box<str>>,
     /// A write of a session: it may be sent again.
@@ -57,7 +60,7 @@ pub enum Returned {
         /// Answered with everything up to here applied.
         index: LogIndex,
         /// What was found.
-        items: Vec<(Key, Value)>,
+        page: Page,
     },
     /// There was no outcome.
     Failed(Failure),
@@ -78,7 +81,7 @@ impl Returned {
                 Self::Value { index, value }
             }
             Ok(Answered::ByNode(Answer::Read { index, found: Found::Page(page) })) => {
-                Self::Page { index, items: page.items }
+                Self::Page { index, page }
             }
             Ok(other) => panic!("a client was given {other:?}"),
         }
@@ -122,6 +125,8 @@ struct Client {
     seen: LogIndex,
     /// The last value that it knows a key to have had: what its swaps expect.
     last_value: Option<Value>,
+    /// The scan that it is reading page by page: the prefix, and the last key that it was given.
+    scan: Option<(String, String)>,
 }
 
 /// What a client knows of its session.
@@ -199,9 +204,8 @@ impl Clients {
                 Request::write(Command::Cas { key, expect, value: fresh_value(ticket, dice, settings) })
             }
             4 => {
-                let scan =
-                    Scan { prefix: String::new(), after: None, items_max: usize::MAX, bytes_max: usize::MAX };
-                Request::Read { query: Query::Scan(scan), at_least: client.seen }
+                let query = Query::Scan(next_page(client.scan.take(), text.clone(), dice));
+                Request::Read { query, at_least: client.seen }
             }
             _ => Request::Read { query: Query::Value(key), at_least: client.seen },
         };
@@ -221,10 +225,17 @@ impl Clients {
             payload = Some(text.into_boxed_str());
             session_write = session.is_some().then(|| request.clone());
         }
+        let scan = match &request {
+            Request::Read { query: Query::Scan(scan), .. } | Request::LinearizableRead(Query::Scan(scan)) => {
+                Some(scan.clone())
+            }
+            _ => None,
+        };
         client.open.push(Operation {
             ticket,
             asked_at: now,
-            key: text,
+            key: if scan.is_some() { String::new() } else { text },
+            scan,
             payload,
             session_write,
             may_have_happened: false,
@@ -259,7 +270,12 @@ impl Clients {
                 }
             }
             Returned::Value { value, .. } => client.last_value.clone_from(value),
-            Returned::Page { .. } | Returned::Failed(_) => {}
+            Returned::Page { page, .. } => {
+                let last = page.items.last().filter(|_| page.more).map(|(key, _)| key.as_str().to_owned());
+                let prefix = operation.scan.as_ref().map(|scan| scan.prefix.clone());
+                client.scan = prefix.zip(last);
+            }
+            Returned::Failed(_) => {}
         }
         Some(operation)
     }
@@ -316,6 +332,16 @@ fn kind(dice: &mut Dice, settings: &SimSettings) -> usize {
         drawn -= weight;
     }
     0
+}
+
+/// The next page of the scan that a client is reading, or the first of another, which may begin after any key.
+fn next_page(reading: Option<(String, String)>, key: String, dice: &mut Dice) -> Scan {
+    let (prefix, after) = match reading {
+        Some((prefix, last)) => (prefix, Some(last)),
+        None => (dice.one_of(&["", "", "k", "k1"]).to_owned(), dice.happens(300).then_some(key)),
+    };
+    let items_max = dice.one_of(&[SCAN_ITEMS_DEFAULT, 1, 2, 7]);
+    Scan { prefix, after, items_max, bytes_max: SCAN_BYTES_MAX }
 }
 
 /// A value unlike any other of the run.

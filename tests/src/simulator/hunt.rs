@@ -90,6 +90,8 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::OwnMoveIgnored
             | Mutant::DismissedNodeServes
             | Mutant::RemovedJoinerBound
+            | Mutant::ForwardedAgain
+            | Mutant::ForwardedNumbersKept
     )
 }
 

@@ -5,7 +5,7 @@
 //!   dice ──► settings ──► world ◄── trouble           one queue of happenings in simulated time
 //!                           │
 //!        ┌──────────┬───────┴────┬───────────┐
-//!     clients ─► Proxy ─► process: Replica, Planner, SnapshotPlanner, recover  ◄── network
+//!   clients ─► ClientHost ─► Proxy ─► process: Replica, Planner, SnapshotPlanner, recover  ◄── network
 //!                           │
 //!                          disk                         what is not synced may be lost, to the byte
 //!
@@ -15,7 +15,9 @@
 //! Proxy, replica, planners and recovery are the ones that ship. What is simulated is only what surrounds them.
 
 mod asking;
+mod calls;
 pub mod clients;
+mod connections;
 mod damage;
 pub mod dice;
 pub mod disk;

@@ -35,6 +35,8 @@ pub(super) enum Happening {
     Start(usize),
     /// Something breaks.
     Trouble,
+    /// The leader is ordered to hand leadership over.
+    HandOver,
     /// Everyone hears everyone again.
     Heal,
     /// A link goes up or down once more.

@@ -194,6 +194,12 @@ pub struct SimSettings {
     pub noticed_losses: u32,
     /// How long a process is down, typically, in microseconds.
     pub outage: u64,
+    /// How often leadership is handed over beside all faults, typically, in microseconds; `None`: never.
+    pub transfer_every: Option<u64>,
+    /// Of a thousand calls to take leadership over, how many arrive after their sender has given the transfer up.
+    pub late_calls: u32,
+    /// Of a thousand of them, how many arrive when nothing reaches their sender any more for a while.
+    pub deaf_callers: u32,
 }
 
 impl SimSettings {
@@ -267,6 +273,9 @@ impl SimSettings {
             damage: dice.one_of(&[0, 0, 0, 30]),
             noticed_losses: dice.one_of(&[0, 100, 900]),
             outage: dice.one_of(&[500_000, 500_000, 4_000_000]),
+            transfer_every: dice.one_of(&[None, None, Some(2_000_000), Some(500_000)]),
+            late_calls: dice.one_of(&[0, 300, 1000]),
+            deaf_callers: dice.one_of(&[0, 300, 1000]),
         }
     }
 

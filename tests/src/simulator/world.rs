@@ -10,6 +10,7 @@ use coracle_core::{Input, Instant, Output};
 use coracle_storage::Notice;
 
 use super::clients::{Clients, Returned};
+use super::connections::Connections;
 use super::dice::Dice;
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
@@ -48,6 +49,8 @@ pub struct World {
     router_wakes_at: Option<u64>,
     /// Who asks.
     pub clients: Clients,
+    /// Between the clients and the proxy.
+    pub(super) connections: Connections,
     /// Whether clients think of new requests.
     pub clients_ask: bool,
     /// Who asks a node itself.
@@ -86,6 +89,7 @@ impl World {
         let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes, memory);
         let mut world = Self {
             clients: Clients::new(&settings),
+            connections: Connections::new(settings.clients),
             invariants: Invariants::new(settings.session_limits),
             network: SimNetwork::default(),
             settings,
@@ -111,6 +115,7 @@ impl World {
         if world.settings.fault_every.is_some() {
             world.schedule(2, Happening::Trouble);
         }
+        world.schedule(3, Happening::HandOver);
         world
     }
 
@@ -169,6 +174,7 @@ impl World {
             Happening::Deliver(message) => {
                 let node = usize::try_from(message.to.0).expect("a small id");
                 if self.network.is_open(message.from, message.to) {
+                    self.deafen_caller(&message);
                     self.hand(node, Input::Message(message));
                 }
                 Ok(())
@@ -185,14 +191,18 @@ impl World {
                 Ok(())
             }
             Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
-            Happening::ToRouter(input) => self.step_router(Some(input)),
+            Happening::ToRouter(input) => self.step_router(vec![input]),
             Happening::RouterWake => {
                 self.router_wakes_at = None;
-                self.step_router(None)
+                self.step_router(Vec::new())
             }
             Happening::Client(client) => self.client_acts(client),
             Happening::Start(node) => self.start(node),
             Happening::Trouble => self.make_trouble(),
+            Happening::HandOver => {
+                self.hand_over();
+                Ok(())
+            }
             Happening::Heal => {
                 if self.has_trouble {
                     self.network.heal();
@@ -371,6 +381,7 @@ impl World {
                 self.invariants.before_send(&message, &self.processes[node].durable)?;
                 let (from, to) = (message.from, message.to);
                 let arrivals = self.network.send(from, to, self.now, &mut self.dice, &self.settings);
+                let arrivals = self.delay_call(&message, arrivals);
                 self.note_send(&message, arrivals);
                 if arrivals[0].is_none() && self.dice.happens(self.settings.noticed_losses) {
                     // As when a connection breaks and the message was in it.
@@ -415,46 +426,17 @@ impl World {
         self.ask(ticket, request)
     }
 
-    pub(super) fn step_router(&mut self, input: Option<RouterInput>) -> Verdict {
-        let now = Instant::from_micros(self.now);
-        input.into_iter().for_each(|input| self.router.accept(input));
-        let mut actions = Vec::new();
-        self.router.step(now, &mut actions);
-        for action in actions {
-            match action {
-                RouterAction::Ask(node, requests) => {
-                    let node = usize::try_from(node.0).expect("a small id");
-                    for request in requests {
-                        if let Input::Request(id, request) = request {
-                            self.schedule(HOP, Happening::Ask(node, id, request));
-                        }
-                    }
-                }
-                RouterAction::ReplyToCaller(call, _) => {
-                    return Err(Violation {
-                        property: "routing",
-                        what: format!("there is no caller {call}"),
-                    });
-                }
-                // The simulated clients are requests without connections, and hold nothing.
-                RouterAction::GiveUp(connection, _) | RouterAction::Cut(connection) => {
-                    return Err(Violation {
-                        property: "routing",
-                        what: format!("client {connection} is given up"),
-                    });
-                }
-                RouterAction::Reply(connection, slot, reply) => {
-                    let ticket = Ticket { connection, slot };
-                    let returned = Returned::from_reply(reply);
-                    self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
-                        format!("client {} gets {returned:?}", ticket.connection - 1)
-                    });
-                    let operation = self.clients.take(ticket, &returned).ok_or_else(|| Violation {
-                        property: "exactly_once",
-                        what: format!("a second reply for {ticket:?}"),
-                    })?;
-                    self.hear(operation, &returned)?;
-                }
+    /// A step of the router, and those that follow because connections have room again.
+    pub(super) fn step_router(&mut self, mut inputs: Vec<RouterInput>) -> Verdict {
+        loop {
+            inputs.drain(..).for_each(|input| self.router.accept(input));
+            let mut actions = Vec::new();
+            self.router.step(Instant::from_micros(self.now), &mut actions);
+            for action in actions {
+                inputs.extend(self.carry_out_for_router(action)?);
+            }
+            if inputs.is_empty() {
+                break;
             }
         }
         if let Some(deadline) = self.router.deadline() {
@@ -465,5 +447,40 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Returns what a connection asks for that has room again.
+    fn carry_out_for_router(&mut self, action: RouterAction) -> Result<Vec<RouterInput>, Violation> {
+        match action {
+            RouterAction::Ask(node, requests) => {
+                let node = usize::try_from(node.0).expect("a small id");
+                for request in requests {
+                    if let Input::Request(id, request) = request {
+                        self.schedule(HOP, Happening::Ask(node, id, request));
+                    }
+                }
+                Ok(Vec::new())
+            }
+            RouterAction::ReplyToCaller(call, _) => {
+                Err(Violation { property: "routing", what: format!("there is no caller {call}") })
+            }
+            // The simulated clients may hold as much as they like.
+            RouterAction::GiveUp(connection, _) | RouterAction::Cut(connection) => {
+                Err(Violation { property: "routing", what: format!("client {connection} is given up") })
+            }
+            RouterAction::Reply(connection, slot, reply) => {
+                let ticket = Ticket { connection, slot };
+                let returned = Returned::from_reply(reply.clone());
+                self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
+                    format!("client {} gets {returned:?}", ticket.connection - 1)
+                });
+                let operation = self.clients.take(ticket, &returned).ok_or_else(|| Violation {
+                    property: "exactly_once",
+                    what: format!("a second reply for {ticket:?}"),
+                })?;
+                self.hear(operation, &returned)?;
+                self.connections.reply(ticket, reply)
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::followers::Followers;
 use super::waiting_reads::LeaderReads;
+use crate::mutant::{self, Mutant};
 use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
@@ -59,7 +60,8 @@ impl Leadership {
 
     /// Whether it may be asked for read indexes.
     pub(in crate::raft) fn takes_reads(&self) -> bool {
-        self.transfer.is_none() && !self.reads.is_full()
+        let hands_over = self.transfer.is_some() && !mutant::is_active(Mutant::LeaseUsedInTransfer);
+        !hands_over && !self.reads.is_full()
     }
 
     /// When there is something to do if nothing arrives before.

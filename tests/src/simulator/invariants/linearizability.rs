@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use coracle_core::kv::{Outcome, SessionLimits, Value};
+use coracle_core::kv::{Outcome, Page, Scan, SessionLimits, Value};
 use coracle_core::raft::LogIndex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -108,6 +108,11 @@ impl Model {
         self.history.keys().filter_map(move |key| Some((key.as_str(), self.value_at(key, index)?)))
     }
 
+    /// Where the write at `index` took effect: earlier, when it was done before.
+    pub(super) fn effect_of(&self, index: LogIndex) -> LogIndex {
+        self.done_before.get(&index).copied().unwrap_or(index)
+    }
+
     /// Whether the entry at `index` is a write that was done before.
     #[must_use]
     pub fn is_retry(&self, index: LogIndex) -> bool {
@@ -141,8 +146,8 @@ impl Model {
                         self.outcomes.get(index)
                     )
                 })?;
-                let effect = self.done_before.get(index).unwrap_or(index);
-                require(*effect > operation.acknowledged_before, "linearizability", || {
+                let effect = self.effect_of(*index);
+                require(effect > operation.acknowledged_before, "linearizability", || {
                     format!(
                         "{operation:?} took effect at {effect}, before what was acknowledged when it was asked"
                     )
@@ -155,16 +160,27 @@ impl Model {
                     format!("{operation:?} at {index} found {value:?}, the log says {expected:?}")
                 })
             }
-            Returned::Page { index, items } => {
+            Returned::Page { index, page } => {
                 self.check_read(operation, *index, committed)?;
-                let expected = self.map_at(*index);
-                let found = items.iter().map(|(key, value)| (key.as_str(), value));
-                require(expected.eq(found), "linearizability", || {
-                    format!("{operation:?} at {index} found {items:?}")
+                let is_right = operation.scan.as_ref().is_some_and(|scan| self.is_page(scan, *index, page));
+                require(is_right, "linearizability", || {
+                    let held: Vec<_> = self.map_at(*index).map(|(key, _)| key).collect();
+                    format!("{operation:?} at {index} found {page:?}, the log says {held:?}")
                 })
             }
             Returned::Failed(_) => Ok(()),
         }
+    }
+
+    /// Whether this is the page that `scan` asks for when everything up to `index` was applied: with the limit in items, for a
+    /// run has too few keys for the one in bytes.
+    fn is_page(&self, scan: &Scan, index: LogIndex, page: &Page) -> bool {
+        let is_wanted = |key: &str| {
+            key.starts_with(&scan.prefix) && scan.after.as_deref().is_none_or(|after| key > after)
+        };
+        let mut expected = self.map_at(index).filter(|(key, _)| is_wanted(key));
+        let found = page.items.iter().map(|(key, value)| (key.as_str(), value));
+        expected.by_ref().take(scan.items_max).eq(found) && expected.next().is_some() == page.more
     }
 
     fn check_read(&self, operation: &Operation, index: LogIndex, committed: &[CommittedEntry]) -> Verdict {

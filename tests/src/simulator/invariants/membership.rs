@@ -1,8 +1,9 @@
 //! Members change one step at a time, and any two neighbours' majorities overlap (§6; S14): from one set of voters to the next
 //! leads a configuration that asks both. A leader proposes none before it has committed something itself (Ongaro, raft-dev,
-//! 2015), and no second one before the first is committed.
+//! 2015), and no second one before the first is committed. Each node has the last configuration of its log in force, committed
+//! or not, and the one before it again when that is cut.
 
-use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Role, Term};
+use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Node, Role, Term};
 use coracle_core::{Output, Replica};
 
 use super::{ByNode, Verdict, require};
@@ -41,6 +42,27 @@ impl Proposed {
     }
 }
 
+/// §6: "a server always uses the latest configuration in its log, regardless of whether the entry is committed".
+fn check_in_force(node: &Node, outputs: &[Output]) -> Verdict {
+    let (log, index) = (node.log(), node.configuration_index());
+    let is_configuration = |index| log.between(index, index).all(|entry| entry.kind() == EntryKind::Config);
+    // After a start what a snapshot says of the members stands at its end, also where the log still begins before it.
+    let snapshot = node.snapshot().map_or(LogIndex::ORIGIN, |meta| meta.last.index);
+    let is_there =
+        index <= log.start().index.max(snapshot) || (index <= log.last().index && is_configuration(index));
+    require(is_there, "membership", || {
+        format!("node {} has the members of entry {index} in force, which its log does not hold", node.id())
+    })?;
+    // Where nothing is cut, what is appended is looked at as it is proposed or committed.
+    let cuts = |output: &Output| matches!(output, Output::Persist(persist) if persist.cut_from.is_some());
+    let later = index.max(log.start().index).next();
+    let is_latest = !outputs.iter().any(cuts)
+        || log.between(later, log.last().index).all(|entry| entry.kind() != EntryKind::Config);
+    require(is_latest, "membership", || {
+        format!("node {} has the members of entry {index} in force, and its log holds later ones", node.id())
+    })
+}
+
 /// Where these entries change members, in a term.
 fn changes(run: &Entries, term: Term) -> impl Iterator<Item = LogIndex> + '_ {
     let of_term = run.iter().filter(move |entry| entry.point.term == term);
@@ -50,6 +72,7 @@ fn changes(run: &Entries, term: Term) -> impl Iterator<Item = LogIndex> + '_ {
 impl Membership {
     pub(super) fn check(&mut self, replica: &Replica, outputs: &[Output]) -> Verdict {
         let node = replica.node();
+        check_in_force(node, outputs)?;
         let (id, term) = (node.id(), node.current_term());
         if node.role() != Role::Leader {
             self.proposed.remove(&id);

@@ -8,6 +8,7 @@ mod ack_durability;
 mod bounds;
 mod client_durability;
 mod commit_quorum;
+mod connection_order;
 mod durable_index;
 mod election_safety;
 mod exactly_once;
@@ -80,6 +81,7 @@ pub struct Invariants {
     pre_vote: pre_vote::PreVote,
     membership: membership::Membership,
     reads: reads::Reads,
+    connection_order: connection_order::ConnectionOrder,
     exactly_once: exactly_once::ExactlyOnce,
     snapshots: snapshots::Snapshots,
     /// The committed log, as the first node to commit an entry saw it.
@@ -175,7 +177,8 @@ impl Invariants {
     pub fn after_return(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
         client_durability::check(operation, returned, &self.committed)?;
         self.exactly_once.returned(operation, returned)?;
-        self.model.check(operation, returned, &self.committed)
+        self.model.check(operation, returned, &self.committed)?;
+        self.connection_order.check(operation, returned, &self.model)
     }
 
     /// Somebody was told that `key` holds `value` with everything up to `index` applied.

@@ -1,0 +1,97 @@
+//! The first line of a connection between nodes, as it arrives.
+//!
+//! What follows it is no line, and belongs to another reader. So a runtime looks at what has arrived before it takes any of it,
+//! and takes as much as this says.
+
+use std::fmt;
+
+use super::HELLO_BYTES_MAX;
+use crate::protocol::is_binary;
+
+/// How many bytes are looked at, at most.
+pub const GREETING_LOOK_BYTES: usize = 1024;
+
+/// The line was longer than [`HELLO_BYTES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GreetingTooLong;
+
+impl fmt::Display for GreetingTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a greeting without an end")
+    }
+}
+
+impl std::error::Error for GreetingTooLong {}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct GreetingLine {
+    line: Vec<u8>,
+    is_whole: bool,
+}
+
+impl GreetingLine {
+    /// Looks at bytes that have arrived. Returns how many of them are to be taken.
+    ///
+    /// # Errors
+    ///
+    /// [`GreetingTooLong`].
+    pub fn look(&mut self, bytes: &[u8]) -> Result<usize, GreetingTooLong> {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+        // Of another protocol no line break need ever come.
+        self.is_whole = end.is_some() || is_binary(&self.line);
+        if self.line.len() > HELLO_BYTES_MAX {
+            return Err(GreetingTooLong);
+        }
+        Ok(end.map_or(bytes.len(), |end| end + 1))
+    }
+
+    /// Whether there is all of it, or enough to know that it is none.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// The line, without its line break.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_of_what_follows_the_line() {
+        let stream = b"{\"a\":1}\n\x05frames\nmore";
+        for cut in 1..stream.len() {
+            let mut greeting = GreetingLine::default();
+            let mut taken = greeting.look(&stream[..cut]).unwrap();
+            if !greeting.is_whole() {
+                taken += greeting.look(&stream[taken..]).unwrap();
+            }
+            assert!(greeting.is_whole());
+            assert_eq!((taken, greeting.into_bytes()), (8, b"{\"a\":1}".to_vec()), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let mut greeting = GreetingLine::default();
+        for _ in 0..HELLO_BYTES_MAX / GREETING_LOOK_BYTES {
+            assert_eq!(greeting.look(&[b'x'; GREETING_LOOK_BYTES]), Ok(GREETING_LOOK_BYTES));
+        }
+        assert!(!greeting.is_whole());
+        assert_eq!(greeting.look(b"x"), Err(GreetingTooLong));
+    }
+
+    #[test]
+    fn another_protocol_needs_no_end() {
+        let mut greeting = GreetingLine::default();
+        greeting.look(b"\x16\x03\x01\x02\x00\x01").unwrap();
+        assert!(greeting.is_whole());
+    }
+}

@@ -1,0 +1,140 @@
+//! Client connections: requests go in as lines of the protocol and replies come out as lines, through the [`ClientHost`] that
+//! ships.
+//!
+//! What a reply says is checked where the router gives it, because the index that it was decided at is not in its line. Here
+//! is checked that each request has one line, and that the lines come in the order of the requests.
+
+use std::collections::BTreeSet;
+
+use coracle_core::Request;
+use coracle_core::host::{ClientHost, RouterInput, ToWriter};
+use coracle_core::kv::{Command, Query, Scan, Session, Value};
+use coracle_core::memory::{ClientMemory, MemoryBudget};
+use coracle_core::proxy::{Reply, Ticket};
+use serde::Deserialize;
+
+use super::invariants::{Verdict, Violation};
+
+/// The connections of all clients.
+#[derive(Debug)]
+pub(super) struct Connections(Vec<Place>);
+
+#[derive(Debug)]
+struct Place {
+    host: ClientHost,
+    /// The slot whose line comes next.
+    next: u64,
+    /// The slots whose replies are known and not written.
+    known: BTreeSet<u64>,
+}
+
+/// The part of a reply's line that says which request it answers.
+#[derive(Deserialize)]
+struct Answered {
+    id: u64,
+}
+
+impl Connections {
+    /// A connection for each of `clients` clients.
+    pub(super) fn new(clients: usize) -> Self {
+        let place = |number| Place {
+            host: ClientHost::new(number, "simulated:1".into(), unlimited_memory(number)),
+            next: 0,
+            known: BTreeSet::new(),
+        };
+        Self((1..=clients as u64).map(place).collect())
+    }
+
+    /// A client sends a request. Returns what goes to the router now: this request may have to wait for others.
+    pub(super) fn send(&mut self, ticket: Ticket, request: &Request) -> Option<RouterInput> {
+        let place = self.place(ticket.connection);
+        place.host.received(line_of(ticket.slot, request).as_bytes());
+        place.host.next_read().0
+    }
+
+    /// The router has a reply. Returns what may go to the router now.
+    ///
+    /// # Errors
+    ///
+    /// When lines come out that are not due.
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) -> Result<Vec<RouterInput>, Violation> {
+        let place = self.place(ticket.connection);
+        place.known.insert(ticket.slot);
+        place.host.told(ToWriter::Reply(ticket.slot, reply));
+        let (mut requests, mut lines) = (Vec::new(), String::new());
+        loop {
+            let asked = place.host.next_write(&mut lines);
+            if asked.is_none() && lines.is_empty() {
+                return Ok(requests);
+            }
+            requests.extend(asked);
+            lines.lines().try_for_each(|line| place.written(line))?;
+        }
+    }
+
+    fn place(&mut self, connection: u64) -> &mut Place {
+        let position = usize::try_from(connection).expect("few clients") - 1;
+        &mut self.0[position]
+    }
+}
+
+impl Place {
+    fn written(&mut self, line: &str) -> Verdict {
+        let answered: Result<Answered, _> = serde_json::from_str(line);
+        let is_next =
+            answered.is_ok_and(|answered| answered.id == self.next) && self.known.remove(&self.next);
+        if is_next {
+            self.next += 1;
+            return Ok(());
+        }
+        let what = format!("{line} is written where the reply to request {} is due", self.next);
+        Err(Violation { property: "replies_in_order", what })
+    }
+}
+
+/// A request as its client writes it.
+fn line_of(id: u64, request: &Request) -> String {
+    let members = match request {
+        Request::Write { command, session } => {
+            format!("{}{}", command_of(command), session.as_ref().map(session_of).unwrap_or_default())
+        }
+        Request::Read { query, .. } => query_of(query),
+        Request::LinearizableRead(query) => {
+            format!("{},\"consistency\":\"linearizable\"", query_of(query))
+        }
+        other => panic!("no simulated client asks {other:?}"),
+    };
+    format!("{{{members},\"id\":{id}}}\n")
+}
+
+fn command_of(command: &Command) -> String {
+    let key = command.key().as_str();
+    match command {
+        Command::Put { value, .. } => {
+            format!("\"op\":\"put\",\"key\":\"{key}\",\"value\":{}", value.as_json())
+        }
+        Command::Delete { .. } => format!("\"op\":\"delete\",\"key\":\"{key}\""),
+        Command::Cas { expect, value, .. } => {
+            let expect = expect.as_ref().map_or("null", Value::as_json);
+            format!("\"op\":\"cas\",\"key\":\"{key}\",\"expect\":{expect},\"value\":{}", value.as_json())
+        }
+    }
+}
+
+fn session_of(session: &Session) -> String {
+    format!(",\"session\":{{\"client\":\"{}\",\"seq\":{}}}", session.client().as_str(), session.seq())
+}
+
+fn query_of(query: &Query) -> String {
+    match query {
+        Query::Value(key) => format!("\"op\":\"get\",\"key\":\"{}\"", key.as_str()),
+        Query::Scan(Scan { prefix, after, items_max, .. }) => {
+            let after = after.as_ref().map(|after| format!(",\"after\":\"{after}\"")).unwrap_or_default();
+            format!("\"op\":\"scan\",\"prefix\":\"{prefix}\",\"limit\":{items_max}{after}")
+        }
+    }
+}
+
+fn unlimited_memory(number: u64) -> ClientMemory {
+    MemoryBudget::new(usize::MAX, 0).connect(number).expect("there is no limit")
+}

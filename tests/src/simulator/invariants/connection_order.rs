@@ -1,0 +1,75 @@
+//! Requests of one connection that touch the same key take effect in their order.
+//!
+//! The protocol promises it (README, "The protocol"), so that a client may send many requests before it reads. Of two such
+//! requests of which one is a write, the later one takes effect after the earlier one: a later read sees the write, and an
+//! earlier read does not. A scan touches all keys. Of a request without a known outcome nothing is promised, and of a write
+//! that was sent again nothing but that it is done once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use coracle_core::kv::Outcome;
+use coracle_core::raft::LogIndex;
+
+use super::linearizability::Model;
+use super::{Verdict, require};
+use crate::simulator::clients::{Operation, Returned};
+
+/// How many requests of a connection are remembered: several times as many as are ever under way.
+const REMEMBERED: usize = 64;
+
+/// What the requests of each connection came to.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionOrder {
+    connections: BTreeMap<u64, VecDeque<Effect>>,
+}
+
+#[derive(Clone, Debug)]
+struct Effect {
+    slot: u64,
+    /// A scan's is empty.
+    key: String,
+    is_write: bool,
+    at: LogIndex,
+}
+
+impl Effect {
+    fn excludes(&self, other: &Self) -> bool {
+        let is_same_key = self.key == other.key || self.key.is_empty() || other.key.is_empty();
+        is_same_key && (self.is_write || other.is_write)
+    }
+
+    /// Whether it took effect before `later`, which was asked after it.
+    fn is_before(&self, later: &Self) -> bool {
+        if later.is_write { self.at < later.at } else { self.at <= later.at }
+    }
+}
+
+impl ConnectionOrder {
+    /// A request has an outcome.
+    pub(super) fn check(&mut self, operation: &Operation, returned: &Returned, model: &Model) -> Verdict {
+        let at = match returned {
+            Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. } => {
+                return Ok(());
+            }
+            Returned::Applied { index, .. } => model.effect_of(*index),
+            Returned::Value { index, .. } | Returned::Page { index, .. } => *index,
+        };
+        if operation.may_have_happened {
+            return Ok(());
+        }
+        let (slot, is_write) = (operation.ticket.slot, operation.payload.is_some());
+        let this = Effect { slot, key: operation.key.clone(), is_write, at };
+        let others = self.connections.entry(operation.ticket.connection).or_default();
+        for other in others.iter().filter(|other| other.excludes(&this)) {
+            let (first, second) = if other.slot < this.slot { (other, &this) } else { (&this, other) };
+            require(first.is_before(second), "connection_order", || {
+                format!("of one connection, {second:?} took effect before {first:?}")
+            })?;
+        }
+        others.push_back(this);
+        if others.len() > REMEMBERED {
+            others.pop_front();
+        }
+        Ok(())
+    }
+}
