@@ -8,7 +8,7 @@
 //!
 //! | held for | beyond its share |
 //! | --- | --- |
-//! | connections | a new one is told `busy` |
+//! | connections | the oldest one that has never sent a line is given up, and if there is none, a new one is told `busy` |
 //! | lines without an end | the oldest one's connection is given up |
 //! | replies that were not read | the connection that has taken nothing for the longest is given up |
 //! | requests under way | new ones are refused |
@@ -17,7 +17,7 @@
 //! What is counted is bytes of text with the structures that hold them, not what an allocator makes of that. Small amounts are
 //! rounded away, so that a client with short requests costs nothing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,6 +134,7 @@ pub struct MemoryBudget(Arc<Shared>);
 struct Shared {
     max: usize,
     connection_bytes: usize,
+    connections_max: usize,
     /// What is refused, as bits: read for every request.
     refused: AtomicU8,
     held: Mutex<Held>,
@@ -152,7 +153,9 @@ struct Held {
     oldest_replies: BTreeMap<u64, u64>,
     /// The next place in that order.
     next_place: u64,
-    connections: usize,
+    /// All connections, and those of them that have not sent a line yet; the older one has the smaller number.
+    connections: BTreeSet<u64>,
+    unused: BTreeSet<u64>,
     sum: MemoryUse,
 }
 
@@ -164,11 +167,18 @@ struct Client {
 }
 
 impl MemoryBudget {
-    /// A budget of `max` bytes. A connection takes `connection_bytes` of it, whatever goes over it.
+    /// A budget of `max` bytes, for `connections_max` connections at the most. Each takes `connection_bytes` of it, whatever goes
+    /// over it.
     #[must_use]
-    pub fn new(max: usize, connection_bytes: usize) -> Self {
+    pub fn new(max: usize, connections_max: usize, connection_bytes: usize) -> Self {
         let (refused, held) = (AtomicU8::new(0), Mutex::default());
-        Self(Arc::new(Shared { max, connection_bytes, refused, held }))
+        Self(Arc::new(Shared { max, connection_bytes, connections_max, refused, held }))
+    }
+
+    /// A budget without a limit.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(usize::MAX, usize::MAX, 0)
     }
 
     /// The most bytes that may be held.
@@ -183,18 +193,33 @@ impl MemoryBudget {
         self.held().sum
     }
 
-    /// Counts one more connection; `None`: there is no room for it.
+    /// Counts one more connection, whose number is larger than those of all before it, and says which one is given up for it, if
+    /// one is; `None`: there is no room for it. A client that means to ask does so at once, so those that have never asked
+    /// anything give way.
     #[must_use]
-    pub fn connect(&self, connection: u64) -> Option<ClientMemory> {
+    pub fn connect(&self, connection: u64) -> Option<(ClientMemory, Option<Eviction>)> {
         let mut held = self.held();
-        let clients_max = self.clients_max(&held);
-        if held.sum.of_clients() + self.0.connection_bytes > clients_max {
+        let bytes = held.sum.of_clients().saturating_add(self.0.connection_bytes);
+        if held.connections.len() >= self.0.connections_max {
             return None;
         }
-        held.connections += 1;
-        held.sum.connections = held.connections.saturating_mul(self.0.connection_bytes);
+        let mut eviction = None;
+        if bytes > self.clients_max(&held) {
+            let connection = held.unused.pop_first()?;
+            held.connections.remove(&connection);
+            held.forget(connection);
+            eviction = Some(Eviction { connection, holder: Holder::Connections });
+        }
+        held.connections.insert(connection);
+        held.unused.insert(connection);
+        self.count_connections(&mut held);
         drop(held);
-        Some(ClientMemory { budget: self.clone(), connection, noted: ConnectionMemory::default() })
+        let (budget, noted) = (self.clone(), ConnectionMemory::default());
+        Some((ClientMemory { budget, connection, noted, is_used: false }, eviction))
+    }
+
+    fn count_connections(&self, held: &mut Held) {
+        held.sum.connections = held.connections.len().saturating_mul(self.0.connection_bytes);
     }
 
     /// A node says what it holds.
@@ -329,6 +354,8 @@ pub struct ClientMemory {
     budget: MemoryBudget,
     connection: u64,
     noted: ConnectionMemory,
+    /// Whether a line has come.
+    is_used: bool,
 }
 
 impl ClientMemory {
@@ -349,6 +376,9 @@ impl ClientMemory {
         let is_same = is_near(before.half_line, now.half_line)
             && is_near(before.requests, now.requests)
             && is_near(before.replies, now.replies);
+        if progress.has_read && !std::mem::replace(&mut self.is_used, true) {
+            self.budget.held().unused.remove(&self.connection);
+        }
         let gets_on =
             (progress.has_read && before.half_line > 0) || (progress.has_written && before.replies > 0);
         if is_same && !gets_on {
@@ -366,8 +396,9 @@ impl Drop for ClientMemory {
     fn drop(&mut self) {
         let mut held = self.budget.held();
         held.forget(self.connection);
-        held.connections -= 1;
-        held.sum.connections = held.connections.saturating_mul(self.budget.0.connection_bytes);
+        held.connections.remove(&self.connection);
+        held.unused.remove(&self.connection);
+        self.budget.count_connections(&mut held);
         self.budget.judge(&held);
     }
 }
@@ -396,7 +427,7 @@ mod tests {
     }
 
     fn clients(budget: &MemoryBudget, count: u64) -> Vec<ClientMemory> {
-        (1..=count).map(|number| budget.connect(number).unwrap()).collect()
+        (1..=count).map(|number| budget.connect(number).unwrap().0).collect()
     }
 
     fn put() -> Request {
@@ -419,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_oldest_half_line_gives_way() {
-        let budget = MemoryBudget::new(16 * MIB, 0);
+        let budget = MemoryBudget::new(16 * MIB, 100, 0);
         let mut clients = clients(&budget, 5);
         // A quarter of what clients may hold: 3 MiB.
         for (at, client) in clients.iter_mut().enumerate().take(3) {
@@ -438,7 +469,7 @@ mod tests {
 
     #[test]
     fn who_reads_stays_and_who_does_not_gives_way() {
-        let budget = MemoryBudget::new(16 * MIB, 0);
+        let budget = MemoryBudget::new(16 * MIB, 100, 0);
         let mut clients = clients(&budget, 4);
         for client in &mut clients[..3] {
             assert_eq!(note(client, replies(4 * MIB), false), []);
@@ -452,7 +483,7 @@ mod tests {
 
     #[test]
     fn requests_that_nothing_can_be_given_up_for_are_refused() {
-        let budget = MemoryBudget::new(16 * MIB, 0);
+        let budget = MemoryBudget::new(16 * MIB, 100, 0);
         let mut clients = clients(&budget, 1);
         let requests = ConnectionMemory { requests: 13 * MIB, ..ConnectionMemory::default() };
         assert_eq!(note(&mut clients[0], requests, false), []);
@@ -466,7 +497,7 @@ mod tests {
 
     #[test]
     fn data_that_is_too_large_refuses_what_adds_to_it() {
-        let budget = MemoryBudget::new(16 * MIB, 0);
+        let budget = MemoryBudget::new(16 * MIB, 100, 0);
         let node = |text, structures| NodeMemory { text, structures };
         budget.note_node(NodeId(0), node(8 * MIB, MIB));
         budget.note_node(NodeId(1), node(9 * MIB, MIB));
@@ -480,17 +511,34 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_takes_its_part() {
-        let budget = MemoryBudget::new(MIB, 64 << 10);
+    fn connections_that_were_never_used_give_way() {
+        let budget = MemoryBudget::new(MIB, 100, 64 << 10);
         let mut clients = clients(&budget, 12);
-        assert!(budget.connect(13).is_none());
+        clients.iter_mut().for_each(|client| drop(note(client, half_line(0), true)));
+        assert!(budget.connect(13).is_none(), "all have asked something");
         clients.pop();
-        assert!(budget.connect(13).is_some());
+        let (thirteenth, eviction) = budget.connect(13).unwrap();
+        assert_eq!(eviction, None);
+        let (fourteenth, eviction) = budget.connect(14).unwrap();
+        assert_eq!(eviction, Some(Eviction { connection: 13, holder: Holder::Connections }));
+        drop(thirteenth);
+        assert!(budget.connect(15).unwrap().1.is_some(), "it was counted out before");
+        drop((clients, fourteenth));
+        assert_eq!(budget.in_use(), MemoryUse::default());
+    }
+
+    #[test]
+    fn a_connection_beyond_their_number_is_refused() {
+        let budget = MemoryBudget::new(MIB, 3, 0);
+        let mut clients = clients(&budget, 3);
+        assert!(budget.connect(4).is_none());
+        clients.pop();
+        assert!(budget.connect(4).is_some());
     }
 
     #[test]
     fn short_requests_are_not_counted() {
-        let budget = MemoryBudget::new(MIB, 0);
+        let budget = MemoryBudget::new(MIB, 100, 0);
         let mut clients = clients(&budget, 1);
         note(&mut clients[0], half_line(NOTED_BYTES - 1), false);
         assert_eq!(budget.in_use().half_lines, 0);

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use coracle_core::host::Router;
-use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::Proxy;
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
@@ -17,7 +16,7 @@ use crate::events;
 use crate::files;
 use crate::front::{Front, bind};
 use crate::inputs::NodeInput;
-use crate::listener::CONNECTION_BYTES;
+use crate::listener::memory_budget;
 use crate::mailbox::{Sender, mailbox};
 use crate::peers::Peers;
 use crate::wiring::Wiring;
@@ -53,7 +52,7 @@ impl Cluster {
         let inboxes: Vec<_> = configs.iter().map(|_| mailbox()).collect();
         let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
         let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
-        let memory = MemoryBudget::new(settings.memory_max, CONNECTION_BYTES);
+        let memory = memory_budget(&settings);
         let (executor, clock) = (Rc::clone(executor), Clock::start());
         let wiring = Wiring { executor, peers, proxy, events, clock, memory };
         let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use coracle_core::host::Router;
-use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::Proxy;
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
@@ -19,7 +18,7 @@ use crate::files;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
 use crate::inputs::NodeInput;
-use crate::listener::CONNECTION_BYTES;
+use crate::listener::memory_budget;
 use crate::peers::Peers;
 use crate::threads::lock;
 use crate::wiring::Wiring;
@@ -55,7 +54,7 @@ impl Cluster {
         let inboxes: Vec<_> = configs.iter().map(|_| inbox()).collect();
         let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
         let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
-        let memory = MemoryBudget::new(settings.memory_max, CONNECTION_BYTES);
+        let memory = memory_budget(&settings);
         let wiring = Wiring { peers, proxy, events, clock: Clock::start(), memory };
         let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();

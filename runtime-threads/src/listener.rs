@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::ClientHost;
+use coracle_core::host::{ClientHost, RouterInput};
+use coracle_core::memory::MemoryBudget;
 use coracle_core::protocol::busy_line;
 
 use crate::connection;
+use crate::inputs::ProxyEvent;
 use crate::threads::{ListenerThread, spawn};
 use crate::wiring::Wiring;
 
@@ -20,10 +22,15 @@ use crate::wiring::Wiring;
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a connection takes in memory, whatever goes over it: two threads with the pages of their stacks that are in use, and a buffer.
-pub(crate) const CONNECTION_BYTES: usize = 64 << 10;
+const CONNECTION_BYTES: usize = 64 << 10;
 
-/// What a connection holds until it is done: its place among the clients, and the other end of a channel that then closes.
-type Place = (Arc<()>, Sender<()>);
+/// The budget of a server with these settings.
+pub(crate) fn memory_budget(settings: &Settings) -> MemoryBudget {
+    MemoryBudget::new(settings.memory_max, settings.connections_max, CONNECTION_BYTES)
+}
+
+/// What a connection holds until it is done: the other end of a channel that closes when the last one is.
+type Place = Sender<()>;
 
 /// Accepts clients at a socket that is bound to this address, until it is told to stop.
 pub(crate) fn start(
@@ -36,7 +43,6 @@ pub(crate) fn start(
     let its_end = Arc::clone(&is_stopping);
     let accept = move || {
         let name: Arc<str> = address.to_string().into();
-        let connected = Arc::new(());
         for number in 1.. {
             let accepted = socket.accept();
             if its_end.load(Ordering::Acquire) {
@@ -46,16 +52,15 @@ pub(crate) fn start(
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
-            if Arc::strong_count(&connected) > settings.connections_max {
-                turn_away(stream);
-                continue;
-            }
-            let Some(memory) = wiring.memory.connect(number) else {
+            let Some((memory, eviction)) = wiring.memory.connect(number) else {
                 turn_away(stream);
                 continue;
             };
+            if let Some(eviction) = eviction {
+                let _ = wiring.proxy.send(ProxyEvent::Router(RouterInput::GiveUp(vec![eviction])));
+            }
             let client = ClientHost::new(number, Arc::clone(&name), memory);
-            let place = (Arc::clone(&connected), connections_end.clone());
+            let place = connections_end.clone();
             serve(&wiring, &settings, number, stream, client, place);
         }
     };

@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use coracle_core::host::{Directory, Router};
-use coracle_core::memory::MemoryBudget;
 use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::{Proxy, ProxyInput};
 use coracle_storage::host::{MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError};
@@ -22,7 +21,7 @@ use crate::front::{Front, bind};
 use crate::inbox::{Inbox, InboxReceiver, inbox};
 use crate::inputs::NodeInput;
 use crate::link::Patience;
-use crate::listener::CONNECTION_BYTES;
+use crate::listener::memory_budget;
 use crate::network::Network;
 use crate::peer_listener;
 use crate::peers::Peers;
@@ -99,7 +98,7 @@ impl Member {
         let network = Arc::new(network);
         moved.into_iter().for_each(|moved| network.report(moved));
         let peers = Peers::Network(Arc::clone(&network));
-        let memory = MemoryBudget::new(options.settings.memory_max, CONNECTION_BYTES);
+        let memory = memory_budget(&options.settings);
         let wiring = Wiring { peers, proxy, events, clock, memory };
         let settings = &options.settings;
         let proxy = Proxy::new(settings.member_proxy_config(options.id), fastrand::u64(..));

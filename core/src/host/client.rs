@@ -192,7 +192,7 @@ mod tests {
     use crate::proxy::Failure;
 
     fn client() -> ClientHost {
-        let memory = MemoryBudget::new(usize::MAX, 0).connect(3).unwrap();
+        let memory = MemoryBudget::unlimited().connect(3).unwrap().0;
         ClientHost::new(3, "127.0.0.1:3001".into(), memory)
     }
 

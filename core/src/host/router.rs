@@ -168,7 +168,7 @@ mod tests {
 
     fn router(nodes: usize) -> Router {
         let settings = Settings { nodes, ..Settings::default() };
-        let memory = MemoryBudget::new(usize::MAX, 0);
+        let memory = MemoryBudget::unlimited();
         Router::new(Proxy::new(settings.proxy_config(), 7), nodes, memory)
     }
 
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_memory_for_is_refused() {
-        let memory = MemoryBudget::new(1 << 20, 0);
+        let memory = MemoryBudget::new(1 << 20, 1, 0);
         let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
         memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, structures: 0 });
         let key = crate::kv::Key::new("k").unwrap();

@@ -25,6 +25,9 @@ pub fn busy_line() -> String {
 /// The last line for a client whose connection is given up because too much memory is held for this.
 #[must_use]
 pub fn given_up_line(holder: Holder) -> String {
+    if holder == Holder::Connections {
+        return busy_line();
+    }
     let mut line = String::new();
     let message = format!(
         "the server gives up this connection: {holder} take as much memory as they may (--memory-max)"

@@ -136,5 +136,5 @@ fn query_of(query: &Query) -> String {
 }
 
 fn unlimited_memory(number: u64) -> ClientMemory {
-    MemoryBudget::new(usize::MAX, 0).connect(number).expect("there is no limit")
+    MemoryBudget::unlimited().connect(number).expect("there is no limit").0
 }

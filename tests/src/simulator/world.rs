@@ -85,7 +85,7 @@ impl World {
             pending_max: 1000,
             pending_bytes_max: 1 << 20,
         };
-        let memory = MemoryBudget::new(usize::MAX, 0);
+        let memory = MemoryBudget::unlimited();
         let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes, memory);
         let mut world = Self {
             clients: Clients::new(&settings),

@@ -272,8 +272,8 @@ fn scan_all() -> Request {
 }
 
 /// Which of the requests that end with `last` are answered, the first of them first.
-fn answered(cluster: &Cluster<Replica>, count: u64, last: RequestId) -> Vec<bool> {
-    let ids = last.0 - count + 1..=last.0;
+fn answered(cluster: &Cluster<Replica>, count: usize, last: RequestId) -> Vec<bool> {
+    let ids = last.0 - count as u64 + 1..=last.0;
     ids.map(|id| matches!(cluster.answer(RequestId(id)), Some(Answer::Read { .. }))).collect()
 }
 
@@ -320,12 +320,13 @@ fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
 #[test]
 fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     let mut cluster = a_thousand_keys();
-    let first = cluster.ask_all(2, vec![scan_all(); 15]);
-    assert_eq!(answered(&cluster, 15, first)[10..], [false; 5]);
-    let later = cluster.ask_all(2, vec![scan_all(); 15]);
-    assert_eq!(answered(&cluster, 15, first), [true; 15], "before the later ones");
+    let asked = LOOK_UPS_MAX.div_ceil(1000) + 1;
+    let first = cluster.ask_all(2, vec![scan_all(); asked]);
+    assert!(!answered(&cluster, asked, first)[asked - 1]);
+    let later = cluster.ask_all(2, vec![scan_all(); asked]);
+    assert_eq!(answered(&cluster, asked, first), vec![true; asked], "before the later ones");
     cluster.settle();
-    assert_eq!(answered(&cluster, 15, later), [true; 15]);
+    assert_eq!(answered(&cluster, asked, later), vec![true; asked]);
 }
 
 /// A replica that nobody waits for leaves many entries to the step after: disks and answers come first. To one step, and
