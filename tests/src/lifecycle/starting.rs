@@ -199,6 +199,30 @@ impl World {
         if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
     }
 
+    /// A node has read in its log that it was removed, and is about to end: its next start has to find that in its folder.
+    pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+        let place = &self.machines[machine];
+        let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
+            return Ok(());
+        };
+        if place.is_in_memory() {
+            return Ok(());
+        }
+        let unit = Unit::new(process.id, Origin::Known);
+        let judged = self.judge(&unit, &place.folder.durable_image(), (Incarnation(1), 1));
+        let known = judged.map(|mut found| {
+            // Its folder would be repaired; this one is only looked at.
+            let _ = found.operations();
+            found.opened(None).local.configuration_index.0
+        });
+        let what = || format!("machine {machine} was removed by entry {index}, and its disk holds {known:?}");
+        if known.as_ref().is_ok_and(|known| known >= index) {
+            Ok(())
+        } else {
+            violation("a_removal_is_on_the_disk", what())
+        }
+    }
+
     /// The process is told that it is no member: it goes on for a moment, and ends.
     pub(super) fn hears_of_its_removal(&mut self, machine: usize, refusal: PeerRefusal) {
         let now = self.local(machine);

@@ -13,7 +13,7 @@ use coracle_core::{Answer, BackupPiece, Incarnation, Instant};
 
 use super::checks::{Histories, violation};
 use super::clients::{CLIENTS, Clients};
-use super::machine::{Machine, Process, Stage};
+use super::machine::{Machine, Process, Running, Stage};
 use super::operator::Operator;
 use super::restores::{Restores, SPARE};
 use super::wiring::Connection;
@@ -258,6 +258,7 @@ impl World {
         process.busy_until = now + TURN;
         let (id, incarnation) = (process.id, process.incarnation);
         let Stage::Running(running) = &mut process.stage else { return Ok(()) };
+        let followed = running.host.replica().node().configuration_index();
         for input in running.inbox.drain(..) {
             running.host.accept(input);
         }
@@ -267,6 +268,10 @@ impl World {
         self.checks.of(machine).ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
             self.checks.of(machine).after_turn(boot, (id, incarnation), running)?;
+            // In a turn that changes the members, a message may be for the member of before.
+            if running.host.replica().node().configuration_index() == followed {
+                self.heartbeats_are_true(machine, running, &actions)?;
+            }
         }
         for action in actions {
             self.carry_out(machine, (id, incarnation), action)?;
@@ -305,6 +310,19 @@ impl World {
             if member.is_some_and(|member| founds && !place.addresses.contains(&member.address)) {
                 let what = format!("{changed} binds node {} at {:?}", process.id, place.addresses);
                 return violation("a_member_is_where_it_was_added", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// A heartbeat names no more committed entries than the log of the member has ever reached, in its incarnation.
+    fn heartbeats_are_true(&self, machine: usize, running: &Running, actions: &[NodeAction]) -> Verdict {
+        let roster = running.host.replica().node().configuration().roster();
+        for action in actions {
+            if let NodeAction::Send(Message { to, body: Body::Heartbeat(beat), .. }) = action
+                && let Some(incarnation) = roster.member(*to).and_then(|member| member.incarnation)
+            {
+                self.checks.at(machine).names_committed((*to, incarnation), beat.leader_commit)?;
             }
         }
         Ok(())
@@ -364,6 +382,7 @@ impl World {
             }
             NodeAction::Removed(refusal) => {
                 self.sight("a node read in its log that it was removed");
+                self.removal_is_on_the_disk(machine, &refusal)?;
                 if let Some(process) = self.machines[machine].process.as_mut() {
                     process.knows_its_removal = true;
                 }
