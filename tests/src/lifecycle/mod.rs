@@ -24,11 +24,14 @@
 //! | `starting` | how processes begin and end |
 //! | `disks` | file operations |
 //! | `folders` | folders that are copied or not mounted, and nodes that have none |
+//! | `farewells` | a member that is removed in a calm cluster |
 //! | `forger` | messages that no honest member sends |
 //! | `forwarding` | requests that a node forwards to the leader |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
+//! | `refusals` | whether it is right that a node is turned away in a handshake |
 //! | `operator` | what a person does to the cluster |
+//! | `mistakes` | what a person does to it in error or in haste |
 //! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
 //! | `checks` | what must hold |
@@ -38,12 +41,15 @@
 mod checks;
 mod clients;
 mod disks;
+mod farewells;
 mod folders;
 mod forger;
 mod forwarding;
 mod machine;
+mod mistakes;
 mod operator;
 mod orders;
+mod refusals;
 mod restores;
 mod run;
 mod starting;

@@ -62,7 +62,9 @@ impl World {
         let search = ClusterSearch::new(unit.id, unit.origin.clone());
         let stage = match (founders.as_ref(), search) {
             (Some(founders), _) => self.takes_part(machine, &local, founders, opened)?,
-            (None, Some(search)) => Stage::Searching(Box::new(Searching { search, opened: Some(opened) })),
+            (None, Some(search)) => {
+                Stage::Searching(Box::new(Searching { search, opened: Some(opened), refused_since: None }))
+            }
             (None, None) => unreachable!("it was refused: it has no origin"),
         };
         self.machines[machine].process = Some(Process {
@@ -112,6 +114,9 @@ impl World {
         }
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
+        if configuration.is_none() {
+            self.founds_with_founders(founders)?;
+        }
         // The power may fail at any step: the next start does it again, or finds it done.
         let is_interrupted = self.dice.happens(100) && !creation.is_empty();
         let done = if is_interrupted { self.dice.position(creation.len()) } else { creation.len() };

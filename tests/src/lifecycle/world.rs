@@ -15,6 +15,7 @@ use super::checks::{Histories, violation};
 use super::clients::{CLIENTS, Clients};
 use super::machine::{Machine, Process, Running, Stage};
 use super::operator::Operator;
+use super::refusals::Doubted;
 use super::restores::{Restores, SPARE};
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
@@ -75,6 +76,7 @@ pub(super) struct World {
     pub(super) operator: Operator,
     /// The machine that runs a copy of another one's folder.
     pub(super) copied: Option<usize>,
+    pub(super) doubted: Doubted,
     pub(super) settings: Settings,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
@@ -110,6 +112,7 @@ impl World {
             think: dice.one_of(&[10_000, 30_000, 100_000]),
             operator: Operator::default(),
             copied: None,
+            doubted: Doubted::default(),
             settings,
             has_trouble: true,
             sightings: BTreeMap::new(),
@@ -295,6 +298,9 @@ impl World {
         if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
             return Ok(());
         }
+        let since = node.map(|node| node.configurations_since(node.log().start().index));
+        let known: Vec<_> = since.flatten().into_iter().flatten().collect();
+        self.checks.at(machine).binds(&known)?;
         self.checks.at(machine).proposed(changed, self.now.saturating_sub(LATELY))?;
         for place in &self.machines {
             let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };
@@ -396,6 +402,7 @@ impl World {
                 }
                 if let Event::MembershipChanged { configuration, .. } = &event {
                     self.members_changed(machine, configuration)?;
+                    self.stun_the_hurried(configuration);
                 }
             }
             NodeAction::AnswerPeer(peer, call, answer) => {
