@@ -88,7 +88,7 @@ pub(super) struct Searching {
     pub(super) search: ClusterSearch,
     /// What its folder was opened as, until it has found its cluster.
     pub(super) opened: Option<OpenedMember>,
-    /// When it was told for the first time that its id is a member in another incarnation.
+    /// When it was first refused because its id is a member in another incarnation.
     pub(super) refused_since: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! What an operator does in error or in haste: a founder is started as a joiner, a node is removed before it has heard that it was
-//! added, and a firewall lets nobody dial a node that is restarted.
+//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it has heard that it was added, and a
+//! firewall rejects all connections to a node that is restarted.
 
 use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
@@ -9,21 +9,21 @@ use super::machine::Stage;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Violation;
 
-/// For how long nobody can dial a machine: longer than it takes the others to believe that its node was restarted.
+/// For how long no machine can dial another one, in microseconds: longer than it takes the others to notice a restart.
 const CLOSED: u64 = 7_000_000;
-/// A run has fewer entries than that.
+/// More entries than any run appends: with this limit no log is compacted.
 const KEPT_ENTRIES: u64 = 100_000;
-/// For how long a node hears nothing that is added and removed in haste.
+/// For how long a node that is added and removed in haste hears nothing, in microseconds.
 const HURRY: u64 = 3_000_000;
 
-/// What the operator did in error or in haste, and has not ended yet.
+/// The mistakes that are not corrected yet.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes {
     /// The founder that was started as a joiner, and what it should have been told.
     mistaken: Option<(usize, Roster)>,
     /// The node that is added, removed and added again, and where.
     hurried: Option<Hurried>,
-    /// The machine that nobody can dial, and until when.
+    /// The machine that no other one can dial, and until when.
     closed: Option<(usize, u64)>,
 }
 
@@ -61,7 +61,7 @@ impl World {
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// Goes on with what was begun in error or in haste. Returns whether that was an act.
+    /// Takes the next step of a mistake, if there is one. Returns whether the operator acted.
     pub(super) fn go_on_with_mistakes(&mut self) -> Result<bool, Violation> {
         if self.operator.mistakes.mistaken.is_some() && self.dice.happens(200) {
             self.correct_a_founder();
@@ -95,8 +95,9 @@ impl World {
         }
     }
 
-    /// A leader has other members in force. If they name the node that is added in haste, that node hears nothing of it for a while.
-    pub(super) fn stun_the_hurried(&mut self, changed: &Configuration) {
+    /// A leader has changed its members. If they name the node that is added in haste, its process is paused, so that it is removed
+    /// before it hears of that.
+    pub(super) fn pause_the_hurried(&mut self, changed: &Configuration) {
         let Some(hurried) = &mut self.operator.mistakes.hurried else { return };
         let incarnation = changed.roster().member(hurried.id).and_then(|member| member.incarnation);
         let Some(process) = self.machines[hurried.machine].process.as_mut() else { return };
@@ -108,27 +109,27 @@ impl World {
         }
     }
 
-    /// A machine is restarted, and nobody can dial it for a while: it dials the others itself.
+    /// A node is restarted, and no machine can dial it for a while. It dials the others.
     pub(super) fn close_a_machine(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
-        if self.is_closed_to_all().is_some() || place.running().is_none() || place.is_in_memory() {
+        if self.closed_machine().is_some() || place.running().is_none() || place.is_in_memory() {
             return;
         }
-        self.sight("nobody could dial a node that was restarted");
+        self.sight("a restarted node could not be dialled");
         self.operator.mistakes.closed = Some((machine, self.now + CLOSED));
         self.crash(machine, false);
         let later = 1 + self.dice.exponential(100_000);
         self.schedule(later, Happening::Start(machine));
     }
 
-    /// The machine that nobody can dial now.
-    pub(super) fn is_closed_to_all(&self) -> Option<usize> {
+    /// The machine that no other one can dial now.
+    pub(super) fn closed_machine(&self) -> Option<usize> {
         let closed = self.operator.mistakes.closed.filter(|(_, until)| self.now < *until);
         closed.map(|(machine, _)| machine)
     }
 
-    /// The trouble is over: what was begun ends.
+    /// The trouble is over: mistakes are corrected.
     pub(super) fn end_mistakes(&mut self) {
         self.correct_a_founder();
         self.operator.mistakes = Mistakes::default();

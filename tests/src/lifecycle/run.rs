@@ -58,6 +58,7 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    world.members_are_connected(RECOVERY)?;
     world.members_forward()?;
     world.restored_cluster_serves()?;
     world.copies_end(RECOVERY)?;

@@ -204,7 +204,7 @@ impl World {
         if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
     }
 
-    /// A node has read in its log that it was removed, and is about to end: its next start has to find that in its folder.
+    /// A node has read its removal in its log, and is about to end: its next start has to find that entry in its folder.
     pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
         let place = &self.machines[machine];
         let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
@@ -216,7 +216,7 @@ impl World {
         let unit = Unit::new(process.id, Origin::Known);
         let judged = self.judge(&unit, &place.folder.durable_image(), (Incarnation(1), 1));
         let known = judged.map(|mut found| {
-            // Its folder would be repaired; this one is only looked at.
+            // The repairs are for a start; this image is only read.
             let _ = found.operations();
             found.opened(None).local.configuration_index.0
         });

@@ -31,7 +31,7 @@ impl World {
             machine.addresses.iter().any(|known| **known == *address) && machine.process.is_some()
         };
         let to = self.machines.iter().position(answers)?;
-        let is_closed = self.is_closed_to_all() == Some(to);
+        let is_closed = self.closed_machine() == Some(to);
         (!is_closed && self.is_open(from, to) && self.is_open(to, from)).then_some(to)
     }
 

@@ -15,7 +15,7 @@ use super::checks::{Histories, violation};
 use super::clients::{CLIENTS, Clients};
 use super::machine::{Machine, Process, Running, Stage};
 use super::operator::Operator;
-use super::refusals::Doubted;
+use super::refusals::RunsTwice;
 use super::restores::{Restores, SPARE};
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
@@ -76,7 +76,7 @@ pub(super) struct World {
     pub(super) operator: Operator,
     /// The machine that runs a copy of another one's folder.
     pub(super) copied: Option<usize>,
-    pub(super) doubted: Doubted,
+    pub(super) runs_twice: RunsTwice,
     pub(super) settings: Settings,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
@@ -112,7 +112,7 @@ impl World {
             think: dice.one_of(&[10_000, 30_000, 100_000]),
             operator: Operator::default(),
             copied: None,
-            doubted: Doubted::default(),
+            runs_twice: RunsTwice::default(),
             settings,
             has_trouble: true,
             sightings: BTreeMap::new(),
@@ -402,7 +402,7 @@ impl World {
                 }
                 if let Event::MembershipChanged { configuration, .. } = &event {
                     self.members_changed(machine, configuration)?;
-                    self.stun_the_hurried(configuration);
+                    self.pause_the_hurried(configuration);
                 }
             }
             NodeAction::AnswerPeer(peer, call, answer) => {

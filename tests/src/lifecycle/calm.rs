@@ -1,4 +1,5 @@
-//! A member is removed in a calm cluster: it hears of it from its leader, in its log, and not only when it dials next.
+//! A calm cluster, once the trouble is over: each member is connected to each other one, and a member that is removed learns of it
+//! from its leader, before it dials again.
 
 use coracle_core::MemberChange;
 use coracle_core::raft::NodeId;
@@ -9,12 +10,44 @@ use crate::simulator::invariants::Verdict;
 
 /// Within this much simulated time an order is obeyed in a calm cluster.
 const OBEYED: u64 = 2_000_000;
-/// Within this much simulated time a removed member reads in its log that it was removed: before it is lonely, and dials again.
+/// Within this much simulated time a removed member reads its removal in its log: sooner than it dials anew without a leader.
 const TOLD: u64 = 2_000_000;
 /// A member that lacks more than that may have to be sent a snapshot.
 const LAG: u64 = 10;
 
 impl World {
+    /// Once the trouble is over, each member is connected to each other one, wherever they have moved.
+    pub(super) fn members_are_connected(&mut self, bound: u64) -> Verdict {
+        let end = self.now + bound;
+        while let Some((from, to)) = self.missing_connection() {
+            if self.now >= end {
+                let what = format!("machine {from} has no connection to the member on machine {to}");
+                return violation("members_are_connected", what);
+            }
+            self.run_until(self.now + 500_000)?;
+        }
+        Ok(())
+    }
+
+    /// Two members that run, of which the first is not connected to the second.
+    fn missing_connection(&self) -> Option<(usize, usize)> {
+        let (_, latest) = self.checks.first.latest()?;
+        let member = |machine: usize| {
+            let place = &self.machines[machine];
+            let is_awake = place.process.as_ref().is_some_and(|process| process.busy_until <= self.now);
+            let runs = is_awake && place.running().is_some() && !self.is_copy(machine);
+            place.holds.filter(|(id, incarnation)| runs && latest.names(*id, Some(*incarnation)))
+        };
+        let lacks = |from: usize, to: usize| {
+            let (Some((own, _)), Some((node, _))) = (member(from), member(to)) else { return false };
+            let process = self.machines[from].process.as_ref();
+            let link = process.and_then(|process| process.links.get(&node));
+            own != node && link.is_none_or(|seat| !seat.link.is_up())
+        };
+        let all = 0..MACHINES;
+        all.clone().find_map(|from| all.clone().find(|to| lacks(from, *to)).map(|to| (from, to)))
+    }
+
     /// Sometimes a member is removed once the trouble is over.
     pub(super) fn a_removed_member_is_told(&mut self) -> Verdict {
         let Some((leader, _, _)) = self.members().filter(|_| self.dice.happens(400)) else { return Ok(()) };
@@ -43,7 +76,10 @@ impl World {
         let end = self.now + TOLD;
         while is_undisturbed(self) && !knows(self) {
             if self.now >= end {
-                return violation("a_removed_member_is_told", format!("node {node} reads nothing of it"));
+                return violation(
+                    "a_removed_member_is_told",
+                    format!("node {node} does not find its removal in its log"),
+                );
             }
             self.run_until(self.now + 100_000)?;
         }
