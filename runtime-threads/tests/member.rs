@@ -228,6 +228,7 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
         boot: 3,
         standing: Standing::Founding(roster.clone()),
         configuration_index: LogIndex::ORIGIN,
+        named_index: LogIndex::ORIGIN,
         is_settled: false,
         was_named: false,
     };

@@ -218,6 +218,7 @@ mod tests {
             boot: id,
             standing,
             configuration_index: LogIndex(0),
+            named_index: LogIndex(0),
             is_settled: false,
             was_named: false,
         }

@@ -65,6 +65,9 @@ pub struct LocalNode {
     pub standing: Standing,
     /// Up to which entry it knows who the members are.
     pub configuration_index: LogIndex,
+    /// Up to which entry its log names this node: what it says of itself in a handshake. A later configuration that does not name
+    /// it may have been rolled back, and must not pass for more than those know who have removed it.
+    pub named_index: LogIndex,
     /// Whether that configuration is committed, and no change is under way.
     pub is_settled: bool,
     /// Whether any configuration in its log has named this node.
@@ -78,6 +81,8 @@ pub struct KnownMembers {
     pub configuration: Configuration,
     /// Up to which entry of the log it holds.
     pub index: LogIndex,
+    /// Up to which entry the log names this node: the same, unless the configuration in force does not name it.
+    pub named_index: LogIndex,
     /// Whether it is committed, and no change is under way.
     pub is_settled: bool,
     /// Whether any configuration in the log has named this node.
@@ -242,7 +247,7 @@ pub(super) fn line(text: &impl Serialize) -> Vec<u8> {
 impl LocalNode {
     /// Another configuration is in force, or the one that is was committed.
     pub fn follow(&mut self, known: &KnownMembers) {
-        self.configuration_index = known.index;
+        (self.configuration_index, self.named_index) = (known.index, known.named_index);
         self.is_settled = known.is_settled;
         self.was_named = known.was_named;
         if let Standing::Member(_, configuration) = &mut self.standing {
@@ -264,7 +269,7 @@ impl LocalNode {
             incarnation: self.incarnation.to_string(),
             to: to.map(|node| node.0),
             cluster: self.cluster().map(|cluster| cluster.to_string()),
-            configuration_index: self.configuration_index.0,
+            configuration_index: self.named_index.0,
             boot: self.boot,
             named: self.was_named,
             address: address.map(Into::into),
@@ -325,7 +330,7 @@ impl LocalNode {
             node: self.id.0,
             incarnation: self.incarnation.to_string(),
             cluster: self.cluster().map(|cluster| cluster.to_string()),
-            configuration_index: self.configuration_index.0,
+            configuration_index: self.named_index.0,
             named: self.was_named,
             boot: self.boot,
             client_address: self.client_address.clone(),

@@ -81,13 +81,21 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Whether any configuration of the log, of the snapshot or of the founders names this node.
+    /// The index of the last configuration of the log, of the snapshot or of the founders that names this node; `None`: none does.
     #[must_use]
-    pub fn names(&self, founders: &Configuration, node: NodeId, incarnation: Incarnation) -> bool {
+    pub fn last_naming(
+        &self,
+        founders: &Configuration,
+        node: NodeId,
+        incarnation: Incarnation,
+    ) -> Option<LogIndex> {
         let names = |configuration: &Configuration| configuration.names(node, Some(incarnation));
-        let in_snapshot = self.snapshot.as_ref().map_or(founders, |snapshot| &snapshot.meta.configuration);
-        let mut in_log = self.log.iter().flat_map(Entries::configurations);
-        names(in_snapshot) || in_log.any(|(_, configuration)| names(&configuration))
+        let snapshot = self.snapshot.as_ref().map(|snapshot| &snapshot.meta);
+        let (index, first) =
+            snapshot.map_or((LogIndex::ORIGIN, founders), |meta| (meta.last.index, &meta.configuration));
+        let in_log = self.log.iter().flat_map(Entries::configurations);
+        let naming = in_log.filter(|(_, configuration)| names(configuration)).map(|(index, _)| index);
+        naming.last().or_else(|| names(first).then_some(index))
     }
 
     /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up to which it holds;

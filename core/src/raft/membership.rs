@@ -103,6 +103,13 @@ impl Node {
         self.membership.index()
     }
 
+    /// Up to which entry this node's log names it: the same as [`Node::configuration_index`] unless the configuration in force does
+    /// not name it. Of a node that was never named, the same as well.
+    #[must_use]
+    pub fn named_index(&self) -> LogIndex {
+        self.membership.last_naming().unwrap_or_else(|| self.configuration_index())
+    }
+
     /// The configurations in force since the log ended at `index`, that one first; `None` where this node no longer knows, or
     /// not yet.
     pub fn configurations_since(&self, index: LogIndex) -> Option<impl Iterator<Item = &Configuration>> {

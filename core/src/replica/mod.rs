@@ -286,6 +286,7 @@ impl Replica {
         KnownMembers {
             configuration: self.node.configuration().clone(),
             index: self.node.configuration_index(),
+            named_index: self.node.named_index(),
             is_settled: self.node.membership_is_settled(),
             was_named: self.node.was_named(),
             has_leader: self.node.leader().is_some(),
@@ -298,6 +299,7 @@ impl Replica {
         let node = &self.node;
         let facts = (node.configuration_index(), node.membership_is_settled(), node.was_named());
         facts == (known.index, known.is_settled, known.was_named)
+            && node.named_index() == known.named_index
             && node.leader().is_some() == known.has_leader
             && *node.configuration() == known.configuration
     }

@@ -29,6 +29,8 @@ pub(super) struct Checks {
     ran_at: BTreeMap<Incarnation, u64>,
     /// Those that a configuration of their own log has named.
     named: BTreeSet<Incarnation>,
+    /// How far the log of each has ever reached.
+    reached: BTreeMap<Incarnation, LogIndex>,
 }
 
 /// What holds of the old cluster, and of the one that was restored from its backup.
@@ -86,6 +88,8 @@ impl Checks {
         let replica = running.host.replica();
         let (log, commit) = (replica.node().log(), replica.node().commit_index());
         let term = replica.node().current_term();
+        let reached = self.reached.entry(own).or_default();
+        *reached = log.last().index.max(*reached);
         if replica.node().configuration().names(node, Some(own)) {
             self.named.insert(own);
         }
@@ -125,6 +129,38 @@ impl Checks {
             }
         }
         Ok(())
+    }
+
+    /// A leader has these configurations in its log, the latest last: it makes no node a member again in an incarnation whose removal
+    /// it knows. What a compacted log does not tell, no leader knows.
+    pub(super) fn binds(&self, known: &[&Configuration]) -> Verdict {
+        let Some((latest, earlier)) = known.split_last() else { return Ok(()) };
+        for (node, member) in latest.roster().iter() {
+            let names = |of: &&&Configuration| of.names(node, member.incarnation);
+            let mut earlier = earlier.iter();
+            if member.incarnation.is_some()
+                && earlier.by_ref().any(|of| names(&of))
+                && !earlier.all(|of| names(&of))
+            {
+                let what = format!("{latest} names node {node} in {member:?}, which was removed before");
+                return violation("a_removed_incarnation_stays_removed", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// A leader believes that the member in this incarnation holds everything up to `commit`: its log has reached that far.
+    pub(super) fn names_committed(&self, member: (NodeId, Incarnation), commit: LogIndex) -> Verdict {
+        let reached = self.reached.get(&member.1).copied().unwrap_or_default();
+        let what =
+            || format!("{member:?} is taken to hold entry {commit}, and its log never went beyond {reached}");
+        if commit <= reached { Ok(()) } else { violation("a_leader_knows_what_a_member_holds", what()) }
+    }
+
+    /// Another incarnation in which a committed configuration named this node.
+    pub(super) fn other_incarnation(&self, node: NodeId, current: Incarnation) -> Option<Incarnation> {
+        let named = |of: &Configuration| of.roster().member(node).and_then(|member| member.incarnation);
+        self.configurations.values().filter_map(named).find(|incarnation| *incarnation != current)
     }
 
     /// Clients send each number once, so each is written once at the most.

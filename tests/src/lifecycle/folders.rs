@@ -106,6 +106,7 @@ impl World {
         let knows_all =
             place.running().is_some_and(|it| *it.host.replica().node().configuration() == members);
         let all_reach_it = self.machines[..MACHINES].iter().enumerate().all(is_reached);
+        let is_cut = is_cut || self.closed_machine().is_some();
         if is_cut || was_there || !knows_all || !all_reach_it || self.operator.kept_off.is_some() {
             return;
         }

@@ -2,7 +2,10 @@
 
 use coracle_core::Input;
 use coracle_core::host::HostInput;
-use coracle_core::raft::{Body, Checksum, Heartbeat, LogIndex, Message, NodeId, ReadRound, Role, Term};
+use coracle_core::raft::{
+    AppendEntriesResponse, AppendOutcome, Body, Checksum, Heartbeat, LogIndex, Member, Message, NodeId,
+    ReadRound, Role, Term,
+};
 
 use super::checks::violation;
 use super::world::{MACHINES, World};
@@ -10,7 +13,7 @@ use crate::simulator::invariants::Verdict;
 
 impl World {
     /// Some node gets a message with a term that no election could have reached, or a heartbeat that would commit an entry of
-    /// another history.
+    /// another history; or a leader gets an acknowledgement of an incarnation that was removed.
     pub(super) fn forge(&mut self) -> Verdict {
         let machine = self.dice.position(MACHINES);
         let Some(leader) = self.leader() else { return Ok(()) };
@@ -24,17 +27,45 @@ impl World {
         let is_open = last.index > node.commit_index();
         let message =
             |term: Term, body: Body| Message { from, incarnation: Some(incarnation), to, term, body };
+        if self.dice.happens(300) {
+            return self.acknowledge_as_another(leader);
+        }
         if self.dice.happens(500) {
             self.sight("a message with an absurd term was forged");
             self.hand(machine, HostInput::Core(Input::Message(message(Term::MAX, Body::NewerTerm))));
         } else if follows && is_open {
             self.sight("a heartbeat of another history was forged");
+            // Where this log does not reach there is no checksum to compare.
+            let is_beyond = self.dice.happens(500);
+            let leader_commit = if is_beyond { LogIndex(last.index.0 + 1) } else { last.index };
             let commit_checksum = Some(Checksum(last.checksum.0 ^ 1));
-            let round = ReadRound(0);
-            let beat = Heartbeat { leader_commit: last.index, commit_checksum, round };
+            let beat = Heartbeat { leader_commit, commit_checksum, round: ReadRound(0) };
             let forged = HostInput::Core(Input::Message(message(term, Body::Heartbeat(beat))));
             return self.hand_alone(machine, forged, to, last.index);
         }
+        Ok(())
+    }
+
+    /// The leader gets a late acknowledgement of everything, from an incarnation that was a member before. The member that has
+    /// the id now may hold none of it.
+    fn acknowledge_as_another(&mut self, leader: usize) -> Verdict {
+        let Some(running) = self.machines[leader].running() else { return Ok(()) };
+        let node = running.host.replica().node();
+        let (to, term, match_index) = (node.id(), node.current_term(), node.log().last().index);
+        let former = |(from, member): (NodeId, &Member)| {
+            let incarnation = self.checks.first.other_incarnation(from, member.incarnation?)?;
+            (from != to).then_some((from, incarnation))
+        };
+        let former: Vec<_> = node.configuration().roster().iter().filter_map(former).collect();
+        if former.is_empty() {
+            return Ok(());
+        }
+        let (from, incarnation) = former[self.dice.position(former.len())];
+        self.sight("an acknowledgement of another incarnation was forged");
+        let outcome = AppendOutcome::Accepted { match_index };
+        let body = Body::AppendEntriesResponse(AppendEntriesResponse { sequence: 0, outcome });
+        let message = Message { from, incarnation: Some(incarnation), to, term, body };
+        self.hand(leader, HostInput::Core(Input::Message(message)));
         Ok(())
     }
 

@@ -88,6 +88,8 @@ pub(super) struct Searching {
     pub(super) search: ClusterSearch,
     /// What its folder was opened as, until it has found its cluster.
     pub(super) opened: Option<OpenedMember>,
+    /// When it was first refused because its id is a member in another incarnation.
+    pub(super) refused_since: Option<u64>,
 }
 
 /// A node that takes part.

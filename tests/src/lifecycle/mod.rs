@@ -24,26 +24,33 @@
 //! | `starting` | how processes begin and end |
 //! | `disks` | file operations |
 //! | `folders` | folders that are copied or not mounted, and nodes that have none |
+//! | `calm` | what holds once the trouble is over: members find each other, and a removed one learns of it |
 //! | `forger` | messages that no honest member sends |
 //! | `forwarding` | requests that a node forwards to the leader |
 //! | `machine` | an address, a folder, and what runs there |
 //! | `wiring` | dialling, handshakes, frames |
+//! | `refusals` | checks that a node which is refused in a handshake should be |
 //! | `operator` | what a person does to the cluster |
+//! | `mistakes` | the operator's mistakes |
 //! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
 //! | `checks` | what must hold |
 //! | `restores` | backups, and the cluster that is restored from one |
 //! | `run` | trouble, then recovery, then the verdict |
 
+mod calm;
 mod checks;
 mod clients;
 mod disks;
+
 mod folders;
 mod forger;
 mod forwarding;
 mod machine;
+mod mistakes;
 mod operator;
 mod orders;
+mod refusals;
 mod restores;
 mod run;
 mod starting;

@@ -9,6 +9,7 @@ use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
 use super::machine::{Machine, Unit};
+use super::mistakes::Mistakes;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
@@ -29,6 +30,7 @@ pub(super) struct Operator {
     /// The machine that nothing reaches until the trouble is over: its node is removed behind its back.
     pub(super) kept_off: Option<usize>,
     pub(super) rests: bool,
+    pub(super) mistakes: Mistakes,
 }
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
             let later = self.dice.exponential(200_000);
             self.schedule(later, Happening::Start(number));
         }
+        self.mistake_a_founder(founders, &roster);
         self.operator.last_id = founders as u64;
     }
 
@@ -58,6 +61,9 @@ impl World {
         }
         if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
             self.operator.pending = None;
+        }
+        if self.go_on_with_mistakes()? {
+            return Ok(());
         }
         match self.dice.below(19) {
             0..=2 => self.grow(),
@@ -132,6 +138,7 @@ impl World {
         let later = self.dice.exponential(500_000);
         self.schedule(later, Happening::Start(machine));
         let address = self.machines[machine].address();
+        self.hurry(machine, id);
         self.order(MemberChange::AddLearnerAt(id, address))
     }
 
@@ -298,8 +305,9 @@ impl World {
         }
         let count = if self.restores.is_founded { self.machines.len() } else { MACHINES };
         let machine = self.dice.position(count);
-        match self.dice.below(8) {
+        match self.dice.below(9) {
             0 | 1 => self.cut.clear(),
+            8 => self.close_a_machine(),
             2 => {
                 let others = (0..count).filter(|other| *other != machine);
                 let pairs: Vec<_> = others.flat_map(|other| [(machine, other), (other, machine)]).collect();

@@ -58,9 +58,11 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
+    world.members_are_connected(RECOVERY)?;
     world.members_forward()?;
     world.restored_cluster_serves()?;
     world.copies_end(RECOVERY)?;
+    world.a_removed_member_is_told()?;
     removed_nodes_end(world)?;
     a_quiet_cluster_elects(world)
 }
@@ -136,6 +138,7 @@ fn calm_down(world: &mut World) {
     (world.has_trouble, world.operator.rests) = (false, true);
     world.cut.clear();
     world.operator.kept_off = None;
+    world.end_mistakes();
     let latest = world.checks.first.latest().map(|(_, latest)| latest.clone());
     for machine in 0..world.machines.len() {
         world.mount(machine);

@@ -62,7 +62,9 @@ impl World {
         let search = ClusterSearch::new(unit.id, unit.origin.clone());
         let stage = match (founders.as_ref(), search) {
             (Some(founders), _) => self.takes_part(machine, &local, founders, opened)?,
-            (None, Some(search)) => Stage::Searching(Box::new(Searching { search, opened: Some(opened) })),
+            (None, Some(search)) => {
+                Stage::Searching(Box::new(Searching { search, opened: Some(opened), refused_since: None }))
+            }
             (None, None) => unreachable!("it was refused: it has no origin"),
         };
         self.machines[machine].process = Some(Process {
@@ -112,6 +114,9 @@ impl World {
         }
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
+        if configuration.is_none() {
+            self.founds_with_founders(founders)?;
+        }
         // The power may fail at any step: the next start does it again, or finds it done.
         let is_interrupted = self.dice.happens(100) && !creation.is_empty();
         let done = if is_interrupted { self.dice.position(creation.len()) } else { creation.len() };
@@ -197,6 +202,30 @@ impl World {
         let founds = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
         let what = || format!("machine {machine} never lost a file, and is refused: {refusal}");
         if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
+    }
+
+    /// A node has read its removal in its log, and is about to end: its next start has to find that entry in its folder.
+    pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+        let place = &self.machines[machine];
+        let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
+            return Ok(());
+        };
+        if place.is_in_memory() {
+            return Ok(());
+        }
+        let unit = Unit::new(process.id, Origin::Known);
+        let judged = self.judge(&unit, &place.folder.durable_image(), (Incarnation(1), 1));
+        let known = judged.map(|mut found| {
+            // The repairs are for a start; this image is only read.
+            let _ = found.operations();
+            found.opened(None).local.configuration_index.0
+        });
+        let what = || format!("machine {machine} was removed by entry {index}, and its disk holds {known:?}");
+        if known.as_ref().is_ok_and(|known| known >= index) {
+            Ok(())
+        } else {
+            violation("a_removal_is_on_the_disk", what())
+        }
     }
 
     /// The process is told that it is no member: it goes on for a moment, and ends.

@@ -31,7 +31,14 @@ impl World {
             machine.addresses.iter().any(|known| **known == *address) && machine.process.is_some()
         };
         let to = self.machines.iter().position(answers)?;
-        (self.is_open(from, to) && self.is_open(to, from)).then_some(to)
+        let is_closed = self.closed_machine() == Some(to);
+        (!is_closed && self.is_open(from, to) && self.is_open(to, from)).then_some(to)
+    }
+
+    /// The machine that is reached when the process on `from` dials.
+    pub(super) fn dialled(&self, from: usize, node: Option<NodeId>, address: &str) -> Option<usize> {
+        let dialler = self.machines[from].process.as_ref()?;
+        self.reachable(from, &dialler.directory.address_to_dial(node, address))
     }
 
     /// A handshake: both lines, at once. The listening side hears of it if frames may follow.
@@ -43,9 +50,8 @@ impl World {
     ) -> Result<(usize, Meeting, Welcome), DialFailure> {
         let refused = || DialFailure::Failed("connection refused".into());
         let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
-        let address = dialler.directory.address_to_dial(node, address);
         let hello = dialler.directory.hello(node);
-        let to = self.reachable(from, &address).ok_or_else(refused)?;
+        let to = self.dialled(from, node, address).ok_or_else(refused)?;
         let now = self.local(to);
         let listener = self.machines[to].process.as_mut().ok_or_else(refused)?;
         let greeting = listener.directory.greet(&hello, now);
@@ -91,6 +97,9 @@ impl World {
         }
         let address = seat.address.clone();
         let outcome = self.shake_hands(machine, Some(node), &address);
+        if let Err(failure) = &outcome {
+            self.call_failed(machine, Some(node), &address, failure)?;
+        }
         let number = self.last_connection;
         let (now, mut news) = (self.local(machine), Vec::new());
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
@@ -265,6 +274,7 @@ impl World {
 
     /// A process without a cluster takes the next step of its search.
     pub(super) fn search(&mut self, machine: usize, boot: u64) -> Verdict {
+        let now = self.now;
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
         match searching.search.next_step(process.directory.local(), &mut Vec::new()) {
@@ -276,9 +286,17 @@ impl World {
                 let outcome = self.shake_hands(machine, node, &address);
                 let outcome = outcome.map(|(_, meeting, welcome)| (meeting, welcome));
                 let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
+                let id = process.id;
                 let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
+                if let Err(DialFailure::Refused(refusal)) = &outcome
+                    && refusal.is_final_for(id)
+                {
+                    searching.refused_since.get_or_insert(now);
+                }
+                let refused_since = searching.refused_since.unwrap_or(now);
                 if let Err(refusal) = searching.search.called(outcome, &mut Vec::new()) {
                     self.sight("a node without its files was refused");
+                    self.gives_up(machine, refused_since)?;
                     self.lost_its_files(machine, &refusal)?;
                     return self.ends(machine, &refusal.to_string());
                 }

@@ -13,8 +13,9 @@ use coracle_core::{Answer, BackupPiece, Incarnation, Instant};
 
 use super::checks::{Histories, violation};
 use super::clients::{CLIENTS, Clients};
-use super::machine::{Machine, Process, Stage};
+use super::machine::{Machine, Process, Running, Stage};
 use super::operator::Operator;
+use super::refusals::RunsTwice;
 use super::restores::{Restores, SPARE};
 use super::wiring::Connection;
 use crate::simulator::dice::Dice;
@@ -75,6 +76,7 @@ pub(super) struct World {
     pub(super) operator: Operator,
     /// The machine that runs a copy of another one's folder.
     pub(super) copied: Option<usize>,
+    pub(super) runs_twice: RunsTwice,
     pub(super) settings: Settings,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
@@ -110,6 +112,7 @@ impl World {
             think: dice.one_of(&[10_000, 30_000, 100_000]),
             operator: Operator::default(),
             copied: None,
+            runs_twice: RunsTwice::default(),
             settings,
             has_trouble: true,
             sightings: BTreeMap::new(),
@@ -258,6 +261,7 @@ impl World {
         process.busy_until = now + TURN;
         let (id, incarnation) = (process.id, process.incarnation);
         let Stage::Running(running) = &mut process.stage else { return Ok(()) };
+        let followed = running.host.replica().node().configuration_index();
         for input in running.inbox.drain(..) {
             running.host.accept(input);
         }
@@ -267,6 +271,10 @@ impl World {
         self.checks.of(machine).ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
             self.checks.of(machine).after_turn(boot, (id, incarnation), running)?;
+            // In a turn that changes the members, a message may be for the member of before.
+            if running.host.replica().node().configuration_index() == followed {
+                self.heartbeats_are_true(machine, running, &actions)?;
+            }
         }
         for action in actions {
             self.carry_out(machine, (id, incarnation), action)?;
@@ -290,6 +298,9 @@ impl World {
         if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
             return Ok(());
         }
+        let since = node.map(|node| node.configurations_since(node.log().start().index));
+        let known: Vec<_> = since.flatten().into_iter().flatten().collect();
+        self.checks.at(machine).binds(&known)?;
         self.checks.at(machine).proposed(changed, self.now.saturating_sub(LATELY))?;
         for place in &self.machines {
             let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };
@@ -305,6 +316,19 @@ impl World {
             if member.is_some_and(|member| founds && !place.addresses.contains(&member.address)) {
                 let what = format!("{changed} binds node {} at {:?}", process.id, place.addresses);
                 return violation("a_member_is_where_it_was_added", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// A heartbeat names no more committed entries than the log of the member has ever reached, in its incarnation.
+    fn heartbeats_are_true(&self, machine: usize, running: &Running, actions: &[NodeAction]) -> Verdict {
+        let roster = running.host.replica().node().configuration().roster();
+        for action in actions {
+            if let NodeAction::Send(Message { to, body: Body::Heartbeat(beat), .. }) = action
+                && let Some(incarnation) = roster.member(*to).and_then(|member| member.incarnation)
+            {
+                self.checks.at(machine).names_committed((*to, incarnation), beat.leader_commit)?;
             }
         }
         Ok(())
@@ -364,6 +388,7 @@ impl World {
             }
             NodeAction::Removed(refusal) => {
                 self.sight("a node read in its log that it was removed");
+                self.removal_is_on_the_disk(machine, &refusal)?;
                 if let Some(process) = self.machines[machine].process.as_mut() {
                     process.knows_its_removal = true;
                 }
@@ -377,6 +402,7 @@ impl World {
                 }
                 if let Event::MembershipChanged { configuration, .. } = &event {
                     self.members_changed(machine, configuration)?;
+                    self.pause_the_hurried(configuration);
                 }
             }
             NodeAction::AnswerPeer(peer, call, answer) => {

@@ -179,6 +179,30 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     assert_eq!(known(&cluster, 1, 4), Some(78));
 }
 
+/// A member that is removed is sent what follows for a while, also a change that no majority hears of. What it says of itself must
+/// not rest on that: the members know no later one, and would take it for one that was added again.
+#[test]
+fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
+    let mut cluster = founded();
+    obeyed(&mut cluster, 1, address(4));
+    cluster.meet(1, 4, 14);
+    cluster.elapse_ms(100);
+    cluster.ask(1, Request::ChangeMembers(MemberChange::Remove(NodeId(4)).into()));
+    cluster.elapse_ms(30);
+    let removed_at = cluster.node(1).configuration_index();
+    assert_eq!(cluster.node(4).configuration_index(), removed_at);
+    [2, 3].iter().for_each(|other| cluster.cut(1, *other));
+    cluster.ask(1, Request::ChangeMembers(address(5).into()));
+    cluster.elapse_ms(30);
+    cluster.crash(1);
+    cluster.elect(2);
+    cluster.crash(4);
+    cluster.restart(4);
+    assert_eq!(cluster.node(2).configuration_index(), removed_at);
+    assert!(cluster.node(4).configuration_index() > removed_at);
+    assert!(cluster.node(4).named_index() < removed_at);
+}
+
 /// An order to add a member with another address moves it, voter or not, and nothing else of it changes.
 #[test]
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {

@@ -25,6 +25,7 @@ fn known(index: u64, members: &[(u64, &str)]) -> KnownMembers {
     KnownMembers {
         configuration,
         index: LogIndex(index),
+        named_index: LogIndex(index),
         is_settled: true,
         was_named: true,
         has_leader: true,
@@ -40,6 +41,7 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         boot: 5,
         standing: Standing::Member(founders, configuration(members)),
         configuration_index: LogIndex(0),
+        named_index: LogIndex(0),
         is_settled: false,
         was_named: true,
     };
@@ -229,6 +231,7 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
             boot,
             standing: Standing::Member(founders, configuration(&THREE)),
             configuration_index: LogIndex(0),
+            named_index: LogIndex(0),
             is_settled: false,
             was_named: true,
         }

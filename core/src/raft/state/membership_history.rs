@@ -51,6 +51,13 @@ impl Membership {
         self.named_since
     }
 
+    /// The last configuration that named it, as far as this is known.
+    pub(in crate::raft) fn last_naming(&self) -> Option<LogIndex> {
+        let names =
+            |(_, configuration): &&(LogIndex, Configuration)| configuration.names(self.own.0, self.own.1);
+        self.history.iter().rev().find(names).map(|(index, _)| *index).or(self.named_since)
+    }
+
     /// Whether the one in force names it.
     pub(in crate::raft) fn names_own(&self) -> bool {
         self.current().names(self.own.0, self.own.1)

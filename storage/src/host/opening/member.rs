@@ -36,7 +36,8 @@ pub struct FoundMember {
     /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
     moved: BTreeMap<NodeId, Box<str>>,
     configuration_index: LogIndex,
-    was_named: bool,
+    /// The last configuration that names it.
+    named_by: Option<LogIndex>,
     operations: Option<Vec<FileOp>>,
     recovery: Option<Box<Recovery>>,
 }
@@ -102,7 +103,7 @@ impl MemberOpening {
             }
         };
         let moved = moved(recovery.as_deref(), &self.origin);
-        let (standing, configuration_index, was_named) = standing(recovery.as_deref(), self.origin)?;
+        let (standing, configuration_index, named_by) = standing(recovery.as_deref(), self.origin)?;
         let Self { id, medium, boot, .. } = self;
         let mut operations = names.removal_of_left_overs(|node| node == self.id);
         operations.extend(started);
@@ -115,7 +116,7 @@ impl MemberOpening {
             standing,
             moved,
             configuration_index,
-            was_named,
+            named_by,
             operations,
             recovery,
         })
@@ -133,22 +134,25 @@ fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<s
     moved.map(|(node, member)| (node, member.address.clone())).collect()
 }
 
-/// What the node is to a cluster, by which entry, and whether a configuration in its log has named it.
-fn standing(recovery: Option<&Recovery>, origin: Origin) -> Result<(Standing, LogIndex, bool), StartError> {
+/// What the node is to a cluster, by which entry, and the last configuration in its log that names it.
+fn standing(
+    recovery: Option<&Recovery>,
+    origin: Origin,
+) -> Result<(Standing, LogIndex, Option<LogIndex>), StartError> {
     let Some(recovery) = recovery else {
         return match origin {
-            Origin::Found(peers) => Ok((Standing::Founding(peers), LogIndex::ORIGIN, false)),
-            Origin::Join(_) => Ok((Standing::Joining, LogIndex::ORIGIN, false)),
+            Origin::Found(peers) => Ok((Standing::Founding(peers), LogIndex::ORIGIN, None)),
+            Origin::Join(_) => Ok((Standing::Joining, LogIndex::ORIGIN, None)),
             Origin::Known => Err(StartError::NoOrigin),
         };
     };
     let identity = &recovery.identity;
     let founders = Founders { cluster: identity.cluster, roster: identity.roster.clone() };
     let first = first_configuration(&founders)?;
-    let was_named = recovery.restored.names(&first, identity.node, identity.incarnation);
+    let named_by = recovery.restored.last_naming(&first, identity.node, identity.incarnation);
     let latest = recovery.restored.latest_configuration();
     let (index, configuration) = latest.unwrap_or((LogIndex::ORIGIN, first));
-    Ok((Standing::Member(founders, configuration), index, was_named))
+    Ok((Standing::Member(founders, configuration), index, named_by))
 }
 
 fn first_configuration(founders: &Founders) -> Result<Configuration, StartError> {
@@ -173,7 +177,8 @@ impl FoundMember {
         let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
         // Stopped before its log had reached its own addition.
         let joined_at = self.recovery.as_ref().and_then(|recovery| recovery.identity.joined_at.as_ref());
-        let joined_at = joined_at.filter(|_| !self.was_named && !mutant::is_active(Mutant::JoinedAtIgnored));
+        let joined_at =
+            joined_at.filter(|_| self.named_by.is_none() && !mutant::is_active(Mutant::JoinedAtIgnored));
         moved.or(known).or(joined_at).cloned()
     }
 
@@ -192,7 +197,7 @@ impl FoundMember {
     #[must_use]
     pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
-        let Self { id, incarnation, boot, standing, moved, configuration_index, was_named, .. } = self;
+        let Self { id, incarnation, boot, standing, moved, configuration_index, named_by, .. } = self;
         let local = LocalNode {
             id,
             incarnation,
@@ -200,8 +205,9 @@ impl FoundMember {
             boot,
             standing,
             configuration_index,
+            named_index: named_by.unwrap_or(configuration_index),
             is_settled: false,
-            was_named,
+            was_named: named_by.is_some(),
         };
         OpenedMember { local, moved, recovery: self.recovery, medium: self.medium }
     }

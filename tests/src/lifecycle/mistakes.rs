@@ -1,0 +1,137 @@
+//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it has heard that it was added, and a
+//! firewall rejects all connections to a node that is restarted.
+
+use coracle_core::MemberChange;
+use coracle_core::peer::Origin;
+use coracle_core::raft::{Configuration, NodeId, Roster};
+
+use super::machine::Stage;
+use super::world::{Happening, MACHINES, World};
+use crate::simulator::invariants::Violation;
+
+/// For how long no machine can dial another one, in microseconds: longer than it takes the others to notice a restart.
+const CLOSED: u64 = 7_000_000;
+/// More entries than any run appends: with this limit no log is compacted.
+const KEPT_ENTRIES: u64 = 100_000;
+/// For how long a node that is added and removed in haste hears nothing, in microseconds.
+const HURRY: u64 = 3_000_000;
+
+/// The mistakes that are not corrected yet.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes {
+    /// The founder that was started as a joiner, and what it should have been told.
+    mistaken: Option<(usize, Roster)>,
+    /// The node that is added, removed and added again, and where.
+    hurried: Option<Hurried>,
+    /// The machine that no other one can dial, and until when.
+    closed: Option<(usize, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hurried {
+    machine: usize,
+    id: NodeId,
+    is_bound: bool,
+}
+
+impl World {
+    /// One of the founders may be started as a joiner, with the address of another founder.
+    pub(super) fn mistake_a_founder(&mut self, founders: usize, roster: &Roster) {
+        if founders < 3 || !self.dice.happens(150) {
+            return;
+        }
+        let machine = self.dice.position(founders);
+        let address = self.machines[(machine + 1) % founders].address();
+        if let Some(unit) = &mut self.machines[machine].unit {
+            unit.origin = Origin::Join(address);
+            self.operator.mistakes.mistaken = Some((machine, roster.clone()));
+            self.sight("a founder was started as a joiner");
+        }
+    }
+
+    /// The founder that was started as a joiner is started again as the founder that it is.
+    pub(super) fn correct_a_founder(&mut self) {
+        let Some((machine, roster)) = self.operator.mistakes.mistaken.take() else { return };
+        self.crash(machine, false);
+        let place = &mut self.machines[machine];
+        place.ended = None;
+        if let Some(unit) = &mut place.unit {
+            unit.origin = Origin::Found(roster);
+        }
+        self.schedule(1, Happening::Start(machine));
+    }
+
+    /// Takes the next step of a mistake, if there is one. Returns whether the operator acted.
+    pub(super) fn go_on_with_mistakes(&mut self) -> Result<bool, Violation> {
+        if self.operator.mistakes.mistaken.is_some() && self.dice.happens(200) {
+            self.correct_a_founder();
+            return Ok(true);
+        }
+        let is_idle = self.operator.pending.is_none();
+        let Some(hurried) = self.operator.mistakes.hurried.filter(|_| is_idle) else { return Ok(false) };
+        let place = &self.machines[hurried.machine];
+        if place.process.as_ref().is_none_or(|process| process.id != hurried.id) {
+            self.operator.mistakes.hurried = None;
+            return Ok(false);
+        }
+        let Some((_, members, _)) = self.members().filter(|_| hurried.is_bound) else { return Ok(false) };
+        let address = place.address();
+        if members.contains(hurried.id) {
+            self.order(MemberChange::Remove(hurried.id))?;
+        } else {
+            self.operator.mistakes.hurried = None;
+            self.sight("a node was added, removed and added again in haste");
+            self.order(MemberChange::AddLearnerAt(hurried.id, address))?;
+        }
+        Ok(true)
+    }
+
+    /// The node that is being added may be removed again at once. Only where no log is compacted: a leader does not bind the same
+    /// incarnation again as long as its log holds the removal.
+    pub(super) fn hurry(&mut self, machine: usize, id: NodeId) {
+        let is_compacted = self.settings.snapshot_log_entries < KEPT_ENTRIES;
+        if !is_compacted && self.operator.mistakes.hurried.is_none() && self.dice.happens(500) {
+            self.operator.mistakes.hurried = Some(Hurried { machine, id, is_bound: false });
+        }
+    }
+
+    /// A leader has changed its members. If they name the node that is added in haste, its process is paused, so that it is removed
+    /// before it hears of that.
+    pub(super) fn pause_the_hurried(&mut self, changed: &Configuration) {
+        let Some(hurried) = &mut self.operator.mistakes.hurried else { return };
+        let incarnation = changed.roster().member(hurried.id).and_then(|member| member.incarnation);
+        let Some(process) = self.machines[hurried.machine].process.as_mut() else { return };
+        let is_new = matches!(&process.stage, Stage::Running(it) if !it.host.replica().node().was_named())
+            || matches!(process.stage, Stage::Searching(_));
+        if !hurried.is_bound && is_new && incarnation == Some(process.incarnation) {
+            hurried.is_bound = true;
+            process.busy_until = self.now + HURRY;
+        }
+    }
+
+    /// A node is restarted, and no machine can dial it for a while. It dials the others.
+    pub(super) fn close_a_machine(&mut self) {
+        let machine = self.dice.position(MACHINES);
+        let place = &self.machines[machine];
+        if self.closed_machine().is_some() || place.running().is_none() || place.is_in_memory() {
+            return;
+        }
+        self.sight("a restarted node could not be dialled");
+        self.operator.mistakes.closed = Some((machine, self.now + CLOSED));
+        self.crash(machine, false);
+        let later = 1 + self.dice.exponential(100_000);
+        self.schedule(later, Happening::Start(machine));
+    }
+
+    /// The machine that no other one can dial now.
+    pub(super) fn closed_machine(&self) -> Option<usize> {
+        let closed = self.operator.mistakes.closed.filter(|(_, until)| self.now < *until);
+        closed.map(|(machine, _)| machine)
+    }
+
+    /// The trouble is over: mistakes are corrected.
+    pub(super) fn end_mistakes(&mut self) {
+        self.correct_a_founder();
+        self.operator.mistakes = Mistakes::default();
+    }
+}
