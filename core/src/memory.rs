@@ -241,8 +241,7 @@ impl MemoryBudget {
         }
         let is_refused = match request {
             Request::Write { command: Command::Delete { .. }, .. } | Request::Read { .. } => {
-                let is_page = matches!(request, Request::Read { query, .. } if query.is_scan());
-                refused & ALL_REFUSED != 0 || (is_page && refused & PAGES_REFUSED != 0)
+                refused & ALL_REFUSED != 0 || (request.is_scan() && refused & PAGES_REFUSED != 0)
             }
             Request::LinearizableRead(query) => {
                 refused & ALL_REFUSED != 0 || (query.is_scan() && refused & PAGES_REFUSED != 0)

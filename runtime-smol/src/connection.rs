@@ -16,6 +16,7 @@ use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
 
+use crate::bulk::Bulk;
 use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
@@ -33,11 +34,14 @@ type Socket = Arc<Async<std::net::TcpStream>>;
 pub(crate) struct Buffers {
     input: Rc<RefCell<Box<[u8]>>>,
     output: Rc<Cell<String>>,
+    bulk: Bulk,
 }
 
 impl Buffers {
-    pub(crate) fn new() -> Self {
-        Self { input: Rc::new(RefCell::new(vec![0; CLIENT_READ_BYTES].into())), output: Rc::default() }
+    /// Who moves more than fits in this waits for a turn of `bulk`.
+    pub(crate) fn new(bulk: Bulk) -> Self {
+        let input = Rc::new(RefCell::new(vec![0; CLIENT_READ_BYTES].into()));
+        Self { input, output: Rc::default(), bulk }
     }
 
     /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the stream.
@@ -189,9 +193,12 @@ impl Reader {
             let receive = |bytes: &[u8]| client.borrow_mut().received(bytes);
             let read = async { Some(self.buffers.read(&self.socket, receive).await) };
             match future::or(read, silence).await {
-                Some(Ok(1..)) => {
+                Some(Ok(len @ 1..)) => {
                     if let Some(idle) = &mut idle {
                         idle.heard();
+                    }
+                    if len == CLIENT_READ_BYTES {
+                        self.buffers.bulk.turn().await;
                     }
                 }
                 Some(Ok(0) | Err(_)) => client.borrow_mut().input_ended(),
@@ -229,6 +236,9 @@ impl Writer {
                     break;
                 }
                 self.write(&output, patience).await?;
+                if output.len() >= CLIENT_WRITE_BYTES {
+                    self.buffers.bulk.turn().await;
+                }
             }
             self.buffers.take_back(output);
             // The reader may wait for room; one that does not finds this later and looks again.

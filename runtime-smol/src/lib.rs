@@ -47,6 +47,7 @@
 //! ```
 
 mod alarm;
+mod bulk;
 mod client;
 mod clock;
 mod cluster;

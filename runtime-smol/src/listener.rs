@@ -12,6 +12,7 @@ use futures_lite::{AsyncWriteExt, future};
 use smol::Timer;
 use smol::net::{TcpListener, TcpStream};
 
+use crate::bulk::Bulk;
 use crate::connection::{self, Buffers};
 use crate::inputs::ProxyEvent;
 use crate::wiring::Wiring;
@@ -39,7 +40,9 @@ pub(crate) async fn run(
 ) {
     let Wiring { executor, proxy, .. } = &wiring;
     let address: Arc<str> = address.to_string().into();
-    let buffers = Buffers::new();
+    let bulk = Bulk::default();
+    let _calls = executor.spawn(bulk.clone().call());
+    let buffers = Buffers::new(bulk);
     let mut next_number = 1;
     loop {
         let Ok((stream, _)) = socket.accept().await else {

@@ -30,6 +30,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way at once.
     pub pending_bytes_max: usize,
+    /// The most pages of keys that nodes look up at once: one in a single thread, so that a put waits for one at the most.
+    pub scans_max: usize,
     /// The most bytes of memory that are held ([`MemoryBudget`](crate::memory::MemoryBudget)).
     pub memory_max: usize,
     /// See [`SnapshotPolicy::log_bytes`]; at least 1.
@@ -52,6 +54,7 @@ impl Default for Settings {
             // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
             pending_max: 1 << 17,
             pending_bytes_max: 256 << 20,
+            scans_max: 1,
             memory_max: usize::MAX,
             snapshot_log_bytes: log_bytes,
             snapshot_log_entries: log_entries,
@@ -175,6 +178,7 @@ impl Settings {
             local: None,
             request_timeout: self.request_timeout,
             pending_max: self.pending_max,
+            scans_max: self.scans_max,
             // Copies of a request wait in the connection, at the proxy and in the log.
             pending_bytes_max: self.pending_bytes_max.min(self.memory_max / 8),
         }

@@ -42,6 +42,8 @@ pub struct Connection {
     bytes: usize,
     /// That part of it which belongs to replies that were not written yet.
     due_bytes: usize,
+    /// That part which is only set aside for replies that may be large.
+    reserved_bytes: usize,
     /// How many items of the page in the first slot were written: a page is turned into bytes as there is room for them.
     page_items_written: usize,
     /// A request that waits for others of its key. No line is read until it may run.
@@ -121,6 +123,7 @@ impl Connection {
             first_slot: 0,
             bytes: 0,
             due_bytes: 0,
+            reserved_bytes: 0,
             page_items_written: 0,
             held: None,
             footprints: Footprints::default(),
@@ -210,7 +213,9 @@ impl Connection {
         }
         self.footprints.open(&waiting.shape);
         let slot = self.first_slot + self.slots.len() as u64;
-        self.push(waiting.bytes + reply_bytes_max(&waiting.shape), SlotState::Waiting(waiting));
+        let reserved = reply_bytes_max(&waiting.shape);
+        self.reserved_bytes += reserved;
+        self.push(waiting.bytes + reserved, SlotState::Waiting(waiting));
         Some((slot, request))
     }
 
@@ -227,6 +232,7 @@ impl Connection {
         let bytes = waiting.bytes + bytes_of(&reply);
         self.bytes = self.bytes - place.bytes + bytes;
         self.due_bytes += bytes;
+        self.reserved_bytes -= reply_bytes_max(&waiting.shape);
         place.bytes = bytes;
         place.state = SlotState::Answered(waiting, reply);
     }
@@ -290,10 +296,10 @@ impl Connection {
         self.input.unread()
     }
 
-    /// Bytes of requests that wait for their replies, and what is set aside for these.
+    /// Bytes of requests that wait for their replies.
     #[must_use]
     pub fn request_bytes(&self) -> usize {
-        self.bytes - self.due_bytes
+        self.bytes - self.due_bytes - self.reserved_bytes
     }
 
     /// Bytes of replies that wait to be written.

@@ -29,6 +29,9 @@ pub struct ProxyConfig {
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way; one request may pass it.
     pub pending_bytes_max: usize,
+    /// The most pages that nodes look up at once. One takes a thousand times as long as a value: what waits for more of them would
+    /// wait behind all.
+    pub scans_max: usize,
 }
 
 /// What may happen to a proxy.

@@ -49,6 +49,9 @@ pub struct Proxy {
     parked: VecDeque<RequestId>,
     /// Reads that try again later.
     retries: VecDeque<(Instant, RequestId)>,
+    /// Scans that nodes are asked for, and those that wait for one of these to be answered.
+    scans: BTreeSet<RequestId>,
+    scans_waiting: VecDeque<RequestId>,
     /// Until when questions for all nodes wait.
     questions: VecDeque<(Instant, RequestId)>,
     /// When to ask another node for a leader.
@@ -72,6 +75,8 @@ impl Proxy {
             pending: PendingRequests::default(),
             parked: VecDeque::new(),
             retries: VecDeque::new(),
+            scans: BTreeSet::new(),
+            scans_waiting: VecDeque::new(),
             questions: VecDeque::new(),
             next_probe: Instant::default(),
             reachable: BTreeMap::new(),
@@ -110,6 +115,7 @@ impl Proxy {
         }
         self.unpark(outputs);
         self.probe(now, outputs);
+        self.start_scans(now, outputs);
         self.retry_reads(now, outputs);
         self.expire(now, outputs);
     }
@@ -157,6 +163,12 @@ impl Proxy {
     /// Sends a request to where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let Some(pending) = self.pending.request(id) else { return };
+        if pending.request.is_scan() && !self.scans.contains(&id) {
+            if self.scans.len() >= self.config.scans_max {
+                return self.scans_waiting.push_back(id);
+            }
+            self.scans.insert(id);
+        }
         let (target, waits_for_leader) = match pending.request {
             Request::LinearizableRead(_) if self.local_is_member() => (self.node_to_read_from(), false),
             Request::Write { .. }
@@ -180,6 +192,15 @@ impl Proxy {
             self.parked.push_back(id);
         } else {
             self.retries.push_back((now + READ_RETRY_AFTER, id));
+        }
+    }
+
+    /// Scans that wait take the places of those that were answered.
+    fn start_scans(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        while self.scans.len() < self.config.scans_max
+            && let Some(id) = self.scans_waiting.pop_front()
+        {
+            self.route(id, now, outputs);
         }
     }
 
@@ -399,7 +420,11 @@ impl Proxy {
             } else {
                 let had_no_effect =
                     pending.place == Place::Waiting || mutant::is_active(Mutant::TimeoutIsDefinite);
-                let failure = if had_no_effect { Failure::NoLeader } else { Failure::Timeout };
+                let failure = match had_no_effect {
+                    true if pending.request.is_scan() && !self.scans.contains(&id) => Failure::Busy,
+                    true => Failure::NoLeader,
+                    false => Failure::Timeout,
+                };
                 self.close(id, Err(failure), outputs);
             }
         }
@@ -432,6 +457,7 @@ impl Proxy {
     }
 
     fn close(&mut self, id: RequestId, reply: Reply, outputs: &mut Vec<ProxyOutput>) {
+        self.scans.remove(&id);
         if let Some(pending) = self.pending.remove(id) {
             let reply = match reply {
                 // It may be under way where it was before, whatever is said of it elsewhere.

@@ -182,6 +182,7 @@ mod tests {
             request_timeout: std::time::Duration::from_secs(5),
             pending_max: 4,
             pending_bytes_max: usize::MAX,
+            scans_max: 1,
         };
         let mut pending = PendingRequests::default();
         let oldest = pending.push(read());

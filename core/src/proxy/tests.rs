@@ -5,6 +5,8 @@ use crate::kv::{ClientName, Command, Found, Key, Outcome, Query, Session, Value}
 use crate::raft::LogIndex;
 use crate::replica::{BackupPiece, Status};
 
+mod scans;
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Story {
@@ -22,6 +24,7 @@ impl Story {
             request_timeout: TIMEOUT,
             pending_max: 4,
             pending_bytes_max: 100,
+            scans_max: 1,
         };
         Self { proxy: Proxy::new(config, 3), now: Instant::from_micros(1), next_slot: 0 }
     }

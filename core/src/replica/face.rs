@@ -90,6 +90,12 @@ pub enum MemberChange {
 }
 
 impl Request {
+    /// Whether it asks for a page of keys.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        matches!(self, Self::Read { query, .. } | Self::LinearizableRead(query) if query.is_scan())
+    }
+
     /// A write without a session.
     #[must_use]
     pub fn write(command: Command) -> Self {

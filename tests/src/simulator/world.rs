@@ -84,6 +84,7 @@ impl World {
             request_timeout: settings.request_timeout,
             pending_max: 1000,
             pending_bytes_max: 1 << 20,
+            scans_max: 1 + settings.nodes % 3,
         };
         let memory = MemoryBudget::unlimited();
         let router = Router::new(Proxy::new(proxy, dice.below(u32::MAX).into()), settings.nodes, memory);

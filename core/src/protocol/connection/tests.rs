@@ -441,6 +441,7 @@ fn few_pages_are_asked_for_at_once() {
     connection.receive(&b"{\"op\":\"scan\",\"prefix\":\"\"}\n".repeat(100));
     let asked: Vec<u64> = std::iter::from_fn(|| connection.next_request()).map(|(slot, _)| slot).collect();
     assert_eq!(asked.len(), CONNECTION_BYTES_MAX / SCAN_BYTES_MAX);
+    assert!(connection.request_bytes() < 1000, "nothing is held for them yet");
     asked.into_iter().for_each(|slot| connection.reply(slot, page(1)));
     assert!(connection.next_request().is_some(), "small pages make room");
 }

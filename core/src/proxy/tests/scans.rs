@@ -1,0 +1,46 @@
+//! Scans, which take long, and what passes them.
+
+use super::*;
+use crate::kv::{Page, Scan};
+
+fn scan() -> Request {
+    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1 };
+    Request::Read { query: Query::Scan(scan), at_least: LogIndex::ORIGIN }
+}
+
+fn all_asked(outputs: &[ProxyOutput]) -> Vec<(NodeId, RequestId)> {
+    let ask = |output: &ProxyOutput| match output {
+        ProxyOutput::Ask(node, id, _) => Some((*node, *id)),
+        ProxyOutput::Reply(..) => None,
+    };
+    outputs.iter().filter_map(ask).collect()
+}
+
+/// A page takes long: whoever asks for a value is not to wait behind those of hundreds of clients.
+#[test]
+fn scans_are_asked_for_one_after_the_other_and_nothing_waits_for_them() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    let [(node, first)] = all_asked(&story.ask(scan()))[..] else { panic!("it is asked for at once") };
+    assert_eq!(all_asked(&story.ask(scan())), [], "another one is under way");
+    assert_eq!(all_asked(&story.ask(put())).len(), 1, "a write passes them");
+    let page = Answer::Read { index: LogIndex(1), found: Found::Page(Page::default()) };
+    let outputs = story.answer(node.0, first, page);
+    assert_eq!(all_asked(&outputs).len(), 1, "the next one follows");
+    assert_eq!(outputs.len(), 2);
+}
+
+#[test]
+fn a_scan_that_never_had_its_turn_is_refused_as_busy() {
+    let mut story = Story::with_nodes(3).led_by(0);
+    story.ask(scan());
+    story.ask(scan());
+    let outputs = story.elapse(TIMEOUT);
+    let failures: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            ProxyOutput::Reply(_, Err(failure)) => Some(*failure),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failures, [Failure::Timeout, Failure::Busy]);
+}
