@@ -25,6 +25,8 @@ mod lagging;
 #[cfg(test)]
 mod late_arrivals;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod long_log;
 #[cfg(test)]
 mod nodes;
