@@ -1,7 +1,7 @@
 //! The command line: which commands there are and how they are grouped. What a command takes, and its help,
 //! stand with the command.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
@@ -202,6 +202,7 @@ impl<Asked: Args + Execute> Remote<Asked> {
             caller: &mut caller,
             format,
             out: &mut out,
+            is_terminal: io::stdout().is_terminal(),
             stdin: Stdin::Free,
         });
         // A failed command may have printed something too, such as what a swap found.

@@ -32,6 +32,7 @@ mod commands;
 mod connection;
 mod durations;
 mod exit;
+mod input;
 mod interrupt;
 mod list;
 mod log;

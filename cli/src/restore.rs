@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::exit::Exit;
+use crate::input::{self, Input, may_be_of_coracle};
 use crate::output::Format;
 
 /// Make the data folder of a new cluster from a backup
@@ -28,13 +29,14 @@ use crate::output::Format;
 Examples:
   coracle restore backup.txt --data-dir ./restored
   coracle --data-dir ./restored                           serves it
+  gunzip < backup.txt.gz | coracle restore - --data-dir ./restored
   coracle restore backup.txt --id 1 --address 10.0.0.1:4001 --data-dir ./restored
   coracle node --id 1 --data-dir ./restored               serves it as a cluster of one node, which others join
 
 All of the backup is checked before anything is written. What is made is a new cluster: nodes of the one that was backed \
 up cannot take part in it. When it is interrupted, no server takes the folder: remove it, and restore again.")]
 pub(crate) struct Restore {
-    /// The backup
+    /// The backup; `-` for stdin
     file: PathBuf,
 
     /// The folder to make the files in; made when missing
@@ -63,6 +65,8 @@ pub(crate) struct Restore {
 pub(crate) enum RestoreError {
     #[error("{}: {cause}", .path.display())]
     File { path: PathBuf, cause: io::Error },
+    #[error("{}: this is no file of Coracle: it does not begin as a backup does", .path.display())]
+    Foreign { path: PathBuf },
     #[error("{}: the backup is not whole: {fault}", .path.display())]
     NotWhole { path: PathBuf, fault: SnapshotFault },
     #[error(
@@ -109,11 +113,14 @@ impl Restore {
         if self.address.as_ref().is_some_and(|address| address.port() == 0) {
             return Err(RestoreError::PortIsZero);
         }
-        let path = || self.file.clone();
-        let bytes = fs::read(&self.file).map_err(|cause| RestoreError::File { path: path(), cause })?;
-        let backup =
-            SnapshotFile::decode(&bytes).map_err(|fault| RestoreError::NotWhole { path: path(), fault })?;
-        let keys = self.keys_in(&backup)?;
+        let Input { name, bytes } =
+            input::read(&self.file).map_err(|(path, cause)| RestoreError::File { path, cause })?;
+        let refused = |fault| match may_be_of_coracle(&bytes) {
+            true => RestoreError::NotWhole { path: name.clone(), fault },
+            false => RestoreError::Foreign { path: name.clone() },
+        };
+        let backup = SnapshotFile::decode(&bytes).map_err(refused)?;
+        let keys = keys_in(&name, &backup)?;
         let folder = &self.data_dir;
         fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
         let _lock = FolderLock::take(folder)?;
@@ -122,16 +129,6 @@ impl Restore {
         Folder::new(folder).run(&restore(&backup, &identities))?;
         self.check(&identities)?;
         self.report(keys, backup.header.last().index.0, &identities)
-    }
-
-    /// How many keys there are, once every line was understood.
-    fn keys_in(&self, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
-        let mut state = State::new(SessionLimits::default());
-        for (number, line) in (2..).zip(backup.content.lines()) {
-            let unknown = |_| RestoreError::UnknownLine { path: self.file.clone(), line: number };
-            state.restore(line).map_err(unknown)?;
-        }
-        Ok(state.store().len())
     }
 
     fn identities(&self) -> Result<Vec<Identity>, StartError> {
@@ -173,7 +170,7 @@ impl Restore {
                 };
                 writeln!(out, "{folder}: {keys} {noun} as of index {index}; `{serve}` serves them")?;
             }
-            Format::Json => writeln!(
+            Format::Json | Format::Jsonl => writeln!(
                 out,
                 "{{\"keys\":{keys},\"last_index\":{index},\"nodes\":{},\"cluster\":\"{cluster}\",\"status\":\"ok\"}}",
                 identities.len()
@@ -181,6 +178,16 @@ impl Restore {
         }
         Ok(())
     }
+}
+
+/// How many keys there are, once every line was understood.
+fn keys_in(name: &Path, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
+    let mut state = State::new(SessionLimits::default());
+    for (number, line) in (2..).zip(backup.content.lines()) {
+        let unknown = |_| RestoreError::UnknownLine { path: name.to_owned(), line: number };
+        state.restore(line).map_err(unknown)?;
+    }
+    Ok(state.store().len())
 }
 
 /// Files on their way to a name do not count: what is interrupted before it has put one in place may be done again.

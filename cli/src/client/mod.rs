@@ -100,6 +100,8 @@ struct Conversation {
     caller: Caller,
     format: Format,
     out: BufWriter<io::Stdout>,
+    /// Whether a person reads the answers.
+    is_terminal: bool,
 }
 
 impl Client {
@@ -109,6 +111,7 @@ impl Client {
             caller: self.target.caller(),
             format: self.target.output,
             out: BufWriter::new(io::stdout()),
+            is_terminal: io::stdout().is_terminal(),
         };
         if io::stdin().is_terminal() {
             // Somebody who sits at a terminal wants to know now, not after the first command.
@@ -136,6 +139,7 @@ impl Conversation {
             caller: &mut self.caller,
             format: self.format,
             out: &mut self.out,
+            is_terminal: self.is_terminal,
             stdin: Stdin::Taken,
         };
         match Line::parse(line)? {

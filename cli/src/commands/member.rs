@@ -133,7 +133,7 @@ impl Execute for List {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let reply = context.ask(Request::Members)?;
         match context.format {
-            Format::Json => context.print_reply(&reply),
+            Format::Json | Format::Jsonl => context.print_reply(&reply),
             Format::Text => {
                 let members = reply.members.ok_or(CommandError::ReplyIncomplete)?;
                 Ok(write_columns(context.out, &table(&members))?)

@@ -14,6 +14,7 @@ Examples:
   coracle put answer 42 --json            stores the number 42, not the text
   coracle put user:7 '{\"name\":\"Ada\"}' --json
   coracle put motd - < motd.txt           stores the file, line breaks included
+  coracle get motd --raw                  gives it back
   printf %s \"$TOKEN\" | coracle put token -
 
 Prints `ok` once a majority of the nodes has the value.")]

@@ -67,7 +67,7 @@ impl Execute for Status {
         }
         let reply = context.ask(Request::Status)?;
         match context.format {
-            Format::Json => context.print_reply(&reply),
+            Format::Json | Format::Jsonl => context.print_reply(&reply),
             Format::Text => {
                 let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
                 write_columns(context.out, &table(&nodes))?;
