@@ -28,13 +28,14 @@ use crate::value::Stdin;
     name = "coracle",
     version,
     args_conflicts_with_subcommands = true,
+    max_term_width = 80,
     after_help = "\
 Examples:
-  coracle                                 serves on 127.0.0.1:3001 and keeps its files in ./data
-  coracle --nodes 3 --ephemeral           serves from memory alone, to play with
+  coracle                        serves on 127.0.0.1:3001, files in ./data
+  coracle --nodes 3 --ephemeral  serves from memory alone, to play with
   coracle put snack chips
   coracle get snack
-  coracle client                          asks again and again, with history and completion
+  coracle client                 a prompt with history and completion
   printf '{\"key\":\"snack\"}\\n' | nc -q1 127.0.0.1 3001
 
 Exit codes: 0 done, 1 key not found, 2 wrong usage, 3 cannot connect, 4 no leader or timeout (for a write the \
@@ -90,12 +91,12 @@ enum MemberCommand {
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
-  coracle bench                                    five nodes on smol, half puts, half gets
+  coracle bench                             five nodes on smol, half puts
   coracle bench --puts 100 --clients 256 --duration 10s
-  coracle bench --puts 0 --linearizable            linearizable gets
-  coracle bench --clients 64 --pipeline 16         many requests under way on each connection
-  coracle bench --rate 20000                       open loop: 20,000 requests a second, come what may
-  coracle bench --compare smol,threads             both in turn, five rounds: medians and their ratio
+  coracle bench --puts 0 --linearizable     linearizable gets
+  coracle bench --clients 64 --pipeline 16  many requests on each connection
+  coracle bench --rate 20000                open loop: 20,000 requests a second
+  coracle bench --compare smol,threads      in turn, five rounds: their ratio
   coracle bench --connect 127.0.0.1:3001 -o json | jq .put.p99_us
 
 The load is one process and the cluster another. Its folder is a temporary one: TMPDIR decides on which disk. Times are \
@@ -167,7 +168,7 @@ impl CommandLine {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
         // A server ends on a signal in good order, and a bench tidies up: they see to that themselves.
         if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
-            interrupt::exits_at_once();
+            interrupt::heed();
         }
         match command {
             Command::Serve(flags) => serve(&flags.options()?)?,

@@ -11,6 +11,7 @@
 //!
 //! This file only turns errors into messages and exit codes. It knows nothing of what commands do.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -36,6 +37,7 @@ mod input;
 mod interrupt;
 mod list;
 mod log;
+mod numbers;
 mod output;
 mod reply;
 mod request;
@@ -43,6 +45,7 @@ mod restore;
 mod serve;
 mod sizes;
 mod target;
+mod usage;
 mod value;
 
 /// How long the program waits for its last message to be written.
@@ -51,7 +54,8 @@ const TELL_PATIENCE: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let exit = match CommandLine::try_parse() {
+    let arguments = usage::in_order(env::args_os());
+    let exit = match CommandLine::try_parse_from(&arguments) {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {
             if error.is_broken_pipe() {
                 return Exit::Done;
@@ -60,7 +64,10 @@ fn main() -> ExitCode {
             error.exit()
         }),
         Err(help_or_error) => {
-            _ = help_or_error.print();
+            match usage::complaint(&help_or_error, &arguments) {
+                Some(complaint) => tell(format!("error: {}\n", harmless_lines(&complaint))),
+                None => _ = help_or_error.print(),
+            }
             if help_or_error.use_stderr() { Exit::Usage } else { Exit::Done }
         }
     };

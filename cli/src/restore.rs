@@ -21,6 +21,7 @@ use thiserror::Error;
 use crate::address::Address;
 use crate::exit::Exit;
 use crate::input::{self, Input, may_be_of_coracle};
+use crate::numbers;
 use crate::output::Format;
 
 /// Make the data folder of a new cluster from a backup
@@ -28,10 +29,10 @@ use crate::output::Format;
 #[command(after_help = "\
 Examples:
   coracle restore backup.txt --data-dir ./restored
-  coracle --data-dir ./restored                           serves it
+  coracle --data-dir ./restored                     serves it
   gunzip < backup.txt.gz | coracle restore - --data-dir ./restored
-  coracle restore backup.txt --id 1 --address 10.0.0.1:4001 --data-dir ./restored
-  coracle node --id 1 --data-dir ./restored               serves it as a cluster of one node, which others join
+  coracle restore backup.txt --data-dir ./first --id 1 --address 10.0.0.1:4001
+  coracle node --id 1 --data-dir ./first            serves it: others can join
 
 All of the backup is checked before anything is written. What is made is a new cluster: nodes of the one that was backed \
 up cannot take part in it. When it is interrupted, no server takes the folder: remove it, and restore again.")]
@@ -44,11 +45,11 @@ pub(crate) struct Restore {
     data_dir: PathBuf,
 
     /// How many nodes, 1 to 9, for a cluster in one process
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
     /// The id of the first node, for a cluster of processes
-    #[arg(long, value_name = "ID", requires = "address", conflicts_with = "nodes")]
+    #[arg(long, value_name = "ID", value_parser = numbers::id, requires = "address", conflicts_with = "nodes")]
     id: Option<u64>,
 
     /// Where the other nodes will reach it

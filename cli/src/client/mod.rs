@@ -28,8 +28,9 @@ mod typed;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  coracle client                                at a prompt: Tab completes, `help` helps, Ctrl-D leaves
-  printf 'put a 1\\nget a\\n' | coracle client    one command per line, answers on stdout
+  coracle client                     a prompt: Tab completes, `help` helps
+  printf 'put a 1\\nget a\\n' | coracle client
+                                     one command per line, answers on stdout
   coracle client -o json < commands.txt
 
 Lines are quoted as in a shell; one that begins with { is sent to the server as it is, and one that begins \

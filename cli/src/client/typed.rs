@@ -9,6 +9,7 @@ use rustyline::{CompletionType, Config, Editor};
 use super::completion::Completion;
 use super::{ClientError, Conversation, Next, history};
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::target::Target;
 
 const PROMPT: &str = "coracle> ";
@@ -25,11 +26,12 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
         // The first time, there is none.
         _ = editor.load_history(path);
     }
+    interrupt::gives_up_commands();
     greet(conversation)?;
     loop {
         let line = match editor.readline(PROMPT) {
             Ok(line) => line,
-            // Ctrl-C gives up the line, not the client: no command is running.
+            // No command is running: Ctrl-C gives up the line.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(Exit::Done),
             Err(error) => return Err(error.into()),
@@ -40,7 +42,7 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
             // cannot be saved is no reason to stop.
             _ = editor.append_history(path);
         }
-        match conversation.say(&line)? {
+        match interrupt::during_command(|| conversation.say(&line))? {
             Ok(Next::Line) => {}
             Ok(Next::Leave) => return Ok(Exit::Done),
             Err(failure) => _ = writeln!(io::stderr(), "error: {failure}"),

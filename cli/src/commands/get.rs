@@ -14,7 +14,8 @@ Examples:
   coracle get snack --linearizable
   coracle get user:7 | jq .name
   coracle get snack -o json
-  coracle get motd --raw > motd.txt       what `coracle put motd - < motd.txt` stored, byte for byte
+  coracle get motd --raw > motd.txt       what `coracle put motd - < motd.txt`
+                                          has stored, byte for byte
 
 A string is printed as its characters, as `jq -r` does; any other value as its JSON. On a terminal a string that could \
 be taken for another value, as \"42\" could for the number 42, has its quotes, and control characters are escaped. When the \

@@ -23,6 +23,7 @@ mod cas;
 mod delete;
 mod get;
 mod member;
+mod mismatch;
 mod ping;
 mod put;
 mod scan;
@@ -39,6 +40,8 @@ pub(crate) use put::Put;
 pub(crate) use scan::Scan;
 pub(crate) use status::Status;
 pub(crate) use transfer::Transfer;
+
+use mismatch::Found;
 
 /// What a write prints when it worked.
 const DONE: &str = "ok";
@@ -67,8 +70,10 @@ pub(crate) enum CommandError {
     Value(#[from] ValueError),
     #[error("key not found: {key:?}")]
     NotFound { key: Box<str> },
-    #[error("{key:?} does not hold the expected value{}", if *.is_absent { ": it is absent" } else { "" })]
-    Mismatch { key: Box<str>, is_absent: bool },
+    #[error("{key:?} does not hold the expected value{found}")]
+    Mismatch { key: Box<str>, found: Found },
+    #[error("there is no member {node}: the members are {members}")]
+    NoSuchMember { node: u64, members: Box<str> },
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(transparent)]
@@ -87,11 +92,17 @@ impl CommandError {
             Self::Value(error) => error.exit(),
             Self::NotFound { .. } => Exit::NotFound,
             Self::Mismatch { .. } => Exit::Precondition,
+            Self::NoSuchMember { .. } => Exit::Usage,
             Self::Backup(error) => error.exit(),
             Self::Refused(refusal) => refusal.exit(),
             Self::Call(error) => error.exit(),
             Self::ReplyIncomplete | Self::Output(_) => Exit::Failure,
         }
+    }
+
+    /// Whether an interrupt has ended the command.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Call(CallError::GivenUp { .. }))
     }
 
     /// Whether the reader of stdout has left, as `head` does: no failure worth a word.
@@ -114,7 +125,9 @@ impl Context<'_> {
                 if let Some(actual) = &reply.actual {
                     self.print_text(actual)?;
                 }
-                Err(CommandError::Mismatch { key: key.into(), is_absent: reply.actual.is_none() })
+                let expected = if let Request::Cas { expect, .. } = request { expect } else { None };
+                let found = Found::new(expected, reply.actual.as_deref());
+                Err(CommandError::Mismatch { key: key.into(), found })
             }
             Some(refusal) => Err(CommandError::Refused(refusal)),
         }

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use clap::Args;
 
 use super::{CommandError, Context, Execute};
+use crate::numbers;
 use crate::output::{Format, escaped, harmless, one_line, unmistakable_line};
 use crate::reply::Item;
 use crate::request::Request;
@@ -38,7 +39,7 @@ pub(crate) struct Scan {
     prefix: String,
 
     /// Stop after this many items; without it, at the end
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = numbers::at_least_one)]
     limit: Option<u64>,
 
     /// Only keys behind this one

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::durations::{self, DurationRange};
+use crate::numbers;
 use crate::sizes;
 
 /// Where the nodes keep their files unless told otherwise.
@@ -23,7 +24,7 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
     /// How many nodes, 1 to 9; their ids are 0 to N-1
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub(crate) struct ServingFlags {
     request_timeout: Duration,
 
     /// Clients served at a time; one more is told `busy`
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = numbers::clients)]
     max_connections: NonZeroU32,
 
     /// Memory that is held for clients, data and log, as `512MiB` or `2GB` [default: 75% of what the machine or control group has]
@@ -104,7 +105,7 @@ pub(crate) struct ServingFlags {
 
     /// Entries of log after which a node takes a snapshot, however few bytes they have
     #[arg(long, value_name = "N", default_value_t = Settings::default().snapshot_log_entries,
-          value_parser = at_least_one)]
+          value_parser = numbers::at_least_one)]
     snapshot_entries: u64,
 
     /// What is told on stderr
@@ -216,24 +217,6 @@ pub(crate) enum ServeFlagsError {
     Lookup { address: Address, cause: io::Error },
     #[error("--listen {address}: the name has no address")]
     NoAddress { address: Address },
-}
-
-/// A whole number that is not 0.
-fn at_least_one(text: &str) -> Result<u64, CountError> {
-    match text.trim().parse() {
-        Ok(0) => Err(CountError::Zero),
-        Ok(count) => Ok(count),
-        Err(_) => Err(CountError::Shape),
-    }
-}
-
-/// What is wrong with the text of a number of things.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-enum CountError {
-    #[error("expected a whole number without a unit, such as 1000000")]
-    Shape,
-    #[error("must be at least 1")]
-    Zero,
 }
 
 /// Something legal that its user may not have meant.
@@ -380,8 +363,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_answered_with_a_right_one() {
-        assert!(complaint("--nodes 10").contains("1..=9"));
-        assert!(complaint("--nodes 0").contains("1..=9"));
+        assert!(complaint("--nodes 10").contains("from 1 to 9"));
+        assert!(complaint("--nodes 0").contains("from 1 to 9"));
         assert!(complaint("--heartbeat 50").contains("such as 50ms"));
         assert!(complaint("--election-timeout 300ms").contains("such as 300ms..600ms"));
         assert!(complaint("--election-timeout 600ms..300ms").contains("MIN must be less than MAX"));

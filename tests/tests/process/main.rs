@@ -7,6 +7,8 @@
 mod backup;
 mod bench;
 #[cfg(test)]
+mod client_answers;
+#[cfg(test)]
 mod client_commands;
 #[cfg(test)]
 mod client_session;
