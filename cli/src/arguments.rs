@@ -248,7 +248,17 @@ mod tests {
 
     #[test]
     fn a_negative_number_is_a_value() {
-        assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-5", "--json"]).is_ok());
+        for line in [
+            "put k -5 --json",
+            "put -5 -6",
+            "get -5",
+            "delete -5",
+            "cas -5 --expect -1.5 -2 --json",
+            "scan -5",
+        ] {
+            let words = format!("coracle {line}");
+            assert!(CommandLine::try_parse_from(words.split_whitespace()).is_ok(), "{line}");
+        }
         assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-"]).is_ok());
         assert!(CommandLine::try_parse_from(["coracle", "put", "k", "--", "--x"]).is_ok());
     }

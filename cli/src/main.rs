@@ -22,7 +22,7 @@ use clap::Parser;
 
 use crate::arguments::CommandLine;
 use crate::exit::Exit;
-use crate::output::harmless;
+use crate::output::harmless_lines;
 
 mod address;
 mod arguments;
@@ -85,11 +85,4 @@ fn tell(text: String) {
     if thread::Builder::new().name("last message".into()).spawn(write).is_ok() {
         _ = written.recv_timeout(TELL_PATIENCE);
     }
-}
-
-/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
-/// terminal.
-fn harmless_lines(message: &str) -> String {
-    let lines: Vec<_> = message.split('\n').map(harmless).collect();
-    lines.join("\n")
 }

@@ -113,6 +113,13 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(harmless)
 }
 
+/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
+/// terminal.
+pub(crate) fn harmless_lines(message: &str) -> String {
+    let lines: Vec<_> = message.split('\n').map(harmless).collect();
+    lines.join("\n")
+}
+
 /// Writes rows with every column as wide as its widest cell, and no space at the end of a line.
 pub(crate) fn write_columns<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = [0; N];

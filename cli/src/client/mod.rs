@@ -9,12 +9,11 @@ use clap::Args;
 use rustyline::error::ReadlineError;
 use thiserror::Error;
 
-use crate::caller::{CallError, Caller};
+use crate::caller::Caller;
 use crate::client::line::{Line, LineError, Word};
 use crate::commands::{CommandError, Context, Execute};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::request::Request;
 use crate::target::Target;
 use crate::value::Stdin;
 
@@ -23,6 +22,7 @@ mod history;
 mod line;
 mod piped;
 mod typed;
+mod words;
 
 /// Talk to a server command by command
 #[derive(Args, Clone, Debug)]
@@ -47,8 +47,6 @@ pub(crate) struct Client {
 /// Why the client ended early. A command's failure is no such reason.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
-    #[error(transparent)]
-    Call(#[from] CallError),
     #[error("cannot read commands: {0}")]
     Input(#[source] io::Error),
     #[error("cannot use the terminal: {0}")]
@@ -60,7 +58,6 @@ pub(crate) enum ClientError {
 impl ClientError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Call(error) => error.exit(),
             Self::Input(_) | Self::Terminal(_) | Self::Output(_) => Exit::Failure,
         }
     }
@@ -115,8 +112,6 @@ impl Client {
             is_terminal: io::stdout().is_terminal(),
         };
         if io::stdin().is_terminal() {
-            // Somebody who sits at a terminal wants to know now, not after the first command.
-            conversation.caller.call(Request::Ping)?;
             typed::run(&mut conversation, &self.target)
         } else {
             piped::run(&mut conversation)

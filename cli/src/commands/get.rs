@@ -22,6 +22,7 @@ be taken for another value, as \"42\" could for the number 42, has its quotes, a
 key is missing, stdout stays empty and the exit code is 1.")]
 pub(crate) struct Get {
     /// The key
+    #[arg(allow_negative_numbers = true)]
     key: String,
 
     /// See every write that was acknowledged before

@@ -20,6 +20,7 @@ Examples:
 Prints `ok` once a majority of the nodes has the value.")]
 pub(crate) struct Put {
     /// 1 to 1,024 bytes
+    #[arg(allow_negative_numbers = true)]
     key: String,
 
     /// A string; `-` reads it from stdin

@@ -35,7 +35,7 @@ that are no strings are JSON. With -o json nothing is escaped or lost: one objec
 reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}. With -o jsonl every item is a line, {\"key\":...,\"value\":...}.")]
 pub(crate) struct Scan {
     /// Only keys that begin with this
-    #[arg(default_value = "", hide_default_value = true)]
+    #[arg(default_value = "", hide_default_value = true, allow_negative_numbers = true)]
     prefix: String,
 
     /// Stop after this many items; without it, at the end

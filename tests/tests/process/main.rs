@@ -45,6 +45,8 @@ mod signals;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod tracing;
 #[cfg(test)]
 mod vanished;
