@@ -164,10 +164,9 @@ impl Restore {
             Format::Text => {
                 let folder = self.data_dir.display();
                 let noun = if keys == 1 { "key" } else { "keys" };
-                let serve = match (self.id, self.nodes) {
-                    (Some(id), _) => format!("coracle node --id {id} --data-dir {folder}"),
-                    (None, 5) => format!("coracle --data-dir {folder}"),
-                    (None, nodes) => format!("coracle --nodes {nodes} --data-dir {folder}"),
+                let serve = match self.id {
+                    Some(id) => format!("coracle node --id {id} --data-dir {folder}"),
+                    None => format!("coracle --data-dir {folder}"),
                 };
                 writeln!(out, "{folder}: {keys} {noun} as of index {index}; `{serve}` serves them")?;
             }

@@ -11,10 +11,14 @@ use clap::{Args, ValueEnum};
 use coracle_core::Settings;
 use thiserror::Error;
 
+use super::folder_size;
 use crate::address::Address;
 use crate::durations::{self, DurationRange};
 use crate::numbers;
 use crate::sizes;
+
+/// How many nodes a new cluster has unless told otherwise.
+const NODES_DEFAULT: u8 = 5;
 
 /// Where the nodes keep their files unless told otherwise.
 const DATA_DIR_DEFAULT: &str = "./data";
@@ -23,9 +27,9 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// How many nodes, 1 to 9; their ids are 0 to N-1
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
-    nodes: u8,
+    /// How many nodes, 1 to 9; their ids are 0 to N-1 [default: as many as the data folder was made for, or 5]
+    #[arg(long, value_name = "N", value_parser = numbers::nodes)]
+    nodes: Option<u8>,
 
     #[command(flatten)]
     pub(crate) serving: ServingFlags,
@@ -224,17 +228,40 @@ pub(crate) enum ServeFlagsError {
 pub(crate) enum Notice {
     DebugBuild,
     EvenNodes { nodes: u8 },
+    NodesOfFolder { nodes: u8 },
     DataDirUnused,
+}
+
+impl Notice {
+    pub(crate) fn level(self) -> LogLevel {
+        match self {
+            Self::NodesOfFolder { .. } => LogLevel::Info,
+            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused => LogLevel::Warn,
+        }
+    }
 }
 
 impl ServeFlags {
     /// Checks the flags against one another, and looks up the name to listen on if it is one.
     pub(crate) fn options(self) -> Result<ServeOptions, ServeFlagsError> {
-        let mut options = self.serving.options(self.nodes)?;
-        if self.nodes.is_multiple_of(2) {
-            options.notices.push(Notice::EvenNodes { nodes: self.nodes });
+        let mut options = self.serving.options(self.nodes.unwrap_or(NODES_DEFAULT))?;
+        if self.nodes.is_none() && !options.ephemeral {
+            options.take_nodes_of_folder();
+        }
+        if options.nodes.is_multiple_of(2) {
+            options.notices.push(Notice::EvenNodes { nodes: options.nodes });
         }
         Ok(options)
+    }
+}
+
+impl ServeOptions {
+    /// As many nodes as the data folder was made for, if it holds some. It says so, unless they are as many as without a word.
+    fn take_nodes_of_folder(&mut self) {
+        if let Some(nodes) = folder_size::nodes_of(&self.data_dir).filter(|nodes| *nodes != self.nodes) {
+            self.nodes = nodes;
+            self.notices.push(Notice::NodesOfFolder { nodes });
+        }
     }
 }
 
@@ -305,6 +332,12 @@ impl fmt::Display for Notice {
                     "{nodes} nodes tolerate no more failures than {} do: prefer an odd number",
                     nodes - 1
                 )
+            }
+            Self::NodesOfFolder { nodes: 1 } => {
+                f.write_str("the data folder was made for 1 node, which is started, without --nodes")
+            }
+            Self::NodesOfFolder { nodes } => {
+                write!(f, "the data folder was made for {nodes} nodes, which are started, without --nodes")
             }
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
         }
