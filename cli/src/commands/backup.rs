@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{CommandError, Context, Execute};
 use crate::exit::Exit;
-use crate::output::Format;
+use crate::output::{Format, calm};
 use crate::reply::ErrorCode;
 use crate::request::Request;
 
@@ -204,6 +204,7 @@ fn write(context: &mut Context<'_>, file: &mut Target<'_>, bytes: &[u8]) -> Resu
         Some((file, path)) => file
             .write_all(bytes)
             .map_err(|cause| BackupError::File { path: path.to_path_buf(), cause }.into()),
+        None if context.is_terminal => Ok(write!(context.out, "{}", calm(&String::from_utf8_lossy(bytes)))?),
         None => Ok(context.out.write_all(bytes)?),
     }
 }
