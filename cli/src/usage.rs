@@ -12,7 +12,7 @@ use clap::{Command, CommandFactory};
 
 use crate::arguments::CommandLine;
 
-/// The flags of client commands, and whether it is the short or the long name.
+/// The flags that client commands share.
 const CLIENT_FLAGS: [&str; 4] = ["--connect", "--timeout", "--output", "-o"];
 
 /// Moves the flags of a client command behind the command.
