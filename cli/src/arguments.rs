@@ -1,7 +1,7 @@
 //! The command line: which commands there are and how they are grouped. What a command takes, and its help,
 //! stand with the command.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
@@ -28,13 +28,14 @@ use crate::value::Stdin;
     name = "coracle",
     version,
     args_conflicts_with_subcommands = true,
+    max_term_width = 80,
     after_help = "\
 Examples:
-  coracle                                 serves on 127.0.0.1:3001 and keeps its files in ./data
-  coracle --nodes 3 --ephemeral           serves from memory alone, to play with
+  coracle                        serves on 127.0.0.1:3001, files in ./data
+  coracle --nodes 3 --ephemeral  serves from memory alone, to play with
   coracle put snack chips
   coracle get snack
-  coracle client                          asks again and again, with history and completion
+  coracle client                 a prompt with history and completion
   printf '{\"key\":\"snack\"}\\n' | nc -q1 127.0.0.1 3001
 
 Exit codes: 0 done, 1 key not found, 2 wrong usage, 3 cannot connect, 4 no leader or timeout (for a write the \
@@ -90,12 +91,12 @@ enum MemberCommand {
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
-  coracle bench                                    five nodes on smol, half puts, half gets
+  coracle bench                             five nodes on smol, half puts
   coracle bench --puts 100 --clients 256 --duration 10s
-  coracle bench --puts 0 --linearizable            linearizable gets
-  coracle bench --clients 64 --pipeline 16         many requests under way on each connection
-  coracle bench --rate 20000                       open loop: 20,000 requests a second, come what may
-  coracle bench --compare smol,threads             both in turn, five rounds: medians and their ratio
+  coracle bench --puts 0 --linearizable     linearizable gets
+  coracle bench --clients 64 --pipeline 16  many requests on each connection
+  coracle bench --rate 20000                open loop: 20,000 requests a second
+  coracle bench --compare smol,threads      in turn, five rounds: their ratio
   coracle bench --connect 127.0.0.1:3001 -o json | jq .put.p99_us
 
 The load is one process and the cluster another. Its folder is a temporary one: TMPDIR decides on which disk. Times are \
@@ -167,7 +168,7 @@ impl CommandLine {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
         // A server ends on a signal in good order, and a bench tidies up: they see to that themselves.
         if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
-            interrupt::exits_at_once();
+            interrupt::heed();
         }
         match command {
             Command::Serve(flags) => serve(&flags.options()?)?,
@@ -202,6 +203,7 @@ impl<Asked: Args + Execute> Remote<Asked> {
             caller: &mut caller,
             format,
             out: &mut out,
+            is_terminal: io::stdout().is_terminal(),
             stdin: Stdin::Free,
         });
         // A failed command may have printed something too, such as what a swap found.
@@ -246,7 +248,17 @@ mod tests {
 
     #[test]
     fn a_negative_number_is_a_value() {
-        assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-5", "--json"]).is_ok());
+        for line in [
+            "put k -5 --json",
+            "put -5 -6",
+            "get -5",
+            "delete -5",
+            "cas -5 --expect -1.5 -2 --json",
+            "scan -5",
+        ] {
+            let words = format!("coracle {line}");
+            assert!(CommandLine::try_parse_from(words.split_whitespace()).is_ok(), "{line}");
+        }
         assert!(CommandLine::try_parse_from(["coracle", "put", "k", "-"]).is_ok());
         assert!(CommandLine::try_parse_from(["coracle", "put", "k", "--", "--x"]).is_ok());
     }

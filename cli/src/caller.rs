@@ -12,8 +12,9 @@ use thiserror::Error;
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionError};
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::reply::{NotAReply, Reply};
-use crate::request::{Effect, Request};
+use crate::request::{Effect, OUTCOME_UNKNOWN, Request};
 
 /// Servers to ask, and the connection to the one that answered last.
 #[derive(Debug)]
@@ -33,8 +34,11 @@ pub(crate) enum CallError {
     #[error("no server answered{0}")]
     Unanswered(Attempts),
     /// A write was sent and its reply never came.
-    #[error("{address}: {cause}\nthe outcome is unknown: the write may or may not take effect")]
+    #[error("{address}: {cause}\n{OUTCOME_UNKNOWN}")]
     OutcomeUnknown { address: Address, cause: ConnectionError },
+    /// An interrupt has ended the wait.
+    #[error("interrupted{}", if *.is_outcome_unknown { format!("\n{OUTCOME_UNKNOWN}") } else { String::new() })]
+    GivenUp { is_outcome_unknown: bool },
     #[error("{address}: {cause}")]
     NotAReply { address: Address, cause: NotAReply },
 }
@@ -45,6 +49,7 @@ impl CallError {
             Self::Unanswered(attempts) if attempts.ended_in_silence() => Exit::NoOutcome,
             Self::Unanswered(_) => Exit::Unreachable,
             Self::OutcomeUnknown { .. } => Exit::NoOutcome,
+            Self::GivenUp { .. } => Exit::Interrupted,
             Self::NotAReply { .. } => Exit::Failure,
         }
     }
@@ -59,6 +64,9 @@ impl Attempts {
     fn record(&mut self, address: &Address, failed: Failed, effect: Effect) -> Result<(), CallError> {
         let address = address.clone();
         match (failed, effect) {
+            (Failed::GivenUp { is_sent }, effect) => {
+                Err(CallError::GivenUp { is_outcome_unknown: is_sent && effect == Effect::Writes })
+            }
             (Failed::NotAReply(cause), _) => Err(CallError::NotAReply { address, cause }),
             (Failed::Perhaps(cause), Effect::Writes) => Err(CallError::OutcomeUnknown { address, cause }),
             (Failed::Unseen(cause), _) | (Failed::Perhaps(cause), Effect::Reads) => {
@@ -92,6 +100,10 @@ enum Failed {
     Unseen(ConnectionError),
     /// It may have been.
     Perhaps(ConnectionError),
+    /// An interrupt came meanwhile.
+    GivenUp {
+        is_sent: bool,
+    },
     NotAReply(NotAReply),
 }
 
@@ -114,11 +126,14 @@ impl Caller {
 
     /// Sends a request line of the given effect.
     pub(crate) fn call_line(&mut self, line: &str, effect: Effect) -> Result<Reply, CallError> {
+        if interrupt::has_come() {
+            return Err(CallError::GivenUp { is_outcome_unknown: false });
+        }
         let mut attempts = Attempts::default();
         let mut refused = None;
         // The open connection comes first, unless the server has closed it meanwhile.
         if let Some(connection) = self.open.take().filter(Connection::is_quiet) {
-            match Self::ask(connection, line) {
+            match Self::ask(connection, line, effect) {
                 Ok((reply, connection)) => {
                     self.open = Some(connection);
                     if !reply.is_worth_another_server() {
@@ -135,9 +150,7 @@ impl Caller {
         for offset in usize::from(had_its_turn)..self.addresses.len() {
             let position = (self.preferred + offset) % self.addresses.len();
             let address = &self.addresses[position];
-            let asked = Connection::open(address, self.timeout)
-                .map_err(Failed::Unseen)
-                .and_then(|connection| Self::ask(connection, line));
+            let asked = self.open(address).and_then(|connection| Self::ask(connection, line, effect));
             match asked {
                 Ok((reply, connection)) if !reply.is_worth_another_server() => {
                     self.preferred = position;
@@ -152,8 +165,20 @@ impl Caller {
         refused.ok_or(CallError::Unanswered(attempts))
     }
 
-    fn ask(mut connection: Connection, line: &str) -> Result<(Reply, Connection), Failed> {
-        let text = connection.exchange(line).map_err(Failed::Perhaps)?;
+    fn open(&self, address: &Address) -> Result<Connection, Failed> {
+        let (address, timeout) = (address.clone(), self.timeout);
+        let opened = interrupt::unless_given_up(move || Connection::open(&address, timeout));
+        opened.ok_or(Failed::GivenUp { is_sent: false })?.map_err(Failed::Unseen)
+    }
+
+    fn ask(mut connection: Connection, line: &str, effect: Effect) -> Result<(Reply, Connection), Failed> {
+        let guard = interrupt::exchange(effect, connection.socket());
+        let text = connection.exchange(line);
+        drop(guard);
+        let text = text.map_err(|cause| match interrupt::has_come() {
+            true => Failed::GivenUp { is_sent: true },
+            false => Failed::Perhaps(cause),
+        })?;
         let reply = Reply::parse(text).map_err(Failed::NotAReply)?;
         if reply.is_farewell() {
             return Err(Failed::Unseen(ConnectionError::Closed));

@@ -73,6 +73,11 @@ impl Connection {
         Ok(Self { reader: BufReader::new(stream), timeout })
     }
 
+    /// The connection's socket, for closing it from elsewhere.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
     /// Whether the server is still there and has said nothing since the last reply. What it says unasked
     /// is a farewell. Found out before a write is sent, a lost connection leaves no outcome in doubt.
     pub(crate) fn is_quiet(&self) -> bool {

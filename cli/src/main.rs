@@ -11,6 +11,7 @@
 //!
 //! This file only turns errors into messages and exit codes. It knows nothing of what commands do.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -21,7 +22,7 @@ use clap::Parser;
 
 use crate::arguments::CommandLine;
 use crate::exit::Exit;
-use crate::output::harmless;
+use crate::output::harmless_lines;
 
 mod address;
 mod arguments;
@@ -32,9 +33,11 @@ mod commands;
 mod connection;
 mod durations;
 mod exit;
+mod input;
 mod interrupt;
 mod list;
 mod log;
+mod numbers;
 mod output;
 mod reply;
 mod request;
@@ -42,6 +45,7 @@ mod restore;
 mod serve;
 mod sizes;
 mod target;
+mod usage;
 mod value;
 
 /// How long the program waits for its last message to be written.
@@ -50,7 +54,8 @@ const TELL_PATIENCE: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let exit = match CommandLine::try_parse() {
+    let arguments = usage::in_order(env::args_os());
+    let exit = match CommandLine::try_parse_from(&arguments) {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {
             if error.is_broken_pipe() {
                 return Exit::Done;
@@ -59,7 +64,10 @@ fn main() -> ExitCode {
             error.exit()
         }),
         Err(help_or_error) => {
-            _ = help_or_error.print();
+            match usage::complaint(&help_or_error, &arguments) {
+                Some(complaint) => tell(format!("error: {}\n", harmless_lines(&complaint))),
+                None => _ = help_or_error.print(),
+            }
             if help_or_error.use_stderr() { Exit::Usage } else { Exit::Done }
         }
     };
@@ -77,11 +85,4 @@ fn tell(text: String) {
     if thread::Builder::new().name("last message".into()).spawn(write).is_ok() {
         _ = written.recv_timeout(TELL_PATIENCE);
     }
-}
-
-/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
-/// terminal.
-fn harmless_lines(message: &str) -> String {
-    let lines: Vec<_> = message.split('\n').map(harmless).collect();
-    lines.join("\n")
 }

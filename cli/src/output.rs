@@ -16,6 +16,14 @@ pub(crate) enum Format {
     Text,
     /// For programs: JSON as the server sent it.
     Json,
+    /// The same, but of a scan one object per line.
+    Jsonl,
+}
+
+impl Format {
+    pub(crate) fn is_text(self) -> bool {
+        self == Self::Text
+    }
 }
 
 /// A value as text: a string as its characters, as `jq -r` prints it, and any other value as its JSON.
@@ -24,12 +32,46 @@ pub(crate) fn plain(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
+/// A value for a terminal: as [`plain`], but a string stands in its quotes where it could be taken for another value, as
+/// `42` could, where it is empty, and where its characters would be commands to the terminal.
+pub(crate) fn unmistakable(value: &RawValue) -> String {
+    match serde_json::from_str::<String>(value.get()) {
+        Ok(text) if !looks_like_json(&text) && calm(&text) == text => text,
+        _ => harmless(value.get()).into_owned(),
+    }
+}
+
+/// Whether a string, without its quotes, could be taken for another value, or for nothing.
+fn looks_like_json(text: &str) -> bool {
+    text.is_empty() || serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+/// Text of several lines for a terminal: as [`harmless`], but with its line breaks and tabs.
+pub(crate) fn calm(text: &str) -> Cow<'_, str> {
+    if harmless(text) == text {
+        return Cow::Borrowed(text);
+    }
+    let pieces = text.split_inclusive(['\n', '\t']).map(|piece| match piece.strip_suffix(['\n', '\t']) {
+        Some(rest) => format!("{}{}", harmless(rest), &piece[rest.len()..]),
+        None => harmless(piece).into_owned(),
+    });
+    Cow::Owned(pieces.collect())
+}
+
 /// A value for a table cell or a line of its own: as [`plain`], with what would break the line escaped.
 pub(crate) fn one_line(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) => escaped(&text),
-        // JSON text holds no raw control character.
-        Err(_) => value.get().to_owned(),
+        // JSON text holds no line break and no tab, but maybe other control characters.
+        Err(_) => harmless(value.get()).into_owned(),
+    }
+}
+
+/// The same for a terminal, where a string must not be taken for another value.
+pub(crate) fn unmistakable_line(value: &RawValue) -> String {
+    match serde_json::from_str::<String>(value.get()) {
+        Ok(text) if looks_like_json(&text) => harmless(value.get()).into_owned(),
+        _ => one_line(value),
     }
 }
 
@@ -71,6 +113,13 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(harmless)
 }
 
+/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
+/// terminal.
+pub(crate) fn harmless_lines(message: &str) -> String {
+    let lines: Vec<_> = message.split('\n').map(harmless).collect();
+    lines.join("\n")
+}
+
 /// Writes rows with every column as wide as its widest cell, and no space at the end of a line.
 pub(crate) fn write_columns<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = [0; N];
@@ -107,6 +156,35 @@ mod tests {
         assert_eq!(one_line(&raw(r#""a\tb\nc\rd\\e\u001bf""#)), r"a\tb\nc\rd\\e\u001bf");
         assert_eq!(one_line(&raw(r#"{"a":"x\ty"}"#)), r#"{"a":"x\ty"}"#);
         assert_eq!(escaped("plain text, ünïcödé"), "plain text, ünïcödé");
+    }
+
+    #[test]
+    fn on_a_terminal_no_string_looks_like_another_value() {
+        for (value, shown) in [
+            ("42", "42"),
+            (r#""42""#, r#""42""#),
+            (r#"" 42""#, r#"" 42""#),
+            ("true", "true"),
+            (r#""true""#, r#""true""#),
+            (r#""{\"a\":1}""#, r#""{\"a\":1}""#),
+            (r#""\"42\"""#, r#""\"42\"""#),
+            (r#""""#, r#""""#),
+            (r#""chips""#, "chips"),
+            (r#""42 chips""#, "42 chips"),
+        ] {
+            assert_eq!(unmistakable(&raw(value)), shown);
+            assert_eq!(unmistakable_line(&raw(value)), shown);
+        }
+        assert_eq!(unmistakable(&raw(r#""two\nlines\tand a tab""#)), "two\nlines\tand a tab");
+    }
+
+    #[test]
+    fn on_a_terminal_a_value_is_no_command() {
+        assert_eq!(unmistakable(&raw(r#""\u001b[2J""#)), r#""\u001b[2J""#);
+        assert_eq!(unmistakable(&raw("[\"\u{9b}2J\"]")), r#"["\u009b2J"]"#);
+        assert_eq!(one_line(&raw("[\"\u{7f}\"]")), r#"["\u007f"]"#);
+        assert_eq!(calm("a\tb\n\u{1b}[2J\r\n"), "a\tb\n\\u001b[2J\\r\n");
+        assert_eq!(calm("as it is\n"), "as it is\n");
     }
 
     #[test]

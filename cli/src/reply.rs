@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::exit::Exit;
-use crate::request::Effect;
+use crate::request::{Effect, OUTCOME_UNKNOWN};
+
+/// How a server ends the message of an error that leaves the outcome of a write open.
+const OF_A_WRITE: &str = "; a write may still take effect";
 
 /// The code of an error reply.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -163,7 +166,13 @@ impl Reply {
         // The plain form of a get says that a key is missing without a code.
         let code = self.error.unwrap_or(ErrorCode::NotFound);
         let is_outcome_unknown = effect == Effect::Writes && self.definite == Some(false);
-        Some(Refusal { code, message: self.message.clone().unwrap_or_default(), is_outcome_unknown })
+        let message = self.message.as_deref().unwrap_or_default();
+        // Servers say it of every request. Who has asked for a read need not wonder about a write.
+        let message = match effect {
+            Effect::Reads => message.trim_end_matches(OF_A_WRITE),
+            Effect::Writes => message,
+        };
+        Some(Refusal { code, message: message.into(), is_outcome_unknown })
     }
 }
 
@@ -188,7 +197,7 @@ impl fmt::Display for Refusal {
             write!(f, ": {}", self.message)?;
         }
         if self.is_outcome_unknown {
-            f.write_str("\nthe outcome is unknown: the write may or may not take effect")?;
+            write!(f, "\n{OUTCOME_UNKNOWN}")?;
         }
         Ok(())
     }
@@ -239,6 +248,13 @@ mod tests {
         assert!(reply.refusal(Effect::Writes).unwrap().to_string().contains("outcome is unknown"));
         assert!(!reply.refusal(Effect::Reads).unwrap().to_string().contains("outcome is unknown"));
         assert!(!reply.is_worth_another_server());
+    }
+
+    #[test]
+    fn a_read_is_not_warned_of_a_write() {
+        let line = r#"{"status":"error","error":"timeout","message":"late; a write may still take effect","definite":false}"#;
+        assert_eq!(reply(line).refusal(Effect::Reads).unwrap().to_string(), "timeout: late");
+        assert!(reply(line).refusal(Effect::Writes).unwrap().to_string().contains("a write may still take"));
     }
 
     #[test]

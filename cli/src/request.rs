@@ -13,6 +13,9 @@ pub(crate) enum Effect {
     Writes,
 }
 
+/// What is said of a write that was sent and whose reply is missing.
+pub(crate) const OUTCOME_UNKNOWN: &str = "the outcome is unknown: the write may or may not take effect";
+
 /// A request in its extended form, the one with `op`.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]

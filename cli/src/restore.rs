@@ -20,6 +20,8 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::exit::Exit;
+use crate::input::{self, Input, may_be_of_coracle};
+use crate::numbers;
 use crate::output::Format;
 
 /// Make the data folder of a new cluster from a backup
@@ -27,14 +29,15 @@ use crate::output::Format;
 #[command(after_help = "\
 Examples:
   coracle restore backup.txt --data-dir ./restored
-  coracle --data-dir ./restored                           serves it
-  coracle restore backup.txt --id 1 --address 10.0.0.1:4001 --data-dir ./restored
-  coracle node --id 1 --data-dir ./restored               serves it as a cluster of one node, which others join
+  coracle --data-dir ./restored                     serves it
+  gunzip < backup.txt.gz | coracle restore - --data-dir ./restored
+  coracle restore backup.txt --data-dir ./first --id 1 --address 10.0.0.1:4001
+  coracle node --id 1 --data-dir ./first            serves it: others can join
 
 All of the backup is checked before anything is written. What is made is a new cluster: nodes of the one that was backed \
 up cannot take part in it. When it is interrupted, no server takes the folder: remove it, and restore again.")]
 pub(crate) struct Restore {
-    /// The backup
+    /// The backup; `-` for stdin
     file: PathBuf,
 
     /// The folder to make the files in; made when missing
@@ -42,11 +45,11 @@ pub(crate) struct Restore {
     data_dir: PathBuf,
 
     /// How many nodes, 1 to 9, for a cluster in one process
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
     /// The id of the first node, for a cluster of processes
-    #[arg(long, value_name = "ID", requires = "address", conflicts_with = "nodes")]
+    #[arg(long, value_name = "ID", value_parser = numbers::id, requires = "address", conflicts_with = "nodes")]
     id: Option<u64>,
 
     /// Where the other nodes will reach it
@@ -63,6 +66,8 @@ pub(crate) struct Restore {
 pub(crate) enum RestoreError {
     #[error("{}: {cause}", .path.display())]
     File { path: PathBuf, cause: io::Error },
+    #[error("{}: this is no file of Coracle: it does not begin as a backup does", .path.display())]
+    Foreign { path: PathBuf },
     #[error("{}: the backup is not whole: {fault}", .path.display())]
     NotWhole { path: PathBuf, fault: SnapshotFault },
     #[error(
@@ -109,11 +114,14 @@ impl Restore {
         if self.address.as_ref().is_some_and(|address| address.port() == 0) {
             return Err(RestoreError::PortIsZero);
         }
-        let path = || self.file.clone();
-        let bytes = fs::read(&self.file).map_err(|cause| RestoreError::File { path: path(), cause })?;
-        let backup =
-            SnapshotFile::decode(&bytes).map_err(|fault| RestoreError::NotWhole { path: path(), fault })?;
-        let keys = self.keys_in(&backup)?;
+        let Input { name, bytes } =
+            input::read(&self.file).map_err(|(path, cause)| RestoreError::File { path, cause })?;
+        let refused = |fault| match may_be_of_coracle(&bytes) {
+            true => RestoreError::NotWhole { path: name.clone(), fault },
+            false => RestoreError::Foreign { path: name.clone() },
+        };
+        let backup = SnapshotFile::decode(&bytes).map_err(refused)?;
+        let keys = keys_in(&name, &backup)?;
         let folder = &self.data_dir;
         fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
         let _lock = FolderLock::take(folder)?;
@@ -122,16 +130,6 @@ impl Restore {
         Folder::new(folder).run(&restore(&backup, &identities))?;
         self.check(&identities)?;
         self.report(keys, backup.header.last().index.0, &identities)
-    }
-
-    /// How many keys there are, once every line was understood.
-    fn keys_in(&self, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
-        let mut state = State::new(SessionLimits::default());
-        for (number, line) in (2..).zip(backup.content.lines()) {
-            let unknown = |_| RestoreError::UnknownLine { path: self.file.clone(), line: number };
-            state.restore(line).map_err(unknown)?;
-        }
-        Ok(state.store().len())
     }
 
     fn identities(&self) -> Result<Vec<Identity>, StartError> {
@@ -166,14 +164,13 @@ impl Restore {
             Format::Text => {
                 let folder = self.data_dir.display();
                 let noun = if keys == 1 { "key" } else { "keys" };
-                let serve = match (self.id, self.nodes) {
-                    (Some(id), _) => format!("coracle node --id {id} --data-dir {folder}"),
-                    (None, 5) => format!("coracle --data-dir {folder}"),
-                    (None, nodes) => format!("coracle --nodes {nodes} --data-dir {folder}"),
+                let serve = match self.id {
+                    Some(id) => format!("coracle node --id {id} --data-dir {folder}"),
+                    None => format!("coracle --data-dir {folder}"),
                 };
                 writeln!(out, "{folder}: {keys} {noun} as of index {index}; `{serve}` serves them")?;
             }
-            Format::Json => writeln!(
+            Format::Json | Format::Jsonl => writeln!(
                 out,
                 "{{\"keys\":{keys},\"last_index\":{index},\"nodes\":{},\"cluster\":\"{cluster}\",\"status\":\"ok\"}}",
                 identities.len()
@@ -181,6 +178,16 @@ impl Restore {
         }
         Ok(())
     }
+}
+
+/// How many keys there are, once every line was understood.
+fn keys_in(name: &Path, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
+    let mut state = State::new(SessionLimits::default());
+    for (number, line) in (2..).zip(backup.content.lines()) {
+        let unknown = |_| RestoreError::UnknownLine { path: name.to_owned(), line: number };
+        state.restore(line).map_err(unknown)?;
+    }
+    Ok(state.store().len())
 }
 
 /// Files on their way to a name do not count: what is interrupted before it has put one in place may be done again.

@@ -244,9 +244,7 @@ impl Folder {
 
     async fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.close(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(FILE_MODE);
-        let mut file = options.open(path).await?;
+        let mut file = create_new(path).await?;
         file.write_all(bytes).await?;
         // What is written is in a pipe until it is flushed, and so is its error.
         file.flush().await?;
@@ -270,6 +268,19 @@ impl Folder {
 
     fn close(&mut self, name: FileName) {
         self.open.retain(|open| open.name != name);
+    }
+}
+
+/// As in [`blocking`]: creates a file that was not there before, in the place of whatever has its name.
+async fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(FILE_MODE);
+    match options.open(path).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            async_fs::remove_file(path).await?;
+            options.open(path).await
+        }
+        opened => opened,
     }
 }
 

@@ -194,8 +194,7 @@ impl Folder {
 
     fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.close(name);
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).clone();
-        let mut file = options.open(path)?;
+        let mut file = create_new(path)?;
         file.write_all(bytes)?;
         self.open.push(OpenFile { name, file, is_new: true });
         Ok(())
@@ -225,6 +224,22 @@ impl Folder {
 
     fn path_of(&self, file: FileName) -> PathBuf {
         self.path.join(file.to_string())
+    }
+}
+
+/// Creates a file that was not there before, in the place of whatever has its name.
+///
+/// A file that is opened to be written anew is written wherever its name leads: through a symbolic link to a file outside of
+/// the data folder, into a file that has a second name elsewhere, or into a pipe. What has the name is removed instead, which
+/// follows no link, and the file is created exclusively.
+fn create_new(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).clone();
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        opened => opened,
     }
 }
 

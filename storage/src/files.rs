@@ -88,7 +88,8 @@ impl fmt::Display for FileName {
 /// One operation on a file. A list of them is carried out in order, and ends at the first that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOp {
-    /// Make the file hold exactly these bytes, whether it existed or not.
+    /// Create the file with exactly these bytes. A file that has the name already is removed before, and never written to: it
+    /// may be a link to somewhere else.
     Create {
         /// Which file.
         file: FileName,

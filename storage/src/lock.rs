@@ -10,6 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 use crate::execution::{SYNC_UNSUPPORTED, is_unsupported};
 
 const LOCK_FILE: &str = "LOCK";
@@ -57,6 +60,12 @@ pub enum LockError {
         /// What the operating system said.
         cause: io::Error,
     },
+    /// The lock file is a symbolic link. This program makes none, and a lock file is emptied and written to.
+    #[error("{} is a symbolic link, which this program does not follow or make: remove it", folder.join(LOCK_FILE).display())]
+    SymbolicLink {
+        /// The data folder.
+        folder: PathBuf,
+    },
     /// The lock file cannot be made or locked.
     #[error("cannot lock the data folder {}: {cause}", folder.display())]
     Lock {
@@ -81,9 +90,10 @@ impl FolderLock {
         create_folder(folder)?;
         let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
         let path = folder.join(LOCK_FILE);
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).clone();
-        let mut file = options.open(path).map_err(refused)?;
+        let mut file = open_lock_file(&path).map_err(|cause| match Errno::from_io_error(&cause) {
+            Some(Errno::LOOP) => LockError::SymbolicLink { folder: folder.to_owned() },
+            _ => refused(cause),
+        })?;
         let itself = File::open(folder).map_err(refused)?;
         match itself.try_lock().and_then(|()| file.try_lock()) {
             Ok(()) => {}
@@ -96,6 +106,15 @@ impl FolderLock {
         writeln!(file, "{}", std::process::id()).map_err(refused)?;
         Ok(Self { _folder: itself, _file: file })
     }
+}
+
+/// Opens the lock file as it is, since another process may hold its lock, but never what a link in its place leads to: its
+/// content is replaced.
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    let follow_no_link = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+    options.custom_flags(follow_no_link).open(path)
 }
 
 /// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder that a
@@ -168,6 +187,20 @@ mod tests {
         let text = fs::read_to_string(place.path().join(LOCK_FILE)).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
         drop(lock);
+    }
+
+    /// Whoever can put a link into the folder could otherwise have any file of its user emptied.
+    #[test]
+    fn a_link_in_the_place_of_the_file_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, other) = (place.path().join("data"), place.path().join("other"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, folder.join(LOCK_FILE)).unwrap();
+        let refusal = FolderLock::take(&folder).unwrap_err();
+        assert!(matches!(refusal, LockError::SymbolicLink { .. }), "{refusal}");
+        assert!(refusal.to_string().contains("LOCK is a symbolic link"), "{refusal}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
     }
 
     #[test]

@@ -93,11 +93,10 @@ impl Disk {
         match op {
             FileOp::Create { file, bytes } => {
                 if self.names.contains_key(file) {
-                    self.change(*file, Change::Truncate { len: 0 });
-                } else {
-                    self.inodes.push(Inode::default());
-                    self.rename(NameChange::Link(*file, self.inodes.len() - 1));
+                    self.rename(NameChange::Unlink(*file));
                 }
+                self.inodes.push(Inode::default());
+                self.rename(NameChange::Link(*file, self.inodes.len() - 1));
                 self.change(*file, Change::Write { at: 0, bytes: bytes.clone() });
             }
             FileOp::Append { file, entries } => {

@@ -179,7 +179,7 @@ enum Outcome {
 fn print(outcome: &Outcome, format: Format) -> Result<(), BenchError> {
     let mut out = BufWriter::new(io::stdout().lock());
     match (format, outcome) {
-        (Format::Json, outcome) => {
+        (Format::Json | Format::Jsonl, outcome) => {
             serde_json::to_writer(&mut out, outcome).map_err(io::Error::from)?;
             writeln!(out)?;
         }

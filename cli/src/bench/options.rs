@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::address::Address;
 use crate::durations;
 use crate::list::{List, all_of};
+use crate::numbers;
 use crate::output::Format;
 use crate::serve::Runtime;
 
@@ -29,7 +30,7 @@ pub(crate) struct BenchFlags {
     runtime: Runtime,
 
     /// How many nodes the own cluster has, 1 to 9
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
     /// Let the own cluster keep everything in memory, without files
@@ -42,26 +43,26 @@ pub(crate) struct BenchFlags {
 
     /// How many rounds a comparison has
     #[arg(long, value_name = "N", default_value_t = 5, requires = "compare",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = |text: &str| numbers::within::<u32>(text, 1..=1000))]
     rounds: u32,
 
     /// Clients, a connection each
     #[arg(long, value_name = "C", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+          value_parser = |text: &str| numbers::within::<u32>(text, 1..=10_000))]
     clients: u32,
 
     /// Requests that a client has under way at the most
-    #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "D", default_value_t = 1, value_parser = |text: &str| numbers::within::<u32>(text, 1..=1024))]
     pipeline: u32,
 
     /// Bytes of a value
     #[arg(long, value_name = "B", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(0..=i64::from(VALUE_BYTES_MAX)))]
+          value_parser = |text: &str| numbers::within::<u32>(text, 0..=VALUE_BYTES_MAX))]
     value_size: u32,
 
     /// How many of a hundred requests are puts; the others are gets
     #[arg(long, value_name = "PERCENT", default_value_t = 50,
-          value_parser = clap::value_parser!(u8).range(0..=100))]
+          value_parser = |text: &str| numbers::within::<u8>(text, 0..=100))]
     puts: u8,
 
     /// Let gets be linearizable instead of eventual
@@ -256,10 +257,10 @@ mod tests {
     #[test]
     fn a_wrong_value_is_answered_with_a_right_one() {
         let complaint = |flags: &str| parse(flags).unwrap_err().to_string();
-        assert!(complaint("--clients 0").contains("1..=10000"));
-        assert!(complaint("--pipeline 1025").contains("1..=1024"));
-        assert!(complaint("--puts 101").contains("0..=100"));
-        assert!(complaint("--value-size 524287").contains("0..=524286"));
+        assert!(complaint("--clients 0").contains("from 1 to 10000"));
+        assert!(complaint("--pipeline 1025").contains("from 1 to 1024"));
+        assert!(complaint("--puts 101").contains("from 0 to 100"));
+        assert!(complaint("--value-size 524287").contains("from 0 to 524286"));
         assert!(complaint("--duration 0").contains("must be more than 0"));
         for rate in ["0", "-1", "nan", "inf", "fast"] {
             assert!(complaint(&format!("--rate={rate}")).contains("such as 20000"), "{rate}");

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(commands("s"), ["scan", "status"]);
         assert_eq!(commands("he"), ["help"]);
         assert!(commands("").len() >= 9);
-        assert_eq!(flags("get", "--"), ["--linearizable"]);
+        assert_eq!(flags("get", "--"), ["--linearizable", "--raw"]);
         assert_eq!(flags("cas", "--a"), ["--absent"]);
         assert_eq!(actions("member", "p"), ["promote"]);
         assert_eq!(actions("member", ""), ["list", "add", "promote", "remove"]);

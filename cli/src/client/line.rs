@@ -4,6 +4,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
+use super::words;
 use crate::commands::{Cas, Delete, Get, Member, Ping, Put, Scan, Status, Transfer};
 
 /// What a line asks for.
@@ -50,9 +51,11 @@ pub(super) enum LineError {
     name = "",
     no_binary_name = true,
     disable_help_flag = true,
+    max_term_width = 80,
     help_template = "{subcommands}{after-help}\n",
     after_help = "\
 Words are quoted as in a shell: put motd 'hello, world'
+JSON with brackets is one word: put user {\"name\": \"Ada\"} --json
 A line that begins with { is sent as it is: {\"op\":\"ping\"}
 `help COMMAND` tells more about a command."
 )]
@@ -68,7 +71,7 @@ impl<'a> Line<'a> {
         if line.starts_with('{') {
             return Ok(Self::Raw(line));
         }
-        let words = shlex::split(line).ok_or(LineError::Quoting)?;
+        let words = words::split(line).ok_or(LineError::Quoting)?;
         if words.is_empty() {
             return Ok(Self::Nothing);
         }
@@ -81,13 +84,25 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The client's commands, as clap knows them. Their examples are for a shell and stay out.
+/// The client's commands, as clap knows them. What is for a shell stays out: examples, and `-` for stdin, which is where
+/// the commands come from.
 pub(super) fn vocabulary() -> clap::Command {
-    Words::command().mut_subcommands(without_examples)
+    Words::command().mut_subcommands(for_the_prompt)
 }
 
-fn without_examples(command: clap::Command) -> clap::Command {
-    command.after_help("").mut_subcommands(without_examples)
+fn for_the_prompt(command: clap::Command) -> clap::Command {
+    let is_of_a_value = |argument: &clap::Arg| argument.get_id() == "value";
+    let takes_a_value = command.get_arguments().any(is_of_a_value);
+    let command = command.after_help("").mut_subcommands(for_the_prompt);
+    if !takes_a_value {
+        return command;
+    }
+    command.mut_arg("value", |value| {
+        value.help("A string, or JSON with --json").long_help(
+            "A string, or JSON with --json\n\nWords are quoted as in a shell. JSON with brackets needs no quotes around it: \
+             put k {\"a\": 1} --json. A value that begins with a dash and is no number follows `--`.",
+        )
+    })
 }
 
 /// What clap says, without what is meant for a shell: the client's reports begin with "error: " already, and
@@ -140,6 +155,8 @@ mod tests {
         }
         let Ok(Line::Help(get)) = Line::parse("help get") else { panic!("no help") };
         assert!(get.contains("--linearizable") && !get.contains("coracle"), "{get}");
+        let Ok(Line::Help(put)) = Line::parse("help put") else { panic!("no help") };
+        assert!(put.contains("--json") && !put.contains("stdin") && !put.contains("printf"), "{put}");
         let Ok(Line::Help(member)) = Line::parse("help member") else { panic!("no help") };
         assert!(member.contains("promote") && !member.contains("coracle"), "{member}");
         let Ok(Line::Help(add)) = Line::parse("help member add") else { panic!("no help") };

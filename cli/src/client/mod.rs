@@ -9,12 +9,11 @@ use clap::Args;
 use rustyline::error::ReadlineError;
 use thiserror::Error;
 
-use crate::caller::{CallError, Caller};
+use crate::caller::Caller;
 use crate::client::line::{Line, LineError, Word};
 use crate::commands::{CommandError, Context, Execute};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::request::Request;
 use crate::target::Target;
 use crate::value::Stdin;
 
@@ -23,13 +22,15 @@ mod history;
 mod line;
 mod piped;
 mod typed;
+mod words;
 
 /// Talk to a server command by command
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  coracle client                                at a prompt: Tab completes, `help` helps, Ctrl-D leaves
-  printf 'put a 1\\nget a\\n' | coracle client    one command per line, answers on stdout
+  coracle client                     a prompt: Tab completes, `help` helps
+  printf 'put a 1\\nget a\\n' | coracle client
+                                     one command per line, answers on stdout
   coracle client -o json < commands.txt
 
 Lines are quoted as in a shell; one that begins with { is sent to the server as it is, and one that begins \
@@ -46,8 +47,6 @@ pub(crate) struct Client {
 /// Why the client ended early. A command's failure is no such reason.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
-    #[error(transparent)]
-    Call(#[from] CallError),
     #[error("cannot read commands: {0}")]
     Input(#[source] io::Error),
     #[error("cannot use the terminal: {0}")]
@@ -59,7 +58,6 @@ pub(crate) enum ClientError {
 impl ClientError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Call(error) => error.exit(),
             Self::Input(_) | Self::Terminal(_) | Self::Output(_) => Exit::Failure,
         }
     }
@@ -100,6 +98,8 @@ struct Conversation {
     caller: Caller,
     format: Format,
     out: BufWriter<io::Stdout>,
+    /// Whether a person reads the answers.
+    is_terminal: bool,
 }
 
 impl Client {
@@ -109,10 +109,9 @@ impl Client {
             caller: self.target.caller(),
             format: self.target.output,
             out: BufWriter::new(io::stdout()),
+            is_terminal: io::stdout().is_terminal(),
         };
         if io::stdin().is_terminal() {
-            // Somebody who sits at a terminal wants to know now, not after the first command.
-            conversation.caller.call(Request::Ping)?;
             typed::run(&mut conversation, &self.target)
         } else {
             piped::run(&mut conversation)
@@ -136,6 +135,7 @@ impl Conversation {
             caller: &mut self.caller,
             format: self.format,
             out: &mut self.out,
+            is_terminal: self.is_terminal,
             stdin: Stdin::Taken,
         };
         match Line::parse(line)? {

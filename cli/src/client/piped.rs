@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Write};
 
 use super::{ClientError, Conversation, Next};
 use crate::exit::Exit;
+use crate::output::harmless_lines;
 
 /// Runs every line of stdin. The result is the exit code of the first line that failed.
 pub(super) fn run(conversation: &mut Conversation) -> Result<Exit, ClientError> {
@@ -15,7 +16,7 @@ pub(super) fn run(conversation: &mut Conversation) -> Result<Exit, ClientError> 
             Ok(Next::Leave) => break,
             Err(failure) => {
                 // Nobody is left to be told when stderr is closed.
-                _ = writeln!(io::stderr(), "error: line {number}: {failure}");
+                _ = writeln!(io::stderr(), "error: line {number}: {}", harmless_lines(&failure.to_string()));
                 if exit == Exit::Done {
                     exit = failure.exit();
                 }

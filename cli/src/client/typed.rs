@@ -9,6 +9,9 @@ use rustyline::{CompletionType, Config, Editor};
 use super::completion::Completion;
 use super::{ClientError, Conversation, Next, history};
 use crate::exit::Exit;
+use crate::interrupt;
+use crate::output::harmless_lines;
+use crate::request::Request;
 use crate::target::Target;
 
 const PROMPT: &str = "coracle> ";
@@ -25,27 +28,46 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
         // The first time, there is none.
         _ = editor.load_history(path);
     }
+    interrupt::gives_up_commands();
     greet(conversation)?;
     loop {
         let line = match editor.readline(PROMPT) {
             Ok(line) => line,
-            // Ctrl-C gives up the line, not the client: no command is running.
+            // No command is running: Ctrl-C gives up the line.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(Exit::Done),
             Err(error) => return Err(error.into()),
         };
-        editor.add_history_entry(line.as_str())?;
-        if let Some(path) = &history {
-            // Saved before the command runs, so that an interrupted one is remembered too. A history that
-            // cannot be saved is no reason to stop.
-            _ = editor.append_history(path);
-        }
-        match conversation.say(&line)? {
-            Ok(Next::Line) => {}
-            Ok(Next::Leave) => return Ok(Exit::Done),
-            Err(failure) => _ = writeln!(io::stderr(), "error: {failure}"),
+        let next = interrupt::during_command(|| {
+            editor.add_history_entry(line.as_str())?;
+            if let Some(path) = &history {
+                // Saved before the command runs, so that an interrupted one is remembered too. A history that
+                // cannot be saved is no reason to stop.
+                _ = editor.append_history(path);
+            }
+            run_all(conversation, &line)
+        })?;
+        if next == Next::Leave {
+            return Ok(Exit::Done);
         }
     }
+}
+
+/// Runs what was entered at once: one command, or each line of what was pasted. An interrupt gives up all that is left.
+fn run_all(conversation: &mut Conversation, lines: &str) -> Result<Next, ClientError> {
+    for line in lines.lines() {
+        match conversation.say(line)? {
+            Ok(Next::Line) => {}
+            Ok(Next::Leave) => return Ok(Next::Leave),
+            Err(failure) => {
+                _ = writeln!(io::stderr(), "error: {}", harmless_lines(&failure.to_string()));
+                if interrupt::has_come() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Next::Line)
 }
 
 fn editor(target: &Target) -> Result<Editor<Completion, FileHistory>, ReadlineError> {
@@ -59,10 +81,18 @@ fn editor(target: &Target) -> Result<Editor<Completion, FileHistory>, ReadlineEr
     Ok(editor)
 }
 
+/// Says which server is there. One that is not may come later: each command connects by itself if it has to.
 fn greet(conversation: &mut Conversation) -> Result<(), ClientError> {
     let version = env!("CARGO_PKG_VERSION");
-    let address = conversation.caller.address();
-    writeln!(conversation.out, "coracle {version}, connected to {address}. `help` helps, Ctrl-D leaves.")
+    let answer = interrupt::during_command(|| conversation.caller.call(Request::Ping));
+    let state = match answer {
+        Ok(_) => format!(", connected to {}. `help`", conversation.caller.address()),
+        Err(reason) => {
+            let reason = harmless_lines(&reason.to_string()).replace('\n', "\n  ");
+            format!(" has no server yet: {reason}\nEach command tries again. `help`")
+        }
+    };
+    writeln!(conversation.out, "coracle {version}{state} helps, Ctrl-D leaves.")
         .and_then(|()| conversation.out.flush())
         .map_err(ClientError::Output)
 }

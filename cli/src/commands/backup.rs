@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{CommandError, Context, Execute};
 use crate::exit::Exit;
-use crate::output::Format;
+use crate::output::{Format, calm};
 use crate::reply::ErrorCode;
 use crate::request::Request;
 
@@ -43,8 +43,8 @@ Examples:
   coracle restore backup.txt --data-dir ./restored
 
 The file holds all that was acknowledged before the command began, and what is remembered of sessions. It is made of \
-JSON lines, `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written to FILE.tmp and gets its name when all of \
-it is checked and on disk. The cluster goes on meanwhile; the node that is asked takes a snapshot, unless its last one is \
+JSON lines, `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written to a new file beside it and gets its name \
+when all of it is checked and on disk. The cluster goes on meanwhile; the node that is asked takes a snapshot, unless its last one is \
 recent enough.")]
 pub(crate) struct Backup {
     /// The file to write; - for stdout
@@ -180,7 +180,7 @@ impl Backup {
                     "{file}: everything up to index {index}, {bytes} bytes of keys and sessions"
                 )?;
             }
-            Format::Json => {
+            Format::Json | Format::Jsonl => {
                 let file = crate::value::quoted(&self.file.to_string_lossy());
                 writeln!(
                     context.out,
@@ -204,6 +204,7 @@ fn write(context: &mut Context<'_>, file: &mut Target<'_>, bytes: &[u8]) -> Resu
         Some((file, path)) => file
             .write_all(bytes)
             .map_err(|cause| BackupError::File { path: path.to_path_buf(), cause }.into()),
+        None if context.is_terminal => Ok(write!(context.out, "{}", calm(&String::from_utf8_lossy(bytes)))?),
         None => Ok(context.out.write_all(bytes)?),
     }
 }

@@ -21,6 +21,7 @@ holds nothing, stdout stays empty."
 )]
 pub(crate) struct Cas {
     /// 1 to 1,024 bytes
+    #[arg(allow_negative_numbers = true)]
     key: String,
 
     /// The value that the key must hold

@@ -14,6 +14,7 @@ Example:
 Prints `ok`. When the key is missing, the exit code is 1.")]
 pub(crate) struct Delete {
     /// The key
+    #[arg(allow_negative_numbers = true)]
     key: String,
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{CommandError, Context, Execute};
+use crate::output::Format;
 use crate::request::{Consistency, Request};
 
 /// Print a key's value
@@ -13,11 +14,15 @@ Examples:
   coracle get snack --linearizable
   coracle get user:7 | jq .name
   coracle get snack -o json
+  coracle get motd --raw > motd.txt       what `coracle put motd - < motd.txt`
+                                          has stored, byte for byte
 
-A string is printed as its characters, as `jq -r` does; any other value as its JSON. When the key is missing, \
-stdout stays empty and the exit code is 1.")]
+A string is printed as its characters, as `jq -r` does; any other value as its JSON. On a terminal a string that could \
+be taken for another value, as \"42\" could for the number 42, has its quotes, and control characters are escaped. When the \
+key is missing, stdout stays empty and the exit code is 1.")]
 pub(crate) struct Get {
     /// The key
+    #[arg(allow_negative_numbers = true)]
     key: String,
 
     /// See every write that was acknowledged before
@@ -25,12 +30,22 @@ pub(crate) struct Get {
     /// Without this, a random follower answers at once with what it has, which may be a little old.
     #[arg(long)]
     linearizable: bool,
+
+    /// Print the value and nothing behind it: a string without a line break added, any other value as its JSON
+    ///
+    /// Goes before -o. On a terminal control characters are escaped all the same.
+    #[arg(long)]
+    raw: bool,
 }
 
 impl Execute for Get {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let consistency = if self.linearizable { Consistency::Linearizable } else { Consistency::Eventual };
+        if self.raw {
+            context.format = Format::Text;
+        }
         let reply = context.ask_about(&self.key, Request::Get { key: &self.key, consistency })?;
-        context.print_text(reply.value.as_deref().ok_or(CommandError::ReplyIncomplete)?)
+        let value = reply.value.as_deref().ok_or(CommandError::ReplyIncomplete)?;
+        if self.raw { context.print_raw(value) } else { context.print_text(value) }
     }
 }

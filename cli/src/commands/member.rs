@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::{CommandError, Context, Execute};
 use crate::address::{Address, AddressError};
+use crate::numbers;
 use crate::output::{Format, one_line, write_columns};
-use crate::reply::MemberRow;
+use crate::reply::{ErrorCode, MemberRow};
 use crate::request::Request;
 
 /// Show or change who takes part in a cluster of processes
@@ -29,7 +30,7 @@ pub(crate) enum Member {
 #[command(after_help = "\
 Examples:
   coracle member list
-  coracle member list -o json | jq -r '.members[] | select(.role == \"learner\") | .id'
+  coracle member list -o json | jq '.members[] | select(.role == \"learner\")'
 
 One row per member: its id, its role (a voter; a learner, which gets the log and does not vote; or outgoing, a voter \
 that a change under way takes out), where its peers reach it, and its incarnation: the life of the node that is the \
@@ -41,8 +42,8 @@ pub(crate) struct List {}
 #[command(after_help = "\
 Examples:
   coracle member add 4=10.0.0.4:4001
-  coracle node --id 4 --join 10.0.0.1:4001                  then, on the new machine
-  coracle member promote 4                                        once it has caught up
+  coracle node --id 4 --join 10.0.0.1:4001   then, on the new machine
+  coracle member promote 4                   once it has caught up
 
 ADDR is where the other nodes reach the new one. Take an id that no node had before: the first node that comes under \
 it, with an empty folder, is the member from then on. A member that has another address, voter or learner, is moved to \
@@ -64,7 +65,7 @@ A learner is promoted that answers and has caught up. One that is nearly there i
 any other is refused, and nothing has happened.")]
 pub(crate) struct Promote {
     /// The learner's id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = numbers::id)]
     node: u64,
 }
 
@@ -80,7 +81,7 @@ be removed, and no removal is accepted after which a majority of the voters woul
 voters that are about to start.")]
 pub(crate) struct Remove {
     /// The member's id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = numbers::id)]
     node: u64,
     /// Remove it although a majority of the voters that are left does not answer
     #[arg(long)]
@@ -133,7 +134,7 @@ impl Execute for List {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let reply = context.ask(Request::Members)?;
         match context.format {
-            Format::Json => context.print_reply(&reply),
+            Format::Json | Format::Jsonl => context.print_reply(&reply),
             Format::Text => {
                 let members = reply.members.ok_or(CommandError::ReplyIncomplete)?;
                 Ok(write_columns(context.out, &table(&members))?)
@@ -145,31 +146,41 @@ impl Execute for List {
 impl Execute for Add {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let IdAddress { id, address } = &self.member;
-        change(context, |index| Request::MemberAdd { node: *id, address, index })
+        change(context, None, |index| Request::MemberAdd { node: *id, address, index })
     }
 }
 
 impl Execute for Promote {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        change(context, |index| Request::MemberPromote { node: self.node, index })
+        let Self { node } = *self;
+        change(context, Some(node), |index| Request::MemberPromote { node, index })
     }
 }
 
 impl Execute for Remove {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let Self { node, force } = *self;
-        change(context, |index| Request::MemberRemove { node, index, force })
+        change(context, Some(node), |index| Request::MemberRemove { node, index, force })
     }
 }
 
 /// Gives an order for the members as they are now: should they be changed before it arrives, or should it arrive twice, it
-/// undoes nothing.
+/// undoes nothing. An order about a `node` that is no member is refused for that reason, whatever else would be wrong with it.
 fn change<'a>(
     context: &mut Context<'_>,
+    node: Option<u64>,
     order: impl FnOnce(Option<u64>) -> Request<'a>,
 ) -> Result<(), CommandError> {
-    let index = context.ask(Request::Members)?.index;
-    let reply = context.ask(order(index))?;
+    let before = context.ask(Request::Members)?;
+    let ids: Vec<_> = before.members.iter().flatten().map(|member| one_line(&member.id)).collect();
+    let reply = context.ask(order(before.index)).map_err(|error| match (error, node) {
+        (CommandError::Refused(refusal), Some(node))
+            if refusal.code == ErrorCode::BadRequest && !ids.contains(&node.to_string()) =>
+        {
+            CommandError::NoSuchMember { node, members: ids.join(", ").into() }
+        }
+        (error, _) => error,
+    })?;
     context.print_reply(&reply)?;
     context.print_done()
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::caller::{CallError, Caller};
 use crate::exit::Exit;
-use crate::output::Format;
+use crate::output::{Format, calm, harmless, plain, unmistakable};
 use crate::reply::{ErrorCode, Refusal, Reply};
 use crate::request::{Effect, Request, effect_of_line};
 use crate::value::{Stdin, ValueError};
@@ -23,6 +23,7 @@ mod cas;
 mod delete;
 mod get;
 mod member;
+mod mismatch;
 mod ping;
 mod put;
 mod scan;
@@ -40,6 +41,8 @@ pub(crate) use scan::Scan;
 pub(crate) use status::Status;
 pub(crate) use transfer::Transfer;
 
+use mismatch::Found;
+
 /// What a write prints when it worked.
 const DONE: &str = "ok";
 
@@ -55,6 +58,8 @@ pub(crate) struct Context<'a> {
     pub(crate) format: Format,
     /// Flushed by whoever runs the command.
     pub(crate) out: &'a mut dyn Write,
+    /// Whether `out` is read by a person, to whom no value may look like another, and whose terminal must get no commands.
+    pub(crate) is_terminal: bool,
     pub(crate) stdin: Stdin,
 }
 
@@ -65,8 +70,10 @@ pub(crate) enum CommandError {
     Value(#[from] ValueError),
     #[error("key not found: {key:?}")]
     NotFound { key: Box<str> },
-    #[error("{key:?} does not hold the expected value{}", if *.is_absent { ": it is absent" } else { "" })]
-    Mismatch { key: Box<str>, is_absent: bool },
+    #[error("{key:?} does not hold the expected value{found}")]
+    Mismatch { key: Box<str>, found: Found },
+    #[error("there is no member {node}: the members are {members}")]
+    NoSuchMember { node: u64, members: Box<str> },
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(transparent)]
@@ -85,11 +92,17 @@ impl CommandError {
             Self::Value(error) => error.exit(),
             Self::NotFound { .. } => Exit::NotFound,
             Self::Mismatch { .. } => Exit::Precondition,
+            Self::NoSuchMember { .. } => Exit::Usage,
             Self::Backup(error) => error.exit(),
             Self::Refused(refusal) => refusal.exit(),
             Self::Call(error) => error.exit(),
             Self::ReplyIncomplete | Self::Output(_) => Exit::Failure,
         }
+    }
+
+    /// Whether an interrupt has ended the command.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Call(CallError::GivenUp { .. }))
     }
 
     /// Whether the reader of stdout has left, as `head` does: no failure worth a word.
@@ -112,7 +125,9 @@ impl Context<'_> {
                 if let Some(actual) = &reply.actual {
                     self.print_text(actual)?;
                 }
-                Err(CommandError::Mismatch { key: key.into(), is_absent: reply.actual.is_none() })
+                let expected = if let Request::Cas { expect, .. } = request { expect } else { None };
+                let found = Found::new(expected, reply.actual.as_deref());
+                Err(CommandError::Mismatch { key: key.into(), found })
             }
             Some(refusal) => Err(CommandError::Refused(refusal)),
         }
@@ -134,7 +149,7 @@ impl Context<'_> {
     pub(crate) fn ask_raw(&mut self, line: &str) -> Result<(), CommandError> {
         let effect = effect_of_line(line);
         let reply = self.caller.call_line(line, effect)?;
-        writeln!(self.out, "{}", reply.line)?;
+        self.print_line(&reply.line)?;
         reply.refusal(effect).map_or(Ok(()), |refusal| Err(CommandError::Refused(refusal)))
     }
 
@@ -146,22 +161,41 @@ impl Context<'_> {
     }
 
     fn print_done(&mut self) -> Result<(), CommandError> {
-        if self.format == Format::Text {
+        if self.format.is_text() {
             writeln!(self.out, "{DONE}")?;
         }
         Ok(())
     }
 
     fn print_reply(&mut self, reply: &Reply) -> Result<(), CommandError> {
-        if self.format == Format::Json {
-            writeln!(self.out, "{}", reply.line)?;
+        if !self.format.is_text() {
+            self.print_line(&reply.line)?;
         }
         Ok(())
     }
 
+    /// Prints a line of JSON.
+    fn print_line(&mut self, line: &str) -> Result<(), CommandError> {
+        let line = if self.is_terminal { harmless(line) } else { line.into() };
+        Ok(writeln!(self.out, "{line}")?)
+    }
+
     fn print_text(&mut self, value: &RawValue) -> Result<(), CommandError> {
-        if self.format == Format::Text {
-            writeln!(self.out, "{}", crate::output::plain(value))?;
+        if self.format.is_text() {
+            let text = if self.is_terminal { unmistakable(value) } else { plain(value) };
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(())
+    }
+
+    /// Prints a string's characters, or another value's JSON, and nothing else; to a terminal no commands, and a line break.
+    fn print_raw(&mut self, value: &RawValue) -> Result<(), CommandError> {
+        let text = plain(value);
+        if self.is_terminal {
+            let end = if text.ends_with('\n') { "" } else { "\n" };
+            write!(self.out, "{}{end}", calm(&text))?;
+        } else {
+            self.out.write_all(text.as_bytes())?;
         }
         Ok(())
     }

@@ -14,11 +14,13 @@ Examples:
   coracle put answer 42 --json            stores the number 42, not the text
   coracle put user:7 '{\"name\":\"Ada\"}' --json
   coracle put motd - < motd.txt           stores the file, line breaks included
+  coracle get motd --raw                  gives it back
   printf %s \"$TOKEN\" | coracle put token -
 
 Prints `ok` once a majority of the nodes has the value.")]
 pub(crate) struct Put {
     /// 1 to 1,024 bytes
+    #[arg(allow_negative_numbers = true)]
     key: String,
 
     /// A string; `-` reads it from stdin

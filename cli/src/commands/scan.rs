@@ -8,9 +8,11 @@ use std::io::{self, Write};
 use clap::Args;
 
 use super::{CommandError, Context, Execute};
-use crate::output::{Format, escaped, one_line};
+use crate::numbers;
+use crate::output::{Format, escaped, harmless, one_line, unmistakable_line};
 use crate::reply::Item;
 use crate::request::Request;
+use crate::value::quoted;
 
 /// How many items one request asks for. Chosen so that a page of the greatest keys and values, about
 /// 250 MiB, stays below [`REPLY_BYTES_MAX`](crate::connection::REPLY_BYTES_MAX).
@@ -25,18 +27,19 @@ Examples:
   coracle scan user: --after user:41      goes on where an earlier scan ended
   coracle scan | cut -f1                  the keys alone
   coracle scan -o json | jq -r '.items[] | select(.value > 9) | .key'
+  coracle scan -o jsonl | jq -r 'select(.value > 9) | .key'
 
 Every item is one line: key, tab, value. Keys and string values are escaped where they would break that: a tab \
 is \\t, a line break \\n, a carriage return \\r, a backslash \\\\ and any other control character \\u00XX. Values \
 that are no strings are JSON. With -o json nothing is escaped or lost: one object in the shape of the protocol's \
-reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}.")]
+reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}. With -o jsonl every item is a line, {\"key\":...,\"value\":...}.")]
 pub(crate) struct Scan {
     /// Only keys that begin with this
-    #[arg(default_value = "", hide_default_value = true)]
+    #[arg(default_value = "", hide_default_value = true, allow_negative_numbers = true)]
     prefix: String,
 
     /// Stop after this many items; without it, at the end
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = numbers::at_least_one)]
     limit: Option<u64>,
 
     /// Only keys behind this one
@@ -61,8 +64,14 @@ impl Execute for Scan {
                 return Err(CommandError::ReplyIncomplete);
             }
             match context.format {
-                Format::Text => write_lines(context.out, &items)?,
-                Format::Json => write_json(context.out, &items, is_first, is_last.then_some(reply.more))?,
+                Format::Text => write_lines(context.out, &items, context.is_terminal)?,
+                Format::Json => {
+                    let end = is_last.then_some(reply.more);
+                    write_json(context.out, &items, is_first, end, context.is_terminal)?;
+                }
+                Format::Jsonl => items
+                    .iter()
+                    .try_for_each(|item| writeln!(context.out, "{}", object(item, context.is_terminal)))?,
             }
             if is_last {
                 return Ok(());
@@ -75,17 +84,30 @@ impl Execute for Scan {
     }
 }
 
-fn write_lines(out: &mut dyn Write, items: &[Item]) -> io::Result<()> {
-    items.iter().try_for_each(|item| writeln!(out, "{}\t{}", escaped(&item.key), one_line(&item.value)))
+fn write_lines(out: &mut dyn Write, items: &[Item], is_terminal: bool) -> io::Result<()> {
+    let line = if is_terminal { unmistakable_line } else { one_line };
+    items.iter().try_for_each(|item| writeln!(out, "{}\t{}", escaped(&item.key), line(&item.value)))
+}
+
+/// One item as JSON; for a terminal without control characters.
+fn object(item: &Item, is_terminal: bool) -> String {
+    let value = item.value.get();
+    let value = if is_terminal { harmless(value) } else { value.into() };
+    format!("{{\"key\":{},\"value\":{value}}}", quoted(&item.key))
 }
 
 /// Writes one page's part of the reply that a single request without a limit would have had. `end` is the
 /// last page's `more`.
-fn write_json(out: &mut dyn Write, items: &[Item], is_first: bool, end: Option<bool>) -> io::Result<()> {
+fn write_json(
+    out: &mut dyn Write,
+    items: &[Item],
+    is_first: bool,
+    end: Option<bool>,
+    is_terminal: bool,
+) -> io::Result<()> {
     let mut separator = if is_first { "{\"items\":[" } else { "," };
     for item in items {
-        let key = crate::value::quoted(&item.key);
-        write!(out, "{separator}{{\"key\":{key},\"value\":{}}}", item.value)?;
+        write!(out, "{separator}{}", object(item, is_terminal))?;
         separator = ",";
     }
     if items.is_empty() && is_first {
@@ -111,7 +133,7 @@ mod tests {
         let mut out = Vec::new();
         for (position, page) in pages.iter().enumerate() {
             let end = (position + 1 == pages.len()).then_some(more);
-            write_json(&mut out, page, position == 0, end).unwrap();
+            write_json(&mut out, page, position == 0, end, false).unwrap();
         }
         String::from_utf8(out).unwrap()
     }
@@ -119,8 +141,15 @@ mod tests {
     #[test]
     fn a_line_has_one_tab_and_one_end() {
         let mut out = Vec::new();
-        write_lines(&mut out, &[item("a\tb", "\"x\\ny\\\\\""), item("n", "1e400")]).unwrap();
+        write_lines(&mut out, &[item("a\tb", "\"x\\ny\\\\\""), item("n", "1e400")], false).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a\\tb\tx\\ny\\\\\nn\t1e400\n");
+    }
+
+    #[test]
+    fn an_item_on_its_own_is_an_object() {
+        assert_eq!(object(&item("a\"\n", "1e400"), false), r#"{"key":"a\"\n","value":1e400}"#);
+        assert_eq!(object(&item("a", "\"\u{9b}\""), true), r#"{"key":"a","value":"\u009b"}"#);
+        assert_eq!(object(&item("a", "\"\u{9b}\""), false), "{\"key\":\"a\",\"value\":\"\u{9b}\"}");
     }
 
     #[test]

@@ -50,8 +50,11 @@ impl Status {
                     None | Some(Refusal { code: ErrorCode::NotFound, .. }) => return Ok(()),
                     Some(refusal) => CommandError::Refused(refusal),
                 },
-                Err(failure) => failure.into(),
+                Err(failure) => CommandError::from(failure),
             };
+            if failure.is_interrupt() {
+                return Err(failure);
+            }
             if !patience.is_zero() && begin.elapsed() >= patience {
                 return Err(failure);
             }
@@ -67,9 +70,10 @@ impl Execute for Status {
         }
         let reply = context.ask(Request::Status)?;
         match context.format {
-            Format::Json => context.print_reply(&reply),
+            Format::Json | Format::Jsonl => context.print_reply(&reply),
             Format::Text => {
-                let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
+                let mut nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
+                name_learners(&mut nodes, context);
                 write_columns(context.out, &table(&nodes))?;
                 for node in &nodes {
                     if let Some(waited @ DISK_WAIT_SHOWN_MS..) = node.disk_waiting_ms {
@@ -84,6 +88,20 @@ impl Execute for Status {
                 Ok(())
             }
         }
+    }
+}
+
+/// A learner follows the leader, and is shown as what it is: a node that does not vote. Nodes do not say it of themselves, so
+/// the leader is asked, if there is one; without its answer the table has what it has.
+fn name_learners(nodes: &mut [NodeStatus], context: &mut Context<'_>) {
+    if !nodes.iter().any(|node| node.role.get() == "\"leader\"") {
+        return;
+    }
+    let Ok(reply) = context.caller.call(Request::Members) else { return };
+    for member in reply.members.iter().flatten().filter(|member| member.role.get() == "\"learner\"") {
+        let follows =
+            |node: &&mut NodeStatus| node.id.get() == member.id.get() && node.role.get() == "\"follower\"";
+        nodes.iter_mut().filter(follows).for_each(|node| node.role.clone_from(&member.role));
     }
 }
 

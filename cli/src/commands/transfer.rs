@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{CommandError, Context, Execute};
+use crate::numbers;
 use crate::request::Request;
 
 /// Hand leadership to a node
@@ -16,7 +17,7 @@ Writes and linearizable reads wait meanwhile, usually a few milliseconds. When t
 an election timeout, the present leader goes on and the exit code is 4.")]
 pub(crate) struct Transfer {
     /// The node's id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = numbers::id)]
     node: u64,
 }
 

@@ -3,7 +3,8 @@
 //!
 //! What a valid file is, [`coracle_storage`] knows. Here is only how it is shown.
 
-use std::io;
+use std::borrow::Cow;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,8 @@ use coracle_storage::{Damage, LogScan, SealedLineFault, SnapshotFault, TornTail,
 use thiserror::Error;
 
 use crate::exit::Exit;
+use crate::input::{self, Input, may_be_of_coracle};
+use crate::output::calm;
 
 mod show;
 mod snapshot;
@@ -34,6 +37,12 @@ enum Action {
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
     Read { path: PathBuf, cause: io::Error },
+    #[error("{}: this is no file of Coracle: it does not begin as a log, a snapshot or a backup does", .path.display())]
+    Foreign { path: PathBuf },
+    #[error(
+        "{}: this is a file of Coracle in the format \"{format}\", and neither a log nor a snapshot", .path.display()
+    )]
+    OtherKind { path: PathBuf, format: String },
     #[error("{}: line 1, the header: {fault}", .path.display())]
     Header { path: PathBuf, fault: SealedLineFault },
     #[error(
@@ -70,12 +79,24 @@ impl Log {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, LogError> {
-    std::fs::read(path).map_err(|cause| LogError::Read { path: path.to_owned(), cause })
+fn read(file: &Path) -> Result<Input, LogError> {
+    input::read(file).map_err(|(path, cause)| LogError::Read { path, cause })
 }
 
 fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<LogScan<'a>, LogError> {
-    LogScan::new(bytes).map_err(|fault| LogError::Header { path: path.to_owned(), fault })
+    let path = path.to_owned();
+    LogScan::new(bytes).map_err(|fault| match fault {
+        _ if !may_be_of_coracle(bytes) => LogError::Foreign { path },
+        SealedLineFault::UnknownFormat { format, known_format, .. } if format != known_format => {
+            LogError::OtherKind { path, format }
+        }
+        fault => LogError::Header { path, fault },
+    })
+}
+
+/// Text of a file as it goes to stdout: as it is, but without commands to a terminal.
+fn shown(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { calm(text) } else { text.into() }
 }
 
 /// How a scan that gave all its entries ended.

@@ -9,7 +9,8 @@ use coracle_storage::LogHeader;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{LogError, ending, open, read, snapshot};
+use super::{LogError, ending, open, read, shown, snapshot};
+use crate::input::Input;
 use crate::output::{Format, escaped, one_line};
 
 /// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters wide.
@@ -28,7 +29,7 @@ Long keys and values are shortened, which `…` marks; -o json prints the lines 
 behind a damaged or torn line are not shown: then the exit code is 6. Of a snapshot that is not whole nothing \
 is shown.")]
 pub(super) struct Show {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt; `-` for stdin
     file: PathBuf,
 
     /// Columns, or the lines of the file
@@ -38,24 +39,24 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn run(&self) -> Result<(), LogError> {
-        let bytes = read(&self.file)?;
+        let Input { name, bytes } = read(&self.file)?;
         if snapshot::is_snapshot(&bytes) {
-            return snapshot::show(&self.file, &bytes, self.output);
+            return snapshot::show(&name, &bytes, self.output);
         }
-        let mut scan = open(&self.file, &bytes)?;
+        let mut scan = open(&name, &bytes)?;
         let mut out = BufWriter::new(io::stdout().lock());
         match self.output {
             Format::Text => {
                 write_header(&mut out, scan.header())?;
                 scan.by_ref().try_for_each(|entries| write_rows(&mut out, &entries))?;
             }
-            Format::Json => {
+            Format::Json | Format::Jsonl => {
                 out.write_all(&bytes[..scan.header_len()])?;
-                scan.by_ref().try_for_each(|entries| out.write_all(entries.text().as_bytes()))?;
+                scan.by_ref().try_for_each(|entries| out.write_all(shown(entries.text()).as_bytes()))?;
             }
         }
         out.flush()?;
-        ending(&self.file, &scan)
+        ending(&name, &scan)
     }
 }
 

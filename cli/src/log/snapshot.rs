@@ -9,7 +9,7 @@ use coracle_core::raft::NodeId;
 use coracle_storage::{LogScan, SNAPSHOT_FORMAT, SealedLineFault, SnapshotFile, SnapshotHeader};
 use serde::Serialize;
 
-use super::LogError;
+use super::{LogError, shown};
 use crate::output::Format;
 
 /// Whether the first line says that this is a snapshot, also one of another version.
@@ -27,9 +27,9 @@ pub(super) fn show(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogE
     match format {
         Format::Text => {
             write_header(&mut out, &file.header)?;
-            out.write_all(file.content.as_bytes())?;
+            out.write_all(shown(file.content).as_bytes())?;
         }
-        Format::Json => out.write_all(bytes)?,
+        Format::Json | Format::Jsonl => out.write_all(shown(&String::from_utf8_lossy(bytes)).as_bytes())?,
     }
     Ok(out.flush()?)
 }
@@ -100,7 +100,7 @@ pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), Lo
     let mut out = io::stdout().lock();
     match format {
         Format::Text => report.write_line(&mut out)?,
-        Format::Json => {
+        Format::Json | Format::Jsonl => {
             let json = serde_json::to_string(&report).map_err(io::Error::other)?;
             writeln!(out, "{json}")?;
         }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coracle_core::raft::LogPoint;
+use coracle_storage::SealedLineFault;
 use serde::Serialize;
 
 use super::{LogError, ending, open, read, snapshot};
+use crate::input::Input;
 use crate::output::Format;
 
 /// Check every line of a log, or that a snapshot is whole
@@ -15,15 +17,17 @@ use crate::output::Format;
 #[command(after_help = "\
 Examples:
   coracle log verify data/log00.txt
-  for file in data/log*.txt data/snap*.txt; do coracle log verify \"$file\" || echo \"look at $file\"; done
+  gunzip < backup.txt.gz | coracle log verify -
+  for file in data/log*.txt; do coracle log verify \"$file\"; done
 
 Exit code 0 means clean: every line is whole, has its place and continues the chain of checksums. Everything \
 else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
 success: a killed server leaves one, which its next start cuts off, and so does a running one for a moment; yet \
-a changed byte in the last line looks the same. A log may start behind the snapshot beside it, and vouches for \
+a changed byte in the last line looks the same. With -o json a file that is no log has a verdict, too: \
+\"unreadable\", \"foreign\" (no file of Coracle), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start behind the snapshot beside it, and vouches for \
 what comes after. A snapshot is clean or damaged, and so is a backup.")]
 pub(super) struct Verify {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup; `-` for stdin
     file: PathBuf,
 
     /// A line, or a JSON object
@@ -58,28 +62,52 @@ enum VerdictName {
 
 impl Verify {
     pub(super) fn run(&self) -> Result<(), LogError> {
-        let bytes = read(&self.file)?;
+        let Input { name, bytes } = read(&self.file).or_else(|error| self.give_verdict(&self.file, error))?;
         if snapshot::is_snapshot(&bytes) {
-            return snapshot::verify(&self.file, &bytes, self.output);
+            return snapshot::verify(&name, &bytes, self.output);
         }
-        let mut scan = open(&self.file, &bytes)?;
+        let mut scan = open(&name, &bytes).or_else(|error| self.give_verdict(&name, error))?;
         let (mut entries, mut last) = (0, scan.header().after);
         for run in scan.by_ref() {
             entries += run.len() as u64;
             last = run.last();
         }
-        let ending = ending(&self.file, &scan);
-        let report = report(&self.file, bytes.len(), entries, last, &ending);
+        let ending = ending(&name, &scan);
+        let report = report(&name, bytes.len(), entries, last, &ending);
         let mut out = io::stdout().lock();
         match self.output {
             Format::Text => report.write_line(&mut out)?,
-            Format::Json => {
+            Format::Json | Format::Jsonl => {
                 let json = serde_json::to_string(&report).map_err(io::Error::other)?;
                 writeln!(out, "{json}")?;
             }
         }
         ending
     }
+
+    /// Says of a file without a header that can be read what it is instead, to a program that reads stdout.
+    fn give_verdict<T>(&self, file: &Path, error: LogError) -> Result<T, LogError> {
+        let verdict = match &error {
+            LogError::Read { .. } => "unreadable",
+            LogError::Foreign { .. } => "foreign",
+            LogError::OtherKind { .. } => "other_kind",
+            LogError::Header { fault: SealedLineFault::UnknownFormat { .. }, .. } => "unknown_format",
+            _ => "damaged",
+        };
+        if !self.output.is_text() {
+            let json = serde_json::to_string(&Headless { file, verdict, message: error.to_string() });
+            writeln!(io::stdout().lock(), "{}", json.map_err(io::Error::other)?)?;
+        }
+        Err(error)
+    }
+}
+
+/// The verdict on a file that cannot be read as far as its first entry.
+#[derive(Debug, Serialize)]
+struct Headless<'a> {
+    file: &'a Path,
+    verdict: &'static str,
+    message: String,
 }
 
 fn report<'a>(

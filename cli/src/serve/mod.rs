@@ -28,6 +28,7 @@ use reports::Reports;
 mod descriptors;
 mod diagnostics;
 mod first_start;
+mod folder_size;
 mod late_address;
 mod memory;
 mod node;
@@ -116,7 +117,7 @@ fn run_between_lines(
 
 fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
     for notice in &options.notices {
-        diagnostics.tell(LogLevel::Warn, notice);
+        diagnostics.tell(notice.level(), notice);
     }
     let founding = first_start::founding(options)?;
     let settings = settings(options, connections_max(options, diagnostics));
@@ -184,7 +185,7 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
 fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
     let serving = &options.serving;
     for notice in &serving.notices {
-        diagnostics.tell(LogLevel::Warn, notice);
+        diagnostics.tell(notice.level(), notice);
     }
     // A joiner founds nothing.
     let founding = first_start::founding(serving)?.filter(|_| matches!(options.origin, Origin::Found(_)));

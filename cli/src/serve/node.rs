@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
 use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
+use crate::numbers;
 
 /// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that put something in
 /// between.
@@ -25,18 +26,18 @@ const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 #[command(after_help = "\
 Examples:
   coracle node --id 1 --peers 1=10.0.0.1:4001,2=10.0.0.2:4001,3=10.0.0.3:4001
-                              the same --peers on every machine, and each its own --id
+      the same --peers on every machine, and each its own --id
   coracle node --id 1 --require-cluster
-                              a later start: the data folder knows the rest
+      a later start: the data folder knows the rest
   coracle member add 4=10.0.0.4:4001
   coracle node --id 4 --join 10.0.0.1:4001
-                              one more, on the machine 10.0.0.4
+      one more, on the machine 10.0.0.4
 
 At its first start a cluster is founded as soon as every node of --peers has met all others; until then requests are \
 answered with no_leader. A data folder belongs to one node.")]
 pub(crate) struct NodeFlags {
     /// Which node this is
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = numbers::id)]
     id: u64,
 
     /// The nodes that found the cluster and where they reach one another, this one among them; for the first start

@@ -11,9 +11,14 @@ use clap::{Args, ValueEnum};
 use coracle_core::Settings;
 use thiserror::Error;
 
+use super::folder_size;
 use crate::address::Address;
 use crate::durations::{self, DurationRange};
+use crate::numbers;
 use crate::sizes;
+
+/// How many nodes a new cluster has unless told otherwise.
+const NODES_DEFAULT: u8 = 5;
 
 /// Where the nodes keep their files unless told otherwise.
 const DATA_DIR_DEFAULT: &str = "./data";
@@ -22,9 +27,9 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// How many nodes, 1 to 9; their ids are 0 to N-1
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
-    nodes: u8,
+    /// How many nodes, 1 to 9; their ids are 0 to N-1 [default: as many as the data folder was made for, or 5]
+    #[arg(long, value_name = "N", value_parser = numbers::nodes)]
+    nodes: Option<u8>,
 
     #[command(flatten)]
     pub(crate) serving: ServingFlags,
@@ -78,7 +83,7 @@ pub(crate) struct ServingFlags {
     request_timeout: Duration,
 
     /// Clients served at a time; one more is told `busy`
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = numbers::clients)]
     max_connections: NonZeroU32,
 
     /// Memory that is held for clients, data and log, as `512MiB` or `2GB` [default: 75% of what the machine or control group has]
@@ -104,7 +109,7 @@ pub(crate) struct ServingFlags {
 
     /// Entries of log after which a node takes a snapshot, however few bytes they have
     #[arg(long, value_name = "N", default_value_t = Settings::default().snapshot_log_entries,
-          value_parser = at_least_one)]
+          value_parser = numbers::at_least_one)]
     snapshot_entries: u64,
 
     /// What is told on stderr
@@ -218,40 +223,45 @@ pub(crate) enum ServeFlagsError {
     NoAddress { address: Address },
 }
 
-/// A whole number that is not 0.
-fn at_least_one(text: &str) -> Result<u64, CountError> {
-    match text.trim().parse() {
-        Ok(0) => Err(CountError::Zero),
-        Ok(count) => Ok(count),
-        Err(_) => Err(CountError::Shape),
-    }
-}
-
-/// What is wrong with the text of a number of things.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-enum CountError {
-    #[error("expected a whole number without a unit, such as 1000000")]
-    Shape,
-    #[error("must be at least 1")]
-    Zero,
-}
-
 /// Something legal that its user may not have meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     DebugBuild,
     EvenNodes { nodes: u8 },
+    NodesOfFolder { nodes: u8 },
     DataDirUnused,
+}
+
+impl Notice {
+    pub(crate) fn level(self) -> LogLevel {
+        match self {
+            Self::NodesOfFolder { .. } => LogLevel::Info,
+            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused => LogLevel::Warn,
+        }
+    }
 }
 
 impl ServeFlags {
     /// Checks the flags against one another, and looks up the name to listen on if it is one.
     pub(crate) fn options(self) -> Result<ServeOptions, ServeFlagsError> {
-        let mut options = self.serving.options(self.nodes)?;
-        if self.nodes.is_multiple_of(2) {
-            options.notices.push(Notice::EvenNodes { nodes: self.nodes });
+        let mut options = self.serving.options(self.nodes.unwrap_or(NODES_DEFAULT))?;
+        if self.nodes.is_none() && !options.ephemeral {
+            options.take_nodes_of_folder();
+        }
+        if options.nodes.is_multiple_of(2) {
+            options.notices.push(Notice::EvenNodes { nodes: options.nodes });
         }
         Ok(options)
+    }
+}
+
+impl ServeOptions {
+    /// As many nodes as the data folder was made for, if it holds some. It says so, unless they are as many as without a word.
+    fn take_nodes_of_folder(&mut self) {
+        if let Some(nodes) = folder_size::nodes_of(&self.data_dir).filter(|nodes| *nodes != self.nodes) {
+            self.nodes = nodes;
+            self.notices.push(Notice::NodesOfFolder { nodes });
+        }
     }
 }
 
@@ -323,6 +333,12 @@ impl fmt::Display for Notice {
                     nodes - 1
                 )
             }
+            Self::NodesOfFolder { nodes: 1 } => {
+                f.write_str("the data folder was made for 1 node, which is started, without --nodes")
+            }
+            Self::NodesOfFolder { nodes } => {
+                write!(f, "the data folder was made for {nodes} nodes, which are started, without --nodes")
+            }
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
         }
     }
@@ -380,8 +396,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_answered_with_a_right_one() {
-        assert!(complaint("--nodes 10").contains("1..=9"));
-        assert!(complaint("--nodes 0").contains("1..=9"));
+        assert!(complaint("--nodes 10").contains("from 1 to 9"));
+        assert!(complaint("--nodes 0").contains("from 1 to 9"));
         assert!(complaint("--heartbeat 50").contains("such as 50ms"));
         assert!(complaint("--election-timeout 300ms").contains("such as 300ms..600ms"));
         assert!(complaint("--election-timeout 600ms..300ms").contains("MIN must be less than MAX"));

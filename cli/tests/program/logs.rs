@@ -11,7 +11,7 @@ use coracle_core::raft::{
 use coracle_storage::{ClusterId, Identity, Incarnation, LogHeader, SnapshotHeader};
 use tempfile::TempDir;
 
-use crate::{Ended, coracle, run};
+use crate::{Ended, coracle, run, run_on};
 
 /// Where a snapshot ends and a log goes on.
 const LAST: LogPoint = LogPoint { index: LogIndex(41), term: Term(3), checksum: Checksum(0xc0ac_1e00) };
@@ -153,6 +153,58 @@ fn what_is_no_log_is_refused() {
     let missing = run(&["log", "verify", "/no/such/folder/log00.txt"]);
     assert_eq!(missing.code, Some(6));
     assert!(missing.stderr.contains("/no/such/folder/log00.txt"), "{missing:?}");
+}
+
+/// A program that reads the verdict always gets one, also on a file that is none of Coracle's.
+#[test]
+fn a_verdict_is_given_on_any_file() {
+    let newer = |text: &str| text.replacen("\"version\":1", "\"version\":99", 1);
+    let damaged = |text: &str| text.replacen("\"node\":0", "\"node\":7", 1);
+    let meta = |text: &str| text.replacen("coracle-log", "coracle-meta", 1);
+    for (sample, verdict) in [
+        (Sample::new().rewritten(newer), "unknown_format"),
+        (Sample::new().rewritten(damaged), "damaged"),
+        (Sample::new().rewritten(|_| String::new()), "damaged"),
+        (Sample::new().rewritten(meta), "other_kind"),
+        (Sample::new().rewritten(|_| "shopping: chips\n".to_owned()), "foreign"),
+    ] {
+        let verified = sample.log(&["verify", "-o", "json"]);
+        assert_eq!(verified.code, Some(6), "{verified:?}");
+        let report: serde_json::Value = serde_json::from_str(&verified.stdout).unwrap();
+        assert_eq!(report["verdict"], verdict, "{verified:?}");
+        assert_eq!(report["file"], sample.path.to_str().unwrap());
+        let message = report["message"].as_str().unwrap();
+        assert_eq!(verified.stderr, format!("error: {message}\n"));
+        // A checksum is not the point of a file that has none.
+        assert!(verdict == "damaged" || !message.contains("checksum"), "{message}");
+    }
+    let missing = run(&["log", "verify", "/no/such/folder/log00.txt", "-o", "json"]);
+    assert_eq!(missing.code, Some(6));
+    assert!(missing.stdout.contains(r#""verdict":"unreadable""#), "{missing:?}");
+}
+
+#[test]
+fn a_log_may_come_from_stdin() {
+    let sample = Sample::new();
+    let verified = run_on(&["log", "verify", "-"], &sample.path);
+    assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""));
+    assert!(verified.stdout.starts_with("stdin: clean: 4 valid entries up to index 4"), "{verified:?}");
+    assert_eq!(run_on(&["log", "show", "-", "-o", "json"], &sample.path).stdout, sample.text);
+    let sample = sample.rewritten(|text| text.replace("chips", "chirp"));
+    let verified = run_on(&["log", "verify", "-"], &sample.path);
+    assert_eq!(verified.code, Some(6));
+    assert!(verified.stderr.contains("stdin: line 3"), "{verified:?}");
+}
+
+/// A folder is not made for what is no backup.
+#[test]
+fn what_is_no_backup_is_not_restored() {
+    let sample = Sample::new().rewritten(|_| "shopping: chips\n".to_owned());
+    let folder = sample.path.with_file_name("restored");
+    let restored = run_on(&["restore", "-", "--data-dir", folder.to_str().unwrap()], &sample.path);
+    assert_eq!((restored.code, restored.stdout.as_str()), (Some(6), ""));
+    assert!(restored.stderr.contains("stdin: this is no file of Coracle"), "{restored:?}");
+    assert!(!folder.exists());
 }
 
 /// What stood before it is in the snapshot; the rest is a log like any other, with its own first index.

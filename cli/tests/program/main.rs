@@ -2,6 +2,8 @@
 //!
 //! Nothing here needs a server.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output};
 
 #[cfg(test)]
@@ -31,6 +33,12 @@ impl From<Output> for Ended {
         let text = |bytes| String::from_utf8(bytes).expect("the program speaks UTF-8");
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
+}
+
+/// Runs the program with this file on stdin.
+fn run_on(arguments: &[&str], stdin: &Path) -> Ended {
+    let stdin = File::open(stdin).expect("the file is there");
+    coracle().args(arguments).stdin(stdin).output().expect("the program starts").into()
 }
 
 /// Runs the program with these arguments.

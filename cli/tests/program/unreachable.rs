@@ -34,6 +34,9 @@ fn the_environment_names_the_servers_and_a_flag_overrules_it() {
         Ended::from(command.env("CORACLE_CONNECT", &from_environment).args(arguments).output().unwrap())
     };
     assert!(ended(&["get", "a"]).stderr.contains(&from_environment));
+    let comes_first = ended(&["--connect", &from_flag, "get", "a"]);
+    assert_eq!(comes_first.code, Some(3));
+    assert!(comes_first.stderr.contains(&from_flag), "{comes_first:?}");
     let overruled = ended(&["get", "a", "--connect", &from_flag]).stderr;
     assert!(overruled.contains(&from_flag) && !overruled.contains(&from_environment), "{overruled}");
 }

@@ -1,18 +1,23 @@
 //! Wrong usage ends with 2 and says on stderr what is right; asking for help is no mistake.
 
-use crate::run;
+use crate::{Ended, coracle, run};
 
 #[test]
 fn wrong_usage_is_answered_with_what_is_right() {
     for (arguments, hint) in [
-        (&["--nodes", "10"][..], "1..=9"),
+        (&["--nodes", "10"][..], "from 1 to 9"),
         (&["serve", "--nodes", "none"], "--nodes"),
         (&["--runtime", "other"], "possible values: smol, threads"),
         (&["--heartbeat", "50"], "such as 50ms"),
         (&["--heartbeat", "400ms"], "--election-timeout"),
         (&["serve", "--election-timeout", "600ms..300ms"], "MIN must be less than MAX"),
         (&["--listen", "3001"], "HOST:PORT"),
-        (&["--max-connections", "0"], "--max-connections"),
+        (&["--max-connections", "0"], "from 1 to 4294967295"),
+        (&["--max-connections", "many"], "from 1 to 4294967295"),
+        (&["node", "--id", "one"], "a whole number, such as 4"),
+        (&["bench", "--clients", "0"], "from 1 to 10000"),
+        (&["--connect", "127.0.0.1:3001"], "stands behind it, as in `coracle get KEY --connect"),
+        (&["serve", "-o", "json"], "stands behind it, as in `coracle get KEY -o"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["fetch", "snack"], "fetch"),
         (&["--nodes", "3", "get", "snack"], "--nodes"),
@@ -30,13 +35,75 @@ fn wrong_usage_is_answered_with_what_is_right() {
         (&["restore", "b", "--data-dir", "d", "--id", "1", "--address", "a:0"], "cannot be 0"),
         (&["member", "add", "10.0.0.4:4001"], "ID=HOST:PORT"),
         (&["member", "add", "4=10.0.0.4"], "HOST:PORT"),
-        (&["member", "promote", "four"], "invalid digit"),
+        (&["member", "promote", "four"], "a whole number, such as 4"),
     ] {
         let ended = run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
         assert_eq!(ended.stdout, "", "{arguments:?}");
         assert!(ended.stderr.starts_with("error: "), "{arguments:?}: {ended:?}");
         assert!(ended.stderr.contains(hint), "{arguments:?}: {hint:?} is missing in {ended:?}");
+    }
+}
+
+/// What is wrong stands in the variable, and no flag was typed.
+#[test]
+fn a_wrong_variable_is_called_by_its_name() {
+    let ended = |arguments: &[&str]| {
+        let mut command = coracle();
+        command.env("CORACLE_CONNECT", "nowhere").args(arguments);
+        Ended::from(command.output().expect("the program starts"))
+    };
+    let from_variable = ended(&["get", "snack"]);
+    assert_eq!(from_variable.code, Some(2));
+    assert!(
+        from_variable
+            .stderr
+            .starts_with("error: the variable CORACLE_CONNECT is set to \"nowhere\": expected HOST:PORT"),
+        "{from_variable:?}"
+    );
+    let from_flag = ended(&["get", "snack", "--connect", "elsewhere"]);
+    assert!(from_flag.stderr.contains("'elsewhere' for '--connect"), "{from_flag:?}");
+    // An empty variable is none: the flags of a server are what they were.
+    let mut command = coracle();
+    let empty = command.env("CORACLE_CONNECT", "").args(["get", "snack", "--timeout", "soon"]);
+    let ended = Ended::from(empty.output().expect("the program starts"));
+    assert!(!ended.stderr.contains("CONNECT") && !ended.stderr.contains("--connect"), "{ended:?}");
+}
+
+/// Help is read on terminals of 80 columns, and in pipes, which have none.
+#[test]
+fn help_fits_a_terminal() {
+    let commands: &[&[&str]] = &[
+        &[],
+        &["serve"],
+        &["node"],
+        &["put"],
+        &["get"],
+        &["delete"],
+        &["cas"],
+        &["scan"],
+        &["status"],
+        &["transfer"],
+        &["member"],
+        &["member", "list"],
+        &["member", "add"],
+        &["member", "promote"],
+        &["member", "remove"],
+        &["client"],
+        &["bench"],
+        &["log"],
+        &["log", "show"],
+        &["log", "verify"],
+        &["backup"],
+        &["restore"],
+    ];
+    for command in commands {
+        for flag in ["--help", "-h"] {
+            let help = run(&[*command, &[flag]].concat()).stdout;
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command:?} {flag}: {line:?}");
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
 use futures_lite::future::block_on;
 
 use super::*;
+use crate::files::replace_meta;
 use crate::testing::{
     Disk, LOG, META, NODE, RandomNode, SNAPSHOT, SNAPSHOT_TEMPORARY, content, entries_after, identities,
     parts, snapshot_meta,
@@ -296,5 +297,39 @@ fn a_full_disk_is_an_error_of_the_write() {
         let error = open().run(&[FileOp::Append { file: LOG, entries }]).unwrap_err();
         assert_eq!(error.operation, Operation::Append);
         assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
+    });
+}
+
+/// A link or a left-over that has the name of a new file is replaced: what it leads to is not written to.
+#[test]
+fn both_create_a_file_in_the_place_of_a_link() {
+    with_both(|place, open| {
+        let outside = tempfile::tempdir().unwrap();
+        let (linked, named_twice) = (outside.path().join("linked"), outside.path().join("named twice"));
+        for precious in [&linked, &named_twice] {
+            fs::write(precious, "precious").unwrap();
+        }
+        let (temporary, meta) = (
+            place.join(FileName::new(NODE, FileKind::MetaTemporary).to_string()),
+            place.join(META.to_string()),
+        );
+        let in_the_way: [&dyn Fn(); 4] = [
+            &|| std::os::unix::fs::symlink(&linked, &temporary).unwrap(),
+            &|| std::os::unix::fs::symlink(outside.path().join("nowhere"), &temporary).unwrap(),
+            &|| fs::hard_link(&named_twice, &temporary).unwrap(),
+            &|| fs::write(&temporary, "a left-over that is longer than what is written").unwrap(),
+        ];
+        let mut folder = open();
+        for (round, obstruct) in in_the_way.iter().enumerate() {
+            obstruct();
+            let text = format!("round {round}");
+            folder.run(&replace_meta(NODE, text.clone().into_bytes())).unwrap();
+            assert_eq!(fs::read_to_string(&meta).unwrap(), text);
+            assert!(fs::symlink_metadata(&meta).unwrap().is_file(), "round {round}");
+        }
+        assert!(!outside.path().join("nowhere").exists());
+        for precious in [&linked, &named_twice] {
+            assert_eq!(fs::read_to_string(precious).unwrap(), "precious");
+        }
     });
 }

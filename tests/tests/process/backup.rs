@@ -70,6 +70,11 @@ fn everything_acknowledged_comes_back(runtime: Runtime) {
     });
     server.stop();
     succeed(&shell.run(&["log", "verify", &text(&backup)]));
+    let content = fs::read_to_string(&backup).expect("the backup is text");
+    let from_stdin = place.path().join("from stdin");
+    succeed(
+        &shell.run_with_input(&["restore", "-", "--data-dir", &text(&from_stdin), "--nodes", "3"], &content),
+    );
     assert!(!place.path().join("backup.txt.tmp").exists());
 
     succeed(&shell.run(&["restore", &text(&backup), "--data-dir", &text(&restored), "--nodes", "3"]));

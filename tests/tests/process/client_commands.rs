@@ -108,6 +108,47 @@ fn a_value_may_come_from_stdin(runtime: Runtime) {
     shell.expect(&["get", "json"], 0, "{\"a\":[1e999]}\n");
 }
 
+/// What was read from stdin comes back byte for byte, so that a file can be kept in the store.
+fn a_value_comes_back_raw(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    for text in [
+        "",
+        "no line break",
+        "one\n",
+        "two\r\n\n",
+        "\u{1b}[2J\0\u{9b}\u{85}\u{2028}\t\u{feff}€😀",
+        "42",
+        "\"42\"",
+    ] {
+        assert_eq!(shell.run_with_input(&["put", "file", "-"], text).code, Some(0));
+        shell.expect(&["get", "file", "--raw", "--linearizable"], 0, text);
+        shell.expect(&["get", "--raw", "file", "--linearizable", "-o", "json"], 0, text);
+    }
+    let json = "{\"a\":[1e999,null]}";
+    shell.expect(&["put", "json", json, "--json"], 0, "ok\n");
+    shell.expect(&["get", "json", "--raw", "--linearizable"], 0, json);
+    shell.expect(&["get", "no", "--raw", "--linearizable"], 1, "");
+}
+
+/// Line-wise tools get a JSON object per item, however many pages a listing has.
+fn a_scan_may_be_a_json_object_per_line(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    let mut talk = server.connect();
+    for number in 0..1_100 {
+        assert_eq!(talk.ask(&format!(r#"{{"key":"k{number:04}","value":{number}}}"#))["status"], "ok");
+    }
+    assert_eq!(talk.ask(r#"{"key":"text","value":"a\tb\n"}"#)["status"], "ok");
+    let _ = server.settle();
+    let scanned = shell.run(&["scan", "-o", "jsonl"]).stdout;
+    let expected: String =
+        (0..1_100).map(|number| format!("{{\"key\":\"k{number:04}\",\"value\":{number}}}\n")).collect();
+    assert_eq!(scanned, expected + "{\"key\":\"text\",\"value\":\"a\\tb\\n\"}\n");
+    shell.expect(&["scan", "none", "-o", "jsonl"], 0, "");
+    shell.expect(&["get", "k0007", "-o", "jsonl"], 0, "{\"key\":\"k0007\",\"value\":7,\"status\":\"ok\"}\n");
+}
+
 /// An operator sees one row per node and exactly one leader.
 fn status_has_a_row_per_node(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
@@ -203,6 +244,8 @@ both_runtimes!(
     json_for_programs,
     odd_values_come_back_whole,
     a_value_may_come_from_stdin,
+    a_value_comes_back_raw,
+    a_scan_may_be_a_json_object_per_line,
     status_has_a_row_per_node,
     members_are_told_and_fixed_in_one_process,
     the_next_server_is_tried,

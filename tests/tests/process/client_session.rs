@@ -39,6 +39,13 @@ ok
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), (answers, "", Some(0)));
 }
 
+/// The last line of a file may lack its line break, as what `printf` writes does.
+fn a_session_answers_a_last_line_without_a_line_break(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let ended = Shell::of(&server).run_with_input(&["client"], "put a 1\nget a");
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), ("ok\n1\n", "", Some(0)));
+}
+
 /// A line that fails is told with its number, the others are carried out, and the exit code is the first failure's.
 fn a_session_goes_on_after_a_failure(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
@@ -104,6 +111,7 @@ fn logs_can_be_verified_without_a_server(runtime: Runtime) {
 
 both_runtimes!(
     a_session_reads_commands_from_a_pipe,
+    a_session_answers_a_last_line_without_a_line_break,
     a_session_goes_on_after_a_failure,
     a_session_speaks_json,
     logs_can_be_verified_without_a_server,

@@ -7,6 +7,8 @@
 mod backup;
 mod bench;
 #[cfg(test)]
+mod client_answers;
+#[cfg(test)]
 mod client_commands;
 #[cfg(test)]
 mod client_session;
@@ -25,6 +27,8 @@ mod lagging;
 #[cfg(test)]
 mod late_arrivals;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod long_log;
 #[cfg(test)]
 mod nodes;
@@ -40,6 +44,8 @@ mod shipped;
 mod signals;
 #[cfg(test)]
 mod snapshots;
+#[cfg(test)]
+mod terminal;
 #[cfg(test)]
 mod tracing;
 #[cfg(test)]

@@ -136,7 +136,24 @@ fn an_ephemeral_server_writes_nothing(runtime: Runtime) {
     assert!(!path.exists());
 }
 
+/// Whoever made a folder for three nodes need not say so again, and is told how many there are.
+fn a_folder_is_started_with_the_nodes_that_it_was_made_for(runtime: Runtime) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let server = Setup::in_folder(runtime, folder.path()).with("--nodes 3").start();
+    server.connect().exchange(r#"{"key":"k","value":9}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
+    let _ = server.settle();
+    server.stop();
+    let server = Setup::in_folder(runtime, folder.path()).start();
+    let mut talk = server.connect();
+    talk.exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
+    assert_eq!(talk.ask(r#"{"op":"status"}"#)["nodes"].as_array().map(Vec::len), Some(3));
+    let told = "the data folder was made for 3 nodes, which are started, without --nodes";
+    assert!(server.stderr().contains(told), "{}", server.stderr());
+    server.stop();
+}
+
 both_runtimes!(
+    a_folder_is_started_with_the_nodes_that_it_was_made_for,
     values_outlive_the_server,
     every_kind_of_command_is_replayed,
     all_logs_are_one_verifiable_chain,
