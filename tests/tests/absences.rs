@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 /// Files that only one of the runtimes needs, and why.
-const ALONE: [(&str, &str); 3] = [
+const ALONE: [(&str, &str); 4] = [
+    ("bulk.rs", "the operating system gives threads their turns"),
     ("mailbox.rs", "channels of one thread"),
     ("inbox.rs", "a std channel does not tell how full it is"),
     ("threads.rs", "a thread cannot be dropped"),

@@ -366,9 +366,18 @@ fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
         idle_timeout: options.idle_timeout,
         connections_max,
         memory_max: memory_max(options),
+        scans_max: scans_max(options.runtime),
         snapshot_log_bytes: options.snapshot_bytes,
         snapshot_log_entries: options.snapshot_entries,
         ..Settings::default()
+    }
+}
+
+/// As many pages at once as there are threads to look them up.
+fn scans_max(runtime: Runtime) -> usize {
+    match runtime {
+        Runtime::Smol => 1,
+        Runtime::Threads => thread::available_parallelism().map_or(1, usize::from),
     }
 }
 
