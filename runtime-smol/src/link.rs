@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
+    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
@@ -51,8 +51,7 @@ pub(crate) async fn dial(
 ) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
     let until = network.clock.now() + HANDSHAKE_PATIENCE;
     let name = network.directory.borrow().address_to_dial(to, address);
-    // A resolver that takes longer has no answer: there has to be time for an address that worked before.
-    let resolved = within(HANDSHAKE_PATIENCE / 2, resolve(&*name)).await;
+    let resolved = within(RESOLVE_PATIENCE, resolve(&*name)).await;
     let candidates =
         addresses.candidates(resolved.unwrap_or_else(|| Err(timed_out("the name has no answer"))))?;
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -3,12 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use coracle_core::Instant;
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, SEND_PATIENCE, share_of,
+    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
@@ -50,9 +51,7 @@ pub(crate) fn dial(
     addresses: &mut DialAddresses,
 ) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialFailure> {
     let name = lock(&network.directory).address_to_dial(to, address);
-    // Looking up a name takes as long as the operating system lets it.
-    let resolved = name.to_socket_addrs().map(Iterator::collect);
-    let candidates = addresses.candidates(resolved)?;
+    let candidates = addresses.candidates(resolve(&name))?;
     let patience = Patience::new(network.clock, HANDSHAKE_PATIENCE);
     let (stream, worked) = connect(&candidates, &patience)?;
     let stream = Arc::new(stream);
@@ -65,6 +64,22 @@ pub(crate) fn dial(
     let (meeting, welcome) = lock(&network.directory).accept(to, &line, network.clock.now())?;
     addresses.worked(worked);
     Ok((stream, meeting, welcome))
+}
+
+/// The addresses of a name. Looking it up takes as long as the operating system lets it, many seconds where a resolver is gone, and
+/// cannot be given up: so a thread does that which nobody waits for longer than for an answer.
+fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let (found, answer) = channel();
+    let name = name.to_owned();
+    let look_up = move || {
+        let _ = found.send(name.to_socket_addrs().map(Iterator::collect));
+    };
+    thread::Builder::new().name("resolver".into()).spawn(look_up)?;
+    let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name has no answer");
+    answer.recv_timeout(RESOLVE_PATIENCE).unwrap_or_else(|_| Err(too_late()))
 }
 
 /// Connects to the first address that takes it; each gets its share of the time.

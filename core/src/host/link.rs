@@ -26,6 +26,9 @@ use crate::time::Instant;
 
 /// How long a connection, or the answer to a handshake, is waited for.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a name's addresses are waited for. A resolver that takes longer has no answer: there has to be time for an address that
+/// worked before.
+pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long what a refused connection still sends is read, so that the refusal arrives.
 pub const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.

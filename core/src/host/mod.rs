@@ -52,7 +52,7 @@ pub use handshakes::{HANDSHAKES_MAX, Handshakes};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
     DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE,
-    SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
+    RESOLVE_PATIENCE, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
 pub use removal::{REMOVAL_GRACE, Removal};

@@ -1,0 +1,145 @@
+//! Who gives way, and what is refused.
+
+use super::*;
+use crate::kv::{Key, Query, Scan, Value};
+use crate::raft::LogIndex;
+
+const MIB: usize = 1 << 20;
+
+fn half_line(bytes: usize) -> ConnectionMemory {
+    ConnectionMemory { half_line: bytes, ..ConnectionMemory::default() }
+}
+
+fn replies(bytes: usize) -> ConnectionMemory {
+    ConnectionMemory { replies: bytes, ..ConnectionMemory::default() }
+}
+
+fn note(client: &mut ClientMemory, memory: ConnectionMemory, gets_on: bool) -> Vec<(u64, Holder)> {
+    let mut evictions = Vec::new();
+    let progress = Progress { has_read: gets_on, has_written: gets_on };
+    client.note(memory, progress, &mut evictions);
+    evictions.into_iter().map(|eviction| (eviction.connection, eviction.holder)).collect()
+}
+
+fn clients(budget: &MemoryBudget, count: u64) -> Vec<ClientMemory> {
+    (1..=count).map(|number| budget.connect(number).unwrap().0).collect()
+}
+
+fn put() -> Request {
+    let (key, value) = (Key::new("k").unwrap(), Value::from_json("1").unwrap());
+    Request::Write { command: Command::Put { key, value }, session: None }
+}
+
+fn delete() -> Request {
+    Request::Write { command: Command::Delete { key: Key::new("k").unwrap() }, session: None }
+}
+
+fn get() -> Request {
+    Request::Read { query: Query::Value(Key::new("k").unwrap()), at_least: LogIndex::ORIGIN }
+}
+
+fn scan() -> Request {
+    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1 };
+    Request::Read { query: Query::Scan(scan), at_least: LogIndex::ORIGIN }
+}
+
+#[test]
+fn the_oldest_half_line_gives_way() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let mut clients = clients(&budget, 5);
+    // A quarter of what clients may hold: 3 MiB.
+    for (at, client) in clients.iter_mut().enumerate().take(3) {
+        assert_eq!(note(client, half_line(MIB), false), [], "{at}");
+    }
+    assert_eq!(note(&mut clients[0], half_line(MIB + 1), false), [], "it waits for as long as before");
+    assert_eq!(note(&mut clients[3], half_line(MIB), false), [(1, Holder::HalfLines)]);
+    note(&mut clients[1], half_line(0), false);
+    assert_eq!(note(&mut clients[4], half_line(MIB), false), [], "a line that ended makes room");
+    assert_eq!(note(&mut clients[2], half_line(MIB), true), [], "another line of a client that gets on");
+    assert_eq!(note(&mut clients[1], half_line(MIB), false), [(4, Holder::HalfLines)]);
+    assert_eq!(budget.in_use().half_lines, 3 * MIB);
+    drop(clients);
+    assert_eq!(budget.in_use(), MemoryUse::default());
+}
+
+#[test]
+fn who_reads_stays_and_who_does_not_gives_way() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let mut clients = clients(&budget, 4);
+    for client in &mut clients[..3] {
+        assert_eq!(note(client, replies(4 * MIB), false), []);
+    }
+    assert!(budget.refuses(&scan()).is_some() && budget.refuses(&get()).is_none(), "no more pages");
+    assert_eq!(note(&mut clients[0], replies(4 * MIB), true), [], "it reads");
+    assert_eq!(note(&mut clients[3], replies(MIB), false), [(2, Holder::Replies)]);
+    assert_eq!(budget.in_use().replies, 9 * MIB);
+    assert!(budget.refuses(&scan()).is_none());
+}
+
+#[test]
+fn requests_that_nothing_can_be_given_up_for_are_refused() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let mut clients = clients(&budget, 1);
+    let requests = ConnectionMemory { requests: 13 * MIB, ..ConnectionMemory::default() };
+    assert_eq!(note(&mut clients[0], requests, false), []);
+    for request in [put(), delete(), get(), scan()] {
+        assert_eq!(budget.refuses(&request), Some(Holder::Requests));
+    }
+    assert_eq!(budget.refuses(&Request::Status), None);
+    note(&mut clients[0], ConnectionMemory::default(), false);
+    assert_eq!(budget.refuses(&put()), None);
+}
+
+#[test]
+fn data_that_is_too_large_refuses_what_adds_to_it() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let node = |text, structures| NodeMemory { text, structures };
+    budget.note_node(NodeId(0), node(8 * MIB, MIB));
+    budget.note_node(NodeId(1), node(9 * MIB, MIB));
+    assert_eq!(budget.in_use().data, 11 * MIB, "they share their text");
+    assert_eq!(budget.refuses(&put()), None);
+    budget.note_node(NodeId(1), node(11 * MIB, MIB));
+    assert_eq!(budget.refuses(&put()), Some(Holder::Data));
+    for request in [delete(), get(), scan()] {
+        assert_eq!(budget.refuses(&request), None);
+    }
+}
+
+#[test]
+fn connections_that_were_never_used_give_way() {
+    let budget = MemoryBudget::new(MIB, 100, 64 << 10);
+    let mut clients = clients(&budget, 12);
+    clients.iter_mut().for_each(|client| drop(note(client, half_line(0), true)));
+    assert!(budget.connect(13).is_none(), "all have asked something");
+    clients.pop();
+    let (thirteenth, eviction) = budget.connect(13).unwrap();
+    assert_eq!(eviction, None);
+    let (fourteenth, eviction) = budget.connect(14).unwrap();
+    assert_eq!(eviction, Some(Eviction { connection: 13, holder: Holder::Connections }));
+    drop(thirteenth);
+    assert!(budget.connect(15).unwrap().1.is_some(), "it was counted out before");
+    drop((clients, fourteenth));
+    assert_eq!(budget.in_use(), MemoryUse::default());
+}
+
+#[test]
+fn a_connection_beyond_their_number_is_refused() {
+    let budget = MemoryBudget::new(MIB, 3, 0);
+    let mut clients = clients(&budget, 3);
+    assert!(budget.connect(4).is_none());
+    clients.pop();
+    assert!(budget.connect(4).is_some());
+}
+
+#[test]
+fn short_requests_are_not_counted() {
+    let budget = MemoryBudget::new(MIB, 100, 0);
+    let mut clients = clients(&budget, 1);
+    note(&mut clients[0], half_line(NOTED_BYTES - 1), false);
+    assert_eq!(budget.in_use().half_lines, 0);
+    note(&mut clients[0], half_line(NOTED_BYTES), false);
+    note(&mut clients[0], half_line(NOTED_BYTES + 9), false);
+    assert_eq!(budget.in_use().half_lines, NOTED_BYTES);
+    note(&mut clients[0], half_line(1), false);
+    assert_eq!(budget.in_use().half_lines, 0);
+}
