@@ -19,6 +19,8 @@ mod disk_failure;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
 mod guide;
 #[cfg(test)]
 mod kill;

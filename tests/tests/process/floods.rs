@@ -1,0 +1,83 @@
+//! Clients and strangers that make a server hold much: it stays within its memory, and others are served.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use coracle_tests::both_runtimes;
+use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk};
+
+/// How long a request of somebody else may take meanwhile: far more than it does, and less than what a hang would.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MIB: u64 = 1 << 20;
+
+fn server(runtime: Runtime) -> Server {
+    Setup::in_memory(runtime).with("--nodes 1 --memory-max 32MiB").start()
+}
+
+fn is_served(server: &Server, number: u64) {
+    let asked = Instant::now();
+    let mut talk = server.connect();
+    assert_eq!(talk.ask(&format!(r#"{{"key":"other","value":{number}}}"#))["status"], "ok");
+    assert_eq!(talk.ask(r#"{"op":"get","key":"other","consistency":"linearizable"}"#)["value"], number);
+    assert!(asked.elapsed() < PATIENCE);
+}
+
+/// Half a line of 512 KiB costs a client nothing, and is kept: the oldest ones give way.
+fn half_lines_give_way(runtime: Runtime) {
+    let server = server(runtime);
+    let half = [r#"{"key":"a","value":""#.as_bytes(), &[b'x'; 512 << 10]].concat();
+    let mut talks: Vec<Talk> = (0..100).map(|_| server.connect()).collect();
+    for (number, talk) in (0..).zip(&mut talks) {
+        // One that was given up meanwhile takes no more.
+        let _ = talk.try_send(&half);
+        if number % 20 == 0 {
+            is_served(&server, number);
+        }
+    }
+    let told = talks[0].hear_json();
+    assert_eq!((&told["error"], &told["definite"]), (&"busy".into(), &true.into()), "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("lines whose end")), "{told}");
+    is_served(&server, 100);
+    assert!(server.memory_bytes() < 128 * MIB, "{} MiB", server.memory_bytes() / MIB);
+}
+
+/// Whoever asks for pages and reads none of them gives way to others.
+fn readers_that_do_not_read_give_way(runtime: Runtime) {
+    let server = server(runtime);
+    let mut writer = server.connect();
+    let value = "x".repeat(1000);
+    for number in 0..3000 {
+        assert_eq!(writer.ask(&format!(r#"{{"key":"k{number}","value":"{value}"}}"#))["status"], "ok");
+    }
+    let mut talks: Vec<Talk> = (0..200).map(|_| server.connect()).collect();
+    for (number, talk) in (0..).zip(&mut talks) {
+        let _ = talk.try_send(
+            &br#"{"op":"scan","prefix":"k","limit":10000}
+"#
+            .repeat(8),
+        );
+        if number % 20 == 0 {
+            is_served(&server, number);
+        }
+    }
+    is_served(&server, 1000);
+    assert!(server.memory_bytes() < 256 * MIB, "{} MiB", server.memory_bytes() / MIB);
+}
+
+/// A node that is started again finds a place beside strangers that say nothing at the port for nodes.
+fn strangers_keep_no_member_out(runtime: Runtime) {
+    let mut nodes = Nodes::start(&[runtime; 3]);
+    nodes.kill(3);
+    let addresses = [1, 2].map(|id| nodes.peer_address(id));
+    let strangers: Vec<TcpStream> = addresses
+        .iter()
+        .flat_map(|address| (0..150).map(move |_| TcpStream::connect(address).expect("it listens")))
+        .collect();
+    let begun = Instant::now();
+    nodes.restart(3);
+    nodes.settle();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    drop(strangers);
+}
+
+both_runtimes!(half_lines_give_way, readers_that_do_not_read_give_way, strangers_keep_no_member_out,);
