@@ -21,7 +21,7 @@ struct Turns {
     /// Who waits, each with its number.
     waiting: VecDeque<(u64, Waker)>,
     next_number: u64,
-    /// The task that calls, while nobody waits.
+    /// Wakes the task that gives the turns. It sleeps while no connection waits.
     caller: Option<Waker>,
 }
 

@@ -1,4 +1,4 @@
-//! How much memory the server may hold where nobody says it: three quarters of what the machine, or its control group, has.
+//! The default of `--memory-max`: three quarters of the memory that the machine, or its control group, has.
 
 use std::fs;
 use std::path::Path;

@@ -181,7 +181,7 @@ impl Entries {
         reading?.downcast().ok()
     }
 
-    /// Leaves what was made of the whole batch for other readers, for as long as somebody holds it.
+    /// Leaves what was made of the whole batch for other readers. They find it while at least one reader still holds it.
     pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
         let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
         *self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&reading);

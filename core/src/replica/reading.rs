@@ -15,8 +15,8 @@ use crate::raft::{Entries, EntryKind, LogIndex};
 /// How many batches' readings a replica holds: as far as the nodes of one process are usually apart, and some more. Who is
 /// further behind reads for itself.
 const KEPT_MAX: usize = 8;
-/// A start applies a long log as fast as it can, and the others hear only a heartbeat later that they may: so of large batches,
-/// as a start finds them, more are held, up to so many bytes. Small ones take their place again when new entries come.
+/// After a start the leader applies a long log as fast as it can, and followers learn the commit index only with the next heartbeat. So
+/// more readings are held of large batches, as a start finds them in a log: this many bytes. New, small batches displace them.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 const LARGE_BATCH_BYTES: usize = 256 << 10;
 

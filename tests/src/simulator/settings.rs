@@ -202,6 +202,16 @@ pub struct SimSettings {
     pub deaf_callers: u32,
 }
 
+/// How long a client rests at least between two requests, in microseconds.
+fn think_min(append_bytes_max: usize, snapshots: SnapshotPolicy, round_trip: u64, clients: u64) -> u64 {
+    // Where a message holds one entry, no more is asked for than can be replicated that way: an overloaded cluster
+    // answers nobody, and its run would prove nothing.
+    let for_messages = if append_bytes_max <= 1000 { 3 * round_trip * clients } else { 0 };
+    // A node that takes a snapshot every few entries spends the run with that, if there are thousands a second.
+    let for_snapshots = if snapshots.log_entries <= 10 { 4000 * clients } else { 0 };
+    for_messages.max(for_snapshots)
+}
+
 impl SimSettings {
     /// The settings that the dice give.
     pub fn draw(dice: &mut Dice, trouble: Duration) -> Self {
@@ -222,14 +232,9 @@ impl SimSettings {
         let (delay, sync) =
             if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };
         let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
-        // Where a message holds one entry, no more is asked for than can be replicated that way: an overloaded cluster
-        // answers nobody, and its run would prove nothing.
         let round_trip = 2 * delay + 2 * sync;
-        let think_min = if append_bytes_max <= 1000 { 3 * round_trip * clients as u64 } else { 0 };
         let snapshots = draw_snapshots(dice, round_trip);
-        // Who takes a snapshot every few entries spends the run with that, if there are thousands a second.
-        let think_min =
-            if snapshots.log_entries <= 10 { think_min.max(4000 * clients as u64) } else { think_min };
+        let think_min = think_min(append_bytes_max, snapshots, round_trip, clients as u64);
         let weights = draw_weights(dice);
         Self {
             nodes,
