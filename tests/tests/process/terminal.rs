@@ -36,7 +36,8 @@ impl Terminal {
                 "--quiet",
                 "--return",
                 "--command",
-                &format!("{} {arguments}", program().display()),
+                // In the shell's place: a shell that stays sees the interrupts too, and some end with them.
+                &format!("exec {} {arguments}", program().display()),
                 "/dev/null",
             ])
             .env("CORACLE_CONNECT", server.to_string())
