@@ -45,6 +45,11 @@ impl Alarm {
         .await
     }
 
+    /// Waits for `deadline`, for ever if there is none.
+    pub(crate) async fn wait(&mut self, deadline: Option<Instant>) {
+        poll_fn(|context| self.poll_deadline(deadline, context)).await;
+    }
+
     fn poll_deadline(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.wait.next(self.clock.now(), deadline) {

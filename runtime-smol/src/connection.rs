@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_core::host::{
     CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
@@ -16,11 +16,14 @@ use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
 
+use crate::alarm::Alarm;
 use crate::bulk::Bulk;
+use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::sockets;
+use crate::wiring::Wiring;
 
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;
@@ -90,11 +93,11 @@ pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
     client: ClientHost,
-    proxy: Sender<ProxyEvent>,
+    wiring: &Wiring,
     buffers: Buffers,
     idle_timeout: Option<Duration>,
     place: Place,
-) -> impl Future<Output = ()> {
+) -> impl Future<Output = ()> + use<> {
     // Replies are small and waited for.
     let _ = stream.set_nodelay(true);
     sockets::watch(&stream, &CLIENT_WATCH);
@@ -102,8 +105,9 @@ pub(crate) fn serve(
     let (made_room, room) = async_channel::bounded(1);
     let socket: Socket = stream.clone().into();
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&socket) };
-    let is_welcome = proxy.send(ProxyEvent::Connected(number, way)).is_ok();
-    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy };
+    let is_welcome = wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok();
+    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy: wiring.proxy.clone() };
+    let clock = wiring.clock;
     let mut reader = Reader { socket, buffers: buffers.clone(), shared: shared.clone(), to_writer, room };
     let mut writer = Writer { stream, buffers, shared, from_others, made_room };
     async move {
@@ -113,7 +117,7 @@ pub(crate) fn serve(
         }
         // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
         let read = async move {
-            reader.run(idle_timeout).await;
+            reader.run(clock, idle_timeout).await;
             drop(reader);
             future::pending().await
         };
@@ -165,8 +169,10 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&mut self, idle_timeout: Option<Duration>) {
-        let mut idle = idle_timeout.map(IdleTimer::new);
+    async fn run(&mut self, clock: Clock, idle_timeout: Option<Duration>) {
+        let mut alarm = Alarm::new(clock);
+        let silent_at = || idle_timeout.map(|timeout| clock.now() + timeout);
+        let mut deadline = silent_at();
         loop {
             let (requests, wakes_writer, step) = self.shared.client.borrow_mut().next_read();
             let goes_on = self.shared.hand_over(requests) && step != ReadStep::End;
@@ -183,10 +189,7 @@ impl Reader {
                 continue;
             }
             let silence = async {
-                match &mut idle {
-                    Some(idle) => idle.wait().await,
-                    None => future::pending().await,
-                }
+                alarm.wait(deadline).await;
                 None
             };
             let client = &self.shared.client;
@@ -194,15 +197,14 @@ impl Reader {
             let read = async { Some(self.buffers.read(&self.socket, receive).await) };
             match future::or(read, silence).await {
                 Some(Ok(len @ 1..)) => {
-                    if let Some(idle) = &mut idle {
-                        idle.heard();
-                    }
+                    deadline = silent_at();
                     if len == CLIENT_READ_BYTES {
                         self.buffers.bulk.turn().await;
                     }
                 }
                 Some(Ok(0) | Err(_)) => client.borrow_mut().input_ended(),
                 None => {
+                    deadline = silent_at();
                     if client.borrow_mut().was_silent() {
                         let _ = self.to_writer.send(ToWriter::Idle);
                     }
@@ -267,35 +269,5 @@ impl Writer {
             rest = &rest[written..];
         }
         Ok(())
-    }
-}
-
-/// Goes off when a client was silent for long. It is set anew when it goes off, and not at every byte.
-struct IdleTimer {
-    timeout: Duration,
-    last_heard: Instant,
-    timer: Timer,
-}
-
-impl IdleTimer {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, last_heard: Instant::now(), timer: Timer::after(timeout) }
-    }
-
-    fn heard(&mut self) {
-        self.last_heard = Instant::now();
-    }
-
-    async fn wait(&mut self) {
-        loop {
-            (&mut self.timer).await;
-            let silence = self.last_heard.elapsed();
-            if silence >= self.timeout {
-                self.last_heard = Instant::now();
-                self.timer.set_after(self.timeout);
-                return;
-            }
-            self.timer.set_after(self.timeout - silence);
-        }
     }
 }

@@ -40,8 +40,8 @@ pub(crate) async fn run(
 ) {
     let Wiring { executor, proxy, .. } = &wiring;
     let address: Arc<str> = address.to_string().into();
-    let bulk = Bulk::default();
-    let _calls = executor.spawn(bulk.clone().call());
+    let (bulk, calls) = Bulk::new();
+    let _calls = executor.spawn(calls);
     let buffers = Buffers::new(bulk);
     let mut next_number = 1;
     loop {
@@ -60,8 +60,8 @@ pub(crate) async fn run(
         }
         let place = connections_end.clone();
         let client = ClientHost::new(next_number, Arc::clone(&address), memory);
-        let (proxy, buffers, idle_timeout) = (proxy.clone(), buffers.clone(), settings.idle_timeout);
-        let serve = connection::serve(next_number, stream, client, proxy, buffers, idle_timeout, place);
+        let (buffers, idle_timeout) = (buffers.clone(), settings.idle_timeout);
+        let serve = connection::serve(next_number, stream, client, &wiring, buffers, idle_timeout, place);
         next_number += 1;
         executor.spawn(serve).detach();
     }
