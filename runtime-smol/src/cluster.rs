@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use coracle_core::host::Router;
 use coracle_core::proxy::Proxy;
+use coracle_storage::asynchronous::{open, prepare};
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 use smol::{LocalExecutor, Task};
@@ -13,7 +14,6 @@ use smol::{LocalExecutor, Task};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
-use crate::files;
 use crate::front::{Front, bind};
 use crate::inputs::NodeInput;
 use crate::listener::memory_budget;
@@ -43,10 +43,10 @@ impl Cluster {
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
         let mut opening = ClusterOpening::new(configs.len(), &medium, limits.sessions)?;
-        let (lock, names) = files::read(&medium, &opening.nodes(), |files| opening.look(files)).await?;
+        let (lock, names) = open(&medium, &opening.nodes(), |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
         let socket = bind(listen).await?;
-        files::write(&medium, found.operations()).await?;
+        prepare(&medium, found.operations()).await?;
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = mailbox();
         let inboxes: Vec<_> = configs.iter().map(|_| mailbox()).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use coracle_core::host::{Directory, Router};
 use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::{Proxy, ProxyInput};
+use coracle_storage::asynchronous::{open, prepare};
 use coracle_storage::host::{MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 use smol::net::TcpListener;
@@ -16,7 +17,6 @@ use smol::{LocalExecutor, Task, Timer};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
-use crate::files;
 use crate::founding;
 use crate::front::{Front, bind};
 use crate::inputs::NodeInput;
@@ -65,7 +65,7 @@ impl Member {
         options.settings.check()?;
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
-        let (lock, names) = files::read(medium, &nodes, |files| opening.look(files)).await?;
+        let (lock, names) = open(medium, &nodes, |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
         let own_address = found.address();
         let peer_socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
@@ -73,7 +73,7 @@ impl Member {
             None => None,
         };
         let socket = bind(options.listen).await?;
-        files::write(&options.medium, found.operations()).await?;
+        prepare(&options.medium, found.operations()).await?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
@@ -205,7 +205,7 @@ impl Startup {
             Some(founders) => founders,
             None => {
                 let (founders, configuration) = founding::find(network, &options.origin).await?;
-                files::write(&options.medium, opened.found(&founders, configuration.as_ref())?).await?;
+                prepare(&options.medium, opened.found(&founders, configuration.as_ref())?).await?;
                 let standing = opened.local.standing.clone();
                 network.directory.borrow_mut().found(standing, configuration.as_ref());
                 network.report(PeerEvent::Founded);

@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 
 use coracle_core::host::Router;
 use coracle_core::proxy::Proxy;
+use coracle_storage::blocking::{open, prepare};
 use coracle_storage::host::{ClusterOpening, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
-use crate::files;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
 use crate::inputs::NodeInput;
@@ -45,10 +45,10 @@ impl Cluster {
         let configs = settings.raft_configs()?;
         let limits = settings.replica_limits()?;
         let mut opening = ClusterOpening::new(configs.len(), &medium, limits.sessions)?;
-        let (lock, names) = files::read(&medium, &opening.nodes(), |files| opening.look(files))?;
+        let (lock, names) = open(&medium, &opening.nodes(), |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
-        files::write(&medium, &found.operations())?;
+        prepare(&medium, &found.operations())?;
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
         let inboxes: Vec<_> = configs.iter().map(|_| inbox()).collect();

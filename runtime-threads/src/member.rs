@@ -9,13 +9,13 @@ use std::time::Duration;
 use coracle_core::host::{Directory, Router};
 use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::{Proxy, ProxyInput};
+use coracle_storage::blocking::{open, prepare};
 use coracle_storage::host::{MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
-use crate::files;
 use crate::founding;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, InboxReceiver, inbox};
@@ -70,13 +70,13 @@ impl Member {
         options.settings.check()?;
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
-        let (lock, names) = files::read(medium, &nodes, |files| opening.look(files))?;
+        let (lock, names) = open(medium, &nodes, |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
         let own_address = found.address();
         let peer_address = options.peer_listen.as_deref().or(own_address.as_deref());
         let peer_socket = peer_address.map(bind_peers).transpose()?;
         let socket = bind(options.listen)?;
-        files::write(&options.medium, &found.operations())?;
+        prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
         let clock = Clock::start();
         let (events, event_receiver) = events::channel();
@@ -238,7 +238,7 @@ impl Startup {
             None => {
                 let found = founding::find(network, &options.origin)?;
                 let Some((founders, configuration)) = found else { return Ok(()) };
-                files::write(&options.medium, &opened.found(&founders, configuration.as_ref())?)?;
+                prepare(&options.medium, &opened.found(&founders, configuration.as_ref())?)?;
                 let standing = opened.local.standing.clone();
                 lock(&network.directory).found(standing, configuration.as_ref());
                 network.report(PeerEvent::Founded);

@@ -5,6 +5,8 @@
 //! [`blocking`] carries it out there. What waits for the disk then is one thread that was woken once, and the executor hears
 //! of it once, where an operation at a time would be three of each for every put.
 
+mod work;
+
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
+pub use work::{open, prepare};
 
 /// A node's way to its files in a data folder: the like of a [`blocking::Folder`] for an async executor.
 ///

@@ -3,6 +3,8 @@
 //! It decides nothing: what to write, in which order and when to wait for the disk is all in the
 //! operations. [`asynchronous`](crate::asynchronous) is the same for an async executor.
 
+mod work;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -16,6 +18,7 @@ use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
+pub use work::{open, prepare};
 
 /// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
 ///

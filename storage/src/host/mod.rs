@@ -22,5 +22,5 @@ pub use identities::{draw_boot, draw_cluster, draw_incarnation};
 pub use opening::{
     ClusterOpening, FileStart, FolderNames, FoundCluster, FoundMember, MemberOpening, OpenedMember,
 };
-pub use snapshot_work::{SnapshotCheck, SnapshotTask, SnapshotWork, VerifiedSnapshot};
+pub use snapshot_work::{FileTask, SnapshotCheck, SnapshotTask, SnapshotWork, VerifiedSnapshot};
 pub use start::{MemberFailure, MemberOptions, Options, StartError};

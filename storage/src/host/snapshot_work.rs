@@ -30,16 +30,23 @@ use crate::snapshot::{PartWanted, SnapshotPlanner, rest_after};
 /// What is to be done next for a node's snapshots.
 #[derive(Debug)]
 pub enum SnapshotTask {
-    /// Carry these operations out, in order; then [`SnapshotWork::ran`].
-    Run(Vec<FileOp>),
+    /// Something with files.
+    Files(FileTask),
     /// Leave the disk to others for so long.
     Rest(Duration),
+    /// Hand this to the node.
+    Report(Input),
+}
+
+/// What is to be done next with the files of a node's snapshots.
+#[derive(Debug)]
+pub enum FileTask {
+    /// Carry these operations out, in order; then [`SnapshotWork::ran`].
+    Run(Vec<FileOp>),
     /// Read the file back and check it, possibly on another thread; then [`SnapshotWork::verified`].
     Verify(SnapshotCheck),
     /// Read this part of the node's snapshot; then [`SnapshotWork::was_read`].
     Read(NodeId, PartWanted),
-    /// Hand this to the node.
-    Report(Input),
 }
 
 /// The snapshot work of one node. See the module.
@@ -137,9 +144,9 @@ impl SnapshotWork {
             Stage::Written(part, took) => (Stage::Rested(part), SnapshotTask::Rest(rest_after(took))),
             Stage::Rested(part) if part.is_last => {
                 let check = SnapshotCheck { planner: self.planner.clone() };
-                (Stage::Verifying(part), SnapshotTask::Verify(check))
+                (Stage::Verifying(part), SnapshotTask::Files(FileTask::Verify(check)))
             }
-            Stage::Verified(part, ops) => (Stage::Publishing(part), SnapshotTask::Run(ops)),
+            Stage::Verified(part, ops) => (Stage::Publishing(part), SnapshotTask::Files(FileTask::Run(ops))),
             Stage::Rested(Part { written: input, .. }) | Stage::Done(input) => {
                 (Stage::Idle, SnapshotTask::Report(input))
             }
@@ -155,12 +162,12 @@ impl SnapshotWork {
         match order {
             SnapshotOrder::Write(part) => {
                 let written = Part { written: snapshot_written(&part), is_last: part.end.is_some() };
-                (Stage::Writing(written), SnapshotTask::Run(self.planner.plan_part(&part)))
+                (Stage::Writing(written), SnapshotTask::Files(FileTask::Run(self.planner.plan_part(&part))))
             }
             SnapshotOrder::Read { last, offset } => {
                 let wanted = PartWanted { last, offset, bytes_max: self.part_bytes };
                 let node = self.planner.temporary().node;
-                (Stage::Reading(last, offset), SnapshotTask::Read(node, wanted))
+                (Stage::Reading(last, offset), SnapshotTask::Files(FileTask::Read(node, wanted)))
             }
         }
     }
@@ -275,7 +282,9 @@ mod tests {
     }
 
     fn run(work: &mut SnapshotWork, file: &mut Vec<u8>) {
-        let Some(SnapshotTask::Run(ops)) = work.next_task() else { panic!("operations are due") };
+        let Some(SnapshotTask::Files(FileTask::Run(ops))) = work.next_task() else {
+            panic!("operations are due")
+        };
         carry_out(file, &ops);
         work.ran(TOOK);
     }
@@ -299,10 +308,14 @@ mod tests {
         assert!(matches!(report(&mut work), Input::SnapshotWritten { bytes: 8, .. }));
         run(&mut work, &mut file);
         rest(&mut work);
-        let Some(SnapshotTask::Verify(check)) = work.next_task() else { panic!("it is not checked") };
+        let Some(SnapshotTask::Files(FileTask::Verify(check))) = work.next_task() else {
+            panic!("it is not checked")
+        };
         assert_eq!(check.file(), FileName::new(NodeId(0), FileKind::SnapshotTemporary));
         work.verified(check.check(&file).unwrap());
-        let Some(SnapshotTask::Run(ops)) = work.next_task() else { panic!("it is not published") };
+        let Some(SnapshotTask::Files(FileTask::Run(ops))) = work.next_task() else {
+            panic!("it is not published")
+        };
         assert!(ops.iter().any(|op| matches!(op, FileOp::Rename { .. })));
         work.ran(TOOK);
         assert!(matches!(report(&mut work), Input::SnapshotWritten { last: LAST, bytes: 16 }));
@@ -315,7 +328,9 @@ mod tests {
         parts(&["{\"a\":1}\n"]).into_iter().for_each(|part| work.order(SnapshotOrder::Write(part)));
         run(&mut work, &mut file);
         rest(&mut work);
-        let Some(SnapshotTask::Verify(check)) = work.next_task() else { panic!("it is not checked") };
+        let Some(SnapshotTask::Files(FileTask::Verify(check))) = work.next_task() else {
+            panic!("it is not checked")
+        };
         let middle = file.len() / 2;
         file[middle] ^= 1;
         assert!(matches!(check.check(&file), Err(DiskError::Snapshot { .. })));
@@ -325,7 +340,9 @@ mod tests {
     fn a_part_is_read_for_the_order_that_asks_for_it() {
         let mut work = work();
         work.order(SnapshotOrder::Read { last: LAST, offset: 8 });
-        let Some(SnapshotTask::Read(NodeId(0), wanted)) = work.next_task() else { panic!("nothing is read") };
+        let Some(SnapshotTask::Files(FileTask::Read(NodeId(0), wanted))) = work.next_task() else {
+            panic!("nothing is read")
+        };
         assert_eq!(wanted, PartWanted { last: LAST, offset: 8, bytes_max: 1000 });
         work.was_read(None);
         assert!(matches!(report(&mut work), Input::SnapshotRead { offset: 8, part: None, .. }));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
-use coracle_storage::host::{SnapshotTask, SnapshotWork};
+use coracle_storage::host::{FileTask, SnapshotTask, SnapshotWork};
 use coracle_storage::{
     DiskError, FileError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotFault,
     SnapshotPlanner,
@@ -131,20 +131,20 @@ impl SnapshotFiles {
                 return SnapshotStep::Idle;
             };
             match task {
-                SnapshotTask::Run(ops) if ops.is_empty() => self.work.ran(Duration::ZERO),
-                SnapshotTask::Run(ops) => {
+                SnapshotTask::Files(FileTask::Run(ops)) if ops.is_empty() => self.work.ran(Duration::ZERO),
+                SnapshotTask::Files(FileTask::Run(ops)) => {
                     (self.ops, self.begun) = (ops.into(), now);
                     return SnapshotStep::Operate(self.ops.front().is_some_and(waits));
                 }
                 SnapshotTask::Rest(pause) => return SnapshotStep::Rest(pause),
-                SnapshotTask::Verify(check) => {
+                SnapshotTask::Files(FileTask::Verify(check)) => {
                     let read_back = disk.read(check.file()).unwrap_or_default();
                     match check.check(read_back) {
                         Ok(verified) => self.work.verified(verified),
                         Err(error) => return SnapshotStep::Refused(error),
                     }
                 }
-                SnapshotTask::Read(node, wanted) => {
+                SnapshotTask::Files(FileTask::Read(node, wanted)) => {
                     self.reading = Some((node, wanted));
                     return SnapshotStep::Operate(false);
                 }

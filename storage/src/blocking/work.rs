@@ -1,0 +1,84 @@
+//! Carries out what the hosts of a node's files hand out, on the thread that asks for it: the opening of a data folder, the
+//! groups of a log, the tasks of its snapshots.
+
+use coracle_core::Instant;
+use coracle_core::raft::{NodeId, PersistId};
+
+use super::Folder;
+use crate::execution::FileError;
+use crate::files::{FileOp, NodeFiles};
+use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
+use crate::lock::FolderLock;
+use crate::medium::{DiskError, Medium};
+
+/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after the other.
+///
+/// # Errors
+///
+/// [`StartError`] when the folder cannot be locked or read.
+pub fn open(
+    medium: &Medium,
+    nodes: &[NodeId],
+    mut look: impl FnMut(&NodeFiles),
+) -> Result<(Option<FolderLock>, FolderNames), StartError> {
+    let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
+    let lock = FolderLock::take(path)?;
+    let folder = Folder::new(path);
+    for node in nodes {
+        look(&folder.read(*node)?);
+    }
+    Ok((Some(lock), folder.names()?))
+}
+
+/// Carries operations out in the data folder, if there is one.
+///
+/// # Errors
+///
+/// As for [`Folder::run`].
+pub fn prepare(medium: &Medium, ops: &[FileOp]) -> Result<(), FileError> {
+    let Medium::Folder { path, .. } = medium else { return Ok(()) };
+    Folder::new(path).run(ops)
+}
+
+impl Folder {
+    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to be reported, if one is.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when the node has to stop for it.
+    pub fn run_next(&mut self, queue: &mut DiskQueue) -> Result<Option<PersistId>, FileError> {
+        let Some(ops) = queue.begin() else { return Ok(None) };
+        match self.run(&ops) {
+            Ok(()) => Ok(queue.finish()),
+            Err(error) => self.give_up(queue.failed(error)?).map(|()| None),
+        }
+    }
+
+    /// Carries out a task of the snapshots, and says to `work` what came of it.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the node has to stop for it.
+    pub fn run_task(
+        &mut self,
+        task: FileTask,
+        work: &mut SnapshotWork,
+        now: impl Fn() -> Instant,
+    ) -> Result<(), DiskError> {
+        match task {
+            FileTask::Run(ops) => {
+                let begun = now();
+                match self.run(&ops) {
+                    Ok(()) => work.ran(now().since(begun)),
+                    Err(error) => self.give_up(work.failed(error)?)?,
+                }
+            }
+            FileTask::Verify(check) => {
+                let read_back = self.read_back(check.file())?;
+                work.verified(check.check(&read_back)?);
+            }
+            FileTask::Read(node, wanted) => work.was_read(self.read_part(node, wanted)?),
+        }
+        Ok(())
+    }
+}
