@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use coracle_core::host::Router;
-use coracle_core::proxy::Proxy;
 use coracle_storage::asynchronous::{open, prepare};
-use coracle_storage::host::{ClusterOpening, Options, StartError};
+use coracle_storage::host::{ClusterOpening, NodeEnd, NodeInput, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 use smol::{LocalExecutor, Task};
 
@@ -15,7 +14,6 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::events;
 use crate::front::{Front, bind};
-use crate::inputs::NodeInput;
 use crate::listener::memory_budget;
 use crate::mailbox::{Sender, mailbox};
 use crate::peers::Peers;
@@ -40,28 +38,25 @@ impl Cluster {
     /// [`StartError`]: nothing runs.
     pub async fn start(executor: &Rc<LocalExecutor<'static>>, options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
-        let configs = settings.raft_configs()?;
-        let limits = settings.replica_limits()?;
-        let mut opening = ClusterOpening::new(configs.len(), &medium, limits.sessions)?;
-        let (lock, names) = open(&medium, &opening.nodes(), |files| opening.look(files)).await?;
+        let mut opening = ClusterOpening::new(&settings, &medium)?;
+        let node_ids = opening.nodes();
+        let (lock, names) = open(&medium, &node_ids, |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
         let socket = bind(listen).await?;
         prepare(&medium, found.operations()).await?;
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = mailbox();
-        let inboxes: Vec<_> = configs.iter().map(|_| mailbox()).collect();
-        let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
-        let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
+        let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, mailbox())).collect();
+        let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
         let memory = memory_budget(&settings);
         let (executor, clock) = (Rc::clone(executor), Clock::start());
         let wiring = Wiring { executor, peers, proxy, events, clock, memory };
-        let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();
+        let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
-        for ((config, start), inbox) in configs.into_iter().zip(found.opened()).zip(inboxes) {
-            nodes.extend(wiring.start_node((config, limits), start, inbox)?);
+        for (start, (inbox, receiver)) in found.opened().into_iter().zip(inboxes.into_values()) {
+            nodes.extend(wiring.start_node(start, (inbox, receiver, None))?);
         }
-        let proxy = Proxy::new(settings.proxy_config(), fastrand::u64(..));
-        let router = Router::new(proxy, settings.nodes, wiring.memory.clone());
+        let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
         let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
         Ok(Self { front, inboxes: senders, nodes, events: event_receiver, _lock: lock })
     }
@@ -97,7 +92,7 @@ impl Cluster {
         self.front.close().await;
         self.front.finish().await;
         for inbox in &self.inboxes {
-            let _ = inbox.send(NodeInput::Stop);
+            let _ = inbox.send(NodeInput::End(NodeEnd::Stopped));
         }
         for node in self.nodes.drain(..) {
             node.await;

@@ -3,18 +3,15 @@
 //! The log and the snapshots have a task each: a snapshot is large and nobody waits for it, while every put waits for the
 //! log's next sync.
 
-use std::sync::Arc;
-
 use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::Persist;
 use coracle_storage::asynchronous::Folder;
-use coracle_storage::host::{DiskQueue, SnapshotTask, SnapshotWork};
+use coracle_storage::host::{DiskQueue, NodeInput, SnapshotTask, SnapshotWork};
 use coracle_storage::{DiskError, FileError};
 use smol::Timer;
 
 use crate::clock::Clock;
-use crate::inputs::NodeInput;
 use crate::mailbox::{Receiver, Sender};
 
 /// Writes the log until the persists end, then stops in order; or until an operation fails, and reports that.
@@ -26,7 +23,7 @@ pub(crate) async fn run_log(
 ) {
     if let Err(error) = write_log(&mut folder, &mut queue, &persists, &node).await {
         // Nobody listens when the node has stopped before its disk did.
-        let _ = node.send(NodeInput::DiskFailed(Arc::new(error.into())));
+        let _ = node.send(NodeInput::End(error.into()));
     }
 }
 
@@ -59,7 +56,7 @@ pub(crate) async fn run_snapshots(
     while let Ok(order) = orders.recv().await {
         work.order(order);
         if let Err(error) = carry_out(&mut folder, &mut work, &node, clock).await {
-            let _ = node.send(NodeInput::DiskFailed(Arc::new(error)));
+            let _ = node.send(NodeInput::End(error.into()));
             return;
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::Router;
+use coracle_core::host::{Router, RouterInput};
 use coracle_storage::host::StartError;
 use smol::Task;
 use smol::net::TcpListener;
@@ -31,7 +31,7 @@ pub(crate) struct Front {
     majority_is_lost: Rc<Cell<bool>>,
     /// Closed when the last connection is done.
     connections_end: async_channel::Receiver<()>,
-    _router: Task<()>,
+    router: Option<Task<()>>,
 }
 
 impl Front {
@@ -56,7 +56,7 @@ impl Front {
             address,
             majority_is_lost,
             connections_end,
-            _router: executor.spawn(driver.run()),
+            router: Some(executor.spawn(driver.run())),
         }
     }
 
@@ -81,10 +81,10 @@ impl Front {
 
     /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
     pub(crate) async fn finish(&mut self) {
-        let (done, idle) = async_channel::bounded::<()>(1);
-        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
-            // Ends when the router does; no request takes longer than its timeout.
-            let _ = idle.recv().await;
+        let _ = self.proxy.send(ProxyEvent::Router(RouterInput::Stop));
+        if let Some(router) = self.router.take() {
+            // No request takes longer than its timeout.
+            router.await;
         }
         within(REPLY_PATIENCE, self.connections_end.recv()).await;
     }

@@ -1,33 +1,16 @@
-//! What arrives in the inboxes of a node's task and of the router's task.
+//! What arrives in the inbox of the router's task.
 //!
-//! They stand apart from both tasks: a sender need not know how the owner of an inbox is wired.
+//! It stands apart from the task: a sender need not know how the owner of an inbox is wired.
 
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use coracle_core::host::{HostInput, RouterInput, ToWriter};
+use coracle_core::Request;
+use coracle_core::host::{RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
-use coracle_core::{Input, Request};
-use coracle_storage::DiskError;
 use smol::Async;
 
 use crate::mailbox::{AnswerSlot, Sender};
-
-/// What arrives in a node's inbox.
-#[derive(Debug)]
-pub(crate) enum NodeInput {
-    Host(HostInput),
-    /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
-    Resign(async_channel::Sender<()>),
-    DiskFailed(Arc<DiskError>),
-    Stop,
-}
-
-impl From<Input> for NodeInput {
-    fn from(input: Input) -> Self {
-        Self::Host(HostInput::Core(input))
-    }
-}
 
 /// The way to a client.
 #[derive(Debug)]
@@ -48,6 +31,4 @@ pub(crate) enum ProxyEvent {
     Called(Request, AnswerSlot<Reply>),
     /// Something for the router.
     Router(RouterInput),
-    /// Accept nothing new; the channel is closed when nothing is under way any more.
-    Stop(async_channel::Sender<()>),
 }

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::host::{Directory, Router};
+use coracle_core::host::{HostInput, Router};
 use coracle_core::peer::PeerEvent;
-use coracle_core::proxy::{Proxy, ProxyInput};
+use coracle_core::proxy::ProxyInput;
 use coracle_storage::asynchronous::{open, prepare};
-use coracle_storage::host::{MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError};
+use coracle_storage::host::{
+    MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
+};
 use coracle_storage::{FolderLock, HostEvent};
 use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
@@ -19,14 +21,13 @@ use crate::clock::Clock;
 use crate::events;
 use crate::founding;
 use crate::front::{Front, bind};
-use crate::inputs::NodeInput;
 use crate::link::within;
 use crate::listener::memory_budget;
-use crate::mailbox::{Receiver, Sender, mailbox};
+use crate::mailbox::{Sender, mailbox};
 use crate::network::Network;
 use crate::peer_listener;
 use crate::peers::Peers;
-use crate::wiring::Wiring;
+use crate::wiring::{NodeEnds, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -38,6 +39,8 @@ pub struct Member {
     inbox: Sender<NodeInput>,
     network: Rc<Network>,
     startup: Task<()>,
+    /// Closed when the node has handed leadership over, or has ended.
+    resigned: async_channel::Receiver<()>,
     running: Rc<RefCell<Running>>,
     events: async_channel::Receiver<HostEvent>,
     resign_patience: Duration,
@@ -62,15 +65,13 @@ impl Member {
         executor: &Rc<LocalExecutor<'static>>,
         options: MemberOptions,
     ) -> Result<Self, StartError> {
-        options.settings.check()?;
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
         let (lock, names) = open(medium, &nodes, |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
-        let own_address = found.address();
-        let peer_socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
-            Some(address) => Some(bind_peers(address).await?),
-            None => None,
+        let peer_socket = match options.peer_address(found.address().as_deref()) {
+            Ok(address) => Some(bind_peers(&address).await?),
+            Err(_) => None,
         };
         let socket = bind(options.listen).await?;
         prepare(&options.medium, found.operations()).await?;
@@ -79,8 +80,7 @@ impl Member {
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = mailbox();
         let (inbox, node_inbox) = mailbox();
-        let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
-        let (directory, moved) = directory.with_moved(opened.moved.clone());
+        let (directory, moved) = opened.directory(options.dial_overrides.clone());
         let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
         let network = Network::new(
             Rc::clone(executor),
@@ -97,19 +97,20 @@ impl Member {
         let memory = memory_budget(&options.settings);
         let wiring = Wiring { executor: Rc::clone(executor), peers, proxy, events, clock, memory };
         let settings = &options.settings;
-        let proxy = Proxy::new(settings.member_proxy_config(options.id), fastrand::u64(..));
-        let router = Router::new(proxy, 1, wiring.memory.clone());
+        let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
         let front = Front::start(&wiring, settings, router, proxy_inbox, socket);
         let resign_patience = settings.election_timeout_max;
         let running = Rc::new(RefCell::new(Running::default()));
         let (network_of_node, state) = (Rc::clone(&network), Rc::clone(&running));
+        let (resigning, resigned) = async_channel::bounded(1);
         let startup = Startup { network: network_of_node, options, wiring, peer_socket, running: state };
-        let startup = startup.run(opened, (inbox.clone(), node_inbox));
+        let startup = startup.run(opened, (inbox.clone(), node_inbox, Some(resigning)));
         Ok(Self {
             front,
             inbox,
             network,
             startup: executor.spawn(startup),
+            resigned,
             running,
             events: event_receiver,
             resign_patience,
@@ -149,10 +150,8 @@ impl Member {
         self.front.close().await;
         let has_node = !self.running.borrow().tasks.is_empty();
         if has_node {
-            let (done, resigned) = async_channel::bounded::<()>(1);
-            if self.inbox.send(NodeInput::Resign(done)).is_ok() {
-                within(self.resign_patience, resigned.recv()).await;
-            }
+            let _ = self.inbox.send(HostInput::Resign.into());
+            within(self.resign_patience, self.resigned.recv()).await;
         }
         self.front.finish().await;
         let all_sent = async {
@@ -162,7 +161,7 @@ impl Member {
         };
         within(ANSWER_PATIENCE, all_sent).await;
         self.startup.cancel().await;
-        let _ = self.inbox.send(NodeInput::Stop);
+        let _ = self.inbox.send(NodeInput::End(NodeEnd::Stopped));
         let tasks = std::mem::take(&mut self.running.borrow_mut().tasks);
         for task in tasks {
             task.await;
@@ -181,9 +180,9 @@ struct Startup {
 }
 
 impl Startup {
-    async fn run(mut self, opened: OpenedMember, inbox: (Sender<NodeInput>, Receiver<NodeInput>)) {
+    async fn run(mut self, opened: OpenedMember, ends: NodeEnds) {
         let mut listening = self.peer_socket.take().map(|socket| self.listen(socket));
-        match self.take_part(opened, inbox, &mut listening).await {
+        match self.take_part(opened, ends, &mut listening).await {
             Err(failure) => self.running.borrow_mut().failure = Some(failure),
             // The connections of those who dial live as long as this.
             Ok(()) => {
@@ -197,7 +196,7 @@ impl Startup {
     async fn take_part(
         &self,
         mut opened: OpenedMember,
-        inbox: (Sender<NodeInput>, Receiver<NodeInput>),
+        ends: NodeEnds,
         listening: &mut Option<Task<()>>,
     ) -> Result<(), MemberFailure> {
         let Self { network, options, .. } = self;
@@ -213,19 +212,12 @@ impl Startup {
             }
         };
         if listening.is_none() {
-            let own_address = network.directory.borrow().address().map(Box::<str>::from);
-            let socket = match options.peer_listen.as_deref().or(own_address.as_deref()) {
-                Some(address) => bind_peers(address).await?,
-                None => return Err(StartError::NoPeerAddress { node: options.id }.into()),
-            };
-            *listening = Some(self.listen(socket));
+            let address = options.peer_address(network.directory.borrow().address())?;
+            *listening = Some(self.listen(bind_peers(&address).await?));
         }
         network.reach();
-        let limits = options.settings.replica_limits().map_err(StartError::from)?;
-        let incarnation = opened.local.incarnation;
-        let config =
-            options.settings.member_config(options.id, incarnation, &founders).map_err(StartError::from)?;
-        let mut tasks = self.wiring.start_node((config, limits), opened.files(), inbox)?;
+        let start = opened.start(&options.settings, &founders)?;
+        let mut tasks = self.wiring.start_node(start, ends)?;
         tasks.reverse();
         self.running.borrow_mut().tasks = tasks;
         network.route(vec![ProxyInput::Reachable(options.id, None)]);

@@ -16,11 +16,12 @@ use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input};
 use coracle_storage::NodeEvent;
+use coracle_storage::host::NodeInput;
 use smol::{LocalExecutor, Task};
 
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::inputs::{NodeInput, ProxyEvent};
+use crate::inputs::ProxyEvent;
 use crate::link;
 use crate::mailbox::Sender;
 
@@ -128,7 +129,7 @@ impl Network {
     /// Hands something to the node.
     pub(crate) fn give(&self, input: HostInput) {
         self.inbox_bytes.set(self.inbox_bytes.get() + input.peer_bytes());
-        let _ = self.inbox.send(NodeInput::Host(input));
+        let _ = self.inbox.send(input.into());
     }
 
     /// The node has taken an input with so many bytes of peers' frames out of its inbox.

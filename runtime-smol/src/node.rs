@@ -1,14 +1,13 @@
 //! A node's task: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
 
-use std::sync::Arc;
-
-use coracle_core::host::{HostInput, NodeAction, NodeHost, RouterInput, SnapshotOrder};
+use coracle_core::host::{NodeAction, NodeHost, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
-use coracle_storage::{DiskError, NodeEvent};
+use coracle_storage::NodeEvent;
+use coracle_storage::host::{NodeEnd, NodeInput};
 use futures_lite::future;
 
 use crate::alarm::Alarm;
-use crate::inputs::{NodeInput, ProxyEvent};
+use crate::inputs::ProxyEvent;
 use crate::mailbox::{Receiver, Sender};
 use crate::wiring::Wiring;
 
@@ -26,26 +25,20 @@ pub(crate) struct NodeDriver {
     pub(crate) inbox: Receiver<NodeInput>,
     pub(crate) files: Option<Files>,
     pub(crate) wiring: Wiring,
-    /// Closed when leadership is handed over.
+    /// Closed when leadership is handed over, or cannot be.
     pub(crate) resigning: Option<async_channel::Sender<()>>,
-}
-
-/// Why a node's loop ends.
-enum End {
-    Stopped,
-    DiskFailed(Arc<DiskError>),
 }
 
 impl NodeDriver {
     /// Drives the node until it is told to stop or its disk fails.
     pub(crate) async fn run(mut self) {
-        if let End::DiskFailed(error) = self.drive().await {
+        if let NodeEnd::DiskFailed(error) = self.drive().await {
             self.wiring.events.report(self.host.id(), NodeEvent::Failed(error));
             let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
         }
     }
 
-    async fn drive(&mut self) -> End {
+    async fn drive(&mut self) -> NodeEnd {
         let mut alarm = Alarm::new(self.wiring.clock);
         let mut actions = Vec::new();
         loop {
@@ -53,7 +46,7 @@ impl NodeDriver {
             if !self.host.has_work() {
                 match alarm.receive(&self.inbox, Some(self.host.deadline())).await {
                     Ok(first) => next = first,
-                    Err(_) => return End::Stopped,
+                    Err(_) => return NodeEnd::Stopped,
                 }
             }
             while !self.host.is_full()
@@ -66,12 +59,7 @@ impl NodeDriver {
                         }
                         self.host.accept(input);
                     }
-                    NodeInput::Resign(done) => {
-                        self.resigning = Some(done);
-                        self.host.accept(HostInput::Resign);
-                    }
-                    NodeInput::DiskFailed(error) => return End::DiskFailed(error),
-                    NodeInput::Stop => return End::Stopped,
+                    NodeInput::End(end) => return end,
                 }
             }
             self.host.step(self.wiring.clock.now(), &mut actions);

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use coracle_core::Input;
 use coracle_core::host::{HostInput, inbox_is_full};
 use coracle_core::raft::{Message, NodeId};
+use coracle_storage::host::NodeInput;
 
-use crate::inputs::NodeInput;
 use crate::mailbox::Sender;
 use crate::network::Network;
 
@@ -42,7 +42,7 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&node) {
-                    let _ = inbox.send(NodeInput::Host(HostInput::Requests(requests)));
+                    let _ = inbox.send(HostInput::Requests(requests).into());
                 }
             }
             Self::Network(network) => network.ask(node, requests),

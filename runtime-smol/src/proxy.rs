@@ -26,8 +26,6 @@ pub(crate) struct ProxyDriver {
     clock: Clock,
     connections: BTreeMap<u64, Way>,
     callers: Slab<AnswerSlot<Reply>>,
-    /// Closed when the router is done.
-    stopping: Option<async_channel::Sender<()>>,
 }
 
 impl ProxyDriver {
@@ -40,7 +38,7 @@ impl ProxyDriver {
         clock: Clock,
     ) -> Self {
         let (connections, callers) = (BTreeMap::new(), Slab::new());
-        Self { router, inbox, peers, majority_is_lost, clock, connections, callers, stopping: None }
+        Self { router, inbox, peers, majority_is_lost, clock, connections, callers }
     }
 
     /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
@@ -75,25 +73,16 @@ impl ProxyDriver {
                 self.router.accept(RouterInput::Called(call, request));
             }
             ProxyEvent::Router(input) => self.router.accept(input),
-            ProxyEvent::Stop(done) => {
-                self.stopping = Some(done);
-                self.router.accept(RouterInput::Stop);
-            }
         }
     }
 
     fn carry_out(&mut self, action: RouterAction) {
         match action {
             RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
-            // A client that is gone needs no reply.
-            RouterAction::Reply(connection, slot, reply) => {
+            // A client that is gone need not be told.
+            RouterAction::Tell(connection, told) => {
                 if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.replies.send(ToWriter::Reply(slot, reply));
-                }
-            }
-            RouterAction::GiveUp(connection, holder) => {
-                if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.replies.send(ToWriter::GiveUp(holder));
+                    let _ = connection.replies.send(told);
                 }
             }
             RouterAction::Cut(connection) => {

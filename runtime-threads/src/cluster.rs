@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use coracle_core::host::Router;
-use coracle_core::proxy::Proxy;
 use coracle_storage::blocking::{open, prepare};
-use coracle_storage::host::{ClusterOpening, Options, StartError};
+use coracle_storage::host::{ClusterOpening, NodeEnd, NodeInput, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
@@ -17,7 +16,6 @@ use crate::clock::Clock;
 use crate::events;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
-use crate::inputs::NodeInput;
 use crate::listener::memory_budget;
 use crate::peers::Peers;
 use crate::threads::lock;
@@ -42,27 +40,24 @@ impl Cluster {
     /// [`StartError`]: nothing runs.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
-        let configs = settings.raft_configs()?;
-        let limits = settings.replica_limits()?;
-        let mut opening = ClusterOpening::new(configs.len(), &medium, limits.sessions)?;
-        let (lock, names) = open(&medium, &opening.nodes(), |files| opening.look(files))?;
+        let mut opening = ClusterOpening::new(&settings, &medium)?;
+        let node_ids = opening.nodes();
+        let (lock, names) = open(&medium, &node_ids, |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
         prepare(&medium, &found.operations())?;
         let (events, event_receiver) = events::channel();
         let (proxy, proxy_inbox) = channel();
-        let inboxes: Vec<_> = configs.iter().map(|_| inbox()).collect();
-        let ways = configs.iter().zip(&inboxes).map(|(config, (inbox, _))| (config.id, inbox.clone()));
-        let peers = Peers::Inboxes(ways.collect::<BTreeMap<_, _>>());
+        let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, inbox())).collect();
+        let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
         let memory = memory_budget(&settings);
         let wiring = Wiring { peers, proxy, events, clock: Clock::start(), memory };
-        let senders = inboxes.iter().map(|(inbox, _)| inbox.clone()).collect();
+        let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
-        for ((config, start), inbox) in configs.into_iter().zip(found.opened()).zip(inboxes) {
-            nodes.extend(wiring.start_node((config, limits), start, inbox)?);
+        for (start, (inbox, receiver)) in found.opened().into_iter().zip(inboxes.into_values()) {
+            nodes.extend(wiring.start_node(start, (inbox, receiver, None))?);
         }
-        let proxy = Proxy::new(settings.proxy_config(), fastrand::u64(..));
-        let router = Router::new(proxy, settings.nodes, wiring.memory.clone());
+        let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
         let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
         Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(event_receiver)), _lock: lock })
     }
@@ -98,7 +93,7 @@ impl Cluster {
         self.front.close();
         self.front.finish();
         for inbox in &self.inboxes {
-            inbox.send(NodeInput::Stop);
+            inbox.send(NodeInput::End(NodeEnd::Stopped));
         }
         for node in self.nodes.drain(..) {
             // A panic in one of them has ended the process.

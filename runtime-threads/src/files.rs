@@ -3,7 +3,6 @@
 //! The log and the snapshots have a thread each: a snapshot is large and nobody waits for it, while every put waits for the
 //! log's next sync.
 
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
 
@@ -11,17 +10,16 @@ use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::Persist;
 use coracle_storage::blocking::Folder;
-use coracle_storage::host::{DiskQueue, SnapshotTask, SnapshotWork};
+use coracle_storage::host::{DiskQueue, NodeInput, SnapshotTask, SnapshotWork};
 use coracle_storage::{DiskError, FileError};
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
-use crate::inputs::NodeInput;
 
 /// Writes the log until the persists end, then stops in order; or until an operation fails, and reports that.
 pub(crate) fn run_log(mut folder: Folder, mut queue: DiskQueue, persists: &Receiver<Persist>, node: &Inbox) {
     if let Err(error) = write_log(&mut folder, &mut queue, persists, node) {
-        node.send(NodeInput::DiskFailed(Arc::new(error.into())));
+        node.send(NodeInput::End(error.into()));
     }
 }
 
@@ -54,7 +52,7 @@ pub(crate) fn run_snapshots(
     while let Ok(order) = orders.recv() {
         work.order(order);
         if let Err(error) = carry_out(&mut folder, &mut work, node, clock) {
-            return node.send(NodeInput::DiskFailed(Arc::new(error)));
+            return node.send(NodeInput::End(error.into()));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::Router;
+use coracle_core::host::{Router, RouterInput};
 use coracle_storage::host::StartError;
 
 use crate::client::Client;
@@ -79,17 +79,18 @@ impl Front {
 
     /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
     pub(crate) fn finish(&mut self) {
-        let (done, idle) = channel::<()>();
-        if self.proxy.send(ProxyEvent::Stop(done)).is_ok() {
-            // Ends when the router does; no request takes longer than its timeout.
-            let _ = idle.recv();
-        }
+        // No request takes longer than its timeout.
+        self.end_router(ProxyEvent::Router(RouterInput::Stop));
         let _ = self.connections_end.recv_timeout(REPLY_PATIENCE);
     }
 
     /// Ends the router's thread at once.
     pub(crate) fn end(&mut self) {
-        let _ = self.proxy.send(ProxyEvent::End);
+        self.end_router(ProxyEvent::End);
+    }
+
+    fn end_router(&mut self, order: ProxyEvent) {
+        let _ = self.proxy.send(order);
         if let Some(router) = self.router.take() {
             // A panic in it has ended the process.
             let _ = router.join();

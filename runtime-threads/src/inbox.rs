@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 
 use coracle_core::Instant;
 use coracle_core::host::inbox_is_full;
+use coracle_storage::host::NodeInput;
 
 use crate::alarm;
 use crate::clock::Clock;
-use crate::inputs::NodeInput;
 
 /// The end that others send to.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Inbox {
     /// Puts `input` in. A node that has stopped hears nothing.
     pub(crate) fn send(&self, input: NodeInput) {
         self.waiting.items.fetch_add(1, Ordering::Relaxed);
-        let peer_bytes = peer_bytes(&input);
+        let peer_bytes = input.peer_bytes();
         if peer_bytes > 0 {
             self.waiting.peer_bytes.fetch_add(peer_bytes, Ordering::Relaxed);
         }
@@ -81,7 +81,7 @@ impl InboxReceiver {
 
     fn count(&self, input: &NodeInput) {
         let (items, bytes) = self.taken.get();
-        self.taken.set((items + 1, bytes + peer_bytes(input)));
+        self.taken.set((items + 1, bytes + input.peer_bytes()));
     }
 
     /// What was taken out does not fill it any more. Once a turn: the number is shared.
@@ -91,12 +91,5 @@ impl InboxReceiver {
         if bytes > 0 {
             self.waiting.peer_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-    }
-}
-
-fn peer_bytes(input: &NodeInput) -> usize {
-    match input {
-        NodeInput::Host(input) => input.peer_bytes(),
-        NodeInput::Resign(_) | NodeInput::DiskFailed(_) | NodeInput::Stop => 0,
     }
 }

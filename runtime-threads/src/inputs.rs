@@ -1,31 +1,14 @@
-//! What arrives in the inboxes of a node's thread and of the router's thread.
+//! What arrives in the inbox of the router's thread.
 //!
-//! They stand apart from both threads: a sender need not know how the owner of an inbox is wired.
+//! It stands apart from the thread: a sender need not know how the owner of an inbox is wired.
 
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
-use coracle_core::host::{HostInput, RouterInput, ToWriter};
+use coracle_core::Request;
+use coracle_core::host::{RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
-use coracle_core::{Input, Request};
-use coracle_storage::DiskError;
-
-/// What arrives in a node's inbox.
-#[derive(Debug)]
-pub(crate) enum NodeInput {
-    Host(HostInput),
-    /// Hand leadership over, if it is this node's; the channel is closed when that is done, or cannot be.
-    Resign(Sender<()>),
-    DiskFailed(Arc<DiskError>),
-    Stop,
-}
-
-impl From<Input> for NodeInput {
-    fn from(input: Input) -> Self {
-        Self::Host(HostInput::Core(input))
-    }
-}
 
 /// The way to a client.
 #[derive(Debug)]
@@ -46,8 +29,6 @@ pub(crate) enum ProxyEvent {
     Called(Request, SyncSender<Reply>),
     /// Something for the router.
     Router(RouterInput),
-    /// Accept nothing new; the channel is closed when nothing is under way any more.
-    Stop(Sender<()>),
     /// End at once: a thread cannot be dropped.
     End,
 }

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use coracle_core::host::{Directory, Router};
+use coracle_core::host::{HostInput, Router};
 use coracle_core::peer::PeerEvent;
-use coracle_core::proxy::{Proxy, ProxyInput};
+use coracle_core::proxy::ProxyInput;
 use coracle_storage::blocking::{open, prepare};
-use coracle_storage::host::{MemberFailure, MemberOpening, MemberOptions, OpenedMember, StartError};
+use coracle_storage::host::{
+    MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
+};
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
@@ -18,15 +20,14 @@ use crate::clock::Clock;
 use crate::events;
 use crate::founding;
 use crate::front::{Front, bind};
-use crate::inbox::{Inbox, InboxReceiver, inbox};
-use crate::inputs::NodeInput;
+use crate::inbox::{Inbox, inbox};
 use crate::link::Patience;
 use crate::listener::memory_budget;
 use crate::network::Network;
 use crate::peer_listener;
 use crate::peers::Peers;
 use crate::threads::{ListenerThread, lock, spawn};
-use crate::wiring::Wiring;
+use crate::wiring::{NodeEnds, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -41,6 +42,8 @@ pub struct Member {
     inbox: Inbox,
     network: Arc<Network>,
     running: Arc<Mutex<Running>>,
+    /// Closed when the node has handed leadership over, or has ended.
+    resigned: Receiver<()>,
     events: Mutex<Option<Receiver<HostEvent>>>,
     threads_end: Receiver<()>,
     resign_patience: Duration,
@@ -67,14 +70,12 @@ impl Member {
     ///
     /// [`StartError`]: nothing runs.
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
-        options.settings.check()?;
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
         let (lock, names) = open(medium, &nodes, |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
-        let own_address = found.address();
-        let peer_address = options.peer_listen.as_deref().or(own_address.as_deref());
-        let peer_socket = peer_address.map(bind_peers).transpose()?;
+        let peer_address = options.peer_address(found.address().as_deref());
+        let peer_socket = peer_address.ok().map(|address| bind_peers(&address)).transpose()?;
         let socket = bind(options.listen)?;
         prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
@@ -83,8 +84,7 @@ impl Member {
         let (proxy, proxy_inbox) = channel();
         let (inbox, node_inbox) = inbox();
         let (thread_end, threads_end) = channel();
-        let directory = Directory::new(opened.local.clone(), own_address, options.dial_overrides.clone());
-        let (directory, moved) = directory.with_moved(opened.moved.clone());
+        let (directory, moved) = opened.directory(options.dial_overrides.clone());
         let (to_node, to_proxy, end) = (inbox.clone(), proxy.clone(), thread_end.clone());
         let network = Network::new(
             directory,
@@ -101,15 +101,16 @@ impl Member {
         let memory = memory_budget(&options.settings);
         let wiring = Wiring { peers, proxy, events, clock, memory };
         let settings = &options.settings;
-        let proxy = Proxy::new(settings.member_proxy_config(options.id), fastrand::u64(..));
-        let router = Router::new(proxy, 1, wiring.memory.clone());
+        let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
         let front = Front::start(&wiring, settings, router, proxy_inbox, socket);
         let resign_patience = settings.election_timeout_max;
         let lock = Arc::new(lock);
         let running = Arc::<Mutex<Running>>::default();
         let (network_of_node, state) = (Arc::clone(&network), Arc::clone(&running));
+        let (resigning, resigned) = channel();
         let startup = Startup { network: network_of_node, options, wiring, running: state };
-        let (held, to_start) = ((Arc::clone(&lock), thread_end), (inbox.clone(), node_inbox));
+        let (held, to_start) =
+            ((Arc::clone(&lock), thread_end), (inbox.clone(), node_inbox, Some(resigning)));
         spawn(format!("startup {}", network.id), move || {
             startup.run(opened, to_start, peer_socket);
             drop(held);
@@ -119,6 +120,7 @@ impl Member {
             inbox,
             network,
             running,
+            resigned,
             events: Mutex::new(Some(event_receiver)),
             threads_end,
             resign_patience,
@@ -158,9 +160,8 @@ impl Member {
         self.front.close();
         let has_node = !lock(&self.running).threads.is_empty();
         if has_node {
-            let (done, resigned) = channel::<()>();
-            self.inbox.send(NodeInput::Resign(done));
-            let _ = resigned.recv_timeout(self.resign_patience);
+            self.inbox.send(HostInput::Resign.into());
+            let _ = self.resigned.recv_timeout(self.resign_patience);
         }
         self.front.finish();
         let patience = Patience::new(self.network.clock, ANSWER_PATIENCE);
@@ -191,7 +192,7 @@ impl Drop for Member {
 }
 
 fn end_node(inbox: &Inbox, threads: Vec<JoinHandle<()>>) {
-    inbox.send(NodeInput::Stop);
+    inbox.send(NodeInput::End(NodeEnd::Stopped));
     for thread in threads {
         // A panic in one of them has ended the process.
         let _ = thread.join();
@@ -207,15 +208,10 @@ struct Startup {
 }
 
 impl Startup {
-    fn run(
-        self,
-        opened: OpenedMember,
-        inbox: (Inbox, InboxReceiver),
-        socket: Option<(TcpListener, SocketAddr)>,
-    ) {
+    fn run(self, opened: OpenedMember, ends: NodeEnds, socket: Option<(TcpListener, SocketAddr)>) {
         let is_listening = socket.is_some();
         socket.into_iter().for_each(|socket| self.listen(socket));
-        if let Err(failure) = self.take_part(opened, inbox, is_listening) {
+        if let Err(failure) = self.take_part(opened, ends, is_listening) {
             let mut running = lock(&self.running);
             running.failure = Some(failure);
             let peer_listener = running.peer_listener.take();
@@ -229,7 +225,7 @@ impl Startup {
     fn take_part(
         &self,
         mut opened: OpenedMember,
-        inbox: (Inbox, InboxReceiver),
+        ends: NodeEnds,
         is_listening: bool,
     ) -> Result<(), MemberFailure> {
         let Self { network, options, .. } = self;
@@ -246,19 +242,13 @@ impl Startup {
             }
         };
         if !is_listening {
-            let own_address = lock(&network.directory).address().map(Box::<str>::from);
-            match options.peer_listen.as_deref().or(own_address.as_deref()) {
-                Some(address) => self.listen(bind_peers(address)?),
-                None => return Err(StartError::NoPeerAddress { node: options.id }.into()),
-            }
+            let address = options.peer_address(lock(&network.directory).address())?;
+            self.listen(bind_peers(&address)?);
         }
         network.reach();
-        let limits = options.settings.replica_limits().map_err(StartError::from)?;
-        let incarnation = opened.local.incarnation;
-        let config =
-            options.settings.member_config(options.id, incarnation, &founders).map_err(StartError::from)?;
-        let node = inbox.0.clone();
-        let threads = self.wiring.start_node((config, limits), opened.files(), inbox)?;
+        let start = opened.start(&options.settings, &founders)?;
+        let node = ends.0.clone();
+        let threads = self.wiring.start_node(start, ends)?;
         let mut running = lock(&self.running);
         if running.is_over {
             drop(running);

@@ -22,7 +22,7 @@ use coracle_storage::NodeEvent;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::inbox::Inbox;
-use crate::inputs::{NodeInput, ProxyEvent};
+use crate::inputs::ProxyEvent;
 use crate::link;
 use crate::threads::{lock, spawn};
 
@@ -221,7 +221,7 @@ impl Network {
 
     /// Hands something to the node.
     pub(crate) fn give(&self, input: HostInput) {
-        self.inbox.send(NodeInput::Host(input));
+        self.inbox.send(input.into());
     }
 
     pub(crate) fn inbox_is_full(&self) -> bool {

@@ -1,14 +1,14 @@
 //! A node's thread: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use coracle_core::host::{HostInput, NodeAction, NodeHost, RouterInput, SnapshotOrder};
+use coracle_core::host::{NodeAction, NodeHost, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
-use coracle_storage::{DiskError, NodeEvent};
+use coracle_storage::NodeEvent;
+use coracle_storage::host::{NodeEnd, NodeInput};
 
 use crate::inbox::InboxReceiver;
-use crate::inputs::{NodeInput, ProxyEvent};
+use crate::inputs::ProxyEvent;
 use crate::wiring::Wiring;
 
 /// The ways to the threads that write a node's files.
@@ -25,33 +25,27 @@ pub(crate) struct NodeDriver {
     pub(crate) inbox: InboxReceiver,
     pub(crate) files: Option<Files>,
     pub(crate) wiring: Wiring,
-    /// Closed when leadership is handed over.
+    /// Closed when leadership is handed over, or cannot be.
     pub(crate) resigning: Option<Sender<()>>,
-}
-
-/// Why a node's loop ends.
-enum End {
-    Stopped,
-    DiskFailed(Arc<DiskError>),
 }
 
 impl NodeDriver {
     /// Drives the node until it is told to stop or its disk fails.
     pub(crate) fn run(mut self) {
-        if let End::DiskFailed(error) = self.drive() {
+        if let NodeEnd::DiskFailed(error) = self.drive() {
             self.wiring.events.report(self.host.id(), NodeEvent::Failed(error));
             let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
         }
     }
 
-    fn drive(&mut self) -> End {
+    fn drive(&mut self) -> NodeEnd {
         let mut actions = Vec::new();
         loop {
             let mut next = None;
             if !self.host.has_work() {
                 match self.inbox.receive(self.host.deadline(), self.wiring.clock) {
                     Ok(first) => next = first,
-                    Err(_) => return End::Stopped,
+                    Err(_) => return NodeEnd::Stopped,
                 }
             }
             while !self.host.is_full()
@@ -59,12 +53,7 @@ impl NodeDriver {
             {
                 match input {
                     NodeInput::Host(input) => self.host.accept(input),
-                    NodeInput::Resign(done) => {
-                        self.resigning = Some(done);
-                        self.host.accept(HostInput::Resign);
-                    }
-                    NodeInput::DiskFailed(error) => return End::DiskFailed(error),
-                    NodeInput::Stop => return End::Stopped,
+                    NodeInput::End(end) => return end,
                 }
             }
             self.inbox.settle();

@@ -10,7 +10,6 @@ use coracle_core::host::HostInput;
 use coracle_core::raft::{Message, NodeId};
 
 use crate::inbox::Inbox;
-use crate::inputs::NodeInput;
 use crate::network::Network;
 
 /// Everybody a node or a proxy has to do with.
@@ -41,7 +40,7 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&node) {
-                    inbox.send(NodeInput::Host(HostInput::Requests(requests)));
+                    inbox.send(HostInput::Requests(requests).into());
                 }
             }
             Self::Network(network) => network.ask(node, requests),

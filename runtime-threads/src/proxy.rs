@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
@@ -26,8 +26,6 @@ pub(crate) struct ProxyDriver {
     connections: BTreeMap<u64, Way>,
     callers: BTreeMap<u64, SyncSender<Reply>>,
     next_call: u64,
-    /// Closed when the router is done.
-    stopping: Option<Sender<()>>,
 }
 
 impl ProxyDriver {
@@ -40,17 +38,7 @@ impl ProxyDriver {
         clock: Clock,
     ) -> Self {
         let (connections, callers) = (BTreeMap::new(), BTreeMap::new());
-        Self {
-            router,
-            inbox,
-            peers,
-            majority_is_lost,
-            clock,
-            connections,
-            callers,
-            next_call: 0,
-            stopping: None,
-        }
+        Self { router, inbox, peers, majority_is_lost, clock, connections, callers, next_call: 0 }
     }
 
     /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
@@ -88,10 +76,6 @@ impl ProxyDriver {
                 self.next_call += 1;
             }
             ProxyEvent::Router(input) => self.router.accept(input),
-            ProxyEvent::Stop(done) => {
-                self.stopping = Some(done);
-                self.router.accept(RouterInput::Stop);
-            }
             ProxyEvent::End => {}
         }
     }
@@ -99,15 +83,10 @@ impl ProxyDriver {
     fn carry_out(&mut self, action: RouterAction) {
         match action {
             RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
-            // A client that is gone needs no reply.
-            RouterAction::Reply(connection, slot, reply) => {
+            // A client that is gone need not be told.
+            RouterAction::Tell(connection, told) => {
                 if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.replies.send(ToWriter::Reply(slot, reply));
-                }
-            }
-            RouterAction::GiveUp(connection, holder) => {
-                if let Some(connection) = self.connections.get(&connection) {
-                    let _ = connection.replies.send(ToWriter::GiveUp(holder));
+                    let _ = connection.replies.send(told);
                 }
             }
             RouterAction::Cut(connection) => {

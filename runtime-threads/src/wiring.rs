@@ -3,13 +3,9 @@
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use coracle_core::host::NodeHost;
 use coracle_core::memory::MemoryBudget;
-use coracle_core::raft::Config;
-use coracle_core::{ReplicaLimits, SNAPSHOT_PART_BYTES};
-use coracle_storage::NodeEvent;
 use coracle_storage::blocking::Folder;
-use coracle_storage::host::{DiskQueue, FileStart, SnapshotWork, StartError};
+use coracle_storage::host::{FileWork, NodeStart, StartError, StartedNode};
 
 use crate::clock::Clock;
 use crate::events::Events;
@@ -19,6 +15,9 @@ use crate::inputs::ProxyEvent;
 use crate::node::{Files, NodeDriver};
 use crate::peers::Peers;
 use crate::threads::spawn;
+
+/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
+pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
 
 /// What the parts of a process are connected to.
 #[derive(Clone, Debug)]
@@ -34,38 +33,24 @@ impl Wiring {
     /// Starts a node, with its disk and its snapshots if it has files.
     pub(crate) fn start_node(
         &self,
-        (config, limits): (Config, ReplicaLimits),
-        start: Option<FileStart>,
-        (inbox, receiver): (Inbox, InboxReceiver),
+        mut start: NodeStart,
+        (inbox, receiver, resigning): NodeEnds,
     ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let id = config.id;
+        let (id, notices, clock) = (start.id(), start.notices(), self.clock);
+        notices.into_iter().for_each(|notice| self.events.report(id, notice));
+        let StartedNode { host, files } = start.start(fastrand::u64(..), clock.now(), self.memory.clone())?;
         let mut threads = Vec::new();
-        let (restored, files) = match start {
-            None => (None, None),
-            Some(FileStart { path, recovery, state }) => {
-                // The log and the snapshots are written side by side, so there are two ways to the folder.
-                let (log_folder, snapshot_folder) = (Folder::new(&path), Folder::new(&path));
-                for notice in recovery.notices {
-                    self.events.report(id, NodeEvent::Notice(notice));
-                }
-                let (persists, to_do) = channel();
-                let node = inbox.clone();
-                let queue = DiskQueue::new(recovery.planner);
-                let work = move || files::run_log(log_folder, queue, &to_do, &node);
-                threads.push(spawn(format!("disk {id}"), work));
-                let snapshot_work = SnapshotWork::new(recovery.snapshots, SNAPSHOT_PART_BYTES);
-                let (orders, to_do) = channel();
-                let node = inbox.clone();
-                let clock = self.clock;
-                let work = move || files::run_snapshots(snapshot_folder, snapshot_work, &to_do, &node, clock);
-                threads.push(spawn(format!("snapshots {id}"), work));
-                (Some((recovery.restored, state)), Some(Files { persists, snapshots: orders }))
-            }
-        };
-        let host = NodeHost::start(config, restored, fastrand::u64(..), self.clock.now(), limits)
-            .map_err(|cause| StartError::Node { node: id, cause })?
-            .with_memory(self.memory.clone());
-        let driver = NodeDriver { host, inbox: receiver, files, wiring: self.clone(), resigning: None };
+        let files = files.map(|FileWork { path, log, snapshots }| {
+            let (persists, to_do) = channel();
+            let (folder, node) = (Folder::new(&path), inbox.clone());
+            let work = move || files::run_log(folder, log, &to_do, &node);
+            threads.push(spawn(format!("disk {id}"), work));
+            let (orders, to_do) = channel();
+            let work = move || files::run_snapshots(Folder::new(path), snapshots, &to_do, &inbox, clock);
+            threads.push(spawn(format!("snapshots {id}"), work));
+            Files { persists, snapshots: orders }
+        });
+        let driver = NodeDriver { host, inbox: receiver, files, wiring: self.clone(), resigning };
         threads.push(spawn(format!("node {id}"), move || driver.run()));
         Ok(threads)
     }

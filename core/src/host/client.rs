@@ -22,7 +22,7 @@ pub const CLIENT_READ_BYTES: usize = 64 << 10;
 pub const CLIENT_WRITE_BYTES: usize = 64 << 10;
 
 /// What the writing half is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ToWriter {
     /// The reply to a slot's request.
     Reply(u64, Reply),

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Settings, ToWriter};
 use crate::memory::{Eviction, Holder, MemoryBudget};
 use crate::proxy::{Failure, Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
 use crate::raft::NodeId;
@@ -42,10 +43,8 @@ pub enum RouterInput {
 pub enum RouterAction {
     /// Hand these requests to a node.
     Ask(NodeId, Vec<Input>),
-    /// Give a connection the reply to the request in this slot. The client may be gone.
-    Reply(u64, u64, Reply),
-    /// Tell a connection that it is given up: too much memory is held for this.
-    GiveUp(u64, Holder),
+    /// Tell the writing half of a connection this. The client may be gone.
+    Tell(u64, ToWriter),
     /// Cut a connection off: its client reads nothing, and cannot be told.
     Cut(u64),
     /// Give a caller its reply.
@@ -82,6 +81,18 @@ impl Router {
         }
     }
 
+    /// The router before all nodes of a cluster in this process.
+    #[must_use]
+    pub fn of_cluster(settings: &Settings, seed: u64, memory: MemoryBudget) -> Self {
+        Self::new(Proxy::new(settings.proxy_config(), seed), settings.nodes, memory)
+    }
+
+    /// The router before one node of a cluster of processes.
+    #[must_use]
+    pub fn of_member(settings: &Settings, id: NodeId, seed: u64, memory: MemoryBudget) -> Self {
+        Self::new(Proxy::new(settings.member_proxy_config(id), seed), 1, memory)
+    }
+
     /// Adds something to the next step.
     pub fn accept(&mut self, input: RouterInput) {
         match input {
@@ -96,7 +107,7 @@ impl Router {
             RouterInput::GiveUp(evictions) => {
                 let give_up = |Eviction { connection, holder }| match holder {
                     Holder::Replies => RouterAction::Cut(connection),
-                    _ => RouterAction::GiveUp(connection, holder),
+                    _ => RouterAction::Tell(connection, ToWriter::GiveUp(holder)),
                 };
                 self.at_once.extend(evictions.into_iter().map(give_up));
             }
@@ -157,14 +168,13 @@ impl Router {
 fn reply(ticket: Ticket, reply: Reply) -> RouterAction {
     match ticket {
         Ticket { connection: CALLERS, slot } => RouterAction::ReplyToCaller(slot, reply),
-        Ticket { connection, slot } => RouterAction::Reply(connection, slot, reply),
+        Ticket { connection, slot } => RouterAction::Tell(connection, ToWriter::Reply(slot, reply)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Settings;
 
     fn router(nodes: usize) -> Router {
         let settings = Settings { nodes, ..Settings::default() };
@@ -189,7 +199,7 @@ mod tests {
         assert!(matches!(
             actions[..],
             [
-                RouterAction::Reply(4, 9, Err(Failure::ShuttingDown)),
+                RouterAction::Tell(4, ToWriter::Reply(9, Err(Failure::ShuttingDown))),
                 RouterAction::ReplyToCaller(2, Err(Failure::ShuttingDown))
             ]
         ));
@@ -201,7 +211,10 @@ mod tests {
         let eviction = |connection, holder| Eviction { connection, holder };
         let given_up = vec![eviction(4, Holder::Replies), eviction(5, Holder::HalfLines)];
         let actions = step(&mut router, [RouterInput::GiveUp(given_up)]);
-        assert!(matches!(actions[..], [RouterAction::Cut(4), RouterAction::GiveUp(5, Holder::HalfLines)]));
+        assert!(matches!(
+            actions[..],
+            [RouterAction::Cut(4), RouterAction::Tell(5, ToWriter::GiveUp(Holder::HalfLines))]
+        ));
     }
 
     #[test]
@@ -217,7 +230,7 @@ mod tests {
         assert!(matches!(
             actions[..],
             [
-                RouterAction::Reply(4, 9, Err(Failure::NoMemory(Holder::Data))),
+                RouterAction::Tell(4, ToWriter::Reply(9, Err(Failure::NoMemory(Holder::Data)))),
                 RouterAction::ReplyToCaller(2, Err(Failure::NoMemory(Holder::Data)))
             ]
         ));

@@ -7,18 +7,21 @@
 //! | --- | --- |
 //! | `opening` | whether a folder may be used as it is asked for, and what has to be written before it is |
 //! | `start` | what a cluster or a node is started with, and why it does not start |
+//! | `node` | what a node is made of, what arrives in its inbox, and why it ends |
 //! | `identities` | what a new incarnation, cluster or run is called |
 //! | `disk_queue` | which persists become one group and one sync, and when a piece of a new log goes in between |
 //! | `snapshot_work` | which file operation of a snapshot comes next, and when the work rests |
 
 mod disk_queue;
 mod identities;
+mod node;
 mod opening;
 mod snapshot_work;
 mod start;
 
 pub use disk_queue::DiskQueue;
 pub use identities::{draw_boot, draw_cluster, draw_incarnation};
+pub use node::{FileWork, NodeEnd, NodeInput, NodeStart, StartedNode};
 pub use opening::{
     ClusterOpening, FileStart, FolderNames, FoundCluster, FoundMember, MemberOpening, OpenedMember,
 };

@@ -43,6 +43,18 @@ pub struct MemberOptions {
     pub dial_overrides: BTreeMap<NodeId, Box<str>>,
 }
 
+impl MemberOptions {
+    /// Where to listen for the other nodes, when they find this one at `own`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NoPeerAddress`] when nothing says where.
+    pub fn peer_address(&self, own: Option<&str>) -> Result<Box<str>, StartError> {
+        let address = self.peer_listen.as_deref().or(own);
+        address.map(Box::from).ok_or(StartError::NoPeerAddress { node: self.id })
+    }
+}
+
 /// Why a cluster or a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Directory, Forwarder, NodeHost, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::host::{ClusterSearch, Forwarder, NodeHost, REMOVAL_GRACE, Removal, Settings};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -55,8 +55,7 @@ impl World {
             return violation("a_folder_opens", what);
         }
         self.tell(|| format!("m{machine} starts node {} by {:?}", unit.id, unit.origin));
-        let directory = Directory::new(opened.local.clone(), address, BTreeMap::new());
-        let (directory, _) = directory.with_moved(opened.moved.clone());
+        let (directory, _) = opened.directory(BTreeMap::new());
         let (local, founders) = (opened.local.clone(), opened.founders());
         // A node with a cluster does not search: what it is to search by is not looked at.
         let search = ClusterSearch::new(unit.id, unit.origin.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use coracle_core::host::{Router, RouterAction, RouterInput, SnapshotOrder};
+use coracle_core::host::{Router, RouterAction, RouterInput, SnapshotOrder, ToWriter};
 use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::{Proxy, ProxyConfig, ProxyInput, Ticket};
 use coracle_core::raft::{Config, NodeId, Role, Voters};
@@ -466,10 +466,7 @@ impl World {
                 Err(Violation { property: "routing", what: format!("there is no caller {call}") })
             }
             // The simulated clients may hold as much as they like.
-            RouterAction::GiveUp(connection, _) | RouterAction::Cut(connection) => {
-                Err(Violation { property: "routing", what: format!("client {connection} is given up") })
-            }
-            RouterAction::Reply(connection, slot, reply) => {
+            RouterAction::Tell(connection, ToWriter::Reply(slot, reply)) => {
                 let ticket = Ticket { connection, slot };
                 let returned = Returned::from_reply(reply.clone());
                 self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
@@ -481,6 +478,10 @@ impl World {
                 })?;
                 self.hear(operation, &returned)?;
                 self.connections.reply(ticket, reply)
+            }
+            // The simulated clients may hold as much as they like.
+            RouterAction::Cut(connection) | RouterAction::Tell(connection, _) => {
+                Err(Violation { property: "routing", what: format!("client {connection} is given up") })
             }
         }
     }

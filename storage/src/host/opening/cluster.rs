@@ -1,12 +1,11 @@
 //! Opening the folder of a cluster in one process. See the module above.
 
-use coracle_core::RestoredState;
-use coracle_core::kv::SessionLimits;
-use coracle_core::raft::NodeId;
+use coracle_core::raft::{Config, NodeId};
+use coracle_core::{ReplicaLimits, RestoredState, Settings};
 
 use super::{FileStart, FolderNames};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
-use crate::host::{StartError, draw_boot, draw_cluster, draw_incarnation};
+use crate::host::{NodeStart, StartError, draw_boot, draw_cluster, draw_incarnation};
 use crate::identity::Identity;
 use crate::medium::Medium;
 use crate::survey::{Survey, SurveyError, Surveyor};
@@ -17,7 +16,8 @@ pub struct ClusterOpening {
     identities: Vec<Identity>,
     medium: Medium,
     surveyor: Surveyor,
-    sessions: SessionLimits,
+    configs: Vec<Config>,
+    limits: ReplicaLimits,
     seed: u64,
     /// What the nodes' snapshots say, of those that were looked at.
     states: Vec<Result<Option<RestoredState>, StartError>>,
@@ -27,18 +27,18 @@ pub struct ClusterOpening {
 #[derive(Debug)]
 pub struct FoundCluster {
     operations: Option<Vec<FileOp>>,
-    starts: Vec<Option<FileStart>>,
+    starts: Vec<NodeStart>,
 }
 
 impl ClusterOpening {
-    /// Opens `medium` for the nodes 0 to `nodes - 1`, with the identities for a new cluster should there be none yet. `sessions` is
-    /// what the nodes remember of clients.
+    /// Opens `medium` for a cluster with these settings, with the identities for a new one should there be none yet.
     ///
     /// # Errors
     ///
-    /// [`StartError::Randomness`].
-    pub fn new(nodes: usize, medium: &Medium, sessions: SessionLimits) -> Result<Self, StartError> {
-        let incarnations = (0..nodes).map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
+    /// [`StartError::Settings`], [`StartError::Randomness`].
+    pub fn new(settings: &Settings, medium: &Medium) -> Result<Self, StartError> {
+        let (configs, limits) = (settings.raft_configs()?, settings.replica_limits()?);
+        let incarnations = configs.iter().map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
         let identities = Identity::for_new_cluster(draw_cluster()?, &incarnations);
         let sync = match medium {
             Medium::Folder { sync, .. } => *sync,
@@ -46,7 +46,8 @@ impl ClusterOpening {
         };
         let surveyor = Surveyor::new(identities.clone(), sync);
         let (seed, states) = (draw_boot()?, Vec::new());
-        Ok(Self { identities, medium: medium.clone(), surveyor, sessions, seed, states })
+        let medium = medium.clone();
+        Ok(Self { identities, medium, surveyor, configs, limits, seed, states })
     }
 
     /// The nodes whose files are to be read and looked at, in this order, if there is a folder.
@@ -73,7 +74,7 @@ impl ClusterOpening {
         let read = self.states.iter().filter_map(|state| state.as_ref().ok()?.as_ref());
         let newest = read.max_by_key(|state| state.last());
         let node = recovery.identity.node;
-        let state = RestoredState::take(snapshot, self.sessions, self.seed, newest);
+        let state = RestoredState::take(snapshot, self.limits.sessions, self.seed, newest);
         state.map(Some).map_err(|cause| StartError::Node { node, cause })
     }
 
@@ -88,7 +89,8 @@ impl ClusterOpening {
     /// When there is a folder, and not every node was looked at.
     pub fn judge(self, names: &FolderNames) -> Result<FoundCluster, StartError> {
         let Medium::Folder { path, .. } = self.medium else {
-            let starts = self.identities.iter().map(|_| None).collect();
+            let start = |config| NodeStart { config, limits: self.limits, files: None };
+            let starts = self.configs.into_iter().map(start).collect();
             return Ok(FoundCluster { operations: Some(Vec::new()), starts });
         };
         let founding = |name: &&FileName| name.kind == FileKind::Founding;
@@ -106,8 +108,12 @@ impl ClusterOpening {
             operations.append(&mut node.repairs);
         }
         let states = self.states.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let start = |(recovery, state)| Some(FileStart { path: path.clone(), recovery, state });
-        let starts = nodes.into_iter().zip(states).map(start).collect();
+        let files = nodes.into_iter().zip(states);
+        let start = |(config, (recovery, state))| {
+            let files = Some(FileStart { path: path.clone(), recovery, state });
+            NodeStart { config, limits: self.limits, files }
+        };
+        let starts = self.configs.into_iter().zip(files).map(start).collect();
         Ok(FoundCluster { operations: Some(operations), starts })
     }
 }
@@ -120,13 +126,13 @@ impl FoundCluster {
         self.operations.take().unwrap_or_default()
     }
 
-    /// What each node starts from, in the order of their ids; `None`: it keeps its state in memory.
+    /// What each node starts from, in the order of their ids.
     ///
     /// # Panics
     ///
     /// When the operations were not handed out.
     #[must_use]
-    pub fn opened(self) -> Vec<Option<FileStart>> {
+    pub fn opened(self) -> Vec<NodeStart> {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
         self.starts
     }

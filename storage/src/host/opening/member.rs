@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use coracle_core::host::Directory;
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::peer::{Founders, LocalNode, Origin, Standing};
+use coracle_core::peer::{Founders, LocalNode, Origin, PeerEvent, Standing};
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
-use coracle_core::{Incarnation, SettingsError};
+use coracle_core::{Incarnation, Settings, SettingsError};
 
 use super::{FileStart, FolderNames};
 use crate::files::{FileOp, NodeFiles};
-use crate::host::{MemberOptions, StartError, draw_boot, draw_incarnation};
+use crate::host::{MemberOptions, NodeStart, StartError, draw_boot, draw_incarnation};
 use crate::medium::Medium;
 use crate::member::{MemberError, MemberStart, found_member, open_member};
 use crate::recover::Recovery;
@@ -47,8 +48,10 @@ pub struct FoundMember {
 pub struct OpenedMember {
     /// What it says of itself to others. It has no cluster yet unless it was founded.
     pub local: LocalNode,
+    /// Where its peers reach it, as far as it knows before it has met them.
+    address: Option<Box<str>>,
     /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
-    pub moved: BTreeMap<NodeId, Box<str>>,
+    moved: BTreeMap<NodeId, Box<str>>,
     recovery: Option<Box<Recovery>>,
     medium: Medium,
 }
@@ -58,8 +61,9 @@ impl MemberOpening {
     ///
     /// # Errors
     ///
-    /// [`StartError::Randomness`].
+    /// [`StartError::Settings`], [`StartError::Randomness`].
     pub fn new(options: &MemberOptions) -> Result<Self, StartError> {
+        options.settings.check()?;
         Ok(Self::with_numbers(options, draw_incarnation()?, draw_boot()?))
     }
 
@@ -197,6 +201,7 @@ impl FoundMember {
     #[must_use]
     pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
+        let address = self.address();
         let Self { id, incarnation, boot, standing, moved, configuration_index, named_by, .. } = self;
         let local = LocalNode {
             id,
@@ -209,7 +214,7 @@ impl FoundMember {
             is_settled: false,
             was_named: named_by.is_some(),
         };
-        OpenedMember { local, moved, recovery: self.recovery, medium: self.medium }
+        OpenedMember { local, address, moved, recovery: self.recovery, medium: self.medium }
     }
 }
 
@@ -221,6 +226,25 @@ impl OpenedMember {
             Standing::Member(founders, _) => Some(founders.clone()),
             Standing::Founding(_) | Standing::Joining => None,
         }
+    }
+
+    /// The directory that it begins with, and what the operator should know of it. `dial_overrides` are dialled instead of the
+    /// addresses that nodes say.
+    #[must_use]
+    pub fn directory(&self, dial_overrides: BTreeMap<NodeId, Box<str>>) -> (Directory, Option<PeerEvent>) {
+        Directory::new(self.local.clone(), self.address.clone(), dial_overrides)
+            .with_moved(self.moved.clone())
+    }
+
+    /// What the node starts from, as a member of the cluster that these have founded.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Settings`] when the settings do not fit the cluster.
+    pub fn start(self, settings: &Settings, founders: &Founders) -> Result<NodeStart, StartError> {
+        let limits = settings.replica_limits()?;
+        let config = settings.member_config(self.local.id, self.local.incarnation, founders)?;
+        Ok(NodeStart { config, limits, files: self.files() })
     }
 
     /// The node's folder and what it goes on from; `None`: it keeps its state in memory.

@@ -1,13 +1,12 @@
 use std::collections::BTreeMap;
 
 use coracle_core::Settings;
-use coracle_core::kv::SessionLimits;
 use coracle_core::peer::{Origin, Standing};
 use coracle_core::raft::{Member, Roster};
 
 use super::*;
 use crate::files::{NodeFiles, SyncPolicy};
-use crate::host::{MemberOptions, StartError};
+use crate::host::{MemberOptions, NodeStart, StartError};
 use crate::medium::Medium;
 use crate::member::MemberError;
 use crate::survey::SurveyError;
@@ -40,7 +39,7 @@ fn founders(ids: std::ops::Range<u64>) -> Origin {
 
 /// What a cluster in one process makes of a folder without files of its nodes, but with files of these names.
 fn judge(nodes: usize, names: &[FileName]) -> Result<FoundCluster, StartError> {
-    let mut opening = ClusterOpening::new(nodes, &medium(), SessionLimits::default()).unwrap();
+    let mut opening = ClusterOpening::new(&Settings { nodes, ..Settings::default() }, &medium()).unwrap();
     (0..nodes).for_each(|_| opening.look(&NodeFiles::default()));
     opening.judge(&FolderNames(names.to_vec()))
 }
@@ -62,7 +61,7 @@ fn an_empty_folder_is_founded_with_identities_of_its_own() {
     };
     let (one, other) = (found(3), found(3));
     let identity =
-        |starts: &[Option<FileStart>], at: usize| starts[at].as_ref().unwrap().recovery.identity.clone();
+        |starts: &[NodeStart], at: usize| starts[at].files.as_ref().unwrap().recovery.identity.clone();
     assert_eq!(one.len(), 3);
     assert_ne!(identity(&one, 0).cluster, identity(&other, 0).cluster);
     assert_ne!(identity(&one, 0).incarnation, identity(&one, 1).incarnation);

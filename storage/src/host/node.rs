@@ -1,0 +1,128 @@
+//! A node's start, its inbox and its end: what a runtime makes a node of, what it drives it with, and why it stops driving it.
+//!
+//! A node is its [`NodeHost`] and, with files, the [`DiskQueue`] and the [`SnapshotWork`] beside it. All three go on from what the
+//! opening of the folder has found, with settings that were checked before it was touched.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_core::host::{HostInput, NodeHost};
+use coracle_core::memory::MemoryBudget;
+use coracle_core::raft::{Config, NodeId};
+use coracle_core::{Input, Instant, ReplicaLimits, SNAPSHOT_PART_BYTES};
+
+use super::{DiskQueue, FileStart, SnapshotWork, StartError};
+use crate::medium::{DiskError, NodeEvent};
+
+/// What a node starts from.
+#[derive(Debug)]
+pub struct NodeStart {
+    pub(super) config: Config,
+    pub(super) limits: ReplicaLimits,
+    /// `None`: it keeps its state in memory.
+    pub(super) files: Option<FileStart>,
+}
+
+/// A node that is ready to be driven.
+#[derive(Debug)]
+pub struct StartedNode {
+    /// What is driven.
+    pub host: NodeHost,
+    /// What writes and reads its files, if it has any.
+    pub files: Option<FileWork>,
+}
+
+/// What writes and reads a node's files. The log and the snapshots are written side by side, each through a folder value of its
+/// own.
+#[derive(Debug)]
+pub struct FileWork {
+    /// The data folder.
+    pub path: PathBuf,
+    /// For the log.
+    pub log: DiskQueue,
+    /// For the snapshots.
+    pub snapshots: SnapshotWork,
+}
+
+impl NodeStart {
+    /// Which node it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// What was found, and mended, in its files, for the operator. Empty when it was handed out before.
+    #[must_use]
+    pub fn notices(&mut self) -> Vec<NodeEvent> {
+        let notices = self.files.as_mut().map(|files| std::mem::take(&mut files.recovery.notices));
+        notices.unwrap_or_default().into_iter().map(NodeEvent::Notice).collect()
+    }
+
+    /// Makes the node, whose memory counts in this budget.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Node`] when it cannot start from what is in its files.
+    pub fn start(self, seed: u64, now: Instant, memory: MemoryBudget) -> Result<StartedNode, StartError> {
+        let node = self.config.id;
+        let (restored, files) = match self.files {
+            None => (None, None),
+            Some(FileStart { path, recovery, state }) => {
+                let log = DiskQueue::new(recovery.planner);
+                let snapshots = SnapshotWork::new(recovery.snapshots, SNAPSHOT_PART_BYTES);
+                (Some((recovery.restored, state)), Some(FileWork { path, log, snapshots }))
+            }
+        };
+        let host = NodeHost::start(self.config, restored, seed, now, self.limits)
+            .map_err(|cause| StartError::Node { node, cause })?
+            .with_memory(memory);
+        Ok(StartedNode { host, files })
+    }
+}
+
+/// What arrives in a node's inbox.
+#[derive(Debug)]
+pub enum NodeInput {
+    /// Something for its host.
+    Host(HostInput),
+    /// It ends, whatever waits behind this.
+    End(NodeEnd),
+}
+
+/// Why a node is driven no longer.
+#[derive(Clone, Debug)]
+pub enum NodeEnd {
+    /// It is told to stop.
+    Stopped,
+    /// Its files failed.
+    DiskFailed(Arc<DiskError>),
+}
+
+impl NodeInput {
+    /// How many bytes of a peer's frames it takes up in an inbox.
+    #[must_use]
+    pub fn peer_bytes(&self) -> usize {
+        match self {
+            Self::Host(input) => input.peer_bytes(),
+            Self::End(_) => 0,
+        }
+    }
+}
+
+impl From<HostInput> for NodeInput {
+    fn from(input: HostInput) -> Self {
+        Self::Host(input)
+    }
+}
+
+impl From<Input> for NodeInput {
+    fn from(input: Input) -> Self {
+        Self::Host(HostInput::Core(input))
+    }
+}
+
+impl<E: Into<DiskError>> From<E> for NodeEnd {
+    fn from(error: E) -> Self {
+        Self::DiskFailed(Arc::new(error.into()))
+    }
+}
