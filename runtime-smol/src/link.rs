@@ -37,7 +37,7 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
         };
         let mut news = Vec::new();
         let pause = line.link.borrow_mut().failed(failure, &mut news);
-        network.deliver(news);
+        news.into_iter().for_each(|news| network.deliver(news));
         Timer::after(pause).await;
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coracle_core::host::{HostInput, Router};
+use coracle_core::host::{Directory, HostInput, PeerNews, Router};
 use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::ProxyInput;
 use coracle_storage::asynchronous::{open, prepare};
@@ -92,7 +92,7 @@ impl Member {
             options.settings.election_timeout_min,
         );
         let network = Rc::new(network);
-        moved.into_iter().for_each(|moved| network.report(moved));
+        moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Rc::clone(&network));
         let memory = memory_budget(&options.settings);
         let wiring = Wiring { executor: Rc::clone(executor), peers, proxy, events, clock, memory };
@@ -207,7 +207,7 @@ impl Startup {
                 prepare(&options.medium, opened.found(&founders, configuration.as_ref())?).await?;
                 let standing = opened.local.standing.clone();
                 network.directory.borrow_mut().found(standing, configuration.as_ref());
-                network.report(PeerEvent::Founded);
+                network.deliver(PeerNews::Report(PeerEvent::Founded));
                 founders
             }
         };
@@ -215,12 +215,12 @@ impl Startup {
             let address = options.peer_address(network.directory.borrow().address())?;
             *listening = Some(self.listen(bind_peers(&address).await?));
         }
-        network.reach();
+        network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
         let mut tasks = self.wiring.start_node(start, ends)?;
         tasks.reverse();
         self.running.borrow_mut().tasks = tasks;
-        network.route(vec![ProxyInput::Reachable(options.id, None)]);
+        network.deliver(PeerNews::Router(vec![ProxyInput::Reachable(options.id, None)]));
         Ok(())
     }
 

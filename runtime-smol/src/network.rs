@@ -8,13 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    Directory, Forwarder, Greeting, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
+    Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal, RouterInput,
     inbox_is_full,
 };
-use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
-use coracle_core::proxy::ProxyInput;
+use coracle_core::peer::{CallId, Meeting, PeerRefusal};
 use coracle_core::raft::{Message, NodeId};
-use coracle_core::{Answer, Input};
+use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
 use coracle_storage::host::NodeInput;
 use smol::{LocalExecutor, Task};
@@ -30,8 +29,6 @@ use crate::mailbox::Sender;
 pub(crate) struct Network {
     pub(crate) executor: Rc<LocalExecutor<'static>>,
     pub(crate) id: NodeId,
-    /// Which run of this node this is.
-    pub(crate) boot: u64,
     pub(crate) directory: RefCell<Directory>,
     pub(crate) clock: Clock,
     election_timeout_min: Duration,
@@ -88,16 +85,15 @@ impl Network {
         clock: Clock,
         election_timeout_min: Duration,
     ) -> Self {
-        let (id, boot) = (directory.local().id, directory.local().boot);
+        let (id, forwarder) = (directory.local().id, Forwarder::new(directory.local().boot));
         Self {
             executor,
             id,
-            boot,
             directory: RefCell::new(directory),
             clock,
             election_timeout_min,
             removal: RefCell::default(),
-            forwarder: RefCell::new(Forwarder::new(boot)),
+            forwarder: RefCell::new(forwarder),
             inbox,
             inbox_bytes: Cell::new(0),
             proxy,
@@ -106,30 +102,8 @@ impl Network {
         }
     }
 
-    pub(crate) fn report(&self, event: PeerEvent) {
-        self.events.report(self.id, NodeEvent::Peer(event));
-    }
-
-    /// This node was removed from its cluster: by its own log, or because another node says so.
-    pub(crate) fn removed(&self, refusal: PeerRefusal) {
-        self.removal.borrow_mut().hear(refusal, self.clock.now());
-    }
-
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
         self.removal.borrow().is_due(self.clock.now())
-    }
-
-    /// Hands something to the router.
-    pub(crate) fn route(&self, news: Vec<ProxyInput>) {
-        if !news.is_empty() {
-            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
-        }
-    }
-
-    /// Hands something to the node.
-    pub(crate) fn give(&self, input: HostInput) {
-        self.inbox_bytes.set(self.inbox_bytes.get() + input.peer_bytes());
-        let _ = self.inbox.send(input.into());
     }
 
     /// The node has taken an input with so many bytes of peers' frames out of its inbox.
@@ -141,109 +115,28 @@ impl Network {
         inbox_is_full(self.inbox.len(), self.inbox_bytes.get())
     }
 
-    /// Answers the line of a node that dials.
-    pub(crate) fn greet(self: &Rc<Self>, line: &[u8]) -> Greeting {
-        let mut greeting = self.directory.borrow_mut().greet(line, self.clock.now());
-        self.carry_out(std::mem::take(&mut greeting.changes));
-        greeting
-    }
-
-    /// Carries the news of a link to their places.
-    pub(crate) fn deliver(&self, news: Vec<LinkNews>) {
-        for news in news {
-            match news {
-                LinkNews::Report(event) => self.report(event),
-                LinkNews::Node(input) => self.give(HostInput::Core(input)),
-                LinkNews::Router(input) => self.route(vec![input]),
-                LinkNews::Removed(refusal) => self.removed(refusal),
+    /// Carries what a connection has to say to its place.
+    pub(crate) fn deliver(&self, news: PeerNews) {
+        match news {
+            PeerNews::Report(event) => self.events.report(self.id, NodeEvent::Peer(event)),
+            PeerNews::Node(input) => {
+                self.inbox_bytes.set(self.inbox_bytes.get() + input.peer_bytes());
+                let _ = self.inbox.send(input.into());
             }
+            PeerNews::Router(news) if news.is_empty() => {}
+            PeerNews::Router(news) => drop(self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)))),
+            PeerNews::Removed(refusal) => self.removal.borrow_mut().hear(refusal, self.clock.now()),
         }
     }
 
-    /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
-    pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
-        self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
-        let mut news = Vec::new();
-        let is_wanted = line.with(|link| link.go_up(meeting, self.clock.now(), &mut news));
-        self.deliver(news);
-        is_wanted
-    }
-
-    pub(crate) fn send(self: &Rc<Self>, message: &Message) {
-        if let Some((line, _)) = self.links.borrow().get(&message.to) {
-            return line.with(|link| link.push_message(message));
-        }
-        let mut changes = Vec::new();
-        self.directory.borrow_mut().wanted(message.to, self.clock.now(), &mut changes);
-        self.carry_out(changes);
-    }
-
-    pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
-        if node == self.id {
-            return self.give(HostInput::Requests(requests));
-        }
-        let links = self.links.borrow();
-        let mut forwarder = self.forwarder.borrow_mut();
-        let mut forward = |link: Option<&mut Link>| {
-            let mut outbox = link.and_then(Link::requests);
-            requests
-                .iter()
-                .filter_map(|input| forwarder.forward(node, input, outbox.as_deref_mut()))
-                .collect()
-        };
-        let refused = match links.get(&node) {
-            Some((line, _)) => line.with(|link| forward(Some(link))),
-            None => forward(None),
-        };
-        self.route(refused);
-    }
-
-    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
-        if let Some((line, _)) = self.links.borrow().get(&node) {
-            line.with(|link| link.push_answer(call, answer));
-        }
-    }
-
-    /// Other members, or more is known of them.
-    pub(crate) fn follow(self: &Rc<Self>, known: &KnownMembers) {
-        let mut changes = Vec::new();
-        let nodes = self.directory.borrow_mut().follow(known, self.clock.now(), &mut changes);
-        self.route(nodes.into_iter().collect());
-        self.carry_out(changes);
-    }
-
-    /// Connects to the members that are known at the start.
-    pub(crate) fn reach(self: &Rc<Self>) {
-        let mut changes = Vec::new();
-        let nodes = self.directory.borrow_mut().reach(self.clock.now(), &mut changes);
-        self.route(nodes.into_iter().collect());
-        self.carry_out(changes);
-    }
-
-    /// A node of the cluster has dialled.
-    pub(crate) fn heard(self: &Rc<Self>, meeting: &Meeting) {
-        let mut changes = Vec::new();
-        self.directory.borrow_mut().heard(meeting, self.clock.now(), &mut changes);
-        self.carry_out(changes);
-        self.give(HostInput::Core(meeting.met()));
-    }
-
-    /// Ends links that nobody needs. Cheap when it is not time for that.
-    pub(crate) fn tidy(self: &Rc<Self>) {
-        let now = self.clock.now();
-        if self.directory.borrow().is_tidy(now) {
-            return;
-        }
-        let mut changes = Vec::new();
-        let links = self.links.borrow();
-        let was_used = |node| links.get(&node).is_some_and(|(line, _)| line.link.borrow_mut().was_used());
-        self.directory.borrow_mut().tidy(now, was_used, &mut changes);
-        drop(links);
-        self.carry_out(changes);
-    }
-
-    fn carry_out(self: &Rc<Self>, changes: Vec<LinkChange>) {
-        for change in changes {
+    /// Changes the directory, and the links as it says.
+    pub(crate) fn change<T>(
+        self: &Rc<Self>,
+        change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
+    ) -> T {
+        let mut actions = PeerActions::default();
+        let changed = change(&mut self.directory.borrow_mut(), self.clock.now(), &mut actions);
+        for change in actions.links {
             match change {
                 LinkChange::Start(node, address) => {
                     let line = Rc::new(Line::new(self.id, node, self.election_timeout_min));
@@ -255,11 +148,54 @@ impl Network {
                     if let Some((line, _task)) = ended {
                         let mut news = Vec::new();
                         line.with(|link| link.end(&mut news));
-                        self.deliver(news);
+                        news.into_iter().for_each(|news| self.deliver(news));
                     }
                 }
             }
         }
+        actions.news.into_iter().for_each(|news| self.deliver(news));
+        changed
+    }
+
+    /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
+    pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
+        self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
+        let mut news = Vec::new();
+        let is_wanted = line.with(|link| link.go_up(meeting, self.clock.now(), &mut news));
+        news.into_iter().for_each(|news| self.deliver(news));
+        is_wanted
+    }
+
+    pub(crate) fn send(self: &Rc<Self>, message: &Message) {
+        if let Some((line, _)) = self.links.borrow().get(&message.to) {
+            return line.with(|link| link.push_message(message));
+        }
+        self.change(|directory, now, actions| directory.wanted(message.to, now, actions));
+    }
+
+    pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
+        if node == self.id {
+            return self.deliver(PeerNews::Node(HostInput::Requests(requests)));
+        }
+        let mut forwarder = self.forwarder.borrow_mut();
+        let refused = match self.links.borrow().get(&node) {
+            Some((line, _)) => line.with(|link| forwarder.forward_all(node, &requests, Some(link))),
+            None => forwarder.forward_all(node, &requests, None),
+        };
+        self.deliver(PeerNews::Router(refused));
+    }
+
+    pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
+        if let Some((line, _)) = self.links.borrow().get(&node) {
+            line.with(|link| link.push_answer(call, answer));
+        }
+    }
+
+    /// Ends links that nobody needs.
+    pub(crate) fn tidy(self: &Rc<Self>) {
+        let was_used = |line: &Line| line.link.borrow_mut().was_used();
+        let was_used = |node| self.links.borrow().get(&node).is_some_and(|(line, _)| was_used(line));
+        self.change(|directory, now, actions| directory.tidy(now, was_used, actions));
     }
 
     /// Whether everything was sent that waited for a node to which there is a connection.

@@ -1,6 +1,6 @@
 //! A node's task: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
 
-use coracle_core::host::{NodeAction, NodeHost, RouterInput, SnapshotOrder};
+use coracle_core::host::{NodeAction, NodeHost, PeerNews, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
 use coracle_storage::NodeEvent;
 use coracle_storage::host::{NodeEnd, NodeInput};
@@ -97,13 +97,13 @@ impl NodeDriver {
             }
             NodeAction::Follow(known) => {
                 if let Some(network) = self.wiring.peers.network() {
-                    network.follow(&known);
+                    network.change(|directory, now, actions| directory.follow(&known, now, actions));
                 }
             }
             NodeAction::Report(event) => self.wiring.events.report(self.host.id(), NodeEvent::Raft(event)),
             NodeAction::Removed(refusal) => {
                 if let Some(network) = self.wiring.peers.network() {
-                    network.removed(refusal);
+                    network.deliver(PeerNews::Removed(refusal));
                 }
             }
             NodeAction::Resigned => self.resigning = None,

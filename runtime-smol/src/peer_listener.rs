@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, PeerNews, REFUSAL_PATIENCE,
+    SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -56,16 +57,12 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
     let _ = stream.set_nodelay(true);
     sockets::watch(&stream, &PEER_WATCH);
     let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
-    let greeting = network.greet(&line);
-    if let Some(report) = greeting.report {
-        network.report(report);
-    }
+    let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     let Some(Ok(())) = within(HANDSHAKE_PATIENCE, stream.write_all(&greeting.reply)).await else { return };
     let Some(meeting) = greeting.meeting else { return leave(stream).await };
-    network.heard(&meeting);
-    let node = meeting.node;
-    if network.directory.borrow_mut().admit(node, number) {
-        let inbound = Inbound::new(network.id, network.boot, meeting);
+    let inbound = network.change(|directory, now, actions| directory.admit(meeting, number, now, actions));
+    if let Some(inbound) = inbound {
+        let node = inbound.node();
         let listen = listen(Rc::clone(network), inbound, number, stream);
         let mut connections = connections.borrow_mut();
         connections.retain(|_, connection| !connection.is_finished());
@@ -101,14 +98,14 @@ async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut str
         is_silent = false;
         match inbound.receive(&bytes[..len]) {
             Ok(received) => {
-                received.input.into_iter().for_each(|input| network.give(input));
-                network.route(received.answers);
+                received.input.into_iter().for_each(|input| network.deliver(PeerNews::Node(input)));
+                network.deliver(PeerNews::Router(received.answers));
                 if !matches!(within(SEND_PATIENCE, stream.write_all(&received.reply)).await, Some(Ok(()))) {
                     break;
                 }
             }
             Err(fault) => {
-                network.report(PeerEvent::Lost(inbound.node(), fault.to_string()));
+                network.deliver(PeerNews::Report(PeerEvent::Lost(inbound.node(), fault.to_string())));
                 break;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_core::host::{ClusterSearch, DialAddresses, SearchStep};
+use coracle_core::host::{ClusterSearch, DialAddresses, PeerNews, SearchStep};
 use coracle_core::peer::{Founders, Origin};
 use coracle_core::raft::Configuration;
 use coracle_storage::host::{MemberFailure, StartError};
@@ -33,7 +33,7 @@ pub(crate) fn find(
                 called = search.called(dialled.map(|(_, meeting, welcome)| (meeting, welcome)), &mut events);
             }
         }
-        events.drain(..).for_each(|event| network.report(event));
+        events.drain(..).for_each(|event| network.deliver(PeerNews::Report(event)));
         called?;
     }
     Ok(None)

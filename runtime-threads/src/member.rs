@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use coracle_core::host::{HostInput, Router};
+use coracle_core::host::{Directory, HostInput, PeerNews, Router};
 use coracle_core::peer::PeerEvent;
 use coracle_core::proxy::ProxyInput;
 use coracle_storage::blocking::{open, prepare};
@@ -96,7 +96,7 @@ impl Member {
             end,
         );
         let network = Arc::new(network);
-        moved.into_iter().for_each(|moved| network.report(moved));
+        moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Arc::clone(&network));
         let memory = memory_budget(&options.settings);
         let wiring = Wiring { peers, proxy, events, clock, memory };
@@ -237,7 +237,7 @@ impl Startup {
                 prepare(&options.medium, &opened.found(&founders, configuration.as_ref())?)?;
                 let standing = opened.local.standing.clone();
                 lock(&network.directory).found(standing, configuration.as_ref());
-                network.report(PeerEvent::Founded);
+                network.deliver(PeerNews::Report(PeerEvent::Founded));
                 founders
             }
         };
@@ -245,7 +245,7 @@ impl Startup {
             let address = options.peer_address(lock(&network.directory).address())?;
             self.listen(bind_peers(&address)?);
         }
-        network.reach();
+        network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
         let node = ends.0.clone();
         let threads = self.wiring.start_node(start, ends)?;
@@ -257,7 +257,7 @@ impl Startup {
         }
         running.threads = threads;
         drop(running);
-        network.route(vec![ProxyInput::Reachable(options.id, None)]);
+        network.deliver(PeerNews::Router(vec![ProxyInput::Reachable(options.id, None)]));
         Ok(())
     }
 

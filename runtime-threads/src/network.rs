@@ -11,12 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialFailure, Directory, Forwarder, Greeting, HostInput, Link, LinkChange, LinkNews, Removal, RouterInput,
+    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal,
+    RouterInput,
 };
-use coracle_core::peer::{CallId, KnownMembers, Meeting, PeerEvent, PeerRefusal};
-use coracle_core::proxy::ProxyInput;
+use coracle_core::peer::{CallId, Meeting, PeerRefusal};
 use coracle_core::raft::{Message, NodeId};
-use coracle_core::{Answer, Input};
+use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
 
 use crate::clock::Clock;
@@ -30,8 +30,6 @@ use crate::threads::{lock, spawn};
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: NodeId,
-    /// Which run of this node this is.
-    pub(crate) boot: u64,
     pub(crate) directory: Mutex<Directory>,
     pub(crate) clock: Clock,
     election_timeout_min: Duration,
@@ -91,7 +89,7 @@ impl Line {
             state.stream = Some(Arc::clone(stream));
             state.broken = None;
         }
-        network.deliver(news);
+        news.into_iter().for_each(|news| network.deliver(news));
         is_wanted
     }
 
@@ -106,7 +104,7 @@ impl Line {
         }
         let mut news = Vec::new();
         let pause = state.link.failed(failure, &mut news);
-        network.deliver(news);
+        news.into_iter().for_each(|news| network.deliver(news));
         Some(pause)
     }
 
@@ -119,7 +117,7 @@ impl Line {
         if let Some(stream) = state.stream.take() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        network.deliver(news);
+        news.into_iter().for_each(|news| network.deliver(news));
         drop(state);
         self.changed.notify_all();
     }
@@ -181,15 +179,14 @@ impl Network {
         election_timeout_min: Duration,
         threads_end: Sender<()>,
     ) -> Self {
-        let (id, boot) = (directory.local().id, directory.local().boot);
+        let (id, forwarder) = (directory.local().id, Forwarder::new(directory.local().boot));
         Self {
             id,
-            boot,
             directory: Mutex::new(directory),
             clock,
             election_timeout_min,
             removal: Mutex::default(),
-            forwarder: Mutex::new(Forwarder::new(boot)),
+            forwarder: Mutex::new(forwarder),
             inbox,
             proxy,
             events,
@@ -199,54 +196,23 @@ impl Network {
         }
     }
 
-    pub(crate) fn report(&self, event: PeerEvent) {
-        self.events.report(self.id, NodeEvent::Peer(event));
-    }
-
-    /// This node was removed from its cluster: by its own log, or because another node says so.
-    pub(crate) fn removed(&self, refusal: PeerRefusal) {
-        lock(&self.removal).hear(refusal, self.clock.now());
-    }
-
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
         lock(&self.removal).is_due(self.clock.now())
-    }
-
-    /// Hands something to the router.
-    pub(crate) fn route(&self, news: Vec<ProxyInput>) {
-        if !news.is_empty() {
-            let _ = self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
-        }
-    }
-
-    /// Hands something to the node.
-    pub(crate) fn give(&self, input: HostInput) {
-        self.inbox.send(input.into());
     }
 
     pub(crate) fn inbox_is_full(&self) -> bool {
         self.inbox.is_full()
     }
 
-    /// Carries the news of a link to their places.
-    fn deliver(&self, news: Vec<LinkNews>) {
-        for news in news {
-            match news {
-                LinkNews::Report(event) => self.report(event),
-                LinkNews::Node(input) => self.give(HostInput::Core(input)),
-                LinkNews::Router(input) => self.route(vec![input]),
-                LinkNews::Removed(refusal) => self.removed(refusal),
-            }
+    /// Carries what a connection has to say to its place.
+    pub(crate) fn deliver(&self, news: PeerNews) {
+        match news {
+            PeerNews::Report(event) => self.events.report(self.id, NodeEvent::Peer(event)),
+            PeerNews::Node(input) => self.inbox.send(input.into()),
+            PeerNews::Router(news) if news.is_empty() => {}
+            PeerNews::Router(news) => drop(self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)))),
+            PeerNews::Removed(refusal) => lock(&self.removal).hear(refusal, self.clock.now()),
         }
-    }
-
-    /// Answers the line of a node that dials.
-    pub(crate) fn greet(self: &Arc<Self>, line: &[u8]) -> Greeting {
-        self.change(|directory, changes| {
-            let mut greeting = directory.greet(line, self.clock.now());
-            changes.append(&mut greeting.changes);
-            greeting
-        })
     }
 
     /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
@@ -263,26 +229,19 @@ impl Network {
         if let Some(line) = self.line(message.to) {
             return line.with(|link| link.push_message(message));
         }
-        self.change(|directory, changes| directory.wanted(message.to, self.clock.now(), changes));
+        self.change(|directory, now, actions| directory.wanted(message.to, now, actions));
     }
 
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         if node == self.id {
-            return self.give(HostInput::Requests(requests));
+            return self.deliver(PeerNews::Node(HostInput::Requests(requests)));
         }
         let mut forwarder = lock(&self.forwarder);
-        let mut forward = |link: Option<&mut Link>| {
-            let mut outbox = link.and_then(Link::requests);
-            requests
-                .iter()
-                .filter_map(|input| forwarder.forward(node, input, outbox.as_deref_mut()))
-                .collect()
-        };
         let refused = match self.line(node) {
-            Some(line) => line.with(|link| forward(Some(link))),
-            None => forward(None),
+            Some(line) => line.with(|link| forwarder.forward_all(node, &requests, Some(link))),
+            None => forwarder.forward_all(node, &requests, None),
         };
-        self.route(refused);
+        self.deliver(PeerNews::Router(refused));
     }
 
     pub(crate) fn answer(&self, node: NodeId, call: CallId, answer: &Answer) {
@@ -291,42 +250,21 @@ impl Network {
         }
     }
 
-    /// Other members, or more is known of them.
-    pub(crate) fn follow(self: &Arc<Self>, known: &KnownMembers) {
-        let now = self.clock.now();
-        let nodes = self.change(|directory, changes| directory.follow(known, now, changes));
-        self.route(nodes.into_iter().collect());
-    }
-
-    /// Connects to the members that are known at the start.
-    pub(crate) fn reach(self: &Arc<Self>) {
-        let nodes = self.change(|directory, changes| directory.reach(self.clock.now(), changes));
-        self.route(nodes.into_iter().collect());
-    }
-
-    /// A node of the cluster has dialled.
-    pub(crate) fn heard(self: &Arc<Self>, meeting: &Meeting) {
-        self.change(|directory, changes| directory.heard(meeting, self.clock.now(), changes));
-        self.give(HostInput::Core(meeting.met()));
-    }
-
-    /// Ends links that nobody needs. Cheap when it is not time for that.
+    /// Ends links that nobody needs.
     pub(crate) fn tidy(self: &Arc<Self>) {
-        let now = self.clock.now();
-        self.change(|directory, changes| {
-            if !directory.is_tidy(now) {
-                let was_used = |node| self.line(node).is_some_and(|line| line.with(Link::was_used));
-                directory.tidy(now, was_used, changes);
-            }
-        });
+        let was_used = |node| self.line(node).is_some_and(|line| line.with(Link::was_used));
+        self.change(|directory, now, actions| directory.tidy(now, was_used, actions));
     }
 
     /// Changes the directory, and the links as it says. It stays locked meanwhile, so that changes are carried out in order.
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Directory, &mut Vec<LinkChange>) -> T) -> T {
+    pub(crate) fn change<T>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
+    ) -> T {
         let mut directory = lock(&self.directory);
-        let mut changes = Vec::new();
-        let changed = change(&mut directory, &mut changes);
-        for change in changes {
+        let mut actions = PeerActions::default();
+        let changed = change(&mut directory, self.clock.now(), &mut actions);
+        for change in actions.links {
             match change {
                 LinkChange::Start(node, address) => self.start_link(node, address),
                 LinkChange::End(node) => {
@@ -335,6 +273,7 @@ impl Network {
                 }
             }
         }
+        actions.news.into_iter().for_each(|news| self.deliver(news));
         changed
     }
 

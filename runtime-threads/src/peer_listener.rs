@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, REFUSAL_PATIENCE, SEND_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, PeerNews, REFUSAL_PATIENCE,
+    SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -89,10 +90,7 @@ fn greet(
     let _ = stream.set_nodelay(true);
     sockets::watch(&**stream, &PEER_WATCH);
     let line = read_line(stream, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
-    let greeting = network.greet(&line);
-    if let Some(report) = greeting.report {
-        network.report(report);
-    }
+    let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     write_line(stream, &greeting.reply, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
     let Some(meeting) = greeting.meeting else {
         leave(stream, &Patience::new(network.clock, REFUSAL_PATIENCE));
@@ -101,16 +99,13 @@ fn greet(
     // Who dials asks often whether this node is there.
     stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
     stream.set_write_timeout(Some(SEND_PATIENCE)).ok()?;
-    network.heard(&meeting);
     let mut connections = lock(connections);
-    if !lock(&network.directory).admit(meeting.node, number) {
-        return None;
-    }
+    let inbound = network.change(|directory, now, actions| directory.admit(meeting, number, now, actions))?;
     // The older connection, if any, ends here.
-    if let Some(older) = connections.insert(meeting.node, Arc::clone(stream)) {
+    if let Some(older) = connections.insert(inbound.node(), Arc::clone(stream)) {
         let _ = older.shutdown(Shutdown::Both);
     }
-    Some(Inbound::new(network.id, network.boot, meeting))
+    Some(inbound)
 }
 
 /// Ends a connection on which more may be on its way: closed at once, it would be reset, and the refusal lost with it.
@@ -134,13 +129,16 @@ fn listen(network: &Network, inbound: &mut Inbound, mut stream: &TcpStream) {
         };
         match inbound.receive(&bytes[..len]) {
             Ok(received) => {
-                received.input.into_iter().for_each(|input| network.give(input));
-                network.route(received.answers);
+                received.input.into_iter().for_each(|input| network.deliver(PeerNews::Node(input)));
+                network.deliver(PeerNews::Router(received.answers));
                 if stream.write_all(&received.reply).is_err() {
                     return;
                 }
             }
-            Err(fault) => return network.report(PeerEvent::Lost(inbound.node(), fault.to_string())),
+            Err(fault) => {
+                let lost = PeerEvent::Lost(inbound.node(), fault.to_string());
+                return network.deliver(PeerNews::Report(lost));
+            }
         }
         // Whoever sends more than can be taken is held back by its own socket.
         while network.inbox_is_full() && !network.is_over() {

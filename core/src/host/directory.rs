@@ -8,12 +8,12 @@
 //! must be answered. A link to a node that is no member ends once nothing was sent over it for [`LINK_GRACE`].
 //!
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
-//! the [`LinkChange`]s say, in their order.
+//! the [`PeerActions`] say, in their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::DialFailure;
+use super::{DialFailure, HostInput, Inbound, PeerNews};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
@@ -49,17 +49,22 @@ pub enum LinkChange {
     End(NodeId),
 }
 
+/// What is to be done about the other nodes.
+#[derive(Debug, Default)]
+pub struct PeerActions {
+    /// Links to be changed, in order.
+    pub links: Vec<LinkChange>,
+    /// What is to be carried to its places.
+    pub news: Vec<PeerNews>,
+}
+
 /// What a node that dials is answered.
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// The line to send.
     pub reply: Vec<u8>,
-    /// Who it is, if frames may follow.
+    /// Who it is, if frames may follow: then [`Directory::admit`] comes next.
     pub meeting: Option<Meeting>,
-    /// What the operator should know.
-    pub report: Option<PeerEvent>,
-    /// Links to be changed, in order.
-    pub changes: Vec<LinkChange>,
 }
 
 /// The process that answered when a node was dialled last.
@@ -224,26 +229,26 @@ impl Directory {
     }
 
     /// Answers the line of a node that dials. A refusal is reported once per reason, however often it dials.
-    pub fn greet(&mut self, line: &[u8], now: Instant) -> Greeting {
+    pub fn greet(&mut self, line: &[u8], now: Instant, actions: &mut PeerActions) -> Greeting {
         if !is_greeting(line) {
             let reply = refusal_at_peer_port(line, self.local.client_address.as_deref());
-            return Greeting { reply, meeting: None, report: None, changes: Vec::new() };
+            return Greeting { reply, meeting: None };
         }
         let hello = Hello::decode(line);
         let answered = hello.as_ref().map_err(Clone::clone).and_then(|hello| self.local.answer(hello));
-        let mut changes = Vec::new();
         let answered = answered.and_then(|(welcome, meeting)| {
-            self.refuse_a_second_process(&meeting, now, &mut changes)?;
+            self.refuse_a_second_process(&meeting, now, actions)?;
             Ok((welcome, meeting))
         });
         match answered {
             Ok((welcome, meeting)) => {
                 let meeting = Some(meeting).filter(|meeting| meeting.is_of_cluster);
-                Greeting { reply: welcome.encode(), meeting, report: None, changes }
+                Greeting { reply: welcome.encode(), meeting }
             }
             Err(refusal) => {
                 let report = hello.ok().and_then(|hello| self.report_stranger(hello.node(), &refusal));
-                Greeting { reply: refusal.encode(), meeting: None, report, changes }
+                actions.news.extend(report.map(PeerNews::Report));
+                Greeting { reply: refusal.encode(), meeting: None }
             }
         }
     }
@@ -255,7 +260,7 @@ impl Directory {
         &mut self,
         meeting: &Meeting,
         now: Instant,
-        changes: &mut Vec<LinkChange>,
+        actions: &mut PeerActions,
     ) -> Result<(), PeerRefusal> {
         let Some(first) = self.reached.get_mut(&meeting.node) else { return Ok(()) };
         let is_other = first.incarnation == meeting.incarnation && first.boot != meeting.boot;
@@ -280,8 +285,8 @@ impl Directory {
                 return Ok(());
             }
             None if now.since(first.at) > REACHED_VALID => {
-                changes.push(LinkChange::End(meeting.node));
-                changes.push(LinkChange::Start(meeting.node, linked.address.clone()));
+                actions.links.push(LinkChange::End(meeting.node));
+                actions.links.push(LinkChange::Start(meeting.node, linked.address.clone()));
                 first.doubted_at = Some(now);
             }
             Some(_) | None => {}
@@ -299,9 +304,25 @@ impl Directory {
         Some(PeerEvent::Stranger(node, refusal.clone()))
     }
 
-    /// Whether the connection with this number, in the order in which they came, is the one to listen to. A node's newer one
-    /// takes the place of its older one, and not the other way round: two handshakes may end in another order than they began.
-    pub fn admit(&mut self, node: NodeId, number: u64) -> bool {
+    /// A node of the cluster has dialled, over the connection with this number, in the order in which they came. Returns the
+    /// connection if it is the one to listen to: it takes the place of the node's older one, which ends.
+    #[must_use]
+    pub fn admit(
+        &mut self,
+        meeting: Meeting,
+        number: u64,
+        now: Instant,
+        actions: &mut PeerActions,
+    ) -> Option<Inbound> {
+        self.heard(&meeting, now, actions);
+        actions.news.push(PeerNews::Node(HostInput::Core(meeting.met())));
+        let is_newest = self.is_newest(meeting.node, number);
+        is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting))
+    }
+
+    /// Whether the connection with this number is the newest of its node, which is remembered. Two handshakes may end in another
+    /// order than they began.
+    fn is_newest(&mut self, node: NodeId, number: u64) -> bool {
         let has_room = self.inbound.len() < INBOUND_MAX;
         let is_newest = self.inbound.get(&node).map_or(has_room, |newest| *newest < number);
         if is_newest {
@@ -319,8 +340,8 @@ impl Directory {
         is_newest
     }
 
-    /// A node of the cluster has dialled, and says where it is.
-    pub fn heard(&mut self, meeting: &Meeting, now: Instant, changes: &mut Vec<LinkChange>) {
+    /// A node of the cluster says where it is.
+    fn heard(&mut self, meeting: &Meeting, now: Instant, actions: &mut PeerActions) {
         let Some(address) = &meeting.address else { return };
         if self.heard.len() >= STRANGERS_MAX && !self.heard.contains_key(&meeting.node) {
             // One that nothing is sent to gives way: a cluster that lives for long exchanges more nodes than that.
@@ -331,26 +352,26 @@ impl Directory {
             self.retired.remove(&unused);
         }
         self.heard.insert(meeting.node, (address.clone(), meeting.configuration_index));
-        self.link_stranger(meeting.node, now, changes);
+        self.link_stranger(meeting.node, now, actions);
     }
 
     /// There is something to send to this node, and no link. If it has said where it is, it is linked again.
-    pub fn wanted(&mut self, node: NodeId, now: Instant, changes: &mut Vec<LinkChange>) {
+    pub fn wanted(&mut self, node: NodeId, now: Instant, actions: &mut PeerActions) {
         if !self.links.contains_key(&node) {
-            self.link_stranger(node, now, changes);
+            self.link_stranger(node, now, actions);
         }
     }
 
-    fn link_stranger(&mut self, node: NodeId, now: Instant, changes: &mut Vec<LinkChange>) {
+    fn link_stranger(&mut self, node: NodeId, now: Instant, actions: &mut PeerActions) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let is_stranger = !configuration.contains(node);
         let index = self.local.configuration_index;
         let Some((address, known)) = self.heard.get(&node).filter(|_| node != self.local.id) else { return };
         if is_stranger {
             self.retired.remove(&node);
-            link(&mut self.links, node, address.clone(), Some(now), changes);
+            link(&mut self.links, node, address.clone(), Some(now), actions);
         } else if *known > index && !mutant::is_active(Mutant::LaterAddressIgnored) {
-            link(&mut self.links, node, address.clone(), None, changes);
+            link(&mut self.links, node, address.clone(), None, actions);
         }
     }
 
@@ -360,17 +381,12 @@ impl Directory {
         later.map_or_else(|| member.address.clone(), |(address, _)| address.clone())
     }
 
-    /// Other members take part, or more is known of them. Returns what the router is to know.
-    pub fn follow(
-        &mut self,
-        known: &KnownMembers,
-        now: Instant,
-        changes: &mut Vec<LinkChange>,
-    ) -> Option<ProxyInput> {
+    /// Other members take part, or more is known of them.
+    pub fn follow(&mut self, known: &KnownMembers, now: Instant, actions: &mut PeerActions) {
         self.local.follow(known);
         self.has_leader = known.has_leader;
         self.follow_own_move();
-        self.reach(now, changes)
+        self.reach(now, actions);
     }
 
     /// An order may have moved this node itself. It must not say any more that it is where it was: those that know less of the
@@ -384,16 +400,16 @@ impl Directory {
         self.address = Some(moved.unwrap_or(&own.address).clone());
     }
 
-    /// Links to the members that are known: at a start, those that this node found on its disk, or founds its cluster with.
-    /// Returns what the router is to know.
-    pub fn reach(&mut self, now: Instant, changes: &mut Vec<LinkChange>) -> Option<ProxyInput> {
-        let Standing::Member(_, configuration) = &self.local.standing else { return None };
+    /// Links to the members that are known: at a start, those that this node found on its disk, or founds its cluster with. The
+    /// router is to know them, too.
+    pub fn reach(&mut self, now: Instant, actions: &mut PeerActions) {
+        let Standing::Member(_, configuration) = &self.local.standing else { return };
         let roster = configuration.roster().iter().filter(|(node, _)| *node != self.local.id);
         let places: Vec<_> = roster.map(|(node, member)| (node, self.address_of(node, member))).collect();
         for (node, address) in places {
-            link(&mut self.links, node, address, None, changes);
+            link(&mut self.links, node, address, None, actions);
         }
-        let Standing::Member(_, configuration) = &self.local.standing else { return None };
+        let Standing::Member(_, configuration) = &self.local.standing else { return };
         for (node, linked) in &mut self.links {
             if configuration.contains(*node) {
                 linked.idle_since = None;
@@ -404,26 +420,23 @@ impl Directory {
         for (node, (address, _)) in &self.heard {
             let is_needed = !self.links.contains_key(node) && !self.retired.contains(node);
             if is_needed && !configuration.contains(*node) && *node != self.local.id {
-                link(&mut self.links, *node, address.clone(), Some(now), changes);
+                link(&mut self.links, *node, address.clone(), Some(now), actions);
             }
         }
-        Some(ProxyInput::Nodes(configuration.members()))
-    }
-
-    /// Whether it is too early for the next search for unused links ([`Self::tidy`]).
-    #[must_use]
-    pub fn is_tidy(&self, now: Instant) -> bool {
-        now < self.tidy_at
+        actions.news.push(PeerNews::Router(vec![ProxyInput::Nodes(configuration.members())]));
     }
 
     /// Ends the links to nodes that are no members once nothing was sent over them for [`LINK_GRACE`]; `was_used` says of a
-    /// link whether anything was since it was last asked.
+    /// link whether anything was since it was last asked. Cheap when it is not time for that.
     pub fn tidy(
         &mut self,
         now: Instant,
         mut was_used: impl FnMut(NodeId) -> bool,
-        changes: &mut Vec<LinkChange>,
+        actions: &mut PeerActions,
     ) {
+        if now < self.tidy_at {
+            return;
+        }
         self.tidy_at = now + TIDY_EVERY;
         self.links.retain(|node, linked| {
             let Some(idle_since) = &mut linked.idle_since else { return true };
@@ -433,17 +446,17 @@ impl Directory {
             let is_needed = now.since(*idle_since) < LINK_GRACE;
             if !is_needed {
                 self.retired.insert(*node);
-                changes.push(LinkChange::End(*node));
+                actions.links.push(LinkChange::End(*node));
             }
             is_needed
         });
-        self.dial_a_member_anew(now, changes);
+        self.dial_a_member_anew(now, actions);
     }
 
     /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
     /// send to it any more. So it dials one after the other again, to be told. Those that it has no connection to are being
     /// dialled: a link that began anew would forget how often it was refused.
-    fn dial_a_member_anew(&mut self, now: Instant, changes: &mut Vec<LinkChange>) {
+    fn dial_a_member_anew(&mut self, now: Instant, actions: &mut PeerActions) {
         if self.has_leader {
             self.lonely_since = None;
             return;
@@ -459,8 +472,8 @@ impl Directory {
         self.dialled_anew = node;
         let Some(linked) = self.links.get_mut(&node) else { return };
         linked.is_met = false;
-        changes.push(LinkChange::End(node));
-        changes.push(LinkChange::Start(node, linked.address.clone()));
+        actions.links.push(LinkChange::End(node));
+        actions.links.push(LinkChange::Start(node, linked.address.clone()));
     }
 }
 
@@ -470,14 +483,14 @@ fn link(
     node: NodeId,
     address: Box<str>,
     idle_since: Option<Instant>,
-    changes: &mut Vec<LinkChange>,
+    actions: &mut PeerActions,
 ) {
     match links.get(&node) {
         Some(linked) if linked.address == address || mutant::is_active(Mutant::MoveIgnored) => return,
-        Some(_) => changes.push(LinkChange::End(node)),
+        Some(_) => actions.links.push(LinkChange::End(node)),
         None => {}
     }
-    changes.push(LinkChange::Start(node, address.clone()));
+    actions.links.push(LinkChange::Start(node, address.clone()));
     links.insert(node, Linked { address, idle_since, is_met: false });
 }
 

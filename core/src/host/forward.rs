@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Link;
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::peer::{CallId, Outbox, PeerFrame};
@@ -66,6 +67,18 @@ impl Forwarder {
             _ => Refused::Superseded,
         };
         Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
+    }
+
+    /// Forwards these requests over the link to the node, if there is one. Returns the answers to those that are refused.
+    pub fn forward_all(
+        &mut self,
+        node: NodeId,
+        requests: &[Input],
+        link: Option<&mut Link>,
+    ) -> Vec<ProxyInput> {
+        let mut outbox = link.and_then(Link::requests);
+        let refused = |input| self.forward(node, input, outbox.as_deref_mut());
+        requests.iter().filter_map(refused).collect()
     }
 }
 

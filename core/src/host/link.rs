@@ -15,6 +15,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::HostInput;
 use super::flow::Flow;
 use crate::peer::{
     Backoff, CallId, FrameBuffer, FrameFault, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
@@ -81,15 +82,15 @@ impl From<PeerRefusal> for DialFailure {
     }
 }
 
-/// Something that a link has to say, and to whom.
-#[derive(Clone, Debug)]
-pub enum LinkNews {
+/// What a connection to another node has to say, and to whom.
+#[derive(Debug)]
+pub enum PeerNews {
     /// To the operator.
     Report(PeerEvent),
     /// To the node.
-    Node(Input),
-    /// To the router.
-    Router(ProxyInput),
+    Node(HostInput),
+    /// To the router, if there is anything.
+    Router(Vec<ProxyInput>),
     /// The other node says that this one was removed from the cluster: it has nothing more to do.
     Removed(PeerRefusal),
 }
@@ -150,7 +151,7 @@ impl Link {
     }
 
     /// There is a connection; `false`: the link has to end, and the connection with it.
-    pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<LinkNews>) -> bool {
+    pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<PeerNews>) -> bool {
         if self.is_over {
             return false;
         }
@@ -163,38 +164,38 @@ impl Link {
         self.backoff.reset();
         self.runs_twice = 0;
         self.reported.clear();
-        news.push(LinkNews::Report(PeerEvent::Connected(self.node)));
-        news.push(LinkNews::Node(meeting.met()));
+        news.push(PeerNews::Report(PeerEvent::Connected(self.node)));
+        news.push(PeerNews::Node(HostInput::Core(meeting.met())));
         let reachable = ProxyInput::Reachable(self.node, meeting.client_address.clone());
-        news.push(LinkNews::Router(reachable));
+        news.push(PeerNews::Router(vec![reachable]));
         true
     }
 
     /// There is no connection any more, if there was one.
-    pub fn go_down(&mut self, news: &mut Vec<LinkNews>) {
+    pub fn go_down(&mut self, news: &mut Vec<PeerNews>) {
         if !std::mem::replace(&mut self.is_up, false) {
             return;
         }
         self.is_sending = false;
         self.outbox.disconnect();
-        news.push(LinkNews::Router(ProxyInput::Unreachable(self.node)));
-        news.push(LinkNews::Node(Input::PeerUnreachable(self.node)));
+        news.push(PeerNews::Router(vec![ProxyInput::Unreachable(self.node)]));
+        news.push(PeerNews::Node(HostInput::Core(Input::PeerUnreachable(self.node))));
     }
 
     /// The connection broke, or could not be made. Returns how long to wait before it is dialled again.
-    pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<LinkNews>) -> Duration {
+    pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<PeerNews>) -> Duration {
         self.go_down(news);
         if let DialFailure::Refused(refusal) = &failure {
             self.runs_twice += u32::from(refusal.says_runs_twice(self.own));
             if refusal.says_removed(self.own) || self.runs_twice >= RUNS_TWICE_MAX {
-                news.push(LinkNews::Node(Input::Dismissed));
-                news.push(LinkNews::Removed(refusal.clone()));
+                news.push(PeerNews::Node(HostInput::Core(Input::Dismissed)));
+                news.push(PeerNews::Removed(refusal.clone()));
             }
         }
         let why = failure.to_string();
         if why != self.reported {
             self.reported.clone_from(&why);
-            news.push(LinkNews::Report(match failure {
+            news.push(PeerNews::Report(match failure {
                 DialFailure::Refused(refusal) => PeerEvent::Refused(self.node, refusal),
                 DialFailure::Failed(_) | DialFailure::NotReady => PeerEvent::Lost(self.node, why),
             }));
@@ -203,7 +204,7 @@ impl Link {
     }
 
     /// The link is not wanted any more.
-    pub fn end(&mut self, news: &mut Vec<LinkNews>) {
+    pub fn end(&mut self, news: &mut Vec<PeerNews>) {
         self.is_over = true;
         self.go_down(news);
     }

@@ -44,14 +44,16 @@ mod watch;
 
 pub use addresses::{DialAddresses, share_of};
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
-pub use directory::{Directory, Greeting, INBOUND_MAX, LINK_GRACE, LinkChange, REACHED_VALID, STRANGERS_MAX};
+pub use directory::{
+    Directory, Greeting, INBOUND_MAX, LINK_GRACE, LinkChange, PeerActions, REACHED_VALID, STRANGERS_MAX,
+};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use handshakes::{HANDSHAKES_MAX, Handshakes};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
-    DialFailure, HANDSHAKE_PATIENCE, Link, LinkNews, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE,
+    DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, PeerNews, REFUSAL_PATIENCE,
     RESOLVE_PATIENCE, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Forwarder, NodeHost, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::host::{ClusterSearch, Forwarder, NodeHost, PeerActions, REMOVAL_GRACE, Removal, Settings};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -184,11 +184,11 @@ impl World {
     /// The node dials the others, and has its first turn.
     fn begin_part(&mut self, machine: usize) {
         let now = self.local(machine);
-        let mut changes = Vec::new();
+        let mut actions = PeerActions::default();
         if let Some(process) = self.machines[machine].process.as_mut() {
-            process.directory.reach(now, &mut changes);
+            process.directory.reach(now, &mut actions);
         }
-        self.change_links(machine, changes);
+        self.mind_peers(machine, actions);
         self.wake_at(machine, self.now);
     }
 

@@ -1,6 +1,6 @@
 //! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way, until it breaks.
 
-use coracle_core::host::{DialFailure, HostInput, LinkChange, LinkNews, SearchStep};
+use coracle_core::host::{DialFailure, HostInput, LinkChange, PeerActions, PeerNews, SearchStep};
 use coracle_core::peer::{Meeting, Welcome};
 use coracle_core::raft::NodeId;
 
@@ -54,18 +54,13 @@ impl World {
         let to = self.dialled(from, node, address).ok_or_else(refused)?;
         let now = self.local(to);
         let listener = self.machines[to].process.as_mut().ok_or_else(refused)?;
-        let greeting = listener.directory.greet(&hello, now);
-        self.change_links(to, greeting.changes);
+        let mut actions = PeerActions::default();
+        let greeting = listener.directory.greet(&hello, now, &mut actions);
+        self.mind_peers(to, actions);
         let now_there = self.local(from);
         let dialler = self.machines[from].process.as_mut().ok_or_else(refused)?;
         let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply, now_there)?;
         if let Some(seen) = greeting.meeting.filter(|_| meeting.is_of_cluster) {
-            let mut changes = Vec::new();
-            if let Some(listener) = self.machines[to].process.as_mut() {
-                listener.directory.heard(&seen, now, &mut changes);
-            }
-            self.change_links(to, changes);
-            self.hand(to, HostInput::Core(seen.met()));
             self.connect(from, to, &meeting, seen);
         }
         Ok((to, meeting, welcome))
@@ -79,13 +74,14 @@ impl World {
         let node = meeting.node;
         let connection = Connection { from, from_boot, node, to, to_boot, busy_until: self.now };
         self.connections.insert(number, connection);
+        let (now, mut actions) = (self.local(to), PeerActions::default());
         if let Some(listener) = self.machines[to].process.as_mut()
-            && listener.directory.admit(seen.node, number)
+            && let Some(inbound) = listener.directory.admit(seen, number, now, &mut actions)
         {
-            let (own, boot) = (listener.id, listener.boot);
-            listener.inbound.retain(|_, inbound| inbound.node() != seen.node);
-            listener.inbound.insert(number, coracle_core::host::Inbound::new(own, boot, seen));
+            listener.inbound.retain(|_, older| older.node() != inbound.node());
+            listener.inbound.insert(number, inbound);
         }
+        self.mind_peers(to, actions);
     }
 
     /// A link dials.
@@ -123,25 +119,25 @@ impl World {
         self.spread(machine, news)
     }
 
-    /// What a link has to say.
-    fn spread(&mut self, machine: usize, news: Vec<LinkNews>) -> Verdict {
+    /// What a connection has to say.
+    fn spread(&mut self, machine: usize, news: Vec<PeerNews>) -> Verdict {
         for item in news {
             match item {
-                LinkNews::Node(input) => self.hand(machine, HostInput::Core(input)),
-                LinkNews::Removed(refusal) => {
+                PeerNews::Node(input) => self.hand(machine, input),
+                PeerNews::Removed(refusal) => {
                     self.sight("a removed node heard of it in a handshake");
                     self.hears_of_its_removal(machine, refusal);
                 }
-                LinkNews::Report(event) => self.tell(|| format!("m{machine} {event}")),
-                LinkNews::Router(_) => {}
+                PeerNews::Report(event) => self.tell(|| format!("m{machine} {event}")),
+                PeerNews::Router(_) => {}
             }
         }
         Ok(())
     }
 
-    /// The directory wants other links.
-    pub(super) fn change_links(&mut self, machine: usize, changes: Vec<LinkChange>) {
-        for change in changes {
+    /// The directory wants other links, and has something to say.
+    pub(super) fn mind_peers(&mut self, machine: usize, actions: PeerActions) {
+        for change in actions.links {
             let Some(process) = self.machines[machine].process.as_mut() else { return };
             let boot = process.boot;
             match change {
@@ -170,6 +166,8 @@ impl World {
                 }
             }
         }
+        // Nothing of it is about anybody's removal.
+        let _ = self.spread(machine, actions.news);
     }
 
     /// Sends what waits in the outboxes of a process.

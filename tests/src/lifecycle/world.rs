@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
 use std::time::Duration;
 
-use coracle_core::host::{HostInput, NodeAction, Settings};
+use coracle_core::host::{HostInput, NodeAction, PeerActions, Settings};
 use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Role, Voters};
@@ -337,14 +337,11 @@ impl World {
     fn tidy(&mut self, machine: usize) {
         let time = self.local(machine);
         let Some(process) = self.machines[machine].process.as_mut() else { return };
-        if process.directory.is_tidy(time) {
-            return;
-        }
-        let mut changes = Vec::new();
+        let mut actions = PeerActions::default();
         let links = &mut process.links;
         let was_used = |node| links.get_mut(&node).is_some_and(|seat| seat.link.was_used());
-        process.directory.tidy(time, was_used, &mut changes);
-        self.change_links(machine, changes);
+        process.directory.tidy(time, was_used, &mut actions);
+        self.mind_peers(machine, actions);
     }
 
     fn carry_out(&mut self, machine: usize, own: (NodeId, Incarnation), action: NodeAction) -> Verdict {
@@ -380,11 +377,11 @@ impl World {
             NodeAction::Follow(known) => {
                 let time = self.local(machine);
                 self.tell(|| format!("m{machine} follows {}: {}", known.index, known.configuration));
-                let mut changes = Vec::new();
+                let mut actions = PeerActions::default();
                 if let Some(process) = self.machines[machine].process.as_mut() {
-                    process.directory.follow(&known, time, &mut changes);
+                    process.directory.follow(&known, time, &mut actions);
                 }
-                self.change_links(machine, changes);
+                self.mind_peers(machine, actions);
             }
             NodeAction::Removed(refusal) => {
                 self.sight("a node read in its log that it was removed");
@@ -424,9 +421,9 @@ impl World {
         }
         let time = self.local(machine);
         let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
-        let mut changes = Vec::new();
-        process.directory.wanted(message.to, time, &mut changes);
-        self.change_links(machine, changes);
+        let mut actions = PeerActions::default();
+        process.directory.wanted(message.to, time, &mut actions);
+        self.mind_peers(machine, actions);
         let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
         if let Some(seat) = process.links.get_mut(&message.to) {
             seat.link.push_message(message);

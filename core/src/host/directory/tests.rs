@@ -70,10 +70,16 @@ fn end(node: u64) -> LinkChange {
 }
 
 /// What a call changes of the links.
-fn changes(call: impl FnOnce(&mut Vec<LinkChange>)) -> Vec<LinkChange> {
-    let mut changes = Vec::new();
-    call(&mut changes);
-    changes
+fn changes(call: impl FnOnce(&mut PeerActions)) -> Vec<LinkChange> {
+    let mut actions = PeerActions::default();
+    call(&mut actions);
+    actions.links
+}
+
+/// What a node that dials with this line is answered, and what is to be done for it.
+fn greet(directory: &mut Directory, line: &[u8], secs: u64) -> (Greeting, PeerActions) {
+    let mut actions = PeerActions::default();
+    (directory.greet(line, at(secs), &mut actions), actions)
 }
 
 const THREE: [(u64, &str); 3] = [(1, "h:1"), (2, "h:2"), (3, "h:3")];
@@ -81,11 +87,12 @@ const THREE: [(u64, &str); 3] = [(1, "h:1"), (2, "h:2"), (3, "h:3")];
 #[test]
 fn every_member_but_itself_is_linked_once() {
     let mut directory = directory(&THREE);
-    let mut nodes = None;
-    let first = changes(|changes| nodes = directory.reach(at(0), changes));
-    assert_eq!(first, [start(2, "h:2"), start(3, "h:3")]);
-    assert!(matches!(nodes, Some(ProxyInput::Nodes(nodes)) if nodes == [1, 2, 3].map(NodeId)));
-    assert_eq!(changes(|changes| drop(directory.reach(at(1), changes))), []);
+    let mut first = PeerActions::default();
+    directory.reach(at(0), &mut first);
+    assert_eq!(first.links, [start(2, "h:2"), start(3, "h:3")]);
+    let [PeerNews::Router(news)] = &first.news[..] else { panic!("{first:?}") };
+    assert!(matches!(&news[..], [ProxyInput::Nodes(nodes)] if *nodes == [1, 2, 3].map(NodeId)));
+    assert_eq!(changes(|changes| directory.reach(at(1), changes)), []);
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "h:2"), "h:2");
     assert_eq!(&*directory.address_to_dial(Some(NodeId(3)), "h:3"), "proxy:3");
 }
@@ -93,28 +100,28 @@ fn every_member_but_itself_is_linked_once() {
 #[test]
 fn a_member_that_moves_gets_another_link() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let moved = known(5, &[(1, "h:1"), (2, "new:2"), (3, "h:3")]);
-    assert_eq!(
-        changes(|changes| drop(directory.follow(&moved, at(1), changes))),
-        [end(2), start(2, "new:2")]
-    );
+    assert_eq!(changes(|changes| directory.follow(&moved, at(1), changes)), [end(2), start(2, "new:2")]);
 }
 
 /// It is answered until it has heard of it, and no longer.
 #[test]
 fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let without = known(5, &THREE[..2]);
-    assert_eq!(changes(|changes| drop(directory.follow(&without, at(1), changes))), []);
+    assert_eq!(changes(|changes| directory.follow(&without, at(1), changes)), []);
     assert_eq!(changes(|changes| directory.tidy(at(6), |node| node == NodeId(3), changes)), []);
-    assert!(directory.is_tidy(at(6)) && !directory.is_tidy(at(7)));
+    let mut was_asked = false;
+    let was_used = |_| std::mem::replace(&mut was_asked, true);
+    changes(|changes| directory.tidy(at(6), was_used, changes));
+    assert!(!was_asked, "it was looked a moment ago");
     assert_eq!(changes(|changes| directory.tidy(at(15), |_| false, changes)), []);
     assert_eq!(changes(|changes| directory.tidy(at(16), |_| false, changes)), [end(3)]);
     assert_eq!(changes(|changes| directory.tidy(at(100), |_| false, changes)), [], "members stay");
     let back = known(9, &THREE);
-    assert_eq!(changes(|changes| drop(directory.follow(&back, at(101), changes))), [start(3, "h:3")]);
+    assert_eq!(changes(|changes| directory.follow(&back, at(101), changes)), [start(3, "h:3")]);
     assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), []);
 }
 
@@ -122,7 +129,7 @@ fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
 #[test]
 fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let heard = changes(|changes| directory.heard(&meeting(9, "h:9"), at(1), changes));
     assert_eq!(heard, [start(9, "h:9")]);
     for now in (10..100).step_by(9) {
@@ -130,7 +137,7 @@ fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     }
     assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), [end(9)]);
     let unchanged = known(5, &THREE);
-    assert_eq!(changes(|changes| drop(directory.follow(&unchanged, at(201), changes))), []);
+    assert_eq!(changes(|changes| directory.follow(&unchanged, at(201), changes)), []);
     let wanted = changes(|changes| directory.wanted(NodeId(9), at(202), changes));
     assert_eq!(wanted, [start(9, "h:9")], "it is answered again");
     assert_eq!(changes(|changes| directory.wanted(NodeId(8), at(202), changes)), [], "nobody knows where");
@@ -161,25 +168,26 @@ fn a_refusal_is_reported_once_per_reason() {
     let mut directory = directory(&THREE);
     let mut other = LocalNode { id: NodeId(2), incarnation: Incarnation(99), ..directory.local().clone() };
     let hello = other.hello(Some(NodeId(1)), None).encode();
-    let first = directory.greet(&hello, at(1));
-    assert!(matches!(first.report, Some(PeerEvent::Stranger(NodeId(2), _))) && first.meeting.is_none());
-    assert!(directory.greet(&hello, at(1)).report.is_none());
-    assert!(directory.greet(b"GET / HTTP/1.1", at(1)).report.is_none(), "nobody knows who that is");
+    let (first, actions) = greet(&mut directory, &hello, 1);
+    assert!(matches!(actions.news[..], [PeerNews::Report(PeerEvent::Stranger(NodeId(2), _))]));
+    assert!(first.meeting.is_none());
+    assert!(greet(&mut directory, &hello, 1).1.news.is_empty());
+    assert!(greet(&mut directory, b"GET / HTTP/1.1", 1).1.news.is_empty(), "nobody knows who that is");
     other.incarnation = Incarnation(20);
-    let greeting = directory.greet(&other.hello(Some(NodeId(1)), None).encode(), at(1));
+    let (greeting, _) = greet(&mut directory, &other.hello(Some(NodeId(1)), None).encode(), 1);
     assert_eq!(greeting.meeting.map(|meeting| meeting.node), Some(NodeId(2)));
 }
 
 #[test]
 fn a_newer_connection_takes_the_place_of_an_older_one_and_not_the_other_way_round() {
     let mut directory = directory(&THREE);
-    assert!(directory.admit(NodeId(2), 5));
-    assert!(!directory.admit(NodeId(2), 4), "its handshake took longer");
-    assert!(directory.admit(NodeId(2), 7));
+    assert!(directory.is_newest(NodeId(2), 5));
+    assert!(!directory.is_newest(NodeId(2), 4), "its handshake took longer");
+    assert!(directory.is_newest(NodeId(2), 7));
     assert!(!directory.leave(NodeId(2), 5));
     assert!(directory.leave(NodeId(2), 7));
-    assert!(directory.admit(NodeId(2), 6));
-    let admitted = (10..).take(2 * INBOUND_MAX).filter(|node| directory.admit(NodeId(*node), 8)).count();
+    assert!(directory.is_newest(NodeId(2), 6));
+    let admitted = (10..).take(2 * INBOUND_MAX).filter(|node| directory.is_newest(NodeId(*node), 8)).count();
     assert_eq!(admitted, INBOUND_MAX - 1);
 }
 
@@ -191,7 +199,7 @@ fn a_joiner_learns_where_it_and_the_others_are() {
     directory.address = None;
     directory.found(standing, Some(&configuration(&[(1, "mine:1"), (7, "h:7")])));
     assert_eq!(directory.address(), Some("mine:1"));
-    let reached = changes(|changes| drop(directory.reach(at(0), changes)));
+    let reached = changes(|changes| directory.reach(at(0), changes));
     assert_eq!(reached, [start(2, "h:2"), start(3, "h:3"), start(7, "h:7")]);
 }
 
@@ -200,7 +208,7 @@ fn a_joiner_learns_where_it_and_the_others_are() {
 #[test]
 fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let early = meeting(2, "new:2");
     assert_eq!(
         changes(|changes| directory.heard(&early, at(1), changes)),
@@ -210,10 +218,10 @@ fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     let later = Meeting { configuration_index: LogIndex(5), ..early };
     let moved = changes(|changes| directory.heard(&later, at(2), changes));
     assert_eq!(moved, [end(2), start(2, "new:2")]);
-    let still_behind = changes(|changes| drop(directory.follow(&known(4, &THREE), at(3), changes)));
+    let still_behind = changes(|changes| directory.follow(&known(4, &THREE), at(3), changes));
     assert_eq!(still_behind, []);
     let there = [(1, "h:1"), (2, "newest:2"), (3, "h:3")];
-    let caught_up = changes(|changes| drop(directory.follow(&known(5, &there), at(4), changes)));
+    let caught_up = changes(|changes| directory.follow(&known(5, &there), at(4), changes));
     assert_eq!(caught_up, [end(2), start(2, "newest:2")]);
 }
 
@@ -221,7 +229,7 @@ fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
 #[test]
 fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let process = |boot: u64, client: &str| {
         let founders = crate::peer::Founders::new(roster(&THREE));
         LocalNode {
@@ -242,24 +250,25 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
         let (welcome, _) = answering.answer(&hello).unwrap();
         directory.accept(Some(NodeId(2)), &welcome.encode(), at(secs)).unwrap();
     };
+    let answer = greet;
     let greet = |directory: &mut Directory, dialling: &LocalNode, secs: u64| {
-        directory.greet(&dialling.hello(Some(NodeId(1)), None).encode(), at(secs))
+        answer(directory, &dialling.hello(Some(NodeId(1)), None).encode(), secs)
     };
     dial(&mut directory, &first, 1);
-    assert!(greet(&mut directory, &first, 2).meeting.is_some());
-    let refused = greet(&mut directory, &copy, 3);
-    assert!(refused.meeting.is_none() && refused.changes.is_empty());
+    assert!(greet(&mut directory, &first, 2).0.meeting.is_some());
+    let (refused, actions) = greet(&mut directory, &copy, 3);
+    assert!(refused.meeting.is_none() && actions.links.is_empty());
     let said = String::from_utf8(refused.reply).unwrap();
     assert!(said.contains("first:2") && said.contains("copy:2"), "{said}");
-    let doubted = greet(&mut directory, &copy, 20);
-    assert_eq!(doubted.changes, [end(2), start(2, "h:2")], "it is long ago that the first one answered");
+    let (doubted, actions) = greet(&mut directory, &copy, 20);
+    assert_eq!(actions.links, [end(2), start(2, "h:2")], "it is long ago that the first one answered");
     assert!(doubted.meeting.is_none());
     dial(&mut directory, &first, 20);
-    assert!(greet(&mut directory, &copy, 21).meeting.is_none(), "it still does");
+    assert!(greet(&mut directory, &copy, 21).0.meeting.is_none(), "it still does");
     greet(&mut directory, &copy, 40);
-    assert!(greet(&mut directory, &copy, 41).meeting.is_some(), "nobody answers there any more");
+    assert!(greet(&mut directory, &copy, 41).0.meeting.is_some(), "nobody answers there any more");
     dial(&mut directory, &copy, 42);
-    assert!(greet(&mut directory, &copy, 43).meeting.is_some());
+    assert!(greet(&mut directory, &copy, 43).0.meeting.is_some());
 }
 
 /// All nodes were stopped, and start at other addresses. An order that moves one of them afterwards counts for more.
@@ -270,7 +279,7 @@ fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "h:2"), "far:2");
     assert_eq!(&*directory.address_to_dial(Some(NodeId(4)), "h:4"), "h:4");
     let ordered = [(1, "h:1"), (2, "farther:2"), (3, "h:3")];
-    changes(|changes| drop(directory.follow(&known(5, &ordered), at(1), changes)));
+    changes(|changes| directory.follow(&known(5, &ordered), at(1), changes));
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "farther:2"), "farther:2");
 }
 
@@ -279,7 +288,7 @@ fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
 #[test]
 fn a_node_without_a_leader_dials_one_member_after_the_other() {
     let mut directory = directory(&THREE);
-    changes(|changes| drop(directory.reach(at(0), changes)));
+    changes(|changes| directory.reach(at(0), changes));
     let reach = |directory: &mut Directory, node: u64, secs: u64| {
         let founders = crate::peer::Founders::new(roster(&THREE));
         let standing = Standing::Member(founders, configuration(&THREE));
@@ -308,7 +317,7 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
     refuse(&mut directory, 2, 32);
     assert_eq!(dialled(&mut directory, 36), [end(3), start(3, "h:3")]);
     assert_eq!(dialled(&mut directory, 42), [], "one refuses this node, which goes on dialling it");
-    changes(|changes| drop(directory.follow(&known(1, &THREE), at(43), changes)));
+    changes(|changes| directory.follow(&known(1, &THREE), at(43), changes));
     assert_eq!(dialled(&mut directory, 60), [], "there is a leader");
 }
 
@@ -318,9 +327,9 @@ fn a_node_that_an_order_has_moved_says_where_it_is_now() {
     let mut directory = directory(&THREE);
     assert_eq!(directory.address(), Some("h:1"));
     let moved = [(1, "new:1"), (2, "h:2"), (3, "h:3")];
-    changes(|changes| drop(directory.follow(&known(5, &moved), at(1), changes)));
+    changes(|changes| directory.follow(&known(5, &moved), at(1), changes));
     assert_eq!(directory.address(), Some("new:1"));
     let removed = [(2, "h:2"), (3, "h:3")];
-    changes(|changes| drop(directory.follow(&known(6, &removed), at(2), changes)));
+    changes(|changes| directory.follow(&known(6, &removed), at(2), changes));
     assert_eq!(directory.address(), Some("new:1"));
 }

@@ -29,7 +29,7 @@ fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
     for (removed, told) in [(1, true), (2, false)] {
         let (mut link, mut news) = (link(), Vec::new());
         link.failed(PeerRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
-        let is_told = |item: &LinkNews| matches!(item, LinkNews::Removed(_));
+        let is_told = |item: &PeerNews| matches!(item, PeerNews::Removed(_));
         assert_eq!(news.iter().any(is_told), told, "of node {removed}");
     }
 }
@@ -38,7 +38,7 @@ fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
 fn a_node_that_runs_twice_ends_only_when_it_hears_that_again_and_again() {
     let (mut link, mut news) = (link(), Vec::new());
     let refusal = || PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
-    let ends = |news: &[LinkNews]| news.iter().any(|item| matches!(item, LinkNews::Removed(_)));
+    let ends = |news: &[PeerNews]| news.iter().any(|item| matches!(item, PeerNews::Removed(_)));
     for _ in 1..RUNS_TWICE_MAX {
         link.failed(refusal().into(), &mut news);
     }
@@ -56,8 +56,8 @@ fn broken() -> DialFailure {
     DialFailure::Failed("connection refused".into())
 }
 
-fn reports(news: &mut Vec<LinkNews>) -> Vec<PeerEvent> {
-    let report = |news| if let LinkNews::Report(event) = news { Some(event) } else { None };
+fn reports(news: &mut Vec<PeerNews>) -> Vec<PeerEvent> {
+    let report = |news| if let PeerNews::Report(event) = news { Some(event) } else { None };
     news.drain(..).filter_map(report).collect()
 }
 
@@ -90,25 +90,21 @@ fn the_node_and_the_router_hear_once_that_it_is_up_and_once_that_it_is_down() {
     link.go_down(&mut news);
     assert!(news.is_empty(), "it was never up");
     assert!(link.go_up(&meeting(), Instant::default(), &mut news));
-    assert!(matches!(
-        news[..],
-        [
-            LinkNews::Report(_),
-            LinkNews::Node(Input::PeerMet { .. }),
-            LinkNews::Router(ProxyInput::Reachable(NodeId(2), Some(_)))
-        ]
-    ));
+    let [PeerNews::Report(_), PeerNews::Node(HostInput::Core(met)), PeerNews::Router(reachable)] = &news[..]
+    else {
+        panic!("{news:?}")
+    };
+    assert!(matches!(met, Input::PeerMet { .. }));
+    assert!(matches!(reachable[..], [ProxyInput::Reachable(NodeId(2), Some(_))]));
     news.clear();
     link.failed(broken(), &mut news);
     link.end(&mut news);
-    let down = news.iter().filter(|news| !matches!(news, LinkNews::Report(_))).collect::<Vec<_>>();
-    assert!(matches!(
-        down[..],
-        [
-            LinkNews::Router(ProxyInput::Unreachable(NodeId(2))),
-            LinkNews::Node(Input::PeerUnreachable(NodeId(2)))
-        ]
-    ));
+    let down = news.iter().filter(|news| !matches!(news, PeerNews::Report(_))).collect::<Vec<_>>();
+    let [PeerNews::Router(unreachable), PeerNews::Node(HostInput::Core(lost))] = down[..] else {
+        panic!("{down:?}")
+    };
+    assert!(matches!(unreachable[..], [ProxyInput::Unreachable(NodeId(2))]));
+    assert!(matches!(lost, Input::PeerUnreachable(NodeId(2))));
 }
 
 #[test]
@@ -192,7 +188,7 @@ fn a_removed_node_hears_of_it_from_whomever_it_dials() {
     for (node, hears) in [(1, true), (3, false)] {
         let (mut link, mut news) = (link(), Vec::new());
         link.failed(removed(node), &mut news);
-        assert_eq!(news.iter().any(|news| matches!(news, LinkNews::Removed(_))), hears);
+        assert_eq!(news.iter().any(|news| matches!(news, PeerNews::Removed(_))), hears);
     }
 }
 
