@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use coracle_core::Request;
-use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
-use coracle_core::proxy::{Answered, Failure, NodeReport};
+use coracle_core::host::Question;
+use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Session, Value};
+use coracle_core::proxy::{Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
 
 use crate::inputs::ProxyEvent;
@@ -30,12 +30,12 @@ impl Client {
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
     pub async fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
-        self.write(Command::Put { key, value }, None).await.map(drop)
+        self.ask(Question::put(key, value)).await
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
     pub async fn delete(&self, key: Key) -> Result<bool, Failure> {
-        self.write(Command::Delete { key }, None).await.map(|outcome| outcome == Outcome::Done)
+        self.ask(Question::delete(key)).await
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
@@ -50,61 +50,46 @@ impl Client {
     /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
     /// tell whether it was done before, and it was not done now. Then take a new name.
     pub async fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
-        let (index, outcome) = self.ask(Request::Write { command, session }).await?.into_applied();
-        self.saw(index);
-        Ok(outcome)
+        self.ask(Question::write(command, session)).await
     }
 
     /// The value of `key` as a random follower sees it: it may be behind what others wrote.
     pub async fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
-        Ok(self.read(Query::Value(key)).await?.into_value())
+        self.ask(Question::get(key, self.seen())).await
     }
 
     /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked: linearizable.
     pub async fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
-        Ok(self.read_by(Request::LinearizableRead(Query::Value(key))).await?.into_value())
+        self.ask(Question::get_linearizable(key)).await
     }
 
     /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
     pub async fn scan(&self, scan: Scan) -> Result<Page, Failure> {
-        Ok(self.read(Query::Scan(scan)).await?.into_page())
+        self.ask(Question::scan(scan, self.seen())).await
     }
 
     /// Lets `node` lead. Meanwhile writes and linearizable reads wait.
     pub async fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
-        self.ask(Request::Transfer(node)).await?.into_transferred();
-        Ok(())
+        self.ask(Question::transfer(node)).await
     }
 
     /// How every node is doing, ascending by id.
     pub async fn status(&self) -> Result<Vec<NodeReport>, Failure> {
-        Ok(self.ask(Request::Status).await?.into_status())
+        self.ask(Question::status()).await
     }
 
     fn seen(&self) -> LogIndex {
         self.seen.get()
     }
 
-    fn saw(&self, index: LogIndex) {
-        self.seen.set(self.seen.get().max(index));
-    }
-
-    async fn read(&self, query: Query) -> Result<Found, Failure> {
-        self.read_by(Request::Read { query, at_least: self.seen() }).await
-    }
-
-    async fn read_by(&self, request: Request) -> Result<Found, Failure> {
-        let (index, found) = self.ask(request).await?.into_found();
-        self.saw(index);
-        Ok(found)
-    }
-
-    async fn ask(&self, request: Request) -> Result<Answered, Failure> {
+    async fn ask<T>(&self, question: Question<T>) -> Result<T, Failure> {
         let (reply_to, reply) = answer_slot();
-        if self.proxy.send(ProxyEvent::Called(request, reply_to)).is_err() {
+        if self.proxy.send(ProxyEvent::Called(question.request, reply_to)).is_err() {
             return Err(Failure::ShuttingDown);
         }
         // A proxy that ends with the request unanswered cannot say what became of it.
-        reply.wait().await.unwrap_or(Err(Failure::Timeout))
+        let (index, answer) = (question.read)(reply.wait().await.unwrap_or(Err(Failure::Timeout))?);
+        self.seen.set(self.seen.get().max(index));
+        Ok(answer)
     }
 }

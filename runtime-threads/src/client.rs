@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 
-use coracle_core::Request;
-use coracle_core::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
-use coracle_core::proxy::{Answered, Failure, NodeReport};
+use coracle_core::host::Question;
+use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Session, Value};
+use coracle_core::proxy::{Failure, NodeReport};
 use coracle_core::raft::{LogIndex, NodeId};
 
 use crate::inputs::ProxyEvent;
@@ -30,12 +30,12 @@ impl Client {
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
     pub fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
-        self.write(Command::Put { key, value }, None).map(drop)
+        self.ask(Question::put(key, value))
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
     pub fn delete(&self, key: Key) -> Result<bool, Failure> {
-        self.write(Command::Delete { key }, None).map(|outcome| outcome == Outcome::Done)
+        self.ask(Question::delete(key))
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
@@ -50,61 +50,46 @@ impl Client {
     /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
     /// tell whether it was done before, and it was not done now. Then take a new name.
     pub fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
-        let (index, outcome) = self.ask(Request::Write { command, session })?.into_applied();
-        self.saw(index);
-        Ok(outcome)
+        self.ask(Question::write(command, session))
     }
 
     /// The value of `key` as a random follower sees it: it may be behind what others wrote.
     pub fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
-        Ok(self.read(Query::Value(key))?.into_value())
+        self.ask(Question::get(key, self.seen()))
     }
 
     /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked: linearizable.
     pub fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
-        Ok(self.read_by(Request::LinearizableRead(Query::Value(key)))?.into_value())
+        self.ask(Question::get_linearizable(key))
     }
 
     /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
     pub fn scan(&self, scan: Scan) -> Result<Page, Failure> {
-        Ok(self.read(Query::Scan(scan))?.into_page())
+        self.ask(Question::scan(scan, self.seen()))
     }
 
     /// Lets `node` lead. Meanwhile writes and linearizable reads wait.
     pub fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
-        self.ask(Request::Transfer(node))?.into_transferred();
-        Ok(())
+        self.ask(Question::transfer(node))
     }
 
     /// How every node is doing, ascending by id.
     pub fn status(&self) -> Result<Vec<NodeReport>, Failure> {
-        Ok(self.ask(Request::Status)?.into_status())
+        self.ask(Question::status())
     }
 
     fn seen(&self) -> LogIndex {
         LogIndex(self.seen.load(Ordering::Acquire))
     }
 
-    fn saw(&self, index: LogIndex) {
-        self.seen.fetch_max(index.0, Ordering::AcqRel);
-    }
-
-    fn read(&self, query: Query) -> Result<Found, Failure> {
-        self.read_by(Request::Read { query, at_least: self.seen() })
-    }
-
-    fn read_by(&self, request: Request) -> Result<Found, Failure> {
-        let (index, found) = self.ask(request)?.into_found();
-        self.saw(index);
-        Ok(found)
-    }
-
-    fn ask(&self, request: Request) -> Result<Answered, Failure> {
+    fn ask<T>(&self, question: Question<T>) -> Result<T, Failure> {
         let (reply_to, reply) = sync_channel(1);
-        if self.proxy.send(ProxyEvent::Called(request, reply_to)).is_err() {
+        if self.proxy.send(ProxyEvent::Called(question.request, reply_to)).is_err() {
             return Err(Failure::ShuttingDown);
         }
         // A proxy that ends with the request unanswered cannot say what became of it.
-        reply.recv().unwrap_or(Err(Failure::Timeout))
+        let (index, answer) = (question.read)(reply.recv().unwrap_or(Err(Failure::Timeout))?);
+        self.seen.fetch_max(index.0, Ordering::AcqRel);
+        Ok(answer)
     }
 }

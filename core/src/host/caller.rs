@@ -1,89 +1,117 @@
 //! Callers: a program that asks its own cluster gets each reply as what it asked for.
 //!
-//! A router gives every caller the answer to its own request. So an answer of another kind is a bug, and a panic.
+//! A [`Question`] is a request together with the way in which its answer is read. A router gives every caller the answer to its
+//! own request. So an answer of another kind is a bug, and a panic.
 
-use crate::kv::{Found, Outcome, Page, Value};
+use crate::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use crate::proxy::{Answered, NodeReport};
-use crate::raft::LogIndex;
-use crate::replica::Answer;
+use crate::raft::{LogIndex, NodeId};
+use crate::replica::{Answer, Request};
 
-impl Answered {
-    /// The outcome of a write, and the index at which it was decided.
-    ///
-    /// # Panics
-    ///
-    /// When this is the answer to something else.
+/// What a caller asks, to be answered by a `T`. See the module.
+#[derive(Debug)]
+pub struct Question<T> {
+    /// What is asked of the router.
+    pub request: Request,
+    /// What the answer says, and the index at which it was decided: 0 when the log has no part in it. Panics at the answer to
+    /// something else.
+    pub read: fn(Answered) -> (LogIndex, T),
+}
+
+impl Question<Outcome> {
+    /// Carries out a command, once for a session.
     #[must_use]
-    pub fn into_applied(self) -> (LogIndex, Outcome) {
-        match self {
-            Self::ByNode(Answer::Applied { index, outcome }) => (index, outcome),
-            other => panic!("a write was answered with {other:?}"),
-        }
-    }
-
-    /// What a read has found, and the index at which it was decided.
-    ///
-    /// # Panics
-    ///
-    /// When this is the answer to something else.
-    #[must_use]
-    pub fn into_found(self) -> (LogIndex, Found) {
-        match self {
-            Self::ByNode(Answer::Read { index, found }) => (index, found),
-            other => panic!("a read was answered with {other:?}"),
-        }
-    }
-
-    /// Nothing: leadership was handed over.
-    ///
-    /// # Panics
-    ///
-    /// When this is the answer to something else.
-    pub fn into_transferred(self) {
-        assert!(
-            matches!(self, Self::ByNode(Answer::Transferred { .. })),
-            "a transfer was answered with {self:?}"
-        );
-    }
-
-    /// How every node is doing, ascending by id.
-    ///
-    /// # Panics
-    ///
-    /// When this is the answer to something else.
-    #[must_use]
-    pub fn into_status(self) -> Vec<NodeReport> {
-        match self {
-            Self::Status(rows) => rows,
-            other @ Self::ByNode(_) => panic!("a status was answered with {other:?}"),
-        }
+    pub fn write(command: Command, session: Option<Session>) -> Self {
+        Self { request: Request::Write { command, session }, read: applied }
     }
 }
 
-impl Found {
-    /// The value that a query for one key has found.
-    ///
-    /// # Panics
-    ///
-    /// When a scan has found it.
+impl Question<()> {
+    /// Sets `key` to `value`.
     #[must_use]
-    pub fn into_value(self) -> Option<Value> {
-        match self {
-            Self::Value(value) => value,
-            Self::Page(_) => panic!("a get was answered with a page"),
-        }
+    pub fn put(key: Key, value: Value) -> Self {
+        let request = Request::write(Command::Put { key, value });
+        Self { request, read: |answered| (applied(answered).0, ()) }
     }
 
-    /// The page that a scan has found.
-    ///
-    /// # Panics
-    ///
-    /// When a query for one key has found it.
+    /// Lets `node` lead.
     #[must_use]
-    pub fn into_page(self) -> Page {
-        match self {
-            Self::Page(page) => page,
-            Self::Value(_) => panic!("a scan was answered with a value"),
-        }
+    pub fn transfer(node: NodeId) -> Self {
+        let read = |answered| match answered {
+            Answered::ByNode(Answer::Transferred { .. }) => (LogIndex::ORIGIN, ()),
+            other => panic!("a transfer was answered with {other:?}"),
+        };
+        Self { request: Request::Transfer(node), read }
+    }
+}
+
+impl Question<bool> {
+    /// Removes `key`; whether it was there.
+    #[must_use]
+    pub fn delete(key: Key) -> Self {
+        let read = |answered| {
+            let (index, outcome) = applied(answered);
+            (index, outcome == Outcome::Done)
+        };
+        Self { request: Request::write(Command::Delete { key }), read }
+    }
+}
+
+impl Question<Option<Value>> {
+    /// The value of `key`, by a node that has applied everything up to `at_least`.
+    #[must_use]
+    pub fn get(key: Key, at_least: LogIndex) -> Self {
+        Self { request: Request::Read { query: Query::Value(key), at_least }, read: value }
+    }
+
+    /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked.
+    #[must_use]
+    pub fn get_linearizable(key: Key) -> Self {
+        Self { request: Request::LinearizableRead(Query::Value(key)), read: value }
+    }
+}
+
+impl Question<Page> {
+    /// Some keys and their values, by a node that has applied everything up to `at_least`.
+    #[must_use]
+    pub fn scan(scan: Scan, at_least: LogIndex) -> Self {
+        let read = |answered| match found(answered) {
+            (index, Found::Page(page)) => (index, page),
+            (_, Found::Value(_)) => panic!("a scan was answered with a value"),
+        };
+        Self { request: Request::Read { query: Query::Scan(scan), at_least }, read }
+    }
+}
+
+impl Question<Vec<NodeReport>> {
+    /// How every node is doing, ascending by id.
+    #[must_use]
+    pub fn status() -> Self {
+        let read = |answered| match answered {
+            Answered::Status(rows) => (LogIndex::ORIGIN, rows),
+            other @ Answered::ByNode(_) => panic!("a status was answered with {other:?}"),
+        };
+        Self { request: Request::Status, read }
+    }
+}
+
+fn applied(answered: Answered) -> (LogIndex, Outcome) {
+    match answered {
+        Answered::ByNode(Answer::Applied { index, outcome }) => (index, outcome),
+        other => panic!("a write was answered with {other:?}"),
+    }
+}
+
+fn found(answered: Answered) -> (LogIndex, Found) {
+    match answered {
+        Answered::ByNode(Answer::Read { index, found }) => (index, found),
+        other => panic!("a read was answered with {other:?}"),
+    }
+}
+
+fn value(answered: Answered) -> (LogIndex, Option<Value>) {
+    match found(answered) {
+        (index, Found::Value(value)) => (index, value),
+        (_, Found::Page(_)) => panic!("a get was answered with a page"),
     }
 }

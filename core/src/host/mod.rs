@@ -43,6 +43,7 @@ mod wait;
 mod watch;
 
 pub use addresses::{DialAddresses, share_of};
+pub use caller::Question;
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
 pub use directory::{
     Directory, Greeting, INBOUND_MAX, LINK_GRACE, LinkChange, PeerActions, REACHED_VALID, STRANGERS_MAX,
