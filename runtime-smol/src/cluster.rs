@@ -11,13 +11,11 @@ use coracle_storage::{FolderLock, HostEvent};
 use smol::{LocalExecutor, Task};
 
 use crate::client::Client;
-use crate::clock::Clock;
-use crate::events;
 use crate::front::{Front, bind};
-use crate::listener::memory_budget;
 use crate::mailbox::{Sender, mailbox};
+use crate::node;
 use crate::peers::Peers;
-use crate::wiring::Wiring;
+use crate::wiring::{Events, Wiring};
 
 /// A running cluster. Dropping it ends it at once; [`Cluster::stop`] ends it in order.
 #[derive(Debug)]
@@ -25,7 +23,7 @@ pub struct Cluster {
     front: Front,
     inboxes: Vec<Sender<NodeInput>>,
     nodes: Vec<Task<()>>,
-    events: async_channel::Receiver<HostEvent>,
+    events: Events,
     _lock: Option<FolderLock>,
 }
 
@@ -44,21 +42,17 @@ impl Cluster {
         let mut found = opening.judge(&names)?;
         let socket = bind(listen).await?;
         prepare(&medium, found.operations()).await?;
-        let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = mailbox();
+        let (wiring, router_inbox, events) = Wiring::new(executor, &settings);
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, mailbox())).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
-        let memory = memory_budget(&settings);
-        let (executor, clock) = (Rc::clone(executor), Clock::start());
-        let wiring = Wiring { executor, peers, proxy, events, clock, memory };
         let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
         for (start, (inbox, receiver)) in found.opened().into_iter().zip(inboxes.into_values()) {
-            nodes.extend(wiring.start_node(start, (inbox, receiver, None))?);
+            nodes.extend(node::start(&wiring, peers.clone(), start, (inbox, receiver, None))?);
         }
         let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
-        Ok(Self { front, inboxes: senders, nodes, events: event_receiver, _lock: lock })
+        let front = Front::start(&wiring, peers, &settings, router, router_inbox, socket);
+        Ok(Self { front, inboxes: senders, nodes, events, _lock: lock })
     }
 
     /// Where clients connect.

@@ -12,17 +12,16 @@ use std::time::Duration;
 use coracle_core::host::{
     CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
 };
+use coracle_storage::sockets;
 use futures_lite::{AsyncWriteExt, future};
 use smol::net::TcpStream;
 use smol::{Async, Timer};
 
 use crate::alarm::Alarm;
 use crate::bulk::Bulk;
-use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::sockets;
 use crate::wiring::Wiring;
 
 /// A client's socket, to read from.
@@ -106,8 +105,7 @@ pub(crate) fn serve(
     let socket: Socket = stream.clone().into();
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&socket) };
     let is_welcome = wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok();
-    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy: wiring.proxy.clone() };
-    let clock = wiring.clock;
+    let shared = Shared { client: Rc::new(RefCell::new(client)), wiring: wiring.clone() };
     let mut reader = Reader { socket, buffers: buffers.clone(), shared: shared.clone(), to_writer, room };
     let mut writer = Writer { stream, buffers, shared, from_others, made_room };
     async move {
@@ -117,13 +115,13 @@ pub(crate) fn serve(
         }
         // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
         let read = async move {
-            reader.run(clock, idle_timeout).await;
+            reader.run(idle_timeout).await;
             drop(reader);
             future::pending().await
         };
         let written = future::or(writer.run(idle_timeout), read).await;
         let Writer { stream, buffers, shared, .. } = &writer;
-        let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
+        let _ = shared.wiring.proxy.send(ProxyEvent::Disconnected(number));
         if written.is_ok() {
             leave(&stream.clone().into(), buffers).await;
         }
@@ -148,15 +146,14 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
 #[derive(Clone)]
 struct Shared {
     client: Rc<RefCell<ClientHost>>,
-    proxy: Sender<ProxyEvent>,
+    wiring: Wiring,
 }
 
 impl Shared {
     /// Hands requests to the router; `false`: it is gone.
     fn hand_over(&self, requests: Option<RouterInput>) -> bool {
         let evictions = self.client.borrow_mut().evictions();
-        let hand_over = |input: RouterInput| self.proxy.send(ProxyEvent::Router(input)).is_ok();
-        [evictions, requests].into_iter().flatten().all(hand_over)
+        [evictions, requests].into_iter().flatten().all(|input| self.wiring.route(input))
     }
 }
 
@@ -169,7 +166,8 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&mut self, clock: Clock, idle_timeout: Option<Duration>) {
+    async fn run(&mut self, idle_timeout: Option<Duration>) {
+        let clock = self.shared.wiring.clock;
         let mut alarm = Alarm::new(clock);
         let silent_at = || idle_timeout.map(|timeout| clock.now() + timeout);
         let mut deadline = silent_at();

@@ -15,9 +15,10 @@ use crate::client::Client;
 use crate::inputs::ProxyEvent;
 use crate::link::within;
 use crate::listener;
-use crate::mailbox::{Receiver, Sender};
+use crate::mailbox::Sender;
+use crate::peers::Peers;
 use crate::proxy::ProxyDriver;
-use crate::wiring::Wiring;
+use crate::wiring::{RouterInbox, Wiring};
 
 /// How long clients that do not take their last replies are waited for at a stop.
 const REPLY_PATIENCE: Duration = Duration::from_secs(1);
@@ -38,14 +39,15 @@ impl Front {
     /// Starts the router with its inbox, and accepts clients at `socket`.
     pub(crate) fn start(
         wiring: &Wiring,
+        peers: Peers,
         settings: &Settings,
         router: Router,
-        inbox: Receiver<ProxyEvent>,
+        inbox: RouterInbox,
         socket: Option<(TcpListener, SocketAddr)>,
     ) -> Self {
-        let Wiring { executor, peers, proxy, clock, .. } = wiring;
+        let Wiring { executor, proxy, clock, .. } = wiring;
         let majority_is_lost = Rc::new(Cell::new(false));
-        let driver = ProxyDriver::new(router, inbox, peers.clone(), Rc::clone(&majority_is_lost), *clock);
+        let driver = ProxyDriver::new(router, inbox, peers, Rc::clone(&majority_is_lost), *clock);
         let (connection, connections_end) = async_channel::bounded(1);
         let address = socket.as_ref().map(|(_, address)| *address);
         Self {

@@ -52,7 +52,6 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
-mod events;
 mod files;
 mod founding;
 mod front;
@@ -66,7 +65,6 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
-mod sockets;
 mod wiring;
 
 pub use client::Client;

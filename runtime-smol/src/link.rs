@@ -11,12 +11,12 @@ use coracle_core::host::{
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
+use coracle_storage::sockets;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use smol::net::{TcpStream, resolve};
 use smol::{Async, Timer};
 
 use crate::network::{Line, Network};
-use crate::sockets;
 
 /// Bytes read back at once: some receipts.
 const HEAR_BYTES: usize = 512;
@@ -49,20 +49,18 @@ pub(crate) async fn dial(
     address: &str,
     addresses: &mut DialAddresses,
 ) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
-    let until = network.clock.now() + HANDSHAKE_PATIENCE;
+    let until = network.wiring.clock.now() + HANDSHAKE_PATIENCE;
     let name = network.directory.borrow().address_to_dial(to, address);
-    let resolved = within(RESOLVE_PATIENCE, resolve(&*name)).await;
-    let candidates =
-        addresses.candidates(resolved.unwrap_or_else(|| Err(timed_out("the name has no answer"))))?;
+    let resolved = in_time(RESOLVE_PATIENCE, "the name has no answer", resolve(&*name)).await;
+    let candidates = addresses.candidates(resolved)?;
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, &candidate) in candidates.iter().enumerate() {
-        let left = until.since(network.clock.now());
-        let connected = within(share_of(left, candidates.len() - tried), TcpStream::connect(candidate)).await;
-        match connected.unwrap_or_else(|| Err(timed_out("no answer"))) {
+        let left = until.since(network.wiring.clock.now());
+        let share = share_of(left, candidates.len() - tried);
+        match in_time(share, "no answer", TcpStream::connect(candidate)).await {
             Ok(stream) => {
-                let left = until.since(network.clock.now());
-                let shaken = within(left, shake_hands(network, to, stream)).await;
-                let shaken = shaken.unwrap_or_else(|| Err(timed_out("no answer").into()))?;
+                let left = until.since(network.wiring.clock.now());
+                let shaken = in_time(left, "no answer", shake_hands(network, to, stream)).await?;
                 addresses.worked(candidate);
                 return Ok(shaken);
             }
@@ -82,7 +80,7 @@ async fn shake_hands(
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;
-    let (meeting, welcome) = network.directory.borrow_mut().accept(to, &line, network.clock.now())?;
+    let (meeting, welcome) = network.directory.borrow_mut().accept(to, &line, network.wiring.clock.now())?;
     Ok((stream, meeting, welcome))
 }
 
@@ -92,9 +90,9 @@ async fn send(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
     let asking = async {
         loop {
             let ping_at = line.link.borrow().ping_at();
-            Timer::at(network.clock.system_instant(ping_at)).await;
-            if !line.with(|link| link.ask(network.clock.now())) {
-                return timed_out("it says nothing");
+            Timer::at(network.wiring.clock.system_instant(ping_at)).await;
+            if let Err(error) = line.with(|link| link.ask(network.wiring.clock.now())) {
+                return error;
             }
         }
     };
@@ -107,12 +105,11 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Err
         line.link.borrow_mut().sent();
         line.has_work().await;
         bytes.clear();
-        line.link.borrow_mut().take(network.clock.now(), &mut bytes);
+        line.link.borrow_mut().take(network.wiring.clock.now(), &mut bytes);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             // However slow it is: as long as it takes something it is there.
-            let written = within(SEND_PATIENCE, stream.write(rest)).await;
-            match written.unwrap_or_else(|| Err(timed_out("it takes nothing"))) {
+            match in_time(SEND_PATIENCE, "it takes nothing", stream.write(rest)).await {
                 Ok(len) => rest = &rest[len..],
                 Err(error) => return error,
             }
@@ -127,14 +124,13 @@ async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
     let mut bytes = [0; HEAR_BYTES];
     loop {
         let heard = match socket.readable().await.and_then(|()| socket.get_ref().read(&mut bytes)) {
-            Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"),
-            Ok(len) => line.with(|link| link.hear(&bytes[..len], network.clock.now())),
+            Ok(len) => line.with(|link| link.hear(&bytes[..len], network.wiring.clock.now())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error,
         };
-        if let Err(fault) = heard {
-            return io::Error::new(io::ErrorKind::InvalidData, fault);
+        if let Err(error) = heard {
+            return error;
         }
     }
 }
@@ -145,10 +141,7 @@ pub(crate) async fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = [0; GREETING_LOOK_BYTES];
     while !line.is_whole() {
         let len = stream.peek(&mut bytes).await?;
-        if len == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let taken = line.look(&bytes[..len]).map_err(io::Error::other)?;
+        let taken = line.look(&bytes[..len])?;
         stream.read_exact(&mut bytes[..taken]).await?;
     }
     Ok(line.into_bytes())
@@ -164,6 +157,12 @@ pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>)
     future::or(work, give_up).await
 }
 
-fn timed_out(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, what)
+/// The same of what may fail anyhow; `late` says what did not happen in time.
+async fn in_time<T, E: From<io::Error>>(
+    patience: Duration,
+    late: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let too_late = || Err(io::Error::new(io::ErrorKind::TimedOut, late).into());
+    within(patience, work).await.unwrap_or_else(too_late)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::host::{ClientHost, RouterInput};
-use coracle_core::memory::MemoryBudget;
 use coracle_core::protocol::busy_line;
 use futures_lite::{AsyncWriteExt, future};
 use smol::Timer;
@@ -14,19 +13,10 @@ use smol::net::{TcpListener, TcpStream};
 
 use crate::bulk::Bulk;
 use crate::connection::{self, Buffers};
-use crate::inputs::ProxyEvent;
 use crate::wiring::Wiring;
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
-/// What a connection takes in memory, whatever goes over it: its two tasks with their channels.
-const CONNECTION_BYTES: usize = 8 << 10;
-
-/// The budget of a server with these settings.
-pub(crate) fn memory_budget(settings: &Settings) -> MemoryBudget {
-    MemoryBudget::new(settings.memory_max, settings.connections_max, CONNECTION_BYTES)
-}
 
 /// What a connection holds until it is done: the other end of a channel that closes when the last one is.
 pub(crate) type Place = async_channel::Sender<()>;
@@ -38,7 +28,7 @@ pub(crate) async fn run(
     (socket, address): (TcpListener, SocketAddr),
     connections_end: async_channel::Sender<()>,
 ) {
-    let Wiring { executor, proxy, .. } = &wiring;
+    let executor = &wiring.executor;
     let address: Arc<str> = address.to_string().into();
     let (bulk, calls) = Bulk::new();
     let _calls = executor.spawn(calls);
@@ -56,7 +46,7 @@ pub(crate) async fn run(
             continue;
         };
         if let Some(eviction) = eviction {
-            let _ = proxy.send(ProxyEvent::Router(RouterInput::GiveUp(vec![eviction])));
+            wiring.route(RouterInput::GiveUp(vec![eviction]));
         }
         let place = connections_end.clone();
         let client = ClientHost::new(next_number, Arc::clone(&address), memory);

@@ -17,17 +17,15 @@ use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
 
 use crate::client::Client;
-use crate::clock::Clock;
-use crate::events;
 use crate::founding;
 use crate::front::{Front, bind};
 use crate::link::within;
-use crate::listener::memory_budget;
 use crate::mailbox::{Sender, mailbox};
 use crate::network::Network;
+use crate::node::{self, NodeEnds};
 use crate::peer_listener;
 use crate::peers::Peers;
-use crate::wiring::{NodeEnds, Wiring};
+use crate::wiring::{Events, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -42,7 +40,7 @@ pub struct Member {
     /// Closed when the node has handed leadership over, or has ended.
     resigned: async_channel::Receiver<()>,
     running: Rc<RefCell<Running>>,
-    events: async_channel::Receiver<HostEvent>,
+    events: Events,
     resign_patience: Duration,
     _lock: Option<FolderLock>,
 }
@@ -76,29 +74,16 @@ impl Member {
         let socket = bind(options.listen).await?;
         prepare(&options.medium, found.operations()).await?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
-        let clock = Clock::start();
-        let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = mailbox();
+        let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings);
         let (inbox, node_inbox) = mailbox();
         let (directory, moved) = opened.directory(options.dial_overrides.clone());
-        let (to_node, to_proxy) = (inbox.clone(), proxy.clone());
-        let network = Network::new(
-            Rc::clone(executor),
-            directory,
-            to_node,
-            to_proxy,
-            events.clone(),
-            clock,
-            options.settings.election_timeout_min,
-        );
+        let settings = &options.settings;
+        let network = Network::new(wiring.clone(), directory, inbox.clone(), settings.election_timeout_min);
         let network = Rc::new(network);
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Rc::clone(&network));
-        let memory = memory_budget(&options.settings);
-        let wiring = Wiring { executor: Rc::clone(executor), peers, proxy, events, clock, memory };
-        let settings = &options.settings;
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, settings, router, proxy_inbox, socket);
+        let front = Front::start(&wiring, peers, settings, router, router_inbox, socket);
         let resign_patience = settings.election_timeout_max;
         let running = Rc::new(RefCell::new(Running::default()));
         let (network_of_node, state) = (Rc::clone(&network), Rc::clone(&running));
@@ -112,7 +97,7 @@ impl Member {
             startup: executor.spawn(startup),
             resigned,
             running,
-            events: event_receiver,
+            events,
             resign_patience,
             _lock: lock,
         })
@@ -217,7 +202,7 @@ impl Startup {
         }
         network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
-        let mut tasks = self.wiring.start_node(start, ends)?;
+        let mut tasks = node::start(&self.wiring, Peers::Network(Rc::clone(network)), start, ends)?;
         tasks.reverse();
         self.running.borrow_mut().tasks = tasks;
         network.deliver(PeerNews::Router(vec![ProxyInput::Reachable(options.id, None)]));
@@ -225,7 +210,7 @@ impl Startup {
     }
 
     fn listen(&self, socket: TcpListener) -> Task<()> {
-        self.network.executor.spawn(peer_listener::run(Rc::clone(&self.network), socket))
+        self.network.wiring.executor.spawn(peer_listener::run(Rc::clone(&self.network), socket))
     }
 }
 

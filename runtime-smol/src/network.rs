@@ -16,29 +16,24 @@ use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
 use coracle_storage::host::NodeInput;
-use smol::{LocalExecutor, Task};
+use smol::Task;
 
-use crate::clock::Clock;
-use crate::events::Events;
-use crate::inputs::ProxyEvent;
 use crate::link;
 use crate::mailbox::Sender;
+use crate::wiring::Wiring;
 
 /// A node's connections, and the ways from them to the node, its router and its events.
 #[derive(Debug)]
 pub(crate) struct Network {
-    pub(crate) executor: Rc<LocalExecutor<'static>>,
     pub(crate) id: NodeId,
+    pub(crate) wiring: Wiring,
     pub(crate) directory: RefCell<Directory>,
-    pub(crate) clock: Clock,
     election_timeout_min: Duration,
     removal: RefCell<Removal>,
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
     /// Bytes of peers' frames in the inbox.
     inbox_bytes: Cell<usize>,
-    proxy: Sender<ProxyEvent>,
-    events: Events,
     links: RefCell<BTreeMap<NodeId, DialTask>>,
 }
 
@@ -77,33 +72,27 @@ impl Line {
 
 impl Network {
     pub(crate) fn new(
-        executor: Rc<LocalExecutor<'static>>,
+        wiring: Wiring,
         directory: Directory,
         inbox: Sender<NodeInput>,
-        proxy: Sender<ProxyEvent>,
-        events: Events,
-        clock: Clock,
         election_timeout_min: Duration,
     ) -> Self {
         let (id, forwarder) = (directory.local().id, Forwarder::new(directory.local().boot));
         Self {
-            executor,
             id,
+            wiring,
             directory: RefCell::new(directory),
-            clock,
             election_timeout_min,
             removal: RefCell::default(),
             forwarder: RefCell::new(forwarder),
             inbox,
             inbox_bytes: Cell::new(0),
-            proxy,
-            events,
             links: RefCell::default(),
         }
     }
 
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
-        self.removal.borrow().is_due(self.clock.now())
+        self.removal.borrow().is_due(self.wiring.clock.now())
     }
 
     /// The node has taken an input with so many bytes of peers' frames out of its inbox.
@@ -118,14 +107,16 @@ impl Network {
     /// Carries what a connection has to say to its place.
     pub(crate) fn deliver(&self, news: PeerNews) {
         match news {
-            PeerNews::Report(event) => self.events.report(self.id, NodeEvent::Peer(event)),
+            PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
             PeerNews::Node(input) => {
                 self.inbox_bytes.set(self.inbox_bytes.get() + input.peer_bytes());
                 let _ = self.inbox.send(input.into());
             }
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => drop(self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)))),
-            PeerNews::Removed(refusal) => self.removal.borrow_mut().hear(refusal, self.clock.now()),
+            PeerNews::Router(news) => {
+                self.wiring.route(RouterInput::FromNode(news));
+            }
+            PeerNews::Removed(refusal) => self.removal.borrow_mut().hear(refusal, self.wiring.clock.now()),
         }
     }
 
@@ -135,13 +126,13 @@ impl Network {
         change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
     ) -> T {
         let mut actions = PeerActions::default();
-        let changed = change(&mut self.directory.borrow_mut(), self.clock.now(), &mut actions);
+        let changed = change(&mut self.directory.borrow_mut(), self.wiring.clock.now(), &mut actions);
         for change in actions.links {
             match change {
                 LinkChange::Start(node, address) => {
                     let line = Rc::new(Line::new(self.id, node, self.election_timeout_min));
                     let work = link::run(Rc::clone(self), node, address, Rc::clone(&line));
-                    self.links.borrow_mut().insert(node, (line, self.executor.spawn(work)));
+                    self.links.borrow_mut().insert(node, (line, self.wiring.executor.spawn(work)));
                 }
                 LinkChange::End(node) => {
                     let ended = self.links.borrow_mut().remove(&node);
@@ -161,7 +152,7 @@ impl Network {
     pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
         self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
         let mut news = Vec::new();
-        let is_wanted = line.with(|link| link.go_up(meeting, self.clock.now(), &mut news));
+        let is_wanted = line.with(|link| link.go_up(meeting, self.wiring.clock.now(), &mut news));
         news.into_iter().for_each(|news| self.deliver(news));
         is_wanted
     }

@@ -12,13 +12,13 @@ use coracle_core::host::{
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
+use coracle_storage::sockets;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 
 use crate::link::{read_line, within};
 use crate::network::Network;
-use crate::sockets;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -38,7 +38,7 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
             continue;
         };
         let (network, connections) = (Rc::clone(&network), Rc::clone(&connections));
-        let executor = Rc::clone(&network.executor);
+        let executor = Rc::clone(&network.wiring.executor);
         let waiting = Rc::clone(&handshakes);
         let greet = async move {
             greet(&network, number, stream, &connections).await;
@@ -67,7 +67,7 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
         let mut connections = connections.borrow_mut();
         connections.retain(|_, connection| !connection.is_finished());
         // The older connection, if any, ends here.
-        connections.insert(node, network.executor.spawn(listen));
+        connections.insert(node, network.wiring.executor.spawn(listen));
     }
 }
 

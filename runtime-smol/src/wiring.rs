@@ -1,57 +1,58 @@
-//! Starts a node: its driver, and with files its disk and its snapshots.
+//! What the parts of a process are connected to, whatever they do.
 
 use std::rc::Rc;
 
+use coracle_core::Settings;
+use coracle_core::host::RouterInput;
 use coracle_core::memory::MemoryBudget;
-use coracle_storage::asynchronous::Folder;
-use coracle_storage::host::{FileWork, NodeInput, NodeStart, StartError, StartedNode};
-use smol::{LocalExecutor, Task};
+use coracle_core::raft::NodeId;
+use coracle_storage::{HostEvent, NodeEvent};
+use smol::LocalExecutor;
 
 use crate::clock::Clock;
-use crate::events::Events;
-use crate::files;
 use crate::inputs::ProxyEvent;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::node::{Files, NodeDriver};
-use crate::peers::Peers;
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
-pub(crate) type NodeEnds = (Sender<NodeInput>, Receiver<NodeInput>, Option<async_channel::Sender<()>>);
+/// The most events that wait for a listener; the oldest give way to new ones.
+const EVENTS_MAX: usize = 1024;
 
-/// What the parts of a process are connected to.
+/// What a connection takes in memory, whatever goes over it: its two tasks with their channels.
+const CONNECTION_BYTES: usize = 8 << 10;
+
+/// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Wiring {
     pub(crate) executor: Rc<LocalExecutor<'static>>,
-    pub(crate) peers: Peers,
     pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) events: Events,
+    events: async_channel::Sender<HostEvent>,
     pub(crate) clock: Clock,
     pub(crate) memory: MemoryBudget,
 }
 
+/// The router's inbox.
+pub(crate) type RouterInbox = Receiver<ProxyEvent>;
+/// The operator's end of the nodes' events; while nobody reads it, it keeps the latest.
+pub(crate) type Events = async_channel::Receiver<HostEvent>;
+
 impl Wiring {
-    /// Starts a node, with its disk and its snapshots if it has files.
-    pub(crate) fn start_node(
-        &self,
-        mut start: NodeStart,
-        (inbox, receiver, resigning): NodeEnds,
-    ) -> Result<Vec<Task<()>>, StartError> {
-        let (id, notices) = (start.id(), start.notices());
-        notices.into_iter().for_each(|notice| self.events.report(id, notice));
-        let StartedNode { host, files } =
-            start.start(fastrand::u64(..), self.clock.now(), self.memory.clone())?;
-        let mut tasks = Vec::new();
-        let files = files.map(|FileWork { path, log, snapshots }| {
-            let (persists, to_do) = mailbox();
-            let work = files::run_log(Folder::new(&path), log, to_do, inbox.clone());
-            tasks.push(self.executor.spawn(work));
-            let (orders, to_do) = mailbox();
-            let work = files::run_snapshots(Folder::new(path), snapshots, to_do, inbox, self.clock);
-            tasks.push(self.executor.spawn(work));
-            Files { persists, snapshots: orders }
-        });
-        let driver = NodeDriver { host, inbox: receiver, files, wiring: self.clone(), resigning };
-        tasks.push(self.executor.spawn(driver.run()));
-        Ok(tasks)
+    /// The wiring of a server with these settings.
+    pub(crate) fn new(
+        executor: &Rc<LocalExecutor<'static>>,
+        settings: &Settings,
+    ) -> (Self, RouterInbox, Events) {
+        let (proxy, inbox) = mailbox();
+        let (events, receiver) = async_channel::bounded(EVENTS_MAX);
+        let (executor, memory) = (Rc::clone(executor), settings.memory_budget(CONNECTION_BYTES));
+        (Self { executor, proxy, events, clock: Clock::start(), memory }, inbox, receiver)
+    }
+
+    /// Reports what happened to a node. Nobody has to listen.
+    pub(crate) fn report(&self, node: NodeId, event: NodeEvent) {
+        let _ = self.events.force_send(HostEvent { node, event });
+    }
+
+    /// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
+    pub(crate) fn route(&self, input: RouterInput) -> bool {
+        self.proxy.send(ProxyEvent::Router(input)).is_ok()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use coracle_core::host::Router;
@@ -12,14 +12,12 @@ use coracle_storage::host::{ClusterOpening, NodeEnd, NodeInput, Options, StartEr
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
-use crate::clock::Clock;
-use crate::events;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
-use crate::listener::memory_budget;
+use crate::node;
 use crate::peers::Peers;
 use crate::threads::lock;
-use crate::wiring::Wiring;
+use crate::wiring::{Events, Wiring};
 
 /// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the process.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ pub struct Cluster {
     front: Front,
     inboxes: Vec<Inbox>,
     nodes: Vec<JoinHandle<()>>,
-    events: Mutex<Option<Receiver<HostEvent>>>,
+    events: Mutex<Option<Events>>,
     _lock: Option<FolderLock>,
 }
 
@@ -46,20 +44,17 @@ impl Cluster {
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
         prepare(&medium, &found.operations())?;
-        let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = channel();
+        let (wiring, router_inbox, events) = Wiring::new(&settings);
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, inbox())).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
-        let memory = memory_budget(&settings);
-        let wiring = Wiring { peers, proxy, events, clock: Clock::start(), memory };
         let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();
         for (start, (inbox, receiver)) in found.opened().into_iter().zip(inboxes.into_values()) {
-            nodes.extend(wiring.start_node(start, (inbox, receiver, None))?);
+            nodes.extend(node::start(&wiring, peers.clone(), start, (inbox, receiver, None))?);
         }
         let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, &settings, router, proxy_inbox, socket);
-        Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(event_receiver)), _lock: lock })
+        let front = Front::start(&wiring, peers, &settings, router, router_inbox, socket);
+        Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(events)), _lock: lock })
     }
 
     /// Where clients connect.

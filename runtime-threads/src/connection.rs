@@ -8,10 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, RouterInput, ToWriter};
+use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
-use crate::sockets;
 use crate::threads::{is_timeout, lock};
+use crate::wiring::Wiring;
 
 /// The stack of a connection's threads: nothing here calls deeply.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
@@ -25,7 +26,7 @@ pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
     client: ClientHost,
-    proxy: &Sender<ProxyEvent>,
+    wiring: &Wiring,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
     // Replies are small and waited for.
@@ -36,7 +37,7 @@ pub(crate) fn serve(
     let (to_writer, from_others) = channel();
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
-    let shared = Shared { client: Arc::new(Mutex::new(client)), proxy: proxy.clone() };
+    let shared = Shared { client: Arc::new(Mutex::new(client)), wiring: wiring.clone() };
     let stream = Arc::new(stream);
     let writer = Writer { stream: Arc::clone(&stream), shared: shared.clone(), from_others, made_room };
     let writer = thread::Builder::new()
@@ -44,7 +45,7 @@ pub(crate) fn serve(
         .stack_size(STACK_BYTES)
         .spawn(move || writer.run(&reader_end))?;
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&stream) };
-    if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
+    if wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
         let mut reader = Reader { stream, shared, to_writer, room };
         reader.run();
         // Its channels end here, but for the stream.
@@ -57,7 +58,7 @@ pub(crate) fn serve(
     }
     // A writer that panicked has said so; the client is gone either way.
     let _ = writer.join();
-    let _ = proxy.send(ProxyEvent::Disconnected(number));
+    let _ = wiring.proxy.send(ProxyEvent::Disconnected(number));
     Ok(())
 }
 
@@ -72,14 +73,13 @@ fn drain(mut stream: &TcpStream) {
 #[derive(Clone)]
 struct Shared {
     client: Arc<Mutex<ClientHost>>,
-    proxy: Sender<ProxyEvent>,
+    wiring: Wiring,
 }
 
 impl Shared {
     /// Hands requests to the router; `false`: it is gone.
     fn hand_over(&self, client: &mut ClientHost, requests: Option<RouterInput>) -> bool {
-        let hand_over = |input: RouterInput| self.proxy.send(ProxyEvent::Router(input)).is_ok();
-        [client.evictions(), requests].into_iter().flatten().all(hand_over)
+        [client.evictions(), requests].into_iter().flatten().all(|input| self.wiring.route(input))
     }
 }
 

@@ -9,65 +9,55 @@ use std::thread;
 use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::Persist;
+use coracle_storage::DiskError;
 use coracle_storage::blocking::Folder;
 use coracle_storage::host::{DiskQueue, NodeInput, SnapshotTask, SnapshotWork};
-use coracle_storage::{DiskError, FileError};
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 
-/// Writes the log until the persists end, then stops in order; or until an operation fails, and reports that.
-pub(crate) fn run_log(mut folder: Folder, mut queue: DiskQueue, persists: &Receiver<Persist>, node: &Inbox) {
-    if let Err(error) = write_log(&mut folder, &mut queue, persists, node) {
+/// Reports to the node that the work on its files has failed.
+pub(crate) fn report_failure(work: Result<(), DiskError>, node: &Inbox) {
+    if let Err(error) = work {
         node.send(NodeInput::End(error.into()));
     }
 }
 
-fn write_log(
-    folder: &mut Folder,
-    queue: &mut DiskQueue,
+/// Writes the log until the persists end, then stops in order; or until an operation fails.
+pub(crate) fn run_log(
+    mut folder: Folder,
+    mut queue: DiskQueue,
     persists: &Receiver<Persist>,
     node: &Inbox,
-) -> Result<(), FileError> {
+) -> Result<(), DiskError> {
     loop {
         if !queue.has_work() {
-            let Ok(persist) = persists.recv() else { return folder.run(&queue.close()) };
+            let Ok(persist) = persists.recv() else { return Ok(folder.run(&queue.close())?) };
             queue.push(persist);
         }
         persists.try_iter().for_each(|persist| queue.push(persist));
-        if let Some(last) = folder.run_next(queue)? {
+        if let Some(last) = folder.run_next(&mut queue)? {
             node.send(Input::Persisted(last).into());
         }
     }
 }
 
-/// Writes and reads snapshots until the orders end, or an operation fails, and reports that.
+/// Writes and reads snapshots until the orders end, or an operation fails.
 pub(crate) fn run_snapshots(
     mut folder: Folder,
     mut work: SnapshotWork,
     orders: &Receiver<SnapshotOrder>,
     node: &Inbox,
     clock: Clock,
-) {
+) -> Result<(), DiskError> {
     while let Ok(order) = orders.recv() {
         work.order(order);
-        if let Err(error) = carry_out(&mut folder, &mut work, node, clock) {
-            return node.send(NodeInput::End(error.into()));
-        }
-    }
-}
-
-fn carry_out(
-    folder: &mut Folder,
-    work: &mut SnapshotWork,
-    node: &Inbox,
-    clock: Clock,
-) -> Result<(), DiskError> {
-    while let Some(task) = work.next_task() {
-        match task {
-            SnapshotTask::Files(task) => folder.run_task(task, work, || clock.now())?,
-            SnapshotTask::Rest(pause) => thread::sleep(pause),
-            SnapshotTask::Report(input) => node.send(input.into()),
+        while let Some(task) = work.next_task() {
+            match task {
+                SnapshotTask::Files(task) => folder.run_task(task, &mut work, || clock.now())?,
+                SnapshotTask::Rest(pause) => thread::sleep(pause),
+                SnapshotTask::Report(input) => node.send(input.into()),
+            }
         }
     }
     Ok(())

@@ -14,9 +14,10 @@ use coracle_storage::host::StartError;
 use crate::client::Client;
 use crate::inputs::ProxyEvent;
 use crate::listener;
+use crate::peers::Peers;
 use crate::proxy::ProxyDriver;
 use crate::threads::{ListenerThread, spawn};
-use crate::wiring::Wiring;
+use crate::wiring::{RouterInbox, Wiring};
 
 /// How long clients that do not take their last replies are waited for at a stop.
 const REPLY_PATIENCE: Duration = Duration::from_secs(1);
@@ -37,14 +38,15 @@ impl Front {
     /// Starts the router with its inbox, and accepts clients at `socket`.
     pub(crate) fn start(
         wiring: &Wiring,
+        peers: Peers,
         settings: &Settings,
         router: Router,
-        inbox: Receiver<ProxyEvent>,
+        inbox: RouterInbox,
         socket: Option<(TcpListener, SocketAddr)>,
     ) -> Self {
-        let Wiring { peers, proxy, clock, .. } = wiring;
+        let Wiring { proxy, clock, .. } = wiring;
         let majority_is_lost = Arc::new(AtomicBool::new(false));
-        let driver = ProxyDriver::new(router, inbox, peers.clone(), Arc::clone(&majority_is_lost), *clock);
+        let driver = ProxyDriver::new(router, inbox, peers, Arc::clone(&majority_is_lost), *clock);
         let (connection, connections_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
         Self {

@@ -59,7 +59,6 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
-mod events;
 mod files;
 mod founding;
 mod front;
@@ -73,7 +72,6 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
-mod sockets;
 mod threads;
 mod wiring;
 

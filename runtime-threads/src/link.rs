@@ -13,10 +13,10 @@ use coracle_core::host::{
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
+use coracle_storage::sockets;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
-use crate::sockets;
 use crate::threads::{is_timeout, lock};
 
 /// Bytes read back at once: some receipts.
@@ -31,7 +31,7 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
                 if !network.go_up(line, &meeting, &stream) {
                     return;
                 }
-                send(network.clock, &stream, line, format!("ear {} to {node}", network.id)).into()
+                send(network.wiring.clock, &stream, line, format!("ear {} to {node}", network.id)).into()
             }
             Ok(_) => DialFailure::NotReady,
             Err(failure) => failure,
@@ -52,7 +52,7 @@ pub(crate) fn dial(
 ) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialFailure> {
     let name = lock(&network.directory).address_to_dial(to, address);
     let candidates = addresses.candidates(resolve(&name))?;
-    let patience = Patience::new(network.clock, HANDSHAKE_PATIENCE);
+    let patience = Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE);
     let (stream, worked) = connect(&candidates, &patience)?;
     let stream = Arc::new(stream);
     network.hold(&stream)?;
@@ -61,7 +61,7 @@ pub(crate) fn dial(
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;
-    let (meeting, welcome) = lock(&network.directory).accept(to, &line, network.clock.now())?;
+    let (meeting, welcome) = lock(&network.directory).accept(to, &line, network.wiring.clock.now())?;
     addresses.worked(worked);
     Ok((stream, meeting, welcome))
 }
@@ -129,13 +129,12 @@ fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
     let mut bytes = [0; HEAR_BYTES];
     loop {
         let heard = match stream.read(&mut bytes) {
-            Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"),
             Ok(len) => line.with(|link| link.hear(&bytes[..len], clock.now())),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error,
         };
-        if let Err(fault) = heard {
-            return io::Error::new(io::ErrorKind::InvalidData, fault);
+        if let Err(error) = heard {
+            return error;
         }
     }
 }
@@ -147,10 +146,7 @@ pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Resu
     while !line.is_whole() {
         stream.set_read_timeout(Some(patience.left()?))?;
         let len = stream.peek(&mut bytes).map_err(no_answer)?;
-        if len == 0 {
-            return Err(no_answer(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let taken = line.look(&bytes[..len]).map_err(io::Error::other)?;
+        let taken = line.look(&bytes[..len])?;
         stream.read_exact(&mut bytes[..taken]).map_err(no_answer)?;
     }
     Ok(line.into_bytes())

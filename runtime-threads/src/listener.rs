@@ -10,24 +10,14 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::host::{ClientHost, RouterInput};
-use coracle_core::memory::MemoryBudget;
 use coracle_core::protocol::busy_line;
 
 use crate::connection;
-use crate::inputs::ProxyEvent;
 use crate::threads::{ListenerThread, spawn};
 use crate::wiring::Wiring;
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
-/// What a connection takes in memory, whatever goes over it: two threads with the pages of their stacks that are in use, and a buffer.
-const CONNECTION_BYTES: usize = 64 << 10;
-
-/// The budget of a server with these settings.
-pub(crate) fn memory_budget(settings: &Settings) -> MemoryBudget {
-    MemoryBudget::new(settings.memory_max, settings.connections_max, CONNECTION_BYTES)
-}
 
 /// What a connection holds until it is done: the other end of a channel that closes when the last one is.
 type Place = Sender<()>;
@@ -57,7 +47,7 @@ pub(crate) fn start(
                 continue;
             };
             if let Some(eviction) = eviction {
-                let _ = wiring.proxy.send(ProxyEvent::Router(RouterInput::GiveUp(vec![eviction])));
+                wiring.route(RouterInput::GiveUp(vec![eviction]));
             }
             let client = ClientHost::new(number, Arc::clone(&name), memory);
             let place = connections_end.clone();
@@ -75,11 +65,11 @@ fn serve(
     client: ClientHost,
     place: Place,
 ) {
-    let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
+    let (wiring, idle_timeout) = (wiring.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread there is nobody to tell.
-        let _ = connection::serve(number, stream, client, &proxy, idle_timeout);
+        let _ = connection::serve(number, stream, client, &wiring, idle_timeout);
         drop(place);
     };
     let thread = thread::Builder::new()

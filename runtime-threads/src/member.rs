@@ -16,18 +16,16 @@ use coracle_storage::host::{
 use coracle_storage::{FolderLock, HostEvent};
 
 use crate::client::Client;
-use crate::clock::Clock;
-use crate::events;
 use crate::founding;
 use crate::front::{Front, bind};
 use crate::inbox::{Inbox, inbox};
 use crate::link::Patience;
-use crate::listener::memory_budget;
 use crate::network::Network;
+use crate::node::{self, NodeEnds};
 use crate::peer_listener;
 use crate::peers::Peers;
 use crate::threads::{ListenerThread, lock, spawn};
-use crate::wiring::{NodeEnds, Wiring};
+use crate::wiring::{Events, Wiring};
 
 /// How long the last answers to other nodes are given to leave when a node stops.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -44,7 +42,7 @@ pub struct Member {
     running: Arc<Mutex<Running>>,
     /// Closed when the node has handed leadership over, or has ended.
     resigned: Receiver<()>,
-    events: Mutex<Option<Receiver<HostEvent>>>,
+    events: Mutex<Option<Events>>,
     threads_end: Receiver<()>,
     resign_patience: Duration,
     /// The files are free when nobody writes them any more, and that may be the thread that finds the cluster.
@@ -79,30 +77,17 @@ impl Member {
         let socket = bind(options.listen)?;
         prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
-        let clock = Clock::start();
-        let (events, event_receiver) = events::channel();
-        let (proxy, proxy_inbox) = channel();
+        let (wiring, router_inbox, events) = Wiring::new(&options.settings);
         let (inbox, node_inbox) = inbox();
         let (thread_end, threads_end) = channel();
         let (directory, moved) = opened.directory(options.dial_overrides.clone());
-        let (to_node, to_proxy, end) = (inbox.clone(), proxy.clone(), thread_end.clone());
-        let network = Network::new(
-            directory,
-            to_node,
-            to_proxy,
-            events.clone(),
-            clock,
-            options.settings.election_timeout_min,
-            end,
-        );
+        let (settings, to_node, end) = (&options.settings, inbox.clone(), thread_end.clone());
+        let network = Network::new(wiring.clone(), directory, to_node, settings.election_timeout_min, end);
         let network = Arc::new(network);
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Arc::clone(&network));
-        let memory = memory_budget(&options.settings);
-        let wiring = Wiring { peers, proxy, events, clock, memory };
-        let settings = &options.settings;
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, settings, router, proxy_inbox, socket);
+        let front = Front::start(&wiring, peers, settings, router, router_inbox, socket);
         let resign_patience = settings.election_timeout_max;
         let lock = Arc::new(lock);
         let running = Arc::<Mutex<Running>>::default();
@@ -121,7 +106,7 @@ impl Member {
             network,
             running,
             resigned,
-            events: Mutex::new(Some(event_receiver)),
+            events: Mutex::new(Some(events)),
             threads_end,
             resign_patience,
             _lock: lock,
@@ -164,7 +149,7 @@ impl Member {
             let _ = self.resigned.recv_timeout(self.resign_patience);
         }
         self.front.finish();
-        let patience = Patience::new(self.network.clock, ANSWER_PATIENCE);
+        let patience = Patience::new(self.network.wiring.clock, ANSWER_PATIENCE);
         while !self.network.is_idle() && patience.left().is_ok() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -248,7 +233,7 @@ impl Startup {
         network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
         let node = ends.0.clone();
-        let threads = self.wiring.start_node(start, ends)?;
+        let threads = node::start(&self.wiring, Peers::Network(Arc::clone(network)), start, ends)?;
         let mut running = lock(&self.running);
         if running.is_over {
             drop(running);

@@ -20,24 +20,21 @@ use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
 
 use crate::clock::Clock;
-use crate::events::Events;
 use crate::inbox::Inbox;
-use crate::inputs::ProxyEvent;
 use crate::link;
 use crate::threads::{lock, spawn};
+use crate::wiring::Wiring;
 
 /// A node's connections, and the ways from them to the node, its router and its events.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: NodeId,
+    pub(crate) wiring: Wiring,
     pub(crate) directory: Mutex<Directory>,
-    pub(crate) clock: Clock,
     election_timeout_min: Duration,
     removal: Mutex<Removal>,
     forwarder: Mutex<Forwarder>,
     inbox: Inbox,
-    proxy: Sender<ProxyEvent>,
-    events: Events,
     links: Mutex<BTreeMap<NodeId, Arc<Line>>>,
     open: Mutex<Open>,
     hung_up: Condvar,
@@ -84,7 +81,7 @@ impl Line {
     fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
-        let is_wanted = state.link.go_up(meeting, network.clock.now(), &mut news);
+        let is_wanted = state.link.go_up(meeting, network.wiring.clock.now(), &mut news);
         if is_wanted {
             state.stream = Some(Arc::clone(stream));
             state.broken = None;
@@ -135,16 +132,14 @@ impl Line {
         let mut state = lock(&self.state);
         state.link.sent();
         loop {
-            let is_there = state.link.ask(clock.now());
+            let asked = state.link.ask(clock.now());
             if let Some(error) = state.broken.take() {
                 return Err(error);
             }
             if state.link.is_over() {
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "the link is not needed any more"));
             }
-            if !is_there {
-                return Err(io::Error::other("it says nothing"));
-            }
+            asked?;
             if state.link.has_work() {
                 break;
             }
@@ -171,25 +166,21 @@ impl Line {
 
 impl Network {
     pub(crate) fn new(
+        wiring: Wiring,
         directory: Directory,
         inbox: Inbox,
-        proxy: Sender<ProxyEvent>,
-        events: Events,
-        clock: Clock,
         election_timeout_min: Duration,
         threads_end: Sender<()>,
     ) -> Self {
         let (id, forwarder) = (directory.local().id, Forwarder::new(directory.local().boot));
         Self {
             id,
+            wiring,
             directory: Mutex::new(directory),
-            clock,
             election_timeout_min,
             removal: Mutex::default(),
             forwarder: Mutex::new(forwarder),
             inbox,
-            proxy,
-            events,
             links: Mutex::default(),
             open: Mutex::new(Open { threads_end: Some(threads_end), streams: Vec::new() }),
             hung_up: Condvar::new(),
@@ -197,7 +188,7 @@ impl Network {
     }
 
     pub(crate) fn removal(&self) -> Option<PeerRefusal> {
-        lock(&self.removal).is_due(self.clock.now())
+        lock(&self.removal).is_due(self.wiring.clock.now())
     }
 
     pub(crate) fn inbox_is_full(&self) -> bool {
@@ -207,11 +198,13 @@ impl Network {
     /// Carries what a connection has to say to its place.
     pub(crate) fn deliver(&self, news: PeerNews) {
         match news {
-            PeerNews::Report(event) => self.events.report(self.id, NodeEvent::Peer(event)),
+            PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
             PeerNews::Node(input) => self.inbox.send(input.into()),
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => drop(self.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)))),
-            PeerNews::Removed(refusal) => lock(&self.removal).hear(refusal, self.clock.now()),
+            PeerNews::Router(news) => {
+                self.wiring.route(RouterInput::FromNode(news));
+            }
+            PeerNews::Removed(refusal) => lock(&self.removal).hear(refusal, self.wiring.clock.now()),
         }
     }
 
@@ -263,7 +256,7 @@ impl Network {
     ) -> T {
         let mut directory = lock(&self.directory);
         let mut actions = PeerActions::default();
-        let changed = change(&mut directory, self.clock.now(), &mut actions);
+        let changed = change(&mut directory, self.wiring.clock.now(), &mut actions);
         for change in actions.links {
             match change {
                 LinkChange::Start(node, address) => self.start_link(node, address),

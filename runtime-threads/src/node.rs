@@ -1,40 +1,70 @@
 //! A node's thread: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
 
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use coracle_core::host::{NodeAction, NodeHost, PeerNews, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
 use coracle_storage::NodeEvent;
-use coracle_storage::host::{NodeEnd, NodeInput};
+use coracle_storage::blocking::Folder;
+use coracle_storage::host::{FileWork, NodeEnd, NodeInput, NodeStart, StartError, StartedNode};
 
-use crate::inbox::InboxReceiver;
-use crate::inputs::ProxyEvent;
+use crate::files;
+use crate::inbox::{Inbox, InboxReceiver};
+use crate::peers::Peers;
+use crate::threads::spawn;
 use crate::wiring::Wiring;
 
-/// The ways to the threads that write a node's files.
-#[derive(Debug)]
-pub(crate) struct Files {
-    pub(crate) persists: Sender<Persist>,
-    pub(crate) snapshots: Sender<SnapshotOrder>,
-}
+/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
+pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
 
 /// A node and what it is connected to.
 #[derive(Debug)]
-pub(crate) struct NodeDriver {
-    pub(crate) host: NodeHost,
-    pub(crate) inbox: InboxReceiver,
-    pub(crate) files: Option<Files>,
-    pub(crate) wiring: Wiring,
-    /// Closed when leadership is handed over, or cannot be.
-    pub(crate) resigning: Option<Sender<()>>,
+struct NodeDriver {
+    host: NodeHost,
+    inbox: InboxReceiver,
+    persists: Sender<Persist>,
+    snapshots: Sender<SnapshotOrder>,
+    peers: Peers,
+    wiring: Wiring,
+    resigning: Option<Sender<()>>,
+}
+
+/// Starts a node, with its disk and its snapshots if it has files.
+pub(crate) fn start(
+    wiring: &Wiring,
+    peers: Peers,
+    mut start: NodeStart,
+    (node, inbox, resigning): NodeEnds,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let (id, clock, wiring) = (start.id(), wiring.clock, wiring.clone());
+    start.notices().into_iter().for_each(|notice| wiring.report(id, notice));
+    let StartedNode { host, files } = start.start(fastrand::u64(..), clock.now(), wiring.memory.clone())?;
+    let (persists, to_persist) = channel();
+    let (snapshots, orders) = channel();
+    let mut threads = Vec::new();
+    if let Some(FileWork { path, log, snapshots }) = files {
+        let (folder, log_node) = (Folder::new(&path), node.clone());
+        threads.push(spawn(format!("disk {id}"), move || {
+            let log = files::run_log(folder, log, &to_persist, &log_node);
+            files::report_failure(log, &log_node);
+        }));
+        threads.push(spawn(format!("snapshots {id}"), move || {
+            let snapshots = files::run_snapshots(Folder::new(path), snapshots, &orders, &node, clock);
+            files::report_failure(snapshots, &node);
+        }));
+    }
+    let driver = NodeDriver { host, inbox, persists, snapshots, peers, wiring, resigning };
+    threads.push(spawn(format!("node {id}"), move || driver.run()));
+    Ok(threads)
 }
 
 impl NodeDriver {
     /// Drives the node until it is told to stop or its disk fails.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive() {
-            self.wiring.events.report(self.host.id(), NodeEvent::Failed(error));
-            let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::NodeStopped(self.host.id())));
+            self.wiring.report(self.host.id(), NodeEvent::Failed(error));
+            self.wiring.route(RouterInput::NodeStopped(self.host.id()));
         }
     }
 
@@ -59,7 +89,7 @@ impl NodeDriver {
             self.inbox.settle();
             self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
-            if let Some(network) = self.wiring.peers.network() {
+            if let Some(network) = self.peers.network() {
                 network.tidy();
             }
         }
@@ -67,35 +97,26 @@ impl NodeDriver {
 
     fn carry_out(&mut self, action: NodeAction) {
         match action {
-            NodeAction::Persist(persist) => {
-                if let Some(files) = &self.files {
-                    // A disk that is gone has reported its failure, which is the next thing in the inbox.
-                    let _ = files.persists.send(persist);
-                }
-            }
-            NodeAction::Snapshot(order) => {
-                if let Some(files) = &self.files {
-                    let _ = files.snapshots.send(order);
-                }
-            }
-            NodeAction::Send(message) => self.wiring.peers.send(message),
+            // A disk that is gone has reported its failure, which is the next thing in the inbox.
+            NodeAction::Persist(persist) => drop(self.persists.send(persist)),
+            NodeAction::Snapshot(order) => drop(self.snapshots.send(order)),
+            NodeAction::Send(message) => self.peers.send(message),
             NodeAction::AnswerPeer(peer, call, answer) => {
-                if let Some(network) = self.wiring.peers.network() {
+                if let Some(network) = self.peers.network() {
                     network.answer(peer, call, &answer);
                 }
             }
             NodeAction::Route(news) => {
-                // Without a proxy nobody waits for an answer.
-                let _ = self.wiring.proxy.send(ProxyEvent::Router(RouterInput::FromNode(news)));
+                self.wiring.route(RouterInput::FromNode(news));
             }
             NodeAction::Follow(known) => {
-                if let Some(network) = self.wiring.peers.network() {
+                if let Some(network) = self.peers.network() {
                     network.change(|directory, now, actions| directory.follow(&known, now, actions));
                 }
             }
-            NodeAction::Report(event) => self.wiring.events.report(self.host.id(), NodeEvent::Raft(event)),
+            NodeAction::Report(event) => self.wiring.report(self.host.id(), NodeEvent::Raft(event)),
             NodeAction::Removed(refusal) => {
-                if let Some(network) = self.wiring.peers.network() {
+                if let Some(network) = self.peers.network() {
                     network.deliver(PeerNews::Removed(refusal));
                 }
             }

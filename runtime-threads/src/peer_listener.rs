@@ -14,10 +14,10 @@ use coracle_core::host::{
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
+use coracle_storage::sockets;
 
 use crate::link::{Patience, read_line, write_line};
 use crate::network::Network;
-use crate::sockets;
 use crate::threads::{ListenerThread, lock, spawn};
 
 /// Bytes read at once.
@@ -89,11 +89,11 @@ fn greet(
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
     sockets::watch(&**stream, &PEER_WATCH);
-    let line = read_line(stream, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
+    let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
-    write_line(stream, &greeting.reply, &Patience::new(network.clock, HANDSHAKE_PATIENCE)).ok()?;
+    write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
     let Some(meeting) = greeting.meeting else {
-        leave(stream, &Patience::new(network.clock, REFUSAL_PATIENCE));
+        leave(stream, &Patience::new(network.wiring.clock, REFUSAL_PATIENCE));
         return None;
     };
     // Who dials asks often whether this node is there.

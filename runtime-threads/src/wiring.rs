@@ -1,57 +1,52 @@
-//! Starts a node: its driver, and with files its disk and its snapshots.
+//! What the parts of a process are connected to, whatever they do.
 
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use coracle_core::Settings;
+use coracle_core::host::RouterInput;
 use coracle_core::memory::MemoryBudget;
-use coracle_storage::blocking::Folder;
-use coracle_storage::host::{FileWork, NodeStart, StartError, StartedNode};
+use coracle_core::raft::NodeId;
+use coracle_storage::{HostEvent, NodeEvent};
 
 use crate::clock::Clock;
-use crate::events::Events;
-use crate::files;
-use crate::inbox::{Inbox, InboxReceiver};
 use crate::inputs::ProxyEvent;
-use crate::node::{Files, NodeDriver};
-use crate::peers::Peers;
-use crate::threads::spawn;
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
-pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
+/// The most events that wait for a listener; with so many waiting, new ones are lost.
+const EVENTS_MAX: usize = 1024;
 
-/// What the parts of a process are connected to.
+/// What a connection takes in memory, whatever goes over it: two threads with the pages of their stacks that are in use, and a buffer.
+const CONNECTION_BYTES: usize = 64 << 10;
+
+/// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Wiring {
-    pub(crate) peers: Peers,
     pub(crate) proxy: Sender<ProxyEvent>,
-    pub(crate) events: Events,
+    events: SyncSender<HostEvent>,
     pub(crate) clock: Clock,
     pub(crate) memory: MemoryBudget,
 }
 
+/// The router's inbox.
+pub(crate) type RouterInbox = Receiver<ProxyEvent>;
+/// The operator's end of the nodes' events.
+pub(crate) type Events = Receiver<HostEvent>;
+
 impl Wiring {
-    /// Starts a node, with its disk and its snapshots if it has files.
-    pub(crate) fn start_node(
-        &self,
-        mut start: NodeStart,
-        (inbox, receiver, resigning): NodeEnds,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let (id, notices, clock) = (start.id(), start.notices(), self.clock);
-        notices.into_iter().for_each(|notice| self.events.report(id, notice));
-        let StartedNode { host, files } = start.start(fastrand::u64(..), clock.now(), self.memory.clone())?;
-        let mut threads = Vec::new();
-        let files = files.map(|FileWork { path, log, snapshots }| {
-            let (persists, to_do) = channel();
-            let (folder, node) = (Folder::new(&path), inbox.clone());
-            let work = move || files::run_log(folder, log, &to_do, &node);
-            threads.push(spawn(format!("disk {id}"), work));
-            let (orders, to_do) = channel();
-            let work = move || files::run_snapshots(Folder::new(path), snapshots, &to_do, &inbox, clock);
-            threads.push(spawn(format!("snapshots {id}"), work));
-            Files { persists, snapshots: orders }
-        });
-        let driver = NodeDriver { host, inbox: receiver, files, wiring: self.clone(), resigning };
-        threads.push(spawn(format!("node {id}"), move || driver.run()));
-        Ok(threads)
+    /// The wiring of a server with these settings.
+    pub(crate) fn new(settings: &Settings) -> (Self, RouterInbox, Events) {
+        let (proxy, inbox) = channel();
+        let (events, receiver) = sync_channel(EVENTS_MAX);
+        let memory = settings.memory_budget(CONNECTION_BYTES);
+        (Self { proxy, events, clock: Clock::start(), memory }, inbox, receiver)
+    }
+
+    /// Reports what happened to a node. Nobody has to listen.
+    pub(crate) fn report(&self, node: NodeId, event: NodeEvent) {
+        let _ = self.events.try_send(HostEvent { node, event });
+    }
+
+    /// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
+    pub(crate) fn route(&self, input: RouterInput) -> bool {
+        self.proxy.send(ProxyEvent::Router(input)).is_ok()
     }
 }

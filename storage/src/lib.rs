@@ -81,6 +81,7 @@ pub mod recover;
 pub mod scan;
 mod sealed;
 pub mod snapshot;
+pub mod sockets;
 pub mod survey;
 #[cfg(test)]
 mod testing;

@@ -12,8 +12,8 @@
 //! appends to its news; and it takes bytes out of the link while it is up. Which links there are is decided by the
 //! [`Directory`](super::Directory).
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use super::HostInput;
 use super::flow::Flow;
@@ -70,8 +70,8 @@ impl fmt::Display for DialFailure {
     }
 }
 
-impl From<std::io::Error> for DialFailure {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for DialFailure {
+    fn from(error: io::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
@@ -260,24 +260,36 @@ impl Link {
         self.ping_at
     }
 
-    /// Asks the other node whether it is there, if it is time for that; `false`: it has said nothing for too long, and the
-    /// connection is of no more use.
-    #[must_use]
-    pub fn ask(&mut self, now: Instant) -> bool {
+    /// Asks the other node whether it is there, if it is time for that.
+    ///
+    /// # Errors
+    ///
+    /// It has said nothing for too long, and the connection is of no more use.
+    pub fn ask(&mut self, now: Instant) -> io::Result<()> {
         if self.is_up && now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
             self.asks = true;
             self.outbox.push_ping();
         }
-        !self.is_up || now.since(self.heard_at) < PEER_SILENCE_MAX
+        if self.is_up && now.since(self.heard_at) >= PEER_SILENCE_MAX {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing"));
+        }
+        Ok(())
     }
 
-    /// The other node has sent these bytes back.
+    /// The other node has sent these bytes back, or has hung up: then there are none.
     ///
     /// # Errors
     ///
-    /// [`FrameFault`]: it is of no more use.
-    pub fn hear(&mut self, bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
+    /// The connection is of no more use.
+    pub fn hear(&mut self, bytes: &[u8], now: Instant) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"));
+        }
+        self.hear_frames(bytes, now).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))
+    }
+
+    fn hear_frames(&mut self, bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
         self.heard_at = now;
         self.heard.push(bytes);
         while let Some(frame) = self.heard.next_frame()? {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::identity::Incarnation;
 use crate::kv::SessionLimits;
+use crate::memory::MemoryBudget;
 use crate::peer::Founders;
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
@@ -162,6 +163,12 @@ impl Settings {
         }
         // What is remembered of clients is no setting: it decides what an entry does, alike on all nodes.
         Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots })
+    }
+
+    /// The budget of a server whose connections take so many bytes each, whatever goes over them.
+    #[must_use]
+    pub fn memory_budget(&self, connection_bytes: usize) -> MemoryBudget {
+        MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes)
     }
 
     /// The settings of the proxy before one node of a cluster of processes, which knows nobody yet.

@@ -3,7 +3,7 @@
 //! What follows it is no line, and belongs to another reader. So a runtime looks at what has arrived before it takes any of it,
 //! and takes as much as this says.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::HELLO_BYTES_MAX;
 use crate::protocol::is_binary;
@@ -31,18 +31,21 @@ pub struct GreetingLine {
 }
 
 impl GreetingLine {
-    /// Looks at bytes that have arrived. Returns how many of them are to be taken.
+    /// Looks at bytes that have arrived; none means that the other end hung up. Returns how many of them are to be taken.
     ///
     /// # Errors
     ///
-    /// [`GreetingTooLong`].
-    pub fn look(&mut self, bytes: &[u8]) -> Result<usize, GreetingTooLong> {
+    /// [`GreetingTooLong`], or the line will never be whole.
+    pub fn look(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
         // Of another protocol no line break need ever come.
         self.is_whole = end.is_some() || is_binary(&self.line);
         if self.line.len() > HELLO_BYTES_MAX {
-            return Err(GreetingTooLong);
+            return Err(io::Error::other(GreetingTooLong));
         }
         Ok(end.map_or(bytes.len(), |end| end + 1))
     }
@@ -82,10 +85,10 @@ mod tests {
     fn a_line_has_an_end() {
         let mut greeting = GreetingLine::default();
         for _ in 0..HELLO_BYTES_MAX / GREETING_LOOK_BYTES {
-            assert_eq!(greeting.look(&[b'x'; GREETING_LOOK_BYTES]), Ok(GREETING_LOOK_BYTES));
+            assert_eq!(greeting.look(&[b'x'; GREETING_LOOK_BYTES]).unwrap(), GREETING_LOOK_BYTES);
         }
         assert!(!greeting.is_whole());
-        assert_eq!(greeting.look(b"x"), Err(GreetingTooLong));
+        assert_eq!(greeting.look(b"x").unwrap_err().to_string(), GreetingTooLong.to_string());
     }
 
     #[test]

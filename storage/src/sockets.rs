@@ -1,4 +1,6 @@
-//! Options of sockets.
+//! Options of sockets: the one thing beside files that both runtimes ask of the operating system in the same words.
+//!
+//! It stands here because this crate is the only one below both that may ask the operating system for anything.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use rustix::net::sockopt;
 
 /// Has the operating system give up a connection whose other end has vanished. On a system that lacks one of the options it
 /// is noticed later.
-pub(crate) fn watch(stream: impl AsFd, watch: &Watch) {
+pub fn watch(stream: impl AsFd, watch: &Watch) {
     let options = || -> io::Result<()> {
         sockopt::set_tcp_keepidle(&stream, watch.idle)?;
         sockopt::set_tcp_keepintvl(&stream, watch.interval)?;
