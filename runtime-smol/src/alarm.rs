@@ -1,12 +1,15 @@
-//! Waits for a mailbox or for a time, whichever comes first. When the timer is armed is decided by [`Wait`].
+//! Timers: waits for a mailbox, or for anything else, or for a time, whichever comes first. When a driver's timer is armed is
+//! decided by [`Wait`].
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use coracle_core::Instant;
 use coracle_core::host::{NextWait, Wait};
+use futures_lite::future;
 use smol::Timer;
 
 use crate::clock::Clock;
@@ -35,9 +38,6 @@ impl Alarm {
         mailbox: &Receiver<T>,
         deadline: Option<Instant>,
     ) -> Result<Option<T>, Closed> {
-        if let Some(item) = mailbox.take() {
-            return Ok(Some(item));
-        }
         poll_fn(|context| match mailbox.poll(context) {
             Poll::Ready(received) => Poll::Ready(received.map(Some)),
             Poll::Pending => self.poll_deadline(deadline, context).map(|()| Ok(None)),
@@ -54,7 +54,10 @@ impl Alarm {
         loop {
             match self.wait.next(self.clock.now(), deadline) {
                 NextWait::Due => return Poll::Ready(()),
-                NextWait::Arm(moment) => self.arm(moment),
+                // Timers have the operating system's grain; a moment later costs nothing, a moment too early a turn.
+                NextWait::Arm(moment) => {
+                    self.timer.set_at(self.clock.system_instant(moment) + Duration::from_micros(1));
+                }
                 NextWait::Sleep => {}
             }
             if Pin::new(&mut self.timer).poll(context).is_pending() {
@@ -62,17 +65,30 @@ impl Alarm {
             }
         }
     }
+}
 
-    fn arm(&mut self, moment: Instant) {
-        // Timers have the operating system's grain; a moment later costs nothing, a moment too early a turn.
-        self.timer.set_at(self.clock.system_instant(moment) + Duration::from_micros(1));
-    }
+/// What the future gives, if it does so in time.
+pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let work = async { Some(work.await) };
+    let give_up = async {
+        Timer::after(patience).await;
+        None
+    };
+    future::or(work, give_up).await
+}
+
+/// The same of what may fail anyhow; `late` says what did not happen in time.
+pub(crate) async fn in_time<T, E: From<io::Error>>(
+    patience: Duration,
+    late: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let too_late = || Err(io::Error::new(io::ErrorKind::TimedOut, late).into());
+    within(patience, work).await.unwrap_or_else(too_late)
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::future;
-
     use super::*;
     use crate::mailbox::mailbox;
 

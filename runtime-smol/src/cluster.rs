@@ -58,7 +58,7 @@ impl Cluster {
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.front.address()
+        self.front.address
     }
 
     /// A way to ask the cluster from this process.

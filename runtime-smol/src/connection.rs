@@ -10,14 +10,14 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use coracle_core::host::{
-    CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, RouterInput, ToWriter,
+    CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
 };
 use coracle_storage::sockets;
 use futures_lite::{AsyncWriteExt, future};
+use smol::Async;
 use smol::net::TcpStream;
-use smol::{Async, Timer};
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, in_time, within};
 use crate::bulk::Bulk;
 use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
@@ -136,10 +136,7 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
         return;
     }
     let drain = async { while matches!(buffers.read(socket, |_| ()).await, Ok(1..)) {} };
-    let give_up = async {
-        Timer::after(PATIENCE).await;
-    };
-    future::or(drain, give_up).await;
+    within(PATIENCE, drain).await;
 }
 
 /// What both halves of a connection share.
@@ -147,14 +144,6 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
 struct Shared {
     client: Rc<RefCell<ClientHost>>,
     wiring: Wiring,
-}
-
-impl Shared {
-    /// Hands requests to the router; `false`: it is gone.
-    fn hand_over(&self, requests: Option<RouterInput>) -> bool {
-        let evictions = self.client.borrow_mut().evictions();
-        [evictions, requests].into_iter().flatten().all(|input| self.wiring.route(input))
-    }
 }
 
 struct Reader {
@@ -172,8 +161,8 @@ impl Reader {
         let silent_at = || idle_timeout.map(|timeout| clock.now() + timeout);
         let mut deadline = silent_at();
         loop {
-            let (requests, wakes_writer, step) = self.shared.client.borrow_mut().next_read();
-            let goes_on = self.shared.hand_over(requests) && step != ReadStep::End;
+            let (for_router, wakes_writer, step) = self.shared.client.borrow_mut().next_read();
+            let goes_on = self.shared.wiring.route(for_router.into_iter().flatten()) && step != ReadStep::End;
             if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
             }
@@ -230,8 +219,8 @@ impl Writer {
             }
             let mut output = self.buffers.lend();
             loop {
-                let requests = self.shared.client.borrow_mut().next_write(&mut output);
-                self.shared.hand_over(requests);
+                let for_router = self.shared.client.borrow_mut().next_write(&mut output);
+                self.shared.wiring.route(for_router.into_iter().flatten());
                 if output.is_empty() {
                     break;
                 }
@@ -256,13 +245,7 @@ impl Writer {
         while !rest.is_empty() {
             let written = match patience {
                 None => self.stream.write(rest).await?,
-                Some(patience) => {
-                    let give_up = async {
-                        Timer::after(patience).await;
-                        Err(io::ErrorKind::TimedOut.into())
-                    };
-                    future::or(self.stream.write(rest), give_up).await?
-                }
+                Some(patience) => in_time(patience, "it takes nothing", self.stream.write(rest)).await?,
             };
             rest = &rest[written..];
         }

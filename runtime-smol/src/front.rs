@@ -11,9 +11,9 @@ use coracle_storage::host::StartError;
 use smol::Task;
 use smol::net::TcpListener;
 
+use crate::alarm::within;
 use crate::client::Client;
 use crate::inputs::ProxyEvent;
-use crate::link::within;
 use crate::listener;
 use crate::mailbox::Sender;
 use crate::peers::Peers;
@@ -28,7 +28,7 @@ const REPLY_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
     listener: Option<Task<()>>,
-    address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
     majority_is_lost: Rc<Cell<bool>>,
     /// Closed when the last connection is done.
     connections_end: async_channel::Receiver<()>,
@@ -46,8 +46,8 @@ impl Front {
         socket: Option<(TcpListener, SocketAddr)>,
     ) -> Self {
         let Wiring { executor, proxy, clock, .. } = wiring;
-        let majority_is_lost = Rc::new(Cell::new(false));
-        let driver = ProxyDriver::new(router, inbox, peers, Rc::clone(&majority_is_lost), *clock);
+        let driver = ProxyDriver::new(router, inbox, peers, *clock);
+        let majority_is_lost = Rc::clone(&driver.majority_is_lost);
         let (connection, connections_end) = async_channel::bounded(1);
         let address = socket.as_ref().map(|(_, address)| *address);
         Self {
@@ -60,10 +60,6 @@ impl Front {
             connections_end,
             router: Some(executor.spawn(driver.run())),
         }
-    }
-
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.address
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -1,10 +1,9 @@
 //! A link's task: dials one other node, again and again, and sends it what waits.
 
-use std::future::Future;
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_core::host::{
     DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
@@ -16,6 +15,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use smol::net::{TcpStream, resolve};
 use smol::{Async, Timer};
 
+use crate::alarm::in_time;
 use crate::network::{Line, Network};
 
 /// Bytes read back at once: some receipts.
@@ -91,15 +91,14 @@ async fn send(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
         loop {
             let ping_at = line.link.borrow().ping_at();
             Timer::at(network.wiring.clock.system_instant(ping_at)).await;
-            if let Err(error) = line.with(|link| link.ask(network.wiring.clock.now())) {
-                return error;
-            }
+            line.with(|link| link.ask(network.wiring.clock.now()))?;
         }
     };
-    future::or(speak(network, stream, line), future::or(hearing, asking)).await
+    let Err(error) = future::or(speak(network, stream, line), future::or(hearing, asking)).await;
+    error
 }
 
-async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Error {
+async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Result<Infallible> {
     let mut bytes = Vec::new();
     loop {
         line.link.borrow_mut().sent();
@@ -109,28 +108,22 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Err
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             // However slow it is: as long as it takes something it is there.
-            match in_time(SEND_PATIENCE, "it takes nothing", stream.write(rest)).await {
-                Ok(len) => rest = &rest[len..],
-                Err(error) => return error,
-            }
+            rest = &rest[in_time(SEND_PATIENCE, "it takes nothing", stream.write(rest)).await?..];
         }
     }
 }
 
 /// Hands on what comes back, until it ends. The socket is read only when there is something: this is looked after whenever
 /// something is to be sent.
-async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
+async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Result<Infallible> {
     let socket = Arc::<Async<std::net::TcpStream>>::from(stream);
     let mut bytes = [0; HEAR_BYTES];
     loop {
-        let heard = match socket.readable().await.and_then(|()| socket.get_ref().read(&mut bytes)) {
-            Ok(len) => line.with(|link| link.hear(&bytes[..len], network.wiring.clock.now())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return error,
-        };
-        if let Err(error) = heard {
-            return error;
+        match socket.readable().await.and_then(|()| socket.get_ref().read(&mut bytes)) {
+            Ok(len) => line.with(|link| link.hear(&bytes[..len], network.wiring.clock.now()))?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -145,24 +138,4 @@ pub(crate) async fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         stream.read_exact(&mut bytes[..taken]).await?;
     }
     Ok(line.into_bytes())
-}
-
-/// What the future gives, if it does so in time.
-pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let work = async { Some(work.await) };
-    let give_up = async {
-        Timer::after(patience).await;
-        None
-    };
-    future::or(work, give_up).await
-}
-
-/// The same of what may fail anyhow; `late` says what did not happen in time.
-async fn in_time<T, E: From<io::Error>>(
-    patience: Duration,
-    late: &str,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let too_late = || Err(io::Error::new(io::ErrorKind::TimedOut, late).into());
-    within(patience, work).await.unwrap_or_else(too_late)
 }

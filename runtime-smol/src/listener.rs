@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::{ClientHost, RouterInput};
+use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
 use futures_lite::{AsyncWriteExt, future};
 use smol::Timer;
@@ -33,26 +33,22 @@ pub(crate) async fn run(
     let (bulk, calls) = Bulk::new();
     let _calls = executor.spawn(calls);
     let buffers = Buffers::new(bulk);
-    let mut next_number = 1;
-    loop {
+    for number in 1.. {
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(ACCEPT_AGAIN_AFTER).await;
             continue;
         };
         // Others get their turn also while there is always one more to accept.
         future::yield_now().await;
-        let Some((memory, eviction)) = wiring.memory.connect(next_number) else {
+        let Some((client, given_up)) = ClientHost::accept(number, Arc::clone(&address), &wiring.memory)
+        else {
             executor.spawn(turn_away(stream)).detach();
             continue;
         };
-        if let Some(eviction) = eviction {
-            wiring.route(RouterInput::GiveUp(vec![eviction]));
-        }
+        wiring.route(given_up);
         let place = connections_end.clone();
-        let client = ClientHost::new(next_number, Arc::clone(&address), memory);
         let (buffers, idle_timeout) = (buffers.clone(), settings.idle_timeout);
-        let serve = connection::serve(next_number, stream, client, &wiring, buffers, idle_timeout, place);
-        next_number += 1;
+        let serve = connection::serve(number, stream, client, &wiring, buffers, idle_timeout, place);
         executor.spawn(serve).detach();
     }
 }

@@ -24,9 +24,11 @@ struct Shared<T> {
 }
 
 /// A mailbox's slot. The mailbox is closed when all clones of it are gone.
+#[derive(Debug)]
 pub(crate) struct Sender<T>(Rc<Shared<T>>);
 
 /// A mailbox.
+#[derive(Debug)]
 pub(crate) struct Receiver<T>(Rc<Shared<T>>);
 
 /// A new mailbox.
@@ -127,15 +129,9 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-impl<T> fmt::Debug for Sender<T> {
+impl<T> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("waiting_items", &self.len()).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("waiting_items", &self.queue.borrow().len()).finish_non_exhaustive()
     }
 }
 

@@ -16,10 +16,10 @@ use coracle_storage::{FolderLock, HostEvent};
 use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
 
+use crate::alarm::within;
 use crate::client::Client;
 use crate::founding;
 use crate::front::{Front, bind};
-use crate::link::within;
 use crate::mailbox::{Sender, mailbox};
 use crate::network::Network;
 use crate::node::{self, NodeEnds};
@@ -78,17 +78,17 @@ impl Member {
         let (inbox, node_inbox) = mailbox();
         let (directory, moved) = opened.directory(options.dial_overrides.clone());
         let settings = &options.settings;
-        let network = Network::new(wiring.clone(), directory, inbox.clone(), settings.election_timeout_min);
-        let network = Rc::new(network);
+        let network =
+            Rc::new(Network::new(wiring.clone(), directory, inbox.clone(), settings.election_timeout_min));
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Rc::clone(&network));
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
         let front = Front::start(&wiring, peers, settings, router, router_inbox, socket);
         let resign_patience = settings.election_timeout_max;
         let running = Rc::new(RefCell::new(Running::default()));
-        let (network_of_node, state) = (Rc::clone(&network), Rc::clone(&running));
+        let (to_run, state) = (Rc::clone(&network), Rc::clone(&running));
         let (resigning, resigned) = async_channel::bounded(1);
-        let startup = Startup { network: network_of_node, options, wiring, peer_socket, running: state };
+        let startup = Startup { network: to_run, options, wiring, peer_socket, running: state };
         let startup = startup.run(opened, (inbox.clone(), node_inbox, Some(resigning)));
         Ok(Self {
             front,
@@ -106,7 +106,7 @@ impl Member {
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.front.address()
+        self.front.address
     }
 
     /// A way to ask the cluster from this process, through this node.

@@ -113,9 +113,7 @@ impl Network {
                 let _ = self.inbox.send(input.into());
             }
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => {
-                self.wiring.route(RouterInput::FromNode(news));
-            }
+            PeerNews::Router(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
             PeerNews::Removed(refusal) => self.removal.borrow_mut().hear(refusal, self.wiring.clock.now()),
         }
     }

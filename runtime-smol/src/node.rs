@@ -13,6 +13,7 @@ use smol::Task;
 use crate::alarm::Alarm;
 use crate::files;
 use crate::mailbox::{Receiver, Sender, mailbox};
+use crate::network::Network;
 use crate::peers::Peers;
 use crate::wiring::Wiring;
 
@@ -62,7 +63,7 @@ impl NodeDriver {
     async fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive().await {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
-            self.wiring.route(RouterInput::NodeStopped(self.host.id()));
+            self.wiring.route([RouterInput::NodeStopped(self.host.id())]);
         }
     }
 
@@ -82,9 +83,7 @@ impl NodeDriver {
             {
                 match input {
                     NodeInput::Host(input) => {
-                        if let Some(network) = self.peers.network() {
-                            network.taken(input.peer_bytes());
-                        }
+                        self.peers.with_network(|network| network.taken(input.peer_bytes()));
                         self.host.accept(input);
                     }
                     NodeInput::End(end) => return end,
@@ -92,9 +91,7 @@ impl NodeDriver {
             }
             self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
-            if let Some(network) = self.peers.network() {
-                network.tidy();
-            }
+            self.peers.with_network(Network::tidy);
             // A node that has more to do at once, such as a long log to apply, must not keep the others waiting.
             future::yield_now().await;
         }
@@ -107,23 +104,17 @@ impl NodeDriver {
             NodeAction::Snapshot(order) => drop(self.snapshots.send(order)),
             NodeAction::Send(message) => self.peers.send(message),
             NodeAction::AnswerPeer(peer, call, answer) => {
-                if let Some(network) = self.peers.network() {
-                    network.answer(peer, call, &answer);
-                }
+                self.peers.with_network(|network| network.answer(peer, call, &answer));
             }
-            NodeAction::Route(news) => {
-                self.wiring.route(RouterInput::FromNode(news));
-            }
+            NodeAction::Route(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
             NodeAction::Follow(known) => {
-                if let Some(network) = self.peers.network() {
+                self.peers.with_network(|network| {
                     network.change(|directory, now, actions| directory.follow(&known, now, actions));
-                }
+                });
             }
             NodeAction::Report(event) => self.wiring.report(self.host.id(), NodeEvent::Raft(event)),
             NodeAction::Removed(refusal) => {
-                if let Some(network) = self.peers.network() {
-                    network.deliver(PeerNews::Removed(refusal));
-                }
+                self.peers.with_network(|network| network.deliver(PeerNews::Removed(refusal)));
             }
             NodeAction::Resigned => self.resigning = None,
         }

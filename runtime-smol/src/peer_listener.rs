@@ -17,7 +17,8 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 
-use crate::link::{read_line, within};
+use crate::alarm::within;
+use crate::link::read_line;
 use crate::network::Network;
 
 /// Bytes read at once.
@@ -37,15 +38,14 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
             Timer::after(AGAIN_AFTER).await;
             continue;
         };
-        let (network, connections) = (Rc::clone(&network), Rc::clone(&connections));
-        let executor = Rc::clone(&network.wiring.executor);
-        let waiting = Rc::clone(&handshakes);
+        let (its_network, waiting) = (Rc::clone(&network), Rc::clone(&handshakes));
+        let connections = Rc::clone(&connections);
         let greet = async move {
-            greet(&network, number, stream, &connections).await;
+            greet(&its_network, number, stream, &connections).await;
             let itself = waiting.borrow_mut().end(number);
             itself.into_iter().for_each(Task::detach);
         };
-        let oldest = handshakes.borrow_mut().begin(number, executor.spawn(greet));
+        let oldest = handshakes.borrow_mut().begin(number, network.wiring.executor.spawn(greet));
         // A task that is dropped ends, and its connection with it.
         drop(oldest);
         // Others get their turn also while there is always one more to accept.

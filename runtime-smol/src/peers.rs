@@ -49,11 +49,10 @@ impl Peers {
         }
     }
 
-    /// The connections to nodes that are elsewhere, if any is.
-    pub(crate) fn network(&self) -> Option<&Rc<Network>> {
-        match self {
-            Self::Inboxes(_) => None,
-            Self::Network(network) => Some(network),
+    /// Does something with the connections to nodes that are elsewhere, if any is.
+    pub(crate) fn with_network(&self, act: impl FnOnce(&Rc<Network>)) {
+        if let Self::Network(network) = self {
+            act(network);
         }
     }
 }

@@ -12,32 +12,27 @@ use slab::Slab;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
-use crate::mailbox::{AnswerSlot, Receiver};
+use crate::mailbox::AnswerSlot;
 use crate::peers::Peers;
+use crate::wiring::RouterInbox;
 
 /// The router and what it is connected to.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
     router: Router,
-    inbox: Receiver<ProxyEvent>,
+    inbox: RouterInbox,
     peers: Peers,
     /// Set when so many nodes have stopped that the cluster cannot go on.
-    majority_is_lost: Rc<Cell<bool>>,
+    pub(crate) majority_is_lost: Rc<Cell<bool>>,
     clock: Clock,
     connections: BTreeMap<u64, Way>,
     callers: Slab<AnswerSlot<Reply>>,
 }
 
 impl ProxyDriver {
-    /// A driver of `router`, which sets `majority_is_lost` when the cluster cannot go on.
-    pub(crate) fn new(
-        router: Router,
-        inbox: Receiver<ProxyEvent>,
-        peers: Peers,
-        majority_is_lost: Rc<Cell<bool>>,
-        clock: Clock,
-    ) -> Self {
-        let (connections, callers) = (BTreeMap::new(), Slab::new());
+    /// A driver of `router`, which nobody is connected to yet.
+    pub(crate) fn new(router: Router, inbox: RouterInbox, peers: Peers, clock: Clock) -> Self {
+        let (connections, callers, majority_is_lost) = Default::default();
         Self { router, inbox, peers, majority_is_lost, clock, connections, callers }
     }
 

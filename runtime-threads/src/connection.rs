@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, RouterInput, ToWriter};
+use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, ToWriter};
 use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
@@ -76,13 +76,6 @@ struct Shared {
     wiring: Wiring,
 }
 
-impl Shared {
-    /// Hands requests to the router; `false`: it is gone.
-    fn hand_over(&self, client: &mut ClientHost, requests: Option<RouterInput>) -> bool {
-        [client.evictions(), requests].into_iter().flatten().all(|input| self.wiring.route(input))
-    }
-}
-
 struct Reader {
     stream: Arc<TcpStream>,
     shared: Shared,
@@ -95,8 +88,8 @@ impl Reader {
         let mut buffer = vec![0; CLIENT_READ_BYTES];
         loop {
             let mut client = lock(&self.shared.client);
-            let (requests, wakes_writer, step) = client.next_read();
-            let goes_on = self.shared.hand_over(&mut client, requests) && step != ReadStep::End;
+            let (for_router, wakes_writer, step) = client.next_read();
+            let goes_on = self.shared.wiring.route(for_router.into_iter().flatten()) && step != ReadStep::End;
             drop(client);
             if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
@@ -153,8 +146,8 @@ impl Writer {
             }
             loop {
                 let mut client = lock(&self.shared.client);
-                let requests = client.next_write(&mut output);
-                self.shared.hand_over(&mut client, requests);
+                let for_router = client.next_write(&mut output);
+                self.shared.wiring.route(for_router.into_iter().flatten());
                 drop(client);
                 if output.is_empty() {
                     break;

@@ -27,7 +27,7 @@ const REPLY_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
     listener: Option<ListenerThread>,
-    address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
     majority_is_lost: Arc<AtomicBool>,
     /// Closed when the last connection is done.
     connections_end: Receiver<()>,
@@ -45,8 +45,8 @@ impl Front {
         socket: Option<(TcpListener, SocketAddr)>,
     ) -> Self {
         let Wiring { proxy, clock, .. } = wiring;
-        let majority_is_lost = Arc::new(AtomicBool::new(false));
-        let driver = ProxyDriver::new(router, inbox, peers, Arc::clone(&majority_is_lost), *clock);
+        let driver = ProxyDriver::new(router, inbox, peers, *clock);
+        let majority_is_lost = Arc::clone(&driver.majority_is_lost);
         let (connection, connections_end) = channel();
         let address = socket.as_ref().map(|(_, address)| *address);
         Self {
@@ -58,10 +58,6 @@ impl Front {
             connections_end,
             router: Some(spawn("router".into(), move || driver.run())),
         }
-    }
-
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.address
     }
 
     pub(crate) fn client(&self) -> Client {

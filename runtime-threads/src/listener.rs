@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::{ClientHost, RouterInput};
+use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
 
 use crate::connection;
@@ -42,14 +42,12 @@ pub(crate) fn start(
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
-            let Some((memory, eviction)) = wiring.memory.connect(number) else {
+            let Some((client, given_up)) = ClientHost::accept(number, Arc::clone(&name), &wiring.memory)
+            else {
                 turn_away(stream);
                 continue;
             };
-            if let Some(eviction) = eviction {
-                wiring.route(RouterInput::GiveUp(vec![eviction]));
-            }
-            let client = ClientHost::new(number, Arc::clone(&name), memory);
+            wiring.route(given_up);
             let place = connections_end.clone();
             serve(&wiring, &settings, number, stream, client, place);
         }

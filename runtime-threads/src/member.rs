@@ -82,8 +82,8 @@ impl Member {
         let (thread_end, threads_end) = channel();
         let (directory, moved) = opened.directory(options.dial_overrides.clone());
         let (settings, to_node, end) = (&options.settings, inbox.clone(), thread_end.clone());
-        let network = Network::new(wiring.clone(), directory, to_node, settings.election_timeout_min, end);
-        let network = Arc::new(network);
+        let network =
+            Arc::new(Network::new(wiring.clone(), directory, to_node, settings.election_timeout_min, end));
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Arc::clone(&network));
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
@@ -91,9 +91,9 @@ impl Member {
         let resign_patience = settings.election_timeout_max;
         let lock = Arc::new(lock);
         let running = Arc::<Mutex<Running>>::default();
-        let (network_of_node, state) = (Arc::clone(&network), Arc::clone(&running));
+        let (to_run, state) = (Arc::clone(&network), Arc::clone(&running));
         let (resigning, resigned) = channel();
-        let startup = Startup { network: network_of_node, options, wiring, running: state };
+        let startup = Startup { network: to_run, options, wiring, running: state };
         let (held, to_start) =
             ((Arc::clone(&lock), thread_end), (inbox.clone(), node_inbox, Some(resigning)));
         spawn(format!("startup {}", network.id), move || {
@@ -116,7 +116,7 @@ impl Member {
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.front.address()
+        self.front.address
     }
 
     /// A way to ask the cluster from this process, through this node.

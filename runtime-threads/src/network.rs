@@ -1,7 +1,7 @@
 //! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s decide.
 //!
-//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one order: forwarder or directory,
-//! links, line; nobody waits for anything else with one of them but a line.
+//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one order: the peer listener's
+//! connections, forwarder or directory, links, line; nobody waits for anything else with one of them but a line.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -201,9 +201,7 @@ impl Network {
             PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
             PeerNews::Node(input) => self.inbox.send(input.into()),
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => {
-                self.wiring.route(RouterInput::FromNode(news));
-            }
+            PeerNews::Router(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
             PeerNews::Removed(refusal) => lock(&self.removal).hear(refusal, self.wiring.clock.now()),
         }
     }

@@ -11,6 +11,7 @@ use coracle_storage::host::{FileWork, NodeEnd, NodeInput, NodeStart, StartError,
 
 use crate::files;
 use crate::inbox::{Inbox, InboxReceiver};
+use crate::network::Network;
 use crate::peers::Peers;
 use crate::threads::spawn;
 use crate::wiring::Wiring;
@@ -64,7 +65,7 @@ impl NodeDriver {
     fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive() {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
-            self.wiring.route(RouterInput::NodeStopped(self.host.id()));
+            self.wiring.route([RouterInput::NodeStopped(self.host.id())]);
         }
     }
 
@@ -89,9 +90,7 @@ impl NodeDriver {
             self.inbox.settle();
             self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
-            if let Some(network) = self.peers.network() {
-                network.tidy();
-            }
+            self.peers.with_network(Network::tidy);
         }
     }
 
@@ -102,23 +101,17 @@ impl NodeDriver {
             NodeAction::Snapshot(order) => drop(self.snapshots.send(order)),
             NodeAction::Send(message) => self.peers.send(message),
             NodeAction::AnswerPeer(peer, call, answer) => {
-                if let Some(network) = self.peers.network() {
-                    network.answer(peer, call, &answer);
-                }
+                self.peers.with_network(|network| network.answer(peer, call, &answer));
             }
-            NodeAction::Route(news) => {
-                self.wiring.route(RouterInput::FromNode(news));
-            }
+            NodeAction::Route(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
             NodeAction::Follow(known) => {
-                if let Some(network) = self.peers.network() {
+                self.peers.with_network(|network| {
                     network.change(|directory, now, actions| directory.follow(&known, now, actions));
-                }
+                });
             }
             NodeAction::Report(event) => self.wiring.report(self.host.id(), NodeEvent::Raft(event)),
             NodeAction::Removed(refusal) => {
-                if let Some(network) = self.peers.network() {
-                    network.deliver(PeerNews::Removed(refusal));
-                }
+                self.peers.with_network(|network| network.deliver(PeerNews::Removed(refusal)));
             }
             NodeAction::Resigned => self.resigning = None,
         }

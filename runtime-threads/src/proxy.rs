@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::SyncSender;
 
 use coracle_core::host::{Router, RouterAction, RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
@@ -13,15 +13,16 @@ use crate::alarm;
 use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
 use crate::peers::Peers;
+use crate::wiring::RouterInbox;
 
 /// The router and what it is connected to.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
     router: Router,
-    inbox: Receiver<ProxyEvent>,
+    inbox: RouterInbox,
     peers: Peers,
     /// Set when so many nodes have stopped that the cluster cannot go on.
-    majority_is_lost: Arc<AtomicBool>,
+    pub(crate) majority_is_lost: Arc<AtomicBool>,
     clock: Clock,
     connections: BTreeMap<u64, Way>,
     callers: BTreeMap<u64, SyncSender<Reply>>,
@@ -29,15 +30,9 @@ pub(crate) struct ProxyDriver {
 }
 
 impl ProxyDriver {
-    /// A driver of `router`, which sets `majority_is_lost` when the cluster cannot go on.
-    pub(crate) fn new(
-        router: Router,
-        inbox: Receiver<ProxyEvent>,
-        peers: Peers,
-        majority_is_lost: Arc<AtomicBool>,
-        clock: Clock,
-    ) -> Self {
-        let (connections, callers) = (BTreeMap::new(), BTreeMap::new());
+    /// A driver of `router`, which nobody is connected to yet.
+    pub(crate) fn new(router: Router, inbox: RouterInbox, peers: Peers, clock: Clock) -> Self {
+        let (connections, callers, majority_is_lost) = Default::default();
         Self { router, inbox, peers, majority_is_lost, clock, connections, callers, next_call: 0 }
     }
 

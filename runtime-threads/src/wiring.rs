@@ -46,7 +46,7 @@ impl Wiring {
     }
 
     /// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
-    pub(crate) fn route(&self, input: RouterInput) -> bool {
-        self.proxy.send(ProxyEvent::Router(input)).is_ok()
+    pub(crate) fn route(&self, inputs: impl IntoIterator<Item = RouterInput>) -> bool {
+        inputs.into_iter().all(|input| self.proxy.send(ProxyEvent::Router(input)).is_ok())
     }
 }

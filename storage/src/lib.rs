@@ -17,6 +17,8 @@
 //! files, and every [`FileOp`] boundary is a place where it may cut the power. The two executors,
 //! [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and decide nothing.
 //!
+//! Beside files there are the options of [`sockets`], which both runtimes set alike.
+//!
 //! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them; carry out
 //! the creation, then every node's repairs, and say the notices; then carry out what a [`host::DiskQueue`] hands out, and
 //! report what it says is durable; at an orderly end, what closes it. After a [`FileError`] the node stops and sends nothing

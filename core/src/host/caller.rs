@@ -115,3 +115,38 @@ fn value(answered: Answered) -> (LogIndex, Option<Value>) {
         (_, Found::Page(_)) => panic!("a get was answered with a page"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::new("k").unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_read_as_what_was_asked_for() {
+        let index = LogIndex(7);
+        let applied = Answered::ByNode(Answer::Applied { index, outcome: Outcome::Done });
+        assert_eq!((Question::delete(key()).read)(applied), (index, true));
+        let absent = Answered::ByNode(Answer::Applied { index, outcome: Outcome::NotFound });
+        assert_eq!((Question::delete(key()).read)(absent), (index, false));
+        let value = Some(Value::from_json("1").unwrap());
+        let read = Answered::ByNode(Answer::Read { index, found: Found::Value(value.clone()) });
+        assert_eq!((Question::get(key(), LogIndex::ORIGIN).read)(read), (index, value));
+        assert_eq!((Question::status().read)(Answered::Status(Vec::new())).0, LogIndex::ORIGIN);
+    }
+
+    #[test]
+    fn a_read_asks_for_what_its_caller_has_seen() {
+        let Request::Read { at_least, .. } = Question::get(key(), LogIndex(7)).request else { panic!() };
+        assert_eq!(at_least, LogIndex(7));
+    }
+
+    #[test]
+    #[should_panic(expected = "a read was answered with")]
+    fn an_answer_to_something_else_is_a_bug() {
+        let applied = Answered::ByNode(Answer::Applied { index: LogIndex(7), outcome: Outcome::Done });
+        (Question::get_linearizable(key()).read)(applied);
+    }
+}

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::RouterInput;
-use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, Progress};
+use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, MemoryBudget, Progress};
 use crate::protocol::{Connection, IDLE_LINE, given_up_line};
 use crate::proxy::Reply;
 use crate::replica::Request;
@@ -47,6 +47,9 @@ pub enum ReadStep {
     End,
 }
 
+/// What a half of a connection hands to the router, in this order: connections that have to be given up, and requests.
+pub type ForRouter = [Option<RouterInput>; 2];
+
 /// The state that both halves of a connection share. See the module.
 #[derive(Debug)]
 pub struct ClientHost {
@@ -81,6 +84,19 @@ impl ClientHost {
         }
     }
 
+    /// Accepts the client with this number, which is larger than those of all before it, if `budget` has room for its connection.
+    /// Another one may be given up for it: that is for the router, at once.
+    #[must_use]
+    pub fn accept(
+        number: u64,
+        address: Arc<str>,
+        budget: &MemoryBudget,
+    ) -> Option<(Self, Option<RouterInput>)> {
+        let (memory, eviction) = budget.connect(number)?;
+        let given_up = eviction.map(|eviction| RouterInput::GiveUp(vec![eviction]));
+        Some((Self::new(number, address, memory), given_up))
+    }
+
     /// Says what is held now. `has_written`: some replies were taken since.
     fn note_memory(&mut self, has_written: bool) {
         let lines = self.state.lines();
@@ -93,9 +109,8 @@ impl ClientHost {
         self.memory.note(held, Progress { has_read, has_written }, &mut self.evictions);
     }
 
-    /// Connections that have to be given up, for the router: they hold too much, and this one needs room.
-    #[must_use]
-    pub fn evictions(&mut self) -> Option<RouterInput> {
+    /// Connections that have to be given up: they hold too much, and this one needs room.
+    fn evictions(&mut self) -> Option<RouterInput> {
         if self.evictions.is_empty() {
             None
         } else {
@@ -111,17 +126,17 @@ impl ClientHost {
 
     /// For the reading half: what is to be handed to the router, whether the writing half has to look, and what to do then.
     #[must_use]
-    pub fn next_read(&mut self) -> (Option<RouterInput>, bool, ReadStep) {
+    pub fn next_read(&mut self) -> (ForRouter, bool, ReadStep) {
         let was_due = self.state.has_reply_due();
         let requests = self.requests();
         // Pings and lines that are no requests are answered without the router.
         let is_newly_due = self.state.has_reply_due() && !was_due;
         self.note_memory(false);
         if self.state.is_finished() {
-            return (requests, true, ReadStep::End);
+            return ([self.evictions(), requests], true, ReadStep::End);
         }
         let step = if self.state.wants_input() { ReadStep::Read } else { ReadStep::WaitForRoom };
-        (requests, is_newly_due, step)
+        ([self.evictions(), requests], is_newly_due, step)
     }
 
     /// The client has sent these bytes.
@@ -163,7 +178,12 @@ impl ClientHost {
     /// For the writing half: puts what is to be written next into `output`, nothing when there is nothing. Returns what is to be
     /// handed to the router before: every reply that was written makes room for a request that waits.
     #[must_use]
-    pub fn next_write(&mut self, output: &mut String) -> Option<RouterInput> {
+    pub fn next_write(&mut self, output: &mut String) -> ForRouter {
+        let requests = self.write_next(output);
+        [self.evictions(), requests]
+    }
+
+    fn write_next(&mut self, output: &mut String) -> Option<RouterInput> {
         output.clear();
         output.shrink_to(2 * CLIENT_WRITE_BYTES);
         if let Some(line) = self.last_line.take() {
@@ -188,7 +208,6 @@ impl ClientHost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryBudget;
     use crate::proxy::Failure;
 
     fn client() -> ClientHost {
@@ -206,8 +225,8 @@ mod tests {
     fn a_request_goes_to_the_router_and_its_reply_to_the_writer() {
         let mut client = client();
         client.received(b"{\"key\":\"a\"}\n");
-        let (requests, wakes_writer, step) = client.next_read();
-        assert!(matches!(requests, Some(RouterInput::Asked(3, requests)) if requests.len() == 1));
+        let (for_router, wakes_writer, step) = client.next_read();
+        assert!(matches!(for_router, [None, Some(RouterInput::Asked(3, requests))] if requests.len() == 1));
         assert_eq!((wakes_writer, step), (false, ReadStep::Read));
         assert_eq!(written(&mut client), "");
         client.told(ToWriter::Reply(0, Err(Failure::Busy)));
@@ -219,8 +238,8 @@ mod tests {
     fn what_needs_no_router_wakes_the_writer_once() {
         let mut client = client();
         client.received(b"{\"op\":\"ping\"}\n");
-        let (requests, wakes_writer, _) = client.next_read();
-        assert!(requests.is_none() && wakes_writer);
+        let (for_router, wakes_writer, _) = client.next_read();
+        assert!(matches!(for_router, [None, None]) && wakes_writer);
         assert!(!client.next_read().1, "it was told before");
         assert!(!written(&mut client).is_empty());
     }
@@ -259,5 +278,18 @@ mod tests {
         client.told(ToWriter::Reply(0, Err(Failure::ShuttingDown)));
         client.told(ToWriter::Stop);
         assert!(client.has_ended() && !written(&mut client).is_empty());
+    }
+    #[test]
+    fn a_client_for_whom_another_one_gives_way_says_so_at_once() {
+        let budget = MemoryBudget::new(1 << 20, 10, 200 << 10);
+        let accept = |number| ClientHost::accept(number, "127.0.0.1:3001".into(), &budget);
+        let mut held = Vec::new();
+        let given_up = (1..10).find_map(|number| {
+            let (client, given_up) = accept(number)?;
+            held.push(client);
+            given_up
+        });
+        let Some(RouterInput::GiveUp(evictions)) = given_up else { panic!("{given_up:?}") };
+        assert_eq!(evictions, [Eviction { connection: 1, holder: Holder::Connections }]);
     }
 }

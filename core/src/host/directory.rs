@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{DialFailure, HostInput, Inbound, PeerNews};
+use super::{DialFailure, HostInput, Inbound, LinkChange, PeerActions, PeerNews};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
@@ -39,24 +39,6 @@ pub const INBOUND_MAX: usize = 128;
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
 /// For how long the process that is dialled anew may fail to answer before the other one takes its place.
 const DOUBT_MAX: Duration = Duration::from_secs(1);
-
-/// A change of the links, to be carried out in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkChange {
-    /// Start to dial this node at this address.
-    Start(NodeId, Box<str>),
-    /// End the link to this node.
-    End(NodeId),
-}
-
-/// What is to be done about the other nodes.
-#[derive(Debug, Default)]
-pub struct PeerActions {
-    /// Links to be changed, in order.
-    pub links: Vec<LinkChange>,
-    /// What is to be carried to its places.
-    pub news: Vec<PeerNews>,
-}
 
 /// What a node that dials is answered.
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use super::HostInput;
 use super::flow::Flow;
+use super::{HostInput, PeerNews};
 use crate::peer::{
     Backoff, CallId, FrameBuffer, FrameFault, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
 };
@@ -80,19 +80,6 @@ impl From<PeerRefusal> for DialFailure {
     fn from(refusal: PeerRefusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-/// What a connection to another node has to say, and to whom.
-#[derive(Debug)]
-pub enum PeerNews {
-    /// To the operator.
-    Report(PeerEvent),
-    /// To the node.
-    Node(HostInput),
-    /// To the router, if there is anything.
-    Router(Vec<ProxyInput>),
-    /// The other node says that this one was removed from the cluster: it has nothing more to do.
-    Removed(PeerRefusal),
 }
 
 /// The state of a link. See the module.

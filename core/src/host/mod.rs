@@ -11,6 +11,7 @@
 //! | `forward` | which requests of other nodes are accepted, and under which number requests are forwarded |
 //! | `directory` | which nodes are wanted at which address, which of those that dial are listened to |
 //! | `link` | whether a link is up, what waits to be sent, what is reported of it, when it is dialled again |
+//! | `peer_actions` | nothing: in its terms the directory and the links say what is to be done |
 //! | `flow` | how many bytes may be in flight on a connection to another node |
 //! | `addresses` | which address of a name is tried next |
 //! | `handshakes` | which connection gives way when too many have not shown whose they are |
@@ -18,7 +19,7 @@
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
 //! | `removal` | when a node ends that its cluster has removed |
-//! | `caller` | that a program's own request is answered with what it asked for |
+//! | `caller` | how a program's own question is asked, and its answer read |
 //! | `snapshots` | what becomes of snapshots in memory |
 //! | `settings` | what a cluster is told before it starts |
 //! | `watch` | when a connection is given up whose other end has vanished |
@@ -35,6 +36,7 @@ mod handshakes;
 mod inbound;
 mod link;
 mod node;
+mod peer_actions;
 mod removal;
 mod router;
 mod settings;
@@ -44,20 +46,19 @@ mod watch;
 
 pub use addresses::{DialAddresses, share_of};
 pub use caller::Question;
-pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter};
-pub use directory::{
-    Directory, Greeting, INBOUND_MAX, LINK_GRACE, LinkChange, PeerActions, REACHED_VALID, STRANGERS_MAX,
-};
+pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ForRouter, ReadStep, ToWriter};
+pub use directory::{Directory, Greeting, INBOUND_MAX, LINK_GRACE, REACHED_VALID, STRANGERS_MAX};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use handshakes::{HANDSHAKES_MAX, Handshakes};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
-    DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, PeerNews, REFUSAL_PATIENCE,
-    RESOLVE_PATIENCE, SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
+    DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
+    SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
+pub use peer_actions::{LinkChange, PeerActions, PeerNews};
 pub use removal::{REMOVAL_GRACE, Removal};
 pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};

@@ -126,3 +126,39 @@ impl<E: Into<DiskError>> From<E> for NodeEnd {
         Self::DiskFailed(Arc::new(error.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coracle_core::Settings;
+
+    use super::*;
+    use crate::files::{NodeFiles, SyncPolicy};
+    use crate::host::{ClusterOpening, FolderNames};
+    use crate::medium::Medium;
+
+    fn starts(medium: &Medium) -> Vec<NodeStart> {
+        let mut opening = ClusterOpening::new(&Settings::default(), medium).unwrap();
+        if let Medium::Folder { .. } = medium {
+            opening.nodes().iter().for_each(|_| opening.look(&NodeFiles::default()));
+        }
+        let mut found = opening.judge(&FolderNames::default()).unwrap();
+        let _ = found.operations();
+        found.opened()
+    }
+
+    fn start(start: NodeStart) -> StartedNode {
+        start.start(7, Instant::default(), MemoryBudget::unlimited()).unwrap()
+    }
+
+    #[test]
+    fn a_node_has_what_writes_its_files_if_it_has_any() {
+        let in_memory = starts(&Medium::Memory);
+        let in_files = starts(&Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always });
+        assert_eq!((in_memory.len(), in_files.len()), (5, 5));
+        assert_eq!(in_files.iter().map(|start| start.id().0).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert!(in_memory.into_iter().map(start).all(|node| node.files.is_none()));
+        for node in in_files.into_iter().map(start) {
+            assert_eq!(node.files.unwrap().path, PathBuf::from("/data"));
+        }
+    }
+}

@@ -188,7 +188,7 @@ impl World {
         if let Some(process) = self.machines[machine].process.as_mut() {
             process.directory.reach(now, &mut actions);
         }
-        self.mind_peers(machine, actions);
+        self.carry_out_for_directory(machine, actions);
         self.wake_at(machine, self.now);
     }
 

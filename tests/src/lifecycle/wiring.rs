@@ -56,7 +56,7 @@ impl World {
         let listener = self.machines[to].process.as_mut().ok_or_else(refused)?;
         let mut actions = PeerActions::default();
         let greeting = listener.directory.greet(&hello, now, &mut actions);
-        self.mind_peers(to, actions);
+        self.carry_out_for_directory(to, actions);
         let now_there = self.local(from);
         let dialler = self.machines[from].process.as_mut().ok_or_else(refused)?;
         let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply, now_there)?;
@@ -81,7 +81,7 @@ impl World {
             listener.inbound.retain(|_, older| older.node() != inbound.node());
             listener.inbound.insert(number, inbound);
         }
-        self.mind_peers(to, actions);
+        self.carry_out_for_directory(to, actions);
     }
 
     /// A link dials.
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// The directory wants other links, and has something to say.
-    pub(super) fn mind_peers(&mut self, machine: usize, actions: PeerActions) {
+    pub(super) fn carry_out_for_directory(&mut self, machine: usize, actions: PeerActions) {
         for change in actions.links {
             let Some(process) = self.machines[machine].process.as_mut() else { return };
             let boot = process.boot;

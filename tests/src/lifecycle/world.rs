@@ -341,7 +341,7 @@ impl World {
         let links = &mut process.links;
         let was_used = |node| links.get_mut(&node).is_some_and(|seat| seat.link.was_used());
         process.directory.tidy(time, was_used, &mut actions);
-        self.mind_peers(machine, actions);
+        self.carry_out_for_directory(machine, actions);
     }
 
     fn carry_out(&mut self, machine: usize, own: (NodeId, Incarnation), action: NodeAction) -> Verdict {
@@ -381,7 +381,7 @@ impl World {
                 if let Some(process) = self.machines[machine].process.as_mut() {
                     process.directory.follow(&known, time, &mut actions);
                 }
-                self.mind_peers(machine, actions);
+                self.carry_out_for_directory(machine, actions);
             }
             NodeAction::Removed(refusal) => {
                 self.sight("a node read in its log that it was removed");
@@ -423,7 +423,7 @@ impl World {
         let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
         let mut actions = PeerActions::default();
         process.directory.wanted(message.to, time, &mut actions);
-        self.mind_peers(machine, actions);
+        self.carry_out_for_directory(machine, actions);
         let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
         if let Some(seat) = process.links.get_mut(&message.to) {
             seat.link.push_message(message);

@@ -49,7 +49,8 @@ impl Connections {
     pub(super) fn send(&mut self, ticket: Ticket, request: &Request) -> Option<RouterInput> {
         let place = self.place(ticket.connection);
         place.host.received(line_of(ticket.slot, request).as_bytes());
-        place.host.next_read().0
+        let ([_, asked], ..) = place.host.next_read();
+        asked
     }
 
     /// The router has a reply. Returns what may go to the router now.
@@ -63,7 +64,7 @@ impl Connections {
         place.host.told(ToWriter::Reply(ticket.slot, reply));
         let (mut requests, mut lines) = (Vec::new(), String::new());
         loop {
-            let asked = place.host.next_write(&mut lines);
+            let [_, asked] = place.host.next_write(&mut lines);
             if asked.is_none() && lines.is_empty() {
                 return Ok(requests);
             }
