@@ -19,10 +19,11 @@ use smol::net::TcpStream;
 
 use crate::alarm::{Alarm, in_time, within};
 use crate::bulk::Bulk;
+use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
 use crate::listener::Place;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;
@@ -105,7 +106,8 @@ pub(crate) fn serve(
     let socket: Socket = stream.clone().into();
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&socket) };
     let is_welcome = wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok();
-    let shared = Shared { client: Rc::new(RefCell::new(client)), wiring: wiring.clone() };
+    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy: wiring.proxy.clone() };
+    let clock = wiring.clock;
     let mut reader = Reader { socket, buffers: buffers.clone(), shared: shared.clone(), to_writer, room };
     let mut writer = Writer { stream, buffers, shared, from_others, made_room };
     async move {
@@ -115,13 +117,13 @@ pub(crate) fn serve(
         }
         // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
         let read = async move {
-            reader.run(idle_timeout).await;
+            reader.run(clock, idle_timeout).await;
             drop(reader);
             future::pending().await
         };
         let written = future::or(writer.run(idle_timeout), read).await;
         let Writer { stream, buffers, shared, .. } = &writer;
-        let _ = shared.wiring.proxy.send(ProxyEvent::Disconnected(number));
+        let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
         if written.is_ok() {
             leave(&stream.clone().into(), buffers).await;
         }
@@ -143,7 +145,7 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
 #[derive(Clone)]
 struct Shared {
     client: Rc<RefCell<ClientHost>>,
-    wiring: Wiring,
+    proxy: Sender<ProxyEvent>,
 }
 
 struct Reader {
@@ -155,14 +157,14 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&mut self, idle_timeout: Option<Duration>) {
-        let clock = self.shared.wiring.clock;
+    async fn run(&mut self, clock: Clock, idle_timeout: Option<Duration>) {
         let mut alarm = Alarm::new(clock);
         let silent_at = || idle_timeout.map(|timeout| clock.now() + timeout);
         let mut deadline = silent_at();
         loop {
             let (for_router, wakes_writer, step) = self.shared.client.borrow_mut().next_read();
-            let goes_on = self.shared.wiring.route(for_router.into_iter().flatten()) && step != ReadStep::End;
+            let goes_on =
+                route(&self.shared.proxy, for_router.into_iter().flatten()) && step != ReadStep::End;
             if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
             }
@@ -220,7 +222,7 @@ impl Writer {
             let mut output = self.buffers.lend();
             loop {
                 let for_router = self.shared.client.borrow_mut().next_write(&mut output);
-                self.shared.wiring.route(for_router.into_iter().flatten());
+                route(&self.shared.proxy, for_router.into_iter().flatten());
                 if output.is_empty() {
                     break;
                 }

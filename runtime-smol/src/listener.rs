@@ -13,7 +13,7 @@ use smol::net::{TcpListener, TcpStream};
 
 use crate::bulk::Bulk;
 use crate::connection::{self, Buffers};
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ pub(crate) async fn run(
             executor.spawn(turn_away(stream)).detach();
             continue;
         };
-        wiring.route(given_up);
+        route(&wiring.proxy, given_up);
         let place = connections_end.clone();
         let (buffers, idle_timeout) = (buffers.clone(), settings.idle_timeout);
         let serve = connection::serve(number, stream, client, &wiring, buffers, idle_timeout, place);

@@ -20,7 +20,7 @@ use smol::Task;
 
 use crate::link;
 use crate::mailbox::Sender;
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// A node's connections, and the ways from them to the node, its router and its events.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Network {
                 let _ = self.inbox.send(input.into());
             }
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
+            PeerNews::Router(news) => _ = route(&self.wiring.proxy, [RouterInput::FromNode(news)]),
             PeerNews::Removed(refusal) => self.removal.borrow_mut().hear(refusal, self.wiring.clock.now()),
         }
     }

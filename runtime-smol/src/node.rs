@@ -15,7 +15,7 @@ use crate::files;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::network::Network;
 use crate::peers::Peers;
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
 pub(crate) type NodeEnds = (Sender<NodeInput>, Receiver<NodeInput>, Option<async_channel::Sender<()>>);
@@ -63,7 +63,7 @@ impl NodeDriver {
     async fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive().await {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
-            self.wiring.route([RouterInput::NodeStopped(self.host.id())]);
+            route(&self.wiring.proxy, [RouterInput::NodeStopped(self.host.id())]);
         }
     }
 
@@ -106,7 +106,7 @@ impl NodeDriver {
             NodeAction::AnswerPeer(peer, call, answer) => {
                 self.peers.with_network(|network| network.answer(peer, call, &answer));
             }
-            NodeAction::Route(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
+            NodeAction::Route(news) => _ = route(&self.wiring.proxy, [RouterInput::FromNode(news)]),
             NodeAction::Follow(known) => {
                 self.peers.with_network(|network| {
                     network.change(|directory, now, actions| directory.follow(&known, now, actions));

@@ -50,9 +50,9 @@ impl Wiring {
     pub(crate) fn report(&self, node: NodeId, event: NodeEvent) {
         let _ = self.events.force_send(HostEvent { node, event });
     }
+}
 
-    /// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
-    pub(crate) fn route(&self, inputs: impl IntoIterator<Item = RouterInput>) -> bool {
-        inputs.into_iter().all(|input| self.proxy.send(ProxyEvent::Router(input)).is_ok())
-    }
+/// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
+pub(crate) fn route(proxy: &Sender<ProxyEvent>, inputs: impl IntoIterator<Item = RouterInput>) -> bool {
+    inputs.into_iter().all(|input| proxy.send(ProxyEvent::Router(input)).is_ok())
 }

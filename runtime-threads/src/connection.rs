@@ -12,7 +12,7 @@ use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
 use crate::threads::{is_timeout, lock};
-use crate::wiring::Wiring;
+use crate::wiring::route;
 
 /// The stack of a connection's threads: nothing here calls deeply.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
@@ -26,7 +26,7 @@ pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
     client: ClientHost,
-    wiring: &Wiring,
+    proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
     // Replies are small and waited for.
@@ -37,7 +37,7 @@ pub(crate) fn serve(
     let (to_writer, from_others) = channel();
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
-    let shared = Shared { client: Arc::new(Mutex::new(client)), wiring: wiring.clone() };
+    let shared = Shared { client: Arc::new(Mutex::new(client)), proxy: proxy.clone() };
     let stream = Arc::new(stream);
     let writer = Writer { stream: Arc::clone(&stream), shared: shared.clone(), from_others, made_room };
     let writer = thread::Builder::new()
@@ -45,7 +45,7 @@ pub(crate) fn serve(
         .stack_size(STACK_BYTES)
         .spawn(move || writer.run(&reader_end))?;
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&stream) };
-    if wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
+    if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
         let mut reader = Reader { stream, shared, to_writer, room };
         reader.run();
         // Its channels end here, but for the stream.
@@ -58,7 +58,7 @@ pub(crate) fn serve(
     }
     // A writer that panicked has said so; the client is gone either way.
     let _ = writer.join();
-    let _ = wiring.proxy.send(ProxyEvent::Disconnected(number));
+    let _ = proxy.send(ProxyEvent::Disconnected(number));
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn drain(mut stream: &TcpStream) {
 #[derive(Clone)]
 struct Shared {
     client: Arc<Mutex<ClientHost>>,
-    wiring: Wiring,
+    proxy: Sender<ProxyEvent>,
 }
 
 struct Reader {
@@ -89,7 +89,8 @@ impl Reader {
         loop {
             let mut client = lock(&self.shared.client);
             let (for_router, wakes_writer, step) = client.next_read();
-            let goes_on = self.shared.wiring.route(for_router.into_iter().flatten()) && step != ReadStep::End;
+            let goes_on =
+                route(&self.shared.proxy, for_router.into_iter().flatten()) && step != ReadStep::End;
             drop(client);
             if wakes_writer || !goes_on {
                 let _ = self.to_writer.send(ToWriter::Look);
@@ -147,7 +148,7 @@ impl Writer {
             loop {
                 let mut client = lock(&self.shared.client);
                 let for_router = client.next_write(&mut output);
-                self.shared.wiring.route(for_router.into_iter().flatten());
+                route(&self.shared.proxy, for_router.into_iter().flatten());
                 drop(client);
                 if output.is_empty() {
                     break;

@@ -14,7 +14,7 @@ use coracle_core::protocol::busy_line;
 
 use crate::connection;
 use crate::threads::{ListenerThread, spawn};
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ pub(crate) fn start(
                 turn_away(stream);
                 continue;
             };
-            wiring.route(given_up);
+            route(&wiring.proxy, given_up);
             let place = connections_end.clone();
             serve(&wiring, &settings, number, stream, client, place);
         }
@@ -63,11 +63,11 @@ fn serve(
     client: ClientHost,
     place: Place,
 ) {
-    let (wiring, idle_timeout) = (wiring.clone(), settings.idle_timeout);
+    let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread there is nobody to tell.
-        let _ = connection::serve(number, stream, client, &wiring, idle_timeout);
+        let _ = connection::serve(number, stream, client, &proxy, idle_timeout);
         drop(place);
     };
     let thread = thread::Builder::new()

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::link;
 use crate::threads::{lock, spawn};
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// A node's connections, and the ways from them to the node, its router and its events.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ impl Network {
             PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
             PeerNews::Node(input) => self.inbox.send(input.into()),
             PeerNews::Router(news) if news.is_empty() => {}
-            PeerNews::Router(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
+            PeerNews::Router(news) => _ = route(&self.wiring.proxy, [RouterInput::FromNode(news)]),
             PeerNews::Removed(refusal) => lock(&self.removal).hear(refusal, self.wiring.clock.now()),
         }
     }

@@ -14,7 +14,7 @@ use crate::inbox::{Inbox, InboxReceiver};
 use crate::network::Network;
 use crate::peers::Peers;
 use crate::threads::spawn;
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, route};
 
 /// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
 pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
@@ -65,7 +65,7 @@ impl NodeDriver {
     fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive() {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
-            self.wiring.route([RouterInput::NodeStopped(self.host.id())]);
+            route(&self.wiring.proxy, [RouterInput::NodeStopped(self.host.id())]);
         }
     }
 
@@ -103,7 +103,7 @@ impl NodeDriver {
             NodeAction::AnswerPeer(peer, call, answer) => {
                 self.peers.with_network(|network| network.answer(peer, call, &answer));
             }
-            NodeAction::Route(news) => _ = self.wiring.route([RouterInput::FromNode(news)]),
+            NodeAction::Route(news) => _ = route(&self.wiring.proxy, [RouterInput::FromNode(news)]),
             NodeAction::Follow(known) => {
                 self.peers.with_network(|network| {
                     network.change(|directory, now, actions| directory.follow(&known, now, actions));
