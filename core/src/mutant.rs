@@ -110,7 +110,7 @@ pub enum Mutant {
     SharedAddressAccepted,
     /// A leader that has removed itself leads on.
     RemovedLeaderLeadsOn,
-    /// An incarnation that was a member before is bound to its id when the id is added again.
+    /// An incarnation that was let in as an earlier addition of its id is bound when the id is added again.
     RemovedIncarnationBound,
     /// A leader sends nothing more to a member that it has removed.
     RemovedMemberNotTold,
@@ -188,8 +188,12 @@ pub enum Mutant {
     RemovalForgotten,
     /// A node that was removed takes snapshots that say nothing of it any more.
     RemovedNodeCompacts,
-    /// An incarnation that was removed before it knew that it was a member is bound when its id is added again.
-    RemovedJoinerBound,
+    /// A node whose addition was followed by its removal is not told so as long as it does not know that it was a member.
+    TakenBackNotTold,
+    /// A node that joined does not keep by which addition it was let in.
+    AdditionForgotten,
+    /// A node is let in by an addition that may be rolled back.
+    OpenAdditionLetsIn,
     /// An entry's checksum does not cover the entry before it.
     ChainBroken,
     /// Entries are applied and answered before they are committed.
@@ -278,7 +282,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 120] = [
+    const NAMED: [(Mutant, &str); 122] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -367,7 +371,9 @@ mod switch {
         (CopyAdmitted, "copy-admitted"),
         (RemovalForgotten, "removal-forgotten"),
         (RemovedNodeCompacts, "removed-node-compacts"),
-        (RemovedJoinerBound, "removed-joiner-bound"),
+        (TakenBackNotTold, "taken-back-not-told"),
+        (AdditionForgotten, "addition-forgotten"),
+        (OpenAdditionLetsIn, "open-addition-lets-in"),
         (ChainBroken, "chain-broken"),
         (AppliedBeforeCommit, "applied-before-commit"),
         (AnsweredByIndex, "answered-by-index"),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::peer::{Hello, LocalNode, Origin, PeerEvent, PeerRefusal, Standing, Welcome};
-use coracle_core::raft::{LogIndex, Member as Place, NodeId, Role, Roster};
+use coracle_core::raft::{Addition, LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
 use coracle_storage::{Medium, NodeEvent, SyncPolicy};
@@ -33,7 +33,7 @@ fn roster(nodes: u64) -> Roster {
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("there is a free port")).collect();
     let place = |(socket, node): (&TcpListener, u64)| {
         let address = socket.local_addr().expect("it is bound").to_string().into();
-        (NodeId(node), Place { address, incarnation: None })
+        (NodeId(node), Place::founder(address, None))
     };
     Roster::new(sockets.iter().zip(1..).map(place))
 }
@@ -231,6 +231,7 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
         named_index: LogIndex::ORIGIN,
         is_settled: false,
         was_named: false,
+        addition: Addition::default(),
     };
     let socket = TcpListener::bind(address(2)).unwrap();
     let member = start(NodeId(1), Origin::Found(roster.clone()), Medium::Memory);

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use coracle_core::raft::{
-    Checksum, Configuration, HardState, Member, NodeId, Roster, SnapshotEnd, SnapshotMeta, Voters,
+    Addition, Checksum, Configuration, HardState, Member, NodeId, Roster, SnapshotEnd, SnapshotMeta, Voters,
 };
 use crc32fast::Hasher;
 
@@ -79,7 +79,7 @@ pub fn first_member(
     cluster: ClusterId,
     incarnation: Incarnation,
 ) -> Identity {
-    let member = Member { address, incarnation: Some(incarnation) };
+    let member = Member::founder(address, Some(incarnation));
     Identity {
         node,
         cluster,
@@ -87,6 +87,7 @@ pub fn first_member(
         voters: vec![node],
         roster: Roster::new([(node, member)]),
         joined_at: None,
+        addition: Addition::default(),
     }
 }
 

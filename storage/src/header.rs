@@ -6,13 +6,15 @@
 //! ```
 //!
 //! A node of a cluster of processes has `"members":[…]` after the voters: where they were found when the cluster was
-//! founded, and which life each was in. One that joined later also has `"joined_at":"HOST:PORT"`.
+//! founded, and which life each was in. One that joined later also has `"joined_at":"HOST:PORT"` and
+//! `"addition":3`, by which it was let in.
 //!
 //! Written with the file, synced before the file counts for anybody, and never changed in it; a log that is made anew
 //! behind a snapshot is a new file with a new header. So a header that cannot be read is damage, unless nothing else of
 //! the node was written yet. Not here: the entries that follow it.
 
-use coracle_core::raft::{LogPoint, MemberText, NodeId, Roster, is_address};
+use coracle_core::mutant::{self, Mutant};
+use coracle_core::raft::{Addition, LogPoint, MemberText, NodeId, Roster, is_address};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{ClusterId, Identity, Incarnation};
@@ -43,6 +45,8 @@ struct HeaderText {
     members: Vec<MemberText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     joined_at: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    addition: Addition,
     after: PointText,
 }
 
@@ -59,6 +63,7 @@ impl LogHeader {
             voters: self.identity.voters.iter().map(|voter| voter.0).collect(),
             members: self.identity.roster.to_texts(),
             joined_at: self.identity.joined_at.clone(),
+            addition: self.identity.addition,
             after: PointText::new(self.after),
         })
     }
@@ -78,6 +83,11 @@ impl LogHeader {
                 voters: text.voters.iter().copied().map(NodeId).collect(),
                 roster: Roster::from_texts(&text.members)?,
                 joined_at: text.joined_at.clone(),
+                addition: if mutant::is_active(Mutant::AdditionForgotten) {
+                    Addition::default()
+                } else {
+                    text.addition
+                },
             };
             let voters_ascend = identity.voters.is_sorted_by(|one, next| one < next);
             let joined_somewhere = identity.joined_at.as_deref().is_none_or(is_address);
@@ -119,8 +129,7 @@ mod tests {
     #[test]
     fn the_founders_of_a_cluster_of_processes_stand_in_it() {
         let mut header = header();
-        let member =
-            |port: u16| Member { address: format!("h:{port}").into(), incarnation: Some(Incarnation(5)) };
+        let member = |port: u16| Member::founder(format!("h:{port}").into(), Some(Incarnation(5)));
         header.identity.roster = Roster::new([(NodeId(0), member(1)), (NodeId(1), member(2))]);
         let line = header.encode();
         let text = String::from_utf8(line.clone()).unwrap();
@@ -130,6 +139,9 @@ mod tests {
         );
         assert_eq!(LogHeader::decode(&line), Ok(header.clone()));
         header.identity.joined_at = Some("h:2".into());
+        header.identity.addition = Addition(3);
+        let text = String::from_utf8(header.encode()).unwrap();
+        assert!(text.contains(r#","joined_at":"h:2","addition":3,"after""#), "{text}");
         assert_eq!(LogHeader::decode(&header.encode()), Ok(header.clone()));
         header.identity.joined_at = Some("no address".into());
         assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineFault::Damaged));

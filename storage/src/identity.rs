@@ -4,7 +4,7 @@
 //! Deliberately no source of randomness: a new cluster's identities are made of numbers that the caller has
 //! drawn, so that a simulation can draw them from its seed.
 
-use coracle_core::raft::{NodeId, Roster};
+use coracle_core::raft::{Addition, NodeId, Roster};
 pub use coracle_core::{ClusterId, Incarnation};
 
 /// What a node's files say about their owner.
@@ -24,6 +24,8 @@ pub struct Identity {
     /// Where this node was a member when it joined: until its log reaches its own addition, nothing else says so. `None` for a
     /// founder.
     pub joined_at: Option<Box<str>>,
+    /// The addition that let it in; a founder's is 0.
+    pub addition: Addition,
 }
 
 impl Identity {
@@ -38,6 +40,7 @@ impl Identity {
             voters: voters.clone(),
             roster: Roster::default(),
             joined_at: None,
+            addition: Addition::default(),
         };
         voters.iter().zip(incarnations).map(identity).collect()
     }

@@ -15,7 +15,7 @@
 use coracle_core::Incarnation;
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::Founders;
-use coracle_core::raft::{HardState, LogPoint, NodeId, Restored};
+use coracle_core::raft::{HardState, LogPoint, Member, NodeId, Restored};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
@@ -132,14 +132,14 @@ pub fn open_member(
     }
 }
 
-/// Makes the files of a node that has learned of its cluster; one that has joined is a member at `joined_at`. The operations
-/// are to be carried out before the node starts.
+/// Makes the files of a node that has learned of its cluster; one that has joined is `joined` in the configuration that let it
+/// in. The operations are to be carried out before the node starts.
 #[must_use]
 pub fn found_member(
     node: NodeId,
     incarnation: Incarnation,
     founders: &Founders,
-    joined_at: Option<Box<str>>,
+    joined: Option<&Member>,
     sync: SyncPolicy,
 ) -> (Vec<FileOp>, Recovery) {
     let identity = Identity {
@@ -148,7 +148,8 @@ pub fn found_member(
         incarnation,
         voters: founders.ids(),
         roster: founders.roster.clone(),
-        joined_at,
+        joined_at: joined.map(|joined| joined.address.clone()),
+        addition: joined.map(|joined| joined.addition).unwrap_or_default(),
     };
     let log = FileName::new(node, FileKind::Log);
     let after = LogPoint::ORIGIN;
@@ -196,7 +197,7 @@ mod tests {
     fn founders() -> Founders {
         let member = |id: u64| {
             let address = format!("host:{id}").into();
-            (NodeId(id), Member { address, incarnation: Some(Incarnation(10 + id)) })
+            (NodeId(id), Member::founder(address, Some(Incarnation(10 + id))))
         };
         Founders::new(Roster::new((1..=3).map(member)))
     }

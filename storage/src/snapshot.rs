@@ -22,8 +22,8 @@
 use std::sync::Arc;
 
 use coracle_core::raft::{
-    Checksum, Configuration, LogPoint, MemberText, NodeId, RestoredSnapshot, SnapshotEnd, SnapshotMeta,
-    Voters,
+    Addition, Checksum, Configuration, LogPoint, MemberText, NodeId, RestoredSnapshot, SnapshotEnd,
+    SnapshotMeta, Voters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,8 @@ struct HeaderText {
     learners: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     members: Vec<MemberText>,
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    additions: Addition,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +109,7 @@ impl SnapshotHeader {
                 .map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
             learners: ids(self.meta.configuration.learners()),
             members: self.meta.configuration.roster().to_texts(),
+            additions: self.meta.configuration.last_addition(),
         })
     }
 
@@ -119,7 +122,7 @@ impl SnapshotHeader {
         let text: HeaderText = sealed::open(line, SNAPSHOT_FORMAT)?;
         let header = || {
             let configuration = configuration(&text.voters, &text.outgoing, &text.learners)?;
-            let configuration = configuration.described_by(&text.members)?;
+            let configuration = configuration.described_by(&text.members, text.additions)?;
             Some(Self {
                 node: NodeId(text.node),
                 cluster: ClusterId::from_text(&text.cluster)?,

@@ -158,7 +158,7 @@ impl NodeFlags {
         }
         let member = |peer: &Peer| {
             let address = peer.address.to_string().into();
-            (peer.id, Member { address, incarnation: None })
+            (peer.id, Member::founder(address, None))
         };
         Ok(Roster::new(peers.iter().map(member)))
     }

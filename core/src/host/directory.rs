@@ -151,7 +151,7 @@ impl Directory {
 
     /// The node has found its cluster. A joiner learns from the configuration where it and the others are.
     pub fn found(&mut self, standing: Standing, configuration: Option<&Configuration>) {
-        self.local.standing = standing;
+        self.local.enter(standing, configuration);
         let Some(configuration) = configuration else { return };
         for (node, member) in configuration.roster().iter() {
             if node == self.local.id {

@@ -203,10 +203,10 @@ impl Joining {
 mod tests {
     use super::*;
     use crate::peer::Standing;
-    use crate::raft::{LogIndex, Member};
+    use crate::raft::{Addition, LogIndex, Member};
 
     fn roster(ids: std::ops::RangeInclusive<u64>) -> Roster {
-        let member = |id: u64| (NodeId(id), Member { address: format!("h:{id}").into(), incarnation: None });
+        let member = |id: u64| (NodeId(id), Member::founder(format!("h:{id}").into(), None));
         Roster::new(ids.map(member))
     }
 
@@ -221,6 +221,7 @@ mod tests {
             named_index: LogIndex(0),
             is_settled: false,
             was_named: false,
+            addition: Addition::default(),
         }
     }
 
@@ -325,10 +326,10 @@ mod tests {
         assert_eq!(events.len(), 1, "once per reason: {events:?}");
         let mut there = member(1);
         let Standing::Member(_, configuration) = &mut there.standing else { panic!() };
-        let roster =
-            configuration.roster().with(NodeId(4), Member { address: "h:4".into(), incarnation: None });
+        let roster = configuration.roster().with(NodeId(4), Member::founder("h:4".into(), None));
         let voters = configuration.voters().clone();
         *configuration = Configuration::new(voters, [NodeId(4)]).unwrap().with_roster(&roster);
+        there.is_settled = true;
         let step = round(&mut search, &own, &mut events, |_| Some(there.clone())).unwrap();
         let SearchStep::Found(_, Some(configuration)) = step else { panic!("{step:?}") };
         assert_eq!(configuration.roster().member(NodeId(4)).map(|member| &*member.address), Some("h:4"));

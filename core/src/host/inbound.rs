@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::identity::Incarnation;
     use crate::peer::{CallId, Outbox};
-    use crate::raft::{Body, Heartbeat, LogIndex, Message, ReadRound, Term};
+    use crate::raft::{Addition, Body, Heartbeat, LogIndex, Message, ReadRound, Term};
     use crate::replica::{Answer, Request, RequestId};
 
     const OWN_BOOT: u64 = 1;
@@ -159,7 +159,7 @@ mod tests {
             client_address: None,
             configuration_index: LogIndex(0),
             boot: THEIR_BOOT,
-            was_member: true,
+            addition: Addition::default(),
             is_of_cluster: true,
         };
         Inbound::new(NodeId(1), OWN_BOOT, meeting)

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::identity::Incarnation;
 use crate::kv::SessionLimits;
 use crate::memory::MemoryBudget;
-use crate::peer::Founders;
+use crate::peer::{Founders, LocalNode};
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
 use crate::replica::{ReplicaLimits, SnapshotPolicy};
@@ -118,20 +117,16 @@ impl Settings {
     /// # Errors
     ///
     /// [`SettingsError`] names the rule that the settings break.
-    pub fn member_config(
-        &self,
-        id: NodeId,
-        incarnation: Incarnation,
-        founders: &Founders,
-    ) -> Result<Config, SettingsError> {
+    pub fn member_config(&self, local: &LocalNode, founders: &Founders) -> Result<Config, SettingsError> {
         let voters = Voters::new(founders.ids()).ok_or(SettingsError::NodeCount)?;
         let config = Config {
-            incarnation: Some(incarnation),
+            incarnation: Some(local.incarnation),
+            addition: local.addition,
             roster: founders.roster.clone(),
             heartbeat_interval: self.heartbeat_interval,
             election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
-            ..Config::new(id, voters)
+            ..Config::new(local.id, voters)
         };
         config.check().map_err(SettingsError::Times)?;
         Ok(config)

@@ -18,7 +18,7 @@ use super::founders::Founders;
 use super::refusal::{PeerRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
 use crate::mutant::{self, Mutant};
-use crate::raft::{Configuration, LogIndex, Member, MemberText, NodeId, Roster, Voters};
+use crate::raft::{Addition, Configuration, LogIndex, Member, MemberText, NodeId, Roster, Voters};
 use crate::replica::Input;
 
 /// The name of the peers' protocol.
@@ -72,6 +72,8 @@ pub struct LocalNode {
     pub is_settled: bool,
     /// Whether any configuration in its log has named this node.
     pub was_named: bool,
+    /// The addition that it was let in as; a founder's, or none yet.
+    pub addition: Addition,
 }
 
 /// What a node knows of the members, for its transport to follow.
@@ -106,8 +108,8 @@ pub struct Meeting {
     pub configuration_index: LogIndex,
     /// Which of its runs this is: what a dialler asks must be of this run. Zero: it does not say.
     pub boot: u64,
-    /// Whether it says that a configuration in its log has named it: then it is no new node.
-    pub was_member: bool,
+    /// The addition that it says it was let in as.
+    pub addition: Addition,
     /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is not ready yet.
     pub is_of_cluster: bool,
 }
@@ -116,8 +118,8 @@ impl Meeting {
     /// What the node is told of it.
     #[must_use]
     pub fn met(&self) -> Input {
-        let &Self { node: peer, incarnation, was_member, .. } = self;
-        Input::PeerMet { peer, incarnation, was_member }
+        let &Self { node: peer, incarnation, addition, .. } = self;
+        Input::PeerMet { peer, incarnation, addition }
     }
 }
 
@@ -136,6 +138,9 @@ pub struct Hello {
     /// Whether a configuration in the dialler's log has named it.
     #[serde(default)]
     named: bool,
+    /// The addition that let the dialler in.
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    addition: Addition,
     /// Where the dialler's own peers reach it.
     address: Option<Box<str>>,
     client_address: Option<Box<str>>,
@@ -156,6 +161,9 @@ pub struct Welcome {
     /// Whether a configuration in this node's log has named it.
     #[serde(default)]
     named: bool,
+    /// The addition that let this node in.
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    addition: Addition,
     /// Which of this node's runs this is.
     #[serde(default)]
     boot: u64,
@@ -245,6 +253,13 @@ pub(super) fn line(text: &impl Serialize) -> Vec<u8> {
 }
 
 impl LocalNode {
+    /// The node has found its cluster, and has this standing in it. A joiner was let in by this configuration.
+    pub fn enter(&mut self, standing: Standing, joined: Option<&Configuration>) {
+        let own = joined.and_then(|joined| joined.roster().member(self.id));
+        self.addition = own.map(|own| own.addition).unwrap_or_default();
+        self.standing = standing;
+    }
+
     /// Another configuration is in force, or the one that is was committed.
     pub fn follow(&mut self, known: &KnownMembers) {
         (self.configuration_index, self.named_index) = (known.index, known.named_index);
@@ -272,6 +287,7 @@ impl LocalNode {
             configuration_index: self.named_index.0,
             boot: self.boot,
             named: self.was_named,
+            addition: self.addition,
             address: address.map(Into::into),
             client_address: self.client_address.clone(),
             founding,
@@ -291,6 +307,7 @@ impl LocalNode {
             cluster: hello.cluster.as_deref(),
             configuration_index: LogIndex(hello.configuration_index),
             was_named: hello.named,
+            addition: hello.addition,
             address: hello.address.as_deref(),
         });
         let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
@@ -315,7 +332,7 @@ impl LocalNode {
             client_address: hello.client_address.clone(),
             configuration_index: LogIndex(hello.configuration_index),
             boot: hello.boot,
-            was_member: hello.named,
+            addition: hello.addition,
             is_of_cluster: checked?,
         };
         let (founders, configuration) = match &self.standing {
@@ -332,6 +349,7 @@ impl LocalNode {
             cluster: self.cluster().map(|cluster| cluster.to_string()),
             configuration_index: self.named_index.0,
             named: self.was_named,
+            addition: self.addition,
             boot: self.boot,
             client_address: self.client_address.clone(),
             founders,
@@ -361,6 +379,7 @@ impl LocalNode {
                 cluster: welcome.cluster.as_deref(),
                 configuration_index: LogIndex(welcome.configuration_index),
                 was_named: welcome.named,
+                addition: welcome.addition,
                 address: None,
             })?,
         };
@@ -372,7 +391,7 @@ impl LocalNode {
             client_address,
             configuration_index: LogIndex(welcome.configuration_index),
             boot: welcome.boot,
-            was_member: welcome.named,
+            addition: welcome.addition,
             is_of_cluster,
         })
     }
@@ -410,6 +429,7 @@ impl LocalNode {
             cluster,
             configuration_index: their_index,
             was_named,
+            addition,
             address,
         } = claim;
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
@@ -426,7 +446,9 @@ impl LocalNode {
             their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
         let is_the_same = their_index == self.configuration_index && !configuration.contains(node);
         let knows_better = is_settled && (is_later || is_the_same);
-        if cluster.is_some() && was_named && knows_better && !is_member {
+        let was_removed = was_named && knows_better && !is_member;
+        let is_taken_back = configuration.has_taken_back(node, addition, is_settled);
+        if cluster.is_some() && (was_removed || is_taken_back) {
             return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
         let is_as_late =
@@ -445,7 +467,7 @@ impl LocalNode {
             }
             // The first node that dials with an id that was added becomes the member for good. A machine that lost its files and
             // is started as before could dial first, from an address that the other members do not dial.
-            Some(Member { incarnation: None, address: expected })
+            Some(Member { incarnation: None, address: expected, .. })
                 if cluster.is_none()
                     && address.is_some_and(|address| address != &**expected)
                     && !mutant::is_active(Mutant::AnyAddressBound) =>
@@ -454,6 +476,14 @@ impl LocalNode {
                 Err(PeerRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
             }
             None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
+            // By an addition that may be rolled back nobody is let in: its number may be another member's then.
+            Some(Member { incarnation: None, .. })
+                if cluster.is_none()
+                    && !self.is_settled
+                    && !mutant::is_active(Mutant::OpenAdditionLetsIn) =>
+            {
+                Err(PeerRefusal::NotMember { node: node.0 })
+            }
             // Somebody of the cluster who is no member may have been made one since.
             _ => Ok(cluster.is_some()),
         }
@@ -467,6 +497,7 @@ struct Claim<'a> {
     cluster: Option<&'a str>,
     configuration_index: LogIndex,
     was_named: bool,
+    addition: Addition,
     /// Where it says that its peers reach it.
     address: Option<&'a str>,
 }

@@ -18,7 +18,7 @@ fn point(index: u64) -> LogPoint {
 
 fn configuration() -> Configuration {
     let voters = Voters::new([NodeId(1), NodeId(2)]).unwrap();
-    let roster = Roster::new([(NodeId(1), Member { address: "a:1".into(), incarnation: None })]);
+    let roster = Roster::new([(NodeId(1), Member::founder("a:1".into(), None))]);
     Configuration::new(voters, [NodeId(7)]).unwrap().with_roster(&roster)
 }
 

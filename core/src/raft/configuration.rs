@@ -4,8 +4,8 @@
 //! so old and new can never decide without each other. Learners get the log and are asked nothing.
 //!
 //! A configuration is an entry of the log:
-//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…]`, without those that are empty.
-//! `members` is the [`Roster`].
+//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…],"additions":1`, without those that are empty
+//! or 0. `members` is the [`Roster`], `additions` the number of the latest [`Addition`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::quorum::{VoteResult, Voters};
-use super::roster::{MemberText, Roster};
+use super::roster::{Addition, Member, MemberText, Roster};
 use super::types::NodeId;
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
@@ -38,6 +38,8 @@ struct Members {
     learners: Vec<NodeId>,
     /// Of members only.
     roster: Roster,
+    /// The latest one, whether or not its member is still one.
+    last_addition: Addition,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,13 +52,15 @@ struct Text {
     learners: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     members: Vec<MemberText>,
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    additions: Addition,
 }
 
 impl Configuration {
     /// These voters and nobody else.
     #[must_use]
     pub fn of_voters(voters: Voters) -> Self {
-        Members { voters, outgoing: None, learners: Vec::new(), roster: Roster::default() }.into()
+        Self::of(voters, None, Vec::new())
     }
 
     /// These voters and learners, in any order. `None` when a learner votes or is there twice, or when there are more than
@@ -78,7 +82,12 @@ impl Configuration {
         let each_once = learners.windows(2).all(|pair| pair[0] != pair[1]);
         let none_votes = learners.iter().all(|learner| !voters.contains(*learner));
         let is_valid = each_once && none_votes && learners.len() <= LEARNERS_MAX;
-        is_valid.then(|| Members { voters, outgoing, learners, roster: Roster::default() }.into())
+        is_valid.then(|| Self::of(voters, outgoing, learners))
+    }
+
+    fn of(voters: Voters, outgoing: Option<Voters>, learners: Vec<NodeId>) -> Self {
+        let (roster, last_addition) = (Roster::default(), Addition::default());
+        Members { voters, outgoing, learners, roster, last_addition }.into()
     }
 
     /// The same members with what `roster` knows of them.
@@ -92,6 +101,34 @@ impl Configuration {
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.members.roster
+    }
+
+    /// The latest addition to the cluster, whether or not its member is still one.
+    #[must_use]
+    pub fn last_addition(&self) -> Addition {
+        self.members.last_addition
+    }
+
+    /// The same members, with this as the latest addition.
+    #[must_use]
+    pub fn with_last_addition(mut self, last_addition: Addition) -> Self {
+        Arc::make_mut(&mut self.members).last_addition = last_addition;
+        self
+    }
+
+    /// Whether the node that was let in as `addition` has been removed since, or was never added by what is committed. True for
+    /// ever, and of a node as well that has heard nothing since it was let in. Where the members are without the id, that holds
+    /// only as far as this configuration is committed (`is_settled`).
+    #[must_use]
+    pub fn has_taken_back(&self, node: NodeId, addition: Addition, is_settled: bool) -> bool {
+        if mutant::is_active(Mutant::TakenBackNotTold) {
+            return false;
+        }
+        match self.roster().member(node) {
+            // An id is added again only when its removal is committed.
+            Some(member) => addition < member.addition,
+            None => !addition.is_founding() && addition <= self.last_addition() && is_settled,
+        }
     }
 
     /// The way from `self` to `target`: both sets of voters decide.
@@ -208,6 +245,7 @@ impl Configuration {
             outgoing: self.outgoing().map_or_else(Vec::new, |outgoing| ids(outgoing.nodes())),
             learners: ids(self.learners()),
             members: self.roster().to_texts(),
+            additions: self.last_addition(),
         };
         let json = serde_json::to_string(&text).expect("numbers and text always encode");
         line.push_str(&json[1..json.len() - 1]);
@@ -230,15 +268,18 @@ impl Configuration {
         let outgoing = if text.outgoing.is_empty() { None } else { Some(voters(text.outgoing)?) };
         let learners = text.learners.into_iter().map(NodeId);
         let configuration = Self::restored(voters(text.voters)?, outgoing, learners)?;
-        configuration.described_by(&text.members)
+        configuration.described_by(&text.members, text.additions)
     }
 
-    /// The same members with what `texts` say of them; `None` when they speak of others, or are no roster.
+    /// The same members with what `texts` say of them, after this many additions; `None` when they speak of others, or of
+    /// later additions, or are no roster.
     #[must_use]
-    pub fn described_by(self, texts: &[MemberText]) -> Option<Self> {
+    pub fn described_by(self, texts: &[MemberText], additions: Addition) -> Option<Self> {
         let roster = Roster::from_texts(texts)?;
-        let are_members = roster.iter().all(|(node, _)| self.contains(node));
-        are_members.then(|| self.described(roster))
+        let is_possible =
+            |(node, member): (NodeId, &Member)| self.contains(node) && member.addition <= additions;
+        let are_members = roster.iter().all(is_possible);
+        are_members.then(|| self.described(roster).with_last_addition(additions))
     }
 
     fn described(mut self, roster: Roster) -> Self {
@@ -270,7 +311,6 @@ impl fmt::Display for Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::roster::Member;
 
     fn voters(ids: &[u64]) -> Voters {
         Voters::new(ids.iter().copied().map(NodeId)).unwrap()
@@ -295,6 +335,7 @@ mod tests {
         }
         for other in [
             r#""op":"CONFIG","voters":[1],"members":[{"id":2,"address":"a:1"}]"#,
+            r#""op":"CONFIG","voters":[1],"members":[{"id":1,"address":"a:1","addition":2}],"additions":1"#,
             r#""op":"CONFIG","voters":[]"#,
             r#""op":"CONFIG","voters":[1,1]"#,
             r#""op":"CONFIG","voters":[1],"learners":[1]"#,
@@ -307,16 +348,20 @@ mod tests {
 
     #[test]
     fn a_roster_goes_with_its_members() {
-        let member = |port: u16| Member { address: format!("host:{port}").into(), incarnation: None };
+        let member = |port: u16| Member::founder(format!("host:{port}").into(), None);
         let roster = |ids: &[u64]| Roster::new(ids.iter().map(|id| (NodeId(*id), member(7000))));
         let old = Configuration::of_voters(voters(&[1, 2])).with_roster(&roster(&[1, 2, 3]));
         assert_eq!(old.roster(), &roster(&[1, 2]));
-        let new = Configuration::new(voters(&[2, 3]), nodes(&[4])).unwrap().with_roster(&roster(&[2, 3, 4]));
+        let added = roster(&[2, 3]).with(NodeId(4), Member { addition: Addition(5), ..member(7000) });
+        let new = Configuration::new(voters(&[2, 3]), nodes(&[4])).unwrap();
+        let new = new.with_roster(&added).with_last_addition(Addition(5));
         let joint = old.joint(&new);
-        assert_eq!(joint.roster(), &roster(&[1, 2, 3, 4]), "who is on its way out must still be found");
+        let outgoing = added.with(NodeId(1), member(7000));
+        assert_eq!(joint.roster(), &outgoing, "who is on its way out must still be found");
         assert_eq!(joint.without_outgoing(), new);
         let mut line = String::new();
         joint.write_payload(&mut line);
+        assert!(line.ends_with(r#""addition":5}],"additions":5"#), "{line}");
         assert_eq!(Configuration::read(&line), Some(joint));
     }
 

@@ -24,7 +24,6 @@ use super::message::ReadRound;
 use super::quorum::Voters;
 use super::state::{Node, Part};
 use super::types::{LogIndex, NodeId, Term};
-use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -115,13 +114,6 @@ impl Node {
     pub fn configurations_since(&self, index: LogIndex) -> Option<impl Iterator<Item = &Configuration>> {
         let is_known = self.membership.first_index() <= index && index <= self.log.last().index;
         is_known.then(|| self.membership.since(index))
-    }
-
-    /// Whether any configuration that this node still knows has bound the member of this id to this incarnation.
-    #[must_use]
-    pub fn has_bound(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        let bound = |of: &Configuration| of.roster().member(node).and_then(|member| member.incarnation);
-        self.membership.since(LogIndex::ORIGIN).any(|of| bound(of) == Some(incarnation))
     }
 
     /// Whether that configuration is committed and no change is under way.

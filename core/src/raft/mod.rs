@@ -96,7 +96,7 @@ pub use message::{
 pub use node::ProposeError;
 pub use output::Output;
 pub use quorum::{VOTERS_MAX, VoteResult, Voters, committed_index};
-pub use roster::{ADDRESS_BYTES_MAX, Member, MemberText, Roster, is_address};
+pub use roster::{ADDRESS_BYTES_MAX, Addition, Member, MemberText, Roster, is_address};
 pub use runs::Runs;
 pub use settings::{ClockDrift, Config, ConfigError};
 pub use snapshot::{Compaction, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart};

@@ -66,8 +66,9 @@ impl Node {
         self.membership.named_since().filter(|_| serves_on)
     }
 
-    /// The index of the committed configuration by which this node is no longer a member, if it was one: it will not be one
-    /// again in this incarnation. `None` where configurations name no incarnations: there a node may come back as it was.
+    /// The index of the committed configuration by which this node is no longer a member, if it was one, whether or not it knew:
+    /// it will not be one again in this incarnation. `None` where configurations name no incarnations: there a node may come
+    /// back as it was.
     #[must_use]
     pub fn removed_at(&self) -> Option<LogIndex> {
         if self.membership.names_own() || self.configuration().roster().is_empty() {
@@ -76,7 +77,8 @@ impl Node {
         // By what is committed: a later entry may have added the id again, for another incarnation.
         let (index, committed) = self.membership.entry_at(self.commit_index);
         let was_named = self.membership.named_since().is_some_and(|since| since < index);
-        (was_named && !self.is_named_by(committed)).then_some(index)
+        let is_taken_back = committed.has_taken_back(self.config.id, self.config.addition, true);
+        (is_taken_back || was_named && !self.is_named_by(committed)).then_some(index)
     }
 
     /// Whether any configuration in this node's log has named it, as far as that log is on its disk: what it says of itself has

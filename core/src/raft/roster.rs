@@ -26,6 +26,26 @@ pub fn is_address(text: &str) -> bool {
     (1..=ADDRESS_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
+/// Which addition made a node a member. They are counted from 1 through the life of a cluster; a founder's is 0. Who is
+/// removed and added again under the same id is another member, and its number says so when the log no longer does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Addition(pub u64);
+
+impl Addition {
+    /// The one after it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// Whether this is a founder's, or nobody was added yet: no file mentions it then.
+    #[must_use]
+    pub fn is_founding(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// What is known of a member beside its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -34,6 +54,16 @@ pub struct Member {
     /// The life of the node that is the member. `None`: whoever comes first under the id, with nothing on its disk; so
     /// nobody votes before this is known.
     pub incarnation: Option<Incarnation>,
+    /// Which addition made it a member.
+    pub addition: Addition,
+}
+
+impl Member {
+    /// A founder at this address.
+    #[must_use]
+    pub fn founder(address: Box<str>, incarnation: Option<Incarnation>) -> Self {
+        Self { address, incarnation, addition: Addition::default() }
+    }
 }
 
 /// The members that something is known of. Cloning copies nothing.
@@ -50,6 +80,8 @@ pub struct MemberText {
     address: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incarnation: Option<String>,
+    #[serde(default, skip_serializing_if = "Addition::is_founding")]
+    addition: Addition,
 }
 
 impl Roster {
@@ -125,6 +157,7 @@ impl Roster {
             id: node.0,
             address: member.address.clone(),
             incarnation: member.incarnation.map(|incarnation| incarnation.to_string()),
+            addition: member.addition,
         };
         self.iter().map(text).collect()
     }
@@ -138,7 +171,8 @@ impl Roster {
             let incarnation = text.incarnation.as_deref().map(Incarnation::from_text);
             let is_address = is_address(&text.address);
             let incarnation = incarnation.map_or(Some(None), |known| known.map(Some))?;
-            is_address.then(|| (NodeId(text.id), Member { address: text.address.clone(), incarnation }))
+            let (address, addition) = (text.address.clone(), text.addition);
+            is_address.then_some((NodeId(text.id), Member { address, incarnation, addition }))
         };
         let members = texts.iter().map(member).collect::<Option<Vec<_>>>()?;
         ascend.then(|| Self::new(members))
@@ -150,16 +184,17 @@ mod tests {
     use super::*;
 
     fn member(address: &str, incarnation: Option<u64>) -> Member {
-        Member { address: address.into(), incarnation: incarnation.map(Incarnation) }
+        Member::founder(address.into(), incarnation.map(Incarnation))
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let roster = Roster::new([(NodeId(2), member("b:2", None)), (NodeId(1), member("a:1", Some(7)))]);
+        let added = Member { addition: Addition(4), ..member("b:2", None) };
+        let roster = Roster::new([(NodeId(2), added), (NodeId(1), member("a:1", Some(7)))]);
         let json = serde_json::to_string(&roster.to_texts()).unwrap();
         assert_eq!(
             json,
-            r#"[{"id":1,"address":"a:1","incarnation":"0000000000000007"},{"id":2,"address":"b:2"}]"#
+            r#"[{"id":1,"address":"a:1","incarnation":"0000000000000007"},{"id":2,"address":"b:2","addition":4}]"#
         );
         let texts: Vec<MemberText> = serde_json::from_str(&json).unwrap();
         assert_eq!(Roster::from_texts(&texts), Some(roster));

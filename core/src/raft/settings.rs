@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::quorum::Voters;
-use super::roster::Roster;
+use super::roster::{Addition, Roster};
 use super::types::NodeId;
 use crate::identity::Incarnation;
 use crate::time::micros;
@@ -17,6 +17,8 @@ pub struct Config {
     /// Which incarnation of that node: a configuration whose roster names another one does not mean this node. `None` where
     /// the roster is empty, as in a cluster that lives in one process.
     pub incarnation: Option<Incarnation>,
+    /// The addition that let the node in; a founder's otherwise.
+    pub addition: Addition,
     /// The voters that the cluster was founded with: those before the first configuration of the log. A node that does not
     /// vote never campaigns.
     pub voters: Voters,
@@ -58,6 +60,7 @@ impl Config {
         Self {
             id,
             incarnation: None,
+            addition: Addition::default(),
             voters,
             roster: Roster::default(),
             heartbeat_interval: Duration::from_millis(50),

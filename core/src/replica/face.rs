@@ -7,8 +7,8 @@ use super::backup::BackupPiece;
 use crate::identity::Incarnation;
 use crate::kv::{Command, Found, Outcome, Query, Session};
 use crate::raft::{
-    ChangeError, ConfigError, Configuration, Event, LogIndex, LogPoint, Message, NodeId, Persist, PersistId,
-    Role, SnapshotPart, Term,
+    Addition, ChangeError, ConfigError, Configuration, Event, LogIndex, LogPoint, Message, NodeId, Persist,
+    PersistId, Role, SnapshotPart, Term,
 };
 
 /// A request's name: chosen by the asker, repeated in the answer.
@@ -248,9 +248,8 @@ pub enum Input {
         peer: NodeId,
         /// Its incarnation.
         incarnation: Incarnation,
-        /// Whether it says that a configuration in its log has named it. Such a node was a member before, and was removed: it
-        /// never becomes the member that was added under its id since.
-        was_member: bool,
+        /// The addition that it was let in as. When its id was removed and added again since, it does not become that member.
+        addition: Addition,
     },
     /// There was no room for a part of a snapshot. What was written of it is gone, and may be tried again.
     SnapshotPutOff {

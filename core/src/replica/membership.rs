@@ -7,7 +7,8 @@ use super::face::{Answer, MemberChange, MemberOrder, Output, Refused, RequestId}
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::raft::{
-    ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, ReadRound, Role, Term, VOTERS_MAX, Voters,
+    Addition, ChangeError, Configuration, LEARNERS_MAX, Member, NodeId, ReadRound, Role, Term, VOTERS_MAX,
+    Voters,
 };
 use crate::time::Instant;
 
@@ -177,22 +178,23 @@ impl Replica {
             return;
         }
         let configuration = self.node.configuration();
-        // A member that has its incarnation needs no other. Should it be removed, it must not come back as what it was.
+        // A member that has its incarnation needs no other.
         let is_bound = |node: NodeId| {
             configuration.roster().member(node).is_some_and(|member| member.incarnation.is_some())
         };
-        // One that was bound and removed before the log reached it does not know, so it does not say that it was a member.
-        let was_bound = |node: NodeId, incarnation: Incarnation| {
-            self.node.has_bound(node, incarnation) && !mutant::is_active(Mutant::RemovedJoinerBound)
-        };
-        self.met.retain(|node, incarnation| !is_bound(*node) && !was_bound(*node, *incarnation));
+        self.met.retain(|node, _| !is_bound(*node));
         if self.node.role() != Role::Leader {
             return;
         }
         let unbound = configuration.roster().iter().filter(|(_, member)| member.incarnation.is_none());
         let met = unbound.filter_map(|(node, member)| {
-            let incarnation = Some(*self.met.get(&node)?);
-            Some((node, Member { incarnation, ..member.clone() }))
+            // One that was let in as an earlier addition may have been the member since then, and was removed, whether or not
+            // it knows: the member that was added again is another node.
+            let is_meant = |(_, addition): &&(Incarnation, Addition)| {
+                *addition == member.addition || mutant::is_active(Mutant::RemovedIncarnationBound)
+            };
+            let (incarnation, _) = *self.met.get(&node).filter(is_meant)?;
+            Some((node, Member { incarnation: Some(incarnation), ..member.clone() }))
         });
         let met: Vec<_> = met.collect();
         if !met.is_empty() {
@@ -217,15 +219,13 @@ impl Replica {
         }
     }
 
-    /// The transport has met `peer`. A node that comes under an id that was never met is remembered until the leader has
-    /// written it down, whichever node leads by then. One that was a member before is not: it was removed, and the member
-    /// of its id is another node.
-    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, was_member: bool) {
-        if was_member && !mutant::is_active(Mutant::RemovedIncarnationBound) {
-            return;
-        }
-        if self.met.len() < MET_MAX || self.met.contains_key(&peer) {
-            self.met.insert(peer, incarnation);
+    /// The transport has met `peer`, which was let in as this addition. A node that comes under an id that was never met is
+    /// remembered until the leader has written it down, whichever node leads by then; of two, the one of the later addition.
+    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, addition: Addition) {
+        let is_late = self.met.get(&peer).is_some_and(|(_, known)| addition < *known);
+        let has_room = self.met.len() < MET_MAX || self.met.contains_key(&peer);
+        if has_room && !is_late {
+            self.met.insert(peer, (incarnation, addition));
         }
     }
 }
@@ -266,7 +266,7 @@ fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuratio
     let and = |nodes: &[NodeId], new: NodeId| -> Vec<NodeId> {
         nodes.iter().copied().filter(|node| *node != new).chain([new]).collect()
     };
-    let mut roster = current.roster().clone();
+    let (mut roster, mut last_addition) = (current.roster().clone(), current.last_addition());
     let (voters, learners): (Vec<_>, Vec<_>) = match change {
         MemberChange::AddLearner(node) if current.is_voter(*node) => return Err(ChangeError::Invalid),
         MemberChange::AddLearner(node) => (voters.to_vec(), and(learners, *node)),
@@ -283,14 +283,22 @@ fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuratio
             {
                 return Err(ChangeError::AddressTaken(taken));
             }
-            // A member stays the incarnation that it is.
-            let incarnation = roster.member(*node).and_then(|member| member.incarnation);
-            roster = roster.with(*node, Member { address: address.clone(), incarnation });
+            let (incarnation, addition) = match roster.member(*node) {
+                // A member stays the incarnation that it is.
+                Some(member) => (member.incarnation, member.addition),
+                None if current.contains(*node) => (None, Addition::default()),
+                None => {
+                    last_addition = last_addition.next();
+                    (None, last_addition)
+                }
+            };
+            roster = roster.with(*node, Member { address: address.clone(), incarnation, addition });
             let learners = if current.contains(*node) { learners.to_vec() } else { and(learners, *node) };
             (voters.to_vec(), learners)
         }
         MemberChange::Set { voters, learners } => (voters.clone(), learners.clone()),
     };
-    let target = || Some(Configuration::new(Voters::new(voters)?, learners)?.with_roster(&roster));
-    target().ok_or(ChangeError::Invalid)
+    let target = Voters::new(voters).and_then(|voters| Configuration::new(voters, learners));
+    let target = target.ok_or(ChangeError::Invalid)?;
+    Ok(target.with_roster(&roster).with_last_addition(last_addition))
 }

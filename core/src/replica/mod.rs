@@ -11,8 +11,8 @@ use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Se
 use crate::mutant::{self, Mutant};
 use crate::peer::KnownMembers;
 use crate::raft::{
-    Config, Configuration, Entries, Entry, EntryKind, Event, LogIndex, Node, NodeId, Output as NodeOutput,
-    ProposeError, ReadBatch, Restored, Role, Term,
+    Addition, Config, Configuration, Entries, Entry, EntryKind, Event, LogIndex, Node, NodeId,
+    Output as NodeOutput, ProposeError, ReadBatch, Restored, Role, Term,
 };
 use crate::time::Instant;
 
@@ -84,8 +84,8 @@ pub struct Replica {
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
     change: Option<Change>,
-    /// In which incarnation the transport has met nodes that no configuration has named yet.
-    met: BTreeMap<NodeId, Incarnation>,
+    /// In which incarnation, and let in as which addition, the transport has met nodes that no configuration has named yet.
+    met: BTreeMap<NodeId, (Incarnation, Addition)>,
     /// Whether another node has said that this one has to end.
     is_dismissed: bool,
     snapshots: Snapshots,
@@ -202,7 +202,7 @@ impl Replica {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-                Input::PeerMet { peer, incarnation, was_member } => self.meet(peer, incarnation, was_member),
+                Input::PeerMet { peer, incarnation, addition } => self.meet(peer, incarnation, addition),
                 Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
                 Input::Dismissed => self.is_dismissed = !mutant::is_active(Mutant::DismissedNodeServes),
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),

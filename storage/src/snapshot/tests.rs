@@ -390,8 +390,7 @@ fn the_longest_first_line_fits_what_is_read_of_it() {
     let set = |below: u64| Voters::new((below..below + 9).map(|below| NodeId(u64::MAX - below))).unwrap();
     let learners = (0..LEARNERS_MAX as u64).map(|below| NodeId(u64::MAX - 50 - below));
     let configuration = Configuration::restored(set(0), Some(set(9)), learners).unwrap();
-    let longest =
-        || Member { address: "a".repeat(ADDRESS_BYTES_MAX).into(), incarnation: Some(Incarnation(5)) };
+    let longest = || Member::founder("a".repeat(ADDRESS_BYTES_MAX).into(), Some(Incarnation(5)));
     let roster = Roster::new(configuration.members().into_iter().map(|node| (node, longest())));
     let configuration = configuration.with_roster(&roster);
     let last = LogPoint { index: LogIndex(u64::MAX), term: Term(u64::MAX), checksum: Checksum(u32::MAX) };

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::kv::{Found, LoggedWrite, Operation};
-use coracle_core::raft::{Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Role, Term, Voters};
+use coracle_core::raft::{
+    Addition, Configuration, EntryKind, Log, LogIndex, LogPoint, NodeId, Role, Term, Voters,
+};
 use coracle_core::{ClusterId, Incarnation};
 use coracle_storage::{Identity, SnapshotFile};
 
@@ -131,10 +133,12 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader has these configurations in its log, the latest last: it makes no node a member again in an incarnation whose removal
-    /// it knows. What a compacted log does not tell, no leader knows.
-    pub(super) fn binds(&self, known: &[&Configuration]) -> Verdict {
-        let Some((latest, earlier)) = known.split_last() else { return Ok(()) };
+    /// A leader has these configurations in its log, the latest last, of which all but the first may be open: it makes no node a
+    /// member again in an incarnation that was removed, also if no log holds that any more.
+    pub(super) fn binds(&self, commit: LogIndex, open: Vec<&Configuration>) -> Verdict {
+        let mut history: Vec<_> = self.configurations.range(..=commit).map(|(_, of)| of).collect();
+        history.extend(open);
+        let Some((latest, earlier)) = history.split_last() else { return Ok(()) };
         for (node, member) in latest.roster().iter() {
             let names = |of: &&&Configuration| of.names(node, member.incarnation);
             let mut earlier = earlier.iter();
@@ -155,6 +159,25 @@ impl Checks {
         let what =
             || format!("{member:?} is taken to hold entry {commit}, and its log never went beyond {reached}");
         if commit <= reached { Ok(()) } else { violation("a_leader_knows_what_a_member_holds", what()) }
+    }
+
+    /// A node is let in by a configuration that is committed: its addition is never rolled back.
+    pub(super) fn lets_in(&self, node: NodeId, joined: &Configuration) -> Verdict {
+        let addition = joined.roster().member(node).map(|own| own.addition);
+        if addition.is_some_and(|addition| self.was_added(node, addition)) {
+            return Ok(());
+        }
+        violation(
+            "only_committed_additions_let_in",
+            format!("node {node} was let in by {joined}: {addition:?}"),
+        )
+    }
+
+    /// Whether a committed configuration had this member by this addition.
+    pub(super) fn was_added(&self, node: NodeId, addition: Addition) -> bool {
+        let is_the_one =
+            |of: &Configuration| of.roster().member(node).is_some_and(|it| it.addition == addition);
+        self.configurations.values().any(is_the_one)
     }
 
     /// Another incarnation in which a committed configuration named this node.

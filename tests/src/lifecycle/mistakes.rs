@@ -11,8 +11,6 @@ use crate::simulator::invariants::Violation;
 
 /// For how long no machine can dial another one, in microseconds: longer than it takes the others to notice a restart.
 const CLOSED: u64 = 7_000_000;
-/// More entries than any run appends: with this limit no log is compacted.
-const KEPT_ENTRIES: u64 = 100_000;
 /// For how long a node that is added and removed in haste hears nothing, in microseconds.
 const HURRY: u64 = 3_000_000;
 
@@ -86,11 +84,9 @@ impl World {
         Ok(true)
     }
 
-    /// The node that is being added may be removed again at once. Only where no log is compacted: a leader does not bind the same
-    /// incarnation again as long as its log holds the removal.
+    /// The node that is being added may be removed again at once.
     pub(super) fn hurry(&mut self, machine: usize, id: NodeId) {
-        let is_compacted = self.settings.snapshot_log_entries < KEPT_ENTRIES;
-        if !is_compacted && self.operator.mistakes.hurried.is_none() && self.dice.happens(500) {
+        if self.operator.mistakes.hurried.is_none() && self.dice.happens(500) {
             self.operator.mistakes.hurried = Some(Hurried { machine, id, is_bound: false });
         }
     }

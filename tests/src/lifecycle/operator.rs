@@ -38,7 +38,7 @@ impl World {
     pub(super) fn found(&mut self) {
         let founders = self.dice.one_of(&[1, 3, 3, 5]);
         let member = |number: usize, machine: &Machine| {
-            (NodeId(number as u64 + 1), Member { address: machine.address(), incarnation: None })
+            (NodeId(number as u64 + 1), Member::founder(machine.address(), None))
         };
         let roster = self.machines[..founders].iter().enumerate().map(|(number, it)| member(number, it));
         let roster = Roster::new(roster.collect::<Vec<_>>());

@@ -70,7 +70,8 @@ impl World {
         Ok(())
     }
 
-    /// A node that is refused as removed is no member by the configuration that was committed last.
+    /// A node that is refused as removed is no member by the configuration that was committed last, and the addition that let it in
+    /// was committed once.
     fn no_member_is_removed(&self, from: usize, to: usize, node: NodeId) -> Verdict {
         let Some((_, latest)) = self.checks.first.latest() else { return Ok(()) };
         let process = |machine: usize| self.machines[machine].process.as_ref().filter(|it| it.id == node);
@@ -80,6 +81,12 @@ impl World {
                 "no_member_is_refused_as_removed",
                 format!("node {node} is a member: {latest}"),
             );
+        }
+        let addition = refused.map(|refused| refused.directory.local().addition).unwrap_or_default();
+        let is_of_first = from.max(to) < MACHINES;
+        if is_of_first && !addition.is_founding() && !self.checks.first.was_added(node, addition) {
+            let what = format!("{addition:?} of node {node} was rolled back, not followed by a removal");
+            return violation("only_the_removed_are_refused_as_removed", what);
         }
         Ok(())
     }

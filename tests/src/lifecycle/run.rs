@@ -1,10 +1,9 @@
 //! One run: the operator and the trouble for a while, then rest, in which the cluster has to serve again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_core::peer::Origin;
-use coracle_core::raft::NodeId;
 
 use super::checks::violation;
 use super::machine::{Machine, REMOVED, Unit};
@@ -67,10 +66,9 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     a_quiet_cluster_elects(world)
 }
 
-/// A node that was removed, and knows that it was a member once, is started again with whatever its folder holds by now. It knows
-/// that it is no member, or hears of it, if a member answers at any address that it knows.
+/// A node that was removed, whether or not it has ever known that it was a member, is started again with whatever its folder holds
+/// by now. It knows that it is no member, or hears of it, if a member answers at any address that it knows.
 fn removed_nodes_end(world: &mut World) -> Verdict {
-    let mut has_known = BTreeSet::new();
     let removed = |world: &World, machine: usize| {
         let (id, incarnation) = world.machines[machine].holds?;
         world.checks.first.was_removed(id, incarnation).then_some(id)
@@ -80,7 +78,6 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
             let place = &mut world.machines[machine];
             place.unit = Some(Unit { is_in_memory: place.is_in_memory(), ..Unit::new(id, Origin::Known) });
             if place.ended.take().is_some_and(|why| why.starts_with(REMOVED)) {
-                has_known.insert(machine);
                 world.sight("a removed node was started again in the end");
             }
             world.schedule(1, Happening::Start(machine));
@@ -93,8 +90,7 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
         let runs_on = |machine: &usize| {
             let process = world.machines[*machine].process.as_ref();
             let is_awake = process.is_some_and(|process| process.busy_until <= end);
-            let knows = has_known.contains(machine) || was_named(world, *machine);
-            is_awake && knows && removed(world, *machine).is_some() && reaches_a_member(world, *machine)
+            is_awake && removed(world, *machine).is_some() && reaches_a_member(world, *machine)
         };
         let Some(machine) = (0..world.machines.len()).find(runs_on) else { return Ok(()) };
         if world.now >= end {
@@ -105,31 +101,18 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
     }
 }
 
-fn place_id(world: &World, machine: usize) -> Option<NodeId> {
-    world.machines[machine].holds.map(|(id, _)| id)
-}
-
-/// Whether the node of this machine has been a member, by its own log. Another one may have been added and removed before it came.
-fn was_named(world: &World, machine: usize) -> bool {
-    world.machines[machine].running().is_some_and(|running| running.host.replica().node().was_named())
-}
-
-/// Whether the node of this machine knows an address where a member runs.
+/// Whether the node of this machine knows an address, other than one of its own id, where a member runs.
 fn reaches_a_member(world: &World, machine: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let Some(running) = world.machines[machine].running() else { return false };
-    // While an id waits for another incarnation, an earlier one may be the one that it waits for.
-    let node = place_id(world, machine);
-    if node.and_then(|node| latest.roster().member(node)).is_some_and(|member| member.incarnation.is_none()) {
-        return false;
-    }
-    let known = running.host.replica().node().configuration().roster();
+    let node = running.host.replica().node();
+    let known = || node.configuration().roster().iter().filter(|(other, _)| *other != node.id());
     let is_member = |place: &&Machine| {
         let names = |(id, incarnation)| latest.names(id, Some(incarnation));
         place.running().is_some() && place.holds.is_some_and(names)
     };
     let mut members = world.machines.iter().filter(is_member);
-    members.any(|place| known.iter().any(|(_, member)| place.addresses.contains(&member.address)))
+    members.any(|place| known().any(|(_, member)| place.addresses.contains(&member.address)))
 }
 
 /// The operator rests, the network is whole, and every machine that holds a member's folder runs.

@@ -113,8 +113,9 @@ impl World {
         }
         let creation = opened.found(founders, configuration).expect("founders are few");
         let local = opened.local.clone();
-        if configuration.is_none() {
-            self.founds_with_founders(founders)?;
+        match configuration {
+            Some(joined) => self.checks.at(machine).lets_in(local.id, joined)?,
+            None => self.founds_with_founders(founders)?,
         }
         // The power may fail at any step: the next start does it again, or finds it done.
         let is_interrupted = self.dice.happens(100) && !creation.is_empty();
@@ -147,7 +148,7 @@ impl World {
         let first = LocalNode::first_configuration(founders).expect("founders are few");
         self.checks.of(machine).belongs(founders.cluster, first)?;
         let (id, incarnation) = (local.id, local.incarnation);
-        let config = self.settings.member_config(id, incarnation, founders).expect("settings that fit");
+        let config = self.settings.member_config(local, founders).expect("settings that fit");
         let snapshots = SnapshotPolicy {
             log_entries: self.settings.snapshot_log_entries,
             part_bytes: PART_BYTES,

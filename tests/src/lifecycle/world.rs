@@ -298,9 +298,11 @@ impl World {
         if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
             return Ok(());
         }
-        let since = node.map(|node| node.configurations_since(node.log().start().index));
-        let known: Vec<_> = since.flatten().into_iter().flatten().collect();
-        self.checks.at(machine).binds(&known)?;
+        let since = node
+            .and_then(|node| Some((node.commit_index(), node.configurations_since(node.commit_index())?)));
+        if let Some((commit, open)) = since {
+            self.checks.at(machine).binds(commit, open.collect())?;
+        }
         self.checks.at(machine).proposed(changed, self.now.saturating_sub(LATELY))?;
         for place in &self.machines {
             let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };

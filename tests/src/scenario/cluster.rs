@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_core::kv::{Command, Key, Value};
-use coracle_core::raft::{Config, Message, Node, NodeId, PersistId, Restored, Role, Voters};
+use coracle_core::raft::{Addition, Config, Message, Node, NodeId, PersistId, Restored, Role, Voters};
 use coracle_core::{Answer, Incarnation, Input, Instant, Output, Replica, Request, RequestId};
 
 use super::auditor::Auditor;
@@ -212,16 +212,10 @@ impl<S: Subject> Cluster<S> {
         self.step(NodeId(node), vec![Input::PeerUnreachable(NodeId(peer))]);
     }
 
-    /// A node's transport has met a peer in this life.
-    pub fn meet(&mut self, node: u64, peer: u64, incarnation: u64) {
+    /// A node's transport has met a peer in this life, which was let in as this addition.
+    pub fn meet(&mut self, node: u64, peer: u64, incarnation: u64, addition: u64) {
         let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
-        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, was_member: false }]);
-    }
-
-    /// The same with a node that says that it was a member before.
-    pub fn meet_again(&mut self, node: u64, peer: u64, incarnation: u64) {
-        let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
-        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, was_member: true }]);
+        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, addition: Addition(addition) }]);
     }
 
     /// A node hears from another one that it was removed.

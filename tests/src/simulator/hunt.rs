@@ -89,7 +89,9 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::LaggardPromoted
             | Mutant::OwnMoveIgnored
             | Mutant::DismissedNodeServes
-            | Mutant::RemovedJoinerBound
+            | Mutant::TakenBackNotTold
+            | Mutant::AdditionForgotten
+            | Mutant::OpenAdditionLetsIn
             | Mutant::ForwardedAgain
             | Mutant::ForwardedNumbersKept
     )

@@ -13,7 +13,7 @@ use coracle_tests::scenario::Cluster;
 use coracle_tests::scenario::forge::{message, request_vote};
 
 fn member(id: u64, incarnation: Option<u64>) -> (NodeId, Member) {
-    (NodeId(id), Member { address: format!("host:{id}").into(), incarnation: incarnation.map(Incarnation) })
+    (NodeId(id), Member::founder(format!("host:{id}").into(), incarnation.map(Incarnation)))
 }
 
 /// The first `founders` of `size` nodes founded the cluster and have met; the others run and are no members. Node N is in the
@@ -63,7 +63,7 @@ fn address(id: u64) -> MemberChange {
 /// Node `id` joins, is met, and votes.
 fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
     obeyed(cluster, leader, address(id));
-    cluster.meet(leader, id, 10 + id);
+    cluster.meet(leader, id, 10 + id, 1);
     cluster.elapse_ms(100);
     obeyed(cluster, leader, MemberChange::Promote(NodeId(id)));
 }
@@ -91,12 +91,12 @@ fn the_first_incarnation_that_is_met_is_the_members() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
     assert_eq!(known(&cluster, 1, 4), None);
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     for node in 1..=4 {
         assert_eq!(known(&cluster, node, 4), Some(14), "on node {node}");
     }
-    cluster.meet(1, 4, 78);
+    cluster.meet(1, 4, 78, 1);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), Some(14), "that one has lost its disk");
 }
@@ -108,7 +108,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
     assert_eq!(refusal(&mut cluster, 1, MemberChange::Promote(NodeId(4))), ChangeError::Silent(NodeId(4)));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     cluster.isolate(4);
     cluster.elapse_ms(700);
@@ -124,7 +124,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
 fn whoever_leads_next_writes_down_whom_it_has_met() {
     let mut cluster = founded();
     cluster.isolate(2);
-    cluster.meet(2, 4, 14);
+    cluster.meet(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
     cluster.heal();
     cluster.elapse_ms(300);
@@ -140,17 +140,17 @@ fn whoever_leads_next_writes_down_whom_it_has_met() {
 fn a_removed_incarnation_is_never_bound_again() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
-    cluster.meet_again(1, 4, 14);
-    cluster.meet_again(2, 4, 14);
+    cluster.meet(1, 4, 14, 1);
+    cluster.meet(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet_again(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), None, "its earlier incarnation is not taken for the new one");
     cluster.replace(4, 78);
-    cluster.meet(1, 4, 78);
+    cluster.meet(1, 4, 78, 2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 3, 4), Some(78));
     assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
@@ -163,18 +163,18 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     let mut cluster = founded();
     cluster.isolate(4);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
-    cluster.meet(1, 4, 14);
-    cluster.meet(2, 4, 14);
+    cluster.meet(1, 4, 14, 1);
+    cluster.meet(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), None);
     cluster.elect(2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 2, 4), None);
-    cluster.meet(2, 4, 78);
+    cluster.meet(2, 4, 78, 2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), Some(78));
 }
@@ -185,7 +185,7 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
 fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     cluster.ask(1, Request::ChangeMembers(MemberChange::Remove(NodeId(4)).into()));
     cluster.elapse_ms(30);
@@ -208,7 +208,7 @@ fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     for id in [4, 2, 1] {
         let moved = MemberChange::AddLearnerAt(NodeId(id), format!("elsewhere:{id}").into());
@@ -268,7 +268,7 @@ fn an_order_that_comes_late_does_not_undo_a_later_one() {
     };
     assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)));
     assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)), "it is as was ordered");
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     let given_for = Some(LogIndex(cluster.node(1).configuration_index().0 - 1));
     let promote = MemberOrder { given_for, ..MemberChange::Promote(NodeId(4)).into() };
@@ -296,7 +296,7 @@ fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
         cluster.isolate(1);
         obeyed(&mut cluster, 2, MemberChange::Remove(NodeId(1)));
         obeyed(&mut cluster, 2, address(1));
-        cluster.meet(2, 1, 91);
+        cluster.meet(2, 1, 91, 1);
         cluster.heal();
         let mut steps = 0;
         while cluster.node(1).log().last().index < LogIndex(held) && steps < 1000 {
@@ -355,14 +355,14 @@ fn progress_belongs_to_an_incarnation() {
         put(&mut cluster, 1, value);
     }
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(100);
     assert!(cluster.node(1).has_caught_up(NodeId(4)));
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
     cluster.replace(4, 94);
     cluster.isolate(4);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 94);
+    cluster.meet(1, 4, 94, 1);
     cluster.elapse_ms(100);
     assert!(!cluster.node(1).has_caught_up(NodeId(4)), "its predecessor had");
     cluster.heal();
@@ -463,7 +463,7 @@ fn a_joiner_answers_no_read_before_it_is_a_member() {
     let unmet = get(&mut cluster, 4);
     cluster.elapse_ms(500);
     assert_eq!(cluster.answer(unmet), Some(&Answer::Refused(Refused::CatchingUp)), "it was not met yet");
-    cluster.meet(1, 4, 14);
+    cluster.meet(1, 4, 14, 1);
     cluster.elapse_ms(200);
     let late = get(&mut cluster, 4);
     cluster.elapse_ms(200);

@@ -456,7 +456,7 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
 fn a_removed_node_takes_no_snapshot_any_more() {
     let member = |id: u64| {
         let incarnation = Some(Incarnation(10 + id));
-        (NodeId(id), Member { address: format!("host:{id}").into(), incarnation })
+        (NodeId(id), Member::founder(format!("host:{id}").into(), incarnation))
     };
     let mut behind_removal = 0;
     for writes in 0..u32::try_from(ENTRIES).expect("a few") {

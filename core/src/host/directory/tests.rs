@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::identity::Incarnation;
-use crate::raft::{LogIndex, Member, Roster, Voters};
+use crate::raft::{Addition, LogIndex, Member, Roster, Voters};
 
 fn at(secs: u64) -> Instant {
     Instant::default() + Duration::from_secs(secs)
@@ -10,7 +10,7 @@ fn at(secs: u64) -> Instant {
 
 fn roster(members: &[(u64, &str)]) -> Roster {
     let member = |(id, address): &(u64, &str)| {
-        (NodeId(*id), Member { address: (*address).into(), incarnation: Some(Incarnation(10 * id)) })
+        (NodeId(*id), Member::founder((*address).into(), Some(Incarnation(10 * id))))
     };
     Roster::new(members.iter().map(member))
 }
@@ -44,6 +44,7 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         named_index: LogIndex(0),
         is_settled: false,
         was_named: true,
+        addition: Addition::default(),
     };
     Directory::new(local, Some("h:1".into()), BTreeMap::from([(NodeId(3), "proxy:3".into())]))
 }
@@ -56,7 +57,7 @@ fn meeting(node: u64, address: &str) -> Meeting {
         client_address: None,
         configuration_index: LogIndex(0),
         boot: 7,
-        was_member: false,
+        addition: Addition::default(),
         is_of_cluster: true,
     }
 }
@@ -242,6 +243,7 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
             named_index: LogIndex(0),
             is_settled: false,
             was_named: true,
+            addition: Addition::default(),
         }
     };
     let (first, copy) = (process(8, "first:2"), process(9, "copy:2"));

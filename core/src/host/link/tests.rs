@@ -3,7 +3,7 @@
 use super::*;
 use crate::identity::Incarnation;
 use crate::peer::{BACKOFF_MAX, push_receipt};
-use crate::raft::{Body, Heartbeat, LogIndex, ReadRound, Term};
+use crate::raft::{Addition, Body, Heartbeat, LogIndex, ReadRound, Term};
 use crate::replica::{Request, RequestId};
 
 fn meeting() -> Meeting {
@@ -14,7 +14,7 @@ fn meeting() -> Meeting {
         client_address: Some("c:2".into()),
         configuration_index: LogIndex(0),
         boot: 0,
-        was_member: true,
+        addition: Addition::default(),
         is_of_cluster: true,
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn member(port: u64, incarnation: Option<u64>) -> Member {
-    Member { address: format!("host:{port}").into(), incarnation: incarnation.map(Incarnation) }
+    Member::founder(format!("host:{port}").into(), incarnation.map(Incarnation))
 }
 
 fn peers(ids: &[u64]) -> Roster {
@@ -27,6 +27,7 @@ fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
         named_index: configuration_index,
         is_settled: true,
         was_named: true,
+        addition: Addition::default(),
     }
 }
 
@@ -217,9 +218,7 @@ fn other_lines_are_not_understood() {
 #[test]
 fn the_longest_greeting_fits() {
     let address: Box<str> = "a".repeat(crate::raft::ADDRESS_BYTES_MAX).into();
-    let longest = |id: u64| {
-        (NodeId(u64::MAX - id), Member { address: address.clone(), incarnation: Some(Incarnation(1)) })
-    };
+    let longest = |id: u64| (NodeId(u64::MAX - id), Member::founder(address.clone(), Some(Incarnation(1))));
     let founders = Founders::new(Roster::new((0..9).map(longest)));
     let configuration = Configuration::restored(
         Voters::new(founders.ids()).unwrap(),
@@ -272,6 +271,60 @@ fn a_removed_member_is_told_by_whoever_knows_better() {
     assert!(shake(&knows_later, Some(1), &remaining).is_ok(), "it may have been added again");
     let new = LocalNode { was_named: false, ..removed };
     assert!(shake(&new, Some(1), &remaining).is_ok(), "it waits to become a member");
+}
+
+/// Additions are counted, so a node that was let in and has heard nothing since learns what became of that: also when its id was
+/// added again, and when no log holds the removal any more.
+#[test]
+fn a_node_learns_that_its_addition_was_taken_back() {
+    let founders = founders();
+    let first = LocalNode::first_configuration(&founders).unwrap();
+    let after = |additions: u64, addition: Option<(u64, Option<u64>)>| {
+        let learner = addition.map(|_| NodeId(4));
+        let members = addition.map(|(addition, incarnation)| {
+            (NodeId(4), Member { addition: Addition(addition), ..member(4, incarnation) })
+        });
+        let roster = members.into_iter().fold(first.roster().clone(), |roster, (id, it)| roster.with(id, it));
+        let configuration = Configuration::new(first.voters().clone(), learner).unwrap();
+        let configuration = configuration.with_roster(&roster).with_last_addition(Addition(additions));
+        knowing(9, local(1, 11, Standing::Member(founders.clone(), configuration)))
+    };
+    let let_in_as = |addition: u64| {
+        let own = local(4, 44, Standing::Member(founders.clone(), first.clone()));
+        LocalNode { was_named: false, addition: Addition(addition), ..own }
+    };
+    let told = Err(PeerRefusal::Removed { node: 4, index: 9 });
+    let ends = |own: &LocalNode, other: &LocalNode| {
+        let asked = shake(own, Some(1), other).map(|_| ());
+        assert_eq!(shake(other, Some(4), own).map(|_| ()), asked, "whoever dials");
+        asked
+    };
+    assert_eq!(ends(&let_in_as(2), &after(3, None)), told, "removed");
+    assert_eq!(ends(&let_in_as(2), &after(3, Some((3, None)))), told, "and added again");
+    assert_eq!(ends(&let_in_as(2), &after(3, Some((3, Some(45))))), told, "for another incarnation");
+    assert_eq!(ends(&let_in_as(3), &after(3, Some((3, None)))), Ok(()), "this is the node");
+    assert_eq!(ends(&let_in_as(4), &after(3, Some((3, None)))), Ok(()), "it knows better");
+    assert_eq!(ends(&let_in_as(4), &after(3, None)), Ok(()), "it was added since");
+    let open = LocalNode { is_settled: false, ..after(3, None) };
+    assert_eq!(ends(&let_in_as(2), &open), Ok(()), "the removal may be rolled back");
+}
+
+/// An addition that may be rolled back lets nobody in: the same number could become another node's.
+#[test]
+fn only_a_settled_addition_lets_a_node_in() {
+    let founders = founders();
+    let first = LocalNode::first_configuration(&founders).unwrap();
+    let added = Member { addition: Addition(1), ..member(4, None) };
+    let configuration = Configuration::new(first.voters().clone(), [NodeId(4)]).unwrap();
+    let configuration = configuration.with_roster(&first.roster().with(NodeId(4), added));
+    let there = local(1, 11, Standing::Member(founders, configuration.with_last_addition(Addition(1))));
+    let joiner = local(4, 44, Standing::Joining);
+    let hello = joiner.hello(None, Some("host:4"));
+    let open = LocalNode { is_settled: false, ..there.clone() };
+    assert_eq!(open.answer(&hello).unwrap_err(), PeerRefusal::NotMember { node: 4 });
+    let (welcome, _) = there.answer(&hello).unwrap();
+    let (_, configuration) = welcome.cluster().unwrap().unwrap();
+    assert_eq!(configuration.roster().member(NodeId(4)).unwrap().addition, Addition(1));
 }
 
 /// A removed member may hold a later change that was rolled back everywhere else. Seen in the life-cycle simulator: started

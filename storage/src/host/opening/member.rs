@@ -213,6 +213,7 @@ impl FoundMember {
             named_index: named_by.unwrap_or(configuration_index),
             is_settled: false,
             was_named: named_by.is_some(),
+            addition: self.recovery.as_ref().map(|recovery| recovery.identity.addition).unwrap_or_default(),
         };
         OpenedMember { local, address, moved, recovery: self.recovery, medium: self.medium }
     }
@@ -243,7 +244,7 @@ impl OpenedMember {
     /// [`StartError::Settings`] when the settings do not fit the cluster.
     pub fn start(self, settings: &Settings, founders: &Founders) -> Result<NodeStart, StartError> {
         let limits = settings.replica_limits()?;
-        let config = settings.member_config(self.local.id, self.local.incarnation, founders)?;
+        let config = settings.member_config(&self.local, founders)?;
         Ok(NodeStart { config, limits, files: self.files() })
     }
 
@@ -266,11 +267,11 @@ impl OpenedMember {
         joined: Option<&Configuration>,
     ) -> Result<Vec<FileOp>, StartError> {
         let standing = Standing::Member(founders.clone(), first_configuration(founders)?);
-        self.local.standing = standing;
+        self.local.enter(standing, joined);
         let Medium::Folder { sync, .. } = &self.medium else { return Ok(Vec::new()) };
         let LocalNode { id, incarnation, .. } = self.local;
-        let joined_at = joined.and_then(|joined| joined.roster().member(id)).map(|own| own.address.clone());
-        let (creation, recovery) = found_member(id, incarnation, founders, joined_at, *sync);
+        let joined = joined.and_then(|joined| joined.roster().member(id));
+        let (creation, recovery) = found_member(id, incarnation, founders, joined, *sync);
         self.recovery = Some(Box::new(recovery));
         Ok(creation)
     }

@@ -33,7 +33,7 @@ fn member_opening(id: u64, origin: Origin) -> MemberOpening {
 }
 
 fn founders(ids: std::ops::Range<u64>) -> Origin {
-    let member = |id: u64| (NodeId(id), Member { address: format!("h:{id}").into(), incarnation: None });
+    let member = |id: u64| (NodeId(id), Member::founder(format!("h:{id}").into(), None));
     Origin::Found(Roster::new(ids.map(member)))
 }
 
