@@ -83,6 +83,8 @@ pub(crate) struct Reply {
     #[serde(default)]
     pub(crate) more: bool,
     pub(crate) nodes: Option<Vec<NodeStatus>>,
+    /// What the answering server holds in memory; not told by older ones.
+    pub(crate) memory: Option<Memory>,
     pub(crate) members: Option<Vec<MemberRow>>,
     /// Up to which entry of the log the members are known.
     pub(crate) index: Option<u64>,
@@ -119,6 +121,31 @@ pub(crate) struct NodeStatus {
     pub(crate) lag: Option<Box<RawValue>>,
     /// For how long its disk has finished no write that it has to do.
     pub(crate) disk_waiting_ms: Option<u64>,
+}
+
+/// What a server holds in memory, in bytes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Memory {
+    /// The most that it may hold, if there is a limit.
+    pub(crate) max: Option<u64>,
+    data: u64,
+    connections: u64,
+    half_lines: u64,
+    requests: u64,
+    replies: u64,
+}
+
+impl Memory {
+    /// What is held, for what, in the words of the errors.
+    pub(crate) fn held_for(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.data, "keys, values and the log"),
+            (self.connections, "connections"),
+            (self.half_lines, "lines whose end has not arrived"),
+            (self.requests, "requests under way"),
+            (self.replies, "replies that clients have not read"),
+        ]
+    }
 }
 
 /// One member in a reply to `members` or to a change of them, as text for the same reason.

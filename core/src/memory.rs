@@ -91,6 +91,15 @@ impl MemoryUse {
     }
 }
 
+/// How much of a budget is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// The most bytes that may be held; `None`: there is no limit.
+    pub max: Option<usize>,
+    /// What is held now.
+    pub in_use: MemoryUse,
+}
+
 /// What one node holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeMemory {
@@ -185,6 +194,13 @@ impl MemoryBudget {
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
+    }
+
+    /// How much of it is in use.
+    #[must_use]
+    pub fn report(&self) -> MemoryReport {
+        let max = (self.0.max < usize::MAX).then_some(self.0.max);
+        MemoryReport { max, in_use: self.in_use() }
     }
 
     /// What is held now.

@@ -3,13 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::value::RawValue;
 
 use super::{CommandError, Context, Execute};
 use crate::durations;
 use crate::output::{Format, one_line, write_columns};
-use crate::reply::{ErrorCode, NodeStatus, Refusal};
+use crate::reply::{ErrorCode, Memory, NodeStatus, Refusal};
 use crate::request::{Consistency, Request};
 
 /// The pause between two questions of a command that waits.
@@ -30,7 +31,8 @@ Examples:
 One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
 (APPLIED) and has in its log (LAST), the leader it knows, its address, the last index that its latest snapshot covers \
 (SNAPSHOT, 0 before the first), and how many entries its disk lacks of the longest log that answered (LAG). `-` stands for \
-nothing. A node that does not answer is `unreachable`; one of this process whose disk failed, `stopped`.")]
+nothing. A node that does not answer is `unreachable`; one of this process whose disk failed, `stopped`. A line below says when a \
+node waits for its disk, and when the server holds more than half of the memory that it may; `-o json` has both always.")]
 pub(crate) struct Status {
     /// Wait until requests are answered, for DUR at the most, or as long as it takes
     ///
@@ -85,6 +87,9 @@ impl Execute for Status {
                         )?;
                     }
                 }
+                if let Some(line) = reply.memory.and_then(|memory| scarce_memory(&memory)) {
+                    writeln!(context.out, "{line}")?;
+                }
                 Ok(())
             }
         }
@@ -103,6 +108,19 @@ fn name_learners(nodes: &mut [NodeStatus], context: &mut Context<'_>) {
             |node: &&mut NodeStatus| node.id.get() == member.id.get() && node.role.get() == "\"follower\"";
         nodes.iter_mut().filter(follows).for_each(|node| node.role.clone_from(&member.role));
     }
+}
+
+/// A line about the server's memory, if it holds more than half of what it may.
+fn scarce_memory(memory: &Memory) -> Option<String> {
+    let max = memory.max?;
+    let held_for = memory.held_for();
+    let all: u64 = held_for.iter().map(|(bytes, _)| bytes).sum();
+    if all <= max / 2 {
+        return None;
+    }
+    let (most, purpose) = held_for.into_iter().max_by_key(|(bytes, _)| *bytes)?;
+    let [all, max, most] = [all, max, most].map(ByteSize);
+    Some(format!("this server holds {all} of {max} (--memory-max), {most} of it for {purpose}"))
 }
 
 fn table(nodes: &[NodeStatus]) -> Vec<[String; 10]> {
@@ -148,6 +166,24 @@ mod tests {
              0   leader       3     17      17       18    0       127.0.0.1:3001  9         0\n\
              1   follower     3     16      15       18    -       -               -         -\n\
              2   unreachable  -     -       -        -     -       -               -         -\n"
+        );
+    }
+
+    #[test]
+    fn scarce_memory_is_said() {
+        let line = |max: &str, data: u64| {
+            let memory = format!(
+                r#"{{"max":{max},"data":{data},"connections":1048576,"half_lines":0,"requests":0,"replies":0}}"#
+            );
+            scarce_memory(&serde_json::from_str(&memory).unwrap())
+        };
+        assert_eq!(line("null", 1 << 30), None);
+        assert_eq!(line("33554432", 1 << 20), None);
+        assert_eq!(
+            line("33554432", 20 << 20).as_deref(),
+            Some(
+                "this server holds 21.0 MiB of 32.0 MiB (--memory-max), 20.0 MiB of it for keys, values and the log"
+            )
         );
     }
 }

@@ -88,7 +88,7 @@ impl Question<Vec<NodeReport>> {
     #[must_use]
     pub fn status() -> Self {
         let read = |answered| match answered {
-            Answered::Status(rows) => (LogIndex::ORIGIN, rows),
+            Answered::Status(report) => (LogIndex::ORIGIN, report.nodes),
             other @ Answered::ByNode(_) => panic!("a status was answered with {other:?}"),
         };
         Self { request: Request::Status, read }
@@ -119,6 +119,7 @@ fn value(answered: Answered) -> (LogIndex, Option<Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::ClusterReport;
 
     fn key() -> Key {
         Key::new("k").unwrap()
@@ -134,7 +135,8 @@ mod tests {
         let value = Some(Value::from_json("1").unwrap());
         let read = Answered::ByNode(Answer::Read { index, found: Found::Value(value.clone()) });
         assert_eq!((Question::get(key(), LogIndex::ORIGIN).read)(read), (index, value));
-        assert_eq!((Question::status().read)(Answered::Status(Vec::new())).0, LogIndex::ORIGIN);
+        let status = ClusterReport { nodes: Vec::new(), memory: None };
+        assert_eq!((Question::status().read)(Answered::Status(status)).0, LogIndex::ORIGIN);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Settings, ToWriter};
 use crate::memory::{Eviction, Holder, MemoryBudget};
-use crate::proxy::{Failure, Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
+use crate::proxy::{Answered, Failure, Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
 use crate::raft::NodeId;
 use crate::replica::{Input, Request};
 use crate::time::Instant;
@@ -140,7 +140,12 @@ impl Router {
                 ProxyOutput::Ask(node, id, request) => {
                     requests.entry(node).or_default().push(Input::Request(id, request));
                 }
-                ProxyOutput::Reply(ticket, given) => actions.push(reply(ticket, given)),
+                ProxyOutput::Reply(ticket, mut given) => {
+                    if let Ok(Answered::Status(report)) = &mut given {
+                        report.memory = Some(Box::new(self.memory.report()));
+                    }
+                    actions.push(reply(ticket, given));
+                }
             }
         }
         actions.extend(requests.into_iter().map(|(node, requests)| RouterAction::Ask(node, requests)));

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
-use crate::memory::Holder;
-use crate::proxy::{Answered, Failure, NodeReport, Reply};
+use crate::memory::{Holder, MemoryReport, MemoryUse};
+use crate::proxy::{Answered, ClusterReport, Failure, NodeReport, Reply};
 use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
 
@@ -50,7 +50,7 @@ pub(super) fn push_reply(
             push_error(line, code_of(*failure), &failure.to_string(), failure.is_definite());
             push_key_of(line, shape);
         }
-        Ok(Answered::Status(rows)) => push_status(line, rows, address),
+        Ok(Answered::Status(report)) => push_status(line, report, address),
         Ok(Answered::ByNode(answer)) => push_answer(line, shape, answer),
     }
     close(line, id);
@@ -161,7 +161,8 @@ pub(super) fn push_page(
     None
 }
 
-fn push_status(line: &mut String, rows: &[NodeReport], address: Option<&str>) {
+fn push_status(line: &mut String, report: &ClusterReport, address: Option<&str>) {
+    let rows = &report.nodes;
     let longest = rows.iter().filter_map(|row| row.status).map(|status| status.last_log_index).max();
     line.push_str("{\"nodes\":[");
     for (position, row) in rows.iter().enumerate() {
@@ -188,7 +189,21 @@ fn push_status(line: &mut String, rows: &[NodeReport], address: Option<&str>) {
             ),
         }
     }
-    line.push_str("],\"status\":\"ok\"");
+    line.push(']');
+    if let Some(memory) = &report.memory {
+        push_memory(line, memory);
+    }
+    line.push_str(",\"status\":\"ok\"");
+}
+
+fn push_memory(line: &mut String, memory: &MemoryReport) {
+    match memory.max {
+        Some(max) => push(line, format_args!(",\"memory\":{{\"max\":{max}")),
+        None => line.push_str(",\"memory\":{\"max\":null"),
+    }
+    let MemoryUse { data, connections, half_lines, requests, replies } = memory.in_use;
+    let clients = format_args!("\"half_lines\":{half_lines},\"requests\":{requests},\"replies\":{replies}}}");
+    push(line, format_args!(",\"data\":{data},\"connections\":{connections},{clients}"));
 }
 
 fn push_status_row(line: &mut String, row: &NodeReport) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::memory::Holder;
+use crate::memory::{Holder, MemoryReport};
 use crate::raft::{ChangeError, NodeId, Term};
 use crate::replica::{Answer, Request, RequestId, Status};
 
@@ -79,8 +79,17 @@ pub type Reply = Result<Answered, Failure>;
 pub enum Answered {
     /// A node's answer; never [`Answer::Refused`] or [`Answer::Status`].
     ByNode(Answer),
-    /// How every node is doing, ascending by id.
-    Status(Vec<NodeReport>),
+    /// How the nodes and this server are doing.
+    Status(ClusterReport),
+}
+
+/// How the nodes of a cluster are doing, and the server that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// Every node, ascending by id.
+    pub nodes: Vec<NodeReport>,
+    /// The memory of the server, if it has a budget.
+    pub memory: Option<Box<MemoryReport>>,
 }
 
 /// How a node is doing, as far as it can be asked.

@@ -24,7 +24,9 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{NodeId, Term};
 use crate::replica::{Answer, Refused, Request, RequestId};
 use crate::time::Instant;
-pub use face::{Answered, Failure, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, Ticket};
+pub use face::{
+    Answered, ClusterReport, Failure, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, Ticket,
+};
 use pending::{Pending, PendingRequests, Place};
 
 /// How long a read waits before it tries another node, when the one it asked was catching up.
@@ -452,8 +454,8 @@ impl Proxy {
             is_here: self.config.local.is_none_or(|local| local == node),
             client_address: self.reachable.get(&node).cloned().flatten(),
         };
-        let rows = self.config.nodes.iter().map(report).collect();
-        self.close(id, Ok(Answered::Status(rows)), outputs);
+        let nodes = self.config.nodes.iter().map(report).collect();
+        self.close(id, Ok(Answered::Status(ClusterReport { nodes, memory: None })), outputs);
     }
 
     fn close(&mut self, id: RequestId, reply: Reply, outputs: &mut Vec<ProxyOutput>) {

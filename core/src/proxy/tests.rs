@@ -279,7 +279,7 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
     let report =
         |node, status| NodeReport { node: NodeId(node), status, is_here: true, client_address: None };
     let rows = vec![report(0, Some(status(0))), report(1, None), report(2, Some(status(2)))];
-    assert_eq!(replied(&outputs), &Ok(Answered::Status(rows)));
+    assert_eq!(replied(&outputs), &Ok(Answered::Status(ClusterReport { nodes: rows, memory: None })));
 }
 
 #[test]
@@ -382,7 +382,9 @@ fn a_status_does_not_wait_for_who_cannot_be_reached() {
     story.step(Some(ProxyInput::Reachable(NodeId(2), Some("h:1".into()))));
     assert_eq!(all_asked(&story.ask(Request::Status)), [1, 2]);
     let outputs = story.elapse(STATUS_PATIENCE);
-    let Ok(Answered::Status(rows)) = replied(&outputs) else { panic!("{outputs:?}") };
+    let Ok(Answered::Status(ClusterReport { nodes: rows, .. })) = replied(&outputs) else {
+        panic!("{outputs:?}")
+    };
     assert!(rows.iter().all(|row| row.status.is_none()));
     assert_eq!(rows[1].client_address.as_deref(), Some("h:1"));
     assert!(rows[0].is_here && !rows[1].is_here);
