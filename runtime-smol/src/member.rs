@@ -76,7 +76,8 @@ impl Member {
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
         let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings);
         let (inbox, node_inbox) = mailbox();
-        let (directory, moved) = opened.directory(options.dial_overrides.clone());
+        let (directory, moved) =
+            opened.directory(options.dial_overrides.clone(), options.settings.peer_places);
         let settings = &options.settings;
         let network =
             Rc::new(Network::new(wiring.clone(), directory, inbox.clone(), settings.election_timeout_min));

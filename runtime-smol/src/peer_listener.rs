@@ -32,7 +32,8 @@ type Connections = Rc<RefCell<BTreeMap<NodeId, Task<()>>>>;
 /// Accepts until it is dropped.
 pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
     let connections = Connections::default();
-    let handshakes = Rc::new(RefCell::new(Handshakes::default()));
+    let handshakes_max = network.directory.borrow().handshakes_max();
+    let handshakes = Rc::new(RefCell::new(Handshakes::new(handshakes_max)));
     for number in 0.. {
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(AGAIN_AFTER).await;

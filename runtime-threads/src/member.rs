@@ -80,7 +80,8 @@ impl Member {
         let (wiring, router_inbox, events) = Wiring::new(&options.settings);
         let (inbox, node_inbox) = inbox();
         let (thread_end, threads_end) = channel();
-        let (directory, moved) = opened.directory(options.dial_overrides.clone());
+        let (directory, moved) =
+            opened.directory(options.dial_overrides.clone(), options.settings.peer_places);
         let (settings, to_node, end) = (&options.settings, inbox.clone(), thread_end.clone());
         let network =
             Arc::new(Network::new(wiring.clone(), directory, to_node, settings.election_timeout_min, end));

@@ -39,7 +39,8 @@ pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: Socket
 /// Accepts until it is told to stop. The connections end with it.
 fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBool>) {
     let connections = Connections::default();
-    let handshakes = Arc::new(Mutex::new(Handshakes::default()));
+    let handshakes_max = lock(&network.directory).handshakes_max();
+    let handshakes = Arc::new(Mutex::new(Handshakes::new(handshakes_max)));
     for number in 0.. {
         let accepted = socket.accept();
         if is_stopping.load(Ordering::Acquire) {

@@ -1,15 +1,18 @@
-//! How many clients the operating system has room for.
+//! How many clients, and connections with other nodes, the operating system has room for.
 //!
-//! Clients must not use up the last descriptor: a node that cannot open a file when an election comes has lost its disk.
-//! So the limit of this process is raised as far as it may be, and the number of clients is held to what is left beside
-//! the cluster's own files.
+//! Neither clients nor strangers at the port for nodes must use up the last descriptor: a node that cannot open a file when an
+//! election comes has lost its disk. So the limit of this process is raised as far as it may be. The cluster's own files come first;
+//! of what is left, other nodes get what they can use, half at the most, and clients the rest.
 //!
 //! Where a client has threads of its own it must not use up the last memory map either: a thread that begins without one
 //! ends the process.
 
 use std::fmt;
 
+use coracle_core::host::PeerPlaces;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use thiserror::Error;
 
 use super::options::Runtime;
 
@@ -40,19 +43,56 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Raises the limit of open files as far as it may be, and tells how many clients fit below it and below the others,
-/// and which is the narrowest; `None` for no limit.
-pub(crate) fn clients_max(runtime: Runtime, nodes: u8) -> Option<(u64, Limit)> {
+/// What a process serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// All nodes of a cluster.
+    Cluster {
+        /// How many.
+        nodes: u8,
+    },
+    /// One node of a cluster of processes.
+    Member,
+}
+
+/// What the operating system has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The most clients, and what holds them down; `None`: nothing does.
+    pub(crate) clients: Option<(u64, Limit)>,
+    /// For other nodes.
+    pub(crate) peers: PeerPlaces,
+}
+
+/// The limit of open files does not even do for the cluster's own.
+#[derive(Debug, Error)]
+#[error(
+    "this process may have {limit} files open, and needs at least {needed}: raise the limit (`ulimit -n`, LimitNOFILE= of a \
+     systemd unit)"
+)]
+pub(crate) struct TooFewDescriptors {
+    limit: u64,
+    needed: u64,
+}
+
+/// Raises the limit of open files as far as it may be, and tells what fits below it and below the others.
+///
+/// # Errors
+///
+/// [`TooFewDescriptors`].
+pub(crate) fn room(runtime: Runtime, served: Served) -> Result<Room, TooFewDescriptors> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let files = if raised.is_ok() { maximum } else { current };
-    let by_files = files.map(|files| (clients_below(files, nodes), Limit::OpenFiles));
+    let shares = files.map(|files| shares(files, served)).transpose()?;
+    let by_files = shares.map(|(clients, _)| (clients, Limit::OpenFiles));
     let maps = std::fs::read_to_string(MAPS_FILE).ok().and_then(|text| text.trim().parse().ok());
     let by_maps = match runtime {
         Runtime::Smol => None,
         Runtime::Threads => maps.map(|maps| (clients_within(maps), Limit::MemoryMaps)),
     };
-    by_files.into_iter().chain(by_maps).min_by_key(|(clients, _)| *clients)
+    let clients = by_files.into_iter().chain(by_maps).min_by_key(|(clients, _)| *clients);
+    Ok(Room { clients, peers: shares.map(|(_, peers)| peers).unwrap_or_default() })
 }
 
 /// A quarter of the maps is left to the nodes' threads and to large allocations.
@@ -60,10 +100,26 @@ fn clients_within(maps: u64) -> u64 {
     (maps / 4 * 3 / CLIENT_MAPS).max(1)
 }
 
-/// A client takes one descriptor, on either runtime.
-fn clients_below(limit: u64, nodes: u8) -> u64 {
+/// How many descriptors clients and other nodes get. Each of them takes one, on either runtime.
+fn shares(limit: u64, served: Served) -> Result<(u64, PeerPlaces), TooFewDescriptors> {
+    let count = |places: &PeerPlaces| u64::try_from(places.connections()).unwrap_or(u64::MAX);
+    let (nodes, fewest_peers) = match served {
+        Served::Cluster { nodes } => (nodes, 0),
+        Served::Member => (1, count(&PeerPlaces::FEWEST)),
+    };
     let own = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS * u64::from(nodes);
-    limit.saturating_sub(own).max(1)
+    let needed = own + fewest_peers + 1;
+    let left = limit.saturating_sub(own);
+    if limit < needed {
+        return Err(TooFewDescriptors { limit, needed });
+    }
+    Ok(match served {
+        Served::Cluster { .. } => (left, PeerPlaces::default()),
+        Served::Member => {
+            let peers = PeerPlaces::within(usize::try_from(left / 2).unwrap_or(usize::MAX));
+            (left - count(&peers), peers)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -72,8 +128,26 @@ mod tests {
 
     #[test]
     fn the_clusters_own_files_come_first() {
-        assert_eq!(clients_below(1024, 5), 970);
-        assert_eq!(clients_below(10, 5), 1, "with less than that it cannot run at all");
+        let five = Served::Cluster { nodes: 5 };
+        assert_eq!(shares(1024, five).unwrap().0, 970);
+        assert_eq!(shares(55, five).unwrap().0, 1);
+        let error = shares(54, five).unwrap_err();
+        assert_eq!((error.limit, error.needed), (54, 55));
+    }
+
+    /// Whatever strangers and clients do together, the node's own files can be opened.
+    #[test]
+    fn other_nodes_and_clients_share_what_is_left() {
+        for limit in 0..2000 {
+            let Ok((clients, peers)) = shares(limit, Served::Member) else {
+                assert!(limit < 60, "{limit} do");
+                continue;
+            };
+            let all = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS + clients + peers.connections() as u64;
+            assert_eq!(all, limit, "{peers:?}");
+            assert!(clients >= 1);
+        }
+        assert_eq!(shares(1024, Served::Member).unwrap().1, PeerPlaces::default());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use smol::{LocalExecutor, future};
 use thiserror::Error;
 
 use crate::exit::Exit;
+use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use reports::Reports;
 
@@ -52,6 +53,8 @@ pub(crate) enum ServeError {
     Start(#[from] StartError),
     #[error(transparent)]
     Member(MemberFailure),
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
@@ -120,7 +123,8 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
         diagnostics.tell(notice.level(), notice);
     }
     let founding = first_start::founding(options)?;
-    let settings = settings(options, connections_max(options, diagnostics));
+    let room = descriptors::room(options.runtime, Served::Cluster { nodes: options.nodes })?;
+    let settings = settings(options, room, diagnostics);
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
@@ -193,7 +197,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
         diagnostics.tell(LogLevel::Warn, &founding);
     }
     own_name::watch(&options, diagnostics.clone());
-    let settings = settings(serving, connections_max(serving, diagnostics));
+    let settings = settings(serving, descriptors::room(serving.runtime, Served::Member)?, diagnostics);
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
@@ -343,9 +347,9 @@ fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// As many clients as were asked for, or as many as the operating system has room for.
-fn connections_max(options: &ServeOptions, diagnostics: &Diagnostics) -> usize {
+fn connections_max(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> usize {
     let wanted = u64::from(options.max_connections.get());
-    let allowed = match descriptors::clients_max(options.runtime, options.nodes) {
+    let allowed = match room.clients {
         Some((possible, limit)) if possible < wanted => {
             let notice = format_args!("--max-connections {wanted} is held to {possible}: {limit}");
             diagnostics.tell(LogLevel::Warn, &notice);
@@ -356,7 +360,7 @@ fn connections_max(options: &ServeOptions, diagnostics: &Diagnostics) -> usize {
     usize::try_from(allowed).unwrap_or(usize::MAX)
 }
 
-fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
+fn settings(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> Settings {
     Settings {
         nodes: options.nodes.into(),
         heartbeat_interval: options.heartbeat,
@@ -364,7 +368,8 @@ fn settings(options: &ServeOptions, connections_max: usize) -> Settings {
         election_timeout_max: options.election_timeout.max,
         request_timeout: options.request_timeout,
         idle_timeout: options.idle_timeout,
-        connections_max,
+        connections_max: connections_max(options, room, diagnostics),
+        peer_places: room.peers,
         memory_max: memory_max(options),
         scans_max: scans_max(options.runtime),
         snapshot_log_bytes: options.snapshot_bytes,

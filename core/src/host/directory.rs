@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{DialFailure, HostInput, Inbound, LinkChange, PeerActions, PeerNews};
+use super::{DialFailure, HostInput, Inbound, LinkChange, PeerActions, PeerNews, PeerPlaces};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
@@ -29,11 +29,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// After how long without a leader a node dials one of the members anew, and then another one, and so on. Chosen well above the
 /// time of an election.
 const LONELY_MAX: Duration = Duration::from_secs(5);
-/// The most nodes that are no members and whose addresses, or whose refusals, are remembered. Others are refused without a
-/// report, and are not answered.
-pub const STRANGERS_MAX: usize = 64;
-/// The most nodes listened to at once: several times as many as a cluster has members. A node more is turned away.
-pub const INBOUND_MAX: usize = 128;
+/// The most nodes whose refusals are remembered. Others are refused without a report.
+const REFUSED_MAX: usize = 64;
 /// For how long it is believed that the process which has answered at a node's address runs. Arbitrary: while a second process
 /// dials in its name, the first one is dialled anew at this pace.
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
@@ -78,6 +75,8 @@ pub struct Directory {
     /// Where this node's peers reach it.
     address: Option<Box<str>>,
     dial_overrides: BTreeMap<NodeId, Box<str>>,
+    /// How many others than members are listened to, and dialled.
+    places: PeerPlaces,
     /// Where founders are that have moved since the founding, by the flags of this start.
     moved: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
@@ -113,6 +112,7 @@ impl Directory {
             local,
             address,
             dial_overrides,
+            places: PeerPlaces::default(),
             moved: BTreeMap::new(),
             links: BTreeMap::new(),
             reached: BTreeMap::new(),
@@ -125,6 +125,18 @@ impl Directory {
             lonely_since: None,
             dialled_anew: NodeId(0),
         }
+    }
+
+    /// The same with so many places for others than members.
+    #[must_use]
+    pub fn with_places(self, places: PeerPlaces) -> Self {
+        Self { places, ..self }
+    }
+
+    /// How many connections may be shaking hands at once.
+    #[must_use]
+    pub fn handshakes_max(&self) -> usize {
+        self.places.handshakes
     }
 
     /// The same, where these founders are no longer where they were at the founding. Returns what the operator should know.
@@ -278,7 +290,7 @@ impl Directory {
 
     fn report_stranger(&mut self, node: NodeId, refusal: &PeerRefusal) -> Option<PeerEvent> {
         let is_known = self.strangers.get(&node) == Some(refusal);
-        let has_room = self.strangers.len() < STRANGERS_MAX || self.strangers.contains_key(&node);
+        let has_room = self.strangers.len() < REFUSED_MAX || self.strangers.contains_key(&node);
         if is_known || !has_room {
             return None;
         }
@@ -305,7 +317,9 @@ impl Directory {
     /// Whether the connection with this number is the newest of its node, which is remembered. Two handshakes may end in another
     /// order than they began.
     fn is_newest(&mut self, node: NodeId, number: u64) -> bool {
-        let has_room = self.inbound.len() < INBOUND_MAX;
+        // A member finds a place whatever others do.
+        let others = self.inbound.keys().filter(|node| !self.is_member(**node)).count();
+        let has_room = others < self.places.inbound || self.is_member(node);
         let is_newest = self.inbound.get(&node).map_or(has_room, |newest| *newest < number);
         if is_newest {
             self.inbound.insert(node, number);
@@ -325,16 +339,20 @@ impl Directory {
     /// A node of the cluster says where it is.
     fn heard(&mut self, meeting: &Meeting, now: Instant, actions: &mut PeerActions) {
         let Some(address) = &meeting.address else { return };
-        if self.heard.len() >= STRANGERS_MAX && !self.heard.contains_key(&meeting.node) {
+        let strangers = || self.heard.keys().copied().filter(|node| !self.is_member(*node));
+        let is_known = self.heard.contains_key(&meeting.node) || self.is_member(meeting.node);
+        if !is_known && strangers().count() >= self.places.strangers {
             // One that nothing is sent to gives way: a cluster that lives for long exchanges more nodes than that.
-            let Some(unused) = self.heard.keys().copied().find(|node| !self.links.contains_key(node)) else {
-                return;
-            };
+            let Some(unused) = strangers().find(|node| !self.links.contains_key(node)) else { return };
             self.heard.remove(&unused);
             self.retired.remove(&unused);
         }
         self.heard.insert(meeting.node, (address.clone(), meeting.configuration_index));
         self.link_stranger(meeting.node, now, actions);
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        matches!(&self.local.standing, Standing::Member(_, configuration) if configuration.contains(node))
     }
 
     /// There is something to send to this node, and no link. If it has said where it is, it is linked again.

@@ -15,6 +15,7 @@
 //! | `flow` | how many bytes may be in flight on a connection to another node |
 //! | `addresses` | which address of a name is tried next |
 //! | `handshakes` | which connection gives way when too many have not shown whose they are |
+//! | `places` | how many connections others than members may hold |
 //! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
 //! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
@@ -37,6 +38,7 @@ mod inbound;
 mod link;
 mod node;
 mod peer_actions;
+mod places;
 mod removal;
 mod router;
 mod settings;
@@ -47,11 +49,11 @@ mod watch;
 pub use addresses::{DialAddresses, share_of};
 pub use caller::Question;
 pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ForRouter, ReadStep, ToWriter};
-pub use directory::{Directory, Greeting, INBOUND_MAX, LINK_GRACE, REACHED_VALID, STRANGERS_MAX};
+pub use directory::{Directory, Greeting, LINK_GRACE, REACHED_VALID};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
-pub use handshakes::{HANDSHAKES_MAX, Handshakes};
+pub use handshakes::Handshakes;
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
     DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
@@ -59,6 +61,7 @@ pub use link::{
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
 pub use peer_actions::{LinkChange, PeerActions, PeerNews};
+pub use places::PeerPlaces;
 pub use removal::{REMOVAL_GRACE, Removal};
 pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};

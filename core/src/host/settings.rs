@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::PeerPlaces;
 use crate::kv::SessionLimits;
 use crate::memory::MemoryBudget;
 use crate::peer::{Founders, LocalNode};
@@ -26,6 +27,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// The most clients connected at once.
     pub connections_max: usize,
+    /// The places for connections with other nodes.
+    pub peer_places: PeerPlaces,
     /// The most requests under way at once.
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way at once.
@@ -51,6 +54,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(5),
             idle_timeout: Some(Duration::from_secs(1000)),
             connections_max: 10_000,
+            peer_places: PeerPlaces::default(),
             // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
             pending_max: 1 << 17,
             pending_bytes_max: 256 << 20,

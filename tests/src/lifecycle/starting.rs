@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coracle_core::host::{ClusterSearch, Forwarder, NodeHost, PeerActions, REMOVAL_GRACE, Removal, Settings};
+use coracle_core::host::{
+    ClusterSearch, Forwarder, NodeHost, PeerActions, PeerPlaces, REMOVAL_GRACE, Removal, Settings,
+};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -55,7 +57,7 @@ impl World {
             return violation("a_folder_opens", what);
         }
         self.tell(|| format!("m{machine} starts node {} by {:?}", unit.id, unit.origin));
-        let (directory, _) = opened.directory(BTreeMap::new());
+        let (directory, _) = opened.directory(BTreeMap::new(), PeerPlaces::default());
         let (local, founders) = (opened.local.clone(), opened.founders());
         // A node with a cluster does not search: what it is to search by is not looked at.
         let search = ClusterSearch::new(unit.id, unit.origin.clone());

@@ -1,5 +1,6 @@
 //! A cluster of processes: one server per node, each with a folder of its own.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +27,7 @@ pub struct Nodes {
     founders: usize,
     runtimes: Vec<Runtime>,
     servers: Vec<Option<Server>>,
+    tracer: Vec<OsString>,
 }
 
 impl Nodes {
@@ -58,7 +60,15 @@ impl Nodes {
             founders: runtimes.len(),
             runtimes: runtimes.to_vec(),
             servers: runtimes.iter().map(|_| None).collect(),
+            tracer: Vec::new(),
         }
+    }
+
+    /// The same, each under this tracer: see [`Setup::under`].
+    #[must_use]
+    pub fn under(mut self, tracer: Vec<OsString>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Where the peers of a node reach it.
@@ -87,7 +97,7 @@ impl Nodes {
     }
 
     fn setup_in(&self, id: usize, folder: &Path) -> Setup {
-        Setup::node(self.runtimes[id - 1], id as u64, folder)
+        Setup::node(self.runtimes[id - 1], id as u64, folder).under(self.tracer.clone())
     }
 
     /// Starts a founder with more flags, and waits for nothing.

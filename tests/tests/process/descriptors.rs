@@ -1,9 +1,10 @@
 //! More clients than the process may have files open: the clients wait or are turned away, and the cluster goes on.
 
 use std::ffi::OsString;
+use std::net::TcpStream;
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Runtime, Setup, Talk, until};
+use coracle_tests::live::{Nodes, Runtime, Setup, Talk, until};
 
 /// More than the limit below, so that the last ones find no descriptor.
 const CLIENTS: usize = 100;
@@ -46,7 +47,45 @@ fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     server.stop();
 }
 
+/// Strangers at the port for nodes and clients take what is left of the descriptors, and the nodes elect a leader beside them: for
+/// that they open files, and dial one another.
+fn strangers_leave_a_node_its_descriptors(runtime: Runtime) {
+    let mut nodes = Nodes::new(&[runtime; 3]).under(few_descriptors());
+    (1..=3).for_each(|id| nodes.launch(id, "--request-timeout 60s"));
+    (1..=3).for_each(|id| nodes.wait_until_ready(id));
+    let leader = nodes.leader();
+    let mut clients: Vec<_> = (1..=3).filter(|id| *id != leader).map(|id| nodes.connect(id)).collect();
+    let crowd: Vec<_> =
+        nodes.addresses().into_iter().flat_map(|of| vec![of; CLIENTS]).map(Talk::open).collect();
+    let strangers: Vec<_> = (1..=3)
+        .flat_map(|id| vec![nodes.peer_address(id); CLIENTS])
+        .map(|address| TcpStream::connect(address).expect("it listens"))
+        .collect();
+    nodes.kill(leader);
+    for talk in &mut clients {
+        assert_eq!(talk.ask(r#"{"key":"a","value":1}"#)["status"], "ok");
+    }
+    drop((crowd, strangers));
+    nodes.restart(leader);
+    nodes.settle();
+}
+
+/// With fewer descriptors than a node needs it says so at once.
+fn too_few_descriptors_are_named_at_the_start(runtime: Runtime) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let tracer = ["sh", "-c", "ulimit -n 30; exec \"$@\"", "sh"].map(OsString::from).into();
+    let ended = Setup::in_folder(runtime, folder.path()).under(tracer).fail();
+    assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("this process may have 30 files open, and needs at least 55"),
+        "{}",
+        ended.stderr
+    );
+}
+
 both_runtimes!(
     clients_are_served_again_when_others_leave,
     an_election_succeeds_however_many_clients_there_are,
+    strangers_leave_a_node_its_descriptors,
+    too_few_descriptors_are_named_at_the_start,
 );

@@ -47,6 +47,7 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         addition: Addition::default(),
     };
     Directory::new(local, Some("h:1".into()), BTreeMap::from([(NodeId(3), "proxy:3".into())]))
+        .with_places(PLACES)
 }
 
 fn meeting(node: u64, address: &str) -> Meeting {
@@ -84,6 +85,9 @@ fn greet(directory: &mut Directory, line: &[u8], secs: u64) -> (Greeting, PeerAc
 }
 
 const THREE: [(u64, &str); 3] = [(1, "h:1"), (2, "h:2"), (3, "h:3")];
+
+const PLACES: PeerPlaces = PeerPlaces { handshakes: 4, inbound: 6, strangers: 8 };
+const STRANGERS: usize = PLACES.strangers;
 
 #[test]
 fn every_member_but_itself_is_linked_once() {
@@ -149,19 +153,19 @@ fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
 #[test]
 fn strangers_are_remembered_up_to_a_limit() {
     let mut directory = directory(&THREE);
-    for node in 0..2 * STRANGERS_MAX as u64 {
+    for node in 0..2 * STRANGERS as u64 {
         let address = format!("h:{node}");
         changes(|changes| directory.heard(&meeting(100 + node, &address), at(1), changes));
     }
-    assert_eq!(directory.heard.len(), STRANGERS_MAX);
+    assert_eq!(directory.heard.len(), STRANGERS);
     // All of them are linked. Once nothing is sent to them they give way to nodes that dial later.
     assert_eq!(changes(|changes| directory.heard(&meeting(1000, "h:1000"), at(2), changes)), []);
     changes(|changes| directory.tidy(at(60), |_| false, changes));
-    for node in 1000..1000 + 2 * STRANGERS_MAX as u64 {
+    for node in 1000..1000 + 2 * STRANGERS as u64 {
         let heard = changes(|changes| directory.heard(&meeting(node, "late"), at(61), changes));
-        assert_eq!(heard.len(), usize::from(node < 1000 + STRANGERS_MAX as u64), "node {node}");
+        assert_eq!(heard.len(), usize::from(node < 1000 + STRANGERS as u64), "node {node}");
     }
-    assert_eq!(directory.heard.len(), STRANGERS_MAX);
+    assert_eq!(directory.heard.len(), STRANGERS);
 }
 
 #[test]
@@ -188,8 +192,17 @@ fn a_newer_connection_takes_the_place_of_an_older_one_and_not_the_other_way_roun
     assert!(!directory.leave(NodeId(2), 5));
     assert!(directory.leave(NodeId(2), 7));
     assert!(directory.is_newest(NodeId(2), 6));
-    let admitted = (10..).take(2 * INBOUND_MAX).filter(|node| directory.is_newest(NodeId(*node), 8)).count();
-    assert_eq!(admitted, INBOUND_MAX - 1);
+}
+
+/// Whoever knows the cluster's name may dial under any number of ids: a member finds a place all the same.
+#[test]
+fn others_than_members_have_few_places_and_take_none_of_a_members() {
+    let mut directory = directory(&THREE);
+    let admitted = (10..40).filter(|node| directory.is_newest(NodeId(*node), 8)).count();
+    assert_eq!(admitted, PLACES.inbound);
+    assert!(directory.is_newest(NodeId(2), 9) && directory.is_newest(NodeId(3), 10));
+    assert!(directory.leave(NodeId(10), 8));
+    assert!(directory.is_newest(NodeId(40), 11) && !directory.is_newest(NodeId(41), 12));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_core::host::Directory;
+use coracle_core::host::{Directory, PeerPlaces};
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerEvent, Standing};
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
@@ -232,8 +232,13 @@ impl OpenedMember {
     /// The directory that it begins with, and what the operator should know of it. `dial_overrides` are dialled instead of the
     /// addresses that nodes say.
     #[must_use]
-    pub fn directory(&self, dial_overrides: BTreeMap<NodeId, Box<str>>) -> (Directory, Option<PeerEvent>) {
+    pub fn directory(
+        &self,
+        dial_overrides: BTreeMap<NodeId, Box<str>>,
+        places: PeerPlaces,
+    ) -> (Directory, Option<PeerEvent>) {
         Directory::new(self.local.clone(), self.address.clone(), dial_overrides)
+            .with_places(places)
             .with_moved(self.moved.clone())
     }
 
