@@ -12,9 +12,6 @@ use thiserror::Error;
 use crate::exit::Exit;
 use crate::request::{Effect, OUTCOME_UNKNOWN};
 
-/// How a server ends the message of an error that leaves the outcome of a write open.
-const OF_A_WRITE: &str = "; a write may still take effect";
-
 /// The code of an error reply.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -193,13 +190,8 @@ impl Reply {
         // The plain form of a get says that a key is missing without a code.
         let code = self.error.unwrap_or(ErrorCode::NotFound);
         let is_outcome_unknown = effect == Effect::Writes && self.definite == Some(false);
-        let message = self.message.as_deref().unwrap_or_default();
-        // Servers say it of every request. Who has asked for a read need not wonder about a write.
-        let message = match effect {
-            Effect::Reads => message.trim_end_matches(OF_A_WRITE),
-            Effect::Writes => message,
-        };
-        Some(Refusal { code, message: message.into(), is_outcome_unknown })
+        let message = self.message.as_deref().unwrap_or_default().into();
+        Some(Refusal { code, message, is_outcome_unknown })
     }
 }
 
@@ -275,13 +267,6 @@ mod tests {
         assert!(reply.refusal(Effect::Writes).unwrap().to_string().contains("outcome is unknown"));
         assert!(!reply.refusal(Effect::Reads).unwrap().to_string().contains("outcome is unknown"));
         assert!(!reply.is_worth_another_server());
-    }
-
-    #[test]
-    fn a_read_is_not_warned_of_a_write() {
-        let line = r#"{"status":"error","error":"timeout","message":"late; a write may still take effect","definite":false}"#;
-        assert_eq!(reply(line).refusal(Effect::Reads).unwrap().to_string(), "timeout: late");
-        assert!(reply(line).refusal(Effect::Writes).unwrap().to_string().contains("a write may still take"));
     }
 
     #[test]

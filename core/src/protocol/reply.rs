@@ -47,7 +47,8 @@ pub(super) fn push_reply(
 ) {
     match reply {
         Err(failure) => {
-            push_error(line, code_of(*failure), &failure.to_string(), failure.is_definite());
+            let message = if shape.only_reads() { failure.message_of_read() } else { failure.to_string() };
+            push_error(line, code_of(*failure), &message, failure.is_definite());
             push_key_of(line, shape);
         }
         Ok(Answered::Status(report)) => push_status(line, report, address),

@@ -92,6 +92,13 @@ pub(super) enum Shape {
     Backup,
 }
 
+impl Shape {
+    /// Whether nothing is changed by the request.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self, Self::Get { .. } | Self::Scan | Self::Status | Self::Backup)
+    }
+}
+
 /// A line that is no request.
 #[derive(Debug)]
 pub(super) struct BadRequest {

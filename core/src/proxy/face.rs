@@ -105,6 +105,9 @@ pub struct NodeReport {
     pub client_address: Option<Box<str>>,
 }
 
+/// How the message of a failure ends that leaves the outcome of a write open.
+const A_WRITE_MAY_FOLLOW: &str = "; a write may still take effect";
+
 /// A request that had none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -165,6 +168,16 @@ impl fmt::Display for Failure {
             Self::Storage => "the node that had the request lost its disk; a write may still take effect",
         };
         f.write_str(text)
+    }
+}
+
+impl Failure {
+    /// The message for whoever has asked for nothing that changes anything: without a word about a write.
+    #[must_use]
+    pub fn message_of_read(self) -> String {
+        let mut message = self.to_string();
+        message.truncate(message.trim_end_matches(A_WRITE_MAY_FOLLOW).len());
+        message
     }
 }
 

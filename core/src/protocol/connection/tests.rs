@@ -87,6 +87,18 @@ fn extended_requests_are_answered_in_their_shapes() {
 }
 
 #[test]
+fn a_read_without_an_answer_is_not_warned_of_a_write() {
+    for failure in [Failure::Timeout, Failure::Storage] {
+        let put = ask(r#"{"key":"k","value":1}"#, |_| Err(failure));
+        assert!(put.contains("; a write may still take effect\""), "{put}");
+        for read in [r#"{"key":"k"}"#, r#"{"op":"scan"}"#, r#"{"op":"status"}"#] {
+            let reply = ask(read, |_| Err(failure));
+            assert!(!reply.contains("write"), "{reply}");
+        }
+    }
+}
+
+#[test]
 fn failures_say_what_they_are_and_whether_they_are_definite() {
     let mismatch = Outcome::Mismatch { actual: Value::from_json("2").ok() };
     let line = ask(r#"{"op":"cas","key":"k","expect":1,"value":3}"#, |_| applied(mismatch));
