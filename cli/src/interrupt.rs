@@ -7,8 +7,10 @@
 //!
 //! Deliberately not for serving, which ends in good order.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -25,8 +27,13 @@ use crate::request::{Effect, OUTCOME_UNKNOWN};
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What an interrupt finds. One per process, as the signal is.
-static STATE: Mutex<State> =
-    Mutex::new(State { is_session: false, is_running: false, is_given_up: false, exchange: None });
+static STATE: Mutex<State> = Mutex::new(State {
+    is_session: false,
+    is_running: false,
+    is_given_up: false,
+    exchange: None,
+    unfinished: None,
+});
 
 #[derive(Debug)]
 struct State {
@@ -37,6 +44,8 @@ struct State {
     /// It was interrupted.
     is_given_up: bool,
     exchange: Option<Exchange>,
+    /// A file that is of no use before it is whole.
+    unfinished: Option<PathBuf>,
 }
 
 /// A request that was sent, or is being sent.
@@ -81,7 +90,26 @@ fn on_interrupt() {
     if state.exchange.as_ref().is_some_and(|exchange| exchange.effect == Effect::Writes) {
         _ = writeln!(io::stderr(), "error: interrupted\n{OUTCOME_UNKNOWN}");
     }
+    if let Some(path) = &state.unfinished {
+        _ = fs::remove_file(path);
+    }
     std::process::exit(Exit::Interrupted as i32);
+}
+
+/// As long as it lives, an interrupt that ends the program removes this file.
+#[derive(Debug)]
+pub(crate) struct UnfinishedGuard(());
+
+/// A file at `path` is being written, and gets its name when it is whole.
+pub(crate) fn unfinished(path: PathBuf) -> UnfinishedGuard {
+    state().unfinished = Some(path);
+    UnfinishedGuard(())
+}
+
+impl Drop for UnfinishedGuard {
+    fn drop(&mut self) {
+        state().unfinished = None;
+    }
 }
 
 /// Commands are typed at a prompt from now on: an interrupt gives up the command and not the program.

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::{CommandError, Context, Execute};
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::output::{Format, calm};
 use crate::reply::ErrorCode;
 use crate::request::Request;
@@ -145,6 +146,7 @@ impl Backup {
                 tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder_of(&self.file));
             let mut temporary = made.map_err(failed)?;
             let path = temporary.path().to_owned();
+            let _unfinished = interrupt::unfinished(path.clone());
             let Some(written) = attempt(context, Some((temporary.as_file_mut(), &path)))? else { continue };
             temporary.as_file().sync_all().map_err(failed)?;
             self.refuse_to_overwrite()?;

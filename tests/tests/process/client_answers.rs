@@ -52,6 +52,27 @@ fn a_swap_names_the_kind_that_it_found(runtime: Runtime) {
     shell.expect(&["cas", "n", "--json", "--expect", "42", "43"], 0, "ok\n");
 }
 
+/// Ctrl-C during a backup leaves nothing of it.
+#[test]
+fn an_interrupted_backup_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let server = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = server.local_addr().expect("a listener has an address").to_string();
+    let mut backup = Command::new(program())
+        .args(["backup", "backup.txt", "--connect", &address])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let (connection, _) = server.accept().expect("the client connects");
+    BufReader::new(&connection).read_line(&mut String::new()).expect("the client asks");
+    let names = || std::fs::read_dir(folder.path()).expect("the folder is there").count();
+    assert_eq!(names(), 1, "the file has no name yet");
+    signal(backup.id(), "INT");
+    assert_eq!(backup.wait().expect("it ends").code(), Some(130));
+    assert_eq!(names(), 0);
+}
+
 /// Ctrl-C while a reply is waited for: exit code 130, and of a write, which may take effect, the message says so.
 #[test]
 fn an_interrupted_write_has_an_unknown_outcome() {
