@@ -10,6 +10,7 @@
 //! | `message` | Raft's messages |
 //! | `call` | requests that one node forwards to another, and the answers |
 //! | `hello` | who may speak to whom |
+//! | `local` | what a node knows of itself and its cluster when it meets another |
 //! | `greeting_line` | where the first line of a connection ends |
 //! | `refusal` | why they do not |
 //! | `outbox` | what waits to be sent to one peer |
@@ -25,6 +26,7 @@ mod founders;
 mod frame;
 mod greeting_line;
 mod hello;
+mod local;
 mod message;
 mod outbox;
 mod refusal;
@@ -35,10 +37,8 @@ pub use event::PeerEvent;
 pub use founders::Founders;
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
 pub use greeting_line::{GREETING_LOOK_BYTES, GreetingLine, GreetingTooLong};
-pub use hello::{
-    HELLO_BYTES_MAX, Hello, KnownMembers, LocalNode, Meeting, Origin, PEER_FORMAT, PEER_VERSION, Standing,
-    Welcome,
-};
+pub use hello::{HELLO_BYTES_MAX, Hello, Meeting, PEER_FORMAT, PEER_VERSION, Welcome};
+pub use local::{KnownMembers, LocalNode, Origin, Standing};
 pub use outbox::{BULK_BYTES_MAX, Outbox, PIECE_BYTES, URGENT_BYTES_MAX};
 
 pub use refusal::{Finally, PeerRefusal};

@@ -1,6 +1,9 @@
 //! Handshakes between nodes in every standing.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::raft::Voters;
 
 fn member(port: u64, incarnation: Option<u64>) -> Member {
     Member::founder(format!("host:{port}").into(), incarnation.map(Incarnation))
