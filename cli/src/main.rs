@@ -14,7 +14,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -76,13 +76,17 @@ fn main() -> ExitCode {
 
 /// Tells the reason of the end, and waits no longer than [`TELL_PATIENCE`] for a stderr that stalls.
 fn tell(text: String) {
+    let text: Arc<str> = text.into();
     let (done, written) = mpsc::channel::<()>();
+    let its_text = Arc::clone(&text);
     let write = move || {
         // Nobody is left to be told when stderr is closed.
-        _ = io::stderr().write_all(text.as_bytes());
+        _ = io::stderr().write_all(its_text.as_bytes());
         drop(done);
     };
-    if thread::Builder::new().name("last message".into()).spawn(write).is_ok() {
-        _ = written.recv_timeout(TELL_PATIENCE);
+    match thread::Builder::new().name("last message".into()).spawn(write) {
+        Ok(_) => _ = written.recv_timeout(TELL_PATIENCE),
+        // The missing thread may be what is to be told.
+        Err(_) => _ = io::stderr().write_all(text.as_bytes()),
     }
 }

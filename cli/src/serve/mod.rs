@@ -25,6 +25,7 @@ use crate::exit::Exit;
 use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use reports::Reports;
+use threads::TooFewThreads;
 
 mod descriptors;
 mod diagnostics;
@@ -37,6 +38,7 @@ mod options;
 mod outlet;
 mod own_name;
 mod reports;
+mod threads;
 
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
@@ -55,6 +57,8 @@ pub(crate) enum ServeError {
     Member(MemberFailure),
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
+    #[error(transparent)]
+    Threads(#[from] TooFewThreads),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
@@ -123,8 +127,7 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
         diagnostics.tell(notice.level(), notice);
     }
     let founding = first_start::founding(options)?;
-    let room = descriptors::room(options.runtime, Served::Cluster { nodes: options.nodes })?;
-    let settings = settings(options, room, diagnostics);
+    let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
@@ -197,7 +200,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
         diagnostics.tell(LogLevel::Warn, &founding);
     }
     own_name::watch(&options, diagnostics.clone());
-    let settings = settings(serving, descriptors::room(serving.runtime, Served::Member)?, diagnostics);
+    let settings = settings_within(serving, Served::Member, diagnostics)?;
     let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
@@ -358,6 +361,17 @@ fn connections_max(options: &ServeOptions, room: Room, diagnostics: &Diagnostics
         _ => wanted,
     };
     usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+/// What was asked for, as far as the operating system gives it.
+fn settings_within(
+    options: &ServeOptions,
+    served: Served,
+    diagnostics: &Diagnostics,
+) -> Result<Settings, ServeError> {
+    threads::check(options.runtime, served)?;
+    let room = descriptors::room(options.runtime, served)?;
+    Ok(settings(options, room, diagnostics))
 }
 
 fn settings(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> Settings {
