@@ -19,6 +19,7 @@ mod disk_failure;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod few_threads;
 mod floods;
 #[cfg(test)]
 mod guide;
