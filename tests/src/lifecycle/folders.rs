@@ -49,6 +49,10 @@ impl World {
         self.sight("a volume came back");
         let place = &mut self.machines[machine];
         (place.folder, place.holds, place.ended) = (folder, holds, None);
+        // The operator has taken the machine for a free one meanwhile.
+        if let Some((id, _)) = place.holds {
+            place.unit.get_or_insert(Unit::new(id, Origin::Known));
+        }
         self.schedule(1, Happening::Start(machine));
     }
 

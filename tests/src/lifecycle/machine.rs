@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use coracle_core::Incarnation;
 use coracle_core::host::{ClusterSearch, Directory, Forwarder, HostInput, Inbound, Link, NodeHost, Removal};
 use coracle_core::peer::Origin;
-use coracle_core::raft::NodeId;
+use coracle_core::raft::{Configuration, NodeId};
 use coracle_storage::FileOp;
 use coracle_storage::host::{DiskQueue, OpenedMember};
 
@@ -38,6 +38,8 @@ pub(super) struct Machine {
     pub(super) folder: SimDisk,
     /// Which node's promises the folder keeps, once the node has its cluster.
     pub(super) holds: Option<(NodeId, Incarnation)>,
+    /// Who the members are by the log in the folder, committed or not, also while no process runs.
+    pub(super) members: Option<Configuration>,
     pub(super) unit: Option<Unit>,
     /// The folder, and whose it is, while its volume is not mounted.
     pub(super) unmounted: Option<(SimDisk, Option<(NodeId, Incarnation)>)>,
@@ -119,6 +121,7 @@ impl Machine {
             folder: SimDisk::default(),
             holds: None,
             unit: None,
+            members: None,
             unmounted: None,
             has_lost_files: false,
             clock,

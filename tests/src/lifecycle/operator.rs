@@ -220,9 +220,9 @@ impl World {
     /// Whether a majority of every set of voters in force keeps its promises without this folder.
     pub(super) fn may_be_wiped(&self, machine: usize) -> bool {
         let Some((_, latest)) = self.checks.first.latest() else { return false };
-        let in_force = self.machines[..MACHINES].iter().filter_map(Machine::running);
+        let holders = self.machines[..MACHINES].iter().filter(|place| place.holds.is_some());
         let mut configurations = vec![latest.clone()];
-        configurations.extend(in_force.map(|it| it.host.replica().node().configuration().clone()));
+        configurations.extend(holders.filter_map(|place| place.members.clone()));
         let held: Vec<_> =
             self.machines.iter().enumerate().filter(|(number, _)| *number != machine).collect();
         let is_held = |configuration: &Configuration, voter: NodeId| {

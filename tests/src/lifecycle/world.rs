@@ -378,6 +378,7 @@ impl World {
             }
             NodeAction::Follow(known) => {
                 let time = self.local(machine);
+                self.machines[machine].members = Some(known.configuration.clone());
                 self.tell(|| format!("m{machine} follows {}: {}", known.index, known.configuration));
                 let mut actions = PeerActions::default();
                 if let Some(process) = self.machines[machine].process.as_mut() {
