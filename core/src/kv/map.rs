@@ -102,6 +102,11 @@ impl Map {
         true
     }
 
+    /// The last key.
+    pub(super) fn last_key(&self) -> Option<&Key> {
+        self.keys.last().map(|InOrder(key)| key)
+    }
+
     /// The keys from `start` on, ascending, and their values.
     pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Value)> {
         let keys = self.keys.range::<str, _>((start, Bound::Unbounded));

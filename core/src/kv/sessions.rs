@@ -202,6 +202,13 @@ impl Sessions {
 }
 
 impl Client {
+    /// Whether it could be what is left of a client after any write.
+    fn is_within(&self, limits: &SessionLimits) -> bool {
+        let highest = self.outcomes.last_key_value().map(|(highest, _)| *highest);
+        let is_in_window = self.forgotten >= highest.and_then(|highest| highest.checked_sub(limits.window));
+        is_in_window && (self.bytes <= limits.client_bytes_max || self.outcomes.len() == 1)
+    }
+
     fn remember(&mut self, seq: u64, outcome: Outcome, limits: &SessionLimits) {
         self.bytes += bytes_of_outcome(&outcome);
         if let Some(earlier) = self.outcomes.insert(seq, outcome) {

@@ -1,12 +1,11 @@
 //! All that the log builds: the map, and what became of the clients' last writes. It is what a snapshot has to hold.
 
 use std::collections::VecDeque;
-use std::fmt;
 
+use super::checked::{StateLineError, accept_line};
 use super::command::Write;
 use super::sessions::{Memory, SessionLimits, Sessions};
 use super::store::{Outcome, Store};
-use crate::mutant::{self, Mutant};
 
 /// The state of the state machine. Equal logs give equal states.
 #[derive(Clone, Debug, Default)]
@@ -25,18 +24,6 @@ impl PartialEq for State {
 }
 
 impl Eq for State {}
-
-/// A line that is none of a state's, or does not fit those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateLineError;
-
-impl fmt::Display for StateLineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the line is no line of a snapshot that this version knows")
-    }
-}
-
-impl std::error::Error for StateLineError {}
 
 impl State {
     /// The state before the first entry.
@@ -98,7 +85,7 @@ impl State {
         self.frozen_sessions.is_empty() && self.store.read_frozen(text, bytes_max)
     }
 
-    /// Takes the next line of [`State::read_frozen`], without its line break.
+    /// Takes the next line of [`State::read_frozen`], without its line break, and no other.
     ///
     /// # Errors
     ///
@@ -109,13 +96,11 @@ impl State {
 
     /// The same in a process that holds the state of another node: what both have is not kept twice.
     pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
-        if line.starts_with("{\"key\":") {
-            return self.store.restore(line, beside.map(|beside| &beside.store)).ok_or(StateLineError);
+        let pair = accept_line(line, &mut self.sessions, self.store.last_key())?;
+        if let Some((key, value)) = pair {
+            self.store.restore(&key, value, beside.map(|beside| &beside.store));
         }
-        if mutant::is_active(Mutant::SessionsLeftOut) {
-            return Ok(());
-        }
-        self.sessions.restore(line).map_err(|_| StateLineError)
+        Ok(())
     }
 
     /// The map.

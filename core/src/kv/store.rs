@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::command::{Command, take_string};
+use super::command::Command;
 use super::frozen::Frozen;
 use super::map::Map;
 use super::text::{Key, Value};
@@ -152,18 +152,19 @@ impl Store {
         self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
     }
 
-    /// Takes a line of [`Store::read_frozen`], without its line break; `None` when it is none. Where the map `beside`, of another
-    /// node in this process, has the same key and value, both share the text.
-    pub(super) fn restore(&mut self, line: &str, beside: Option<&Self>) -> Option<()> {
-        let (key, rest) = take_string(line.strip_prefix("{\"key\":")?)?;
-        let json = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
-        let key = Key::from_log(&key);
-        match beside.and_then(|beside| beside.values.get_pair(&key)) {
-            Some((shared, value)) if value.as_json() == json => self.values.insert(shared, value.clone()),
-            Some((shared, _)) => self.values.insert(shared, Value::from_log(json)),
-            None => self.values.insert(&key, Value::from_log(json)),
+    /// Takes a key and its value, as [`Store::read_frozen`] has written them. Where the map `beside`, of another node in this
+    /// process, has the same key and value, both share the text.
+    pub(super) fn restore(&mut self, key: &Key, value: Value, beside: Option<&Self>) {
+        match beside.and_then(|beside| beside.values.get_pair(key)) {
+            Some((shared, same)) if *same == value => self.values.insert(shared, same.clone()),
+            Some((shared, _)) => self.values.insert(shared, value),
+            None => self.values.insert(key, value),
         }
-        Some(())
+    }
+
+    /// The last key in the order of keys.
+    pub(super) fn last_key(&self) -> Option<&Key> {
+        self.values.last_key()
     }
 
     /// Answers a query.

@@ -100,7 +100,31 @@ impl BatchBuilder {
     ///
     /// [`LineFault`] says what is wrong with the line; the batch is as before.
     pub fn accept(&mut self, line: &[u8]) -> Result<LogPoint, LineFault> {
+        self.accept_when(line, |_| Ok(()))
+    }
+
+    /// The same for a line that `check` must find right as well, once the rest of it is.
+    ///
+    /// # Errors
+    ///
+    /// What `check` says, or that the line is not the next entry; the batch is as before.
+    pub fn accept_when<E: From<LineFault>>(
+        &mut self,
+        line: &[u8],
+        check: impl FnOnce(&Line<'_>) -> Result<(), E>,
+    ) -> Result<LogPoint, E> {
         let line = Line::read(line).ok_or(LineFault::NotAnEntry)?;
+        self.check_place(&line)?;
+        check(&line)?;
+        let payload_start = self.text.len() + line.payload.start;
+        self.has_configuration |= line.payload().starts_with(CONFIG_PREFIX);
+        self.text.push_str(line.text);
+        self.close_line(line.term, line.checksum, payload_start);
+        Ok(self.last)
+    }
+
+    /// Whether the line is the one that comes next.
+    fn check_place(&self, line: &Line<'_>) -> Result<(), LineFault> {
         if !line.follows(self.last.checksum) && !mutant::is_active(Mutant::ChecksumIgnored) {
             return Err(LineFault::Checksum);
         }
@@ -110,11 +134,7 @@ impl BatchBuilder {
         if line.term < self.last.term {
             return Err(LineFault::Term { before: self.last.term, found: line.term });
         }
-        let payload_start = self.text.len() + line.payload.start;
-        self.has_configuration |= line.payload().starts_with(CONFIG_PREFIX);
-        self.text.push_str(line.text);
-        self.close_line(line.term, line.checksum, payload_start);
-        Ok(self.last)
+        Ok(())
     }
 
     /// The batch, or `None` when nothing was added. The builder goes on after it, empty.

@@ -259,7 +259,8 @@ impl Configuration {
         payload
     }
 
-    /// Reads the payload of an entry; `None` when it is no configuration of this version.
+    /// Reads the payload of an entry; `None` when it is no configuration of this version, or another text than
+    /// [`to_payload`](Self::to_payload) makes of it.
     #[must_use]
     pub fn read(payload: &str) -> Option<Self> {
         let members = payload.strip_prefix(CONFIG_PREFIX)?;
@@ -268,7 +269,8 @@ impl Configuration {
         let outgoing = if text.outgoing.is_empty() { None } else { Some(voters(text.outgoing)?) };
         let learners = text.learners.into_iter().map(NodeId);
         let configuration = Self::restored(voters(text.voters)?, outgoing, learners)?;
-        configuration.described_by(&text.members, text.additions)
+        let configuration = configuration.described_by(&text.members, text.additions)?;
+        (configuration.to_payload() == payload).then_some(configuration)
     }
 
     /// The same members with what `texts` say of them, after this many additions; `None` when they speak of others, or of
@@ -278,7 +280,7 @@ impl Configuration {
         let roster = Roster::from_texts(texts)?;
         let is_possible =
             |(node, member): (NodeId, &Member)| self.contains(node) && member.addition <= additions;
-        let are_members = roster.iter().all(is_possible);
+        let are_members = roster.iter().all(is_possible) && additions <= Addition::MAX;
         are_members.then(|| self.described(roster).with_last_addition(additions))
     }
 

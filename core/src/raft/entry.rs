@@ -39,16 +39,24 @@ pub struct Entry<'a> {
     pub bytes: usize,
 }
 
+impl EntryKind {
+    /// What an entry with this payload is for.
+    #[must_use]
+    pub fn of(payload: &str) -> Self {
+        if payload == NOOP_PAYLOAD {
+            Self::Noop
+        } else if payload.starts_with(CONFIG_PREFIX) {
+            Self::Config
+        } else {
+            Self::Command
+        }
+    }
+}
+
 impl Entry<'_> {
     /// What the entry is for.
     #[must_use]
     pub fn kind(&self) -> EntryKind {
-        if self.payload == NOOP_PAYLOAD {
-            EntryKind::Noop
-        } else if self.payload.starts_with(CONFIG_PREFIX) {
-            EntryKind::Config
-        } else {
-            EntryKind::Command
-        }
+        EntryKind::of(self.payload)
     }
 }

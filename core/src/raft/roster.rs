@@ -33,6 +33,9 @@ pub fn is_address(text: &str) -> bool {
 pub struct Addition(pub u64);
 
 impl Addition {
+    /// The highest that is believed of files and of others: each takes an entry of the log.
+    pub const MAX: Self = Self(1 << 62);
+
     /// The one after it.
     #[must_use]
     pub fn next(self) -> Self {

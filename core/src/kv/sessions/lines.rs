@@ -23,6 +23,9 @@ use crate::kv::text::{Value, push_json_string};
 /// The most fingerprints in a line: arbitrary, some 20 KB.
 const FINGERPRINTS_PER_LINE: usize = 1000;
 
+/// The highest number of a use: far above any that a log reaches, and each has a next one. Arbitrary.
+const USED_MAX: u64 = 1 << 62;
+
 /// Why a line is none of the table's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionLineError {
@@ -30,6 +33,8 @@ pub enum SessionLineError {
     Form,
     /// It does not fit the lines before it: something is there twice, or out of order.
     Order,
+    /// With it the table would hold more than its limits allow.
+    Limit,
 }
 
 impl fmt::Display for SessionLineError {
@@ -37,6 +42,7 @@ impl fmt::Display for SessionLineError {
         f.write_str(match self {
             Self::Form => "the line is no line of a table of sessions",
             Self::Order => "the line does not fit the lines of sessions before it",
+            Self::Limit => "the line says more of sessions than is ever remembered",
         })
     }
 }
@@ -80,7 +86,7 @@ impl Sessions {
         )
     }
 
-    /// Takes the next line of [`Sessions::lines`]. Nothing is forgotten: the table had the same limits.
+    /// Takes the next line of [`Sessions::lines`], and no other. Nothing is forgotten: the table had the same limits.
     ///
     /// # Errors
     ///
@@ -104,9 +110,18 @@ impl Sessions {
             client.bytes += bytes_of_outcome(&outcome);
             client.outcomes.insert(seq, outcome);
         }
+        if client_line(&name, &client) != line || client.outcomes.is_empty() {
+            return Err(SessionLineError::Form);
+        }
         let is_last = self.by_use.last_key_value().is_none_or(|(last, _)| *last < used);
-        if !is_last || self.clients.contains_key(&name) {
+        if !is_last || self.clients.contains_key(&name) || !self.expired.is_empty() {
             return Err(SessionLineError::Order);
+        }
+        let has_room = self.clients.is_empty()
+            || (self.clients.len() < self.limits.clients_max
+                && self.bytes + client.bytes <= self.limits.bytes_max);
+        if !has_room || !client.is_within(&self.limits) || used > USED_MAX {
+            return Err(SessionLineError::Limit);
         }
         self.bytes += client.bytes;
         self.by_use.insert(used, name.clone());
@@ -116,16 +131,27 @@ impl Sessions {
 
     fn restore_expired(&mut self, line: &str) -> Result<(), SessionLineError> {
         let ExpiredLine { expired } = serde_json::from_str(line).map_err(|_| SessionLineError::Form)?;
-        for digits in expired {
+        // All lines but the last are full.
+        let follows_full_lines = self.expired.len().is_multiple_of(FINGERPRINTS_PER_LINE);
+        let is_full_at_most = (1..=FINGERPRINTS_PER_LINE).contains(&expired.len());
+        if self.expired.len() + expired.len() > self.limits.expired_max {
+            return Err(SessionLineError::Limit);
+        }
+        let before = self.expired.len();
+        for digits in &expired {
             let is_hex = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let fingerprint = u64::from_str_radix(&digits, 16).ok().filter(|_| is_hex);
+            let fingerprint = u64::from_str_radix(digits, 16).ok().filter(|_| is_hex);
             let fingerprint = fingerprint.ok_or(SessionLineError::Form)?;
             if !self.expired_set.insert(fingerprint) {
                 return Err(SessionLineError::Order);
             }
             self.expired.push_back(fingerprint);
         }
-        Ok(())
+        let is_own_form = expired_line(self.expired.iter().skip(before).copied()) == line;
+        if !is_own_form || !is_full_at_most {
+            return Err(SessionLineError::Form);
+        }
+        if follows_full_lines { Ok(()) } else { Err(SessionLineError::Order) }
     }
 }
 

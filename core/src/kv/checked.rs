@@ -1,0 +1,224 @@
+//! Checked reading: accepts exactly the text that this program writes, and says what is wrong with any other.
+//!
+//! A checksum tells that text is what somebody has written, not who did. A file that another program made, or that an editor
+//! changed and sealed again, may hold a value that is no JSON, an empty key, or a session number that overflows with the next
+//! write; each would be noticed long after the start, on all nodes at once. So files are read here before they are used.
+//!
+//! The rule has one form: what was understood is encoded again, and must be the same text. So a command or a limit that is added
+//! to the writer is checked by the reader without another word.
+//!
+//! Deliberately not for lines of the log that are about to be applied: those were checked when they were proposed, or when they
+//! were read from the disk.
+
+use std::fmt;
+
+use super::command::{Command, LoggedWrite, Operation, Write, take_string};
+use super::session::Session;
+use super::sessions::{SessionLimits, SessionLineError, Sessions};
+use super::text::{Key, KeyError, Value, ValueError, push_json_string};
+use crate::mutant::{self, Mutant};
+
+/// Why text is none that this program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFault {
+    /// It is no command, and no key with a value, of this version.
+    Unknown,
+    /// Its key could not have been asked for.
+    Key(KeyError),
+    /// Its value could not have been asked for.
+    Value(ValueError),
+    /// It can be understood, and this program would have written it otherwise.
+    Form,
+}
+
+impl fmt::Display for TextFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => {
+                f.write_str("this version does not know what it says; a later one may have written it")
+            }
+            Self::Key(error) => error.fmt(f),
+            Self::Value(error) => error.fmt(f),
+            Self::Form => f.write_str("its text is not in the one form in which keys and values are written"),
+        }
+    }
+}
+
+impl std::error::Error for TextFault {}
+
+/// Why a line is not the next one of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateLineError {
+    /// It is no key with its value.
+    Pair(TextFault),
+    /// It does not come after the line before it: keys ascend, each once, and sessions come before all keys.
+    Order,
+    /// It is no line of the sessions, or does not fit those before it.
+    Session(SessionLineError),
+}
+
+impl fmt::Display for StateLineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pair(fault) => fault.fmt(f),
+            Self::Order => f.write_str("it is not in order: keys ascend, each once, behind all sessions"),
+            Self::Session(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StateLineError {}
+
+impl Write {
+    /// Reads a payload from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`TextFault`] when it is no command, or another text than [`Command::write_payload`] makes of it.
+    pub fn checked(payload: &str) -> Result<Self, TextFault> {
+        let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextFault::Unknown)?;
+        let key = Key::new(operation.key()).map_err(TextFault::Key)?;
+        let command = match operation {
+            Operation::Put { value, .. } => Command::Put { key, value: checked_value(value)? },
+            Operation::Delete { .. } => Command::Delete { key },
+            Operation::Cas { expect, value, .. } => Command::Cas {
+                key,
+                expect: expect.map(checked_value).transpose()?,
+                value: checked_value(value)?,
+            },
+        };
+        let session = session.map(Session::from);
+        let mut written = String::with_capacity(payload.len());
+        command.write_payload(session.as_ref(), &mut written);
+        if written == payload { Ok(Self { session, command }) } else { Err(TextFault::Form) }
+    }
+}
+
+fn checked_value(json: &str) -> Result<Value, TextFault> {
+    let value = Value::from_json(json).map_err(TextFault::Value)?;
+    if value.as_json() == json { Ok(value) } else { Err(TextFault::Form) }
+}
+
+/// A key and its value, from a line of a state.
+pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextFault> {
+    let text = line.strip_prefix("{\"key\":").ok_or(TextFault::Unknown)?;
+    let (key, rest) = take_string(text).ok_or(TextFault::Unknown)?;
+    let json = rest.strip_prefix(",\"value\":").and_then(|rest| rest.strip_suffix('}'));
+    let value = checked_value(json.ok_or(TextFault::Unknown)?)?;
+    let key = Key::new(&key).map_err(TextFault::Key)?;
+    let mut written = String::with_capacity(text.len() - rest.len());
+    push_json_string(&mut written, key.as_str());
+    let is_written_so = text.strip_suffix(rest) == Some(written.as_str());
+    if is_written_so { Ok((key, value)) } else { Err(TextFault::Form) }
+}
+
+/// Takes the next line of a state, behind `last_key`: a session goes to `sessions`, a key and its value are returned.
+pub(super) fn accept_line(
+    line: &str,
+    sessions: &mut Sessions,
+    last_key: Option<&Key>,
+) -> Result<Option<(Key, Value)>, StateLineError> {
+    if line.starts_with("{\"key\":") {
+        let (key, value) = read_pair(line).map_err(StateLineError::Pair)?;
+        let is_next = last_key.is_none_or(|last| *last < key);
+        return if is_next { Ok(Some((key, value))) } else { Err(StateLineError::Order) };
+    }
+    if mutant::is_active(Mutant::SessionsLeftOut) {
+        return Ok(None);
+    }
+    sessions.restore(line).map_err(StateLineError::Session)?;
+    if last_key.is_none() { Ok(None) } else { Err(StateLineError::Order) }
+}
+
+/// Checks the lines of a state one after the other, without building its map: a file may be as large as all that a node has.
+#[derive(Debug)]
+pub struct StateLines {
+    sessions: Sessions,
+    last_key: Option<Key>,
+    keys: usize,
+}
+
+impl StateLines {
+    /// None was read yet. The limits are those of the state.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { sessions: Sessions::new(limits), last_key: None, keys: 0 }
+    }
+
+    /// Checks the next line, without its line break.
+    ///
+    /// # Errors
+    ///
+    /// [`StateLineError`] when it is not the next line that a state would write.
+    pub fn check(&mut self, line: &str) -> Result<(), StateLineError> {
+        if let Some((key, _)) = accept_line(line, &mut self.sessions, self.last_key.as_ref())? {
+            self.last_key = Some(key);
+            self.keys += 1;
+        }
+        Ok(())
+    }
+
+    /// How many keys there were.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::text::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+    #[test]
+    fn a_payload_that_no_proposal_makes_is_refused_by_name() {
+        let long_key = format!(r#""op":"PUT","key":"{}","value":1"#, "k".repeat(KEY_BYTES_MAX + 1));
+        let long_value = format!(r#""op":"PUT","key":"k","value":"{}""#, "v".repeat(VALUE_BYTES_MAX));
+        for (payload, fault) in [
+            (r#""op":"PUT","key":"k","value":"#, TextFault::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":nonsense"#, TextFault::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":1,"more":2"#, TextFault::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":null"#, TextFault::Value(ValueError::Null)),
+            (r#""op":"PUT","key":"k","value":[1, 2]"#, TextFault::Form),
+            (r#""op":"PUT","key":"k","value":1 "#, TextFault::Form),
+            (r#""op":"PUT","key":"k","value":"\u0041""#, TextFault::Form),
+            (r#""op":"PUT","key":"\u0041","value":1"#, TextFault::Form),
+            (r#""op":"PUT","key":"","value":1"#, TextFault::Key(KeyError::Empty)),
+            (r#""op":"DELETE","key":"""#, TextFault::Key(KeyError::Empty)),
+            (r#""op":"DELETE","key":"a	b""#, TextFault::Form),
+            (r#""op":"CAS","key":"k","expect": 1,"value":2"#, TextFault::Form),
+            (r#""op":"CAS","key":"k","expect":1,"value":x"#, TextFault::Value(ValueError::NotJson)),
+            (r#""op":"SWAP","key":"k","value":1"#, TextFault::Unknown),
+            (r#""op":"PUT","client":"c","seq":9007199254740993,"key":"k","value":1"#, TextFault::Unknown),
+            (&long_key, TextFault::Key(KeyError::TooLong)),
+            (&long_value, TextFault::Value(ValueError::TooLong)),
+        ] {
+            assert_eq!(Write::checked(payload), Err(fault), "{payload:.60}");
+        }
+    }
+
+    #[test]
+    fn lines_out_of_order_or_of_another_form_are_refused() {
+        let session = r#"{"session":"c","used":1,"forgotten":null,"outcomes":[[1,"done"]]}"#;
+        let (a, b) = (r#"{"key":"a","value":1}"#, r#"{"key":"b","value":1}"#);
+        let read = |lines: &[&str]| {
+            let mut check = StateLines::new(SessionLimits::default());
+            lines.iter().try_for_each(|line| check.check(line)).map(|()| check.keys())
+        };
+        assert_eq!(read(&[session, a, b]), Ok(2));
+        assert_eq!(read(&[b, a]), Err(StateLineError::Order));
+        assert_eq!(read(&[a, a]), Err(StateLineError::Order));
+        assert_eq!(read(&[a, session]), Err(StateLineError::Order));
+        for (line, fault) in [
+            (r#"{"key":"","value":1}"#, TextFault::Key(KeyError::Empty)),
+            (r#"{"key":"a","value":}"#, TextFault::Value(ValueError::NotJson)),
+            (r#"{"key":"a","value":1,"x":1}"#, TextFault::Value(ValueError::NotJson)),
+            (r#"{"key":"\u0061","value":1}"#, TextFault::Form),
+            (r#"{"key":"a","value":1}}"#, TextFault::Value(ValueError::NotJson)),
+            (r#"{"key":"a"}"#, TextFault::Unknown),
+        ] {
+            assert_eq!(read(&[line]), Err(StateLineError::Pair(fault)), "{line}");
+        }
+        assert!(matches!(read(&[""]), Err(StateLineError::Session(_))));
+    }
+}
