@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use coracle_core::kv::{SessionLimits, State};
 use coracle_core::raft::NodeId;
 use coracle_storage::blocking::Folder;
 use coracle_storage::host::{StartError, draw_cluster, draw_incarnation};
@@ -71,10 +70,9 @@ pub(crate) enum RestoreError {
     #[error("{}: the backup is not whole: {fault}", .path.display())]
     NotWhole { path: PathBuf, fault: SnapshotFault },
     #[error(
-        "{}: line {line} is none that this version knows: restore with the version that wrote it, or a later one",
-        .path.display()
+        "{}: {fault}. If a later version wrote it, restore with that one", .path.display()
     )]
-    UnknownLine { path: PathBuf, line: usize },
+    Line { path: PathBuf, fault: SnapshotFault },
     #[error("the port of --address cannot be 0: the other nodes have to know it")]
     PortIsZero,
     #[error(
@@ -121,7 +119,10 @@ impl Restore {
             false => RestoreError::Foreign { path: name.clone() },
         };
         let backup = SnapshotFile::decode(&bytes).map_err(refused)?;
-        let keys = keys_in(&name, &backup)?;
+        let keys = backup
+            .check_members()
+            .and_then(|()| backup.check_lines())
+            .map_err(|fault| RestoreError::Line { path: name.clone(), fault })?;
         let folder = &self.data_dir;
         fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
         let _lock = FolderLock::take(folder)?;
@@ -178,16 +179,6 @@ impl Restore {
         }
         Ok(())
     }
-}
-
-/// How many keys there are, once every line was understood.
-fn keys_in(name: &Path, backup: &SnapshotFile<'_>) -> Result<usize, RestoreError> {
-    let mut state = State::new(SessionLimits::default());
-    for (number, line) in (2..).zip(backup.content.lines()) {
-        let unknown = |_| RestoreError::UnknownLine { path: name.to_owned(), line: number };
-        state.restore(line).map_err(unknown)?;
-    }
-    Ok(state.store().len())
 }
 
 /// Files on their way to a name do not count: what is interrupted before it has put one in place may be done again.

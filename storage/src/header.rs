@@ -17,6 +17,7 @@ use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Addition, LogPoint, MemberText, NodeId, Roster, is_address};
 use serde::{Deserialize, Serialize};
 
+use crate::content;
 use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::sealed::{self, PointText, SealedLineFault, VERSION};
 
@@ -75,25 +76,28 @@ impl LogHeader {
     /// [`SealedLineFault`] when the line is incomplete, damaged, or in an unknown format.
     pub fn decode(line: &[u8]) -> Result<Self, SealedLineFault> {
         let text: HeaderText = sealed::open(line, LOG_FORMAT)?;
-        let header = || {
-            let identity = Identity {
-                node: NodeId(text.node),
-                cluster: ClusterId::from_text(&text.cluster)?,
-                incarnation: Incarnation::from_text(&text.incarnation)?,
-                voters: text.voters.iter().copied().map(NodeId).collect(),
-                roster: Roster::from_texts(&text.members)?,
-                joined_at: text.joined_at.clone(),
-                addition: if mutant::is_active(Mutant::AdditionForgotten) {
-                    Addition::default()
-                } else {
-                    text.addition
-                },
-            };
-            let voters_ascend = identity.voters.is_sorted_by(|one, next| one < next);
-            let joined_somewhere = identity.joined_at.as_deref().is_none_or(is_address);
-            (voters_ascend && joined_somewhere).then_some(Self { identity, after: text.after.point()? })
+        let (identity, after) = text.content().ok_or(SealedLineFault::Form)?;
+        content::check_founders(identity.node, &identity.voters, &identity.roster, identity.addition)?;
+        content::check_point(after)?;
+        Ok(Self { identity, after })
+    }
+}
+
+impl HeaderText {
+    /// What it says, as far as each part of it can be read.
+    fn content(self) -> Option<(Identity, LogPoint)> {
+        let is_forgotten = mutant::is_active(Mutant::AdditionForgotten);
+        let identity = Identity {
+            node: NodeId(self.node),
+            cluster: ClusterId::from_text(&self.cluster)?,
+            incarnation: Incarnation::from_text(&self.incarnation)?,
+            voters: self.voters.into_iter().map(NodeId).collect(),
+            roster: Roster::from_texts(&self.members)?,
+            joined_at: self.joined_at,
+            addition: if is_forgotten { Addition::default() } else { self.addition },
         };
-        header().ok_or(SealedLineFault::Damaged)
+        let joined_somewhere = identity.joined_at.as_deref().is_none_or(is_address);
+        joined_somewhere.then_some((identity, self.after.point()?))
     }
 }
 
@@ -144,7 +148,7 @@ mod tests {
         assert!(text.contains(r#","joined_at":"h:2","addition":3,"after""#), "{text}");
         assert_eq!(LogHeader::decode(&header.encode()), Ok(header.clone()));
         header.identity.joined_at = Some("no address".into());
-        assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineFault::Damaged));
+        assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineFault::Form));
     }
 
     #[test]
@@ -182,7 +186,11 @@ mod tests {
             ("00000000\"}", "0000000\"}"),
             ("{\"format\"", " {\"format\""),
         ] {
-            assert_eq!(reseal(from, to), Err(SealedLineFault::Damaged), "{from} to {to}");
+            let refused = reseal(from, to);
+            assert!(
+                matches!(refused, Err(SealedLineFault::Form | SealedLineFault::Content(_))),
+                "{from} to {to}: {refused:?}"
+            );
         }
     }
 

@@ -68,6 +68,7 @@
 pub mod asynchronous;
 mod backup;
 pub mod blocking;
+mod content;
 mod evidence;
 mod execution;
 mod files;
@@ -80,6 +81,7 @@ mod member;
 mod meta;
 pub mod plan;
 pub mod recover;
+mod salvage;
 pub mod scan;
 mod sealed;
 pub mod snapshot;
@@ -89,6 +91,7 @@ pub mod survey;
 mod testing;
 
 pub use backup::{BackupBroken, BackupSum, backup_header, first_member, restore};
+pub use content::ContentFault;
 pub use execution::{FileError, Operation};
 pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 pub use header::LogHeader;
@@ -98,10 +101,11 @@ pub use medium::{DiskError, HostEvent, Medium, NodeEvent};
 pub use member::{MemberError, MemberStart, found_member, open_member};
 pub use plan::{GROUP_BYTES_MAX, Planner, RENEWAL_BYTES};
 pub use recover::{Notice, RecoverError, Recovery, recover};
+pub use salvage::Salvage;
 pub use scan::{Damage, LogScan, TornTail, Verdict};
 pub use sealed::SealedLineFault;
 pub use snapshot::{
     PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_FORMAT, SNAPSHOT_SYNC_BYTES,
     SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner, rest_after,
 };
-pub use survey::{Survey, SurveyError, survey};
+pub use survey::{LostNodes, Survey, SurveyError, Surveyor, survey};

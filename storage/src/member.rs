@@ -75,7 +75,7 @@ pub enum MemberError {
         id: NodeId,
     },
     /// The other files do not do.
-    #[error(transparent)]
+    #[error("{fault}. {advice}", fault = .0, advice = .0.advice())]
     Recover(#[from] RecoverError),
 }
 
@@ -183,7 +183,7 @@ fn encode(node: NodeId, incarnation: Incarnation) -> Vec<u8> {
 fn decode(node: NodeId, bytes: &[u8]) -> Result<Incarnation, SealedLineFault> {
     let text: FoundingText = sealed::open(bytes, FOUNDING_FORMAT)?;
     let incarnation = Incarnation::from_text(&text.incarnation).filter(|_| text.node == node.0);
-    incarnation.ok_or(SealedLineFault::Damaged)
+    incarnation.ok_or(SealedLineFault::Form)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 use coracle_core::raft::{HardState, LogPoint, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::content;
 use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::sealed::{self, PointText, SealedLineFault, VERSION};
 
@@ -78,7 +79,9 @@ impl Meta {
                 floor: text.floor.point()?,
             })
         };
-        meta().ok_or(SealedLineFault::Damaged)
+        let meta = meta().ok_or(SealedLineFault::Form)?;
+        content::check_promises(meta.hard_state, meta.floor)?;
+        Ok(meta)
     }
 
     /// Whether the node has ever told anybody anything that it must not forget.

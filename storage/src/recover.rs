@@ -19,15 +19,18 @@
 use std::fmt;
 
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::raft::{Entries, LogIndex, LogPoint, NodeId, Restored};
+use coracle_core::raft::{
+    Configuration, Entries, LogIndex, LogPoint, NodeId, Restored, RestoredSnapshot, Term, Voters,
+};
 
+use crate::content::ContentFault;
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_log, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::{GROUP_BYTES_MAX, Planner};
 use crate::scan::{LogScan, TornTail, Verdict};
-use crate::snapshot::SnapshotPlanner;
+use crate::snapshot::{SnapshotFault, SnapshotPlanner};
 
 mod error;
 mod share;
@@ -103,15 +106,26 @@ impl fmt::Display for Notice {
 ///
 /// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts the other.
 pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Recovery, RecoverError> {
-    recover_beside(node, files, sync, &[])
+    recover_as(node, files, sync, &[], false)
 }
 
-/// The same in a process that has `log_beside` in memory, another node's: entries that both have are not kept twice.
+/// The same for a node of a cluster in one process, which has `log_beside` in memory, another node's: entries that both have are
+/// not kept twice. Its members are those that the cluster was founded with.
 pub(crate) fn recover_beside(
     node: NodeId,
     files: &NodeFiles,
     sync: SyncPolicy,
     log_beside: &[Entries],
+) -> Result<Recovery, RecoverError> {
+    recover_as(node, files, sync, log_beside, true)
+}
+
+fn recover_as(
+    node: NodeId,
+    files: &NodeFiles,
+    sync: SyncPolicy,
+    log_beside: &[Entries],
+    members_are_fixed: bool,
 ) -> Result<Recovery, RecoverError> {
     let log_file = FileName::new(node, FileKind::Log);
     let log_bytes = files.log.as_deref().ok_or(RecoverError::Missing { file: log_file })?;
@@ -120,6 +134,10 @@ pub(crate) fn recover_beside(
     let LogHeader { identity, after } = scan.header().clone();
     check_owners(node, &identity, &meta)?;
     let found = snapshot::read(&identity, after, files)?;
+    if members_are_fixed {
+        scan = scan.with_fixed_members();
+        check_fixed_members(&identity, found.as_ref(), &meta)?;
+    }
     let log: Vec<_> = scan.by_ref().flat_map(|run| share(run, log_beside)).collect();
     let torn = match scan.verdict() {
         Some(Verdict::Damaged(damage)) => return Err(RecoverError::Damaged { file: log_file, damage }),
@@ -127,6 +145,7 @@ pub(crate) fn recover_beside(
         Some(Verdict::Clean) | None => None,
     };
     check_against_meta(node, after, &log, &meta)?;
+    check_term(node, found.as_ref(), log.last().map_or(after, Entries::last), &meta)?;
 
     let mut repairs = found.as_ref().map_or_else(Vec::new, |_| wait_for_snapshot(node));
     repairs.extend(cut_off(node, files, log_bytes, torn));
@@ -200,7 +219,12 @@ fn check_against_meta(
         return Err(RecoverError::LostEntries { log: log_file, meta: meta_file, last: last.index, floor });
     }
     // A floor before the log's start is covered by the snapshot, as far as anybody can tell.
-    if floor >= after.index && point_at(floor, after, log) != Some(meta.floor) {
+    let is_another = if floor >= after.index {
+        point_at(floor, after, log) != Some(meta.floor)
+    } else {
+        meta.floor.term > after.term
+    };
+    if is_another {
         return Err(RecoverError::OtherEntries { log: log_file, meta: meta_file, floor });
     }
     let current = meta.hard_state.current_term;
@@ -210,8 +234,42 @@ fn check_against_meta(
     Ok(())
 }
 
+/// The node's term is one that elections can have led to since its last entry: nodes do not believe each other's beyond that, so
+/// one that is further ahead could neither follow nor lead.
+fn check_term(
+    node: NodeId,
+    snapshot: Option<&RestoredSnapshot>,
+    last: LogPoint,
+    meta: &Meta,
+) -> Result<(), RecoverError> {
+    let covered = snapshot.map_or(Term::INITIAL, |snapshot| snapshot.meta.last.term);
+    let (last, current) = (last.term.max(covered), meta.hard_state.current_term);
+    if current.0.saturating_sub(last.0) > Term::JUMP_MAX {
+        return Err(RecoverError::TermTooFar { meta: FileName::new(node, FileKind::Meta), current, last });
+    }
+    Ok(())
+}
+
+/// All nodes of the process, and nobody else, take part, and only they can have been voted for.
+fn check_fixed_members(
+    identity: &Identity,
+    snapshot: Option<&RestoredSnapshot>,
+    meta: &Meta,
+) -> Result<(), RecoverError> {
+    let name = |kind| FileName::new(identity.node, kind);
+    if meta.hard_state.voted_for.is_some_and(|voted_for| !identity.voters.contains(&voted_for)) {
+        return Err(RecoverError::Meta { file: name(FileKind::Meta), fault: ContentFault::Vote.into() });
+    }
+    let founders = Voters::new(identity.voters.iter().copied()).map(Configuration::of_voters);
+    if snapshot.is_some_and(|snapshot| Some(&snapshot.meta.configuration) != founders.as_ref()) {
+        let fault = SnapshotFault::Header(ContentFault::FixedMembers.into());
+        return Err(RecoverError::Snapshot { file: name(FileKind::Snapshot), fault });
+    }
+    Ok(())
+}
+
 /// What the log, which starts after `after` and holds `log`, has at `index`; also known for its start.
-fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoint> {
+pub(crate) fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoint> {
     if index == after.index {
         return Some(after);
     }

@@ -20,13 +20,16 @@
 //! So one changed byte in any line but the last is always damage. A changed byte in the last line cannot be
 //! told from a torn write and reads as one; the metadata's floor then decides whether a node may lose it.
 //! A last line that is complete but for its line break is torn too: nobody was told of it.
+//!
+//! A line that is the next entry, and says what this program never does, is [`Damage`] as well: no torn write leaves it.
 
 use std::fmt;
 use std::io::BufRead;
 
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::raft::{BatchBuilder, Entries, LineFault};
+use coracle_core::raft::{BatchBuilder, Entries, Line, LineFault};
 
+use crate::content::{self, ContentFault, Membership};
 use crate::evidence;
 use crate::header::LogHeader;
 use crate::plan::GROUP_BYTES_MAX;
@@ -68,6 +71,12 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, offset, fault, later_line } = self;
+        if let DamageFault::Content(fault) = fault {
+            return write!(
+                f,
+                "line {line} (at byte {offset}) has a right checksum, but not what it says: {fault}"
+            );
+        }
         write!(f, "line {line} (at byte {offset}) is damaged: {fault}")?;
         match later_line {
             Some(later) if later == line => f.write_str(", and a valid entry follows inside of it"),
@@ -82,7 +91,10 @@ impl fmt::Display for Damage {
 pub enum DamageFault {
     /// It is not the next entry.
     #[error("{0}")]
-    Line(LineFault),
+    Line(#[from] LineFault),
+    /// It is the next entry, and says what this program never does.
+    #[error("{0}")]
+    Content(#[from] ContentFault),
     /// It has no line break at its end.
     #[error("it is incomplete")]
     Incomplete,
@@ -111,6 +123,7 @@ pub struct LogScan<'a> {
     /// The number of the line that starts at `at`.
     line: u64,
     run: BatchBuilder,
+    membership: Membership,
     verdict: Option<Verdict>,
 }
 
@@ -125,7 +138,15 @@ impl<'a> LogScan<'a> {
         let header = LogHeader::decode(&bytes[..header_len])?;
         let mut run = BatchBuilder::new(header.after);
         run.reserve(0, RUN_BYTES_MAX.min(bytes.len() - header_len));
-        Ok(Self { bytes, header, header_len, at: header_len, line: 2, run, verdict: None })
+        let membership = Membership::of(&header.identity.roster);
+        Ok(Self { bytes, header, header_len, at: header_len, line: 2, run, membership, verdict: None })
+    }
+
+    /// The same for the log of a cluster in one process, whose members are fixed.
+    #[must_use]
+    pub fn with_fixed_members(mut self) -> Self {
+        self.membership = Membership::Fixed;
+        self
     }
 
     /// What the first line says.
@@ -160,14 +181,16 @@ impl<'a> LogScan<'a> {
         if !self.run.is_empty() && self.run.bytes() + len > RUN_BYTES_MAX {
             return false;
         }
-        match self.run.accept(&rest[..len - 1]) {
+        let membership = self.membership;
+        let judge = |line: &Line<'_>| Ok(content::check_entry(line, membership)?);
+        match self.run.accept_when(&rest[..len - 1], judge) {
             Ok(_) => {
                 self.at += len;
                 self.line += 1;
                 true
             }
             Err(fault) => {
-                self.verdict = Some(self.judge(DamageFault::Line(fault)));
+                self.verdict = Some(self.judge(fault));
                 false
             }
         }
@@ -177,7 +200,11 @@ impl<'a> LogScan<'a> {
     fn judge(&self, fault: DamageFault) -> Verdict {
         let (line, offset) = (self.line, self.at as u64);
         let rest = &self.bytes[self.at..];
-        if let DamageFault::Line(LineFault::Index { .. } | LineFault::Term { .. }) = fault {
+        let is_whole = matches!(
+            fault,
+            DamageFault::Line(LineFault::Index { .. } | LineFault::Term { .. }) | DamageFault::Content(_)
+        );
+        if is_whole {
             // Its checksum is right: it was written as it is, and no torn write leaves a gap behind.
             return Verdict::Damaged(Damage { line, offset, fault, later_line: None });
         }

@@ -13,6 +13,8 @@
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Term};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::content::ContentFault;
+
 const TAIL_START: &str = ",\"crc\":\"";
 const TAIL_END: &str = "\"}";
 const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
@@ -39,9 +41,15 @@ pub enum SealedLineFault {
     /// It does not end in a line break.
     #[error("its line is incomplete")]
     Incomplete,
-    /// It does not match its checksum, or does not have the form that this program writes.
+    /// It does not match its checksum.
     #[error("its content is damaged: it does not match its checksum")]
     Damaged,
+    /// It matches its checksum, and does not have the form that this program writes.
+    #[error("its checksum is right, but this program does not write such a line")]
+    Form,
+    /// It matches its checksum, and says what this program never does.
+    #[error("its checksum is right, but not what it says: {0}")]
+    Content(#[from] ContentFault),
 }
 
 /// The first members of every such line.
@@ -104,9 +112,14 @@ pub(crate) fn open<T: Serialize + DeserializeOwned>(
         .ok_or(SealedLineFault::Damaged)?;
     let mut object = line[..content_len].to_vec();
     object.push(b'}');
-    let content: T = serde_json::from_slice(&object).map_err(|_| SealedLineFault::Damaged)?;
-    if seal(&content) != line {
+    let covered = &line[..content_len];
+    let stated = line[content_len..].strip_prefix(TAIL_START.as_bytes());
+    if !stated.is_some_and(|stated| stated.starts_with(&Checksum(crc32fast::hash(covered)).to_text())) {
         return Err(SealedLineFault::Damaged);
+    }
+    let content: T = serde_json::from_slice(&object).map_err(|_| SealedLineFault::Form)?;
+    if seal(&content) != line {
+        return Err(SealedLineFault::Form);
     }
     Ok(content)
 }

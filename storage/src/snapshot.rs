@@ -21,12 +21,14 @@
 
 use std::sync::Arc;
 
+use coracle_core::kv::StateLineError;
 use coracle_core::raft::{
-    Addition, Checksum, Configuration, LogPoint, MemberText, NodeId, RestoredSnapshot, SnapshotEnd,
+    Addition, Checksum, Configuration, LogIndex, LogPoint, MemberText, NodeId, RestoredSnapshot, SnapshotEnd,
     SnapshotMeta, Voters,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::content::{self, ContentFault, Membership};
 use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::sealed::{self, PointText, SealedLineFault, VERSION};
 
@@ -130,7 +132,14 @@ impl SnapshotHeader {
                 meta: SnapshotMeta { last: text.last.point()?, configuration },
             })
         };
-        header().ok_or(SealedLineFault::Damaged)
+        let header = header().ok_or(SealedLineFault::Form)?;
+        let SnapshotMeta { last, configuration } = &header.meta;
+        content::check_point(*last)?;
+        if last.index == LogIndex::ORIGIN {
+            return Err(ContentFault::NoEntry.into());
+        }
+        content::check_configuration(configuration, Membership::of(configuration.roster()))?;
+        Ok(header)
     }
 
     /// The last entry that the snapshot covers.
@@ -164,7 +173,7 @@ pub(crate) fn encode_end(end: SnapshotEnd) -> Vec<u8> {
 
 fn decode_end(line: &[u8]) -> Result<SnapshotEnd, SealedLineFault> {
     let text: EndText = sealed::open(line, END_FORMAT)?;
-    let checksum = Checksum::from_text(text.checksum.as_bytes()).ok_or(SealedLineFault::Damaged)?;
+    let checksum = Checksum::from_text(text.checksum.as_bytes()).ok_or(SealedLineFault::Form)?;
     Ok(SnapshotEnd { bytes: text.bytes, checksum })
 }
 
@@ -199,6 +208,27 @@ impl<'a> SnapshotFile<'a> {
         Ok(Self { header, content, end })
     }
 
+    /// Judges each line of the content, and counts the keys. That a file is whole does not show that a state machine of this
+    /// version wrote it.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotFault::Line`].
+    pub fn check_lines(&self) -> Result<usize, SnapshotFault> {
+        content::check_state(self.content).map_err(|(line, fault)| SnapshotFault::Line { line, fault })
+    }
+
+    /// Judges the members of a snapshot of a cluster in one process, where no roster says more: its nodes are 0 and those that follow,
+    /// and nobody joins or leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotFault::Header`].
+    pub fn check_members(&self) -> Result<(), SnapshotFault> {
+        content::check_undescribed(&self.header.meta.configuration)
+            .map_err(|fault| SnapshotFault::Header(fault.into()))
+    }
+
     /// The snapshot as the core wants it.
     #[must_use]
     pub fn restored(&self) -> RestoredSnapshot {
@@ -230,6 +260,14 @@ pub enum SnapshotFault {
         stated: Checksum,
         /// What it adds up to.
         found: Checksum,
+    },
+    /// A line of the content is not the next one of a state.
+    #[error("line {line} has a right checksum, but not what it says: {fault}")]
+    Line {
+        /// The number of the line; the header is line 1.
+        line: u64,
+        /// What is wrong.
+        fault: StateLineError,
     },
     /// The content is not UTF-8.
     #[error("its content is not UTF-8")]

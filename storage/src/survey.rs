@@ -7,6 +7,8 @@
 //! | no file at all | a new cluster is founded |
 //! | some files missing or unfinished, and no node has promised anything | its founding was interrupted: it is founded anew |
 //! | some files missing, and a node has promised something (a term, a vote, an entry, a snapshot) | refused: a node that lost its files must not come back under its old identity |
+//! | files that say what no node writes | refused, and said of which nodes the files are whole |
+//! | logs with different entries of one term, or terms that are too far apart | refused: such nodes cannot go on together |
 //! | the files of a cluster of another size, or of a node of a cluster of processes | refused |
 //! | all files | each node recovers; all must be of one cluster |
 //!
@@ -15,16 +17,21 @@
 //!
 //! Deliberately not for a node that has a folder of its own: it cannot see the others.
 
-use coracle_core::raft::{HardState, LogPoint, NodeId, Restored};
+use coracle_core::raft::{Entries, HardState, LogIndex, LogPoint, NodeId, Restored, Term};
 
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::Planner;
-use crate::recover::{RecoverError, Recovery, recover_beside};
-use crate::sealed::SealedLineFault;
+use crate::recover::{RecoverError, Recovery, point_at, recover_beside};
 use crate::snapshot::SnapshotPlanner;
+use found::{Found, FoundLog, FoundMeta};
+
+mod found;
+mod lost_nodes;
+
+pub use lost_nodes::LostNodes;
 
 /// What the nodes of a folder start from.
 #[derive(Debug)]
@@ -65,18 +72,6 @@ pub enum SurveyError {
         /// The file.
         file: FileName,
     },
-    /// A file is missing or empty, and the cluster has been in use.
-    #[error(
-        "{file} is missing or was never finished, but {witness} shows that the cluster has been in use: a \
-         node that lost its files must not come back under its old identity, since it may have promised \
-         what it would not know of. Put the file back, or start anew with another --data-dir"
-    )]
-    Lost {
-        /// The file.
-        file: FileName,
-        /// A file with a term, a vote, an entry or a snapshot.
-        witness: FileName,
-    },
     /// The files of two nodes are of different clusters.
     #[error(
         "{one} and {other} belong to different clusters: put the files of one cluster back, or start anew \
@@ -88,9 +83,38 @@ pub enum SurveyError {
         /// Another node's log.
         other: FileName,
     },
-    /// The files of one node do not do.
-    #[error(transparent)]
-    Node(#[from] RecoverError),
+    /// Two logs have different entries of one term at one place. A term has one leader, and a leader one log.
+    #[error(
+        "{one} and {other} hold different entries {index} of one term, which no leader has made: one of them is not what its node \
+         wrote. Put the files of one cluster back as they were when it stopped, or start anew with another --data-dir"
+    )]
+    DifferentHistories {
+        /// A log.
+        one: FileName,
+        /// Another node's log.
+        other: FileName,
+        /// The entry.
+        index: LogIndex,
+    },
+    /// A node is in a term that the others will not believe.
+    #[error(
+        "{meta}, line 1: the term {term} is too far above {other}, that of another node, to be believed by it. Put the file back as it \
+         was when the server stopped last, or start anew with another --data-dir"
+    )]
+    TermsApart {
+        /// The metadata with the highest term.
+        meta: FileName,
+        /// Its term.
+        term: Term,
+        /// The lowest term of a node.
+        other: Term,
+    },
+    /// Some nodes cannot go on from their files.
+    #[error("{0}")]
+    Nodes(Box<LostNodes>),
+    /// There is nothing in the folder that somebody has promised.
+    #[error("the folder holds no cluster that was ever in use")]
+    Unused,
 }
 
 /// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is the
@@ -119,8 +143,14 @@ pub struct Surveyor {
     fresh: Vec<Identity>,
     sync: SyncPolicy,
     found: Vec<Found>,
-    /// What each node goes on from, as long as none has lost a file.
+    /// What each node goes on from.
     recovered: Vec<Result<Recovery, RecoverError>>,
+}
+
+/// The nodes of a cluster that has been in use.
+struct Judged {
+    whole: Vec<Recovery>,
+    lost: Vec<(NodeId, RecoverError)>,
 }
 
 impl Surveyor {
@@ -138,18 +168,15 @@ impl Surveyor {
     pub fn look(&mut self, files: &NodeFiles) {
         let node = self.fresh[self.found.len()].node;
         self.found.push(Found::new(node, files));
-        if self.found.iter().all(|found| found.lost_file().is_none()) {
-            let logs = self.recovered.iter().flatten().map(|recovery| &recovery.restored.log[..]);
-            let longest = logs.max_by_key(|log| log.last().map(|run| run.last().index)).unwrap_or_default();
-            let recovered = recover_beside(node, files, self.sync, longest);
-            self.recovered.push(recovered);
-        }
+        let logs = self.recovered.iter().flatten().map(|recovery| &recovery.restored.log[..]);
+        let longest = logs.max_by_key(|log| log.last().map(|run| run.last().index)).unwrap_or_default();
+        let recovered = recover_beside(node, files, self.sync, longest);
+        self.recovered.push(recovered);
     }
 
     /// What the node that was looked at last goes on from, as far as that is known by now.
     pub(crate) fn latest(&mut self) -> Option<&mut Recovery> {
-        let is_latest = self.recovered.len() == self.found.len();
-        self.recovered.last_mut().filter(|_| is_latest)?.as_mut().ok()
+        self.recovered.last_mut()?.as_mut().ok()
     }
 
     /// Judges what was found.
@@ -162,107 +189,120 @@ impl Surveyor {
     ///
     /// When not every node was looked at.
     pub fn finish(self) -> Result<Survey, SurveyError> {
-        let Self { fresh, sync, found, recovered } = self;
-        assert_eq!(found.len(), fresh.len(), "one set of files per node");
-        check_cluster(&found, &fresh)?;
-        if let Some(file) = found.iter().find_map(Found::lost_file) {
-            return found_anew(file, &found, &fresh, sync);
+        assert_eq!(self.found.len(), self.fresh.len(), "one set of files per node");
+        check_cluster(&self.found, &self.fresh)?;
+        if self.is_unused() {
+            return Ok(found_anew(&self.found, &self.fresh, self.sync));
         }
-        let nodes = recovered.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let cluster = |recovery: &Recovery| (recovery.identity.cluster, recovery.identity.voters.clone());
-        if let Some(other) = nodes.iter().find(|other| cluster(other) != cluster(&nodes[0])) {
-            let log = |recovery: &Recovery| FileName::new(recovery.identity.node, FileKind::Log);
-            return Err(SurveyError::DifferentClusters { one: log(&nodes[0]), other: log(other) });
+        let Judged { whole, lost } = self.judge()?;
+        if !lost.is_empty() {
+            return Err(nodes_lost(lost, &whole));
         }
-        Ok(Survey { creation: Vec::new(), nodes })
+        Ok(Survey { creation: Vec::new(), nodes: whole })
     }
-}
 
-/// What a node's files look like from afar.
-#[derive(Debug)]
-struct Found {
-    node: NodeId,
-    log: FoundLog,
-    meta: FoundMeta,
-    /// Whether there is one, whatever is in it: a snapshot gets its name only when it is whole.
-    has_snapshot: bool,
-}
+    /// What a new cluster is made of when some nodes cannot go on: of the whole ones, which must be a majority, the one that is
+    /// most up to date. See [`LostNodes`].
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError`] when the files are not those of one cluster of this size, or too few of them are whole.
+    ///
+    /// # Panics
+    ///
+    /// When not every node was looked at.
+    pub fn most_up_to_date(self) -> Result<Recovery, SurveyError> {
+        assert_eq!(self.found.len(), self.fresh.len(), "one set of files per node");
+        check_cluster(&self.found, &self.fresh)?;
+        if self.is_unused() {
+            return Err(SurveyError::Unused);
+        }
+        let Judged { whole, lost } = self.judge()?;
+        if 2 * whole.len() <= whole.len() + lost.len() {
+            return Err(nodes_lost(lost, &whole));
+        }
+        let end = |recovery: &Recovery| {
+            let last = recovery.restored.log.last().map_or(recovery.restored.log_start, Entries::last);
+            (last.term, last.index)
+        };
+        Ok(whole.into_iter().max_by_key(end).expect("a majority is at least one"))
+    }
 
-#[derive(Debug)]
-enum FoundLog {
-    Missing,
-    /// No line is complete: what a power cut leaves of the founding.
-    Unfinished,
-    Readable {
-        header: LogHeader,
-        /// In the file, or in the snapshot before it.
-        has_entries: bool,
-    },
-    Unreadable(SealedLineFault),
-}
+    /// Whether a file is missing and none shows, or may have shown, that anybody has promised anything: the founding was interrupted,
+    /// or never begun.
+    fn is_unused(&self) -> bool {
+        let may_hold_promises = |found: &Found| found.unreadable().is_some() || found.witness().is_some();
+        self.found.iter().any(|found| found.lost_file().is_some())
+            && !self.found.iter().any(may_hold_promises)
+    }
 
-#[derive(Debug)]
-enum FoundMeta {
-    Missing,
-    Readable(Meta),
-    Unreadable(SealedLineFault),
-}
-
-impl Found {
-    fn new(node: NodeId, files: &NodeFiles) -> Self {
-        let log = match &files.log {
-            None => FoundLog::Missing,
-            Some(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
-                None => FoundLog::Unfinished,
-                Some(end) => match LogHeader::decode(&bytes[..=end]) {
-                    Ok(header) => {
-                        let has_entries = header.after != LogPoint::ORIGIN || bytes.len() > end + 1;
-                        FoundLog::Readable { header, has_entries }
+    /// Tells the nodes that can go on from those that cannot, and that the former are of one cluster with one history.
+    fn judge(self) -> Result<Judged, SurveyError> {
+        let witness = self.found.iter().find_map(Found::witness);
+        let mut judged = Judged { whole: Vec::new(), lost: Vec::new() };
+        for (found, recovered) in self.found.iter().zip(self.recovered) {
+            let fault = match (found.lost_file(), witness) {
+                (Some(file), Some(witness)) => RecoverError::Lost { file, witness },
+                (Some(file), None) => RecoverError::Missing { file },
+                (None, _) => match recovered {
+                    Ok(recovery) => {
+                        judged.whole.push(recovery);
+                        continue;
                     }
-                    Err(fault) => FoundLog::Unreadable(fault),
+                    Err(fault) => fault,
                 },
-            },
-        };
-        let meta = match files.meta.as_deref().map(Meta::decode) {
-            None => FoundMeta::Missing,
-            Some(Ok(meta)) => FoundMeta::Readable(meta),
-            Some(Err(fault)) => FoundMeta::Unreadable(fault),
-        };
-        Self { node, log, meta, has_snapshot: files.snapshot.is_some() }
-    }
-
-    fn file(&self, kind: FileKind) -> FileName {
-        FileName::new(self.node, kind)
-    }
-
-    /// A file that was never made, never finished, or removed.
-    fn lost_file(&self) -> Option<FileName> {
-        if matches!(self.log, FoundLog::Missing | FoundLog::Unfinished) {
-            return Some(self.file(FileKind::Log));
+            };
+            judged.lost.push((found.node, fault));
         }
-        matches!(self.meta, FoundMeta::Missing).then(|| self.file(FileKind::Meta))
+        check_together(&judged.whole)?;
+        Ok(judged)
     }
+}
 
-    /// A file that shows that the node has promised something.
-    fn witness(&self) -> Option<FileName> {
-        if matches!(self.log, FoundLog::Readable { has_entries: true, .. }) {
-            return Some(self.file(FileKind::Log));
-        }
-        if self.has_snapshot {
-            return Some(self.file(FileKind::Snapshot));
-        }
-        let has_promised = matches!(&self.meta, FoundMeta::Readable(meta) if meta.holds_a_promise());
-        has_promised.then(|| self.file(FileKind::Meta))
-    }
+fn nodes_lost(faults: Vec<(NodeId, RecoverError)>, whole: &[Recovery]) -> SurveyError {
+    let whole = whole.iter().map(|recovery| recovery.identity.node).collect();
+    SurveyError::Nodes(Box::new(LostNodes { faults, whole }))
+}
 
-    /// A file that cannot be read, and so may hold a promise.
-    fn unreadable(&self) -> Option<RecoverError> {
-        if let FoundLog::Unreadable(fault) = &self.log {
-            return Some(RecoverError::Header { file: self.file(FileKind::Log), fault: fault.clone() });
-        }
-        let FoundMeta::Unreadable(fault) = &self.meta else { return None };
-        Some(RecoverError::Meta { file: self.file(FileKind::Meta), fault: fault.clone() })
+/// Whether nodes that are each whole are of one cluster, and can go on together.
+fn check_together(nodes: &[Recovery]) -> Result<(), SurveyError> {
+    let Some(first) = nodes.first() else { return Ok(()) };
+    let cluster = |recovery: &Recovery| (recovery.identity.cluster, recovery.identity.voters.clone());
+    let file = |recovery: &Recovery, kind| FileName::new(recovery.identity.node, kind);
+    let log = |recovery| file(recovery, FileKind::Log);
+    if let Some(other) = nodes.iter().find(|other| cluster(other) != cluster(first)) {
+        return Err(SurveyError::DifferentClusters { one: log(first), other: log(other) });
     }
+    for (place, one) in nodes.iter().enumerate() {
+        for other in &nodes[place + 1..] {
+            if let Some(index) = contradiction(&one.restored, &other.restored) {
+                return Err(SurveyError::DifferentHistories { one: log(one), other: log(other), index });
+            }
+        }
+    }
+    let term = |recovery: &&Recovery| recovery.restored.hard_state.current_term;
+    let highest = nodes.iter().max_by_key(term).expect("there is one");
+    let (highest_term, lowest) =
+        (term(&highest), nodes.iter().map(|node| term(&node)).min().expect("there is one"));
+    if highest_term.0 - lowest.0 > Term::JUMP_MAX {
+        let meta = file(highest, FileKind::Meta);
+        return Err(SurveyError::TermsApart { meta, term: highest_term, other: lowest });
+    }
+    Ok(())
+}
+
+/// Log Matching (§5.3): entries of one index and one term are the same, and so is all before them. The last place where both
+/// logs have one term decides, since a checksum covers all that stands before it.
+fn contradiction(one: &Restored, other: &Restored) -> Option<LogIndex> {
+    let end = |restored: &Restored| restored.log.last().map_or(restored.log_start, Entries::last).index;
+    let start = one.log_start.index.max(other.log_start.index);
+    let last = end(one).min(end(other));
+    let of_one_term = (start.0..=last.0).rev().map(LogIndex).find_map(|index| {
+        let point = |restored: &Restored| point_at(index, restored.log_start, &restored.log);
+        let (one, other) = (point(one)?, point(other)?);
+        (one.term == other.term).then_some((one, other))
+    });
+    of_one_term.and_then(|(one, other)| (one != other).then_some(one.index))
 }
 
 fn check_cluster(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError> {
@@ -278,19 +318,8 @@ fn check_cluster(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError>
     Ok(())
 }
 
-/// Founds a cluster, unless what is there may hold a promise.
-fn found_anew(
-    lost: FileName,
-    found: &[Found],
-    fresh: &[Identity],
-    sync: SyncPolicy,
-) -> Result<Survey, SurveyError> {
-    if let Some(error) = found.iter().find_map(Found::unreadable) {
-        return Err(error.into());
-    }
-    if let Some(witness) = found.iter().find_map(Found::witness) {
-        return Err(SurveyError::Lost { file: lost, witness });
-    }
+/// Founds a cluster where nobody has promised anything.
+fn found_anew(found: &[Found], fresh: &[Identity], sync: SyncPolicy) -> Survey {
     let mut creation = Vec::new();
     // The metadata of an interrupted founding goes first: with all of it gone, the logs are unfinished
     // business again, whatever a crash leaves of them.
@@ -309,7 +338,7 @@ fn found_anew(
         let meta = Meta::new(identity, HardState::default(), LogPoint::ORIGIN);
         creation.extend(replace_meta(identity.node, meta.encode()));
     }
-    Ok(Survey { creation, nodes: fresh.iter().map(|identity| new_node(identity, sync)).collect() })
+    Survey { creation, nodes: fresh.iter().map(|identity| new_node(identity, sync)).collect() }
 }
 
 fn header_of(identity: &Identity) -> LogHeader {

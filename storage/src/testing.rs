@@ -444,7 +444,7 @@ impl RandomNode {
 /// Lines as a state machine would write them, different for each seed.
 pub(crate) fn content(seed: u64, lines: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let line = |at| format!("{{\"key\":\"größe {at}\",\"value\":\"{}\"}}\n", "x".repeat(rng.usize(..30)));
+    let line = |at| format!("{{\"key\":\"größe {at:04}\",\"value\":\"{}\"}}\n", "x".repeat(rng.usize(..30)));
     (0..lines).map(line).collect()
 }
 

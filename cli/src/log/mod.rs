@@ -55,6 +55,8 @@ pub(crate) enum LogError {
     Damaged { path: PathBuf, damage: Damage },
     #[error("{}: the snapshot is not whole: {fault}", .path.display())]
     Snapshot { path: PathBuf, fault: SnapshotFault },
+    #[error("{}: {fault}", .path.display())]
+    SnapshotLine { path: PathBuf, fault: SnapshotFault },
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }

@@ -65,6 +65,9 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     whole: Option<Whole>,
     bytes: usize,
+    /// What is wrong, in few words; for people.
+    #[serde(skip)]
+    why: &'static str,
     /// What is wrong, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -80,7 +83,7 @@ struct Whole {
 
 /// Says whether the snapshot is whole.
 pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogError> {
-    let found = open(path, bytes);
+    let found = open(path, bytes).and_then(|file| judged(path, file));
     let whole = found.as_ref().ok().map(|file| {
         let last = file.header.last();
         Whole {
@@ -95,6 +98,10 @@ pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), Lo
         verdict: if whole.is_some() { "clean" } else { "damaged" },
         whole,
         bytes: bytes.len(),
+        why: match &found {
+            Err(LogError::SnapshotLine { .. }) => "holds what no server writes",
+            _ => "is not whole",
+        },
         message: found.as_ref().err().map(ToString::to_string),
     };
     let mut out = io::stdout().lock();
@@ -118,11 +125,19 @@ impl Report<'_> {
                 let up_to = format!("up to index {last_index}, term {last_term}, crc {last_crc}");
                 writeln!(out, "{file}: {verdict}: a snapshot of {lines} {noun} {up_to}; {bytes} bytes")
             }
-            None => writeln!(out, "{file}: {verdict}: a snapshot that is not whole; {bytes} bytes"),
+            None => writeln!(out, "{file}: {verdict}: a snapshot that {}; {bytes} bytes", self.why),
         }
     }
 }
 
 fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SnapshotFile<'a>, LogError> {
     SnapshotFile::decode(bytes).map_err(|fault| LogError::Snapshot { path: path.to_owned(), fault })
+}
+
+/// The file, if each of its lines says what a server writes.
+fn judged<'a>(path: &Path, file: SnapshotFile<'a>) -> Result<SnapshotFile<'a>, LogError> {
+    match file.check_members().and_then(|()| file.check_lines()) {
+        Ok(_) => Ok(file),
+        Err(fault) => Err(LogError::SnapshotLine { path: path.to_owned(), fault }),
+    }
 }

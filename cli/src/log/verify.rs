@@ -20,8 +20,8 @@ Examples:
   gunzip < backup.txt.gz | coracle log verify -
   for file in data/log*.txt; do coracle log verify \"$file\"; done
 
-Exit code 0 means clean: every line is whole, has its place and continues the chain of checksums. Everything \
-else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
+Exit code 0 means clean: every line is whole, has its place, continues the chain of checksums and says what a server \
+writes, so that a server can start from it. Everything else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
 success: a killed server leaves one, which its next start cuts off, and so does a running one for a moment; yet \
 a changed byte in the last line looks the same. With -o json a file that is no log has a verdict, too: \
 \"unreadable\", \"foreign\" (no file of Coracle), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start behind the snapshot beside it, and vouches for \
@@ -67,6 +67,9 @@ impl Verify {
             return snapshot::verify(&name, &bytes, self.output);
         }
         let mut scan = open(&name, &bytes).or_else(|error| self.give_verdict(&name, error))?;
+        if scan.header().identity.roster.is_empty() {
+            scan = scan.with_fixed_members();
+        }
         let (mut entries, mut last) = (0, scan.header().after);
         for run in scan.by_ref() {
             entries += run.len() as u64;

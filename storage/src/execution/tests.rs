@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
+use coracle_core::raft::{Checksum, LogIndex, LogPoint, NodeId, SnapshotPart, Term};
 use futures_lite::future::block_on;
 
 use super::*;
@@ -114,6 +114,9 @@ fn both_leave_what_the_model_has() {
 }
 
 /// The log goes on in the midst of a snapshot, through the same folder or another.
+/// Where the snapshots of these tests end.
+const SNAPSHOT_END: LogPoint = LogPoint { index: LogIndex(1), term: Term(1), checksum: Checksum(7) };
+
 #[test]
 fn a_snapshot_and_the_log_are_written_side_by_side() {
     with_both(|place, open| {
@@ -126,7 +129,7 @@ fn a_snapshot_and_the_log_are_written_side_by_side() {
                 let mut expected = fs::read_to_string(place.join("log00.txt")).unwrap();
                 let mut last = LogPoint::ORIGIN;
                 let text = content(8, 500);
-                let meta = snapshot_meta(last);
+                let meta = snapshot_meta(SNAPSHOT_END);
                 for part in parts(&meta, &text, 1000) {
                     let ops = start.snapshots.plan_part(&part);
                     other.as_mut().unwrap_or(&mut folder).run(&ops).unwrap();
@@ -154,10 +157,10 @@ fn a_published_snapshot_is_read_in_parts() {
         let mut planner =
             crate::SnapshotPlanner::new(identities(1).remove(0), LogPoint::ORIGIN.index, SyncPolicy::Always);
         let mut folder = open();
-        let wanted = PartWanted { last: LogPoint::ORIGIN, offset: 0, bytes_max: 700 };
+        let wanted = PartWanted { last: SNAPSHOT_END, offset: 0, bytes_max: 700 };
         assert_eq!(folder.read_part(wanted).unwrap(), None, "there is none yet");
         let text = content(8, 200);
-        for part in parts(&snapshot_meta(LogPoint::ORIGIN), &text, 1000) {
+        for part in parts(&snapshot_meta(SNAPSHOT_END), &text, 1000) {
             folder.run(&planner.plan_part(&part)).unwrap();
             assert_eq!(folder.read_part(wanted).unwrap(), None, "it is not published yet");
         }

@@ -352,7 +352,8 @@ fn more_than_a_group_may_hold_is_synced_in_between() {
         unsynced_max = unsynced_max.max(disk.unsynced_bytes(LOG));
     }
     assert!(unsynced_max > GROUP_BYTES_MAX, "the huge entry was among them");
-    assert_eq!(recovered(&disk).log, [entries.text(), many.text(), one.text()].concat());
+    let written = [entries.text(), many.text(), one.text()].concat();
+    assert!(disk.content(LOG).ends_with(written.as_bytes()));
 
     // Made anew, it is written in pieces, too.
     let temporary = FileName::new(NODE, FileKind::LogTemporary);

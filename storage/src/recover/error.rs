@@ -1,4 +1,4 @@
-//! Why a node cannot go on from its files: what is wrong, with which file, and what to do about it.
+//! Why a node cannot go on from its files: what is wrong with which file. What to do about it depends on whether others hold the same.
 
 use coracle_core::raft::{LogIndex, NodeId, Term};
 
@@ -11,13 +11,21 @@ use crate::snapshot::SnapshotFault;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
     /// A file is not there.
-    #[error("{file} is missing: {ADVICE}")]
+    #[error("{file} is missing")]
     Missing {
         /// The file.
         file: FileName,
     },
+    /// A file is not there, or empty, and another one shows that the cluster has been in use.
+    #[error("{file} is missing or was never finished, but {witness} shows that the cluster has been in use")]
+    Lost {
+        /// The file.
+        file: FileName,
+        /// A file with a term, a vote, an entry or a snapshot.
+        witness: FileName,
+    },
     /// The log's first line cannot be read.
-    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
+    #[error("{file}, line 1: {fault}")]
     Header {
         /// The log.
         file: FileName,
@@ -25,7 +33,7 @@ pub enum RecoverError {
         fault: SealedLineFault,
     },
     /// The metadata cannot be read: the node may have voted, and nobody knows for whom.
-    #[error("{file}, line 1: {fault}. {ADVICE_START}")]
+    #[error("{file}, line 1: {fault}")]
     Meta {
         /// The metadata file.
         file: FileName,
@@ -33,7 +41,7 @@ pub enum RecoverError {
         fault: SealedLineFault,
     },
     /// A file says that it belongs to another node.
-    #[error("{file} belongs to node {owner}: the file was renamed or copied. Put the right file back")]
+    #[error("{file} belongs to node {owner}: the file was renamed or copied")]
     OfAnotherNode {
         /// The file.
         file: FileName,
@@ -43,7 +51,7 @@ pub enum RecoverError {
     /// Two files name different clusters or incarnations.
     #[error(
         "{one} and {other} do not belong together: they are of different clusters, or of different lives \
-         of the node. Put back the two that do"
+         of the node"
     )]
     DifferentOwners {
         /// The log.
@@ -52,7 +60,7 @@ pub enum RecoverError {
         other: FileName,
     },
     /// A line of the log was durable once and is not what it was.
-    #[error("{file}: {damage}. {ADVICE_START}")]
+    #[error("{file}: {damage}")]
     Damaged {
         /// The log.
         file: FileName,
@@ -62,7 +70,7 @@ pub enum RecoverError {
     /// The log ends before an entry that was durable and committed.
     #[error(
         "{log} ends at entry {last}, but entry {floor} was on disk and committed, as {meta} says: \
-         the end of the log is lost. {ADVICE_START}"
+         the end of the log is lost"
     )]
     LostEntries {
         /// The log.
@@ -77,7 +85,7 @@ pub enum RecoverError {
     /// The log holds another entry than the one that was durable and committed.
     #[error(
         "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: \
-         the two are not of the same time. {ADVICE_START}"
+         the two are not of the same time"
     )]
     OtherEntries {
         /// The log.
@@ -90,7 +98,7 @@ pub enum RecoverError {
     /// The log or the snapshot has entries of a term that the metadata does not know of.
     #[error(
         "{file} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
-         that, and votes may be lost. {ADVICE_START}"
+         that, and votes may be lost"
     )]
     OldMeta {
         /// The log or the snapshot.
@@ -102,8 +110,20 @@ pub enum RecoverError {
         /// The term in the metadata.
         current: Term,
     },
+    /// The node's term is further ahead of its last entry than any election leads.
+    #[error(
+        "{meta}, line 1: the term {current} is too far above {last}, that of the last entry: no node would believe it"
+    )]
+    TermTooFar {
+        /// The metadata file.
+        meta: FileName,
+        /// The term in the metadata.
+        current: Term,
+        /// The term of the last entry.
+        last: Term,
+    },
     /// The snapshot is not whole. The log behind it is nothing without it, so there is no way around it.
-    #[error("{file}: {fault}. {ADVICE_START}")]
+    #[error("{file}: {fault}")]
     Snapshot {
         /// The snapshot.
         file: FileName,
@@ -111,7 +131,7 @@ pub enum RecoverError {
         fault: SnapshotFault,
     },
     /// The log starts after a snapshot that is not there.
-    #[error("{snapshot} is missing, and {log} starts only after entry {after}: {ADVICE}")]
+    #[error("{snapshot} is missing, and {log} starts only after entry {after}")]
     NoSnapshot {
         /// The log.
         log: FileName,
@@ -123,7 +143,7 @@ pub enum RecoverError {
     /// The snapshot does not reach the log's start.
     #[error(
         "{log} starts after entry {after}, but {snapshot} reaches only to entry {reaches}: what is in between \
-         is lost. {ADVICE_START}"
+         is lost"
     )]
     OldSnapshot {
         /// The log.
@@ -138,7 +158,7 @@ pub enum RecoverError {
     /// The snapshot ends with another entry than the one that was committed.
     #[error(
         "{snapshot} ends with another entry {last} than the one that was committed, as {witness} shows: the two \
-         are not of the same time. {ADVICE_START}"
+         are not of the same time"
     )]
     OtherSnapshot {
         /// The snapshot.
@@ -150,7 +170,21 @@ pub enum RecoverError {
     },
 }
 
-const ADVICE: &str = "the node must not go on without it, since it may have promised what it would not know \
-     of. Put the file back, or start anew in an empty folder";
-const ADVICE_START: &str = "Nothing was changed. Put the folder back from a copy that was made while the server was \
-     stopped and nothing has run since, or start anew in an empty folder";
+impl RecoverError {
+    /// What to do about it for a node that has its folder to itself, as a sentence.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::OfAnotherNode { .. } => "Put the right file back",
+            Self::DifferentOwners { .. } => "Put back the two that belong together",
+            Self::Missing { .. } | Self::Lost { .. } | Self::NoSnapshot { .. } => {
+                "The node must not go on without it, since it may have promised what it would not know of. Put the file back, or start \
+                 anew in an empty folder"
+            }
+            _ => {
+                "Nothing was changed. Put the folder back from a copy that was made while the server was stopped and nothing has run \
+                 since, or start anew in an empty folder"
+            }
+        }
+    }
+}

@@ -57,6 +57,7 @@ pub(super) fn read(
     if last.index == after.index && last != after {
         return Err(RecoverError::OtherSnapshot { snapshot: file, witness: log, last: last.index });
     }
+    snapshot.check_lines().map_err(|fault| RecoverError::Snapshot { file, fault })?;
     Ok(Some(snapshot.restored()))
 }
 

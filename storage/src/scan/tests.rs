@@ -198,7 +198,8 @@ fn damage_says_where_and_why() {
 #[test]
 fn runs_are_bounded_and_follow_one_another() {
     let payload = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(100_000));
-    let longer = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(RUN_BYTES_MAX));
+    let half = "x".repeat(RUN_BYTES_MAX / 2);
+    let longer = format!("\"op\":\"CAS\",\"key\":\"a\",\"expect\":\"{half}\",\"value\":\"{half}\"");
     let mut payloads = vec![payload.as_str(); 23];
     payloads.insert(7, &longer);
     let (bytes, starts) = log_of(&payloads);

@@ -114,7 +114,7 @@ fn voters_out_of_order_are_refused() {
     for voters in ["[2,0]", "[0,0]", "[]"] {
         let covered = covered.replace("[0,2]", voters);
         let line = format!("{covered},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(covered.as_bytes()));
-        assert_eq!(SnapshotHeader::decode(line.as_bytes()), Err(SealedLineFault::Damaged), "{voters}");
+        assert_eq!(SnapshotHeader::decode(line.as_bytes()), Err(SealedLineFault::Form), "{voters}");
     }
 }
 
@@ -390,10 +390,11 @@ fn the_longest_first_line_fits_what_is_read_of_it() {
     let set = |below: u64| Voters::new((below..below + 9).map(|below| NodeId(u64::MAX - below))).unwrap();
     let learners = (0..LEARNERS_MAX as u64).map(|below| NodeId(u64::MAX - 50 - below));
     let configuration = Configuration::restored(set(0), Some(set(9)), learners).unwrap();
-    let longest = || Member::founder("a".repeat(ADDRESS_BYTES_MAX).into(), Some(Incarnation(5)));
-    let roster = Roster::new(configuration.members().into_iter().map(|node| (node, longest())));
+    let longest = |node: NodeId| format!("{}:{node}", "a".repeat(ADDRESS_BYTES_MAX - 21)).into();
+    let member = |node| (node, Member::founder(longest(node), Some(Incarnation(5))));
+    let roster = Roster::new(configuration.members().into_iter().map(member));
     let configuration = configuration.with_roster(&roster);
-    let last = LogPoint { index: LogIndex(u64::MAX), term: Term(u64::MAX), checksum: Checksum(u32::MAX) };
+    let last = LogPoint { index: content::INDEX_MAX, term: content::TERM_MAX, checksum: Checksum(u32::MAX) };
     let header = SnapshotHeader::new(&identity, SnapshotMeta { last, configuration }).encode();
     let end = SnapshotEnd { bytes: 0, checksum: Checksum(0) };
     let file = [header, encode_end(end)].concat();

@@ -1,0 +1,99 @@
+//! A backup of a cluster in one process that is not running: made of the files of its nodes, of which some may be lost.
+//!
+//! The node is the one that [`Surveyor::most_up_to_date`](crate::Surveyor::most_up_to_date) has found: its snapshot, and all of its log behind
+//! it. Entries that no leader has committed are carried out as well: nobody was told that they were not, and the next leader might have
+//! committed them.
+//!
+//! Deliberately no I/O: the pieces of the file are handed out, and whoever asked for them writes them.
+
+use coracle_core::kv::{SessionLimits, State, StateLineError, Write};
+use coracle_core::raft::{Checksum, Entry};
+use coracle_core::raft::{
+    Configuration, Entries, EntryKind, LogPoint, Restored, SnapshotEnd, SnapshotMeta, Voters,
+};
+
+use crate::backup::backup_header;
+use crate::recover::Recovery;
+use crate::snapshot::encode_end;
+
+/// How many bytes of content a piece has, but for a line that is longer. Arbitrary.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A backup that is being made. An iterator over the pieces of its file, in order.
+#[derive(Debug)]
+pub struct Salvage {
+    state: State,
+    last: LogPoint,
+    header: Option<Vec<u8>>,
+    bytes: u64,
+    hasher: crc32fast::Hasher,
+    is_whole: bool,
+}
+
+impl Salvage {
+    /// Carries out what the node holds.
+    ///
+    /// # Panics
+    ///
+    /// When the node was not recovered as it is: what it holds was checked then.
+    #[must_use]
+    pub fn new(recovery: &Recovery) -> Self {
+        let Restored { snapshot, log, log_start, .. } = &recovery.restored;
+        let mut state = State::new(SessionLimits::default());
+        let mut covered = *log_start;
+        if let Some(snapshot) = snapshot {
+            covered = snapshot.meta.last;
+            let restored: Result<(), StateLineError> =
+                snapshot.text.lines().try_for_each(|line| state.restore(line));
+            restored.expect("a snapshot is checked when a node is recovered");
+        }
+        let behind =
+            |entry: &Entry<'_>| entry.point.index > covered.index && entry.kind() == EntryKind::Command;
+        for entry in log.iter().flat_map(Entries::iter).filter(behind) {
+            let write = Write::checked(entry.payload).expect("a log is checked when a node is recovered");
+            state.apply(&write);
+        }
+        let last = log.last().map_or(covered, Entries::last);
+        let founders = Voters::new(recovery.identity.voters.iter().copied());
+        let configuration = Configuration::of_voters(founders.expect("a header names one to nine voters"));
+        let meta = SnapshotMeta { last, configuration };
+        state.freeze();
+        let (hasher, header) = (crc32fast::Hasher::new(), Some(backup_header(meta)));
+        Self { state, last, header, bytes: 0, hasher, is_whole: false }
+    }
+
+    /// The last entry that is in it.
+    #[must_use]
+    pub fn reaches(&self) -> LogPoint {
+        self.last
+    }
+
+    /// Bytes of content that were handed out.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Iterator for Salvage {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if let Some(header) = self.header.take() {
+            return Some(header);
+        }
+        if self.is_whole {
+            return None;
+        }
+        let mut text = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+        self.is_whole = self.state.read_frozen(&mut text, PIECE_BYTES);
+        self.hasher.update(text.as_bytes());
+        self.bytes += text.len() as u64;
+        let mut piece = text.into_bytes();
+        if self.is_whole {
+            let checksum = Checksum(self.hasher.clone().finalize());
+            piece.extend(encode_end(SnapshotEnd { bytes: self.bytes, checksum }));
+        }
+        Some(piece)
+    }
+}
