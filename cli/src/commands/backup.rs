@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::salvage::{SalvageError, salvage};
 use super::{CommandError, Context, Execute};
 use crate::exit::Exit;
 use crate::interrupt;
@@ -34,7 +35,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a snapshot may take. Arbitrary: at the pace at which servers write them, some hundred gigabytes.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Write all keys and sessions of a running cluster to a file
+/// Write all keys and sessions of a cluster to a file
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -42,6 +43,7 @@ Examples:
   coracle backup - | gzip > backup.txt.gz
   coracle log verify backup.txt
   coracle restore backup.txt --data-dir ./restored
+  coracle backup backup.txt --data-dir ./data    of a server that does not start
 
 The file holds all that was acknowledged before the command began, and what is remembered of sessions. It is made of \
 JSON lines, `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written to a new file beside it and gets its name \
@@ -54,6 +56,13 @@ pub(crate) struct Backup {
     /// Replace the file if there is one
     #[arg(long)]
     force: bool,
+
+    /// Take it from this folder of a cluster in one process that is not running; no server is asked
+    ///
+    /// The files of some nodes may be lost or damaged, as long as those of a majority are whole: they hold everything that was
+    /// acknowledged. Nothing in the folder is changed.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Why there is no backup.
@@ -71,6 +80,8 @@ pub(crate) enum BackupError {
     Overtaken,
     #[error("the backup was overtaken by a newer snapshot, and what is on stdout is not whole: try again")]
     OvertakenOnStdout,
+    #[error(transparent)]
+    Folder(#[from] SalvageError),
     #[error("the server has not taken a snapshot in {}", humantime::format_duration(SNAPSHOT_PATIENCE))]
     NoSnapshot,
 }
@@ -80,7 +91,7 @@ impl BackupError {
         match self {
             Self::Exists(_) => Exit::Usage,
             Self::Overtaken | Self::OvertakenOnStdout | Self::NoSnapshot => Exit::NoOutcome,
-            Self::File { .. } | Self::Broken(_) => Exit::Failure,
+            Self::File { .. } | Self::Broken(_) | Self::Folder(_) => Exit::Failure,
         }
     }
 }
@@ -125,7 +136,7 @@ struct Written {
 impl Execute for Backup {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         if self.file == Path::new("-") {
-            let written = attempt(context, None)?;
+            let written = self.attempt(context, None)?;
             return written.map(drop).ok_or(CommandError::Backup(BackupError::OvertakenOnStdout));
         }
         self.refuse_to_overwrite()?;
@@ -147,7 +158,9 @@ impl Backup {
             let mut temporary = made.map_err(failed)?;
             let path = temporary.path().to_owned();
             let _unfinished = interrupt::unfinished(path.clone());
-            let Some(written) = attempt(context, Some((temporary.as_file_mut(), &path)))? else { continue };
+            let Some(written) = self.attempt(context, Some((temporary.as_file_mut(), &path)))? else {
+                continue;
+            };
             temporary.as_file().sync_all().map_err(failed)?;
             self.refuse_to_overwrite()?;
             let named = if self.force {
@@ -165,6 +178,14 @@ impl Backup {
             return self.report(context, &written);
         }
         Err(BackupError::Overtaken.into())
+    }
+
+    /// Writes one backup from its beginning; `None` when it was overtaken.
+    fn attempt(&self, context: &mut Context<'_>, file: Target<'_>) -> Result<Option<Written>, CommandError> {
+        match &self.data_dir {
+            None => from_server(context, file),
+            Some(folder) => from_folder(context, folder, file).map(Some),
+        }
     }
 
     fn refuse_to_overwrite(&self) -> Result<(), BackupError> {
@@ -211,8 +232,19 @@ fn write(context: &mut Context<'_>, file: &mut Target<'_>, bytes: &[u8]) -> Resu
     }
 }
 
-/// Writes one backup from its beginning; `None` when it was overtaken.
-fn attempt(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option<Written>, CommandError> {
+fn from_folder(
+    context: &mut Context<'_>,
+    folder: &Path,
+    mut file: Target<'_>,
+) -> Result<Written, CommandError> {
+    let mut salvage = salvage(folder).map_err(BackupError::from)?;
+    for piece in salvage.by_ref() {
+        write(context, &mut file, &piece)?;
+    }
+    Ok(Written { index: salvage.reaches().index.0, bytes: salvage.bytes() })
+}
+
+fn from_server(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option<Written>, CommandError> {
     let mut line = begin(context)?;
     let mut sum = BackupSum::default();
     let mut point = None;

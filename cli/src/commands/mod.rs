@@ -26,6 +26,7 @@ mod member;
 mod mismatch;
 mod ping;
 mod put;
+mod salvage;
 mod scan;
 mod status;
 mod transfer;

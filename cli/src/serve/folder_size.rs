@@ -14,7 +14,7 @@ const HEADER_BYTES_MAX: u64 = 64 << 10;
 
 /// The number of nodes of the cluster in one process whose logs are in the folder; `None` when there are none, when they do
 /// not agree, or when they belong to a cluster of processes.
-pub(super) fn nodes_of(folder: &Path) -> Option<u8> {
+pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let is_log = |entry: &fs::DirEntry| {
         let name = entry.file_name().into_string().ok().and_then(|name| FileName::parse(&name));

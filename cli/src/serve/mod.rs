@@ -3,7 +3,7 @@
 //! stdout belongs to the one line `ready ADDR`; everything else goes to stderr.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use coracle_core::peer::Origin;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
-use coracle_storage::{Medium, SyncPolicy};
+use coracle_storage::{LostNodes, Medium, SurveyError, SyncPolicy};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smol::{LocalExecutor, future};
@@ -26,6 +26,7 @@ use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use reports::Reports;
 use threads::TooFewThreads;
+use way_out::Steps;
 
 mod descriptors;
 mod diagnostics;
@@ -39,7 +40,9 @@ mod outlet;
 mod own_name;
 mod reports;
 mod threads;
+mod way_out;
 
+pub(crate) use folder_size::nodes_of;
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
 
@@ -53,6 +56,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("{lost}: {}", Steps(folder))]
+    NodesLost { lost: Box<LostNodes>, folder: PathBuf },
     #[error(transparent)]
     Member(MemberFailure),
     #[error(transparent)]
@@ -79,6 +84,16 @@ pub(crate) enum ServeError {
 }
 
 impl ServeError {
+    /// The same, with what to do about nodes that are lost in this folder.
+    fn with_steps(self, folder: &Path) -> Self {
+        match self {
+            Self::Start(StartError::Survey(SurveyError::Nodes(lost))) if lost.majority_is_whole() => {
+                Self::NodesLost { lost, folder: folder.to_owned() }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Start(StartError::Settings(_)) => Exit::Usage,
@@ -94,7 +109,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let nodes = if options.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", options.nodes) };
     let served = run_between_lines(&diagnostics, options, &nodes, || serve_cluster(options, &diagnostics));
     diagnostics.flush();
-    served
+    served.map_err(|error| error.with_steps(&options.data_dir))
 }
 
 /// Says what starts, runs it, and says that it has ended.

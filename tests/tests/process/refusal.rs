@@ -112,8 +112,8 @@ fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
     let crc = crc32(&[chain.as_bytes(), covered.as_bytes()]);
     fs::write(&path, format!("{before}{covered},\"crc\":\"{crc:08x}\"}}\n"))
         .expect("the file can be written");
-    let entry = format!("entry {next} ");
-    check_refusal(&Setup::in_folder(runtime, folder.path()).fail(), &["node 2", &entry, "does not know"]);
+    let line = format!("log02.txt: line {} ", next + 1);
+    check_refusal(&Setup::in_folder(runtime, folder.path()).fail(), &[&line, "does not know"]);
     fs::write(&path, before).expect("the file can be written");
     check_that_it_still_starts(runtime, folder.path());
 }
@@ -132,13 +132,13 @@ fn damage_is_refused_and_left_alone(runtime: Runtime) {
         fs::write(&meta, &before.1).expect("the metadata can be written");
     };
     edit(&log, |text| text.replacen("\"value\":3", "\"value\":8", 1));
-    refuse(&["log03.txt", "line 6", "Put the folder back"]);
+    refuse(&["log03.txt", "line 6", "Put the file back"]);
     edit(&log, |text| {
         text.lines().filter(|line| !line.contains("\"value\":3")).map(|line| format!("{line}\n")).collect()
     });
-    refuse(&["log03.txt", "line 6", "Put the folder back"]);
+    refuse(&["log03.txt", "line 6", "Put the file back"]);
     edit(&meta, |text| text.replacen("\"currentTerm\":", "\"currentTerm\":1", 1));
-    refuse(&["meta3.txt", "Put the folder back"]);
+    refuse(&["meta3.txt", "Put the file back"]);
     fs::write(&meta, "").expect("the metadata can be written");
     refuse(&["meta3.txt"]);
     fs::remove_file(&meta).expect("the metadata can be removed");
@@ -148,6 +148,34 @@ fn damage_is_refused_and_left_alone(runtime: Runtime) {
     fs::copy(folder.path().join("log01.txt"), &log).expect("a log can be copied");
     refuse(&["log03.txt", "node 1"]);
     check_that_it_still_starts(runtime, folder.path());
+}
+
+/// One damaged log of five costs nothing: the message says which nodes are whole, and its commands, run as they stand there, lead to a
+/// cluster that has everything.
+fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    let data = folder.path().join("data");
+    fs::create_dir(&data).expect("there is room");
+    for (name, bytes) in bytes_in(folder.path()) {
+        fs::write(data.join(name), bytes).expect("there is room");
+    }
+    edit(&data.join("log03.txt"), |text| text.replacen("\"value\":3", "\"value\":8", 1));
+    let before = bytes_in(&data);
+    let ended = Setup::in_folder(runtime, &data).fail();
+    check_refusal(
+        &ended,
+        &["log03.txt: line 6", "Nodes 0, 1, 2 and 4 of 5 are whole", "everything that was acknowledged"],
+    );
+    let commands: Vec<_> = ended.stderr.split('`').skip(1).step_by(2).collect();
+    let [backup, restore, serve] = commands[..] else { panic!("three commands in {}", ended.stderr) };
+    for command in [backup, restore] {
+        let words = command.split_whitespace().skip(1);
+        let output = Command::new(program()).args(words).output().expect("the program can be run");
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+    assert_eq!(bytes_in(&data), before, "what is left of the old cluster is not touched");
+    let restored = serve.split_whitespace().last().expect("a folder");
+    check_that_it_still_starts(runtime, Path::new(restored));
 }
 
 /// A torn last line is what a power cut leaves: it is cut off, said so, and costs nothing that was acknowledged.
@@ -176,8 +204,10 @@ fn a_folder_that_is_a_file_is_refused(runtime: Runtime) {
 
 /// Everything in a folder, but for the lock.
 fn bytes_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries =
-        fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("it is readable"));
+    let entries = fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it is readable"))
+        .filter(|entry| entry.path().is_file());
     let file = |entry: fs::DirEntry| {
         (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("it is a file"))
     };
@@ -232,6 +262,7 @@ both_runtimes!(
     a_newer_format_is_refused_by_name_and_version,
     an_entry_of_a_newer_program_is_refused_by_its_index,
     damage_is_refused_and_left_alone,
+    a_lost_node_is_survived_by_following_the_message,
     a_torn_end_is_cut_off_and_told,
     a_folder_that_is_a_file_is_refused,
     a_folder_of_another_node_is_refused,
