@@ -166,7 +166,8 @@ fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
         &ended,
         &["log03.txt: line 6", "Nodes 0, 1, 2 and 4 of 5 are whole", "everything that was acknowledged"],
     );
-    let commands: Vec<_> = ended.stderr.split('`').skip(1).step_by(2).collect();
+    let message = ended.stderr.split("error: ").nth(1).expect("it was refused");
+    let commands: Vec<_> = message.split('`').skip(1).step_by(2).collect();
     let [backup, restore, serve] = commands[..] else { panic!("three commands in {}", ended.stderr) };
     for command in [backup, restore] {
         let words = command.split_whitespace().skip(1);
