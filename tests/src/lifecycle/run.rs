@@ -237,7 +237,7 @@ mod tests {
             Mutant::RemovalByOldConfiguration,
         ] {
             Mutant::activate(Some(mutant));
-            let killed = (0..20).find(|seed| run_seed(*seed, TROUBLE, false).violation.is_some());
+            let killed = (0..60).find(|seed| run_seed(*seed, TROUBLE, false).violation.is_some());
             Mutant::activate(None);
             assert!(killed.is_some(), "{} survives", mutant.name());
         }
