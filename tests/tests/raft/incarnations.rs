@@ -63,7 +63,8 @@ fn address(id: u64) -> MemberChange {
 /// Node `id` joins, is met, and votes.
 fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
     obeyed(cluster, leader, address(id));
-    cluster.meet(leader, id, 10 + id, 1);
+    let addition = cluster.node(leader).configuration().last_addition();
+    cluster.meet(leader, id, 10 + id, addition.0);
     cluster.elapse_ms(100);
     obeyed(cluster, leader, MemberChange::Promote(NodeId(id)));
 }
@@ -296,7 +297,7 @@ fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
         cluster.isolate(1);
         obeyed(&mut cluster, 2, MemberChange::Remove(NodeId(1)));
         obeyed(&mut cluster, 2, address(1));
-        cluster.meet(2, 1, 91, 1);
+        cluster.meet(2, 1, 91, 3);
         cluster.heal();
         let mut steps = 0;
         while cluster.node(1).log().last().index < LogIndex(held) && steps < 1000 {
