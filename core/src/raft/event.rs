@@ -143,6 +143,9 @@ pub enum Refusal {
     UnknownEntries,
     /// It completes a snapshot whose content is not what the leader's adds up to.
     SnapshotDamaged,
+    /// It holds a part of a snapshot that says what this version would not have written: it is damaged, or the leader's version
+    /// is a later one.
+    SnapshotNotUnderstood,
     /// It lacks entries that it had acknowledged: its disk has lost them.
     LostEntries,
 }
@@ -216,6 +219,9 @@ impl fmt::Display for Refusal {
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",
             Self::SnapshotDamaged => "the snapshot that it completes is damaged",
+            Self::SnapshotNotUnderstood => {
+                "its part of a snapshot is not understood: it is damaged, or written by a later version of the program"
+            }
             Self::UnknownEntries => "it acknowledges entries that were never sent",
             Self::LostEntries => "it lacks entries that it had acknowledged: its disk has lost them",
         })

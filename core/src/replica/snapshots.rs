@@ -15,7 +15,7 @@ use super::face::{Answer, Output};
 use super::schedule::{Applied, Schedule};
 use crate::kv::{SessionLimits, State};
 use crate::mutant::{self, Mutant};
-use crate::raft::{Checksum, Event, LogIndex, LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
+use crate::raft::{Checksum, Event, LogIndex, LogPoint, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
 /// How long after a snapshot found no room the next one is begun. Arbitrary: long enough that trying costs nothing.
@@ -237,6 +237,10 @@ impl Replica {
         } else {
             self.snapshots.building = None;
             self.node.refuse_snapshot();
+            if let Some(from) = self.node.leader() {
+                let because = Refusal::SnapshotNotUnderstood;
+                outputs.push(Output::Event(Event::MessageRefused { from, because }));
+            }
         }
     }
 

@@ -66,7 +66,10 @@ impl World {
                     self.trace.sight("an installation took the place of a longer log");
                 }
             }
-            Event::MessageRefused { because: Refusal::SnapshotDamaged, .. } => {
+            Event::MessageRefused {
+                because: Refusal::SnapshotDamaged | Refusal::SnapshotNotUnderstood,
+                ..
+            } => {
                 self.trace.sight("a damaged snapshot was refused");
             }
             Event::TransferFailed { .. } => self.trace.sight("a transfer of leadership failed"),
