@@ -22,7 +22,7 @@ use coracle_storage::NodeEvent;
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::link;
-use crate::threads::{lock, spawn};
+use crate::threads::{lock, try_spawn};
 use crate::wiring::{Wiring, route};
 
 /// A node's connections, and the ways from them to the node, its router and its events.
@@ -255,9 +255,13 @@ impl Network {
         let mut directory = lock(&self.directory);
         let mut actions = PeerActions::default();
         let changed = change(&mut directory, self.wiring.clock.now(), &mut actions);
-        for change in actions.links {
+        for change in std::mem::take(&mut actions.links) {
             match change {
-                LinkChange::Start(node, address) => self.start_link(node, address),
+                LinkChange::Start(node, address) => {
+                    if let Err(error) = self.start_link(node, address) {
+                        directory.not_started(node, &error, &mut actions);
+                    }
+                }
                 LinkChange::End(node) => {
                     let ended = lock(&self.links).remove(&node);
                     ended.inspect(|line| line.end(self));
@@ -268,15 +272,19 @@ impl Network {
         changed
     }
 
-    fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) {
-        let Some(end) = self.threads_end() else { return };
+    fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) -> io::Result<()> {
+        let Some(end) = self.threads_end() else { return Ok(()) };
         let line = Arc::new(Line::new(self.id, node, self.election_timeout_min));
         let (network, its_line) = (Arc::clone(self), Arc::clone(&line));
         lock(&self.links).insert(node, line);
-        spawn(format!("link {} to {node}", self.id), move || {
+        let started = try_spawn(format!("link {} to {node}", self.id), move || {
             link::run(&network, node, &address, &its_line);
             drop(end);
         });
+        if started.is_err() {
+            lock(&self.links).remove(&node);
+        }
+        started.map(drop)
     }
 
     /// Whether everything was sent that waited for a node to which there is a connection.

@@ -73,7 +73,9 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
             drop(end);
         };
         // Without a thread for it the connection ends here, and its node will dial again.
-        let _ = thread::Builder::new().name("peer connection".into()).spawn(serve);
+        if thread::Builder::new().name("peer connection".into()).spawn(serve).is_err() {
+            lock(&handshakes).end(number);
+        }
     }
     for stream in lock(&connections).values() {
         let _ = stream.shutdown(Shutdown::Both);

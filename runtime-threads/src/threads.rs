@@ -11,13 +11,18 @@ use std::time::Duration;
 /// How long a listener may take to notice that it should stop.
 const WAKE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts a thread without which the cluster is not whole: if it panics, the process ends.
+/// Starts a thread without which the cluster is not whole: if it panics, or cannot be started, the process ends.
 pub(crate) fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    try_spawn(name, run).expect("the operating system gives the cluster its threads")
+}
+
+/// Starts a thread that may be started later as well: if it panics, the process ends.
+pub(crate) fn try_spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let run = move || {
         let _guard = EndProcessOnPanic;
         run();
     };
-    thread::Builder::new().name(name).spawn(run).expect("the operating system gives the cluster its threads")
+    thread::Builder::new().name(name).spawn(run)
 }
 
 /// One process is one failure unit: better no cluster than half of one.

@@ -10,6 +10,8 @@
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
 //! the [`PeerActions`] say, in their order.
 
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,13 +24,8 @@ use crate::proxy::ProxyInput;
 use crate::raft::{Configuration, LogIndex, Member, NodeId};
 use crate::time::Instant;
 
-/// How long a link to a node that is no member is kept while nothing is sent over it.
-pub const LINK_GRACE: Duration = Duration::from_secs(10);
-/// The pause between two searches for unused links.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// After how long without a leader a node dials one of the members anew, and then another one, and so on. Chosen well above the
-/// time of an election.
-const LONELY_MAX: Duration = Duration::from_secs(5);
+pub use upkeep::LINK_GRACE;
+
 /// The most nodes whose refusals are remembered. Others are refused without a report.
 const REFUSED_MAX: usize = 64;
 /// For how long it is believed that the process which has answered at a node's address runs. Arbitrary: while a second process
@@ -66,6 +63,18 @@ struct Linked {
     /// Whether the node that was dialled last had this node's cluster and took this node for what it is. Otherwise it is being
     /// dialled.
     is_met: bool,
+    start: Start,
+}
+
+/// Whether the operating system lets a link start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// As far as is known.
+    Ordered,
+    /// No: it is ordered again with the next [`Directory::tidy`].
+    Failed,
+    /// It did not before, which was told.
+    OrderedAgain,
 }
 
 /// What a node knows of the others. See the module.
@@ -425,56 +434,6 @@ impl Directory {
         }
         actions.news.push(PeerNews::Router(vec![ProxyInput::Nodes(configuration.members())]));
     }
-
-    /// Ends the links to nodes that are no members once nothing was sent over them for [`LINK_GRACE`]; `was_used` says of a
-    /// link whether anything was since it was last asked. Cheap when it is not time for that.
-    pub fn tidy(
-        &mut self,
-        now: Instant,
-        mut was_used: impl FnMut(NodeId) -> bool,
-        actions: &mut PeerActions,
-    ) {
-        if now < self.tidy_at {
-            return;
-        }
-        self.tidy_at = now + TIDY_EVERY;
-        self.links.retain(|node, linked| {
-            let Some(idle_since) = &mut linked.idle_since else { return true };
-            if was_used(*node) {
-                *idle_since = now;
-            }
-            let is_needed = now.since(*idle_since) < LINK_GRACE;
-            if !is_needed {
-                self.retired.insert(*node);
-                actions.links.push(LinkChange::End(*node));
-            }
-            is_needed
-        });
-        self.dial_a_member_anew(now, actions);
-    }
-
-    /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
-    /// send to it any more. So it dials one after the other again, to be told. Those that it has no connection to are being
-    /// dialled: a link that began anew would forget how often it was refused.
-    fn dial_a_member_anew(&mut self, now: Instant, actions: &mut PeerActions) {
-        if self.has_leader {
-            self.lonely_since = None;
-            return;
-        }
-        let since = *self.lonely_since.get_or_insert(now);
-        if now.since(since) < LONELY_MAX || mutant::is_active(Mutant::LonelyNodeWaits) {
-            return;
-        }
-        self.lonely_since = Some(now);
-        let met = || self.links.iter().filter(|(_, linked)| linked.is_met).map(|(node, _)| *node);
-        let next = met().find(|node| *node > self.dialled_anew).or_else(|| met().next());
-        let Some(node) = next else { return };
-        self.dialled_anew = node;
-        let Some(linked) = self.links.get_mut(&node) else { return };
-        linked.is_met = false;
-        actions.links.push(LinkChange::End(node));
-        actions.links.push(LinkChange::Start(node, linked.address.clone()));
-    }
 }
 
 /// Links a node, unless it is linked at this address.
@@ -491,7 +450,7 @@ fn link(
         None => {}
     }
     actions.links.push(LinkChange::Start(node, address.clone()));
-    links.insert(node, Linked { address, idle_since, is_met: false });
+    links.insert(node, Linked { address, idle_since, is_met: false, start: Start::Ordered });
 }
 
 #[cfg(test)]

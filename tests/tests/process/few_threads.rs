@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Runtime, Setup};
+use coracle_tests::live::{Nodes, Runtime, Setup, until};
 
 /// Where control groups that limit processes are found, of the first and of the second version.
 const PLACES: [&str; 2] = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
@@ -27,6 +27,12 @@ impl Group {
             eprintln!("skipped: this process may make no control group that limits threads");
         }
         made
+    }
+
+    /// No more threads than there are.
+    fn close(&self) {
+        let present = fs::read_to_string(self.0.join("pids.current")).expect("it is our group");
+        self.set_max(present.trim().parse().expect("it is a number"));
     }
 
     fn set_max(&self, threads: u32) {
@@ -64,6 +70,32 @@ fn few_threads_are_named_or_enough(runtime: Runtime) {
         assert!(ended.stderr.contains("the operating system gives"), "with {max}: {}", ended.stderr);
         assert!(max < 26, "{}", ended.stderr);
     }
+}
+
+/// A node that is added while its leader gets no more threads has to wait for its link, and nobody ends.
+#[test]
+fn a_link_that_finds_no_thread_is_told_and_begins_later() {
+    let Some(group) = Group::new("link") else { return };
+    group.set_max(200);
+    let mut nodes = Nodes::new(&[Runtime::Threads]).under(group.tracer());
+    nodes.launch(1, "");
+    nodes.wait_until_ready(1);
+    let mut talk = nodes.connect(1);
+    assert_eq!(talk.ask(r#"{"key":"a","value":1}"#)["status"], "ok");
+    group.close();
+    let address = nodes.peer_address(2);
+    let added = talk.ask(&format!(r#"{{"op":"member_add","node":2,"address":"{address}"}}"#));
+    assert_eq!(added["status"], "ok", "{added}");
+    until("the link that does not start is told", || {
+        nodes.server(1).stderr().contains("has no connection to node 2: Resource temporarily unavailable")
+    });
+    assert_eq!(talk.ask(r#"{"key":"a","value":2}"#)["status"], "ok");
+    group.set_max(200);
+    let join = format!("--join {}", nodes.peer_address(1));
+    let server = Setup::node(Runtime::Threads, 2, &nodes.folder(2)).with(&join).start();
+    assert_eq!(server.connect().ask(r#"{"key":"a"}"#)["value"], 2);
+    server.stop();
+    nodes.stop(1);
 }
 
 both_runtimes!(few_threads_are_named_or_enough);

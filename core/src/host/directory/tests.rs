@@ -150,6 +150,24 @@ fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     assert_eq!(heard, [], "a member is where the configuration says");
 }
 
+/// For want of threads. It is told once, however often it is tried.
+#[test]
+fn a_link_that_could_not_start_is_ordered_again() {
+    let mut directory = directory(&THREE);
+    changes(|changes| directory.reach(at(0), changes));
+    let failed = |directory: &mut Directory| {
+        let mut actions = PeerActions::default();
+        directory.not_started(NodeId(2), &std::io::ErrorKind::WouldBlock.into(), &mut actions);
+        assert_eq!(actions.links, [], "not at once: that would spin");
+        actions.news.len()
+    };
+    assert_eq!(failed(&mut directory), 1);
+    assert_eq!(changes(|changes| directory.tidy(at(1), |_| true, changes)), [start(2, "h:2")]);
+    assert_eq!(failed(&mut directory), 0);
+    assert_eq!(changes(|changes| directory.tidy(at(2), |_| true, changes)), [start(2, "h:2")]);
+    assert_eq!(changes(|changes| directory.tidy(at(3), |_| true, changes)), [], "it has started");
+}
+
 #[test]
 fn strangers_are_remembered_up_to_a_limit() {
     let mut directory = directory(&THREE);
