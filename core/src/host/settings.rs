@@ -35,7 +35,7 @@ pub struct Settings {
     pub pending_bytes_max: usize,
     /// The most pages of keys that nodes look up at once: one in a single thread, so that a put waits for one at the most.
     pub scans_max: usize,
-    /// The most bytes of memory that are held ([`MemoryBudget`](crate::memory::MemoryBudget)).
+    /// The most bytes of memory that are held ([`MemoryBudget`]).
     pub memory_max: usize,
     /// See [`SnapshotPolicy::log_bytes`]; at least 1.
     pub snapshot_log_bytes: u64,
