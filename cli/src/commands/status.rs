@@ -74,8 +74,7 @@ impl Execute for Status {
         match context.format {
             Format::Json | Format::Jsonl => context.print_reply(&reply),
             Format::Text => {
-                let mut nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
-                name_learners(&mut nodes, context);
+                let nodes = reply.nodes.ok_or(CommandError::ReplyIncomplete)?;
                 write_columns(context.out, &table(&nodes))?;
                 for node in &nodes {
                     if let Some(waited @ DISK_WAIT_SHOWN_MS..) = node.disk_waiting_ms {
@@ -93,20 +92,6 @@ impl Execute for Status {
                 Ok(())
             }
         }
-    }
-}
-
-/// A learner follows the leader, and is shown as what it is: a node that does not vote. Nodes do not say it of themselves, so
-/// the leader is asked, if there is one; without its answer the table has what it has.
-fn name_learners(nodes: &mut [NodeStatus], context: &mut Context<'_>) {
-    if !nodes.iter().any(|node| node.role.get() == "\"leader\"") {
-        return;
-    }
-    let Ok(reply) = context.caller.call(Request::Members) else { return };
-    for member in reply.members.iter().flatten().filter(|member| member.role.get() == "\"learner\"") {
-        let follows =
-            |node: &&mut NodeStatus| node.id.get() == member.id.get() && node.role.get() == "\"follower\"";
-        nodes.iter_mut().filter(follows).for_each(|node| node.role.clone_from(&member.role));
     }
 }
 

@@ -318,6 +318,7 @@ fn read_node(from: &mut Reader<'_>) -> Option<Option<NodeId>> {
 fn write_status(status: &Status, to: &mut Writer<'_>) {
     to.u64(status.id.0);
     to.u8(match status.role {
+        Role::Follower if status.is_learner => 5,
         Role::Follower => 1,
         Role::PreCandidate => 2,
         Role::Candidate => 3,
@@ -333,15 +334,19 @@ fn write_status(status: &Status, to: &mut Writer<'_>) {
 }
 
 fn read_status(from: &mut Reader<'_>) -> Option<Status> {
+    let id = NodeId(from.u64()?);
+    let (role, is_learner) = match from.u8()? {
+        1 => (Role::Follower, false),
+        2 => (Role::PreCandidate, false),
+        3 => (Role::Candidate, false),
+        4 => (Role::Leader, false),
+        5 => (Role::Follower, true),
+        _ => return None,
+    };
     Some(Status {
-        id: NodeId(from.u64()?),
-        role: match from.u8()? {
-            1 => Role::Follower,
-            2 => Role::PreCandidate,
-            3 => Role::Candidate,
-            4 => Role::Leader,
-            _ => return None,
-        },
+        id,
+        role,
+        is_learner,
         term: Term(from.u64()?),
         commit_index: read_index(from)?,
         last_applied: read_index(from)?,

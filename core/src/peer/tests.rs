@@ -130,6 +130,7 @@ fn answers() -> Vec<Answer> {
     let status = Status {
         id: NodeId(1),
         role: Role::PreCandidate,
+        is_learner: false,
         term: Term(2),
         commit_index: LogIndex(3),
         last_applied: LogIndex(4),
@@ -158,6 +159,7 @@ fn answers() -> Vec<Answer> {
     ];
     let roles =
         [Role::Follower, Role::Candidate, Role::Leader].map(|role| Status { role, leader: None, ..status });
+    let learner = Status { role: Role::Follower, is_learner: true, ..status };
     let mut answers = vec![
         applied(Outcome::Done),
         applied(Outcome::NotFound),
@@ -171,6 +173,7 @@ fn answers() -> Vec<Answer> {
         Answer::MembershipChanged(LogIndex(4), configuration()),
         Answer::Members(LogIndex(5), configuration()),
         Answer::Status(Box::new(status)),
+        Answer::Status(Box::new(learner)),
         Answer::OutcomeUnknown,
         Answer::BackupPending(LogIndex(5)),
         Answer::BackupPart(Box::new(SnapshotPart {

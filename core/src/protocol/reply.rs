@@ -215,7 +215,11 @@ fn push_status_row(line: &mut String, row: &NodeReport) {
         return;
     };
     let Status { id, role, term, commit_index, last_applied, last_log_index, leader, .. } = status;
-    push(line, format_args!("{{\"id\":{id},\"role\":\"{role}\",\"term\":{term}"));
+    let without_vote = status.is_learner.then_some("learner");
+    push(
+        line,
+        format_args!("{{\"id\":{id},\"role\":\"{}\",\"term\":{term}", without_vote.unwrap_or(role.name())),
+    );
     push(line, format_args!(",\"commit_index\":{commit_index},\"last_applied\":{last_applied}"));
     push(line, format_args!(",\"last_log_index\":{last_log_index},\"leader\":"));
     match leader {

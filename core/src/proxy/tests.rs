@@ -265,6 +265,7 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
     let status = |node| Status {
         id: NodeId(node),
         role: crate::raft::Role::Follower,
+        is_learner: false,
         term: Term(1),
         commit_index: Default::default(),
         last_applied: Default::default(),

@@ -213,6 +213,8 @@ pub struct Status {
     pub id: NodeId,
     /// The part that it plays.
     pub role: Role,
+    /// Whether it follows without a vote, as far as its own log says.
+    pub is_learner: bool,
     /// Its term.
     pub term: Term,
     /// The highest index that it knows to be committed.

@@ -260,9 +260,11 @@ impl Replica {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
+        let (id, role) = (self.node.id(), self.node.role());
         Status {
-            id: self.node.id(),
-            role: self.node.role(),
+            id,
+            role,
+            is_learner: role == Role::Follower && !self.node.configuration().is_voter(id),
             term: self.node.current_term(),
             commit_index: self.node.commit_index(),
             last_applied: self.last_applied,

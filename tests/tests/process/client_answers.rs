@@ -29,6 +29,7 @@ fn members_are_called_what_they_are(runtime: Runtime) {
         assert_eq!(ended.stderr, "error: there is no member 9: the members are 1, 2\n", "{order:?}");
     }
     until("the leader has met the learner", || roles(&shell) == ["leader", "learner"]);
+    assert_eq!(nodes.rows(1)[1]["role"], "learner", "on the wire as in the table");
     shell.expect(&["member", "promote", &learner.to_string()], 0, "ok\n");
     until("the learner has become a follower", || roles(&shell) == ["leader", "follower"]);
     let in_one_process = Setup::in_memory(runtime).with("--nodes 3").start();

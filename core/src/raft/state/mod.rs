@@ -63,12 +63,20 @@ pub enum Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.name())
+    }
+}
+
+impl Role {
+    /// Its name in lower case, as the paper has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Follower => "follower",
             Self::PreCandidate => "pre-candidate",
             Self::Candidate => "candidate",
             Self::Leader => "leader",
-        })
+        }
     }
 }
 
