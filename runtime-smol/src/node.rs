@@ -5,10 +5,10 @@ use std::rc::Rc;
 use coracle_core::host::{NodeAction, NodeHost, PeerNews, RouterInput, SnapshotOrder};
 use coracle_core::raft::Persist;
 use coracle_storage::NodeEvent;
-use coracle_storage::asynchronous::Folder;
+use coracle_storage::asynchronous::{Folder, try_pool};
 use coracle_storage::host::{FileWork, NodeEnd, NodeInput, NodeStart, StartError, StartedNode};
 use futures_lite::future;
-use smol::Task;
+use smol::{Task, Timer};
 
 use crate::alarm::Alarm;
 use crate::files;
@@ -51,6 +51,7 @@ pub(crate) fn start(
         tasks.push(executor.spawn(files::report_failure(log, node.clone())));
         let snapshots =
             files::run_snapshots(Folder::new(path), snapshots, orders, node.clone(), wiring.clock);
+        let snapshots = future::or(snapshots, try_pool(Timer::after));
         tasks.push(executor.spawn(files::report_failure(snapshots, node)));
     }
     let driver = NodeDriver { host, inbox, persists, snapshots, peers, wiring, resigning };

@@ -10,6 +10,7 @@ mod work;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::blocking::unblock;
 use async_fs::unix::OpenOptionsExt;
@@ -24,6 +25,19 @@ use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 pub use work::{open, prepare};
+
+/// How often the pool is given something to do.
+const POOL_TRIED_EVERY: Duration = Duration::from_secs(1);
+
+/// Never ends, and gives the pool of threads something to do now and then. The pool lets its threads go when they are idle, and asks
+/// the operating system for new ones when work comes and not later: work that comes while there are none to be had would wait for
+/// ever. `pause` ends after the time that it is given.
+pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
+    loop {
+        pause(POOL_TRIED_EVERY).await;
+        unblock(|| ()).detach();
+    }
+}
 
 /// A node's way to its files in a data folder: the like of a [`blocking::Folder`] for an async executor.
 ///

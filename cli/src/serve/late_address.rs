@@ -2,8 +2,9 @@
 //! for. The start is tried again, with a notice, until it works or a signal ends it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use coracle_storage::host::StartError;
 
@@ -12,6 +13,9 @@ use super::options::LogLevel;
 
 /// The pause between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a start may take before it is said that it does.
+const LONG_START: Duration = Duration::from_secs(10);
 
 /// Starts with `start`, again and again while the address to listen on is not there. `None`: a signal came first.
 ///
@@ -25,7 +29,7 @@ pub(super) fn once_there<T>(
 ) -> Result<Option<T>, StartError> {
     let mut told = String::new();
     while !should_end.load(Ordering::Acquire) {
-        match start() {
+        match watched(diagnostics, &mut start) {
             Err(error) if error.is_address_missing() => {
                 let why = error.to_string();
                 if why != told {
@@ -38,4 +42,25 @@ pub(super) fn once_there<T>(
         }
     }
     Ok(None)
+}
+
+/// Says now and then that `start` is not done: the disk of its folder may hang, or its log be long.
+fn watched<T>(diagnostics: &Diagnostics, start: impl FnOnce() -> T) -> T {
+    let (is_done, done) = mpsc::channel::<()>();
+    let diagnostics = diagnostics.clone();
+    let begin = Instant::now();
+    let watch = move || {
+        while let Err(RecvTimeoutError::Timeout) = done.recv_timeout(LONG_START) {
+            let waited = begin.elapsed().as_secs();
+            let what =
+                format!("the start has taken {waited} s so far: its files are large, or their disk hangs");
+            diagnostics.tell(LogLevel::Warn, &what);
+        }
+    };
+    // Without a thread nobody says it.
+    let watch = thread::Builder::new().name("start".into()).spawn(watch);
+    let started = start();
+    drop(is_done);
+    drop(watch.map(JoinHandle::join));
+    started
 }

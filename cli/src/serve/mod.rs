@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_core::Settings;
 use coracle_core::peer::Origin;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
+use coracle_storage::asynchronous::try_pool;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 use coracle_storage::{LostNodes, Medium, SurveyError, SyncPolicy};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,6 +25,7 @@ use thiserror::Error;
 use crate::exit::Exit;
 use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
+use poller::NoPoller;
 use reports::Reports;
 use threads::TooFewThreads;
 use way_out::Steps;
@@ -38,6 +40,7 @@ mod node;
 mod options;
 mod outlet;
 mod own_name;
+mod poller;
 mod reports;
 mod threads;
 mod way_out;
@@ -64,6 +67,8 @@ pub(crate) enum ServeError {
     Descriptors(#[from] TooFewDescriptors),
     #[error(transparent)]
     Threads(#[from] TooFewThreads),
+    #[error(transparent)]
+    Poller(#[from] NoPoller),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
@@ -143,7 +148,7 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
     }
     let founding = first_start::founding(options)?;
     let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
-    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    let should_end = end_on_signal(diagnostics, options.request_timeout).map_err(ServeError::Signals)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
@@ -161,7 +166,7 @@ fn serve_on_smol(
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
-    let begin = || smol::block_on(executor.run(smol_runtime::Cluster::start(&executor, start.clone())));
+    let begin = || on_executor(&executor, smol_runtime::Cluster::start(&executor, start.clone()));
     let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
         let events = cluster.events();
@@ -182,7 +187,6 @@ fn serve_on_smol(
             }
         }
         if end.is_ok() {
-            end_at_last(diagnostics, options.request_timeout);
             cluster.stop().await;
         }
         // What the nodes told last, the reason of the end among it.
@@ -191,6 +195,11 @@ fn serve_on_smol(
         }
         end
     }))
+}
+
+/// Runs a start to its end. What it reads is read by a pool of threads, which the operating system may be short of.
+fn on_executor<T>(executor: &LocalExecutor<'_>, start: impl Future<Output = T>) -> T {
+    smol::block_on(executor.run(future::or(start, try_pool(smol::Timer::after))))
 }
 
 /// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by itself.
@@ -216,7 +225,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     }
     own_name::watch(&options, diagnostics.clone());
     let settings = settings_within(serving, Served::Member, diagnostics)?;
-    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    let should_end = end_on_signal(diagnostics, serving.request_timeout).map_err(ServeError::Signals)?;
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
         Runtime::Threads => serve_node_on_threads(options, settings, diagnostics, &should_end),
@@ -235,7 +244,7 @@ fn serve_node_on_smol(
     let request_timeout = serving.request_timeout;
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
-    let begin = || smol::block_on(executor.run(smol_runtime::Member::start(&executor, start.clone())));
+    let begin = || on_executor(&executor, smol_runtime::Member::start(&executor, start.clone()));
     let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
     smol::block_on(executor.run(async {
         let events = member.events();
@@ -256,7 +265,9 @@ fn serve_node_on_smol(
             }
         }
         if ends_in_order(&end) {
-            end_at_last(diagnostics, request_timeout);
+            if end.is_err() {
+                end_at_last(diagnostics, request_timeout);
+            }
             member.stop().await;
         }
         // What the node told last, the reason of the end among it.
@@ -287,7 +298,6 @@ fn serve_on_threads(
         }
     }
     if end.is_ok() {
-        end_at_last(diagnostics, options.request_timeout);
         cluster.stop();
     }
     // What the nodes told last, the reason of the end among it.
@@ -319,7 +329,9 @@ fn serve_node_on_threads(
         }
     }
     if ends_in_order(&end) {
-        end_at_last(diagnostics, request_timeout);
+        if end.is_err() {
+            end_at_last(diagnostics, request_timeout);
+        }
         member.stop();
     }
     // What the node told last, the reason of the end among it.
@@ -332,34 +344,46 @@ fn ends_in_order(end: &Result<(), ServeError>) -> bool {
     matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
 
-/// From now on, ends the process when the stop under way does not: a disk that hangs holds its node for ever. What was
-/// acknowledged is on the disks of a majority by then, and what was not may be lost, as in any other end.
+/// From now on, ends the process when the stop under way does not: for one that no signal has begun.
 fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
     let (patience, diagnostics) = (request_timeout + STOP_PATIENCE, diagnostics.clone());
     // Without a thread a stop may take as long as its disk.
     drop(thread::Builder::new().name("end at last".into()).spawn(move || {
         thread::sleep(patience);
-        let waited = patience.as_secs();
-        let why = format!(
-            "the stop has taken {waited} s, so a disk may hang: the process ends without waiting for it"
-        );
-        diagnostics.tell(LogLevel::Error, &why);
-        diagnostics.flush();
-        std::process::exit(Exit::Failure as i32);
+        end_without_waiting(&diagnostics, patience);
     }));
 }
 
-/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once.
-fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
+/// A disk that hangs holds its node for ever, be it that it starts or that it stops. What was acknowledged is on the disks of a
+/// majority by now, and what was not may be lost, as in any other end.
+fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
+    let waited = patience.as_secs();
+    let why =
+        format!("the stop has taken {waited} s, so a disk may hang: the process ends without waiting for it");
+    diagnostics.tell(LogLevel::Error, &why);
+    diagnostics.flush();
+    std::process::exit(Exit::Failure as i32);
+}
+
+/// The flag that the first SIGINT, SIGTERM or SIGHUP sets; from then on the process ends within a time, whatever hangs. A second
+/// signal ends it at once.
+fn end_on_signal(diagnostics: &Diagnostics, request_timeout: Duration) -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&should_end);
+    let (flag, diagnostics) = (Arc::clone(&should_end), diagnostics.clone());
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in signals.forever() {
-            if flag.swap(true, Ordering::AcqRel) {
+        if signals.forever().next().is_none() {
+            return;
+        }
+        flag.store(true, Ordering::Release);
+        let (begin, patience) = (Instant::now(), request_timeout + STOP_PATIENCE);
+        while begin.elapsed() < patience {
+            if signals.pending().next().is_some() {
                 std::process::exit(Exit::Interrupted as i32);
             }
+            thread::sleep(LOOK_EVERY);
         }
+        end_without_waiting(&diagnostics, patience);
     })?;
     Ok(should_end)
 }
@@ -384,6 +408,7 @@ fn settings_within(
     served: Served,
     diagnostics: &Diagnostics,
 ) -> Result<Settings, ServeError> {
+    poller::check(options.runtime)?;
     threads::check(options.runtime, served)?;
     let room = descriptors::room(options.runtime, served)?;
     Ok(settings(options, room, diagnostics))
