@@ -23,6 +23,7 @@ mod few_threads;
 mod floods;
 #[cfg(test)]
 mod guide;
+mod hanging_disk;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
