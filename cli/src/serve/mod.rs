@@ -372,8 +372,9 @@ fn end_on_signal(diagnostics: &Diagnostics, request_timeout: Duration) -> io::Re
     let (flag, diagnostics) = (Arc::clone(&should_end), diagnostics.clone());
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_none() {
-            return;
+        while signals.wait().next().is_none() {
+            // It may wake for nothing, and must not do so all the time where it cannot wait.
+            thread::sleep(LOOK_EVERY);
         }
         flag.store(true, Ordering::Release);
         let (begin, patience) = (Instant::now(), request_timeout + STOP_PATIENCE);
