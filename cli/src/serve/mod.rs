@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::peer::Origin;
@@ -18,7 +18,7 @@ use coracle_storage::asynchronous::try_pool;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 use coracle_storage::{LostNodes, Medium, SurveyError, SyncPolicy};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 use smol::{LocalExecutor, future};
 use thiserror::Error;
 
@@ -42,6 +42,7 @@ mod outlet;
 mod own_name;
 mod poller;
 mod reports;
+mod start_watch;
 mod threads;
 mod way_out;
 
@@ -148,7 +149,7 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
     }
     let founding = first_start::founding(options)?;
     let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
-    let should_end = end_on_signal(diagnostics, options.request_timeout).map_err(ServeError::Signals)?;
+    let should_end = end_on_signal().map_err(ServeError::Signals)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
@@ -162,12 +163,15 @@ fn serve_on_smol(
     options: &ServeOptions,
     settings: Settings,
     diagnostics: &Diagnostics,
-    should_end: &AtomicBool,
+    should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
     let begin = || on_executor(&executor, smol_runtime::Cluster::start(&executor, start.clone()));
-    let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
+    let Some(cluster) = late_address::once_there(diagnostics, should_end, options.request_timeout, begin)?
+    else {
+        return Ok(());
+    };
     smol::block_on(executor.run(async {
         let events = cluster.events();
         let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
@@ -187,6 +191,7 @@ fn serve_on_smol(
             }
         }
         if end.is_ok() {
+            end_at_last(diagnostics, options.request_timeout);
             cluster.stop().await;
         }
         // What the nodes told last, the reason of the end among it.
@@ -225,7 +230,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     }
     own_name::watch(&options, diagnostics.clone());
     let settings = settings_within(serving, Served::Member, diagnostics)?;
-    let should_end = end_on_signal(diagnostics, serving.request_timeout).map_err(ServeError::Signals)?;
+    let should_end = end_on_signal().map_err(ServeError::Signals)?;
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
         Runtime::Threads => serve_node_on_threads(options, settings, diagnostics, &should_end),
@@ -236,7 +241,7 @@ fn serve_node_on_smol(
     options: NodeOptions,
     settings: Settings,
     diagnostics: &Diagnostics,
-    should_end: &AtomicBool,
+    should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
@@ -245,7 +250,9 @@ fn serve_node_on_smol(
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     let begin = || on_executor(&executor, smol_runtime::Member::start(&executor, start.clone()));
-    let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
+    let Some(member) = late_address::once_there(diagnostics, should_end, request_timeout, begin)? else {
+        return Ok(());
+    };
     smol::block_on(executor.run(async {
         let events = member.events();
         let mut reports = Reports::new(diagnostics, ready_when, member.address());
@@ -265,9 +272,7 @@ fn serve_node_on_smol(
             }
         }
         if ends_in_order(&end) {
-            if end.is_err() {
-                end_at_last(diagnostics, request_timeout);
-            }
+            end_at_last(diagnostics, request_timeout);
             member.stop().await;
         }
         // What the node told last, the reason of the end among it.
@@ -282,11 +287,14 @@ fn serve_on_threads(
     options: &ServeOptions,
     settings: Settings,
     diagnostics: &Diagnostics,
-    should_end: &AtomicBool,
+    should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
     let begin = || threads_runtime::Cluster::start(start.clone());
-    let Some(cluster) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
+    let Some(cluster) = late_address::once_there(diagnostics, should_end, options.request_timeout, begin)?
+    else {
+        return Ok(());
+    };
     let events = cluster.events().expect("nobody took the events before");
     let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
     let mut end = Ok(());
@@ -298,6 +306,7 @@ fn serve_on_threads(
         }
     }
     if end.is_ok() {
+        end_at_last(diagnostics, options.request_timeout);
         cluster.stop();
     }
     // What the nodes told last, the reason of the end among it.
@@ -309,7 +318,7 @@ fn serve_node_on_threads(
     options: NodeOptions,
     settings: Settings,
     diagnostics: &Diagnostics,
-    should_end: &AtomicBool,
+    should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
     let (medium, ready_when) = (medium(&serving), serving.ready_when);
@@ -317,7 +326,9 @@ fn serve_node_on_threads(
     let listen = Some(serving.listen);
     let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     let begin = || threads_runtime::Member::start(start.clone());
-    let Some(member) = late_address::once_there(diagnostics, should_end, begin)? else { return Ok(()) };
+    let Some(member) = late_address::once_there(diagnostics, should_end, request_timeout, begin)? else {
+        return Ok(());
+    };
     let events = member.events().expect("nobody took the events before");
     let mut reports = Reports::new(diagnostics, ready_when, member.address());
     let mut end = Ok(());
@@ -329,9 +340,7 @@ fn serve_node_on_threads(
         }
     }
     if ends_in_order(&end) {
-        if end.is_err() {
-            end_at_last(diagnostics, request_timeout);
-        }
+        end_at_last(diagnostics, request_timeout);
         member.stop();
     }
     // What the node told last, the reason of the end among it.
@@ -344,14 +353,19 @@ fn ends_in_order(end: &Result<(), ServeError>) -> bool {
     matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
 
-/// From now on, ends the process when the stop under way does not: for one that no signal has begun.
+/// From now on, ends the process when the stop under way does not.
 fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
-    let (patience, diagnostics) = (request_timeout + STOP_PATIENCE, diagnostics.clone());
+    let (patience, diagnostics) = (stop_patience(request_timeout), diagnostics.clone());
     // Without a thread a stop may take as long as its disk.
     drop(thread::Builder::new().name("end at last".into()).spawn(move || {
         thread::sleep(patience);
         end_without_waiting(&diagnostics, patience);
     }));
+}
+
+/// How long a stop may take: requests have their time, and the disk some.
+fn stop_patience(request_timeout: Duration) -> Duration {
+    request_timeout + STOP_PATIENCE
 }
 
 /// A disk that hangs holds its node for ever, be it that it starts or that it stops. What was acknowledged is on the disks of a
@@ -365,27 +379,15 @@ fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     std::process::exit(Exit::Failure as i32);
 }
 
-/// The flag that the first SIGINT, SIGTERM or SIGHUP sets; from then on the process ends within a time, whatever hangs. A second
-/// signal ends it at once.
-fn end_on_signal(diagnostics: &Diagnostics, request_timeout: Duration) -> io::Result<Arc<AtomicBool>> {
+/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once. Both happen in the handler of
+/// the signal: nothing has to be written, read or woken for it.
+fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
-    let (flag, diagnostics) = (Arc::clone(&should_end), diagnostics.clone());
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        while signals.wait().next().is_none() {
-            // It may wake for nothing, and must not do so all the time where it cannot wait.
-            thread::sleep(LOOK_EVERY);
-        }
-        flag.store(true, Ordering::Release);
-        let (begin, patience) = (Instant::now(), request_timeout + STOP_PATIENCE);
-        while begin.elapsed() < patience {
-            if signals.pending().next().is_some() {
-                std::process::exit(Exit::Interrupted as i32);
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-        end_without_waiting(&diagnostics, patience);
-    })?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the first signal finds the flag unset.
+        flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&should_end))?;
+        flag::register(signal, Arc::clone(&should_end))?;
+    }
     Ok(should_end)
 }
 
