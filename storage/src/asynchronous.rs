@@ -169,9 +169,9 @@ impl Folder {
     ///
     /// When it is used again after an error or after the future of an earlier call was dropped: a write that failed is
     /// never retried.
-    pub async fn run(&mut self, ops: Vec<FileOp>) -> Result<(), FileError> {
+    pub async fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         assert!(!std::mem::replace(&mut self.is_broken, true), "a folder is not used after an error");
-        for op in &ops {
+        for op in ops {
             let (operation, path) = target(&self.path, op);
             if let Err(cause) = self.execute(op, &path).await {
                 return Err(FileError { operation, path, cause });

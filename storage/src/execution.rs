@@ -69,6 +69,20 @@ pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
     }
 }
 
+/// These operations of a start keep what was cut off a log, for a look. Nobody relies on that, and the cut makes room: so where there
+/// is none for it, the start goes on, and this is the file that has to go.
+///
+/// # Errors
+///
+/// The error itself, where the start must not go on.
+pub(crate) fn not_kept(ops: &[FileOp], error: FileError) -> Result<FileName, FileError> {
+    let file = ops.first().and_then(FileOp::keeps_cut_bytes);
+    match file.filter(|file| error.is_for_want_of_room() && error.is_about(*file)) {
+        Some(file) => Ok(file),
+        None => Err(error),
+    }
+}
+
 /// A file operation failed. What is on disk is unknown from here on: the node must stop without sending
 /// anything, and must not try again, since a second sync may succeed without having written the data.
 #[derive(Debug, thiserror::Error)]

@@ -147,6 +147,16 @@ pub enum FileOp {
     SyncFolder,
 }
 
+impl FileOp {
+    /// The file that this operation keeps the bytes in that a start cut off a log, if it does.
+    pub(crate) fn keeps_cut_bytes(&self) -> Option<FileName> {
+        match self {
+            Self::Create { file, .. } | Self::Sync { file } if file.kind == FileKind::LogCut => Some(*file),
+            _ => None,
+        }
+    }
+}
+
 /// Whether the program waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncPolicy {

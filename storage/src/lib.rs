@@ -81,6 +81,7 @@ mod member;
 mod meta;
 pub mod plan;
 pub mod recover;
+mod reserve;
 mod salvage;
 pub mod scan;
 mod sealed;

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::execution::{SYNC_UNSUPPORTED, is_unsupported};
+use crate::reserve;
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -102,8 +103,10 @@ impl FolderLock {
             }
             Err(TryLockError::Error(cause)) => return Err(refused(cause)),
         }
+        reserve::balance(folder);
         file.set_len(0).map_err(refused)?;
-        writeln!(file, "{}", std::process::id()).map_err(refused)?;
+        // Without room for the number the folder is locked all the same.
+        _ = writeln!(file, "{}", std::process::id());
         Ok(Self { _folder: itself, _file: file })
     }
 }

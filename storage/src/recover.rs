@@ -89,7 +89,7 @@ impl fmt::Display for Notice {
             Self::TornTail { log, kept_in, tail: TornTail { line, bytes, .. } } => write!(
                 f,
                 "{log}: the last write was torn at line {line}, as a power cut does it; \
-                 cut off the {bytes} bytes from there on and kept them in {kept_in}"
+                 cut off the {bytes} bytes from there on and kept them in {kept_in}, if the disk has room for them"
             ),
             Self::LogMadeAnew { log, snapshot, after } => write!(
                 f,

@@ -6,7 +6,7 @@ use coracle_core::Instant;
 use coracle_core::raft::{NodeId, PersistId};
 
 use super::Folder;
-use crate::execution::FileError;
+use crate::execution::{FileError, not_kept};
 use crate::files::{FileOp, NodeFiles};
 use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
@@ -32,14 +32,24 @@ pub async fn open(
     Ok((Some(lock), folder.names().await?))
 }
 
-/// Carries operations out in the data folder, if there is one.
+/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where there is room for it.
 ///
 /// # Errors
 ///
 /// As for [`Folder::run`].
 pub async fn prepare(medium: &Medium, ops: Vec<FileOp>) -> Result<(), FileError> {
     let Medium::Folder { path, .. } = medium else { return Ok(()) };
-    Folder::new(path).run(ops).await
+    let mut folder = Folder::new(path);
+    let mut ops = ops.into_iter().peekable();
+    while let Some(first) = ops.next() {
+        let keeps = first.keeps_cut_bytes();
+        let mut stretch = vec![first];
+        stretch.extend(std::iter::from_fn(|| ops.next_if(|op| op.keeps_cut_bytes() == keeps)));
+        if let Err(error) = folder.run(&stretch).await {
+            folder.give_up(not_kept(&stretch, error)?).await?;
+        }
+    }
+    Ok(())
 }
 
 impl Folder {
@@ -71,7 +81,7 @@ impl Folder {
         match task {
             FileTask::Run(ops) => {
                 let begun = now();
-                match self.run(ops).await {
+                match self.run(&ops).await {
                     Ok(()) => work.ran(now().since(begun)),
                     Err(error) => self.give_up(work.failed(error)?).await?,
                 }

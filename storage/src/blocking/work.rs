@@ -5,7 +5,7 @@ use coracle_core::Instant;
 use coracle_core::raft::{NodeId, PersistId};
 
 use super::Folder;
-use crate::execution::FileError;
+use crate::execution::{FileError, not_kept};
 use crate::files::{FileOp, NodeFiles};
 use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
@@ -30,14 +30,20 @@ pub fn open(
     Ok((Some(lock), folder.names()?))
 }
 
-/// Carries operations out in the data folder, if there is one.
+/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where there is room for it.
 ///
 /// # Errors
 ///
 /// As for [`Folder::run`].
 pub fn prepare(medium: &Medium, ops: &[FileOp]) -> Result<(), FileError> {
     let Medium::Folder { path, .. } = medium else { return Ok(()) };
-    Folder::new(path).run(ops)
+    let mut folder = Folder::new(path);
+    for stretch in ops.chunk_by(|one, next| one.keeps_cut_bytes() == next.keeps_cut_bytes()) {
+        if let Err(error) = folder.run(stretch) {
+            folder.give_up(not_kept(stretch, error)?)?;
+        }
+    }
+    Ok(())
 }
 
 impl Folder {

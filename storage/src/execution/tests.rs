@@ -27,7 +27,7 @@ impl AnyFolder {
     fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         match self {
             Self::Blocking(folder) => folder.run(ops),
-            Self::Asynchronous(folder) => block_on(folder.run(ops.to_vec())),
+            Self::Asynchronous(folder) => block_on(folder.run(ops)),
             Self::AsynchronousGroups(folder) => block_on(folder.run_group(ops.to_vec())),
         }
     }
@@ -301,6 +301,23 @@ fn a_full_disk_is_an_error_of_the_write() {
         assert_eq!(error.operation, Operation::Append);
         assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
     });
+}
+
+/// A start goes on without a copy of what it cuts off, where there is no room for that, and without nothing else.
+#[test]
+fn only_what_was_cut_off_may_find_no_room() {
+    let cut = FileName::new(NODE, FileKind::LogCut);
+    let ops = [FileOp::Create { file: cut, bytes: b"torn".to_vec() }, FileOp::Sync { file: cut }];
+    for op in &ops {
+        assert_eq!(not_kept(&ops, FileError::without_room(op)).unwrap(), cut);
+        let ill = FileError { cause: io::ErrorKind::Other.into(), ..FileError::without_room(op) };
+        assert!(not_kept(&ops, ill).is_err(), "a disk that is ill is another matter");
+    }
+    let rest = [FileOp::SyncFolder, FileOp::Truncate { file: LOG, len: 0 }, FileOp::Sync { file: LOG }];
+    for op in &rest {
+        assert!(not_kept(&rest, FileError::without_room(op)).is_err(), "{op:?}");
+        assert!(not_kept(&ops, FileError::without_room(op)).is_err(), "{op:?}");
+    }
 }
 
 /// A link or a left-over that has the name of a new file is replaced: what it leads to is not written to.

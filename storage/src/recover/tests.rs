@@ -81,7 +81,7 @@ fn a_notice_says_what_was_done() {
         notice.to_string(),
         format!(
             "log00.txt: the last write was torn at line 5, as a power cut does it; \
-             cut off the {bytes} bytes from there on and kept them in log00.txt.cut"
+             cut off the {bytes} bytes from there on and kept them in log00.txt.cut, if the disk has room for them"
         )
     );
 }
