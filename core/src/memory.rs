@@ -295,10 +295,22 @@ impl MemoryBudget {
         self.0.refused.store(refused, Ordering::Relaxed);
     }
 
-    /// Gives up the connections that have kept the server waiting for the longest, until the rest may stay.
+    /// Gives up what may be given up, before anything is refused for want of memory. The data may have grown since a connection
+    /// said last what it holds.
+    pub(crate) fn relieve(&self) -> Vec<Eviction> {
+        let (mut held, mut evictions) = (self.held(), Vec::new());
+        self.evict(&mut held, &mut evictions);
+        self.judge(&held);
+        evictions
+    }
+
+    /// Gives up the connections that have kept the server waiting for the longest, until the rest may stay, with some room to
+    /// spare: at the limit itself the next entry of the log would be too much again.
     fn evict(&self, held: &mut Held, evictions: &mut Vec<Eviction>) {
         let clients_max = self.clients_max(held);
         let half_lines_max = HALF_LINES_BYTES_MAX.min(clients_max / 4);
+        let is_over = held.sum.of_clients() > clients_max;
+        let clients_max = if is_over { clients_max / 8 * 7 } else { clients_max };
         loop {
             let oldest_half_line = held.oldest_half_lines.first_key_value().map(|(_, number)| *number);
             let oldest_reply = held.oldest_replies.first_key_value().map(|(_, number)| *number);

@@ -124,7 +124,13 @@ impl Router {
     }
 
     fn ask(&mut self, ticket: Ticket, request: Request) {
-        match self.memory.refuses(&request) {
+        let mut refused = self.memory.refuses(&request);
+        if refused.is_some() {
+            // Who keeps the server waiting gives way before others are refused.
+            self.accept(RouterInput::GiveUp(self.memory.relieve()));
+            refused = self.memory.refuses(&request);
+        }
+        match refused {
             None => self.inputs.push(ProxyInput::Ask(ticket, request)),
             Some(holder) => self.at_once.push(reply(ticket, Err(Failure::NoMemory(holder)))),
         }
@@ -239,6 +245,23 @@ mod tests {
                 RouterAction::ReplyToCaller(2, Err(Failure::NoMemory(Holder::Data)))
             ]
         ));
+    }
+
+    #[test]
+    fn who_reads_nothing_gives_way_to_who_asks() {
+        use crate::memory::{ConnectionMemory, NodeMemory, Progress};
+        let memory = MemoryBudget::new(8 << 20, 2, 0);
+        let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
+        let (mut client, _) = memory.connect(6).unwrap();
+        let unread = ConnectionMemory { replies: 6 << 20, ..ConnectionMemory::default() };
+        let mut evictions = Vec::new();
+        client.note(unread, Progress::default(), &mut evictions);
+        assert_eq!(evictions, []);
+        memory.note_node(NodeId(0), NodeMemory { text: 1 << 20, structures: 0 });
+        let get = Request::LinearizableRead(crate::kv::Query::Value(crate::kv::Key::new("k").unwrap()));
+        let actions = step(&mut router, [RouterInput::Asked(4, vec![(9, get)])]);
+        // The question itself waits for a leader to be known, and was not refused.
+        assert!(matches!(actions[..], [RouterAction::Cut(6)]), "{actions:?}");
     }
 
     #[test]

@@ -76,6 +76,25 @@ fn who_reads_stays_and_who_does_not_gives_way() {
     assert!(budget.refuses(&scan()).is_none());
 }
 
+/// The data grows while no connection says anything: what can be given up goes before anybody is refused, and at once enough for
+/// a while.
+#[test]
+fn who_does_not_read_gives_way_to_data_that_grows() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let mut clients = clients(&budget, 3);
+    for client in &mut clients {
+        assert_eq!(note(client, replies(4 * MIB), false), []);
+    }
+    let data = |text| NodeMemory { text, structures: 0 };
+    budget.note_node(NodeId(0), data(1000));
+    assert_eq!(budget.refuses(&get()), Some(Holder::Replies));
+    assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
+    assert_eq!(budget.refuses(&get()), None);
+    budget.note_node(NodeId(0), data(MIB));
+    assert_eq!(budget.refuses(&get()), None, "there is room to spare");
+    assert_eq!(budget.relieve(), []);
+}
+
 #[test]
 fn requests_that_nothing_can_be_given_up_for_are_refused() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
