@@ -30,6 +30,7 @@
 pub mod chaos;
 pub mod checker;
 pub mod explore;
+pub mod floods;
 pub mod growth;
 pub mod lifecycle;
 pub mod live;

@@ -23,6 +23,7 @@
 use std::time::{Duration, Instant};
 
 mod campaign;
+mod group;
 mod guide;
 mod load;
 mod log_file;
@@ -33,6 +34,7 @@ mod site;
 mod talk;
 
 pub use campaign::{Campaign, Summary, Writer, Writers};
+pub use group::Group;
 pub use guide::{Guide, Step};
 pub use load::Load;
 pub use log_file::{LogFile, crc32};

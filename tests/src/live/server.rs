@@ -268,18 +268,22 @@ impl Server {
         last
     }
 
-    /// The memory that the process has in use, in bytes.
-    ///
-    /// # Panics
-    ///
-    /// When the operating system does not tell.
+    /// The memory that the process has in use, in bytes; 0 once it has ended.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(path).expect("a running process has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is told");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number");
-        kilobytes << 10
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that the process has had in use, in bytes; 0 once it has ended.
+    #[must_use]
+    pub fn memory_peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().map_or(0, |kilobytes: u64| kilobytes << 10)
     }
 
     /// Ends it in order, and checks that it does: exit code 0, and nothing on stdout but the ready line.

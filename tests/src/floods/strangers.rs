@@ -1,0 +1,87 @@
+//! Strangers at the port for nodes: greetings without an end, greetings that are wrong, greetings that are right but for whose they
+//! are, and frames without an end behind those.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use super::kinds::connect;
+use crate::live::crc32;
+
+/// How many connections a flooder holds.
+const HELD: usize = 300;
+/// The length that a frame without an end says, which is the greatest possible one.
+const FRAME_BYTES: u32 = 16 << 20;
+/// How much of it is sent.
+const SENT_BYTES: usize = 256 << 10;
+
+/// Dials these nodes in turn until it is over; returns how often.
+pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
+    let (mut held, mut done) = (VecDeque::new(), 0_u64);
+    let mut ways = [half_greeting, wrong_greeting, other_cluster, frame_without_an_end].into_iter().cycle();
+    for peer in peers.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let way = ways.next().expect("it goes on for ever");
+        held.extend(connect(*peer).and_then(|stream| way(stream, done)));
+        if held.len() > HELD {
+            held.pop_front();
+        }
+        done += 1;
+    }
+    done
+}
+
+fn greeting(node: u64, cluster: Option<&str>) -> Vec<u8> {
+    let hello = json!({
+        "format": "coracle-peer", "version": 3, "node": node, "incarnation": format!("{node:016x}"), "to": null,
+        "cluster": cluster, "configuration_index": 0, "boot": node, "address": "203.0.113.7:4001",
+        "client_address": null,
+    });
+    format!("{hello}\n").into_bytes()
+}
+
+/// Says how it begins, and no more.
+fn half_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
+    stream.write_all(br#"{"format":"coracle-peer","version":3,"#).ok()?;
+    Some(stream)
+}
+
+/// A line that is none.
+fn wrong_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
+    stream.write_all(b"{\"op\":\"status\"}\n").ok()?;
+    Some(stream)
+}
+
+/// A node of a cluster that nobody here knows.
+fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
+    stream.write_all(&greeting(1000 + number % 100_000, Some("0123456789abcdef"))).ok()?;
+    Some(stream)
+}
+
+/// Asks which cluster it is, says that it is of that, and begins a frame.
+fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
+    let node = 1000 + number % 100_000;
+    let peer = stream.peer_addr().ok()?;
+    let welcome = ask(&stream, &greeting(node, None))?;
+    let cluster = welcome["cluster"].as_str()?.to_owned();
+    let mut stream = connect(peer)?;
+    ask(&stream, &greeting(node, Some(&cluster)))?;
+    let mut head = FRAME_BYTES.to_le_bytes().to_vec();
+    head.extend(0_u32.to_le_bytes());
+    head.extend(crc32(&[&head]).to_le_bytes());
+    head.extend([0; SENT_BYTES]);
+    stream.write_all(&head).ok()?;
+    Some(stream)
+}
+
+fn ask(mut stream: &TcpStream, hello: &[u8]) -> Option<Value> {
+    stream.write_all(hello).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
