@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::host::{Router, RouterInput};
-use coracle_storage::host::StartError;
+use coracle_storage::{host::StartError, sockets};
 use smol::Task;
 use smol::net::TcpListener;
 
@@ -94,7 +94,7 @@ pub(crate) async fn bind(
 ) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let failed = |cause| StartError::Listen { address, cause };
-    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = TcpListener::bind(address).await.map(sockets::with_backlog).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
     Ok(Some((socket, address)))
 }

@@ -12,7 +12,7 @@ use coracle_storage::asynchronous::{open, prepare};
 use coracle_storage::host::{
     MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
 };
-use coracle_storage::{FolderLock, HostEvent};
+use coracle_storage::{FolderLock, HostEvent, sockets};
 use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
 
@@ -217,5 +217,5 @@ impl Startup {
 
 async fn bind_peers(address: &str) -> Result<TcpListener, StartError> {
     let failed = |cause| StartError::ListenForPeers { address: address.into(), cause };
-    TcpListener::bind(address).await.map_err(failed)
+    TcpListener::bind(address).await.map(sockets::with_backlog).map_err(failed)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::host::{Router, RouterInput};
-use coracle_storage::host::StartError;
+use coracle_storage::{host::StartError, sockets};
 
 use crate::client::Client;
 use crate::inputs::ProxyEvent;
@@ -100,7 +100,7 @@ impl Front {
 pub(crate) fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let failed = |cause| StartError::Listen { address, cause };
-    let socket = TcpListener::bind(address).map_err(failed)?;
+    let socket = TcpListener::bind(address).map(sockets::with_backlog).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
     Ok(Some((socket, address)))
 }

@@ -13,7 +13,7 @@ use coracle_storage::blocking::{open, prepare};
 use coracle_storage::host::{
     MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
 };
-use coracle_storage::{FolderLock, HostEvent};
+use coracle_storage::{FolderLock, HostEvent, sockets};
 
 use crate::client::Client;
 use crate::founding;
@@ -258,7 +258,7 @@ impl Startup {
 
 fn bind_peers(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |cause| StartError::ListenForPeers { address: address.into(), cause };
-    let socket = TcpListener::bind(address).map_err(failed)?;
+    let socket = TcpListener::bind(address).map(sockets::with_backlog).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
     Ok((socket, address))
 }

@@ -22,6 +22,38 @@ pub fn watch(stream: impl AsFd, watch: &Watch) {
     let _ = options();
 }
 
+/// How many connections may wait to be accepted. Chosen because thousands of clients come back at once when a server was
+/// restarted, and one that finds no place among those that wait tries again a second later, then three. The operating system may
+/// have a lower limit (`net.core.somaxconn`).
+pub const BACKLOG_MAX: i32 = 4096;
+
+/// The same listening socket, with room for [`BACKLOG_MAX`] connections that wait to be accepted. Where the operating system
+/// refuses, it stays as it is.
+pub fn with_backlog<S: AsFd>(listener: S) -> S {
+    let _ = rustix::net::listen(&listener, BACKLOG_MAX);
+    listener
+}
+
 fn milliseconds(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Nobody accepts, and the hundreds that connect are all told at once that they are connected.
+    #[test]
+    fn hundreds_may_wait_to_be_accepted() {
+        let listener = with_backlog(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..400)
+            .map(|_| {
+                TcpStream::connect_timeout(&address, Duration::from_millis(900)).expect("there is a place")
+            })
+            .collect();
+        drop((clients, listener));
+    }
 }
