@@ -86,6 +86,16 @@ impl Group {
         fs::write(self.path.join(self.names.max), max.to_string()).expect("it is our group");
     }
 
+    /// Gives it no more threads than it has.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system does not tell, or does not take it.
+    pub fn close_to_threads(&self) {
+        let present = fs::read_to_string(self.path.join("pids.current")).expect("it is our group");
+        self.set_max(present.trim().parse().expect("it is a number"));
+    }
+
     /// What to put before a program, so that it runs in this group.
     #[must_use]
     pub fn tracer(&self) -> Vec<OsString> {

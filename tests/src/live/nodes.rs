@@ -28,6 +28,8 @@ pub struct Nodes {
     runtimes: Vec<Runtime>,
     servers: Vec<Option<Server>>,
     tracer: Vec<OsString>,
+    /// Where each node is, and what it is started by, if not all are here.
+    machines: Vec<(String, Vec<OsString>)>,
 }
 
 impl Nodes {
@@ -39,11 +41,7 @@ impl Nodes {
     #[must_use]
     pub fn start(runtimes: &[Runtime]) -> Self {
         let mut nodes = Self::new(runtimes);
-        for id in 1..=runtimes.len() {
-            nodes.launch(id, "");
-        }
-        (1..=runtimes.len()).for_each(|id| nodes.wait_until_ready(id));
-        _ = nodes.leader();
+        _ = nodes.found("");
         nodes
     }
 
@@ -61,7 +59,26 @@ impl Nodes {
             runtimes: runtimes.to_vec(),
             servers: runtimes.iter().map(|_| None).collect(),
             tracer: Vec::new(),
+            machines: Vec::new(),
         }
+    }
+
+    /// The same, with each node on a machine of its own: its address, and what to put before a program so that it runs there.
+    #[must_use]
+    pub fn on_machines(mut self, machines: Vec<(String, Vec<OsString>)>) -> Self {
+        self.machines = machines;
+        self
+    }
+
+    /// Starts all founders with more flags, and waits until they have a leader, which is returned.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come up.
+    pub fn found(&mut self, flags: &str) -> usize {
+        (1..=self.founders).for_each(|id| self.launch(id, flags));
+        (1..=self.founders).for_each(|id| self.wait_until_ready(id));
+        self.leader()
     }
 
     /// The same, each under this tracer: see [`Setup::under`].
@@ -74,7 +91,8 @@ impl Nodes {
     /// Where the peers of a node reach it.
     #[must_use]
     pub fn peer_address(&self, id: usize) -> String {
-        format!("{}:{}", self.host, 4000 + id)
+        let host = self.machines.get(id - 1).map_or(&self.host, |(address, _)| address);
+        format!("{host}:{}", 4000 + id)
     }
 
     /// The founders, as `--peers` has them.
@@ -97,7 +115,11 @@ impl Nodes {
     }
 
     fn setup_in(&self, id: usize, folder: &Path) -> Setup {
-        Setup::node(self.runtimes[id - 1], id as u64, folder).under(self.tracer.clone())
+        let setup = Setup::node(self.runtimes[id - 1], id as u64, folder);
+        match self.machines.get(id - 1) {
+            Some((address, enter)) => setup.with(&format!("--listen {address}:0")).under(enter.clone()),
+            None => setup.under(self.tracer.clone()),
+        }
     }
 
     /// Starts a founder with more flags, and waits for nothing.
@@ -174,6 +196,12 @@ impl Nodes {
     /// Ends a node with SIGKILL.
     pub fn kill(&mut self, id: usize) -> Ended {
         self.take(id).kill()
+    }
+
+    /// Whether a node that was started has ended by itself, and was not waited for.
+    #[must_use]
+    pub fn has_ended(&mut self, id: usize) -> bool {
+        self.server_mut(id).has_ended()
     }
 
     /// Waits until a node ends by itself.

@@ -25,7 +25,15 @@ impl Talk {
     ///
     /// When nobody listens at `address`.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    /// Over this connection.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses its options.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
