@@ -218,21 +218,16 @@ impl Folder {
             FileOp::Create { file, bytes } => self.create(*file, path, bytes).await,
             FileOp::Append { file, entries } => {
                 let log = &mut self.opened(*file, path).await?.file;
-                for run in entries {
-                    log.write_all(run.text().as_bytes()).await?;
-                }
-                log.flush().await
+                write(log, entries.iter().map(|run| run.text().as_bytes())).await
             }
             FileOp::AppendText { file, text } => {
                 let opened = &mut self.opened(*file, path).await?.file;
-                opened.write_all(text.as_bytes()).await?;
-                opened.flush().await
+                write(opened, [text.as_bytes()]).await
             }
             FileOp::Overwrite { file, at, bytes } => {
                 let log = &mut self.opened(*file, path).await?.file;
                 log.seek(SeekFrom::Start(*at)).await?;
-                log.write_all(bytes).await?;
-                log.flush().await?;
+                write(log, [bytes.as_slice()]).await?;
                 log.seek(SeekFrom::End(0)).await.map(drop)
             }
             FileOp::Truncate { file, len } => {
@@ -262,9 +257,7 @@ impl Folder {
     async fn create(&mut self, name: FileName, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.close(name);
         let mut file = create_new(path).await?;
-        file.write_all(bytes).await?;
-        // What is written is in a pipe until it is flushed, and so is its error.
-        file.flush().await?;
+        write(&mut file, [bytes]).await?;
         self.open.push(OpenFile { name, file, is_new: true });
         Ok(())
     }
@@ -286,6 +279,20 @@ impl Folder {
     fn close(&mut self, name: FileName) {
         self.open.retain(|open| open.name != name);
     }
+}
+
+/// Writes all of these bytes, and waits until the operating system has them. They go through a pipe to a thread of the pool, which merely
+/// takes no more after an error: what the error was, only the flush tells, be it that the disk is full or that it is ill.
+async fn write<'a>(file: &mut File, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
+    let mut written = Ok(());
+    for piece in pieces {
+        written = file.write_all(piece).await;
+        if written.is_err() {
+            break;
+        }
+    }
+    file.flush().await?;
+    written
 }
 
 /// As in [`blocking`]: creates a file that was not there before, in the place of whatever has its name.

@@ -297,9 +297,13 @@ fn a_full_disk_is_an_error_of_the_write() {
     with_both(|place, open| {
         std::os::unix::fs::symlink("/dev/full", place.join("log00.txt")).unwrap();
         let entries = vec![entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""])];
-        let error = open().run(&[FileOp::Append { file: LOG, entries }]).unwrap_err();
-        assert_eq!(error.operation, Operation::Append);
-        assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
+        // More than fits into any pipe on the way to the disk, so that the error comes before all of it is on its way.
+        let text = "x".repeat(20 << 20).into();
+        for op in [FileOp::Append { file: LOG, entries }, FileOp::AppendText { file: LOG, text }] {
+            let error = open().run(&[op]).unwrap_err();
+            assert_eq!(error.operation, Operation::Append);
+            assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
+        }
     });
 }
 

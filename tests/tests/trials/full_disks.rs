@@ -6,12 +6,13 @@ use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, signal, until};
 use crate::disks::Disk;
 use crate::skipped;
 
-/// A snapshot after so much log, so that a state of [`KEYS`] gives several while it is overwritten.
+/// A snapshot after so much log. A state of [`KEYS`] is larger, so that a second snapshot beside the first one and the log may be more
+/// than there is room for.
 const SNAPSHOT_BYTES: usize = 1_000_000;
-const KEYS: u64 = 2000;
+const KEYS: u64 = 5000;
 const VALUE_BYTES: usize = 512;
 /// Rounds over all keys: more log than any of the disks has room for without snapshots.
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 6;
 
 /// Overwrites all keys with the number of the round. Ends with the server. Returns the last round all of whose writes were
 /// acknowledged.
@@ -40,7 +41,7 @@ fn overwrite(server: &Server) -> u64 {
 /// acknowledged is there, and the next start works, on the same disk.
 fn a_full_disk_is_survived(runtime: Runtime) {
     // For a node alone, and for five nodes that share a disk.
-    for (nodes, sizes) in [(1, [5, 6, 8]), (5, [20, 26, 32])] {
+    for (nodes, sizes) in [(1, vec![6, 7, 8, 9, 10, 12]), (5, vec![36, 48])] {
         for mib in sizes {
             let Some(disk) = Disk::in_memory(mib << 20) else {
                 return skipped("a_full_disk_is_survived", "this process may mount no file system");
