@@ -34,7 +34,7 @@ pub(crate) async fn run_log(
     loop {
         if !queue.has_work() {
             let Ok(persist) = persists.recv().await else {
-                return Ok(folder.run_group(queue.close()).await?);
+                return Ok(folder.run(queue.close()).await?);
             };
             queue.push(persist);
         }

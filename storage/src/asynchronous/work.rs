@@ -6,7 +6,8 @@ use coracle_core::Instant;
 use coracle_core::raft::{NodeId, PersistId};
 
 use super::Folder;
-use crate::execution::{FileError, not_kept};
+use crate::blocking;
+use crate::execution::FileError;
 use crate::files::{FileOp, NodeFiles};
 use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
@@ -38,18 +39,8 @@ pub async fn open(
 ///
 /// As for [`Folder::run`].
 pub async fn prepare(medium: &Medium, ops: Vec<FileOp>) -> Result<(), FileError> {
-    let Medium::Folder { path, .. } = medium else { return Ok(()) };
-    let mut folder = Folder::new(path);
-    let mut ops = ops.into_iter().peekable();
-    while let Some(first) = ops.next() {
-        let keeps = first.keeps_cut_bytes();
-        let mut stretch = vec![first];
-        stretch.extend(std::iter::from_fn(|| ops.next_if(|op| op.keeps_cut_bytes() == keeps)));
-        if let Err(error) = folder.run(&stretch).await {
-            folder.give_up(not_kept(&stretch, error)?).await?;
-        }
-    }
-    Ok(())
+    let medium = medium.clone();
+    unblock(move || blocking::prepare(&medium, &ops)).await
 }
 
 impl Folder {
@@ -60,7 +51,7 @@ impl Folder {
     /// [`FileError`] when the node has to stop for it.
     pub async fn run_next(&mut self, queue: &mut DiskQueue) -> Result<Option<PersistId>, FileError> {
         let Some(ops) = queue.begin() else { return Ok(None) };
-        match self.run_group(ops).await {
+        match self.run(ops).await {
             Ok(()) => Ok(queue.finish()),
             Err(error) => self.give_up(queue.failed(error)?).await.map(|()| None),
         }
@@ -81,7 +72,7 @@ impl Folder {
         match task {
             FileTask::Run(ops) => {
                 let begun = now();
-                match self.run(&ops).await {
+                match self.run(ops).await {
                     Ok(()) => work.ran(now().since(begun)),
                     Err(error) => self.give_up(work.failed(error)?).await?,
                 }

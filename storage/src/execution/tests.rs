@@ -19,39 +19,34 @@ use crate::{
 enum AnyFolder {
     Blocking(blocking::Folder),
     Asynchronous(Box<asynchronous::Folder>),
-    /// The same, with each list of operations as one errand.
-    AsynchronousGroups(Box<asynchronous::Folder>),
 }
 
 impl AnyFolder {
     fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         match self {
             Self::Blocking(folder) => folder.run(ops),
-            Self::Asynchronous(folder) => block_on(folder.run(ops)),
-            Self::AsynchronousGroups(folder) => block_on(folder.run_group(ops.to_vec())),
+            Self::Asynchronous(folder) => block_on(folder.run(ops.to_vec())),
         }
     }
 
     fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
         match self {
             Self::Blocking(folder) => folder.read_back(file),
-            Self::Asynchronous(folder) | Self::AsynchronousGroups(folder) => block_on(folder.read_back(file)),
+            Self::Asynchronous(folder) => block_on(folder.read_back(file)),
         }
     }
 
     fn read_part(&self, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
         match self {
             Self::Blocking(folder) => folder.read_part(NODE, wanted),
-            Self::Asynchronous(folder) | Self::AsynchronousGroups(folder) => {
-                block_on(folder.read_part(NODE, wanted))
-            }
+            Self::Asynchronous(folder) => block_on(folder.read_part(NODE, wanted)),
         }
     }
 
     fn read(&self, node: NodeId) -> Result<NodeFiles, FileError> {
         match self {
             Self::Blocking(folder) => folder.read(node),
-            Self::Asynchronous(folder) | Self::AsynchronousGroups(folder) => block_on(folder.read(node)),
+            Self::Asynchronous(folder) => block_on(folder.read(node)),
         }
     }
 }
@@ -61,9 +56,6 @@ fn with_both(test: impl Fn(&Path, &mut dyn FnMut() -> AnyFolder)) {
     test(place.path(), &mut || AnyFolder::Blocking(blocking::Folder::new(place.path())));
     let place = tempfile::tempdir().unwrap();
     test(place.path(), &mut || AnyFolder::Asynchronous(Box::new(asynchronous::Folder::new(place.path()))));
-    let place = tempfile::tempdir().unwrap();
-    let groups = || AnyFolder::AsynchronousGroups(Box::new(asynchronous::Folder::new(place.path())));
-    test(place.path(), &mut { groups });
 }
 
 /// Restarts, cuts, terms, groups of any size: after each group the files are the same as in the model.
