@@ -392,9 +392,13 @@ impl Directory {
 
     /// Other members take part, or more is known of them.
     pub fn follow(&mut self, known: &KnownMembers, now: Instant, actions: &mut PeerActions) {
+        let place = self.own_place();
         self.local.follow(known);
         self.has_leader = known.has_leader;
         self.follow_own_move();
+        if place.is_some() && self.own_place() != place {
+            self.dial_all_anew(actions);
+        }
         self.reach(now, actions);
     }
 

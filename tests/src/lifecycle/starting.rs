@@ -212,7 +212,10 @@ impl World {
         let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
             return Ok(());
         };
-        if place.is_in_memory() {
+        // A snapshot that covers the removal is not taken: the disk keeps what names the node, and others tell it again.
+        let is_of_snapshot = matches!(&process.stage, Stage::Running(running)
+            if running.host.replica().node().log().last().index.0 < *index);
+        if place.is_in_memory() || is_of_snapshot {
             return Ok(());
         }
         let unit = Unit::new(process.id, Origin::Known);

@@ -150,6 +150,19 @@ fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     assert_eq!(heard, [], "a member is where the configuration says");
 }
 
+/// A member that lacks the entry of the move hears of it from the node itself.
+#[test]
+fn a_node_that_has_moved_dials_all_others_again_once_the_members_have_it_there() {
+    let mut directory = directory(&THREE);
+    changes(|changes| directory.reach(at(0), changes));
+    let unmoved = known(4, &THREE);
+    assert_eq!(changes(|changes| directory.follow(&unmoved, at(1), changes)), []);
+    let moved = known(5, &[(1, "new:1"), (2, "h:2"), (3, "h:3")]);
+    let again = [end(2), start(2, "h:2"), end(3), start(3, "h:3")];
+    assert_eq!(changes(|changes| directory.follow(&moved, at(2), changes)), again);
+    assert_eq!(changes(|changes| directory.follow(&moved, at(3), changes)), []);
+}
+
 /// For want of threads. It is told once, however often it is tried.
 #[test]
 fn a_link_that_could_not_start_is_ordered_again() {

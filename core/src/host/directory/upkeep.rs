@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Directory, Start};
 use crate::host::{LinkChange, PeerActions, PeerNews};
 use crate::mutant::{self, Mutant};
-use crate::peer::PeerEvent;
+use crate::peer::{PeerEvent, Standing};
 use crate::raft::NodeId;
 use crate::time::Instant;
 
@@ -46,6 +46,23 @@ impl Directory {
         });
         self.dial_a_member_anew(now, actions);
         self.start_again(actions);
+    }
+
+    /// Where the members that this node knows have itself; `None`: it is none of them.
+    pub(super) fn own_place(&self) -> Option<Box<str>> {
+        let Standing::Member(_, configuration) = &self.local.standing else { return None };
+        configuration.roster().member(self.local.id).map(|own| own.address.clone())
+    }
+
+    /// This node has moved, and is where the members have it from now on. A member whose log lacks that entry believes it from the
+    /// node itself, if that knows a later configuration when it dials; a connection from before was made without. Such a member could
+    /// never answer a leader that has moved, and would never get the entry.
+    pub(super) fn dial_all_anew(&mut self, actions: &mut PeerActions) {
+        for (node, linked) in &mut self.links {
+            linked.is_met = false;
+            actions.links.push(LinkChange::End(*node));
+            actions.links.push(LinkChange::Start(*node, linked.address.clone()));
+        }
     }
 
     /// The operating system does not let the link to this node start, for instance for want of threads. That ends no node: it is
