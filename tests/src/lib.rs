@@ -36,4 +36,5 @@ pub mod lifecycle;
 pub mod live;
 pub mod scenario;
 pub mod simulator;
+pub mod system_calls;
 pub mod throughput;
