@@ -29,6 +29,8 @@ pub(super) struct Checks {
     seen: BTreeMap<u64, LogIndex>,
     /// When each node last took a turn.
     ran_at: BTreeMap<Incarnation, u64>,
+    /// And when before that.
+    ran_before: BTreeMap<Incarnation, u64>,
     /// Those that a configuration of their own log has named.
     named: BTreeSet<Incarnation>,
     /// How far the log of each has ever reached.
@@ -327,7 +329,14 @@ impl Checks {
 
     /// A node has taken a turn.
     pub(super) fn ran(&mut self, incarnation: Incarnation, now: u64) {
-        self.ran_at.insert(incarnation, now);
+        if let Some(before) = self.ran_at.insert(incarnation, now) {
+            self.ran_before.insert(incarnation, before);
+        }
+    }
+
+    /// When a node had its turn before the present one. One that was paused since finds answers that are as old.
+    pub(super) fn turn_before(&self, incarnation: Incarnation, now: u64) -> u64 {
+        self.ran_before.get(&incarnation).copied().unwrap_or(now)
     }
 
     /// The operator was told that this node votes: it has run and answered a moment ago.

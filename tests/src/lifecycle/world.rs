@@ -303,7 +303,9 @@ impl World {
         if let Some((commit, open)) = since {
             self.checks.at(machine).binds(commit, open.collect())?;
         }
-        self.checks.at(machine).proposed(changed, self.now.saturating_sub(LATELY))?;
+        let Some(leader) = self.machines[machine].process.as_ref() else { return Ok(()) };
+        let answered = self.checks.at(machine).turn_before(leader.incarnation, self.now);
+        self.checks.at(machine).proposed(changed, answered.saturating_sub(LATELY))?;
         for place in &self.machines {
             let Some((process, unit)) = place.process.as_ref().zip(place.unit.as_ref()) else { continue };
             let member = changed.roster().member(process.id);
