@@ -374,20 +374,25 @@ impl Directory {
     fn link_stranger(&mut self, node: NodeId, now: Instant, actions: &mut PeerActions) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let is_stranger = !configuration.contains(node);
-        let index = self.local.configuration_index;
-        let Some((address, known)) = self.heard.get(&node).filter(|_| node != self.local.id) else { return };
+        let Some((address, _)) = self.heard.get(&node).filter(|_| node != self.local.id) else { return };
         if is_stranger {
             self.retired.remove(&node);
             link(&mut self.links, node, address.clone(), Some(now), actions);
-        } else if *known > index && !mutant::is_active(Mutant::LaterAddressIgnored) {
-            link(&mut self.links, node, address.clone(), None, actions);
+        } else if let Some(later) = self.later_address(node) {
+            link(&mut self.links, node, later, None, actions);
         }
+    }
+
+    /// Where a node says that it is, if it knows a later configuration than this one.
+    fn later_address(&self, node: NodeId) -> Option<Box<str>> {
+        let (address, known) = self.heard.get(&node)?;
+        let is_later = *known > self.local.configuration_index;
+        (is_later && !mutant::is_active(Mutant::LaterAddressIgnored)).then(|| address.clone())
     }
 
     /// Where a member of this configuration is: where it says that it is, if it knows a later one.
     fn address_of(&self, node: NodeId, member: &Member) -> Box<str> {
-        let later = self.heard.get(&node).filter(|(_, known)| *known > self.local.configuration_index);
-        later.map_or_else(|| member.address.clone(), |(address, _)| address.clone())
+        self.later_address(node).unwrap_or_else(|| member.address.clone())
     }
 
     /// Other members take part, or more is known of them.

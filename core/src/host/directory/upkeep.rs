@@ -1,4 +1,4 @@
-//! What is due now and then: links end that nobody needs, and begin that should be there.
+//! Upkeep of the links: unused ones end, and those that could not start are started again.
 
 use std::time::Duration;
 
