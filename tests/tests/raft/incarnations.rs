@@ -76,8 +76,7 @@ fn known(cluster: &Cluster<Replica>, node: u64, id: u64) -> Option<u64> {
 }
 
 fn put(cluster: &mut Cluster<Replica>, node: u64, value: &str) -> RequestId {
-    let key = Key::new("k").expect("a short text");
-    let value = Value::from_text(value).expect("a short text");
+    let (key, value) = (Key::new("k").expect("a short text"), Value::from_text(value).expect("a short text"));
     cluster.ask(node, Request::write(Command::Put { key, value }))
 }
 

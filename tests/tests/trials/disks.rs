@@ -1,18 +1,14 @@
 //! Small disks of their own: file systems of a size, which can be full, hang, or not be there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use crate::run;
 
 /// A file system of its own, mounted in a temporary folder. It is gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
     place: tempfile::TempDir,
     is_frozen: bool,
-}
-
-fn run(words: &[&str]) -> bool {
-    let output = Command::new(words[0]).args(&words[1..]).output();
-    output.is_ok_and(|output| output.status.success())
 }
 
 impl Disk {

@@ -4,18 +4,14 @@ use std::ffi::OsString;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::run;
+
 /// A network of its own. Everything is gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
     name: String,
     subnet: String,
     machines: usize,
-}
-
-/// Runs a command; whether it worked.
-fn run(words: &[&str]) -> bool {
-    let output = Command::new(words[0]).args(&words[1..]).output();
-    output.is_ok_and(|output| output.status.success())
 }
 
 impl Network {

@@ -20,6 +20,13 @@ mod networks;
 mod volumes;
 
 use std::io::{self, Write};
+use std::process::Command;
+
+/// Runs a command; whether it worked.
+fn run(words: &[&str]) -> bool {
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    output.is_ok_and(|output| output.status.success())
+}
 
 /// Says that a trial was not made, past the capture of a test's output: a proof that was not made must not look like one.
 fn skipped(name: &str, why: &str) {
