@@ -23,9 +23,9 @@ pub use work::{open, prepare};
 /// How often the pool is given something to do.
 const POOL_TRIED_EVERY: Duration = Duration::from_secs(1);
 
-/// Never ends, and gives the pool of threads something to do now and then. The pool lets its threads go when they are idle, and asks
-/// the operating system for new ones when work comes and not later: work that comes while there are none to be had would wait for
-/// ever. `pause` ends after the time that it is given.
+/// Gives the pool of threads something to do every second, and never ends. The pool ends its idle threads, and starts new ones only
+/// at the moment when work arrives. Work that arrives while the operating system refuses threads would wait for ever without this.
+/// `pause` ends after the time that it is given.
 pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
     loop {
         pause(POOL_TRIED_EVERY).await;

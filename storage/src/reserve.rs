@@ -38,7 +38,7 @@ fn balance_with(folder: &Path, available_bytes: u64) {
     if available_bytes < PLENTY_BYTES {
         _ = fs::remove_file(path);
     } else if set_aside(&path).is_err() {
-        // A part of it would be given back by nobody before the disk is full.
+        // Half a reserve is removed: no later start would give it back before the disk is full.
         _ = fs::remove_file(path);
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the operating system lets this process wait for sockets and timers.
 //!
-//! The executor of the smol runtime needs an epoll instance, and the library that makes it panics where there is none to be had: all
-//! files of the machine are open, or the kernel has no memory for it. So the same is asked for once before, where it can be told.
+//! The smol executor needs an epoll instance. The library that creates it panics when the operating system refuses, for instance
+//! because too many files are open on the machine. So the server creates one itself first, where a refusal is an error message.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use thiserror::Error;
 
 use super::options::Runtime;
 
-/// There is nothing to wait with.
+/// The operating system gives this process no epoll instance.
 #[derive(Debug, Error)]
 #[error(
     "the operating system does not let this process wait for sockets and timers: {0}. Is there a limit of open files, or of memory?"
 )]
 pub(crate) struct NoPoller(#[from] io::Error);
 
-/// Makes what the executor is going to make, and drops it.
+/// Creates what the executor is going to create, and drops it.
 ///
 /// # Errors
 ///

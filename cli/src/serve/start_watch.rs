@@ -1,7 +1,7 @@
-//! A start that takes long: it is said that it does, and a signal ends it.
+//! Watches a start: a long one is reported, and a signal ends it.
 //!
-//! What a start reads is on a disk, and a disk may hang. Nobody else looks at the clock then: the thread that starts waits for the
-//! disk, and nothing serves yet.
+//! A start reads its files from a disk, and a disk may hang. The thread that starts the server waits for the disk then, so another
+//! thread has to look at the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use super::{LOOK_EVERY, end_without_waiting, stop_patience};
 /// How long a start may take before it is said that it does, and how often it is said again.
 const LONG_START: Duration = Duration::from_secs(10);
 
-/// Runs `start`, watched by a thread. Where there is none to be had nobody watches.
+/// Runs `start` while a thread watches it. If the operating system gives no thread, the start is not watched.
 pub(super) fn watched<T>(
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,

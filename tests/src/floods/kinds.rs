@@ -32,7 +32,7 @@ pub enum Kind {
     Connections,
     /// Lines of almost the longest length, without an end.
     HalfLines,
-    /// Scans whose replies nobody reads.
+    /// Scans whose replies are never read.
     UnreadScans,
     /// Writes of sessions with a new name each.
     Sessions,

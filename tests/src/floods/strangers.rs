@@ -57,7 +57,7 @@ fn wrong_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// A node of a cluster that nobody here knows.
+/// A node of another cluster.
 fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
     stream.write_all(&greeting(1000 + number % 100_000, Some("0123456789abcdef"))).ok()?;
     Some(stream)

@@ -50,7 +50,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group whose memory is limited to so many bytes; `None` where this process may make none.
+    /// A group whose memory is limited to so many bytes; `None` if this process may not create one.
     #[must_use]
     pub fn of_memory(bytes: u64) -> Option<Self> {
         let group = Self::new(&MEMORY)?;
@@ -58,7 +58,7 @@ impl Group {
         Some(group)
     }
 
-    /// A group that may have so many threads; `None` where this process may make none.
+    /// A group that may have so many threads; `None` if this process may not create one.
     #[must_use]
     pub fn of_threads(threads: u32) -> Option<Self> {
         let group = Self::new(&THREADS)?;

@@ -9,7 +9,7 @@ pub enum Must {
     ServeOrRefuse,
     /// A start may be refused; a node, or the process without its majority, may stop with a word.
     ServeOrStop,
-    /// The memory or the code of the process is not to be had: it may end in any way that loses nothing.
+    /// The process cannot get memory, or its own code: it may end in any way that loses nothing.
     MayDie,
 }
 

@@ -1,7 +1,7 @@
 //! Every call that the program makes of the operating system, failing in every way that it may.
 //!
-//! A test of one failing disk shows that a failing write is noticed. It says nothing of the socket that is not to be had, of the
-//! thread that does not start, of the call that a signal interrupts; and a program makes some sixty kinds of calls. So this is a
+//! A test of one failing disk shows that a failing write is noticed. It says nothing about a socket that cannot be created, a thread
+//! that does not start, or a call that a signal interrupts; and a program makes some sixty kinds of calls. So this is a
 //! table: calls, the errors that their manual pages give, and what may become of a server then. A traced run without faults
 //! says which calls there are; each of them then fails in each way, the first time, later, and from then on, in a run of its own.
 //! A call that the table does not know is an open row, and makes the whole fail.

@@ -74,7 +74,7 @@ pub enum Outcome {
     NotReached,
     /// It served on.
     Served,
-    /// It answered nobody, and stopped in order.
+    /// It answered no request, and stopped in order.
     Silent,
     /// It did not start, and said why.
     Refused,
