@@ -5,7 +5,7 @@ use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, NodeId, Roster};
 
-use super::machine::Stage;
+use super::machine::{Machine, Stage};
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Violation;
 
@@ -89,6 +89,24 @@ impl World {
         if self.operator.mistakes.hurried.is_none() && self.dice.happens(500) {
             self.operator.mistakes.hurried = Some(Hurried { machine, id, is_bound: false });
         }
+    }
+
+    /// An id is being given to a new machine. The founder that had it may have lost its files, and be started as before: it dials the
+    /// others as well, from its own address.
+    pub(super) fn start_an_old_founder(&mut self, id: NodeId) {
+        let is_the_founder = |place: &Machine| {
+            let unit = place.unit.as_ref().filter(|unit| unit.id == id);
+            unit.is_some_and(|unit| matches!(unit.origin, Origin::Found(_)))
+        };
+        let Some(machine) = self.machines[..MACHINES].iter().position(is_the_founder) else { return };
+        if !self.may_be_wiped(machine) || !self.dice.happens(500) {
+            return;
+        }
+        self.sight("a removed founder lost its files and was started again");
+        self.wipe(machine);
+        self.machines[machine].ended = None;
+        let later = self.dice.exponential(300_000);
+        self.schedule(later, Happening::Start(machine));
     }
 
     /// A leader has changed its members. If they name the node that is added in haste, its process is paused, so that it is removed

@@ -139,6 +139,7 @@ impl World {
         self.schedule(later, Happening::Start(machine));
         let address = self.machines[machine].address();
         self.hurry(machine, id);
+        self.start_an_old_founder(id);
         self.order(MemberChange::AddLearnerAt(id, address))
     }
 
@@ -209,12 +210,17 @@ impl World {
         }
         self.tell(|| format!("m{machine} loses its disk"));
         self.sight("a disk was lost");
+        self.wipe(machine);
+        let later = self.dice.exponential(300_000);
+        self.schedule(later, Happening::Start(machine));
+    }
+
+    /// The power of a machine fails, and its folder is lost.
+    pub(super) fn wipe(&mut self, machine: usize) {
         self.crash(machine, true);
         let place = &mut self.machines[machine];
         (place.folder, place.holds, place.has_lost_files) = (SimDisk::default(), None, true);
         self.forget_the_founding();
-        let later = self.dice.exponential(300_000);
-        self.schedule(later, Happening::Start(machine));
     }
 
     /// Whether a majority of every set of voters in force keeps its promises without this folder.
