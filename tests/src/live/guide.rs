@@ -33,6 +33,32 @@ impl Guide {
         Self { text: std::fs::read_to_string(path).expect("the guide is there") }
     }
 
+    /// Another document of the repository.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there.
+    #[must_use]
+    pub fn document(path: &str) -> Self {
+        let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+        Self { text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")) }
+    }
+
+    /// The steps of each `console` block of the whole document. A block of root's commands, whose prompt is `#`, is left out.
+    #[must_use]
+    pub fn all_procedures(&self) -> Vec<Vec<Step>> {
+        let blocks = Self::fenced(&self.text, "console");
+        blocks.iter().filter(|block| !block.starts_with("# ")).map(|block| steps(block)).collect()
+    }
+
+    /// The commands in the first column of the document's tables.
+    #[must_use]
+    pub fn commands_in_tables(&self) -> Vec<String> {
+        let rows = self.text.lines().filter_map(|line| line.strip_prefix("| `coracle "));
+        let commands = rows.filter_map(|row| row.split_once("` |"));
+        commands.map(|(command, _)| format!("coracle {}", command.replace("\\|", "|"))).collect()
+    }
+
     /// The text below this heading, up to the next one.
     fn section(&self, heading: &str) -> &str {
         let marked = format!("\n## {heading}\n");

@@ -17,6 +17,8 @@ mod descriptors;
 #[cfg(test)]
 mod disk_failure;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod few_threads;

@@ -1,0 +1,139 @@
+//! The shell blocks of all documents, on a cluster that serves and on one that does not.
+//!
+//! A script that copies a block must not go on when the cluster is down: no block succeeds that asks the cluster anything. The
+//! procedures of the guide that change a cluster are carried out on one that serves in `guide`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use coracle_tests::live::{Guide, Nodes, Runtime, Setup, Step, program, until};
+
+const DOCUMENTS: [&str; 3] = ["README.md", "docs/three-machines.md", "docs/performance.md"];
+/// What begins so starts something of its own, or waits for its user's commands, and asks no cluster by itself.
+const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];
+/// What begins so reads files, or sets a variable.
+const READS_FILES: [&str; 4] = ["jq ", "coracle log ", "coracle restore ", "export "];
+/// Longer than a command waits for a cluster that does not answer. A loop that still waits then has not succeeded.
+const WAIT_SECONDS: &str = "7";
+
+fn begins_with(step: &str, beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|beginning| step.starts_with(beginning))
+}
+
+/// Runs a command of a document in this folder, on the cluster behind these addresses. Every machine is this one.
+fn run(command: &str, folder: &Path, connect: &str) -> Output {
+    let programs = folder.join("bin");
+    if !programs.exists() {
+        fs::create_dir(&programs).expect("the folder is writable");
+        symlink(program(), programs.join("coracle")).expect("a link can be made");
+        for name in ["ssh", "sudo"] {
+            symlink("/bin/true", programs.join(name)).expect("a link can be made");
+        }
+    }
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    Command::new("timeout")
+        .args([WAIT_SECONDS, "bash", "-c", command])
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("CORACLE_CONNECT", connect)
+        .output()
+        .expect("a shell starts")
+}
+
+/// As the document has it, but for folders of other machines.
+fn here(command: &str, folder: &Path) -> String {
+    command.replace("/backup/", &format!("{}/", folder.display())).replace("FILE", "backup.txt")
+}
+
+fn steps_and_rows(document: &str) -> Vec<String> {
+    let document = Guide::document(document);
+    let steps = document.all_procedures().concat().into_iter();
+    let by_operator = steps.filter(|step| step.machine.is_none()).map(|step| step.command);
+    by_operator.chain(document.commands_in_tables()).collect()
+}
+
+/// Three addresses at which nothing listens.
+fn closed() -> String {
+    let listeners: Vec<_> =
+        (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+    let addresses = listeners.iter().map(|listener| listener.local_addr().expect("it is bound").to_string());
+    addresses.collect::<Vec<_>>().join(",")
+}
+
+/// Everything that asks the cluster, with its document.
+fn questions() -> Vec<(&'static str, String)> {
+    let all = DOCUMENTS
+        .iter()
+        .flat_map(|document| steps_and_rows(document).into_iter().map(move |command| (*document, command)));
+    let asks = |command: &str| {
+        command.contains("coracle ") && !begins_with(command, &STARTS) && !begins_with(command, &READS_FILES)
+    };
+    all.filter(|(_, command)| asks(command)).collect()
+}
+
+#[test]
+fn no_block_succeeds_without_a_cluster() {
+    let (folder, connect) = (tempfile::tempdir().unwrap(), closed());
+    let questions = questions();
+    assert!(questions.len() > 20, "{questions:?}");
+    std::thread::scope(|scope| {
+        for (number, (document, command)) in questions.iter().enumerate() {
+            let (folder, connect) = (folder.path().join(number.to_string()), &connect);
+            scope.spawn(move || {
+                fs::create_dir(&folder).unwrap();
+                let output = run(&here(command, &folder), &folder, connect);
+                assert!(!output.status.success(), "{document}: {command}\n{output:?}");
+            });
+        }
+    });
+}
+
+/// The checks of the guide that ask any node succeed as long as a majority is up, those that ask every node do not.
+#[test]
+fn the_checks_of_the_guide_see_a_node_that_is_down() {
+    let mut nodes = Nodes::start(&[Runtime::Smol; 3]);
+    nodes.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let addresses: Vec<_> = nodes.addresses().iter().map(ToString::to_string).collect();
+    let connect = addresses.join(",");
+    let rows = Guide::read().commands_in_tables();
+    let rows: Vec<_> = rows.iter().filter(|row| !begins_with(row, &READS_FILES)).collect();
+    let succeed = || -> Vec<bool> {
+        rows.iter().map(|row| run(row, folder.path(), &connect).status.success()).collect()
+    };
+    assert_eq!(succeed(), [true; 4], "{rows:?}");
+    nodes.kill(1);
+    let asks_any: Vec<_> = rows.iter().map(|row| !row.contains("status")).collect();
+    assert_eq!(asks_any, [true, true, false, false], "{rows:?}");
+    until("the others serve, and the loss is seen", || succeed() == asks_any);
+}
+
+/// Whatever the README and the sections of the guide that change nothing show is done as it is shown.
+#[test]
+fn every_block_succeeds_on_a_cluster_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    // With one node every file that a document names is there: node 0 makes the snapshot for a backup.
+    let setup = Setup::in_folder(Runtime::Smol, &folder.path().join("data")).with("--nodes 1");
+    let server = setup.start();
+    let connect = server.address().to_string();
+    assert!(
+        run("coracle put user '{}' --json && coracle backup first.txt", folder.path(), &connect)
+            .status
+            .success()
+    );
+    let document = Guide::document("README.md");
+    let done = |step: &&Step| !begins_with(&step.command, &STARTS);
+    let steps = document.all_procedures().concat();
+    let steps: Vec<_> = steps.iter().filter(done).collect();
+    assert!(steps.len() > 10, "{steps:?}");
+    for Step { command, output, .. } in steps {
+        let ended = run(command, folder.path(), &connect);
+        assert!(ended.status.success(), "{command}\n{ended:?}");
+        let shown = String::from_utf8_lossy(&ended.stdout);
+        assert!(output.is_empty() || shown == *output || shown.contains(output), "{command}\n{ended:?}");
+    }
+    server.stop();
+}
