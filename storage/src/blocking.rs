@@ -55,7 +55,7 @@ impl Folder {
     ///
     /// [`FileError`] when the folder cannot be read.
     pub fn names(&self) -> Result<FolderNames, FileError> {
-        let unread = |cause| FileError { operation: Operation::Read, path: self.path.clone(), cause };
+        let unread = |cause| FileError::of(Operation::Read, self.path.clone(), cause);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(unread)? {
             names.extend(entry.map_err(unread)?.file_name().to_str().and_then(FileName::parse));
@@ -87,7 +87,7 @@ impl Folder {
     /// [`FileError`] when it cannot be read.
     pub fn read_back(&self, file: FileName) -> Result<Vec<u8>, FileError> {
         let path = self.path_of(file);
-        fs::read(&path).map_err(|cause| FileError { operation: Operation::Read, path, cause })
+        fs::read(&path).map_err(|cause| FileError::of(Operation::Read, path, cause))
     }
 
     /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
@@ -98,7 +98,7 @@ impl Folder {
     pub fn read_part(&self, node: NodeId, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
         let name = FileName::new(node, FileKind::Snapshot);
         let path = self.path_of(name);
-        let refused = |cause| FileError { operation: Operation::Read, path: path.clone(), cause };
+        let refused = |cause| FileError::of(Operation::Read, path.clone(), cause);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -128,10 +128,10 @@ impl Folder {
     pub fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         assert!(!self.has_failed, "a folder is not used after an error");
         for op in ops {
-            let (operation, path) = target(&self.path, op);
+            let (_, path) = target(&self.path, op);
             if let Err(cause) = self.execute(op, &path) {
                 self.has_failed = true;
-                return Err(FileError { operation, path, cause });
+                return Err(FileError::in_folder(&self.path, op, cause));
             }
         }
         Ok(())
@@ -147,7 +147,7 @@ impl Folder {
         let path = self.path_of(file);
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(FileError { operation: Operation::Remove, path, cause })
+                Err(FileError::of(Operation::Remove, path, cause))
             }
             Ok(()) | Err(_) => {
                 self.has_failed = false;
@@ -258,6 +258,6 @@ fn read_if_there(path: PathBuf) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(FileError { operation: Operation::Read, path, cause }),
+        Err(cause) => Err(FileError::of(Operation::Read, path, cause)),
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_core::raft::Entries;
+use rustix::fs::statvfs;
 
 use crate::files::{FileName, FileOp};
 
@@ -86,7 +87,12 @@ pub(crate) fn not_kept(ops: &[FileOp], error: FileError) -> Result<FileName, Fil
 /// A file operation failed. What is on disk is unknown from here on: the node must stop without sending
 /// anything, and must not try again, since a second sync may succeed without having written the data.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {cause}{}", path.display(), advice(*operation, cause))]
+#[error(
+    "cannot {operation} {}: {cause}{}{}",
+    path.display(),
+    advice(*operation, cause),
+    room.as_ref().map(Room::to_string).unwrap_or_default()
+)]
 pub struct FileError {
     /// What was tried.
     pub operation: Operation,
@@ -94,14 +100,52 @@ pub struct FileError {
     pub path: PathBuf,
     /// What the operating system said.
     pub cause: io::Error,
+    /// How much room there was, where there was too little.
+    pub room: Option<Room>,
+}
+
+/// The room that a file operation needed, and what there was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many bytes were to be written. 0: only the file system knows, because they were written before.
+    pub need: usize,
+    /// How many bytes of the disk are free for this user; `None`: that cannot be found out.
+    pub free: Option<u64>,
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.need, self.free) {
+            (0, None) => Ok(()),
+            (0, Some(free)) => write!(f, ": {free} bytes are free"),
+            (need, None) => write!(f, ": it needs {need} bytes"),
+            (need, Some(free)) => write!(f, ": it needs {need} bytes, and {free} are free"),
+        }
+    }
 }
 
 impl FileError {
+    /// The error of an operation in this folder. Where there was no room, it says how much was needed.
+    pub(crate) fn in_folder(folder: &Path, op: &FileOp, cause: io::Error) -> Self {
+        let (operation, path) = target(folder, op);
+        let mut error = Self { operation, path, cause, room: None };
+        if error.is_for_want_of_room() {
+            let free = statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            error.room = Some(Room { need: op.bytes(), free });
+        }
+        error
+    }
+
+    /// The error of reading or removing a file.
+    pub(crate) fn of(operation: Operation, path: PathBuf, cause: io::Error) -> Self {
+        Self { operation, path, cause, room: None }
+    }
+
     /// The error of an operation that finds no room, for a simulation.
     #[must_use]
     pub fn without_room(op: &FileOp) -> Self {
         let (operation, path) = target(Path::new("."), op);
-        Self { operation, path, cause: io::ErrorKind::StorageFull.into() }
+        Self::of(operation, path, io::ErrorKind::StorageFull.into())
     }
 
     /// Whether there was no room: on the disk, within a quota, or within the largest size of a file.

@@ -155,6 +155,20 @@ impl FileOp {
             _ => None,
         }
     }
+
+    /// How many bytes it writes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Create { bytes, .. } | Self::Overwrite { bytes, .. } => bytes.len(),
+            Self::Append { entries, .. } => entries.iter().map(|run| run.text().len()).sum(),
+            Self::AppendText { text, .. } => text.len(),
+            Self::Truncate { .. }
+            | Self::Sync { .. }
+            | Self::Rename { .. }
+            | Self::Remove { .. }
+            | Self::SyncFolder => 0,
+        }
+    }
 }
 
 /// Whether the program waits for the disk.

@@ -295,6 +295,10 @@ fn a_full_disk_is_an_error_of_the_write() {
             let error = open().run(&[op]).unwrap_err();
             assert_eq!(error.operation, Operation::Append);
             assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
+            let room = error.room.expect("there was too little room");
+            assert!(room.need > 0 && room.free.is_some(), "{room:?}");
+            let told = format!(": it needs {} bytes, and {} are free", room.need, room.free.unwrap());
+            assert!(error.to_string().ends_with(&told), "{error}");
         }
     });
 }
