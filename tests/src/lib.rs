@@ -36,5 +36,6 @@ pub mod lifecycle;
 pub mod live;
 pub mod scenario;
 pub mod simulator;
+pub mod soak;
 pub mod system_calls;
 pub mod throughput;
