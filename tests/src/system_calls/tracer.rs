@@ -9,7 +9,8 @@ use super::run::Moment;
 
 /// What to put before a program so that its calls are written to `trace`, by name alone. The process keeps its number (`-D`).
 pub(super) fn watching(trace: &Path) -> Vec<OsString> {
-    let mut words: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-s", "0", "-o"].map(OsString::from).into();
+    let mut words: Vec<OsString> =
+        ["strace", "-D", "-f", "-qq", "-y", "-s", "0", "-o"].map(OsString::from).into();
     words.push(trace.into());
     words
 }
@@ -44,4 +45,49 @@ pub(super) fn calls_made(trace: &Path) -> BTreeMap<String, usize> {
 /// Whether the call has failed on order.
 pub(super) fn has_struck(trace: &Path) -> bool {
     fs::read(trace).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("(INJECTED)"))
+}
+
+/// Whether a write to an event counter has failed on order. No kernel lets one fail that adds 1, and a waiter that is not woken up
+/// waits for ever.
+pub(super) fn has_struck_a_counter(trace: &Path) -> bool {
+    let text = fs::read(trace).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    // Where another thread's call comes between, the first half of the line has the descriptor, and the second one the error.
+    let mut begun: BTreeMap<&str, bool> = BTreeMap::new();
+    text.lines().filter_map(|line| line.split_once(' ')).any(|(thread, call)| {
+        let is_resumed = call.trim_start().starts_with("<... ");
+        let is_of_counter = if is_resumed {
+            begun.remove(thread).unwrap_or_default()
+        } else {
+            call.contains("<anon_inode:[eventfd]>")
+        };
+        if call.contains("<unfinished ...>") {
+            begun.insert(thread, is_of_counter);
+        }
+        is_of_counter && call.contains("(INJECTED)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_known_by_its_descriptor() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let is_counter = |trace: &str| {
+            fs::write(file.path(), trace).unwrap();
+            has_struck_a_counter(file.path())
+        };
+        assert!(is_counter(
+            "7 write(4<anon_inode:[eventfd]>, \"\"..., 8) = -1 EIO (Input/output error) (INJECTED)\n"
+        ));
+        let torn = "7  write(4<anon_inode:[eventfd]>, \"\"..., 8 <unfinished ...>\n9 write(6</d/log00.txt>, \"\"..., 5) = 5\n\
+                    7 <... write resumed>) = -1 EIO (Input/output error) (INJECTED)\n";
+        assert!(is_counter(torn));
+        assert!(!is_counter(&torn.replace("7 <...", "9 <...").replace("9 write", "9 read")));
+        assert!(!is_counter(
+            "9 write(6</d/log00.txt>, \"\"..., 5) = -1 EIO (Input/output error) (INJECTED)\n"
+        ));
+        assert!(!is_counter("7 write(4<anon_inode:[eventfd]>, \"\"..., 8) = 8\n"));
+    }
 }
