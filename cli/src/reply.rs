@@ -126,6 +126,13 @@ pub(crate) struct Memory {
     /// The most that it may hold, if there is a limit.
     pub(crate) max: Option<u64>,
     data: u64,
+    /// Not told by older servers, as the next two.
+    #[serde(default)]
+    sessions: u64,
+    #[serde(default)]
+    snapshots: u64,
+    #[serde(default)]
+    peers: u64,
     connections: u64,
     half_lines: u64,
     requests: u64,
@@ -134,9 +141,12 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// What is held, for what, in the words of the errors.
-    pub(crate) fn held_for(&self) -> [(u64, &'static str); 5] {
+    pub(crate) fn held_for(&self) -> [(u64, &'static str); 8] {
         [
             (self.data, "keys, values and the log"),
+            (self.sessions, "sessions"),
+            (self.snapshots, "snapshots and the log that is kept for followers"),
+            (self.peers, "frames to and from other nodes"),
             (self.connections, "connections"),
             (self.half_lines, "lines whose end has not arrived"),
             (self.requests, "requests under way"),

@@ -1,9 +1,7 @@
 //! Sizes as flags take them: bytes, or with a unit.
 
 use bytesize::ByteSize;
-
-/// The least memory that a server can be held to: below, its own buffers are most of it.
-const MEMORY_MIN: u64 = 16 << 20;
+use coracle_core::memory::BUDGET_BYTES_MIN;
 
 /// Why a size is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +10,7 @@ pub(crate) enum SizeError {
     Unreadable,
     #[error("must be at least 1")]
     Zero,
-    #[error("must be at least 16MiB")]
+    #[error("must be at least 64MiB: with less, what other nodes may send leaves no room for data")]
     TooLittleMemory,
 }
 
@@ -27,7 +25,11 @@ pub(crate) fn positive(text: &str) -> Result<u64, SizeError> {
 /// A size that a server can do with.
 pub(crate) fn memory(text: &str) -> Result<u64, SizeError> {
     let bytes = read(text)?;
-    if bytes < MEMORY_MIN { Err(SizeError::TooLittleMemory) } else { Ok(bytes) }
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes < BUDGET_BYTES_MIN) {
+        Err(SizeError::TooLittleMemory)
+    } else {
+        Ok(bytes)
+    }
 }
 
 fn read(text: &str) -> Result<u64, SizeError> {
@@ -56,6 +58,7 @@ mod tests {
         }
         assert_eq!(positive("0"), Err(SizeError::Zero));
         assert_eq!(memory("1MiB"), Err(SizeError::TooLittleMemory));
-        assert_eq!(memory("16MiB"), Ok(16 << 20));
+        assert_eq!(memory("63MiB"), Err(SizeError::TooLittleMemory));
+        assert_eq!(memory("64MiB"), Ok(64 << 20));
     }
 }

@@ -6,6 +6,9 @@
 //! the longest are given up: they get one line, if they read at all, and the others are served on. What is asked for meanwhile is
 //! refused, before anything was done.
 //!
+//! Other nodes are another matter: a node cannot do without them, and what they make it hold is bounded beforehand, by shares of
+//! the budget ([`MemoryShares`]). It is counted all the same, and clients have what the others leave.
+//!
 //! | held for | beyond its share |
 //! | --- | --- |
 //! | connections | the oldest one that has never sent a line is given up, and if there is none, a new one is told `busy` |
@@ -13,101 +16,38 @@
 //! | replies that were not read | the connection that has taken nothing for the longest is given up |
 //! | requests under way | new ones are refused |
 //! | the data: keys, values and log | writes that add to it are refused; reading and deleting go on |
+//! | sessions | writes of sessions are refused; those without a session go on |
+//! | snapshots, and the log behind the latest | writes are refused until the snapshot is written; a follower that lags begins again |
+//! | frames to and from other nodes | Raft's oldest messages are dropped, forwarded requests refused, sockets not read |
 //!
 //! What is counted is bytes of text with the structures that hold them, not what an allocator makes of that. Small amounts are
 //! rounded away, so that a client with short requests costs nothing here.
 
+mod holders;
+mod meters;
+mod shares;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kv::Command;
 use crate::raft::NodeId;
 use crate::replica::Request;
 
+pub use holders::{Holder, MemoryReport, MemoryUse, NodeMemory};
+pub use meters::InboxMemory;
+pub(crate) use meters::PeerMemory;
+pub use shares::{
+    BUDGET_BYTES_MIN, BUDGET_BYTES_OF_ALL_SESSIONS, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS,
+    MemoryShares, OUTBOX_BYTES_MIN,
+};
+
 /// The most bytes of lines without an end, of all connections: enough for more than a hundred of the longest ones at once.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
 /// A connection that holds less than this for one purpose is not counted, nor is a change by less.
 const NOTED_BYTES: usize = 16 << 10;
-
-/// What memory is held for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Keys, values and the log.
-    Data,
-    /// Connections, whatever goes over them.
-    Connections,
-    /// Lines whose end has not arrived.
-    HalfLines,
-    /// Requests that have no reply yet.
-    Requests,
-    /// Replies that their clients have not read.
-    Replies,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Data => "keys, values and the log",
-            Self::Connections => "connections",
-            Self::HalfLines => "lines whose end has not arrived",
-            Self::Requests => "requests under way",
-            Self::Replies => "replies that clients have not read",
-        })
-    }
-}
-
-/// How many bytes are held for what. See [`Holder`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// See [`Holder::Data`].
-    pub data: usize,
-    /// See [`Holder::Connections`].
-    pub connections: usize,
-    /// See [`Holder::HalfLines`].
-    pub half_lines: usize,
-    /// See [`Holder::Requests`].
-    pub requests: usize,
-    /// See [`Holder::Replies`].
-    pub replies: usize,
-}
-
-impl MemoryUse {
-    fn of_clients(&self) -> usize {
-        self.connections + self.half_lines + self.requests + self.replies
-    }
-
-    /// What most of the clients' memory is held for.
-    fn largest(&self) -> Holder {
-        let all = [
-            (self.connections, Holder::Connections),
-            (self.half_lines, Holder::HalfLines),
-            (self.requests, Holder::Requests),
-            (self.replies, Holder::Replies),
-        ];
-        all.into_iter().max_by_key(|(bytes, _)| *bytes).map_or(Holder::Requests, |(_, holder)| holder)
-    }
-}
-
-/// How much of a budget is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// The most bytes that may be held; `None`: there is no limit.
-    pub max: Option<usize>,
-    /// What is held now.
-    pub in_use: MemoryUse,
-}
-
-/// What one node holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeMemory {
-    /// Keys, values and entries. The nodes of one process share their text.
-    pub text: usize,
-    /// What holds the text, which each node has for itself.
-    pub structures: usize,
-}
 
 /// A connection is to be given up, because too much memory is held for this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,14 +84,18 @@ struct Shared {
     max: usize,
     connection_bytes: usize,
     connections_max: usize,
+    shares: MemoryShares,
     /// What is refused, as bits: read for every request.
     refused: AtomicU8,
+    /// What links, inboxes and frames that have not ended hold.
+    peers: AtomicUsize,
     held: Mutex<Held>,
 }
 
 const WRITES_REFUSED: u8 = 1;
 const PAGES_REFUSED: u8 = 2;
 const ALL_REFUSED: u8 = 4;
+const SESSIONS_REFUSED: u8 = 8;
 
 #[derive(Debug, Default)]
 struct Held {
@@ -165,7 +109,10 @@ struct Held {
     /// All connections, and those of them that have not sent a line yet; the older one has the smaller number.
     connections: BTreeSet<u64>,
     unused: BTreeSet<u64>,
+    /// Without what other nodes make this one hold.
     sum: MemoryUse,
+    /// What the state takes, with room for the text of a snapshot beside it.
+    state_with_copy: usize,
 }
 
 #[derive(Debug, Default)]
@@ -180,8 +127,17 @@ impl MemoryBudget {
     /// over it.
     #[must_use]
     pub fn new(max: usize, connections_max: usize, connection_bytes: usize) -> Self {
-        let (refused, held) = (AtomicU8::new(0), Mutex::default());
-        Self(Arc::new(Shared { max, connection_bytes, connections_max, refused, held }))
+        let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
+        let shares = MemoryShares::of_cluster(max, 1);
+        Self(Arc::new(Shared { max, connection_bytes, connections_max, shares, refused, peers, held }))
+    }
+
+    /// The same with these shares, before anything is held.
+    #[must_use]
+    pub fn with_shares(self, shares: MemoryShares) -> Self {
+        let Shared { max, connection_bytes, connections_max, .. } = *self.0;
+        let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Shared { max, connection_bytes, connections_max, shares, refused, peers, held }))
     }
 
     /// A budget without a limit.
@@ -196,6 +152,12 @@ impl MemoryBudget {
         self.0.max
     }
 
+    /// What the parts of a node may hold of it.
+    #[must_use]
+    pub fn shares(&self) -> &MemoryShares {
+        &self.0.shares
+    }
+
     /// How much of it is in use.
     #[must_use]
     pub fn report(&self) -> MemoryReport {
@@ -206,7 +168,17 @@ impl MemoryBudget {
     /// What is held now.
     #[must_use]
     pub fn in_use(&self) -> MemoryUse {
-        self.held().sum
+        self.sum(&self.held())
+    }
+
+    fn sum(&self, held: &Held) -> MemoryUse {
+        MemoryUse { peers: self.0.peers.load(Ordering::Relaxed), ..held.sum }
+    }
+
+    /// What is held for other nodes grows or shrinks from `before` to `now` bytes.
+    fn count_peers(&self, before: usize, now: usize) {
+        // Wraps around to less where it shrinks.
+        self.0.peers.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Counts one more connection, whose number is larger than those of all before it, and says which one is given up for it, if
@@ -242,9 +214,7 @@ impl MemoryBudget {
     pub fn note_node(&self, node: NodeId, memory: NodeMemory) {
         let mut held = self.held();
         held.nodes.insert(node, memory);
-        let text = held.nodes.values().map(|node| node.text).max().unwrap_or_default();
-        let structures: usize = held.nodes.values().map(|node| node.structures).sum();
-        held.sum.data = text + structures;
+        held.add_up_nodes();
         self.judge(&held);
     }
 
@@ -255,41 +225,51 @@ impl MemoryBudget {
         if refused == 0 {
             return None;
         }
-        let is_refused = match request {
-            Request::Write { command: Command::Delete { .. }, .. } | Request::Read { .. } => {
-                refused & ALL_REFUSED != 0 || (request.is_scan() && refused & PAGES_REFUSED != 0)
-            }
-            Request::LinearizableRead(query) => {
-                refused & ALL_REFUSED != 0 || (query.is_scan() && refused & PAGES_REFUSED != 0)
-            }
-            Request::Write { .. } => refused & (ALL_REFUSED | WRITES_REFUSED) != 0,
-            Request::Backup(_) => refused & (ALL_REFUSED | PAGES_REFUSED) != 0,
-            // An operator needs these most when memory is short.
-            Request::Status
-            | Request::Members
-            | Request::ChangeMembers(_)
-            | Request::Transfer(_)
-            | Request::Resign => false,
-        };
-        let adds_data = matches!(request, Request::Write { .. }) && refused & WRITES_REFUSED != 0;
-        is_refused.then(|| if adds_data { Holder::Data } else { self.held().sum.largest() })
+        let by = refused & refusing(request);
+        if by == 0 {
+            return None;
+        }
+        let held = self.held();
+        Some(if by & SESSIONS_REFUSED != 0 {
+            Holder::Sessions
+        } else if by & WRITES_REFUSED != 0 {
+            held.sum.largest_of_state()
+        } else {
+            self.sum(&held).largest()
+        })
+    }
+
+    /// Whether there is no room for what this request would add to the state. A node asks so of what other nodes forward to it: their
+    /// budgets, and what they hold, are others.
+    #[must_use]
+    pub fn has_no_room_for(&self, request: &Request) -> bool {
+        let refused = self.0.refused.load(Ordering::Relaxed);
+        refused & refusing(request) & (WRITES_REFUSED | SESSIONS_REFUSED) != 0
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What clients may hold: three quarters of what the data leaves, and a little if it leaves nothing.
+    /// What clients may hold: three quarters of what the nodes leave, and a little if they leave nothing.
     fn clients_max(&self, held: &Held) -> usize {
-        let left = self.0.max.saturating_sub(held.sum.data);
-        (left / 4 * 3).max(self.0.max / 8)
+        let left = self.0.max.saturating_sub(self.sum(held).of_nodes());
+        (left / 4 * 3).max(self.0.shares.clients_min())
+    }
+
+    /// Whether the state is as large as it may be, by itself or with the text of a snapshot beside it.
+    fn state_is_full(&self, held: &Held) -> bool {
+        let with_copy = held.state_with_copy.saturating_add(self.0.peers.load(Ordering::Relaxed));
+        let state = held.sum.data.saturating_add(held.sum.sessions).saturating_add(held.sum.snapshots);
+        state > self.0.shares.state_max() || with_copy > self.0.max - self.0.shares.clients_min()
     }
 
     /// Decides anew what is refused.
     fn judge(&self, held: &Held) {
         let (clients, clients_max) = (held.sum.of_clients(), self.clients_max(held));
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        let refused = bit(held.sum.data > self.0.max / 4 * 3, WRITES_REFUSED)
+        let refused = bit(self.state_is_full(held), WRITES_REFUSED)
+            | bit(held.sum.sessions > self.0.shares.sessions_bytes, SESSIONS_REFUSED)
             | bit(clients > clients_max / 8 * 7, PAGES_REFUSED)
             | bit(clients > clients_max, ALL_REFUSED);
         self.0.refused.store(refused, Ordering::Relaxed);
@@ -330,7 +310,38 @@ impl MemoryBudget {
     }
 }
 
+/// What has to be refused for this request to be refused. An operator needs some of them most when memory is short.
+fn refusing(request: &Request) -> u8 {
+    let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
+    match request {
+        Request::Write { command, session } => {
+            let of_session = if session.is_some() { SESSIONS_REFUSED } else { 0 };
+            let adds = !matches!(command, Command::Delete { .. });
+            ALL_REFUSED | of_session | if adds { WRITES_REFUSED } else { 0 }
+        }
+        Request::Read { .. } => of_page(request.is_scan()),
+        Request::LinearizableRead(query) => of_page(query.is_scan()),
+        Request::Backup(_) => ALL_REFUSED | PAGES_REFUSED,
+        Request::Status
+        | Request::Members
+        | Request::ChangeMembers(_)
+        | Request::Transfer(_)
+        | Request::Resign => 0,
+    }
+}
+
 impl Held {
+    fn add_up_nodes(&mut self) {
+        let most = |of: fn(&NodeMemory) -> usize| self.nodes.values().map(of).max().unwrap_or_default();
+        let all = |of: fn(&NodeMemory) -> usize| self.nodes.values().map(of).sum::<usize>();
+        let (copies, kept_log) = (all(|node| node.copies), most(|node| node.kept_log));
+        let data = most(|node| node.text) + all(|node| node.structures);
+        let sessions = all(|node| node.sessions);
+        let copy = copies.max(most(|node| node.state_text));
+        self.state_with_copy = data + sessions + kept_log + copy;
+        self.sum = MemoryUse { data, sessions, snapshots: kept_log + copies, ..self.sum };
+    }
+
     fn set(&mut self, connection: u64, memory: ConnectionMemory, progress: Progress) {
         let client = self.clients.entry(connection).or_default();
         let before = std::mem::replace(&mut client.memory, memory);

@@ -256,6 +256,12 @@ pub enum Mutant {
     MetaInPlace,
     /// A start does not wait for its repairs to be on disk.
     RepairsNotSynced,
+    /// A link holds as much as where memory has no limit.
+    OutboxShareIgnored,
+    /// A leader keeps the log for a follower that catches up, however long that gets.
+    HeldLogUnlimited,
+    /// A frame that has not ended does not count in the memory budget.
+    UnfinishedFrameNotCounted,
 }
 
 /// Whether `mutant` is switched on, which it never is without the feature `mutants`.
@@ -282,7 +288,7 @@ mod switch {
     }
 
     /// Every mutant with its name, in the order of the enum.
-    const NAMED: [(Mutant, &str); 122] = [
+    const NAMED: [(Mutant, &str); 125] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -405,6 +411,9 @@ mod switch {
         (FolderNotSynced, "folder-not-synced"),
         (MetaInPlace, "meta-in-place"),
         (RepairsNotSynced, "repairs-not-synced"),
+        (OutboxShareIgnored, "outbox-share-ignored"),
+        (HeldLogUnlimited, "held-log-unlimited"),
+        (UnfinishedFrameNotCounted, "unfinished-frame-not-counted"),
     ];
 
     /// Whether `mutant` is the one that this thread has switched on.

@@ -74,10 +74,11 @@ impl Member {
         let socket = bind(options.listen).await?;
         prepare(&options.medium, found.operations()).await?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
-        let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings);
+        let shares = options.settings.member_shares();
+        let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings, shares);
         let (inbox, node_inbox) = mailbox();
-        let (directory, moved) =
-            opened.directory(options.dial_overrides.clone(), options.settings.peer_places);
+        let (overrides, memory) = (options.dial_overrides.clone(), wiring.memory.clone());
+        let (directory, moved) = opened.directory(overrides, options.settings.peer_places, memory);
         let settings = &options.settings;
         let network =
             Rc::new(Network::new(wiring.clone(), directory, inbox.clone(), settings.election_timeout_min));

@@ -2,15 +2,15 @@
 //!
 //! Each link is a task that dials one node and sends what waits for it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
     Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal, RouterInput,
-    inbox_is_full,
 };
+use coracle_core::memory::InboxMemory;
 use coracle_core::peer::{CallId, Meeting, PeerRefusal};
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input, Instant};
@@ -33,7 +33,7 @@ pub(crate) struct Network {
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
     /// Bytes of peers' frames in the inbox.
-    inbox_bytes: Cell<usize>,
+    inbox_bytes: InboxMemory,
     links: RefCell<BTreeMap<NodeId, DialTask>>,
 }
 
@@ -48,8 +48,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn new(own: NodeId, node: NodeId, election_timeout_min: Duration) -> Self {
-        let link = Link::new(own, node, fastrand::u64(..), election_timeout_min);
+    fn new(network: &Network, node: NodeId) -> Self {
+        let link = Link::new(network.id, node, fastrand::u64(..), network.election_timeout_min)
+            .with_memory(&network.wiring.memory);
         Self { link: RefCell::new(link), work: async_channel::bounded(1) }
     }
 
@@ -80,13 +81,13 @@ impl Network {
         let (id, forwarder) = (directory.local().id, Forwarder::new(directory.local().boot));
         Self {
             id,
+            inbox_bytes: InboxMemory::new(&wiring.memory),
             wiring,
             directory: RefCell::new(directory),
             election_timeout_min,
             removal: RefCell::default(),
             forwarder: RefCell::new(forwarder),
             inbox,
-            inbox_bytes: Cell::new(0),
             links: RefCell::default(),
         }
     }
@@ -97,11 +98,11 @@ impl Network {
 
     /// The node has taken an input with so many bytes of peers' frames out of its inbox.
     pub(crate) fn taken(&self, peer_bytes: usize) {
-        self.inbox_bytes.set(self.inbox_bytes.get() - peer_bytes);
+        self.inbox_bytes.remove(peer_bytes);
     }
 
     pub(crate) fn inbox_is_full(&self) -> bool {
-        inbox_is_full(self.inbox.len(), self.inbox_bytes.get())
+        self.inbox_bytes.is_full(self.inbox.len())
     }
 
     /// Carries what a connection has to say to its place.
@@ -109,7 +110,7 @@ impl Network {
         match news {
             PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
             PeerNews::Node(input) => {
-                self.inbox_bytes.set(self.inbox_bytes.get() + input.peer_bytes());
+                self.inbox_bytes.add(input.peer_bytes());
                 let _ = self.inbox.send(input.into());
             }
             PeerNews::Router(news) if news.is_empty() => {}
@@ -128,7 +129,7 @@ impl Network {
         for change in actions.links {
             match change {
                 LinkChange::Start(node, address) => {
-                    let line = Rc::new(Line::new(self.id, node, self.election_timeout_min));
+                    let line = Rc::new(Line::new(self, node));
                     let work = link::run(Rc::clone(self), node, address, Rc::clone(&line));
                     self.links.borrow_mut().insert(node, (line, self.wiring.executor.spawn(work)));
                 }

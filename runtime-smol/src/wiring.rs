@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use coracle_core::Settings;
 use coracle_core::host::RouterInput;
-use coracle_core::memory::MemoryBudget;
+use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
 use coracle_storage::{HostEvent, NodeEvent};
 use smol::LocalExecutor;
@@ -35,14 +35,15 @@ pub(crate) type RouterInbox = Receiver<ProxyEvent>;
 pub(crate) type Events = async_channel::Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings.
+    /// The wiring of a server with these settings, whose parts may hold so much.
     pub(crate) fn new(
         executor: &Rc<LocalExecutor<'static>>,
         settings: &Settings,
+        shares: MemoryShares,
     ) -> (Self, RouterInbox, Events) {
         let (proxy, inbox) = mailbox();
         let (events, receiver) = async_channel::bounded(EVENTS_MAX);
-        let (executor, memory) = (Rc::clone(executor), settings.memory_budget(CONNECTION_BYTES));
+        let (executor, memory) = (Rc::clone(executor), settings.memory_budget(shares, CONNECTION_BYTES));
         (Self { executor, proxy, events, clock: Clock::start(), memory }, inbox, receiver)
     }
 

@@ -44,8 +44,9 @@ impl Cluster {
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
         prepare(&medium, &found.operations())?;
-        let (wiring, router_inbox, events) = Wiring::new(&settings);
-        let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, inbox())).collect();
+        let (wiring, router_inbox, events) = Wiring::new(&settings, settings.cluster_shares());
+        let inbox_of = |node| (node, inbox(&wiring.memory));
+        let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(inbox_of).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
         let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();
         let mut nodes = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 
 use coracle_core::Instant;
-use coracle_core::host::inbox_is_full;
+use coracle_core::memory::{InboxMemory, MemoryBudget};
 use coracle_storage::host::NodeInput;
 
 use crate::alarm;
@@ -20,10 +20,10 @@ pub(crate) struct Inbox {
 }
 
 /// What waits in an inbox.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     items: AtomicUsize,
-    peer_bytes: AtomicUsize,
+    peer_bytes: InboxMemory,
 }
 
 /// The node's own end.
@@ -35,10 +35,10 @@ pub(crate) struct InboxReceiver {
     taken: Cell<(usize, usize)>,
 }
 
-/// An empty inbox.
-pub(crate) fn inbox() -> (Inbox, InboxReceiver) {
+/// An empty inbox. What peers put in it counts in this budget.
+pub(crate) fn inbox(memory: &MemoryBudget) -> (Inbox, InboxReceiver) {
     let (sender, channel) = channel();
-    let waiting = Arc::<Waiting>::default();
+    let waiting = Arc::new(Waiting { items: AtomicUsize::new(0), peer_bytes: InboxMemory::new(memory) });
     (
         Inbox { sender, waiting: Arc::clone(&waiting) },
         InboxReceiver { channel, waiting, taken: Cell::default() },
@@ -49,17 +49,13 @@ impl Inbox {
     /// Puts `input` in. A node that has stopped hears nothing.
     pub(crate) fn send(&self, input: NodeInput) {
         self.waiting.items.fetch_add(1, Ordering::Relaxed);
-        let peer_bytes = input.peer_bytes();
-        if peer_bytes > 0 {
-            self.waiting.peer_bytes.fetch_add(peer_bytes, Ordering::Relaxed);
-        }
+        self.waiting.peer_bytes.add(input.peer_bytes());
         let _ = self.sender.send(input);
     }
 
     /// Whether more should be kept out, if it can be.
     pub(crate) fn is_full(&self) -> bool {
-        let items = self.waiting.items.load(Ordering::Relaxed);
-        inbox_is_full(items, self.waiting.peer_bytes.load(Ordering::Relaxed))
+        self.waiting.peer_bytes.is_full(self.waiting.items.load(Ordering::Relaxed))
     }
 }
 
@@ -88,8 +84,6 @@ impl InboxReceiver {
     pub(crate) fn settle(&self) {
         let (items, bytes) = self.taken.take();
         self.waiting.items.fetch_sub(items, Ordering::Relaxed);
-        if bytes > 0 {
-            self.waiting.peer_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+        self.waiting.peer_bytes.remove(bytes);
     }
 }

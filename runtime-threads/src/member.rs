@@ -77,11 +77,11 @@ impl Member {
         let socket = bind(options.listen)?;
         prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
-        let (wiring, router_inbox, events) = Wiring::new(&options.settings);
-        let (inbox, node_inbox) = inbox();
+        let (wiring, router_inbox, events) = Wiring::new(&options.settings, options.settings.member_shares());
+        let (inbox, node_inbox) = inbox(&wiring.memory);
         let (thread_end, threads_end) = channel();
-        let (directory, moved) =
-            opened.directory(options.dial_overrides.clone(), options.settings.peer_places);
+        let (overrides, memory) = (options.dial_overrides.clone(), wiring.memory.clone());
+        let (directory, moved) = opened.directory(overrides, options.settings.peer_places, memory);
         let (settings, to_node, end) = (&options.settings, inbox.clone(), thread_end.clone());
         let network =
             Arc::new(Network::new(wiring.clone(), directory, to_node, settings.election_timeout_min, end));

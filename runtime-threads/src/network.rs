@@ -65,8 +65,9 @@ struct LineState {
 }
 
 impl Line {
-    fn new(own: NodeId, node: NodeId, election_timeout_min: Duration) -> Self {
-        let link = Link::new(own, node, fastrand::u64(..), election_timeout_min);
+    fn new(network: &Network, node: NodeId) -> Self {
+        let link = Link::new(network.id, node, fastrand::u64(..), network.election_timeout_min)
+            .with_memory(&network.wiring.memory);
         Self { state: Mutex::new(LineState { link, stream: None, broken: None }), changed: Condvar::new() }
     }
 
@@ -274,7 +275,7 @@ impl Network {
 
     fn start_link(self: &Arc<Self>, node: NodeId, address: Box<str>) -> io::Result<()> {
         let Some(end) = self.threads_end() else { return Ok(()) };
-        let line = Arc::new(Line::new(self.id, node, self.election_timeout_min));
+        let line = Arc::new(Line::new(self, node));
         let (network, its_line) = (Arc::clone(self), Arc::clone(&line));
         lock(&self.links).insert(node, line);
         let started = try_spawn(format!("link {} to {node}", self.id), move || {

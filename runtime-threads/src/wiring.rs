@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use coracle_core::Settings;
 use coracle_core::host::RouterInput;
-use coracle_core::memory::MemoryBudget;
+use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
 use coracle_storage::{HostEvent, NodeEvent};
 
@@ -32,11 +32,11 @@ pub(crate) type RouterInbox = Receiver<ProxyEvent>;
 pub(crate) type Events = Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings.
-    pub(crate) fn new(settings: &Settings) -> (Self, RouterInbox, Events) {
+    /// The wiring of a server with these settings, whose parts may hold so much.
+    pub(crate) fn new(settings: &Settings, shares: MemoryShares) -> (Self, RouterInbox, Events) {
         let (proxy, inbox) = channel();
         let (events, receiver) = sync_channel(EVENTS_MAX);
-        let memory = settings.memory_budget(CONNECTION_BYTES);
+        let memory = settings.memory_budget(shares, CONNECTION_BYTES);
         (Self { proxy, events, clock: Clock::start(), memory }, inbox, receiver)
     }
 

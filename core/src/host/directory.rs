@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::{DialFailure, HostInput, Inbound, LinkChange, PeerActions, PeerNews, PeerPlaces};
 use crate::identity::Incarnation;
+use crate::memory::MemoryBudget;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
 use crate::protocol::{is_greeting, refusal_at_peer_port};
@@ -86,6 +87,8 @@ pub struct Directory {
     dial_overrides: BTreeMap<NodeId, Box<str>>,
     /// How many others than members are listened to, and dialled.
     places: PeerPlaces,
+    /// What connections hold counts in this budget.
+    memory: MemoryBudget,
     /// Where founders are that have moved since the founding, by the flags of this start.
     moved: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
@@ -122,6 +125,7 @@ impl Directory {
             address,
             dial_overrides,
             places: PeerPlaces::default(),
+            memory: MemoryBudget::unlimited(),
             moved: BTreeMap::new(),
             links: BTreeMap::new(),
             reached: BTreeMap::new(),
@@ -136,10 +140,10 @@ impl Directory {
         }
     }
 
-    /// The same with so many places for others than members.
+    /// The same with so many places for others than members, or as many as this budget has memory for.
     #[must_use]
-    pub fn with_places(self, places: PeerPlaces) -> Self {
-        Self { places, ..self }
+    pub fn with_places(self, places: PeerPlaces, memory: MemoryBudget) -> Self {
+        Self { places: memory.shares().limit_places(places), memory, ..self }
     }
 
     /// How many connections may be shaking hands at once.
@@ -320,7 +324,7 @@ impl Directory {
         self.heard(&meeting, now, actions);
         actions.news.push(PeerNews::Node(HostInput::Core(meeting.met())));
         let is_newest = self.is_newest(meeting.node, number);
-        is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting))
+        is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting, &self.memory))
     }
 
     /// Whether the connection with this number is the newest of its node, which is remembered. Two handshakes may end in another

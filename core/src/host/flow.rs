@@ -29,7 +29,7 @@ use crate::time::Instant;
 pub const WINDOW_BYTES_FIRST: u64 = 64 << 10;
 /// The smallest window: two pieces, so that one is on its way while the receipt of the other comes back.
 pub const WINDOW_BYTES_MIN: u64 = 32 << 10;
-/// The largest window: as many bytes as are in flight on a line of 1 Gbit/s around half the world.
+/// The largest window where memory has no limit: as many bytes as are in flight on a line of 1 Gbit/s around half the world.
 pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
 /// The least number of bytes between two samples of the delay: small messages share one.
 const MARK_BYTES: u64 = 4 << 10;
@@ -42,6 +42,8 @@ pub(super) struct Flow {
     /// The delay that is always allowed.
     delay_max: Duration,
     window: u64,
+    /// The largest window.
+    window_max: u64,
     /// Whether the window was never halved.
     is_starting: bool,
     /// Bytes sent, and bytes that the other side has read, since the handshake.
@@ -61,11 +63,13 @@ pub(super) struct Flow {
 pub(super) struct NeverSent;
 
 impl Flow {
-    /// The flow of a new connection, in a cluster whose elections begin after this time or later.
-    pub(super) fn new(election_timeout_min: Duration, now: Instant) -> Self {
+    /// The flow of a new connection, in a cluster whose elections begin after this time or later, with so many bytes in flight at
+    /// the most.
+    pub(super) fn new(election_timeout_min: Duration, window_max: u64, now: Instant) -> Self {
         Self {
             delay_max: election_timeout_min / 4,
-            window: WINDOW_BYTES_FIRST,
+            window: WINDOW_BYTES_FIRST.min(window_max),
+            window_max,
             is_starting: true,
             sent: 0,
             read: 0,
@@ -124,7 +128,7 @@ impl Flow {
         let longest = self.delay_max.max(shortest + shortest / 2);
         if delay > longest {
             if self.read > self.judged_from {
-                self.window = (self.window / 2).max(WINDOW_BYTES_MIN);
+                self.window = (self.window / 2).max(WINDOW_BYTES_MIN.min(self.window_max));
                 self.is_starting = false;
                 self.judged_from = self.sent;
             }
@@ -133,7 +137,7 @@ impl Flow {
         {
             let doubles = self.is_starting || delay <= self.delay_max / 2;
             let more = if doubles { fresh } else { fresh / 8 };
-            self.window = (self.window + more).min(WINDOW_BYTES_MAX);
+            self.window = (self.window + more).min(self.window_max);
         }
     }
 
@@ -177,7 +181,7 @@ mod tests {
             Self {
                 bytes_per_ms,
                 one_way,
-                flows: (0..flows).map(|_| Flow::new(ELECTION, now)).collect(),
+                flows: (0..flows).map(|_| Flow::new(ELECTION, WINDOW_BYTES_MAX, now)).collect(),
                 now,
                 queue: VecDeque::new(),
                 queued: 0,
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn one_late_receipt_halves_the_window_once() {
-        let mut flow = Flow::new(ELECTION, Instant::default());
+        let mut flow = Flow::new(ELECTION, WINDOW_BYTES_MAX, Instant::default());
         flow.sent(1, true, Instant::default());
         flow.receipt(1, Instant::default()).unwrap();
         for _ in 0..4 {
@@ -290,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_not_full_does_not_grow() {
-        let mut flow = Flow::new(ELECTION, Instant::default());
+        let mut flow = Flow::new(ELECTION, WINDOW_BYTES_MAX, Instant::default());
         for round in 1..1000 {
             flow.sent(16 << 10, false, Instant::default());
             flow.receipt(round * (16 << 10), Instant::default()).unwrap();

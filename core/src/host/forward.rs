@@ -15,7 +15,7 @@ use crate::mutant::{self, Mutant};
 use crate::peer::{CallId, Outbox, PeerFrame};
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
-use crate::replica::{Answer, Input, Refused, RequestId};
+use crate::replica::{Answer, Input, Refused, Request, RequestId};
 
 /// The most forwarded requests that wait at one node; each sender's proxy limits its own, too.
 pub const FORWARDED_MAX: usize = 1 << 17;
@@ -76,9 +76,12 @@ impl Forwarder {
         requests: &[Input],
         link: Option<&mut Link>,
     ) -> Vec<ProxyInput> {
-        let mut outbox = link.and_then(Link::requests);
+        let mut link = link;
+        let mut outbox = link.as_deref_mut().and_then(Link::requests);
         let refused = |input| self.forward(node, input, outbox.as_deref_mut());
-        requests.iter().filter_map(refused).collect()
+        let refused = requests.iter().filter_map(refused).collect();
+        link.into_iter().for_each(Link::note_waiting);
+        refused
     }
 }
 
@@ -138,11 +141,12 @@ impl Forwarded {
     }
 
     /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that have to be refused at once,
-    /// because too many wait. Each message gets the incarnation of its connection: whether it counts is for Raft to say.
+    /// because too many wait or `is_refused` says so: there is no memory for what they would add. Each message gets the incarnation of its connection: whether it counts is for Raft to say.
     pub fn receive(
         &mut self,
         peer: (NodeId, Incarnation),
         frames: Vec<PeerFrame>,
+        is_refused: impl Fn(&Request) -> bool,
         inputs: &mut Vec<Input>,
     ) -> Vec<CallId> {
         let mut refused = Vec::new();
@@ -153,6 +157,10 @@ impl Forwarded {
                     inputs.push(Input::Message(Message { incarnation, ..message }));
                 }
                 PeerFrame::Ask { call, sequence, request } => match self.accept(peer, call, sequence) {
+                    Verdict::Accepted(id) if is_refused(&request) => {
+                        self.waiting.remove(&id);
+                        refused.push(call);
+                    }
                     Verdict::Accepted(id) => inputs.push(Input::Request(id, request)),
                     Verdict::Duplicate => {}
                     Verdict::Overloaded => refused.push(call),
@@ -175,7 +183,6 @@ mod tests {
     use super::*;
     use crate::peer::FrameBuffer;
     use crate::raft::{Body, RequestVoteResponse, Term};
-    use crate::replica::Request;
 
     const PEER: (NodeId, Incarnation) = (NodeId(2), Incarnation(20));
 
@@ -235,7 +242,8 @@ mod tests {
                 assert!(forwarder.forward(NodeId(2), &input, Some(&mut link)).is_none());
             }
             let mut inputs = Vec::new();
-            let refused = forwarded.receive((NodeId(1), Incarnation(10)), delivered(&mut link), &mut inputs);
+            let sender = (NodeId(1), Incarnation(10));
+            let refused = forwarded.receive(sender, delivered(&mut link), |_| false, &mut inputs);
             assert!(refused.is_empty());
             inputs.len()
         };
@@ -263,8 +271,19 @@ mod tests {
         let message = Message { from: NodeId(2), incarnation: None, to: NodeId(1), term: Term(3), body };
         let mut inputs = Vec::new();
         let frames = vec![PeerFrame::Message(message)];
-        assert_eq!(Forwarded::default().receive(PEER, frames, &mut inputs), []);
+        assert_eq!(Forwarded::default().receive(PEER, frames, |_| false, &mut inputs), []);
         assert!(matches!(&inputs[..], [Input::Message(Message { incarnation: Some(Incarnation(20)), .. })]));
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused_and_not_waited_for() {
+        let mut forwarded = Forwarded::default();
+        let ask = |sequence, request| PeerFrame::Ask { call: call(1), sequence, request };
+        let frames = vec![ask(1, Request::Status), ask(2, Request::Resign)];
+        let mut inputs = Vec::new();
+        let refused = forwarded.receive(PEER, frames, |request| *request == Request::Status, &mut inputs);
+        assert_eq!((refused, forwarded.waiting.len()), (vec![call(1)], 1));
+        assert!(matches!(inputs[..], [Input::Request(_, Request::Resign)]));
     }
 
     #[test]

@@ -7,25 +7,20 @@
 //! Receipts go back: how many bytes were read, so that the sender knows how long they take.
 
 use crate::host::HostInput;
+use crate::memory::{MemoryBudget, PeerMemory};
+use crate::mutant::{self, Mutant};
 use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
 /// With this many items in a node's inbox, messages of its peers are kept out.
 pub const INBOX_ITEMS_MAX: usize = 4096;
-/// With this many bytes of peers' frames in a node's inbox, more are kept out. Chosen as two full outboxes of a peer: a node
+/// With this many bytes of peers' frames in a node's inbox, more are kept out, where memory has no limit. Chosen as two full outboxes of a peer: a node
 /// that works off less than that in a turn has more urgent troubles.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// After how many bytes a receipt is due: half of the longest piece, so that there is one for each.
 const RECEIPT_BYTES: u64 = 8 << 10;
-
-/// Whether more from peers should be kept out of a node's inbox, if it can be: a connection is not read then, and a message in
-/// the same process is dropped. Raft repeats what is lost.
-#[must_use]
-pub fn inbox_is_full(items: usize, peer_bytes: usize) -> bool {
-    items >= INBOX_ITEMS_MAX || peer_bytes >= INBOX_BYTES_MAX
-}
 
 /// What a connection has brought.
 #[derive(Debug, Default)]
@@ -65,17 +60,28 @@ pub struct Inbound {
     buffer: FrameBuffer,
     /// The pieces of a long frame.
     pieces: FrameBuffer,
+    /// Frames that have not ended count in the memory budget.
+    memory: PeerMemory,
     /// How many bytes were read, and how many the last receipt spoke of.
     read: u64,
     receipted: u64,
 }
 
 impl Inbound {
-    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of that.
+    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of that, within its share of the
+    /// budget.
     #[must_use]
-    pub fn new(own: NodeId, boot: u64, meeting: Meeting) -> Self {
-        let (buffer, pieces) = (FrameBuffer::default(), FrameBuffer::default());
-        Self { own, boot, meeting, buffer, pieces, read: 0, receipted: 0 }
+    pub fn new(own: NodeId, boot: u64, meeting: Meeting, budget: &MemoryBudget) -> Self {
+        let frame_max = budget.shares().frame_bytes;
+        let (buffer, pieces) = (FrameBuffer::new(frame_max), FrameBuffer::new(frame_max));
+        let memory = PeerMemory::new(budget);
+        Self { own, boot, meeting, buffer, pieces, memory, read: 0, receipted: 0 }
+    }
+
+    /// How many bytes of frames are here that have not ended.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.buffer.unfinished() + self.pieces.unfinished()
     }
 
     /// The node that has dialled.
@@ -111,6 +117,9 @@ impl Inbound {
                 frame => frames.push(frame),
             }
         }
+        if !mutant::is_active(Mutant::UnfinishedFrameNotCounted) {
+            self.memory.note(self.unfinished_bytes());
+        }
         if is_asked || self.read - self.receipted >= RECEIPT_BYTES {
             self.receipted = self.read;
             push_receipt(&mut received.reply, self.read);
@@ -144,6 +153,7 @@ impl Inbound {
 mod tests {
     use super::*;
     use crate::identity::Incarnation;
+    use crate::memory::{FRAME_BYTES_MIN, MemoryShares};
     use crate::peer::{CallId, Outbox};
     use crate::raft::{Addition, Body, Heartbeat, LogIndex, Message, ReadRound, Term};
     use crate::replica::{Answer, Request, RequestId};
@@ -151,7 +161,7 @@ mod tests {
     const OWN_BOOT: u64 = 1;
     const THEIR_BOOT: u64 = 2;
 
-    fn inbound() -> Inbound {
+    fn inbound_within(budget: &MemoryBudget) -> Inbound {
         let meeting = Meeting {
             node: NodeId(2),
             incarnation: Incarnation(20),
@@ -162,7 +172,11 @@ mod tests {
             addition: Addition::default(),
             is_of_cluster: true,
         };
-        Inbound::new(NodeId(1), OWN_BOOT, meeting)
+        Inbound::new(NodeId(1), OWN_BOOT, meeting, budget)
+    }
+
+    fn inbound() -> Inbound {
+        inbound_within(&MemoryBudget::unlimited())
     }
 
     fn message(from: u64, to: u64) -> Message {
@@ -267,8 +281,21 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_is_full_by_items_or_by_bytes() {
-        assert!(!inbox_is_full(INBOX_ITEMS_MAX - 1, INBOX_BYTES_MAX - 1));
-        assert!(inbox_is_full(INBOX_ITEMS_MAX, 0) && inbox_is_full(1, INBOX_BYTES_MAX));
+    fn a_frame_that_has_not_ended_counts_and_has_a_limit() {
+        let budget = MemoryBudget::new(64 << 20, 1, 0).with_shares(MemoryShares::of_member(64 << 20));
+        let mut inbound = inbound_within(&budget);
+        let frame_of = |len: u32| {
+            let head = [len.to_le_bytes(), [0; 4]].concat();
+            let checksum = crc32fast::hash(&head).to_le_bytes();
+            [&head[..], &checksum].concat()
+        };
+        let longest = u32::try_from(FRAME_BYTES_MIN).unwrap();
+        assert!(inbound.receive(&frame_of(longest)).unwrap().input.is_none());
+        inbound.receive(&vec![0; 1 << 20]).unwrap();
+        assert_eq!(budget.in_use().peers, inbound.unfinished_bytes());
+        drop(inbound);
+        assert_eq!(budget.in_use().peers, 0, "the connection is over");
+        let fault = inbound_within(&budget).receive(&frame_of(longest + 1)).unwrap_err();
+        assert_eq!(fault, InboundFault::Frame(FrameFault::Length(FRAME_BYTES_MIN + 1)));
     }
 }

@@ -15,8 +15,9 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use super::flow::Flow;
+use super::flow::{Flow, WINDOW_BYTES_MAX};
 use super::{HostInput, PeerNews};
+use crate::memory::{MemoryBudget, PeerMemory};
 use crate::peer::{
     Backoff, CallId, FrameBuffer, FrameFault, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
 };
@@ -88,6 +89,9 @@ pub struct Link {
     own: NodeId,
     node: NodeId,
     outbox: Outbox,
+    /// What waits counts in the memory budget, and that says how much may be in flight.
+    memory: PeerMemory,
+    window_max: u64,
     backoff: Backoff,
     is_up: bool,
     /// The shortest time after which the cluster holds an election.
@@ -117,14 +121,17 @@ impl Link {
     /// later. `seed` decides how it backs off.
     #[must_use]
     pub fn new(own: NodeId, node: NodeId, seed: u64, election_timeout_min: Duration) -> Self {
+        let memory = PeerMemory::new(&MemoryBudget::unlimited());
         Self {
             own,
             node,
             outbox: Outbox::default(),
+            memory,
+            window_max: WINDOW_BYTES_MAX,
             backoff: Backoff::new(seed),
             is_up: false,
             election_timeout_min,
-            flow: Flow::new(election_timeout_min, Instant::default()),
+            flow: Flow::new(election_timeout_min, WINDOW_BYTES_MAX, Instant::default()),
             heard: FrameBuffer::default(),
             heard_at: Instant::default(),
             ping_at: Instant::default(),
@@ -137,13 +144,21 @@ impl Link {
         }
     }
 
+    /// The same within its share of this budget.
+    #[must_use]
+    pub fn with_memory(self, budget: &MemoryBudget) -> Self {
+        let shares = budget.shares();
+        let (memory, window_max) = (PeerMemory::new(budget), shares.window_bytes);
+        Self { outbox: Outbox::new(shares.outbox_bytes), memory, window_max, ..self }
+    }
+
     /// There is a connection; `false`: the link has to end, and the connection with it.
     pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<PeerNews>) -> bool {
         if self.is_over {
             return false;
         }
         self.is_up = true;
-        self.flow = Flow::new(self.election_timeout_min, now);
+        self.flow = Flow::new(self.election_timeout_min, self.window_max, now);
         self.heard = FrameBuffer::default();
         self.heard_at = now;
         self.ping_at = now;
@@ -165,6 +180,7 @@ impl Link {
         }
         self.is_sending = false;
         self.outbox.disconnect();
+        self.note_waiting();
         news.push(PeerNews::Router(vec![ProxyInput::Unreachable(self.node)]));
         news.push(PeerNews::Node(HostInput::Core(Input::PeerUnreachable(self.node))));
     }
@@ -213,6 +229,7 @@ impl Link {
         self.is_used = true;
         if self.is_up {
             self.outbox.push_message(message);
+            self.note_waiting();
         }
     }
 
@@ -220,12 +237,30 @@ impl Link {
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
         self.is_used = true;
         self.outbox.push_answer(call, answer);
+        self.note_waiting();
     }
 
-    /// Where requests go, if the link is up.
+    /// How many bytes wait to be sent that are not urgent.
+    #[must_use]
+    pub fn waiting_bulk(&self) -> usize {
+        self.outbox.bulk_bytes()
+    }
+
+    /// How many bytes wait to be sent.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Where requests go, if the link is up; then [`Link::note_waiting`].
     pub fn requests(&mut self) -> Option<&mut Outbox> {
         self.is_used = true;
         self.is_up.then_some(&mut self.outbox)
+    }
+
+    /// Counts what waits in the memory budget.
+    pub fn note_waiting(&mut self) {
+        self.memory.note(self.outbox.bytes());
     }
 
     /// Whether there is something that may be sent now.
@@ -237,6 +272,7 @@ impl Link {
     /// Moves what is to be sent next to the end of `bytes`. What was taken before has been sent.
     pub fn take(&mut self, now: Instant, bytes: &mut Vec<u8>) {
         self.outbox.take(bytes, SEND_BYTES, self.flow.room());
+        self.note_waiting();
         self.flow.sent(bytes.len(), std::mem::take(&mut self.asks), now);
         self.is_sending = !bytes.is_empty();
     }

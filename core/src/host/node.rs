@@ -108,9 +108,9 @@ pub struct NodeHost {
     refused: Vec<(NodeId, CallId)>,
     /// How many items of the inbox this turn has taken.
     taken: usize,
-    /// Where it says what it holds in memory, and what it said last.
+    /// Where it says what it holds in memory, and how much it said last.
     memory: Option<MemoryBudget>,
-    noted: NodeMemory,
+    noted: usize,
 }
 
 impl NodeHost {
@@ -169,7 +169,7 @@ impl NodeHost {
             refused: Vec::new(),
             taken: 0,
             memory: None,
-            noted: NodeMemory::default(),
+            noted: 0,
         }
     }
 
@@ -182,19 +182,18 @@ impl NodeHost {
     }
 
     fn note_memory(&mut self) {
-        /// A key's slot in a table that is half full, its place in the tree, and the counters of two texts.
-        const KEY_BYTES: usize = 160;
         /// A smaller change is not worth a lock.
         const NOTED_BYTES: usize = 64 << 10;
         let Some(budget) = &self.memory else { return };
-        let store = self.replica.store();
-        let log = usize::try_from(self.replica.node().log().bytes()).unwrap_or(usize::MAX);
-        let text = store.text_bytes().saturating_add(log);
-        let now = NodeMemory { text, structures: KEY_BYTES * store.len() };
-        let change = now.text.abs_diff(self.noted.text) + now.structures.abs_diff(self.noted.structures);
-        if change >= NOTED_BYTES {
-            self.noted = now;
-            budget.note_node(self.id, now);
+        let in_medium = match &self.medium {
+            Medium::Memory(snapshots) => snapshots.text_bytes(),
+            Medium::Files => 0,
+        };
+        let bytes = self.replica.memory_bytes().saturating_add(in_medium);
+        if bytes.abs_diff(self.noted) >= NOTED_BYTES {
+            self.noted = bytes;
+            let memory = self.replica.memory();
+            budget.note_node(self.id, NodeMemory { copies: memory.copies + in_medium, ..memory });
         }
     }
 
@@ -217,7 +216,10 @@ impl NodeHost {
             HostInput::Core(input) => self.inputs.push(input),
             HostInput::Requests(requests) => self.inputs.extend(requests),
             HostInput::FromPeer { node, incarnation, frames, .. } => {
-                let refused = self.forwarded.receive((node, incarnation), frames, &mut self.inputs);
+                let memory = self.memory.as_ref();
+                let is_refused = |request: &Request| memory.is_some_and(|it| it.has_no_room_for(request));
+                let refused =
+                    self.forwarded.receive((node, incarnation), frames, is_refused, &mut self.inputs);
                 self.refused.extend(refused.into_iter().map(|call| (node, call)));
             }
             HostInput::Resign => {

@@ -232,7 +232,7 @@ mod tests {
     fn what_there_is_no_memory_for_is_refused() {
         let memory = MemoryBudget::new(1 << 20, 1, 0);
         let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
-        memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, structures: 0 });
+        memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, ..Default::default() });
         let key = crate::kv::Key::new("k").unwrap();
         let value = crate::kv::Value::from_json("1").unwrap();
         let put = Request::Write { command: crate::kv::Command::Put { key, value }, session: None };
@@ -257,7 +257,7 @@ mod tests {
         let mut evictions = Vec::new();
         client.note(unread, Progress::default(), &mut evictions);
         assert_eq!(evictions, []);
-        memory.note_node(NodeId(0), NodeMemory { text: 1 << 20, structures: 0 });
+        memory.note_node(NodeId(0), NodeMemory { text: 1 << 20, ..Default::default() });
         let get = Request::LinearizableRead(crate::kv::Query::Value(crate::kv::Key::new("k").unwrap()));
         let actions = step(&mut router, [RouterInput::Asked(4, vec![(9, get)])]);
         // The question itself waits for a leader to be known, and was not refused.

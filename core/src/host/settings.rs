@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::PeerPlaces;
 use crate::kv::SessionLimits;
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, MemoryShares};
 use crate::peer::{Founders, LocalNode};
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
@@ -111,7 +111,8 @@ impl Settings {
             election_timeout_max: self.election_timeout_max,
             ..Config::new(id, voters.clone())
         };
-        let configs: Vec<_> = voters.nodes().iter().map(config_of).collect();
+        let configs = voters.nodes().iter().map(config_of);
+        let configs: Vec<_> = configs.map(|config| self.cluster_shares().limit_config(config)).collect();
         configs.iter().try_for_each(Config::check).map_err(SettingsError::Times)?;
         Ok(configs)
     }
@@ -132,6 +133,7 @@ impl Settings {
             election_timeout_max: self.election_timeout_max,
             ..Config::new(local.id, voters)
         };
+        let config = self.member_shares().limit_config(config);
         config.check().map_err(SettingsError::Times)?;
         Ok(config)
     }
@@ -161,13 +163,25 @@ impl Settings {
             return Err(SettingsError::SnapshotPolicy);
         }
         // What is remembered of clients is no setting: it decides what an entry does, alike on all nodes.
-        Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots })
+        Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots, ..ReplicaLimits::default() })
     }
 
-    /// The budget of a server whose connections take so many bytes each, whatever goes over them.
+    /// What the nodes of a cluster in one process may hold.
     #[must_use]
-    pub fn memory_budget(&self, connection_bytes: usize) -> MemoryBudget {
-        MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes)
+    pub fn cluster_shares(&self) -> MemoryShares {
+        MemoryShares::of_cluster(self.memory_max, self.nodes)
+    }
+
+    /// What one node of a cluster of processes may hold.
+    #[must_use]
+    pub fn member_shares(&self) -> MemoryShares {
+        MemoryShares::of_member(self.memory_max)
+    }
+
+    /// The budget of a server with these shares, whose connections take so many bytes each, whatever goes over them.
+    #[must_use]
+    pub fn memory_budget(&self, shares: MemoryShares, connection_bytes: usize) -> MemoryBudget {
+        MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes).with_shares(shares)
     }
 
     /// The settings of the proxy before one node of a cluster of processes, which knows nobody yet.

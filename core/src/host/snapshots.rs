@@ -31,9 +31,16 @@ pub fn snapshot_written(part: &SnapshotPart) -> Input {
 pub(super) struct MemorySnapshots {
     latest: Vec<SnapshotPart>,
     begun: Vec<SnapshotPart>,
+    /// Of the text of both.
+    bytes: usize,
 }
 
 impl MemorySnapshots {
+    /// Bytes of their text.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Carries an order out.
     pub(super) fn carry_out(&mut self, order: SnapshotOrder) -> Input {
         match order {
@@ -41,10 +48,13 @@ impl MemorySnapshots {
                 let (is_first, is_last) = (part.offset == 0, part.end.is_some());
                 let written = snapshot_written(&part);
                 if is_first {
+                    self.bytes -= bytes_of(&self.begun);
                     self.begun.clear();
                 }
+                self.bytes += part.text.len();
                 self.begun.push(part);
                 if is_last {
+                    self.bytes -= bytes_of(&self.latest);
                     self.latest = std::mem::take(&mut self.begun);
                 }
                 written
@@ -56,4 +66,8 @@ impl MemorySnapshots {
             }
         }
     }
+}
+
+fn bytes_of(parts: &[SnapshotPart]) -> usize {
+    parts.iter().map(|part| part.text.len()).sum()
 }

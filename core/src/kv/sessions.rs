@@ -134,6 +134,14 @@ impl Sessions {
         self.bytes
     }
 
+    /// The same with those fingerprints.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        /// A place in a queue, and one in a tree that is half full.
+        const FINGERPRINT_BYTES: usize = 48;
+        self.bytes + FINGERPRINT_BYTES * self.expired.len()
+    }
+
     /// What is remembered of a write that is due to be applied. It counts as a use of the client, whatever comes of it.
     pub(super) fn recall(&mut self, session: &Session) -> Memory {
         self.touch(session.client().as_str());

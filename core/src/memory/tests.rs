@@ -85,7 +85,7 @@ fn who_does_not_read_gives_way_to_data_that_grows() {
     for client in &mut clients {
         assert_eq!(note(client, replies(4 * MIB), false), []);
     }
-    let data = |text| NodeMemory { text, structures: 0 };
+    let data = |text| NodeMemory { text, ..NodeMemory::default() };
     budget.note_node(NodeId(0), data(1000));
     assert_eq!(budget.refuses(&get()), Some(Holder::Replies));
     assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
@@ -112,7 +112,7 @@ fn requests_that_nothing_can_be_given_up_for_are_refused() {
 #[test]
 fn data_that_is_too_large_refuses_what_adds_to_it() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
-    let node = |text, structures| NodeMemory { text, structures };
+    let node = |text, structures| NodeMemory { text, structures, ..NodeMemory::default() };
     budget.note_node(NodeId(0), node(8 * MIB, MIB));
     budget.note_node(NodeId(1), node(9 * MIB, MIB));
     assert_eq!(budget.in_use().data, 11 * MIB, "they share their text");

@@ -12,8 +12,8 @@
 //! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is wrong ends its
 //! connection: what follows cannot be trusted to begin where it seems to.
 
-/// The longest frame, in bytes behind its head: an AppendEntries, a part of a snapshot or a page of a scan with room to
-/// spare.
+/// The longest frame that is ever sent, in bytes behind its head: an AppendEntries, a part of a snapshot or a page of a scan with
+/// room to spare. A node with little memory accepts no frame that is longer than its share.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes before a frame's own.
@@ -25,7 +25,7 @@ const CAPACITY_KEPT: usize = 256 << 10;
 /// What is wrong with a stream of frames. Its connection is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameFault {
-    /// A frame says that it is longer than [`FRAME_BYTES_MAX`], or empty.
+    /// A frame says that it is longer than a frame may be, or empty.
     Length(usize),
     /// A frame's bytes are not those that were sent.
     Checksum,
@@ -36,7 +36,8 @@ pub enum FrameFault {
 impl std::fmt::Display for FrameFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Length(len) => write!(f, "a frame of {len} bytes: 1 to {FRAME_BYTES_MAX} are possible"),
+            Self::Length(0) => f.write_str("an empty frame"),
+            Self::Length(len) => write!(f, "a frame of {len} bytes, which is more than this node accepts"),
             Self::Checksum => f.write_str("a frame whose checksum is wrong"),
             Self::Unknown => f.write_str("a frame that this version does not know"),
         }
@@ -65,14 +66,34 @@ pub(super) fn push_frame(stream: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>))
 }
 
 /// Cuts a stream into frames, wherever its bytes were cut on the way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
     /// Where the next frame starts.
     start: usize,
+    /// The longest frame that is accepted.
+    frame_max: usize,
+}
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        Self::new(FRAME_BYTES_MAX)
+    }
 }
 
 impl FrameBuffer {
+    /// An empty buffer, which accepts frames of so many bytes and no longer ones.
+    #[must_use]
+    pub fn new(frame_max: usize) -> Self {
+        Self { bytes: Vec::new(), start: 0, frame_max: frame_max.min(FRAME_BYTES_MAX) }
+    }
+
+    /// How many bytes of a frame are here that has not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// More of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.start);
@@ -96,7 +117,7 @@ impl FrameBuffer {
             return Err(FrameFault::Checksum);
         }
         let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
-        if len == 0 || len > FRAME_BYTES_MAX {
+        if len == 0 || len > self.frame_max {
             return Err(FrameFault::Length(len));
         }
         let Some(frame) = rest.get(..len) else { return Ok(None) };
@@ -154,8 +175,9 @@ mod tests {
 
     #[test]
     fn a_length_has_limits() {
-        for len in [0, u32::try_from(FRAME_BYTES_MAX).unwrap() + 1] {
-            let mut buffer = FrameBuffer::default();
+        let most = u32::try_from(FRAME_BYTES_MAX).unwrap();
+        for (len, max) in [(0, FRAME_BYTES_MAX), (most + 1, usize::MAX), (1001, 1000)] {
+            let mut buffer = FrameBuffer::new(max);
             let head = [&len.to_le_bytes()[..], &[0; 4]].concat();
             buffer.push(&head);
             buffer.push(&crc32fast::hash(&head).to_le_bytes());

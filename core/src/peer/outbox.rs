@@ -4,17 +4,20 @@
 //! that it never stands behind megabytes of entries or of a snapshot. A frame of the other lane that is longer than may be in
 //! flight is cut into pieces for that: what is urgent goes between them. Both lanes have a limit. Above it Raft's messages
 //! give way, the oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and answers
-//! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere.
+//! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere. The limit of the
+//! bulk lane is a share of the memory budget, and one frame may pass it: so whatever is to be sent finds its way.
 
 use std::collections::VecDeque;
 
 use super::{CallId, push_answer, push_ask, push_message, push_piece, push_ping};
+use crate::mutant::{self, Mutant};
 use crate::raft::{Body, Message};
 use crate::replica::{Answer, Request};
 
 /// The most bytes that wait in the lane of what is urgent: some thousand heartbeats.
 pub const URGENT_BYTES_MAX: usize = 256 << 10;
-/// The most bytes that wait in the lane of entries, snapshots, requests and answers; one frame may pass it.
+/// The most bytes that wait in the lane of entries, snapshots, requests and answers, where memory has no limit; one frame may
+/// pass it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
 
 /// A frame of the bulk lane that is longer, and for which there is no room, is cut into pieces of this size, in bytes. Chosen because a line of 1 Mbit/s sends it within
@@ -37,23 +40,50 @@ struct Frame {
 }
 
 /// Frames for one peer, in the order in which they should go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     urgent: Lane,
     bulk: Lane,
+    /// The most bytes that wait in the bulk lane; one frame may pass it.
+    bulk_max: usize,
     /// The frame of which some pieces are sent, and how many bytes they are. The others must follow.
     cut: Option<(Frame, usize)>,
     dropped: u64,
 }
 
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new(BULK_BYTES_MAX)
+    }
+}
+
 impl Outbox {
+    /// An empty outbox, in whose bulk lane so many bytes may wait.
+    #[must_use]
+    pub fn new(bulk_max: usize) -> Self {
+        let bulk_max = if mutant::is_active(Mutant::OutboxShareIgnored) { BULK_BYTES_MAX } else { bulk_max };
+        Self { urgent: Lane::default(), bulk: Lane::default(), bulk_max, cut: None, dropped: 0 }
+    }
+
+    /// How many bytes wait, in both lanes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.urgent.bytes + self.bulk_bytes()
+    }
+
+    /// How many bytes wait in the lane of what is not urgent, with the frame of which some pieces are sent.
+    #[must_use]
+    pub fn bulk_bytes(&self) -> usize {
+        self.bulk.bytes + self.cut.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
+    }
+
     /// Adds a message of Raft.
     pub fn push_message(&mut self, message: &Message) {
         let mut bytes = Vec::new();
         push_message(&mut bytes, message);
         let is_bulky = matches!(message.body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
         let (lane, bytes_max) =
-            if is_bulky { (&mut self.bulk, BULK_BYTES_MAX) } else { (&mut self.urgent, URGENT_BYTES_MAX) };
+            if is_bulky { (&mut self.bulk, self.bulk_max) } else { (&mut self.urgent, URGENT_BYTES_MAX) };
         lane.push(Frame { bytes, may_be_dropped: true, is_answer: false });
         self.dropped += lane.make_room(bytes_max);
     }
@@ -61,8 +91,8 @@ impl Outbox {
     /// Adds a request with its number; `false`: there is no room, and it will not be sent.
     #[must_use]
     pub fn push_ask(&mut self, call: CallId, sequence: u64, request: &Request) -> bool {
-        self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
-        if self.bulk.bytes > BULK_BYTES_MAX {
+        self.dropped += self.bulk.make_room(self.bulk_max);
+        if self.bulk.bytes > self.bulk_max {
             return false;
         }
         let mut bytes = Vec::new();
@@ -74,8 +104,8 @@ impl Outbox {
     /// Adds an answer, also when there is no connection. Without room it is lost: who waits is told that the outcome is not
     /// known.
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
-        self.dropped += self.bulk.make_room(BULK_BYTES_MAX);
-        if self.bulk.bytes <= BULK_BYTES_MAX {
+        self.dropped += self.bulk.make_room(self.bulk_max);
+        if self.bulk.bytes <= self.bulk_max {
             let mut bytes = Vec::new();
             push_answer(&mut bytes, call, answer);
             self.bulk.push(Frame { bytes, may_be_dropped: false, is_answer: true });
@@ -298,6 +328,16 @@ mod tests {
         assert_eq!(taken, BULK_BYTES_MAX / 500_000 + 1);
         outbox.disconnect();
         assert!(outbox.is_empty() && outbox.push_ask(call(0), 1, &put));
+    }
+
+    #[test]
+    fn a_smaller_outbox_holds_one_frame_more_than_it_may() {
+        let mut outbox = Outbox::new(1 << 20);
+        (0..10).for_each(|offset| outbox.push_message(&part(offset)));
+        assert!(outbox.bytes() > 1 << 20 && outbox.bytes() < 2 << 20, "the newest part is longer than that");
+        let sent = frames(&mut outbox);
+        assert!(matches!(&sent[..], [PeerFrame::Message(message)] if *message == part(9)));
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]

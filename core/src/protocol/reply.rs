@@ -202,9 +202,11 @@ fn push_memory(line: &mut String, memory: &MemoryReport) {
         Some(max) => push(line, format_args!(",\"memory\":{{\"max\":{max}")),
         None => line.push_str(",\"memory\":{\"max\":null"),
     }
-    let MemoryUse { data, connections, half_lines, requests, replies } = memory.in_use;
+    let MemoryUse { data, sessions, snapshots, peers, connections, half_lines, requests, replies } =
+        memory.in_use;
     let clients = format_args!("\"half_lines\":{half_lines},\"requests\":{requests},\"replies\":{replies}}}");
-    push(line, format_args!(",\"data\":{data},\"connections\":{connections},{clients}"));
+    let nodes = format_args!("\"sessions\":{sessions},\"snapshots\":{snapshots},\"peers\":{peers}");
+    push(line, format_args!(",\"data\":{data},{nodes},\"connections\":{connections},{clients}"));
 }
 
 fn push_status_row(line: &mut String, row: &NodeReport) {

@@ -32,7 +32,9 @@ impl Node {
         assert!(meta.last.index <= self.commit_index, "a snapshot of what is not committed");
         let is_of_this_log = self.log.point_at(meta.last.index) == Some(meta.last);
         assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
-        let held = (self.held_from().unwrap_or(meta.last.index), self.config.held_bytes_max);
+        let is_unlimited = mutant::is_active(Mutant::HeldLogUnlimited);
+        let held_max = if is_unlimited { usize::MAX } else { self.config.held_bytes_max };
+        let held = (self.held_from().unwrap_or(meta.last.index), held_max);
         self.log.compact(meta.last.index, self.config.retained_bytes, held);
         // As far as the log is kept, a joiner may still be sent what it says of the members.
         self.membership.forget_before(self.log.start().index);

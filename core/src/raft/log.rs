@@ -138,6 +138,14 @@ impl Log {
         self.runs.back().map_or(0, |run| run.bytes_to) - before
     }
 
+    /// Bytes of those of them that are in entries up to `last`, in whole runs.
+    #[must_use]
+    pub fn bytes_up_to(&self, last: LogIndex) -> u64 {
+        let before = self.runs.front().map_or(0, |run| run.bytes_to - run.entries.bytes() as u64);
+        let covered = self.runs.partition_point(|run| run.last.index <= last);
+        covered.checked_sub(1).map_or(0, |newest| self.runs[newest].bytes_to - before)
+    }
+
     /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left, and
     /// `held_bytes` of those of them that come after `held_from`.
     pub fn compact(

@@ -19,6 +19,7 @@ use crate::time::Instant;
 mod backup;
 mod face;
 mod membership;
+mod memory;
 mod reading;
 mod reads;
 mod restored_state;
@@ -31,7 +32,8 @@ pub use face::{
     Answer, Input, MemberChange, MemberOrder, Output, Refused, ReplicaError, Request, RequestId, Status,
 };
 pub use membership::ORDER_PATIENCE;
-pub use schedule::{SNAPSHOT_PART_BYTES, SnapshotPolicy};
+pub use reading::READINGS_BYTES_MAX;
+pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use backup::Backups;
 use membership::Change;
@@ -57,12 +59,21 @@ pub const LOOK_UPS_MAX: usize = 2_000;
 pub const READ_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a replica may be told beside its Raft settings.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ReplicaLimits {
     /// How much is remembered of clients: the same on all nodes of the cluster, and for as long as it lives.
     pub sessions: SessionLimits,
     /// When snapshots are taken.
     pub snapshots: SnapshotPolicy,
+    /// See [`READINGS_BYTES_MAX`].
+    pub readings_bytes: usize,
+}
+
+impl Default for ReplicaLimits {
+    fn default() -> Self {
+        let (sessions, snapshots) = (SessionLimits::default(), SnapshotPolicy::default());
+        Self { sessions, snapshots, readings_bytes: READINGS_BYTES_MAX }
+    }
 }
 
 /// A Raft node and the state that its committed entries build.
@@ -184,7 +195,7 @@ impl Replica {
             is_dismissed: false,
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
-            readings: Readings::default(),
+            readings: Readings::new(limits.readings_bytes),
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),

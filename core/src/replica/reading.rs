@@ -17,7 +17,7 @@ use crate::raft::{Entries, EntryKind, LogIndex};
 const KEPT_MAX: usize = 8;
 /// After a start the leader applies a long log as fast as it can, and followers learn the commit index only with the next heartbeat. So
 /// more readings are held of large batches, as a start finds them in a log: this many bytes. New, small batches displace them.
-const KEPT_BYTES_MAX: usize = 64 << 20;
+pub const READINGS_BYTES_MAX: usize = 64 << 20;
 const LARGE_BATCH_BYTES: usize = 256 << 10;
 
 /// The writes of some consecutive entries.
@@ -45,14 +45,25 @@ impl Writes {
 }
 
 /// What a replica has read lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Readings {
+    bytes_max: usize,
     /// Each with its bytes of text.
     kept: VecDeque<(usize, Arc<Writes>)>,
     kept_bytes: usize,
 }
 
 impl Readings {
+    /// Nothing was read yet; so many bytes are held at the most of large batches.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, kept: VecDeque::new(), kept_bytes: 0 }
+    }
+
+    /// How many bytes of text were read for what is held.
+    pub(super) fn bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
     /// The writes of `entries`, and maybe of others around them.
     pub(super) fn read(&mut self, entries: &Entries) -> Arc<Writes> {
         let batch = entries.whole_batch();
@@ -74,7 +85,7 @@ impl Readings {
         self.kept_bytes += bytes;
         let is_large = bytes >= LARGE_BATCH_BYTES;
         let mut given_up = 0;
-        while self.kept.len() > KEPT_MAX && (self.kept_bytes > KEPT_BYTES_MAX || (!is_large && given_up < 2))
+        while self.kept.len() > KEPT_MAX && (self.kept_bytes > self.bytes_max || (!is_large && given_up < 2))
         {
             given_up += 1;
             self.kept_bytes -= self.kept.pop_front().map_or(0, |(bytes, _)| bytes);
@@ -103,7 +114,7 @@ mod tests {
     #[test]
     fn a_batch_is_read_once_for_all_who_hold_it() {
         let entries = batch(&mut BatchBuilder::new(LogPoint::ORIGIN));
-        let (mut one, mut other) = (Readings::default(), Readings::default());
+        let (mut one, mut other) = (Readings::new(READINGS_BYTES_MAX), Readings::new(READINGS_BYTES_MAX));
         let read = one.read(&entries.ending_at(LogIndex(2)).unwrap());
         assert!(Arc::ptr_eq(&read, &other.read(&entries.starting_at(LogIndex(3)).unwrap())));
         assert_eq!(read.at(LogIndex(1)), None, "it is the leader's");
@@ -115,11 +126,14 @@ mod tests {
 
     #[test]
     fn more_is_held_of_large_batches_until_small_ones_come() {
-        let mut readings = Readings::default();
+        let mut readings = Readings::new(READINGS_BYTES_MAX);
         let writes = || Arc::new(Writes { first: LogIndex(1), writes: Vec::new() });
         let large = 512 << 10;
         (0..1000).for_each(|_| readings.keep(large, writes()));
-        assert_eq!(readings.kept.len(), KEPT_BYTES_MAX / large);
+        assert_eq!(readings.kept.len(), READINGS_BYTES_MAX / large);
+        let mut few = Readings::new(20 * large);
+        (0..1000).for_each(|_| few.keep(large, writes()));
+        assert_eq!(few.bytes(), 20 * large);
         (0..200).for_each(|_| readings.keep(100, writes()));
         assert_eq!((readings.kept.len(), readings.kept_bytes), (KEPT_MAX, 100 * KEPT_MAX));
     }
@@ -128,7 +142,7 @@ mod tests {
     fn what_nobody_holds_any_more_is_read_again() {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let first = batch(&mut builder);
-        let (mut one, mut other) = (Readings::default(), Readings::default());
+        let (mut one, mut other) = (Readings::new(READINGS_BYTES_MAX), Readings::new(READINGS_BYTES_MAX));
         let read = Arc::downgrade(&one.read(&first));
         (0..KEPT_MAX).for_each(|_| drop(one.read(&batch(&mut builder))));
         assert!(read.upgrade().is_none());

@@ -17,8 +17,12 @@ pub struct SnapshotPolicy {
     /// When so many bytes of log lines were applied since the last one, and at least as many as that one has: so that the
     /// disk never writes more in snapshots than in log, however large the state is.
     pub log_bytes: u64,
+    /// When so many bytes were applied, however many the last one has: the log is in memory until then.
+    pub log_bytes_max: u64,
     /// When so many entries were applied since the last one, whatever their size.
     pub log_entries: u64,
+    /// The most bytes of log that may come after a snapshot was due and something holds it back.
+    pub held_back_bytes: u64,
     /// How many bytes of content a part has, or a line more.
     pub part_bytes: usize,
     /// Whether the members of a cluster take their snapshots in turn: each its first one earlier by its place among them.
@@ -30,7 +34,9 @@ impl Default for SnapshotPolicy {
         // As much as Redis lets its log grow at the least before it is written anew. A start reads it in a fraction of a second.
         Self {
             log_bytes: 64 << 20,
+            log_bytes_max: u64::MAX,
             log_entries: 1_000_000,
+            held_back_bytes: HELD_BACK_BYTES_MAX,
             part_bytes: SNAPSHOT_PART_BYTES,
             takes_turns: true,
         }
@@ -42,7 +48,7 @@ impl Default for SnapshotPolicy {
 const OVERDUE_TIMES: u64 = 8;
 /// The most bytes of log that may come after a snapshot was due, where the state is so large that several times its size
 /// would be too much.
-const HELD_BACK_BYTES_MAX: u64 = 512 << 20;
+pub const HELD_BACK_BYTES_MAX: u64 = 512 << 20;
 
 /// What was applied since a moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,17 +126,22 @@ impl Schedule {
         self.applied.bytes += bytes;
     }
 
+    /// After how many bytes of log the next one is due.
+    fn due_bytes(&self) -> u64 {
+        self.policy.log_bytes.max(self.last_bytes).min(self.policy.log_bytes_max)
+    }
+
     pub(super) fn is_due(&self) -> bool {
-        let bytes = self.policy.log_bytes.max(self.last_bytes);
-        self.applied.bytes >= self.head_start.taken_from(bytes)
+        self.applied.bytes >= self.head_start.taken_from(self.due_bytes())
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
     }
 
     /// Whether so much was applied that the log must not grow on for anybody's sake. That is a matter of memory, and so of bytes: many
     /// short entries would otherwise end a backup that is being read.
     pub(super) fn is_overdue(&self) -> bool {
-        let due = self.policy.log_bytes.max(self.last_bytes);
-        let bytes_max = due.saturating_mul(OVERDUE_TIMES).min(due.saturating_add(HELD_BACK_BYTES_MAX));
+        let due = self.due_bytes();
+        let bytes_max =
+            due.saturating_mul(OVERDUE_TIMES).min(due.saturating_add(self.policy.held_back_bytes));
         self.applied.bytes >= bytes_max
     }
 
@@ -219,6 +230,18 @@ mod tests {
         assert!(!large.is_overdue());
         large.applied(1, HELD_BACK_BYTES_MAX);
         assert!(large.is_overdue());
+    }
+
+    #[test]
+    fn a_large_state_does_not_let_the_log_outgrow_its_limit() {
+        let policy = SnapshotPolicy { log_bytes_max: 500, held_back_bytes: 100, ..policy(1_000_000) };
+        let mut schedule = Schedule::new(policy, Some(1 << 30), NodeId(0), &members(1));
+        schedule.applied(1, 499);
+        assert!(!schedule.is_due());
+        schedule.applied(1, 1);
+        assert!(schedule.is_due() && !schedule.is_overdue());
+        schedule.applied(1, 100);
+        assert!(schedule.is_overdue(), "nothing holds it back for longer");
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Building {
     last: LogPoint,
     state: State,
     bytes: u64,
+    /// Whether all of it has arrived: then it is read back.
+    is_whole: bool,
 }
 
 impl Snapshots {
@@ -72,6 +74,15 @@ impl Snapshots {
             retry_at: Instant::default(),
             put_off_is_told: false,
         }
+    }
+
+    /// The text of the snapshots that are assembled or read back. A state that is built holds as much, in its own way.
+    pub(super) fn text_bytes(&self) -> usize {
+        let is_read_back = |taking: &&Taking| taking.is_whole && taking.is_writing;
+        let taken = self.taking.as_ref().filter(is_read_back).map_or(0, |taking| taking.bytes);
+        let of_building = |building: &Building| building.bytes * if building.is_whole { 2 } else { 1 };
+        let built = self.building.as_ref().map_or(0, of_building);
+        usize::try_from(taken.saturating_add(built)).unwrap_or(usize::MAX)
     }
 
     /// Where the snapshot of this replica's own ends that is being taken.
@@ -226,11 +237,12 @@ impl Replica {
         let snapshots = &mut self.snapshots;
         if part.offset == 0 {
             let state = State::seeded(snapshots.session_limits, snapshots.seed);
-            snapshots.building = Some(Building { last: part.meta.last, state, bytes: 0 });
+            snapshots.building = Some(Building { last: part.meta.last, state, bytes: 0, is_whole: false });
             self.give_way();
         }
         let Some(building) = &mut self.snapshots.building else { return self.node.refuse_snapshot() };
         building.bytes += part.text.len() as u64;
+        building.is_whole = part.end.is_some();
         let is_understood = part.text.lines().all(|line| building.state.restore(line).is_ok());
         if is_understood {
             outputs.push(Output::WriteSnapshot(part));

@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    fn leader_known_at(&self, machine: usize) -> Option<NodeId> {
+    pub(super) fn leader_known_at(&self, machine: usize) -> Option<NodeId> {
         let node = self.machines[machine].running()?.host.replica().node();
         node.leader().filter(|leader| *leader != node.id())
     }
@@ -49,8 +49,9 @@ impl World {
     ) -> Option<RequestId> {
         let id = self.clients.expect(asked);
         let process = self.machines[machine].process.as_mut()?;
-        let outbox = process.links.get_mut(&leader).and_then(|seat| seat.link.requests());
-        if process.forwarder.forward(leader, &Input::Request(id, request), outbox).is_some() {
+        let link = process.links.get_mut(&leader).map(|seat| &mut seat.link);
+        let refused = process.forwarder.forward_all(leader, &[Input::Request(id, request)], link);
+        if !refused.is_empty() {
             self.clients.forget(id);
             return None;
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::Incarnation;
 use coracle_core::host::{ClusterSearch, Directory, Forwarder, HostInput, Inbound, Link, NodeHost, Removal};
+use coracle_core::memory::MemoryBudget;
 use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, NodeId};
 use coracle_storage::FileOp;
@@ -59,6 +60,8 @@ pub(super) struct Process {
     pub(super) id: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) directory: Directory,
+    /// What links and frames count in.
+    pub(super) memory: MemoryBudget,
     pub(super) stage: Stage,
     pub(super) links: BTreeMap<NodeId, Seat>,
     pub(super) forwarder: Forwarder,

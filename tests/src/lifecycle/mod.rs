@@ -31,6 +31,7 @@
 //! | `wiring` | dialling, handshakes, frames |
 //! | `refusals` | checks that a node which is refused in a handshake should be |
 //! | `operator` | what a person does to the cluster |
+//! | `memory` | processes with little memory, and whether what they hold for one another is counted and has its limit |
 //! | `mistakes` | the operator's mistakes |
 //! | `orders` | what the cluster is ordered, and whether its answers are true |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
@@ -47,6 +48,7 @@ mod folders;
 mod forger;
 mod forwarding;
 mod machine;
+mod memory;
 mod mistakes;
 mod operator;
 mod orders;

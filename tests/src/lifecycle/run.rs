@@ -7,6 +7,7 @@ use coracle_core::peer::Origin;
 
 use super::checks::violation;
 use super::machine::{Machine, REMOVED, Unit};
+use super::memory::shares_of;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
@@ -40,7 +41,7 @@ pub struct LifeReport {
 #[must_use]
 pub fn run_seed(seed: u64, trouble: Duration, tells: bool) -> LifeReport {
     panics::under_way(seed);
-    let mut world = World::new(Dice::from_seed(seed), tells);
+    let mut world = World::new(Dice::from_seed(seed), shares_of(seed), tells);
     let verdict = panics::caught(|| live(&mut world, trouble));
     LifeReport {
         violation: verdict.err(),

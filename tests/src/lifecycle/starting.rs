@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use coracle_core::host::{
     ClusterSearch, Forwarder, NodeHost, PeerActions, PeerPlaces, REMOVAL_GRACE, Removal, Settings,
 };
+use coracle_core::memory::MemoryBudget;
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
@@ -57,7 +58,8 @@ impl World {
             return violation("a_folder_opens", what);
         }
         self.tell(|| format!("m{machine} starts node {} by {:?}", unit.id, unit.origin));
-        let (directory, _) = opened.directory(BTreeMap::new(), PeerPlaces::default());
+        let memory = MemoryBudget::unlimited().with_shares(self.shares);
+        let (directory, _) = opened.directory(BTreeMap::new(), PeerPlaces::default(), memory.clone());
         let (local, founders) = (opened.local.clone(), opened.founders());
         // A node with a cluster does not search: what it is to search by is not looked at.
         let search = ClusterSearch::new(unit.id, unit.origin.clone());
@@ -73,6 +75,7 @@ impl World {
             id: local.id,
             incarnation: local.incarnation,
             directory,
+            memory,
             stage,
             links: BTreeMap::new(),
             forwarder: Forwarder::new(boot),
@@ -151,12 +154,13 @@ impl World {
         self.checks.of(machine).belongs(founders.cluster, first)?;
         let (id, incarnation) = (local.id, local.incarnation);
         let config = self.settings.member_config(local, founders).expect("settings that fit");
+        let config = self.limited(config);
         let snapshots = SnapshotPolicy {
             log_entries: self.settings.snapshot_log_entries,
             part_bytes: PART_BYTES,
             ..SnapshotPolicy::default()
         };
-        let limits = ReplicaLimits { snapshots, ..ReplicaLimits::default() };
+        let limits = self.shares.limit_replica(ReplicaLimits { snapshots, ..ReplicaLimits::default() });
         let seed = self.dice.below(u32::MAX).into();
         let now = self.local(machine);
         // A node in memory has no files: what would write them has nothing to do.

@@ -1,6 +1,6 @@
 //! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way, until it breaks.
 
-use coracle_core::host::{DialFailure, HostInput, LinkChange, PeerActions, PeerNews, SearchStep};
+use coracle_core::host::{DialFailure, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
 use coracle_core::peer::{Meeting, Welcome};
 use coracle_core::raft::NodeId;
 
@@ -145,13 +145,10 @@ impl World {
                     self.last_generation += 1;
                     let generation = self.last_generation;
                     let seed = u64::from(self.dice.below(u32::MAX));
-                    let Some(own) = self.machines[machine].process.as_ref().map(|process| process.id) else {
-                        return;
-                    };
-                    let link =
-                        coracle_core::host::Link::new(own, node, seed, self.settings.election_timeout_min);
-                    let seat = Seat { link, address, connection: None, generation };
+                    let timeout = self.settings.election_timeout_min;
                     if let Some(process) = self.machines[machine].process.as_mut() {
+                        let link = Link::new(process.id, node, seed, timeout).with_memory(&process.memory);
+                        let seat = Seat { link, address, connection: None, generation };
                         process.links.insert(node, seat);
                     }
                     self.schedule(1, Happening::Dial { machine, boot, node, generation });
@@ -187,9 +184,10 @@ impl World {
         for (number, bytes) in sent {
             let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
             let Some(connection) = self.connections.get_mut(&number) else { continue };
-            let at = (self.now + delay).max(connection.busy_until + 1);
-            connection.busy_until = at;
-            self.schedule(at - self.now, Happening::Arrive { number, bytes });
+            let at = (self.now + delay).max(connection.busy_until);
+            // In two pieces the second arrives one later.
+            connection.busy_until = at + 1;
+            self.deliver(number, at, bytes);
         }
     }
 

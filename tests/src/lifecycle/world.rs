@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use coracle_core::host::{HostInput, NodeAction, PeerActions, Settings};
+use coracle_core::memory::MemoryShares;
 use coracle_core::peer::Origin;
 use coracle_core::proxy::ProxyInput;
 use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Role, Voters};
@@ -78,6 +79,8 @@ pub(super) struct World {
     pub(super) copied: Option<usize>,
     pub(super) runs_twice: RunsTwice,
     pub(super) settings: Settings,
+    /// What the parts of a process may hold.
+    pub(super) shares: MemoryShares,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
     tells: bool,
@@ -85,7 +88,7 @@ pub(super) struct World {
 
 impl World {
     /// A world at its first moment: some machines are about to found a cluster, clients and an operator are about to act.
-    pub(super) fn new(mut dice: Dice, tells: bool) -> Self {
+    pub(super) fn new(mut dice: Dice, shares: MemoryShares, tells: bool) -> Self {
         let machine = |number: usize, dice: &mut Dice| {
             let clock = SimClock { rate: dice.between(990, 1010), offset: dice.below(1 << 30).into() };
             Machine::new(format!("m{number}:1").into(), clock)
@@ -114,6 +117,7 @@ impl World {
             copied: None,
             runs_twice: RunsTwice::default(),
             settings,
+            shares,
             has_trouble: true,
             sightings: BTreeMap::new(),
             tells,
@@ -175,6 +179,7 @@ impl World {
             }
             Happening::Trouble => {
                 self.make_trouble();
+                self.burst()?;
                 self.forge()
             }
             Happening::Start(machine) => self.start(machine),
@@ -285,6 +290,7 @@ impl World {
         if let Some(process) = self.process_of(machine, boot) {
             process.is_dismissed = process.removal.is_heard();
         }
+        self.memory_is_counted(machine)?;
         self.flush(machine);
         self.tidy(machine);
         let at = self.machines[machine].clock.world(deadline).max(now + TURN);

@@ -287,7 +287,8 @@ impl SimSettings {
     /// What the replicas of this run are told.
     #[must_use]
     pub fn replica_limits(&self) -> ReplicaLimits {
-        ReplicaLimits { sessions: self.session_limits, snapshots: self.snapshots }
+        let (sessions, snapshots) = (self.session_limits, self.snapshots);
+        ReplicaLimits { sessions, snapshots, ..ReplicaLimits::default() }
     }
 
     /// How much simulated time the cluster has to recover in, once the trouble is over: generous, but a bound.
@@ -334,6 +335,9 @@ fn draw_fault_every(dice: &mut Dice, faults: &[Fault]) -> Option<Duration> {
     has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])))
 }
 
+/// The log that a node with little memory may have before a snapshot is due, and as much again while something holds that back.
+const LITTLE_LOG_BYTES: u64 = 3000;
+
 /// Snapshots after a few entries or a few hundred bytes; none at all in a few runs.
 fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
     // Each part waits for the one before: where that takes long, parts are larger, or nobody would catch up in time.
@@ -345,8 +349,13 @@ fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
         (3, all.log_bytes),
         (10, all.log_bytes),
         (all.log_entries, 300),
-        (all.log_entries, 3000),
+        (all.log_entries, LITTLE_LOG_BYTES),
         (all.log_entries, all.log_bytes),
     ]);
-    SnapshotPolicy { log_bytes, log_entries, takes_turns: dice.happens(800), ..all }
+    // Little memory, in the runs that these thresholds are drawn for: no state is so large, and nobody so slow, that the log outgrows it.
+    let little = (log_bytes == LITTLE_LOG_BYTES).then_some(LITTLE_LOG_BYTES);
+    let (log_bytes_max, held_back) =
+        (little.unwrap_or(all.log_bytes_max), little.unwrap_or(all.held_back_bytes));
+    let takes_turns = dice.happens(800);
+    SnapshotPolicy { log_bytes, log_bytes_max, log_entries, held_back_bytes: held_back, takes_turns, ..all }
 }

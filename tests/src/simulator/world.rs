@@ -91,7 +91,10 @@ impl World {
         let mut world = Self {
             clients: Clients::new(&settings),
             connections: Connections::new(settings.clients),
-            invariants: Invariants::new(settings.session_limits),
+            invariants: Invariants::new(
+                settings.session_limits,
+                settings.held_bytes_max.max(settings.retained_bytes),
+            ),
             network: SimNetwork::default(),
             settings,
             dice,

@@ -18,8 +18,13 @@ struct EveryFewEntries;
 impl Limits for EveryFewEntries {
     fn limits() -> ReplicaLimits {
         // A part is a line, so that each is worth waiting for.
-        let snapshots =
-            SnapshotPolicy { log_bytes: BYTES, log_entries: ENTRIES, part_bytes: 1, takes_turns: false };
+        let snapshots = SnapshotPolicy {
+            log_bytes: BYTES,
+            log_entries: ENTRIES,
+            part_bytes: 1,
+            takes_turns: false,
+            ..SnapshotPolicy::default()
+        };
         ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }

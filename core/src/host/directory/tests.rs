@@ -47,7 +47,7 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         addition: Addition::default(),
     };
     Directory::new(local, Some("h:1".into()), BTreeMap::from([(NodeId(3), "proxy:3".into())]))
-        .with_places(PLACES)
+        .with_places(PLACES, MemoryBudget::unlimited())
 }
 
 fn meeting(node: u64, address: &str) -> Meeting {

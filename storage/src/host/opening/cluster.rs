@@ -38,6 +38,7 @@ impl ClusterOpening {
     /// [`StartError::Settings`], [`StartError::Randomness`].
     pub fn new(settings: &Settings, medium: &Medium) -> Result<Self, StartError> {
         let (configs, limits) = (settings.raft_configs()?, settings.replica_limits()?);
+        let limits = settings.cluster_shares().limit_replica(limits);
         let incarnations = configs.iter().map(|_| draw_incarnation()).collect::<Result<Vec<_>, _>>()?;
         let identities = Identity::for_new_cluster(draw_cluster()?, &incarnations);
         let sync = match medium {

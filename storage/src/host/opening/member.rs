@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_core::host::{Directory, PeerPlaces};
+use coracle_core::memory::MemoryBudget;
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerEvent, Standing};
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId};
@@ -230,15 +231,16 @@ impl OpenedMember {
     }
 
     /// The directory that it begins with, and what the operator should know of it. `dial_overrides` are dialled instead of the
-    /// addresses that nodes say.
+    /// addresses that nodes say, and what their connections hold counts in `memory`.
     #[must_use]
     pub fn directory(
         &self,
         dial_overrides: BTreeMap<NodeId, Box<str>>,
         places: PeerPlaces,
+        memory: MemoryBudget,
     ) -> (Directory, Option<PeerEvent>) {
         Directory::new(self.local.clone(), self.address.clone(), dial_overrides)
-            .with_places(places)
+            .with_places(places, memory)
             .with_moved(self.moved.clone())
     }
 
@@ -248,7 +250,7 @@ impl OpenedMember {
     ///
     /// [`StartError::Settings`] when the settings do not fit the cluster.
     pub fn start(self, settings: &Settings, founders: &Founders) -> Result<NodeStart, StartError> {
-        let limits = settings.replica_limits()?;
+        let limits = settings.member_shares().limit_replica(settings.replica_limits()?);
         let config = settings.member_config(&self.local, founders)?;
         Ok(NodeStart { config, limits, files: self.files() })
     }

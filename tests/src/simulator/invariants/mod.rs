@@ -84,6 +84,7 @@ pub struct Invariants {
     connection_order: connection_order::ConnectionOrder,
     exactly_once: exactly_once::ExactlyOnce,
     snapshots: snapshots::Snapshots,
+    bounds: bounds::Bounds,
     /// The committed log, as the first node to commit an entry saw it.
     pub committed: Vec<CommittedEntry>,
     /// What the committed log does to the map.
@@ -91,10 +92,12 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// All properties at the start of a cluster whose sessions have these limits.
+    /// All properties at the start of a cluster whose sessions have these limits, and whose nodes keep so many bytes of the log
+    /// behind a snapshot.
     #[must_use]
-    pub fn new(session_limits: SessionLimits) -> Self {
+    pub fn new(session_limits: SessionLimits, kept_log_max: usize) -> Self {
         Self {
+            bounds: bounds::Bounds::new(kept_log_max),
             model: linearizability::Model::new(session_limits),
             snapshots: snapshots::Snapshots::new(session_limits),
             ..Self::default()
@@ -129,6 +132,7 @@ impl Invariants {
         self.reads.check(replica, outputs)?;
         durable_index::check(process, running)?;
         bounds::check(replica)?;
+        self.bounds.check_kept_log(process.id, replica)?;
         self.take_commits(replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
         state_machine_safety::check(replica, &self.committed)?;
@@ -166,6 +170,7 @@ impl Invariants {
         self.exactly_once.restarted(process.id);
         self.reads.restarted(process.id, process.durable.end().index);
         self.snapshots.restarted(process.id);
+        self.bounds.restarted(process.id);
         recoverability::check(process, before)
     }
 

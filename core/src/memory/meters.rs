@@ -1,0 +1,122 @@
+//! Meters for what other nodes make a node hold: what waits in links, in an inbox, and in frames that have not ended.
+//!
+//! Links and connections are many and quick, so they take no lock: each notes in one atomic number how much more or less it holds,
+//! and only a change that is worth it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::MemoryBudget;
+use crate::host::INBOX_ITEMS_MAX;
+
+/// What one connection with another node holds. It is counted out when this is dropped.
+#[derive(Debug)]
+pub(crate) struct PeerMemory {
+    budget: MemoryBudget,
+    noted: usize,
+}
+
+impl PeerMemory {
+    /// A connection that holds nothing yet.
+    pub(crate) fn new(budget: &MemoryBudget) -> Self {
+        Self { budget: budget.clone(), noted: 0 }
+    }
+
+    /// The connection holds so many bytes now.
+    pub(crate) fn note(&mut self, bytes: usize) {
+        let is_near = bytes.abs_diff(self.noted) < self.budget.shares().noted_bytes;
+        if bytes == self.noted || (is_near && bytes > 0) {
+            return;
+        }
+        self.budget.count_peers(std::mem::replace(&mut self.noted, bytes), bytes);
+    }
+}
+
+impl Drop for PeerMemory {
+    fn drop(&mut self) {
+        self.budget.count_peers(self.noted, 0);
+    }
+}
+
+/// Bytes of peers' frames in one node's inbox, which has a limit.
+#[derive(Debug)]
+pub struct InboxMemory {
+    budget: MemoryBudget,
+    bytes: AtomicUsize,
+}
+
+impl InboxMemory {
+    /// An empty inbox.
+    #[must_use]
+    pub fn new(budget: &MemoryBudget) -> Self {
+        Self { budget: budget.clone(), bytes: AtomicUsize::new(0) }
+    }
+
+    /// So many bytes of a peer's frames are put in.
+    pub fn add(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.budget.count_peers(0, bytes);
+        }
+    }
+
+    /// So many of them were taken out.
+    pub fn remove(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.count_peers(bytes, 0);
+        }
+    }
+
+    /// Whether more from peers should be kept out, if it can be, with so many items in the inbox: a connection is not read then.
+    /// Raft repeats what is lost.
+    #[must_use]
+    pub fn is_full(&self, items: usize) -> bool {
+        items >= INBOX_ITEMS_MAX || self.bytes.load(Ordering::Relaxed) >= self.budget.shares().inbox_bytes
+    }
+}
+
+impl Drop for InboxMemory {
+    fn drop(&mut self) {
+        self.budget.count_peers(*self.bytes.get_mut(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryShares;
+    use super::*;
+    use crate::host::INBOX_BYTES_MAX;
+
+    #[test]
+    fn an_inbox_is_full_by_items_or_by_bytes() {
+        let small = MemoryBudget::new(64 << 20, 1, 0).with_shares(MemoryShares::of_member(64 << 20));
+        for (budget, bytes_max) in [(MemoryBudget::unlimited(), INBOX_BYTES_MAX), (small, 4 << 20)] {
+            let inbox = InboxMemory::new(&budget);
+            inbox.add(bytes_max - 1);
+            assert!(!inbox.is_full(INBOX_ITEMS_MAX - 1) && inbox.is_full(INBOX_ITEMS_MAX));
+            inbox.add(1);
+            assert!(inbox.is_full(1));
+            assert_eq!(budget.in_use().peers, bytes_max);
+            inbox.remove(2);
+            assert!(!inbox.is_full(1));
+            drop(inbox);
+            assert_eq!(budget.in_use().peers, 0);
+        }
+    }
+
+    #[test]
+    fn small_changes_of_a_connection_are_not_counted() {
+        let budget = MemoryBudget::unlimited();
+        let noted = budget.shares().noted_bytes;
+        let (mut one, mut other) = (PeerMemory::new(&budget), PeerMemory::new(&budget));
+        one.note(noted - 1);
+        assert_eq!(budget.in_use().peers, 0);
+        one.note(noted);
+        other.note(5 * noted);
+        one.note(noted + 1);
+        assert_eq!(budget.in_use().peers, 6 * noted);
+        one.note(0);
+        drop(other);
+        assert_eq!(budget.in_use().peers, 0);
+    }
+}

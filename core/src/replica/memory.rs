@@ -1,0 +1,34 @@
+//! What a replica holds in memory, as far as it is worth a look every turn.
+
+use super::Replica;
+use crate::memory::NodeMemory;
+
+/// A key's slot in a table that is half full, its place in the tree, and the counters of two texts.
+const KEY_BYTES: usize = 160;
+
+impl Replica {
+    /// What it holds. It costs a look-up in the list of the log's runs.
+    #[must_use]
+    pub fn memory(&self) -> NodeMemory {
+        let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (store, log) = (self.store(), self.node.log());
+        let kept_log = count(log.bytes_up_to(self.snapshot_index()));
+        let state_text = store.text_bytes();
+        NodeMemory {
+            text: state_text + (count(log.bytes()) - kept_log) + self.readings.bytes(),
+            structures: KEY_BYTES * store.len(),
+            sessions: self.sessions().memory_bytes(),
+            kept_log,
+            copies: self.snapshots.text_bytes(),
+            state_text,
+        }
+    }
+
+    /// How much that is in all, without the look-up.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let (store, log) = (self.store(), usize::try_from(self.node.log().bytes()).unwrap_or(usize::MAX));
+        let text = store.text_bytes().saturating_add(log) + self.readings.bytes();
+        text + KEY_BYTES * store.len() + self.sessions().memory_bytes() + self.snapshots.text_bytes()
+    }
+}

@@ -1,0 +1,115 @@
+//! Processes with little memory, in some seeds: what they hold for one another has its limit, and is counted.
+//!
+//! Whether a seed is one of them is read off its number and not drawn: all others are the runs that they were.
+
+use coracle_core::kv::{Key, Query};
+use coracle_core::memory::MemoryShares;
+use coracle_core::raft::{Config, LogIndex};
+use coracle_core::{Input, Request};
+
+use super::checks::violation;
+use super::world::{Happening, MACHINES, World};
+use crate::simulator::invariants::Verdict;
+
+/// Of so many seeds one is such a run.
+const SEEDS: u64 = 5;
+/// Which one of them.
+const SMALL_SEED: u64 = 3;
+/// What an outbox may hold there: a few messages.
+const OUTBOX_BYTES: usize = 2000;
+/// No simulated frame is longer. Two may pass the limit of an outbox: the last request that found room, and the newest message.
+const LONGEST_FRAME: usize = 4096;
+/// How many requests a process forwards at once.
+const BURST: usize = 24;
+
+/// The shares of the processes of this seed.
+pub(super) fn shares_of(seed: u64) -> MemoryShares {
+    let unlimited = MemoryShares::of_member(usize::MAX);
+    if seed % SEEDS != SMALL_SEED {
+        return unlimited;
+    }
+    MemoryShares {
+        outbox_bytes: OUTBOX_BYTES,
+        append_bytes: OUTBOX_BYTES / 4,
+        in_flight_bytes: OUTBOX_BYTES / 2,
+        retained_bytes: 300,
+        held_bytes: 2000,
+        snapshot_log_bytes: 3000,
+        held_back_bytes: 3000,
+        readings_bytes: 1000,
+        window_bytes: unlimited.window_bytes.min(32 << 10),
+        noted_bytes: 1,
+        ..unlimited
+    }
+}
+
+impl World {
+    fn has_little_memory(&self) -> bool {
+        self.shares.noted_bytes == 1
+    }
+
+    /// The settings of a node within its shares.
+    pub(super) fn limited(&self, config: Config) -> Config {
+        self.shares.limit_config(config)
+    }
+
+    /// Bytes arrive at `at`; where memory is little, in two pieces, so that frames have no end for a moment.
+    pub(super) fn deliver(&mut self, number: u64, at: u64, mut bytes: Vec<u8>) {
+        let rest = if self.has_little_memory() { bytes.split_off(bytes.len() / 2) } else { Vec::new() };
+        self.schedule(at - self.now, Happening::Arrive { number, bytes });
+        if !rest.is_empty() {
+            self.schedule(at + 1 - self.now, Happening::Arrive { number, bytes: rest });
+        }
+    }
+
+    /// Where memory is little, a process forwards more requests at once than its outbox holds. Those that find no room are refused.
+    pub(super) fn burst(&mut self) -> Verdict {
+        if !self.has_little_memory() {
+            return Ok(());
+        }
+        let Some((machine, leader)) =
+            (0..MACHINES).find_map(|machine| Some((machine, self.leader_known_at(machine)?)))
+        else {
+            return Ok(());
+        };
+        let query = Query::Value(Key::new(&"k".repeat(1000)).expect("it is a key"));
+        let read = Request::Read { query, at_least: LogIndex::ORIGIN };
+        let ids: Vec<_> = (0..BURST).map(|_| self.clients.next_id()).collect();
+        let requests: Vec<_> = ids.into_iter().map(|id| Input::Request(id, read.clone())).collect();
+        let Some(process) = self.machines[machine].process.as_mut() else { return Ok(()) };
+        let link = process.links.get_mut(&leader).map(|seat| &mut seat.link);
+        if link.as_ref().is_some_and(|link| link.is_up()) {
+            let refused = process.forwarder.forward_all(leader, &requests, link);
+            if !refused.is_empty() {
+                self.sight("an outbox had no room");
+            }
+        }
+        self.memory_is_counted(machine)?;
+        self.flush(machine);
+        Ok(())
+    }
+
+    /// What a process holds for other nodes is what its budget says, and no outbox holds more than its share.
+    pub(super) fn memory_is_counted(&self, machine: usize) -> Verdict {
+        let Some(process) = self.machines[machine].process.as_ref().filter(|_| self.has_little_memory())
+        else {
+            return Ok(());
+        };
+        for (node, seat) in &process.links {
+            let bytes = seat.link.waiting_bulk();
+            if bytes > self.shares.outbox_bytes + 2 * LONGEST_FRAME {
+                let what = format!("machine {machine}: {bytes} bytes wait for node {node}");
+                return violation("memory_has_limits", what);
+            }
+        }
+        let waiting: usize = process.links.values().map(|seat| seat.link.waiting_bytes()).sum();
+        let unfinished: usize = process.inbound.values().map(|inbound| inbound.unfinished_bytes()).sum();
+        let noted = process.memory.in_use().peers;
+        if noted != waiting + unfinished {
+            let what =
+                format!("machine {machine}: {waiting} bytes wait, {unfinished} have no end, {noted} count");
+            return violation("memory_is_counted", what);
+        }
+        Ok(())
+    }
+}
