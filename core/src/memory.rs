@@ -16,7 +16,7 @@
 //! | replies that were not read | the connection that has taken nothing for the longest is given up |
 //! | requests under way | new ones are refused |
 //! | the data: keys, values and log | writes that add to it are refused; reading and deleting go on |
-//! | sessions | writes of sessions are refused; those without a session go on |
+//! | sessions | the table forgets who wrote least recently, alike on all nodes, whatever their budgets are |
 //! | snapshots, and the log behind the latest | writes are refused until the snapshot is written; a follower that lags begins again |
 //! | frames to and from other nodes | Raft's oldest messages are dropped, forwarded requests refused, sockets not read |
 //!
@@ -39,8 +39,7 @@ pub use holders::{Holder, MemoryReport, MemoryUse, NodeMemory};
 pub use meters::InboxMemory;
 pub(crate) use meters::PeerMemory;
 pub use shares::{
-    BUDGET_BYTES_MIN, BUDGET_BYTES_OF_ALL_SESSIONS, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS,
-    MemoryShares, OUTBOX_BYTES_MIN,
+    BUDGET_BYTES_MIN, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares, OUTBOX_BYTES_MIN,
 };
 
 /// The most bytes of lines without an end, of all connections: enough for more than a hundred of the longest ones at once.
@@ -95,7 +94,6 @@ struct Shared {
 const WRITES_REFUSED: u8 = 1;
 const PAGES_REFUSED: u8 = 2;
 const ALL_REFUSED: u8 = 4;
-const SESSIONS_REFUSED: u8 = 8;
 
 #[derive(Debug, Default)]
 struct Held {
@@ -111,8 +109,8 @@ struct Held {
     unused: BTreeSet<u64>,
     /// Without what other nodes make this one hold.
     sum: MemoryUse,
-    /// What the state takes, with room for the text of a snapshot beside it.
-    state_with_copy: usize,
+    /// What snapshots hold now, or will when the text of one is beside the state.
+    with_copy: usize,
 }
 
 #[derive(Debug, Default)]
@@ -230,21 +228,16 @@ impl MemoryBudget {
             return None;
         }
         let held = self.held();
-        Some(if by & SESSIONS_REFUSED != 0 {
-            Holder::Sessions
-        } else if by & WRITES_REFUSED != 0 {
-            held.sum.largest_of_state()
-        } else {
-            self.sum(&held).largest()
-        })
+        let is_full = by & WRITES_REFUSED != 0;
+        Some(if is_full { held.sum.largest_of_state() } else { self.sum(&held).largest() })
     }
 
-    /// Whether there is no room for what this request would add to the state. A node asks so of what other nodes forward to it: their
-    /// budgets, and what they hold, are others.
+    /// Whether there is no room for what this request would add to the state. A node asks so of what others forward to it: what they
+    /// hold, and may hold, is not the same.
     #[must_use]
     pub fn has_no_room_for(&self, request: &Request) -> bool {
         let refused = self.0.refused.load(Ordering::Relaxed);
-        refused & refusing(request) & (WRITES_REFUSED | SESSIONS_REFUSED) != 0
+        refused & refusing(request) & WRITES_REFUSED != 0
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -259,9 +252,11 @@ impl MemoryBudget {
 
     /// Whether the state is as large as it may be, by itself or with the text of a snapshot beside it.
     fn state_is_full(&self, held: &Held) -> bool {
-        let with_copy = held.state_with_copy.saturating_add(self.0.peers.load(Ordering::Relaxed));
-        let state = held.sum.data.saturating_add(held.sum.sessions).saturating_add(held.sum.snapshots);
-        state > self.0.shares.state_max() || with_copy > self.0.max - self.0.shares.clients_min()
+        let shares = &self.0.shares;
+        let state = held.sum.data.saturating_add(held.sum.sessions.min(shares.sessions_bytes));
+        let (now, later) = (held.sum.snapshots, held.with_copy);
+        let later = state.saturating_add(later).saturating_add(self.0.peers.load(Ordering::Relaxed));
+        state.saturating_add(now) > shares.state_max() || later > self.0.max - shares.clients_min()
     }
 
     /// Decides anew what is refused.
@@ -269,7 +264,6 @@ impl MemoryBudget {
         let (clients, clients_max) = (held.sum.of_clients(), self.clients_max(held));
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         let refused = bit(self.state_is_full(held), WRITES_REFUSED)
-            | bit(held.sum.sessions > self.0.shares.sessions_bytes, SESSIONS_REFUSED)
             | bit(clients > clients_max / 8 * 7, PAGES_REFUSED)
             | bit(clients > clients_max, ALL_REFUSED);
         self.0.refused.store(refused, Ordering::Relaxed);
@@ -314,11 +308,8 @@ impl MemoryBudget {
 fn refusing(request: &Request) -> u8 {
     let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
     match request {
-        Request::Write { command, session } => {
-            let of_session = if session.is_some() { SESSIONS_REFUSED } else { 0 };
-            let adds = !matches!(command, Command::Delete { .. });
-            ALL_REFUSED | of_session | if adds { WRITES_REFUSED } else { 0 }
-        }
+        Request::Write { command: Command::Delete { .. }, .. } => ALL_REFUSED,
+        Request::Write { .. } => ALL_REFUSED | WRITES_REFUSED,
         Request::Read { .. } => of_page(request.is_scan()),
         Request::LinearizableRead(query) => of_page(query.is_scan()),
         Request::Backup(_) => ALL_REFUSED | PAGES_REFUSED,
@@ -337,8 +328,7 @@ impl Held {
         let (copies, kept_log) = (all(|node| node.copies), most(|node| node.kept_log));
         let data = most(|node| node.text) + all(|node| node.structures);
         let sessions = all(|node| node.sessions);
-        let copy = copies.max(most(|node| node.state_text));
-        self.state_with_copy = data + sessions + kept_log + copy;
+        self.with_copy = kept_log + copies.max(most(|node| node.state_text));
         self.sum = MemoryUse { data, sessions, snapshots: kept_log + copies, ..self.sum };
     }
 

@@ -17,14 +17,15 @@
 //! The log is a part of the state. So that it never takes all of that, a snapshot is due after an eighth of the budget, and a
 //! leader keeps another eighth at most for a follower that catches up.
 //!
-//! Sessions have no limit of their own here: what the session table forgets decides what an entry does, alike on all nodes, and a
-//! budget may differ from node to node. Beyond their share new writes of sessions are refused instead.
+//! Sessions have no limit here: what the session table forgets decides what an entry does, alike on all nodes, and a budget may
+//! differ from node to node. The table's own limit is 64 MiB. Nor may writes be refused because of it: only writes make it forget, so
+//! they would be refused for ever. So of the table an eighth of the budget counts against the state, and all of it against
+//! clients; a budget below half a gigabyte may be passed by the rest.
 //!
 //! No share keeps a node from its work: whatever the limit, one frame may pass it, and the longest frame of an honest node is
 //! shorter than [`FRAME_BYTES_MIN`]. With the constants in force, as without a limit, this module changes nothing.
 
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
-use crate::kv::SESSION_BYTES_MAX;
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
 use crate::replica::{HELD_BACK_BYTES_MAX, READINGS_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
@@ -75,7 +76,7 @@ pub struct MemoryShares {
     pub held_back_bytes: u64,
     /// Batches whose readings are kept for other nodes of the process.
     pub readings_bytes: usize,
-    /// Session tables, before new writes of sessions are refused.
+    /// How much of session tables counts when it is asked whether the state may grow.
     pub sessions_bytes: usize,
     /// A change of what a connection with another node holds by less than this is not counted.
     pub noted_bytes: usize,
@@ -122,7 +123,7 @@ impl MemoryShares {
             snapshot_log_bytes: count(log_part).max(1),
             held_back_bytes: count(log_part),
             readings_bytes: (part / 2 / nodes).min(READINGS_BYTES_MAX),
-            sessions_bytes: max / 4,
+            sessions_bytes: log_part,
             noted_bytes: NOTED_BYTES,
             has_links,
         }
@@ -134,8 +135,7 @@ impl MemoryShares {
         if has_limit {
             return self;
         }
-        let (held_back_bytes, snapshot_log_bytes) = (HELD_BACK_BYTES_MAX, u64::MAX);
-        Self { held_back_bytes, snapshot_log_bytes, sessions_bytes: usize::MAX, ..self }
+        Self { held_back_bytes: HELD_BACK_BYTES_MAX, snapshot_log_bytes: u64::MAX, ..self }
     }
 
     /// What all links, inboxes and frames that have not ended hold together at the most.
@@ -197,12 +197,10 @@ impl MemoryShares {
     }
 }
 
-/// A budget of this size holds the largest session table that there is.
-pub const BUDGET_BYTES_OF_ALL_SESSIONS: usize = 4 * SESSION_BYTES_MAX;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::SESSION_BYTES_MAX;
     use crate::raft::{NodeId, Voters};
 
     const MIB: usize = 1 << 20;
@@ -227,7 +225,8 @@ mod tests {
                 // A snapshot's log, what is held behind it and the readings leave some of that for keys and values.
                 let log = shares.held_bytes.max(shares.retained_bytes) + max / 8 + shares.readings_bytes;
                 assert!(log <= max / 16 * 5, "{max}");
-                assert!(shares.sessions_bytes <= shares.state_max());
+                // Sessions leave room for a log after which a snapshot is due, and for some keys.
+                assert!(shares.sessions_bytes + max / 8 < shares.state_max(), "{max}");
             }
         }
     }
@@ -286,11 +285,5 @@ mod tests {
         let few = PeerPlaces { handshakes: 2, inbound: 2, strangers: 2 };
         assert_eq!(shares.limit_places(few), few);
         assert_eq!(shares.limit_places(PeerPlaces::default()).inbound, 8);
-    }
-
-    #[test]
-    fn a_budget_holds_the_largest_session_table_from_some_size_on() {
-        let sessions = |max| MemoryShares::of_member(max).sessions_bytes;
-        assert_eq!(sessions(BUDGET_BYTES_OF_ALL_SESSIONS), SESSION_BYTES_MAX);
     }
 }

@@ -162,3 +162,57 @@ fn short_requests_are_not_counted() {
     note(&mut clients[0], half_line(1), false);
     assert_eq!(budget.in_use().half_lines, 0);
 }
+
+/// The table of a flood of sessions stays as large as it may be: nothing but writes makes it forget.
+#[test]
+fn sessions_do_not_refuse_writes_for_ever_and_leave_clients_less() {
+    let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
+    let mut clients = clients(&budget, 2);
+    assert_eq!(note(&mut clients[0], replies(10 * MIB), false), []);
+    budget.note_node(NodeId(0), NodeMemory { sessions: 64 * MIB, text: 4 * MIB, ..NodeMemory::default() });
+    assert_eq!(budget.in_use().sessions, 64 * MIB);
+    assert_eq!(
+        budget.refuses(&put()),
+        Some(Holder::Sessions),
+        "until the client is given up that does not read"
+    );
+    assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
+    assert_eq!(budget.refuses(&put()), None);
+    budget.note_node(NodeId(0), NodeMemory { sessions: 64 * MIB, text: 13 * MIB, ..NodeMemory::default() });
+    assert_eq!(budget.refuses(&put()), Some(Holder::Sessions), "an eighth of the budget counts");
+}
+
+#[test]
+fn what_a_leader_keeps_for_followers_refuses_writes_also_forwarded_ones() {
+    let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
+    let state = budget.shares().state_max();
+    let kept = |kept_log| NodeMemory { text: 2 * MIB, kept_log, ..NodeMemory::default() };
+    budget.note_node(NodeId(0), kept(state - 2 * MIB));
+    assert!(budget.refuses(&put()).is_none() && !budget.has_no_room_for(&put()));
+    budget.note_node(NodeId(0), kept(state));
+    assert_eq!(budget.refuses(&put()), Some(Holder::Snapshots));
+    assert!(budget.has_no_room_for(&put()) && !budget.has_no_room_for(&delete()));
+    assert_eq!(budget.refuses(&get()), None);
+}
+
+/// A state whose text has no room beside it could not be read back, nor by the next start.
+#[test]
+fn a_snapshot_of_the_state_has_room_beside_it() {
+    let budget = MemoryBudget::new(16 * MIB, 100, 0);
+    let node = |text| NodeMemory { text, state_text: text, ..NodeMemory::default() };
+    budget.note_node(NodeId(0), node(7 * MIB));
+    assert_eq!(budget.refuses(&put()), None);
+    budget.note_node(NodeId(0), node(7 * MIB + 1));
+    assert_eq!(budget.refuses(&put()), Some(Holder::Data));
+}
+
+#[test]
+fn clients_have_what_other_nodes_leave() {
+    let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
+    let mut clients = clients(&budget, 1);
+    assert_eq!(note(&mut clients[0], replies(40 * MIB), false), []);
+    let mut frames = PeerMemory::new(&budget);
+    frames.note(20 * MIB);
+    assert_eq!(budget.in_use().peers, 20 * MIB);
+    assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
+}

@@ -13,14 +13,14 @@ impl Replica {
         let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (store, log) = (self.store(), self.node.log());
         let kept_log = count(log.bytes_up_to(self.snapshot_index()));
-        let state_text = store.text_bytes();
+        let (sessions, text) = (self.sessions().memory_bytes(), store.text_bytes());
         NodeMemory {
-            text: state_text + (count(log.bytes()) - kept_log) + self.readings.bytes(),
+            text: text + (count(log.bytes()) - kept_log) + self.readings.bytes(),
             structures: KEY_BYTES * store.len(),
-            sessions: self.sessions().memory_bytes(),
+            sessions,
             kept_log,
             copies: self.snapshots.text_bytes(),
-            state_text,
+            state_text: text,
         }
     }
 
