@@ -86,10 +86,11 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "N", default_value = "10000", value_parser = numbers::clients)]
     max_connections: NonZeroU32,
 
-    /// Memory that is held for clients, data and log, as `512MiB` or `2GB` [default: 75% of what the machine or control group has]
+    /// Memory for clients, data, other nodes and snapshots, as `512MiB` [default: 75% of what the machine or control group has]
     ///
     /// Beyond it, what needs more memory is refused with `busy`, and the clients that have kept the server waiting for the longest are
-    /// disconnected. The process takes somewhat more than it counts: leave it room.
+    /// disconnected. What other nodes may make it hold is a share of it, and so is the log that is kept. At least 64MiB. The process
+    /// takes somewhat more than it counts: leave it room.
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory_max: Option<u64>,
 
@@ -407,7 +408,7 @@ mod tests {
         }
         assert!(complaint("--snapshot-entries 16MiB").contains("a whole number without a unit"));
         assert!(complaint("--snapshot-bytes 16apples").contains("such as 64MiB"));
-        assert!(complaint("--memory-max 1MiB").contains("must be at least 16MiB"));
+        assert!(complaint("--memory-max 1MiB").contains("must be at least 64MiB"));
         assert!(complaint("--runtime tokio").contains("possible values: smol, threads"));
         assert!(complaint("--sync sometimes").contains("possible values: always, never"));
         assert!(complaint("--log-level loud").contains("error, warn, info, debug, trace"));

@@ -26,6 +26,7 @@ mod victim;
 
 use client::{Figures, WellBehaved};
 pub use kinds::Kind;
+pub use strangers::with_frames_without_an_end;
 use victim::Victim;
 
 /// How long the client is alone at most, before the flood.

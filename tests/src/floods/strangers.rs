@@ -13,10 +13,10 @@ use crate::live::crc32;
 
 /// How many connections a flooder holds.
 const HELD: usize = 300;
-/// The length that a frame without an end says, which is the greatest possible one.
-const FRAME_BYTES: u32 = 16 << 20;
+/// The length that a frame without an end says, which any node accepts.
+const FRAME_BYTES: u32 = 2 << 20;
 /// How much of it is sent.
-const SENT_BYTES: usize = 256 << 10;
+const SENT_BYTES: usize = 1 << 20;
 
 /// Dials these nodes in turn until it is over; returns how often.
 pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
@@ -63,20 +63,32 @@ fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Asks which cluster it is, says that it is of that, and begins a frame.
+/// Says that it is of another cluster, is told which one it is, says that it is of that, and begins a frame.
 fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
     let node = 1000 + number % 100_000;
     let peer = stream.peer_addr().ok()?;
-    let welcome = ask(&stream, &greeting(node, None))?;
-    let cluster = welcome["cluster"].as_str()?.to_owned();
+    let refusal = ask(&stream, &greeting(node, Some("0123456789abcdef")))?;
+    let cluster = refusal["refused"]["other_cluster"]["ours"].as_str()?.to_owned();
     let mut stream = connect(peer)?;
-    ask(&stream, &greeting(node, Some(&cluster)))?;
-    let mut head = FRAME_BYTES.to_le_bytes().to_vec();
-    head.extend(0_u32.to_le_bytes());
-    head.extend(crc32(&[&head]).to_le_bytes());
-    head.extend([0; SENT_BYTES]);
-    stream.write_all(&head).ok()?;
+    let welcome = ask(&stream, &greeting(node, Some(&cluster)))?;
+    welcome["cluster"].as_str()?;
+    stream.write_all(&beginning_of_a_frame()).ok()?;
     Some(stream)
+}
+
+/// A right head, and half of what it announces.
+fn beginning_of_a_frame() -> Vec<u8> {
+    let mut frame = FRAME_BYTES.to_le_bytes().to_vec();
+    frame.extend(0_u32.to_le_bytes());
+    frame.extend(crc32(&[&frame]).to_le_bytes());
+    frame.extend(vec![0; SENT_BYTES]);
+    frame
+}
+
+/// So many strangers that hold a frame without an end each, as far as the node at `peer` lets them; the rest it has refused.
+#[must_use]
+pub fn with_frames_without_an_end(peer: SocketAddr, count: u64) -> Vec<TcpStream> {
+    (0..count).filter_map(|number| frame_without_an_end(connect(peer)?, number)).collect()
 }
 
 fn ask(mut stream: &TcpStream, hello: &[u8]) -> Option<Value> {

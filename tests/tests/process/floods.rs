@@ -4,14 +4,15 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk};
+use coracle_tests::floods::with_frames_without_an_end;
+use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, until};
 
 /// How long a request of somebody else may take meanwhile: far more than it does, and less than what a hang would.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MIB: u64 = 1 << 20;
 
 fn server(runtime: Runtime) -> Server {
-    Setup::in_memory(runtime).with("--nodes 1 --memory-max 32MiB").start()
+    Setup::in_memory(runtime).with("--nodes 1 --memory-max 64MiB").start()
 }
 
 fn is_served(server: &Server, number: u64) {
@@ -80,4 +81,29 @@ fn strangers_keep_no_member_out(runtime: Runtime) {
     drop(strangers);
 }
 
-both_runtimes!(half_lines_give_way, readers_that_do_not_read_give_way, strangers_keep_no_member_out,);
+/// Strangers that say that they are of the cluster, and send half of a long frame each, hold no more than their share of the memory.
+fn frames_without_an_end_have_places(runtime: Runtime) {
+    let mut nodes = Nodes::new(&[runtime; 3]);
+    (1..=3).for_each(|id| nodes.launch(id, "--memory-max 64MiB"));
+    (1..=3).for_each(|id| nodes.wait_until_ready(id));
+    let peer = nodes.peer_address(1).parse().expect("it is an address");
+    let strangers = with_frames_without_an_end(peer, 100);
+    assert!(!strangers.is_empty(), "the first of them is listened to");
+    let held_for_peers = || {
+        let status = nodes.connect(1).ask(r#"{"op":"status"}"#);
+        status["memory"]["peers"].as_u64().expect("it says what it holds")
+    };
+    until("half a frame counts", || held_for_peers() >= MIB / 2);
+    assert!(held_for_peers() < 16 * MIB, "{} MiB", held_for_peers() / MIB);
+    is_served(nodes.server(1), 1);
+    assert!(nodes.server(1).memory_bytes() < 128 * MIB, "{} MiB", nodes.server(1).memory_bytes() / MIB);
+    drop(strangers);
+    until("the strangers are gone", || held_for_peers() < MIB / 2);
+}
+
+both_runtimes!(
+    half_lines_give_way,
+    readers_that_do_not_read_give_way,
+    frames_without_an_end_have_places,
+    strangers_keep_no_member_out,
+);

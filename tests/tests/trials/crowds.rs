@@ -59,7 +59,7 @@ fn a_scan_keeps_no_node_out(runtime: Runtime) {
     });
 }
 
-struct OnDrop<F: Fn()>(F);
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {

@@ -1,9 +1,13 @@
-//! What a restart costs in memory.
+//! What a restart costs in memory, and how a follower that was away catches up with little of it.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coracle_tests::both_runtimes;
-use coracle_tests::live::{Runtime, Server, Setup, Talk};
+use coracle_tests::live::{Group, Nodes, Runtime, Server, Setup, Talk, signal, until};
+
+use crate::crowds::OnDrop;
 
 /// How much is stored: enough for the program's own memory not to count.
 const KEYS: usize = 40_000;
@@ -50,4 +54,73 @@ fn a_restart_takes_what_running_takes(runtime: Runtime) {
     }
 }
 
-both_runtimes!(a_restart_takes_what_running_takes);
+/// The budget of a node, and what its control group has, where there is one.
+const LITTLE_MEMORY: &str = "--memory-max 64MiB --sync never";
+const GROUP_BYTES: u64 = 192 << 20;
+/// How long the values are, how many clients write them, and over how many keys: the state stays small, and the log does not.
+const LONG_VALUE_BYTES: usize = 16 << 10;
+const WRITERS: usize = 16;
+/// How many values are written while the follower is stopped: more than twice the budget.
+const WRITTEN_MEANWHILE: u64 = 10_000;
+
+/// Writes numbers to a key of its own until it is over; returns the last one that was acknowledged.
+fn write(address: SocketAddr, writer: usize, written: &AtomicU64, is_over: &AtomicBool) -> u64 {
+    let (mut talk, padding) = (Talk::open(address), "x".repeat(LONG_VALUE_BYTES));
+    let mut acknowledged = 0;
+    for number in 1.. {
+        let reply = talk.ask(&format!(r#"{{"key":"w{writer}","value":"{number:08}{padding}"}}"#));
+        if reply["status"] == "ok" {
+            acknowledged = number;
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    acknowledged
+}
+
+/// A follower that is stopped while more than the budget is written catches up once it goes on, under the same load: a log that is
+/// kept for it gives way, and it does not begin anew for ever. Nothing is killed, and nothing that was acknowledged is lost.
+fn a_stopped_follower_catches_up_with_little_memory(runtime: Runtime) {
+    let mut groups = Vec::new();
+    let mut nodes = Nodes::new(&[runtime; 3]);
+    for id in 1..=3 {
+        let group = Group::of_memory(GROUP_BYTES);
+        nodes = nodes.under(group.as_ref().map(Group::tracer).unwrap_or_default());
+        groups.extend(group);
+        nodes.launch(id, LITTLE_MEMORY);
+    }
+    (1..=3).for_each(|id| nodes.wait_until_ready(id));
+    let leader = nodes.leader();
+    let stopped = leader % 3 + 1;
+    let (address, pid) = (nodes.server(leader).address(), nodes.server(stopped).pid());
+    let (written, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let acknowledged: Vec<u64> = std::thread::scope(|scope| {
+        let _end = OnDrop(|| is_over.store(true, Ordering::Relaxed));
+        let (written, is_over) = (&written, &is_over);
+        let start = |writer| scope.spawn(move || write(address, writer, written, is_over));
+        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+        signal(pid, "STOP");
+        until("much is written", || written.load(Ordering::Relaxed) >= WRITTEN_MEANWHILE);
+        signal(pid, "CONT");
+        let lag = || {
+            let rows = nodes.rows(leader);
+            let row = rows.iter().find(|row| row["id"] == stopped).expect("it is a member");
+            row["lag"].as_u64().unwrap_or(u64::MAX)
+        };
+        until("the follower has caught up under load", || lag() < 200);
+        is_over.store(true, Ordering::Relaxed);
+        writers.into_iter().map(|writer| writer.join().expect("it writes")).collect()
+    });
+    nodes.settle();
+    assert!(groups.iter().all(|group| group.kills() == 0), "a node was killed for want of memory");
+    let mut talk = nodes.connect(stopped);
+    for (writer, number) in acknowledged.into_iter().enumerate() {
+        let value = talk.ask(&format!(r#"{{"op":"get","key":"w{writer}","consistency":"linearizable"}}"#));
+        let found = value["value"].as_str().and_then(|value| value[..8].parse().ok());
+        assert!(found >= Some(number), "{number} was acknowledged, and {found:?} is there");
+    }
+}
+
+both_runtimes!(a_restart_takes_what_running_takes, a_stopped_follower_catches_up_with_little_memory);
