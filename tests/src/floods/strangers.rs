@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::kinds::connect;
 use crate::live::crc32;
@@ -36,13 +36,12 @@ pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
     done
 }
 
-fn greeting(node: u64, cluster: Option<&str>) -> Vec<u8> {
-    let hello = json!({
-        "format": "coracle-peer", "version": 3, "node": node, "incarnation": format!("{node:016x}"), "to": null,
-        "cluster": cluster, "configuration_index": 0, "boot": node, "address": "203.0.113.7:4001",
-        "client_address": null,
-    });
-    format!("{hello}\n").into_bytes()
+/// A line as a node says it: what it is a greeting by comes first.
+fn greeting(node: u64, cluster: &str) -> Vec<u8> {
+    let begin = format!(r#"{{"format":"coracle-peer","version":3,"node":{node},"incarnation":"{node:016x}""#);
+    let place = r#""to":null,"address":"203.0.113.7:4001","client_address":null"#;
+    format!("{begin},{place},\"cluster\":\"{cluster}\",\"configuration_index\":0,\"boot\":{node}}}\n")
+        .into_bytes()
 }
 
 /// Says how it begins, and no more.
@@ -59,7 +58,7 @@ fn wrong_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
 
 /// A node of another cluster.
 fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
-    stream.write_all(&greeting(1000 + number % 100_000, Some("0123456789abcdef"))).ok()?;
+    stream.write_all(&greeting(1000 + number % 100_000, "0123456789abcdef")).ok()?;
     Some(stream)
 }
 
@@ -67,10 +66,10 @@ fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
 fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
     let node = 1000 + number % 100_000;
     let peer = stream.peer_addr().ok()?;
-    let refusal = ask(&stream, &greeting(node, Some("0123456789abcdef")))?;
+    let refusal = ask(&stream, &greeting(node, "0123456789abcdef"))?;
     let cluster = refusal["refused"]["other_cluster"]["ours"].as_str()?.to_owned();
     let mut stream = connect(peer)?;
-    let welcome = ask(&stream, &greeting(node, Some(&cluster)))?;
+    let welcome = ask(&stream, &greeting(node, &cluster))?;
     welcome["cluster"].as_str()?;
     stream.write_all(&beginning_of_a_frame()).ok()?;
     Some(stream)

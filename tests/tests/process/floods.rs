@@ -86,6 +86,7 @@ fn frames_without_an_end_have_places(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     (1..=3).for_each(|id| nodes.launch(id, "--memory-max 64MiB"));
     (1..=3).for_each(|id| nodes.wait_until_ready(id));
+    _ = nodes.leader();
     let peer = nodes.peer_address(1).parse().expect("it is an address");
     let strangers = with_frames_without_an_end(peer, 100);
     assert!(!strangers.is_empty(), "the first of them is listened to");
