@@ -236,6 +236,8 @@ mod tests {
             Mutant::JoinerReadsAtOnce,
             Mutant::MembersNotAsked,
             Mutant::RemovalByOldConfiguration,
+            Mutant::OutboxShareIgnored,
+            Mutant::UnfinishedFrameNotCounted,
         ] {
             Mutant::activate(Some(mutant));
             let killed = (0..60).find(|seed| run_seed(*seed, TROUBLE, false).violation.is_some());

@@ -94,6 +94,8 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::OpenAdditionLetsIn
             | Mutant::ForwardedAgain
             | Mutant::ForwardedNumbersKept
+            | Mutant::OutboxShareIgnored
+            | Mutant::UnfinishedFrameNotCounted
     )
 }
 
@@ -115,6 +117,7 @@ mod tests {
             Mutant::ChainBroken,
             Mutant::LogNotSynced,
             Mutant::RetryExecutedAgain,
+            Mutant::HeldLogUnlimited,
         ];
         for mutant in mutants {
             let kill = (0..40).find_map(|seed| try_seed(mutant, seed, Telling::Silent));
