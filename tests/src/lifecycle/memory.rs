@@ -2,6 +2,7 @@
 //!
 //! Whether a seed is one of them is read off its number and not drawn: all others are the runs that they were.
 
+use coracle_core::host::Inbound;
 use coracle_core::kv::{Key, Query};
 use coracle_core::memory::MemoryShares;
 use coracle_core::raft::{Config, LogIndex};
@@ -103,7 +104,7 @@ impl World {
             }
         }
         let waiting: usize = process.links.values().map(|seat| seat.link.waiting_bytes()).sum();
-        let unfinished: usize = process.inbound.values().map(|inbound| inbound.unfinished_bytes()).sum();
+        let unfinished: usize = process.inbound.values().map(Inbound::unfinished_bytes).sum();
         let noted = process.memory.in_use().peers;
         if noted != waiting + unfinished {
             let what =
