@@ -232,6 +232,12 @@ impl MemoryBudget {
         Some(if is_full { held.sum.largest_of_state() } else { self.sum(&held).largest() })
     }
 
+    /// Whether the state is as large as it may be: whatever of the log can go should go.
+    #[must_use]
+    pub fn state_is_short(&self) -> bool {
+        self.0.refused.load(Ordering::Relaxed) & WRITES_REFUSED != 0
+    }
+
     /// Whether there is no room for what this request would add to the state. A node asks so of what others forward to it: what they
     /// hold, and may hold, is not the same.
     #[must_use]

@@ -251,6 +251,8 @@ impl NodeHost {
     /// One turn: takes what was accepted, and appends what has to be done to `actions`.
     pub fn step(&mut self, now: Instant, actions: &mut Vec<NodeAction>) {
         self.taken = 0;
+        let is_short = self.memory.as_ref().is_some_and(MemoryBudget::state_is_short);
+        self.replica.set_memory_is_short(is_short);
         self.replica.step(now, &mut self.inputs, &mut self.outputs);
         self.note_memory();
         let overloaded =

@@ -1,8 +1,13 @@
 //! Who gives way, and what is refused.
 
+use std::time::Duration;
+
 use super::*;
+use crate::host::{HostInput, NodeAction, NodeHost, Settings, SnapshotOrder, snapshot_written};
 use crate::kv::{Key, Query, Scan, Value};
-use crate::raft::LogIndex;
+use crate::raft::{LogIndex, Restored};
+use crate::replica::{Input, RequestId};
+use crate::time::Instant;
 
 const MIB: usize = 1 << 20;
 
@@ -215,4 +220,57 @@ fn clients_have_what_other_nodes_leave() {
     frames.note(20 * MIB);
     assert_eq!(budget.in_use().peers, 20 * MIB);
     assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
+}
+
+/// A node that leads alone, with files whose writes are done at once.
+fn lone_leader(budget: &MemoryBudget) -> NodeHost {
+    let settings = Settings { nodes: 1, memory_max: budget.max(), ..Settings::default() };
+    let config = settings.raft_configs().unwrap().remove(0);
+    let limits = budget.shares().limit_replica(settings.replica_limits().unwrap());
+    let restored = Some((Restored::default(), None));
+    let host = NodeHost::start(config, restored, 7, Instant::default(), limits).unwrap();
+    host.with_memory(budget.clone())
+}
+
+/// A turn at its deadline, and what was written in it.
+fn turn(host: &mut NodeHost) {
+    let (now, mut actions) = (host.deadline() + Duration::from_micros(1), Vec::new());
+    host.step(now, &mut actions);
+    for action in actions {
+        match action {
+            NodeAction::Persist(persist) => host.accept(HostInput::Core(Input::Persisted(persist.id))),
+            NodeAction::Snapshot(SnapshotOrder::Write(part)) => {
+                host.accept(HostInput::Core(snapshot_written(&part)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where the state leaves less room for a log than a snapshot is usually due after, one is taken earlier: while writes are refused
+/// nothing else would ever make the log shorter.
+#[test]
+fn a_log_gives_way_to_a_large_state() {
+    const VALUE_BYTES: usize = 16 << 10;
+    let budget = MemoryBudget::new(MIB, 1, 0);
+    let mut host = lone_leader(&budget);
+    let value = Value::from_text(&"x".repeat(VALUE_BYTES)).unwrap();
+    let mut refused = 0;
+    for number in 0..500 {
+        // The text of a snapshot has just room beside 25 keys, and so has a log that is shorter than an eighth of the budget.
+        let command =
+            Command::Put { key: Key::new(&format!("k{}", number % 25)).unwrap(), value: value.clone() };
+        let write = Request::Write { command, session: None };
+        let mut turns = 0;
+        while budget.refuses(&write).is_some() {
+            refused += 1;
+            turns += 1;
+            assert!(turns < 100, "write {number} is refused for ever: {:?}", budget.in_use());
+            turn(&mut host);
+        }
+        host.accept(HostInput::Requests(vec![Input::Request(RequestId(number), write)]));
+        (0..3).for_each(|_| turn(&mut host));
+    }
+    assert!(refused > 0 && host.replica().store().len() == 25);
+    assert!(host.replica().status().snapshot_index > LogIndex::ORIGIN);
 }

@@ -32,14 +32,20 @@ impl Node {
         assert!(meta.last.index <= self.commit_index, "a snapshot of what is not committed");
         let is_of_this_log = self.log.point_at(meta.last.index) == Some(meta.last);
         assert!(is_of_this_log || mutant::is_active(Mutant::ConflictingLogKept), "a snapshot of another log");
+        self.snapshot = Some(meta);
+        self.trim_log();
+        self.turn.is_compaction_due = true;
+    }
+
+    /// Forgets what is kept in memory of the log behind the latest snapshot, as far as no follower needs it any more.
+    pub fn trim_log(&mut self) {
+        let Some(last) = self.snapshot.as_ref().map(|meta| meta.last.index) else { return };
         let is_unlimited = mutant::is_active(Mutant::HeldLogUnlimited);
         let held_max = if is_unlimited { usize::MAX } else { self.config.held_bytes_max };
-        let held = (self.held_from().unwrap_or(meta.last.index), held_max);
-        self.log.compact(meta.last.index, self.config.retained_bytes, held);
+        let held = (self.held_from().unwrap_or(last), held_max);
+        self.log.compact(last, self.config.retained_bytes, held);
         // As far as the log is kept, a joiner may still be sent what it says of the members.
         self.membership.forget_before(self.log.start().index);
-        self.snapshot = Some(meta);
-        self.turn.is_compaction_due = true;
     }
 
     /// Up to which entry all followers that may still be sent entries, and answer, have the log, if there is such a follower.

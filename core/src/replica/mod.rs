@@ -102,6 +102,8 @@ pub struct Replica {
     snapshots: Snapshots,
     backups: Backups,
     readings: Readings,
+    /// Whether the log has to give way to the state.
+    memory_is_short: bool,
     /// How many keys this step has looked up.
     looked_up: usize,
     /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
@@ -196,6 +198,7 @@ impl Replica {
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
             readings: Readings::new(limits.readings_bytes),
+            memory_is_short: false,
             looked_up: 0,
             waiting: VecDeque::new(),
             node_outputs: Vec::new(),

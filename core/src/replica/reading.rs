@@ -85,7 +85,8 @@ impl Readings {
         self.kept_bytes += bytes;
         let is_large = bytes >= LARGE_BATCH_BYTES;
         let mut given_up = 0;
-        while self.kept.len() > KEPT_MAX && (self.kept_bytes > self.bytes_max || (!is_large && given_up < 2))
+        while (self.kept_bytes > self.bytes_max && self.kept.len() > 1)
+            || (self.kept.len() > KEPT_MAX && !is_large && given_up < 2)
         {
             given_up += 1;
             self.kept_bytes -= self.kept.pop_front().map_or(0, |(bytes, _)| bytes);
@@ -134,6 +135,9 @@ mod tests {
         let mut few = Readings::new(20 * large);
         (0..1000).for_each(|_| few.keep(large, writes()));
         assert_eq!(few.bytes(), 20 * large);
+        let mut fewest = Readings::new(1);
+        (0..10).for_each(|_| fewest.keep(100, writes()));
+        assert_eq!(fewest.bytes(), 100, "the latest stays");
         (0..200).for_each(|_| readings.keep(100, writes()));
         assert_eq!((readings.kept.len(), readings.kept_bytes), (KEPT_MAX, 100 * KEPT_MAX));
     }

@@ -136,6 +136,11 @@ impl Schedule {
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
     }
 
+    /// Whether a snapshot would make room worth its while, where memory is short. An eighth is arbitrary.
+    pub(super) fn makes_room(&self) -> bool {
+        self.applied.bytes >= (self.due_bytes() / 8).max(1)
+    }
+
     /// Whether so much was applied that the log must not grow on for anybody's sake. That is a matter of memory, and so of bytes: many
     /// short entries would otherwise end a backup that is being read.
     pub(super) fn is_overdue(&self) -> bool {

@@ -95,7 +95,8 @@ impl Replica {
     /// Freezes the state for a snapshot, if one is due and nothing holds it back.
     fn begin_snapshot(&mut self, now: Instant) {
         let latest = self.snapshot_index();
-        let is_due = self.snapshots.schedule.is_due();
+        let schedule = &self.snapshots.schedule;
+        let is_due = schedule.is_due() || (self.memory_is_short && schedule.makes_room());
         if now < self.snapshots.retry_at {
             return;
         }
