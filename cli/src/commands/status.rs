@@ -170,5 +170,13 @@ mod tests {
                 "this server holds 21.0 MiB of 32.0 MiB (--memory-max), 20.0 MiB of it for keys, values and the log"
             )
         );
+        let of_nodes = r#"{"max":67108864,"data":1048576,"sessions":2097152,"snapshots":36700160,"peers":1048576,
+            "connections":0,"half_lines":0,"requests":0,"replies":0}"#;
+        assert_eq!(
+            scarce_memory(&serde_json::from_str(of_nodes).unwrap()).as_deref(),
+            Some(
+                "this server holds 39.0 MiB of 64.0 MiB (--memory-max), 35.0 MiB of it for snapshots and the log that is kept for followers"
+            )
+        );
     }
 }

@@ -301,4 +301,17 @@ mod tests {
         }
         assert_eq!(flow.room() as u64, WINDOW_BYTES_FIRST);
     }
+
+    /// What is in flight is memory at both ends: with little of it the window is small from the start, and stays so on a fast line.
+    #[test]
+    fn a_window_does_not_outgrow_its_share() {
+        let mut now = Instant::default();
+        let mut flow = Flow::new(ELECTION, WINDOW_BYTES_MIN, now);
+        for _ in 0..100 {
+            assert_eq!(flow.room() as u64, WINDOW_BYTES_MIN);
+            flow.sent(flow.room(), true, now);
+            now = now + Duration::from_micros(100);
+            flow.receipt(flow.sent, now).unwrap();
+        }
+    }
 }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::host::{HostInput, NodeAction, NodeHost, Settings, SnapshotOrder, snapshot_written};
-use crate::kv::{Key, Query, Scan, Value};
-use crate::raft::{LogIndex, Restored};
-use crate::replica::{Input, RequestId};
+use crate::kv::{
+    ClientName, KEY_BYTES_MAX, Key, Query, Scan, Session, SessionLimits, State, VALUE_BYTES_MAX, Value, Write,
+};
+use crate::peer::push_message;
+use crate::raft::{AppendEntries, BatchBuilder, Body, LogIndex, LogPoint, Message, Restored, Term};
+use crate::replica::{Input, RequestId, SNAPSHOT_PART_BYTES};
 use crate::time::Instant;
 
 const MIB: usize = 1 << 20;
@@ -273,4 +276,46 @@ fn a_log_gives_way_to_a_large_state() {
     }
     assert!(refused > 0 && host.replica().store().len() == 25);
     assert!(host.replica().status().snapshot_index > LogIndex::ORIGIN);
+}
+
+/// The longest frames of an honest node: an entry that swaps one of the longest values for another, and a snapshot's part with the
+/// longest line of a session table behind lines that nearly fill it.
+#[test]
+fn the_longest_frames_are_shorter_than_the_smallest_share() {
+    let key = Key::new(&"\u{1}".repeat(KEY_BYTES_MAX)).unwrap();
+    let value = Value::from_text(&"x".repeat(VALUE_BYTES_MAX - 2)).unwrap();
+    let session = |seq| Session::new(ClientName::new(&"n".repeat(64)).unwrap(), seq).unwrap();
+    let swap = |expect| Command::Cas { key: key.clone(), expect, value: value.clone() };
+    let mut batch = BatchBuilder::new(LogPoint::ORIGIN);
+    batch.seal(Term(1), |line| swap(Some(value.clone())).write_payload(Some(&session(1)), line));
+    let body = Body::AppendEntries(AppendEntries {
+        sequence: 1,
+        prev_log_index: LogIndex::ORIGIN,
+        prev_log_term: Term(0),
+        prev_log_checksum: None,
+        entries: batch.finish().into_iter().collect(),
+        leader_commit: LogIndex::ORIGIN,
+    });
+    let mut frame = Vec::new();
+    push_message(
+        &mut frame,
+        &Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(1), body },
+    );
+    assert!(frame.len() > MIB && frame.len() < FRAME_BYTES_MIN, "{}", frame.len());
+
+    let mut state = State::new(SessionLimits::default());
+    // Many of them fill what is remembered of a client better than few of the longest ones.
+    let held = Value::from_text(&"x".repeat(16 << 10)).unwrap();
+    state.apply(&Write { session: None, command: Command::Put { key: key.clone(), value: held } });
+    for seq in 1..200 {
+        // It fails, and what is there is remembered.
+        state.apply(&Write { session: Some(session(seq)), command: swap(None) });
+    }
+    state.freeze();
+    let mut line = String::new();
+    state.read_frozen(&mut line, 1);
+    assert!(line.len() > MIB / 16 * 15, "{}", line.len());
+    // The members, and what stands around.
+    let rest = 64 << 10;
+    assert!(SNAPSHOT_PART_BYTES + line.len() + rest < FRAME_BYTES_MIN, "{}", line.len());
 }
