@@ -143,13 +143,25 @@ impl Nodes {
     ///
     /// When it is not taken.
     pub fn join(&mut self, runtime: Runtime) -> usize {
+        let added = self.add_next();
+        assert_eq!(added["status"], "ok", "{added}");
+        self.start_added(runtime)
+    }
+
+    /// Asks the cluster to add the node with the next id; returns the reply.
+    #[must_use]
+    pub fn add_next(&self) -> Value {
+        let id = self.servers.len() + 1;
+        let address = self.peer_address(id);
+        let add = format!(r#"{{"op":"member_add","node":{id},"address":"{address}"}}"#);
+        self.connect(self.running()[0]).ask(&add)
+    }
+
+    /// Starts the node that was added, and returns its id.
+    pub fn start_added(&mut self, runtime: Runtime) -> usize {
         let id = self.servers.len() + 1;
         let through = self.running()[0];
         self.runtimes.push(runtime);
-        let address = self.peer_address(id);
-        let add = format!(r#"{{"op":"member_add","node":{id},"address":"{address}"}}"#);
-        let added = self.connect(through).ask(&add);
-        assert_eq!(added["status"], "ok", "{added}");
         let setup = self.setup_in(id, &self.folder(id));
         let join = format!("--join {}", self.peer_address(through));
         self.servers.push(Some(setup.with(&join).start()));

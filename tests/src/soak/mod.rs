@@ -30,6 +30,8 @@ const CLIENTS: usize = 6;
 const CHANGE_EVERY: Duration = Duration::from_secs(15);
 /// A snapshot is taken this often, in bytes of log: every few seconds.
 const FLAGS: &str = "--snapshot-bytes 4MiB";
+/// How many of a node's last lines are told with an order that was not obeyed.
+const LINES_TOLD: usize = 8;
 
 /// How long to load which nodes.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +101,7 @@ impl Soak {
             }
             if now >= changed + CHANGE_EVERY {
                 changed = now;
-                self.change_members(&mut nodes);
+                self.change_members(&mut nodes, &mut told);
                 outcome.changes += 1;
             }
             thread::sleep(Duration::from_millis(200));
@@ -114,20 +116,39 @@ impl Soak {
         outcome
     }
 
-    /// A fourth node comes, leads, and goes.
-    fn change_members(&self, nodes: &mut Nodes) {
+    /// A fourth node comes, leads, and goes. An order that is refused, or has no outcome in time, is told, and given again.
+    fn change_members(&self, nodes: &mut Nodes, told: &mut impl FnMut(Value)) {
         let runtime = self.runtimes[nodes.running().len() % self.runtimes.len()];
-        let id = nodes.join(runtime);
-        let order = |nodes: &Nodes, op: &str, node: usize| {
+        order(nodes, "member_add", told, Nodes::add_next);
+        let id = nodes.start_added(runtime);
+        for (op, node) in [
+            ("member_promote", id),
+            ("transfer", id),
+            ("transfer", id % self.runtimes.len() + 1),
+            ("member_remove", id),
+        ] {
             let line = format!(r#"{{"op":"{op}","node":{node}}}"#);
-            until(&line, || nodes.connect(1).ask(&line)["status"] == "ok");
-        };
-        order(nodes, "member_promote", id);
-        order(nodes, "transfer", id);
-        order(nodes, "transfer", id % self.runtimes.len() + 1);
-        order(nodes, "member_remove", id);
+            order(nodes, op, told, |nodes| nodes.connect(1).ask(&line));
+        }
         let folder = nodes.folder(id);
         nodes.wait(id);
         std::fs::remove_dir_all(folder).expect("its files are there");
     }
+}
+
+/// Gives an order until it is obeyed.
+fn order(nodes: &Nodes, op: &str, told: &mut impl FnMut(Value), give: impl Fn(&Nodes) -> Value) {
+    until(op, || {
+        let reply = give(nodes);
+        let is_done = reply["status"] == "ok";
+        if !is_done {
+            let last_lines = |id: usize| {
+                let said = nodes.server(id).stderr();
+                said.lines().rev().take(LINES_TOLD).map(str::to_owned).collect::<Vec<_>>()
+            };
+            let said: Vec<_> = nodes.running().into_iter().map(last_lines).collect();
+            told(json!({ "order": op, "reply": reply, "nodes_said": said }));
+        }
+        is_done
+    });
 }
