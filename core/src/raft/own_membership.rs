@@ -23,11 +23,11 @@ impl Node {
         configuration.names_voter(self.config.id, self.config.incarnation)
     }
 
-    /// Whether a rule holds for the configuration in force, or for the one before a change that is not committed. A node that
-    /// was removed may be needed until then, because others that ask for its vote have less of the log (thesis, §4.2.2).
+    /// Whether a rule holds for the configuration in force, or for one before it as far as those after that one may not be committed.
+    /// A node that was removed may be needed until then, because others that ask for its vote have less of the log (thesis,
+    /// §4.2.2). After a restart the commit index may be that of long ago, so all configurations since then count.
     fn by_configuration(&self, rule: impl Fn(&Self, &Configuration) -> bool) -> bool {
-        let is_open = self.membership.index() > self.commit_index;
-        rule(self, self.configuration()) || (is_open && rule(self, self.membership.at(self.commit_index)))
+        self.membership.since(self.commit_index).any(|configuration| rule(self, configuration))
     }
 
     /// Whether this node may stand for election: it votes.
