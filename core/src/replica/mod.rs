@@ -237,6 +237,9 @@ impl Replica {
                 NodeOutput::Send(message) => outputs.push(Output::Send(message)),
                 NodeOutput::Event(event) => {
                     let removed = if let Event::Removed { index } = event { Some(index) } else { None };
+                    // A snapshot that says so is not installed: the log goes on naming this node.
+                    let is_by_snapshot = removed.is_some() && self.node.removed_at().is_none();
+                    self.is_dismissed |= is_by_snapshot && !mutant::is_active(Mutant::DismissedNodeServes);
                     outputs.push(Output::Event(event));
                     outputs.extend(removed.map(Output::Removed));
                 }

@@ -107,13 +107,21 @@ fn reaches_a_member(world: &World, machine: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let Some(running) = world.machines[machine].running() else { return false };
     let node = running.host.replica().node();
-    let known = || node.configuration().roster().iter().filter(|(other, _)| *other != node.id());
+    let links = world.machines[machine].process.as_ref().map(|process| &process.links);
+    let known = || {
+        let others = node.configuration().roster().iter().filter(|(other, _)| *other != node.id());
+        // A member may have said itself that it is elsewhere since.
+        others.map(|(other, member)| {
+            let dialled = links.and_then(|links| links.get(&other)).map(|seat| &seat.address);
+            dialled.unwrap_or(&member.address)
+        })
+    };
     let is_member = |place: &&Machine| {
         let names = |(id, incarnation)| latest.names(id, Some(incarnation));
         place.running().is_some() && place.holds.is_some_and(names)
     };
     let mut members = world.machines.iter().filter(is_member);
-    members.any(|place| known().any(|(_, member)| place.addresses.contains(&member.address)))
+    members.any(|place| known().any(|address| place.addresses.contains(address)))
 }
 
 /// The operator rests, the network is whole, and every machine that holds a member's folder runs.

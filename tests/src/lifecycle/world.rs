@@ -377,7 +377,10 @@ impl World {
                 for item in news {
                     if let ProxyInput::Answer(_, id, answer) = item {
                         if was_told && matches!(answer, Answer::Read { .. }) {
-                            let what = format!("{own:?} answers a read, and was told that it is no member");
+                            let what = format!(
+                                "{own:?} answers read {} ({answer:?}) at {}, and was told that it is no member",
+                                id.0, self.now
+                            );
                             return violation("only_members_answer", what);
                         }
                         self.answered(machine, own, id, &answer)?;

@@ -415,6 +415,8 @@ fn a_removal_is_reported_once_it_is_on_the_disk() {
 #[test]
 fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
     let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
     cluster.isolate(3);
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
     let (last, term) = (cluster.node(1).log().last(), cluster.term(1));
@@ -426,6 +428,13 @@ fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
     cluster.elapse_ms(100);
     assert_eq!(removals(&cluster), 1);
     assert!(cluster.node(3).log().last() == before && !cluster.node(3).receives_snapshot());
+    let read = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(
+        cluster.answer(read),
+        Some(&Answer::Refused(Refused::CatchingUp)),
+        "its map is of no use any more"
+    );
     cluster.crash(3);
     cluster.restart(3);
     assert!(cluster.node(3).was_named(), "so whoever hears of it can tell it that it was removed");
