@@ -39,3 +39,8 @@ pub mod simulator;
 pub mod soak;
 pub mod system_calls;
 pub mod throughput;
+
+/// The program in the README is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -1,4 +1,5 @@
-//! The README's conversations, held with a real server: each `>` line is sent, each `<` line is the reply.
+//! The conversations of the README and of the protocol's reference, held with a real server: each `>` line is sent, each `<`
+//! line is the reply.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -8,19 +9,23 @@ use coracle_runtime_threads::{Cluster, Options};
 use coracle_storage::Medium;
 
 const README: &str = include_str!("../../README.md");
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+/// A newcomer sees the whole README without scrolling for long. Chosen as some two screens.
+const README_LINES_MAX: usize = 120;
 
-/// The conversations, in the order of the document.
-fn conversations() -> Vec<Vec<&'static str>> {
-    let blocks = README.split("```jsonl\n").skip(1);
+/// The conversations of a document, in its order.
+fn conversations(document: &str) -> Vec<Vec<&str>> {
+    let blocks = document.split("```jsonl\n").skip(1);
     blocks.map(|block| block.lines().take_while(|line| *line != "```").collect()).collect()
 }
 
-/// A newcomer types what the README shows and gets what the README shows.
+/// A newcomer types what the documents show and gets what they show.
 #[test]
 fn every_line_is_answered_as_written() {
-    let conversations = conversations();
-    assert!(conversations.len() >= 2, "the README shows the plain requests and the extended ones");
-    for lines in conversations {
+    let (readme, protocol) = (conversations(README), conversations(PROTOCOL));
+    assert!(!readme.is_empty(), "the README shows the plain requests");
+    assert!(protocol.len() >= 3, "the reference shows the plain requests, the extended ones and sessions");
+    for lines in readme.into_iter().chain(protocol) {
         let medium = Medium::Memory;
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let cluster = Cluster::start(Options { settings: Settings::default(), medium, listen }).unwrap();
@@ -44,4 +49,9 @@ fn it_opens_with_the_command_that_runs_and_the_one_that_tests() {
     let mut commands = README.lines().filter_map(|line| line.strip_prefix("$ "));
     assert_eq!(commands.next(), Some("cargo run -p cli -- --runtime smol"));
     assert_eq!(commands.next(), Some("cargo test --workspace"));
+}
+
+#[test]
+fn it_is_short() {
+    assert!(README.lines().count() <= README_LINES_MAX, "{} lines", README.lines().count());
 }
