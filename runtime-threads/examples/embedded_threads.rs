@@ -37,3 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     watch.join().map_err(|_| "the watcher panicked")?;
     Ok(())
 }
+
+#[test]
+fn it_runs() {
+    main().unwrap();
+}

@@ -11,6 +11,8 @@ mod client_answers;
 #[cfg(test)]
 mod client_commands;
 #[cfg(test)]
+mod client_programs;
+#[cfg(test)]
 mod client_session;
 #[cfg(test)]
 mod descriptors;

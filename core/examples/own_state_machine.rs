@@ -1,0 +1,104 @@
+//! Raft with a state machine of your own: a counter, replicated by three nodes of [`raft::Node`](coracle_core::raft::Node).
+//!
+//! Raft replicates text that it does not interpret. This example proposes `"add":N`, and applies what is committed in the order of
+//! the log. Run it with `cargo run -p coracle-core --example own_state_machine`.
+
+use std::error::Error;
+use std::time::Duration;
+
+use coracle_core::Instant;
+use coracle_core::raft::{
+    Config, EntryKind, LogIndex, Message, Node, NodeId, Output, PersistId, Restored, Role, Voters,
+};
+
+/// The state machine: a sum, and the last entry that was applied to it.
+#[derive(Default)]
+struct Counter {
+    sum: u64,
+    applied: LogIndex,
+}
+
+impl Counter {
+    /// Applies what `node` has committed since the last time.
+    fn catch_up(&mut self, node: &Node) -> Result<(), Box<dyn Error>> {
+        for entry in node.log().between(self.applied.next(), node.commit_index()) {
+            // A leader's first entry and changes of the members are Raft's own.
+            if entry.kind() == EntryKind::Command {
+                let number = entry.payload.strip_prefix("\"add\":").ok_or("an entry of another program")?;
+                self.sum += number.parse::<u64>()?;
+            }
+            self.applied = entry.point.index;
+        }
+        Ok(())
+    }
+}
+
+/// What is on its way to a node: a message of a peer, or a report of its own disk.
+enum Arrival {
+    Message(Message),
+    Persisted(NodeId, PersistId),
+}
+
+/// One turn of each node: hands out what has arrived, and gathers what is on its way next.
+fn turn(
+    nodes: &mut [(Node, Counter)],
+    arrivals: Vec<Arrival>,
+    now: Instant,
+) -> Result<Vec<Arrival>, Box<dyn Error>> {
+    for arrival in arrivals {
+        let to = match &arrival {
+            Arrival::Message(message) => message.to,
+            Arrival::Persisted(node, _) => *node,
+        };
+        let (node, _) = nodes.iter_mut().find(|(node, _)| node.id() == to).ok_or("an unknown node")?;
+        match arrival {
+            Arrival::Message(message) => node.receive(message, now),
+            Arrival::Persisted(_, persist) => node.persisted(persist, now),
+        }
+    }
+    let mut next = Vec::new();
+    for (node, counter) in nodes {
+        let mut outputs = Vec::new();
+        node.end_turn(now, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Send(message) => next.push(Arrival::Message(message)),
+                Output::Persist(persist) => next.push(Arrival::Persisted(node.id(), persist.id)),
+                _ => {}
+            }
+        }
+        counter.catch_up(node)?;
+    }
+    Ok(next)
+}
+
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+fn main() -> Result<(), Box<dyn Error>> {
+    let ids = [NodeId(1), NodeId(2), NodeId(3)];
+    let voters = Voters::new(ids).ok_or("a cluster has one to nine voters")?;
+    let (mut now, mut arrivals, mut nodes) = (Instant::from_micros(0), Vec::new(), Vec::new());
+    for id in ids {
+        let node = Node::new(Config::new(id, voters.clone()), Restored::default(), id.0, now)?;
+        nodes.push((node, Counter::default()));
+    }
+    let mut numbers = [20, 2, 20].into_iter();
+    while nodes.iter().any(|(_, counter)| counter.sum < 42) {
+        if let Some((leader, _)) = nodes.iter_mut().find(|(node, _)| node.role() == Role::Leader)
+            && let Some(number) = numbers.next()
+        {
+            let proposed = leader.propose(|line| *line += &format!("\"add\":{number}"));
+            println!("proposed {number}: {proposed:?}");
+        }
+        arrivals = turn(&mut nodes, arrivals, now)?;
+        now = now + Duration::from_millis(1);
+    }
+    for (node, counter) in &nodes {
+        println!("node {}: {} after entry {}", node.id(), counter.sum, counter.applied);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_runs() {
+    main().unwrap();
+}
