@@ -94,7 +94,9 @@ impl Checks {
         let term = replica.node().current_term();
         let reached = self.reached.entry(own).or_default();
         *reached = log.last().index.max(*reached);
-        if replica.node().configuration().names(node, Some(own)) {
+        // A turn may bring the entry that names it, and one that does not any more.
+        let mut in_force = replica.node().configurations_since(commit).into_iter().flatten();
+        if in_force.any(|configuration| configuration.names(node, Some(own))) {
             self.named.insert(own);
         }
         if replica.node().role() == Role::Leader
