@@ -12,8 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_core::raft::{NodeId, SnapshotPart};
+use rustix::fs::statvfs;
 
-use crate::execution::{AppendBuffer, FileError, Operation, target};
+use crate::execution::{AppendBuffer, FileError, Operation, Room, target};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles};
 use crate::host::FolderNames;
 use crate::lock::FILE_MODE;
@@ -128,10 +129,14 @@ impl Folder {
     pub fn run(&mut self, ops: &[FileOp]) -> Result<(), FileError> {
         assert!(!self.has_failed, "a folder is not used after an error");
         for op in ops {
-            let (_, path) = target(&self.path, op);
+            let (operation, path) = target(&self.path, op);
             if let Err(cause) = self.execute(op, &path) {
                 self.has_failed = true;
-                return Err(FileError::in_folder(&self.path, op, cause));
+                let mut error = FileError::of(operation, path, cause);
+                if error.is_for_want_of_room() {
+                    error.room = Some(Room { need: op.bytes(), free: free_bytes(&self.path) });
+                }
+                return Err(error);
             }
         }
         Ok(())
@@ -228,6 +233,11 @@ impl Folder {
     fn path_of(&self, file: FileName) -> PathBuf {
         self.path.join(file.to_string())
     }
+}
+
+/// How many bytes this user may still write in a folder; `None`: the file system does not say.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Creates a file that was not there before, in the place of whatever has its name.

@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_core::raft::Entries;
-use rustix::fs::statvfs;
 
 use crate::files::{FileName, FileOp};
 
@@ -125,18 +124,7 @@ impl fmt::Display for Room {
 }
 
 impl FileError {
-    /// The error of an operation in this folder. Where there was no room, it says how much was needed.
-    pub(crate) fn in_folder(folder: &Path, op: &FileOp, cause: io::Error) -> Self {
-        let (operation, path) = target(folder, op);
-        let mut error = Self { operation, path, cause, room: None };
-        if error.is_for_want_of_room() {
-            let free = statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-            error.room = Some(Room { need: op.bytes(), free });
-        }
-        error
-    }
-
-    /// The error of reading or removing a file.
+    /// The error of an operation that failed for this cause.
     pub(crate) fn of(operation: Operation, path: PathBuf, cause: io::Error) -> Self {
         Self { operation, path, cause, room: None }
     }
