@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use coracle_core::Input;
-use coracle_core::host::{HostInput, INBOX_ITEMS_MAX};
+use coracle_core::host::{HostInput, inbox_is_full};
 use coracle_core::raft::{Message, NodeId};
 use coracle_storage::host::NodeInput;
 
@@ -27,7 +27,7 @@ impl Peers {
         match self {
             Self::Inboxes(inboxes) => {
                 if let Some(inbox) = inboxes.get(&message.to)
-                    && inbox.len() < INBOX_ITEMS_MAX
+                    && !inbox_is_full(inbox.len())
                 {
                     // A node that has stopped hears nothing.
                     let _ = inbox.send(Input::Message(message).into());

@@ -15,6 +15,12 @@ use crate::raft::NodeId;
 
 /// With this many items in a node's inbox, messages of its peers are kept out.
 pub const INBOX_ITEMS_MAX: usize = 4096;
+
+/// Whether an inbox of this many items should accept no more messages: Raft repeats what is dropped.
+#[must_use]
+pub fn inbox_is_full(items: usize) -> bool {
+    items >= INBOX_ITEMS_MAX
+}
 /// With this many bytes of peers' frames in a node's inbox, more are kept out, where memory has no limit. Chosen as two full outboxes of a peer: a node
 /// that works off less than that in a turn has more urgent troubles.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;

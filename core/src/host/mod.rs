@@ -54,7 +54,7 @@ pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use handshakes::Handshakes;
-pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received};
+pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
 pub use link::{
     DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
     SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::MemoryBudget;
-use crate::host::INBOX_ITEMS_MAX;
+use crate::host::inbox_is_full;
 
 /// What one connection with another node holds. It is counted out when this is dropped.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl PeerMemory {
         Self { budget: budget.clone(), noted: 0 }
     }
 
-    /// The connection holds so many bytes now.
+    /// Notes how many bytes the connection holds now.
     pub(crate) fn note(&mut self, bytes: usize) {
         let is_near = bytes.abs_diff(self.noted) < self.budget.shares().noted_bytes;
         if bytes == self.noted || (is_near && bytes > 0) {
@@ -67,11 +67,11 @@ impl InboxMemory {
         }
     }
 
-    /// Whether more from peers should be kept out, if it can be, with so many items in the inbox: a connection is not read then.
+    /// Whether an inbox of this many items should accept no more from peers: their connections are not read then.
     /// Raft repeats what is lost.
     #[must_use]
     pub fn is_full(&self, items: usize) -> bool {
-        items >= INBOX_ITEMS_MAX || self.bytes.load(Ordering::Relaxed) >= self.budget.shares().inbox_bytes
+        inbox_is_full(items) || self.bytes.load(Ordering::Relaxed) >= self.budget.shares().inbox_bytes
     }
 }
 
@@ -86,6 +86,7 @@ mod tests {
     use super::super::MemoryShares;
     use super::*;
     use crate::host::INBOX_BYTES_MAX;
+    use crate::host::INBOX_ITEMS_MAX;
 
     #[test]
     fn an_inbox_is_full_by_items_or_by_bytes() {
