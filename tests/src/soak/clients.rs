@@ -43,7 +43,8 @@ impl Count {
 pub(super) struct Client {
     number: usize,
     addresses: Vec<SocketAddr>,
-    /// Of each key: the numbers that may be its value, the acknowledged one first. A write without an answer adds one.
+    /// Of each key: the numbers that may be its value, the acknowledged one first. A write without an answer adds one, for good: it may
+    /// take effect after later ones.
     possible: Vec<Vec<u64>>,
     last: u64,
     count: Count,
@@ -105,7 +106,7 @@ impl Client {
         match &reply {
             Ok(reply) if reply["status"] == "ok" => {
                 self.count.writes += 1;
-                *possible = vec![number];
+                possible[0] = number;
             }
             _ if error.is_some_and(|error| DEFINITE.contains(&error)) => self.count.refused += 1,
             _ => {
@@ -128,8 +129,7 @@ impl Client {
         };
         let possible = &mut self.possible[usize::try_from(key).expect("keys are few")];
         if possible.contains(&found) {
-            // What was not answered may still come; what is older than what was read may not.
-            possible.retain(|number| *number >= found);
+            possible[0] = found;
         } else {
             self.violations.push(format!("{name} is {found}, and may be {possible:?}"));
         }
