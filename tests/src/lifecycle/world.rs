@@ -371,22 +371,7 @@ impl World {
                 }
             }
             NodeAction::Send(message) => self.send(machine, own, &message)?,
-            NodeAction::Route(news) => {
-                let process = self.machines[machine].process.as_ref();
-                let was_told = process.is_some_and(|process| process.is_dismissed);
-                for item in news {
-                    if let ProxyInput::Answer(_, id, answer) = item {
-                        if was_told && matches!(answer, Answer::Read { .. }) {
-                            let what = format!(
-                                "{own:?} answers read {} ({answer:?}) at {}, and was told that it is no member",
-                                id.0, self.now
-                            );
-                            return violation("only_members_answer", what);
-                        }
-                        self.answered(machine, own, id, &answer)?;
-                    }
-                }
-            }
+            NodeAction::Route(news) => self.route(machine, own, news)?,
             NodeAction::Follow(known) => {
                 let time = self.local(machine);
                 self.machines[machine].members = Some(known.configuration.clone());
@@ -423,6 +408,22 @@ impl World {
                 }
             }
             NodeAction::Resigned => {}
+        }
+        Ok(())
+    }
+
+    /// Hands a node's answers to their clients. A node that was told before that it is no member answers no read.
+    fn route(&mut self, machine: usize, own: (NodeId, Incarnation), news: Vec<ProxyInput>) -> Verdict {
+        let process = self.machines[machine].process.as_ref();
+        let was_told = process.is_some_and(|process| process.is_dismissed);
+        for item in news {
+            if let ProxyInput::Answer(_, id, answer) = item {
+                if was_told && matches!(answer, Answer::Read { .. }) {
+                    let what = format!("{own:?} answers read {} and was told that it is no member", id.0);
+                    return violation("only_members_answer", what);
+                }
+                self.answered(machine, own, id, &answer)?;
+            }
         }
         Ok(())
     }

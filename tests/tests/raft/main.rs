@@ -17,6 +17,7 @@ mod pre_vote;
 mod progress;
 mod random;
 mod read_index;
+mod removals;
 mod replica;
 mod replication;
 mod sessions;

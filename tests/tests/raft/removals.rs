@@ -1,0 +1,95 @@
+//! A removed member: how it learns of its removal, and what it does no more.
+
+use coracle_core::raft::{Body, Checksum, NodeId, Role, SnapshotEnd, SnapshotMeta, SnapshotPart};
+use coracle_core::{Answer, MemberChange, Refused, Replica};
+use coracle_tests::scenario::Cluster;
+use coracle_tests::scenario::forge::message;
+
+use super::incarnations::{founded, get, obeyed, put};
+
+/// How often node 3 has reported that it was removed.
+fn removals(cluster: &Cluster<Replica>) -> usize {
+    let is_it = |line: &&String| line.starts_with('3') && line.contains("is no longer a member");
+    cluster.trace().iter().filter(is_it).count()
+}
+
+/// A member that is removed is sent the entry that says so, and that it is committed. It reports it once, and answers nothing
+/// from its map any more.
+#[test]
+fn a_removed_member_hears_of_it_and_serves_no_more() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
+    let before = get(&mut cluster, 3);
+    cluster.elapse_ms(10);
+    assert!(matches!(cluster.answer(before), Some(Answer::Read { .. })));
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    assert_eq!(removals(&cluster), 1);
+    let after = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.role(3), Role::Follower);
+    assert!(cluster.node(3).removed_at().is_some());
+    assert_eq!(removals(&cluster), 1);
+}
+
+/// A node that ends before its removal is on its disk would find a log that names it at its next start, or none that ever did.
+#[test]
+fn a_removal_is_reported_once_it_is_on_the_disk() {
+    let mut cluster = founded();
+    cluster.hold_disk(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    assert!(cluster.node(3).removed_at().is_some());
+    assert_eq!(removals(&cluster), 0);
+    cluster.release_disk(3);
+    cluster.elapse_ms(100);
+    assert_eq!(removals(&cluster), 1);
+}
+
+/// A snapshot that was on its way to a member when it was removed covers the removal. In the place of the member's log it would name
+/// it nowhere: at its next start it would take itself for a node that nobody has added yet.
+#[test]
+fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
+    cluster.isolate(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    let (last, term) = (cluster.node(1).log().last(), cluster.term(1));
+    let meta = SnapshotMeta { last, configuration: cluster.node(1).configuration().clone() };
+    let end = SnapshotEnd { bytes: 0, checksum: Checksum(0) };
+    let part = SnapshotPart { meta, offset: 0, text: "".into(), end: Some(end) };
+    let before = cluster.node(3).log().last();
+    cluster.deliver(message(1, 3, term, Body::InstallSnapshot(part)));
+    cluster.elapse_ms(100);
+    assert_eq!(removals(&cluster), 1);
+    assert!(cluster.node(3).log().last() == before && !cluster.node(3).receives_snapshot());
+    let read = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(
+        cluster.answer(read),
+        Some(&Answer::Refused(Refused::CatchingUp)),
+        "its map is of no use any more"
+    );
+    cluster.crash(3);
+    cluster.restart(3);
+    assert!(cluster.node(3).was_named(), "so whoever hears of it can tell it that it was removed");
+}
+
+/// A member that was down when it was removed hears of it from the first node that it dials, and answers nothing from its map from
+/// then on, although its own log names it.
+#[test]
+fn a_member_that_is_dismissed_serves_no_more() {
+    let mut cluster = founded();
+    put(&mut cluster, 1, "old");
+    cluster.elapse_ms(100);
+    cluster.isolate(3);
+    obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(3)));
+    let before = get(&mut cluster, 3);
+    cluster.elapse_ms(10);
+    assert!(matches!(cluster.answer(before), Some(Answer::Read { .. })), "it does not know");
+    cluster.dismiss(3);
+    let after = get(&mut cluster, 3);
+    cluster.elapse_ms(3000);
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
+}
