@@ -35,7 +35,7 @@ pub(crate) type RouterInbox = Receiver<ProxyEvent>;
 pub(crate) type Events = async_channel::Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings, whose parts may hold so much.
+    /// The wiring of a server with these settings, within these shares of the memory budget.
     pub(crate) fn new(
         executor: &Rc<LocalExecutor<'static>>,
         settings: &Settings,

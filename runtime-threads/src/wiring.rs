@@ -32,7 +32,7 @@ pub(crate) type RouterInbox = Receiver<ProxyEvent>;
 pub(crate) type Events = Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings, whose parts may hold so much.
+    /// The wiring of a server with these settings, within these shares of the memory budget.
     pub(crate) fn new(settings: &Settings, shares: MemoryShares) -> (Self, RouterInbox, Events) {
         let (proxy, inbox) = channel();
         let (events, receiver) = sync_channel(EVENTS_MAX);

@@ -140,7 +140,7 @@ impl Directory {
         }
     }
 
-    /// The same with so many places for others than members, or as many as this budget has memory for.
+    /// The same with these places for nodes that are no members, or fewer where the budget has no memory for them.
     #[must_use]
     pub fn with_places(self, places: PeerPlaces, memory: MemoryBudget) -> Self {
         Self { places: memory.shares().limit_places(places), memory, ..self }

@@ -63,8 +63,8 @@ pub(super) struct Flow {
 pub(super) struct NeverSent;
 
 impl Flow {
-    /// The flow of a new connection, in a cluster whose elections begin after this time or later, with so many bytes in flight at
-    /// the most.
+    /// The flow of a new connection, in a cluster whose elections begin after this time or later, with at most `window_max`
+    /// bytes in flight.
     pub(super) fn new(election_timeout_min: Duration, window_max: u64, now: Instant) -> Self {
         Self {
             delay_max: election_timeout_min / 4,

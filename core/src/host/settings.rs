@@ -178,7 +178,7 @@ impl Settings {
         MemoryShares::of_member(self.memory_max)
     }
 
-    /// The budget of a server with these shares, whose connections take so many bytes each, whatever goes over them.
+    /// The memory budget of a server with these shares. A connection takes `connection_bytes`, even if it is idle.
     #[must_use]
     pub fn memory_budget(&self, shares: MemoryShares, connection_bytes: usize) -> MemoryBudget {
         MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes).with_shares(shares)

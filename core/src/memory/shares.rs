@@ -2,7 +2,7 @@
 //!
 //! Every limit of a node has a constant that fits a machine with plenty of memory. Constants do not add up to a budget, so here
 //! each becomes the smaller of itself and a part of the budget. Nothing is rationed while the node runs: the sum is bounded
-//! before the first byte arrives, whoever sends it.
+//! before the first byte arrives, from any sender.
 //!
 //! | share | of the budget | at least |
 //! | --- | --- | --- |

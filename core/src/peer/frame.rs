@@ -82,7 +82,7 @@ impl Default for FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// An empty buffer, which accepts frames of so many bytes and no longer ones.
+    /// An empty buffer, which rejects frames longer than `frame_max` bytes.
     #[must_use]
     pub fn new(frame_max: usize) -> Self {
         Self { bytes: Vec::new(), start: 0, frame_max: frame_max.min(FRAME_BYTES_MAX) }

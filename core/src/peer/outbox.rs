@@ -58,7 +58,7 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox, in whose bulk lane so many bytes may wait.
+    /// An empty outbox, whose bulk lane holds at most `bulk_max` bytes.
     #[must_use]
     pub fn new(bulk_max: usize) -> Self {
         let bulk_max = if mutant::is_active(Mutant::OutboxShareIgnored) { BULK_BYTES_MAX } else { bulk_max };

@@ -54,7 +54,7 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// Nothing was read yet; so many bytes are held at the most of large batches.
+    /// No readings yet; those of large batches hold at most `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, kept: VecDeque::new(), kept_bytes: 0 }
     }

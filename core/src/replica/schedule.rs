@@ -17,7 +17,7 @@ pub struct SnapshotPolicy {
     /// When so many bytes of log lines were applied since the last one, and at least as many as that one has: so that the
     /// disk never writes more in snapshots than in log, however large the state is.
     pub log_bytes: u64,
-    /// When so many bytes were applied, however many the last one has: the log is in memory until then.
+    /// When this many bytes were applied, even if the last snapshot is larger: the log is in memory until then.
     pub log_bytes_max: u64,
     /// When so many entries were applied since the last one, whatever their size.
     pub log_entries: u64,
