@@ -181,18 +181,18 @@ impl Durability {
 
     /// Whether the disk hangs, each time that changes.
     pub(super) fn hang_event(&mut self, now: Instant) -> Option<Event> {
-        let waited = self.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        let hangs = waited >= DISK_PATIENCE;
-        if hangs == self.hang_is_told {
+        let hanging_since = self.waiting_since().filter(|since| now >= *since + DISK_PATIENCE);
+        if hanging_since.is_some() == self.hang_is_told {
             return None;
         }
-        self.hang_is_told = hangs;
-        Some(if hangs { Event::DiskHangs { waited } } else { Event::DiskRecovered })
+        self.hang_is_told = hanging_since.is_some();
+        let hangs = hanging_since.map(|since| Event::DiskHangs { waited: now.since(since) });
+        Some(hangs.unwrap_or(Event::DiskRecovered))
     }
 
     /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither term nor vote.
     pub(super) fn floor_is_due(&self, floor: LogIndex, now: Instant) -> bool {
-        let is_late = floor > self.noted_floor && now.since(self.noted_at) >= FLOOR_NOTED_EVERY;
+        let is_late = floor > self.noted_floor && now >= self.noted_at + FLOOR_NOTED_EVERY;
         is_late && !mutant::is_active(Mutant::FloorNotNoted)
     }
 

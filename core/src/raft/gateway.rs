@@ -29,19 +29,14 @@ impl Node {
         }
         // Calls count from whoever makes them: the caller may be a member that this node has not heard of yet, and this node
         // one that the caller knows better than it knows itself (etcd#10998). Answers count from members alone.
-        let may_be_new = matches!(
-            message.body,
-            Body::RequestPreVote(_)
-                | Body::RequestVote(_)
-                | Body::AppendEntries(_)
-                | Body::Heartbeat(_)
-                | Body::InstallSnapshot(_)
-        );
-        // But for a node that claims to lead a term whose leader is known: no member does that.
-        let contradicts =
-            message.term == self.current_term && self.leader().is_some_and(|leader| leader != message.from);
         let claims_to_lead =
             matches!(message.body, Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_));
+        let may_be_new =
+            claims_to_lead || matches!(message.body, Body::RequestPreVote(_) | Body::RequestVote(_));
+        // But for a node that claims to lead a term whose leader is known: no member does that.
+        let contradicts = may_be_new
+            && message.term == self.current_term
+            && self.leader().is_some_and(|leader| leader != message.from);
         if contradicts && claims_to_lead {
             return Err(Refusal::SecondLeader);
         }

@@ -85,9 +85,9 @@ impl Node {
 
     /// The leader's part of a turn's end: calls the target as soon as it holds all that the leader holds.
     pub(super) fn lead_transfer(&mut self, now: Instant) {
-        let last_index = self.last_entry().index;
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(transfer) = &mut leadership.transfer else { return };
+        let last_index = self.log.last().index;
         let target = transfer.target;
         if now >= transfer.deadline {
             leadership.transfer = None;

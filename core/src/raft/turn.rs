@@ -13,8 +13,10 @@ use crate::time::Instant;
 impl Node {
     /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
     pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        self.forgive_oversleeping(now);
-        self.act_on_time(now);
+        if now >= self.deadline() {
+            self.forgive_oversleeping(now);
+            self.act_on_time(now);
+        }
         self.last_turn = now;
         self.route_reads(now);
         self.leave_joint_configuration();
@@ -55,11 +57,7 @@ impl Node {
     /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
     /// count, once in a row; a node that is always late still acts.
     fn forgive_oversleeping(&mut self, now: Instant) {
-        let due = self.deadline();
-        if now < due {
-            return;
-        }
-        if now.since(due) <= self.config.heartbeat_interval {
+        if now.since(self.deadline()) <= self.config.heartbeat_interval {
             self.was_forgiven = false;
             return;
         }

@@ -1,7 +1,5 @@
 //! The history of the membership: the configurations of the log, so that a cut brings the one before back (§6).
 
-use std::collections::VecDeque;
-
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::raft::configuration::Configuration;
@@ -11,11 +9,13 @@ use crate::raft::types::{LogIndex, NodeId};
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Membership {
     /// Ascending. The first is that of the log's beginning, or an earlier one.
-    history: VecDeque<(LogIndex, Configuration)>,
+    history: Vec<(LogIndex, Configuration)>,
     /// Which node keeps this.
     own: (NodeId, Option<Incarnation>),
     /// The first configuration that named that node.
     named_since: Option<LogIndex>,
+    /// Whether the one in force names that node: asked every turn, and changed hardly ever.
+    names_own: bool,
 }
 
 impl Membership {
@@ -25,8 +25,13 @@ impl Membership {
         index: LogIndex,
         configuration: Configuration,
     ) -> Self {
-        let named_since = configuration.names(own.0, own.1).then_some(index);
-        Self { history: VecDeque::from([(index, configuration)]), own, named_since }
+        let names_own = configuration.names(own.0, own.1);
+        Self {
+            history: vec![(index, configuration)],
+            own,
+            named_since: names_own.then_some(index),
+            names_own,
+        }
     }
 
     /// A snapshot took the place of the log. What the log said up to `committed` is still true of the past.
@@ -43,7 +48,7 @@ impl Membership {
 
     /// The earliest index of which it is known who took part.
     pub(in crate::raft) fn first_index(&self) -> LogIndex {
-        self.history.front().map_or(LogIndex::ORIGIN, |(index, _)| *index)
+        self.history.first().map_or(LogIndex::ORIGIN, |(index, _)| *index)
     }
 
     /// The first configuration that named the node that keeps this, if one has.
@@ -60,7 +65,7 @@ impl Membership {
 
     /// Whether the one in force names it.
     pub(in crate::raft) fn names_own(&self) -> bool {
-        self.current().names(self.own.0, self.own.1)
+        self.names_own
     }
 
     /// The one in force.
@@ -74,7 +79,7 @@ impl Membership {
     }
 
     fn latest(&self) -> &(LogIndex, Configuration) {
-        self.history.back().expect("there is always one")
+        self.history.last().expect("there is always one")
     }
 
     /// The one in force when the log ended at `index`.
@@ -96,10 +101,11 @@ impl Membership {
     }
 
     pub(in crate::raft) fn append(&mut self, index: LogIndex, configuration: Configuration) {
-        if self.named_since.is_none() && configuration.names(self.own.0, self.own.1) {
+        self.names_own = configuration.names(self.own.0, self.own.1);
+        if self.names_own && self.named_since.is_none() {
             self.named_since = Some(index);
         }
-        self.history.push_back((index, configuration));
+        self.history.push((index, configuration));
     }
 
     /// The log lost the entries from `from` on. Returns whether another one is in force now.
@@ -109,16 +115,16 @@ impl Membership {
             return false;
         }
         self.named_since = self.named_since.filter(|since| *since < from);
-        while self.history.len() > 1 && self.history.back().is_some_and(|(index, _)| *index >= from) {
-            self.history.pop_back();
+        while self.history.len() > 1 && self.latest().0 >= from {
+            self.history.pop();
         }
+        self.names_own = self.current().names(self.own.0, self.own.1);
         self.history.len() != before
     }
 
     /// Nobody will ask for a time before `index` any more.
     pub(in crate::raft) fn forget_before(&mut self, index: LogIndex) {
-        while self.history.get(1).is_some_and(|(next, _)| *next <= index) {
-            self.history.pop_front();
-        }
+        let later = self.history.partition_point(|(since, _)| *since <= index);
+        self.history.drain(..later.saturating_sub(1));
     }
 }
