@@ -1,5 +1,5 @@
-//! `HOST:PORT` as people type it. Looking the name up is left to whoever connects or listens, so that a
-//! command line is checked without touching the network.
+//! `HOST:PORT` as people type it. Looking the name up is left to whoever connects or listens, so
+//! that a command line is checked without touching the network.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};

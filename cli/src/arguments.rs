@@ -1,5 +1,5 @@
-//! The command line: which commands there are and how they are grouped. What a command takes, and its help,
-//! stand with the command.
+//! The command line: which commands there are and how they are grouped. What a command takes, and
+//! its help, stand with the command.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -55,8 +55,8 @@ pub(crate) struct CommandLine {
 enum Command {
     /// Run a cluster and its proxy in this process: the default
     ///
-    /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM ends it in
-    /// good order, a second one at once.
+    /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM ends
+    /// it in good order, a second one at once.
     Serve(ServeFlags),
     Node(NodeFlags),
     Put(Remote<Put>),
@@ -72,8 +72,9 @@ enum Command {
     Client(Client),
     /// Measure how much a server does, and how long requests take
     ///
-    /// Starts a cluster of its own in a temporary folder and loads it, or loads a running server (--connect). There it
-    /// uses keys of its own, beginning with `bench:` and a random number, and deletes them at the end.
+    /// Starts a cluster of its own in a temporary folder and loads it, or loads a running server
+    /// (--connect). There it uses keys of its own, beginning with `bench:` and a random number, and
+    /// deletes them at the end.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchFlags),
     Log(Log),
@@ -104,7 +105,8 @@ those until a reply arrived, in an open loop from the moment at which the reques
 status tells; of a running server `runtime` is null. Requests that were refused or never answered are counted as errors \
 and not in the times; the first is told on stderr.";
 
-// A command for a server, and which server. No doc comment: clap would take it for the command's help.
+// A command for a server, and which server. No doc comment: clap would take it for the command's
+// help.
 #[derive(Args, Debug)]
 struct Remote<Asked: Args> {
     #[command(flatten)]
@@ -166,7 +168,8 @@ impl CommandLine {
     /// Does what the command line says. A client of many commands has an exit code of its own.
     pub(crate) fn run(self) -> Result<Exit, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
-        // A server ends on a signal in good order, and a bench tidies up: they see to that themselves.
+        // A server ends on a signal in good order, and a bench tidies up: they see to that
+        // themselves.
         if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
             interrupt::heed();
         }

@@ -1,8 +1,9 @@
 //! Carries one request to the first server of a list that answers.
 //!
-//! The rule that matters: a read may be sent again, to the same server or the next. A write may be sent
-//! again only while it is certain that nobody has looked at it. Once its bytes may have arrived and the
-//! reply is missing, nobody knows the outcome, and saying so is the only honest answer.
+//! The rule that matters: a read may be sent again, to the same server or the next. A write may be
+//! sent again only while it is certain that nobody has looked at it. Once its bytes may have
+//! arrived and the reply is missing, nobody knows the outcome, and saying so is the only honest
+//! answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -76,8 +77,8 @@ impl Attempts {
         }
     }
 
-    /// Whether a server took a request and let the time run out: it is there, so "cannot connect" would
-    /// send people looking in the wrong place.
+    /// Whether a server took a request and let the time run out: it is there, so "cannot connect"
+    /// would send people looking in the wrong place.
     fn ended_in_silence(&self) -> bool {
         self.0.iter().any(|(_, cause)| matches!(cause, ConnectionError::Silence { .. }))
     }
@@ -108,7 +109,8 @@ enum Failed {
 }
 
 impl Caller {
-    /// A caller that is not connected yet. `timeout` bounds every wait for a reply; zero waits for ever.
+    /// A caller that is not connected yet. `timeout` bounds every wait for a reply; zero waits for
+    /// ever.
     pub(crate) fn new(addresses: Vec<Address>, timeout: Duration) -> Self {
         assert!(!addresses.is_empty(), "a caller needs an address");
         Self { addresses, timeout, preferred: 0, open: None }
@@ -144,8 +146,8 @@ impl Caller {
                 Err(failed) => attempts.record(self.address(), failed, effect)?,
             }
         }
-        // An open connection that broke says nothing about its server: that gets a fresh one. A server
-        // that refused or let the time run out had its turn.
+        // An open connection that broke says nothing about its server: that gets a fresh one. A
+        // server that refused or let the time run out had its turn.
         let had_its_turn = refused.is_some() || attempts.ended_in_silence();
         for offset in usize::from(had_its_turn)..self.addresses.len() {
             let position = (self.preferred + offset) % self.addresses.len();

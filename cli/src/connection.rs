@@ -1,7 +1,8 @@
 //! One blocking TCP connection to a server: sends a request line, reads a reply line.
 //!
-//! It knows bytes, limits and waiting times. It does not know what a reply means, and it never connects
-//! again by itself: whether a request may be sent twice is the business of [`Caller`](crate::caller::Caller).
+//! It knows bytes, limits and waiting times. It does not know what a reply means, and it never
+//! connects again by itself: whether a request may be sent twice is the business of
+//! [`Caller`](crate::caller::Caller).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -11,12 +12,12 @@ use thiserror::Error;
 
 use crate::address::Address;
 
-/// The longest reply line, in bytes. Chosen because a page of [`Scan`](crate::commands::Scan) whose values
-/// all have the greatest size is about half as long.
+/// The longest reply line, in bytes. Chosen because a page of [`Scan`](crate::commands::Scan) whose
+/// values all have the greatest size is about half as long.
 pub(crate) const REPLY_BYTES_MAX: u64 = 512 << 20;
 
-/// How long one connection attempt may take at the most, so that a dead address in a list does not use up
-/// all the patience. Arbitrary, but well above a lost SYN's first retransmission (1 s).
+/// How long one connection attempt may take at the most, so that a dead address in a list does not
+/// use up all the patience. Arbitrary, but well above a lost SYN's first retransmission (1 s).
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// Why a server did not answer.
@@ -78,8 +79,9 @@ impl Connection {
         self.reader.get_ref()
     }
 
-    /// Whether the server is still there and has said nothing since the last reply. What it says unasked
-    /// is a farewell. Found out before a write is sent, a lost connection leaves no outcome in doubt.
+    /// Whether the server is still there and has said nothing since the last reply. What it says
+    /// unasked is a farewell. Found out before a write is sent, a lost connection leaves no outcome
+    /// in doubt.
     pub(crate) fn is_quiet(&self) -> bool {
         let stream = self.reader.get_ref();
         if !self.reader.buffer().is_empty() || stream.set_nonblocking(true).is_err() {
@@ -90,7 +92,8 @@ impl Connection {
         stream.set_nonblocking(false).is_ok() && would_block
     }
 
-    /// Sends one request, which holds no line break, and waits for one reply, given without its line break.
+    /// Sends one request, which holds no line break, and waits for one reply, given without its
+    /// line break.
     pub(crate) fn exchange(&mut self, request: &str) -> Result<String, ConnectionError> {
         debug_assert!(!request.contains('\n'), "a request is one line");
         let mut line = Vec::with_capacity(request.len() + 1);
@@ -98,8 +101,8 @@ impl Connection {
         line.push(b'\n');
         match self.reader.get_mut().write_all(&line) {
             Ok(()) => self.receive(),
-            // A server that refuses a client or an oversized line says so and closes: the reason may
-            // already lie here while the rest of the request finds no taker.
+            // A server that refuses a client or an oversized line says so and closes: the reason
+            // may already lie here while the rest of the request finds no taker.
             Err(error) => self.receive().map_err(|_| self.fault(error)),
         }
     }

@@ -1,7 +1,7 @@
 //! Spans of time as flags take them: `50ms`, `1.5s`, `2min`, and `0` where it means "off".
 //!
-//! The spelling is humantime's. What is added here are messages that say what is right, the bounds that
-//! each kind of flag has, and the range `MIN..MAX`.
+//! The spelling is humantime's. What is added here are messages that say what is right, the bounds
+//! that each kind of flag has, and the range `MIN..MAX`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub(crate) fn positive(text: &str) -> Result<Duration, DurationError> {
     if span.is_zero() { Err(DurationError::Zero) } else { Ok(span) }
 }
 
-/// A span, where zero means "off". Kept as zero, because clap would take an `Option` for a missing flag.
+/// A span, where zero means "off". Kept as zero, because clap would take an `Option` for a missing
+/// flag.
 pub(crate) fn zero_for_off(text: &str) -> Result<Duration, DurationError> {
     span(text)
 }

@@ -13,7 +13,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No server could be reached.
     Unreachable = 3,
-    /// No leader, or no outcome in time. For a write the outcome is unknown, unless no leader was known.
+    /// No leader, or no outcome in time. For a write the outcome is unknown, unless no leader was
+    /// known.
     NoOutcome = 4,
     /// A compare-and-swap found another value, or a session is no longer remembered.
     Precondition = 5,

@@ -27,8 +27,8 @@ pub(crate) fn read(file: &Path) -> Result<Input, (PathBuf, io::Error)> {
     }
 }
 
-/// Whether this may be a file of Coracle, or what is left of one. Of any other file it would be beside the point to say that
-/// it does not match its checksum.
+/// Whether this may be a file of Coracle, or what is left of one. Of any other file it would be
+/// beside the point to say that it does not match its checksum.
 pub(crate) fn may_be_of_coracle(bytes: &[u8]) -> bool {
     bytes.starts_with(BEGINNING) || BEGINNING.starts_with(bytes)
 }

@@ -1,9 +1,10 @@
 //! Ctrl-C in a client command: gives up what is under way.
 //!
-//! A command ends the program with 130, and says so when a write was sent whose reply is missing: its outcome is unknown. At
-//! the prompt of the interactive client Ctrl-C gives up the request and not the session: the signal closes the connection
-//! that the request waits on, so the wait ends. Where that does not help, a second Ctrl-C ends the program. A command that has
-//! to tidy up takes note of the signal instead ([`is_noted`]).
+//! A command ends the program with 130, and says so when a write was sent whose reply is missing:
+//! its outcome is unknown. At the prompt of the interactive client Ctrl-C gives up the request and
+//! not the session: the signal closes the connection that the request waits on, so the wait ends.
+//! Where that does not help, a second Ctrl-C ends the program. A command that has to tidy up takes
+//! note of the signal instead ([`is_noted`]).
 //!
 //! Deliberately not for serving, which ends in good order.
 
@@ -59,7 +60,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on, an interrupt ends the program with its exit code, or gives up a command of a session.
+/// From now on, an interrupt ends the program with its exit code, or gives up a command of a
+/// session.
 pub(crate) fn heed() {
     let listen = || {
         let mut signals = Signals::new([SIGINT])?;
@@ -112,7 +114,8 @@ impl Drop for UnfinishedGuard {
     }
 }
 
-/// Commands are typed at a prompt from now on: an interrupt gives up the command and not the program.
+/// Commands are typed at a prompt from now on: an interrupt gives up the command and not the
+/// program.
 pub(crate) fn gives_up_commands() {
     state().is_session = true;
 }
@@ -158,8 +161,8 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Does what may take long and cannot be ended from outside, such as looking a name up; `None` when an interrupt came
-/// first. What it would have led to is dropped.
+/// Does what may take long and cannot be ended from outside, such as looking a name up; `None` when
+/// an interrupt came first. What it would have led to is dropped.
 pub(crate) fn unless_given_up<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if !state().is_session {
         return Some(work());

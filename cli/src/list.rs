@@ -1,5 +1,6 @@
-//! Lists on a command line: `a,b,c`, forgiving where a mistake is none. Blanks around an item and empty items, as behind a
-//! trailing comma, come from scripts that put lists together; they mean nothing.
+//! Lists on a command line: `a,b,c`, forgiving where a mistake is none. Blanks around an item and
+//! empty items, as behind a trailing comma, come from scripts that put lists together; they mean
+//! nothing.
 
 use std::str::FromStr;
 

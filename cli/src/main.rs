@@ -74,7 +74,8 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Tells the reason of the end, and waits no longer than [`TELL_PATIENCE`] for a stderr that stalls.
+/// Tells the reason of the end, and waits no longer than [`TELL_PATIENCE`] for a stderr that
+/// stalls.
 fn tell(text: String) {
     let text: Arc<str> = text.into();
     let (done, written) = mpsc::channel::<()>();

@@ -26,14 +26,16 @@ impl Format {
     }
 }
 
-/// A value as text: a string as its characters, as `jq -r` prints it, and any other value as its JSON.
+/// A value as text: a string as its characters, as `jq -r` prints it, and any other value as its
+/// JSON.
 pub(crate) fn plain(value: &RawValue) -> String {
     // A string that is no Unicode, such as half a surrogate pair, stays JSON too.
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-/// A value for a terminal: as [`plain`], but a string stands in its quotes where it could be taken for another value, as
-/// `42` could, where it is empty, and where its characters would be commands to the terminal.
+/// A value for a terminal: as [`plain`], but a string stands in its quotes where it could be taken
+/// for another value, as `42` could, where it is empty, and where its characters would be commands
+/// to the terminal.
 pub(crate) fn unmistakable(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) if !looks_like_json(&text) && calm(&text) == text => text,
@@ -58,7 +60,8 @@ pub(crate) fn calm(text: &str) -> Cow<'_, str> {
     Cow::Owned(pieces.collect())
 }
 
-/// A value for a table cell or a line of its own: as [`plain`], with what would break the line escaped.
+/// A value for a table cell or a line of its own: as [`plain`], with what would break the line
+/// escaped.
 pub(crate) fn one_line(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) => escaped(&text),
@@ -75,7 +78,8 @@ pub(crate) fn unmistakable_line(value: &RawValue) -> String {
     }
 }
 
-/// Text that stays on its line and in its column: `\t`, `\n`, `\r`, `\\`, and `\u00XX` for other controls.
+/// Text that stays on its line and in its column: `\t`, `\n`, `\r`, `\\`, and `\u00XX` for other
+/// controls.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -93,8 +97,8 @@ pub(crate) fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Text as it is, but for what would break its line or reach a terminal as a command: control characters and the line separators
-/// of Unicode, as `\n`, `\u001b`.
+/// Text as it is, but for what would break its line or reach a terminal as a command: control
+/// characters and the line separators of Unicode, as `\n`, `\u001b`.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
     if !text.contains(is_harmful) {
@@ -113,8 +117,8 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(harmless)
 }
 
-/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else of it is a command to a
-/// terminal.
+/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else
+/// of it is a command to a terminal.
 pub(crate) fn harmless_lines(message: &str) -> String {
     let lines: Vec<_> = message.split('\n').map(harmless).collect();
     lines.join("\n")

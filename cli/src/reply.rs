@@ -1,7 +1,7 @@
 //! A server's reply, taken apart as far as the commands need it.
 //!
-//! Values stay the JSON text they came as. A number such as `1e400` or 2⁶⁴+1 would not survive the way
-//! through a number type, so it never takes that way.
+//! Values stay the JSON text they came as. A number such as `1e400` or 2⁶⁴+1 would not survive the
+//! way through a number type, so it never takes that way.
 
 use std::fmt;
 
@@ -101,7 +101,8 @@ pub(crate) struct Item {
     pub(crate) value: Box<RawValue>,
 }
 
-/// One node in a reply to `status`, as text: a newer server may say things this program need not know.
+/// One node in a reply to `status`, as text: a newer server may say things this program need not
+/// know.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NodeStatus {
     pub(crate) id: Box<RawValue>,

@@ -1,5 +1,5 @@
-//! The requests that the commands send, as lines of the client protocol, and the one thing that has to be
-//! known about a request before it may be sent twice: whether it writes.
+//! The requests that the commands send, as lines of the client protocol, and the one thing that has
+//! to be known about a request before it may be sent twice: whether it writes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -116,7 +116,8 @@ impl Request<'_> {
     }
 }
 
-/// The effect of a line that somebody else wrote. Whatever is not certainly a read counts as a write.
+/// The effect of a line that somebody else wrote. Whatever is not certainly a read counts as a
+/// write.
 pub(crate) fn effect_of_line(line: &str) -> Effect {
     #[derive(Deserialize)]
     struct Shape<'a> {

@@ -1,7 +1,7 @@
 //! `restore`: makes the data folder of a new cluster from a backup, without a server.
 //!
-//! What the files have to be, [`coracle_storage`] knows. Here is which cluster is wanted, that nothing is overwritten, and
-//! that what was made is looked at as a server will look at it.
+//! What the files have to be, [`coracle_storage`] knows. Here is which cluster is wanted, that
+//! nothing is overwritten, and that what was made is looked at as a server will look at it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -181,7 +181,8 @@ impl Restore {
     }
 }
 
-/// Files on their way to a name do not count: what is interrupted before it has put one in place may be done again.
+/// Files on their way to a name do not count: what is interrupted before it has put one in place
+/// may be done again.
 fn refuse_folder_in_use(folder: &Path) -> Result<(), RestoreError> {
     let failed = |cause| RestoreError::File { path: folder.to_owned(), cause };
     for entry in fs::read_dir(folder).map_err(failed)? {

@@ -13,7 +13,8 @@ use crate::output::Format;
 /// The server that is asked unless told otherwise.
 const ADDRESS_DEFAULT: &str = "127.0.0.1:3001";
 
-// Where requests go. No doc comment: clap would take it for the help of the command that this is part of.
+// Where requests go. No doc comment: clap would take it for the help of the command that this is
+// part of.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     /// Servers to ask: the next one is tried when one fails
@@ -28,8 +29,8 @@ pub(crate) struct Target {
 
     /// How long to wait for a server's reply; 0 waits for ever
     ///
-    /// Longer than the server's own --request-timeout (5s), so that its answer arrives: it knows more about
-    /// what became of a request than a client that gives up.
+    /// Longer than the server's own --request-timeout (5s), so that its answer arrives: it knows
+    /// more about what became of a request than a client that gives up.
     #[arg(
         long,
         value_name = "DUR",
@@ -45,7 +46,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The servers to ask. An empty list, as of a variable that is set to nothing, means the default.
+    /// The servers to ask. An empty list, as of a variable that is set to nothing, means the
+    /// default.
     fn addresses(&self) -> Vec<Address> {
         let given = all_of(&self.connect);
         if given.is_empty() { vec![ADDRESS_DEFAULT.parse().expect("an address")] } else { given }

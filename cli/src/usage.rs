@@ -1,8 +1,9 @@
-//! What people type that clap does not understand as they mean it: flags of a client command before the command, and an
-//! address in a variable that is none.
+//! What people type that clap does not understand as they mean it: flags of a client command before
+//! the command, and an address in a variable that is none.
 //!
-//! `coracle --connect ADDR get KEY` has one meaning, so it is understood. Where there is no such meaning, the message says
-//! where the flag belongs; clap would propose the flag whose name is the most similar.
+//! `coracle --connect ADDR get KEY` has one meaning, so it is understood. Where there is no such
+//! meaning, the message says where the flag belongs; clap would propose the flag whose name is the
+//! most similar.
 
 use std::error::Error as _;
 use std::ffi::OsString;

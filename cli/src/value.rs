@@ -1,7 +1,7 @@
 //! VALUE on a command line: a string, JSON text with `--json`, or `-` for what stands on stdin.
 //!
-//! JSON is checked for being JSON and made one line. It is never read into numbers or objects and written
-//! out again, so the server gets every digit and every key as typed.
+//! JSON is checked for being JSON and made one line. It is never read into numbers or objects and
+//! written out again, so the server gets every digit and every key as typed.
 
 use std::io::{self, Read};
 
@@ -56,7 +56,8 @@ pub(crate) fn literal(text: &str, is_json: bool) -> Result<Box<RawValue>, ValueE
     RawValue::from_string(json).map_err(ValueError::NotJson)
 }
 
-/// A string as JSON. Line separators and control characters are escaped, so it stays on one line and is no command to a terminal.
+/// A string as JSON. Line separators and control characters are escaped, so it stays on one line
+/// and is no command to a terminal.
 pub(crate) fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).expect("a string always encodes");
     harmless(&json).into_owned()

@@ -1,7 +1,9 @@
-//! Raft with a state machine of your own: a counter, replicated by three nodes of [`raft::Node`](coracle_core::raft::Node).
+//! Raft with a state machine of your own: a counter, replicated by three nodes of
+//! [`raft::Node`](coracle_core::raft::Node).
 //!
-//! Raft replicates text that it does not interpret. This example proposes `"add":N`, and applies what is committed in the order of
-//! the log. Run it with `cargo run -p coracle-core --example own_state_machine`.
+//! Raft replicates text that it does not interpret. This example proposes `"add":N`, and applies
+//! what is committed in the order of the log. Run it with
+//! `cargo run -p coracle-core --example own_state_machine`.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Three replicas in one loop: elects a leader, puts a key, and sees it applied on all three. No socket, no file, no clock.
+//! Three replicas in one loop: elects a leader, puts a key, and sees it applied on all three. No
+//! socket, no file, no clock.
 //!
 //! Run it with `cargo run -p coracle-core --example three_nodes`.
 

@@ -1,11 +1,13 @@
-//! Which cluster, and which life of a node: numbers that keep those apart who merely have the same names.
+//! Which cluster, and which life of a node: numbers that keep those apart who merely have the same
+//! names.
 //!
-//! Deliberately no source of randomness: the caller draws the numbers, so that a simulation can draw them from its seed.
+//! Deliberately no source of randomness: the caller draws the numbers, so that a simulation can
+//! draw them from its seed.
 
 use std::fmt;
 
-/// Which cluster: made once, when the cluster is founded. Keeps the files and the messages of two clusters apart that
-/// happen to use the same folder names or addresses.
+/// Which cluster: made once, when the cluster is founded. Keeps the files and the messages of two
+/// clusters apart that happen to use the same folder names or addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u128);
 
@@ -25,8 +27,9 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// Which life of a node: drawn at random at its first start. A node whose files were lost and made anew has
-/// another one, so that nobody takes it for the node that once made promises under the same id.
+/// Which life of a node: drawn at random at its first start. A node whose files were lost and made
+/// anew has another one, so that nobody takes it for the node that once made promises under the
+/// same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 

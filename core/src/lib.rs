@@ -1,9 +1,10 @@
 //! Raft, a key-value state machine, its proxy and its client protocol, without any I/O.
 //!
-//! Everything here is a function of what it is handed: (state, now, inputs) → outputs. The core never reads a clock, a
-//! file or a socket, never starts a thread, never draws from a random generator that it was not seeded with, and never
-//! iterates a hash map. So the same inputs always give the same outputs, and one core serves every runtime: an async
-//! executor, threads, and a simulator that breaks everything around it.
+//! Everything here is a function of what it is handed: (state, now, inputs) → outputs. The core
+//! never reads a clock, a file or a socket, never starts a thread, never draws from a random
+//! generator that it was not seeded with, and never iterates a hash map. So the same inputs always
+//! give the same outputs, and one core serves every runtime: an async executor, threads, and a
+//! simulator that breaks everything around it.
 //!
 //! ```text
 //!   client's bytes                                                    messages of peers
@@ -27,10 +28,11 @@
 //!
 //! # Driving a replica
 //!
-//! A runtime collects whatever arrives, hands all of it to one [`Replica::step`], and carries out the outputs in their
-//! order. Whatever comes out may be done at once: a vote, an acknowledgement or an answer that depends on the disk is
-//! kept inside until the runtime reports that write with [`Input::Persisted`]. Time is an argument ([`Instant`]);
-//! [`Replica::deadline`] says when to step next if nothing arrives.
+//! A runtime collects whatever arrives, hands all of it to one [`Replica::step`], and carries out
+//! the outputs in their order. Whatever comes out may be done at once: a vote, an acknowledgement
+//! or an answer that depends on the disk is kept inside until the runtime reports that write with
+//! [`Input::Persisted`]. Time is an argument ([`Instant`]); [`Replica::deadline`] says when to step
+//! next if nothing arrives.
 //!
 //! ```
 //! use std::time::Duration;
@@ -76,8 +78,9 @@
 //!
 //! # Errors and panics
 //!
-//! A step returns no error. A client's mistake is a reply, a peer's nonsense is dropped and told as a [`raft::Event`],
-//! and a bug is a panic: assertions are on in release builds, because a wrong answer is worse than none.
+//! A step returns no error. A client's mistake is a reply, a peer's nonsense is dropped and told as
+//! a [`raft::Event`], and a bug is a panic: assertions are on in release builds, because a wrong
+//! answer is worse than none.
 
 pub mod host;
 pub mod kv;

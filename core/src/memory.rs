@@ -1,13 +1,15 @@
 //! The memory that a server may hold, in one budget.
 //!
-//! A server does not know what its clients are going to do. Each may send half a line and stop, or ask for pages and read none of
-//! them, and what that costs is little for one and too much for thousands. So each connection says what it holds and for what,
-//! and the nodes say how large the data is. Where it is too much together, the connections that have kept the server waiting for
-//! the longest are given up: they get one line, if they read at all, and the others are served on. What is asked for meanwhile is
-//! refused, before anything was done.
+//! A server does not know what its clients are going to do. Each may send half a line and stop, or
+//! ask for pages and read none of them, and what that costs is little for one and too much for
+//! thousands. So each connection says what it holds and for what, and the nodes say how large the
+//! data is. Where it is too much together, the connections that have kept the server waiting for
+//! the longest are given up: they get one line, if they read at all, and the others are served on.
+//! What is asked for meanwhile is refused, before anything was done.
 //!
-//! Other nodes are another matter: a node cannot do without them, and what they make it hold is bounded beforehand, by shares of
-//! the budget ([`MemoryShares`]). It is counted all the same, and clients have what the others leave.
+//! Other nodes are another matter: a node cannot do without them, and what they make it hold is
+//! bounded beforehand, by shares of the budget ([`MemoryShares`]). It is counted all the same, and
+//! clients have what the others leave.
 //!
 //! | held for | beyond its share |
 //! | --- | --- |
@@ -20,8 +22,9 @@
 //! | snapshots, and the log behind the latest | writes are refused until the snapshot is written; a follower that lags begins again |
 //! | frames to and from other nodes | Raft's oldest messages are dropped, forwarded requests refused, sockets not read |
 //!
-//! What is counted is bytes of text with the structures that hold them, not what an allocator makes of that. Small amounts are
-//! rounded away, so that a client with short requests costs nothing here.
+//! What is counted is bytes of text with the structures that hold them, not what an allocator makes
+//! of that. Small amounts are rounded away, so that a client with short requests costs nothing
+//! here.
 
 mod holders;
 mod meters;
@@ -42,7 +45,8 @@ pub use shares::{
     BUDGET_BYTES_MIN, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares, OUTBOX_BYTES_MIN,
 };
 
-/// The most bytes of lines without an end, of all connections: enough for more than a hundred of the longest ones at once.
+/// The most bytes of lines without an end, of all connections: enough for more than a hundred of
+/// the longest ones at once.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
 /// A connection that holds less than this for one purpose is not counted, nor is a change by less.
@@ -99,12 +103,14 @@ const ALL_REFUSED: u8 = 4;
 struct Held {
     nodes: BTreeMap<NodeId, NodeMemory>,
     clients: BTreeMap<u64, Client>,
-    /// Those of them that wait for the end of a line, and those that have replies to read, in the order in which they last got on.
+    /// Those of them that wait for the end of a line, and those that have replies to read, in the
+    /// order in which they last got on.
     oldest_half_lines: BTreeMap<u64, u64>,
     oldest_replies: BTreeMap<u64, u64>,
     /// The next place in that order.
     next_place: u64,
-    /// All connections, and those of them that have not sent a line yet; the older one has the smaller number.
+    /// All connections, and those of them that have not sent a line yet; the older one has the
+    /// smaller number.
     connections: BTreeSet<u64>,
     unused: BTreeSet<u64>,
     /// Without what other nodes make this one hold.
@@ -121,8 +127,8 @@ struct Client {
 }
 
 impl MemoryBudget {
-    /// A budget of `max` bytes, for `connections_max` connections at the most. Each takes `connection_bytes` of it, whatever goes
-    /// over it.
+    /// A budget of `max` bytes, for `connections_max` connections at the most. Each takes
+    /// `connection_bytes` of it, whatever goes over it.
     #[must_use]
     pub fn new(max: usize, connections_max: usize, connection_bytes: usize) -> Self {
         let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
@@ -179,9 +185,9 @@ impl MemoryBudget {
         self.0.peers.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// Counts one more connection, whose number is larger than those of all before it, and says which one is given up for it, if
-    /// one is; `None`: there is no room for it. A client that means to ask does so at once, so those that have never asked
-    /// anything give way.
+    /// Counts one more connection, whose number is larger than those of all before it, and says
+    /// which one is given up for it, if one is; `None`: there is no room for it. A client that
+    /// means to ask does so at once, so those that have never asked anything give way.
     #[must_use]
     pub fn connect(&self, connection: u64) -> Option<(ClientMemory, Option<Eviction>)> {
         let mut held = self.held();
@@ -238,8 +244,8 @@ impl MemoryBudget {
         self.0.refused.load(Ordering::Relaxed) & WRITES_REFUSED != 0
     }
 
-    /// Whether there is no room for what this request would add to the state. A node asks so of what others forward to it: what they
-    /// hold, and may hold, is not the same.
+    /// Whether there is no room for what this request would add to the state. A node asks so of
+    /// what others forward to it: what they hold, and may hold, is not the same.
     #[must_use]
     pub fn has_no_room_for(&self, request: &Request) -> bool {
         let refused = self.0.refused.load(Ordering::Relaxed);
@@ -250,13 +256,15 @@ impl MemoryBudget {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What clients may hold: three quarters of what the nodes leave, and a little if they leave nothing.
+    /// What clients may hold: three quarters of what the nodes leave, and a little if they leave
+    /// nothing.
     fn clients_max(&self, held: &Held) -> usize {
         let left = self.0.max.saturating_sub(self.sum(held).of_nodes());
         (left / 4 * 3).max(self.0.shares.clients_min())
     }
 
-    /// Whether the state is as large as it may be, by itself or with the text of a snapshot beside it.
+    /// Whether the state is as large as it may be, by itself or with the text of a snapshot beside
+    /// it.
     fn state_is_full(&self, held: &Held) -> bool {
         let shares = &self.0.shares;
         let state = held.sum.data.saturating_add(held.sum.sessions.min(shares.sessions_bytes));
@@ -275,8 +283,8 @@ impl MemoryBudget {
         self.0.refused.store(refused, Ordering::Relaxed);
     }
 
-    /// Gives up what may be given up, before anything is refused for want of memory. The data may have grown since a connection
-    /// said last what it holds.
+    /// Gives up what may be given up, before anything is refused for want of memory. The data may
+    /// have grown since a connection said last what it holds.
     pub(crate) fn relieve(&self) -> Vec<Eviction> {
         let (mut held, mut evictions) = (self.held(), Vec::new());
         self.evict(&mut held, &mut evictions);
@@ -284,8 +292,9 @@ impl MemoryBudget {
         evictions
     }
 
-    /// Gives up the connections that have kept the server waiting for the longest, until the rest may stay, with some room to
-    /// spare: at the limit itself the next entry of the log would be too much again.
+    /// Gives up the connections that have kept the server waiting for the longest, until the rest
+    /// may stay, with some room to spare: at the limit itself the next entry of the log would be
+    /// too much again.
     fn evict(&self, held: &mut Held, evictions: &mut Vec<Eviction>) {
         let clients_max = self.clients_max(held);
         let half_lines_max = HALF_LINES_BYTES_MAX.min(clients_max / 4);
@@ -310,7 +319,8 @@ impl MemoryBudget {
     }
 }
 
-/// What has to be refused for this request to be refused. An operator needs some of them most when memory is short.
+/// What has to be refused for this request to be refused. An operator needs some of them most when
+/// memory is short.
 fn refusing(request: &Request) -> u8 {
     let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
     match request {
@@ -363,7 +373,8 @@ impl Held {
     }
 }
 
-/// Takes a connection out of the order, or puts it at the new place if it has none yet or has got on.
+/// Takes a connection out of the order, or puts it at the new place if it has none yet or has got
+/// on.
 fn put_in_order(
     order: &mut BTreeMap<u64, u64>,
     connection: u64,

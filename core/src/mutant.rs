@@ -1,20 +1,25 @@
-//! Deliberate bugs, one at a time, to prove that the tests would notice them: a check that cannot fail is a defect.
+//! Deliberate bugs, one at a time, to prove that the tests would notice them: a check that cannot
+//! fail is a defect.
 //!
-//! Only with the feature `mutants`, which no shipped program has, can one be switched on. Without it [`is_active`] is the
-//! constant `false`, and no trace of a mutant is left in the program. With it, the mutant is a thread's own: so seeds
-//! run side by side with different bugs. That is the one piece of global state in this crate, and it is gone with the feature.
+//! Only with the feature `mutants`, which no shipped program has, can one be switched on. Without
+//! it [`is_active`] is the constant `false`, and no trace of a mutant is left in the program. With
+//! it, the mutant is a thread's own: so seeds run side by side with different bugs. That is the one
+//! piece of global state in this crate, and it is gone with the feature.
 //!
-//! Deliberately missing are changes that break nothing but speed, so that no property could tell them: a late rejection
-//! that is acted on, and a match index that falls. `next_index` is moved back, entries are sent twice, and the follower's
-//! own check makes up for it. A snapshot of entries that are not on the node's own disk yet does no harm either: a start that
-//! finds a shorter log makes it anew.
+//! Deliberately missing are changes that break nothing but speed, so that no property could tell
+//! them: a late rejection that is acted on, and a match index that falls. `next_index` is moved
+//! back, entries are sent twice, and the follower's own check makes up for it. A snapshot of
+//! entries that are not on the node's own disk yet does no harm either: a start that finds a
+//! shorter log makes it anew.
 
-/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows what notices each of them.
+/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows what notices each
+/// of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// An acknowledgement leaves before the entries are on the follower's disk.
     AckBeforeSync,
-    /// The acknowledgement of a call without entries leaves before those that it vouches for are on disk.
+    /// The acknowledgement of a call without entries leaves before those that it vouches for are on
+    /// disk.
     ProbeAckBeforeSync,
     /// A vote leaves before it is on the voter's disk.
     VoteBeforeSync,
@@ -110,11 +115,13 @@ pub enum Mutant {
     SharedAddressAccepted,
     /// A leader that has removed itself leads on.
     RemovedLeaderLeadsOn,
-    /// An incarnation that was let in as an earlier addition of its id is bound when the id is added again.
+    /// An incarnation that was let in as an earlier addition of its id is bound when the id is
+    /// added again.
     RemovedIncarnationBound,
     /// A leader sends nothing more to a member that it has removed.
     RemovedMemberNotTold,
-    /// A follower takes for committed what its leader names, although its own entry there has another checksum.
+    /// A follower takes for committed what its leader names, although its own entry there has
+    /// another checksum.
     CommitChecksumIgnored,
     /// Any term that a message names is believed.
     AnyTermBelieved,
@@ -162,7 +169,8 @@ pub enum Mutant {
     DamagedSnapshotTaken,
     /// A leader does not ask again when it hears nothing of a snapshot.
     SnapshotNotAskedForAgain,
-    /// A leader holds its log for a follower that is being sent a snapshot and says nothing any more.
+    /// A leader holds its log for a follower that is being sent a snapshot and says nothing any
+    /// more.
     LogHeldForSilentFollower,
     /// A follower says that it has a snapshot before that is on its disk.
     SnapshotAckBeforeSync,
@@ -188,7 +196,8 @@ pub enum Mutant {
     RemovalForgotten,
     /// A node that was removed takes snapshots that say nothing of it any more.
     RemovedNodeCompacts,
-    /// A node whose addition was followed by its removal is not told so as long as it does not know that it was a member.
+    /// A node whose addition was followed by its removal is not told so as long as it does not know
+    /// that it was a member.
     TakenBackNotTold,
     /// A node that joined does not keep by which addition it was let in.
     AdditionForgotten,
@@ -216,7 +225,8 @@ pub enum Mutant {
     WriteOvertakesWrite,
     /// A read does not wait for an earlier write of its connection to the same key.
     ReadOvertakesWrite,
-    /// Replies of a connection are written as soon as they are known, not in the order of the requests.
+    /// Replies of a connection are written as soon as they are known, not in the order of the
+    /// requests.
     RepliesOutOfOrder,
     /// A forwarded request that arrives a second time is carried out again.
     ForwardedAgain,
@@ -236,7 +246,8 @@ pub enum Mutant {
     TimeoutIsDefinite,
     /// A log entry whose checksum is wrong is taken for right.
     ChecksumIgnored,
-    /// A damaged line in the middle of a log is taken for a torn write, and cut off with all after it.
+    /// A damaged line in the middle of a log is taken for a torn write, and cut off with all after
+    /// it.
     DamageCutOff,
     /// The torn end of a log is left in the file.
     TornTailKept,
@@ -428,8 +439,9 @@ mod switch {
         }
     }
 
-    /// Compares names, and the byte is read behind the optimiser's back, so that every program with the feature has the
-    /// names in it, even if it never switches one on: a test looks for them in the program that ships.
+    /// Compares names, and the byte is read behind the optimiser's back, so that every program with
+    /// the feature has the names in it, even if it never switches one on: a test looks for them in
+    /// the program that ships.
     #[cold]
     #[inline(never)]
     fn is_called(active: Mutant, name: &str) -> bool {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 /// A moment, in microseconds since an arbitrary start that one node never changes while it runs.
 ///
-/// Only differences mean anything. The runtime takes it from a monotonic clock, the simulator from its
-/// event queue. The range is some 584,000 years, so sums do not overflow in practice; they saturate.
+/// Only differences mean anything. The runtime takes it from a monotonic clock, the simulator from
+/// its event queue. The range is some 584,000 years, so sums do not overflow in practice; they
+/// saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
 

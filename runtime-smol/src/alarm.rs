@@ -1,5 +1,5 @@
-//! Timers: waits for a mailbox, or for anything else, or for a time, whichever comes first. When a driver's timer is armed is
-//! decided by [`Wait`].
+//! Timers: waits for a mailbox, or for anything else, or for a time, whichever comes first. When a
+//! driver's timer is armed is decided by [`Wait`].
 
 use std::future::poll_fn;
 use std::io;
@@ -54,7 +54,8 @@ impl Alarm {
         loop {
             match self.wait.next(self.clock.now(), deadline) {
                 NextWait::Due => return Poll::Ready(()),
-                // Timers have the operating system's grain; a moment later costs nothing, a moment too early a turn.
+                // Timers have the operating system's grain; a moment later costs nothing, a moment
+                // too early a turn.
                 NextWait::Arm(moment) => {
                     self.timer.set_at(self.clock.system_instant(moment) + Duration::from_micros(1));
                 }
@@ -113,7 +114,8 @@ mod tests {
             let (sender, receiver) = mailbox();
             let mut alarm = Alarm::new(Clock::start());
             let first = alarm.clock.now() + BRIEF;
-            // The timer is armed for the first deadline, and an item ends the wait before that, unless the machine is busy.
+            // The timer is armed for the first deadline, and an item ends the wait before that,
+            // unless the machine is busy.
             let waiting = async { alarm.receive(&receiver, Some(first)).await.unwrap() };
             let sending = async {
                 future::yield_now().await;

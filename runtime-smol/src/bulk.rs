@@ -1,8 +1,9 @@
 //! Turns for connections that move much.
 //!
-//! All tasks share one thread, in turn. A client that reads pages always has more to write, and with hundreds of them a request that
-//! is small would wait behind all. So a connection that has moved a large piece waits here for the next turn: in every round of the
-//! executor one of those that wait goes on, and nodes, disks and small requests have theirs in between.
+//! All tasks share one thread, in turn. A client that reads pages always has more to write, and
+//! with hundreds of them a request that is small would wait behind all. So a connection that has
+//! moved a large piece waits here for the next turn: in every round of the executor one of those
+//! that wait goes on, and nodes, disks and small requests have theirs in between.
 
 use futures_lite::future;
 

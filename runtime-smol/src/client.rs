@@ -13,8 +13,9 @@ use crate::mailbox::{Sender, answer_slot};
 
 /// A way to ask the cluster. Cheap to clone; any number may be used at once.
 ///
-/// What one client, or a clone of it, has seen it sees again: its reads may be behind others' writes, but never behind
-/// its own, and never go back in time. What is asked at the same time may take effect in any order.
+/// What one client, or a clone of it, has seen it sees again: its reads may be behind others'
+/// writes, but never behind its own, and never go back in time. What is asked at the same time may
+/// take effect in any order.
 ///
 /// Every method fails with a [`Failure`], which says whether a write may still take effect.
 #[derive(Clone, Debug)]
@@ -28,7 +29,8 @@ impl Client {
         Self { proxy, seen: Rc::default() }
     }
 
-    /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is applied.
+    /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is
+    /// applied.
     pub async fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
         self.ask(Question::put(key, value)).await
     }
@@ -38,17 +40,18 @@ impl Client {
         self.ask(Question::delete(key)).await
     }
 
-    /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent); [`Outcome::Mismatch`] tells
-    /// the actual value. Linearizable.
+    /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent);
+    /// [`Outcome::Mismatch`] tells the actual value. Linearizable.
     pub async fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
         self.write(Command::Cas { key, expect, value }, None).await
     }
 
     /// Carries out a command. Linearizable.
     ///
-    /// With a session, a write whose outcome did not become known may be sent again with the same session, as often as it
-    /// takes: it is done once, and its first outcome is given again. [`Outcome::SessionExpired`]: too much was forgotten to
-    /// tell whether it was done before, and it was not done now. Then take a new name.
+    /// With a session, a write whose outcome did not become known may be sent again with the same
+    /// session, as often as it takes: it is done once, and its first outcome is given again.
+    /// [`Outcome::SessionExpired`]: too much was forgotten to tell whether it was done before, and
+    /// it was not done now. Then take a new name.
     pub async fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
         self.ask(Question::write(command, session)).await
     }
@@ -58,12 +61,14 @@ impl Client {
         self.ask(Question::get(key, self.seen())).await
     }
 
-    /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked: linearizable.
+    /// The value of `key`, at least as new as everything that anybody had an answer to when this
+    /// was asked: linearizable.
     pub async fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
         self.ask(Question::get_linearizable(key)).await
     }
 
-    /// Some keys and their values as a random follower sees them: they may be behind what others wrote.
+    /// Some keys and their values as a random follower sees them: they may be behind what others
+    /// wrote.
     pub async fn scan(&self, scan: Scan) -> Result<Page, Failure> {
         self.ask(Question::scan(scan, self.seen())).await
     }

@@ -28,8 +28,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster on `executor`, which has to be run for anything to happen. All of its state and logic live
-    /// there; only calls that block, those to the disk, go to a pool of threads.
+    /// Starts a cluster on `executor`, which has to be run for anything to happen. All of its state
+    /// and logic live there; only calls that block, those to the disk, go to a pool of threads.
     ///
     /// # Errors
     ///
@@ -67,21 +67,22 @@ impl Cluster {
         self.front.client()
     }
 
-    /// What the nodes tell from now on, and what nobody has read so far. Each event goes to one reader.
+    /// What the nodes tell from now on, and what nobody has read so far. Each event goes to one
+    /// reader.
     #[must_use]
     pub fn events(&self) -> async_channel::Receiver<HostEvent> {
         self.events.clone()
     }
 
-    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written any more. The
-    /// events say why.
+    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written
+    /// any more. The events say why.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         self.front.majority_is_lost()
     }
 
-    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what is owed to
-    /// clients, and closes the files.
+    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what
+    /// is owed to clients, and closes the files.
     pub async fn stop(mut self) {
         self.front.close().await;
         self.front.finish().await;

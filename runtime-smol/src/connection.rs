@@ -1,4 +1,5 @@
-//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they share says.
+//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they
+//! share says.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -30,9 +31,9 @@ type Socket = Arc<Async<std::net::TcpStream>>;
 
 /// Room for bytes on their way, shared by all connections of a thread.
 ///
-/// A client that is silent holds none of it: what arrives is read into one place that belongs to everybody, borrowed
-/// for one read at a time, and what leaves is made in a string that is handed on when it was written. So ten thousand
-/// silent clients need no more room than one.
+/// A client that is silent holds none of it: what arrives is read into one place that belongs to
+/// everybody, borrowed for one read at a time, and what leaves is made in a string that is handed
+/// on when it was written. So ten thousand silent clients need no more room than one.
 #[derive(Clone)]
 pub(crate) struct Buffers {
     input: Rc<RefCell<Box<[u8]>>>,
@@ -47,10 +48,12 @@ impl Buffers {
         Self { input, output: Rc::default(), bulk }
     }
 
-    /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the stream.
+    /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the
+    /// stream.
     ///
-    /// The socket is looked at only when there is something to read: a try that finds nothing costs as much as one that
-    /// does, and the reader is looked after whenever the writer of its client has something to do.
+    /// The socket is looked at only when there is something to read: a try that finds nothing costs
+    /// as much as one that does, and the reader is looked after whenever the writer of its client
+    /// has something to do.
     async fn read(&self, socket: &Socket, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
         poll_fn(|context| {
             loop {
@@ -86,9 +89,11 @@ impl Buffers {
     }
 }
 
-/// Serves a client until it leaves, is silent for too long, or the proxy stops. Then it gives up its place.
+/// Serves a client until it leaves, is silent for too long, or the proxy stops. Then it gives up
+/// its place.
 ///
-/// No `async fn`: its future would hold the arguments beside what is made of them, for as long as the client stays.
+/// No `async fn`: its future would hold the arguments beside what is made of them, for as long as
+/// the client stays.
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
@@ -115,7 +120,8 @@ pub(crate) fn serve(
         if !is_welcome {
             return;
         }
-        // A reader that ends leaves the replies under way to the writer; a writer that ends leaves nothing to do.
+        // A reader that ends leaves the replies under way to the writer; a writer that ends leaves
+        // nothing to do.
         let read = async move {
             reader.run(clock, idle_timeout).await;
             drop(reader);
@@ -130,8 +136,8 @@ pub(crate) fn serve(
     }
 }
 
-/// Ends a connection in order. A socket that is closed with unread bytes resets the connection, and what was just
-/// written may be lost with it: so the client is given a moment to stop sending.
+/// Ends a connection in order. A socket that is closed with unread bytes resets the connection, and
+/// what was just written may be lost with it: so the client is given a moment to stop sending.
 async fn leave(socket: &Socket, buffers: &Buffers) {
     const PATIENCE: Duration = Duration::from_millis(500);
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {

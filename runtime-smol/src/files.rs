@@ -1,7 +1,8 @@
-//! Tasks that write and read a node's files: they wait for its orders, carry them out in its folder, and report.
+//! Tasks that write and read a node's files: they wait for its orders, carry them out in its
+//! folder, and report.
 //!
-//! The log and the snapshots have a task each: a snapshot is large and nobody waits for it, while every put waits for the
-//! log's next sync.
+//! The log and the snapshots have a task each: a snapshot is large and nobody waits for it, while
+//! every put waits for the log's next sync.
 
 use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
@@ -14,7 +15,8 @@ use smol::Timer;
 use crate::clock::Clock;
 use crate::mailbox::{Receiver, Sender};
 
-/// Reports to the node that the work on its files has failed. Nobody listens when it has stopped before its disk did.
+/// Reports to the node that the work on its files has failed. Nobody listens when it has stopped
+/// before its disk did.
 pub(crate) async fn report_failure(
     work: impl Future<Output = Result<(), DiskError>>,
     node: Sender<NodeInput>,

@@ -113,8 +113,8 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Res
     }
 }
 
-/// Hands on what comes back, until it ends. The socket is read only when there is something: this is looked after whenever
-/// something is to be sent.
+/// Hands on what comes back, until it ends. The socket is read only when there is something: this
+/// is looked after whenever something is to be sent.
 async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Result<Infallible> {
     let socket = Arc::<Async<std::net::TcpStream>>::from(stream);
     let mut bytes = [0; HEAR_BYTES];

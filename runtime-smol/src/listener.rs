@@ -18,7 +18,8 @@ use crate::wiring::{Wiring, route};
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What a connection holds until it is done: the other end of a channel that closes when the last one is.
+/// What a connection holds until it is done: the other end of a channel that closes when the last
+/// one is.
 pub(crate) type Place = async_channel::Sender<()>;
 
 /// Accepts clients at a socket that is bound to this address, until it is dropped.

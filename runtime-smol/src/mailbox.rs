@@ -1,8 +1,8 @@
 //! Channels between the tasks of one thread.
 //!
-//! Every task of this runtime lives on one executor, in one thread. So a mailbox is a queue and the waker of who waits at
-//! it: no lock, no atomic number, and nothing to allocate for waiting. Its room grows as it needs to: what is in it
-//! is limited by those who send, who may not wait.
+//! Every task of this runtime lives on one executor, in one thread. So a mailbox is a queue and the
+//! waker of who waits at it: no lock, no atomic number, and nothing to allocate for waiting. Its
+//! room grows as it needs to: what is in it is limited by those who send, who may not wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -53,8 +53,8 @@ struct Running {
 }
 
 impl Member {
-    /// Starts a node on `executor`, which has to be run for anything to happen. It serves clients at once; until it has
-    /// its cluster they are told that there is no leader.
+    /// Starts a node on `executor`, which has to be run for anything to happen. It serves clients
+    /// at once; until it has its cluster they are told that there is no leader.
     ///
     /// # Errors
     ///
@@ -117,13 +117,15 @@ impl Member {
         self.front.client()
     }
 
-    /// What the node tells from now on, and what nobody has read so far. Each event goes to one reader.
+    /// What the node tells from now on, and what nobody has read so far. Each event goes to one
+    /// reader.
     #[must_use]
     pub fn events(&self) -> async_channel::Receiver<HostEvent> {
         self.events.clone()
     }
 
-    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has removed it, or its disk failed.
+    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has
+    /// removed it, or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = self.running.borrow_mut().failure.take();
@@ -131,8 +133,9 @@ impl Member {
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 
-    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits for what is under way,
-    /// writes what is owed to clients and to other nodes, and closes the files.
+    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits
+    /// for what is under way, writes what is owed to clients and to other nodes, and closes the
+    /// files.
     pub async fn stop(mut self) {
         self.front.close().await;
         let has_node = !self.running.borrow().tasks.is_empty();
@@ -157,7 +160,8 @@ impl Member {
     }
 }
 
-/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the node.
+/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the
+/// node.
 struct Startup {
     network: Rc<Network>,
     options: MemberOptions,

@@ -1,4 +1,5 @@
-//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s decide.
+//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s
+//! decide.
 //!
 //! Each link is a task that dials one node and sends what waits for it.
 

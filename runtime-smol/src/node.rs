@@ -17,7 +17,8 @@ use crate::network::Network;
 use crate::peers::Peers;
 use crate::wiring::{Wiring, route};
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
+/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or
+/// cannot.
 pub(crate) type NodeEnds = (Sender<NodeInput>, Receiver<NodeInput>, Option<async_channel::Sender<()>>);
 
 /// A node and what it is connected to.
@@ -93,7 +94,8 @@ impl NodeDriver {
             self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
             self.peers.with_network(Network::tidy);
-            // A node that has more to do at once, such as a long log to apply, must not keep the others waiting.
+            // A node that has more to do at once, such as a long log to apply, must not keep the
+            // others waiting.
             future::yield_now().await;
         }
     }

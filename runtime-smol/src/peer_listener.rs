@@ -23,7 +23,8 @@ use crate::network::Network;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
-/// How long to wait when the operating system gives no more sockets, and how long a full inbox is given.
+/// How long to wait when the operating system gives no more sockets, and how long a full inbox is
+/// given.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The connections of the nodes that have dialled.
@@ -72,7 +73,8 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
     }
 }
 
-/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the refusal lost with it.
+/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the
+/// refusal lost with it.
 async fn leave(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
     let mut rest = [0; 1024];

@@ -1,6 +1,7 @@
 //! The way to the other nodes: in one process, their inboxes; else a connection to each.
 //!
-//! Raft takes a lost message in its stride, so a peer that does not keep up costs messages and not memory.
+//! Raft takes a lost message in its stride, so a peer that does not keep up costs messages and not
+//! memory.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! The router's task: feeds the [`Router`] from its inbox, and carries its actions to connections, callers and nodes.
+//! The router's task: feeds the [`Router`] from its inbox, and carries its actions to connections,
+//! callers and nodes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! A program with a cluster inside: starts five nodes on files, asks them, watches their events, and stops them.
+//! A program with a cluster inside: starts five nodes on files, asks them, watches their events,
+//! and stops them.
 //!
 //! Run it with `cargo run -p coracle-runtime-threads --example embedded_threads`.
 

@@ -19,7 +19,8 @@ use crate::peers::Peers;
 use crate::threads::lock;
 use crate::wiring::{Events, Wiring};
 
-/// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the process.
+/// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the
+/// process.
 #[derive(Debug)]
 pub struct Cluster {
     front: Front,
@@ -30,8 +31,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster: a thread for every node, two for its files, one for the router, one that accepts clients,
-    /// and two for every client.
+    /// Starts a cluster: a thread for every node, two for its files, one for the router, one that
+    /// accepts clients, and two for every client.
     ///
     /// # Errors
     ///
@@ -70,21 +71,22 @@ impl Cluster {
         self.front.client()
     }
 
-    /// What the nodes tell, from the start on. There is one reader: `None` when it was taken before.
+    /// What the nodes tell, from the start on. There is one reader: `None` when it was taken
+    /// before.
     #[must_use]
     pub fn events(&self) -> Option<Receiver<HostEvent>> {
         lock(&self.events).take()
     }
 
-    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written any more. The
-    /// events say why.
+    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written
+    /// any more. The events say why.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         self.front.majority_is_lost()
     }
 
-    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what is owed to
-    /// clients, and closes the files.
+    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what
+    /// is owed to clients, and closes the files.
     pub fn stop(mut self) {
         self.front.close();
         self.front.finish();

@@ -1,4 +1,5 @@
-//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they share says.
+//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they
+//! share says.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -62,8 +63,8 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// Reads what the client still sends until it stops. A socket that is closed with unread bytes resets the connection,
-/// and what was just written may be lost with it.
+/// Reads what the client still sends until it stops. A socket that is closed with unread bytes
+/// resets the connection, and what was just written may be lost with it.
 fn drain(mut stream: &TcpStream) {
     let mut rest = vec![0; CLIENT_READ_BYTES];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
@@ -127,8 +128,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until nothing more will come, then ends the connection in order: the client is given a moment to stop
-    /// sending.
+    /// Writes until nothing more will come, then ends the connection in order: the client is given
+    /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
         const PATIENCE: Duration = Duration::from_millis(500);
         if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {

@@ -1,7 +1,8 @@
-//! Threads that write and read a node's files: they wait for its orders, carry them out in its folder, and report.
+//! Threads that write and read a node's files: they wait for its orders, carry them out in its
+//! folder, and report.
 //!
-//! The log and the snapshots have a thread each: a snapshot is large and nobody waits for it, while every put waits for the
-//! log's next sync.
+//! The log and the snapshots have a thread each: a snapshot is large and nobody waits for it, while
+//! every put waits for the log's next sync.
 
 use std::sync::mpsc::Receiver;
 use std::thread;

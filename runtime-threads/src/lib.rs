@@ -13,8 +13,9 @@
 //!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
-//! Every box is a thread that owns its state, and every arrow a channel. That is a [`Cluster`]. A [`Member`] is one node of
-//! a cluster of processes: in place of the others' inboxes it has a network.
+//! Every box is a thread that owns its state, and every arrow a channel. That is a [`Cluster`]. A
+//! [`Member`] is one node of a cluster of processes: in place of the others' inboxes it has a
+//! network.
 //!
 //! ```text
 //!            router ◄────────────┐
@@ -27,13 +28,14 @@
 //!          network ──────────► link × (N - 1) ──────────► TCP ──► the others' peer listeners
 //! ```
 //!
-//! The startup finds the cluster, starts the node and ends. A link dials one other node and sends it what waits for it; beside
-//! it an ear waits for the other end to hang up.
+//! The startup finds the cluster, starts the node and ends. A link dials one other node and sends
+//! it what waits for it; beside it an ear waits for the other end to hang up.
 //!
-//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and `coracle-storage`; this crate carries
-//! bytes, messages and time between them. Its files have the same names as those of `coracle-runtime-smol`, so that a diff
-//! of the two folders shows sockets, tasks or threads, and timers. Two files are more: `inbox`, because a std channel does
-//! not tell how full it is, and `threads`, because a thread cannot be dropped.
+//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and
+//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the
+//! same names as those of `coracle-runtime-smol`, so that a diff of the two folders shows sockets,
+//! tasks or threads, and timers. Two files are more: `inbox`, because a std channel does not tell
+//! how full it is, and `threads`, because a thread cannot be dropped.
 //!
 //! ```
 //! use coracle_core::Settings;

@@ -66,8 +66,9 @@ pub(crate) fn dial(
     Ok((stream, meeting, welcome))
 }
 
-/// The addresses of a name. A look-up takes as long as the operating system lets it, many seconds where the resolver is gone, and
-/// cannot be cancelled. So a thread of its own does it, and the link waits for [`RESOLVE_PATIENCE`].
+/// The addresses of a name. A look-up takes as long as the operating system lets it, many seconds
+/// where the resolver is gone, and cannot be cancelled. So a thread of its own does it, and the
+/// link waits for [`RESOLVE_PATIENCE`].
 fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);

@@ -19,7 +19,8 @@ use crate::wiring::{Wiring, route};
 /// How long to wait when the operating system gives no more sockets: until some client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What a connection holds until it is done: the other end of a channel that closes when the last one is.
+/// What a connection holds until it is done: the other end of a channel that closes when the last
+/// one is.
 type Place = Sender<()>;
 
 /// Accepts clients at a socket that is bound to this address, until it is told to stop.
@@ -80,7 +81,8 @@ fn serve(
 }
 
 fn turn_away(mut stream: TcpStream) {
-    // A client that does not even take this one line is of no concern, and must not hold up the others.
+    // A client that does not even take this one line is of no concern, and must not hold up the
+    // others.
     let _ = stream.set_nonblocking(true);
     let _ = stream.write_all(busy_line().as_bytes());
 }

@@ -32,8 +32,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the threads of connections are given to end.
 const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order. Either way its threads have ended then,
-/// but for those that wait for a name or a connection, which hold nothing and end a moment later.
+/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order. Either way its
+/// threads have ended then, but for those that wait for a name or a connection, which hold nothing
+/// and end a moment later.
 #[derive(Debug)]
 pub struct Member {
     front: Front,
@@ -45,7 +46,8 @@ pub struct Member {
     events: Mutex<Option<Events>>,
     threads_end: Receiver<()>,
     resign_patience: Duration,
-    /// The files are free when nobody writes them any more, and that may be the thread that finds the cluster.
+    /// The files are free when nobody writes them any more, and that may be the thread that finds
+    /// the cluster.
     _lock: Arc<Option<FolderLock>>,
 }
 
@@ -60,9 +62,10 @@ struct Running {
 }
 
 impl Member {
-    /// Starts a node: a thread that finds its cluster and then starts one for the node and two for its files, one for the
-    /// router, one that accepts clients and two for every client, one that accepts other nodes and three for each of
-    /// them. It serves clients at once; until it has its cluster they are told that there is no leader.
+    /// Starts a node: a thread that finds its cluster and then starts one for the node and two for
+    /// its files, one for the router, one that accepts clients and two for every client, one that
+    /// accepts other nodes and three for each of them. It serves clients at once; until it has its
+    /// cluster they are told that there is no leader.
     ///
     /// # Errors
     ///
@@ -126,13 +129,15 @@ impl Member {
         self.front.client()
     }
 
-    /// What the node tells, from the start on. There is one reader: `None` when it was taken before.
+    /// What the node tells, from the start on. There is one reader: `None` when it was taken
+    /// before.
     #[must_use]
     pub fn events(&self) -> Option<Receiver<HostEvent>> {
         lock(&self.events).take()
     }
 
-    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has removed it, or its disk failed.
+    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has
+    /// removed it, or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = lock(&self.running).failure.take();
@@ -140,8 +145,9 @@ impl Member {
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 
-    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits for what is under way,
-    /// writes what is owed to clients and to other nodes, and closes the files.
+    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits
+    /// for what is under way, writes what is owed to clients and to other nodes, and closes the
+    /// files.
     pub fn stop(mut self) {
         self.front.close();
         let has_node = !lock(&self.running).threads.is_empty();
@@ -185,7 +191,8 @@ fn end_node(inbox: &Inbox, threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the node.
+/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the
+/// node.
 struct Startup {
     network: Arc<Network>,
     options: MemberOptions,

@@ -1,7 +1,9 @@
-//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s decide.
+//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s
+//! decide.
 //!
-//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one order: the peer listener's
-//! connections, forwarder or directory, links, line; nobody waits for anything else with one of them but a line.
+//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one
+//! order: the peer listener's connections, forwarder or directory, links, line; nobody waits for
+//! anything else with one of them but a line.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -78,7 +80,8 @@ impl Line {
         changed
     }
 
-    /// There is a connection; `false`: the link has to end. It is told before anybody can tell of its end.
+    /// There is a connection; `false`: the link has to end. It is told before anybody can tell of
+    /// its end.
     fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
@@ -91,7 +94,8 @@ impl Line {
         is_wanted
     }
 
-    /// The connection broke, or could not be made: how long to wait, or `None` when the link has to end.
+    /// The connection broke, or could not be made: how long to wait, or `None` when the link has to
+    /// end.
     pub(crate) fn failed(&self, network: &Network, failure: DialFailure) -> Option<Duration> {
         let mut state = lock(&self.state);
         if let Some(stream) = state.stream.take() {
@@ -106,8 +110,8 @@ impl Line {
         Some(pause)
     }
 
-    /// The link is not wanted any more. That is told at once, not when its thread ends: by then another link to the same node
-    /// may be up.
+    /// The link is not wanted any more. That is told at once, not when its thread ends: by then
+    /// another link to the same node may be up.
     fn end(&self, network: &Network) {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
@@ -248,7 +252,8 @@ impl Network {
         self.change(|directory, now, actions| directory.tidy(now, was_used, actions));
     }
 
-    /// Changes the directory, and the links as it says. It stays locked meanwhile, so that changes are carried out in order.
+    /// Changes the directory, and the links as it says. It stays locked meanwhile, so that changes
+    /// are carried out in order.
     pub(crate) fn change<T>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
@@ -293,7 +298,8 @@ impl Network {
         lock(&self.links).values().all(|line| lock(&line.state).link.is_idle())
     }
 
-    /// What each thread of this node's connections holds until it is done; `None`: it is not to begin.
+    /// What each thread of this node's connections holds until it is done; `None`: it is not to
+    /// begin.
     pub(crate) fn threads_end(&self) -> Option<Sender<()>> {
         lock(&self.open).threads_end.clone()
     }
@@ -325,7 +331,8 @@ impl Network {
         Ok(())
     }
 
-    /// Ends all connections, and by and by their threads: those that wait for a name or a connection take a moment.
+    /// Ends all connections, and by and by their threads: those that wait for a name or a
+    /// connection take a moment.
     pub(crate) fn hang_up(&self) {
         let mut open = lock(&self.open);
         open.threads_end = None;

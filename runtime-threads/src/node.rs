@@ -16,7 +16,8 @@ use crate::peers::Peers;
 use crate::threads::spawn;
 use crate::wiring::{Wiring, route};
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or cannot.
+/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or
+/// cannot.
 pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
 
 /// A node and what it is connected to.

@@ -22,7 +22,8 @@ use crate::threads::{ListenerThread, lock, spawn};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
-/// How long to wait when the operating system gives no more sockets, and how long a full inbox is given.
+/// How long to wait when the operating system gives no more sockets, and how long a full inbox is
+/// given.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The connections of the nodes that have dialled.
@@ -111,7 +112,8 @@ fn greet(
     Some(inbound)
 }
 
-/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the refusal lost with it.
+/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the
+/// refusal lost with it.
 fn leave(mut stream: &TcpStream, patience: &Patience) {
     let mut rest = [0; 1024];
     let _ = stream.shutdown(Shutdown::Write);

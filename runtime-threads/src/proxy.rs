@@ -1,4 +1,5 @@
-//! The router's thread: feeds the [`Router`] from its inbox, and carries its actions to connections, callers and nodes.
+//! The router's thread: feeds the [`Router`] from its inbox, and carries its actions to
+//! connections, callers and nodes.
 
 use std::collections::BTreeMap;
 use std::net::Shutdown;

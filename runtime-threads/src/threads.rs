@@ -1,5 +1,5 @@
-//! What threads need and tasks do not: a panic has to end the process, a lock may be left by a panic, and a blocking accept
-//! has to be ended.
+//! What threads need and tasks do not: a panic has to end the process, a lock may be left by a
+//! panic, and a blocking accept has to be ended.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,7 +11,8 @@ use std::time::Duration;
 /// How long a listener may take to notice that it should stop.
 const WAKE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts a thread without which the cluster is not whole: if it panics, or cannot be started, the process ends.
+/// Starts a thread without which the cluster is not whole: if it panics, or cannot be started, the
+/// process ends.
 pub(crate) fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     try_spawn(name, run).expect("the operating system gives the cluster its threads")
 }
@@ -36,7 +37,8 @@ impl Drop for EndProcessOnPanic {
     }
 }
 
-/// Locks, also when a thread has panicked meanwhile: that was told there, and this one only has to end.
+/// Locks, also when a thread has panicked meanwhile: that was told there, and this one only has to
+/// end.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -46,7 +48,8 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// A thread that accepts at `address` until `is_stopping` is set; a connection of any kind makes it look.
+/// A thread that accepts at `address` until `is_stopping` is set; a connection of any kind makes it
+/// look.
 #[derive(Debug)]
 pub(crate) struct ListenerThread {
     pub(crate) thread: JoinHandle<()>,

@@ -14,7 +14,8 @@ use crate::inputs::ProxyEvent;
 /// The most events that wait for a listener; with so many waiting, new ones are lost.
 const EVENTS_MAX: usize = 1024;
 
-/// What a connection takes in memory, whatever goes over it: two threads with the pages of their stacks that are in use, and a buffer.
+/// What a connection takes in memory, whatever goes over it: two threads with the pages of their
+/// stacks that are in use, and a buffer.
 const CONNECTION_BYTES: usize = 64 << 10;
 
 /// See the module.

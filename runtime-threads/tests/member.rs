@@ -1,5 +1,5 @@
-//! Three nodes, each a cluster's member with connections of its own, in one process: what they say goes over TCP, and their
-//! threads can be counted.
+//! Three nodes, each a cluster's member with connections of its own, in one process: what they say
+//! goes over TCP, and their threads can be counted.
 
 #![expect(clippy::unwrap_used, reason = "what a test calls is a test")]
 
@@ -56,7 +56,8 @@ fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
     members
 }
 
-/// Waits until a node hears all three, and they hear it: what is asked before may be answered to nobody.
+/// Waits until a node hears all three, and they hear it: what is asked before may be answered to
+/// nobody.
 fn wait_for_company(client: &Client) {
     wait_until("all nodes answer", || {
         let reports = client.status().unwrap();
@@ -72,7 +73,8 @@ fn value(text: impl ToString) -> Value {
     Value::from_text(&text.to_string()).expect("it works")
 }
 
-/// Puts under a session: what was on its way to a node that stopped is sent again to whoever leads next.
+/// Puts under a session: what was on its way to a node that stopped is sent again to whoever leads
+/// next.
 fn put_again(member: &Member, name: &str, text: &str) {
     let command = Command::Put { key: key(name), value: value(text) };
     let session = Session::new(ClientName::new(name).unwrap(), 1).unwrap();

@@ -1,9 +1,10 @@
 //! Carries file operations out beside an async executor.
 //!
-//! It is [`blocking`], on a pool of threads: a group of operations goes there as a whole, and so does what is to be read. What waits
-//! for the disk then is one thread that was woken once, and the executor, free in between, hears of it once. An operation at a time
-//! would be three of each for every put; and a library that buffers what is written between the two tells later, or not at all, why it
-//! was not.
+//! It is [`blocking`], on a pool of threads: a group of operations goes there as a whole, and so
+//! does what is to be read. What waits for the disk then is one thread that was woken once, and the
+//! executor, free in between, hears of it once. An operation at a time would be three of each for
+//! every put; and a library that buffers what is written between the two tells later, or not at
+//! all, why it was not.
 
 mod work;
 
@@ -23,9 +24,10 @@ pub use work::{open, prepare};
 /// How often the pool is given something to do.
 const POOL_TRIED_EVERY: Duration = Duration::from_secs(1);
 
-/// Gives the pool of threads something to do every second, and never ends. The pool ends its idle threads, and starts new ones only
-/// at the moment when work arrives. Work that arrives while the operating system refuses threads would wait for ever without this.
-/// `pause` ends after the time that it is given.
+/// Gives the pool of threads something to do every second, and never ends. The pool ends its idle
+/// threads, and starts new ones only at the moment when work arrives. Work that arrives while the
+/// operating system refuses threads would wait for ever without this. `pause` ends after the time
+/// that it is given.
 pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
     loop {
         pause(POOL_TRIED_EVERY).await;
@@ -35,8 +37,8 @@ pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
 
 /// A node's way to its files in a data folder: a [`blocking::Folder`] for an async executor.
 ///
-/// The futures of its methods are to be driven to their end: what is on disk when one is dropped before is unknown, and
-/// the folder is gone.
+/// The futures of its methods are to be driven to their end: what is on disk when one is dropped
+/// before is unknown, and the folder is gone.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -79,7 +81,8 @@ impl Folder {
         self.read_with(move |folder| folder.read(node)).await
     }
 
-    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked before it counts.
+    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked
+    /// before it counts.
     ///
     /// # Errors
     ///
@@ -88,7 +91,8 @@ impl Folder {
         self.read_with(move |folder| folder.read_back(file)).await
     }
 
-    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
+    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such
+    /// part, or no longer.
     ///
     /// # Errors
     ///
@@ -101,7 +105,8 @@ impl Folder {
         self.read_with(move |folder| folder.read_part(node, wanted)).await
     }
 
-    /// Carries `ops` out as one errand to the pool of threads; all of them, or up to the first that fails.
+    /// Carries `ops` out as one errand to the pool of threads; all of them, or up to the first that
+    /// fails.
     ///
     /// # Errors
     ///
@@ -109,8 +114,8 @@ impl Folder {
     ///
     /// # Panics
     ///
-    /// When it is used again after an error or after the future of an earlier call was dropped: a write that failed is
-    /// never retried.
+    /// When it is used again after an error or after the future of an earlier call was dropped: a
+    /// write that failed is never retried.
     pub async fn run(&mut self, ops: Vec<FileOp>) -> Result<(), FileError> {
         let mut folder = self.folder.take().expect("a folder is not used after an error");
         if !ops.is_empty() {

@@ -1,11 +1,13 @@
 //! Backups: how one is written, and the files of a new cluster that are made of one.
 //!
-//! A backup is a snapshot file that belongs to nobody: its header names node 0, and a cluster and an incarnation of zeros. So
-//! no node takes it for its own, should somebody put it in a data folder.
+//! A backup is a snapshot file that belongs to nobody: its header names node 0, and a cluster and
+//! an incarnation of zeros. So no node takes it for its own, should somebody put it in a data
+//! folder.
 //!
-//! What is made of it is a new cluster: other identities, the members that it is made for, and a log that starts behind the
-//! backup's last entry. The snapshots come first, then the logs, then the metadata, each in one step: once a snapshot is
-//! there, no start founds an empty cluster in the folder, and no start takes it before the last file is there.
+//! What is made of it is a new cluster: other identities, the members that it is made for, and a
+//! log that starts behind the backup's last entry. The snapshots come first, then the logs, then
+//! the metadata, each in one step: once a snapshot is there, no start founds an empty cluster in
+//! the folder, and no start takes it before the last file is there.
 
 use std::sync::Arc;
 
@@ -71,7 +73,8 @@ pub fn backup_header(meta: SnapshotMeta) -> Vec<u8> {
     SnapshotHeader { node: NodeId(0), cluster, incarnation, meta }.encode()
 }
 
-/// The identity of the first node of a new cluster of processes: its only voter, whom its peers find at `address`.
+/// The identity of the first node of a new cluster of processes: its only voter, whom its peers
+/// find at `address`.
 #[must_use]
 pub fn first_member(
     node: NodeId,
@@ -91,8 +94,8 @@ pub fn first_member(
     }
 }
 
-/// Makes the files of a new cluster of these nodes, in a folder without any. Once all operations are carried out, the nodes
-/// start from what the backup holds; before that they do not start.
+/// Makes the files of a new cluster of these nodes, in a folder without any. Once all operations
+/// are carried out, the nodes start from what the backup holds; before that they do not start.
 ///
 /// # Panics
 ///
@@ -122,7 +125,8 @@ pub fn restore(backup: &SnapshotFile<'_>, identities: &[Identity]) -> Vec<FileOp
         replace_log(identity.node, header.encode())
     });
     let metas = identities.iter().flat_map(|identity| {
-        // Nobody has voted in the term of the last entry: in this cluster there was no such election.
+        // Nobody has voted in the term of the last entry: in this cluster there was no such
+        // election.
         let hard_state = HardState { current_term: last.term, voted_for: None };
         replace_meta(identity.node, Meta::new(identity, hard_state, last).encode())
     });
@@ -195,7 +199,8 @@ mod tests {
         assert_eq!(configuration.voters().nodes(), [NodeId(1)]);
     }
 
-    /// Until the last file is there, a start either refuses or finds nothing: never an empty cluster beside what was restored.
+    /// Until the last file is there, a start either refuses or finds nothing: never an empty
+    /// cluster beside what was restored.
     #[test]
     fn an_interrupted_restore_is_refused_or_was_never_begun() {
         let bytes = backup(&content(3, 10));

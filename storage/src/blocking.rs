@@ -21,10 +21,11 @@ use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 pub use work::{open, prepare};
 
-/// A node's way to its files in a data folder. Keeps those open that it writes, until they are renamed or removed.
+/// A node's way to its files in a data folder. Keeps those open that it writes, until they are
+/// renamed or removed.
 ///
-/// A node may have several, on different threads, as long as each file is written through one of them at a time: the
-/// log through one, the snapshot through another.
+/// A node may have several, on different threads, as long as each file is written through one of
+/// them at a time: the log through one, the snapshot through another.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -81,7 +82,8 @@ impl Folder {
         })
     }
 
-    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked before it counts.
+    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked
+    /// before it counts.
     ///
     /// # Errors
     ///
@@ -91,11 +93,13 @@ impl Folder {
         fs::read(&path).map_err(|cause| FileError::of(Operation::Read, path, cause))
     }
 
-    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such part, or no longer.
+    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such
+    /// part, or no longer.
     ///
     /// # Errors
     ///
-    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a part.
+    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a
+    /// part.
     pub fn read_part(&self, node: NodeId, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
         let name = FileName::new(node, FileKind::Snapshot);
         let path = self.path_of(name);
@@ -142,7 +146,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Goes on after an error for want of room, without the file that there was no room for: one that nobody relies on yet.
+    /// Goes on after an error for want of room, without the file that there was no room for: one
+    /// that nobody relies on yet.
     ///
     /// # Errors
     ///
@@ -215,7 +220,8 @@ impl Folder {
         if std::mem::take(is_new) { file.sync_all() } else { file.sync_data() }
     }
 
-    /// Where among the open files the one with this name is, for writing to its end: it is opened if it is not yet.
+    /// Where among the open files the one with this name is, for writing to its end: it is opened
+    /// if it is not yet.
     fn opened(&mut self, name: FileName, path: &Path) -> io::Result<usize> {
         if let Some(at) = self.open.iter().position(|open| open.name == name) {
             return Ok(at);
@@ -242,9 +248,10 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 
 /// Creates a file that was not there before, in the place of whatever has its name.
 ///
-/// A file that is opened to be written anew is written wherever its name leads: through a symbolic link to a file outside of
-/// the data folder, into a file that has a second name elsewhere, or into a pipe. What has the name is removed instead, which
-/// follows no link, and the file is created exclusively.
+/// A file that is opened to be written anew is written wherever its name leads: through a symbolic
+/// link to a file outside of the data folder, into a file that has a second name elsewhere, or into
+/// a pipe. What has the name is removed instead, which follows no link, and the file is created
+/// exclusively.
 fn create_new(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).clone();
     match options.open(path) {

@@ -1,16 +1,19 @@
 //! Content: judges what lines with a right checksum say.
 //!
-//! A checksum shows that a line is as it was written, not that this program wrote it. A file that was edited and sealed again, or
-//! that another program made, may say what no node can go on from: a value that is no JSON, an index without a next one, members
-//! that do not exist. The naive way is to let each part notice what it trips over; then one start refuses, another one panics an hour
-//! later, and `log verify` calls the file clean. So there is one judge, and all that reads files asks it: recovery, the survey of a
-//! folder, a restore, and `log show` and `log verify`.
+//! A checksum shows that a line is as it was written, not that this program wrote it. A file that
+//! was edited and sealed again, or that another program made, may say what no node can go on from:
+//! a value that is no JSON, an index without a next one, members that do not exist. The naive way
+//! is to let each part notice what it trips over; then one start refuses, another one panics an
+//! hour later, and `log verify` calls the file clean. So there is one judge, and all that reads
+//! files asks it: recovery, the survey of a folder, a restore, and `log show` and `log verify`.
 //!
-//! What is judged is the content of one file. Whether the files of a node, or the nodes of a folder, fit each other is the matter of
-//! [`recover()`](crate::recover()) and [`survey()`](crate::survey()).
+//! What is judged is the content of one file. Whether the files of a node, or the nodes of a
+//! folder, fit each other is the matter of [`recover()`](crate::recover()) and
+//! [`survey()`](crate::survey()).
 //!
-//! Numbers have a ceiling at half of what nodes believe of one another. Whatever is accepted has room above it for more entries and
-//! elections than any cluster sees, so that nothing is accepted today and refused after the next append.
+//! Numbers have a ceiling at half of what nodes believe of one another. Whatever is accepted has
+//! room above it for more entries and elections than any cluster sees, so that nothing is accepted
+//! today and refused after the next append.
 
 use coracle_core::kv::{SessionLimits, StateLineError, StateLines, TextFault, Write};
 use coracle_core::raft::{
@@ -77,7 +80,8 @@ impl Membership {
     }
 }
 
-/// Judges the point that a log starts after, that a snapshot ends with, or that is known to be committed.
+/// Judges the point that a log starts after, that a snapshot ends with, or that is known to be
+/// committed.
 pub(crate) fn check_point(point: LogPoint) -> Result<(), ContentFault> {
     let LogPoint { index, term, .. } = point;
     if index == LogIndex::ORIGIN {

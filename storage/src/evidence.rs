@@ -1,22 +1,24 @@
-//! Searches what follows a bad line for a line that is valid by itself: the evidence that the bad line was
-//! not the last one written.
+//! Searches what follows a bad line for a line that is valid by itself: the evidence that the bad
+//! line was not the last one written.
 //!
-//! A valid line may start anywhere after the bad one starts, also within it: when the byte that changed was a
-//! line break, two lines have become one. So a start is tried wherever the head of an entry stands,
-//! `{"index":`, and it is valid when its checksum fits one of three predecessors:
+//! A valid line may start anywhere after the bad one starts, also within it: when the byte that
+//! changed was a line break, two lines have become one. So a start is tried wherever the head of an
+//! entry stands, `{"index":`, and it is valid when its checksum fits one of three predecessors:
 //!
 //! 1. the last good line: the bad one was put in between;
-//! 2. the checksum that stands right before it, in the last digits of the line before, whatever else of that
-//!    line has changed;
-//! 3. the checksum that the bytes between the last good line and the start give: these digits themselves, or
-//!    the marks around them, have changed.
+//! 2. the checksum that stands right before it, in the last digits of the line before, whatever
+//!    else of that line has changed;
+//! 3. the checksum that the bytes between the last good line and the start give: these digits
+//!    themselves, or the marks around them, have changed.
 //!
-//! A torn write never leaves such a line behind, whatever a client put into its values: a start within a line
-//! counts only when that line ends in a line break, and what is left of a single line has none; at the
-//! start of a line, where text of a client never stands, the line break may be missing.
+//! A torn write never leaves such a line behind, whatever a client put into its values: a start
+//! within a line counts only when that line ends in a line break, and what is left of a single line
+//! has none; at the start of a line, where text of a client never stands, the line break may be
+//! missing.
 //!
-//! Deliberately linear: a client's value may hold thousands of heads in one line, and the checksum of each
-//! tail is not computed anew but taken from the checksums of two prefixes, since CRC-32 is linear.
+//! Deliberately linear: a client's value may hold thousands of heads in one line, and the checksum
+//! of each tail is not computed anew but taken from the checksums of two prefixes, since CRC-32 is
+//! linear.
 
 use coracle_core::raft::{Checksum, Line};
 use crc32fast::Hasher;
@@ -26,8 +28,8 @@ const TAIL_START: &[u8] = b",\"crc\":\"";
 const TAIL_END: &[u8] = b"\"}";
 const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 
-/// Where in `region` a valid line starts, other than at its first byte. `region` reaches from the bad line to
-/// the end of the file, `before` is the checksum of the last good line.
+/// Where in `region` a valid line starts, other than at its first byte. `region` reaches from the
+/// bad line to the end of the file, `before` is the checksum of the last good line.
 pub(crate) fn later_valid_line(region: &[u8], before: Checksum) -> Option<usize> {
     let mut search = Search::new(region, before);
     let mut start = 0;
@@ -130,8 +132,8 @@ fn heads(bytes: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The CRC-32 that `checksum` becomes when that many zero bytes follow, without the part that the zeros
-/// themselves add: the linear half of appending.
+/// The CRC-32 that `checksum` becomes when that many zero bytes follow, without the part that the
+/// zeros themselves add: the linear half of appending.
 fn shifted(checksum: u32, zeros: usize) -> u32 {
     let mut hasher = Hasher::new_with_initial(checksum);
     hasher.combine(&Hasher::new_with_initial_len(0, zeros as u64));
@@ -201,8 +203,8 @@ mod tests {
         assert_eq!(later_valid_line(&bytes, before), None);
     }
 
-    /// A value may hold what looks like a line of a log, with a checksum that is right for what stands
-    /// before it. No torn write of that entry may be taken for damage.
+    /// A value may hold what looks like a line of a log, with a checksum that is right for what
+    /// stands before it. No torn write of that entry may be taken for damage.
     #[test]
     fn lines_within_a_value_are_no_evidence_in_a_torn_line() {
         let (inner, _) = lines(&[PUT, PUT]);

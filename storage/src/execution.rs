@@ -1,7 +1,9 @@
-//! What the two executors share: the errors they give and the buffer that makes one write of an append.
+//! What the two executors share: the errors they give and the buffer that makes one write of an
+//! append.
 //!
-//! No file is touched here. [`blocking`](crate::blocking) carries operations out and [`asynchronous`](crate::asynchronous) has
-//! that done beside an executor, with the same behaviour, which one suite of tests over both holds them to.
+//! No file is touched here. [`blocking`](crate::blocking) carries operations out and
+//! [`asynchronous`](crate::asynchronous) has that done beside an executor, with the same behaviour,
+//! which one suite of tests over both holds them to.
 
 use std::fmt;
 use std::io;
@@ -11,8 +13,8 @@ use coracle_core::raft::Entries;
 
 use crate::files::{FileName, FileOp};
 
-/// The most bytes of append buffer that an executor keeps from one group to the next. Arbitrary: more than
-/// the usual group has, little enough to forget about.
+/// The most bytes of append buffer that an executor keeps from one group to the next. Arbitrary:
+/// more than the usual group has, little enough to forget about.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
 /// What was tried with a file.
@@ -69,8 +71,9 @@ pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
     }
 }
 
-/// These operations of a start keep what was cut off a log, for a look. Nobody relies on that, and the cut makes room: so where there
-/// is none for it, the start goes on, and this is the file that has to go.
+/// These operations of a start keep what was cut off a log, for a look. Nobody relies on that, and
+/// the cut makes room: so where there is none for it, the start goes on, and this is the file that
+/// has to go.
 ///
 /// # Errors
 ///
@@ -83,8 +86,9 @@ pub(crate) fn not_kept(ops: &[FileOp], error: FileError) -> Result<FileName, Fil
     }
 }
 
-/// A file operation failed. What is on disk is unknown from here on: the node must stop without sending
-/// anything, and must not try again, since a second sync may succeed without having written the data.
+/// A file operation failed. What is on disk is unknown from here on: the node must stop without
+/// sending anything, and must not try again, since a second sync may succeed without having written
+/// the data.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot {operation} {}: {cause}{}{}",
@@ -106,7 +110,8 @@ pub struct FileError {
 /// The room that a file operation needed, and what there was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// How many bytes were to be written. 0: only the file system knows, because they were written before.
+    /// How many bytes were to be written. 0: only the file system knows, because they were written
+    /// before.
     pub need: usize,
     /// How many bytes of the disk are free for this user; `None`: that cannot be found out.
     pub free: Option<u64>,
@@ -136,7 +141,8 @@ impl FileError {
         Self::of(operation, path, io::ErrorKind::StorageFull.into())
     }
 
-    /// Whether there was no room: on the disk, within a quota, or within the largest size of a file.
+    /// Whether there was no room: on the disk, within a quota, or within the largest size of a
+    /// file.
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
         let kind = self.cause.kind();

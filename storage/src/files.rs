@@ -1,9 +1,9 @@
 //! The names of a node's files, their bytes, and the operations that change them.
 //!
 //! Nothing here touches a disk: a [`FileOp`] is an order, carried out by an executor
-//! ([`blocking`](crate::blocking), [`asynchronous`](crate::asynchronous)) or by a simulated disk. After each
-//! operation, and in the middle of it, the power may fail: whoever makes a list of operations answers for
-//! every place where it may end early.
+//! ([`blocking`](crate::blocking), [`asynchronous`](crate::asynchronous)) or by a simulated disk.
+//! After each operation, and in the middle of it, the power may fail: whoever makes a list of
+//! operations answers for every place where it may end early.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use coracle_core::raft::{Entries, NodeId};
 pub enum FileKind {
     /// The log, `log00.txt`.
     Log,
-    /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the next
-    /// start that finds nothing to cut.
+    /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the
+    /// next start that finds nothing to cut.
     LogCut,
     /// The log that is about to replace the old, `log00.txt.tmp`. Never read.
     LogTemporary,
@@ -29,8 +29,8 @@ pub enum FileKind {
     MetaTemporary,
     /// The latest snapshot, `snap0.txt`. Not there before the first.
     Snapshot,
-    /// The snapshot that is about to replace the old, `snap0.txt.tmp`. Read back once, before it does; what an
-    /// interrupted one leaves is never used and goes when the next is begun.
+    /// The snapshot that is about to replace the old, `snap0.txt.tmp`. Read back once, before it
+    /// does; what an interrupted one leaves is never used and goes when the next is begun.
     SnapshotTemporary,
 }
 
@@ -85,11 +85,12 @@ impl fmt::Display for FileName {
     }
 }
 
-/// One operation on a file. A list of them is carried out in order, and ends at the first that fails.
+/// One operation on a file. A list of them is carried out in order, and ends at the first that
+/// fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOp {
-    /// Create the file with exactly these bytes. A file that has the name already is removed before, and never written to: it
-    /// may be a link to somewhere else.
+    /// Create the file with exactly these bytes. A file that has the name already is removed
+    /// before, and never written to: it may be a link to somewhere else.
     Create {
         /// Which file.
         file: FileName,
@@ -100,7 +101,8 @@ pub enum FileOp {
     Append {
         /// Which file.
         file: FileName,
-        /// The lines, in order. Sharing them costs nothing: the text is copied by the executor at most.
+        /// The lines, in order. Sharing them costs nothing: the text is copied by the executor at
+        /// most.
         entries: Vec<Entries>,
     },
     /// Write this text at the end of a file that exists.
@@ -177,9 +179,9 @@ pub enum SyncPolicy {
     /// What was reported as durable outlives a power cut.
     #[default]
     Always,
-    /// The operating system decides when to write. What was reported outlives the end of the process, at any
-    /// moment, but not a power cut: after one, a node may have lost entries or refuse to start. Only new
-    /// files are waited for.
+    /// The operating system decides when to write. What was reported outlives the end of the
+    /// process, at any moment, but not a power cut: after one, a node may have lost entries or
+    /// refuse to start. Only new files are waited for.
     Never,
 }
 

@@ -5,13 +5,14 @@
 //!  "after":{"index":0,"term":0,"crc":"00000000"},"crc":"9a3c01ff"}            (one line in the file)
 //! ```
 //!
-//! A node of a cluster of processes has `"members":[…]` after the voters: where they were found when the cluster was
-//! founded, and which life each was in. One that joined later also has `"joined_at":"HOST:PORT"` and
-//! `"addition":3`, by which it was let in.
+//! A node of a cluster of processes has `"members":[…]` after the voters: where they were found
+//! when the cluster was founded, and which life each was in. One that joined later also has
+//! `"joined_at":"HOST:PORT"` and `"addition":3`, by which it was let in.
 //!
-//! Written with the file, synced before the file counts for anybody, and never changed in it; a log that is made anew
-//! behind a snapshot is a new file with a new header. So a header that cannot be read is damage, unless nothing else of
-//! the node was written yet. Not here: the entries that follow it.
+//! Written with the file, synced before the file counts for anybody, and never changed in it; a log
+//! that is made anew behind a snapshot is a new file with a new header. So a header that cannot be
+//! read is damage, unless nothing else of the node was written yet. Not here: the entries that
+//! follow it.
 
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Addition, LogPoint, MemberText, NodeId, Roster, is_address};

@@ -1,8 +1,8 @@
-//! Who a set of files belongs to: stated in the first line of the log and in the metadata, and never
-//! changed afterwards.
+//! Who a set of files belongs to: stated in the first line of the log and in the metadata, and
+//! never changed afterwards.
 //!
-//! Deliberately no source of randomness: a new cluster's identities are made of numbers that the caller has
-//! drawn, so that a simulation can draw them from its seed.
+//! Deliberately no source of randomness: a new cluster's identities are made of numbers that the
+//! caller has drawn, so that a simulation can draw them from its seed.
 
 use coracle_core::raft::{Addition, NodeId, Roster};
 pub use coracle_core::{ClusterId, Incarnation};
@@ -16,20 +16,21 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// Its life in that cluster.
     pub incarnation: Incarnation,
-    /// The voting members that the cluster was founded with, in ascending order. Who votes now is for the log and the
-    /// snapshot to say.
+    /// The voting members that the cluster was founded with, in ascending order. Who votes now is
+    /// for the log and the snapshot to say.
     pub voters: Vec<NodeId>,
     /// What was known of them then; empty when all nodes live in one process.
     pub roster: Roster,
-    /// Where this node was a member when it joined: until its log reaches its own addition, nothing else says so. `None` for a
-    /// founder.
+    /// Where this node was a member when it joined: until its log reaches its own addition, nothing
+    /// else says so. `None` for a founder.
     pub joined_at: Option<Box<str>>,
     /// The addition that let it in; a founder's is 0.
     pub addition: Addition,
 }
 
 impl Identity {
-    /// The identities of a new cluster with the nodes 0 to `incarnations.len() - 1`, all of them voters.
+    /// The identities of a new cluster with the nodes 0 to `incarnations.len() - 1`, all of them
+    /// voters.
     #[must_use]
     pub fn for_new_cluster(cluster: ClusterId, incarnations: &[Incarnation]) -> Vec<Self> {
         let voters: Vec<_> = (0_u64..).map(NodeId).take(incarnations.len()).collect();

@@ -13,20 +13,22 @@
 //!                               └───────────────────────────────────────────────────┘
 //! ```
 //!
-//! Planning and recovering do no I/O and draw no random numbers: a simulator drives them on simulated
-//! files, and every [`FileOp`] boundary is a place where it may cut the power. The two executors,
-//! [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and decide nothing.
+//! Planning and recovering do no I/O and draw no random numbers: a simulator drives them on
+//! simulated files, and every [`FileOp`] boundary is a place where it may cut the power. The two
+//! executors, [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and
+//! decide nothing.
 //!
 //! Beside files there are the options of [`sockets`], which both runtimes set alike.
 //!
-//! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them; carry out
-//! the creation, then every node's repairs, and say the notices; then carry out what a [`host::DiskQueue`] hands out, and
-//! report what it says is durable; at an orderly end, what closes it. After a [`FileError`] the node stops and sends nothing
-//! more.
+//! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them;
+//! carry out the creation, then every node's repairs, and say the notices; then carry out what a
+//! [`host::DiskQueue`] hands out, and report what it says is durable; at an orderly end, what
+//! closes it. After a [`FileError`] the node stops and sends nothing more.
 //!
-//! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan and carry out part
-//! after part; after the last, read [`SnapshotPlanner::temporary`] back, carry out [`SnapshotPlanner::publish`], and only
-//! then report the snapshot. Its parts are read again, to be sent, with [`blocking::Folder::read_part`].
+//! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan
+//! and carry out part after part; after the last, read [`SnapshotPlanner::temporary`] back, carry
+//! out [`SnapshotPlanner::publish`], and only then report the snapshot. Its parts are read again,
+//! to be sent, with [`blocking::Folder::read_part`].
 //!
 //! ```
 //! use coracle_core::raft::{BatchBuilder, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};

@@ -1,9 +1,9 @@
 //! Keeps a data folder to one process.
 //!
-//! The lock is the operating system's, on the folder itself and on a file named `LOCK` in it: it ends with the process,
-//! however that ends, so a lock never has to be cleaned up. The file alone would not do: someone who takes it for a
-//! left-over and removes it would let a second process in. The process number in the file is for the error message
-//! only, and nothing is decided by it.
+//! The lock is the operating system's, on the folder itself and on a file named `LOCK` in it: it
+//! ends with the process, however that ends, so a lock never has to be cleaned up. The file alone
+//! would not do: someone who takes it for a left-over and removes it would let a second process in.
+//! The process number in the file is for the error message only, and nothing is decided by it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -61,7 +61,8 @@ pub enum LockError {
         /// What the operating system said.
         cause: io::Error,
     },
-    /// The lock file is a symbolic link. This program makes none, and a lock file is emptied and written to.
+    /// The lock file is a symbolic link. This program makes none, and a lock file is emptied and
+    /// written to.
     #[error("{} is a symbolic link, which this program does not follow or make: remove it", folder.join(LOCK_FILE).display())]
     SymbolicLink {
         /// The data folder.
@@ -111,8 +112,8 @@ impl FolderLock {
     }
 }
 
-/// Opens the lock file as it is, since another process may hold its lock, but never what a link in its place leads to: its
-/// content is replaced.
+/// Opens the lock file as it is, since another process may hold its lock, but never what a link in
+/// its place leads to: its content is replaced.
 fn open_lock_file(path: &Path) -> io::Result<File> {
     let follow_no_link = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
     let mut options = OpenOptions::new();
@@ -120,8 +121,8 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
     options.custom_flags(follow_no_link).open(path)
 }
 
-/// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder that a
-/// power cut takes away takes everything in it along.
+/// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder
+/// that a power cut takes away takes everything in it along.
 fn create_folder(folder: &Path) -> Result<(), LockError> {
     let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     let created = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);

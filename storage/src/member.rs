@@ -7,8 +7,9 @@
 //! | log and metadata | it recovers |
 //! | anything less | refused: a node that lost its files must not come back under its old identity |
 //!
-//! Once it knows its cluster, log and metadata are made and the file with the incarnation goes, in this order. It is gone
-//! before the node makes its first promise, so a folder that loses its other files later cannot pass for a new one.
+//! Once it knows its cluster, log and metadata are made and the file with the incarnation goes, in
+//! this order. It is gone before the node makes its first promise, so a folder that loses its other
+//! files later cannot pass for a new one.
 //!
 //! [`survey()`](crate::survey()) is the like for a whole cluster in one folder.
 
@@ -88,7 +89,8 @@ struct FoundingText {
     incarnation: String,
 }
 
-/// Looks at the files of `node`. `fresh` is its incarnation if it has none yet; `sync` is the policy from here on.
+/// Looks at the files of `node`. `fresh` is its incarnation if it has none yet; `sync` is the
+/// policy from here on.
 ///
 /// # Errors
 ///
@@ -132,8 +134,8 @@ pub fn open_member(
     }
 }
 
-/// Makes the files of a node that has learned of its cluster; one that has joined is `joined` in the configuration that let it
-/// in. The operations are to be carried out before the node starts.
+/// Makes the files of a node that has learned of its cluster; one that has joined is `joined` in
+/// the configuration that let it in. The operations are to be carried out before the node starts.
 #[must_use]
 pub fn found_member(
     node: NodeId,

@@ -5,8 +5,8 @@
 //!  "votedFor":1,"floor":{"index":7,"term":2,"crc":"…"},"crc":"9a3c01ff"}      (one line in the file)
 //! ```
 //!
-//! It is replaced as a whole, never changed in place. A metadata file that cannot be read ends the start: a
-//! lost vote cannot be repaired by catching up. Not here: when it is replaced; that is
+//! It is replaced as a whole, never changed in place. A metadata file that cannot be read ends the
+//! start: a lost vote cannot be repaired by catching up. Not here: when it is replaced; that is
 //! [`Planner`](crate::Planner)'s matter.
 
 use coracle_core::raft::{HardState, LogPoint, NodeId, Term};
@@ -26,8 +26,9 @@ pub(crate) struct Meta {
     pub(crate) cluster: ClusterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) hard_state: HardState,
-    /// The last entry that was known to be committed, and durable on this node, when this was written. A
-    /// log that does not reach it, or has something else there, has lost what was acknowledged.
+    /// The last entry that was known to be committed, and durable on this node, when this was
+    /// written. A log that does not reach it, or has something else there, has lost what was
+    /// acknowledged.
     pub(crate) floor: LogPoint,
 }
 

@@ -1,21 +1,22 @@
 //! Turns what the core wants persisted into file operations.
 //!
-//! A runtime takes all persists that are waiting, a group, hands them to [`Planner::plan`], carries the
-//! operations out in order, and reports the last persist of the group. The common group, new entries and
-//! nothing else, becomes one append and one sync, however many persists it has.
+//! A runtime takes all persists that are waiting, a group, hands them to [`Planner::plan`], carries
+//! the operations out in order, and reports the last persist of the group. The common group, new
+//! entries and nothing else, becomes one append and one sync, however many persists it has.
 //!
-//! The order is that of the persists, and within one that of its fields: a new term is on disk before any
-//! change of the log that came with it or after it, and a cut is on disk before anything is appended in
-//! its place, so that a crash never leaves new lines followed by old ones. A crash anywhere leaves the
-//! state after some prefix of the group.
+//! The order is that of the persists, and within one that of its fields: a new term is on disk
+//! before any change of the log that came with it or after it, and a cut is on disk before anything
+//! is appended in its place, so that a crash never leaves new lines followed by old ones. A crash
+//! anywhere leaves the state after some prefix of the group.
 //!
-//! A compaction makes the log anew: beside the old one, under a temporary name, which then takes its place in one
-//! step. So a crash leaves the old log or the new, each whole, and both are good: the snapshot that stands for what
-//! the new one lacks is on disk before. Where the log goes on, that is no part of the persist and happens in pieces
-//! between groups (see `renewal`); where a leader's snapshot takes the place of the log, it is done before anything else.
+//! A compaction makes the log anew: beside the old one, under a temporary name, which then takes
+//! its place in one step. So a crash leaves the old log or the new, each whole, and both are good:
+//! the snapshot that stands for what the new one lacks is on disk before. Where the log goes on,
+//! that is no part of the persist and happens in pieces between groups (see `renewal`); where a
+//! leader's snapshot takes the place of the log, it is done before anything else.
 //!
-//! Deliberately blind: the planner reads nothing back. It knows the log's length and the offsets of the
-//! entries that may still be cut, those above the floor.
+//! Deliberately blind: the planner reads nothing back. It knows the log's length and the offsets of
+//! the entries that may still be cut, those above the floor.
 
 use std::collections::VecDeque;
 
@@ -33,9 +34,10 @@ pub use renewal::RENEWAL_BYTES;
 
 use renewal::{Moved, Renewal};
 
-/// The most bytes of entries that wait for one sync, but for a single entry that is longer. A planner never
-/// appends more than that before a sync; a runtime should stop adding persists to a group before it. Chosen
-/// because a disk of 200 MB/s writes it in some 40 ms, well below an election timeout.
+/// The most bytes of entries that wait for one sync, but for a single entry that is longer. A
+/// planner never appends more than that before a sync; a runtime should stop adding persists to a
+/// group before it. Chosen because a disk of 200 MB/s writes it in some 40 ms, well below an
+/// election timeout.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Plans the file operations of one node. See the module.
@@ -44,9 +46,11 @@ pub struct Planner {
     identity: Identity,
     sync: SyncPolicy,
     hard_state: HardState,
-    /// The floor that stands in the metadata. It may lie below the start of the log, when that was made anew since.
+    /// The floor that stands in the metadata. It may lie below the start of the log, when that was
+    /// made anew since.
     noted_floor: LogPoint,
-    /// Entries up to here are never cut. At least the point that the log starts after, which a snapshot covers.
+    /// Entries up to here are never cut. At least the point that the log starts after, which a
+    /// snapshot covers.
     floor: LogPoint,
     /// Where in the file the line of `floor` ends.
     floor_end: u64,
@@ -163,9 +167,10 @@ impl Planner {
     ///
     /// # Panics
     ///
-    /// When a persist does not follow what was planned before: entries that do not continue the log or are
-    /// of a term that was never persisted, a cut at or below a floor, a floor above the log, a compaction that
-    /// drops what is committed and not covered by its snapshot. Each is a bug that would otherwise destroy a log.
+    /// When a persist does not follow what was planned before: entries that do not continue the log
+    /// or are of a term that was never persisted, a cut at or below a floor, a floor above the log,
+    /// a compaction that drops what is committed and not covered by its snapshot. Each is a bug
+    /// that would otherwise destroy a log.
     #[must_use]
     pub fn plan(&mut self, persists: &[Persist]) -> Vec<FileOp> {
         let mut group = Group::new(self.log());
@@ -175,8 +180,8 @@ impl Planner {
                 self.raise_floor(persist.floor);
             }
             if let Some(hard_state) = persist.hard_state {
-                // Log changes of earlier persists come first; this one replaces a metadata write that
-                // nothing has come after.
+                // Log changes of earlier persists come first; this one replaces a metadata write
+                // that nothing has come after.
                 group.flush();
                 assert!(hard_state.current_term >= self.hard_state.current_term, "a term never falls");
                 self.hard_state = hard_state;
@@ -213,8 +218,8 @@ impl Planner {
         self.sync.apply(group.ops)
     }
 
-    /// The file operations of an orderly stop: notes the floor, so that the next start knows how much of
-    /// the log must be there.
+    /// The file operations of an orderly stop: notes the floor, so that the next start knows how
+    /// much of the log must be there.
     #[must_use]
     pub fn close(&mut self) -> Vec<FileOp> {
         let mut group = Group::new(self.log());

@@ -1,17 +1,18 @@
-//! Turns the bytes of a node's files into the state that it goes on from, or says why that cannot be.
+//! Turns the bytes of a node's files into the state that it goes on from, or says why that cannot
+//! be.
 //!
-//! What is torn is repaired, what is damaged is refused (see [`scan`](crate::scan) for the difference), and
-//! nothing is guessed: a node that lost a vote or an acknowledged entry must not take part under its old
-//! identity. The repairs are file operations, to be carried out before the state is used. They may be
-//! interrupted anywhere: recovering again gives the same state.
+//! What is torn is repaired, what is damaged is refused (see [`scan`](crate::scan) for the
+//! difference), and nothing is guessed: a node that lost a vote or an acknowledged entry must not
+//! take part under its old identity. The repairs are file operations, to be carried out before the
+//! state is used. They may be interrupted anywhere: recovering again gives the same state.
 //!
-//! Two repairs are done at every start. After a failed sync the page cache may show data that is not on
-//! disk, and a later sync then reports success without writing it. So the end of the log, as much as can have
-//! waited for one sync, is written again in place and synced, and so is the metadata. A snapshot is not: it was
-//! synced before it had its name, or does not have it.
+//! Two repairs are done at every start. After a failed sync the page cache may show data that is
+//! not on disk, and a later sync then reports success without writing it. So the end of the log, as
+//! much as can have waited for one sync, is written again in place and synced, and so is the
+//! metadata. A snapshot is not: it was synced before it had its name, or does not have it.
 //!
-//! A snapshot and the log may be of different moments; `recover/snapshot` says which of these a start can go on from.
-//! Temporary files are not looked at: what counts was given its final name.
+//! A snapshot and the log may be of different moments; `recover/snapshot` says which of these a
+//! start can go on from. Temporary files are not looked at: what counts was given its final name.
 //!
 //! Not here: reading the files, and what a group of nodes in one folder has to agree on
 //! ([`survey()`](crate::survey())).
@@ -39,8 +40,9 @@ mod snapshot;
 pub use error::RecoverError;
 use share::share;
 
-/// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A planner lets
-/// [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line is enough for both.
+/// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A
+/// planner lets [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line
+/// is enough for both.
 pub const REWRITE_BYTES: usize = GROUP_BYTES_MAX;
 
 /// What a node goes on from.
@@ -72,7 +74,8 @@ pub enum Notice {
         /// What was cut.
         tail: TornTail,
     },
-    /// A snapshot was in place that the log does not lead to, and the log not made anew behind it yet.
+    /// A snapshot was in place that the log does not lead to, and the log not made anew behind it
+    /// yet.
     LogMadeAnew {
         /// The log.
         log: FileName,
@@ -104,13 +107,15 @@ impl fmt::Display for Notice {
 ///
 /// # Errors
 ///
-/// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts the other.
+/// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts
+/// the other.
 pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Recovery, RecoverError> {
     recover_as(node, files, sync, &[], false)
 }
 
-/// The same for a node of a cluster in one process, which has `log_beside` in memory, another node's: entries that both have are
-/// not kept twice. Its members are those that the cluster was founded with.
+/// The same for a node of a cluster in one process, which has `log_beside` in memory, another
+/// node's: entries that both have are not kept twice. Its members are those that the cluster was
+/// founded with.
 pub(crate) fn recover_beside(
     node: NodeId,
     files: &NodeFiles,
@@ -205,7 +210,8 @@ fn check_owners(node: NodeId, identity: &Identity, meta: &Meta) -> Result<(), Re
     Ok(())
 }
 
-/// The log must hold what the metadata knows to be there, and nothing that the metadata is too old for.
+/// The log must hold what the metadata knows to be there, and nothing that the metadata is too old
+/// for.
 fn check_against_meta(
     node: NodeId,
     after: LogPoint,
@@ -234,8 +240,8 @@ fn check_against_meta(
     Ok(())
 }
 
-/// The node's term is one that elections can have led to since its last entry: nodes do not believe each other's beyond that, so
-/// one that is further ahead could neither follow nor lead.
+/// The node's term is one that elections can have led to since its last entry: nodes do not believe
+/// each other's beyond that, so one that is further ahead could neither follow nor lead.
 fn check_term(
     node: NodeId,
     snapshot: Option<&RestoredSnapshot>,
@@ -268,7 +274,8 @@ fn check_fixed_members(
     Ok(())
 }
 
-/// What the log, which starts after `after` and holds `log`, has at `index`; also known for its start.
+/// What the log, which starts after `after` and holds `log`, has at `index`; also known for its
+/// start.
 pub(crate) fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoint> {
     if index == after.index {
         return Some(after);
@@ -276,8 +283,8 @@ pub(crate) fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Opt
     log.get(log.partition_point(|run| run.last().index < index)).and_then(|run| run.point_at(index))
 }
 
-/// What was read may be in memory only: a program that was killed, or one that does not wait for the disk, leaves
-/// that behind. Nothing that relies on the snapshot may be on disk before it.
+/// What was read may be in memory only: a program that was killed, or one that does not wait for
+/// the disk, leaves that behind. Nothing that relies on the snapshot may be on disk before it.
 fn wait_for_snapshot(node: NodeId) -> Vec<FileOp> {
     vec![FileOp::Sync { file: FileName::new(node, FileKind::Snapshot) }, FileOp::SyncFolder]
 }

@@ -1,10 +1,14 @@
-//! Room that a data folder keeps for bad times: a file of nothing, which a start on a full disk gives back.
+//! Room that a data folder keeps for bad times: a file of nothing, which a start on a full disk
+//! gives back.
 //!
-//! A log that has filled its disk leaves room for nothing else, and a start needs some: the metadata is written anew before it is
-//! acted on, and again by each election. So as long as there is plenty, a start sets some room aside, and one that finds next to
-//! none uses it. What comes of it is a node that can be asked, and can take its part in elections, until an operator has made room.
+//! A log that has filled its disk leaves room for nothing else, and a start needs some: the
+//! metadata is written anew before it is acted on, and again by each election. So as long as there
+//! is plenty, a start sets some room aside, and one that finds next to none uses it. What comes of
+//! it is a node that can be asked, and can take its part in elections, until an operator has made
+//! room.
 //!
-//! Deliberately not here: room for entries. A log without room ends its node, as any failed write does.
+//! Deliberately not here: room for entries. A log without room ends its node, as any failed write
+//! does.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -17,16 +21,16 @@ use crate::lock::FILE_MODE;
 
 /// The file's name in a data folder.
 const RESERVE_FILE: &str = "RESERVE";
-/// How much is set aside. Chosen because the metadata of the most nodes that a folder may have, and some hundred small entries, fit
-/// into it.
+/// How much is set aside. Chosen because the metadata of the most nodes that a folder may have, and
+/// some hundred small entries, fit into it.
 const RESERVE_BYTES: u64 = 1 << 20;
-/// A start that finds less than this is given what was set aside. Chosen as four times as much, so that setting it aside never is
-/// what fills a disk.
+/// A start that finds less than this is given what was set aside. Chosen as four times as much, so
+/// that setting it aside never is what fills a disk.
 const PLENTY_BYTES: u64 = 4 * RESERVE_BYTES;
 
-/// Sets room aside in `folder`, where there is plenty, or gives back what was set aside. It may be called by the holder of the
-/// folder's lock alone. Where the file system tells nothing, or sets nothing aside, nothing is done: a reserve is a help, and a start
-/// does not depend on it.
+/// Sets room aside in `folder`, where there is plenty, or gives back what was set aside. It may be
+/// called by the holder of the folder's lock alone. Where the file system tells nothing, or sets
+/// nothing aside, nothing is done: a reserve is a help, and a start does not depend on it.
 pub(crate) fn balance(folder: &Path) {
     let Ok(disk) = statvfs(folder) else { return };
     balance_with(folder, disk.f_bavail.saturating_mul(disk.f_frsize));

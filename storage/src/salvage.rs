@@ -1,10 +1,13 @@
-//! A backup of a cluster in one process that is not running: made of the files of its nodes, of which some may be lost.
+//! A backup of a cluster in one process that is not running: made of the files of its nodes, of
+//! which some may be lost.
 //!
-//! The node is the one that [`Surveyor::most_up_to_date`](crate::Surveyor::most_up_to_date) has found: its snapshot, and all of its log behind
-//! it. Entries that no leader has committed are carried out as well: nobody was told that they were not, and the next leader might have
+//! The node is the one that [`Surveyor::most_up_to_date`](crate::Surveyor::most_up_to_date) has
+//! found: its snapshot, and all of its log behind it. Entries that no leader has committed are
+//! carried out as well: nobody was told that they were not, and the next leader might have
 //! committed them.
 //!
-//! Deliberately no I/O: the pieces of the file are handed out, and whoever asked for them writes them.
+//! Deliberately no I/O: the pieces of the file are handed out, and whoever asked for them writes
+//! them.
 
 use coracle_core::kv::{SessionLimits, State, StateLineError, Write};
 use coracle_core::raft::{Checksum, Entry};

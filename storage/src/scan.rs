@@ -1,27 +1,31 @@
 //! Reads a log, line by line, and says how it ends.
 //!
-//! The one reader of logs: a node's start ([`recover()`](crate::recover())) and the commands that show or verify
-//! a log without a server go through it. It changes nothing and needs no metadata; what a start does about
-//! a torn or damaged log is not decided here.
+//! The one reader of logs: a node's start ([`recover()`](crate::recover())) and the commands that
+//! show or verify a log without a server go through it. It changes nothing and needs no metadata;
+//! what a start does about a torn or damaged log is not decided here.
 //!
-//! Whatever is wrong with a log shows at its first bad line: one that is incomplete, or does not continue
-//! the chain of checksums. Then all that follows is searched for a line that is valid by itself:
+//! Whatever is wrong with a log shows at its first bad line: one that is incomplete, or does not
+//! continue the chain of checksums. Then all that follows is searched for a line that is valid by
+//! itself:
 //!
 //! - there is none: the bad line and what follows is what a power cut leaves of the last write,
 //!   [`TornTail`];
 //! - there is one: it was written after the bad line, so the bad line was whole once, and maybe
 //!   acknowledged, [`Damage`].
 //!
-//! With one exception. Blocks of a single write reach the disk in any order, and where one did not, the file has zeros. So
-//! valid lines after a hole of whole sectors are part of the same torn write, if all of it is no more than can have waited for
-//! one sync ([`GROUP_BYTES_MAX`]). A disk that loses a sector later leaves the same picture; then the floor in the metadata,
-//! which is noted every few seconds, tells whether anything is missing that this node had acknowledged.
+//! With one exception. Blocks of a single write reach the disk in any order, and where one did not,
+//! the file has zeros. So valid lines after a hole of whole sectors are part of the same torn
+//! write, if all of it is no more than can have waited for one sync ([`GROUP_BYTES_MAX`]). A disk
+//! that loses a sector later leaves the same picture; then the floor in the metadata, which is
+//! noted every few seconds, tells whether anything is missing that this node had acknowledged.
 //!
-//! So one changed byte in any line but the last is always damage. A changed byte in the last line cannot be
-//! told from a torn write and reads as one; the metadata's floor then decides whether a node may lose it.
-//! A last line that is complete but for its line break is torn too: nobody was told of it.
+//! So one changed byte in any line but the last is always damage. A changed byte in the last line
+//! cannot be told from a torn write and reads as one; the metadata's floor then decides whether a
+//! node may lose it. A last line that is complete but for its line break is torn too: nobody was
+//! told of it.
 //!
-//! A line that is the next entry, and says what this program never does, is [`Damage`] as well: no torn write leaves it.
+//! A line that is the next entry, and says what this program never does, is [`Damage`] as well: no
+//! torn write leaves it.
 
 use std::fmt;
 use std::io::BufRead;
@@ -35,9 +39,9 @@ use crate::header::LogHeader;
 use crate::plan::GROUP_BYTES_MAX;
 use crate::sealed::SealedLineFault;
 
-/// The most bytes of text in one run of entries, but for a single entry that is longer. Chosen because a
-/// run is one allocation that is freed as a whole: small enough that dropping the front of the log soon
-/// frees memory, large enough that a log of gigabytes is some thousand runs.
+/// The most bytes of text in one run of entries, but for a single entry that is longer. Chosen
+/// because a run is one allocation that is freed as a whole: small enough that dropping the front
+/// of the log soon frees memory, large enough that a log of gigabytes is some thousand runs.
 pub const RUN_BYTES_MAX: usize = 512 * 1024;
 
 /// The unit in which a disk writes: a sector reaches it as a whole or not at all.
@@ -63,8 +67,8 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong with it.
     pub fault: DamageFault,
-    /// The number of the line that is valid although it comes later. `None` when the bad line itself shows
-    /// that it was not torn: its checksum is right, and its place in the log is not.
+    /// The number of the line that is valid although it comes later. `None` when the bad line
+    /// itself shows that it was not torn: its checksum is right, and its place in the log is not.
     pub later_line: Option<u64>,
 }
 
@@ -111,8 +115,8 @@ pub enum Verdict {
     Damaged(Damage),
 }
 
-/// Reads the bytes of a log: an iterator over its entries, in runs of at most [`RUN_BYTES_MAX`], up to the
-/// first line that is not what it should be.
+/// Reads the bytes of a log: an iterator over its entries, in runs of at most [`RUN_BYTES_MAX`], up
+/// to the first line that is not what it should be.
 #[derive(Debug)]
 pub struct LogScan<'a> {
     bytes: &'a [u8],
@@ -205,7 +209,8 @@ impl<'a> LogScan<'a> {
             DamageFault::Line(LineFault::Index { .. } | LineFault::Term { .. }) | DamageFault::Content(_)
         );
         if is_whole {
-            // Its checksum is right: it was written as it is, and no torn write leaves a gap behind.
+            // Its checksum is right: it was written as it is, and no torn write leaves a gap
+            // behind.
             return Verdict::Damaged(Damage { line, offset, fault, later_line: None });
         }
         let later = evidence::later_valid_line(rest, self.run.last().checksum);
@@ -221,8 +226,9 @@ impl<'a> LogScan<'a> {
         }
     }
 
-    /// Whether the line at `self.at` has zeros where whole sectors were never written: from the start of a sector, or of the
-    /// line, with which the write may have begun, up to the end of a sector or of the file. No line has a zero byte of its own.
+    /// Whether the line at `self.at` has zeros where whole sectors were never written: from the
+    /// start of a sector, or of the line, with which the write may have begun, up to the end of a
+    /// sector or of the file. No line has a zero byte of its own.
     fn has_hole(&self) -> bool {
         let end = self.at + line_len(&self.bytes[self.at..]).unwrap_or(self.bytes.len() - self.at);
         let mut from = self.at;
@@ -245,8 +251,8 @@ impl Iterator for LogScan<'_> {
     fn next(&mut self) -> Option<Entries> {
         while self.take_line() {}
         let run = self.run.finish()?;
-        // A builder that goes on would start with the size of the run before, and double it for the few
-        // bytes more that the next one may need.
+        // A builder that goes on would start with the size of the run before, and double it for the
+        // few bytes more that the next one may need.
         self.run = BatchBuilder::new(run.last());
         self.run.reserve(run.len() + run.len() / 8, RUN_BYTES_MAX.min(self.bytes.len() - self.at));
         Some(run)
@@ -255,7 +261,8 @@ impl Iterator for LogScan<'_> {
 
 /// The length of the first line with its line break; `None` when there is no line break.
 fn line_len(bytes: &[u8]) -> Option<usize> {
-    // Reads many bytes at a time, which a search through an iterator does not: a start looks at every byte of the log.
+    // Reads many bytes at a time, which a search through an iterator does not: a start looks at
+    // every byte of the log.
     let mut rest = bytes;
     let len = rest.skip_until(b'\n').expect("bytes in memory can be read");
     bytes[..len].ends_with(b"\n").then_some(len)

@@ -1,14 +1,15 @@
-//! A single JSON line that vouches for itself: the header of a log, the metadata, and the first and the last line of
-//! a snapshot.
+//! A single JSON line that vouches for itself: the header of a log, the metadata, and the first and
+//! the last line of a snapshot.
 //!
 //! ```text
 //! {"format":"coracle-meta","version":1,…,"crc":"9a3c01ff"}
 //! └───────────── covered ──────────────┘
 //! ```
 //!
-//! The checksum is the CRC-32 of all bytes before `,"crc"`. Deliberately not the chained checksum of log
-//! entries: nothing comes before these lines. A line has one form only: it is read by parsing it and
-//! compared with what its own content encodes to, so nothing that differs in a single byte is accepted.
+//! The checksum is the CRC-32 of all bytes before `,"crc"`. Deliberately not the chained checksum
+//! of log entries: nothing comes before these lines. A line has one form only: it is read by
+//! parsing it and compared with what its own content encodes to, so nothing that differs in a
+//! single byte is accepted.
 
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Term};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -79,8 +80,8 @@ impl PointText {
     }
 }
 
-/// Encodes `content`, a struct whose first members are `format` and `version`, with its checksum and a line
-/// break.
+/// Encodes `content`, a struct whose first members are `format` and `version`, with its checksum
+/// and a line break.
 pub(crate) fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(content).expect("structs of numbers and strings have a JSON form");
     let closing = line.pop();

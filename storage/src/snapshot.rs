@@ -7,12 +7,13 @@
 //! {"format":"coracle-snapshot-end","version":1,"bytes":4711,"checksum":"…","crc":"…"}
 //! ```
 //!
-//! The first line says whose snapshot it is and what it stands for; the last one, that nothing is missing: it
-//! states how many bytes of content there are and their CRC-32. So a file is known to be whole before a byte of
-//! it is used, and no part of one that is not whole is ever used: after the log was made anew behind a snapshot,
-//! nothing else holds what stood there.
+//! The first line says whose snapshot it is and what it stands for; the last one, that nothing is
+//! missing: it states how many bytes of content there are and their CRC-32. So a file is known to
+//! be whole before a byte of it is used, and no part of one that is not whole is ever used: after
+//! the log was made anew behind a snapshot, nothing else holds what stood there.
 //!
-//! The content is opaque here: lines of JSON, so that `jq` reads the file, and nothing more is known of them.
+//! The content is opaque here: lines of JSON, so that `jq` reads the file, and nothing more is
+//! known of them.
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -208,8 +209,8 @@ impl<'a> SnapshotFile<'a> {
         Ok(Self { header, content, end })
     }
 
-    /// Judges each line of the content, and counts the keys. That a file is whole does not show that a state machine of this
-    /// version wrote it.
+    /// Judges each line of the content, and counts the keys. That a file is whole does not show
+    /// that a state machine of this version wrote it.
     ///
     /// # Errors
     ///
@@ -218,8 +219,8 @@ impl<'a> SnapshotFile<'a> {
         content::check_state(self.content).map_err(|(line, fault)| SnapshotFault::Line { line, fault })
     }
 
-    /// Judges the members of a snapshot of a cluster in one process, where no roster says more: its nodes are 0 and those that follow,
-    /// and nobody joins or leaves.
+    /// Judges the members of a snapshot of a cluster in one process, where no roster says more: its
+    /// nodes are 0 and those that follow, and nobody joins or leaves.
     ///
     /// # Errors
     ///

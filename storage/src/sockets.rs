@@ -1,6 +1,8 @@
-//! Options of sockets: the one thing beside files that both runtimes ask of the operating system in the same words.
+//! Options of sockets: the one thing beside files that both runtimes ask of the operating system in
+//! the same words.
 //!
-//! It stands here because this crate is the only one below both that may ask the operating system for anything.
+//! It stands here because this crate is the only one below both that may ask the operating system
+//! for anything.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use coracle_core::host::Watch;
 use rustix::io;
 use rustix::net::sockopt;
 
-/// Has the operating system give up a connection whose other end has vanished. On a system that lacks one of the options it
-/// is noticed later.
+/// Has the operating system give up a connection whose other end has vanished. On a system that
+/// lacks one of the options it is noticed later.
 pub fn watch(stream: impl AsFd, watch: &Watch) {
     let options = || -> io::Result<()> {
         sockopt::set_tcp_keepidle(&stream, watch.idle)?;
@@ -22,13 +24,13 @@ pub fn watch(stream: impl AsFd, watch: &Watch) {
     let _ = options();
 }
 
-/// How many connections may wait to be accepted. Chosen because thousands of clients come back at once when a server was
-/// restarted, and one that finds no place among those that wait tries again a second later, then three. The operating system may
-/// have a lower limit (`net.core.somaxconn`).
+/// How many connections may wait to be accepted. Chosen because thousands of clients come back at
+/// once when a server was restarted, and one that finds no place among those that wait tries again
+/// a second later, then three. The operating system may have a lower limit (`net.core.somaxconn`).
 pub const BACKLOG_MAX: i32 = 4096;
 
-/// The same listening socket, with room for [`BACKLOG_MAX`] connections that wait to be accepted. Where the operating system
-/// refuses, it stays as it is.
+/// The same listening socket, with room for [`BACKLOG_MAX`] connections that wait to be accepted.
+/// Where the operating system refuses, it stays as it is.
 pub fn with_backlog<S: AsFd>(listener: S) -> S {
     let _ = rustix::net::listen(&listener, BACKLOG_MAX);
     listener

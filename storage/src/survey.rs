@@ -1,6 +1,8 @@
-//! What a whole cluster in one data folder starts from: all of its nodes' files, looked at together.
+//! What a whole cluster in one data folder starts from: all of its nodes' files, looked at
+//! together.
 //!
-//! One node's files alone do not show that they are missing because somebody removed them. Together they do:
+//! One node's files alone do not show that they are missing because somebody removed them. Together
+//! they do:
 //!
 //! | what is found | what follows |
 //! | --- | --- |
@@ -12,8 +14,8 @@
 //! | the files of a cluster of another size, or of a node of a cluster of processes | refused |
 //! | all files | each node recovers; all must be of one cluster |
 //!
-//! For the founding to be recognised when a power cut ends it, logs come first, and no metadata file
-//! exists until all logs are on disk.
+//! For the founding to be recognised when a power cut ends it, logs come first, and no metadata
+//! file exists until all logs are on disk.
 //!
 //! Deliberately not for a node that has a folder of its own: it cannot see the others.
 
@@ -36,8 +38,8 @@ pub use lost_nodes::LostNodes;
 /// What the nodes of a folder start from.
 #[derive(Debug)]
 pub struct Survey {
-    /// Makes the files of a new cluster; empty when there is one. To be carried out before the nodes'
-    /// repairs.
+    /// Makes the files of a new cluster; empty when there is one. To be carried out before the
+    /// nodes' repairs.
     pub creation: Vec<FileOp>,
     /// Each node's state, in the order of the ids.
     pub nodes: Vec<Recovery>,
@@ -83,7 +85,8 @@ pub enum SurveyError {
         /// Another node's log.
         other: FileName,
     },
-    /// Two logs have different entries of one term at one place. A term has one leader, and a leader one log.
+    /// Two logs have different entries of one term at one place. A term has one leader, and a
+    /// leader one log.
     #[error(
         "{one} and {other} hold different entries {index} of one term, which no leader has made: one of them is not what its node \
          wrote. Put the files of one cluster back as they were when it stopped, or start anew with another --data-dir"
@@ -117,9 +120,9 @@ pub enum SurveyError {
     Unused,
 }
 
-/// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is the
-/// identity of, should the cluster be founded now. `sync` is the policy from here on; founding always waits
-/// for the disk. See [`Surveyor`].
+/// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is
+/// the identity of, should the cluster be founded now. `sync` is the policy from here on; founding
+/// always waits for the disk. See [`Surveyor`].
 ///
 /// # Errors
 ///
@@ -134,10 +137,11 @@ pub fn survey(files: Vec<NodeFiles>, fresh: &[Identity], sync: SyncPolicy) -> Re
     surveyor.finish()
 }
 
-/// Looks at the files of one node after the other, so that no more than one node's bytes have to be in memory: a folder may hold
-/// gigabytes.
+/// Looks at the files of one node after the other, so that no more than one node's bytes have to be
+/// in memory: a folder may hold gigabytes.
 ///
-/// The nodes of a cluster have the same log, but for its end. In one process they share its entries, after a start as before.
+/// The nodes of a cluster have the same log, but for its end. In one process they share its
+/// entries, after a start as before.
 #[derive(Debug)]
 pub struct Surveyor {
     fresh: Vec<Identity>,
@@ -154,7 +158,8 @@ struct Judged {
 }
 
 impl Surveyor {
-    /// A surveyor of the files of these nodes, which get the identities `fresh` should the cluster be founded now.
+    /// A surveyor of the files of these nodes, which get the identities `fresh` should the cluster
+    /// be founded now.
     #[must_use]
     pub fn new(fresh: Vec<Identity>, sync: SyncPolicy) -> Self {
         Self { fresh, sync, found: Vec::new(), recovered: Vec::new() }
@@ -201,12 +206,13 @@ impl Surveyor {
         Ok(Survey { creation: Vec::new(), nodes: whole })
     }
 
-    /// What a new cluster is made of when some nodes cannot go on: of the whole ones, which must be a majority, the one that is
-    /// most up to date. See [`LostNodes`].
+    /// What a new cluster is made of when some nodes cannot go on: of the whole ones, which must be
+    /// a majority, the one that is most up to date. See [`LostNodes`].
     ///
     /// # Errors
     ///
-    /// [`SurveyError`] when the files are not those of one cluster of this size, or too few of them are whole.
+    /// [`SurveyError`] when the files are not those of one cluster of this size, or too few of them
+    /// are whole.
     ///
     /// # Panics
     ///
@@ -228,15 +234,16 @@ impl Surveyor {
         Ok(whole.into_iter().max_by_key(end).expect("a majority is at least one"))
     }
 
-    /// Whether a file is missing and none shows, or may have shown, that anybody has promised anything: the founding was interrupted,
-    /// or never begun.
+    /// Whether a file is missing and none shows, or may have shown, that anybody has promised
+    /// anything: the founding was interrupted, or never begun.
     fn is_unused(&self) -> bool {
         let may_hold_promises = |found: &Found| found.unreadable().is_some() || found.witness().is_some();
         self.found.iter().any(|found| found.lost_file().is_some())
             && !self.found.iter().any(may_hold_promises)
     }
 
-    /// Tells the nodes that can go on from those that cannot, and that the former are of one cluster with one history.
+    /// Tells the nodes that can go on from those that cannot, and that the former are of one
+    /// cluster with one history.
     fn judge(self) -> Result<Judged, SurveyError> {
         let witness = self.found.iter().find_map(Found::witness);
         let mut judged = Judged { whole: Vec::new(), lost: Vec::new() };
@@ -291,8 +298,9 @@ fn check_together(nodes: &[Recovery]) -> Result<(), SurveyError> {
     Ok(())
 }
 
-/// Log Matching (§5.3): entries of one index and one term are the same, and so is all before them. The last place where both
-/// logs have one term decides, since a checksum covers all that stands before it.
+/// Log Matching (§5.3): entries of one index and one term are the same, and so is all before them.
+/// The last place where both logs have one term decides, since a checksum covers all that stands
+/// before it.
 fn contradiction(one: &Restored, other: &Restored) -> Option<LogIndex> {
     let end = |restored: &Restored| restored.log.last().map_or(restored.log_start, Entries::last).index;
     let start = one.log_start.index.max(other.log_start.index);
@@ -321,8 +329,8 @@ fn check_cluster(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError>
 /// Founds a cluster where nobody has promised anything.
 fn found_anew(found: &[Found], fresh: &[Identity], sync: SyncPolicy) -> Survey {
     let mut creation = Vec::new();
-    // The metadata of an interrupted founding goes first: with all of it gone, the logs are unfinished
-    // business again, whatever a crash leaves of them.
+    // The metadata of an interrupted founding goes first: with all of it gone, the logs are
+    // unfinished business again, whatever a crash leaves of them.
     let metas: Vec<_> = found.iter().filter(|node| !matches!(node.meta, FoundMeta::Missing)).collect();
     if !metas.is_empty() {
         creation.extend(metas.iter().map(|node| FileOp::Remove { file: node.file(FileKind::Meta) }));

@@ -1,8 +1,10 @@
-//! A disk in memory that can lose what was not synced, and a node that asks for persists and snapshots at random.
+//! A disk in memory that can lose what was not synced, and a node that asks for persists and
+//! snapshots at random.
 //!
-//! The disk's model: what was written to a file and not synced survives a crash up to any byte, in the
-//! order it was written, for each file by itself; names likewise, up to any of their changes. Not modelled:
-//! blocks of one write that survive out of order, which recovery refuses or cuts like any other bad bytes.
+//! The disk's model: what was written to a file and not synced survives a crash up to any byte, in
+//! the order it was written, for each file by itself; names likewise, up to any of their changes.
+//! Not modelled: blocks of one write that survive out of order, which recovery refuses or cuts like
+//! any other bad bytes.
 
 use std::collections::BTreeMap;
 
@@ -138,8 +140,8 @@ impl Disk {
         self.inode(file).unsynced.clear();
     }
 
-    /// The disk after a power cut. `keep(n)` says how many of the last `n` steps, that no sync waited for,
-    /// have reached it.
+    /// The disk after a power cut. `keep(n)` says how many of the last `n` steps, that no sync
+    /// waited for, have reached it.
     pub(crate) fn crashed(&self, mut keep: impl FnMut(usize) -> usize) -> Self {
         let mut names = self.durable_names.clone();
         let kept = keep(self.unsynced_names.len());
@@ -201,8 +203,9 @@ impl Disk {
     }
 }
 
-/// What has to survive: term, vote, the snapshot's end, the log's start and its text; where the log goes with the snapshot,
-/// only from that one's end on. So a log that is made anew behind its snapshot, sooner or later, is the same.
+/// What has to survive: term, vote, the snapshot's end, the log's start and its text; where the log
+/// goes with the snapshot, only from that one's end on. So a log that is made anew behind its
+/// snapshot, sooner or later, is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) hard_state: HardState,
@@ -254,8 +257,8 @@ pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
 }
 
-/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported first, and the log is
-/// made anew only behind a snapshot that is published.
+/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported
+/// first, and the log is made anew only behind a snapshot that is published.
 pub(crate) struct RandomNode {
     rng: fastrand::Rng,
     id: u64,
@@ -324,8 +327,9 @@ impl RandomNode {
         self.reported = self.last();
     }
 
-    /// Now and then, with everything reported, a snapshot: of the node's own log, or a leader's. To be published before
-    /// the next group; from then on the log counts only as far as it goes with the snapshot.
+    /// Now and then, with everything reported, a snapshot: of the node's own log, or a leader's. To
+    /// be published before the next group; from then on the log counts only as far as it goes with
+    /// the snapshot.
     pub(crate) fn snapshot(&mut self) -> Option<SnapshotMeta> {
         if self.rng.u8(..3) > 0 || self.hard_state.current_term == Term(0) {
             return None;
@@ -399,7 +403,8 @@ impl RandomNode {
         entries
     }
 
-    /// The log from the snapshot on, maybe with a cut and with new entries. Where the log goes on, these are appended.
+    /// The log from the snapshot on, maybe with a cut and with new entries. Where the log goes on,
+    /// these are appended.
     fn compact(&mut self, states: &mut Vec<State>) -> Compaction {
         let after = self.snapshot.expect("a compaction is behind a snapshot");
         if self.rng.bool() && self.floor < self.last() {
@@ -456,7 +461,8 @@ pub(crate) fn snapshot_meta(last: LogPoint) -> SnapshotMeta {
     SnapshotMeta { last, configuration: Configuration::of_voters(Voters::new([NODE]).unwrap()) }
 }
 
-/// A snapshot in parts of some whole lines: as many as make `bytes_min` bytes, but for the last part.
+/// A snapshot in parts of some whole lines: as many as make `bytes_min` bytes, but for the last
+/// part.
 pub(crate) fn parts(meta: &SnapshotMeta, content: &str, bytes_min: usize) -> Vec<SnapshotPart> {
     let part = |offset, text: &str| {
         let end = (offset + text.len() == content.len()).then(|| end_of(content));

@@ -1,7 +1,9 @@
-//! What Coracle is tested with: a vocabulary for stories about clusters, and the rules that no story may break.
+//! What Coracle is tested with: a vocabulary for stories about clusters, and the rules that no
+//! story may break.
 //!
-//! Nothing here is linked into the program. The core under test is the one that ships, driven through its inputs
-//! and outputs alone: no field is set from outside, and every state is reached as a real cluster would reach it.
+//! Nothing here is linked into the program. The core under test is the one that ships, driven
+//! through its inputs and outputs alone: no field is set from outside, and every state is reached
+//! as a real cluster would reach it.
 //!
 //! ```text
 //!   tests/raft/*.rs      the stories: elect, propose, isolate, crash, … and facts

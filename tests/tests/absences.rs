@@ -1,4 +1,5 @@
-//! What the runtimes must not hold: a decision. A rule that stands in a runtime stands twice, and no simulator drives it.
+//! What the runtimes must not hold: a decision. A rule that stands in a runtime stands twice, and
+//! no simulator drives it.
 
 use std::collections::BTreeSet;
 use std::fs;

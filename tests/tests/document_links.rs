@@ -1,7 +1,8 @@
-//! Links of the documents: each relative link names a file that exists and a heading that it has, and each term of the
-//! glossary names the file where it lives.
+//! Links of the documents: each relative link names a file that exists and a heading that it has,
+//! and each term of the glossary names the file where it lives.
 //!
-//! Deliberately not here: links to other sites. A test that needs the network fails for reasons that are not ours.
+//! Deliberately not here: links to other sites. A test that needs the network fails for reasons
+//! that are not ours.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +52,8 @@ fn targets(text: &str) -> Vec<String> {
     rests.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
 }
 
-/// The anchor that a Markdown renderer gives a heading: lower case, no punctuation, hyphens for blanks.
+/// The anchor that a Markdown renderer gives a heading: lower case, no punctuation, hyphens for
+/// blanks.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

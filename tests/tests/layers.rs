@@ -1,6 +1,8 @@
-//! The layers of Raft: the tables in its module name its files from the top to the ground, and the code keeps to them.
+//! The layers of Raft: the tables in its module name its files from the top to the ground, and the
+//! code keeps to them.
 //!
-//! A file imports from its own layer and from those below, and calls only handlers that stand below it.
+//! A file imports from its own layer and from those below, and calls only handlers that stand below
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +12,8 @@ use std::path::Path;
 const HANDLERS: usize = 2;
 const STATE: usize = 3;
 
-/// The code of each file, by its name in the tables: without comments and tests. A folder counts as one file.
+/// The code of each file, by its name in the tables: without comments and tests. A folder counts as
+/// one file.
 type Files = BTreeMap<String, String>;
 
 fn read(folder: &Path, name: Option<&str>, files: &mut Files) {

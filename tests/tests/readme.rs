@@ -1,5 +1,5 @@
-//! The conversations of the README and of the protocol's reference, held with a real server: each `>` line is sent, each `<`
-//! line is the reply.
+//! The conversations of the README and of the protocol's reference, held with a real server: each
+//! `>` line is sent, each `<` line is the reply.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;

@@ -1,8 +1,10 @@
-//! Two runtimes side by side: rounds in turn, so that what else the machine does falls on both, and medians.
+//! Two runtimes side by side: rounds in turn, so that what else the machine does falls on both, and
+//! medians.
 //!
-//! What it deliberately does not do is to call a difference real because two numbers differ. The rounds of one runtime
-//! differ from one another as well; only when not a single round of the one reaches into the rounds of the other, and there
-//! are enough rounds that this is no accident, is the difference more than noise.
+//! What it deliberately does not do is to call a difference real because two numbers differ. The
+//! rounds of one runtime differ from one another as well; only when not a single round of the one
+//! reaches into the rounds of the other, and there are enough rounds that this is no accident, is
+//! the difference more than noise.
 
 use std::io::{self, Write};
 
@@ -11,8 +13,8 @@ use serde::Serialize;
 use super::report::{Figures, Report, head};
 use crate::output::write_columns;
 
-/// With fewer rounds nothing is said to be more than noise. Chosen because the rounds of two alike are apart by chance once in
-/// 35 times with four rounds, but once in ten with three.
+/// With fewer rounds nothing is said to be more than noise. Chosen because the rounds of two alike
+/// are apart by chance once in 35 times with four rounds, but once in ten with three.
 const ROUNDS_MIN: usize = 4;
 
 /// What a comparison found out.

@@ -1,8 +1,9 @@
 //! One client: which request comes next and when it is due, and which request a reply belongs to.
 //!
-//! It knows no socket and no clock. Times are handed in, as those since the load began, so that the accounting can be
-//! tested without waiting. The idea that matters is [`Pace::Open`]: a request is due at a moment that does not depend on
-//! the server, and its time counts from then, also while it waits for a place in the pipeline.
+//! It knows no socket and no clock. Times are handed in, as those since the load began, so that the
+//! accounting can be tested without waiting. The idea that matters is [`Pace::Open`]: a request is
+//! due at a moment that does not depend on the server, and its time counts from then, also while it
+//! waits for a place in the pipeline.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -183,8 +184,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A server in a time of its own: answers each request after `service`, in order, but none from `stall.0` to
-    /// `stall.1`. The lane is looked at every millisecond, for ten seconds.
+    /// A server in a time of its own: answers each request after `service`, in order, but none from
+    /// `stall.0` to `stall.1`. The lane is looked at every millisecond, for ten seconds.
     fn run(pace: Pace, pipeline: usize, stall: (Duration, Duration)) -> Tally {
         let requests = Requests::new(1, 8, false);
         let is_open_loop = matches!(pace, Pace::Open { .. });
@@ -208,7 +209,8 @@ mod tests {
 
     const STALL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1_500));
 
-    /// The reason why there is an open loop: half of the requests were due while the server stalled for half of the time.
+    /// The reason why there is an open loop: half of the requests were due while the server stalled
+    /// for half of the time.
     #[test]
     fn a_stall_is_felt_by_all_that_were_due_meanwhile() {
         let pace = Pace::Open { place: 0, clients: 1, per_second: 100.0, until: millis(2_000) };
@@ -216,8 +218,8 @@ mod tests {
         let micros = &tally.puts().micros;
         assert_eq!((micros.len(), tally.puts().errors), (200, 0));
         let slow = micros.len() - micros.count_between(0, 20_000);
-        // A hundred that were due during the stall, and those that were due while the queue behind it was worked off, but
-        // for the few that were due at the end of it.
+        // A hundred that were due during the stall, and those that were due while the queue behind
+        // it was worked off, but for the few that were due at the end of it.
         assert!((95..=115).contains(&slow), "{slow}");
         assert!((990_000..=1_001_000).contains(&micros.max()), "{}", micros.max());
         let middle = micros.value_at_quantile(0.75);

@@ -1,8 +1,8 @@
 //! A load on its way: all clients on one thread, a task and a connection each.
 //!
-//! It has to cost little, because it takes its processor time from the servers that it measures. So requests are encoded
-//! before, replies are only searched for their status, and a client waits for its socket before it reads, which saves the
-//! read that would find nothing.
+//! It has to cost little, because it takes its processor time from the servers that it measures. So
+//! requests are encoded before, replies are only searched for their status, and a client waits for
+//! its socket before it reads, which saves the read that would find nothing.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -16,10 +16,12 @@ use thiserror::Error;
 use super::lane::{Lane, Next};
 use super::tally::{Tally, Window};
 
-/// How long a connection attempt may take. Arbitrary, but above a lost SYN's first retransmission (1 s).
+/// How long a connection attempt may take. Arbitrary, but above a lost SYN's first retransmission
+/// (1 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long answers are waited for when the load is over: twice a server's own patience with a request.
+/// How long answers are waited for when the load is over: twice a server's own patience with a
+/// request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same when the load was interrupted: somebody waits for the end.
@@ -72,8 +74,8 @@ struct Shared<'a, 'r> {
     lanes: &'a [RefCell<Lane<'r>>],
 }
 
-/// Runs a client per lane, spread over the addresses, until all have nothing left to do, somebody interrupts, or answers
-/// stay away for too long.
+/// Runs a client per lane, spread over the addresses, until all have nothing left to do, somebody
+/// interrupts, or answers stay away for too long.
 pub(super) fn run(
     plan: Plan<'_>,
     lanes: Vec<Lane<'_>>,

@@ -1,4 +1,5 @@
-//! One measurement: stores the keys, loads the server, and deletes the keys whatever happened between.
+//! One measurement: stores the keys, loads the server, and deletes the keys whatever happened
+//! between.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -19,8 +20,8 @@ use super::requests::{Kind, Requests};
 use super::tally::{Tally, Window};
 use super::{BenchError, tell};
 
-/// Connections that store and delete the keys, requests and bytes under way on all of them. Chosen so that a server puts
-/// many of them on disk at once, and is far from refusing any.
+/// Connections that store and delete the keys, requests and bytes under way on all of them. Chosen
+/// so that a server puts many of them on disk at once, and is far from refusing any.
 const CHORE_CLIENTS: usize = 8;
 const CHORE_REQUESTS: usize = 1024;
 const CHORE_BYTES: usize = 4 << 20;
@@ -50,7 +51,8 @@ pub(super) struct Measured {
 }
 
 impl Measurement<'_> {
-    /// Measures. Unless `is_cleaned`, the keys are left behind: a server that is about to end needs no cleaning.
+    /// Measures. Unless `is_cleaned`, the keys are left behind: a server that is about to end needs
+    /// no cleaning.
     pub(super) fn run(&mut self, is_cleaned: bool) -> Result<Measured, BenchError> {
         let LoadOptions { value_bytes, linearizable, .. } = *self.load;
         let requests = Requests::new(fastrand::u32(..), value_bytes, linearizable);
@@ -131,7 +133,8 @@ impl Measurement<'_> {
         }
     }
 
-    /// Waits until all nodes have the keys, so that followers find what they are asked for. Returns how many there are.
+    /// Waits until all nodes have the keys, so that followers find what they are asked for. Returns
+    /// how many there are.
     fn settle(&self) -> Result<usize, BenchError> {
         let address = |address: &SocketAddr| address.to_string().parse::<Address>();
         let addresses = self.addresses.iter().filter_map(|at| address(at).ok()).collect();

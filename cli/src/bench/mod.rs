@@ -11,8 +11,9 @@
 //!                 report ──► compare
 //! ```
 //!
-//! What a user has on the server is never touched: the keys stand under a random prefix, and are deleted afterwards.
-//! The server is asked as any client would ask it; nothing here knows the inside of one.
+//! What a user has on the server is never touched: the keys stand under a random prefix, and are
+//! deleted afterwards. The server is asked as any client would ask it; nothing here knows the
+//! inside of one.
 
 use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -117,7 +118,8 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
         }
     };
     bench.progress.clear();
-    // What an interrupt led to, such as a server that stopped too, is no failure of its own. But keys left behind are.
+    // What an interrupt led to, such as a server that stopped too, is no failure of its own. But
+    // keys left behind are.
     let is_interrupted = bench.is_interrupted.load(Ordering::Acquire);
     if is_interrupted && !matches!(outcome, Err(BenchError::Left { .. })) {
         return Err(BenchError::Interrupted);

@@ -15,7 +15,8 @@ use crate::serve::Runtime;
 /// The longest value, in bytes: with its two quotes it is as long as the protocol allows.
 const VALUE_BYTES_MAX: u32 = (512 << 10) - 2;
 
-// The flags as given. No doc comment: clap would take it for the command's help, which stands with the command.
+// The flags as given. No doc comment: clap would take it for the command's help, which stands with
+// the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
     /// Load these running servers, clients in turn, instead of a cluster of its own
@@ -69,10 +70,12 @@ pub(crate) struct BenchFlags {
     #[arg(long)]
     linearizable: bool,
 
-    /// Requests a second of all clients together, sent when they are due and not when there is time (open loop)
+    /// Requests a second of all clients together, sent when they are due and not when there is time
+    /// (open loop)
     ///
-    /// Each is measured from the moment it was due: a server that stalls does not get away with the requests that
-    /// had to wait. Without it a client sends its next request when one is answered (closed loop).
+    /// Each is measured from the moment it was due: a server that stalls does not get away with the
+    /// requests that had to wait. Without it a client sends its next request when one is answered
+    /// (closed loop).
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
 

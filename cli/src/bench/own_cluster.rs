@@ -1,6 +1,8 @@
-//! A cluster to be measured: this same program, serving as a process of its own from a temporary folder.
+//! A cluster to be measured: this same program, serving as a process of its own from a temporary
+//! folder.
 //!
-//! A process of its own, so that load and cluster do not share an executor, a heap or the fate of a panic.
+//! A process of its own, so that load and cluster do not share an executor, a heap or the fate of a
+//! panic.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -41,7 +43,8 @@ pub(super) struct OwnCluster {
 }
 
 impl OwnCluster {
-    /// Starts a cluster and waits until it serves. What goes wrong in it is told on this process's stderr.
+    /// Starts a cluster and waits until it serves. What goes wrong in it is told on this process's
+    /// stderr.
     pub(super) fn start(options: OwnOptions) -> Result<Self, OwnClusterError> {
         let folder = tempfile::Builder::new().prefix("coracle-bench-").tempdir();
         let folder = folder.map_err(OwnClusterError::Folder)?;

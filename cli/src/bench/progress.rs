@@ -1,4 +1,5 @@
-//! What is going on, on stderr: a line that is written over and over, and only when somebody sees it.
+//! What is going on, on stderr: a line that is written over and over, and only when somebody sees
+//! it.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

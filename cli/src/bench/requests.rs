@@ -1,11 +1,13 @@
 //! The request lines of a load, encoded before it starts.
 //!
-//! All keys have the same length, so a request is a template in which only the digits of the key are written anew.
-//! The keys stand under a random prefix that no user has: whatever a server holds besides stays as it is.
+//! All keys have the same length, so a request is a template in which only the digits of the key
+//! are written anew. The keys stand under a random prefix that no user has: whatever a server holds
+//! besides stays as it is.
 
 use std::ops::Range;
 
-/// How many keys there are, unless their values were too many bytes. Arbitrary: enough that clients seldom meet at one.
+/// How many keys there are, unless their values were too many bytes. Arbitrary: enough that clients
+/// seldom meet at one.
 const KEYS_MAX: usize = 10_000;
 
 /// Bytes of all values together, at the most, but for one value. Arbitrary.

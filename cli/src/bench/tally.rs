@@ -1,8 +1,8 @@
 //! What a load adds up to: how many requests were answered, and after how long.
 //!
-//! Which requests count depends on the loop. In a closed loop those that were answered while the measurement went on. In
-//! an open loop those that were due meanwhile, however late they were sent and answered: leaving out the late ones would
-//! leave out the stall that made them late.
+//! Which requests count depends on the loop. In a closed loop those that were answered while the
+//! measurement went on. In an open loop those that were due meanwhile, however late they were sent
+//! and answered: leaving out the late ones would leave out the stall that made them late.
 
 use std::time::Duration;
 
@@ -119,16 +119,16 @@ impl Tally {
         self.first_error.as_deref()
     }
 
-    /// How long the answers that count took to come. A server that cannot keep up with an open loop takes longer than
-    /// the requests were due for.
+    /// How long the answers that count took to come. A server that cannot keep up with an open loop
+    /// takes longer than the requests were due for.
     pub(super) fn elapsed(&self) -> Duration {
         let end = if self.window.is_open_loop { self.last_answer } else { Duration::ZERO };
         end.max(self.window.until) - self.window.from
     }
 }
 
-/// Whether a reply says that its request worked. Values and keys of a bench have no quotes in them, so the words can
-/// stand nowhere else.
+/// Whether a reply says that its request worked. Values and keys of a bench have no quotes in them,
+/// so the words can stand nowhere else.
 fn is_ok(line: &[u8]) -> bool {
     const OK: &[u8] = b"\"status\":\"ok\"";
     line.strip_suffix(b"}").is_some_and(|line| line.ends_with(OK))

@@ -1,7 +1,8 @@
 //! What Tab offers: commands, their flags, and the keys that the store holds.
 //!
-//! Keys are asked for over a connection of its own, with little patience, so that Tab never waits for long
-//! and never mixes with a command's replies. When the server does not answer, no key is offered.
+//! Keys are asked for over a connection of its own, with little patience, so that Tab never waits
+//! for long and never mixes with a command's replies. When the server does not answer, no key is
+//! offered.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

@@ -1,12 +1,12 @@
-//! Where the client remembers what was typed: a file in the user's state folder, as the XDG Base Directory
-//! Specification has it.
+//! Where the client remembers what was typed: a file in the user's state folder, as the XDG Base
+//! Directory Specification has it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// The history file, in a folder that exists. `None` when there is no place for one: then the client
-/// remembers only as long as it runs.
+/// The history file, in a folder that exists. `None` when there is no place for one: then the
+/// client remembers only as long as it runs.
 pub(super) fn path() -> Option<PathBuf> {
     let folder = folder(env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))?;
     fs::create_dir_all(&folder).ok()?;

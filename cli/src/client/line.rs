@@ -84,8 +84,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The client's commands, as clap knows them. What is for a shell stays out: examples, and `-` for stdin, which is where
-/// the commands come from.
+/// The client's commands, as clap knows them. What is for a shell stays out: examples, and `-` for
+/// stdin, which is where the commands come from.
 pub(super) fn vocabulary() -> clap::Command {
     Words::command().mut_subcommands(for_the_prompt)
 }
@@ -105,8 +105,8 @@ fn for_the_prompt(command: clap::Command) -> clap::Command {
     })
 }
 
-/// What clap says, without what is meant for a shell: the client's reports begin with "error: " already, and
-/// its help is a command.
+/// What clap says, without what is meant for a shell: the client's reports begin with "error: "
+/// already, and its help is a command.
 fn for_the_client(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);

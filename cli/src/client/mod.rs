@@ -1,7 +1,7 @@
 //! `client`: many commands over one connection, typed at a prompt or piped in.
 //!
-//! The commands are those of [`commands`](crate::commands), not a second set. This module only finds out
-//! where lines come from, runs them one after another and reports what failed.
+//! The commands are those of [`commands`](crate::commands), not a second set. This module only
+//! finds out where lines come from, runs them one after another and reports what failed.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -120,7 +120,8 @@ impl Client {
 }
 
 impl Conversation {
-    /// Runs one line and flushes what it printed, so that answers are there before the next line is read.
+    /// Runs one line and flushes what it printed, so that answers are there before the next line is
+    /// read.
     fn say(&mut self, line: &str) -> Result<Result<Next, LineFailure>, ClientError> {
         let said = self.dispatch(line);
         let flushed = self.out.flush();

@@ -19,8 +19,8 @@ const PROMPT: &str = "coracle> ";
 /// Commands remembered. Arbitrary.
 const HISTORY_LINES_MAX: usize = 1000;
 
-/// Reads and runs lines until the user leaves. A failed command was seen by whoever typed it, so leaving is
-/// always a success.
+/// Reads and runs lines until the user leaves. A failed command was seen by whoever typed it, so
+/// leaving is always a success.
 pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Exit, ClientError> {
     let mut editor = editor(target)?;
     let history = history::path();
@@ -41,8 +41,8 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
         let next = interrupt::during_command(|| {
             editor.add_history_entry(line.as_str())?;
             if let Some(path) = &history {
-                // Saved before the command runs, so that an interrupted one is remembered too. A history that
-                // cannot be saved is no reason to stop.
+                // Saved before the command runs, so that an interrupted one is remembered too. A
+                // history that cannot be saved is no reason to stop.
                 _ = editor.append_history(path);
             }
             run_all(conversation, &line)
@@ -53,7 +53,8 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
     }
 }
 
-/// Runs what was entered at once: one command, or each line of what was pasted. An interrupt gives up all that is left.
+/// Runs what was entered at once: one command, or each line of what was pasted. An interrupt gives
+/// up all that is left.
 fn run_all(conversation: &mut Conversation, lines: &str) -> Result<Next, ClientError> {
     for line in lines.lines() {
         match conversation.say(line)? {
@@ -81,7 +82,8 @@ fn editor(target: &Target) -> Result<Editor<Completion, FileHistory>, ReadlineEr
     Ok(editor)
 }
 
-/// Says which server is there. One that is not may come later: each command connects by itself if it has to.
+/// Says which server is there. One that is not may come later: each command connects by itself if
+/// it has to.
 fn greet(conversation: &mut Conversation) -> Result<(), ClientError> {
     let version = env!("CARGO_PKG_VERSION");
     let answer = interrupt::during_command(|| conversation.caller.call(Request::Ping));

@@ -1,7 +1,8 @@
 //! The words of a line, as a shell splits them, but with JSON as it is: `put k {"a": 1} --json`.
 //!
-//! A shell would take the quotes away and the spaces for ends of words, so JSON would have to be quoted once more. At the
-//! prompt nobody expects that. So a word that begins with a bracket and is JSON up to its end is one word.
+//! A shell would take the quotes away and the spaces for ends of words, so JSON would have to be
+//! quoted once more. At the prompt nobody expects that. So a word that begins with a bracket and is
+//! JSON up to its end is one word.
 
 use std::borrow::Cow;
 

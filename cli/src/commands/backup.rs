@@ -1,7 +1,8 @@
 //! `backup`: a snapshot of all keys and sessions out of a running cluster, as a file.
 //!
-//! The server hands it out in parts; here they are put together and checked, and the file gets its name when it is whole and
-//! on disk. A backup that a newer snapshot has overtaken meanwhile is begun anew, some times.
+//! The server hands it out in parts; here they are put together and checked, and the file gets its
+//! name when it is whole and on disk. A backup that a newer snapshot has overtaken meanwhile is
+//! begun anew, some times.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -25,14 +26,15 @@ use crate::output::{Format, calm};
 use crate::reply::ErrorCode;
 use crate::request::Request;
 
-/// How often a backup is begun. Arbitrary: the server holds the next snapshot back for long enough, unless it is restarted
-/// or falls behind.
+/// How often a backup is begun. Arbitrary: the server holds the next snapshot back for long enough,
+/// unless it is restarted or falls behind.
 const ATTEMPTS_MAX: u32 = 5;
 
 /// The pause before it is asked again for a snapshot that is being taken.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How long a snapshot may take. Arbitrary: at the pace at which servers write them, some hundred gigabytes.
+/// How long a snapshot may take. Arbitrary: at the pace at which servers write them, some hundred
+/// gigabytes.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Write all keys and sessions of a cluster to a file
@@ -59,8 +61,8 @@ pub(crate) struct Backup {
 
     /// Take it from this folder of a cluster in one process that is not running; no server is asked
     ///
-    /// The files of some nodes may be lost or damaged, as long as those of a majority are whole: they hold everything that was
-    /// acknowledged. Nothing in the folder is changed.
+    /// The files of some nodes may be lost or damaged, as long as those of a majority are whole:
+    /// they hold everything that was acknowledged. Nothing in the folder is changed.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -145,8 +147,8 @@ impl Execute for Backup {
 }
 
 impl Backup {
-    /// Writes a file under a name that no other backup has, and gives it its name when it is whole and on disk. What is left
-    /// of it after an error goes.
+    /// Writes a file under a name that no other backup has, and gives it its name when it is whole
+    /// and on disk. What is left of it after an error goes.
     fn write_file(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let failed = |cause| BackupError::File { path: self.file.clone(), cause };
         let name = self.file.file_name().unwrap_or_default();

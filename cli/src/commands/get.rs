@@ -31,7 +31,8 @@ pub(crate) struct Get {
     #[arg(long)]
     linearizable: bool,
 
-    /// Print the value and nothing behind it: a string without a line break added, any other value as its JSON
+    /// Print the value and nothing behind it: a string without a line break added, any other value
+    /// as its JSON
     ///
     /// Goes before -o. On a terminal control characters are escaped all the same.
     #[arg(long)]

@@ -1,7 +1,8 @@
 //! `member`: who takes part in a cluster of processes, and changes of that.
 //!
-//! Each action is a command of its own. Two enums list them: one for the shell, where each takes the flags of every
-//! client command, and [`Member`] for a line of the client, which has its connection already.
+//! Each action is a command of its own. Two enums list them: one for the shell, where each takes
+//! the flags of every client command, and [`Member`] for a line of the client, which has its
+//! connection already.
 
 use std::str::FromStr;
 
@@ -164,8 +165,9 @@ impl Execute for Remove {
     }
 }
 
-/// Gives an order for the members as they are now: should they be changed before it arrives, or should it arrive twice, it
-/// undoes nothing. An order about a `node` that is no member is refused for that reason, whatever else would be wrong with it.
+/// Gives an order for the members as they are now: should they be changed before it arrives, or
+/// should it arrive twice, it undoes nothing. An order about a `node` that is no member is refused
+/// for that reason, whatever else would be wrong with it.
 fn change<'a>(
     context: &mut Context<'_>,
     node: Option<u64>,

@@ -1,5 +1,5 @@
-//! Why a swap did not find what it expected, as far as that is a matter of kinds: the number 42 and the string "42" look
-//! alike on a command line.
+//! Why a swap did not find what it expected, as far as that is a matter of kinds: the number 42 and
+//! the string "42" look alike on a command line.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! The commands that ask a server something: one file each, used by `coracle COMMAND` and by each line of
-//! `coracle client` alike.
+//! The commands that ask a server something: one file each, used by `coracle COMMAND` and by each
+//! line of `coracle client` alike.
 //!
-//! A command is its arguments plus [`Execute`]. It prints to the [`Context`] and reports failure as a
-//! [`CommandError`]; it neither exits nor writes to stderr. A new command is a new file here and one line
-//! in each of the two enums that list commands: [`arguments`](crate::arguments) and
+//! A command is its arguments plus [`Execute`]. It prints to the [`Context`] and reports failure as
+//! a [`CommandError`]; it neither exits nor writes to stderr. A new command is a new file here and
+//! one line in each of the two enums that list commands: [`arguments`](crate::arguments) and
 //! [`client::line`](crate::client).
 
 use std::io::{self, Write};
@@ -59,7 +59,8 @@ pub(crate) struct Context<'a> {
     pub(crate) format: Format,
     /// Flushed by whoever runs the command.
     pub(crate) out: &'a mut dyn Write,
-    /// Whether `out` is read by a person, to whom no value may look like another, and whose terminal must get no commands.
+    /// Whether `out` is read by a person, to whom no value may look like another, and whose
+    /// terminal must get no commands.
     pub(crate) is_terminal: bool,
     pub(crate) stdin: Stdin,
 }
@@ -189,7 +190,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Prints a string's characters, or another value's JSON, and nothing else; to a terminal no commands, and a line break.
+    /// Prints a string's characters, or another value's JSON, and nothing else; to a terminal no
+    /// commands, and a line break.
     fn print_raw(&mut self, value: &RawValue) -> Result<(), CommandError> {
         let text = plain(value);
         if self.is_terminal {

@@ -1,4 +1,5 @@
-//! `ping`: asks whether a server is there. A word of the interactive client only: a script asks `status`.
+//! `ping`: asks whether a server is there. A word of the interactive client only: a script asks
+//! `status`.
 
 use clap::Args;
 

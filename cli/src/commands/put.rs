@@ -25,8 +25,9 @@ pub(crate) struct Put {
 
     /// A string; `-` reads it from stdin
     ///
-    /// From stdin every byte counts, a line break at the end included: `printf %s TEXT` makes none. The
-    /// string `-` itself is stored by `--json '"-"'`. A value that begins with a dash follows `--`.
+    /// From stdin every byte counts, a line break at the end included: `printf %s TEXT` makes none.
+    /// The string `-` itself is stored by `--json '"-"'`. A value that begins with a dash follows
+    /// `--`.
     #[arg(allow_negative_numbers = true)]
     value: String,
 

@@ -1,5 +1,5 @@
-//! `backup --data-dir`: the same file, made of a data folder that no server uses. It is the way out when a node's files are lost: a
-//! majority of whole nodes holds everything that was acknowledged.
+//! `backup --data-dir`: the same file, made of a data folder that no server uses. It is the way out
+//! when a node's files are lost: a majority of whole nodes holds everything that was acknowledged.
 //!
 //! Which nodes are whole, and which of them is the one to take, [`coracle_storage`] decides.
 

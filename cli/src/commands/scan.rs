@@ -1,7 +1,7 @@
 //! `scan`: lists keys and values in byte order of the keys, page by page.
 //!
-//! Pages are separate requests. A key written or deleted while they follow one another may or may not show:
-//! this is a listing, not a snapshot.
+//! Pages are separate requests. A key written or deleted while they follow one another may or may
+//! not show: this is a listing, not a snapshot.
 
 use std::io::{self, Write};
 
@@ -14,8 +14,8 @@ use crate::reply::Item;
 use crate::request::Request;
 use crate::value::quoted;
 
-/// How many items one request asks for. Chosen so that a page of the greatest keys and values, about
-/// 250 MiB, stays below [`REPLY_BYTES_MAX`](crate::connection::REPLY_BYTES_MAX).
+/// How many items one request asks for. Chosen so that a page of the greatest keys and values,
+/// about 250 MiB, stays below [`REPLY_BYTES_MAX`](crate::connection::REPLY_BYTES_MAX).
 const PAGE_ITEMS: u64 = 500;
 
 /// List keys and values in byte order of the keys
@@ -96,8 +96,8 @@ fn object(item: &Item, is_terminal: bool) -> String {
     format!("{{\"key\":{},\"value\":{value}}}", quoted(&item.key))
 }
 
-/// Writes one page's part of the reply that a single request without a limit would have had. `end` is the
-/// last page's `more`.
+/// Writes one page's part of the reply that a single request without a limit would have had. `end`
+/// is the last page's `more`.
 fn write_json(
     out: &mut dyn Write,
     items: &[Item],

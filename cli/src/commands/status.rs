@@ -16,7 +16,8 @@ use crate::request::{Consistency, Request};
 /// The pause between two questions of a command that waits.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// From how many milliseconds on a write that does not end is shown below the table. As long as a server waits to report it.
+/// From how many milliseconds on a write that does not end is shown below the table. As long as a
+/// server waits to report it.
 const DISK_WAIT_SHOWN_MS: u64 = 2000;
 
 /// Show every node's role and progress
@@ -36,13 +37,15 @@ node waits for its disk, and when the server holds more than half of the memory 
 pub(crate) struct Status {
     /// Wait until requests are answered, for DUR at the most, or as long as it takes
     ///
-    /// Waits for a server that starts, and for a leader; then shows the status. Exit code 3 or 4 when the time is over.
+    /// Waits for a server that starts, and for a leader; then shows the status. Exit code 3 or 4
+    /// when the time is over.
     #[arg(long, value_name = "DUR", num_args = 0..=1, default_missing_value = "0", value_parser = durations::zero_for_off)]
     wait: Option<Duration>,
 }
 
 impl Status {
-    /// Asks again and again for a read that needs a leader, until it is answered or `patience` is over; zero: for ever.
+    /// Asks again and again for a read that needs a leader, until it is answered or `patience` is
+    /// over; zero: for ever.
     fn wait(patience: Duration, context: &mut Context<'_>) -> Result<(), CommandError> {
         let begin = Instant::now();
         let read = Request::Get { key: "wait", consistency: Consistency::Linearizable };

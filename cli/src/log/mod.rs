@@ -1,5 +1,5 @@
-//! `log`: reads a log file, or the snapshot beside it, without a server. It changes nothing, also not while a server is
-//! writing.
+//! `log`: reads a log file, or the snapshot beside it, without a server. It changes nothing, also
+//! not while a server is writing.
 //!
 //! What a valid file is, [`coracle_storage`] knows. Here is only how it is shown.
 

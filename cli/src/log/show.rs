@@ -13,7 +13,8 @@ use super::{LogError, ending, open, read, shown, snapshot};
 use crate::input::Input;
 use crate::output::{Format, escaped, one_line};
 
-/// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters wide.
+/// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters
+/// wide.
 const KEY_WIDTH: usize = 24;
 const VALUE_WIDTH: usize = 40;
 

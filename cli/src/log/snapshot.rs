@@ -1,6 +1,8 @@
-//! The same for a snapshot: `log show` and `log verify` take one as well, because it is the beginning of the log beside it.
+//! The same for a snapshot: `log show` and `log verify` take one as well, because it is the
+//! beginning of the log beside it.
 //!
-//! A snapshot is whole or worth nothing: there is no valid beginning to count or to show, so none is.
+//! A snapshot is whole or worth nothing: there is no valid beginning to count or to show, so none
+//! is.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -61,7 +63,8 @@ fn list(nodes: &[NodeId]) -> String {
 struct Report<'a> {
     file: &'a Path,
     verdict: &'static str,
-    /// Of a whole snapshot: its lines between the first and the last, and the last entry that it covers.
+    /// Of a whole snapshot: its lines between the first and the last, and the last entry that it
+    /// covers.
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     whole: Option<Whole>,
     bytes: usize,

@@ -27,7 +27,8 @@ a changed byte in the last line looks the same. With -o json a file that is no l
 \"unreadable\", \"foreign\" (no file of Coracle), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start behind the snapshot beside it, and vouches for \
 what comes after. A snapshot is clean or damaged, and so is a backup.")]
 pub(super) struct Verify {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup; `-` for stdin
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup; `-` for
+    /// stdin
     file: PathBuf,
 
     /// A line, or a JSON object
@@ -88,7 +89,8 @@ impl Verify {
         ending
     }
 
-    /// Says of a file without a header that can be read what it is instead, to a program that reads stdout.
+    /// Says of a file without a header that can be read what it is instead, to a program that reads
+    /// stdout.
     fn give_verdict<T>(&self, file: &Path, error: LogError) -> Result<T, LogError> {
         let verdict = match &error {
             LogError::Read { .. } => "unreadable",

@@ -1,11 +1,12 @@
 //! How many clients, and connections with other nodes, the operating system has room for.
 //!
-//! Neither clients nor strangers at the port for nodes must use up the last descriptor: a node that cannot open a file when an
-//! election comes has lost its disk. So the limit of this process is raised as far as it may be. The cluster's own files come first;
-//! of what is left, other nodes get what they can use, half at the most, and clients the rest.
+//! Neither clients nor strangers at the port for nodes must use up the last descriptor: a node that
+//! cannot open a file when an election comes has lost its disk. So the limit of this process is
+//! raised as far as it may be. The cluster's own files come first; of what is left, other nodes get
+//! what they can use, half at the most, and clients the rest.
 //!
-//! Where a client has threads of its own it must not use up the last memory map either: a thread that begins without one
-//! ends the process.
+//! Where a client has threads of its own it must not use up the last memory map either: a thread
+//! that begins without one ends the process.
 
 use std::fmt;
 
@@ -16,15 +17,16 @@ use thiserror::Error;
 
 use super::options::Runtime;
 
-/// Descriptors of the process itself: standard streams, listener, signals, poller, lock, and some to spare.
+/// Descriptors of the process itself: standard streams, listener, signals, poller, lock, and some
+/// to spare.
 const PROCESS_DESCRIPTORS: u64 = 24;
 /// Descriptors of a node: its log, its snapshot, and those that are open for a moment.
 const NODE_DESCRIPTORS: u64 = 6;
 
 /// Where Linux tells how many memory maps a process may have. Elsewhere there is no such limit.
 const MAPS_FILE: &str = "/proc/sys/vm/max_map_count";
-/// Memory maps of a client on threads: a reader and a writer, each with a stack, a stack for signals, and a guard
-/// before either.
+/// Memory maps of a client on threads: a reader and a writer, each with a stack, a stack for
+/// signals, and a guard before either.
 const CLIENT_MAPS: u64 = 8;
 
 /// What holds the number of clients down.
@@ -75,7 +77,8 @@ pub(crate) struct TooFewDescriptors {
     needed: u64,
 }
 
-/// Raises the limit of open files as far as it may be, and tells what fits below it and below the others.
+/// Raises the limit of open files as far as it may be, and tells what fits below it and below the
+/// others.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What a server tells its operator on stderr: a line per fact, as text or as JSON. A stderr that stalls stops nothing
-//! (see [`Outlet`]).
+//! What a server tells its operator on stderr: a line per fact, as text or as JSON. A stderr that
+//! stalls stops nothing (see [`Outlet`]).
 
 use std::fmt::Display;
 use std::io;
@@ -61,8 +61,8 @@ impl Diagnostics {
     }
 }
 
-/// A line with its line break. What comes from outside (names, addresses, messages of others) cannot break it, nor reach a terminal
-/// as a command.
+/// A line with its line break. What comes from outside (names, addresses, messages of others)
+/// cannot break it, nor reach a terminal as a command.
 fn line(format: LogFormat, level: LogLevel, what: &impl Display) -> String {
     let time = humantime::format_rfc3339_millis(SystemTime::now());
     let (level, what) = (name_of(level), what.to_string());

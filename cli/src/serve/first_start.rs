@@ -1,8 +1,8 @@
 //! A first start: a data folder without a cluster is about to get one.
 //!
-//! That is right once. At any other time the folder that held the cluster is missing: a volume that is not mounted, a path with
-//! a typing error, a disk that was replaced. So a founding is a warning that names the folder in full, and with
-//! `--require-cluster`, for unit files, it is refused.
+//! That is right once. At any other time the folder that held the cluster is missing: a volume that
+//! is not mounted, a path with a typing error, a disk that was replaced. So a founding is a warning
+//! that names the folder in full, and with `--require-cluster`, for unit files, it is refused.
 
 use std::fmt;
 use std::fs;
@@ -30,7 +30,8 @@ impl fmt::Display for Founding {
     }
 }
 
-/// Whether this start would make the first files of a node in the data folder; `None`: it holds some, or nothing is written.
+/// Whether this start would make the first files of a node in the data folder; `None`: it holds
+/// some, or nothing is written.
 ///
 /// # Errors
 ///
@@ -46,8 +47,8 @@ pub(super) fn founding(options: &ServeOptions) -> Result<Option<Founding>, Serve
     Ok(Some(Founding { folder }))
 }
 
-/// Whether there is a file of any node that says more than that the node has no cluster yet. What cannot be read is for the
-/// start itself to complain of.
+/// Whether there is a file of any node that says more than that the node has no cluster yet. What
+/// cannot be read is for the start itself to complain of.
 fn holds_a_node(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,7 +1,8 @@
 //! How many nodes a data folder was made for, so that a later start need not be told again.
 //!
-//! Each log's header names all nodes of its cluster. Here they are only asked for their number: whether the files are those of
-//! one cluster that can go on, and of this number of nodes, is judged by the start itself.
+//! Each log's header names all nodes of its cluster. Here they are only asked for their number:
+//! whether the files are those of one cluster that can go on, and of this number of nodes, is
+//! judged by the start itself.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -9,11 +10,12 @@ use std::path::Path;
 
 use coracle_storage::{FileKind, FileName, LogHeader};
 
-/// The longest header that is read, in bytes. Arbitrary: a cluster in one process has headers of some 300 bytes.
+/// The longest header that is read, in bytes. Arbitrary: a cluster in one process has headers of
+/// some 300 bytes.
 const HEADER_BYTES_MAX: u64 = 64 << 10;
 
-/// The number of nodes of the cluster in one process whose logs are in the folder; `None` when there are none, when they do
-/// not agree, or when they belong to a cluster of processes.
+/// The number of nodes of the cluster in one process whose logs are in the folder; `None` when
+/// there are none, when they do not agree, or when they belong to a cluster of processes.
 pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let is_log = |entry: &fs::DirEntry| {

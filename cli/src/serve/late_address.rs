@@ -1,5 +1,6 @@
-//! An address that is not there yet when the program starts: a network that comes up later than it, a name that nobody answers
-//! for. The start is tried again, with a notice, until it works or a signal ends it.
+//! An address that is not there yet when the program starts: a network that comes up later than it,
+//! a name that nobody answers for. The start is tried again, with a notice, until it works or a
+//! signal ends it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,8 @@ use super::start_watch::watched;
 /// The pause between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Starts with `start`, again and again while the address to listen on is not there. `None`: a signal came first.
+/// Starts with `start`, again and again while the address to listen on is not there. `None`: a
+/// signal came first.
 ///
 /// # Errors
 ///

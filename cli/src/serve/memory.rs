@@ -1,4 +1,5 @@
-//! The default of `--memory-max`: three quarters of the memory that the machine, or its control group, has.
+//! The default of `--memory-max`: three quarters of the memory that the machine, or its control
+//! group, has.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::path::Path;
 const MACHINE: &str = "/proc/meminfo";
 /// Where it tells which control groups this process is in.
 const GROUPS: &str = "/proc/self/cgroup";
-/// Where control groups of the second version are found, and those of the first one that limit memory.
+/// Where control groups of the second version are found, and those of the first one that limit
+/// memory.
 const UNIFIED: &str = "/sys/fs/cgroup";
 const FIRST_VERSION: &str = "/sys/fs/cgroup/memory";
 
@@ -16,8 +18,8 @@ pub(crate) fn default_max() -> Option<u64> {
     smallest(|path| fs::read_to_string(path).ok()).map(|bytes| bytes / 4 * 3)
 }
 
-/// The smallest of all limits. A group is also bound by the groups that it is in; one that this process does not see is the root of
-/// what it sees.
+/// The smallest of all limits. A group is also bound by the groups that it is in; one that this
+/// process does not see is the root of what it sees.
 fn smallest(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new(GROUPS)).unwrap_or_default();
     let mut limits: Vec<u64> = read(Path::new(MACHINE)).as_deref().and_then(of_machine).into_iter().collect();
@@ -35,7 +37,8 @@ fn of_machine(text: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Where the limit of one of the groups in [`GROUPS`] is found: below which folder, in which file, and the path between.
+/// Where the limit of one of the groups in [`GROUPS`] is found: below which folder, in which file,
+/// and the path between.
 fn group(line: &str) -> Option<(&'static str, &'static str, &str)> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);

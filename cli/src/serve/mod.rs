@@ -1,4 +1,5 @@
-//! Serving: the default command. Tells what should be known before, then runs the cluster and its proxy.
+//! Serving: the default command. Tells what should be known before, then runs the cluster and its
+//! proxy.
 //!
 //! stdout belongs to the one line `ready ADDR`; everything else goes to stderr.
 
@@ -52,7 +53,8 @@ pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOp
 
 /// How often a server looks whether it should end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a stop may take beyond the time that requests have: then the process ends whatever its disk does.
+/// How long a stop may take beyond the time that requests have: then the process ends whatever its
+/// disk does.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why serving ended other than by a signal.
@@ -202,12 +204,14 @@ fn serve_on_smol(
     }))
 }
 
-/// Runs a start to its end. What it reads is read by a pool of threads, which the operating system may be short of.
+/// Runs a start to its end. What it reads is read by a pool of threads, which the operating system
+/// may be short of.
 fn on_executor<T>(executor: &LocalExecutor<'_>, start: impl Future<Output = T>) -> T {
     smol::block_on(executor.run(future::or(start, try_pool(smol::Timer::after))))
 }
 
-/// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by itself.
+/// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by
+/// itself.
 pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     let serving = options.serving.clone();
     let start = Diagnostics::start(serving.log_level, serving.log_format);
@@ -348,7 +352,8 @@ fn serve_node_on_threads(
     end
 }
 
-/// Whether what is under way is still to be answered: a node that its cluster has removed owes its clients that.
+/// Whether what is under way is still to be answered: a node that its cluster has removed owes its
+/// clients that.
 fn ends_in_order(end: &Result<(), ServeError>) -> bool {
     matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
@@ -368,8 +373,9 @@ fn stop_patience(request_timeout: Duration) -> Duration {
     request_timeout + STOP_PATIENCE
 }
 
-/// A disk that hangs holds its node for ever, be it that it starts or that it stops. What was acknowledged is on the disks of a
-/// majority by now, and what was not may be lost, as in any other end.
+/// A disk that hangs holds its node for ever, be it that it starts or that it stops. What was
+/// acknowledged is on the disks of a majority by now, and what was not may be lost, as in any other
+/// end.
 fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     let waited = patience.as_secs();
     let why =
@@ -379,8 +385,8 @@ fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     std::process::exit(Exit::Failure as i32);
 }
 
-/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once. Both happen in the handler of
-/// the signal: nothing has to be written, read or woken for it.
+/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once.
+/// Both happen in the handler of the signal: nothing has to be written, read or woken for it.
 fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

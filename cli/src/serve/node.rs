@@ -14,14 +14,14 @@ use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
 use crate::numbers;
 
-/// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that put something in
-/// between.
+/// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that
+/// put something in between.
 const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 
 /// Run one node of a cluster of processes, one per machine
 ///
-/// stdout carries one line, `ready ADDR`; everything else is on stderr. Any node serves any client. SIGINT or SIGTERM
-/// hands leadership over and ends the node in good order, a second one at once.
+/// stdout carries one line, `ready ADDR`; everything else is on stderr. Any node serves any client.
+/// SIGINT or SIGTERM hands leadership over and ends the node in good order, a second one at once.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -40,11 +40,13 @@ pub(crate) struct NodeFlags {
     #[arg(long, value_name = "ID", value_parser = numbers::id)]
     id: u64,
 
-    /// The nodes that found the cluster and where they reach one another, this one among them; for the first start
+    /// The nodes that found the cluster and where they reach one another, this one among them; for
+    /// the first start
     #[arg(long, value_name = "ID=HOST:PORT,…", conflicts_with = "join")]
     peers: Vec<List<Peer>>,
 
-    /// A member's peer address: joins the cluster to which `member add` has added this node; for the first start
+    /// A member's peer address: joins the cluster to which `member add` has added this node; for
+    /// the first start
     #[arg(long, value_name = "HOST:PORT")]
     join: Option<Address>,
 

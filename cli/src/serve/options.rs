@@ -27,7 +27,8 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// How many nodes, 1 to 9; their ids are 0 to N-1 [default: as many as the data folder was made for, or 5]
+    /// How many nodes, 1 to 9; their ids are 0 to N-1 [default: as many as the data folder was made
+    /// for, or 5]
     #[arg(long, value_name = "N", value_parser = numbers::nodes)]
     nodes: Option<u8>,
 
@@ -51,7 +52,8 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Found no cluster: refuse a data folder that holds none. For unit files, once the cluster is there
+    /// Found no cluster: refuse a data folder that holds none. For unit files, once the cluster is
+    /// there
     #[arg(long, conflicts_with = "ephemeral")]
     require_cluster: bool,
 
@@ -61,8 +63,8 @@ pub(crate) struct ServingFlags {
 
     /// When a write is on disk: `always` before it is acknowledged, or `never` waited for
     ///
-    /// With `never` the operating system decides: a killed process loses nothing, a power cut may lose
-    /// what was acknowledged.
+    /// With `never` the operating system decides: a killed process loses nothing, a power cut may
+    /// lose what was acknowledged.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "always")]
     sync: Sync,
 
@@ -86,24 +88,28 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "N", default_value = "10000", value_parser = numbers::clients)]
     max_connections: NonZeroU32,
 
-    /// Memory for clients, data, other nodes and snapshots, as `512MiB` [default: 75% of what the machine or control group has]
+    /// Memory for clients, data, other nodes and snapshots, as `512MiB` [default: 75% of what the
+    /// machine or control group has]
     ///
-    /// Beyond it, what needs more memory is refused with `busy`, and the clients that have kept the server waiting for the longest are
-    /// disconnected. What other nodes may make it hold is a share of it, and so is the log that is kept. At least 64MiB. The process
-    /// takes somewhat more than it counts: leave it room.
+    /// Beyond it, what needs more memory is refused with `busy`, and the clients that have kept the
+    /// server waiting for the longest are disconnected. What other nodes may make it hold is a
+    /// share of it, and so is the log that is kept. At least 64MiB. The process takes somewhat more
+    /// than it counts: leave it room.
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory_max: Option<u64>,
 
     /// When the `ready` line is written: `answering` requests, or already `listening`
     ///
-    /// Requests can be answered when a leader is known, and this node has caught up. A node whose cluster has no majority yet
-    /// listens, and is not ready.
+    /// Requests can be answered when a leader is known, and this node has caught up. A node whose
+    /// cluster has no majority yet listens, and is not ready.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "answering")]
     ready_when: ReadyWhen,
 
-    /// Bytes of log after which a node takes a snapshot, or as many as its last snapshot has if that is more
+    /// Bytes of log after which a node takes a snapshot, or as many as its last snapshot has if
+    /// that is more
     ///
-    /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker and writes more.
+    /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker
+    /// and writes more.
     #[arg(long, value_name = "SIZE", default_value_t = Settings::default().snapshot_log_bytes,
           value_parser = sizes::positive)]
     snapshot_bytes: u64,
@@ -257,7 +263,8 @@ impl ServeFlags {
 }
 
 impl ServeOptions {
-    /// As many nodes as the data folder was made for, if it holds some. It says so, unless they are as many as without a word.
+    /// As many nodes as the data folder was made for, if it holds some. It says so, unless they are
+    /// as many as without a word.
     fn take_nodes_of_folder(&mut self) {
         if let Some(nodes) = folder_size::nodes_of(&self.data_dir).filter(|nodes| *nodes != self.nodes) {
             self.nodes = nodes;
@@ -308,8 +315,8 @@ impl ServingFlags {
     }
 }
 
-/// A name's first IPv4 address, or its first address at all. IPv4 goes first because that is where clients
-/// look by default: `localhost` is often both.
+/// A name's first IPv4 address, or its first address at all. IPv4 goes first because that is where
+/// clients look by default: `localhost` is often both.
 fn look_up(address: &Address) -> Result<SocketAddr, ServeFlagsError> {
     let found = address
         .to_socket_addrs()

@@ -1,8 +1,10 @@
-//! An outlet: a queue of lines for stderr or stdout. The server never waits for the reader of either.
+//! An outlet: a queue of lines for stderr or stdout. The server never waits for the reader of
+//! either.
 //!
-//! A terminal stopped with Ctrl-S, a pipe whose reader hangs, a full disk behind a redirection: a write to any of them can take
-//! for ever. So a thread of its own writes, and the lines wait for it in a queue with a limit. What finds no room is dropped,
-//! counted, and reported once there is room again: diagnostics never stop a request or a signal.
+//! A terminal stopped with Ctrl-S, a pipe whose reader hangs, a full disk behind a redirection: a
+//! write to any of them can take for ever. So a thread of its own writes, and the lines wait for it
+//! in a queue with a limit. What finds no room is dropped, counted, and reported once there is room
+//! again: diagnostics never stop a request or a signal.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -35,7 +37,8 @@ struct Queue {
 }
 
 impl Outlet {
-    /// Starts the thread that writes to `stream`. `dropped` makes the line that reports how many were dropped.
+    /// Starts the thread that writes to `stream`. `dropped` makes the line that reports how many
+    /// were dropped.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! A machine's own name that means loopback on that machine: `/etc/hosts` of many distributions has `127.0.1.1 NAME`. A node
-//! that listens there for other nodes is reached by none, and each of them says only that the connection was refused.
+//! A machine's own name that means loopback on that machine: `/etc/hosts` of many distributions has
+//! `127.0.1.1 NAME`. A node that listens there for other nodes is reached by none, and each of them
+//! says only that the connection was refused.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -31,8 +32,8 @@ impl fmt::Display for OnlyHere {
     }
 }
 
-/// Looks this node's name in `--peers` up and warns when no other machine can use what it means here. In a thread of its own: a
-/// name service that does not answer holds nothing up.
+/// Looks this node's name in `--peers` up and warns when no other machine can use what it means
+/// here. In a thread of its own: a name service that does not answer holds nothing up.
 pub(super) fn watch(options: &NodeOptions, diagnostics: Diagnostics) {
     let Origin::Found(founders) = &options.origin else { return };
     let Some(own) = founders.member(options.id).map(|member| member.address.clone()) else { return };

@@ -1,7 +1,8 @@
 //! Whether the operating system lets this process wait for sockets and timers.
 //!
-//! The smol executor needs an epoll instance. The library that creates it panics when the operating system refuses, for instance
-//! because too many files are open on the machine. So the server creates one itself first, where a refusal is an error message.
+//! The smol executor needs an epoll instance. The library that creates it panics when the operating
+//! system refuses, for instance because too many files are open on the machine. So the server
+//! creates one itself first, where a refusal is an error message.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! What a running server reports: its nodes' events on stderr, and the one line `ready ADDR` on stdout.
+//! What a running server reports: its nodes' events on stderr, and the one line `ready ADDR` on
+//! stdout.
 
 use std::io;
 use std::net::SocketAddr;

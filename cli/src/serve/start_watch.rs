@@ -1,7 +1,7 @@
 //! Watches a start: a long one is reported, and a signal ends it.
 //!
-//! A start reads its files from a disk, and a disk may hang. The thread that starts the server waits for the disk then, so another
-//! thread has to look at the clock.
+//! A start reads its files from a disk, and a disk may hang. The thread that starts the server
+//! waits for the disk then, so another thread has to look at the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,8 @@ use super::{LOOK_EVERY, end_without_waiting, stop_patience};
 /// How long a start may take before it is said that it does, and how often it is said again.
 const LONG_START: Duration = Duration::from_secs(10);
 
-/// Runs `start` while a thread watches it. If the operating system gives no thread, the start is not watched.
+/// Runs `start` while a thread watches it. If the operating system gives no thread, the start is
+/// not watched.
 pub(super) fn watched<T>(
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,

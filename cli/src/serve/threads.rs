@@ -1,7 +1,8 @@
 //! Whether the operating system gives a server the threads that it needs.
 //!
-//! A control group or a user may have few (`pids.max`, `ulimit -u`). A thread that is missing later is the end of a node, or a wait
-//! that never ends. So all of them are started once before anything else, and end at once.
+//! A control group or a user may have few (`pids.max`, `ulimit -u`). A thread that is missing later
+//! is the end of a node, or a wait that never ends. So all of them are started once before anything
+//! else, and end at once.
 
 use std::io;
 use std::sync::mpsc;
@@ -13,7 +14,8 @@ use thiserror::Error;
 use super::descriptors::Served;
 use super::options::Runtime;
 
-/// Threads of the process on either runtime, beside those that run already: one for signals, one that asks for names, and one to spare.
+/// Threads of the process on either runtime, beside those that run already: one for signals, one
+/// that asks for names, and one to spare.
 const PROCESS_THREADS: usize = 3;
 /// Smol's own: one that waits for sockets and timers.
 const SMOL_THREADS: usize = 1;
@@ -63,7 +65,8 @@ fn needed(runtime: Runtime, served: Served) -> usize {
 }
 
 fn start_at_once(needed: usize) -> Result<(), TooFewThreads> {
-    // Each waits for what never comes, until the other end is gone: at the end of this function, whatever its outcome.
+    // Each waits for what never comes, until the other end is gone: at the end of this function,
+    // whatever its outcome.
     let mut kept = Vec::new();
     for given in 0..needed {
         let (keep, wait) = mpsc::channel::<()>();

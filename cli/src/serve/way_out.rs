@@ -1,4 +1,5 @@
-//! What to do when a folder does not start because some of its nodes are lost: the commands, ready to be copied.
+//! What to do when a folder does not start because some of its nodes are lost: the commands, ready
+//! to be copied.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! `log show` and `log verify` on files as a server writes them, and on what accidents make of such files.
+//! `log show` and `log verify` on files as a server writes them, and on what accidents make of such
+//! files.
 
 use std::fs;
 use std::io::Read;
@@ -207,7 +208,8 @@ fn what_is_no_backup_is_not_restored() {
     assert!(!folder.exists());
 }
 
-/// What stood before it is in the snapshot; the rest is a log like any other, with its own first index.
+/// What stood before it is in the snapshot; the rest is a log like any other, with its own first
+/// index.
 #[test]
 fn a_log_behind_a_snapshot_is_shown_and_verified() {
     let sample =

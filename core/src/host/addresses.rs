@@ -1,8 +1,10 @@
-//! Addresses to dial: which of those that a name stands for is tried next, and what is tried when the name stands for none.
+//! Addresses to dial: which of those that a name stands for is tried next, and what is tried when
+//! the name stands for none.
 //!
-//! A name is looked up for each attempt, because it may have moved. Its addresses are tried one after the other, each for its
-//! share of the time: behind a name with two addresses one machine may be gone without a word. A resolver that gives no answer
-//! is no reason to lose a member: the address that worked last is tried then.
+//! A name is looked up for each attempt, because it may have moved. Its addresses are tried one
+//! after the other, each for its share of the time: behind a name with two addresses one machine
+//! may be gone without a word. A resolver that gives no answer is no reason to lose a member: the
+//! address that worked last is tried then.
 
 use core::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +16,8 @@ pub struct DialAddresses {
 }
 
 impl DialAddresses {
-    /// The addresses to try, in order, when this is what the name was resolved to. The one that worked last comes first.
+    /// The addresses to try, in order, when this is what the name was resolved to. The one that
+    /// worked last comes first.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Callers: a program that asks its own cluster gets each reply as what it asked for.
 //!
-//! A [`Question`] is a request together with the way in which its answer is read. A router gives every caller the answer to its
-//! own request. So an answer of another kind is a bug, and a panic.
+//! A [`Question`] is a request together with the way in which its answer is read. A router gives
+//! every caller the answer to its own request. So an answer of another kind is a bug, and a panic.
 
 use crate::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use crate::proxy::{Answered, NodeReport};
@@ -13,8 +13,8 @@ use crate::replica::{Answer, Request};
 pub struct Question<T> {
     /// What is asked of the router.
     pub request: Request,
-    /// What the answer says, and the index at which it was decided: 0 when the log has no part in it. Panics at the answer to
-    /// something else.
+    /// What the answer says, and the index at which it was decided: 0 when the log has no part in
+    /// it. Panics at the answer to something else.
     pub read: fn(Answered) -> (LogIndex, T),
 }
 
@@ -64,7 +64,8 @@ impl Question<Option<Value>> {
         Self { request: Request::Read { query: Query::Value(key), at_least }, read: value }
     }
 
-    /// The value of `key`, at least as new as everything that anybody had an answer to when this was asked.
+    /// The value of `key`, at least as new as everything that anybody had an answer to when this
+    /// was asked.
     #[must_use]
     pub fn get_linearizable(key: Key) -> Self {
         Self { request: Request::LinearizableRead(Query::Value(key)), read: value }

@@ -1,11 +1,13 @@
 //! A client's host: what the reading and the writing half of its connection do next.
 //!
-//! A connection has two halves that share this state: one reads bytes and hands requests over, the other writes replies. Each
-//! may let the other go on: requests that are answered at once give the writer something to write, and replies that were
-//! written make room for requests that wait. Both hand requests over, so the runtime keeps the state locked, or borrowed,
-//! until the router has them: otherwise those of one half might overtake those of the other.
+//! A connection has two halves that share this state: one reads bytes and hands requests over, the
+//! other writes replies. Each may let the other go on: requests that are answered at once give the
+//! writer something to write, and replies that were written make room for requests that wait. Both
+//! hand requests over, so the runtime keeps the state locked, or borrowed, until the router has
+//! them: otherwise those of one half might overtake those of the other.
 //!
-//! Deliberately not here: what bytes mean ([`Connection`]), sockets, and how long a client may be silent.
+//! Deliberately not here: what bytes mean ([`Connection`]), sockets, and how long a client may be
+//! silent.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -47,7 +49,8 @@ pub enum ReadStep {
     End,
 }
 
-/// What a half of a connection hands to the router, in this order: connections that have to be given up, and requests.
+/// What a half of a connection hands to the router, in this order: connections that have to be
+/// given up, and requests.
 pub type ForRouter = [Option<RouterInput>; 2];
 
 /// The state that both halves of a connection share. See the module.
@@ -69,7 +72,8 @@ pub struct ClientHost {
 }
 
 impl ClientHost {
-    /// The client with this number, which is not 0, of a server at `address`. What its connection holds is told to `memory`.
+    /// The client with this number, which is not 0, of a server at `address`. What its connection
+    /// holds is told to `memory`.
     #[must_use]
     pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
         Self {
@@ -84,8 +88,9 @@ impl ClientHost {
         }
     }
 
-    /// Accepts the client with this number, which is larger than those of all before it, if `budget` has room for its connection.
-    /// Another one may be given up for it: that is for the router, at once.
+    /// Accepts the client with this number, which is larger than those of all before it, if
+    /// `budget` has room for its connection. Another one may be given up for it: that is for the
+    /// router, at once.
     #[must_use]
     pub fn accept(
         number: u64,
@@ -124,7 +129,8 @@ impl ClientHost {
         if requests.is_empty() { None } else { Some(RouterInput::Asked(self.number, requests)) }
     }
 
-    /// For the reading half: what is to be handed to the router, whether the writing half has to look, and what to do then.
+    /// For the reading half: what is to be handed to the router, whether the writing half has to
+    /// look, and what to do then.
     #[must_use]
     pub fn next_read(&mut self) -> (ForRouter, bool, ReadStep) {
         let was_due = self.state.has_reply_due();
@@ -150,8 +156,8 @@ impl ClientHost {
         self.state.end_input();
     }
 
-    /// The client was silent for as long as it may be. Whether it is disconnected for that, and the writing half is to be told:
-    /// not while it waits for a reply.
+    /// The client was silent for as long as it may be. Whether it is disconnected for that, and the
+    /// writing half is to be told: not while it waits for a reply.
     pub fn was_silent(&mut self) -> bool {
         let is_over = self.state.is_idle();
         if is_over {
@@ -175,8 +181,9 @@ impl ClientHost {
         self.note_memory(false);
     }
 
-    /// For the writing half: puts what is to be written next into `output`, nothing when there is nothing. Returns what is to be
-    /// handed to the router before: every reply that was written makes room for a request that waits.
+    /// For the writing half: puts what is to be written next into `output`, nothing when there is
+    /// nothing. Returns what is to be handed to the router before: every reply that was written
+    /// makes room for a request that waits.
     #[must_use]
     pub fn next_write(&mut self, output: &mut String) -> ForRouter {
         let requests = self.write_next(output);

@@ -1,14 +1,16 @@
-//! The directory of peers: which nodes are wanted at which address, which of those that dial are listened to, and what is
-//! reported of them.
+//! The directory of peers: which nodes are wanted at which address, which of those that dial are
+//! listened to, and what is reported of them.
 //!
-//! There is a link to each member of the configuration in force. A node needs more than that. Its log may be behind, so that it
-//! does not know the leader yet, which must be answered. A member that was removed must be answered, too, until it has
-//! heard of the removal. So a node that dials says where it is, and is linked as well, even if this node's log gives its
-//! id to another member: a node with a later configuration may have moved, or taken the id of a removed member, and its calls for votes
-//! must be answered. A link to a node that is no member ends once nothing was sent over it for [`LINK_GRACE`].
+//! There is a link to each member of the configuration in force. A node needs more than that. Its
+//! log may be behind, so that it does not know the leader yet, which must be answered. A member
+//! that was removed must be answered, too, until it has heard of the removal. So a node that dials
+//! says where it is, and is linked as well, even if this node's log gives its id to another member:
+//! a node with a later configuration may have moved, or taken the id of a removed member, and its
+//! calls for votes must be answered. A link to a node that is no member ends once nothing was sent
+//! over it for [`LINK_GRACE`].
 //!
-//! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime starts and ends links as
-//! the [`PeerActions`] say, in their order.
+//! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime
+//! starts and ends links as the [`PeerActions`] say, in their order.
 
 mod upkeep;
 
@@ -29,10 +31,11 @@ pub use upkeep::LINK_GRACE;
 
 /// The most nodes whose refusals are remembered. Others are refused without a report.
 const REFUSED_MAX: usize = 64;
-/// For how long it is believed that the process which has answered at a node's address runs. Arbitrary: while a second process
-/// dials in its name, the first one is dialled anew at this pace.
+/// For how long it is believed that the process which has answered at a node's address runs.
+/// Arbitrary: while a second process dials in its name, the first one is dialled anew at this pace.
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
-/// For how long the process that is dialled anew may fail to answer before the other one takes its place.
+/// For how long the process that is dialled anew may fail to answer before the other one takes its
+/// place.
 const DOUBT_MAX: Duration = Duration::from_secs(1);
 
 /// What a node that dials is answered.
@@ -59,10 +62,11 @@ struct Reached {
 #[derive(Debug)]
 struct Linked {
     address: Box<str>,
-    /// Since when nothing was sent over it, as far as that was looked at; only for a node that is no member.
+    /// Since when nothing was sent over it, as far as that was looked at; only for a node that is
+    /// no member.
     idle_since: Option<Instant>,
-    /// Whether the node that was dialled last had this node's cluster and took this node for what it is. Otherwise it is being
-    /// dialled.
+    /// Whether the node that was dialled last had this node's cluster and took this node for what
+    /// it is. Otherwise it is being dialled.
     is_met: bool,
     start: Start,
 }
@@ -93,8 +97,8 @@ pub struct Directory {
     moved: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
     reached: BTreeMap<NodeId, Reached>,
-    /// Where nodes say that they are, and up to which entry they know the members. What an earlier configuration than this node's
-    /// says of a member is of no interest.
+    /// Where nodes say that they are, and up to which entry they know the members. What an earlier
+    /// configuration than this node's says of a member is of no interest.
     heard: BTreeMap<NodeId, (Box<str>, LogIndex)>,
     /// Those of them that nothing was sent to for a while, and that have not dialled since.
     retired: BTreeSet<NodeId>,
@@ -112,8 +116,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of a node whose peers reach it at `address`. `dial_overrides` are dialled instead of the addresses that
-    /// nodes say.
+    /// The directory of a node whose peers reach it at `address`. `dial_overrides` are dialled
+    /// instead of the addresses that nodes say.
     #[must_use]
     pub fn new(
         local: LocalNode,
@@ -140,7 +144,8 @@ impl Directory {
         }
     }
 
-    /// The same with these places for nodes that are no members, or fewer where the budget has no memory for them.
+    /// The same with these places for nodes that are no members, or fewer where the budget has no
+    /// memory for them.
     #[must_use]
     pub fn with_places(self, places: PeerPlaces, memory: MemoryBudget) -> Self {
         Self { places: memory.shares().limit_places(places), memory, ..self }
@@ -152,7 +157,8 @@ impl Directory {
         self.places.handshakes
     }
 
-    /// The same, where these founders are no longer where they were at the founding. Returns what the operator should know.
+    /// The same, where these founders are no longer where they were at the founding. Returns what
+    /// the operator should know.
     #[must_use]
     pub fn with_moved(mut self, moved: BTreeMap<NodeId, Box<str>>) -> (Self, Option<PeerEvent>) {
         self.moved = moved;
@@ -174,7 +180,8 @@ impl Directory {
         self.address.as_deref()
     }
 
-    /// The node has found its cluster. A joiner learns from the configuration where it and the others are.
+    /// The node has found its cluster. A joiner learns from the configuration where it and the
+    /// others are.
     pub fn found(&mut self, standing: Standing, configuration: Option<&Configuration>) {
         self.local.enter(standing, configuration);
         let Some(configuration) = configuration else { return };
@@ -209,7 +216,8 @@ impl Directory {
         self.local.hello(to, self.address()).encode()
     }
 
-    /// Decides whether the node that was dialled, and has answered with this line, is the one that was wanted.
+    /// Decides whether the node that was dialled, and has answered with this line, is the one that
+    /// was wanted.
     ///
     /// # Errors
     ///
@@ -235,7 +243,8 @@ impl Directory {
         Ok((meeting, welcome))
     }
 
-    /// Answers the line of a node that dials. A refusal is reported once per reason, however often it dials.
+    /// Answers the line of a node that dials. A refusal is reported once per reason, however often
+    /// it dials.
     pub fn greet(&mut self, line: &[u8], now: Instant, actions: &mut PeerActions) -> Greeting {
         if !is_greeting(line) {
             let reply = refusal_at_peer_port(line, self.local.client_address.as_deref());
@@ -260,9 +269,10 @@ impl Directory {
         }
     }
 
-    /// A folder that was copied makes a second process that passes for the node, and each forgets what the other promises. The
-    /// one that answers at the node's address is the node; another one that dials in its name is refused. When it is a while ago
-    /// that the first one answered, it is dialled anew: if it does not answer, the other one is the node after a restart.
+    /// A folder that was copied makes a second process that passes for the node, and each forgets
+    /// what the other promises. The one that answers at the node's address is the node; another one
+    /// that dials in its name is refused. When it is a while ago that the first one answered, it is
+    /// dialled anew: if it does not answer, the other one is the node after a restart.
     fn refuse_a_second_process(
         &mut self,
         meeting: &Meeting,
@@ -311,8 +321,9 @@ impl Directory {
         Some(PeerEvent::Stranger(node, refusal.clone()))
     }
 
-    /// A node of the cluster has dialled, over the connection with this number, in the order in which they came. Returns the
-    /// connection if it is the one to listen to: it takes the place of the node's older one, which ends.
+    /// A node of the cluster has dialled, over the connection with this number, in the order in
+    /// which they came. Returns the connection if it is the one to listen to: it takes the place of
+    /// the node's older one, which ends.
     #[must_use]
     pub fn admit(
         &mut self,
@@ -327,8 +338,8 @@ impl Directory {
         is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting, &self.memory))
     }
 
-    /// Whether the connection with this number is the newest of its node, which is remembered. Two handshakes may end in another
-    /// order than they began.
+    /// Whether the connection with this number is the newest of its node, which is remembered. Two
+    /// handshakes may end in another order than they began.
     fn is_newest(&mut self, node: NodeId, number: u64) -> bool {
         // A member finds a place whatever others do.
         let others = self.inbound.keys().filter(|node| !self.is_member(**node)).count();
@@ -355,7 +366,8 @@ impl Directory {
         let strangers = || self.heard.keys().copied().filter(|node| !self.is_member(*node));
         let is_known = self.heard.contains_key(&meeting.node) || self.is_member(meeting.node);
         if !is_known && strangers().count() >= self.places.strangers {
-            // One that nothing is sent to gives way: a cluster that lives for long exchanges more nodes than that.
+            // One that nothing is sent to gives way: a cluster that lives for long exchanges more
+            // nodes than that.
             let Some(unused) = strangers().find(|node| !self.links.contains_key(node)) else { return };
             self.heard.remove(&unused);
             self.retired.remove(&unused);
@@ -368,7 +380,8 @@ impl Directory {
         matches!(&self.local.standing, Standing::Member(_, configuration) if configuration.contains(node))
     }
 
-    /// There is something to send to this node, and no link. If it has said where it is, it is linked again.
+    /// There is something to send to this node, and no link. If it has said where it is, it is
+    /// linked again.
     pub fn wanted(&mut self, node: NodeId, now: Instant, actions: &mut PeerActions) {
         if !self.links.contains_key(&node) {
             self.link_stranger(node, now, actions);
@@ -411,8 +424,8 @@ impl Directory {
         self.reach(now, actions);
     }
 
-    /// An order may have moved this node itself. It must not say any more that it is where it was: those that know less of the
-    /// members would look for it there.
+    /// An order may have moved this node itself. It must not say any more that it is where it was:
+    /// those that know less of the members would look for it there.
     fn follow_own_move(&mut self) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let LocalNode { id, incarnation, .. } = self.local;
@@ -422,8 +435,8 @@ impl Directory {
         self.address = Some(moved.unwrap_or(&own.address).clone());
     }
 
-    /// Links to the members that are known: at a start, those that this node found on its disk, or founds its cluster with. The
-    /// router is to know them, too.
+    /// Links to the members that are known: at a start, those that this node found on its disk, or
+    /// founds its cluster with. The router is to know them, too.
     pub fn reach(&mut self, now: Instant, actions: &mut PeerActions) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let roster = configuration.roster().iter().filter(|(node, _)| *node != self.local.id);

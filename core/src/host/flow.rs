@@ -1,24 +1,31 @@
 //! Flow control of a link: limits the bytes in flight by how long they take.
 //!
-//! TCP fills whatever queue stands before the slowest piece of a network: a router's buffer may hold seconds of traffic. A
-//! heartbeat that is written behind a full queue arrives after it, whichever connection it takes, and its followers hold an
-//! election although no node has failed. So the queue must not be filled in the first place. The receiver of a connection
-//! says how many bytes it has read ([`PeerFrame::Receipt`](crate::peer::PeerFrame)), and the sender keeps what is in flight
-//! within a *window* that follows the delay between the two, as congestion control by delay does:
+//! TCP fills whatever queue stands before the slowest piece of a network: a router's buffer may
+//! hold seconds of traffic. A heartbeat that is written behind a full queue arrives after it,
+//! whichever connection it takes, and its followers hold an election although no node has failed.
+//! So the queue must not be filled in the first place. The receiver of a connection says how many
+//! bytes it has read ([`PeerFrame::Receipt`](crate::peer::PeerFrame)), and the sender keeps what is
+//! in flight within a *window* that follows the delay between the two, as congestion control by
+//! delay does:
 //!
-//! - A delay that is short doubles the window, if it was full: on a fast network it soon is no limit.
+//! - A delay that is short doubles the window, if it was full: on a fast network it soon is no
+//!   limit.
 //! - A delay above the limit halves it, once for all bytes that were in flight then.
 //! - In between it stays as it is.
 //!
-//! The limit is a quarter of the shortest election timeout, so a beat and the queue together stay well below that. Where the
-//! network alone takes so long, it is half as much again as the shortest delay of the last minute: less would starve a line
-//! that is long and fast. The shortest delay may hold a queue of this node's own making, and must not grow by that: so on a
-//! long line that was full before the window grows by eighths, and what is left after it was halved is shorter than before.
+//! The limit is a quarter of the shortest election timeout, so a beat and the queue together stay
+//! well below that. Where the network alone takes so long, it is half as much again as the shortest
+//! delay of the last minute: less would starve a line that is long and fast. The shortest delay may
+//! hold a queue of this node's own making, and must not grow by that: so on a long line that was
+//! full before the window grows by eighths, and what is left after it was halved is shorter than
+//! before.
 //!
-//! Only what is bulky waits for the window. Heartbeats, votes and acknowledgements are sent whatever it says.
+//! Only what is bulky waits for the window. Heartbeats, votes and acknowledgements are sent
+//! whatever it says.
 //!
-//! Deliberately not here: entries in flight ([`Config::in_flight_bytes_max`](crate::raft::Config)). Their acknowledgement waits for a
-//! disk, so its delay says nothing of the network; and snapshots and requests fill a queue as well.
+//! Deliberately not here: entries in flight ([`Config::in_flight_bytes_max`](crate::raft::Config)).
+//! Their acknowledgement waits for a disk, so its delay says nothing of the network; and snapshots
+//! and requests fill a queue as well.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,9 +34,11 @@ use crate::time::Instant;
 
 /// The window at first: a network of 5 Mbit/s sends it in a tenth of a second.
 pub const WINDOW_BYTES_FIRST: u64 = 64 << 10;
-/// The smallest window: two pieces, so that one is on its way while the receipt of the other comes back.
+/// The smallest window: two pieces, so that one is on its way while the receipt of the other comes
+/// back.
 pub const WINDOW_BYTES_MIN: u64 = 32 << 10;
-/// The largest window where memory has no limit: as many bytes as are in flight on a line of 1 Gbit/s around half the world.
+/// The largest window where memory has no limit: as many bytes as are in flight on a line of 1
+/// Gbit/s around half the world.
 pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
 /// The least number of bytes between two samples of the delay: small messages share one.
 const MARK_BYTES: u64 = 4 << 10;
@@ -63,8 +72,8 @@ pub(super) struct Flow {
 pub(super) struct NeverSent;
 
 impl Flow {
-    /// The flow of a new connection, in a cluster whose elections begin after this time or later, with at most `window_max`
-    /// bytes in flight.
+    /// The flow of a new connection, in a cluster whose elections begin after this time or later,
+    /// with at most `window_max` bytes in flight.
     pub(super) fn new(election_timeout_min: Duration, window_max: u64, now: Instant) -> Self {
         Self {
             delay_max: election_timeout_min / 4,
@@ -122,7 +131,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Adapts the window to a sample of the delay. `limited`: the bytes in flight at that time, if the window was full.
+    /// Adapts the window to a sample of the delay. `limited`: the bytes in flight at that time, if
+    /// the window was full.
     fn judge(&mut self, delay: Duration, limited: Option<u64>, now: Instant) {
         let shortest = self.shortest(delay, now);
         let longest = self.delay_max.max(shortest + shortest / 2);
@@ -222,7 +232,8 @@ mod tests {
             }
         }
 
-        /// How much of the line was used, in percent, and the longest queue, once it has run for ten seconds.
+        /// How much of the line was used, in percent, and the longest queue, once it has run for
+        /// ten seconds.
         fn settled(mut self) -> (u64, Duration) {
             self.run(Duration::from_secs(10));
             (self.delivered, self.longest_queue) = (0, Duration::ZERO);
@@ -302,7 +313,8 @@ mod tests {
         assert_eq!(flow.room() as u64, WINDOW_BYTES_FIRST);
     }
 
-    /// What is in flight is memory at both ends: with little of it the window is small from the start, and stays so on a fast line.
+    /// What is in flight is memory at both ends: with little of it the window is small from the
+    /// start, and stays so on a fast line.
     #[test]
     fn a_window_does_not_outgrow_its_share() {
         let mut now = Instant::default();

@@ -1,11 +1,13 @@
 //! Forwarded requests: a node sends a client's request to another node, which answers it.
 //!
-//! A network may deliver a request twice, and a write without a session must not be done twice. So the sender numbers what it
-//! forwards ([`Forwarder`]), and the receiver accepts a number only above the last ([`Forwarded`]).
+//! A network may deliver a request twice, and a write without a session must not be done twice. So
+//! the sender numbers what it forwards ([`Forwarder`]), and the receiver accepts a number only
+//! above the last ([`Forwarded`]).
 //!
-//! The numbers belong to a run (boot) of the sender and an incarnation of the receiver, never to a connection. With numbers
-//! that start at 1 again for every link, a receiver that remembers the run would drop all requests of a link that was
-//! replaced, because the member's address had changed, and nobody would be told.
+//! The numbers belong to a run (boot) of the sender and an incarnation of the receiver, never to a
+//! connection. With numbers that start at 1 again for every link, a receiver that remembers the run
+//! would drop all requests of a link that was replaced, because the member's address had changed,
+//! and nobody would be told.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +29,8 @@ const FIRST_ID: u64 = 1 << 63;
 #[derive(Debug)]
 pub struct Forwarder {
     boot: u64,
-    /// Of each node the incarnation that was connected last, and the number of the last request for it.
+    /// Of each node the incarnation that was connected last, and the number of the last request for
+    /// it.
     last: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
@@ -38,7 +41,8 @@ impl Forwarder {
         Self { boot, last: BTreeMap::new() }
     }
 
-    /// There is a connection to `node`. Another incarnation than the last knows of no requests, so its numbers start anew.
+    /// There is a connection to `node`. Another incarnation than the last knows of no requests, so
+    /// its numbers start anew.
     pub fn connected(&mut self, node: NodeId, incarnation: Incarnation) {
         let last = self.last.entry(node).or_insert((incarnation, 0));
         if last.0 != incarnation {
@@ -46,8 +50,8 @@ impl Forwarder {
         }
     }
 
-    /// Puts a request for `node` into its outbox; `None`: there is no connection. Returns the answer when the request is not
-    /// sent: then it had no effect and may go elsewhere.
+    /// Puts a request for `node` into its outbox; `None`: there is no connection. Returns the
+    /// answer when the request is not sent: then it had no effect and may go elsewhere.
     pub fn forward(
         &mut self,
         node: NodeId,
@@ -69,7 +73,8 @@ impl Forwarder {
         Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
     }
 
-    /// Forwards these requests over the link to the node, if there is one. Returns the answers to those that are refused.
+    /// Forwards these requests over the link to the node, if there is one. Returns the answers to
+    /// those that are refused.
     pub fn forward_all(
         &mut self,
         node: NodeId,
@@ -93,7 +98,8 @@ struct Last {
     sequence: u64,
 }
 
-/// The receiver's side: the requests of other nodes that are under way at this one, and the ids that its host gives out.
+/// The receiver's side: the requests of other nodes that are under way at this one, and the ids
+/// that its host gives out.
 #[derive(Debug, Default)]
 pub struct Forwarded {
     given_out: u64,
@@ -106,7 +112,8 @@ pub struct Forwarded {
 enum Verdict {
     /// It has this id here.
     Accepted(RequestId),
-    /// It was here before, or came too late: it must not be done, and nobody waits for an answer to this copy.
+    /// It was here before, or came too late: it must not be done, and nobody waits for an answer to
+    /// this copy.
     Duplicate,
     /// Too many wait.
     Overloaded,
@@ -140,8 +147,10 @@ impl Forwarded {
         Verdict::Accepted(id)
     }
 
-    /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that have to be refused at once,
-    /// because too many wait or `is_refused` says so: there is no memory for what they would add. Each message gets the incarnation of its connection: whether it counts is for Raft to say.
+    /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that
+    /// have to be refused at once, because too many wait or `is_refused` says so: there is no
+    /// memory for what they would add. Each message gets the incarnation of its connection: whether
+    /// it counts is for Raft to say.
     pub fn receive(
         &mut self,
         peer: (NodeId, Incarnation),
@@ -229,8 +238,8 @@ mod tests {
         id(forwarded.accept((NodeId(2), Incarnation(21)), call(5), 1));
     }
 
-    /// A member's address changes, so its link is replaced by one with an outbox of its own. The member itself runs on, and
-    /// remembers what it has accepted.
+    /// A member's address changes, so its link is replaced by one with an outbox of its own. The
+    /// member itself runs on, and remembers what it has accepted.
     #[test]
     fn a_new_link_loses_no_requests() {
         let (mut forwarder, mut forwarded) = (Forwarder::new(5), Forwarded::default());

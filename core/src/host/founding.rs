@@ -1,14 +1,16 @@
 //! Founding and joining: how a node without files finds its cluster.
 //!
-//! A founder calls all the others, round after round, until it has met every one of them in one round: who was met a while ago
-//! may have lost its files since. A joiner calls the member that it was told of until that lets it in. Either believes the
-//! first node that says which cluster it belongs to.
+//! A founder calls all the others, round after round, until it has met every one of them in one
+//! round: who was met a while ago may have lost its files since. A joiner calls the member that it
+//! was told of until that lets it in. Either believes the first node that says which cluster it
+//! belongs to.
 //!
-//! Most refusals are those of a node that is behind by a moment, so the calls go on. One that says that this node is a member in
-//! another incarnation is final once it was heard often enough (see [`Finally`]).
+//! Most refusals are those of a node that is behind by a moment, so the calls go on. One that says
+//! that this node is a member in another incarnation is final once it was heard often enough (see
+//! [`Finally`]).
 //!
-//! Deliberately not here: calling. A runtime dials whom [`ClusterSearch::next_step`] names and hands the outcome to
-//! [`ClusterSearch::called`].
+//! Deliberately not here: calling. A runtime dials whom [`ClusterSearch::next_step`] names and
+//! hands the outcome to [`ClusterSearch::called`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

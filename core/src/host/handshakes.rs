@@ -1,7 +1,8 @@
 //! Connections to the port for nodes whose other end has not shown yet who it is.
 //!
-//! A stranger may say nothing, and hold its connection for as long as it is let. A node shows itself at once. So there are few places
-//! for those that have not, and a new connection takes that of the oldest one: whatever strangers do, a node finds a place.
+//! A stranger may say nothing, and hold its connection for as long as it is let. A node shows
+//! itself at once. So there are few places for those that have not, and a new connection takes that
+//! of the oldest one: whatever strangers do, a node finds a place.
 
 use std::collections::VecDeque;
 
@@ -19,7 +20,8 @@ impl<C> Handshakes<C> {
         Self { max, waiting: VecDeque::new() }
     }
 
-    /// A connection has come; numbers are not used twice. Returns the one that has to give way to it, if one has to.
+    /// A connection has come; numbers are not used twice. Returns the one that has to give way to
+    /// it, if one has to.
     #[must_use]
     pub fn begin(&mut self, number: u64, connection: C) -> Option<C> {
         self.waiting.push_back((number, connection));

@@ -1,8 +1,9 @@
 //! Inbound connections: what the frames of a node that has dialled are, and for whom.
 //!
-//! Messages and requests go to the node, in one piece for all that arrived together; answers go to the router. A frame in
-//! another node's name ends the connection. What belongs to an earlier run of either side is dropped: the answer to a question
-//! that this run has not asked, and a question of a run that its sender has forgotten.
+//! Messages and requests go to the node, in one piece for all that arrived together; answers go to
+//! the router. A frame in another node's name ends the connection. What belongs to an earlier run
+//! of either side is dropped: the answer to a question that this run has not asked, and a question
+//! of a run that its sender has forgotten.
 //!
 //! Receipts go back: how many bytes were read, so that the sender knows how long they take.
 
@@ -16,13 +17,15 @@ use crate::raft::NodeId;
 /// With this many items in a node's inbox, messages of its peers are kept out.
 pub const INBOX_ITEMS_MAX: usize = 4096;
 
-/// Whether an inbox of this many items should accept no more messages: Raft repeats what is dropped.
+/// Whether an inbox of this many items should accept no more messages: Raft repeats what is
+/// dropped.
 #[must_use]
 pub fn inbox_is_full(items: usize) -> bool {
     items >= INBOX_ITEMS_MAX
 }
-/// With this many bytes of peers' frames in a node's inbox, more are kept out, where memory has no limit. Chosen as two full outboxes of a peer: a node
-/// that works off less than that in a turn has more urgent troubles.
+/// With this many bytes of peers' frames in a node's inbox, more are kept out, where memory has no
+/// limit. Chosen as two full outboxes of a peer: a node that works off less than that in a turn has
+/// more urgent troubles.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// After how many bytes a receipt is due: half of the longest piece, so that there is one for each.
@@ -74,8 +77,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of that, within its share of the
-    /// budget.
+    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of
+    /// that, within its share of the budget.
     #[must_use]
     pub fn new(own: NodeId, boot: u64, meeting: Meeting, budget: &MemoryBudget) -> Self {
         let frame_max = budget.shares().frame_bytes;

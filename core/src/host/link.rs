@@ -1,16 +1,19 @@
-//! A link: one node's connection to another, which it dials again and again, and what waits to be sent over it.
+//! A link: one node's connection to another, which it dials again and again, and what waits to be
+//! sent over it.
 //!
-//! A link is up while there is a connection. Then the node and the router know of it, once for each time it goes up or down, and
-//! messages and requests go into its outbox. While it is down nothing but answers is kept for later: all else would be too
-//! old. Why it is down is reported once per reason, not once per attempt, and after each failure it backs off.
+//! A link is up while there is a connection. Then the node and the router know of it, once for each
+//! time it goes up or down, and messages and requests go into its outbox. While it is down nothing
+//! but answers is kept for later: all else would be too old. Why it is down is reported once per
+//! reason, not once per attempt, and after each failure it backs off.
 //!
-//! While it is up, it asks the other node every [`PING_EVERY`] for a receipt, also when nothing else is sent: a connection that
-//! a firewall has forgotten is noticed before an election needs it, and one that is used is not forgotten. The receipts, and
-//! those that the other node sends while it reads, say how much may be in flight (`flow.rs`).
+//! While it is up, it asks the other node every [`PING_EVERY`] for a receipt, also when nothing
+//! else is sent: a connection that a firewall has forgotten is noticed before an election needs it,
+//! and one that is used is not forgotten. The receipts, and those that the other node sends while
+//! it reads, say how much may be in flight (`flow.rs`).
 //!
-//! Deliberately not here: sockets. A runtime dials, tells the link what came of it, and carries to their places what the link
-//! appends to its news; and it takes bytes out of the link while it is up. Which links there are is decided by the
-//! [`Directory`](super::Directory).
+//! Deliberately not here: sockets. A runtime dials, tells the link what came of it, and carries to
+//! their places what the link appends to its news; and it takes bytes out of the link while it is
+//! up. Which links there are is decided by the [`Directory`](super::Directory).
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -28,26 +31,29 @@ use crate::time::Instant;
 
 /// How long a connection, or the answer to a handshake, is waited for.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a name's addresses are waited for. A resolver that takes longer has no answer: there has to be time for an address that
-/// worked before.
+/// How long a name's addresses are waited for. A resolver that takes longer has no answer: there
+/// has to be time for an address that worked before.
 pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long what a refused connection still sends is read, so that the refusal arrives.
 pub const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a peer may take none of the bytes that are sent to it before its connection is given up: a hung peer.
+/// How long a peer may take none of the bytes that are sent to it before its connection is given
+/// up: a hung peer.
 pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the other machine may acknowledge nothing of what was sent, before the operating system gives the connection up:
-/// it would wait for many minutes otherwise, with ever longer pauses.
+/// How long the other machine may acknowledge nothing of what was sent, before the operating system
+/// gives the connection up: it would wait for many minutes otherwise, with ever longer pauses.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// How often a node must hear from one other that it runs twice before it believes it: at the pace at which it dials some
-/// eight seconds, in which the other has noticed the end of a run before this one: twice as long as it holds on to that one.
+/// How often a node must hear from one other that it runs twice before it believes it: at the pace
+/// at which it dials some eight seconds, in which the other has noticed the end of a run before
+/// this one: twice as long as it holds on to that one.
 const RUNS_TWICE_MAX: u32 = 24;
 /// Bytes sent at once: what is urgent waits for no more than this.
 pub const SEND_BYTES: usize = 256 << 10;
 /// How often a link asks whether the other node is there.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
-/// How long the other node may say nothing, though it is asked, before its connection is given up. Chosen as several times
-/// what a node needs that builds a large map or does not get a processor; a machine that is gone is noticed after
-/// [`SILENCE_MAX`]. So long a node that has dialled may be silent, too.
+/// How long the other node may say nothing, though it is asked, before its connection is given up.
+/// Chosen as several times what a node needs that builds a large map or does not get a processor; a
+/// machine that is gone is noticed after [`SILENCE_MAX`]. So long a node that has dialled may be
+/// silent, too.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
@@ -110,15 +116,16 @@ pub struct Link {
     is_over: bool,
     /// Whether anything was sent since it was last asked.
     is_used: bool,
-    /// How often the other node has said, since the link was up, that another process runs as this node.
+    /// How often the other node has said, since the link was up, that another process runs as this
+    /// node.
     runs_twice: u32,
     /// The failure that was reported last, since the link was up.
     reported: String,
 }
 
 impl Link {
-    /// A link from the node `own` to `node`, which is down, in a cluster whose elections begin after `election_timeout_min` or
-    /// later. `seed` decides how it backs off.
+    /// A link from the node `own` to `node`, which is down, in a cluster whose elections begin
+    /// after `election_timeout_min` or later. `seed` decides how it backs off.
     #[must_use]
     pub fn new(own: NodeId, node: NodeId, seed: u64, election_timeout_min: Duration) -> Self {
         let memory = PeerMemory::new(&MemoryBudget::unlimited());
@@ -185,7 +192,8 @@ impl Link {
         news.push(PeerNews::Node(HostInput::Core(Input::PeerUnreachable(self.node))));
     }
 
-    /// The connection broke, or could not be made. Returns how long to wait before it is dialled again.
+    /// The connection broke, or could not be made. Returns how long to wait before it is dialled
+    /// again.
     pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<PeerNews>) -> Duration {
         self.go_down(news);
         if let DialFailure::Refused(refusal) = &failure {

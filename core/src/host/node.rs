@@ -1,15 +1,17 @@
-//! A node's host: gathers what arrives into one turn of the replica, and turns its outputs into actions.
+//! A node's host: gathers what arrives into one turn of the replica, and turns its outputs into
+//! actions.
 //!
-//! One turn takes everything that is in the inbox, up to a limit. What arrived while the last turn ran is written, sent and
-//! answered together: that is all there is to batching.
+//! One turn takes everything that is in the inbox, up to a limit. What arrived while the last turn
+//! ran is written, sent and answered together: that is all there is to batching.
 //!
-//! Between the replica and the rest of the world the host keeps what neither of them should know: which requests other nodes
-//! have forwarded here, which configuration the connections follow, whether the node is resigning, and, for a node without
-//! files, its snapshots.
+//! Between the replica and the rest of the world the host keeps what neither of them should know:
+//! which requests other nodes have forwarded here, which configuration the connections follow,
+//! whether the node is resigning, and, for a node without files, its snapshots.
 //!
-//! Deliberately not here: waiting, and carrying anything out. A runtime fills the host with [`NodeHost::accept`] until it
-//! [is full](NodeHost::is_full) or the inbox is empty, calls [`NodeHost::step`], carries the actions out in order, and waits
-//! until [`NodeHost::deadline`], unless the host [has work](NodeHost::has_work) already.
+//! Deliberately not here: waiting, and carrying anything out. A runtime fills the host with
+//! [`NodeHost::accept`] until it [is full](NodeHost::is_full) or the inbox is empty, calls
+//! [`NodeHost::step`], carries the actions out in order, and waits until [`NodeHost::deadline`],
+//! unless the host [has work](NodeHost::has_work) already.
 
 use super::forward::Forwarded;
 use super::snapshots::{MemorySnapshots, SnapshotOrder};
@@ -23,7 +25,8 @@ use crate::replica::{
 };
 use crate::time::Instant;
 
-/// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its timers.
+/// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its
+/// timers.
 pub const TURN_INPUTS_MAX: usize = 4096;
 
 /// What may arrive in a node's inbox.
@@ -44,7 +47,8 @@ pub enum HostInput {
         /// How many bytes the frames had: as long as they wait they count against the inbox.
         peer_bytes: usize,
     },
-    /// Hand leadership over, if it is this node's. [`NodeAction::Resigned`] follows when that is done, or cannot be.
+    /// Hand leadership over, if it is this node's. [`NodeAction::Resigned`] follows when that is
+    /// done, or cannot be.
     Resign,
 }
 
@@ -62,7 +66,8 @@ impl HostInput {
 /// What a node wants done.
 #[derive(Clone, Debug)]
 pub enum NodeAction {
-    /// Write this to the log, in order, and report it with [`Input::Persisted`]. Never for a node without files.
+    /// Write this to the log, in order, and report it with [`Input::Persisted`]. Never for a node
+    /// without files.
     Persist(Persist),
     /// Write or read a part of a snapshot, and report it. Never for a node without files.
     Snapshot(SnapshotOrder),
@@ -114,8 +119,9 @@ pub struct NodeHost {
 }
 
 impl NodeHost {
-    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps, and from the state of its snapshot
-    /// if that was read before; `None`: it has none, and keeps its state in memory.
+    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps, and
+    /// from the state of its snapshot if that was read before; `None`: it has none, and keeps its
+    /// state in memory.
     ///
     /// # Errors
     ///
@@ -236,7 +242,8 @@ impl NodeHost {
         self.taken >= TURN_INPUTS_MAX
     }
 
-    /// Whether there is something to do at once: without files, persists and snapshots are done already.
+    /// Whether there is something to do at once: without files, persists and snapshots are done
+    /// already.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.inputs.is_empty()

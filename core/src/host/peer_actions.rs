@@ -1,6 +1,8 @@
-//! What is to be done about other nodes: links to be changed, and news to be carried to the node, the router and the operator.
+//! What is to be done about other nodes: links to be changed, and news to be carried to the node,
+//! the router and the operator.
 //!
-//! The directory and the links append to it, so a runtime needs one place that carries it out, whatever brought it about.
+//! The directory and the links append to it, so a runtime needs one place that carries it out,
+//! whatever brought it about.
 
 use super::HostInput;
 use crate::peer::{PeerEvent, PeerRefusal};
@@ -34,6 +36,7 @@ pub enum PeerNews {
     Node(HostInput),
     /// To the router, if there is anything.
     Router(Vec<ProxyInput>),
-    /// This node was removed from the cluster, as another node or its own log says: it has nothing more to do.
+    /// This node was removed from the cluster, as another node or its own log says: it has nothing
+    /// more to do.
     Removed(PeerRefusal),
 }

@@ -1,8 +1,9 @@
 //! How many connections with other nodes a process may hold at once.
 //!
-//! Each takes a descriptor, and so do the node's own files and its clients. Those of the members are few, and a node cannot do without
-//! them. Anybody can dial, though, so all others have places whose number is known beforehand: they come out of what the operating
-//! system allows, before the clients' do.
+//! Each takes a descriptor, and so do the node's own files and its clients. Those of the members
+//! are few, and a node cannot do without them. Anybody can dial, though, so all others have places
+//! whose number is known beforehand: they come out of what the operating system allows, before the
+//! clients' do.
 
 use crate::raft::VOTERS_MAX;
 
@@ -12,7 +13,8 @@ const MEMBERS_CONNECTIONS: usize = 2 * (VOTERS_MAX - 1);
 /// The places for connections with other nodes, beside those of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerPlaces {
-    /// Connections whose other end has not shown yet who it is; a new one takes the place of the oldest.
+    /// Connections whose other end has not shown yet who it is; a new one takes the place of the
+    /// oldest.
     pub handshakes: usize,
     /// Nodes that are listened to and are no members by what is known here.
     pub inbound: usize,

@@ -1,15 +1,17 @@
 //! The end of a node that its cluster has removed.
 //!
-//! The node hears of it from its own log or from the first node that it dials. It does not end at once: writes that it has led,
-//! or has forwarded, may have no outcome yet, and whoever leads next has one. So it goes on for [`REMOVAL_GRACE`], forwards what
-//! it is asked, and answers no read from its own map.
+//! The node hears of it from its own log or from the first node that it dials. It does not end at
+//! once: writes that it has led, or has forwarded, may have no outcome yet, and whoever leads next
+//! has one. So it goes on for [`REMOVAL_GRACE`], forwards what it is asked, and answers no read
+//! from its own map.
 
 use std::time::Duration;
 
 use crate::peer::PeerRefusal;
 use crate::time::Instant;
 
-/// How long a removed node goes on. Chosen for an election, and for what is under way to be answered by the next leader.
+/// How long a removed node goes on. Chosen for an election, and for what is under way to be
+/// answered by the next leader.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(2);
 
 /// Whether a node was removed, and when it heard of it. See the module.

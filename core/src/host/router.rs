@@ -1,13 +1,16 @@
-//! The router: hands clients' requests to the proxy, and each reply to the connection or the caller that it belongs to.
+//! The router: hands clients' requests to the proxy, and each reply to the connection or the caller
+//! that it belongs to.
 //!
-//! Requests come from connections, which number their slots, and from callers in this process, which a runtime numbers as one
-//! more connection. The proxy knows neither: only a [`Ticket`] that it repeats.
+//! Requests come from connections, which number their slots, and from callers in this process,
+//! which a runtime numbers as one more connection. The proxy knows neither: only a [`Ticket`] that
+//! it repeats.
 //!
-//! The router also counts the nodes that have stopped: once no majority is left nothing can be written any more. And it says
-//! when an orderly stop is done: nothing new is accepted, and what is under way is answered.
+//! The router also counts the nodes that have stopped: once no majority is left nothing can be
+//! written any more. And it says when an orderly stop is done: nothing new is accepted, and what is
+//! under way is answered.
 //!
-//! Deliberately not here: channels and sockets. A runtime keeps a map from connections and callers to the places where their
-//! replies go, and carries out what [`Router::step`] hands out.
+//! Deliberately not here: channels and sockets. A runtime keeps a map from connections and callers
+//! to the places where their replies go, and carries out what [`Router::step`] hands out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,7 +166,8 @@ impl Router {
         self.proxy.deadline()
     }
 
-    /// Whether so many nodes have stopped that no majority is left: nothing can be written any more.
+    /// Whether so many nodes have stopped that no majority is left: nothing can be written any
+    /// more.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         2 * self.stopped.len() >= self.nodes

@@ -33,7 +33,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way at once.
     pub pending_bytes_max: usize,
-    /// The most pages of keys that nodes look up at once: one in a single thread, so that a put waits for one at the most.
+    /// The most pages of keys that nodes look up at once: one in a single thread, so that a put
+    /// waits for one at the most.
     pub scans_max: usize,
     /// The most bytes of memory that are held ([`MemoryBudget`]).
     pub memory_max: usize,
@@ -162,7 +163,8 @@ impl Settings {
         if snapshots.log_bytes == 0 || snapshots.log_entries == 0 {
             return Err(SettingsError::SnapshotPolicy);
         }
-        // What is remembered of clients is no setting: it decides what an entry does, alike on all nodes.
+        // What is remembered of clients is no setting: it decides what an entry does, alike on all
+        // nodes.
         Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots, ..ReplicaLimits::default() })
     }
 
@@ -178,7 +180,8 @@ impl Settings {
         MemoryShares::of_member(self.memory_max)
     }
 
-    /// The memory budget of a server with these shares. A connection takes `connection_bytes`, even if it is idle.
+    /// The memory budget of a server with these shares. A connection takes `connection_bytes`, even
+    /// if it is idle.
     #[must_use]
     pub fn memory_budget(&self, shares: MemoryShares, connection_bytes: usize) -> MemoryBudget {
         MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes).with_shares(shares)

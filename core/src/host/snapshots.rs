@@ -1,7 +1,7 @@
 //! Snapshots in memory: the latest one of a node without files, and the one that is on its way.
 //!
-//! There is nothing to wait for, so an order is answered at once, for the node's next turn. With files, the orders go to the
-//! storage's snapshot work.
+//! There is nothing to wait for, so an order is answered at once, for the node's next turn. With
+//! files, the orders go to the storage's snapshot work.
 
 use crate::raft::{LogPoint, SnapshotPart};
 use crate::replica::Input;
@@ -60,7 +60,8 @@ impl MemorySnapshots {
                 written
             }
             SnapshotOrder::Read { last, offset } => {
-                // Every node of this process cuts a snapshot at the same places, so a part that is asked for is a part.
+                // Every node of this process cuts a snapshot at the same places, so a part that is
+                // asked for is a part.
                 let is_it = |part: &&SnapshotPart| (part.meta.last, part.offset) == (last, offset);
                 Input::SnapshotRead { last, offset, part: self.latest.iter().find(is_it).cloned() }
             }

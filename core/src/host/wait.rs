@@ -1,13 +1,15 @@
 //! A driver's wait: when its timer has to be armed, and when its deadline is due.
 //!
-//! A driver waits for its inbox or for a deadline, whichever comes first. Deadlines move back all the time (every heartbeat
-//! moves an election's), and arming a timer of an async reactor costs more than the rest of a turn. So a timer that goes off
-//! too early is left alone, and is only armed again when it has gone off.
+//! A driver waits for its inbox or for a deadline, whichever comes first. Deadlines move back all
+//! the time (every heartbeat moves an election's), and arming a timer of an async reactor costs
+//! more than the rest of a turn. So a timer that goes off too early is left alone, and is only
+//! armed again when it has gone off.
 //!
-//! The naive way is to remember what the timer was armed for, and to arm it again when it fires before the deadline. That loses
-//! a timer which fires while the driver is late for both, the moment it was armed for and the deadline: the deadline is
-//! reported, nobody arms the timer again, and the next wait trusts a timer that will never go off. So a timer counts as armed
-//! only while its moment lies in the future. Whether it has really gone off by then does not matter.
+//! The naive way is to remember what the timer was armed for, and to arm it again when it fires
+//! before the deadline. That loses a timer which fires while the driver is late for both, the
+//! moment it was armed for and the deadline: the deadline is reported, nobody arms the timer again,
+//! and the next wait trusts a timer that will never go off. So a timer counts as armed only while
+//! its moment lies in the future. Whether it has really gone off by then does not matter.
 
 use crate::time::Instant;
 
@@ -29,8 +31,8 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// What to do at `now` to wait for `deadline`; without one only the inbox ends the wait. To be asked anew whenever
-    /// the driver wakes up and its inbox is empty.
+    /// What to do at `now` to wait for `deadline`; without one only the inbox ends the wait. To be
+    /// asked anew whenever the driver wakes up and its inbox is empty.
     pub fn next(&mut self, now: Instant, deadline: Option<Instant>) -> NextWait {
         let Some(deadline) = deadline else { return NextWait::Sleep };
         if now >= deadline {

@@ -1,12 +1,15 @@
-//! Keepalive: after which time the operating system gives up a TCP connection whose other end has vanished.
+//! Keepalive: after which time the operating system gives up a TCP connection whose other end has
+//! vanished.
 //!
-//! A machine that loses its power, or a firewall that forgets a connection, says nothing. A connection that only waits to
-//! read would then be there for ever, and one that has written something for a quarter of an hour. So silent connections are
-//! probed, and what is written has to be acknowledged in time. An end that is there is not affected: its operating system
-//! answers, however long its program is silent. But one that reads nothing of what waits for it, so that its window stays
-//! closed, is taken for vanished, too.
+//! A machine that loses its power, or a firewall that forgets a connection, says nothing. A
+//! connection that only waits to read would then be there for ever, and one that has written
+//! something for a quarter of an hour. So silent connections are probed, and what is written has to
+//! be acknowledged in time. An end that is there is not affected: its operating system answers,
+//! however long its program is silent. But one that reads nothing of what waits for it, so that its
+//! window stays closed, is taken for vanished, too.
 //!
-//! Deliberately not here: how long a client may be silent that is there ([`Settings::idle_timeout`](super::Settings)).
+//! Deliberately not here: how long a client may be silent that is there
+//! ([`Settings::idle_timeout`](super::Settings)).
 
 use std::time::Duration;
 
@@ -33,8 +36,8 @@ pub const CLIENT_WATCH: Watch = Watch {
     unacknowledged_max: Duration::from_secs(100),
 };
 
-/// For connections between nodes. There is something to acknowledge every second ([`PING_EVERY`](super::PING_EVERY)), so the probes
-/// are for handshakes that stop half-way.
+/// For connections between nodes. There is something to acknowledge every second
+/// ([`PING_EVERY`](super::PING_EVERY)), so the probes are for handshakes that stop half-way.
 pub const PEER_WATCH: Watch = Watch { unacknowledged_max: SILENCE_MAX, ..CLIENT_WATCH };
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! Checked reading: accepts exactly the text that this program writes, and says what is wrong with any other.
+//! Checked reading: accepts exactly the text that this program writes, and says what is wrong with
+//! any other.
 //!
-//! A checksum tells that text is what somebody has written, not who did. A file that another program made, or that an editor
-//! changed and sealed again, may hold a value that is no JSON, an empty key, or a session number that overflows with the next
-//! write; each would be noticed long after the start, on all nodes at once. So files are read here before they are used.
+//! A checksum tells that text is what somebody has written, not who did. A file that another
+//! program made, or that an editor changed and sealed again, may hold a value that is no JSON, an
+//! empty key, or a session number that overflows with the next write; each would be noticed long
+//! after the start, on all nodes at once. So files are read here before they are used.
 //!
-//! The rule has one form: what was understood is encoded again, and must be the same text. So a command or a limit that is added
-//! to the writer is checked by the reader without another word.
+//! The rule has one form: what was understood is encoded again, and must be the same text. So a
+//! command or a limit that is added to the writer is checked by the reader without another word.
 //!
-//! Deliberately not for lines of the log that are about to be applied: those were checked when they were proposed, or when they
-//! were read from the disk.
+//! Deliberately not for lines of the log that are about to be applied: those were checked when they
+//! were proposed, or when they were read from the disk.
 
 use std::fmt;
 
@@ -51,7 +53,8 @@ impl std::error::Error for TextFault {}
 pub enum StateLineError {
     /// It is no key with its value.
     Pair(TextFault),
-    /// It does not come after the line before it: keys ascend, each once, and sessions come before all keys.
+    /// It does not come after the line before it: keys ascend, each once, and sessions come before
+    /// all keys.
     Order,
     /// It is no line of the sessions, or does not fit those before it.
     Session(SessionLineError),
@@ -74,7 +77,8 @@ impl Write {
     ///
     /// # Errors
     ///
-    /// [`TextFault`] when it is no command, or another text than [`Command::write_payload`] makes of it.
+    /// [`TextFault`] when it is no command, or another text than [`Command::write_payload`] makes
+    /// of it.
     pub fn checked(payload: &str) -> Result<Self, TextFault> {
         let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextFault::Unknown)?;
         let key = Key::new(operation.key()).map_err(TextFault::Key)?;
@@ -112,7 +116,8 @@ pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextFault> {
     if is_written_so { Ok((key, value)) } else { Err(TextFault::Form) }
 }
 
-/// Takes the next line of a state, behind `last_key`: a session goes to `sessions`, a key and its value are returned.
+/// Takes the next line of a state, behind `last_key`: a session goes to `sessions`, a key and its
+/// value are returned.
 pub(super) fn accept_line(
     line: &str,
     sessions: &mut Sessions,
@@ -130,7 +135,8 @@ pub(super) fn accept_line(
     if last_key.is_none() { Ok(None) } else { Err(StateLineError::Order) }
 }
 
-/// Checks the lines of a state one after the other, without building its map: a file may be as large as all that a node has.
+/// Checks the lines of a state one after the other, without building its map: a file may be as
+/// large as all that a node has.
 #[derive(Debug)]
 pub struct StateLines {
     sessions: Sessions,

@@ -6,7 +6,8 @@
 //! | delete | `"op":"DELETE","key":"snack"` |
 //! | swap | `"op":"CAS","key":"snack","expect":"chips","value":"nuts"` (`"expect":null`: must be absent) |
 //!
-//! A write of a session has its pair before the key: `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
+//! A write of a session has its pair before the key:
+//! `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
 
 use std::borrow::Cow;
 
@@ -30,7 +31,8 @@ pub enum Command {
         /// The key.
         key: Key,
     },
-    /// Set the key to the value if it has the expected one now (compare and swap). Values are compared as text.
+    /// Set the key to the value if it has the expected one now (compare and swap). Values are
+    /// compared as text.
     Cas {
         /// The key.
         key: Key,
@@ -188,7 +190,8 @@ fn take_session_and_key(text: &str) -> Option<Front<'_>> {
     Some((None, key, rest))
 }
 
-/// Kept apart, so that reading a line without a session costs no more than it would if there were none.
+/// Kept apart, so that reading a line without a session costs no more than it would if there were
+/// none.
 #[inline(never)]
 fn take_session(text: &str) -> Option<Front<'_>> {
     let (client, rest) = take_string(text.strip_prefix("\"client\":")?)?;

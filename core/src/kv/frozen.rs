@@ -1,9 +1,10 @@
 //! A map as it was at one moment, read off piece by piece while it goes on changing.
 //!
-//! A snapshot of a million keys takes a while, and no turn may take long. So nothing is copied when the moment comes. From
-//! then on the first change of each key that was not read yet puts its old value aside; reading takes the old value where
-//! there is one, and the map's where there is none. The cost is one look-up per write while a snapshot is taken, and memory
-//! for the keys that change meanwhile.
+//! A snapshot of a million keys takes a while, and no turn may take long. So nothing is copied when
+//! the moment comes. From then on the first change of each key that was not read yet puts its old
+//! value aside; reading takes the old value where there is one, and the map's where there is none.
+//! The cost is one look-up per write while a snapshot is taken, and memory for the keys that change
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,7 +18,8 @@ use crate::mutant::{self, Mutant};
 pub(super) struct Frozen {
     /// Everything up to this key was read.
     read_to: Option<Key>,
-    /// What keys that were not read yet held at that moment, if they have changed since; `None`: nothing.
+    /// What keys that were not read yet held at that moment, if they have changed since; `None`:
+    /// nothing.
     before: BTreeMap<Key, Option<Value>>,
 }
 
@@ -30,7 +32,8 @@ impl Frozen {
         }
     }
 
-    /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns whether there are no more.
+    /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns
+    /// whether there are no more.
     pub(super) fn read(&mut self, values: &Map, text: &mut String, bytes_max: usize) -> bool {
         let read_to = self.read_to.clone();
         let start = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,11 +1,12 @@
 //! An ordered map whose look-ups do not search.
 //!
-//! A put changes the maps of all nodes, and in a tree of a hundred thousand keys each of them would compare some twenty
-//! keys that lie anywhere in memory: that was more than all the rest of a put together. So values are found by a hash table,
-//! and a tree beside it holds the keys in their order, for scans and snapshots. It changes only when a key comes or goes.
+//! A put changes the maps of all nodes, and in a tree of a hundred thousand keys each of them would
+//! compare some twenty keys that lie anywhere in memory: that was more than all the rest of a put
+//! together. So values are found by a hash table, and a tree beside it holds the keys in their
+//! order, for scans and snapshots. It changes only when a key comes or goes.
 //!
-//! Nothing that leaves this file goes through the table in its own order, which depends on a seed. The price is a second
-//! reference to every key, some thirty bytes.
+//! Nothing that leaves this file goes through the table in its own order, which depends on a seed.
+//! The price is a second reference to every key, some thirty bytes.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -14,8 +15,8 @@ use std::ops::Bound;
 use super::table::Table;
 use super::text::{Key, Value};
 
-/// A table that is full moves all it has to one twice as large, at once. With so many of them that takes a fraction of a
-/// millisecond also for a million keys.
+/// A table that is full moves all it has to one twice as large, at once. With so many of them that
+/// takes a fraction of a millisecond also for a million keys.
 const SHARDS: usize = 256;
 
 /// A key in the order of its text.

@@ -1,7 +1,7 @@
 //! The key-value state machine: what the log's commands do to a map from keys to JSON values.
 //!
-//! It is deterministic: the same commands in the same order give the same map and the same outcomes on every
-//! replica. It knows nothing of Raft; `Replica` feeds it.
+//! It is deterministic: the same commands in the same order give the same map and the same outcomes
+//! on every replica. It knows nothing of Raft; `Replica` feeds it.
 //!
 //! | file | topic |
 //! | --- | --- |

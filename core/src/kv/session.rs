@@ -1,6 +1,8 @@
-//! What a client says about a write so that it can ask again without harm: its own name, and a number for the write.
+//! What a client says about a write so that it can ask again without harm: its own name, and a
+//! number for the write.
 //!
-//! The pair travels in the log with the command. What has become of it before is remembered in `sessions`.
+//! The pair travels in the log with the command. What has become of it before is remembered in
+//! `sessions`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +13,8 @@ pub const CLIENT_BYTES_MAX: usize = 128;
 /// The highest number of a write: the last one that no JSON library rounds.
 pub const SEQ_MAX: u64 = 1 << 53;
 
-/// The name that a client has given itself: 1 to [`CLIENT_BYTES_MAX`] bytes of UTF-8. Cloning copies no text.
+/// The name that a client has given itself: 1 to [`CLIENT_BYTES_MAX`] bytes of UTF-8. Cloning
+/// copies no text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientName(Arc<str>);
 
@@ -40,7 +43,8 @@ impl std::borrow::Borrow<str> for ClientName {
 
 /// Which write of which client: the same pair names the same write, however often it is sent.
 ///
-/// A client takes a name that nobody else has, such as a random one, and a higher number for each new write.
+/// A client takes a name that nobody else has, such as a random one, and a higher number for each
+/// new write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     client: ClientName,

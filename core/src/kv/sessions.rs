@@ -1,16 +1,20 @@
-//! What has become of the clients' writes: so that one that is sent again is answered again and not done again.
+//! What has become of the clients' writes: so that one that is sent again is answered again and not
+//! done again.
 //!
-//! A client that got no answer cannot know whether its write was done. With a [`Session`] it may send the
-//! same write until it is answered. Of every client this table remembers the outcomes of its last writes, by their numbers.
-//! They need not come in order: of those that a client has under way together, one that was lost may be applied late.
+//! A client that got no answer cannot know whether its write was done. With a [`Session`] it may
+//! send the same write until it is answered. Of every client this table remembers the outcomes of
+//! its last writes, by their numbers. They need not come in order: of those that a client has under
+//! way together, one that was lost may be applied late.
 //!
-//! The table has limits, and what it forgets it refuses. A write at or below a number that was forgotten, and any write of a
-//! client that was forgotten, is answered as expired and not done: it may have been done before. Of forgotten clients a
-//! fingerprint of the name stays behind, so a new client whose name has the same one is refused as well, which is safe.
-//! Fingerprints have a limit, too. Only who comes back after that many other clients were forgotten is a stranger.
+//! The table has limits, and what it forgets it refuses. A write at or below a number that was
+//! forgotten, and any write of a client that was forgotten, is answered as expired and not done: it
+//! may have been done before. Of forgotten clients a fingerprint of the name stays behind, so a new
+//! client whose name has the same one is refused as well, which is safe. Fingerprints have a limit,
+//! too. Only who comes back after that many other clients were forgotten is a stranger.
 //!
-//! It is a part of the state that the log builds, and equal on all nodes. So nothing here is decided by a clock: who goes
-//! first is decided by the order of the log. And it is not the place for who may use which name: names are not secret.
+//! It is a part of the state that the log builds, and equal on all nodes. So nothing here is
+//! decided by a clock: who goes first is decided by the order of the log. And it is not the place
+//! for who may use which name: names are not secret.
 
 mod lines;
 
@@ -23,28 +27,29 @@ use crate::mutant::{self, Mutant};
 
 pub use lines::SessionLineError;
 
-/// How many numbers below a client's highest one are told from forgotten ones. A connection has as many requests under way
-/// at the most.
+/// How many numbers below a client's highest one are told from forgotten ones. A connection has as
+/// many requests under way at the most.
 pub const SESSION_WINDOW: u64 = 1024;
 /// The most clients that are remembered.
 pub const SESSIONS_MAX: usize = 10_000;
 /// The most bytes that the memory of all clients takes, roughly.
 pub const SESSION_BYTES_MAX: usize = 64 << 20;
-/// The most bytes that the memory of one client takes, roughly, beyond its last outcome: only swaps that failed on large
-/// values come near it.
+/// The most bytes that the memory of one client takes, roughly, beyond its last outcome: only swaps
+/// that failed on large values come near it.
 pub const CLIENT_MEMORY_BYTES_MAX: usize = 1 << 20;
 /// The most clients that are remembered as forgotten.
 pub const EXPIRED_MAX: usize = 100_000;
 
-/// What a client takes beside its name and outcomes: three nodes of trees and two counters. An estimate.
+/// What a client takes beside its name and outcomes: three nodes of trees and two counters. An
+/// estimate.
 const CLIENT_OVERHEAD_BYTES: usize = 256;
 /// What an outcome takes beside a value: its share of a tree's node, half full. An estimate.
 const OUTCOME_OVERHEAD_BYTES: usize = 64;
 
 /// How much is remembered of clients.
 ///
-/// All nodes of a cluster must have the same limits, at all times: they decide what an entry of the log does. A version
-/// with other defaults builds another state from the same log.
+/// All nodes of a cluster must have the same limits, at all times: they decide what an entry of the
+/// log does. A version with other defaults builds another state from the same log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
     /// See [`SESSIONS_MAX`]. One is remembered in any case.
@@ -142,7 +147,8 @@ impl Sessions {
         self.bytes + FINGERPRINT_BYTES * self.expired.len()
     }
 
-    /// What is remembered of a write that is due to be applied. It counts as a use of the client, whatever comes of it.
+    /// What is remembered of a write that is due to be applied. It counts as a use of the client,
+    /// whatever comes of it.
     pub(super) fn recall(&mut self, session: &Session) -> Memory {
         self.touch(session.client().as_str());
         let Some(client) = self.clients.get(session.client()) else {
@@ -189,7 +195,8 @@ impl Sessions {
         self.by_use.insert(next, name);
     }
 
-    /// Forgets those who wrote least recently, until the rest is within the limits; never the last one.
+    /// Forgets those who wrote least recently, until the rest is within the limits; never the last
+    /// one.
     fn forget_clients(&mut self) {
         while self.clients.len() > 1
             && (self.clients.len() > self.limits.clients_max || self.bytes > self.limits.bytes_max)

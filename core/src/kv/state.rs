@@ -1,4 +1,5 @@
-//! All that the log builds: the map, and what became of the clients' last writes. It is what a snapshot has to hold.
+//! All that the log builds: the map, and what became of the clients' last writes. It is what a
+//! snapshot has to hold.
 
 use std::collections::VecDeque;
 
@@ -32,8 +33,8 @@ impl State {
         Self::from_parts(Store::default(), Sessions::new(limits))
     }
 
-    /// The same, with a seed that nobody else knows: without one, somebody who may write can choose keys that take long
-    /// to tell apart. It changes nothing that shows.
+    /// The same, with a seed that nobody else knows: without one, somebody who may write can choose
+    /// keys that take long to tell apart. It changes nothing that shows.
     #[must_use]
     pub fn seeded(limits: SessionLimits, seed: u64) -> Self {
         Self::from_parts(Store::seeded(seed), Sessions::new(limits))
@@ -45,8 +46,8 @@ impl State {
         Self { store, sessions, frozen_sessions: VecDeque::new() }
     }
 
-    /// Carries out a write, unless it was before: then its first outcome is given again. A write whose session has expired
-    /// is not carried out.
+    /// Carries out a write, unless it was before: then its first outcome is given again. A write
+    /// whose session has expired is not carried out.
     pub fn apply(&mut self, write: &Write) -> Outcome {
         let Some(session) = &write.session else { return self.store.apply(&write.command) };
         match self.sessions.recall(session) {
@@ -73,8 +74,9 @@ impl State {
         self.frozen_sessions.clear();
     }
 
-    /// Appends the next lines of the remembered moment to `text`, each with its line break, until it holds `bytes_max` bytes.
-    /// Returns whether there are no more. The lines are always the same for equal states.
+    /// Appends the next lines of the remembered moment to `text`, each with its line break, until
+    /// it holds `bytes_max` bytes. Returns whether there are no more. The lines are always the same
+    /// for equal states.
     pub fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
         while text.len() < bytes_max
             && let Some(line) = self.frozen_sessions.pop_front()
@@ -94,7 +96,8 @@ impl State {
         self.restore_beside(line, None)
     }
 
-    /// The same in a process that holds the state of another node: what both have is not kept twice.
+    /// The same in a process that holds the state of another node: what both have is not kept
+    /// twice.
     pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
         let pair = accept_line(line, &mut self.sessions, self.store.last_key())?;
         if let Some((key, value)) = pair {
@@ -141,7 +144,8 @@ mod tests {
         apply(state, &command, session.as_ref());
     }
 
-    /// Sessions, keys with escapes, values of all kinds, failed swaps: read piece by piece while more is written.
+    /// Sessions, keys with escapes, values of all kinds, failed swaps: read piece by piece while
+    /// more is written.
     #[test]
     fn a_state_that_is_read_and_restored_is_the_moment_at_which_it_was_frozen() {
         let mut rng = fastrand::Rng::with_seed(3);

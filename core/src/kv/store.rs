@@ -107,7 +107,8 @@ impl PartialEq for Store {
 impl Eq for Store {}
 
 impl Store {
-    /// An empty map. The seed keeps others from guessing which keys take long to tell apart, and changes nothing else.
+    /// An empty map. The seed keeps others from guessing which keys take long to tell apart, and
+    /// changes nothing else.
     pub(super) fn seeded(seed: u64) -> Self {
         Self { values: Map::seeded(seed), frozen: None }
     }
@@ -146,14 +147,14 @@ impl Store {
         self.frozen = None;
     }
 
-    /// Appends the next lines of the remembered moment to `text`, until it holds `bytes_max` bytes. Returns whether there
-    /// are no more.
+    /// Appends the next lines of the remembered moment to `text`, until it holds `bytes_max` bytes.
+    /// Returns whether there are no more.
     pub(super) fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
         self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
     }
 
-    /// Takes a key and its value, as [`Store::read_frozen`] has written them. Where the map `beside`, of another node in this
-    /// process, has the same key and value, both share the text.
+    /// Takes a key and its value, as [`Store::read_frozen`] has written them. Where the map
+    /// `beside`, of another node in this process, has the same key and value, both share the text.
     pub(super) fn restore(&mut self, key: &Key, value: Value, beside: Option<&Self>) {
         match beside.and_then(|beside| beside.values.get_pair(key)) {
             Some((shared, same)) if *same == value => self.values.insert(shared, same.clone()),

@@ -1,15 +1,17 @@
 //! A hash table from keys to values: open addressing with linear probing, and no tombstones.
 //!
-//! Its one virtue is that a look-up touches one place in memory: the slot holds the key's hash beside the references to
-//! key and value, so that a key's text is looked at once, when it is the right one. Tables with their marks apart from
-//! their slots touch two, and with the maps of several nodes in one process that is what a look-up costs.
+//! Its one virtue is that a look-up touches one place in memory: the slot holds the key's hash
+//! beside the references to key and value, so that a key's text is looked at once, when it is the
+//! right one. Tables with their marks apart from their slots touch two, and with the maps of
+//! several nodes in one process that is what a look-up costs.
 
 use super::text::{Key, Value};
 
 /// What a table begins with when it gets its first key.
 const SLOTS_MIN: usize = 8;
 
-/// A table that is filled by more than three of four slots grows: beyond, rows of full slots get long.
+/// A table that is filled by more than three of four slots grows: beyond, rows of full slots get
+/// long.
 const FILLED_OF_FOUR: usize = 3;
 
 /// The table.
@@ -57,7 +59,8 @@ impl Table {
         let mut gap = self.find(key)?;
         let (_, removed) = self.slots[gap].take()?;
         self.len -= 1;
-        // Whatever stands behind the gap because its own place was taken moves up, so that no search ends too early.
+        // Whatever stands behind the gap because its own place was taken moves up, so that no
+        // search ends too early.
         let mut at = gap;
         loop {
             at = self.after(at);
@@ -71,7 +74,8 @@ impl Table {
         }
     }
 
-    /// The slot that has the key, or the empty one where it would be; `None` when there are no slots.
+    /// The slot that has the key, or the empty one where it would be; `None` when there are no
+    /// slots.
     fn find(&self, key: &Key) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
@@ -85,7 +89,8 @@ impl Table {
         Some(at)
     }
 
-    /// Where a key belongs: the upper digits of a product, which depend on all digits of the hash and of the seed.
+    /// Where a key belongs: the upper digits of a product, which depend on all digits of the hash
+    /// and of the seed.
     fn home(&self, key: &Key) -> usize {
         /// Odd, with about as many ones as zeros: the golden ratio's digits.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -141,7 +146,8 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut table = Table::seeded(rng.u64(..));
             let mut tree = BTreeMap::new();
-            // Few keys in few slots, so that rows of full slots go around the end, and with more of them it grows.
+            // Few keys in few slots, so that rows of full slots go around the end, and with more of
+            // them it grows.
             let numbers = [5, 6, 12, 300][rng.usize(..4)];
             for _ in 0..2000 {
                 let (key, value) = (key(rng.u32(..numbers)), value(rng.u32(..)));

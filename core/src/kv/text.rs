@@ -1,8 +1,9 @@
 //! Keys and values, checked once where they enter.
 //!
-//! A value stays the JSON text that the client sent, without white space outside of strings and with strings in
-//! their shortest form; numbers keep every digit. So nothing is decoded to a number that a `f64` would mangle,
-//! and nothing is encoded again on its way through the log, the store and the replies.
+//! A value stays the JSON text that the client sent, without white space outside of strings and
+//! with strings in their shortest form; numbers keep every digit. So nothing is decoded to a number
+//! that a `f64` would mangle, and nothing is encoded again on its way through the log, the store
+//! and the replies.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -21,7 +22,8 @@ pub const NESTING_MAX: usize = 64;
 
 /// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Ordered by its bytes; cloning copies no text.
 ///
-/// It carries a hash of its text, so that the maps of all nodes find it without looking at the text again.
+/// It carries a hash of its text, so that the maps of all nodes find it without looking at the text
+/// again.
 #[derive(Clone)]
 pub struct Key {
     text: Arc<str>,
@@ -195,12 +197,13 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// Characters that JSON allows in a string as they are, and that many programs take for the end of a line: NEL and the two
-/// separators of Unicode. Lines are written for others to split, so they are escaped.
+/// Characters that JSON allows in a string as they are, and that many programs take for the end of
+/// a line: NEL and the two separators of Unicode. Lines are written for others to split, so they
+/// are escaped.
 const LINE_SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Whether a byte of a string may belong to something that is written with an escape: a character that JSON forbids as it is, or
-/// the first byte of a [line separator](LINE_SEPARATORS).
+/// Whether a byte of a string may belong to something that is written with an escape: a character
+/// that JSON forbids as it is, or the first byte of a [line separator](LINE_SEPARATORS).
 pub(crate) fn may_need_escape(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | 0xc2 | 0xe2)
 }
@@ -226,7 +229,8 @@ pub(crate) fn push_json_string(json: &mut String, text: &str) {
     }
 }
 
-/// Well-formed JSON without white space outside of strings, and with strings in their shortest form.
+/// Well-formed JSON without white space outside of strings, and with strings in their shortest
+/// form.
 fn compact(json: &str) -> Result<Cow<'_, str>, ValueError> {
     let is_plain_string = json.starts_with('"') && !json.contains('\\') && !json.contains(LINE_SEPARATORS);
     if is_plain_string {
@@ -306,7 +310,8 @@ mod tests {
         assert_eq!(compacted(escaped[1]).as_deref(), Ok(r#"["a\\","\"","\u0000"]"#));
     }
 
-    /// NEL and the separators of Unicode end a line for many programs, and may stand in JSON as they are.
+    /// NEL and the separators of Unicode end a line for many programs, and may stand in JSON as
+    /// they are.
     #[test]
     fn line_separators_are_escaped() {
         let given = "\"a\u{85}b\u{2028}c\u{2029}d\"";

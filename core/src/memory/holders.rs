@@ -69,8 +69,9 @@ impl MemoryUse {
         self.data.saturating_add(self.sessions).saturating_add(self.snapshots).saturating_add(self.peers)
     }
 
-    /// What most of the memory is held for that clients, other nodes and snapshots take from one another. The data is not
-    /// among it: it is there to stay, and no news to anybody who is refused a page.
+    /// What most of the memory is held for that clients, other nodes and snapshots take from one
+    /// another. The data is not among it: it is there to stay, and no news to anybody who is
+    /// refused a page.
     pub(super) fn largest(&self) -> Holder {
         let all = [
             (self.sessions, Holder::Sessions),
@@ -107,7 +108,8 @@ pub struct MemoryReport {
 /// What one node holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeMemory {
-    /// Keys, values, and the log after the latest snapshot. The nodes of one process share their text.
+    /// Keys, values, and the log after the latest snapshot. The nodes of one process share their
+    /// text.
     pub text: usize,
     /// What holds the text, which each node has for itself.
     pub structures: usize,
@@ -115,7 +117,8 @@ pub struct NodeMemory {
     pub sessions: usize,
     /// The log behind the latest snapshot. Its text is shared as well.
     pub kept_log: usize,
-    /// Text of snapshots: those that are assembled or read back, and those of a node that keeps them in memory.
+    /// Text of snapshots: those that are assembled or read back, and those of a node that keeps
+    /// them in memory.
     pub copies: usize,
     /// Keys and values alone: what a snapshot takes when it is read back, or at the next start.
     pub state_text: usize,

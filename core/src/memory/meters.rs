@@ -1,7 +1,8 @@
-//! Meters for what other nodes make a node hold: what waits in links, in an inbox, and in frames that have not ended.
+//! Meters for what other nodes make a node hold: what waits in links, in an inbox, and in frames
+//! that have not ended.
 //!
-//! Links and connections are many and quick, so they take no lock: each notes in one atomic number how much more or less it holds,
-//! and only a change that is worth it.
+//! Links and connections are many and quick, so they take no lock: each notes in one atomic number
+//! how much more or less it holds, and only a change that is worth it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,8 +68,8 @@ impl InboxMemory {
         }
     }
 
-    /// Whether an inbox of this many items should accept no more from peers: their connections are not read then.
-    /// Raft repeats what is lost.
+    /// Whether an inbox of this many items should accept no more from peers: their connections are
+    /// not read then. Raft repeats what is lost.
     #[must_use]
     pub fn is_full(&self, items: usize) -> bool {
         inbox_is_full(items) || self.bytes.load(Ordering::Relaxed) >= self.budget.shares().inbox_bytes

@@ -1,8 +1,10 @@
-//! Shares of the memory budget: what each queue, window and log of a node may hold, derived once from `--memory-max`.
+//! Shares of the memory budget: what each queue, window and log of a node may hold, derived once
+//! from `--memory-max`.
 //!
-//! Every limit of a node has a constant that fits a machine with plenty of memory. Constants do not add up to a budget, so here
-//! each becomes the smaller of itself and a part of the budget. Nothing is rationed while the node runs: the sum is bounded
-//! before the first byte arrives, from any sender.
+//! Every limit of a node has a constant that fits a machine with plenty of memory. Constants do not
+//! add up to a budget, so here each becomes the smaller of itself and a part of the budget. Nothing
+//! is rationed while the node runs: the sum is bounded before the first byte arrives, from any
+//! sender.
 //!
 //! | share | of the budget | at least |
 //! | --- | --- | --- |
@@ -14,33 +16,37 @@
 //! | clients | 1/8 | |
 //! | the state: keys, values, sessions and the log | the rest, at most 3/4 | |
 //!
-//! The log is a part of the state. So that it never takes all of that, a snapshot is due after an eighth of the budget, and a
-//! leader keeps another eighth at most for a follower that catches up.
+//! The log is a part of the state. So that it never takes all of that, a snapshot is due after an
+//! eighth of the budget, and a leader keeps another eighth at most for a follower that catches up.
 //!
-//! Sessions have no limit here: what the session table forgets decides what an entry does, alike on all nodes, and a budget may
-//! differ from node to node. The table's own limit is 64 MiB. Nor may writes be refused because of it: only writes make it forget, so
-//! they would be refused for ever. So of the table an eighth of the budget counts against the state, and all of it against
-//! clients; a budget below half a gigabyte may be passed by the rest.
+//! Sessions have no limit here: what the session table forgets decides what an entry does, alike on
+//! all nodes, and a budget may differ from node to node. The table's own limit is 64 MiB. Nor may
+//! writes be refused because of it: only writes make it forget, so they would be refused for ever.
+//! So of the table an eighth of the budget counts against the state, and all of it against clients;
+//! a budget below half a gigabyte may be passed by the rest.
 //!
-//! No share keeps a node from its work: whatever the limit, one frame may pass it, and the longest frame of an honest node is
-//! shorter than [`FRAME_BYTES_MIN`]. With the constants in force, as without a limit, this module changes nothing.
+//! No share keeps a node from its work: whatever the limit, one frame may pass it, and the longest
+//! frame of an honest node is shorter than [`FRAME_BYTES_MIN`]. With the constants in force, as
+//! without a limit, this module changes nothing.
 
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
 use crate::replica::{HELD_BACK_BYTES_MAX, READINGS_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
 
-/// The smallest budget: from here on all shares together fit into it, with room for some data. Below, the frames that other nodes
-/// may send are most of it.
+/// The smallest budget: from here on all shares together fit into it, with room for some data.
+/// Below, the frames that other nodes may send are most of it.
 pub const BUDGET_BYTES_MIN: usize = 64 << 20;
-/// The least that a frame of another node may be long. The longest one of an honest node is a snapshot's part with the longest
-/// line of a session table, less than 2 MiB; an entry is a line of a client at most, 1 MiB.
+/// The least that a frame of another node may be long. The longest one of an honest node is a
+/// snapshot's part with the longest line of a session table, less than 2 MiB; an entry is a line of
+/// a client at most, 1 MiB.
 pub const FRAME_BYTES_MIN: usize = 2 << 20;
 /// The least that an outbox may hold beside the one frame that may pass its limit.
 pub const OUTBOX_BYTES_MIN: usize = 512 << 10;
 /// The least that an inbox may hold before frames are left in the socket.
 pub const INBOX_BYTES_MIN: usize = 1 << 20;
-/// How many other members are counted with. A cluster with as many learners again shares their part with them.
+/// How many other members are counted with. A cluster with as many learners again shares their part
+/// with them.
 pub const LINKED_MEMBERS: usize = VOTERS_MAX - 1;
 /// A change of what a connection holds by less than this is not counted.
 const NOTED_BYTES: usize = 16 << 10;
@@ -222,7 +228,8 @@ mod tests {
                 let sum = shares.peers_max() + shares.clients_min() + shares.state_max();
                 assert!(sum <= max, "{sum} of {max}: {shares:?}");
                 assert!(shares.state_max() >= max / 4, "{max} leave {} for data", shares.state_max());
-                // A snapshot's log, what is held behind it and the readings leave some of that for keys and values.
+                // A snapshot's log, what is held behind it and the readings leave some of that for
+                // keys and values.
                 let log = shares.held_bytes.max(shares.retained_bytes) + max / 8 + shares.readings_bytes;
                 assert!(log <= max / 16 * 5, "{max}");
                 // Sessions leave room for a log after which a snapshot is due, and for some keys.

@@ -84,8 +84,8 @@ fn who_reads_stays_and_who_does_not_gives_way() {
     assert!(budget.refuses(&scan()).is_none());
 }
 
-/// The data grows while no connection says anything: what can be given up goes before anybody is refused, and at once enough for
-/// a while.
+/// The data grows while no connection says anything: what can be given up goes before anybody is
+/// refused, and at once enough for a while.
 #[test]
 fn who_does_not_read_gives_way_to_data_that_grows() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
@@ -171,7 +171,8 @@ fn short_requests_are_not_counted() {
     assert_eq!(budget.in_use().half_lines, 0);
 }
 
-/// The table of a flood of sessions stays as large as it may be: nothing but writes makes it forget.
+/// The table of a flood of sessions stays as large as it may be: nothing but writes makes it
+/// forget.
 #[test]
 fn sessions_do_not_refuse_writes_for_ever_and_leave_clients_less() {
     let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
@@ -250,8 +251,8 @@ fn turn(host: &mut NodeHost) {
     }
 }
 
-/// Where the state leaves less room for a log than a snapshot is usually due after, one is taken earlier: while writes are refused
-/// nothing else would ever make the log shorter.
+/// Where the state leaves less room for a log than a snapshot is usually due after, one is taken
+/// earlier: while writes are refused nothing else would ever make the log shorter.
 #[test]
 fn a_log_gives_way_to_a_large_state() {
     const VALUE_BYTES: usize = 16 << 10;
@@ -260,7 +261,8 @@ fn a_log_gives_way_to_a_large_state() {
     let value = Value::from_text(&"x".repeat(VALUE_BYTES)).unwrap();
     let mut refused = 0;
     for number in 0..500 {
-        // The text of a snapshot has just room beside 25 keys, and so has a log that is shorter than an eighth of the budget.
+        // The text of a snapshot has just room beside 25 keys, and so has a log that is shorter
+        // than an eighth of the budget.
         let command =
             Command::Put { key: Key::new(&format!("k{}", number % 25)).unwrap(), value: value.clone() };
         let write = Request::Write { command, session: None };
@@ -278,8 +280,8 @@ fn a_log_gives_way_to_a_large_state() {
     assert!(host.replica().status().snapshot_index > LogIndex::ORIGIN);
 }
 
-/// The longest frames of an honest node: an entry that swaps one of the longest values for another, and a snapshot's part with the
-/// longest line of a session table behind lines that nearly fill it.
+/// The longest frames of an honest node: an entry that swaps one of the longest values for another,
+/// and a snapshot's part with the longest line of a session table behind lines that nearly fill it.
 #[test]
 fn the_longest_frames_are_shorter_than_the_smallest_share() {
     let key = Key::new(&"\u{1}".repeat(KEY_BYTES_MAX)).unwrap();

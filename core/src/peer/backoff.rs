@@ -4,11 +4,12 @@ use std::time::Duration;
 
 /// The pause after the first failure.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
-/// The longest pause: short enough that a node that is back has company within an election timeout or two.
+/// The longest pause: short enough that a node that is back has company within an election timeout
+/// or two.
 pub const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// The pause before the next attempt: it doubles from failure to failure, and half of it is drawn at random, so that nodes
-/// that lost one another together do not call in step for ever.
+/// The pause before the next attempt: it doubles from failure to failure, and half of it is drawn
+/// at random, so that nodes that lost one another together do not call in step for ever.
 #[derive(Debug)]
 pub struct Backoff {
     rng: fastrand::Rng,

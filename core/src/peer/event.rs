@@ -10,7 +10,8 @@ use crate::raft::NodeId;
 pub enum PeerEvent {
     /// A connection to this node is there.
     Connected(NodeId),
-    /// The connection to this node broke, or none can be made: why, as the operating system or the stream says.
+    /// The connection to this node broke, or none can be made: why, as the operating system or the
+    /// stream says.
     Lost(NodeId, String),
     /// This node, or whoever is at its address, is refused, or refuses.
     Refused(NodeId, PeerRefusal),

@@ -13,7 +13,8 @@ pub struct Founders {
 }
 
 impl Founders {
-    /// The cluster that these members found. Whoever knows the same members in the same lives names the same cluster.
+    /// The cluster that these members found. Whoever knows the same members in the same lives names
+    /// the same cluster.
     #[must_use]
     pub fn new(roster: Roster) -> Self {
         // FNV-1a: no cryptographic strength is needed, because the incarnations are random.

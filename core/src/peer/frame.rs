@@ -6,14 +6,15 @@
 //! └────────────┴──────────────────┴─────────────────────────┴─────────┘
 //! ```
 //!
-//! The head has a checksum of its own: with a wrong length the receiver would wait for bytes that are not on their way,
-//! and the connection would be dead without anybody noticing.
+//! The head has a checksum of its own: with a wrong length the receiver would wait for bytes that
+//! are not on their way, and the connection would be dead without anybody noticing.
 //!
-//! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is wrong ends its
-//! connection: what follows cannot be trusted to begin where it seems to.
+//! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is
+//! wrong ends its connection: what follows cannot be trusted to begin where it seems to.
 
-/// The longest frame that is ever sent, in bytes behind its head: an AppendEntries, a part of a snapshot or a page of a scan with
-/// room to spare. A node with little memory accepts no frame that is longer than its share.
+/// The longest frame that is ever sent, in bytes behind its head: an AppendEntries, a part of a
+/// snapshot or a page of a scan with room to spare. A node with little memory accepts no frame that
+/// is longer than its share.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes before a frame's own.

@@ -1,7 +1,7 @@
 //! The first line of a connection between nodes, as it arrives.
 //!
-//! What follows it is no line, and belongs to another reader. So a runtime looks at what has arrived before it takes any of it,
-//! and takes as much as this says.
+//! What follows it is no line, and belongs to another reader. So a runtime looks at what has
+//! arrived before it takes any of it, and takes as much as this says.
 
 use std::{fmt, io};
 
@@ -31,7 +31,8 @@ pub struct GreetingLine {
 }
 
 impl GreetingLine {
-    /// Looks at bytes that have arrived; none means that the other end hung up. Returns how many of them are to be taken.
+    /// Looks at bytes that have arrived; none means that the other end hung up. Returns how many of
+    /// them are to be taken.
     ///
     /// # Errors
     ///

@@ -1,14 +1,16 @@
 //! Who may speak to whom: the two lines at the beginning of a connection.
 //!
-//! The dialler says who it is and whom it wants ([`Hello`]); the other side says who it is ([`Welcome`]) or why it will not
-//! listen ([`PeerRefusal`]); the dialler then decides whether it has reached the right one. Both look at the same three
-//! things: the cluster, the id, and the life of the node that bears it. What passes is what Raft takes for granted: that
-//! a message comes from the member that it names, and that this member has forgotten nothing.
+//! The dialler says who it is and whom it wants ([`Hello`]); the other side says who it is
+//! ([`Welcome`]) or why it will not listen ([`PeerRefusal`]); the dialler then decides whether it
+//! has reached the right one. Both look at the same three things: the cluster, the id, and the life
+//! of the node that bears it. What passes is what Raft takes for granted: that a message comes from
+//! the member that it names, and that this member has forgotten nothing.
 //!
-//! A node without files has no cluster yet. It tells its incarnation, which it has already written down, and is told who
-//! founded the cluster, if it is a member in just this life, or one that nobody has met. A cluster is founded when each of
-//! its founders has met all others ([`LocalNode::found`]), so its members are known by their lives from the first entry
-//! on, and whoever comes back without its files is recognised at once.
+//! A node without files has no cluster yet. It tells its incarnation, which it has already written
+//! down, and is told who founded the cluster, if it is a member in just this life, or one that
+//! nobody has met. A cluster is founded when each of its founders has met all others
+//! ([`LocalNode::found`]), so its members are known by their lives from the first entry on, and
+//! whoever comes back without its files is recognised at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +46,8 @@ pub struct Meeting {
     pub boot: u64,
     /// The addition that it says it was let in as.
     pub addition: Addition,
-    /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is not ready yet.
+    /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is
+    /// not ready yet.
     pub is_of_cluster: bool,
 }
 
@@ -102,7 +105,8 @@ pub struct Welcome {
     #[serde(default)]
     boot: u64,
     client_address: Option<Box<str>>,
-    /// Who founded the cluster, and the payload of the latest configuration, for who has no files yet.
+    /// Who founded the cluster, and the payload of the latest configuration, for who has no files
+    /// yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     founders: Vec<MemberText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +167,8 @@ impl Welcome {
         if is_known { Ok(welcome) } else { Err(PeerRefusal::NotUnderstood) }
     }
 
-    /// Who founded the cluster of the node that says so, and its latest configuration, if it has a cluster.
+    /// Who founded the cluster of the node that says so, and its latest configuration, if it has a
+    /// cluster.
     ///
     /// # Errors
     ///
@@ -187,7 +192,8 @@ pub(super) fn line(text: &impl Serialize) -> Vec<u8> {
 }
 
 impl LocalNode {
-    /// The line to dial `to` with; `None`: whoever is there. `address` is where this node's peers reach it.
+    /// The line to dial `to` with; `None`: whoever is there. `address` is where this node's peers
+    /// reach it.
     #[must_use]
     pub fn hello(&self, to: Option<NodeId>, address: Option<&str>) -> Hello {
         let founding = match &self.standing {
@@ -228,14 +234,16 @@ impl LocalNode {
             address: hello.address.as_deref(),
         });
         let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
-        // A node that was removed long ago may know only addresses where other members have taken over: any of them tells it.
+        // A node that was removed long ago may know only addresses where other members have taken
+        // over: any of them tells it.
         let is_removed = matches!(checked, Err(PeerRefusal::Removed { .. }));
         if let Some(wanted) = wrong_node.filter(|_| !is_removed) {
             return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
         }
         let founds_with_it = match &self.standing {
             Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
-            // It waits for a cluster that exists: with it another one would be founded, under the ids of that one's members.
+            // It waits for a cluster that exists: with it another one would be founded, under the
+            // ids of that one's members.
             Standing::Joining => mutant::is_active(Mutant::JoinerFoundsAlong),
             Standing::Member(..) => true,
         };
@@ -331,8 +339,9 @@ impl LocalNode {
         }
         let known = configuration.roster().member(node).and_then(|member| member.incarnation);
         let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
-        // A committed configuration as late as what the other knows, that does not name it although an earlier one did: it was
-        // removed, and no later configuration will name this incarnation again.
+        // A committed configuration as late as what the other knows, that does not name it although
+        // an earlier one did: it was removed, and no later configuration will name this incarnation
+        // again.
         let is_settled = self.is_settled || mutant::is_active(Mutant::RemovalByOpenConfiguration);
         let is_later =
             their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
@@ -346,8 +355,8 @@ impl LocalNode {
         let is_as_late =
             their_index <= self.configuration_index || mutant::is_active(Mutant::LaterIncarnationRefused);
         match configuration.roster().member(node) {
-            // Whoever knows of later members may have been let in again since, and be the leader that this node needs to
-            // hear of it. A node that was wiped knows of no cluster at all.
+            // Whoever knows of later members may have been let in again since, and be the leader
+            // that this node needs to hear of it. A node that was wiped knows of no cluster at all.
             Some(Member { incarnation: Some(known), .. })
                 if *known != found && (cluster.is_none() || is_as_late) =>
             {
@@ -357,8 +366,9 @@ impl LocalNode {
                     found: found.to_string(),
                 })
             }
-            // The first node that dials with an id that was added becomes the member for good. A machine that lost its files and
-            // is started as before could dial first, from an address that the other members do not dial.
+            // The first node that dials with an id that was added becomes the member for good. A
+            // machine that lost its files and is started as before could dial first, from an
+            // address that the other members do not dial.
             Some(Member { incarnation: None, address: expected, .. })
                 if cluster.is_none()
                     && address.is_some_and(|address| address != &**expected)
@@ -368,7 +378,8 @@ impl LocalNode {
                 Err(PeerRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
             }
             None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
-            // By an addition that may be rolled back nobody is let in: its number may be another member's then.
+            // By an addition that may be rolled back nobody is let in: its number may be another
+            // member's then.
             Some(Member { incarnation: None, .. })
                 if cluster.is_none()
                     && !self.is_settled

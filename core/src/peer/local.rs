@@ -43,8 +43,9 @@ pub struct LocalNode {
     pub standing: Standing,
     /// Up to which entry it knows who the members are.
     pub configuration_index: LogIndex,
-    /// Up to which entry its log names this node: what it says of itself in a handshake. A later configuration that does not name
-    /// it may have been rolled back, and must not pass for more than those know who have removed it.
+    /// Up to which entry its log names this node: what it says of itself in a handshake. A later
+    /// configuration that does not name it may have been rolled back, and must not pass for more
+    /// than those know who have removed it.
     pub named_index: LogIndex,
     /// Whether that configuration is committed, and no change is under way.
     pub is_settled: bool,
@@ -61,7 +62,8 @@ pub struct KnownMembers {
     pub configuration: Configuration,
     /// Up to which entry of the log it holds.
     pub index: LogIndex,
-    /// Up to which entry the log names this node: the same, unless the configuration in force does not name it.
+    /// Up to which entry the log names this node: the same, unless the configuration in force does
+    /// not name it.
     pub named_index: LogIndex,
     /// Whether it is committed, and no change is under way.
     pub is_settled: bool,
@@ -72,7 +74,8 @@ pub struct KnownMembers {
 }
 
 impl LocalNode {
-    /// The node has found its cluster, and has this standing in it. A joiner was let in by this configuration.
+    /// The node has found its cluster, and has this standing in it. A joiner was let in by this
+    /// configuration.
     pub fn enter(&mut self, standing: Standing, joined: Option<&Configuration>) {
         let own = joined.and_then(|joined| joined.roster().member(self.id));
         self.addition = own.map(|own| own.addition).unwrap_or_default();
@@ -101,7 +104,8 @@ impl LocalNode {
         Some(Founders::new(Roster::new(members)))
     }
 
-    /// The configuration that a cluster begins with. `None` when its founders are too many, or none.
+    /// The configuration that a cluster begins with. `None` when its founders are too many, or
+    /// none.
     #[must_use]
     pub fn first_configuration(founders: &Founders) -> Option<Configuration> {
         Some(Configuration::of_voters(Voters::new(founders.ids())?).with_roster(&founders.roster))

@@ -1,4 +1,5 @@
-//! Raft's messages as bytes. Entries travel as the lines that they are, and every one of them is checked on arrival.
+//! Raft's messages as bytes. Entries travel as the lines that they are, and every one of them is
+//! checked on arrival.
 
 use std::sync::Arc;
 
@@ -158,7 +159,8 @@ fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
         if text.is_empty() {
             break;
         }
-        // How many there are was stated by somebody else: not a reason to make room for more than there can be.
+        // How many there are was stated by somebody else: not a reason to make room for more than
+        // there can be.
         batch.reserve((count - found.min(count)).min(text.len() / 32 + 1), text.len());
         for line in text.strip_suffix('\n')?.split('\n') {
             batch.accept(line.as_bytes()).ok()?;

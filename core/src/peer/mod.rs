@@ -1,8 +1,9 @@
 //! What nodes say to one another over a network, and how: without a network.
 //!
-//! A pair of nodes has two connections, and each sends on the one that it dialled. A connection begins with a
-//! handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from the dialler. The other side sends nothing
-//! back but receipts: how many bytes it has read ([`PeerFrame::Receipt`]).
+//! A pair of nodes has two connections, and each sends on the one that it dialled. A connection
+//! begins with a handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from
+//! the dialler. The other side sends nothing back but receipts: how many bytes it has read
+//! ([`PeerFrame::Receipt`]).
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -65,7 +66,8 @@ pub enum PeerFrame {
     Ask {
         /// Its name.
         call: CallId,
-        /// Grows from request to request of a run of the sender: whichever arrives out of order, or twice, is dropped.
+        /// Grows from request to request of a run of the sender: whichever arrives out of order, or
+        /// twice, is dropped.
         sequence: u64,
         /// It.
         request: Request,
@@ -77,12 +79,13 @@ pub enum PeerFrame {
         /// It.
         answer: Answer,
     },
-    /// The next piece of a frame that is too long to go in one: what is urgent goes between its pieces. All pieces together
-    /// are the frame with its head.
+    /// The next piece of a frame that is too long to go in one: what is urgent goes between its
+    /// pieces. All pieces together are the frame with its head.
     Piece(Vec<u8>),
     /// A question whether the receiver is there: it answers with a receipt at once.
     Ping,
-    /// How many bytes the receiver of a connection has read since the handshake. The one frame that goes back to the dialler.
+    /// How many bytes the receiver of a connection has read since the handshake. The one frame that
+    /// goes back to the dialler.
     Receipt(u64),
 }
 
@@ -91,7 +94,8 @@ impl PeerFrame {
     ///
     /// # Errors
     ///
-    /// [`FrameFault::Unknown`] when they are nothing of this version, or hold an entry that is not right.
+    /// [`FrameFault::Unknown`] when they are nothing of this version, or hold an entry that is not
+    /// right.
     pub fn read(bytes: &[u8]) -> Result<Self, FrameFault> {
         let mut from = Reader::new(bytes);
         let frame = Self::read_from(&mut from).filter(|_| from.is_empty());

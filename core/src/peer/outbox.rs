@@ -1,11 +1,13 @@
 //! What waits to be sent to one peer.
 //!
-//! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is small and goes first, so
-//! that it never stands behind megabytes of entries or of a snapshot. A frame of the other lane that is longer than may be in
-//! flight is cut into pieces for that: what is urgent goes between them. Both lanes have a limit. Above it Raft's messages
-//! give way, the oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and answers
-//! do not give way; a request that finds no room is refused before it was sent, so that it may go elsewhere. The limit of the
-//! bulk lane is a share of the memory budget, and one frame may pass it: so whatever is to be sent finds its way.
+//! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is
+//! small and goes first, so that it never stands behind megabytes of entries or of a snapshot. A
+//! frame of the other lane that is longer than may be in flight is cut into pieces for that: what
+//! is urgent goes between them. Both lanes have a limit. Above it Raft's messages give way, the
+//! oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and
+//! answers do not give way; a request that finds no room is refused before it was sent, so that it
+//! may go elsewhere. The limit of the bulk lane is a share of the memory budget, and one frame may
+//! pass it: so whatever is to be sent finds its way.
 
 use std::collections::VecDeque;
 
@@ -16,12 +18,13 @@ use crate::replica::{Answer, Request};
 
 /// The most bytes that wait in the lane of what is urgent: some thousand heartbeats.
 pub const URGENT_BYTES_MAX: usize = 256 << 10;
-/// The most bytes that wait in the lane of entries, snapshots, requests and answers, where memory has no limit; one frame may
-/// pass it.
+/// The most bytes that wait in the lane of entries, snapshots, requests and answers, where memory
+/// has no limit; one frame may pass it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
 
-/// A frame of the bulk lane that is longer, and for which there is no room, is cut into pieces of this size, in bytes. Chosen because a line of 1 Mbit/s sends it within
-/// half of the usual shortest election timeout, and heads are less than a thousandth of it.
+/// A frame of the bulk lane that is longer, and for which there is no room, is cut into pieces of
+/// this size, in bytes. Chosen because a line of 1 Mbit/s sends it within half of the usual
+/// shortest election timeout, and heads are less than a thousandth of it.
 pub const PIECE_BYTES: usize = 16 << 10;
 
 /// A lane: frames, oldest first.
@@ -46,7 +49,8 @@ pub struct Outbox {
     bulk: Lane,
     /// The most bytes that wait in the bulk lane; one frame may pass it.
     bulk_max: usize,
-    /// The frame of which some pieces are sent, and how many bytes they are. The others must follow.
+    /// The frame of which some pieces are sent, and how many bytes they are. The others must
+    /// follow.
     cut: Option<(Frame, usize)>,
     dropped: u64,
 }
@@ -71,7 +75,8 @@ impl Outbox {
         self.urgent.bytes + self.bulk_bytes()
     }
 
-    /// How many bytes wait in the lane of what is not urgent, with the frame of which some pieces are sent.
+    /// How many bytes wait in the lane of what is not urgent, with the frame of which some pieces
+    /// are sent.
     #[must_use]
     pub fn bulk_bytes(&self) -> usize {
         self.bulk.bytes + self.cut.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
@@ -101,8 +106,8 @@ impl Outbox {
         true
     }
 
-    /// Adds an answer, also when there is no connection. Without room it is lost: who waits is told that the outcome is not
-    /// known.
+    /// Adds an answer, also when there is no connection. Without room it is lost: who waits is told
+    /// that the outcome is not known.
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
         self.dropped += self.bulk.make_room(self.bulk_max);
         if self.bulk.bytes <= self.bulk_max {
@@ -138,8 +143,8 @@ impl Outbox {
         self.cut.is_some() || !self.bulk.frames.is_empty()
     }
 
-    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max` bytes. What is not urgent
-    /// ends with the frame or piece that reaches `bulk_max` bytes.
+    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max`
+    /// bytes. What is not urgent ends with the frame or piece that reaches `bulk_max` bytes.
     pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize, bulk_max: usize) {
         while stream.len() < bytes_max
             && let Some(frame) = self.urgent.pop()
@@ -163,7 +168,8 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone, and with it everything that was to go over it, but for answers: who asked may be waiting.
+    /// The connection is gone, and with it everything that was to go over it, but for answers: who
+    /// asked may be waiting.
     pub fn disconnect(&mut self) {
         self.urgent = Lane::default();
         if let Some((frame, _)) = self.cut.take() {

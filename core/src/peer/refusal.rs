@@ -46,7 +46,8 @@ pub enum PeerRefusal {
         /// Where the node says that its peers reach it.
         found: Box<str>,
     },
-    /// The node was a member and was removed: by a committed configuration that it does not know yet.
+    /// The node was a member and was removed: by a committed configuration that it does not know
+    /// yet.
     Removed {
         /// The node.
         node: u64,
@@ -143,8 +144,9 @@ pub struct Finally {
     heard: u32,
 }
 
-/// How often a node without a cluster must hear that it is a member in another life before it believes it: at the pace of
-/// founding and joining some two seconds, in which a member that was a little behind has learned better.
+/// How often a node without a cluster must hear that it is a member in another life before it
+/// believes it: at the pace of founding and joining some two seconds, in which a member that was a
+/// little behind has learned better.
 const FINAL_AFTER: u32 = 20;
 
 impl Finally {
@@ -183,7 +185,8 @@ impl PeerRefusal {
         matches!(self, Self::RunsTwice { node: twice, .. } if *twice == node.0)
     }
 
-    /// Whether it says that `node` was removed: a single word of it is enough, because it rests on a committed configuration.
+    /// Whether it says that `node` was removed: a single word of it is enough, because it rests on
+    /// a committed configuration.
     #[must_use]
     pub fn says_removed(&self, node: NodeId) -> bool {
         matches!(self, Self::Removed { node: removed, .. } if *removed == node.0)

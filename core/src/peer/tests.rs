@@ -234,7 +234,8 @@ fn no_part_of_a_frame_is_a_frame() {
     }
 }
 
-/// Whatever arrives under a right checksum: refused or read, never a panic, never room for what is not there.
+/// Whatever arrives under a right checksum: refused or read, never a panic, never room for what is
+/// not there.
 #[test]
 fn nonsense_is_refused() {
     let mut rng = fastrand::Rng::with_seed(3);
@@ -261,7 +262,8 @@ fn an_entry_that_is_not_what_was_sealed_is_refused() {
     assert_eq!(PeerFrame::read(&changed), Err(FrameFault::Unknown));
 }
 
-/// A number near the end of its range would be believed, kept and spread, and nothing could follow it.
+/// A number near the end of its range would be believed, kept and spread, and nothing could follow
+/// it.
 #[test]
 fn absurd_terms_and_indexes_are_refused() {
     let read = |body| {

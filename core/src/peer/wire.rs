@@ -44,7 +44,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Takes from the front of a slice. Every method is `None` when there is not enough, or not what it should be.
+/// Takes from the front of a slice. Every method is `None` when there is not enough, or not what it
+/// should be.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],

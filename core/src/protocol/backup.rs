@@ -10,8 +10,9 @@
 //! {"backup":{…},"offset":N,"lines":[…],"end":{"bytes":…,"checksum":"…"},"more":false,"status":"ok"}
 //! ```
 //!
-//! The lines of the content are JSON, so they stand in the reply as they are, and nothing is escaped twice. Each with a line
-//! break behind it, they are the content, from byte `offset` up to byte `next`.
+//! The lines of the content are JSON, so they stand in the reply as they are, and nothing is
+//! escaped twice. Each with a line break behind it, they are the content, from byte `offset` up to
+//! byte `next`.
 
 use std::fmt::Write;
 

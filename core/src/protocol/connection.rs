@@ -1,12 +1,15 @@
-//! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the requests.
+//! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the
+//! requests.
 //!
-//! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are answered in any
-//! order and written in theirs. A write does not overtake other requests of its key, nor they it (`footprint`), and a read
-//! is asked for at least what this client has seen answered before: it never loses sight of its own writes, and what it
-//! asks after a reply is never older than that reply, whichever follower answers.
+//! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are
+//! answered in any order and written in theirs. A write does not overtake other requests of its
+//! key, nor they it (`footprint`), and a read is asked for at least what this client has seen
+//! answered before: it never loses sight of its own writes, and what it asks after a reply is never
+//! older than that reply, whichever follower answers.
 //!
-//! With [`PIPELINE_MAX`] slots taken, or [`CONNECTION_BYTES_MAX`] bytes in them, no more input is wanted: the client is
-//! held back by its own socket. Replies are turned into bytes only when there is room to write them.
+//! With [`PIPELINE_MAX`] slots taken, or [`CONNECTION_BYTES_MAX`] bytes in them, no more input is
+//! wanted: the client is held back by its own socket. Replies are turned into bytes only when there
+//! is room to write them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +28,8 @@ use crate::replica::{Answer, Request, SNAPSHOT_PART_BYTES};
 /// The most requests of one connection under way.
 pub const PIPELINE_MAX: usize = 1024;
 
-/// With so many bytes of requests and replies under way, no more requests are taken from a connection. One may pass it.
+/// With so many bytes of requests and replies under way, no more requests are taken from a
+/// connection. One may pass it.
 pub const CONNECTION_BYTES_MAX: usize = 4 << 20;
 
 /// What a client is told that was silent for too long, before it is disconnected.
@@ -44,7 +48,8 @@ pub struct Connection {
     due_bytes: usize,
     /// That part which is only set aside for replies that may be large.
     reserved_bytes: usize,
-    /// How many items of the page in the first slot were written: a page is turned into bytes as there is room for them.
+    /// How many items of the page in the first slot were written: a page is turned into bytes as
+    /// there is room for them.
     page_items_written: usize,
     /// A request that waits for others of its key. No line is read until it may run.
     held: Option<(Request, Waiting)>,
@@ -88,8 +93,8 @@ impl Slot {
     }
 }
 
-/// What is set aside for the reply to a request of this shape until it is known, where that may be much: otherwise a client could
-/// ask for a thousand pages before the first of them is there.
+/// What is set aside for the reply to a request of this shape until it is known, where that may be
+/// much: otherwise a client could ask for a thousand pages before the first of them is there.
 fn reply_bytes_max(shape: &Shape) -> usize {
     match shape {
         Shape::Scan => SCAN_BYTES_MAX,
@@ -141,7 +146,8 @@ impl Connection {
         }
     }
 
-    /// The next request, with the slot that its reply goes to. `None` when more input is needed, or room.
+    /// The next request, with the slot that its reply goes to. `None` when more input is needed, or
+    /// room.
     ///
     /// Lines that are no requests, and pings, are answered on the way.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
@@ -237,7 +243,8 @@ impl Connection {
         place.state = SlotState::Answered(waiting, reply);
     }
 
-    /// Appends the lines of replies that are due to `output`, as long as it holds less than `bytes_max` bytes.
+    /// Appends the lines of replies that are due to `output`, as long as it holds less than
+    /// `bytes_max` bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         if mutant::is_active(Mutant::RepliesOutOfOrder)
             && let Some(due) = self.slots.iter().position(Slot::is_due)
@@ -314,7 +321,8 @@ impl Connection {
         self.slots.is_empty() && self.held.is_none()
     }
 
-    /// Whether there may be requests that no new input is needed for: after a reply it is worth a look.
+    /// Whether there may be requests that no new input is needed for: after a reply it is worth a
+    /// look.
     #[must_use]
     pub fn may_have_requests(&self) -> bool {
         self.held.is_some() || self.input.may_hold_line()
@@ -326,8 +334,8 @@ impl Connection {
         self.input_ended && self.slots.is_empty() && !self.may_have_requests()
     }
 
-    /// The client has sent its last byte. The lines that it sent whole are still answered; a half one is not: what
-    /// was cut off may have been meant otherwise.
+    /// The client has sent its last byte. The lines that it sent whole are still answered; a half
+    /// one is not: what was cut off may have been meant otherwise.
     pub fn end_input(&mut self) {
         self.input_ended = true;
     }

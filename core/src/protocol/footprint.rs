@@ -1,8 +1,9 @@
 //! Which requests of one connection must not overtake one another.
 //!
-//! Requests of a pipeline run side by side: reads at a follower, writes at the leader. A client that pipelines
-//! expects them to take effect as if they were sent one by one. So one waits while an earlier request, of the same
-//! connection and not answered yet, touches the same key and one of the two is a write. All others run at once.
+//! Requests of a pipeline run side by side: reads at a follower, writes at the leader. A client
+//! that pipelines expects them to take effect as if they were sent one by one. So one waits while
+//! an earlier request, of the same connection and not answered yet, touches the same key and one of
+//! the two is a write. All others run at once.
 
 use std::collections::BTreeMap;
 

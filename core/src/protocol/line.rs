@@ -1,13 +1,16 @@
-//! Cutting a stream of bytes into lines. A line ends with `\n`; a `\r` before it belongs to the ending.
+//! Cutting a stream of bytes into lines. A line ends with `\n`; a `\r` before it belongs to the
+//! ending.
 
 /// The longest line, in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// A buffer that has to be larger than this is made as large as the longest line at once: doubled from size to size it would
-/// leave as much behind in the allocator as it holds, for each of many clients.
+/// A buffer that has to be larger than this is made as large as the longest line at once: doubled
+/// from size to size it would leave as much behind in the allocator as it holds, for each of many
+/// clients.
 const DOUBLED_BYTES_MAX: usize = 128 << 10;
 
-/// How much room an empty buffer keeps: enough for some tens of short requests, little for ten thousand silent clients.
+/// How much room an empty buffer keeps: enough for some tens of short requests, little for ten
+/// thousand silent clients.
 const CAPACITY_KEPT: usize = 4 << 10;
 
 /// Bytes that came in, up to the next line break and beyond.
@@ -68,7 +71,8 @@ impl LineBuffer {
         let Some(found) = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n') else {
             self.searched = self.bytes.len();
             if self.unread() == 0 {
-                // The client may be silent from now on, and is not to keep the room of its longest line for that.
+                // The client may be silent from now on, and is not to keep the room of its longest
+                // line for that.
                 self.drop_read();
                 self.bytes.shrink_to(CAPACITY_KEPT);
             }

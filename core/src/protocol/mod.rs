@@ -11,8 +11,8 @@
 //! | `backup` | the lines of a backup |
 //! | `connection` | one client: requests in, replies out in the order of the requests |
 //!
-//! Bad input gets one error line and harms nobody: nothing here panics on what a client sends, and every buffer has
-//! a limit. Sockets and time are the runtime's.
+//! Bad input gets one error line and harms nobody: nothing here panics on what a client sends, and
+//! every buffer has a limit. Sockets and time are the runtime's.
 
 mod backup;
 mod connection;

@@ -1,11 +1,13 @@
 //! Other protocols at a port of this one, told by how a connection begins.
 //!
-//! A browser can be made to send what another page wants to any port of the same machine, as the body of an HTTP request. A
-//! server that refuses the lines of the request's head one by one, and then carries its body out, does what a stranger
-//! wants. So a first line that belongs to another protocol ends the connection: with one line that says what the port is for,
-//! and nothing of what follows is read.
+//! A browser can be made to send what another page wants to any port of the same machine, as the
+//! body of an HTTP request. A server that refuses the lines of the request's head one by one, and
+//! then carries its body out, does what a stranger wants. So a first line that belongs to another
+//! protocol ends the connection: with one line that says what the port is for, and nothing of what
+//! follows is read.
 //!
-//! Deliberately narrow: a first line that is merely wrong is answered like any other wrong line, and the connection goes on.
+//! Deliberately narrow: a first line that is merely wrong is answered like any other wrong line,
+//! and the connection goes on.
 
 use std::fmt;
 
@@ -40,7 +42,8 @@ impl fmt::Display for OtherProtocol {
     }
 }
 
-/// What the first byte of a connection tells, before there is a line: a client of TLS waits for an answer after a few bytes.
+/// What the first byte of a connection tells, before there is a line: a client of TLS waits for an
+/// answer after a few bytes.
 pub(super) fn told_by_first_byte(byte: u8) -> Option<OtherProtocol> {
     match byte {
         0x16 => Some(OtherProtocol::Tls),
@@ -110,7 +113,8 @@ pub(super) fn push_refusal_to_client(line: &mut String, found: OtherProtocol, ad
     );
 }
 
-/// The line with which a port for other nodes refuses what is no greeting of one. Clients connect at `clients`.
+/// The line with which a port for other nodes refuses what is no greeting of one. Clients connect
+/// at `clients`.
 pub(crate) fn refusal_at_peer_port(first_line: &[u8], clients: Option<&str>) -> Vec<u8> {
     let by_first_byte = first_line.first().and_then(|byte| told_by_first_byte(*byte));
     let found = by_first_byte.or_else(|| told_by_first_line(first_line)).unwrap_or(OtherProtocol::Client);

@@ -1,7 +1,8 @@
 //! The two plain requests, read without a parser.
 //!
-//! `{"key":"snack","value":"chips"}` and `{"key":"snack"}`, in this form to the byte, are what most lines are. What is
-//! written otherwise, or is not right, is left to the parser, which is also the measure: it understands these the same way.
+//! `{"key":"snack","value":"chips"}` and `{"key":"snack"}`, in this form to the byte, are what most
+//! lines are. What is written otherwise, or is not right, is left to the parser, which is also the
+//! measure: it understands these the same way.
 
 use super::request::{Question, Shape};
 use crate::kv::{Command, Key, Query, Value, may_need_escape};

@@ -10,7 +10,8 @@ use crate::proxy::{Answered, ClusterReport, Failure, NodeReport, Reply};
 use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
 
-/// What to do about a forgotten session. The error is definite for the request that got it, and for no earlier one.
+/// What to do about a forgotten session. The error is definite for the request that got it, and for
+/// no earlier one.
 const SESSION_EXPIRED: &str = "this session, or this number of it, is no longer remembered: this request did nothing, an earlier one with the same number may have; start a session with a new client name";
 
 /// The line for a client above the limit of connections, which is then closed.
@@ -22,7 +23,8 @@ pub fn busy_line() -> String {
     line
 }
 
-/// The last line for a client whose connection is given up because too much memory is held for this.
+/// The last line for a client whose connection is given up because too much memory is held for
+/// this.
 #[must_use]
 pub fn given_up_line(holder: Holder) -> String {
     if holder == Holder::Connections {
@@ -134,8 +136,9 @@ fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str(json);
 }
 
-/// Appends a page, or what is left of it behind its first `written` items, as far as `line` stays shorter than `bytes_max` bytes;
-/// it may pass that by one item. Returns how many items are written now; `None`: all of it is.
+/// Appends a page, or what is left of it behind its first `written` items, as far as `line` stays
+/// shorter than `bytes_max` bytes; it may pass that by one item. Returns how many items are written
+/// now; `None`: all of it is.
 pub(super) fn push_page(
     line: &mut String,
     page: &Page,

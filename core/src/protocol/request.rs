@@ -194,7 +194,8 @@ pub(super) fn parse_in_full(line: &[u8]) -> Result<Call, Box<BadRequest>> {
         return Err(refuse(None, "a request is a JSON object on one line"));
     }
     let members: Members<'_> = serde_json::from_slice(line).map_err(|error| not_understood(line, &error))?;
-    // A reply repeats the id, so it is held to the rules of a value: it ends the line early or nests too deep else.
+    // A reply repeats the id, so it is held to the rules of a value: it ends the line early or
+    // nests too deep else.
     let id = match members.id {
         Some(id) if id.get() == "null" => Some("null".into()),
         Some(id) => Some(Value::new(id).map_err(|error| refuse(Some(&members), error))?.as_json().into()),
@@ -206,7 +207,8 @@ pub(super) fn parse_in_full(line: &[u8]) -> Result<Call, Box<BadRequest>> {
 
 impl Members<'_> {
     fn question(&self) -> Result<Question, Box<BadRequest>> {
-        // A session has no effect on a request that changes nothing, but a wrong one is a slip everywhere.
+        // A session has no effect on a request that changes nothing, but a wrong one is a slip
+        // everywhere.
         let session = self.session()?;
         let op = self.op.as_ref().map(|op| op.0.as_ref());
         self.check_members(op)?;

@@ -29,8 +29,8 @@ pub struct ProxyConfig {
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way; one request may pass it.
     pub pending_bytes_max: usize,
-    /// The most pages that nodes look up at once. One takes a thousand times as long as a value: what waits for more of them would
-    /// wait behind all.
+    /// The most pages that nodes look up at once. One takes a thousand times as long as a value:
+    /// what waits for more of them would wait behind all.
     pub scans_max: usize,
 }
 
@@ -52,7 +52,8 @@ pub enum ProxyInput {
     },
     /// A node has stopped and will answer nothing more.
     NodeStopped(NodeId),
-    /// The own node has started, or there is a connection to one of another process, whose clients connect at this address.
+    /// The own node has started, or there is a connection to one of another process, whose clients
+    /// connect at this address.
     Reachable(NodeId, Option<Box<str>>),
     /// There is none any more: what was sent to the node may have arrived or not.
     Unreachable(NodeId),
@@ -172,7 +173,8 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// The message for whoever has asked for nothing that changes anything: without a word about a write.
+    /// The message for whoever has asked for nothing that changes anything: without a word about a
+    /// write.
     #[must_use]
     pub fn message_of_read(self) -> String {
         let mut message = self.to_string();

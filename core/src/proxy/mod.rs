@@ -1,17 +1,20 @@
-//! The proxy: takes what clients ask to the node that can answer it, and asks again when that was the wrong one.
+//! The proxy: takes what clients ask to the node that can answer it, and asks again when that was
+//! the wrong one.
 //!
-//! A write goes to the leader, and so does a linearizable read. Another read goes to a random follower, or to the leader
-//! when there is no other. A request
-//! is at one node at a time, and is sent to another only after the first one said that it had no effect there: so
-//! nothing is ever done twice because of the proxy. What has no outcome when its time is over gets an error that
+//! A write goes to the leader, and so does a linearizable read. Another read goes to a random
+//! follower, or to the leader when there is no other. A request is at one node at a time, and is
+//! sent to another only after the first one said that it had no effect there: so nothing is ever
+//! done twice because of the proxy. What has no outcome when its time is over gets an error that
 //! says whether it may still take effect.
 //!
-//! In front of a cluster in one process every node can be asked at any time. In front of one node of a cluster of processes
-//! ([`ProxyConfig::local`]) the others can be asked while there is a connection to them. When it breaks, what may be
-//! done twice without harm goes elsewhere: reads, and writes of a session. Reads stay at the own node, which asks the leader
-//! only how far it must have applied.
+//! In front of a cluster in one process every node can be asked at any time. In front of one node
+//! of a cluster of processes ([`ProxyConfig::local`]) the others can be asked while there is a
+//! connection to them. When it breaks, what may be done twice without harm goes elsewhere: reads,
+//! and writes of a session. Reads stay at the own node, which asks the leader only how far it must
+//! have applied.
 //!
-//! Like Raft it is a function: (state, now, inputs) → outputs. It knows no connections, only [`Ticket`]s.
+//! Like Raft it is a function: (state, now, inputs) → outputs. It knows no connections, only
+//! [`Ticket`]s.
 
 mod face;
 mod pending;
@@ -35,7 +38,8 @@ pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 /// How long a question for all nodes waits for those that can be asked and do not answer.
 pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a process that knows no leader asks another node for one: a node that was removed hears of none by itself.
+/// How often a process that knows no leader asks another node for one: a node that was removed
+/// hears of none by itself.
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Routes requests. See the module.
@@ -221,7 +225,8 @@ impl Proxy {
         self.leader.filter(|leader| self.is_reachable(*leader))
     }
 
-    /// The own node of a process. In front of a whole cluster, a random follower; the leader when there is no other node.
+    /// The own node of a process. In front of a whole cluster, a random follower; the leader when
+    /// there is no other node.
     fn node_to_read_from(&mut self) -> Option<NodeId> {
         if let Some(local) = self.config.local {
             return Some(local).filter(|local| self.is_reachable(*local));
@@ -235,7 +240,8 @@ impl Proxy {
         followers.copied().nth(self.rng.usize(..count))
     }
 
-    /// The own node of a process; in front of a whole cluster always the same one: all parts of a backup come from there.
+    /// The own node of a process; in front of a whole cluster always the same one: all parts of a
+    /// backup come from there.
     fn node_to_back_up(&self) -> Option<NodeId> {
         match self.config.local {
             Some(local) => Some(local).filter(|local| self.is_reachable(*local)),
@@ -334,7 +340,8 @@ impl Proxy {
                     _ => false,
                 };
                 match pending.filter(stays) {
-                    // The node will hear of a leader soon, or be told what happened to the last one.
+                    // The node will hear of a leader soon, or be told what happened to the last
+                    // one.
                     Some(pending) => {
                         pending.place = Place::Waiting;
                         self.retries.push_back((now + READ_RETRY_AFTER, id));
@@ -346,8 +353,9 @@ impl Proxy {
         }
     }
 
-    /// A node's word about the leader counts when it is of a later term, or fills in one that is not known. That it knows
-    /// none counts only as the leader's own resignation: another node's campaign may come to nothing.
+    /// A node's word about the leader counts when it is of a later term, or fills in one that is
+    /// not known. That it knows none counts only as the leader's own resignation: another node's
+    /// campaign may come to nothing.
     fn learn(&mut self, node: NodeId, term: Term, leader: Option<NodeId>) {
         let resigns = self.leader == Some(node) && leader != Some(node);
         if resigns {

@@ -1,7 +1,8 @@
 //! The requests under way: a window over their numbers, which are given out in order.
 //!
-//! All requests are given the same time, so the first is also the first to expire. A request that takes its time would stretch the
-//! window behind it without end, answered slots and all; so the window moves on, and leaves it in a map.
+//! All requests are given the same time, so the first is also the first to expire. A request that
+//! takes its time would stretch the window behind it without end, answered slots and all; so the
+//! window moves on, and leaves it in a map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,7 +11,8 @@ use crate::raft::NodeId;
 use crate::replica::{Request, RequestId, Status};
 use crate::time::Instant;
 
-/// How many times as long the window may be as there are requests under way. Arbitrary: so that moving a request out of it is rare.
+/// How many times as long the window may be as there are requests under way. Arbitrary: so that
+/// moving a request out of it is rare.
 const WINDOW_PER_PENDING: usize = 4;
 /// The number of requests under way from which the window is computed if there are fewer.
 const WINDOW_PENDING_MIN: usize = 256;
@@ -53,8 +55,8 @@ impl Pending {
         is_write && !self.is_repeatable_write()
     }
 
-    /// Whether it may be sent again without harm, although it changes something: a write of a session, or an order that says
-    /// for which members it was given.
+    /// Whether it may be sent again without harm, although it changes something: a write of a
+    /// session, or an order that says for which members it was given.
     pub(super) fn is_repeatable_write(&self) -> bool {
         match &self.request {
             Request::Write { session, .. } => session.is_some(),
@@ -146,7 +148,8 @@ impl PendingRequests {
         self.overtaken.keys().copied().chain(in_window).map(RequestId).collect()
     }
 
-    /// Whether one more request may be accepted: a matter of how many there are and how large, however old the oldest is.
+    /// Whether one more request may be accepted: a matter of how many there are and how large,
+    /// however old the oldest is.
     pub(super) fn has_room(&self, config: &ProxyConfig) -> bool {
         self.occupied < config.pending_max && self.bytes < config.pending_bytes_max
     }

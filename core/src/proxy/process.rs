@@ -1,4 +1,5 @@
-//! What is different before one node of a cluster of processes: connections break, and nobody may tell of a new leader.
+//! What is different before one node of a cluster of processes: connections break, and nobody may
+//! tell of a new leader.
 
 use super::pending::Place;
 use super::{PROBE_EVERY, Proxy, ProxyOutput};
@@ -6,8 +7,8 @@ use crate::raft::NodeId;
 use crate::time::Instant;
 
 impl Proxy {
-    /// Writes of a session, and changes of members, that wait for an answer of a node that leads no longer go to the one that
-    /// does: it does not do again what was done.
+    /// Writes of a session, and changes of members, that wait for an answer of a node that leads no
+    /// longer go to the one that does: it does not do again what was done.
     pub(super) fn follow_leader(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let Some(leader) = self.leader_to_ask().filter(|_| self.config.local.is_some()) else { return };
         for id in self.pending.ids() {
@@ -48,7 +49,8 @@ impl Proxy {
         self.config.local.is_some() && has_others && !self.parked.is_empty() && self.leader_to_ask().is_none()
     }
 
-    /// Sends one of the requests that wait for a leader to any other node: if that does not lead, it says who does.
+    /// Sends one of the requests that wait for a leader to any other node: if that does not lead,
+    /// it says who does.
     pub(super) fn probe(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         if now < self.next_probe || !self.wants_to_probe() {
             return;

@@ -18,13 +18,15 @@ impl Node {
         if let Err(because) = self.check_entries(&append) {
             return self.tell(Event::MessageRefused { from: leader, because });
         }
-        // Everything up to the start of this log is committed, so it is in the leader's log as well. An old call.
+        // Everything up to the start of this log is committed, so it is in the leader's log as
+        // well. An old call.
         if append.prev_log_index < self.log.start().index {
             let outcome = AppendOutcome::Accepted { match_index: self.log.start().index };
             return self.answer_append(leader, append.sequence, Promise::Log, outcome);
         }
-        // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that index. What is
-        // committed here is in every leader's log (§5.4), so it agrees even where only the leader remembers it.
+        // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that
+        // index. What is committed here is in every leader's log (§5.4), so it agrees even where
+        // only the leader remembers it.
         let known_term = self.log.term_at(append.prev_log_index);
         let agrees = known_term == Some(append.prev_log_term)
             || (known_term.is_some() && mutant::is_active(Mutant::PreviousTermUnchecked));
@@ -41,7 +43,8 @@ impl Node {
                 return self.tell(Event::MessageRefused { from: leader, because });
             }
         }
-        // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call vouches for.
+        // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call
+        // vouches for.
         let vouched_for =
             if mutant::is_active(Mutant::CommitBeyondNewEntries) { self.log.last().index } else { last_new };
         self.learn_commit(append.leader_commit.min(vouched_for));
@@ -53,8 +56,9 @@ impl Node {
 
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
         self.follow(leader, now);
-        // The leader names only what it knows the log of this follower to hold. A log that holds less is another node's: one that
-        // lost its disk, or one of the same id that was removed. What such a log holds need not be committed.
+        // The leader names only what it knows the log of this follower to hold. A log that holds
+        // less is another node's: one that lost its disk, or one of the same id that was removed.
+        // What such a log holds need not be committed.
         let last_index = self.log.last().index;
         let is_known = heartbeat.leader_commit <= last_index || mutant::is_active(Mutant::CommitBeyondOwnLog);
         if self.continues(heartbeat.leader_commit, heartbeat.commit_checksum) {
@@ -89,15 +93,16 @@ impl Node {
         }
     }
 
-    /// Whether this log is the leader's up to `index`, as far as the checksum there tells: where this log does not reach, or the
-    /// leader names none, nothing speaks against it.
+    /// Whether this log is the leader's up to `index`, as far as the checksum there tells: where
+    /// this log does not reach, or the leader names none, nothing speaks against it.
     fn continues(&self, index: LogIndex, checksum: Option<Checksum>) -> bool {
         let own = self.log.point_at(index).map(|point| point.checksum);
         let differs = matches!((own, checksum), (Some(own), Some(theirs)) if own != theirs);
         !differs || mutant::is_active(Mutant::CommitChecksumIgnored)
     }
 
-    /// Entries that could not come from a leader of this term are refused before they touch anything.
+    /// Entries that could not come from a leader of this term are refused before they touch
+    /// anything.
     fn check_entries(&self, append: &AppendEntries) -> Result<(), Refusal> {
         let mut index = append.prev_log_index;
         let mut term = append.prev_log_term;
@@ -118,12 +123,14 @@ impl Node {
         };
         let first_new = new.first_index();
         if self.log.point_at(first_new.previous()) != Some(new.before()) {
-            // Same index, same term, other bytes: no leader does that. Better stuck than two histories.
+            // Same index, same term, other bytes: no leader does that. Better stuck than two
+            // histories.
             return Err(Refusal::ChecksumMismatch);
         }
-        // Fig. 2, AppendEntries receiver 3: an entry of another term at the same index, and all after it, go.
-        // Only then: a shorter or older call must not cut a tail that agrees with it. What is committed is in the log of
-        // every leader (§5.4), so no leader orders that to be cut.
+        // Fig. 2, AppendEntries receiver 3: an entry of another term at the same index, and all
+        // after it, go. Only then: a shorter or older call must not cut a tail that agrees with it.
+        // What is committed is in the log of every leader (§5.4), so no leader orders that to be
+        // cut.
         if first_new <= self.commit_index && !mutant::is_active(Mutant::MatchingSuffixCut) {
             return Err(Refusal::ContradictsCommitted);
         }
@@ -142,7 +149,8 @@ impl Node {
             return Some(run.first_index());
         }
         let last_common = self.log.last().index.min(run.last().index);
-        // Two logs with an entry of the same index and term are equal up to it (§5.3, Log Matching).
+        // Two logs with an entry of the same index and term are equal up to it (§5.3, Log
+        // Matching).
         if run.point_at(last_common).map(|point| point.term) == self.log.term_at(last_common) {
             return (last_common < run.last().index).then(|| last_common.next());
         }

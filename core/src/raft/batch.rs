@@ -1,6 +1,7 @@
 //! A batch of log entries: one allocation that the log, the messages and the disk share.
 //!
-//! A leader's turn seals all its new entries into one `Batch`. [`Entries`] is a view of some consecutive entries of a batch.
+//! A leader's turn seals all its new entries into one `Batch`. [`Entries`] is a view of some
+//! consecutive entries of a batch.
 //!
 //! Invariants of a `Batch`, which every [`Entries`] inherits:
 //!
@@ -8,7 +9,8 @@
 //! 2. Terms never fall from one entry to the next, nor below the term of `before`.
 //! 3. Every line's checksum is right for its bytes and for the checksum of its predecessor.
 //!
-//! The one gateway is [`BatchBuilder`](super::BatchBuilder): it alone makes a batch. So nothing behind it checks again.
+//! The one gateway is [`BatchBuilder`](super::BatchBuilder): it alone makes a batch. So nothing
+//! behind it checks again.
 
 use std::any::Any;
 use std::fmt;
@@ -44,7 +46,8 @@ struct Batch {
     reading: Mutex<Weak<dyn Any + Send + Sync>>,
 }
 
-/// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to be found and to be freed.
+/// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to
+/// be found and to be freed.
 pub(super) enum Marks {
     One(Mark),
     Many(Vec<Mark>),
@@ -54,14 +57,15 @@ pub(super) enum Marks {
 #[derive(Clone)]
 pub struct Entries {
     batch: Arc<Batch>,
-    /// Positions in the batch's marks: the first one, and the one after the last. They fit, because an entry is more than a
-    /// byte.
+    /// Positions in the batch's marks: the first one, and the one after the last. They fit, because
+    /// an entry is more than a byte.
     start: u32,
     end: u32,
 }
 
 impl Entries {
-    /// All entries of a new batch that follows `before`. Only for the gateway, which upholds the invariants.
+    /// All entries of a new batch that follows `before`. Only for the gateway, which upholds the
+    /// invariants.
     pub(super) fn of_batch(before: LogPoint, has_configuration: bool, text: String, marks: Marks) -> Self {
         let batch = Batch { before, has_configuration, text, marks, reading: Mutex::new(Weak::<()>::new()) };
         let end = offset(batch.marks().len());
@@ -173,15 +177,17 @@ impl Entries {
         Self { batch: Arc::clone(&self.batch), start: 0, end: offset(self.batch.marks().len()) }
     }
 
-    /// What another reader has made of the whole batch, if it left that here and still holds it: several nodes of one
-    /// process share their batches, and need not read each of them anew. The same log must be read alike by all of them.
+    /// What another reader has made of the whole batch, if it left that here and still holds it:
+    /// several nodes of one process share their batches, and need not read each of them anew. The
+    /// same log must be read alike by all of them.
     #[must_use]
     pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let reading = self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         reading?.downcast().ok()
     }
 
-    /// Leaves what was made of the whole batch for other readers. They find it while at least one reader still holds it.
+    /// Leaves what was made of the whole batch for other readers. They find it while at least one
+    /// reader still holds it.
     pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
         let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
         *self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&reading);
@@ -200,8 +206,8 @@ impl Entries {
         })
     }
 
-    /// Whether every configuration among these entries can be read. What comes from outside is asked before it is kept; behind
-    /// that gateway `Entries::configurations` takes it for granted.
+    /// Whether every configuration among these entries can be read. What comes from outside is
+    /// asked before it is kept; behind that gateway `Entries::configurations` takes it for granted.
     #[must_use]
     pub fn configurations_are_known(&self) -> bool {
         let entries = if self.batch.has_configuration { self.range() } else { 0..0 };

@@ -1,7 +1,8 @@
-//! The gateway of the log: makes batches of entries, of a leader's proposals or of lines that come from outside.
+//! The gateway of the log: makes batches of entries, of a leader's proposals or of lines that come
+//! from outside.
 //!
-//! It upholds the invariants of a batch: [`seal`](BatchBuilder::seal) makes lines that are right, and
-//! [`accept`](BatchBuilder::accept) checks lines that come from outside.
+//! It upholds the invariants of a batch: [`seal`](BatchBuilder::seal) makes lines that are right,
+//! and [`accept`](BatchBuilder::accept) checks lines that come from outside.
 
 use super::batch::{BATCH_BYTES_MAX, Entries, Mark, Marks, offset};
 use super::configuration::CONFIG_PREFIX;
@@ -62,13 +63,13 @@ impl BatchBuilder {
         self.marks.is_empty()
     }
 
-    /// Appends an entry: writes its line and checksum around the payload, which `write_payload` adds to the
-    /// text it is given.
+    /// Appends an entry: writes its line and checksum around the payload, which `write_payload`
+    /// adds to the text it is given.
     ///
     /// # Panics
     ///
-    /// When `term` is below the last entry's, when the payload is empty or holds a line break, or when the batch
-    /// would pass [`BATCH_BYTES_MAX`]: each is a bug of the caller.
+    /// When `term` is below the last entry's, when the payload is empty or holds a line break, or
+    /// when the batch would pass [`BATCH_BYTES_MAX`]: each is a bug of the caller.
     pub fn seal(&mut self, term: Term, write_payload: impl FnOnce(&mut String)) -> LogPoint {
         assert!(term >= self.last.term, "an entry of an older term after a newer one");
         let start = self.text.len();

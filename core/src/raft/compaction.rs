@@ -12,19 +12,22 @@ impl Node {
         self.snapshot.as_ref()
     }
 
-    /// What a snapshot that ends at `last` stands for. `last` is not before this node's latest snapshot.
+    /// What a snapshot that ends at `last` stands for. `last` is not before this node's latest
+    /// snapshot.
     #[must_use]
     pub fn snapshot_meta(&self, last: LogPoint) -> SnapshotMeta {
         SnapshotMeta { last, configuration: self.membership.at(last.index).clone() }
     }
 
-    /// A snapshot is durable on this node, and was read back: the log before its end is no longer needed. Some of it stays
-    /// in memory for followers that are nearly up to date ([`Config::retained_bytes`](super::Config::retained_bytes)), or that are
-    /// on their way to be ([`Config::held_bytes_max`](super::Config::held_bytes_max)).
+    /// A snapshot is durable on this node, and was read back: the log before its end is no longer
+    /// needed. Some of it stays in memory for followers that are nearly up to date
+    /// ([`Config::retained_bytes`](super::Config::retained_bytes)), or that are on their way to be
+    /// ([`Config::held_bytes_max`](super::Config::held_bytes_max)).
     ///
     /// # Panics
     ///
-    /// When the snapshot ends beyond what is committed, or with another entry than the log has there.
+    /// When the snapshot ends beyond what is committed, or with another entry than the log has
+    /// there.
     pub fn compact(&mut self, meta: SnapshotMeta) {
         if self.snapshot.as_ref().is_some_and(|newer| newer.last.index >= meta.last.index) {
             return;
@@ -37,7 +40,8 @@ impl Node {
         self.turn.is_compaction_due = true;
     }
 
-    /// Forgets what is kept in memory of the log behind the latest snapshot, as far as no follower needs it any more.
+    /// Forgets what is kept in memory of the log behind the latest snapshot, as far as no follower
+    /// needs it any more.
     pub fn trim_log(&mut self) {
         let Some(last) = self.snapshot.as_ref().map(|meta| meta.last.index) else { return };
         let is_unlimited = mutant::is_active(Mutant::HeldLogUnlimited);
@@ -48,7 +52,8 @@ impl Node {
         self.membership.forget_before(self.log.start().index);
     }
 
-    /// Up to which entry all followers that may still be sent entries, and answer, have the log, if there is such a follower.
+    /// Up to which entry all followers that may still be sent entries, and answer, have the log, if
+    /// there is such a follower.
     fn held_from(&self) -> Option<LogIndex> {
         let Part::Leader(leadership) = &self.part else { return None };
         let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_PATIENCE);

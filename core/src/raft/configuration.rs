@@ -1,11 +1,14 @@
-//! Who takes part: the voters, the learners, and in the middle of a change also the voters that are on their way out.
+//! Who takes part: the voters, the learners, and in the middle of a change also the voters that are
+//! on their way out.
 //!
-//! While a change is under way two sets of voters must agree to everything, each by its own majority (§6, joint consensus):
-//! so old and new can never decide without each other. Learners get the log and are asked nothing.
+//! While a change is under way two sets of voters must agree to everything, each by its own
+//! majority (§6, joint consensus): so old and new can never decide without each other. Learners get
+//! the log and are asked nothing.
 //!
 //! A configuration is an entry of the log:
-//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…],"additions":1`, without those that are empty
-//! or 0. `members` is the [`Roster`], `additions` the number of the latest [`Addition`].
+//! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…],"additions":1`,
+//! without those that are empty or 0. `members` is the [`Roster`], `additions` the number of the
+//! latest [`Addition`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +27,8 @@ pub const LEARNERS_MAX: usize = 16;
 /// What the payload of an entry with a configuration begins with.
 pub(super) const CONFIG_PREFIX: &str = "\"op\":\"CONFIG\",";
 
-/// The members of a cluster. Cloning copies nothing, so that what holds one is small: messages and outputs are moved often.
+/// The members of a cluster. Cloning copies nothing, so that what holds one is small: messages and
+/// outputs are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     members: Arc<Members>,
@@ -63,8 +67,8 @@ impl Configuration {
         Self::of(voters, None, Vec::new())
     }
 
-    /// These voters and learners, in any order. `None` when a learner votes or is there twice, or when there are more than
-    /// [`LEARNERS_MAX`].
+    /// These voters and learners, in any order. `None` when a learner votes or is there twice, or
+    /// when there are more than [`LEARNERS_MAX`].
     #[must_use]
     pub fn new(voters: Voters, learners: impl IntoIterator<Item = NodeId>) -> Option<Self> {
         Self::restored(voters, None, learners)
@@ -116,9 +120,10 @@ impl Configuration {
         self
     }
 
-    /// Whether the node that was let in as `addition` has been removed since, or was never added by what is committed. True for
-    /// ever, and of a node as well that has heard nothing since it was let in. Where the members are without the id, that holds
-    /// only as far as this configuration is committed (`is_settled`).
+    /// Whether the node that was let in as `addition` has been removed since, or was never added by
+    /// what is committed. True for ever, and of a node as well that has heard nothing since it was
+    /// let in. Where the members are without the id, that holds only as far as this configuration
+    /// is committed (`is_settled`).
     #[must_use]
     pub fn has_taken_back(&self, node: NodeId, addition: Addition, is_settled: bool) -> bool {
         if mutant::is_active(Mutant::TakenBackNotTold) {
@@ -183,8 +188,9 @@ impl Configuration {
         self.is_voter(node) || self.learners().binary_search(&node).is_ok()
     }
 
-    /// Whether `node` takes part in this incarnation. A member whose incarnation the roster does not know yet is named by no
-    /// configuration: it gets the log and is asked nothing. Without a roster the id alone decides.
+    /// Whether `node` takes part in this incarnation. A member whose incarnation the roster does
+    /// not know yet is named by no configuration: it gets the log and is asked nothing. Without a
+    /// roster the id alone decides.
     #[must_use]
     pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         self.contains(node) && self.roster().names(node, incarnation)
@@ -259,8 +265,8 @@ impl Configuration {
         payload
     }
 
-    /// Reads the payload of an entry; `None` when it is no configuration of this version, or another text than
-    /// [`to_payload`](Self::to_payload) makes of it.
+    /// Reads the payload of an entry; `None` when it is no configuration of this version, or
+    /// another text than [`to_payload`](Self::to_payload) makes of it.
     #[must_use]
     pub fn read(payload: &str) -> Option<Self> {
         let members = payload.strip_prefix(CONFIG_PREFIX)?;
@@ -273,8 +279,8 @@ impl Configuration {
         (configuration.to_payload() == payload).then_some(configuration)
     }
 
-    /// The same members with what `texts` say of them, after this many additions; `None` when they speak of others, or of
-    /// later additions, or are no roster.
+    /// The same members with what `texts` say of them, after this many additions; `None` when they
+    /// speak of others, or of later additions, or are no roster.
     #[must_use]
     pub fn described_by(self, texts: &[MemberText], additions: Addition) -> Option<Self> {
         let roster = Roster::from_texts(texts)?;

@@ -1,13 +1,14 @@
 //! What must be on disk before what may be said.
 //!
-//! Every turn that changes the term, the vote or the log ends in one [`Persist`]. Persists are numbered and
-//! strictly ordered; the runtime carries them out in that order and reports [`PersistId`]s back, so a report
-//! stands for all persists up to it. Reports may come late, merged, or twice.
+//! Every turn that changes the term, the vote or the log ends in one [`Persist`]. Persists are
+//! numbered and strictly ordered; the runtime carries them out in that order and reports
+//! [`PersistId`]s back, so a report stands for all persists up to it. Reports may come late,
+//! merged, or twice.
 //!
-//! A message that promises something about the disk (a vote, an acknowledgement, the term itself) is kept
-//! here until the persist that makes the promise true was reported: the runtime may send whatever it is
-//! handed at once, and cannot send a promise too early. The same rule for the leader's own log: it
-//! counts itself towards a majority only up to [`Durability::durable_index`].
+//! A message that promises something about the disk (a vote, an acknowledgement, the term itself)
+//! is kept here until the persist that makes the promise true was reported: the runtime may send
+//! whatever it is handed at once, and cannot send a promise too early. The same rule for the
+//! leader's own log: it counts itself towards a majority only up to [`Durability::durable_index`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,25 +37,25 @@ pub struct HardState {
     pub voted_for: Option<NodeId>,
 }
 
-/// One write for the disk. Its parts are carried out in the order of its fields: the term must never be
-/// younger on disk than the log, or a crash between the two would undo a promise (openraft's
-/// `io_ordering` document shows how a committed entry gets lost otherwise).
+/// One write for the disk. Its parts are carried out in the order of its fields: the term must
+/// never be younger on disk than the log, or a crash between the two would undo a promise
+/// (openraft's `io_ordering` document shows how a committed entry gets lost otherwise).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// What to report when all of it is durable.
     pub id: PersistId,
     /// The term and the vote, when they changed, or when the floor is to be noted with them.
     pub hard_state: Option<HardState>,
-    /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then there is nothing to cut
-    /// and to append: the changes of this turn are in it. What the snapshot covers may stay on the disk for a while after the
-    /// report, if the log goes on from there.
+    /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then
+    /// there is nothing to cut and to append: the changes of this turn are in it. What the snapshot
+    /// covers may stay on the disk for a while after the report, if the log goes on from there.
     pub compaction: Option<Compaction>,
     /// Remove the entries from this index on, when the log was cut.
     pub cut_from: Option<LogIndex>,
     /// Append these, in order.
     pub entries: Runs,
-    /// Everything up to here is committed and durable on this node: a log found shorter than this later
-    /// is damaged, not torn.
+    /// Everything up to here is committed and durable on this node: a log found shorter than this
+    /// later is damaged, not torn.
     pub floor: LogIndex,
 }
 
@@ -81,7 +82,8 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// The index of the last configuration of the log, of the snapshot or of the founders that names this node; `None`: none does.
+    /// The index of the last configuration of the log, of the snapshot or of the founders that
+    /// names this node; `None`: none does.
     #[must_use]
     pub fn last_naming(
         &self,
@@ -98,8 +100,8 @@ impl Restored {
         naming.last().or_else(|| names(first).then_some(index))
     }
 
-    /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up to which it holds;
-    /// `None`: that of the founders.
+    /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up
+    /// to which it holds; `None`: that of the founders.
     #[must_use]
     pub fn latest_configuration(&self) -> Option<(LogIndex, Configuration)> {
         let in_log = self.log.iter().rev().find_map(|run| run.configurations().last());
@@ -111,12 +113,13 @@ impl Restored {
     }
 }
 
-/// How long a disk may take for a write before that is reported. Chosen well above what a busy disk takes, and so that an operator
-/// reads it before anything else gives up.
+/// How long a disk may take for a write before that is reported. Chosen well above what a busy disk
+/// takes, and so that an operator reads it before anything else gives up.
 pub const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the floor in the metadata may lag behind while entries become durable. Chosen because a disk that lost a page of
-/// the log is then noticed unless the page is of the last seconds, and three syncs in so long a time cost nothing.
+/// How long the floor in the metadata may lag behind while entries become durable. Chosen because a
+/// disk that lost a page of the log is then noticed unless the page is of the last seconds, and
+/// three syncs in so long a time cost nothing.
 pub const FLOOR_NOTED_EVERY: Duration = Duration::from_secs(3);
 
 /// What has to be durable before a message may leave.
@@ -155,7 +158,8 @@ pub(super) struct Durability {
 struct InFlight {
     id: PersistId,
     bytes: usize,
-    /// The last index of the log once this one is durable; lowered when the log is cut below it later.
+    /// The last index of the log once this one is durable; lowered when the log is cut below it
+    /// later.
     last_index: LogIndex,
     since: Instant,
 }
@@ -190,7 +194,8 @@ impl Durability {
         Some(hangs.unwrap_or(Event::DiskRecovered))
     }
 
-    /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither term nor vote.
+    /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither
+    /// term nor vote.
     pub(super) fn floor_is_due(&self, floor: LogIndex, now: Instant) -> bool {
         let is_late = floor > self.noted_floor && now >= self.noted_at + FLOOR_NOTED_EVERY;
         is_late && !mutant::is_active(Mutant::FloorNotNoted)
@@ -211,7 +216,8 @@ impl Durability {
         self.hard_state_id <= self.reported
     }
 
-    /// Since when the disk, with work to do, has not reported anything. A long queue alone is no sign of a stall.
+    /// Since when the disk, with work to do, has not reported anything. A long queue alone is no
+    /// sign of a stall.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.in_flight.front().map(|oldest| oldest.since.max(self.last_report))
     }
@@ -223,8 +229,8 @@ impl Durability {
 
     /// The log was cut in memory: `from` and what follows is gone, durable or not.
     ///
-    /// Writes of the old tail may still be reported later; they must not count for the new tail at the
-    /// same indexes.
+    /// Writes of the old tail may still be reported later; they must not count for the new tail at
+    /// the same indexes.
     pub(super) fn cut(&mut self, from: LogIndex) {
         let last_kept = from.previous();
         self.durable_index = self.durable_index.min(last_kept);
@@ -283,7 +289,8 @@ impl Durability {
         if needed <= self.reported {
             return sendable(message);
         }
-        // While a disk hangs, its node is asked again and again. The latest answer says all that the others do.
+        // While a disk hangs, its node is asked again and again. The latest answer says all that
+        // the others do.
         let replaced = self.held.iter_mut().find(|(held, old)| *held == needed && outdates(&message, old));
         match replaced {
             Some((_, old)) => *old = message,

@@ -1,10 +1,10 @@
 //! Elections: asking whether one would win, asking to win, and giving up.
 //!
-//! A node that misses its leader first asks around without a new term (pre-vote; thesis, §9.6). Only with a
-//! majority's yes does it raise its term and stand for election (§5.2). So a node that was cut off comes back
-//! without unseating anyone. The other half is check-quorum (thesis, §6.2): a leader without a majority gives up,
-//! which also ends its heartbeats, so that nobody is kept from electing another. Each half alone can lock a
-//! cluster up; both together do not.
+//! A node that misses its leader first asks around without a new term (pre-vote; thesis, §9.6).
+//! Only with a majority's yes does it raise its term and stand for election (§5.2). So a node that
+//! was cut off comes back without unseating anyone. The other half is check-quorum (thesis, §6.2):
+//! a leader without a majority gives up, which also ends its heartbeats, so that nobody is kept
+//! from electing another. Each half alone can lock a cluster up; both together do not.
 
 use super::durability::Promise;
 use super::event::{Event, StepDown};
@@ -28,8 +28,9 @@ impl Node {
         }
     }
 
-    /// Whether a leader may count on this node not to vote for another, whatever it has learnt since it heard from the
-    /// leader. What a node promised in an earlier life it does not remember, so it starts with a promise.
+    /// Whether a leader may count on this node not to vote for another, whatever it has learnt
+    /// since it heard from the leader. What a node promised in an earlier life it does not
+    /// remember, so it starts with a promise.
     pub(super) fn vote_is_promised(&self, now: Instant) -> bool {
         let lasts = |since: Instant| now.since(since) < self.config.election_timeout_min;
         self.config.read_lease.is_some() && self.vote_is_promised_from.is_some_and(lasts)
@@ -37,13 +38,15 @@ impl Node {
 
     /// The election timeout passed without a sign of a leader, or a campaign without a result.
     ///
-    /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether it can be won.
+    /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether
+    /// it can be won.
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         let is_voter = self.may_campaign();
         let votes_at_last = self.role() == Role::Candidate && !self.durability.hard_state_is_durable();
         if !is_voter || votes_at_last || self.disk_is_stalled(now) {
-            // It could not lead: its vote does not count, or it could make nothing durable. Or it has not asked for votes
-            // yet, because its own is on the way to the disk: giving up now would mean giving up for ever on a slow one.
+            // It could not lead: its vote does not count, or it could make nothing durable. Or it
+            // has not asked for votes yet, because its own is on the way to the disk: giving up now
+            // would mean giving up for ever on a slow one.
             if !is_voter && matches!(self.part, Part::Follower { leader: Some(_) }) {
                 self.fail_reads();
                 self.part = Part::Follower { leader: None };
@@ -71,8 +74,9 @@ impl Node {
         self.part = Part::Candidate(Campaign::new(self.round));
         self.reset_election_timer(now);
         self.tell(Event::BecameCandidate { term: self.current_term });
-        // The call waits for the own vote to be durable, and so does that vote itself (`count_own_vote`): a
-        // candidate that wins, crashes and forgets that it voted could vote for another in the same term.
+        // The call waits for the own vote to be durable, and so does that vote itself
+        // (`count_own_vote`): a candidate that wins, crashes and forgets that it voted could vote
+        // for another in the same term.
         self.call_for_votes(self.current_term, is_transfer, Body::RequestVote);
     }
 
@@ -137,9 +141,9 @@ impl Node {
         request: RequestVote,
         now: Instant,
     ) {
-        // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already, and its log
-        // is at least as up to date.
-        // A node that came back under the same id without its memory is another candidate.
+        // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already,
+        // and its log is at least as up to date. A node that came back under the same id without
+        // its memory is another candidate.
         let is_same = self.voted_for == Some(from) && self.voted_for_incarnation == incarnation;
         let is_free = self.voted_for.is_none() || is_same || mutant::is_active(Mutant::VoteGivenTwice);
         let is_promised = self.vote_is_promised(now) && !request.is_transfer;
@@ -177,8 +181,9 @@ impl Node {
     }
 
     pub(super) fn refused_pre_vote(&self, request: &RequestVote) -> (Promise, Body) {
-        // The answer's term is this node's own. A candidate with a good log and an old term learns the newer one
-        // from it, and can win the next round: else {long log, old term} and {short log, new term} wait for ever.
+        // The answer's term is this node's own. A candidate with a good log and an old term learns
+        // the newer one from it, and can win the next round: else {long log, old term} and {short
+        // log, new term} wait for ever.
         let response = RequestVoteResponse { round: request.round, granted: false };
         (Promise::HardState, Body::RequestPreVoteResponse(response))
     }
@@ -208,7 +213,8 @@ impl Node {
         self.part = Part::Leader(Leadership::new(self.log.last().index, now));
         self.follow_membership(now);
         self.tell(Event::BecameLeader { term: self.current_term, votes });
-        // §8: an entry of its own term, without which the leader could not commit older ones (§5.4.2).
+        // §8: an entry of its own term, without which the leader could not commit older ones
+        // (§5.4.2).
         if !mutant::is_active(Mutant::NoopSkipped) {
             self.append_noop();
         }

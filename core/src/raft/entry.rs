@@ -7,9 +7,10 @@
 //! └────── head ─────┘ └─────────────── payload ─────────────┘ └──── tail ────┘
 //! ```
 //!
-//! The payload belongs to the state machine and is opaque here: the members of a JSON object, as text,
-//! without a line break. The head and the tail are Raft's. From then on the line is only copied: to the
-//! leader's disk, to the followers and to their disks. It is parsed again only to be applied.
+//! The payload belongs to the state machine and is opaque here: the members of a JSON object, as
+//! text, without a line break. The head and the tail are Raft's. From then on the line is only
+//! copied: to the leader's disk, to the followers and to their disks. It is parsed again only to be
+//! applied.
 
 use super::configuration::CONFIG_PREFIX;
 use super::types::LogPoint;

@@ -1,4 +1,5 @@
-//! What a node tells of itself: facts with names and numbers, for people, metrics, traces and tests.
+//! What a node tells of itself: facts with names and numbers, for people, metrics, traces and
+//! tests.
 //!
 //! The core writes no log lines; who runs it decides what becomes of its events.
 
@@ -60,7 +61,8 @@ pub enum Event {
         /// Who takes part.
         configuration: Configuration,
     },
-    /// By a committed configuration this node is no longer a member, and never will be again in its incarnation.
+    /// By a committed configuration this node is no longer a member, and never will be again in its
+    /// incarnation.
     Removed {
         /// Where the configuration stands in the log.
         index: LogIndex,
@@ -77,15 +79,16 @@ pub enum Event {
         /// The last one.
         to: LogIndex,
     },
-    /// For the first time since its start the node knows a leader and has applied enough to answer: requests to it can be
-    /// answered.
+    /// For the first time since its start the node knows a leader and has applied enough to answer:
+    /// requests to it can be answered.
     Ready,
     /// There was no room for a snapshot: it will be tried again.
     SnapshotPutOff {
         /// What could not be written, and why.
         why: Arc<str>,
     },
-    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although it has some to do.
+    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although it has
+    /// some to do.
     DiskHangs {
         /// For how long.
         waited: Duration,
@@ -143,8 +146,8 @@ pub enum Refusal {
     UnknownEntries,
     /// It completes a snapshot whose content is not what the leader's adds up to.
     SnapshotDamaged,
-    /// It holds a part of a snapshot that says what this version would not have written: it is damaged, or the leader's version
-    /// is a later one.
+    /// It holds a part of a snapshot that says what this version would not have written: it is
+    /// damaged, or the leader's version is a later one.
     SnapshotNotUnderstood,
     /// It lacks entries that it had acknowledged: its disk has lost them.
     LostEntries,

@@ -1,14 +1,17 @@
 //! Bringing a follower up to date whose next entries the leader no longer has (§7, Fig. 13).
 //!
-//! The leader asks how much of its snapshot the follower holds already, and sends the rest in parts, one at a time: each is
-//! on the follower's disk before the next one leaves. So a transfer goes on where it stopped, after a lost connection, and
-//! also under another leader that holds the same snapshot: its content is a function of the log up to its last entry.
+//! The leader asks how much of its snapshot the follower holds already, and sends the rest in
+//! parts, one at a time: each is on the follower's disk before the next one leaves. So a transfer
+//! goes on where it stopped, after a lost connection, and also under another leader that holds the
+//! same snapshot: its content is a function of the log up to its last entry.
 //!
-//! Heartbeats and entries for others go on beside it. The follower takes the snapshot in one step, when all of it is durable:
-//! it keeps what its log holds beyond, if the log agrees there, and drops its log otherwise.
+//! Heartbeats and entries for others go on beside it. The follower takes the snapshot in one step,
+//! when all of it is durable: it keeps what its log holds beyond, if the log agrees there, and
+//! drops its log otherwise.
 //!
-//! The state machine's part is done by whoever drives the node: it hands over parts ([`Output::ReadSnapshot`]), writes them
-//! ([`Output::WriteSnapshot`]), and takes the state over ([`Output::SnapshotInstalled`]).
+//! The state machine's part is done by whoever drives the node: it hands over parts
+//! ([`Output::ReadSnapshot`]), writes them ([`Output::WriteSnapshot`]), and takes the state over
+//! ([`Output::SnapshotInstalled`]).
 
 use super::durability::Promise;
 use super::event::{Event, Refusal};
@@ -20,8 +23,9 @@ use super::types::{LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// After how many election timeouts without progress a snapshot is no longer taken for being sent. With the usual ones a minute:
-/// a slow line may take that long for a part beside entries for others, and a connection is lost and made anew meanwhile.
+/// After how many election timeouts without progress a snapshot is no longer taken for being sent.
+/// With the usual ones a minute: a slow line may take that long for a part beside entries for
+/// others, and a connection is lost and made anew meanwhile.
 const SENDING_PATIENCE: u32 = 100;
 
 impl SnapshotPart {
@@ -86,8 +90,8 @@ impl Node {
         }
     }
 
-    /// The answer to [`Output::ReadSnapshot`]: a part of the snapshot that ends at `last`, from byte `offset` on. `None`:
-    /// it is not there any more.
+    /// The answer to [`Output::ReadSnapshot`]: a part of the snapshot that ends at `last`, from
+    /// byte `offset` on. `None`: it is not there any more.
     pub fn snapshot_read(&mut self, last: LogPoint, offset: u64, part: Option<SnapshotPart>, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let waits =
@@ -123,8 +127,8 @@ impl Node {
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
         if self.receiving.as_ref().is_some_and(Receiving::is_written) {
-            // It is answered when that is done. Also where it is of another snapshot: if it is the last part, that one is the
-            // node's latest before anything else can be written.
+            // It is answered when that is done. Also where it is of another snapshot: if it is the
+            // last part, that one is the node's latest before anything else can be written.
             return;
         }
         if self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped) {
@@ -159,8 +163,8 @@ impl Node {
         }
     }
 
-    /// The part of [`Output::WriteSnapshot`] that ends at byte `bytes` of the snapshot that ends at `last` is written; if it
-    /// was the last one, the whole snapshot is durable in its place.
+    /// The part of [`Output::WriteSnapshot`] that ends at byte `bytes` of the snapshot that ends at
+    /// `last` is written; if it was the last one, the whole snapshot is durable in its place.
     pub fn snapshot_written(&mut self, last: LogPoint, bytes: u64) {
         let Some(receiving) = &mut self.receiving else { return };
         let is_it = receiving.meta.last == last
@@ -183,8 +187,9 @@ impl Node {
         }
     }
 
-    /// What is in the snapshot on its way may be committed here by now. Then it is of no use, unless a part is being written:
-    /// that may be the last one, and the snapshot the node's latest in a moment.
+    /// What is in the snapshot on its way may be committed here by now. Then it is of no use,
+    /// unless a part is being written: that may be the last one, and the snapshot the node's latest
+    /// in a moment.
     pub(super) fn drop_overtaken_snapshot(&mut self) {
         let commit_index = self.commit_index;
         self.receiving
@@ -202,8 +207,9 @@ impl Node {
         self.receiving.is_some()
     }
 
-    /// Whether this node, as leader, is sending its snapshot to a follower that is there and gets on with it. Parts may be lost
-    /// now and then: some election timeouts without any more of it pass before the answer is no.
+    /// Whether this node, as leader, is sending its snapshot to a follower that is there and gets
+    /// on with it. Parts may be lost now and then: some election timeouts without any more of it
+    /// pass before the answer is no.
     #[must_use]
     pub fn sends_snapshot(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
@@ -219,12 +225,13 @@ impl Node {
     fn install(&mut self, meta: SnapshotMeta) {
         let last = meta.last;
         if last.index <= self.commit_index {
-            // The log was faster. It is a snapshot like one of this node's own, but that not all of it need be applied yet,
-            // and the entries go: the state is there to be taken over.
+            // The log was faster. It is a snapshot like one of this node's own, but that not all of
+            // it need be applied yet, and the entries go: the state is there to be taken over.
             self.turn.installed = Some(meta.clone());
             return self.compact(meta);
         }
-        // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees with it.
+        // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees
+        // with it.
         let agrees = self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped);
         let is_long = self.log.last().index >= last.index;
         let stays = agrees || (is_long && mutant::is_active(Mutant::ConflictingLogKept));

@@ -1,4 +1,5 @@
-//! An entry's line as text: how it is read when it comes from outside, and what may be wrong with it.
+//! An entry's line as text: how it is read when it comes from outside, and what may be wrong with
+//! it.
 //!
 //! What the parts of a line mean stands in `entry`, which is also where lines are made.
 
@@ -68,7 +69,8 @@ impl<'a> Line<'a> {
 pub enum LineFault {
     /// It does not have the shape of an entry.
     NotAnEntry,
-    /// Its checksum does not continue the chain: its bytes, or those of a line before, have changed.
+    /// Its checksum does not continue the chain: its bytes, or those of a line before, have
+    /// changed.
     Checksum,
     /// It is another entry than the next one.
     Index {

@@ -1,7 +1,7 @@
 //! The log in memory: runs of entries that share their bytes with the messages and the disk.
 //!
-//! Durability is not its business (see `durability`), nor is what may be cut: the caller knows the commit
-//! index. It holds everything after `start`.
+//! Durability is not its business (see `durability`), nor is what may be cut: the caller knows the
+//! commit index. It holds everything after `start`.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,8 @@ use super::entry::Entry;
 use super::runs::Runs;
 use super::types::{LogIndex, LogPoint, Term};
 
-/// In so many of the newest runs an index is looked for one by one. Arbitrary: more than are usually on their way to followers.
+/// In so many of the newest runs an index is looked for one by one. Arbitrary: more than are
+/// usually on their way to followers.
 const NEAR_RUNS: usize = 8;
 
 /// The entries after `start`, in runs that follow one another.
@@ -21,7 +22,8 @@ pub struct Log {
     last: LogPoint,
 }
 
-/// Some entries, and beside them what a search asks of every run that it passes: so it need not look into their batches.
+/// Some entries, and beside them what a search asks of every run that it passes: so it need not
+/// look into their batches.
 #[derive(Clone, Debug)]
 struct Run {
     entries: Entries,
@@ -63,7 +65,8 @@ impl Log {
         self.start.index.next()
     }
 
-    /// The entry's point at `index`; also known for the start. `None` before the start and after the end.
+    /// The entry's point at `index`; also known for the start. `None` before the start and after
+    /// the end.
     #[must_use]
     pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
         if index == self.last.index {
@@ -146,8 +149,8 @@ impl Log {
         covered.checked_sub(1).map_or(0, |newest| self.runs[newest].bytes_to - before)
     }
 
-    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up to `last` are left, and
-    /// `held_bytes` of those of them that come after `held_from`.
+    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up
+    /// to `last` are left, and `held_bytes` of those of them that come after `held_from`.
     pub fn compact(
         &mut self,
         last: LogIndex,
@@ -195,7 +198,8 @@ impl Log {
         found
     }
 
-    /// The entries from `first` on up to `last`, one by one and where they lie. None where the log does not hold `first`.
+    /// The entries from `first` on up to `last`, one by one and where they lie. None where the log
+    /// does not hold `first`.
     pub fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
         let from = self.run_with(first).unwrap_or(self.runs.len());
         let runs = self.runs.range(from..).take_while(move |run| run.entries.first_index() <= last);
@@ -207,8 +211,8 @@ impl Log {
         if index <= self.start.index || index > self.last.index {
             return None;
         }
-        // Nearly every question is about one of the newest runs. A search through all of them would reach for places all over
-        // a long log, none of which is in the processor's cache.
+        // Nearly every question is about one of the newest runs. A search through all of them would
+        // reach for places all over a long log, none of which is in the processor's cache.
         let newest = self.runs.len() - 1;
         for position in (newest.saturating_sub(NEAR_RUNS)..newest).rev() {
             if self.runs[position].last.index < index {

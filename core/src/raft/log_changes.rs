@@ -1,7 +1,7 @@
 //! Changes of the log: every entry that is appended or cut passes through here.
 //!
-//! What depends on the log changes with it: the configuration in force (§6), the leader's followers, the acknowledgements that
-//! wait for the disk, and what the turn is going to write.
+//! What depends on the log changes with it: the configuration in force (§6), the leader's
+//! followers, the acknowledgements that wait for the disk, and what the turn is going to write.
 
 use super::batch::Entries;
 use super::event::Event;
@@ -40,8 +40,8 @@ impl Node {
             self.tell(Event::MembershipChanged { index, configuration });
         }
         self.durability.cut(from);
-        // An acknowledgement of what is cut, made for an earlier leader and still waiting, would name entries that the disk
-        // is not going to hold.
+        // An acknowledgement of what is cut, made for an earlier leader and still waiting, would
+        // name entries that the disk is not going to hold.
         self.turn.messages.retain(|(_, message)| !message.acknowledges(from));
         self.durability.forget_acknowledgements(from);
         self.turn.cut(from);

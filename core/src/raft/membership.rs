@@ -1,20 +1,21 @@
 //! Changing who takes part (§6), by joint consensus whatever the change.
 //!
-//! A configuration is in force from the moment it is appended, committed or not, and no longer than it is in the log: a cut
-//! brings the one before back. So a node has exactly one, the latest of its log, and two majorities that could decide without
-//! each other never exist.
+//! A configuration is in force from the moment it is appended, committed or not, and no longer than
+//! it is in the log: a cut brings the one before back. So a node has exactly one, the latest of its
+//! log, and two majorities that could decide without each other never exist.
 //!
-//! A change takes two entries. The first names both sets of voters; when it is committed the leader appends the second, which
-//! names the new set alone. Whoever leads then finishes the change, also if its beginner is gone. A change of learners alone
-//! takes one entry.
+//! A change takes two entries. The first names both sets of voters; when it is committed the leader
+//! appends the second, which names the new set alone. Whoever leads then finishes the change, also
+//! if its beginner is gone. A change of learners alone takes one entry.
 //!
 //! What a leader refuses, and why:
 //!
-//! - a change while another is not committed: one at a time keeps any two neighbours' majorities overlapping;
-//! - a change before it has committed an entry of its own term: two leaders could otherwise each start from a configuration
-//!   that the other does not know (Ongaro, raft-dev, 2015);
-//! - a voter that is far behind: with it the majority could be one that can commit nothing for a long time. It joins as a
-//!   learner first, and is promoted when it has caught up.
+//! - a change while another is not committed: one at a time keeps any two neighbours' majorities
+//!   overlapping;
+//! - a change before it has committed an entry of its own term: two leaders could otherwise each
+//!   start from a configuration that the other does not know (Ongaro, raft-dev, 2015);
+//! - a voter that is far behind: with it the majority could be one that can commit nothing for a
+//!   long time. It joins as a learner first, and is promoted when it has caught up.
 
 use std::fmt;
 
@@ -45,8 +46,8 @@ pub enum ChangeError {
     CatchingUp(NodeId),
     /// This node would vote, and has not answered the round that asked for it.
     Silent(NodeId),
-    /// A majority of the voters that would be left has not answered the round that asked for it: the cluster could commit
-    /// nothing any more.
+    /// A majority of the voters that would be left has not answered the round that asked for it:
+    /// the cluster could commit nothing any more.
     MajoritySilent,
     /// This node is no member.
     NotMember(NodeId),
@@ -95,22 +96,23 @@ impl fmt::Display for ChangeError {
 impl std::error::Error for ChangeError {}
 
 impl Node {
-    /// Up to which entry this node knows who takes part: the entry of the configuration in force, or the end of the snapshot
-    /// that holds it.
+    /// Up to which entry this node knows who takes part: the entry of the configuration in force,
+    /// or the end of the snapshot that holds it.
     #[must_use]
     pub fn configuration_index(&self) -> LogIndex {
         self.membership.index()
     }
 
-    /// Up to which entry this node's log names it: the same as [`Node::configuration_index`] unless the configuration in force does
-    /// not name it. Of a node that was never named, the same as well.
+    /// Up to which entry this node's log names it: the same as [`Node::configuration_index`] unless
+    /// the configuration in force does not name it. Of a node that was never named, the same as
+    /// well.
     #[must_use]
     pub fn named_index(&self) -> LogIndex {
         self.membership.last_naming().unwrap_or_else(|| self.configuration_index())
     }
 
-    /// The configurations in force since the log ended at `index`, that one first; `None` where this node no longer knows, or
-    /// not yet.
+    /// The configurations in force since the log ended at `index`, that one first; `None` where
+    /// this node no longer knows, or not yet.
     pub fn configurations_since(&self, index: LogIndex) -> Option<impl Iterator<Item = &Configuration>> {
         let is_known = self.membership.first_index() <= index && index <= self.log.last().index;
         is_known.then(|| self.membership.since(index))
@@ -124,10 +126,11 @@ impl Node {
 
     /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again.
     ///
-    /// A new voter, and a majority of the voters that there will be, must have answered `asked`, a round that was begun for this
-    /// change a moment ago: what was heard from a node before does not tell whether it is still there, and a leader that slept
-    /// finds old answers in its inbox. `None` does not ask: where all nodes live and die together.
-    /// `insists` goes on although that majority has not: right only if it is about to.
+    /// A new voter, and a majority of the voters that there will be, must have answered `asked`, a
+    /// round that was begun for this change a moment ago: what was heard from a node before does
+    /// not tell whether it is still there, and a leader that slept finds old answers in its inbox.
+    /// `None` does not ask: where all nodes live and die together. `insists` goes on although that
+    /// majority has not: right only if it is about to.
     ///
     /// # Errors
     ///
@@ -180,8 +183,8 @@ impl Node {
         Ok(self.propose_configuration(&next))
     }
 
-    /// Whether a node lacks so little that it may vote. It must hold the configuration that names its incarnation: by
-    /// that entry a voter knows itself.
+    /// Whether a node lacks so little that it may vote. It must hold the configuration that names
+    /// its incarnation: by that entry a voter knows itself.
     #[must_use]
     pub fn has_caught_up(&self, node: NodeId) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
@@ -197,8 +200,8 @@ impl Node {
             || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
-    /// Asks all members, as their leader, whether they are there: a round of heartbeats, to be named in
-    /// [`Node::change_membership`]. `None` when this node does not lead.
+    /// Asks all members, as their leader, whether they are there: a round of heartbeats, to be
+    /// named in [`Node::change_membership`]. `None` when this node does not lead.
     pub fn ask_members(&mut self, now: Instant) -> Option<ReadRound> {
         let Part::Leader(leadership) = &mut self.part else { return None };
         let round = leadership.reads.begin_round(now);
@@ -224,8 +227,8 @@ impl Node {
         (point.index, point.term)
     }
 
-    /// Whether this node leads, and the configuration in force leaves it something to do. Nearly always it does not, and no
-    /// turn looks further.
+    /// Whether this node leads, and the configuration in force leaves it something to do. Nearly
+    /// always it does not, and no turn looks further.
     fn awaits_configuration(&self) -> bool {
         matches!(&self.part, Part::Leader(leadership) if leadership.awaits_configuration)
     }
@@ -247,7 +250,8 @@ impl Node {
         }
     }
 
-    /// §6: a leader that is no longer a member leads until its removal is committed, without counting itself.
+    /// §6: a leader that is no longer a member leads until its removal is committed, without
+    /// counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
         let leads_on = mutant::is_active(Mutant::RemovedLeaderLeadsOn);
         if self.awaits_configuration() && self.membership_is_settled() && !self.votes_itself() && !leads_on {

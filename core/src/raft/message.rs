@@ -1,7 +1,8 @@
-//! What nodes say to one another: the calls of the paper's Figure 2, and the heartbeat as a message of its own.
+//! What nodes say to one another: the calls of the paper's Figure 2, and the heartbeat as a message
+//! of its own.
 //!
-//! Responses name what they answer (`round`, `sequence`), so that a late, doubled or reordered one is
-//! recognised by its name and never by comparing indexes alone.
+//! Responses name what they answer (`round`, `sequence`), so that a late, doubled or reordered one
+//! is recognised by its name and never by comparing indexes alone.
 
 use super::runs::Runs;
 use super::snapshot::SnapshotPart;
@@ -13,12 +14,13 @@ use crate::identity::Incarnation;
 pub struct Message {
     /// Who says it.
     pub from: NodeId,
-    /// The sender's incarnation, where nodes have one. It does not travel with the message: the receiving transport puts in the
-    /// one that it learnt in the handshake of the connection.
+    /// The sender's incarnation, where nodes have one. It does not travel with the message: the
+    /// receiving transport puts in the one that it learnt in the handshake of the connection.
     pub incarnation: Option<Incarnation>,
     /// To whom.
     pub to: NodeId,
-    /// The sender's `current_term`. Pre-votes, too, carry it: the term they ask about stands in the call.
+    /// The sender's `current_term`. Pre-votes, too, carry it: the term they ask about stands in the
+    /// call.
     pub term: Term,
     /// What is said.
     pub body: Body,
@@ -60,12 +62,13 @@ pub enum Body {
     AppendEntries(AppendEntries),
     /// The answer to [`Body::AppendEntries`].
     AppendEntriesResponse(AppendEntriesResponse),
-    /// "I lead": keeps followers from campaigning. It is not an empty AppendEntries, because that one's
-    /// acknowledgement waits for the disk and a heartbeat never does.
+    /// "I lead": keeps followers from campaigning. It is not an empty AppendEntries, because that
+    /// one's acknowledgement waits for the disk and a heartbeat never does.
     Heartbeat(Heartbeat),
     /// The answer to [`Body::Heartbeat`]: "you lead, and we are connected".
     HeartbeatResponse(HeartbeatResponse),
-    /// The answer to any call of a leader of an older term: "there is a newer one", the message's own.
+    /// The answer to any call of a leader of an older term: "there is a newer one", the message's
+    /// own.
     NewerTerm,
     /// A follower's "how far must I apply before I may answer a linearizable read?" (thesis, §6.4).
     ReadIndex(ReadIndex),
@@ -106,14 +109,15 @@ pub struct RequestVoteResponse {
 /// The leader's call with entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendEntries {
-    /// The leader's number for this call, growing by one per follower and call; the response repeats it.
+    /// The leader's number for this call, growing by one per follower and call; the response
+    /// repeats it.
     pub sequence: u64,
     /// Index of the entry right before the new ones.
     pub prev_log_index: LogIndex,
     /// Its term.
     pub prev_log_term: Term,
-    /// Its checksum: logs that agree in index and term and differ here are two histories. `None`: from a program that does not
-    /// send it with a call without entries.
+    /// Its checksum: logs that agree in index and term and differ here are two histories. `None`:
+    /// from a program that does not send it with a call without entries.
     pub prev_log_checksum: Option<Checksum>,
     /// The new entries in order; runs follow one another. Empty to ask whether the logs agree.
     pub entries: Runs,
@@ -140,8 +144,9 @@ pub enum AppendOutcome {
     },
     /// The follower has no entry of `prev_log_term` at `prev_log_index`.
     Rejected {
-        /// Where the logs may still agree: the follower's last index at or before `prev_log_index` whose
-        /// term is not above `prev_log_term`. Lets the leader skip a whole term at a time (end of §5.3).
+        /// Where the logs may still agree: the follower's last index at or before `prev_log_index`
+        /// whose term is not above `prev_log_term`. Lets the leader skip a whole term at a time
+        /// (end of §5.3).
         hint_index: LogIndex,
         /// The term of the follower's entry there.
         hint_term: Term,
@@ -151,11 +156,11 @@ pub enum AppendOutcome {
 /// The leader's sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// The leader's commit index, but never beyond what the follower is known to hold: a follower with a
-    /// divergent tail must not take its own entries for committed ones.
+    /// The leader's commit index, but never beyond what the follower is known to hold: a follower
+    /// with a divergent tail must not take its own entries for committed ones.
     pub leader_commit: LogIndex,
-    /// The checksum of the leader's entry there, if it knows it: a follower whose own entry has another one continues another
-    /// history, and must not take it for committed.
+    /// The checksum of the leader's entry there, if it knows it: a follower whose own entry has
+    /// another one continues another history, and must not take it for committed.
     pub commit_checksum: Option<Checksum>,
     /// The round that the leader has begun last.
     pub round: ReadRound,
@@ -168,7 +173,8 @@ pub struct HeartbeatResponse {
     pub round: ReadRound,
 }
 
-/// Numbers the rounds in which a leader asks whether it still leads: how many it has begun in its term.
+/// Numbers the rounds in which a leader asks whether it still leads: how many it has begun in its
+/// term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadRound(pub u64);
 

@@ -1,13 +1,14 @@
 //! Raft: one [`Node`] of a cluster that agrees on a log, as a function of what it is handed.
 //!
-//! This module is all that someone with another state machine needs. It knows nothing of keys and values: a
-//! payload is text, the members of a JSON object (the file `entry` says why), and is handed back
-//! once it is committed. [`Replica`](crate::Replica) puts the key-value store on top.
+//! This module is all that someone with another state machine needs. It knows nothing of keys and
+//! values: a payload is text, the members of a JSON object (the file `entry` says why), and is
+//! handed back once it is committed. [`Replica`](crate::Replica) puts the key-value store on top.
 //!
 //! The paper's rules stand above the lines that obey them: search for `Fig. 2`.
 //!
-//! The files stand in four layers. A file imports from its own layer and from those below, and a handler calls only handlers
-//! that stand below it. So the tables are also an order of reading, from either end.
+//! The files stand in four layers. A file imports from its own layer and from those below, and a
+//! handler calls only handlers that stand below it. So the tables are also an order of reading,
+//! from either end.
 //!
 //! | file | entry |
 //! | --- | --- |

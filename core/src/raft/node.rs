@@ -1,16 +1,18 @@
-//! The entry point of a node: how it starts, what it is handed, and which handler a message goes to. The state is in `state`.
+//! The entry point of a node: how it starts, what it is handed, and which handler a message goes
+//! to. The state is in `state`.
 //!
 //! Every public method is one of four kinds:
 //!
-//! - **inputs** ([`Node::receive`], [`Node::propose`], [`Node::persisted`], [`Node::peer_unreachable`]) may be
-//!   called in any order and any number of times within a turn;
-//! - **[`Node::end_turn`]** closes the turn: it lets time pass and hands out everything that has to be done;
+//! - **inputs** ([`Node::receive`], [`Node::propose`], [`Node::persisted`],
+//!   [`Node::peer_unreachable`]) may be called in any order and any number of times within a turn;
+//! - **[`Node::end_turn`]** closes the turn: it lets time pass and hands out everything that has to
+//!   be done;
 //! - **[`Node::deadline`]** tells when the next turn is due if nothing arrives;
 //! - the rest look at the state and change nothing.
 //!
-//! The one ordering rule: outputs of a turn are carried out in the order they are handed out, persists strictly
-//! one after the other. Nothing else has to wait for anything: what must wait for the disk is not handed out
-//! before [`Node::persisted`] was called for it.
+//! The one ordering rule: outputs of a turn are carried out in the order they are handed out,
+//! persists strictly one after the other. Nothing else has to wait for anything: what must wait for
+//! the disk is not handed out before [`Node::persisted`] was called for it.
 
 use super::batch_builder::BatchBuilder;
 use super::configuration::Configuration;
@@ -46,8 +48,8 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When the runs of the restored log do not follow one another, or its last term is above the restored
-    /// `current_term`: the storage has not upheld its order.
+    /// When the runs of the restored log do not follow one another, or its last term is above the
+    /// restored `current_term`: the storage has not upheld its order.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let log = Log::new(restored.log_start, restored.log);
@@ -70,7 +72,8 @@ impl Node {
             "the snapshot on disk does not fit the log"
         );
         let mut rng = fastrand::Rng::with_seed(seed);
-        // Not from zero: a late answer to a campaign of an earlier life must not pass for one of this.
+        // Not from zero: a late answer to a campaign of an earlier life must not pass for one of
+        // this.
         let round = u64::from(rng.u32(..)) << 16;
         let mut node = Self {
             config,
@@ -104,8 +107,9 @@ impl Node {
         node.turn.is_compaction_due = restored.log_start.index < covered;
         node.reset_election_timer(now);
         if node.is_only_voter() && node.config.read_lease.is_none() {
-            // Nobody else can lead, so there is no sign of a leader to wait for. With leases there may be one to respect:
-            // that of a leader which this node's last configuration has voted out.
+            // Nobody else can lead, so there is no sign of a leader to wait for. With leases there
+            // may be one to respect: that of a leader which this node's last configuration has
+            // voted out.
             node.election_deadline = now;
         }
         Ok(node)
@@ -139,10 +143,11 @@ impl Node {
         }
     }
 
-    /// Appends an entry to the log, if this node leads. `write_payload` adds the payload to the line it is given:
-    /// the members of a JSON object, one or more, without a line break.
+    /// Appends an entry to the log, if this node leads. `write_payload` adds the payload to the
+    /// line it is given: the members of a JSON object, one or more, without a line break.
     ///
-    /// Returns the place that it has if it is ever committed: only an entry with this index *and* term is it.
+    /// Returns the place that it has if it is ever committed: only an entry with this index *and*
+    /// term is it.
     ///
     /// # Errors
     ///
@@ -192,7 +197,8 @@ impl Node {
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.
     fn meet_term(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
         if term < self.current_term {
-            // A voter says yes to a pre-vote in its own term, which may be older: the round tells what it answers.
+            // A voter says yes to a pre-vote in its own term, which may be older: the round tells
+            // what it answers.
             let is_pre_vote =
                 matches!(body, Body::RequestPreVoteResponse(RequestVoteResponse { granted: true, .. }));
             let is_other_answer =
@@ -217,7 +223,8 @@ impl Node {
                 is_open
             }
             _ => {
-                // Fig. 2, all servers 2: a higher term in any message makes a follower of that term.
+                // Fig. 2, all servers 2: a higher term in any message makes a follower of that
+                // term.
                 if term > self.current_term {
                     self.become_follower(term, None, StepDown::HigherTerm, now);
                 }
@@ -226,8 +233,9 @@ impl Node {
         }
     }
 
-    /// Fig. 2, receivers 1: a call of an older term is refused, and told the newer one. Without that answer a
-    /// node with a higher term and the leader of a lower one would ignore each other for ever.
+    /// Fig. 2, receivers 1: a call of an older term is refused, and told the newer one. Without
+    /// that answer a node with a higher term and the leader of a lower one would ignore each other
+    /// for ever.
     fn answer_older_term(&mut self, from: NodeId, body: &Body) {
         let (promise, answer) = match body {
             Body::RequestPreVote(request) => self.refused_pre_vote(request),
@@ -243,7 +251,8 @@ impl Node {
             | Body::InstallSnapshotResponse(_)
             | Body::NewerTerm
             | Body::ReadIndexResponse(_)
-            // A question of a follower that has not heard of this term yet; the leader's call to a campaign that is over.
+            // A question of a follower that has not heard of this term yet; the leader's call to a
+            // campaign that is over.
             | Body::ReadIndex(_)
             | Body::TimeoutNow => return,
         };

@@ -1,13 +1,13 @@
 //! Who votes, and what a majority of them agrees on.
 //!
-//! Computed the obvious way: sort, and take the middle one. A cleverer way once committed on two nodes of
-//! five in another library (openraft#1802), and there are at most nine numbers to sort.
+//! Computed the obvious way: sort, and take the middle one. A cleverer way once committed on two
+//! nodes of five in another library (openraft#1802), and there are at most nine numbers to sort.
 
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 
-/// The most voters a cluster may have, chosen because more of them make every commit slower and tolerate
-/// failures that nobody plans for.
+/// The most voters a cluster may have, chosen because more of them make every commit slower and
+/// tolerate failures that nobody plans for.
 pub const VOTERS_MAX: usize = 9;
 
 /// The nodes whose votes and disks count, in ascending order, each once; one to [`VOTERS_MAX`].
@@ -26,7 +26,8 @@ pub enum VoteResult {
 }
 
 impl Voters {
-    /// These nodes in any order, or `None` when there are none, more than [`VOTERS_MAX`], or one twice.
+    /// These nodes in any order, or `None` when there are none, more than [`VOTERS_MAX`], or one
+    /// twice.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Option<Self> {
         let mut nodes: Vec<_> = nodes.into_iter().collect();

@@ -1,26 +1,29 @@
 //! Linearizable reads without a log entry (ReadIndex; thesis, §6.4).
 //!
-//! Whoever wants to read asks its node for a *read index*: an index so high that everything acknowledged to anybody
-//! before is at or below it. With that much applied, the answer is as fresh as linearizability wants.
+//! Whoever wants to read asks its node for a *read index*: an index so high that everything
+//! acknowledged to anybody before is at or below it. With that much applied, the answer is as fresh
+//! as linearizability wants.
 //!
-//! A leader knows the index, its commit index, but not whether it still leads. So it begins a *round*: its next
-//! heartbeats carry the round's number, and once a majority has answered that number, it led when the round began.
-//! One round serves all reads that wait when it begins; there is one at a time, and those that come meanwhile wait
-//! for the next. A lost round is repeated by the ordinary heartbeats.
+//! A leader knows the index, its commit index, but not whether it still leads. So it begins a
+//! *round*: its next heartbeats carry the round's number, and once a majority has answered that
+//! number, it led when the round began. One round serves all reads that wait when it begins; there
+//! is one at a time, and those that come meanwhile wait for the next. A lost round is repeated by
+//! the ordinary heartbeats.
 //!
 //! Three rules, each the cure of a stale read that another library had:
 //!
-//! 1. No read index before the leader has committed an entry of its own term: until then it may not know what its
-//!    predecessors committed (§8).
-//! 2. Rounds are numbered here, never by the asker, and never again within a term: late answers to an old round
-//!    cannot confirm a new one.
+//! 1. No read index before the leader has committed an entry of its own term: until then it may not
+//!    know what its predecessors committed (§8).
+//! 2. Rounds are numbered here, never by the asker, and never again within a term: late answers to
+//!    an old round cannot confirm a new one.
 //! 3. Who loses leadership fails all reads that wait.
 //!
-//! A follower passes the question on to its leader, and applies up to the index that comes back by itself.
+//! A follower passes the question on to its leader, and applies up to the index that comes back by
+//! itself.
 //!
-//! With [`Config::read_lease`](super::Config::read_lease) a leader need not ask each time (thesis, §6.4.1): for as long
-//! as its followers refuse to vote for anybody else, it still leads. That trusts every node's clock to run at nearly the
-//! same speed, so it is off by default.
+//! With [`Config::read_lease`](super::Config::read_lease) a leader need not ask each time (thesis,
+//! §6.4.1): for as long as its followers refuse to vote for anybody else, it still leads. That
+//! trusts every node's clock to run at nearly the same speed, so it is off by default.
 
 use std::time::Duration;
 
@@ -34,8 +37,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Asks for a read index. All calls of one turn get the same batch; its outcome is an [`Output::ReadIndex`] of this
-    /// turn or a later one, exactly one per batch.
+    /// Asks for a read index. All calls of one turn get the same batch; its outcome is an
+    /// [`Output::ReadIndex`] of this turn or a later one, exactly one per batch.
     pub fn read_index(&mut self) -> ReadBatch {
         let reads = &mut self.own_reads;
         *reads.open.get_or_insert_with(|| {
@@ -61,7 +64,8 @@ impl Node {
         }
     }
 
-    /// A follower asks. Who does not lead says so: the question may be old, or its sender's idea of the leader.
+    /// A follower asks. Who does not lead says so: the question may be old, or its sender's idea of
+    /// the leader.
     pub(super) fn on_read_index(&mut self, from: NodeId, question: ReadIndex) {
         match &mut self.part {
             Part::Leader(leadership) if leadership.takes_reads() => {
@@ -79,7 +83,8 @@ impl Node {
         }
     }
 
-    /// The leader's part of a turn's end: confirms what can be confirmed, and begins a round for what waits.
+    /// The leader's part of a turn's end: confirms what can be confirmed, and begins a round for
+    /// what waits.
     pub(super) fn lead_reads(&mut self, now: Instant) {
         self.count_round();
         let commits_own_term = self.commits_own_term() || mutant::is_active(Mutant::ReadBeforeOwnCommit);
@@ -189,8 +194,8 @@ impl Node {
     }
 }
 
-/// How long the leader may trust a majority's answers by its own clock, when their clocks promise `shortest` and may run
-/// faster than its own by `drift`.
+/// How long the leader may trust a majority's answers by its own clock, when their clocks promise
+/// `shortest` and may run faster than its own by `drift`.
 fn lease(shortest: Duration, drift: ClockDrift) -> Duration {
     // Both clocks may be off: the leader's slow, a follower's fast.
     shortest * (1000 - drift.per_mille) / (1000 + drift.per_mille)

@@ -1,5 +1,5 @@
-//! The leader's side of replication: sending entries, counting acknowledgements, committing, and giving up
-//! when nobody answers or its own disk does not.
+//! The leader's side of replication: sending entries, counting acknowledgements, committing, and
+//! giving up when nobody answers or its own disk does not.
 
 use super::batch::Entries;
 use super::durability::Promise;
@@ -37,8 +37,8 @@ impl Node {
             let patience = self.config.election_timeout_max;
             leadership.followers.let_go(self.commit_index, now, patience);
         }
-        // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait behind others,
-        // and its answer for a disk.
+        // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait
+        // behind others, and its answer for a disk.
         self.renew_lease(now);
         self.send_heartbeats();
     }
@@ -63,7 +63,8 @@ impl Node {
         now.since(heard) <= self.config.election_timeout_max
     }
 
-    /// Sends every follower what it has not been sent yet: entries, or that more of them are committed.
+    /// Sends every follower what it has not been sent yet: entries, or that more of them are
+    /// committed.
     pub(super) fn send_news(&mut self, now: Instant) {
         let mut place = 0;
         while let Some((peer, news)) = self.news_for(place) {
@@ -75,8 +76,8 @@ impl Node {
         }
     }
 
-    /// The follower at this place of the row, and what it should hear now: a commit, too, because nobody should read old
-    /// values for a beat.
+    /// The follower at this place of the row, and what it should hear now: a commit, too, because
+    /// nobody should read old values for a beat.
     fn news_for(&mut self, place: usize) -> Option<(NodeId, News)> {
         let Part::Leader(leadership) = &mut self.part else { return None };
         let (follower, progress) = leadership.followers.at_mut(place)?;
@@ -85,7 +86,8 @@ impl Node {
         Some((follower, News { entries, commit }))
     }
 
-    /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns whether anything went.
+    /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns
+    /// whether anything went.
     fn send_new_entries(&mut self, to: NodeId, now: Instant) -> bool {
         let mut was_told = false;
         while let Part::Leader(leadership) = &self.part {
@@ -99,8 +101,9 @@ impl Node {
         was_told
     }
 
-    /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs agree there. Begins with a
-    /// snapshot instead, and returns that, where the log no longer reaches so far back.
+    /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs
+    /// agree there. Begins with a snapshot instead, and returns that, where the log no longer
+    /// reaches so far back.
     fn send_append(&mut self, to: NodeId, entries: Runs, now: Instant) -> bool {
         let Part::Leader(leadership) = &mut self.part else { return false };
         let Some(progress) = leadership.followers.of_mut(to) else { return false };
@@ -121,7 +124,8 @@ impl Node {
             entries,
             leader_commit: self.commit_index,
         };
-        // The leader need not have on disk what it sends (thesis, §10.2.1): it counts itself only when it has.
+        // The leader need not have on disk what it sends (thesis, §10.2.1): it counts itself only
+        // when it has.
         self.send(to, Promise::Nothing, Body::AppendEntries(append));
         true
     }
@@ -136,7 +140,8 @@ impl Node {
                 self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
             }
             AppendOutcome::Accepted { match_index } => {
-                // One that the log no longer reaches says nothing that helps while a snapshot is on its way.
+                // One that the log no longer reaches says nothing that helps while a snapshot is on
+                // its way.
                 if !progress.is_sent_snapshot() || self.log.point_at(match_index).is_some() {
                     progress.accepted(match_index);
                 }
@@ -144,11 +149,12 @@ impl Node {
             AppendOutcome::Rejected { .. } if progress.is_sent_snapshot() => {}
             AppendOutcome::Rejected { hint_index, hint_term } => {
                 if progress.is_current(response.sequence) {
-                    // End of §5.3, and the same on this side: no entry after this one can agree, because the
-                    // follower's terms up to the hint are at most `hint_term`.
+                    // End of §5.3, and the same on this side: no entry after this one can agree,
+                    // because the follower's terms up to the hint are at most `hint_term`.
                     let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
-                    // Where not even the log's start can agree, there is nothing to ask about: the follower may hold
-                    // another entry in its place, and would name it again and again.
+                    // Where not even the log's start can agree, there is nothing to ask about: the
+                    // follower may hold another entry in its place, and would name it again and
+                    // again.
                     if common.index > hint_index || common.term > hint_term {
                         return self.begin_snapshot(from, now);
                     }
@@ -174,16 +180,18 @@ impl Node {
         if progress.match_index() >= last_index {
             return;
         }
-        // The follower is alive but behind. Either its acknowledgement is on the way, or a call was lost: one
-        // without entries tells the two apart, whatever the window says. New entries would tell as well.
+        // The follower is alive but behind. Either its acknowledgement is on the way, or a call was
+        // lost: one without entries tells the two apart, whatever the window says. New entries
+        // would tell as well.
         let will_be_sent_more = progress.next_index() <= last_index && progress.may_send(&self.config);
         if !will_be_sent_more && progress.is_overdue(now, self.config.heartbeat_interval) {
             self.send_append(from, Runs::new(), now);
         }
     }
 
-    /// Fig. 2, leaders 4: commit what a majority holds, if it is of the leader's own term (§5.4.2: an older entry
-    /// on a majority may still be overwritten; it is committed along with one of this term).
+    /// Fig. 2, leaders 4: commit what a majority holds, if it is of the leader's own term (§5.4.2:
+    /// an older entry on a majority may still be overwritten; it is committed along with one of
+    /// this term).
     pub(super) fn advance_commit_index(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         if self.commit_index >= self.log.last().index {

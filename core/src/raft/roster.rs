@@ -1,8 +1,10 @@
-//! Where members are found, and which life of each is meant: what a transport needs to know of them.
+//! Where members are found, and which life of each is meant: what a transport needs to know of
+//! them.
 //!
-//! It is part of the configuration, so it is replicated, rolled back and kept in snapshots with it, and all nodes that
-//! have the same log have the same one. Raft itself only carries it: whether a message really comes from the member that
-//! it names is for the transport to find out, before the message gets here.
+//! It is part of the configuration, so it is replicated, rolled back and kept in snapshots with it,
+//! and all nodes that have the same log have the same one. Raft itself only carries it: whether a
+//! message really comes from the member that it names is for the transport to find out, before the
+//! message gets here.
 //!
 //! A cluster that lives in one process has an empty roster.
 
@@ -18,16 +20,17 @@ use crate::mutant::{self, Mutant};
 /// The longest address, in bytes: a host name has at most 253, and a port follows.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 
-/// Whether the text can be an address: 1 to [`ADDRESS_BYTES_MAX`] visible characters of ASCII, none of which JSON
-/// would have to escape. Whether somebody is there is another question.
+/// Whether the text can be an address: 1 to [`ADDRESS_BYTES_MAX`] visible characters of ASCII, none
+/// of which JSON would have to escape. Whether somebody is there is another question.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     (1..=ADDRESS_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// Which addition made a node a member. They are counted from 1 through the life of a cluster; a founder's is 0. Who is
-/// removed and added again under the same id is another member, and its number says so when the log no longer does.
+/// Which addition made a node a member. They are counted from 1 through the life of a cluster; a
+/// founder's is 0. Who is removed and added again under the same id is another member, and its
+/// number says so when the log no longer does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Addition(pub u64);
@@ -54,8 +57,8 @@ impl Addition {
 pub struct Member {
     /// Where its peers reach it: `HOST:PORT`.
     pub address: Box<str>,
-    /// The life of the node that is the member. `None`: whoever comes first under the id, with nothing on its disk; so
-    /// nobody votes before this is known.
+    /// The life of the node that is the member. `None`: whoever comes first under the id, with
+    /// nothing on its disk; so nobody votes before this is known.
     pub incarnation: Option<Incarnation>,
     /// Which addition made it a member.
     pub addition: Addition,
@@ -117,17 +120,19 @@ impl Roster {
         self.member(node).is_some_and(|member| member.incarnation.is_none())
     }
 
-    /// Whether a vote or an acknowledgement that a node sends in this incarnation counts for the member of its id. A node that
-    /// is behind may follow a leader that was added again since, but must not count its answers: by the configuration
-    /// that the node knows itself, they are another node's.
+    /// Whether a vote or an acknowledgement that a node sends in this incarnation counts for the
+    /// member of its id. A node that is behind may follow a leader that was added again since, but
+    /// must not count its answers: by the configuration that the node knows itself, they are
+    /// another node's.
     #[must_use]
     pub fn counts(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let known = self.member(node).and_then(|member| member.incarnation);
         known.is_none() || known == incarnation || mutant::is_active(Mutant::IncarnationIgnoredByOthers)
     }
 
-    /// Whether the member of this id is the node in this incarnation: the rule by which a node finds itself in a
-    /// configuration. Where nothing is known of the member, its id is all there is to compare.
+    /// Whether the member of this id is the node in this incarnation: the rule by which a node
+    /// finds itself in a configuration. Where nothing is known of the member, its id is all there
+    /// is to compare.
     #[must_use]
     pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let is_blind = mutant::is_active(Mutant::IncarnationIgnoredBySelf);
@@ -143,7 +148,8 @@ impl Roster {
         Self { members: Arc::new(members) }
     }
 
-    /// What is known here or, of those of whom nothing is, in `other`, without those that `belongs` denies.
+    /// What is known here or, of those of whom nothing is, in `other`, without those that `belongs`
+    /// denies.
     pub(super) fn merged(&self, other: &Self, belongs: impl Fn(NodeId) -> bool) -> Self {
         if self.is_empty() && other.is_empty() {
             return Self::default();
@@ -165,8 +171,8 @@ impl Roster {
         self.iter().map(text).collect()
     }
 
-    /// Reads what [`to_texts`](Self::to_texts) wrote; `None` when ids do not ascend, an address is none
-    /// ([`is_address`]), or an incarnation is none.
+    /// Reads what [`to_texts`](Self::to_texts) wrote; `None` when ids do not ascend, an address is
+    /// none ([`is_address`]), or an incarnation is none.
     #[must_use]
     pub fn from_texts(texts: &[MemberText]) -> Option<Self> {
         let ascend = texts.is_sorted_by(|one, next| one.id < next.id);

@@ -1,7 +1,7 @@
 //! Runs of entries that follow one another, as calls and persists carry them.
 //!
-//! What a turn appends is nearly always one batch, and with little to do a batch is one entry. So one run lies in its place,
-//! and only more of them take an allocation.
+//! What a turn appends is nearly always one batch, and with little to do a batch is one entry. So
+//! one run lies in its place, and only more of them take an allocation.
 
 use std::fmt;
 use std::iter::Chain;

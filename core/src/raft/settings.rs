@@ -14,23 +14,24 @@ use crate::time::micros;
 pub struct Config {
     /// Which node this is.
     pub id: NodeId,
-    /// Which incarnation of that node: a configuration whose roster names another one does not mean this node. `None` where
-    /// the roster is empty, as in a cluster that lives in one process.
+    /// Which incarnation of that node: a configuration whose roster names another one does not mean
+    /// this node. `None` where the roster is empty, as in a cluster that lives in one process.
     pub incarnation: Option<Incarnation>,
     /// The addition that let the node in; a founder's otherwise.
     pub addition: Addition,
-    /// The voters that the cluster was founded with: those before the first configuration of the log. A node that does not
-    /// vote never campaigns.
+    /// The voters that the cluster was founded with: those before the first configuration of the
+    /// log. A node that does not vote never campaigns.
     pub voters: Voters,
-    /// What is known of the members that the cluster was founded with; empty when nobody has to look for them.
+    /// What is known of the members that the cluster was founded with; empty when nobody has to
+    /// look for them.
     pub roster: Roster,
     /// How often a leader tells that it leads.
     pub heartbeat_interval: Duration,
-    /// The shortest time without a leader after which a node campaigns. Also how long a node that heard from a
-    /// leader refuses to vote for another (thesis, §4.2.3).
+    /// The shortest time without a leader after which a node campaigns. Also how long a node that
+    /// heard from a leader refuses to vote for another (thesis, §4.2.3).
     pub election_timeout_min: Duration,
-    /// The longest such time; each election draws one from `min..max`. Also how long a leader goes on
-    /// without answers from a majority, or without its disk.
+    /// The longest such time; each election draws one from `min..max`. Also how long a leader goes
+    /// on without answers from a majority, or without its disk.
     pub election_timeout_max: Duration,
     /// The most bytes of entries in one AppendEntries; an entry that is larger goes alone.
     pub append_bytes_max: usize,
@@ -38,18 +39,20 @@ pub struct Config {
     pub in_flight_messages_max: usize,
     /// The most bytes of entries on their way to one follower; one message may pass it.
     pub in_flight_bytes_max: usize,
-    /// With this many bytes of entries appended and not committed, or not on its own disk, a leader refuses proposals.
-    /// One entry may pass it.
+    /// With this many bytes of entries appended and not committed, or not on its own disk, a leader
+    /// refuses proposals. One entry may pass it.
     pub uncommitted_bytes_max: usize,
-    /// How many bytes of the log that a snapshot covers stay in memory, so that a follower that is a little behind need not
-    /// be sent the snapshot.
+    /// How many bytes of the log that a snapshot covers stay in memory, so that a follower that is
+    /// a little behind need not be sent the snapshot.
     pub retained_bytes: usize,
-    /// How many bytes of the log that a snapshot covers stay in a leader's memory for a follower that is being sent entries and
-    /// answers, however far behind it is: it would have to be sent a snapshot anew, as often as one is taken. Beyond that it is.
+    /// How many bytes of the log that a snapshot covers stay in a leader's memory for a follower
+    /// that is being sent entries and answers, however far behind it is: it would have to be sent a
+    /// snapshot anew, as often as one is taken. Beyond that it is.
     pub held_bytes_max: usize,
-    /// Lets a leader answer linearizable reads without asking a majority each time, for as long as its followers cannot
-    /// vote for another. That trusts all clocks to stay within this drift (thesis, §6.4.1). `None`: never. The same on
-    /// every node: it also keeps a node from voting for the shortest election timeout after its start.
+    /// Lets a leader answer linearizable reads without asking a majority each time, for as long as
+    /// its followers cannot vote for another. That trusts all clocks to stay within this drift
+    /// (thesis, §6.4.1). `None`: never. The same on every node: it also keeps a node from voting
+    /// for the shortest election timeout after its start.
     pub read_lease: Option<ClockDrift>,
 }
 
@@ -66,16 +69,17 @@ impl Config {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),
-            // Large enough that a full message keeps a disk and a network busy for milliseconds, small
-            // enough that a heartbeat behind it is not late.
+            // Large enough that a full message keeps a disk and a network busy for milliseconds,
+            // small enough that a heartbeat behind it is not late.
             append_bytes_max: 1 << 20,
             in_flight_messages_max: 64,
             in_flight_bytes_max: 8 << 20,
             // A disk of 100 MB/s writes it in less than the shortest election timeout.
             uncommitted_bytes_max: 16 << 20,
             retained_bytes: 4 << 20,
-            // Eight times the log after which a snapshot is usually due: as long a line of 20 Mbit/s takes for the snapshot of a
-            // state of half a gigabyte, and for what is written meanwhile.
+            // Eight times the log after which a snapshot is usually due: as long a line of 20
+            // Mbit/s takes for the snapshot of a state of half a gigabyte, and for what is written
+            // meanwhile.
             held_bytes_max: 512 << 20,
             read_lease: None,
         }
@@ -114,7 +118,8 @@ impl Config {
 
 /// How fast clocks may run apart, for leases.
 ///
-/// While 1,000 units of time pass, every clock measures at least `1,000 - per_mille` and at most `1,000 + per_mille`.
+/// While 1,000 units of time pass, every clock measures at least `1,000 - per_mille` and at most
+/// `1,000 + per_mille`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockDrift {
     /// Thousandths; below 500.
@@ -128,7 +133,8 @@ pub enum ConfigError {
     HeartbeatIsZero,
     /// `election_timeout_min` is not above `heartbeat_interval`: every beat would come too late.
     ElectionBeforeHeartbeat,
-    /// `election_timeout_max` is not a microsecond above `election_timeout_min`: elections could tie for ever.
+    /// `election_timeout_max` is not a microsecond above `election_timeout_min`: elections could
+    /// tie for ever.
     ElectionRangeIsEmpty,
     /// `in_flight_messages_max` or `in_flight_bytes_max` is zero: nothing would ever be sent.
     WindowIsZero,

@@ -6,13 +6,14 @@ use super::batch::Entries;
 use super::configuration::Configuration;
 use super::types::{Checksum, LogPoint};
 
-/// After how many election timeouts without any answer the log is no longer held for a follower. Arbitrary: a connection that
-/// is lost and made anew takes one or two.
+/// After how many election timeouts without any answer the log is no longer held for a follower.
+/// Arbitrary: a connection that is lost and made anew takes one or two.
 pub(super) const SILENCE_PATIENCE: u32 = 10;
 
 /// What a snapshot stands for.
 ///
-/// Its content is a function of the log up to `last`, so equal points mean equal content, whichever node took it.
+/// Its content is a function of the log up to `last`, so equal points mean equal content, whichever
+/// node took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot covers.

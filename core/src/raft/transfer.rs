@@ -1,8 +1,9 @@
 //! Handing leadership over (thesis, §3.10).
 //!
-//! The leader takes no more proposals and reads, brings the target's log up to its own, and tells it to stand for
-//! election at once. Voters listen to such a candidate although they hear the leader: its call says that the leader
-//! wants it so. If no other leader is known after the longest election timeout, the leader goes on as before.
+//! The leader takes no more proposals and reads, brings the target's log up to its own, and tells
+//! it to stand for election at once. Voters listen to such a candidate although they hear the
+//! leader: its call says that the leader wants it so. If no other leader is known after the longest
+//! election timeout, the leader goes on as before.
 
 use std::fmt;
 
@@ -36,11 +37,12 @@ impl fmt::Display for TransferError {
 impl std::error::Error for TransferError {}
 
 impl Node {
-    /// Starts to hand leadership to `target`. It is over when [`Node::transfer_target`] is `None`: then another node leads
-    /// or is about to, or the longest election timeout has passed and this node leads on.
+    /// Starts to hand leadership to `target`. It is over when [`Node::transfer_target`] is `None`:
+    /// then another node leads or is about to, or the longest election timeout has passed and this
+    /// node leads on.
     ///
-    /// Asking for the same target again changes nothing, another target takes the place of the first, and this node itself
-    /// ends the transfer.
+    /// Asking for the same target again changes nothing, another target takes the place of the
+    /// first, and this node itself ends the transfer.
     ///
     /// # Errors
     ///
@@ -62,8 +64,9 @@ impl Node {
         Ok(())
     }
 
-    /// Who could take leadership over soonest: of the other voters that have answered within an election timeout, the one
-    /// whose log is closest. `None` when this node does not lead, or there is nobody.
+    /// Who could take leadership over soonest: of the other voters that have answered within an
+    /// election timeout, the one whose log is closest. `None` when this node does not lead, or
+    /// there is nobody.
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let Part::Leader(leadership) = &self.part else { return None };
@@ -83,7 +86,8 @@ impl Node {
         leadership.transfer.as_ref().map(|transfer| transfer.target)
     }
 
-    /// The leader's part of a turn's end: calls the target as soon as it holds all that the leader holds.
+    /// The leader's part of a turn's end: calls the target as soon as it holds all that the leader
+    /// holds.
     pub(super) fn lead_transfer(&mut self, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(transfer) = &mut leadership.transfer else { return };
@@ -98,7 +102,8 @@ impl Node {
             return;
         }
         transfer.is_called = true;
-        // From here on followers may vote at any time, also should this call arrive long after the transfer failed.
+        // From here on followers may vote at any time, also should this call arrive long after the
+        // transfer failed.
         leadership.has_called_election = true;
         if !mutant::is_active(Mutant::LeaseUsedInTransfer) {
             leadership.reads.end_lease();

@@ -1,6 +1,8 @@
-//! The end of a turn: acts on the time that has passed, and hands out all that has gathered since the last one ended.
+//! The end of a turn: acts on the time that has passed, and hands out all that has gathered since
+//! the last one ended.
 //!
-//! A turn's changes are handed to the disk as one persist, and a leader sends after its own entries went there.
+//! A turn's changes are handed to the disk as one persist, and a leader sends after its own entries
+//! went there.
 
 use super::batch::Entries;
 use super::durability::{HardState, Persist, PersistScope};
@@ -53,9 +55,10 @@ impl Node {
         }
     }
 
-    /// A node that wakes long after its deadline has heard nobody because it slept, not because nobody spoke: a process
-    /// that was stopped, a machine without a processor to spare. Its silence proves nothing, so the time asleep does not
-    /// count, once in a row; a node that is always late still acts.
+    /// A node that wakes long after its deadline has heard nobody because it slept, not because
+    /// nobody spoke: a process that was stopped, a machine without a processor to spare. Its
+    /// silence proves nothing, so the time asleep does not count, once in a row; a node that is
+    /// always late still acts.
     fn forgive_oversleeping(&mut self, now: Instant) {
         if now.since(self.deadline()) <= self.config.heartbeat_interval {
             self.was_forgiven = false;
@@ -86,7 +89,8 @@ impl Node {
         }
     }
 
-    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then send.
+    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then
+    /// send.
     fn lead_on(&mut self, now: Instant) {
         if !matches!(self.part, Part::Leader(_)) {
             return;

@@ -20,12 +20,13 @@ impl Term {
     /// The term of a node that has never heard of an election.
     pub const INITIAL: Self = Self(0);
 
-    /// The highest term that is believed of others, far above any that elections reach: one that no later term could
-    /// follow would end all elections.
+    /// The highest term that is believed of others, far above any that elections reach: one that no
+    /// later term could follow would end all elections.
     pub const MAX: Self = Self(1 << 62);
 
-    /// How far above its own term a node believes another's to be. A node that is cut off does not raise its term (pre-vote), so
-    /// no honest one is as far ahead; at a thousand elections a second it would take 49 days.
+    /// How far above its own term a node believes another's to be. A node that is cut off does not
+    /// raise its term (pre-vote), so no honest one is as far ahead; at a thousand elections a
+    /// second it would take 49 days.
     pub const JUMP_MAX: u64 = 1 << 32;
 
     /// The term after this one.
@@ -46,11 +47,12 @@ impl fmt::Display for Term {
 pub struct LogIndex(pub u64);
 
 impl LogIndex {
-    /// The place before the first entry: what an empty log ends at, and what a node has committed that
-    /// does not know of any commit.
+    /// The place before the first entry: what an empty log ends at, and what a node has committed
+    /// that does not know of any commit.
     pub const ORIGIN: Self = Self(0);
 
-    /// The highest index that is believed of others: a million entries a second take 146,000 years to get there.
+    /// The highest index that is believed of others: a million entries a second take 146,000 years
+    /// to get there.
     pub const MAX: Self = Self(1 << 62);
 
     /// The place after this one.
@@ -73,8 +75,8 @@ impl fmt::Display for LogIndex {
 }
 
 /// The chained CRC-32 of an entry: it covers the entry's own line and, through its predecessor's
-/// checksum, every line before. Equal checksums at an equal index mean equal logs up to there, but for
-/// the one chance in four thousand million that any CRC-32 leaves.
+/// checksum, every line before. Equal checksums at an equal index mean equal logs up to there, but
+/// for the one chance in four thousand million that any CRC-32 leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checksum(pub u32);
 

@@ -1,14 +1,17 @@
 //! Backups: a node's snapshot, handed out in parts to whoever asks.
 //!
-//! A backup has to hold everything that was acknowledged before it was asked for. So a new one begins as a linearizable read
-//! does, by learning how far the log has to be covered; a snapshot that covers as much is taken unless there is one; and its
-//! parts are read from the disk one at a time, as for a follower that is sent it. Nothing of it is kept in memory.
+//! A backup has to hold everything that was acknowledged before it was asked for. So a new one
+//! begins as a linearizable read does, by learning how far the log has to be covered; a snapshot
+//! that covers as much is taken unless there is one; and its parts are read from the disk one at a
+//! time, as for a follower that is sent it. Nothing of it is kept in memory.
 //!
-//! Why not pages of the state as it is frozen for a snapshot: there is one such moment at a time, and a reader who is slow, or
-//! gone, would keep it from the snapshots that the log waits for. A file waits for nobody.
+//! Why not pages of the state as it is frozen for a snapshot: there is one such moment at a time,
+//! and a reader who is slow, or gone, would keep it from the snapshots that the log waits for. A
+//! file waits for nobody.
 //!
-//! While parts are asked for the next snapshot of this node's own is held back, within limits: it would take the place of
-//! the one that is read, and the reader would have to begin anew. A leader's snapshot is not.
+//! While parts are asked for the next snapshot of this node's own is held back, within limits: it
+//! would take the place of the one that is read, and the reader would have to begin anew. A
+//! leader's snapshot is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,10 +21,12 @@ use super::face::{Answer, Output, Refused, RequestId};
 use crate::raft::{LogIndex, LogPoint, ReadBatch, SnapshotPart};
 use crate::time::Instant;
 
-/// How many readers may wait for a part at once: each is some hundred kilobytes in memory, and a read of the disk.
+/// How many readers may wait for a part at once: each is some hundred kilobytes in memory, and a
+/// read of the disk.
 pub(super) const READERS_MAX: usize = 16;
 
-/// How long the next snapshot is held back after a part was asked for: the time that a slow reader takes for one.
+/// How long the next snapshot is held back after a part was asked for: the time that a slow reader
+/// takes for one.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it is held back in all, whatever is asked for. Arbitrary: the log grows meanwhile.
@@ -32,7 +37,8 @@ pub const BACKUP_HOLD_MAX: Duration = Duration::from_secs(600);
 pub enum BackupPiece {
     /// The beginning of one that holds all that anybody had an answer to when this was asked.
     New,
-    /// The beginning of one that covers this much of the log: asked again after [`Answer::BackupPending`].
+    /// The beginning of one that covers this much of the log: asked again after
+    /// [`Answer::BackupPending`].
     Covering(LogIndex),
     /// What follows in one that was begun.
     At {
@@ -110,7 +116,8 @@ impl Replica {
         }
     }
 
-    /// It is known how much of the log the new backups of `batch` have to cover, or that it cannot be known here.
+    /// It is known how much of the log the new backups of `batch` have to cover, or that it cannot
+    /// be known here.
     pub(super) fn learn_backup_index(
         &mut self,
         batch: ReadBatch,
@@ -140,7 +147,8 @@ impl Replica {
         if let Some(last) = latest {
             return self.read_backup(request, last, 0, now, outputs);
         }
-        // What is not applied yet cannot be had now, and an index that nobody will ever reach must not stand for it.
+        // What is not applied yet cannot be had now, and an index that nobody will ever reach must
+        // not stand for it.
         if index <= self.last_applied {
             self.backups.wanted = self.backups.wanted.max(index);
         }
@@ -167,7 +175,8 @@ impl Replica {
         None
     }
 
-    /// A snapshot of this replica's own is durable. If somebody waits for it, the next one must not begin before they are back.
+    /// A snapshot of this replica's own is durable. If somebody waits for it, the next one must not
+    /// begin before they are back.
     pub(super) fn keep_for_backup(&mut self, before: LogIndex, last: LogPoint, now: Instant) {
         if self.backups.want_beyond(before) && !self.backups.want_beyond(last.index) {
             self.backups.hold(last, now);

@@ -32,7 +32,8 @@ pub enum Request {
         /// Not before the replica has applied this much: what the asker has seen already.
         at_least: LogIndex,
     },
-    /// Look something up that is at least as new as everything that anybody had an answer to when this was asked.
+    /// Look something up that is at least as new as everything that anybody had an answer to when
+    /// this was asked.
     LinearizableRead(Query),
     /// Hand leadership over to this node. Only a leader can.
     Transfer(NodeId),
@@ -42,7 +43,8 @@ pub enum Request {
     Members,
     /// A piece of a backup: of all keys and sessions, as this replica's snapshot has them.
     Backup(BackupPiece),
-    /// Hand leadership over to whoever is closest, because this node is about to stop. Only a leader can.
+    /// Hand leadership over to whoever is closest, because this node is about to stop. Only a
+    /// leader can.
     Resign,
     /// How it is doing.
     Status,
@@ -53,9 +55,10 @@ pub enum Request {
 pub struct MemberOrder {
     /// What is ordered.
     pub change: MemberChange,
-    /// The log index up to which the giver knew the members ([`Answer::Members`]). The order is refused when they were changed
-    /// since, unless they are as it wants them: so an order that is delivered late, or again, never undoes a later one.
-    /// `None`: carry it out whatever the members are.
+    /// The log index up to which the giver knew the members ([`Answer::Members`]). The order is
+    /// refused when they were changed since, unless they are as it wants them: so an order that is
+    /// delivered late, or again, never undoes a later one. `None`: carry it out whatever the
+    /// members are.
     pub given_for: Option<LogIndex>,
     /// Carry it out although a majority of the voters that would be left does not answer.
     pub insists: bool,
@@ -73,8 +76,9 @@ impl From<MemberChange> for MemberOrder {
 pub enum MemberChange {
     /// This node gets the log from now on, and does not vote.
     AddLearner(NodeId),
-    /// The same, found at this address by its peers; a member that has another address moves to this one, and keeps its
-    /// role and its incarnation. 1 to [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
+    /// The same, found at this address by its peers; a member that has another address moves to
+    /// this one, and keeps its role and its incarnation. 1 to
+    /// [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
     AddLearnerAt(NodeId, Box<str>),
     /// This learner votes, as soon as it has caught up.
     Promote(NodeId),
@@ -120,7 +124,8 @@ impl Request {
     }
 }
 
-/// What a replica answers. Large parts are in boxes: nearly all answers are small, and each is moved several times.
+/// What a replica answers. Large parts are in boxes: nearly all answers are small, and each is
+/// moved several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The command is committed and applied, now or, as the same write of its session, before.
@@ -142,7 +147,8 @@ pub enum Answer {
         /// The new leader.
         to: NodeId,
     },
-    /// The change of members is finished, or there was nothing to change: the members now, by the log up to this index.
+    /// The change of members is finished, or there was nothing to change: the members now, by the
+    /// log up to this index.
     MembershipChanged(LogIndex, Configuration),
     /// Who takes part, by the log up to this index.
     Members(LogIndex, Configuration),
@@ -150,16 +156,19 @@ pub enum Answer {
     Status(Box<Status>),
     /// The piece of a backup that was asked for: a part of the replica's snapshot.
     BackupPart(Box<SnapshotPart>),
-    /// A backup has to cover this much of the log, and a snapshot that does is on its way: it is to be asked for again.
+    /// A backup has to cover this much of the log, and a snapshot that does is on its way: it is to
+    /// be asked for again.
     BackupPending(LogIndex),
-    /// The write was decided, and nobody knows how: a snapshot took the place of the log that would tell.
+    /// The write was decided, and nobody knows how: a snapshot took the place of the log that would
+    /// tell.
     OutcomeUnknown,
     /// The request had no effect and never will.
     Refused(Refused),
 }
 
 impl Answer {
-    /// Whether this can be the answer to `request`. A proxy believes no other, wherever it comes from.
+    /// Whether this can be the answer to `request`. A proxy believes no other, wherever it comes
+    /// from.
     #[must_use]
     pub fn fits(&self, request: &Request) -> bool {
         match self {
@@ -199,10 +208,11 @@ pub enum Refused {
     TransferFailed,
     /// The members cannot be changed like that now.
     Change(ChangeError),
-    /// The backup that the piece belongs to is not there any more, or has no line that starts there.
+    /// The backup that the piece belongs to is not there any more, or has no line that starts
+    /// there.
     BackupGone,
-    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was restarted, and
-    /// knows no leader to learn more from.
+    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was
+    /// restarted, and knows no leader to learn more from.
     CatchingUp,
 }
 
@@ -229,7 +239,8 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// How much of its log is on its disk.
     pub durable_index: LogIndex,
-    /// For how long its disk, with work to do, has finished none, in milliseconds; 0: it is idle, or gets on.
+    /// For how long its disk, with work to do, has finished none, in milliseconds; 0: it is idle,
+    /// or gets on.
     pub disk_waiting_ms: u64,
 }
 
@@ -250,21 +261,23 @@ pub enum Input {
         peer: NodeId,
         /// Its incarnation.
         incarnation: Incarnation,
-        /// The addition that it was let in as. When its id was removed and added again since, it does not become that member.
+        /// The addition that it was let in as. When its id was removed and added again since, it
+        /// does not become that member.
         addition: Addition,
     },
-    /// There was no room for a part of a snapshot. What was written of it is gone, and may be tried again.
+    /// There was no room for a part of a snapshot. What was written of it is gone, and may be tried
+    /// again.
     SnapshotPutOff {
         /// The last entry that the snapshot covers.
         last: LogPoint,
         /// Why, for the operator.
         why: Arc<str>,
     },
-    /// Another node says that this one was removed from the cluster, or runs twice: it is going to end, and until then it
-    /// answers no read from its own map.
+    /// Another node says that this one was removed from the cluster, or runs twice: it is going to
+    /// end, and until then it answers no read from its own map.
     Dismissed,
-    /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was written had an end,
-    /// the whole snapshot is durable, was read back, and is the node's latest.
+    /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was
+    /// written had an end, the whole snapshot is durable, was read back, and is the node's latest.
     SnapshotWritten {
         /// The snapshot's last entry.
         last: LogPoint,
@@ -282,16 +295,18 @@ pub enum Input {
     },
 }
 
-/// What a replica wants done. All of it may be done at once, in the order in which it stands; persists wait only
-/// for one another.
+/// What a replica wants done. All of it may be done at once, in the order in which it stands;
+/// persists wait only for one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Write this and report it with [`Input::Persisted`].
     Persist(Persist),
-    /// Write this part of a snapshot and report it with [`Input::SnapshotWritten`]. There is one at a time, and it may be
-    /// written beside the persists. A part at offset 0 begins a new snapshot; what was begun before is given up.
+    /// Write this part of a snapshot and report it with [`Input::SnapshotWritten`]. There is one at
+    /// a time, and it may be written beside the persists. A part at offset 0 begins a new snapshot;
+    /// what was begun before is given up.
     WriteSnapshot(SnapshotPart),
-    /// Read a part of the node's snapshot, of some [`SNAPSHOT_PART_BYTES`](super::SNAPSHOT_PART_BYTES), and hand it over with
+    /// Read a part of the node's snapshot, of some
+    /// [`SNAPSHOT_PART_BYTES`](super::SNAPSHOT_PART_BYTES), and hand it over with
     /// [`Input::SnapshotRead`].
     ReadSnapshot {
         /// The snapshot's last entry.
@@ -310,8 +325,8 @@ pub enum Output {
         /// The leader, if it knows one.
         leader: Option<NodeId>,
     },
-    /// This node was removed from the cluster: by the committed configuration at this index it is no longer a member. It has
-    /// nothing more to do, and serves no reads.
+    /// This node was removed from the cluster: by the committed configuration at this index it is
+    /// no longer a member. It has nothing more to do, and serves no reads.
     Removed(LogIndex),
     /// Tell whoever wants to know.
     Event(Event),

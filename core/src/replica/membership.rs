@@ -12,14 +12,17 @@ use crate::raft::{
 };
 use crate::time::Instant;
 
-/// The most nodes whose incarnations are remembered: more than a cluster has members, with room for some that come and go.
+/// The most nodes whose incarnations are remembered: more than a cluster has members, with room for
+/// some that come and go.
 const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
-/// How long an order waits for nodes to answer and for a learner to catch up: shorter than any usual request timeout, so that it
-/// is refused while its giver still listens, and never carried out behind its back.
+/// How long an order waits for nodes to answer and for a learner to catch up: shorter than any
+/// usual request timeout, so that it is refused while its giver still listens, and never carried
+/// out behind its back.
 pub const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an answer to the question whether a node is there is good for. Arbitrary: some round trips.
+/// How long an answer to the question whether a node is there is good for. Arbitrary: some round
+/// trips.
 const ANSWER_VALID: Duration = Duration::from_millis(200);
 
 /// A change that is waited for.
@@ -33,13 +36,14 @@ pub(super) struct Change {
     since: Instant,
     /// The round in which the members were asked whether they are there, and when.
     asked: Option<(ReadRound, Instant)>,
-    /// What the members are to be, once that was proposed: a promotion may wait for its node to catch up.
+    /// What the members are to be, once that was proposed: a promotion may wait for its node to
+    /// catch up.
     target: Option<Configuration>,
 }
 
 impl Replica {
-    /// Accepts an order, in place of one that still waits for its node to catch up. It is answered at once when it cannot be
-    /// carried out, or when there is nothing to do.
+    /// Accepts an order, in place of one that still waits for its node to catch up. It is answered
+    /// at once when it cannot be carried out, or when there is nothing to do.
     pub(super) fn start_change(
         &mut self,
         request: RequestId,
@@ -85,8 +89,8 @@ impl Replica {
         answer
     }
 
-    /// Whether the members were changed since the order was given, be it there and back. That a member was met, or a change took
-    /// its second entry, is no change in this sense.
+    /// Whether the members were changed since the order was given, be it there and back. That a
+    /// member was met, or a change took its second entry, is no change in this sense.
     fn is_outdated(&self, order: &MemberOrder) -> bool {
         let Some(given_for) = order.given_for else { return false };
         let Some(mut since) = self.node.configurations_since(given_for) else { return true };
@@ -113,7 +117,8 @@ impl Replica {
         if let Some(node) = unbound {
             return Err(ChangeError::Silent(*node));
         }
-        // While the order waits, a node that has answered may die: so nobody is counted on for long.
+        // While the order waits, a node that has answered may die: so nobody is counted on for
+        // long.
         let is_stale = change.asked.is_none_or(|(_, at)| now.since(at) > ANSWER_VALID);
         if is_stale && has_roster {
             change.asked = self.node.ask_members(now).map(|round| (round, now));
@@ -124,7 +129,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Answers who waits, once it is known what came of the change; goes on with a promotion whose node has caught up.
+    /// Answers who waits, once it is known what came of the change; goes on with a promotion whose
+    /// node has caught up.
     pub(super) fn follow_change(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let Some(mut change) = self.change.take() else { return };
         let leads_on = self.node.role() == Role::Leader && self.node.current_term() == change.term;
@@ -154,7 +160,8 @@ impl Replica {
     /// Whether an order that fails for this reason may be possible in a moment.
     fn may_pass(&self, error: ChangeError, order: &MemberOrder) -> bool {
         match error {
-            // Nobody ordered what is under way: the leader is binding a member that it has met, or is new.
+            // Nobody ordered what is under way: the leader is binding a member that it has met, or
+            // is new.
             ChangeError::InProgress | ChangeError::NotEstablished => {
                 !self.node.configuration().roster().is_empty()
             }
@@ -171,8 +178,8 @@ impl Replica {
 }
 
 impl Replica {
-    /// The leader writes down which incarnation of a node came first under the id of a member that was never met: from then
-    /// on no other is let in.
+    /// The leader writes down which incarnation of a node came first under the id of a member that
+    /// was never met: from then on no other is let in.
     pub(super) fn bind_met(&mut self) {
         if self.met.is_empty() {
             return;
@@ -188,8 +195,9 @@ impl Replica {
         }
         let unbound = configuration.roster().iter().filter(|(_, member)| member.incarnation.is_none());
         let met = unbound.filter_map(|(node, member)| {
-            // One that was let in as an earlier addition may have been the member since then, and was removed, whether or not
-            // it knows: the member that was added again is another node.
+            // One that was let in as an earlier addition may have been the member since then, and
+            // was removed, whether or not it knows: the member that was added again is another
+            // node.
             let is_meant = |(_, addition): &&(Incarnation, Addition)| {
                 *addition == member.addition || mutant::is_active(Mutant::RemovedIncarnationBound)
             };
@@ -219,8 +227,9 @@ impl Replica {
         }
     }
 
-    /// The transport has met `peer`, which was let in as this addition. A node that comes under an id that was never met is
-    /// remembered until the leader has written it down, whichever node leads by then; of two, the one of the later addition.
+    /// The transport has met `peer`, which was let in as this addition. A node that comes under an
+    /// id that was never met is remembered until the leader has written it down, whichever node
+    /// leads by then; of two, the one of the later addition.
     pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, addition: Addition) {
         let is_late = self.met.get(&peer).is_some_and(|(_, known)| addition < *known);
         let has_room = self.met.len() < MET_MAX || self.met.contains_key(&peer);

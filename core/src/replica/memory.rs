@@ -7,8 +7,9 @@ use crate::memory::NodeMemory;
 const KEY_BYTES: usize = 160;
 
 impl Replica {
-    /// From the next step on the log gives way to the state, or need not. What is kept of it for followers goes as far as it may,
-    /// and a snapshot is due earlier: while writes are refused the log does not grow, so the next one would never be due.
+    /// From the next step on the log gives way to the state, or need not. What is kept of it for
+    /// followers goes as far as it may, and a snapshot is due earlier: while writes are refused the
+    /// log does not grow, so the next one would never be due.
     pub fn set_memory_is_short(&mut self, is_short: bool) {
         self.memory_is_short = is_short;
         if is_short {

@@ -1,7 +1,8 @@
-//! A replica: Raft with the key-value store on top. It is what a runtime drives, one [`Replica::step`] at a time.
+//! A replica: Raft with the key-value store on top. It is what a runtime drives, one
+//! [`Replica::step`] at a time.
 //!
-//! A step takes everything that has arrived since the last one, so that what arrives together is written, sent
-//! and answered together.
+//! A step takes everything that has arrived since the last one, so that what arrives together is
+//! written, sent and answered together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -43,25 +44,28 @@ pub use restored_state::RestoredState;
 use schedule::Schedule;
 use snapshots::Snapshots;
 
-/// The most bytes of log lines that one step applies, chosen so that a step stays well below a heartbeat
-/// interval also when a restarted node applies a long log.
+/// The most bytes of log lines that one step applies, chosen so that a step stays well below a
+/// heartbeat interval also when a restarted node applies a long log.
 pub const APPLY_BYTES_MAX: usize = 2 << 20;
 
-/// With so many entries to apply, a replica that nobody waits for does so in a step of its own: what its disk and its peers
-/// have to do, and the answers of who led, come first. Below, a second step costs more than it gains; arbitrary otherwise.
+/// With so many entries to apply, a replica that nobody waits for does so in a step of its own:
+/// what its disk and its peers have to do, and the answers of who led, come first. Below, a second
+/// step costs more than it gains; arbitrary otherwise.
 const APPLY_LATER_MIN: u64 = 32;
 
-/// The most keys that one step looks up, for the same reason. What is above it waits for the next step.
+/// The most keys that one step looks up, for the same reason. What is above it waits for the next
+/// step.
 pub const LOOK_UPS_MAX: usize = 2_000;
 
-/// How long a read waits at a replica that is behind, before it is sent elsewhere: two heartbeats, in which a replica
-/// that is well has caught up.
+/// How long a read waits at a replica that is behind, before it is sent elsewhere: two heartbeats,
+/// in which a replica that is well has caught up.
 pub const READ_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a replica may be told beside its Raft settings.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaLimits {
-    /// How much is remembered of clients: the same on all nodes of the cluster, and for as long as it lives.
+    /// How much is remembered of clients: the same on all nodes of the cluster, and for as long as
+    /// it lives.
     pub sessions: SessionLimits,
     /// When snapshots are taken.
     pub snapshots: SnapshotPolicy,
@@ -85,8 +89,8 @@ pub struct Replica {
     last_applied: LogIndex,
     /// The last step left what there was to apply to this one.
     left_to_apply: bool,
-    /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an answer could be
-    /// older than one given before the restart.
+    /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an
+    /// answer could be older than one given before the restart.
     reads_from: LogIndex,
     /// Reads that wait until so much is applied, and `reads_from`, which may fall meanwhile.
     waiting_reads: BTreeMap<LogIndex, Vec<WaitingRead>>,
@@ -95,7 +99,8 @@ pub struct Replica {
     /// Who waits for leadership to be handed over, and to whom.
     transfer: Option<(RequestId, NodeId)>,
     change: Option<Change>,
-    /// In which incarnation, and let in as which addition, the transport has met nodes that no configuration has named yet.
+    /// In which incarnation, and let in as which addition, the transport has met nodes that no
+    /// configuration has named yet.
     met: BTreeMap<NodeId, (Incarnation, Addition)>,
     /// Whether another node has said that this one has to end.
     is_dismissed: bool,
@@ -106,8 +111,8 @@ pub struct Replica {
     memory_is_short: bool,
     /// How many keys this step has looked up.
     looked_up: usize,
-    /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait for one index,
-    /// in different terms.
+    /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait
+    /// for one index, in different terms.
     waiting: VecDeque<Waiting>,
     told_leader: (Term, Option<NodeId>),
     node_outputs: Vec<NodeOutput>,
@@ -125,7 +130,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of another version.
+    /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of
+    /// another version.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ReplicaError> {
         Self::with_limits(config, restored, seed, now, ReplicaLimits::default())
     }
@@ -205,8 +211,8 @@ impl Replica {
         })
     }
 
-    /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the caller's to use again:
-    /// `inputs` is left empty.
+    /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the
+    /// caller's to use again: `inputs` is left empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
         // Reads that the last step left over come before those that arrive now.
         self.looked_up = 0;
@@ -229,7 +235,8 @@ impl Replica {
         }
         self.bind_met();
         self.node.end_turn(now, &mut self.node_outputs);
-        // Taken out for the loop, which needs the rest of the replica, and put back with its memory.
+        // Taken out for the loop, which needs the rest of the replica, and put back with its
+        // memory.
         let mut node_outputs = std::mem::take(&mut self.node_outputs);
         for output in node_outputs.drain(..) {
             match output {
@@ -293,7 +300,8 @@ impl Replica {
         }
     }
 
-    /// Whether requests can be answered through this node: it knows a leader, and has applied enough to answer itself.
+    /// Whether requests can be answered through this node: it knows a leader, and has applied
+    /// enough to answer itself.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.node.leader().is_some() && self.may_answer(LogIndex::ORIGIN)
@@ -312,7 +320,8 @@ impl Replica {
         }
     }
 
-    /// Whether this is still all that it knows of the members. Copies nothing: it is asked every turn.
+    /// Whether this is still all that it knows of the members. Copies nothing: it is asked every
+    /// turn.
     #[must_use]
     pub fn knows_no_more_than(&self, known: &KnownMembers) -> bool {
         let node = &self.node;
@@ -394,8 +403,9 @@ impl Replica {
     ) -> Result<(), Refused> {
         match self.node.propose(|line| command.write_payload(session, line)) {
             Ok((index, term)) => {
-                // Places grow from proposal to proposal, but for those of a reign that is over: their entries may
-                // have been cut since. They wait on, because another node may still hold and commit them.
+                // Places grow from proposal to proposal, but for those of a reign that is over:
+                // their entries may have been cut since. They wait on, because another node may
+                // still hold and commit them.
                 let later = self.waiting.iter().rev().take_while(|request| request.index > index).count();
                 self.waiting.insert(self.waiting.len() - later, Waiting { index, term, request });
                 Ok(())
@@ -406,8 +416,8 @@ impl Replica {
         }
     }
 
-    /// While leadership is being handed over nobody takes requests. Who asks waits to hear of the next leader, or of this
-    /// one again.
+    /// While leadership is being handed over nobody takes requests. Who asks waits to hear of the
+    /// next leader, or of this one again.
     fn not_leader(&self) -> Refused {
         Refused::NotLeader { term: self.node.current_term(), leader: self.active_leader() }
     }
@@ -454,8 +464,8 @@ impl Replica {
 
 /// An entry was applied at `index`: answers the requests that waited for that place.
 ///
-/// A request whose command was proposed there in another term is answered as well: with another entry committed in
-/// its place, it can never take effect.
+/// A request whose command was proposed there in another term is answered as well: with another
+/// entry committed in its place, it can never take effect.
 fn resolve(
     waiting: &mut VecDeque<Waiting>,
     index: LogIndex,

@@ -1,9 +1,10 @@
 //! Reading what the log says, once for all replicas of a process.
 //!
-//! The log is text, and what it says has to be read before it is applied. Nodes that live in one process share their
-//! batches, so the first that applies a batch leaves what it read for the others. They then share the keys and values,
-//! too: five maps of one process hold each text once, which is a fifth of the memory, and less for the processor to
-//! fetch. Nothing depends on it: a replica that finds nothing reads for itself, and reads the same.
+//! The log is text, and what it says has to be read before it is applied. Nodes that live in one
+//! process share their batches, so the first that applies a batch leaves what it read for the
+//! others. They then share the keys and values, too: five maps of one process hold each text once,
+//! which is a fifth of the memory, and less for the processor to fetch. Nothing depends on it: a
+//! replica that finds nothing reads for itself, and reads the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use super::APPLY_BYTES_MAX;
 use crate::kv::{LoggedWrite, Write};
 use crate::raft::{Entries, EntryKind, LogIndex};
 
-/// How many batches' readings a replica holds: as far as the nodes of one process are usually apart, and some more. Who is
-/// further behind reads for itself.
+/// How many batches' readings a replica holds: as far as the nodes of one process are usually
+/// apart, and some more. Who is further behind reads for itself.
 const KEPT_MAX: usize = 8;
-/// After a start the leader applies a long log as fast as it can, and followers learn the commit index only with the next heartbeat. So
-/// more readings are held of large batches, as a start finds them in a log: this many bytes. New, small batches displace them.
+/// After a start the leader applies a long log as fast as it can, and followers learn the commit
+/// index only with the next heartbeat. So more readings are held of large batches, as a start finds
+/// them in a log: this many bytes. New, small batches displace them.
 pub const READINGS_BYTES_MAX: usize = 64 << 20;
 const LARGE_BATCH_BYTES: usize = 256 << 10;
 

@@ -15,9 +15,10 @@ pub(super) struct WaitingRead {
 }
 
 impl Replica {
-    /// Whether enough is applied for a read by someone who has seen `at_least`.
-    /// A node that was removed never has: it would answer from a map that nobody keeps up to date. Nor has one that has joined
-    /// and not applied what was committed by then: it would say "not found" of keys that exist.
+    /// Whether enough is applied for a read by someone who has seen `at_least`. A node that was
+    /// removed never has: it would answer from a map that nobody keeps up to date. Nor has one that
+    /// has joined and not applied what was committed by then: it would say "not found" of keys that
+    /// exist.
     pub(super) fn may_answer(&self, at_least: LogIndex) -> bool {
         let is_member = self.node.serves_from().is_some_and(|from| self.last_applied >= from);
         let has_caught_up =
@@ -35,8 +36,8 @@ impl Replica {
         Answer::Read { index: self.last_applied, found }
     }
 
-    /// Answers the reads whose time has come, and refuses those that have waited too long, or that would wait in vain
-    /// because there is no leader to catch up with.
+    /// Answers the reads whose time has come, and refuses those that have waited too long, or that
+    /// would wait in vain because there is no leader to catch up with.
     pub(super) fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.waiting_reads.is_empty() {
             return;
@@ -67,7 +68,8 @@ impl Replica {
         self.waiting_reads.retain(|_, reads| !reads.is_empty());
     }
 
-    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be answered here.
+    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be
+    /// answered here.
     pub(super) fn learn_read_index(
         &mut self,
         batch: ReadBatch,

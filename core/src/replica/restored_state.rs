@@ -1,7 +1,8 @@
 //! What a snapshot says, read before the replica starts.
 //!
-//! A process that runs a whole cluster reads the snapshots of all nodes, one after the other: each may be as large as the map, so
-//! its text is dropped before the next one is read, and keys and values that two nodes have are kept once.
+//! A process that runs a whole cluster reads the snapshots of all nodes, one after the other: each
+//! may be as large as the map, so its text is dropped before the next one is read, and keys and
+//! values that two nodes have are kept once.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ pub struct RestoredState {
 }
 
 impl RestoredState {
-    /// Reads what the snapshot says, and drops its text. `beside` is that of another node in this process, if there is one. `seed`
-    /// decides how the map is laid out in memory.
+    /// Reads what the snapshot says, and drops its text. `beside` is that of another node in this
+    /// process, if there is one. `seed` decides how the map is laid out in memory.
     ///
     /// # Errors
     ///

@@ -1,23 +1,28 @@
 //! When a snapshot is due.
 //!
-//! All nodes apply the same log, so they would all reach a threshold at the same entry. Nodes that share a disk and
-//! processors would then write, sync and check at once, and no majority would be left to serve meanwhile. So each has a place
-//! among the members, and takes its first snapshot earlier by that: from then on they take turns. It costs no agreement,
-//! and where it fails (a node that was long away, a change of members) it costs no more than the time of some requests.
+//! All nodes apply the same log, so they would all reach a threshold at the same entry. Nodes that
+//! share a disk and processors would then write, sync and check at once, and no majority would be
+//! left to serve meanwhile. So each has a place among the members, and takes its first snapshot
+//! earlier by that: from then on they take turns. It costs no agreement, and where it fails (a node
+//! that was long away, a change of members) it costs no more than the time of some requests.
 
 use crate::raft::{Configuration, NodeId};
 
-/// How many bytes of content a part of a snapshot has if nothing else is said ([`SnapshotPolicy::part_bytes`]), or a line
-/// more: a step encodes or decodes as much. Chosen because that takes less than a millisecond.
+/// How many bytes of content a part of a snapshot has if nothing else is said
+/// ([`SnapshotPolicy::part_bytes`]), or a line more: a step encodes or decodes as much. Chosen
+/// because that takes less than a millisecond.
 pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
 
-/// When a snapshot is taken, at the first of two thresholds, and in which pieces. May differ from node to node.
+/// When a snapshot is taken, at the first of two thresholds, and in which pieces. May differ from
+/// node to node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// When so many bytes of log lines were applied since the last one, and at least as many as that one has: so that the
-    /// disk never writes more in snapshots than in log, however large the state is.
+    /// When so many bytes of log lines were applied since the last one, and at least as many as
+    /// that one has: so that the disk never writes more in snapshots than in log, however large the
+    /// state is.
     pub log_bytes: u64,
-    /// When this many bytes were applied, even if the last snapshot is larger: the log is in memory until then.
+    /// When this many bytes were applied, even if the last snapshot is larger: the log is in memory
+    /// until then.
     pub log_bytes_max: u64,
     /// When so many entries were applied since the last one, whatever their size.
     pub log_entries: u64,
@@ -25,13 +30,15 @@ pub struct SnapshotPolicy {
     pub held_back_bytes: u64,
     /// How many bytes of content a part has, or a line more.
     pub part_bytes: usize,
-    /// Whether the members of a cluster take their snapshots in turn: each its first one earlier by its place among them.
+    /// Whether the members of a cluster take their snapshots in turn: each its first one earlier by
+    /// its place among them.
     pub takes_turns: bool,
 }
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        // As much as Redis lets its log grow at the least before it is written anew. A start reads it in a fraction of a second.
+        // As much as Redis lets its log grow at the least before it is written anew. A start reads
+        // it in a fraction of a second.
         Self {
             log_bytes: 64 << 20,
             log_bytes_max: u64::MAX,
@@ -43,11 +50,11 @@ impl Default for SnapshotPolicy {
     }
 }
 
-/// How many times as much log as a snapshot is due for may come before nothing holds it back any more. Arbitrary: all of
-/// it is in memory.
+/// How many times as much log as a snapshot is due for may come before nothing holds it back any
+/// more. Arbitrary: all of it is in memory.
 const OVERDUE_TIMES: u64 = 8;
-/// The most bytes of log that may come after a snapshot was due, where the state is so large that several times its size
-/// would be too much.
+/// The most bytes of log that may come after a snapshot was due, where the state is so large that
+/// several times its size would be too much.
 pub const HELD_BACK_BYTES_MAX: u64 = 512 << 20;
 
 /// What was applied since a moment.
@@ -136,13 +143,15 @@ impl Schedule {
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
     }
 
-    /// Whether a snapshot would make room worth its while, where memory is short. An eighth is arbitrary.
+    /// Whether a snapshot would make room worth its while, where memory is short. An eighth is
+    /// arbitrary.
     pub(super) fn makes_room(&self) -> bool {
         self.applied.bytes >= (self.due_bytes() / 8).max(1)
     }
 
-    /// Whether so much was applied that the log must not grow on for anybody's sake. That is a matter of memory, and so of bytes: many
-    /// short entries would otherwise end a backup that is being read.
+    /// Whether so much was applied that the log must not grow on for anybody's sake. That is a
+    /// matter of memory, and so of bytes: many short entries would otherwise end a backup that is
+    /// being read.
     pub(super) fn is_overdue(&self) -> bool {
         let due = self.due_bytes();
         let bytes_max =
@@ -177,7 +186,8 @@ impl Schedule {
     ) {
         self.last_bytes = bytes;
         self.applied = Applied::default();
-        // It has the leader's place now; its own is as far from that as the two are from one another.
+        // It has the leader's place now; its own is as far from that as the two are from one
+        // another.
         self.head_start = match leader {
             Some(leader) if self.policy.takes_turns => Share::of_circle(configuration, node, leader),
             _ => Share::NONE,

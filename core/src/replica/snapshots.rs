@@ -1,11 +1,12 @@
 //! Snapshots of the state: taking one without standing still, and taking over a leader's.
 //!
-//! When the log has grown enough, the state's present moment is frozen and read off a part at a time, while entries go on
-//! being applied. Each part is written before the next one is read, so the disk sets the pace and a step does a part's work at
-//! the most. When all of it is durable and was read back, the log's beginning goes.
+//! When the log has grown enough, the state's present moment is frozen and read off a part at a
+//! time, while entries go on being applied. Each part is written before the next one is read, so
+//! the disk sets the pace and a step does a part's work at the most. When all of it is durable and
+//! was read back, the log's beginning goes.
 //!
-//! A leader's snapshot arrives in parts as well. A new state is built from them as they arrive, beside the old one, which
-//! it replaces in one step when the whole snapshot is durable.
+//! A leader's snapshot arrives in parts as well. A new state is built from them as they arrive,
+//! beside the old one, which it replaces in one step when the whole snapshot is durable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{Checksum, Event, LogIndex, LogPoint, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
-/// How long after a snapshot found no room the next one is begun. Arbitrary: long enough that trying costs nothing.
+/// How long after a snapshot found no room the next one is begun. Arbitrary: long enough that
+/// trying costs nothing.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A replica's snapshots.
@@ -45,9 +47,11 @@ struct Taking {
     hasher: crc32fast::Hasher,
     is_writing: bool,
     is_whole: bool,
-    /// The last part, while it waits for the log to be durable up to the snapshot's end, or for a transfer.
+    /// The last part, while it waits for the log to be durable up to the snapshot's end, or for a
+    /// transfer.
     last_part: Option<SnapshotPart>,
-    /// Whether it waits for the end of a transfer of the snapshot before, which began later than this.
+    /// Whether it waits for the end of a transfer of the snapshot before, which began later than
+    /// this.
     gives_way: bool,
     /// What it is taken for: counted again if it is given up.
     applied: Applied,
@@ -76,7 +80,8 @@ impl Snapshots {
         }
     }
 
-    /// The text of the snapshots that are assembled or read back. A state that is built holds as much, in its own way.
+    /// The text of the snapshots that are assembled or read back. A state that is built holds as
+    /// much, in its own way.
     pub(super) fn text_bytes(&self) -> usize {
         let is_read_back = |taking: &&Taking| taking.is_whole && taking.is_writing;
         let taken = self.taking.as_ref().filter(is_read_back).map_or(0, |taking| taking.bytes);
@@ -103,14 +108,15 @@ impl Replica {
         if !is_due && !self.backups.want_beyond(latest) {
             return;
         }
-        // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the log before it would be gone:
-        // at its next start it would take itself for a node that nobody has added yet, and wait for ever.
+        // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the
+        // log before it would be gone: at its next start it would take itself for a node that
+        // nobody has added yet, and wait for ever.
         if self.node.removed_at().is_some() && !mutant::is_active(Mutant::RemovedNodeCompacts) {
             return;
         }
-        // A new snapshot would make a follower that is being sent the last one begin again, and under load so often that
-        // it never had a whole one. So the log grows on for as long as that follower gets on, up to a limit: then the
-        // follower begins again.
+        // A new snapshot would make a follower that is being sent the last one begin again, and
+        // under load so often that it never had a whole one. So the log grows on for as long as
+        // that follower gets on, up to a limit: then the follower begins again.
         let is_sent = self.node.sends_snapshot(now);
         let is_wanted = is_sent || self.backups.hold_back(latest, now);
         let is_held = is_wanted && !self.snapshots.schedule.is_overdue();
@@ -189,7 +195,8 @@ impl Replica {
         }
     }
 
-    /// There is no room for a snapshot. This replica's own is tried again after a while; a leader sends its one again by itself.
+    /// There is no room for a snapshot. This replica's own is tried again after a while; a leader
+    /// sends its one again by itself.
     pub(super) fn snapshot_put_off(
         &mut self,
         last: LogPoint,
@@ -215,8 +222,9 @@ impl Replica {
         self.state.thaw();
     }
 
-    /// A leader's snapshot is going to be written in the place of this replica's own, unless all of that was handed out: then
-    /// it is the node's latest before the leader's is, and its report is waited for.
+    /// A leader's snapshot is going to be written in the place of this replica's own, unless all of
+    /// that was handed out: then it is the node's latest before the leader's is, and its report is
+    /// waited for.
     fn give_way(&mut self) {
         if let Some(taking) =
             self.snapshots.taking.take_if(|taking| !taking.is_whole || taking.last_part.is_some())
@@ -226,7 +234,8 @@ impl Replica {
         }
     }
 
-    /// The node may have dropped the snapshot that was on its way: then nobody needs what was built of it.
+    /// The node may have dropped the snapshot that was on its way: then nobody needs what was built
+    /// of it.
     pub(super) fn drop_unused_state(&mut self) {
         if !self.node.receives_snapshot() {
             self.snapshots.building = None;
@@ -265,7 +274,8 @@ impl Replica {
             // The log was faster.
             return;
         }
-        // Between the log that was and the snapshot, nodes may have become members and been removed again.
+        // Between the log that was and the snapshot, nodes may have become members and been removed
+        // again.
         self.met.clear();
         self.stop_taking();
         self.state = building.state;

@@ -1,5 +1,5 @@
-//! Carries out what the hosts of a node's files hand out, beside an async executor: the opening of a data folder, the groups
-//! of a log, the tasks of its snapshots.
+//! Carries out what the hosts of a node's files hand out, beside an async executor: the opening of
+//! a data folder, the groups of a log, the tasks of its snapshots.
 
 use ::blocking::unblock;
 use coracle_core::Instant;
@@ -13,7 +13,8 @@ use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
 use crate::medium::{DiskError, Medium};
 
-/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after the other.
+/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after
+/// the other.
 ///
 /// # Errors
 ///
@@ -33,7 +34,8 @@ pub async fn open(
     Ok((Some(lock), folder.names().await?))
 }
 
-/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where there is room for it.
+/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where
+/// there is room for it.
 ///
 /// # Errors
 ///
@@ -44,7 +46,8 @@ pub async fn prepare(medium: &Medium, ops: Vec<FileOp>) -> Result<(), FileError>
 }
 
 impl Folder {
-    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to be reported, if one is.
+    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to
+    /// be reported, if one is.
     ///
     /// # Errors
     ///
@@ -57,8 +60,8 @@ impl Folder {
         }
     }
 
-    /// Carries out a task of the snapshots, and says to `work` what came of it. A snapshot is checked on the pool of threads:
-    /// the larger it is, the longer that takes.
+    /// Carries out a task of the snapshots, and says to `work` what came of it. A snapshot is
+    /// checked on the pool of threads: the larger it is, the longer that takes.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Carries out what the hosts of a node's files hand out, on the thread that asks for it: the opening of a data folder, the
-//! groups of a log, the tasks of its snapshots.
+//! Carries out what the hosts of a node's files hand out, on the thread that asks for it: the
+//! opening of a data folder, the groups of a log, the tasks of its snapshots.
 
 use coracle_core::Instant;
 use coracle_core::raft::{NodeId, PersistId};
@@ -11,7 +11,8 @@ use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
 use crate::medium::{DiskError, Medium};
 
-/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after the other.
+/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after
+/// the other.
 ///
 /// # Errors
 ///
@@ -30,7 +31,8 @@ pub fn open(
     Ok((Some(lock), folder.names()?))
 }
 
-/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where there is room for it.
+/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where
+/// there is room for it.
 ///
 /// # Errors
 ///
@@ -47,7 +49,8 @@ pub fn prepare(medium: &Medium, ops: &[FileOp]) -> Result<(), FileError> {
 }
 
 impl Folder {
-    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to be reported, if one is.
+    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to
+    /// be reported, if one is.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Content that no node writes, under checksums that are right: each kind of it is refused by name, and what is accepted works.
+//! Content that no node writes, under checksums that are right: each kind of it is refused by name,
+//! and what is accepted works.
 
 use coracle_core::raft::{BatchBuilder, Checksum, NodeId};
 
@@ -200,7 +201,8 @@ fn two_histories_of_one_term_are_refused() {
     assert!(said.starts_with("log00.txt and log01.txt hold different entries 3 of one term"), "{said}");
 }
 
-/// With one node lost, a backup of the others holds what was acknowledged, and a new cluster starts from it.
+/// With one node lost, a backup of the others holds what was acknowledged, and a new cluster starts
+/// from it.
 #[test]
 fn what_a_majority_of_whole_nodes_holds_is_salvaged() {
     let written = Written::new();
@@ -231,7 +233,8 @@ fn what_a_majority_of_whole_nodes_holds_is_salvaged() {
     assert!(said.contains("Only node 0 of 3 is whole, which is no majority"), "{said}");
 }
 
-/// Any lines of a state, in any order and with any change: what is accepted is what the state writes.
+/// Any lines of a state, in any order and with any change: what is accepted is what the state
+/// writes.
 #[test]
 fn lines_of_a_snapshot_are_accepted_only_as_a_state_writes_them() {
     let session = "{\"session\":\"c\",\"used\":1,\"forgotten\":null,\"outcomes\":[[1,\"done\"]]}\n";
@@ -257,7 +260,8 @@ fn lines_of_a_snapshot_are_accepted_only_as_a_state_writes_them() {
     assert_eq!(check_state(good.trim_end()).unwrap_err().0, 4, "a last line is whole");
 }
 
-/// Random edits of random places, sealed again: the log alone and the folder get one verdict, and nothing panics.
+/// Random edits of random places, sealed again: the log alone and the folder get one verdict, and
+/// nothing panics.
 #[test]
 fn verify_and_start_agree_on_any_edit() {
     let written = Written::new();

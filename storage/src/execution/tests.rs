@@ -58,7 +58,8 @@ fn with_both(test: impl Fn(&Path, &mut dyn FnMut() -> AnyFolder)) {
     test(place.path(), &mut || AnyFolder::Asynchronous(Box::new(asynchronous::Folder::new(place.path()))));
 }
 
-/// Restarts, cuts, terms, groups of any size: after each group the files are the same as in the model.
+/// Restarts, cuts, terms, groups of any size: after each group the files are the same as in the
+/// model.
 #[test]
 fn both_leave_what_the_model_has() {
     with_both(|place, open| {
@@ -176,7 +177,8 @@ fn a_published_snapshot_is_read_in_parts() {
     });
 }
 
-/// The log that was open until then is gone with the rename: what is appended belongs to the one in its place.
+/// The log that was open until then is gone with the rename: what is appended belongs to the one in
+/// its place.
 #[test]
 fn a_file_that_takes_the_place_of_the_open_log_is_the_log_from_then_on() {
     with_both(|place, open| {
@@ -246,7 +248,8 @@ fn an_append_of_many_runs_arrives_in_order() {
     });
 }
 
-/// The errors that a test can cause without breaking a disk; each names what was tried, and with what.
+/// The errors that a test can cause without breaking a disk; each names what was tried, and with
+/// what.
 #[test]
 fn a_failure_names_operation_and_file_and_ends_the_list() {
     with_both(|place, open| {
@@ -289,7 +292,8 @@ fn a_full_disk_is_an_error_of_the_write() {
     with_both(|place, open| {
         std::os::unix::fs::symlink("/dev/full", place.join("log00.txt")).unwrap();
         let entries = vec![entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""])];
-        // More than fits into any pipe on the way to the disk, so that the error comes before all of it is on its way.
+        // More than fits into any pipe on the way to the disk, so that the error comes before all
+        // of it is on its way.
         let text = "x".repeat(20 << 20).into();
         for op in [FileOp::Append { file: LOG, entries }, FileOp::AppendText { file: LOG, text }] {
             let error = open().run(&[op]).unwrap_err();
@@ -303,7 +307,8 @@ fn a_full_disk_is_an_error_of_the_write() {
     });
 }
 
-/// A start goes on without a copy of what it cuts off, where there is no room for that, and without nothing else.
+/// A start goes on without a copy of what it cuts off, where there is no room for that, and without
+/// nothing else.
 #[test]
 fn only_what_was_cut_off_may_find_no_room() {
     let cut = FileName::new(NODE, FileKind::LogCut);
@@ -320,7 +325,8 @@ fn only_what_was_cut_off_may_find_no_room() {
     }
 }
 
-/// A link or a left-over that has the name of a new file is replaced: what it leads to is not written to.
+/// A link or a left-over that has the name of a new file is replaced: what it leads to is not
+/// written to.
 #[test]
 fn both_create_a_file_in_the_place_of_a_link() {
     with_both(|place, open| {

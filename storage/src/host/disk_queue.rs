@@ -1,14 +1,14 @@
 //! The disk queue: group commit for one node's log.
 //!
-//! Persists wait here in order. While one group is on its way to the disk the next one gathers, and becomes one append and one
-//! sync. Between two groups, and while none waits, a piece of the log is rewritten behind a snapshot
-//! (see [`Planner::renew`]).
+//! Persists wait here in order. While one group is on its way to the disk the next one gathers, and
+//! becomes one append and one sync. Between two groups, and while none waits, a piece of the log is
+//! rewritten behind a snapshot (see [`Planner::renew`]).
 //!
-//! A group ends at [`GROUP_BYTES_MAX`]: the bytes that wait for one sync have a limit. A group and a piece take turns, so that
-//! neither keeps the other waiting under load.
+//! A group ends at [`GROUP_BYTES_MAX`]: the bytes that wait for one sync have a limit. A group and
+//! a piece take turns, so that neither keeps the other waiting under load.
 //!
-//! Deliberately not here: carrying operations out. A runtime does that, one piece of work at a time, and after an operation
-//! that failed it never asks the queue again.
+//! Deliberately not here: carrying operations out. A runtime does that, one piece of work at a
+//! time, and after an operation that failed it never asks the queue again.
 
 use std::collections::VecDeque;
 
@@ -48,14 +48,15 @@ impl DiskQueue {
         self.waiting.push_back(persist);
     }
 
-    /// Whether [`DiskQueue::begin`] has work to give. Otherwise the next persist has to be waited for.
+    /// Whether [`DiskQueue::begin`] has work to give. Otherwise the next persist has to be waited
+    /// for.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || self.planner.can_renew()
     }
 
-    /// The file operations of the next piece of work, in order; `None`: there is nothing to do now. When all of them are
-    /// carried out, [`DiskQueue::finish`] comes next.
+    /// The file operations of the next piece of work, in order; `None`: there is nothing to do now.
+    /// When all of them are carried out, [`DiskQueue::finish`] comes next.
     ///
     /// # Panics
     ///
@@ -80,8 +81,8 @@ impl DiskQueue {
         Some(self.planner.plan(&self.in_flight))
     }
 
-    /// The work is carried out. Returns the persist that is to be reported: it and all before it are durable. `None` after a
-    /// piece of a new log.
+    /// The work is carried out. Returns the persist that is to be reported: it and all before it
+    /// are durable. `None` after a piece of a new log.
     ///
     /// # Panics
     ///
@@ -94,8 +95,8 @@ impl DiskQueue {
         last
     }
 
-    /// The operations of the work failed. Without room for a rewritten log the old one stays, and grows until the next snapshot:
-    /// returns the file that has to go, which nobody relies on yet.
+    /// The operations of the work failed. Without room for a rewritten log the old one stays, and
+    /// grows until the next snapshot: returns the file that has to go, which nobody relies on yet.
     ///
     /// # Errors
     ///
@@ -198,7 +199,8 @@ mod tests {
             self.queue.push(persist);
         }
 
-        /// Takes a piece of work and finishes it: how many persists it held, and what is to be reported.
+        /// Takes a piece of work and finishes it: how many persists it held, and what is to be
+        /// reported.
         fn work(&mut self) -> Option<(usize, Option<u64>)> {
             self.queue.begin()?;
             let persists = self.queue.in_flight().len();

@@ -1,8 +1,9 @@
 //! Identities drawn from the operating system's randomness.
 //!
-//! What tells two nodes, two clusters or two runs apart must differ between machines that boot from one image at one moment, so
-//! a generator that seeds itself from the time and a thread's address does not do. The tests and the simulator bring their own
-//! numbers: nothing else of this crate draws any.
+//! What tells two nodes, two clusters or two runs apart must differ between machines that boot from
+//! one image at one moment, so a generator that seeds itself from the time and a thread's address
+//! does not do. The tests and the simulator bring their own numbers: nothing else of this crate
+//! draws any.
 
 use coracle_core::{ClusterId, Incarnation};
 

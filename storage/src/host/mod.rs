@@ -1,7 +1,8 @@
 //! Hosts with files: what every runtime decides alike about a node's folder, without I/O.
 //!
-//! A runtime carries file operations out and measures time. Which operation comes next is decided here, by plain state
-//! machines that hand out one piece of work after the other. The simulator drives the same ones.
+//! A runtime carries file operations out and measures time. Which operation comes next is decided
+//! here, by plain state machines that hand out one piece of work after the other. The simulator
+//! drives the same ones.
 //!
 //! | file | decides |
 //! | --- | --- |

@@ -1,7 +1,9 @@
-//! A node's start, its inbox and its end: what a runtime makes a node of, what it drives it with, and why it stops driving it.
+//! A node's start, its inbox and its end: what a runtime makes a node of, what it drives it with,
+//! and why it stops driving it.
 //!
-//! A node is its [`NodeHost`] and, with files, the [`DiskQueue`] and the [`SnapshotWork`] beside it. All three go on from what the
-//! opening of the folder has found, with settings that were checked before it was touched.
+//! A node is its [`NodeHost`] and, with files, the [`DiskQueue`] and the [`SnapshotWork`] beside
+//! it. All three go on from what the opening of the folder has found, with settings that were
+//! checked before it was touched.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,8 +34,8 @@ pub struct StartedNode {
     pub files: Option<FileWork>,
 }
 
-/// What writes and reads a node's files. The log and the snapshots are written side by side, each through a folder value of its
-/// own.
+/// What writes and reads a node's files. The log and the snapshots are written side by side, each
+/// through a folder value of its own.
 #[derive(Debug)]
 pub struct FileWork {
     /// The data folder.
@@ -51,7 +53,8 @@ impl NodeStart {
         self.config.id
     }
 
-    /// What was found, and mended, in its files, for the operator. Empty when it was handed out before.
+    /// What was found, and mended, in its files, for the operator. Empty when it was handed out
+    /// before.
     #[must_use]
     pub fn notices(&mut self) -> Vec<NodeEvent> {
         let notices = self.files.as_mut().map(|files| std::mem::take(&mut files.recovery.notices));

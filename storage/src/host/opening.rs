@@ -12,11 +12,13 @@
 //!
 //! A cluster's opening is in `cluster`, a node's in `member`.
 //!
-//! The folder is judged before anything is written to it, and as a whole: files of any node that does not belong are
-//! refused by name. A wrong `--id` must not make a new node beside another one's log.
+//! The folder is judged before anything is written to it, and as a whole: files of any node that
+//! does not belong are refused by name. A wrong `--id` must not make a new node beside another
+//! one's log.
 //!
-//! Deliberately not here: reading and writing. A runtime locks the folder, reads the files of [`ClusterOpening::nodes`], one node
-//! after the other, and the names of all that is there, binds its ports, and carries the operations out.
+//! Deliberately not here: reading and writing. A runtime locks the folder, reads the files of
+//! [`ClusterOpening::nodes`], one node after the other, and the names of all that is there, binds
+//! its ports, and carries the operations out.
 
 mod cluster;
 mod member;
@@ -37,14 +39,15 @@ pub use member::{FoundMember, MemberOpening, OpenedMember};
 pub struct FolderNames(pub Vec<FileName>);
 
 impl FolderNames {
-    /// A file of a node that is none of these. What has no final name yet does not count: nobody relies on it.
+    /// A file of a node that is none of these. What has no final name yet does not count: nobody
+    /// relies on it.
     fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
         let is_blind = mutant::is_active(Mutant::ForeignFilesAccepted);
         self.0.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind) && !is_blind)
     }
 
-    /// Removes what an earlier run of these nodes left unfinished. It comes before everything else that a start writes: on a
-    /// full disk that may need just this room.
+    /// Removes what an earlier run of these nodes left unfinished. It comes before everything else
+    /// that a start writes: on a full disk that may need just this room.
     fn removal_of_left_overs(&self, is_own: impl Fn(NodeId) -> bool) -> Vec<FileOp> {
         let left_over = |name: &&FileName| is_own(name.node) && is_temporary(name.kind);
         self.0.iter().filter(left_over).map(|file| FileOp::Remove { file: *file }).collect()

@@ -6,14 +6,16 @@
 //! Read        ─► Read ─► Report
 //! ```
 //!
-//! Snapshots are written beside the log, not through its queue: a snapshot is large and nobody waits for it, while every put
-//! waits for the log's next sync. After each part the work rests, so that the log has most of a disk that they share. There
-//! are never many orders: the replica asks for the next part of a snapshot when the one before is written, and for one part at
-//! a time per follower.
+//! Snapshots are written beside the log, not through its queue: a snapshot is large and nobody
+//! waits for it, while every put waits for the log's next sync. After each part the work rests, so
+//! that the log has most of a disk that they share. There are never many orders: the replica asks
+//! for the next part of a snapshot when the one before is written, and for one part at a time per
+//! follower.
 //!
-//! Deliberately not here: when a snapshot is due, and what one that arrived is worth. That is the replica's business; and what
-//! is checked before one counts, the planner's. After a task that failed a runtime never asks for the next one: a snapshot
-//! that is half written by then is never used, and the next one takes its place.
+//! Deliberately not here: when a snapshot is due, and what one that arrived is worth. That is the
+//! replica's business; and what is checked before one counts, the planner's. After a task that
+//! failed a runtime never asks for the next one: a snapshot that is half written by then is never
+//! used, and the next one takes its place.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -43,7 +45,8 @@ pub enum SnapshotTask {
 pub enum FileTask {
     /// Carry these operations out, in order; then [`SnapshotWork::ran`].
     Run(Vec<FileOp>),
-    /// Read the file back and check it, possibly on another thread; then [`SnapshotWork::verified`].
+    /// Read the file back and check it, possibly on another thread; then
+    /// [`SnapshotWork::verified`].
     Verify(SnapshotCheck),
     /// Read this part of the node's snapshot; then [`SnapshotWork::was_read`].
     Read(NodeId, PartWanted),
@@ -85,7 +88,8 @@ struct Part {
     is_last: bool,
 }
 
-/// A check that a written snapshot is what was meant. It can be sent to another thread: for a large one it takes a while.
+/// A check that a written snapshot is what was meant. It can be sent to another thread: for a large
+/// one it takes a while.
 #[derive(Debug)]
 pub struct SnapshotCheck {
     planner: SnapshotPlanner,
@@ -185,8 +189,8 @@ impl SnapshotWork {
         };
     }
 
-    /// The operations of a part failed. Without room for it the snapshot is put off: returns the file that has to go, which nobody
-    /// relies on yet.
+    /// The operations of a part failed. Without room for it the snapshot is put off: returns the
+    /// file that has to go, which nobody relies on yet.
     ///
     /// # Errors
     ///

@@ -27,7 +27,8 @@ pub struct Options {
 /// What one node of a cluster of processes is started with.
 #[derive(Clone, Debug)]
 pub struct MemberOptions {
-    /// How long things may take, how much is allowed. How many nodes there are is not for one of them to say.
+    /// How long things may take, how much is allowed. How many nodes there are is not for one of
+    /// them to say.
     pub settings: Settings,
     /// Which node it is.
     pub id: NodeId,
@@ -37,7 +38,8 @@ pub struct MemberOptions {
     pub medium: Medium,
     /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
     pub listen: Option<SocketAddr>,
-    /// Where to listen for the other nodes, if not where they find this one: behind a translation of addresses.
+    /// Where to listen for the other nodes, if not where they find this one: behind a translation
+    /// of addresses.
     pub peer_listen: Option<Box<str>>,
     /// Addresses to dial instead of those that members say.
     pub dial_overrides: BTreeMap<NodeId, Box<str>>,
@@ -86,8 +88,8 @@ pub enum StartError {
         "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
     )]
     NoOrigin,
-    /// By the latest configuration in its log the node has no address: it was removed, or was stopped while it joined, before its
-    /// log had reached its own addition.
+    /// By the latest configuration in its log the node has no address: it was removed, or was
+    /// stopped while it joined, before its log had reached its own addition.
     #[error(
         "by its own log node {node} is no member. If it was removed from the cluster, its files are of no use any more: let a node \
          in under this id with `coracle member add {node}=HOST:PORT` and an empty data folder. If it was stopped while it joined, \
@@ -119,8 +121,9 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether it is an address to listen on that is not there, and may be in a moment: one of no interface yet, or a name that
-    /// cannot be looked up. An address that another program uses is another matter.
+    /// Whether it is an address to listen on that is not there, and may be in a moment: one of no
+    /// interface yet, or a name that cannot be looked up. An address that another program uses is
+    /// another matter.
     #[must_use]
     pub fn is_address_missing(&self) -> bool {
         let (Self::Listen { cause, .. } | Self::ListenForPeers { cause, .. }) = self else { return false };

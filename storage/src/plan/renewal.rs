@@ -5,13 +5,14 @@
 //! log00.txt.tmp                                          |■■■ copied ■■■►
 //! ```
 //!
-//! Nothing is dropped that the old log still has to give, so nobody waits: persists go on into the old log, and between
-//! two groups of them a piece of what comes after the snapshot is copied and synced beside it. When so little is left that
-//! it is one more piece, that is written as well and the new log takes the old one's place, with no persist in between.
-//! Until then the old log is the log, and a crash leaves it so, with a temporary file that nobody reads.
+//! Nothing is dropped that the old log still has to give, so nobody waits: persists go on into the
+//! old log, and between two groups of them a piece of what comes after the snapshot is copied and
+//! synced beside it. When so little is left that it is one more piece, that is written as well and
+//! the new log takes the old one's place, with no persist in between. Until then the old log is the
+//! log, and a crash leaves it so, with a temporary file that nobody reads.
 //!
-//! Only what is above the floor can be cut, and only up to the floor is copied before the last piece: so what was copied
-//! stays true.
+//! Only what is above the floor can be cut, and only up to the floor is copied before the last
+//! piece: so what was copied stays true.
 
 use std::collections::VecDeque;
 
@@ -21,8 +22,9 @@ use super::{Group, Planner};
 use crate::files::{FileKind, FileName, FileOp};
 use crate::header::LogHeader;
 
-/// The least bytes that are copied between two groups of persists, if nothing else is said and there are so many. Chosen
-/// because the next group then waits for some milliseconds at the most, on a disk of 100 MB/s.
+/// The least bytes that are copied between two groups of persists, if nothing else is said and
+/// there are so many. Chosen because the next group then waits for some milliseconds at the most,
+/// on a disk of 100 MB/s.
 pub const RENEWAL_BYTES: usize = 256 * 1024;
 
 /// A log that is being made anew.
@@ -40,7 +42,8 @@ pub(super) struct Renewal {
     added_bytes: usize,
 }
 
-/// What a log that has just taken the place of another one has changed, so that it can be taken back.
+/// What a log that has just taken the place of another one has changed, so that it can be taken
+/// back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
     old_len: u64,
@@ -75,7 +78,8 @@ impl Renewal {
         }
     }
 
-    /// How many bytes the next piece has. More than came since the last one: otherwise it might never end.
+    /// How many bytes the next piece has. More than came since the last one: otherwise it might
+    /// never end.
     fn piece_bytes(&self) -> usize {
         self.piece_bytes_min.max(2 * self.added_bytes)
     }
@@ -113,8 +117,8 @@ impl Renewal {
 }
 
 impl Planner {
-    /// Whether the log can be made anew beside the old one: all that the old one will lack is above what is committed and
-    /// in the snapshot.
+    /// Whether the log can be made anew beside the old one: all that the old one will lack is above
+    /// what is committed and in the snapshot.
     pub(super) fn begin_renewal(
         &mut self,
         compaction: &Compaction,
@@ -144,7 +148,8 @@ impl Planner {
         true
     }
 
-    /// From now on, copies at least `bytes` bytes at a time when a log is made anew, instead of [`RENEWAL_BYTES`].
+    /// From now on, copies at least `bytes` bytes at a time when a log is made anew, instead of
+    /// [`RENEWAL_BYTES`].
     pub fn set_renewal_bytes(&mut self, bytes: usize) {
         self.renewal_bytes = bytes;
     }
@@ -155,8 +160,8 @@ impl Planner {
         self.renewal.as_ref().is_some_and(|renewal| renewal.can_go_on(self.floor.index))
     }
 
-    /// The file operations of the next step in making the log anew behind a snapshot; none when there is nothing to do.
-    /// To be carried out between two groups of persists.
+    /// The file operations of the next step in making the log anew behind a snapshot; none when
+    /// there is nothing to do. To be carried out between two groups of persists.
     #[must_use]
     pub fn renew(&mut self) -> Vec<FileOp> {
         let floor = self.floor.index;
@@ -197,8 +202,8 @@ impl Planner {
         self.sync.apply(group.ops)
     }
 
-    /// The last piece of work on the new log failed before that took the place of the old one: there is none. The next snapshot
-    /// begins another.
+    /// The last piece of work on the new log failed before that took the place of the old one:
+    /// there is none. The next snapshot begins another.
     pub(crate) fn give_up_renewal(&mut self) {
         self.renewal = None;
         if let Some(Moved { old_len, new_len, noted_floor }) = self.moved.take() {

@@ -175,7 +175,8 @@ fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
     );
 }
 
-/// Twelve entries, two of them in a snapshot and four committed; the planner copies one at a time if nothing is added.
+/// Twelve entries, two of them in a snapshot and four committed; the planner copies one at a time
+/// if nothing is added.
 fn node_that_renews() -> (Disk, Planner, Entries) {
     let (mut disk, start) = founded(SyncPolicy::Always);
     let mut planner = start.planner;
@@ -226,7 +227,8 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
 }
 
-/// There is no room for the last piece, which would have put the new log in place: what follows stands in the old one.
+/// There is no room for the last piece, which would have put the new log in place: what follows
+/// stands in the old one.
 #[test]
 fn a_renewal_that_is_given_up_leaves_the_log_as_it_was() {
     let (mut disk, mut planner, entries) = node_that_renews();
@@ -290,7 +292,8 @@ fn a_compaction_without_entries_leaves_a_header() {
     assert_eq!(Meta::decode(disk.content(META)).unwrap().floor, after);
 }
 
-/// What was planned before in the same group goes to the log that is replaced, and what comes after to the new one.
+/// What was planned before in the same group goes to the log that is replaced, and what comes after
+/// to the new one.
 #[test]
 fn a_compaction_keeps_its_place_in_a_group() {
     let (_, mut planner, entries) = node_with_three_entries();

@@ -1,4 +1,5 @@
-//! Why a node cannot go on from its files: what is wrong with which file. What to do about it depends on whether others hold the same.
+//! Why a node cannot go on from its files: what is wrong with which file. What to do about it
+//! depends on whether others hold the same.
 
 use coracle_core::raft::{LogIndex, NodeId, Term};
 
@@ -122,7 +123,8 @@ pub enum RecoverError {
         /// The term of the last entry.
         last: Term,
     },
-    /// The snapshot is not whole. The log behind it is nothing without it, so there is no way around it.
+    /// The snapshot is not whole. The log behind it is nothing without it, so there is no way
+    /// around it.
     #[error("{file}: {fault}")]
     Snapshot {
         /// The snapshot.

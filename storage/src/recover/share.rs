@@ -2,7 +2,8 @@
 
 use coracle_core::raft::Entries;
 
-/// The entries of `run`, where another node has the same ones in its log `beside` as views of those.
+/// The entries of `run`, where another node has the same ones in its log `beside` as views of
+/// those.
 pub(super) fn share(run: Entries, beside: &[Entries]) -> Vec<Entries> {
     let mut shared = Vec::with_capacity(1);
     let mut rest = run;

@@ -1,7 +1,8 @@
 //! What a snapshot means for the log, at a start.
 //!
-//! A snapshot takes its name first, and the log is made anew behind it later; so the two may be of different moments,
-//! and each that a power cut can leave is told from those that only a lost or exchanged file explains:
+//! A snapshot takes its name first, and the log is made anew behind it later; so the two may be of
+//! different moments, and each that a power cut can leave is told from those that only a lost or
+//! exchanged file explains:
 //!
 //! | what is found | what follows |
 //! | --- | --- |
@@ -14,8 +15,8 @@
 //! | the log starts after the snapshot's end, or late and there is no snapshot | refused: the snapshot was lost or exchanged |
 //! | the snapshot is damaged in any byte | refused: the log behind it is nothing without it |
 //!
-//! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or was never committed,
-//! and nothing that comes after the snapshot can follow its end.
+//! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or
+//! was never committed, and nothing that comes after the snapshot can follow its end.
 
 use coracle_core::raft::{Entries, LogPoint, NodeId, RestoredSnapshot};
 
@@ -25,7 +26,8 @@ use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::snapshot::SnapshotFile;
 
-/// The node's snapshot, if there is one: whole, its own, and reaching the point that the log starts after.
+/// The node's snapshot, if there is one: whole, its own, and reaching the point that the log starts
+/// after.
 pub(super) fn read(
     identity: &Identity,
     after: LogPoint,
@@ -61,8 +63,8 @@ pub(super) fn read(
     Ok(Some(snapshot.restored()))
 }
 
-/// Whether the log has to be made anew behind the snapshot. The log was checked against the metadata, and starts at the
-/// snapshot's end or before.
+/// Whether the log has to be made anew behind the snapshot. The log was checked against the
+/// metadata, and starts at the snapshot's end or before.
 pub(super) fn supersedes_log(
     node: NodeId,
     snapshot: &RestoredSnapshot,
@@ -80,7 +82,8 @@ pub(super) fn supersedes_log(
     if super::point_at(last.index, after, log) == Some(last) {
         return Ok(false);
     }
-    // Two histories that were both committed up to here: one of the files is not of this life of the cluster.
+    // Two histories that were both committed up to here: one of the files is not of this life of
+    // the cluster.
     if meta.floor.index >= last.index {
         return Err(RecoverError::OtherSnapshot { snapshot: file, witness: log_file, last: last.index });
     }

@@ -120,8 +120,8 @@ fn cut_bytes_stay_until_a_start_finds_nothing_to_cut() {
     assert!(recover_from(&disk).is_ok());
 }
 
-/// The page cache lies after a failed sync: it shows lines that are not on disk, and no later sync writes
-/// them. What a start has read must be on disk all the same.
+/// The page cache lies after a failed sync: it shows lines that are not on disk, and no later sync
+/// writes them. What a start has read must be on disk all the same.
 #[test]
 fn what_a_failed_sync_left_in_the_cache_is_written_again() {
     let large = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));

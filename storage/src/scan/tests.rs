@@ -216,8 +216,8 @@ fn runs_are_bounded_and_follow_one_another() {
     assert!(runs.len() <= 8, "{} runs for {} bytes", runs.len(), bytes.len());
 }
 
-/// Zeros in the place of whole sectors, with valid lines behind them: one write whose blocks came out of order. Zeros that
-/// cover anything else, or too far before the end, are damage.
+/// Zeros in the place of whole sectors, with valid lines behind them: one write whose blocks came
+/// out of order. Zeros that cover anything else, or too far before the end, are damage.
 #[test]
 fn a_hole_in_the_last_write_is_torn_and_no_other_zeros_are() {
     let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(300));
@@ -246,7 +246,8 @@ fn a_hole_in_the_last_write_is_torn_and_no_other_zeros_are() {
     assert_eq!(torn_from(&zeroed(sector, sector + 1)), None);
 }
 
-/// More than can have waited for one sync was written in several, each synced before the next: a hole in the first is damage.
+/// More than can have waited for one sync was written in several, each synced before the next: a
+/// hole in the first is damage.
 #[test]
 fn a_hole_further_back_than_one_write_is_damage() {
     let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));

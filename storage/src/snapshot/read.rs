@@ -1,11 +1,12 @@
 //! Reads a part of a published snapshot, to be sent to a follower.
 //!
-//! Sending a snapshot takes many parts, and reading all of the file for each would make the work grow with the square
-//! of its size. So only what a part needs is read: the first line, the last line, and the part's own bytes. What is to
-//! be read is said here, and the reading done by whoever drives it: an executor, or a simulator on bytes in memory.
+//! Sending a snapshot takes many parts, and reading all of the file for each would make the work
+//! grow with the square of its size. So only what a part needs is read: the first line, the last
+//! line, and the part's own bytes. What is to be read is said here, and the reading done by whoever
+//! drives it: an executor, or a simulator on bytes in memory.
 //!
-//! Deliberately unchecked: the content's checksum, which needs all of it. Whoever has put the parts together checks it,
-//! and that is the only place where it counts.
+//! Deliberately unchecked: the content's checksum, which needs all of it. Whoever has put the parts
+//! together checks it, and that is the only place where it counts.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,9 +34,9 @@ pub struct PartWanted {
     pub bytes_max: usize,
 }
 
-/// Reads one part. Whoever drives it reads [`PartReader::range`] of the file and hands it to [`PartReader::take`],
-/// until that has an answer. The file must be one and the same meanwhile: opened once, it is, even when another
-/// takes its name.
+/// Reads one part. Whoever drives it reads [`PartReader::range`] of the file and hands it to
+/// [`PartReader::take`], until that has an answer. The file must be one and the same meanwhile:
+/// opened once, it is, even when another takes its name.
 #[derive(Debug)]
 pub struct PartReader {
     wanted: PartWanted,
@@ -65,7 +66,8 @@ pub enum PartProgress {
     More,
     /// This is the part.
     Part(SnapshotPart),
-    /// There is no such part: the file is another snapshot, or does not have a line that starts at this offset.
+    /// There is no such part: the file is another snapshot, or does not have a line that starts at
+    /// this offset.
     NoSuchPart,
 }
 
@@ -157,15 +159,16 @@ impl PartReader {
 fn last_line(bytes: &[u8], start: u64, content_start: u64) -> Result<(&[u8], u64), SnapshotFault> {
     let (before, line) = super::split_off_last_line(bytes);
     let at = start + before.len() as u64;
-    // Without a line break before it the line is longer than any that ends a snapshot, or it is the first.
+    // Without a line break before it the line is longer than any that ends a snapshot, or it is the
+    // first.
     if at < content_start || before.is_empty() {
         return Err(SnapshotFault::End(SealedLineFault::Incomplete));
     }
     Ok((line, at))
 }
 
-/// The part in `bytes`, which are the byte before it and then as much content as was read; more when these end within
-/// its first line.
+/// The part in `bytes`, which are the byte before it and then as much content as was read; more
+/// when these end within its first line.
 fn part(wanted: &PartWanted, layout: &Layout, bytes: &[u8]) -> Result<PartProgress, SnapshotFault> {
     let (before, piece) = bytes.split_first().expect("the byte before is read too");
     if *before != b'\n' {

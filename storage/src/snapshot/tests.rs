@@ -211,7 +211,8 @@ fn what_arrived_broken_is_the_senders_fault() {
     assert_eq!(error, PublishError::PartOfALine { last: LogIndex(9) });
 }
 
-/// Whatever the disk gives back that is not what was written, the snapshot does not take the place of another.
+/// Whatever the disk gives back that is not what was written, the snapshot does not take the place
+/// of another.
 #[test]
 fn what_cannot_be_read_back_is_not_published() {
     let text = content(3, 10);
@@ -249,8 +250,8 @@ fn an_older_snapshot_never_replaces_a_newer_one() {
     drop(planner.plan_part(&parts(&snapshot_meta(point(8)), "", 1)[0]));
 }
 
-/// Wherever the power fails while a snapshot is written, there is none, or the one before, or the new one; and what is
-/// there when it counts as durable stays.
+/// Wherever the power fails while a snapshot is written, there is none, or the one before, or the
+/// new one; and what is there when it counts as durable stays.
 #[test]
 fn a_crash_anywhere_leaves_the_old_snapshot_or_the_new() {
     let mut rng = fastrand::Rng::with_seed(5);

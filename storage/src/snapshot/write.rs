@@ -4,16 +4,18 @@
 //! part ─► plan_part ─► FileOp ─► snap0.txt.tmp ─► read back ─► publish ─► FileOp ─► snap0.txt
 //! ```
 //!
-//! A snapshot is written beside the one before, under a temporary name, and takes its place only once all of it is on
-//! disk, was read back, and is what arrived: [`SnapshotPlanner::publish`] asks for the bytes that were read, so that
-//! no runtime can leave that out. Until then a crash leaves the snapshot before as it was.
+//! A snapshot is written beside the one before, under a temporary name, and takes its place only
+//! once all of it is on disk, was read back, and is what arrived: [`SnapshotPlanner::publish`] asks
+//! for the bytes that were read, so that no runtime can leave that out. Until then a crash leaves
+//! the snapshot before as it was.
 //!
-//! A snapshot is large and nobody waits for it, unlike the log: so it may be written by another thread, through another
-//! `Folder`, while the log is written; and never more than [`SNAPSHOT_SYNC_BYTES`] wait for one sync, so that no sync
-//! of the log has to wait behind a long one on the same disk.
+//! A snapshot is large and nobody waits for it, unlike the log: so it may be written by another
+//! thread, through another `Folder`, while the log is written; and never more than
+//! [`SNAPSHOT_SYNC_BYTES`] wait for one sync, so that no sync of the log has to wait behind a long
+//! one on the same disk.
 //!
-//! Deliberately not here: when the log is made anew behind the snapshot. That is the core's order, after it was told
-//! that the snapshot is durable, and [`Planner`](crate::Planner)'s work.
+//! Deliberately not here: when the log is made anew behind the snapshot. That is the core's order,
+//! after it was told that the snapshot is durable, and [`Planner`](crate::Planner)'s work.
 
 use std::time::Duration;
 
@@ -24,18 +26,21 @@ use super::{SnapshotFault, SnapshotFile, SnapshotHeader, encode_end};
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy};
 use crate::identity::Identity;
 
-/// The most bytes of a snapshot that wait for one sync, but for a single part that is longer: a part of the usual size. Chosen
-/// because a disk of 200 MB/s writes it in little more than a millisecond, and every sync of a log may have to wait so long.
+/// The most bytes of a snapshot that wait for one sync, but for a single part that is longer: a
+/// part of the usual size. Chosen because a disk of 200 MB/s writes it in little more than a
+/// millisecond, and every sync of a log may have to wait so long.
 pub const SNAPSHOT_SYNC_BYTES: usize = 256 * 1024;
 
-/// How many times as long as it took to write a part of a snapshot is rested before the next one. Chosen because five nodes in
-/// turn are then still done long before the first is due again.
+/// How many times as long as it took to write a part of a snapshot is rested before the next one.
+/// Chosen because five nodes in turn are then still done long before the first is due again.
 const RESTS: u32 = 3;
-/// The longest rest. A disk that takes so long has other troubles, and the snapshot should end some time.
+/// The longest rest. A disk that takes so long has other troubles, and the snapshot should end some
+/// time.
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// How long to rest after a part of a snapshot that took `took` to write: so that a log on the same disk has most of it, however
-/// fast that is, and a snapshot is a murmur for some seconds rather than a bang.
+/// How long to rest after a part of a snapshot that took `took` to write: so that a log on the same
+/// disk has most of it, however fast that is, and a snapshot is a murmur for some seconds rather
+/// than a bang.
 #[must_use]
 pub fn rest_after(took: Duration) -> Duration {
     (took * RESTS).min(REST_MAX)
@@ -68,7 +73,8 @@ struct Begun {
 /// Why a snapshot that was written does not count. The one before, if there is one, stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The parts are not what their sender says: it, or the way here, has broken them. Nothing is wrong with the disk.
+    /// The parts are not what their sender says: it, or the way here, has broken them. Nothing is
+    /// wrong with the disk.
     #[error(
         "the snapshot up to entry {last} arrived broken: {} bytes of content with the checksum {}, where {} bytes with \
          the checksum {} were announced", .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
@@ -104,7 +110,8 @@ pub enum PublishError {
 }
 
 impl SnapshotPlanner {
-    /// A planner for a node whose latest snapshot covers entries up to `published`; the origin when it has none.
+    /// A planner for a node whose latest snapshot covers entries up to `published`; the origin when
+    /// it has none.
     pub(crate) fn new(identity: Identity, published: LogIndex, sync: SyncPolicy) -> Self {
         Self { identity, sync, published, begun: None }
     }
@@ -115,15 +122,15 @@ impl SnapshotPlanner {
         FileName::new(self.identity.node, FileKind::SnapshotTemporary)
     }
 
-    /// The file operations that write the next part, in order. A part at offset 0 begins a snapshot, and whatever
-    /// was begun before is given up.
+    /// The file operations that write the next part, in order. A part at offset 0 begins a
+    /// snapshot, and whatever was begun before is given up.
     ///
     /// After those of the last part, [`SnapshotPlanner::publish`] is due.
     ///
     /// # Panics
     ///
-    /// When a part neither begins a snapshot nor follows the one before, or begins one that is older than the one that
-    /// is published: each is a bug that would otherwise destroy a snapshot.
+    /// When a part neither begins a snapshot nor follows the one before, or begins one that is
+    /// older than the one that is published: each is a bug that would otherwise destroy a snapshot.
     #[must_use]
     pub fn plan_part(&mut self, part: &SnapshotPart) -> Vec<FileOp> {
         let file = self.temporary();
@@ -147,12 +154,14 @@ impl SnapshotPlanner {
         self.sync.apply(ops)
     }
 
-    /// The file operations that make the snapshot the node's latest, once its last part is written: `read_back` is
-    /// what [`SnapshotPlanner::temporary`] then holds. When they are carried out the snapshot is durable.
+    /// The file operations that make the snapshot the node's latest, once its last part is written:
+    /// `read_back` is what [`SnapshotPlanner::temporary`] then holds. When they are carried out the
+    /// snapshot is durable.
     ///
     /// # Errors
     ///
-    /// [`PublishError`] says what is wrong with the snapshot, and whose fault it is. It is given up.
+    /// [`PublishError`] says what is wrong with the snapshot, and whose fault it is. It is given
+    /// up.
     ///
     /// # Panics
     ///

@@ -1,4 +1,5 @@
-//! What a node's files look like from afar: which are there, and whether they show that the cluster has been in use.
+//! What a node's files look like from afar: which are there, and whether they show that the cluster
+//! has been in use.
 
 use coracle_core::raft::{LogPoint, NodeId};
 

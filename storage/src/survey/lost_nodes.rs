@@ -1,13 +1,16 @@
 //! Which nodes of a folder cannot go on, and what the others still hold.
 //!
-//! Why a majority of whole nodes holds everything that was acknowledged: an entry is committed once a majority has it on disk, and
-//! two majorities have a node in common. So among the whole nodes at least one has each committed entry; and the log that is most up to
-//! date (§5.4.1: the later last term, then the greater length) has them all, by the argument by which a new leader has them (§5.4.3). It may hold more:
-//! entries that were proposed and never acknowledged, which a new leader might have committed as well.
+//! Why a majority of whole nodes holds everything that was acknowledged: an entry is committed once
+//! a majority has it on disk, and two majorities have a node in common. So among the whole nodes at
+//! least one has each committed entry; and the log that is most up to date (§5.4.1: the later last
+//! term, then the greater length) has them all, by the argument by which a new leader has them
+//! (§5.4.3). It may hold more: entries that were proposed and never acknowledged, which a new
+//! leader might have committed as well.
 //!
-//! Why a node that lost its files is not filled up from the others: it may have voted in a term that it does not know of any more, and
-//! acknowledged entries that count towards a majority. With its vote given twice, two leaders of one term are possible. A new cluster of
-//! what the whole nodes hold has no such past: nobody of it has promised anything to anybody.
+//! Why a node that lost its files is not filled up from the others: it may have voted in a term
+//! that it does not know of any more, and acknowledged entries that count towards a majority. With
+//! its vote given twice, two leaders of one term are possible. A new cluster of what the whole
+//! nodes hold has no such past: nobody of it has promised anything to anybody.
 
 use std::fmt;
 

@@ -70,7 +70,8 @@ fn founding_waits_for_the_disk_even_when_nothing_else_does() {
     assert!(never.creation.contains(&FileOp::SyncFolder));
 }
 
-/// Wherever a power cut ends the founding, and the founding after it, the next start has a whole cluster.
+/// Wherever a power cut ends the founding, and the founding after it, the next start has a whole
+/// cluster.
 #[test]
 fn an_interrupted_founding_is_done_anew() {
     let mut rng = fastrand::Rng::with_seed(7);
@@ -140,7 +141,8 @@ fn a_node_that_lost_its_files_is_refused_once_anybody_has_promised_anything() {
     assert!(said.starts_with(start), "{said}");
 }
 
-/// A snapshot gets its name only when it is whole: whatever is in it now, the cluster has been in use.
+/// A snapshot gets its name only when it is whole: whatever is in it now, the cluster has been in
+/// use.
 #[test]
 fn a_snapshot_alone_shows_that_the_cluster_has_been_in_use() {
     for bytes in [Vec::new(), b"{}\n".to_vec()] {

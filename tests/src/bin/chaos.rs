@@ -5,12 +5,14 @@
 //! cargo run --release -p coracle-tests --bin chaos -- --cycles 300 --only kill
 //! ```
 //!
-//! `--only` takes kinds (`isolate-leader`), what kinds have in common (`kill`, `power`) and groups (`net`, `process`,
-//! `disk`, and `member`: an operator who changes the members), separated by commas; without it the seed chooses.
-//! `--faults N`, or `--cycles N`, ends the trouble after so many faults in place of a time. Exit code 1 when something must
-//! not be, or was never tried; 2 for wrong usage.
+//! `--only` takes kinds (`isolate-leader`), what kinds have in common (`kill`, `power`) and groups
+//! (`net`, `process`, `disk`, and `member`: an operator who changes the members), separated by
+//! commas; without it the seed chooses. `--faults N`, or `--cycles N`, ends the trouble after so
+//! many faults in place of a time. Exit code 1 when something must not be, or was never tried; 2
+//! for wrong usage.
 //!
-//! Where the machine allows it the run takes place in namespaces of its own, so that no process and no mount outlives it.
+//! Where the machine allows it the run takes place in namespaces of its own, so that no process and
+//! no mount outlives it.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -52,7 +54,8 @@ fn tell(text: &str) {
     _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Becomes the same program in namespaces of its own, if that is possible. The seed must not be drawn again there.
+/// Becomes the same program in namespaces of its own, if that is possible. The seed must not be
+/// drawn again there.
 fn go_inside(seed: u64) {
     const WORDS: [&str; 5] = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let probe = Command::new("unshare").args(WORDS).arg("true").stderr(Stdio::null()).status();

@@ -1,7 +1,7 @@
 //! How often the core allocates for one entry that all of three nodes commit, and how many bytes.
 //!
-//! The same work as in `core_bench`, in a program of its own: its allocator counts, which takes time. Prints a JSON
-//! object a line.
+//! The same work as in `core_bench`, in a program of its own: its allocator counts, which takes
+//! time. Prints a JSON object a line.
 
 use std::alloc::System;
 

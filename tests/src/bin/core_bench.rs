@@ -1,8 +1,9 @@
-//! How many entries a second the core commits on all of three nodes, alone: no disk, no network, one thread.
+//! How many entries a second the core commits on all of three nodes, alone: no disk, no network,
+//! one thread.
 //!
-//! Prints a JSON object a line, for Raft alone (`node`) and with the key-value store on top (`replica`), with batches of
-//! 1, 64, 256 and 4,096 entries. The allocations are counted by another program, `core_allocations`, because counting
-//! them takes time.
+//! Prints a JSON object a line, for Raft alone (`node`) and with the key-value store on top
+//! (`replica`), with batches of 1, 64, 256 and 4,096 entries. The allocations are counted by
+//! another program, `core_allocations`, because counting them takes time.
 //!
 //! `core_bench [--rounds N]`
 

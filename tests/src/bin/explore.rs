@@ -1,4 +1,5 @@
-//! Explores every order of a few happenings and prints one JSON object with the number of situations.
+//! Explores every order of a few happenings and prints one JSON object with the number of
+//! situations.
 //!
 //! `cargo run --release -p coracle-tests --bin explore [-- --situations MAX]`
 

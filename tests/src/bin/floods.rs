@@ -4,8 +4,9 @@
 //! cargo run --release -p coracle-tests --bin floods -- --seconds 60 [--kind KIND] [--runtime smol|threads]
 //! ```
 //!
-//! Prints one JSON object per kind and runtime. Exit code 1 when a server was killed, lost or invented something, or served nothing;
-//! 2 for wrong usage. Kinds: `connections`, `half-lines`, `unread-scans`, `sessions`, `strangers`, `http`.
+//! Prints one JSON object per kind and runtime. Exit code 1 when a server was killed, lost or
+//! invented something, or served nothing; 2 for wrong usage. Kinds: `connections`, `half-lines`,
+//! `unread-scans`, `sessions`, `strangers`, `http`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,12 +1,14 @@
-//! How throughput and memory of the real program grow with keys, log, nodes, values and connections.
+//! How throughput and memory of the real program grow with keys, log, nodes, values and
+//! connections.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin growth -- [--only PART[,PART...]] [--rounds N] [--quick] \
 //!     [--folder DIR] [--draw-only FILE]
 //! ```
 //!
-//! Writes `results.jsonl` and a plot per subject into `docs/plots`, or into DIR. `--draw-only` draws the results of an earlier run.
-//! Exit code 1 when a file cannot be read or written, 2 for wrong usage.
+//! Writes `results.jsonl` and a plot per subject into `docs/plots`, or into DIR. `--draw-only`
+//! draws the results of an earlier run. Exit code 1 when a file cannot be read or written, 2 for
+//! wrong usage.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
-//! How many puts a second a program gets out of a cluster inside itself: three nodes in memory, asked through the library's
-//! own interface, without TCP.
+//! How many puts a second a program gets out of a cluster inside itself: three nodes in memory,
+//! asked through the library's own interface, without TCP.
 //!
-//! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before they ask again. On smol a
-//! client is a task on the cluster's own executor, on threads a thread. Prints a JSON object a line.
+//! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before
+//! they ask again. On smol a client is a task on the cluster's own executor, on threads a thread.
+//! Prints a JSON object a line.
 //!
 //! `in_process [--seconds N] [--rounds N] [--runtime smol|threads] [--clients N]`
 

@@ -1,12 +1,14 @@
-//! Kills a server under load, again and again, and checks that it loses nothing that it acknowledged.
+//! Kills a server under load, again and again, and checks that it loses nothing that it
+//! acknowledged.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin kill -- --cycles 50 --runtime smol [--seed 7] \
 //!     [--flags '--snapshot-entries 100']
 //! ```
 //!
-//! Prints one JSON object. Exit code 1 when something was lost, 2 for wrong usage. A seed decides after how many
-//! acknowledgements the server is killed; what its threads have done by then no seed decides.
+//! Prints one JSON object. Exit code 1 when something was lost, 2 for wrong usage. A seed decides
+//! after how many acknowledgements the server is killed; what its threads have done by then no seed
+//! decides.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p coracle-tests --bin lifecycle -- --seeds N [--seed FIRST] [--seconds S] [--trace] [--mutant NAME]`
 //!
-//! With `--mutant` the run ends at the first seed that notices the deliberate bug, with exit code 0; 1: it survived all seeds.
+//! With `--mutant` the run ends at the first seed that notices the deliberate bug, with exit code
+//! 0; 1: it survived all seeds.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

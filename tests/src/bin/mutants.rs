@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release -p coracle-tests --bin mutants [-- --only NAME] [--seeds MAX] [--seed FIRST] [--trace]`
 //!
-//! One line per mutant: its name, the seed that killed it with the property that did not hold, or SURVIVED, and the wall time.
-//! The exit code is 1 when one survives. Each mutant has a process of its own, because a panic ends a release build.
-//! `--trace` tells the story of one seed with one mutant.
+//! One line per mutant: its name, the seed that killed it with the property that did not hold, or
+//! SURVIVED, and the wall time. The exit code is 1 when one survives. Each mutant has a process of
+//! its own, because a panic ends a release build. `--trace` tells the story of one seed with one
+//! mutant.
 
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,7 +88,8 @@ impl Hunt {
         let from_panic = found.clone();
         panics::tell_before_end(move |seed, message| {
             let kill = Kill { seed, property: panics::PROPERTY, what: message.into() };
-            // The hook of a panic never returns here: that would end the process before the line is printed.
+            // The hook of a panic never returns here: that would end the process before the line is
+            // printed.
             if from_panic.send(Some(kill)).is_ok() {
                 loop {
                     thread::park();
@@ -130,8 +132,8 @@ impl Hunt {
     }
 }
 
-/// The first kill in a seed that is clean without the mutant. Ends without one when all threads have run out of seeds, or
-/// the time is up.
+/// The first kill in a seed that is clean without the mutant. Ends without one when all threads
+/// have run out of seeds, or the time is up.
 fn first_proof(
     mutant: Mutant,
     kills: &mpsc::Receiver<Option<Kill>>,

@@ -4,8 +4,8 @@
 //! cargo run --release -p coracle-tests --bin soak -- --seconds 7200 [--runtime smol|threads|mixed]
 //! ```
 //!
-//! Prints a JSON object per sample and node, and one with the means of each quarter of the time at the end. Exit code 1 when something
-//! grew or an answer was wrong; 2 for wrong usage.
+//! Prints a JSON object per sample and node, and one with the means of each quarter of the time at
+//! the end. Exit code 1 when something grew or an answer was wrong; 2 for wrong usage.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

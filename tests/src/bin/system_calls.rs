@@ -1,12 +1,13 @@
-//! Makes every call of a server fail in every way that it may, each in a run of its own: see `coracle_tests::system_calls`.
+//! Makes every call of a server fail in every way that it may, each in a run of its own: see
+//! `coracle_tests::system_calls`.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin system_calls -- [--runtime smol|threads] [--subject founding|restart|member] \
 //!     [--calls openat,write] [--jobs 2]
 //! ```
 //!
-//! Prints a line per call and error, and one per violation. Exit code 1 for a violation, and for a call that the table does not
-//! know; 2 for wrong usage.
+//! Prints a line per call and error, and one per violation. Exit code 1 for a violation, and for a
+//! call that the table does not know; 2 for wrong usage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -74,8 +75,9 @@ fn main() -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A start asks for threads and for an epoll instance before it needs them, and refuses where there are none. A failure between the
-/// two, a millisecond later, is the end of the process in a library.
+/// A start asks for threads and for an epoll instance before it needs them, and refuses where there
+/// are none. A failure between the two, a millisecond later, is the end of the process in a
+/// library.
 fn is_left_out(call: &str, moment: Moment) -> bool {
     matches!((call, moment), ("clone3", Moment::From(12)) | ("epoll_create1", Moment::At(2)))
 }

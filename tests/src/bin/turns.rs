@@ -1,6 +1,7 @@
 //! How long a replica's turns take while a snapshot of many keys is being taken, and while none is.
 //!
-//! One replica, no disk: every write counts as done at once, so the turns are all there is. Prints one JSON object.
+//! One replica, no disk: every write counts as done at once, so the turns are all there is. Prints
+//! one JSON object.
 //!
 //! `turns [--keys N] [--value-bytes N] [--batch N]`
 

@@ -1,4 +1,5 @@
-//! One connection of a client, which waits only so long, and what an answer means for the one who asked.
+//! One connection of a client, which waits only so long, and what an answer means for the one who
+//! asked.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,8 +47,8 @@ impl Caller {
         Ok(Self { reader: BufReader::new(stream), next_id: 1 })
     }
 
-    /// Sends a request and waits for its reply. After an error the connection is of no more use: a late reply would pass
-    /// for that of a later request.
+    /// Sends a request and waits for its reply. After an error the connection is of no more use: a
+    /// late reply would pass for that of a later request.
     pub(super) fn ask(&mut self, mut request: Value) -> io::Result<Value> {
         let id = self.next_id;
         self.next_id += 1;

@@ -109,7 +109,8 @@ impl Campaign {
         if !self.kinds.is_empty() {
             return self.kinds.clone();
         }
-        // A different part of all each time: faults that are always together hide what each does alone.
+        // A different part of all each time: faults that are always together hide what each does
+        // alone.
         let mut kinds = Kind::all();
         kinds.retain(|_| rng.u8(..10) < 6);
         if kinds.is_empty() { Kind::all() } else { kinds }

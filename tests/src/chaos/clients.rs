@@ -1,7 +1,8 @@
 //! The load: threads that write and read, and remember what they were told.
 //!
-//! Most clients have a session. They send a write again, under the same number and through whichever node answers, until
-//! its outcome is known, and count up a number of their own. The others send a write once and may never know.
+//! Most clients have a session. They send a write again, under the same number and through
+//! whichever node answers, until its outcome is known, and count up a number of their own. The
+//! others send a write once and may never know.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -25,7 +26,8 @@ pub(super) const FINISH: u8 = 1;
 /// Leave everything as it is.
 pub(super) const LEAVE: u8 = 2;
 
-/// How long a client waits for a reply before it tries elsewhere: drawn for each connection, between these.
+/// How long a client waits for a reply before it tries elsewhere: drawn for each connection,
+/// between these.
 const PATIENCE_MS: std::ops::Range<u64> = 300..3000;
 /// How long it thinks between two operations at the most.
 const THINKS_US_MAX: u64 = 4000;

@@ -32,7 +32,8 @@ pub(super) struct Cluster<'a> {
     pub(super) nodes: Vec<Node>,
     /// Those that were removed, with what is in their folders.
     pub(super) removed: Vec<Removed>,
-    /// One that the others cannot reach at the moment, so that no answer comes back to it: an operator asks others.
+    /// One that the others cannot reach at the moment, so that no answer comes back to it: an
+    /// operator asks others.
     pub(super) unreached: Option<u64>,
     ground: Ground,
     pub(super) network: Network,
@@ -192,8 +193,9 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// An address for each node that nobody uses. Each has one of this machine's own addresses to itself, so that no port
-/// that is handed out to a client's end of a connection is in the way when the node comes back.
+/// An address for each node that nobody uses. Each has one of this machine's own addresses to
+/// itself, so that no port that is handed out to a client's end of a connection is in the way when
+/// the node comes back.
 fn free_addresses(nodes: usize) -> io::Result<BTreeMap<u64, SocketAddr>> {
     let [high, low, ..] = std::process::id().to_le_bytes();
     let mut addresses = BTreeMap::new();

@@ -1,7 +1,9 @@
-//! Numbers that only one client counts up, each by a swap of a session, so that a single look tells everything.
+//! Numbers that only one client counts up, each by a swap of a session, so that a single look tells
+//! everything.
 //!
-//! Less than what was acknowledged is a loss, or a stale read; more than what was sent is an invention; and a swap that
-//! does not find what its only writer left there was done twice. Unlike the histories these may be as long as they like.
+//! Less than what was acknowledged is a loss, or a stale read; more than what was sent is an
+//! invention; and a swap that does not find what its only writer left there was done twice. Unlike
+//! the histories these may be as long as they like.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

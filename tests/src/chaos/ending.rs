@@ -14,13 +14,14 @@ use super::cluster::Cluster;
 use super::node::End;
 use crate::checker::{Answered, Asked, Observed};
 
-/// How long after the healing everything may take to be well again. Generous: the machine may be busy.
+/// How long after the healing everything may take to be well again. Generous: the machine may be
+/// busy.
 const HEALING_MAX: Duration = Duration::from_secs(30);
 /// How long nodes may take to end in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Mends everything, while clients still work; then they have to be served. Connections that were mistreated break
-/// `with_storm`, or have to recover by themselves.
+/// Mends everything, while clients still work; then they have to be served. Connections that were
+/// mistreated break `with_storm`, or have to recover by themselves.
 pub(super) fn heal(cluster: &mut Cluster<'_>, with_storm: bool) -> Result<(), Violation> {
     cluster.network.heal(with_storm);
     cluster.start_all()?;

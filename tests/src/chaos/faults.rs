@@ -200,7 +200,8 @@ impl Nemesis<'_, '_> {
         })
     }
 
-    /// Starts the node again so that a call on its log fails, or kills it; waits for that, and starts it without.
+    /// Starts the node again so that a call on its log fails, or kills it; waits for that, and
+    /// starts it without.
     fn run_under(&mut self, id: u64, call: &str, how: &str, more: &str, end: End) -> Result<bool, Violation> {
         let number = self.rng.u32(1..60);
         let node = self.cluster.node(id);
@@ -266,8 +267,9 @@ impl Nemesis<'_, '_> {
 
     fn cut_power(&mut self, nodes: &[u64]) -> Result<bool, Violation> {
         let mut is_cut = true;
-        // A sync that is under way at the cut may return as if it had worked (ext4 in Linux 6.18 does so once in ten
-        // times). Without power nobody could tell of it; so nobody gets the chance.
+        // A sync that is under way at the cut may return as if it had worked (ext4 in Linux 6.18
+        // does so once in ten times). Without power nobody could tell of it; so nobody gets the
+        // chance.
         for id in nodes {
             self.cluster.node(*id).signal("STOP");
         }

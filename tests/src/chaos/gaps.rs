@@ -1,5 +1,6 @@
-//! How long clients wait after a leader's death: from its end to the first acknowledgement of a write that was sent
-//! after it. What was under way at the time may be acknowledged by whoever is left, and does not count.
+//! How long clients wait after a leader's death: from its end to the first acknowledgement of a
+//! write that was sent after it. What was under way at the time may be acknowledged by whoever is
+//! left, and does not count.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What clients saw of each key, kept so that the search can explain it.
 //!
-//! The search takes a few hundred operations of a key and few of unknown outcome. So clients share a handful of places,
-//! and in each place a key gives way to a fresh one, which starts absent, once it has been used enough. Nothing has to
-//! stand still for that.
+//! The search takes a few hundred operations of a key and few of unknown outcome. So clients share
+//! a handful of places, and in each place a key gives way to a fresh one, which starts absent, once
+//! it has been used enough. Nothing has to stand still for that.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -118,8 +118,8 @@ impl History {
     }
 }
 
-/// The beginning of a history that is just long enough to be wrong: operations that return later are left out, or of
-/// unknown outcome.
+/// The beginning of a history that is just long enough to be wrong: operations that return later
+/// are left out, or of unknown outcome.
 fn shortest_unexplained(history: &[Observed]) -> Vec<Observed> {
     let mut ends: Vec<u64> = history.iter().map(Observed::end).filter(|end| *end < u64::MAX).collect();
     ends.sort_unstable();

@@ -1,9 +1,11 @@
-//! Where a node keeps its files: a folder, or a file system of its own that can be full and can lose its power.
+//! Where a node keeps its files: a folder, or a file system of its own that can be full and can
+//! lose its power.
 //!
-//! The power of a file system is cut as its own developers do it to test recovery: it is told to shut down at once and
-//! to write nothing more, not even its journal (`EXT4_IOC_SHUTDOWN` with `NOLOGFLUSH`). What was synced is in the image;
-//! what was not is gone with the cache. Metadata waits minutes for a commit of its own, so a rename or a new file that
-//! nobody synced is lost as well.
+//! The power of a file system is cut as its own developers do it to test recovery: it is told to
+//! shut down at once and to write nothing more, not even its journal (`EXT4_IOC_SHUTDOWN` with
+//! `NOLOGFLUSH`). What was synced is in the image; what was not is gone with the cache. Metadata
+//! waits minutes for a commit of its own, so a rename or a new file that nobody synced is lost as
+//! well.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,7 +15,8 @@ use super::probe::runs;
 
 /// How large a file system is. Sparse, so it costs only what is written to it.
 const IMAGE_BYTES: u64 = 256 << 20;
-/// What tells a file system, by its folder, to shut down: this workspace has no `unsafe` code to call `ioctl` with.
+/// What tells a file system, by its folder, to shut down: this workspace has no `unsafe` code to
+/// call `ioctl` with.
 const SHUT_DOWN: &str = "open(my $folder, '<', $ARGV[0]) or die; my $how = pack('L', 2); \
                          ioctl($folder, 0x8004587d, $how) or die";
 
@@ -78,7 +81,8 @@ impl Home {
             let bytes = vec![0; size];
             while filler.write_all(&bytes).is_ok() {}
         }
-        // Allocation is delayed: only now it is certain. What did not fit after all is not worth a word.
+        // Allocation is delayed: only now it is certain. What did not fit after all is not worth a
+        // word.
         _ = filler.sync_all();
         Ok(())
     }
@@ -92,7 +96,8 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.image.is_some() {
-            // Kept files stay readable in the image; a mount left behind would be in nobody's way but the folder's.
+            // Kept files stay readable in the image; a mount left behind would be in nobody's way
+            // but the folder's.
             _ = runs("umount", &["-l", text(&self.folder)]);
         }
     }

@@ -102,8 +102,8 @@ impl Kind {
         self.about().2
     }
 
-    /// The kinds that a word of the command line stands for: a name, the beginning of names up to a `-`, or a group
-    /// (`net`, `process`, `disk`, `member`). None when it stands for nothing.
+    /// The kinds that a word of the command line stands for: a name, the beginning of names up to a
+    /// `-`, or a group (`net`, `process`, `disk`, `member`). None when it stands for nothing.
     #[must_use]
     pub fn named(word: &str) -> Vec<Self> {
         let is_meant = |about: &&About| {
@@ -113,7 +113,8 @@ impl Kind {
         ALL.iter().filter(is_meant).map(|about| about.0).collect()
     }
 
-    /// Whether it is something between nodes, so that the nodes themselves can be troubled at the same time.
+    /// Whether it is something between nodes, so that the nodes themselves can be troubled at the
+    /// same time.
     pub(super) fn is_of_network(self) -> bool {
         self.about().1 == "net"
     }

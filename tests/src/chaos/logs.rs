@@ -1,4 +1,5 @@
-//! The files that a run leaves: each is what its node wrote, and where two logs overlap they are the same.
+//! The files that a run leaves: each is what its node wrote, and where two logs overlap they are
+//! the same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,8 @@ use serde_json::Value;
 use super::Violation;
 use crate::live::program;
 
-/// Verifies the files of these nodes and compares the logs. Returns how many entries all of them share.
+/// Verifies the files of these nodes and compares the logs. Returns how many entries all of them
+/// share.
 pub(super) fn check(folders: &[(u64, PathBuf)]) -> Result<usize, Violation> {
     let mut common: Option<BTreeMap<u64, String>> = None;
     for (node, folder) in folders {

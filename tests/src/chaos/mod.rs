@@ -1,7 +1,8 @@
 //! Chaos: a cluster of real processes, with everything around it broken on purpose, from a seed.
 //!
-//! A seed decides which faults strike, in which order, for how long, and what clients ask. What the machine makes of it
-//! no seed decides, so a run that fails may pass the next time; the schedule, the histories and the files are kept.
+//! A seed decides which faults strike, in which order, for how long, and what clients ask. What the
+//! machine makes of it no seed decides, so a run that fails may pass the next time; the schedule,
+//! the histories and the files are kept.
 //!
 //! ```text
 //!   clients ── history, counters ──► checks: linearizable, exactly once, nothing lost

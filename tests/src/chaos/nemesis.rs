@@ -1,4 +1,5 @@
-//! One fault after another: a shuffled deck of kinds, drawn until time is up and every kind has struck.
+//! One fault after another: a shuffled deck of kinds, drawn until time is up and every kind has
+//! struck.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! The network of a cluster: a way for each ordered pair of nodes, and the shapes that it can be broken in.
+//! The network of a cluster: a way for each ordered pair of nodes, and the shapes that it can be
+//! broken in.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -91,8 +92,8 @@ impl Network {
         self.part(&pairs, gate);
     }
 
-    /// A ring in the order of `order`: only neighbours hear each other. Of three or fewer nodes a line: the first and the
-    /// last do not hear each other, and the one between them is a bridge.
+    /// A ring in the order of `order`: only neighbours hear each other. Of three or fewer nodes a
+    /// line: the first and the last do not hear each other, and the one between them is a bridge.
     pub(super) fn make_ring(&self, order: &[u64], gate: Gate) {
         let len = order.len();
         let mut pairs = Vec::new();

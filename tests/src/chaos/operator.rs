@@ -1,8 +1,9 @@
 //! The operator: changes who takes part, while clients write.
 //!
-//! An order is given until the members are what it asks for, as a careful person does, and each answer of `ok` must be true
-//! when it is given. The operator is careful in two things: there are never fewer than three members before a disk is lost, so that a
-//! majority has what was acknowledged; and one change is finished before the next.
+//! An order is given until the members are what it asks for, as a careful person does, and each
+//! answer of `ok` must be true when it is given. The operator is careful in two things: there are
+//! never fewer than three members before a disk is lost, so that a majority has what was
+//! acknowledged; and one change is finished before the next.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use super::kinds::Kind;
 use super::nemesis::Nemesis;
 use super::node::End;
 
-/// How long an order may take to be carried out while all nodes run and hear one another. Generous: the machine may be busy.
+/// How long an order may take to be carried out while all nodes run and hear one another. Generous:
+/// the machine may be busy.
 const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a node is given to answer a read that it must not answer.
 const READ_PATIENCE: Duration = Duration::from_millis(400);
@@ -107,7 +109,8 @@ impl Nemesis<'_, '_> {
         self.achieve(&order, &|rows| rows.iter().all(|row| row["id"] != id))
     }
 
-    /// A node is killed and its folder is gone; another one takes its place, under its id or a free one.
+    /// A node is killed and its folder is gone; another one takes its place, under its id or a free
+    /// one.
     fn replace(&mut self) -> Result<bool, Violation> {
         let (old, free) = (self.any_node(), self.cluster.free_ids());
         let new = if self.rng.bool() { old } else { free[self.rng.usize(..free.len())] };
@@ -123,7 +126,8 @@ impl Nemesis<'_, '_> {
         self.let_in(new)
     }
 
-    /// A node that was removed is started with its old folder: it must end, and answer no read until it has.
+    /// A node that was removed is started with its old folder: it must end, and answer no read
+    /// until it has.
     fn bring_back(&mut self) -> Result<bool, Violation> {
         if self.cluster.removed.is_empty() {
             self.grow_beyond(MEMBERS_MIN)?;
@@ -140,7 +144,8 @@ impl Nemesis<'_, '_> {
         let id = node.id();
         self.journal.note(format_args!("return: node {id}, which was removed"));
         let failed = |error: std::io::Error| Violation { rule: "the harness works", what: error.to_string() };
-        // Its old address may be another node's by now. One that is told where to listen does not end for want of an address.
+        // Its old address may be another node's by now. One that is told where to listen does not
+        // end for want of an address.
         if members.contains(&id) || self.rng.bool() {
             let host = self.cluster.network.target(id).ip();
             node.start.peer_listen = Some(free_address(host).map_err(failed)?);
@@ -184,7 +189,8 @@ impl Nemesis<'_, '_> {
         Ok(true)
     }
 
-    /// Gives an order until the members are what it asks for. What it says must be true at that moment.
+    /// Gives an order until the members are what it asks for. What it says must be true at that
+    /// moment.
     fn achieve(&mut self, order: &[&str], goal: Goal<'_>) -> Result<(), Violation> {
         let give_up_at = Instant::now() + ORDER_PATIENCE;
         let mut said = String::new();

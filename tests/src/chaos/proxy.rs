@@ -1,8 +1,8 @@
 //! The way from one node to another: a TCP proxy that knows where frames begin and end.
 //!
-//! A node dials its peers and sends frames on the connection that it dialled; the other direction of that connection
-//! carries a single line. So one listener per ordered pair of nodes sees exactly what the first tells the second, and
-//! can delay, hold back, repeat, change or cut any of it.
+//! A node dials its peers and sends frames on the connection that it dialled; the other direction
+//! of that connection carries a single line. So one listener per ordered pair of nodes sees exactly
+//! what the first tells the second, and can delay, hold back, repeat, change or cut any of it.
 //!
 //! ```text
 //!   node 1 ──dials──► listener 1→2 ── reader ──► queue ── writer ──dials──► node 2
@@ -25,7 +25,8 @@ const QUEUE_MAX: usize = 4096;
 /// How many old frames are remembered, and how long they may be: arbitrary.
 const MEMORY_MAX: usize = 64;
 const REMEMBERED_BYTES_MAX: usize = 64 << 10;
-/// How many bytes of a frame trickle; the rest follows at once, or large frames would take for ever.
+/// How many bytes of a frame trickle; the rest follows at once, or large frames would take for
+/// ever.
 const TRICKLE_BYTES_MAX: usize = 48;
 /// A frame that is held back goes out after this long even when nothing follows it.
 const HELD_FOR_MAX: Duration = Duration::from_millis(200);
@@ -220,7 +221,8 @@ impl Outlet<'_> {
         Ok(())
     }
 
-    /// Changes one bit. Receivers of a wrong length wait for what never comes, and may not wait for ever.
+    /// Changes one bit. Receivers of a wrong length wait for what never comes, and may not wait for
+    /// ever.
     fn write_flipped(
         &mut self,
         frame: &[u8],

@@ -15,7 +15,8 @@ pub struct Report {
     pub struck: Vec<(Kind, u64)>,
     /// Kinds that were chosen and cannot be done here, and why.
     pub skipped: Vec<(Kind, &'static str)>,
-    /// Kinds that were chosen, are possible and never struck: a run that proves less than it claims.
+    /// Kinds that were chosen, are possible and never struck: a run that proves less than it
+    /// claims.
     pub missed: Vec<Kind>,
     /// Writes that were acknowledged.
     pub acknowledged: u64,

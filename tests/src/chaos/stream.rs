@@ -1,7 +1,8 @@
 //! What a dialler sends, cut into the pieces that it is made of: one line, then frames.
 //!
-//! Only as much of the peers' protocol is known here as a proxy needs: a line ends in `\n`, and a frame begins with its
-//! length, its checksum and the checksum of both, four bytes each, little-endian. What is in a frame stays opaque but for its kind, and whether its checksum is
+//! Only as much of the peers' protocol is known here as a proxy needs: a line ends in `\n`, and a
+//! frame begins with its length, its checksum and the checksum of both, four bytes each,
+//! little-endian. What is in a frame stays opaque but for its kind, and whether its checksum is
 //! right is for the receiver to find out.
 
 /// Bytes before a frame's own.

@@ -1,4 +1,5 @@
-//! What the way from one node to another is like at the moment: who passes, how late, and what is done to frames.
+//! What the way from one node to another is like at the moment: who passes, how late, and what is
+//! done to frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +15,8 @@ pub(super) enum Gate {
     /// Everything.
     #[default]
     Open,
-    /// Nothing, and nobody is told: connections stay, and what was sent waits, as behind a cable that was pulled.
+    /// Nothing, and nobody is told: connections stay, and what was sent waits, as behind a cable
+    /// that was pulled.
     Stalled,
     /// Nothing, and everybody is told: connections break, and new ones are closed at once.
     Refused,
@@ -42,8 +44,8 @@ pub(super) struct Weather {
     pub(super) lengthen: u32,
     /// The connection ends in the middle of a frame.
     pub(super) cut: u32,
-    /// Whether what one node asks of another may be repeated too: TCP never does that, and only a session's writes are
-    /// promised to be done once all the same.
+    /// Whether what one node asks of another may be repeated too: TCP never does that, and only a
+    /// session's writes are promised to be done once all the same.
     pub(super) repeats_asks: bool,
 }
 
@@ -97,7 +99,8 @@ impl Sky {
         self.storms.load(Ordering::Relaxed)
     }
 
-    /// Waits until something passes; `false` when the connection, begun after so many storms, is to break instead.
+    /// Waits until something passes; `false` when the connection, begun after so many storms, is to
+    /// break instead.
     pub(super) fn lets_pass(&self, storms: u64) -> bool {
         let mut has_waited = false;
         loop {

@@ -1,8 +1,10 @@
-//! Tries every order. Slow beyond imagination for more than a handful of operations, and too simple to be wrong.
+//! Tries every order. Slow beyond imagination for more than a handful of operations, and too simple
+//! to be wrong.
 
 use super::{Answered, Observed};
 
-/// Whether some order of `history` explains every answer. An operation of unknown outcome may be left out.
+/// Whether some order of `history` explains every answer. An operation of unknown outcome may be
+/// left out.
 #[must_use]
 pub fn is_linearizable_by_trying_all(history: &[Observed]) -> bool {
     let mut used = vec![false; history.len()];

@@ -1,16 +1,17 @@
 //! Linearizability of histories in which nobody knows the order: what a black box shows.
 //!
-//! A history is what clients saw: when each asked, when it was answered, and what. It is linearizable when every operation can
-//! be given a moment between its call and its return so that, taken in the order of these moments, each answer is what a
-//! single map would have given (Herlihy and Wing, 1990).
+//! A history is what clients saw: when each asked, when it was answered, and what. It is
+//! linearizable when every operation can be given a moment between its call and its return so that,
+//! taken in the order of these moments, each answer is what a single map would have given (Herlihy
+//! and Wing, 1990).
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `search` | looks for such an order, one key at a time (Wing and Gong, with Lowe's cache of states) |
 //! | `brute` | tries every order: the judge of the other, on tiny histories |
 //!
-//! Where replies carry the index that they were decided at there is a far cheaper proof, the witness check of
-//! [`simulator::invariants`](crate::simulator::invariants).
+//! Where replies carry the index that they were decided at there is a far cheaper proof, the
+//! witness check of [`simulator::invariants`](crate::simulator::invariants).
 
 mod brute;
 mod search;

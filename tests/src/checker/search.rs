@@ -1,8 +1,10 @@
-//! Looks for an order that explains a history, as Wing and Gong (1993) did, and never looks at the same situation twice, as
-//! Lowe (2017) added: a situation is the set of operations that have taken effect, and the value they have left.
+//! Looks for an order that explains a history, as Wing and Gong (1993) did, and never looks at the
+//! same situation twice, as Lowe (2017) added: a situation is the set of operations that have taken
+//! effect, and the value they have left.
 //!
-//! Operations are tried in the order of their calls. One can be next when it was called before the first return among those that
-//! have not taken effect. When none fits, the last choice is taken back.
+//! Operations are tried in the order of their calls. One can be next when it was called before the
+//! first return among those that have not taken effect. When none fits, the last choice is taken
+//! back.
 
 use std::collections::BTreeSet;
 
@@ -68,7 +70,8 @@ pub fn search(history: &[Observed]) -> SearchVerdict {
     SearchVerdict::Linearizable
 }
 
-/// The first operation, from position `from` on, that can be next and leads to a situation not seen yet.
+/// The first operation, from position `from` on, that can be next and leads to a situation not seen
+/// yet.
 fn next_choice(
     by_call: &[Observed],
     done: &Set,

@@ -1,4 +1,5 @@
-//! The search is judged by the one that tries all orders, and by histories that are wrong on purpose.
+//! The search is judged by the one that tries all orders, and by histories that are wrong on
+//! purpose.
 
 use super::*;
 
@@ -6,7 +7,8 @@ fn observed(call: u64, ret: u64, asked: Asked, answered: Answered) -> Observed {
     Observed { call, ret, asked, answered }
 }
 
-/// A tiny history: a few operations at overlapping times with answers that are often, not always, right.
+/// A tiny history: a few operations at overlapping times with answers that are often, not always,
+/// right.
 fn tiny_history(rng: &mut fastrand::Rng) -> Vec<Observed> {
     let count = rng.usize(1..=5);
     (0..count)
@@ -31,7 +33,8 @@ fn tiny_history(rng: &mut fastrand::Rng) -> Vec<Observed> {
         .collect()
 }
 
-/// A history of one map and several clients, each operation taking effect at a moment between its call and its return.
+/// A history of one map and several clients, each operation taking effect at a moment between its
+/// call and its return.
 fn honest_history(rng: &mut fastrand::Rng, count: usize, at_once: u64) -> Vec<Observed> {
     let mut value = None;
     (0..count as u64)

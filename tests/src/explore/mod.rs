@@ -1,15 +1,15 @@
 //! Every order in which a few things can happen to three real nodes.
 //!
-//! Seeds try long runs at random; this tries short ones without exception: a handful of timeouts, commands, a crash, a lost
-//! and a doubled message, and all ways in which messages, disks and clocks can interleave between them. The nodes are the
-//! shipped ones, branched by cloning.
+//! Seeds try long runs at random; this tries short ones without exception: a handful of timeouts,
+//! commands, a crash, a lost and a doubled message, and all ways in which messages, disks and
+//! clocks can interleave between them. The nodes are the shipped ones, branched by cloning.
 //!
-//! Two situations are the same when everything in them is, but for the time on the clocks and the dice of the timers, which
-//! the exploration decides by itself: a timer runs out when it says so. Messages of one link keep their order; those of
-//! different links overtake one another freely.
+//! Two situations are the same when everything in them is, but for the time on the clocks and the
+//! dice of the timers, which the exploration decides by itself: a timer runs out when it says so.
+//! Messages of one link keep their order; those of different links overtake one another freely.
 //!
-//! Checked in every situation: Election Safety, Log Matching, Leader Completeness, State Machine Safety (Raft, Figure 3),
-//! and that votes and acknowledgements leave only when they are durable.
+//! Checked in every situation: Election Safety, Log Matching, Leader Completeness, State Machine
+//! Safety (Raft, Figure 3), and that votes and acknowledgements leave only when they are durable.
 
 mod rules;
 mod situation;

@@ -7,7 +7,8 @@ use coracle_core::raft::{
     Term,
 };
 
-/// What is remembered. Part of a situation: where it differs, so does what may still be found wrong.
+/// What is remembered. Part of a situation: where it differs, so does what may still be found
+/// wrong.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     leaders: BTreeMap<Term, NodeId>,

@@ -15,7 +15,8 @@ use super::rules::Rules;
 
 /// How many nodes.
 const NODES: u64 = 3;
-/// No heartbeat timer runs out within an exploration, so leaders speak when they have something to say.
+/// No heartbeat timer runs out within an exploration, so leaders speak when they have something to
+/// say.
 const BEAT: Duration = Duration::from_secs(1000);
 
 /// Something that can happen.
@@ -169,7 +170,8 @@ impl Situation {
         self.end_turn(node)
     }
 
-    /// The same for situations that differ only in the time on their clocks and in the dice of their timers.
+    /// The same for situations that differ only in the time on their clocks and in the dice of
+    /// their timers.
     pub(super) fn fingerprint(&self) -> u128 {
         let mut text = format!("{:?}{:?}{:?}", self.left, self.links, self.rules);
         for seat in self.seats.values() {
@@ -251,8 +253,8 @@ impl Seat {
     }
 }
 
-/// Heartbeats are all lost: they say nothing that a timeout that does not run out does not say, and would multiply every
-/// situation by the ways in which they interleave with the rest.
+/// Heartbeats are all lost: they say nothing that a timeout that does not run out does not say, and
+/// would multiply every situation by the ways in which they interleave with the rest.
 fn is_heartbeat(message: &Message) -> bool {
     matches!(message.body, Body::Heartbeat(_) | Body::HeartbeatResponse(_))
 }

@@ -1,7 +1,9 @@
-//! The well-behaved client: it puts ever greater numbers to one key, reads each one back, and notes how long that took.
+//! The well-behaved client: it puts ever greater numbers to one key, reads each one back, and notes
+//! how long that took.
 //!
-//! It knows what it may find: at least the last number that was acknowledged, and at most the last one that it has sent. Less is a
-//! loss, more an invention. An error that says that nothing happened is an error, and no loss.
+//! It knows what it may find: at least the last number that was acknowledged, and at most the last
+//! one that it has sent. Less is a loss, more an invention. An error that says that nothing
+//! happened is an error, and no loss.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The kinds of floods.
 //!
-//! Each flooder holds as many connections as it is useful to hold, replaces what the server closes, and goes on as fast as it can. It
-//! looks at no answer but where the flood is one of requests.
+//! Each flooder holds as many connections as it is useful to hold, replaces what the server closes,
+//! and goes on as fast as it can. It looks at no answer but where the flood is one of requests.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -53,7 +53,8 @@ pub(super) struct Target {
 
 /// This thread leaves the processors to others.
 pub(super) fn lower_priority() {
-    // On Linux that is the calling thread's alone. Where it is refused the figures are worse, and no less true.
+    // On Linux that is the calling thread's alone. Where it is refused the figures are worse, and
+    // no less true.
     _ = setpriority_process(None, PRIORITY);
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -168,7 +169,8 @@ fn unread_scans(address: SocketAddr, is_over: &AtomicBool) -> u64 {
             done += 1;
             continue;
         }
-        // Asks for more where the server still listens; one that was given up makes room for another.
+        // Asks for more where the server still listens; one that was given up makes room for
+        // another.
         let Some(mut stream) = held.pop_front() else { continue };
         match stream.write(scans.as_bytes()) {
             Ok(_) => held.push_back(stream),

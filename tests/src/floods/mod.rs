@@ -1,15 +1,18 @@
-//! Floods: a server with little memory is given too much of one kind, while a well-behaved client puts and gets.
+//! Floods: a server with little memory is given too much of one kind, while a well-behaved client
+//! puts and gets.
 //!
 //! ```text
 //!   flooders ──► victim (--memory-max 256MiB, in a control group of 512 MiB) ◄── well-behaved client
 //! ```
 //!
-//! First the client is alone, which gives the figures to compare with; then it goes on while threads of low priority flood the
-//! server. What must hold whatever comes: nothing is killed, nothing that was acknowledged is lost, no answer is wrong, and requests
-//! are served. How much longer they take is measured.
+//! First the client is alone, which gives the figures to compare with; then it goes on while
+//! threads of low priority flood the server. What must hold whatever comes: nothing is killed,
+//! nothing that was acknowledged is lost, no answer is wrong, and requests are served. How much
+//! longer they take is measured.
 //!
-//! The flooders have a low priority because they stand for other machines: what is measured is what the server does to its other
-//! clients, and not how this machine's scheduler shares two processors.
+//! The flooders have a low priority because they stand for other machines: what is measured is what
+//! the server does to its other clients, and not how this machine's scheduler shares two
+//! processors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -121,7 +124,8 @@ impl Outcome {
         self.has_survived && self.wrong.is_empty() && self.flooded.served() > 0
     }
 
-    /// How many times as long as before the flood all but a hundredth of the requests took at the most.
+    /// How many times as long as before the flood all but a hundredth of the requests took at the
+    /// most.
     #[must_use]
     pub fn p99_ratio(&self) -> f64 {
         self.flooded.percentile_us(99) as f64 / self.quiet.percentile_us(99).max(1) as f64

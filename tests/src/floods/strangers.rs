@@ -1,5 +1,5 @@
-//! Strangers at the port for nodes: greetings without an end, greetings that are wrong, greetings that are right but for whose they
-//! are, and frames without an end behind those.
+//! Strangers at the port for nodes: greetings without an end, greetings that are wrong, greetings
+//! that are right but for whose they are, and frames without an end behind those.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -62,7 +62,8 @@ fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Says that it is of another cluster, is told which one it is, says that it is of that, and begins a frame.
+/// Says that it is of another cluster, is told which one it is, says that it is of that, and begins
+/// a frame.
 fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
     let node = 1000 + number % 100_000;
     let peer = stream.peer_addr().ok()?;
@@ -84,7 +85,8 @@ fn beginning_of_a_frame() -> Vec<u8> {
     frame
 }
 
-/// So many strangers that hold a frame without an end each, as far as the node at `peer` lets them; the rest it has refused.
+/// So many strangers that hold a frame without an end each, as far as the node at `peer` lets them;
+/// the rest it has refused.
 #[must_use]
 pub fn with_frames_without_an_end(peer: SocketAddr, count: u64) -> Vec<TcpStream> {
     (0..count).filter_map(|number| frame_without_an_end(connect(peer)?, number)).collect()

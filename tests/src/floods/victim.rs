@@ -1,5 +1,6 @@
-//! The server that is flooded: five nodes in one process, or three processes where the flood is at the port for nodes. Each has a
-//! small memory budget, and a control group that ends it when it takes twice as much.
+//! The server that is flooded: five nodes in one process, or three processes where the flood is at
+//! the port for nodes. Each has a small memory budget, and a control group that ends it when it
+//! takes twice as much.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +19,8 @@ const SCANNED_KEYS: usize = 5000;
 #[derive(Debug)]
 pub(super) struct Victim {
     served: Served,
-    /// `None` where this process may make no control group: then only what the server holds is looked at.
+    /// `None` where this process may make no control group: then only what the server holds is
+    /// looked at.
     groups: Vec<Group>,
     _folder: tempfile::TempDir,
 }

@@ -1,5 +1,5 @@
-//! Lines on two axes, as SVG. `plotters` does the work; what is added is a style sheet, so that a plot can be read on a
-//! light page and on a dark one.
+//! Lines on two axes, as SVG. `plotters` does the work; what is added is a style sheet, so that a
+//! plot can be read on a light page and on a dark one.
 
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
@@ -18,7 +18,8 @@ const COLORS: [RGBColor; 4] =
 /// Of axes and grid on either page.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 
-/// Text takes the page's side. An attribute of an element, which is all that `plotters` writes, gives way to it.
+/// Text takes the page's side. An attribute of an element, which is all that `plotters` writes,
+/// gives way to it.
 const STYLE: &str = "<style>text{fill:#1f2328}@media(prefers-color-scheme:dark){text{fill:#e6edf3}}</style>";
 
 /// What the numbers of an axis count.
@@ -140,8 +141,8 @@ impl Chart {
 }
 
 impl Axis {
-    /// From where to where it goes, so that all values have their place. A linear axis starts with nothing, so that
-    /// twice as high is twice as much.
+    /// From where to where it goes, so that all values have their place. A linear axis starts with
+    /// nothing, so that twice as high is twice as much.
     fn range(self, values: impl Iterator<Item = f64>) -> (f64, f64) {
         /// Above the highest point.
         const ROOM: f64 = 1.08;

@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use crate::live::{PATIENCE, Talk, program};
 
-/// Requests that a filler has under way: enough for full batches, and below the limit of a connection.
+/// Requests that a filler has under way: enough for full batches, and below the limit of a
+/// connection.
 const WINDOW: u64 = 500;
 
-/// Asks the program's own bench to load the server: half puts, half gets, 64 clients. What it says, by name.
+/// Asks the program's own bench to load the server: half puts, half gets, 64 clients. What it says,
+/// by name.
 pub(super) fn bench(address: SocketAddr, flags: &str) -> BTreeMap<String, f64> {
     let mut command = Command::new(program());
     command.args(["bench", "--connect", &address.to_string(), "-o", "json"]).args(flags.split_whitespace());
@@ -54,8 +56,8 @@ fn expect_ok(talk: &mut Talk) {
     assert!(reply.ends_with("\"status\":\"ok\"}"), "{reply}");
 }
 
-/// Connects clients that each put and get a value and are silent from then on. Returns as many of them as the server and the
-/// operating system allow.
+/// Connects clients that each put and get a value and are silent from then on. Returns as many of
+/// them as the server and the operating system allow.
 pub(super) fn silent_clients(address: SocketAddr, wanted: u64) -> Vec<TcpStream> {
     raise_file_limit();
     let mut clients = Vec::new();

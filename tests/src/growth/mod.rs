@@ -1,4 +1,5 @@
-//! How a server's throughput and memory grow with what it is given: keys, log, nodes, values, connections.
+//! How a server's throughput and memory grow with what it is given: keys, log, nodes, values,
+//! connections.
 //!
 //! ```text
 //!   options ──► parts ──► subject    the real program, its memory, its time on a processor
@@ -8,12 +9,12 @@
 //!             JSON lines            SVG
 //! ```
 //!
-//! Each part varies one thing and leaves the rest as a user finds it. Every point has a server of its own in a folder of
-//! its own, so no point carries what the one before has left. Both runtimes take turns at each point, the other one first in every
-//! other round.
+//! Each part varies one thing and leaves the rest as a user finds it. Every point has a server of
+//! its own in a folder of its own, so no point carries what the one before has left. Both runtimes
+//! take turns at each point, the other one first in every other round.
 //!
-//! The load comes from the program's own bench. What is added here is what a bench has no use for: a store that is
-//! full before, and clients that say nothing.
+//! The load comes from the program's own bench. What is added here is what a bench has no use for:
+//! a store that is full before, and clients that say nothing.
 
 use std::fs;
 use std::io;
@@ -55,8 +56,8 @@ impl std::fmt::Display for GrowthError {
 
 impl std::error::Error for GrowthError {}
 
-/// Measures what was asked for, unless results are there already, and draws all plots that there are results for.
-/// `tell` is given a line after each point.
+/// Measures what was asked for, unless results are there already, and draws all plots that there
+/// are results for. `tell` is given a line after each point.
 ///
 /// # Errors
 ///

@@ -41,7 +41,8 @@ const QUICK: Scale = Scale {
     idle: Duration::from_secs(2),
 };
 
-/// What a server needs beyond what it measures: elections are over, and threads and buffers of the start are there.
+/// What a server needs beyond what it measures: elections are over, and threads and buffers of the
+/// start are there.
 const SETTLING: Duration = Duration::from_secs(2);
 
 type Figures = BTreeMap<String, f64>;
@@ -153,8 +154,8 @@ impl Scale {
     }
 }
 
-/// A single node that is stopped and started again. The time is the one from the start of its process until it has
-/// answered a get.
+/// A single node that is stopped and started again. The time is the one from the start of its
+/// process until it has answered a get.
 fn recovery(runtime: Runtime, entries: u64) -> Figures {
     let folder = folder();
     let setup = setup(runtime, folder.path(), &without_snapshots("--nodes 1"));

@@ -1,4 +1,5 @@
-//! What was measured: a JSON object a line, written when it is known, so that a run that is broken off leaves what it has.
+//! What was measured: a JSON object a line, written when it is known, so that a run that is broken
+//! off leaves what it has.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

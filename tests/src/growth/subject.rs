@@ -1,4 +1,5 @@
-//! The server that is measured: the real program in a folder of its own, and what the operating system says of it.
+//! The server that is measured: the real program in a folder of its own, and what the operating
+//! system says of it.
 
 use std::fs;
 use std::path::Path;
@@ -72,7 +73,8 @@ impl Subject {
         const TICKS_PER_SECOND: f64 = 100.0;
         let path = format!("/proc/{}/stat", self.server.pid());
         let stat = fs::read_to_string(path).expect("a running process has a state");
-        // The second field is a name in brackets, which may hold spaces; what follows starts with the third.
+        // The second field is a name in brackets, which may hold spaces; what follows starts with
+        // the third.
         let (_, fields) = stat.rsplit_once(") ").expect("the name is in brackets");
         let ticks = fields.split_whitespace().skip(11).take(2);
         ticks.map(|ticks| ticks.parse::<f64>().expect("times are numbers")).sum::<f64>() / TICKS_PER_SECOND

@@ -1,5 +1,5 @@
-//! A calm cluster, once the trouble is over: each member is connected to each other one, and a member that is removed learns of it
-//! from its leader, before it dials again.
+//! A calm cluster, once the trouble is over: each member is connected to each other one, and a
+//! member that is removed learns of it from its leader, before it dials again.
 
 use coracle_core::MemberChange;
 use coracle_core::raft::NodeId;
@@ -10,13 +10,15 @@ use crate::simulator::invariants::Verdict;
 
 /// Within this much simulated time an order is obeyed in a calm cluster.
 const OBEYED: u64 = 2_000_000;
-/// Within this much simulated time a removed member reads its removal in its log: sooner than it dials anew without a leader.
+/// Within this much simulated time a removed member reads its removal in its log: sooner than it
+/// dials anew without a leader.
 const TOLD: u64 = 2_000_000;
 /// A member that lacks more than that may have to be sent a snapshot.
 const LAG: u64 = 10;
 
 impl World {
-    /// Once the trouble is over, each member is connected to each other one, wherever they have moved.
+    /// Once the trouble is over, each member is connected to each other one, wherever they have
+    /// moved.
     pub(super) fn members_are_connected(&mut self, bound: u64) -> Verdict {
         let end = self.now + bound;
         while let Some((from, to)) = self.missing_connection() {
@@ -87,7 +89,8 @@ impl World {
         Ok(())
     }
 
-    /// The member on this machine, and the connection over which the leader reaches it, if it is awake and has most of the log.
+    /// The member on this machine, and the connection over which the leader reaches it, if it is
+    /// awake and has most of the log.
     fn link_from(&self, leader: usize, machine: usize) -> Option<(NodeId, u64)> {
         let log_end = |of: usize| Some(self.machines[of].running()?.host.replica().node().log().last().index);
         let (node, incarnation) = self.machines[machine].holds?;

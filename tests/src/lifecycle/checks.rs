@@ -82,7 +82,8 @@ impl Checks {
         if is_same { Ok(()) } else { violation("election_safety", what()) }
     }
 
-    /// No two histories: what one process knows to be committed at an index is what every other does.
+    /// No two histories: what one process knows to be committed at an index is what every other
+    /// does.
     pub(super) fn after_turn(
         &mut self,
         boot: u64,
@@ -137,8 +138,9 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader has these configurations in its log, the latest last, of which all but the first may be open: it makes no node a
-    /// member again in an incarnation that was removed, also if no log holds that any more.
+    /// A leader has these configurations in its log, the latest last, of which all but the first
+    /// may be open: it makes no node a member again in an incarnation that was removed, also if no
+    /// log holds that any more.
     pub(super) fn binds(&self, commit: LogIndex, open: Vec<&Configuration>) -> Verdict {
         let mut history: Vec<_> = self.configurations.range(..=commit).map(|(_, of)| of).collect();
         history.extend(open);
@@ -157,7 +159,8 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader believes that the member in this incarnation holds everything up to `commit`: its log has reached that far.
+    /// A leader believes that the member in this incarnation holds everything up to `commit`: its
+    /// log has reached that far.
     pub(super) fn names_committed(&self, member: (NodeId, Incarnation), commit: LogIndex) -> Verdict {
         let reached = self.reached.get(&member.1).copied().unwrap_or_default();
         let what =
@@ -258,7 +261,8 @@ impl Checks {
         if found == Some(&number) { Ok(()) } else { violation("acknowledged_is_committed", what()) }
     }
 
-    /// A process has answered a read. It is a member by what it has applied, and its answer is what the log says there.
+    /// A process has answered a read. It is a member by what it has applied, and its answer is what
+    /// the log says there.
     pub(super) fn was_read(
         &self,
         key: &str,
@@ -285,7 +289,8 @@ impl Checks {
         if index >= floor { Ok(()) } else { violation("linearizable", what()) }
     }
 
-    /// A process has ended by itself, because it takes itself for no member. It must be right by what is committed.
+    /// A process has ended by itself, because it takes itself for no member. It must be right by
+    /// what is committed.
     pub(super) fn ended(&self, node: NodeId, incarnation: Incarnation, why: &str) -> Verdict {
         let is_member = self.latest().is_some_and(|(_, latest)| latest.names(node, Some(incarnation)));
         let what = || format!("member {node} in {incarnation} ends: {why}");
@@ -309,8 +314,8 @@ impl Checks {
         self.named.contains(&incarnation)
     }
 
-    /// A leader changes its members: a majority of the voters that there will be answered it a moment ago, and no two members are
-    /// at one address.
+    /// A leader changes its members: a majority of the voters that there will be answered it a
+    /// moment ago, and no two members are at one address.
     pub(super) fn proposed(&self, proposed: &Configuration, a_moment_ago: u64) -> Verdict {
         let roster = proposed.roster();
         let addresses: BTreeSet<_> = roster.iter().map(|(_, member)| &member.address).collect();
@@ -336,7 +341,8 @@ impl Checks {
         }
     }
 
-    /// When a node had its turn before the present one. One that was paused since finds answers that are as old.
+    /// When a node had its turn before the present one. One that was paused since finds answers
+    /// that are as old.
     pub(super) fn turn_before(&self, incarnation: Incarnation, now: u64) -> u64 {
         self.ran_before.get(&incarnation).copied().unwrap_or(now)
     }

@@ -1,4 +1,5 @@
-//! Clients that ask nodes themselves: each has a key of its own, which it sets to ever higher numbers, and reads any key.
+//! Clients that ask nodes themselves: each has a key of its own, which it sets to ever higher
+//! numbers, and reads any key.
 
 use std::collections::BTreeMap;
 

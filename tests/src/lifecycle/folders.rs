@@ -1,6 +1,5 @@
-//! What happens to data folders: one is copied while its node runs, one is not mounted when its unit starts, two are exchanged;
-//! and nodes that have
-//! none, and lose everything when they end.
+//! What happens to data folders: one is copied while its node runs, one is not mounted when its
+//! unit starts, two are exchanged; and nodes that have none, and lose everything when they end.
 
 use coracle_core::Incarnation;
 use coracle_core::peer::Origin;
@@ -17,7 +16,8 @@ use crate::simulator::invariants::Verdict;
 const UNMOUNTED: u64 = 1_500_000;
 
 impl World {
-    /// A unit is started before the volume of its folder is mounted: the folder is empty. Later the volume is there again.
+    /// A unit is started before the volume of its folder is mounted: the folder is empty. Later the
+    /// volume is there again.
     pub(super) fn unmount(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
@@ -56,8 +56,8 @@ impl World {
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// The folders of two machines are exchanged while they are down. Each unit is refused by the name of what it finds, and both are
-    /// exchanged back.
+    /// The folders of two machines are exchanged while they are down. Each unit is refused by the
+    /// name of what it finds, and both are exchanged back.
     pub(super) fn exchange_folders(&mut self) -> Verdict {
         let pair = [(); 2].map(|()| self.dice.position(MACHINES));
         let is_usual =
@@ -80,8 +80,9 @@ impl World {
         Ok(())
     }
 
-    /// The folder of a member is copied to another machine, and started there while the member runs. What nobody can tell apart is
-    /// left out: the others reach the member, and until the copy has ended nothing else happens.
+    /// The folder of a member is copied to another machine, and started there while the member
+    /// runs. What nobody can tell apart is left out: the others reach the member, and until the
+    /// copy has ended nothing else happens.
     pub(super) fn copy_a_folder(&mut self) {
         let Some((_, members, _)) = self.members() else { return };
         let (original, copy) = (self.dice.position(MACHINES), self.dice.position(MACHINES));
@@ -149,7 +150,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a process may end without breaking the operator's care: what a node in memory has promised is gone with it.
+    /// Whether a process may end without breaking the operator's care: what a node in memory has
+    /// promised is gone with it.
     pub(super) fn may_stop(&self, machine: usize) -> bool {
         let is_safe = self.operator.pending.is_none() && self.may_be_wiped(machine);
         !self.machines[machine].is_in_memory() || is_safe

@@ -12,8 +12,9 @@ use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
 impl World {
-    /// Some node gets a message with a term that no election could have reached, or a heartbeat that would commit an entry of
-    /// another history; or a leader gets an acknowledgement of an incarnation that was removed.
+    /// Some node gets a message with a term that no election could have reached, or a heartbeat
+    /// that would commit an entry of another history; or a leader gets an acknowledgement of an
+    /// incarnation that was removed.
     pub(super) fn forge(&mut self) -> Verdict {
         let machine = self.dice.position(MACHINES);
         let Some(leader) = self.leader() else { return Ok(()) };
@@ -46,8 +47,8 @@ impl World {
         Ok(())
     }
 
-    /// The leader gets a late acknowledgement of everything, from an incarnation that was a member before. The member that has
-    /// the id now may hold none of it.
+    /// The leader gets a late acknowledgement of everything, from an incarnation that was a member
+    /// before. The member that has the id now may hold none of it.
     fn acknowledge_as_another(&mut self, leader: usize) -> Verdict {
         let Some(running) = self.machines[leader].running() else { return Ok(()) };
         let node = running.host.replica().node();

@@ -1,8 +1,9 @@
-//! Forwarded requests: a client asks a node that does not lead, and that node forwards the request to the leader, which answers.
+//! Forwarded requests: a client asks a node that does not lead, and that node forwards the request
+//! to the leader, which answers.
 //!
-//! What was forwarded may arrive a second time while both processes run on, as after a connection that was replaced. It is
-//! carried out once; and once the trouble is over each member gets an answer to what it forwards, however often it and the
-//! leader were restarted.
+//! What was forwarded may arrive a second time while both processes run on, as after a connection
+//! that was replaced. It is carried out once; and once the trouble is over each member gets an
+//! answer to what it forwards, however often it and the leader were restarted.
 
 use coracle_core::host::HostInput;
 use coracle_core::peer::PeerFrame;
@@ -22,8 +23,9 @@ const LATE: u64 = 500_000;
 const ANSWERED: u64 = 3_000_000;
 
 impl World {
-    /// Asks the leader through a node: it forwards the request if it knows of another node that leads. A copy of a folder forwards
-    /// nothing: the receiver would hear of its run and of its original's in turn, and could not tell what arrives again.
+    /// Asks the leader through a node: it forwards the request if it knows of another node that
+    /// leads. A copy of a folder forwards nothing: the receiver would hear of its run and of its
+    /// original's in turn, and could not tell what arrives again.
     pub(super) fn ask_through(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
         match self.leader_known_at(machine).filter(|_| !self.is_copy(machine)) {
             Some(leader) => {
@@ -86,8 +88,8 @@ impl World {
         self.schedule(later, Happening::ArriveAgain { connection, input });
     }
 
-    /// It is brought again, over a connection between the same two runs that is read: where another process under the id of the
-    /// sender has dialled since, the earlier one's is not.
+    /// It is brought again, over a connection between the same two runs that is read: where another
+    /// process under the id of the sender has dialled since, the earlier one's is not.
     pub(super) fn arrive_again(&mut self, connection: Connection, input: HostInput) {
         let ends = |it: &Connection| (it.from, it.from_boot, it.to, it.to_boot);
         let (from, to) = (connection.from, connection.to);
@@ -102,7 +104,8 @@ impl World {
         }
     }
 
-    /// Each member has an answer to what it forwards, as long as its connections with the leader last.
+    /// Each member has an answer to what it forwards, as long as its connections with the leader
+    /// last.
     pub(super) fn members_forward(&mut self) -> Verdict {
         for machine in 0..MACHINES {
             let Some((leader, members, _)) = self.members() else { return Ok(()) };

@@ -32,7 +32,8 @@ impl Unit {
     }
 }
 
-/// A machine. It answers at every address that it ever had: moving is for the operator to order, and may be refused.
+/// A machine. It answers at every address that it ever had: moving is for the operator to order,
+/// and may be refused.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) addresses: Vec<Box<str>>,
@@ -48,7 +49,8 @@ pub(super) struct Machine {
     pub(super) has_lost_files: bool,
     pub(super) clock: SimClock,
     pub(super) process: Option<Process>,
-    /// Why the last process ended by itself: nobody starts it again without doing something about it.
+    /// Why the last process ended by itself: nobody starts it again without doing something about
+    /// it.
     pub(super) ended: Option<String>,
 }
 

@@ -1,6 +1,8 @@
-//! Processes with little memory, in some seeds: what they hold for one another has its limit, and is counted.
+//! Processes with little memory, in some seeds: what they hold for one another has its limit, and
+//! is counted.
 //!
-//! Whether a seed is one of them is read off its number and not drawn: all others are the runs that they were.
+//! Whether a seed is one of them is read off its number and not drawn: all others are the runs that
+//! they were.
 
 use coracle_core::host::Inbound;
 use coracle_core::kv::{Key, Query};
@@ -18,7 +20,8 @@ const SEEDS: u64 = 5;
 const SMALL_SEED: u64 = 3;
 /// What an outbox may hold there: a few messages.
 const OUTBOX_BYTES: usize = 2000;
-/// No simulated frame is longer. Two may pass the limit of an outbox: the last request that found room, and the newest message.
+/// No simulated frame is longer. Two may pass the limit of an outbox: the last request that found
+/// room, and the newest message.
 const LONGEST_FRAME: usize = 4096;
 /// How many requests a process forwards at once.
 const BURST: usize = 24;
@@ -54,7 +57,8 @@ impl World {
         self.shares.limit_config(config)
     }
 
-    /// Bytes arrive at `at`; where memory is little, in two pieces, so that frames have no end for a moment.
+    /// Bytes arrive at `at`; where memory is little, in two pieces, so that frames have no end for
+    /// a moment.
     pub(super) fn deliver(&mut self, number: u64, at: u64, mut bytes: Vec<u8>) {
         let rest = if self.has_little_memory() { bytes.split_off(bytes.len() / 2) } else { Vec::new() };
         self.schedule(at - self.now, Happening::Arrive { number, bytes });
@@ -63,7 +67,8 @@ impl World {
         }
     }
 
-    /// Where memory is little, a process forwards more requests at once than its outbox holds. Those that find no room are refused.
+    /// Where memory is little, a process forwards more requests at once than its outbox holds.
+    /// Those that find no room are refused.
     pub(super) fn burst(&mut self) -> Verdict {
         if !self.has_little_memory() {
             return Ok(());
@@ -90,7 +95,8 @@ impl World {
         Ok(())
     }
 
-    /// What a process holds for other nodes is what its budget says, and no outbox holds more than its share.
+    /// What a process holds for other nodes is what its budget says, and no outbox holds more than
+    /// its share.
     pub(super) fn memory_is_counted(&self, machine: usize) -> Verdict {
         let Some(process) = self.machines[machine].process.as_ref().filter(|_| self.has_little_memory())
         else {

@@ -1,5 +1,5 @@
-//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it has heard that it was added, and a
-//! firewall rejects all connections to a node that is restarted.
+//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it has
+//! heard that it was added, and a firewall rejects all connections to a node that is restarted.
 
 use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
@@ -9,7 +9,8 @@ use super::machine::{Machine, Stage};
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Violation;
 
-/// For how long no machine can dial another one, in microseconds: longer than it takes the others to notice a restart.
+/// For how long no machine can dial another one, in microseconds: longer than it takes the others
+/// to notice a restart.
 const CLOSED: u64 = 7_000_000;
 /// For how long a node that is added and removed in haste hears nothing, in microseconds.
 const HURRY: u64 = 3_000_000;
@@ -91,8 +92,8 @@ impl World {
         }
     }
 
-    /// An id is being given to a new machine. The founder that had it may have lost its files, and be started as before: it dials the
-    /// others as well, from its own address.
+    /// An id is being given to a new machine. The founder that had it may have lost its files, and
+    /// be started as before: it dials the others as well, from its own address.
     pub(super) fn start_an_old_founder(&mut self, id: NodeId) {
         let is_the_founder = |place: &Machine| {
             let unit = place.unit.as_ref().filter(|unit| unit.id == id);
@@ -109,8 +110,8 @@ impl World {
         self.schedule(later, Happening::Start(machine));
     }
 
-    /// A leader has changed its members. If they name the node that is added in haste, its process is paused, so that it is removed
-    /// before it hears of that.
+    /// A leader has changed its members. If they name the node that is added in haste, its process
+    /// is paused, so that it is removed before it hears of that.
     pub(super) fn pause_the_hurried(&mut self, changed: &Configuration) {
         let Some(hurried) = &mut self.operator.mistakes.hurried else { return };
         let incarnation = changed.roster().member(hurried.id).and_then(|member| member.incarnation);

@@ -1,8 +1,8 @@
-//! A person who operates the cluster: founds it, grows it, replaces what broke, moves machines, and makes mistakes that the guide
-//! does not forbid.
+//! A person who operates the cluster: founds it, grows it, replaces what broke, moves machines, and
+//! makes mistakes that the guide does not forbid.
 //!
-//! The operator is careful in one thing only: no folder is wiped whose loss would leave a majority of any configuration in force
-//! without its promises. All else is for the program to refuse.
+//! The operator is careful in one thing only: no folder is wiped whose loss would leave a majority
+//! of any configuration in force without its promises. All else is for the program to refuse.
 
 use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
@@ -27,7 +27,8 @@ pub(super) struct Operator {
     last_id: u64,
     /// The index of the configuration as it was last seen.
     pub(super) seen: Option<LogIndex>,
-    /// The machine that nothing reaches until the trouble is over: its node is removed behind its back.
+    /// The machine that nothing reaches until the trouble is over: its node is removed behind its
+    /// back.
     pub(super) kept_off: Option<usize>,
     pub(super) rests: bool,
     pub(super) mistakes: Mistakes,
@@ -112,8 +113,8 @@ impl World {
             return Ok(());
         }
         let machine = free[self.dice.position(free.len())];
-        // A machine that joined as this node before, and lost its disk, would join again in the new one's place. That the two are
-        // at different addresses it would learn only then.
+        // A machine that joined as this node before, and lost its disk, would join again in the new
+        // one's place. That the two are at different addresses it would learn only then.
         let joins = |unit: &Unit, id| unit.id == id && matches!(unit.origin, Origin::Join(_));
         let is_free = |id: &NodeId| {
             !members.contains(*id)
@@ -160,7 +161,8 @@ impl World {
         self.order(MemberChange::Remove(member))
     }
 
-    /// A member is cut off for good, and removed: it hears nothing of it, and goes on answering reads by what it was.
+    /// A member is cut off for good, and removed: it hears nothing of it, and goes on answering
+    /// reads by what it was.
     fn remove_behind_its_back(&mut self) -> Verdict {
         let Some((leader, members, _)) = self.members() else { return Ok(()) };
         let machine = self.dice.position(MACHINES);
@@ -247,8 +249,9 @@ impl World {
         })
     }
 
-    /// The guide: --peers is for the first start. Once no founder's machine has its files any more, those that lost theirs would
-    /// found another cluster, also one of them that was started before and is waiting for the others.
+    /// The guide: --peers is for the first start. Once no founder's machine has its files any more,
+    /// those that lost theirs would found another cluster, also one of them that was started before
+    /// and is waiting for the others.
     pub(super) fn forget_the_founding(&mut self) {
         let is_founder =
             |place: &Machine| place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));

@@ -31,7 +31,8 @@ impl World {
         Some((leader, node.configuration().clone(), node.configuration_index()))
     }
 
-    /// Gives an order to the leader, for the members as they are, or as they were when the operator last looked, or blindly.
+    /// Gives an order to the leader, for the members as they are, or as they were when the operator
+    /// last looked, or blindly.
     pub(super) fn order(&mut self, change: MemberChange) -> Verdict {
         let Some((leader, before, index)) = self.members() else { return Ok(()) };
         if self.operator.pending.is_some() {
@@ -99,7 +100,8 @@ impl World {
         }
     }
 
-    /// An order was carried out: the members are those that it was given for, or were as it wanted them already.
+    /// An order was carried out: the members are those that it was given for, or were as it wanted
+    /// them already.
     fn is_not_outdated(&self, order: &Order) -> Verdict {
         let Some(then) = order.given_for.and_then(|index| self.checks.first.configuration_at(index)) else {
             return Ok(());

@@ -11,17 +11,18 @@ use super::machine::{Machine, Stage};
 use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// A node without a cluster gives up no sooner than this after its first refusal, in microseconds. Chosen as less than five rounds of
-/// calls, in which a founder of five hears twenty refusals.
+/// A node without a cluster gives up no sooner than this after its first refusal, in microseconds.
+/// Chosen as less than five rounds of calls, in which a founder of five hears twenty refusals.
 const MOMENT: u64 = 300_000;
-/// Within this time a restarted node is let in by a node that it dials, although nothing answers at its own address. Chosen as
-/// `REACHED_VALID` and `DOUBT_MAX`, and the pauses between calls.
+/// Within this time a restarted node is let in by a node that it dials, although nothing answers at
+/// its own address. Chosen as `REACHED_VALID` and `DOUBT_MAX`, and the pauses between calls.
 const RESTART_KNOWN: u64 = 6_000_000;
-/// The longest pause between two calls. After a longer one the network was in the way, and the time starts anew.
+/// The longest pause between two calls. After a longer one the network was in the way, and the time
+/// starts anew.
 const CALLS: u64 = 700_000;
 
-/// Of two runs of processes, the dialler's and the listener's: when the one was first refused by the other because it seemed to run
-/// twice, and when last.
+/// Of two runs of processes, the dialler's and the listener's: when the one was first refused by
+/// the other because it seemed to run twice, and when last.
 #[derive(Debug, Default)]
 pub(super) struct RunsTwice(BTreeMap<(u64, u64), (u64, u64)>);
 
@@ -48,7 +49,8 @@ impl World {
         }
     }
 
-    /// A node that knows less of the members refuses no member that knows more: that one may have been let in again since.
+    /// A node that knows less of the members refuses no member that knows more: that one may have
+    /// been let in again since.
     fn a_later_member_is_heard(&self, from: usize, to: usize, node: NodeId) -> Verdict {
         let process = |machine: usize| self.machines[machine].process.as_ref();
         let Some((dialler, listener)) = process(from).zip(process(to)) else { return Ok(()) };
@@ -70,8 +72,8 @@ impl World {
         Ok(())
     }
 
-    /// A node that is refused as removed is no member by the configuration that was committed last, and the addition that let it in
-    /// was committed once.
+    /// A node that is refused as removed is no member by the configuration that was committed last,
+    /// and the addition that let it in was committed once.
     fn no_member_is_removed(&self, from: usize, to: usize, node: NodeId) -> Verdict {
         let Some((_, latest)) = self.checks.first.latest() else { return Ok(()) };
         let process = |machine: usize| self.machines[machine].process.as_ref().filter(|it| it.id == node);
@@ -109,8 +111,8 @@ impl World {
         Ok(())
     }
 
-    /// A node without a cluster ends because its id is a member in another incarnation. A single refusal may come from a member that
-    /// lags, so it must not be enough.
+    /// A node without a cluster ends because its id is a member in another incarnation. A single
+    /// refusal may come from a member that lags, so it must not be enough.
     pub(super) fn gives_up(&self, machine: usize, refused_since: u64) -> Verdict {
         if self.now - refused_since >= MOMENT {
             return Ok(());
@@ -118,7 +120,8 @@ impl World {
         violation("one_refusal_is_not_final", format!("machine {machine} believes a single refusal"))
     }
 
-    /// A founder has met all the others: none of them is a joiner, which waits for a cluster that exists.
+    /// A founder has met all the others: none of them is a joiner, which waits for a cluster that
+    /// exists.
     pub(super) fn founds_with_founders(&self, founders: &Founders) -> Verdict {
         let joins = |place: &&Machine| {
             let joins = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Join(_)));

@@ -1,10 +1,11 @@
-//! Backups and restores: the operator takes a backup of the running cluster, makes a new cluster of it on machines kept for that,
-//! and grows it to three nodes beside the old one.
+//! Backups and restores: the operator takes a backup of the running cluster, makes a new cluster of
+//! it on machines kept for that, and grows it to three nodes beside the old one.
 //!
-//! The new cluster has nodes with ids of the old one, and its first machine answers also at an address of the old one while
-//! nothing else does, as when a restore takes over the place of what failed. Still the two never mix: each process belongs to
-//! the cluster of its machine. The new one's history begins with the backup's, and a backup holds all that was acknowledged
-//! before it was asked for.
+//! The new cluster has nodes with ids of the old one, and its first machine answers also at an
+//! address of the old one while nothing else does, as when a restore takes over the place of what
+//! failed. Still the two never mix: each process belongs to the cluster of its machine. The new
+//! one's history begins with the backup's, and a backup holds all that was acknowledged before it
+//! was asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,8 @@ const GROWN: u64 = 20_000_000;
 /// Its clients write numbers from here on, so that none is that of a write to the other cluster.
 const FIRST_NUMBER: u64 = 1_000_000;
 
-/// The backup that is read, the file that was made of it, and what the clients of the restored cluster wait for.
+/// The backup that is read, the file that was made of it, and what the clients of the restored
+/// cluster wait for.
 #[derive(Debug, Default)]
 pub(super) struct Restores {
     reading: Option<Reading>,
@@ -89,7 +91,8 @@ impl World {
         Ok(())
     }
 
-    /// Asks for the next piece. A node that does not run answers nothing: the operator looks at that later.
+    /// Asks for the next piece. A node that does not run answers nothing: the operator looks at
+    /// that later.
     pub(super) fn ask_for_backup(&mut self, piece: BackupPiece) {
         let Some(Reading { machine, boot, .. }) = self.restores.reading else { return };
         if self.process_of(machine, boot).is_some() {
@@ -211,7 +214,8 @@ impl World {
         self.ask_restored(leader, Request::ChangeMembers(order), RestoredAsk::Order);
     }
 
-    /// The machine of the member that is to join. Sometimes it is pointed at the old cluster first, by mistake, and waits there.
+    /// The machine of the member that is to join. Sometimes it is pointed at the old cluster first,
+    /// by mistake, and waits there.
     fn start_restored_joiner(&mut self, id: NodeId, members: usize, is_added: bool) {
         let machine = MACHINES + members - usize::from(is_added);
         let right = self.machines[MACHINES].address();
@@ -233,9 +237,10 @@ impl World {
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// A joiner has found the other cluster than the one that its machine is for, because a node of that answers where it was told
-    /// to join, and waits for its id. No node can tell that from what was meant. It takes no part yet, and its machine is
-    /// cleaned up. Returns whether that was so.
+    /// A joiner has found the other cluster than the one that its machine is for, because a node of
+    /// that answers where it was told to join, and waits for its id. No node can tell that from
+    /// what was meant. It takes no part yet, and its machine is cleaned up. Returns whether that
+    /// was so.
     pub(super) fn was_misled(&mut self, machine: usize, found: ClusterId) -> bool {
         let (old, spare) = self.machines.split_at(MACHINES);
         let (others, cluster) = if machine < MACHINES {

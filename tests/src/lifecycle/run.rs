@@ -1,4 +1,5 @@
-//! One run: the operator and the trouble for a while, then rest, in which the cluster has to serve again.
+//! One run: the operator and the trouble for a while, then rest, in which the cluster has to serve
+//! again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::panics;
 
-/// Within this much simulated time a cluster serves again, once a majority of its voters is there and the network is whole.
+/// Within this much simulated time a cluster serves again, once a majority of its voters is there
+/// and the network is whole.
 const RECOVERY: u64 = 15_000_000;
 /// Within this much simulated time a node that was removed hears of it.
 const REMOVAL_KNOWN: u64 = 40_000_000;
@@ -37,7 +39,8 @@ pub struct LifeReport {
     pub sightings: BTreeMap<&'static str, u64>,
 }
 
-/// Runs a seed: `trouble` of simulated time with an operator and faults, then the recovery. `tells` prints the story.
+/// Runs a seed: `trouble` of simulated time with an operator and faults, then the recovery. `tells`
+/// prints the story.
 #[must_use]
 pub fn run_seed(seed: u64, trouble: Duration, tells: bool) -> LifeReport {
     panics::under_way(seed);
@@ -67,8 +70,9 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     a_quiet_cluster_elects(world)
 }
 
-/// A node that was removed, whether or not it has ever known that it was a member, is started again with whatever its folder holds
-/// by now. It knows that it is no member, or hears of it, if a member answers at any address that it knows.
+/// A node that was removed, whether or not it has ever known that it was a member, is started again
+/// with whatever its folder holds by now. It knows that it is no member, or hears of it, if a
+/// member answers at any address that it knows.
 fn removed_nodes_end(world: &mut World) -> Verdict {
     let removed = |world: &World, machine: usize| {
         let (id, incarnation) = world.machines[machine].holds?;
@@ -102,7 +106,8 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
     }
 }
 
-/// Whether the node of this machine knows an address, other than one of its own id, where a member runs.
+/// Whether the node of this machine knows an address, other than one of its own id, where a member
+/// runs.
 fn reaches_a_member(world: &World, machine: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let Some(running) = world.machines[machine].running() else { return false };
@@ -190,7 +195,8 @@ fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
     violation("quiet", "a cluster that nobody talks to elects no leader".into())
 }
 
-/// Whether a majority of the voters runs and is awake, this machine's left aside: a pause may outlast the trouble.
+/// Whether a majority of the voters runs and is awake, this machine's left aside: a pause may
+/// outlast the trouble.
 fn majority_runs_without(world: &World, left_aside: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let votes = |(machine, place): (usize, &Machine)| {

@@ -1,4 +1,5 @@
-//! How processes begin and end: opening a folder, finding a cluster, taking part, and being told to go.
+//! How processes begin and end: opening a folder, finding a cluster, taking part, and being told to
+//! go.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,7 +28,8 @@ use crate::simulator::snapshots::SnapshotFiles;
 const PART_BYTES: usize = 200;
 
 impl World {
-    /// The machine's unit is started, unless its process runs, or ended for a reason that a start does not mend.
+    /// The machine's unit is started, unless its process runs, or ended for a reason that a start
+    /// does not mend.
     pub(super) fn start(&mut self, machine: usize) -> Verdict {
         let place = &self.machines[machine];
         let Some(unit) = place.unit.clone() else { return Ok(()) };
@@ -199,7 +201,8 @@ impl World {
         self.wake_at(machine, self.now);
     }
 
-    /// A node without a cluster was refused as another incarnation. A founder that never lost its files must not be.
+    /// A node without a cluster was refused as another incarnation. A founder that never lost its
+    /// files must not be.
     pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &PeerRefusal) -> Verdict {
         if self.machines[machine].is_in_memory() {
             self.sight("a node in memory was refused after its restart");
@@ -210,13 +213,15 @@ impl World {
         if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
     }
 
-    /// A node has read its removal in its log, and is about to end: its next start has to find that entry in its folder.
+    /// A node has read its removal in its log, and is about to end: its next start has to find that
+    /// entry in its folder.
     pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
         let place = &self.machines[machine];
         let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
             return Ok(());
         };
-        // A snapshot that covers the removal is not taken: the disk keeps what names the node, and others tell it again.
+        // A snapshot that covers the removal is not taken: the disk keeps what names the node, and
+        // others tell it again.
         let is_of_snapshot = matches!(&process.stage, Stage::Running(running)
             if running.host.replica().node().log().last().index.0 < *index);
         if place.is_in_memory() || is_of_snapshot {

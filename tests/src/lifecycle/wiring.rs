@@ -1,4 +1,5 @@
-//! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way, until it breaks.
+//! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way,
+//! until it breaks.
 
 use coracle_core::host::{DialFailure, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
 use coracle_core::peer::{Meeting, Welcome};
@@ -25,7 +26,8 @@ pub(super) struct Connection {
 }
 
 impl World {
-    /// The machine that answers at this address, if a process runs there and the network lets both sides talk.
+    /// The machine that answers at this address, if a process runs there and the network lets both
+    /// sides talk.
     fn reachable(&self, from: usize, address: &str) -> Option<usize> {
         let answers = |machine: &super::machine::Machine| {
             machine.addresses.iter().any(|known| **known == *address) && machine.process.is_some()

@@ -87,7 +87,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A world at its first moment: some machines are about to found a cluster, clients and an operator are about to act.
+    /// A world at its first moment: some machines are about to found a cluster, clients and an
+    /// operator are about to act.
     pub(super) fn new(mut dice: Dice, shares: MemoryShares, tells: bool) -> Self {
         let machine = |number: usize, dice: &mut Dice| {
             let clock = SimClock { rate: dice.between(990, 1010), offset: dice.below(1 << 30).into() };
@@ -331,7 +332,8 @@ impl World {
         Ok(())
     }
 
-    /// A heartbeat names no more committed entries than the log of the member has ever reached, in its incarnation.
+    /// A heartbeat names no more committed entries than the log of the member has ever reached, in
+    /// its incarnation.
     fn heartbeats_are_true(&self, machine: usize, running: &Running, actions: &[NodeAction]) -> Verdict {
         let roster = running.host.replica().node().configuration().roster();
         for action in actions {
@@ -412,7 +414,8 @@ impl World {
         Ok(())
     }
 
-    /// Hands a node's answers to their clients. A node that was told before that it is no member answers no read.
+    /// Hands a node's answers to their clients. A node that was told before that it is no member
+    /// answers no read.
     fn route(&mut self, machine: usize, own: (NodeId, Incarnation), news: Vec<ProxyInput>) -> Verdict {
         let process = self.machines[machine].process.as_ref();
         let was_told = process.is_some_and(|process| process.is_dismissed);

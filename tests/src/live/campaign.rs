@@ -1,12 +1,12 @@
 //! Killing a server again and again, and holding it to what it acknowledged.
 //!
-//! Every writer owns a key and writes ever greater numbers to it, so one read tells everything: a number less than the
-//! last acknowledged one means a loss, one greater than the last sent an invention. Half of the writers put, several at
-//! a time; the others swap each number for the next. What was sent and not acknowledged is in doubt, and either way is
-//! fine.
+//! Every writer owns a key and writes ever greater numbers to it, so one read tells everything: a
+//! number less than the last acknowledged one means a loss, one greater than the last sent an
+//! invention. Half of the writers put, several at a time; the others swap each number for the next.
+//! What was sent and not acknowledged is in doubt, and either way is fine.
 //!
-//! A cycle is: load, SIGKILL after a random number of acknowledgements, perhaps a SIGKILL during the next start or right
-//! after it, then a start that has to know everything.
+//! A cycle is: load, SIGKILL after a random number of acknowledgements, perhaps a SIGKILL during
+//! the next start or right after it, then a start that has to know everything.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,8 +64,8 @@ impl Summary {
 }
 
 impl Campaign {
-    /// Runs all cycles in `folder`, which has to be empty. At the end the server is stopped in order and its logs are
-    /// verified line by line.
+    /// Runs all cycles in `folder`, which has to be empty. At the end the server is stopped in
+    /// order and its logs are verified line by line.
     #[must_use]
     pub fn run(&self, folder: &Path) -> Summary {
         let mut rng = fastrand::Rng::with_seed(self.seed);
@@ -84,7 +84,8 @@ impl Campaign {
                 if rng.bool() {
                     victim.wait_until_ready();
                 } else {
-                    // The moment of a fault: anywhere between the first instruction and some time after ready.
+                    // The moment of a fault: anywhere between the first instruction and some time
+                    // after ready.
                     thread::sleep(Duration::from_micros(rng.u64(..40_000)));
                 }
                 summary.note_end(&victim.kill().stderr);
@@ -181,14 +182,16 @@ impl Writers {
         });
     }
 
-    /// Reads every key and compares; returns how many have lost something, and goes on from what is there.
+    /// Reads every key and compares; returns how many have lost something, and goes on from what is
+    /// there.
     ///
     /// # Panics
     ///
     /// When the server does not serve.
     pub fn look_for_losses(&mut self, server: &Server) -> u64 {
         let mut talk = server.connect();
-        // A write of one's own comes after all that was there, and later reads of its connection come after it.
+        // A write of one's own comes after all that was there, and later reads of its connection
+        // come after it.
         until("a write goes through", || talk.ask(r#"{"key":"barrier","value":1}"#)["status"] == "ok");
         self.0.iter_mut().map(|writer| u64::from(writer.has_lost(&mut talk))).sum()
     }

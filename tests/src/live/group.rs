@@ -1,4 +1,5 @@
-//! A control group for servers: a limit on their memory or on their threads, where this process may make one.
+//! A control group for servers: a limit on their memory or on their threads, where this process may
+//! make one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What a group limits, with the names of its files.
 #[derive(Debug)]
 struct Limit {
-    /// Where control groups with this limit are found, and the names there: of the version before, and of the second one.
+    /// Where control groups with this limit are found, and the names there: of the version before,
+    /// and of the second one.
     places: [(&'static str, Names); 2],
 }
 
@@ -120,7 +122,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It stays while a process in it is about to end; the operating system gives no other way to remove it.
+        // It stays while a process in it is about to end; the operating system gives no other way
+        // to remove it.
         _ = fs::remove_dir(&self.path);
     }
 }

@@ -1,8 +1,9 @@
-//! The procedures of the guide for three machines, read from its text: the steps of each `console` block, and the command of
-//! the unit file.
+//! The procedures of the guide for three machines, read from its text: the steps of each `console`
+//! block, and the command of the unit file.
 //!
-//! A line with a prompt is a step: `$ …` on a machine of the operator's, `10.0.0.4$ …` on that machine; `> …` continues it. Any other
-//! line is what the step prints. What a step means on this machine, a [`Site`](super::Site) knows.
+//! A line with a prompt is a step: `$ …` on a machine of the operator's, `10.0.0.4$ …` on that
+//! machine; `> …` continues it. Any other line is what the step prints. What a step means on this
+//! machine, a [`Site`](super::Site) knows.
 
 /// The guide.
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Guide {
         Self { text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")) }
     }
 
-    /// The steps of each `console` block of the whole document. A block of root's commands, whose prompt is `#`, is left out.
+    /// The steps of each `console` block of the whole document. A block of root's commands, whose
+    /// prompt is `#`, is left out.
     #[must_use]
     pub fn all_procedures(&self) -> Vec<Vec<Step>> {
         let blocks = Self::fenced(&self.text, "console");

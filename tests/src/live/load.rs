@@ -1,8 +1,9 @@
-//! Load that counts: one client writes ever greater numbers to one key, and knows how far it has come.
+//! Load that counts: one client writes ever greater numbers to one key, and knows how far it has
+//! come.
 //!
-//! Each number replaces the one before by a compare-and-swap of a session, which is retried through whichever node answers
-//! until it is done. A write that was lost, or applied twice, is a swap that fails; and a single read at the end tells
-//! whether everything acknowledged is still there.
+//! Each number replaces the one before by a compare-and-swap of a session, which is retried through
+//! whichever node answers until it is done. A write that was lost, or applied twice, is a swap that
+//! fails; and a single read at the end tells whether everything acknowledged is still there.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use serde_json::Value;
 
 use super::{Talk, until};
 
-/// How long a client rests after a node that could not be reached, so that it leaves the machine to the nodes.
+/// How long a client rests after a node that could not be reached, so that it leaves the machine to
+/// the nodes.
 const REST: Duration = Duration::from_millis(1);
 
 /// A client that counts, on a thread of its own.
@@ -68,7 +70,8 @@ impl Load {
     ///
     /// # Panics
     ///
-    /// When a reply had an error other than these. `shutting_down` is never counted: another node takes over.
+    /// When a reply had an error other than these. `shutting_down` is never counted: another node
+    /// takes over.
     #[must_use]
     pub fn end(self, tolerated: &[&str]) -> u64 {
         self.shared.is_over.store(true, Ordering::Release);

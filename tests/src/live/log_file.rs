@@ -16,8 +16,9 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Reads the log of `node` in `folder` and verifies it: every line is UTF-8 JSON and ends in a line break, the
-    /// indexes count on from where the log starts, the terms never fall, `crc` comes last and continues the chain.
+    /// Reads the log of `node` in `folder` and verifies it: every line is UTF-8 JSON and ends in a
+    /// line break, the indexes count on from where the log starts, the terms never fall, `crc`
+    /// comes last and continues the chain.
     ///
     /// # Panics
     ///

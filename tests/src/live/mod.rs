@@ -1,9 +1,9 @@
-//! Real servers for tests: the built program as a process, clients that speak bytes over TCP, and an eye of its own
-//! on the files.
+//! Real servers for tests: the built program as a process, clients that speak bytes over TCP, and
+//! an eye of its own on the files.
 //!
-//! Deliberately nothing of the product is linked here. What a server is, the contract says, and a test that borrowed
-//! the product's parser or its checksum would share its mistakes. So a conversation is lines, and a log is lines
-//! whose chain is computed again.
+//! Deliberately nothing of the product is linked here. What a server is, the contract says, and a
+//! test that borrowed the product's parser or its checksum would share its mistakes. So a
+//! conversation is lines, and a log is lines whose chain is computed again.
 //!
 //! ```text
 //!   Setup ──start──► Server ──connect──► Talk      say a line, expect a line
@@ -12,13 +12,16 @@
 //!                      └─ folder ──────► LogFile   every line, with its chain verified
 //! ```
 //!
-//! [`Nodes`] is a cluster of them, [`Load`] a client that counts, and a [`Site`] runs the procedures of a [`Guide`] from its text.
+//! [`Nodes`] is a cluster of them, [`Load`] a client that counts, and a [`Site`] runs the
+//! procedures of a [`Guide`] from its text.
 //!
 //! Both runtimes pass the same stories: a story is a function of a [`Runtime`], and
-//! [`both_runtimes!`](crate::both_runtimes) makes two tests of it. A server listens on a free port of its own and keeps
-//! its files in a folder of its own, so any number of stories run side by side.
+//! [`both_runtimes!`](crate::both_runtimes) makes two tests of it. A server listens on a free port
+//! of its own and keeps its files in a folder of its own, so any number of stories run side by
+//! side.
 //!
-//! The waits have a bound, [`PATIENCE`]. It ends a hanging test; nothing is concluded from how long something took.
+//! The waits have a bound, [`PATIENCE`]. It ends a hanging test; nothing is concluded from how long
+//! something took.
 
 use std::time::{Duration, Instant};
 

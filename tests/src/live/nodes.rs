@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::{Ended, Runtime, Server, Setup, Talk, until};
 
-/// An address of the loopback network that no other cluster of this process, or of another one that tests, has.
+/// An address of the loopback network that no other cluster of this process, or of another one that
+/// tests, has.
 pub(super) fn own_host() -> String {
     static CLUSTERS: AtomicU32 = AtomicU32::new(1);
     let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
@@ -33,7 +34,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// A cluster that is founded by a node on each of these runtimes; it has a leader when this returns.
+    /// A cluster that is founded by a node on each of these runtimes; it has a leader when this
+    /// returns.
     ///
     /// # Panics
     ///
@@ -63,7 +65,8 @@ impl Nodes {
         }
     }
 
-    /// The same, with each node on a machine of its own: its address, and what to put before a program so that it runs there.
+    /// The same, with each node on a machine of its own: its address, and what to put before a
+    /// program so that it runs there.
     #[must_use]
     pub fn on_machines(mut self, machines: Vec<(String, Vec<OsString>)>) -> Self {
         self.machines = machines;
@@ -137,7 +140,8 @@ impl Nodes {
         self.servers[id - 1] = Some(self.setup_in(id, &self.folder(id)).start());
     }
 
-    /// Adds a node to the cluster, through a client of another one, and starts it; it learns, and does not vote.
+    /// Adds a node to the cluster, through a client of another one, and starts it; it learns, and
+    /// does not vote.
     ///
     /// # Panics
     ///

@@ -1,9 +1,9 @@
 //! Finding the program under test.
 //!
-//! It belongs to another package, so cargo does not build it for these tests by itself. The first that asks has cargo
-//! build it, in the profile and target folder that the asking executable was built in, and takes the path that cargo
-//! reports. Cargo knows whether there is anything to do: an old program is never tested by mistake, and a fresh one
-//! costs a fraction of a second.
+//! It belongs to another package, so cargo does not build it for these tests by itself. The first
+//! that asks has cargo build it, in the profile and target folder that the asking executable was
+//! built in, and takes the path that cargo reports. Cargo knows whether there is anything to do: an
+//! old program is never tested by mistake, and a fresh one costs a fraction of a second.
 //!
 //! `CORACLE_PROGRAM` names another program to test, such as one with a deliberate bug.
 

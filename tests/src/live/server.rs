@@ -87,7 +87,8 @@ impl Setup {
         Self { command: Some("node"), ..Self::in_folder(runtime, folder) }.with(&format!("--id {id}"))
     }
 
-    /// With these flags too, separated by spaces. A later one of the same name takes the place of an earlier one.
+    /// With these flags too, separated by spaces. A later one of the same name takes the place of
+    /// an earlier one.
     #[must_use]
     pub fn with(mut self, flags: &str) -> Self {
         let mut words = flags.split_whitespace().map(str::to_owned).peekable();
@@ -101,7 +102,8 @@ impl Setup {
         self
     }
 
-    /// Under this tracer: a program and its arguments, which starts what follows and leaves it the process number.
+    /// Under this tracer: a program and its arguments, which starts what follows and leaves it the
+    /// process number.
     #[must_use]
     pub fn under(mut self, tracer: Vec<OsString>) -> Self {
         self.tracer = tracer;
@@ -253,7 +255,8 @@ impl Server {
         text_of(&self.stderr)
     }
 
-    /// Waits until all nodes have the same log, and all of it is committed and applied; returns its last index.
+    /// Waits until all nodes have the same log, and all of it is committed and applied; returns its
+    /// last index.
     #[must_use]
     pub fn settle(&self) -> u64 {
         let mut talk = self.connect();
@@ -286,7 +289,8 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().map_or(0, |kilobytes: u64| kilobytes << 10)
     }
 
-    /// Ends it in order, and checks that it does: exit code 0, and nothing on stdout but the ready line.
+    /// Ends it in order, and checks that it does: exit code 0, and nothing on stdout but the ready
+    /// line.
     ///
     /// # Panics
     ///

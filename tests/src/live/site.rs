@@ -1,4 +1,5 @@
-//! A site: the machines that a guide speaks of, as folders and processes of this one, where its steps are carried out.
+//! A site: the machines that a guide speaks of, as folders and processes of this one, where its
+//! steps are carried out.
 //!
 //! Fixed rules map what a step says; nothing else of it is changed:
 //!
@@ -220,7 +221,8 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         self.machines().running.clear();
-        // An empty connection ends the thread that answers; if that has ended, there is none to end.
+        // An empty connection ends the thread that answers; if that has ended, there is none to
+        // end.
         _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }

@@ -82,7 +82,8 @@ impl Talk {
         self.try_hear().expect("the server says something")
     }
 
-    /// The next line, without its line break, or [`Broken`] when the connection ends before one is whole.
+    /// The next line, without its line break, or [`Broken`] when the connection ends before one is
+    /// whole.
     ///
     /// # Errors
     ///
@@ -175,8 +176,8 @@ impl Talk {
         rest
     }
 
-    /// Sends `bytes` again and again and reads nothing, until the server takes no more for `patience`. Returns how
-    /// many bytes it took; gives up at `bytes_max`.
+    /// Sends `bytes` again and again and reads nothing, until the server takes no more for
+    /// `patience`. Returns how many bytes it took; gives up at `bytes_max`.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! What must be true after every step of every story: the paper's safety properties (Figure 3), and the rule that
-//! no promise leaves a node before its disk keeps it.
+//! What must be true after every step of every story: the paper's safety properties (Figure 3), and
+//! the rule that no promise leaves a node before its disk keeps it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +18,8 @@ const STORY_LINES: usize = 60;
 pub struct Auditor {
     leaders: BTreeMap<Term, NodeId>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
-    /// Every committed entry, and the term of the first node seen to have committed it; the first has index 1.
+    /// Every committed entry, and the term of the first node seen to have committed it; the first
+    /// has index 1.
     committed: Vec<(LogPoint, Term)>,
     commit_seen: BTreeMap<NodeId, LogIndex>,
     term_seen: BTreeMap<NodeId, Term>,
@@ -66,7 +67,8 @@ impl Auditor {
     pub(super) fn persist(&mut self, node: &Node, persist: &Persist) {
         let is_leader = node.role() == Role::Leader;
         let is_own_term = |from| node.log().term_at(from) == Some(node.current_term());
-        // A node may cut and then win an election in one turn; then the cut did not touch its reign.
+        // A node may cut and then win an election in one turn; then the cut did not touch its
+        // reign.
         let cuts_own_reign = is_leader && persist.cut_from.is_some_and(is_own_term);
         self.require(!cuts_own_reign, "a leader never cuts its log", node.id());
         self.require(persist.floor <= node.durable_index(), "the floor is durable", node.id());
@@ -93,7 +95,8 @@ impl Auditor {
         {
             self.require(disk.holds(response.last), "a snapshot is durable before it is acknowledged", own);
         }
-        // An acknowledgement of an older term may be about entries that were cut since; it was true of that term.
+        // An acknowledgement of an older term may be about entries that were cut since; it was true
+        // of that term.
         if let Body::AppendEntriesResponse(response) = &message.body
             && let AppendOutcome::Accepted { match_index } = response.outcome
             && message.term == node.current_term()
@@ -104,7 +107,8 @@ impl Auditor {
         }
     }
 
-    /// Everything that can be seen of a node after a step; `holds` tells whether a node's disk holds an entry.
+    /// Everything that can be seen of a node after a step; `holds` tells whether a node's disk
+    /// holds an entry.
     pub(super) fn observe(&mut self, node: &Node, holds: impl Fn(NodeId, LogPoint) -> bool) {
         let id = node.id();
         let earlier_term = self.term_seen.insert(id, node.current_term()).unwrap_or_default();
@@ -120,7 +124,8 @@ impl Auditor {
         }
         if commit_index.0 > known && !self.peers_are_imagined {
             let last = node.log().point_at(commit_index).expect("checked above");
-            // A configuration that was appended since may ask for other disks than the one that committed this.
+            // A configuration that was appended since may ask for other disks than the one that
+            // committed this.
             let is_settled = node.membership_is_settled();
             let is_on_majority =
                 !is_settled || node.configuration().majority_reached(|member| holds(member, last));
@@ -146,7 +151,8 @@ impl Auditor {
         }
     }
 
-    /// Leader Completeness: what was committed in earlier terms is in every later leader's log (§5.4).
+    /// Leader Completeness: what was committed in earlier terms is in every later leader's log
+    /// (§5.4).
     fn completeness(&self, leader: &Node) {
         let earlier = |entry: &&(LogPoint, Term)| entry.1 < leader.current_term();
         let is_complete = self.committed.iter().rev().find(earlier).is_none_or(|(point, _)| {
@@ -156,7 +162,8 @@ impl Auditor {
         self.require(is_complete, "a leader has every entry that was committed before", leader.id());
     }
 
-    /// Log Matching: an entry of one index and term is the same on both, and so is all before it (§5.3).
+    /// Log Matching: an entry of one index and term is the same on both, and so is all before it
+    /// (§5.3).
     pub(super) fn compare(&self, one: &Node, other: &Node) {
         let common = one.log().last().index.min(other.log().last().index);
         let points = (one.log().point_at(common), other.log().point_at(common));

@@ -12,10 +12,12 @@ use super::disk::Disk;
 use super::network::{Network, Weather};
 use super::subject::Subject;
 
-/// More steps than any story needs: a cluster that does not come to rest before is stuck in a circle.
+/// More steps than any story needs: a cluster that does not come to rest before is stuck in a
+/// circle.
 const STEPS_MAX: usize = 1_000_000;
 
-/// The nodes of one cluster, numbered from 1, and the world around them. See the [module](super) for the verbs.
+/// The nodes of one cluster, numbered from 1, and the world around them. See the [module](super)
+/// for the verbs.
 #[derive(Debug)]
 pub struct Cluster<S> {
     pub(super) seats: BTreeMap<NodeId, Seat<S>>,
@@ -65,7 +67,8 @@ pub fn cluster_with(disks: Vec<Restored>) -> Cluster<Node> {
 }
 
 impl<S: Subject> Cluster<S> {
-    /// Nodes that start with these disks. `seed` decides all that is random, and `tune` their settings.
+    /// Nodes that start with these disks. `seed` decides all that is random, and `tune` their
+    /// settings.
     #[must_use]
     pub fn start(disks: Vec<Restored>, seed: u64, tune: impl Fn(Config) -> Config) -> Self {
         let ids = (1..).map(NodeId).take(disks.len());
@@ -91,8 +94,8 @@ impl<S: Subject> Cluster<S> {
         cluster
     }
 
-    /// A node's election timer runs out before all others, and it wins: at once, or in a second campaign when the
-    /// first one only taught it a newer term.
+    /// A node's election timer runs out before all others, and it wins: at once, or in a second
+    /// campaign when the first one only taught it a newer term.
     ///
     /// # Panics
     ///
@@ -105,8 +108,8 @@ impl<S: Subject> Cluster<S> {
         assert_eq!(self.role(node), Role::Leader, "node {node} was not elected: {:#?}", self.trace);
     }
 
-    /// A node's election timer runs out before all others. They have not heard from a leader for so long that they
-    /// are free to vote, but none campaigns itself.
+    /// A node's election timer runs out before all others. They have not heard from a leader for so
+    /// long that they are free to vote, but none campaigns itself.
     pub fn campaign(&mut self, node: u64) {
         let id = NodeId(node);
         if self.role(node) == Role::Leader {
@@ -145,7 +148,8 @@ impl<S: Subject> Cluster<S> {
         self.ask_all(node, vec![request])
     }
 
-    /// A client asks for several things together; the last one's name is returned, and the others' precede it.
+    /// A client asks for several things together; the last one's name is returned, and the others'
+    /// precede it.
     pub fn ask_all(&mut self, node: u64, requests: Vec<Request>) -> RequestId {
         let mut inputs = Vec::new();
         for request in requests {
@@ -223,7 +227,8 @@ impl<S: Subject> Cluster<S> {
         self.step(NodeId(node), vec![Input::Dismissed]);
     }
 
-    /// A node's disk is lost and its successor under the same id starts with an empty one, in another incarnation.
+    /// A node's disk is lost and its successor under the same id starts with an empty one, in
+    /// another incarnation.
     pub fn replace(&mut self, node: u64, incarnation: u64) {
         let seat = self.seats.get_mut(&NodeId(node)).expect("a node of this cluster");
         seat.subject = None;
@@ -238,8 +243,9 @@ impl<S: Subject> Cluster<S> {
         self.tear(node, 0, None);
     }
 
-    /// A node's process ends. Of the writes that its disk had not done, the first `whole` survive, and of the next
-    /// one the term, the cut and the first `entries` entries; nothing of it with `None`.
+    /// A node's process ends. Of the writes that its disk had not done, the first `whole` survive,
+    /// and of the next one the term, the cut and the first `entries` entries; nothing of it with
+    /// `None`.
     pub fn tear(&mut self, node: u64, whole: usize, entries: Option<usize>) {
         let seat = self.seat_mut(node);
         seat.subject = None;
@@ -302,7 +308,8 @@ impl<S: Subject> Cluster<S> {
         panic!("no rest after {STEPS_MAX} steps: {:#?}", self.trace);
     }
 
-    /// Everyone sleeps: time passes and nobody acts, although something may be due. What is due then comes late.
+    /// Everyone sleeps: time passes and nobody acts, although something may be due. What is due
+    /// then comes late.
     pub fn oversleep_ms(&mut self, millis: u64) {
         self.now = self.now + Duration::from_millis(millis);
     }
@@ -327,7 +334,8 @@ impl<S: Subject> Cluster<S> {
             Some((deadline - seat.ahead, Due::Timer(id)))
         });
         let mail = self.network.next_due().map(|at| (at, Due::Mail));
-        // Of several that are due at once, the first in this order: a calm disk is done before the next message.
+        // Of several that are due at once, the first in this order: a calm disk is done before the
+        // next message.
         disks.chain(mail).chain(timers).min_by_key(|(at, _)| *at.max(&self.now))
     }
 

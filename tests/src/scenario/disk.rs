@@ -1,8 +1,9 @@
-//! A model of one node's disk: what is on it for sure, and the writes that it was asked for and has not done.
+//! A model of one node's disk: what is on it for sure, and the writes that it was asked for and has
+//! not done.
 //!
-//! Only what [`Disk::carry_out`] did survives a crash, and with [`Disk::tear`] a part of the write after it. The
-//! disk also checks what it is asked for: writes are numbered without a gap, follow the log they find, and never
-//! cut below the floor that an earlier one laid.
+//! Only what [`Disk::carry_out`] did survives a crash, and with [`Disk::tear`] a part of the write
+//! after it. The disk also checks what it is asked for: writes are numbered without a gap, follow
+//! the log they find, and never cut below the floor that an earlier one laid.
 
 use std::collections::VecDeque;
 
@@ -85,7 +86,8 @@ impl Disk {
         self.parts.push_back(part);
     }
 
-    /// Writes the next part that waits, if the disk does not hang. Returns the snapshot's last entry and how much is written.
+    /// Writes the next part that waits, if the disk does not hang. Returns the snapshot's last
+    /// entry and how much is written.
     pub(super) fn write_part(&mut self) -> Option<(LogPoint, u64)> {
         if self.is_held {
             return None;
@@ -154,8 +156,8 @@ impl Disk {
         Some(id)
     }
 
-    /// The process ends: of the waiting writes, `whole` were done, and of the next one all but the entries after
-    /// the first `entries`. With `None` the next one left no trace.
+    /// The process ends: of the waiting writes, `whole` were done, and of the next one all but the
+    /// entries after the first `entries`. With `None` the next one left no trace.
     pub(super) fn tear(&mut self, whole: usize, entries: Option<usize>) {
         for _ in 0..whole {
             self.carry_out();

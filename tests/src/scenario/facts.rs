@@ -109,7 +109,8 @@ impl<S: Subject> Cluster<S> {
         leaders.max_by_key(|node| node.current_term()).map(|node| node.id().0)
     }
 
-    /// The answer to a request, if there was one. That there is never a second one is checked always.
+    /// The answer to a request, if there was one. That there is never a second one is checked
+    /// always.
     #[must_use]
     pub fn answer(&self, request: RequestId) -> Option<&Answer> {
         self.answers.get(&request)

@@ -1,4 +1,5 @@
-//! Hand-made disks and messages, for stories in which one node is real and the others are the story's own.
+//! Hand-made disks and messages, for stories in which one node is real and the others are the
+//! story's own.
 
 use coracle_core::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Entries, HardState, Heartbeat,
@@ -23,7 +24,8 @@ pub fn disk_in_term(term: u64, log_terms: &[u64]) -> Restored {
     }
 }
 
-/// Entries of a log of these terms, from the index `first` on. Logs of the same terms have the same bytes.
+/// Entries of a log of these terms, from the index `first` on. Logs of the same terms have the same
+/// bytes.
 #[must_use]
 pub fn entries_of(log_terms: &[u64], first: u64) -> Vec<Entries> {
     let mut builder = BatchBuilder::new(LogPoint::ORIGIN);

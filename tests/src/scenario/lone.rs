@@ -1,4 +1,5 @@
-//! One real node, number 1, among peers that only exist as hand-made messages: for tables of what a node answers.
+//! One real node, number 1, among peers that only exist as hand-made messages: for tables of what a
+//! node answers.
 
 use std::ops::{Deref, DerefMut};
 
@@ -58,7 +59,8 @@ impl Lone {
         self.sent()
     }
 
-    /// Campaigns until it stands for election in earnest; the others say yes to the pre-vote. Returns its calls.
+    /// Campaigns until it stands for election in earnest; the others say yes to the pre-vote.
+    /// Returns its calls.
     pub fn stand(&mut self) -> Vec<Message> {
         let mut calls = self.time_out();
         for call in calls.clone() {

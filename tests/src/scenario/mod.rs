@@ -1,7 +1,7 @@
 //! The words that scenario tests are written in.
 //!
-//! A [`Cluster`] holds nodes of one cluster with everything around them: the time, the network and one disk per
-//! node. The verbs below change the world, never a node's fields:
+//! A [`Cluster`] holds nodes of one cluster with everything around them: the time, the network and
+//! one disk per node. The verbs below change the world, never a node's fields:
 //!
 //! | verb | what happens |
 //! | --- | --- |
@@ -14,8 +14,8 @@
 //! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, does some of its writes, and works again |
 //! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle), [`oversleep`](Cluster::oversleep_ms) | time passes; or everything under way arrives; or time passes and nobody acts |
 //!
-//! In a calm world (the default) messages and disks take no time, and messages of one link arrive in order. A
-//! [`Weather`] makes both slow and the network lossy, from a seed.
+//! In a calm world (the default) messages and disks take no time, and messages of one link arrive
+//! in order. A [`Weather`] makes both slow and the network lossy, from a seed.
 //!
 //! After every step the [`Auditor`] checks what must always be true; a story need not state it.
 

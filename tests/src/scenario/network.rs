@@ -1,4 +1,5 @@
-//! The network between the nodes: links that break in one direction, mail that is kept back, and weather.
+//! The network between the nodes: links that break in one direction, mail that is kept back, and
+//! weather.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -77,7 +78,8 @@ impl Network {
         self.mail.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// The next message, and those to the same node that go with it. What was under way when its link broke is lost.
+    /// The next message, and those to the same node that go with it. What was under way when its
+    /// link broke is lost.
     pub(super) fn arrive(&mut self) -> Vec<Message> {
         let Some(((due, _), first)) = self.mail.pop_first() else { return Vec::new() };
         let mut batch = vec![first];

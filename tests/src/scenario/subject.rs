@@ -68,7 +68,8 @@ impl<L: Limits> Subject for Limited<L> {
     }
 }
 
-/// A bare node has no store to answer from: it takes writes, and answers only those that it refuses.
+/// A bare node has no store to answer from: it takes writes, and answers only those that it
+/// refuses.
 impl Subject for Node {
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
         Self::new(config, restored, seed, now).expect("scenarios use settings that fit")

@@ -1,4 +1,5 @@
-//! Clients that ask again: a write of a session whose outcome did not become known is sent until it is answered.
+//! Clients that ask again: a write of a session whose outcome did not become known is sent until it
+//! is answered.
 
 use coracle_core::Request;
 use coracle_core::kv::Outcome;
@@ -42,8 +43,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a client, now that it is about to ask, sends a write again in the place of a new one. So clients ask no more
-    /// often when they get no answers.
+    /// Whether a client, now that it is about to ask, sends a write again in the place of a new
+    /// one. So clients ask no more often when they get no answers.
     pub(super) fn asks_again(&mut self, client: usize) -> Result<bool, Violation> {
         if self.clients.only_read {
             for operation in self.clients.give_up(client) {

@@ -1,7 +1,9 @@
-//! Leadership that is handed over again and again, and what happens to the call with which a leader asks another node to take
-//! over: it may arrive late, and its sender may hear nothing of the election.
+//! Leadership that is handed over again and again, and what happens to the call with which a leader
+//! asks another node to take over: it may arrive late, and its sender may hear nothing of the
+//! election.
 //!
-//! Such a leader believes that it leads when another one may have been elected. What it answers then, it answers by its lease.
+//! Such a leader believes that it leads when another one may have been elected. What it answers
+//! then, it answers by its lease.
 
 use coracle_core::raft::{Body, Message};
 
@@ -32,7 +34,8 @@ impl World {
         arrivals.map(|arrival| arrival.map(|at| at + later))
     }
 
-    /// A message arrives: if it is a call, its sender may hear nothing for as long as an election takes.
+    /// A message arrives: if it is a call, its sender may hear nothing for as long as an election
+    /// takes.
     pub(super) fn deafen_caller(&mut self, message: &Message) {
         let is_call = matches!(message.body, Body::TimeoutNow) && self.has_trouble;
         if !is_call || !self.dice.happens(self.settings.deaf_callers) {

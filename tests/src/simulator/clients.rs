@@ -312,7 +312,8 @@ impl Clients {
 }
 
 impl Client {
-    /// A write was refused because its session has expired: a new one is due, if that was not done already.
+    /// A write was refused because its session has expired: a new one is due, if that was not done
+    /// already.
     fn take_new_name(&mut self, ticket: Ticket, operation: &Operation) {
         let Some(Request::Write { session: Some(expired), .. }) = &operation.session_write else { return };
         if let Some(own) = self.session.as_mut().filter(|own| own.name == *expired.client()) {
@@ -334,7 +335,8 @@ fn kind(dice: &mut Dice, settings: &SimSettings) -> usize {
     0
 }
 
-/// The next page of the scan that a client is reading, or the first of another, which may begin after any key.
+/// The next page of the scan that a client is reading, or the first of another, which may begin
+/// after any key.
 fn next_page(reading: Option<(String, String)>, key: String, dice: &mut Dice) -> Scan {
     let (prefix, after) = match reading {
         Some((prefix, last)) => (prefix, Some(last)),

@@ -1,8 +1,9 @@
-//! Client connections: requests go in as lines of the protocol and replies come out as lines, through the [`ClientHost`] that
-//! ships.
+//! Client connections: requests go in as lines of the protocol and replies come out as lines,
+//! through the [`ClientHost`] that ships.
 //!
-//! What a reply says is checked where the router gives it, because the index that it was decided at is not in its line. Here
-//! is checked that each request has one line, and that the lines come in the order of the requests.
+//! What a reply says is checked where the router gives it, because the index that it was decided at
+//! is not in its line. Here is checked that each request has one line, and that the lines come in
+//! the order of the requests.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +46,8 @@ impl Connections {
         Self((1..=clients as u64).map(place).collect())
     }
 
-    /// A client sends a request. Returns what goes to the router now: this request may have to wait for others.
+    /// A client sends a request. Returns what goes to the router now: this request may have to wait
+    /// for others.
     pub(super) fn send(&mut self, ticket: Ticket, request: &Request) -> Option<RouterInput> {
         let place = self.place(ticket.connection);
         place.host.received(line_of(ticket.slot, request).as_bytes());

@@ -1,5 +1,5 @@
-//! Damage to the files of a node that is down, that its start has to notice. Whether it does is asked at once, and the files
-//! stay as they were: an operator puts them back.
+//! Damage to the files of a node that is down, that its start has to notice. Whether it does is
+//! asked at once, and the files stay as they were: an operator puts them back.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,9 @@ use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
 use super::invariants::{Verdict, Violation};
 use super::world::World;
 
-/// How long after an entry was committed, and on the disk of a node, that node must notice its loss, in microseconds: the
-/// floor is noted every three seconds, of a clock that may run slow, and the turn that does it may come late.
+/// How long after an entry was committed, and on the disk of a node, that node must notice its
+/// loss, in microseconds: the floor is noted every three seconds, of a clock that may run slow, and
+/// the turn that does it may come late.
 const LOSS_NOTICED_AFTER: u64 = 4_500_000;
 
 /// How long apart two samples are at the least, in microseconds.
@@ -46,8 +47,8 @@ impl DurableCommits {
 }
 
 impl World {
-    /// A log loses its end. A node that had these entries committed and durable long enough ago has to refuse to start: it may
-    /// have acknowledged them.
+    /// A log loses its end. A node that had these entries committed and durable long enough ago has
+    /// to refuse to start: it may have acknowledged them.
     pub(super) fn lose_page(&mut self, node: usize) -> Verdict {
         let (now, process) = (self.now, &self.processes[node]);
         let Some(running) = &process.running else { return Ok(()) };
@@ -87,8 +88,8 @@ impl World {
         }
     }
 
-    /// Flips a bit in a file of a node that is down. Everywhere but in the log's last line, which may pass for torn, it has
-    /// to refuse to start. Its operator puts the file back.
+    /// Flips a bit in a file of a node that is down. Everywhere but in the log's last line, which
+    /// may pass for torn, it has to refuse to start. Its operator puts the file back.
     pub(super) fn flip_bit(&mut self, node: usize) -> Verdict {
         let down = 1000 + self.dice.exponential(500_000);
         self.crash(node, down);

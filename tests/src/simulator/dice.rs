@@ -1,7 +1,8 @@
 //! Every random choice of a run, from one seed.
 //!
-//! The choices are noted on a tape as they are made. A tape can be played back, whole or with parts left out or set to
-//! zero: that is how a failing run is made smaller. A tape that has ended gives zeros, the quietest choice everywhere.
+//! The choices are noted on a tape as they are made. A tape can be played back, whole or with parts
+//! left out or set to zero: that is how a failing run is made smaller. A tape that has ended gives
+//! zeros, the quietest choice everywhere.
 
 /// The source of all choices in a run.
 #[derive(Debug)]
@@ -62,7 +63,8 @@ impl Dice {
         choices[self.position(choices.len())]
     }
 
-    /// A number around `typical`, most often smaller, now and then many times as large: how long things take.
+    /// A number around `typical`, most often smaller, now and then many times as large: how long
+    /// things take.
     pub fn exponential(&mut self, typical: u64) -> u64 {
         let uniform = f64::from(self.below(1 << 20)) / f64::from(1 << 20);
         #[expect(

@@ -1,11 +1,13 @@
-//! A disk that forgets: what was written and not synced may be lost at a crash, in part and down to a single byte.
+//! A disk that forgets: what was written and not synced may be lost at a crash, in part and down to
+//! a single byte.
 //!
-//! The model: changes to one file reach the disk in their order, and the last one to do so may be torn at any byte, or have
-//! zeros in the place of some of its sectors; changes of names (made, renamed, removed) reach it in their order,
-//! independently of the files' contents. A sync makes one file, or the names, durable.
+//! The model: changes to one file reach the disk in their order, and the last one to do so may be
+//! torn at any byte, or have zeros in the place of some of its sectors; changes of names (made,
+//! renamed, removed) reach it in their order, independently of the files' contents. A sync makes
+//! one file, or the names, durable.
 //!
-//! A file is kept as it is *now*, with what is needed to take unsynced changes back: so a log that grows for minutes
-//! costs nothing but its own bytes.
+//! A file is kept as it is *now*, with what is needed to take unsynced changes back: so a log that
+//! grows for minutes costs nothing but its own bytes.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +63,8 @@ impl SimDisk {
         match op {
             FileOp::Create { file, bytes } => {
                 if self.names.contains_key(file) {
-                    // The same file, emptied: what it held is gone at once, or comes back as a whole.
+                    // The same file, emptied: what it held is gone at once, or comes back as a
+                    // whole.
                     let content = self.content(*file);
                     content.unsynced.push(Undo::Truncate(std::mem::take(&mut content.bytes)));
                     content.unsynced.push(Undo::Append(0));
@@ -128,7 +131,8 @@ impl SimDisk {
         }
     }
 
-    /// What has no name any more, and cannot get it back, is gone: a run makes tens of thousands of snapshots.
+    /// What has no name any more, and cannot get it back, is gone: a run makes tens of thousands of
+    /// snapshots.
     fn free_nameless(&mut self) {
         let names = &self.names;
         self.contents.retain(|content, _| names.values().any(|named| named == content));
@@ -173,7 +177,8 @@ impl SimDisk {
     #[must_use]
     pub fn durable_image(&self) -> Self {
         let mut image = self.clone();
-        // A die that is out of tape makes the first choice everywhere: nothing is lost. So it is lost by hand.
+        // A die that is out of tape makes the first choice everywhere: nothing is lost. So it is
+        // lost by hand.
         for change in image.name_changes.drain(..).rev() {
             for (name, content) in change.before.into_iter().rev() {
                 set_name(&mut image.names, name, content);
@@ -230,7 +235,8 @@ impl Content {
         self.unsynced.clear();
     }
 
-    /// Of the sectors that a write from this length on has touched, some are what they were: zeros, behind the old length.
+    /// Of the sectors that a write from this length on has touched, some are what they were: zeros,
+    /// behind the old length.
     fn lose_sectors(&mut self, from: usize, dice: &mut Dice) {
         let mut at = from;
         while at < self.bytes.len() {

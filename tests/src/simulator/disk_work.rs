@@ -1,6 +1,8 @@
-//! What the disks of the world do, one operation at a time: the log's, and beside them the snapshots'.
+//! What the disks of the world do, one operation at a time: the log's, and beside them the
+//! snapshots'.
 //!
-//! Both are operations of one disk: the same faults hit them, whichever comes first, and a crash may come between any two.
+//! Both are operations of one disk: the same faults hit them, whichever comes first, and a crash
+//! may come between any two.
 
 use std::sync::Arc;
 

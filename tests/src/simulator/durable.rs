@@ -1,7 +1,8 @@
 //! What a node's disk holds for sure, as numbers: kept by the world, invisible to the node.
 //!
-//! A durable snapshot stands for all entries up to its last one, whatever the log beside it holds: what a snapshot covers is
-//! committed. So the two may be of different moments, and a start makes one of them (see `recover/snapshot` of the storage).
+//! A durable snapshot stands for all entries up to its last one, whatever the log beside it holds:
+//! what a snapshot covers is committed. So the two may be of different moments, and a start makes
+//! one of them (see `recover/snapshot` of the storage).
 
 use coracle_core::raft::{Compaction, Entries, HardState, LogIndex, LogPoint, Persist, Restored};
 

@@ -1,5 +1,5 @@
-//! Hunts a deliberate bug: runs seed after seed with it until some property does not hold, which holds in the same seed
-//! without it.
+//! Hunts a deliberate bug: runs seed after seed with it until some property does not hold, which
+//! holds in the same seed without it.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ pub fn is_clean(mutant: Mutant, seed: u64) -> bool {
     violation(mutant, seed, Telling::Silent).is_none()
 }
 
-/// What does not hold in the world that hunts this mutant: the life of a cluster under an operator, or a cluster whose nodes
-/// are given.
+/// What does not hold in the world that hunts this mutant: the life of a cluster under an operator,
+/// or a cluster whose nodes are given.
 fn violation(mutant: Mutant, seed: u64, telling: Telling) -> Option<Violation> {
     if is_of_lifecycle(mutant) {
         return lifecycle::run_seed(seed, TROUBLE, telling == Telling::Everything).violation;
@@ -103,8 +103,9 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
 mod tests {
     use super::*;
 
-    /// One of each kind that the first seeds notice: what a vote and an acknowledgement promise, what is committed, what the
-    /// disk holds, what a client is told. `mutants`, the program, hunts all of them.
+    /// One of each kind that the first seeds notice: what a vote and an acknowledgement promise,
+    /// what is committed, what the disk holds, what a client is told. `mutants`, the program, hunts
+    /// all of them.
     #[test]
     fn the_first_seeds_kill_some_mutants_of_each_kind() {
         let mutants = [

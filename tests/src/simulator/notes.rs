@@ -29,7 +29,8 @@ impl World {
             self.trace.sight("a message was lost");
         }
         if let Body::InstallSnapshot(part) = &message.body {
-            // A question has neither text nor end; a follower that knows the answer is sent the rest only.
+            // A question has neither text nor end; a follower that knows the answer is sent the
+            // rest only.
             let is_question = part.text.is_empty() && part.end.is_none();
             let link = (message.from, message.to);
             if is_question {

@@ -1,7 +1,9 @@
-//! A panic is a finding like any other: the core asserts what must hold, and an assertion that fails names a seed.
+//! A panic is a finding like any other: the core asserts what must hold, and an assertion that
+//! fails names a seed.
 //!
-//! Where panics unwind they are caught, and the run reports them as a violation. A release build ends at the first panic;
-//! there a program can have itself told which seed it was, right before the end.
+//! Where panics unwind they are caught, and the run reports them as a violation. A release build
+//! ends at the first panic; there a program can have itself told which seed it was, right before
+//! the end.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -1,6 +1,8 @@
-//! A simulated process: one node of the cluster with its disk, its clock, and whatever waits for it.
+//! A simulated process: one node of the cluster with its disk, its clock, and whatever waits for
+//! it.
 //!
-//! It runs the replica, the planner and the recovery that ship. The world decides when it gets to run.
+//! It runs the replica, the planner and the recovery that ship. The world decides when it gets to
+//! run.
 
 use std::collections::VecDeque;
 
@@ -63,7 +65,8 @@ pub struct Process {
     pub disk_slow_until: u64,
     /// When it is going to be woken, if that is planned.
     pub wake_at: Option<u64>,
-    /// The times at which its alarm goes off, the next one last. One of them is not after `wake_at`.
+    /// The times at which its alarm goes off, the next one last. One of them is not after
+    /// `wake_at`.
     pub alarms: Vec<u64>,
     /// Its next write or sync fails.
     pub disk_fails: Option<DiskFault>,
@@ -237,7 +240,8 @@ impl Running {
         outputs
     }
 
-    /// Begins what the disk has to do next, if it is free and there is something. Returns whether it did.
+    /// Begins what the disk has to do next, if it is free and there is something. Returns whether
+    /// it did.
     pub fn begin_disk_work(&mut self) -> bool {
         if self.disk_queue.is_working() {
             return false;

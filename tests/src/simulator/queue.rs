@@ -1,7 +1,8 @@
-//! What is going to happen, in the order of simulated time; what is due at one moment, in the order of its planning.
+//! What is going to happen, in the order of simulated time; what is due at one moment, in the order
+//! of its planning.
 //!
-//! The heap holds numbers only, and the happenings stay where they were put: a heap moves what it holds about at every
-//! step, and a message is a large thing to move.
+//! The heap holds numbers only, and the happenings stay where they were put: a heap moves what it
+//! holds about at every step, and a message is a large thing to move.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -43,8 +44,9 @@ pub(super) enum Happening {
     Flap { from: NodeId, to: NodeId, times: u32 },
 }
 
-/// When something happens, its number in the order of planning, and where it waits until then: one number, so that the heap
-/// compares it in one go. 64 bits, 32 and 32, and no two have the same first 96.
+/// When something happens, its number in the order of planning, and where it waits until then: one
+/// number, so that the heap compares it in one go. 64 bits, 32 and 32, and no two have the same
+/// first 96.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due(u128);
 

@@ -1,5 +1,5 @@
-//! One run: trouble, then recovery. The safety properties hold at every moment; in the recovery, the liveness properties
-//! within a bound of simulated time.
+//! One run: trouble, then recovery. The safety properties hold at every moment; in the recovery,
+//! the liveness properties within a bound of simulated time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -135,7 +135,8 @@ fn have_all_vote(world: &mut World) -> Verdict {
     if !is_open(world) {
         return Ok(());
     }
-    // A learner catches up with what is written more slowly than it can take; where messages hold one entry, that is little.
+    // A learner catches up with what is written more slowly than it can take; where messages hold
+    // one entry, that is little.
     world.clients_ask = false;
     let verdict = make_all_voters(world);
     world.clients_ask = true;
@@ -149,7 +150,8 @@ fn make_all_voters(world: &mut World) -> Verdict {
     let all = world.processes.len();
     let (mut furthest, mut waited) = (0, 0);
     while waited < ROUNDS_WITHOUT_PROGRESS_MAX {
-        // A log that arrives one entry at a time, with a sync after each, takes as long as it is. It does not grow meanwhile.
+        // A log that arrives one entry at a time, with a sync after each, takes as long as it is.
+        // It does not grow meanwhile.
         let running = world.processes.iter().filter_map(|process| process.running.as_ref());
         let entries = running.map(|running| running.replica.node().commit_index().0).sum::<u64>();
         waited = if entries > furthest { 0 } else { waited + 1 };
@@ -174,8 +176,8 @@ fn make_all_voters(world: &mut World) -> Verdict {
     check(false, || "not everybody became a voter again".into())
 }
 
-/// L5: whoever hears the leader gets ahead while clients go on writing, also when it has to be sent snapshots. Nobody is
-/// behind what was committed a while ago.
+/// L5: whoever hears the leader gets ahead while clients go on writing, also when it has to be sent
+/// snapshots. Nobody is behind what was committed a while ago.
 fn check_catch_up(world: &World, committed: usize) -> Verdict {
     if !matches!(world.settings.ending, Ending::Healed | Ending::MajorityAlive) {
         return Ok(());

@@ -1,8 +1,8 @@
-//! Black-box histories of the keys that are used little, for the search checker: it does not see the index that a reply
-//! was decided at, so it does not rely on what the witness check relies on.
+//! Black-box histories of the keys that are used little, for the search checker: it does not see
+//! the index that a reply was decided at, so it does not rely on what the witness check relies on.
 //!
-//! Only writes are in them: reads are eventual. A history is searched whole or not at all, because an operation that is
-//! left out may be the one that explains another.
+//! Only writes are in them: reads are eventual. A history is searched whole or not at all, because
+//! an operation that is left out may be the one that explains another.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,7 +54,8 @@ impl Samples {
         self.histories.entry(operation.key.clone()).or_default().push(observed);
     }
 
-    /// Searches the histories that are short enough. Returns how many were found to be linearizable.
+    /// Searches the histories that are short enough. Returns how many were found to be
+    /// linearizable.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! What a seed's run looks like: which faults, how often, how large, how fast. Drawn from the seed's first choices.
+//! What a seed's run looks like: which faults, how often, how large, how fast. Drawn from the
+//! seed's first choices.
 //!
-//! Swarm testing: a run with every fault at once explores less than many runs with a few each. So each run switches each
-//! kind of fault on or off by itself, and likes extremes: a window of one message, a timeout close to the heartbeat,
-//! a single key, a quarter of the time no fault at all.
+//! Swarm testing: a run with every fault at once explores less than many runs with a few each. So
+//! each run switches each kind of fault on or off by itself, and likes extremes: a window of one
+//! message, a timeout close to the heartbeat, a single key, a quarter of the time no fault at all.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ pub enum Fault {
     DiskFull,
     /// A bit flips in a file of a node that is down: it must refuse to start.
     BitFlip,
-    /// A log loses its end, with entries that were committed and on its disk seconds ago: its node must refuse to start.
+    /// A log loses its end, with entries that were committed and on its disk seconds ago: its node
+    /// must refuse to start.
     LostPage,
     /// The leader is told to let a random node lead.
     Transfer,
@@ -104,7 +106,8 @@ pub enum Ending {
     MajorityAlive,
     /// Every node is alive, but only one of them hears all others, who hear only that one.
     HubConnected,
-    /// Every node is alive, but one of them, who may be the leader, hears nobody. All others hear it.
+    /// Every node is alive, but one of them, who may be the leader, hears nobody. All others hear
+    /// it.
     OneDeaf,
 }
 
@@ -129,9 +132,11 @@ pub struct SimSettings {
     pub loss: u32,
     /// Messages doubled, of a thousand.
     pub duplication: u32,
-    /// Whether the second one comes much later, when its sender and receiver may be in other terms and other lives.
+    /// Whether the second one comes much later, when its sender and receiver may be in other terms
+    /// and other lives.
     pub copies_are_late: bool,
-    /// A message's way, typically, in microseconds; each takes its own time, so they overtake one another.
+    /// A message's way, typically, in microseconds; each takes its own time, so they overtake one
+    /// another.
     pub delay: u64,
     /// Whether messages of a link keep their order.
     pub is_fifo: bool,
@@ -177,8 +182,8 @@ pub struct SimSettings {
     pub session_clients: usize,
     /// How much the nodes remember of them.
     pub session_limits: SessionLimits,
-    /// Whether clients only read from a while before the trouble ends: then nothing but a leader's own entry commits what
-    /// an older one left behind.
+    /// Whether clients only read from a while before the trouble ends: then nothing but a leader's
+    /// own entry commits what an older one left behind.
     pub writes_end_early: bool,
     /// The most padding bytes of a value.
     pub value_bytes_max: u32,
@@ -194,20 +199,24 @@ pub struct SimSettings {
     pub noticed_losses: u32,
     /// How long a process is down, typically, in microseconds.
     pub outage: u64,
-    /// How often leadership is handed over beside all faults, typically, in microseconds; `None`: never.
+    /// How often leadership is handed over beside all faults, typically, in microseconds; `None`:
+    /// never.
     pub transfer_every: Option<u64>,
-    /// Of a thousand calls to take leadership over, how many arrive after their sender has given the transfer up.
+    /// Of a thousand calls to take leadership over, how many arrive after their sender has given
+    /// the transfer up.
     pub late_calls: u32,
-    /// Of a thousand of them, how many arrive when nothing reaches their sender any more for a while.
+    /// Of a thousand of them, how many arrive when nothing reaches their sender any more for a
+    /// while.
     pub deaf_callers: u32,
 }
 
 /// How long a client rests at least between two requests, in microseconds.
 fn think_min(append_bytes_max: usize, snapshots: SnapshotPolicy, round_trip: u64, clients: u64) -> u64 {
-    // Where a message holds one entry, no more is asked for than can be replicated that way: an overloaded cluster
-    // answers nobody, and its run would prove nothing.
+    // Where a message holds one entry, no more is asked for than can be replicated that way: an
+    // overloaded cluster answers nobody, and its run would prove nothing.
     let for_messages = if append_bytes_max <= 1000 { 3 * round_trip * clients } else { 0 };
-    // A node that takes a snapshot every few entries spends the run with that, if there are thousands a second.
+    // A node that takes a snapshot every few entries spends the run with that, if there are
+    // thousands a second.
     let for_snapshots = if snapshots.log_entries <= 10 { 4000 * clients } else { 0 };
     for_messages.max(for_snapshots)
 }
@@ -228,7 +237,8 @@ impl SimSettings {
             dice.one_of(&[100, 50, 1000, 10_000]),
             dice.one_of(&[500, 200, 5000, 20_000]),
         );
-        // Raft asks that messages and disks take far less than an election timeout (§5.6): else nobody can be elected.
+        // Raft asks that messages and disks take far less than an election timeout (§5.6): else
+        // nobody can be elected.
         let (delay, sync) =
             if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };
         let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
@@ -291,13 +301,15 @@ impl SimSettings {
         ReplicaLimits { sessions, snapshots, ..ReplicaLimits::default() }
     }
 
-    /// How much simulated time the cluster has to recover in, once the trouble is over: generous, but a bound.
+    /// How much simulated time the cluster has to recover in, once the trouble is over: generous,
+    /// but a bound.
     #[must_use]
     pub fn recovery_bound(&self) -> Duration {
         self.election_max * 20 + self.request_timeout * 2 + Duration::from_secs(5)
     }
 
-    /// In how much time clients that are served write something, almost surely, also when they mostly read.
+    /// In how much time clients that are served write something, almost surely, also when they
+    /// mostly read.
     #[must_use]
     pub fn some_writes_take(&self) -> Duration {
         let requests = Duration::from_micros(self.think * 60 / self.clients as u64);
@@ -323,8 +335,8 @@ fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
         bytes_max: dice.one_of(&[all.bytes_max, all.bytes_max, 2000]),
         window: dice.one_of(&[all.window, all.window, 8, 1]),
         client_bytes_max: dice.one_of(&[all.client_bytes_max, all.client_bytes_max, 600]),
-        // Clients take a new name when theirs has expired, so that a name that was forgotten twice could not be told from
-        // one that was never used.
+        // Clients take a new name when theirs has expired, so that a name that was forgotten twice
+        // could not be told from one that was never used.
         expired_max: all.expired_max,
     }
 }
@@ -335,12 +347,14 @@ fn draw_fault_every(dice: &mut Dice, faults: &[Fault]) -> Option<Duration> {
     has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])))
 }
 
-/// The log that a node with little memory may have before a snapshot is due, and as much again while something holds that back.
+/// The log that a node with little memory may have before a snapshot is due, and as much again
+/// while something holds that back.
 const LITTLE_LOG_BYTES: u64 = 3000;
 
 /// Snapshots after a few entries or a few hundred bytes; none at all in a few runs.
 fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
-    // Each part waits for the one before: where that takes long, parts are larger, or nobody would catch up in time.
+    // Each part waits for the one before: where that takes long, parts are larger, or nobody would
+    // catch up in time.
     let part_bytes_min = if round_trip <= 2000 { 1 } else { 1000 };
     let part_bytes = dice.one_of(&[100_usize, 1, 300, 2000]).max(part_bytes_min);
     let all = SnapshotPolicy { part_bytes, ..SnapshotPolicy::default() };
@@ -352,7 +366,8 @@ fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
         (all.log_entries, LITTLE_LOG_BYTES),
         (all.log_entries, all.log_bytes),
     ]);
-    // Little memory, in the runs that these thresholds are drawn for: no state is so large, and nobody so slow, that the log outgrows it.
+    // Little memory, in the runs that these thresholds are drawn for: no state is so large, and
+    // nobody so slow, that the log outgrows it.
     let little = (log_bytes == LITTLE_LOG_BYTES).then_some(LITTLE_LOG_BYTES);
     let (log_bytes_max, held_back) =
         (little.unwrap_or(all.log_bytes_max), little.unwrap_or(all.held_back_bytes));

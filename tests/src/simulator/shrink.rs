@@ -1,7 +1,8 @@
-//! Makes a failing run smaller: parts of its tape are left out or set to zero while the same property still fails.
+//! Makes a failing run smaller: parts of its tape are left out or set to zero while the same
+//! property still fails.
 //!
-//! A zero is the quiet choice everywhere, and a tape that has ended goes on in zeros; so what is left are the choices that
-//! matter.
+//! A zero is the quiet choice everywhere, and a tape that has ended goes on in zeros; so what is
+//! left are the choices that matter.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! A node's snapshot files: the second stream of operations on its disk, beside the log's.
 //!
-//! What comes next is decided by the [`SnapshotWork`] that ships. Here its tasks are carried out on a simulated disk, one
-//! operation at a time. Parts are read as they are in a real process: piece by piece, from the bytes that have the final name
-//! at that moment.
+//! What comes next is decided by the [`SnapshotWork`] that ships. Here its tasks are carried out on
+//! a simulated disk, one operation at a time. Parts are read as they are in a real process: piece
+//! by piece, from the bytes that have the final name at that moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -75,8 +75,8 @@ impl SnapshotFiles {
         !std::mem::replace(&mut self.is_busy, true)
     }
 
-    /// Carries the next operation out, at this time, and appends what is to be handed to the node to `reports`, each
-    /// with whether a whole snapshot is in its place with it.
+    /// Carries the next operation out, at this time, and appends what is to be handed to the node
+    /// to `reports`, each with whether a whole snapshot is in its place with it.
     pub fn step(
         &mut self,
         now: u64,
@@ -158,8 +158,8 @@ impl SnapshotFiles {
     }
 }
 
-/// A part of some `bytes_max` bytes of the snapshot that `node` has on `disk`; `None` when that is another one, or there is
-/// none.
+/// A part of some `bytes_max` bytes of the snapshot that `node` has on `disk`; `None` when that is
+/// another one, or there is none.
 ///
 /// # Errors
 ///

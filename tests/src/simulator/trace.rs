@@ -23,8 +23,8 @@ impl Trace {
         Self { lines: Some(VecDeque::new()), prints, ..Self::default() }
     }
 
-    /// Something happened at `now`, which these numbers tell apart from other things. The text is made only when somebody
-    /// wants to read it.
+    /// Something happened at `now`, which these numbers tell apart from other things. The text is
+    /// made only when somebody wants to read it.
     #[expect(clippy::print_stdout, reason = "a trace is for reading")]
     pub fn note(&mut self, now: u64, numbers: [u64; 3], text: impl FnOnce() -> String) {
         self.events += 1;

@@ -16,7 +16,8 @@ impl World {
         let typical = u64::try_from(every.as_micros()).expect("a short time");
         let next = 1 + self.dice.exponential(typical);
         self.schedule(next, Happening::Trouble);
-        // Every third time something gets better, or nothing could happen but the sum of all faults.
+        // Every third time something gets better, or nothing could happen but the sum of all
+        // faults.
         if self.dice.happens(330) {
             self.network.heal();
             self.trace.note(self.now, [9, 0, 0], || "the network heals".into());
@@ -145,8 +146,9 @@ impl World {
         self.schedule(period, Happening::Flap { from, to, times: times - 1 });
     }
 
-    /// A node that nobody's log keeps from being elected. Raft promises no leader when only a node with an older log hears a
-    /// majority: those who could lead cannot be heard, and it cannot win (Ng and others, "Omni-Paxos", EuroSys 2023, §2).
+    /// A node that nobody's log keeps from being elected. Raft promises no leader when only a node
+    /// with an older log hears a majority: those who could lead cannot be heard, and it cannot win
+    /// (Ng and others, "Omni-Paxos", EuroSys 2023, §2).
     fn most_up_to_date(&self) -> NodeId {
         let logs = self.processes.iter().map(|process| {
             let last = process.running.as_ref().map(|running| running.replica.node().log().last());
@@ -205,7 +207,8 @@ impl World {
 }
 
 impl World {
-    /// One follower does not hear its leader, where the others can do without it, and campaigns in vain.
+    /// One follower does not hear its leader, where the others can do without it, and campaigns in
+    /// vain.
     pub(super) fn cut_off_a_follower(&mut self, leader: usize) {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         if self.settings.ending != Ending::Healed || nodes.len() < 3 {

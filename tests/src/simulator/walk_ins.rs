@@ -1,5 +1,5 @@
-//! Requests that go straight to a node, past the proxy: linearizable reads, which any node must answer right, and orders
-//! to hand leadership over.
+//! Requests that go straight to a node, past the proxy: linearizable reads, which any node must
+//! answer right, and orders to hand leadership over.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ impl World {
         self.hand(leader, Input::Request(id, Request::Transfer(target)));
     }
 
-    /// Somebody orders a leader to have other members: some voters, some learners, or one more, or one less.
+    /// Somebody orders a leader to have other members: some voters, some learners, or one more, or
+    /// one less.
     pub(super) fn walk_in_to_change_members(&mut self, leader: usize) {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         let chosen = nodes[self.dice.position(nodes.len())];
@@ -74,7 +75,8 @@ impl World {
         self.order(leader, MemberChange::Set { voters, learners: Vec::new() });
     }
 
-    /// Somebody orders a leader to have everybody take part, so that who is behind can catch up before it votes.
+    /// Somebody orders a leader to have everybody take part, so that who is behind can catch up
+    /// before it votes.
     pub(super) fn walk_in_to_have_all_take_part(&mut self, leader: usize) {
         let Some(running) = &self.processes[leader].running else { return };
         let current = running.replica.node().configuration();

@@ -1,4 +1,5 @@
-//! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster meets goes through it.
+//! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster
+//! meets goes through it.
 
 use std::collections::BTreeSet;
 
@@ -24,11 +25,12 @@ use super::walk_ins::{WalkIns, is_walk_in};
 /// How long the proxy and a node take to reach each other, in microseconds.
 const HOP: u64 = 10;
 
-/// How long a disk is at one operation at the most, in microseconds: so what began before the trouble ended is over within
-/// the time to recover.
+/// How long a disk is at one operation at the most, in microseconds: so what began before the
+/// trouble ended is over within the time to recover.
 pub(super) const OUTAGE_MAX: u64 = 2_000_000;
 
-/// How long a process is down at the most, in microseconds. When the trouble ends, all that are down start.
+/// How long a process is down at the most, in microseconds. When the trouble ends, all that are
+/// down start.
 const DOWN_MAX: u64 = 10_000_000;
 
 /// A simulated cluster with everything around it.
@@ -68,7 +70,8 @@ pub struct World {
 }
 
 impl World {
-    /// A world as the settings say, at its first moment: every disk founded, every process about to start.
+    /// A world as the settings say, at its first moment: every disk founded, every process about to
+    /// start.
     #[must_use]
     pub fn new(settings: SimSettings, mut dice: Dice, trace: Trace) -> Self {
         let ids: Vec<_> = (0..settings.nodes as u64).map(NodeId).collect();
@@ -238,8 +241,8 @@ impl World {
         }
     }
 
-    /// Sees to it that a node's alarm goes off when it is to be woken, or before: most deadlines are put off long before they
-    /// come, and an alarm that is too early is set again.
+    /// Sees to it that a node's alarm goes off when it is to be woken, or before: most deadlines
+    /// are put off long before they come, and an alarm that is too early is set again.
     fn set_alarm(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let Some(at) = process.wake_at else { return };
@@ -417,7 +420,8 @@ impl World {
     }
 
     fn client_acts(&mut self, client: usize) -> Verdict {
-        // A tape of zeros draws no time at all: a client that thinks every microsecond makes a run that never ends.
+        // A tape of zeros draws no time at all: a client that thinks every microsecond makes a run
+        // that never ends.
         let think = self.settings.think / 100 + self.dice.exponential(self.settings.think);
         self.schedule(think, Happening::Client(client));
         if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {

@@ -43,8 +43,8 @@ impl Count {
 pub(super) struct Client {
     number: usize,
     addresses: Vec<SocketAddr>,
-    /// Of each key: the numbers that may be its value, the acknowledged one first. A write without an answer adds one, for good: it may
-    /// take effect after later ones.
+    /// Of each key: the numbers that may be its value, the acknowledged one first. A write without
+    /// an answer adds one, for good: it may take effect after later ones.
     possible: Vec<Vec<u64>>,
     last: u64,
     count: Count,

@@ -1,8 +1,9 @@
 //! A soak: hours of mixed load on real processes, during which nothing they hold may grow.
 //!
-//! Three nodes run from the beginning to the end. Clients write, read back, scan, reconnect and leave in the middle of a line; every
-//! few seconds a fourth node joins, is promoted, leads, and is removed again. Meanwhile the memory, the descriptors, the threads and
-//! the folder of each of the three are sampled. The keys are a fixed set, so after a while all of it must be flat.
+//! Three nodes run from the beginning to the end. Clients write, read back, scan, reconnect and
+//! leave in the middle of a line; every few seconds a fourth node joins, is promoted, leads, and is
+//! removed again. Meanwhile the memory, the descriptors, the threads and the folder of each of the
+//! three are sampled. The keys are a fixed set, so after a while all of it must be flat.
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -70,7 +71,8 @@ impl Outcome {
 }
 
 impl Soak {
-    /// Starts the nodes, loads them, and looks at what they hold, which `told` is given as JSON lines.
+    /// Starts the nodes, loads them, and looks at what they hold, which `told` is given as JSON
+    /// lines.
     ///
     /// # Panics
     ///
@@ -116,7 +118,8 @@ impl Soak {
         outcome
     }
 
-    /// A fourth node comes, leads, and goes. An order that is refused, or has no outcome in time, is told, and given again.
+    /// A fourth node comes, leads, and goes. An order that is refused, or has no outcome in time,
+    /// is told, and given again.
     fn change_members(&self, nodes: &mut Nodes, told: &mut impl FnMut(Value)) {
         let runtime = self.runtimes[nodes.running().len() % self.runtimes.len()];
         order(nodes, "member_add", told, Nodes::add_next);

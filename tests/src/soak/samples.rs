@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// By how much the last quarter of the time may be above the second one: a tenth, and the noise of a small number.
+/// By how much the last quarter of the time may be above the second one: a tenth, and the noise of
+/// a small number.
 const GROWTH_DIVISOR: u64 = 10;
 
 /// What one node held at one moment.

@@ -34,8 +34,8 @@ const fn row(
 
 use Must::{MayDie, Serve, ServeOrRefuse, ServeOrStop};
 
-/// All calls that the program makes. The errors are those that the manual pages give and that an operator's machine may produce;
-/// those that only a wrong argument brings about are left out.
+/// All calls that the program makes. The errors are those that the manual pages give and that an
+/// operator's machine may produce; those that only a wrong argument brings about are left out.
 pub const TABLE: &[Row] = &[
     // Connections.
     row(
@@ -78,7 +78,8 @@ pub const TABLE: &[Row] = &[
     // Only a wrong argument makes it fail.
     row(&["timerfd_settime"], (&[], Serve), (&[], Serve)),
     row(&["clock_nanosleep", "nanosleep"], (&["EINTR"], Serve), (&[], Serve)),
-    // A wait may be interrupted, and a wake-up may not fail. A tracer cannot tell the two from one another.
+    // A wait may be interrupted, and a wake-up may not fail. A tracer cannot tell the two from one
+    // another.
     row(&["futex"], (&[], Serve), (&[], Serve)),
     // Files.
     row(
@@ -125,7 +126,8 @@ pub const TABLE: &[Row] = &[
     row(&["getdents64"], (&[], Serve), (&["EIO", "ENOENT"], ServeOrStop)),
     row(&["flock"], (&["EINTR"], ServeOrRefuse), (&["EWOULDBLOCK", "ENOLCK", "ENOMEM"], ServeOrRefuse)),
     row(&["fcntl", "ioctl", "dup", "dup3"], (&[], Serve), (&["EMFILE", "EINVAL", "EPERM"], ServeOrStop)),
-    // The standard library panics when a folder that was listed cannot be closed, and overlooks it for everything else.
+    // The standard library panics when a folder that was listed cannot be closed, and overlooks it
+    // for everything else.
     row(&["close"], (&["EINTR"], Serve), (&["EIO"], MayDie)),
     // Threads, signals and what a process is told of its machine.
     row(&["clone3", "clone"], (&[], Serve), (&["EAGAIN", "ENOMEM"], ServeOrStop)),

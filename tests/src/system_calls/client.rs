@@ -1,4 +1,5 @@
-//! A client that is never surprised: it counts what was acknowledged, and takes errors and ends of connections as they come.
+//! A client that is never surprised: it counts what was acknowledged, and takes errors and ends of
+//! connections as they come.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

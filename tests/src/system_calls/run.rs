@@ -12,8 +12,8 @@ use super::client::{Client, Silence};
 use super::tracer;
 use crate::live::{Nodes, Runtime, Server, Setup, signal};
 
-/// How long a server under a tracer may take to start, to answer and to stop before it hangs. Far above what it needs, and below
-/// what would make a whole table unbearable.
+/// How long a server under a tracer may take to start, to answer and to stop before it hangs. Far
+/// above what it needs, and below what would make a whole table unbearable.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 /// How long there is load, at the most.
@@ -119,7 +119,8 @@ struct Servers {
 }
 
 impl Case {
-    /// Makes the run, in this empty folder; `prepared` is one with the files of a server that has stopped.
+    /// Makes the run, in this empty folder; `prepared` is one with the files of a server that has
+    /// stopped.
     ///
     /// # Errors
     ///
@@ -214,14 +215,15 @@ impl Case {
         }
     }
 
-    /// A server none of whose clients can be accepted, heard or answered from some moment on is not to blame for its silence, nor is one
-    /// that reaches no other node.
+    /// A server none of whose clients can be accepted, heard or answered from some moment on is not
+    /// to blame for its silence, nor is one that reaches no other node.
     fn may_be_silent(&self) -> bool {
         let is_of_clients = ["accept", "accept4", "recvfrom", "sendto", "sendmsg", "epoll_ctl", "setsockopt"];
         let is_of_links = ["connect", "getsockopt", "socket"];
         let is_the_call = is_of_clients.contains(&self.call.as_str())
             || (self.subject == Subject::Member && is_of_links.contains(&self.call.as_str()));
-        // A tracer counts the calls of each thread, and on threads each connection has its own: the call fails on all of them.
+        // A tracer counts the calls of each thread, and on threads each connection has its own: the
+        // call fails on all of them.
         is_the_call && (matches!(self.moment, Moment::From(_)) || self.runtime == Runtime::Threads)
     }
 

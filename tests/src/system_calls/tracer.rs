@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::run::Moment;
 
-/// What to put before a program so that its calls are written to `trace`, by name alone. The process keeps its number (`-D`).
+/// What to put before a program so that its calls are written to `trace`, by name alone. The
+/// process keeps its number (`-D`).
 pub(super) fn watching(trace: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> =
         ["strace", "-D", "-f", "-qq", "-y", "-s", "0", "-o"].map(OsString::from).into();
@@ -47,11 +48,12 @@ pub(super) fn has_struck(trace: &Path) -> bool {
     fs::read(trace).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("(INJECTED)"))
 }
 
-/// Whether a write to an event counter has failed on order. No kernel lets one fail that adds 1, and a waiter that is not woken up
-/// waits for ever.
+/// Whether a write to an event counter has failed on order. No kernel lets one fail that adds 1,
+/// and a waiter that is not woken up waits for ever.
 pub(super) fn has_struck_a_counter(trace: &Path) -> bool {
     let text = fs::read(trace).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    // Where another thread's call comes between, the first half of the line has the descriptor, and the second one the error.
+    // Where another thread's call comes between, the first half of the line has the descriptor, and
+    // the second one the error.
     let mut begun: BTreeMap<&str, bool> = BTreeMap::new();
     text.lines().filter_map(|line| line.split_once(' ')).any(|(thread, call)| {
         let is_resumed = call.trim_start().starts_with("<... ");

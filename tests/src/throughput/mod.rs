@@ -1,9 +1,12 @@
-//! How much the core does when nothing is in its way: three nodes in a loop on one thread, no disk, no network.
+//! How much the core does when nothing is in its way: three nodes in a loop on one thread, no disk,
+//! no network.
 //!
-//! What is written counts as durable at once, and what is sent arrives in the next round. So the figures are the price of
-//! consensus, and of the state machine on top, alone. The clock is one that the loop advances by itself.
+//! What is written counts as durable at once, and what is sent arrives in the next round. So the
+//! figures are the price of consensus, and of the state machine on top, alone. The clock is one
+//! that the loop advances by itself.
 //!
-//! The core of this package is one with deliberate bugs to switch on. None is, but each place that has one asks.
+//! The core of this package is one with deliberate bugs to switch on. None is, but each place that
+//! has one asks.
 
 mod nodes;
 mod replicas;
@@ -31,7 +34,8 @@ pub trait Trio {
     /// Lets time pass until the followers, too, know what is committed.
     fn settle(&mut self);
 
-    /// How many entries each of the nodes has handed out as committed, but for those that Raft needs itself.
+    /// How many entries each of the nodes has handed out as committed, but for those that Raft
+    /// needs itself.
     fn committed(&self) -> [u64; 3];
 }
 

@@ -1,4 +1,5 @@
-//! Raft with the key-value store on top: puts that all three nodes apply, and that the leader answers.
+//! Raft with the key-value store on top: puts that all three nodes apply, and that the leader
+//! answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Lines that are no requests: one error line each, nobody else is disturbed, and nothing of them reaches a file.
+//! Lines that are no requests: one error line each, nobody else is disturbed, and nothing of them
+//! reaches a file.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup, Talk, until};
@@ -131,7 +132,8 @@ fn told(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned()
 }
 
-/// Every bad line gets its one error line, in its place between good ones, and leaves no trace in any log.
+/// Every bad line gets its one error line, in its place between good ones, and leaves no trace in
+/// any log.
 fn each_bad_line_gets_one_error_and_reaches_no_log(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();
@@ -153,7 +155,8 @@ fn each_bad_line_gets_one_error_and_reaches_no_log(runtime: Runtime) {
     }
 }
 
-/// A key that is known comes back with the error, so that a client can tell which of its requests was wrong.
+/// A key that is known comes back with the error, so that a client can tell which of its requests
+/// was wrong.
 fn an_error_names_the_key(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -222,7 +225,8 @@ fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
     });
 }
 
-/// A page in a browser can have any body sent to any port of its machine. The refusal arrives although more is on its way.
+/// A page in a browser can have any body sent to any port of its machine. The refusal arrives
+/// although more is on its way.
 fn another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut client = server.connect();

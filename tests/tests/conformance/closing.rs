@@ -38,7 +38,8 @@ fn a_client_that_is_owed_a_reply_is_not_silent(runtime: Runtime) {
     talk.expect_end();
 }
 
-/// One client too many is told so and turned away, those inside notice nothing, and a place that is left can be taken.
+/// One client too many is told so and turned away, those inside notice nothing, and a place that is
+/// left can be taken.
 fn a_full_house_turns_away_until_somebody_leaves(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--max-connections 2").start();
     let (mut first, mut second) = (server.connect(), server.connect());
@@ -59,7 +60,8 @@ fn a_full_house_turns_away_until_somebody_leaves(runtime: Runtime) {
     second.exchange(r#"{"op":"ping"}"#, PONG);
 }
 
-/// One client too many that sends before it reads is told so all the same: its request must not cost it the reason.
+/// One client too many that sends before it reads is told so all the same: its request must not
+/// cost it the reason.
 fn a_client_that_is_turned_away_while_it_sends_learns_why(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--max-connections 1").start();
     let mut inside = server.connect();
@@ -72,8 +74,8 @@ fn a_client_that_is_turned_away_while_it_sends_learns_why(runtime: Runtime) {
     }
 }
 
-/// What waits for a leader when the server stops is refused with a definite word, and the client knows that nothing
-/// happened.
+/// What waits for a leader when the server stops is refused with a definite word, and the client
+/// knows that nothing happened.
 fn a_stop_refuses_what_waits(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with(&format!("{NO_LEADER_EVER} --request-timeout 10h")).start();
     let mut talk = server.connect();
@@ -118,8 +120,8 @@ fn put_until_the_end(talk: &mut Talk, key: usize) -> u64 {
     }
 }
 
-/// An orderly stop under load answers or refuses, closes every connection, and leaves whole files that hold all that
-/// was acknowledged.
+/// An orderly stop under load answers or refuses, closes every connection, and leaves whole files
+/// that hold all that was acknowledged.
 fn a_stop_under_load_keeps_its_word(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();

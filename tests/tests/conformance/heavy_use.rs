@@ -1,5 +1,5 @@
-//! Clients that ask for much at once: what they sent is answered, the cluster keeps its leader, and the others are
-//! served meanwhile.
+//! Clients that ask for much at once: what they sent is answered, the cluster keeps its leader, and
+//! the others are served meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -22,8 +22,9 @@ fn fill(talk: &mut Talk) {
     }
 }
 
-/// More lines behind one held request than two pipelines hold: nobody but the writer can find them when it is answered
-/// and its successors filled every place, and a client would wait for them for ever.
+/// More lines behind one held request than two pipelines hold: nobody but the writer can find them
+/// when it is answered and its successors filled every place, and a client would wait for them for
+/// ever.
 fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
     const READS: usize = 2600;
     let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -60,9 +61,10 @@ fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
     });
 }
 
-/// The put waits for the read of its key, and all that follows waits behind it. Reads are quicker than puts: when the
-/// put is answered, every place behind it is answered already, and only then may be freed. With a first put of another
-/// key there is one more moment at which places become free.
+/// The put waits for the read of its key, and all that follows waits behind it. Reads are quicker
+/// than puts: when the put is answered, every place behind it is answered already, and only then
+/// may be freed. With a first put of another key there is one more moment at which places become
+/// free.
 fn pipeline_behind_a_held_put(talk: &mut Talk, has_first_put: bool, reads: usize) {
     let mut keys = Vec::new();
     let mut lines = String::new();
@@ -87,8 +89,8 @@ fn reign(status: &Value) -> (Value, Value) {
     (nodes[0]["term"].clone(), nodes[0]["leader"].clone())
 }
 
-/// Thousands of scans arrive at once, each of them thousands of keys: carried out in one go they would keep the nodes
-/// from everything else for many heartbeats.
+/// Thousands of scans arrive at once, each of them thousands of keys: carried out in one go they
+/// would keep the nodes from everything else for many heartbeats.
 fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
     const CLIENTS: usize = 4;
     let server = Setup::in_memory(runtime).start();
@@ -101,7 +103,8 @@ fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
         for _ in 0..CLIENTS {
             let (mut talk, running) = (server.connect(), &running);
             scope.spawn(move || {
-                // Its reads are never older than its own write, which follows what the others stored.
+                // Its reads are never older than its own write, which follows what the others
+                // stored.
                 assert_eq!(talk.ask(r#"{"key":"key-00000","value":0}"#)["status"], "ok");
                 talk.send("{\"op\":\"scan\",\"limit\":10000}\n".repeat(1020));
                 // The whole flood would be half a gigabyte; its harm is done at its beginning.
@@ -137,8 +140,8 @@ fn check_that_others_are_served(server: &Server) {
     }
 }
 
-/// A thousand requests fit a pipeline whatever their size: half a megabyte in each id would be half a gigabyte of
-/// replies that nobody reads.
+/// A thousand requests fit a pipeline whatever their size: half a megabyte in each id would be half
+/// a gigabyte of replies that nobody reads.
 fn a_thousand_large_pings_cost_no_more_than_a_few(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     check_that_others_are_served(&server);
@@ -157,7 +160,8 @@ fn a_thousand_scans_cost_no_more_than_a_few(runtime: Runtime) {
     fill(&mut server.connect());
     let mut deaf = server.connect();
     deaf.send("{\"op\":\"scan\",\"limit\":10000}\n".repeat(1000));
-    // The scans went to the nodes in the order in which they came: what is asked later is answered after them.
+    // The scans went to the nodes in the order in which they came: what is asked later is answered
+    // after them.
     check_that_others_are_served(&server);
     let used = server.memory_bytes();
     assert!(used < GROWN_BYTES_MAX, "the server uses {used} bytes");

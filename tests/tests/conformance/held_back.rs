@@ -1,18 +1,20 @@
-//! Clients that send and do not read: they are held back by their own sockets, at nobody else's cost.
+//! Clients that send and do not read: they are held back by their own sockets, at nobody else's
+//! cost.
 
 use std::time::Duration;
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
 
-/// Bytes that the operating system may hold for a connection, both ways, and the server for its open requests: well
-/// above all of them together.
+/// Bytes that the operating system may hold for a connection, both ways, and the server for its
+/// open requests: well above all of them together.
 const TAKEN_BYTES_MAX: usize = 64 << 20;
-/// How long a write has to find no taker. A server that is only slow passes as well; one that goes on taking fails.
+/// How long a write has to find no taker. A server that is only slow passes as well; one that goes
+/// on taking fails.
 pub(crate) const NO_TAKER: Duration = Duration::from_secs(1);
 
-/// A client that never reads is not read from without end, costs no memory that grows with what it would send, and
-/// keeps nobody waiting.
+/// A client that never reads is not read from without end, costs no memory that grows with what it
+/// would send, and keeps nobody waiting.
 fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut bystander = server.connect();
@@ -23,7 +25,8 @@ fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
 
     // What is taken here in full would be answered with some 300 GB.
     let mut deaf = server.connect();
-    // A connection's reads are never older than its own writes; another's write could still be on its way.
+    // A connection's reads are never older than its own writes; another's write could still be on
+    // its way.
     deaf.exchange(&format!(r#"{{"key":"big","value":"{value}"}}"#), &stored);
     let taken = deaf.flood(b"{\"key\":\"big\"}\n", TAKEN_BYTES_MAX, NO_TAKER);
     assert!(taken < TAKEN_BYTES_MAX, "the server takes without end");
@@ -43,7 +46,8 @@ fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
     }
 }
 
-/// Pings and errors cost the cluster nothing; that is no reason to answer them into a growing buffer.
+/// Pings and errors cost the cluster nothing; that is no reason to answer them into a growing
+/// buffer.
 fn requests_that_need_no_node_are_held_back_too(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut deaf = server.connect();
@@ -59,7 +63,8 @@ fn requests_that_need_no_node_are_held_back_too(runtime: Runtime) {
     }
 }
 
-/// A client that never finishes a line is given no more than a line's worth of memory, however long it tries.
+/// A client that never finishes a line is given no more than a line's worth of memory, however long
+/// it tries.
 fn endless_lines_cost_a_line_each(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let before = server.memory_bytes();

@@ -6,7 +6,8 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Server, Setup};
 use serde_json::{Value, json};
 
-/// What one connection was told is there, every other connection finds: at once, whichever node answers.
+/// What one connection was told is there, every other connection finds: at once, whichever node
+/// answers.
 fn a_linearizable_read_sees_every_write_that_was_answered(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut writer, mut reader) = (server.connect(), server.connect());

@@ -74,12 +74,14 @@ fn keys_of(page: &Value) -> Vec<&str> {
     items.iter().map(|item| item["key"].as_str().expect("an item has a key")).collect()
 }
 
-/// A reader that pages through a prefix sees every key of it once, in the order of bytes, and knows when it is done.
+/// A reader that pages through a prefix sees every key of it once, in the order of bytes, and knows
+/// when it is done.
 fn a_scan_pages_in_the_order_of_bytes(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
     talk.exchange(r#"{"op":"scan"}"#, r#"{"items":[],"more":false,"status":"ok"}"#);
-    // In the order of bytes "B" < "a" < "a!" < "aa" < "b" < "ä" < "😀", though not in that of a dictionary or UTF-16.
+    // In the order of bytes "B" < "a" < "a!" < "aa" < "b" < "ä" < "😀", though not in that of a
+    // dictionary or UTF-16.
     for key in ["b", "ä", "aa", "a", "B", "😀", "a!", "\u{ffee}"] {
         assert_eq!(talk.ask(&json!({ "key": key, "value": key.len() }).to_string())["status"], "ok");
     }
@@ -102,7 +104,8 @@ fn a_scan_pages_in_the_order_of_bytes(runtime: Runtime) {
     assert_eq!(keys_of(&talk.ask(r#"{"op":"scan","prefix":"zz"}"#)), Vec::<&str>::new());
 }
 
-/// A scan without a limit of its own, or of large values, does not grow without bound, and says that there is more.
+/// A scan without a limit of its own, or of large values, does not grow without bound, and says
+/// that there is more.
 fn a_scan_is_bounded_and_goes_on(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -151,7 +154,8 @@ fn a_status_tells_how_every_node_is_doing(runtime: Runtime) {
     }
 }
 
-/// A client that matches replies by its own ids gets each back as it sent it, on success and on error.
+/// A client that matches replies by its own ids gets each back as it sent it, on success and on
+/// error.
 fn an_id_comes_back_with_every_reply(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

@@ -1,5 +1,5 @@
-//! Many requests before the first reply is read: replies come in the order of the requests, and requests for one key
-//! take effect in theirs.
+//! Many requests before the first reply is read: replies come in the order of the requests, and
+//! requests for one key take effect in theirs.
 
 use std::fmt::Write;
 use std::thread;
@@ -36,7 +36,8 @@ impl Script {
         writeln!(self.replies, "{reply}").expect("a String takes any text");
     }
 
-    /// Puts and gets over ten keys of one's own. A get follows the last put of its key directly, or some time after.
+    /// Puts and gets over ten keys of one's own. A get follows the last put of its key directly, or
+    /// some time after.
     fn of_own_keys(client: usize, requests: usize) -> Self {
         let mut script = Self::default();
         let mut last = [None; 10];
@@ -63,7 +64,8 @@ fn check_replies(found: &str, expected: &str, who: usize) {
     assert_eq!(found.len(), expected.len(), "client {who} got replies of another length");
 }
 
-/// Two hundred clients that pipeline a thousand requests each get every reply, in order, and read what they put.
+/// Two hundred clients that pipeline a thousand requests each get every reply, in order, and read
+/// what they put.
 fn two_hundred_clients_pipeline_a_thousand_requests_each(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     thread::scope(|scope| {
@@ -80,8 +82,8 @@ fn two_hundred_clients_pipeline_a_thousand_requests_each(runtime: Runtime) {
     });
 }
 
-/// A client that sends far more than a connection may have under way, before it reads at all, loses no line at the
-/// limit.
+/// A client that sends far more than a connection may have under way, before it reads at all, loses
+/// no line at the limit.
 fn nothing_is_lost_past_the_limit_of_a_pipeline(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut script = Script::default();
@@ -99,8 +101,8 @@ fn nothing_is_lost_past_the_limit_of_a_pipeline(runtime: Runtime) {
     check_replies(&talk.hear_all(), &script.replies, 0);
 }
 
-/// Requests for one key take effect one after another although all were sent at once: a chain of swaps, where each
-/// expects what the one before it left, holds from end to end.
+/// Requests for one key take effect one after another although all were sent at once: a chain of
+/// swaps, where each expects what the one before it left, holds from end to end.
 fn a_pipelined_chain_of_swaps_holds(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -137,7 +139,8 @@ fn a_client_that_hangs_up_still_gets_its_replies(runtime: Runtime) {
     }
 }
 
-/// The server does not care how the network cuts the stream: requests that come byte by byte are whole requests.
+/// The server does not care how the network cuts the stream: requests that come byte by byte are
+/// whole requests.
 fn requests_may_arrive_byte_by_byte(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

@@ -12,7 +12,8 @@ fn the_examples_of_the_contract_hold_to_the_byte(runtime: Runtime) {
     talk.exchange(r#"{"key":"nope"}"#, r#"{"key":"nope","value":null,"status":"error"}"#);
 }
 
-/// A client that ends its lines as Windows does is no worse off, and its `\r` is no part of anything.
+/// A client that ends its lines as Windows does is no worse off, and its `\r` is no part of
+/// anything.
 fn a_carriage_return_belongs_to_the_line_ending(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -32,8 +33,8 @@ fn a_connection_never_loses_sight_of_its_own_writes(runtime: Runtime) {
     }
 }
 
-/// For one connection time never runs backwards: what it has read once is not older the next time, although another
-/// follower may answer.
+/// For one connection time never runs backwards: what it has read once is not older the next time,
+/// although another follower may answer.
 fn a_connection_never_goes_back_in_time(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut writer, mut reader) = (server.connect(), server.connect());

@@ -1,12 +1,13 @@
-//! Writes that may be sent again: the same client name and number, the same outcome, and nothing done twice.
+//! Writes that may be sent again: the same client name and number, the same outcome, and nothing
+//! done twice.
 
 use coracle_core::kv::SESSIONS_MAX;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup};
 use serde_json::json;
 
-/// A client that lost its connection before the answer came asks again, here or elsewhere, and hears what it would have
-/// heard; what others did meanwhile stays done.
+/// A client that lost its connection before the answer came asks again, here or elsewhere, and
+/// hears what it would have heard; what others did meanwhile stays done.
 fn a_write_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut talk, mut other) = (server.connect(), server.connect());
@@ -27,7 +28,8 @@ fn a_write_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     assert_eq!(talk.ask(r#"{"op":"get","key":"k"}"#)["error"], "not_found", "the put was not done again");
 }
 
-/// A swap is what a client most needs to know the outcome of: a second look would find its own first one.
+/// A swap is what a client most needs to know the outcome of: a second look would find its own
+/// first one.
 fn a_swap_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -44,8 +46,8 @@ fn a_swap_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     assert_eq!(talk.ask(r#"{"op":"get","key":"lock"}"#)["error"], "not_found");
 }
 
-/// A pair is a name, not a lock: many writes of a session may be under way together, in any order of their numbers, and a
-/// session on a request that changes nothing does nothing.
+/// A pair is a name, not a lock: many writes of a session may be under way together, in any order
+/// of their numbers, and a session on a request that changes nothing does nothing.
 fn numbers_may_come_in_any_order(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -65,7 +67,8 @@ fn numbers_may_come_in_any_order(runtime: Runtime) {
     talk.exchange(read, r#"{"key":"7","value":8,"status":"ok"}"#);
 }
 
-/// What is remembered is a part of the state: it comes back with the log, in which the pair stands before the key.
+/// What is remembered is a part of the state: it comes back with the log, in which the pair stands
+/// before the key.
 fn a_restarted_server_knows_what_it_did(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();

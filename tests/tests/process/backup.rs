@@ -35,8 +35,9 @@ fn succeed(ended: &Ended) {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
 }
 
-/// While clients write without a pause and snapshots follow one another, a backup holds all that was acknowledged before it
-/// began, whole values of every kind, and the sessions: a write that is repeated after the restore is not done again.
+/// While clients write without a pause and snapshots follow one another, a backup holds all that
+/// was acknowledged before it began, whole values of every kind, and the sessions: a write that is
+/// repeated after the restore is not done again.
 fn everything_acknowledged_comes_back(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, backup, restored) =
@@ -96,7 +97,8 @@ fn everything_acknowledged_comes_back(runtime: Runtime) {
     server.stop();
 }
 
-/// With nothing written meanwhile the restored cluster holds exactly what the backed up one did, and so does a backup of it.
+/// With nothing written meanwhile the restored cluster holds exactly what the backed up one did,
+/// and so does a backup of it.
 fn a_restored_cluster_is_the_same_and_goes_on(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let path = |name: &str| text(&place.path().join(name));

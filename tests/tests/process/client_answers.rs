@@ -17,7 +17,8 @@ fn roles(shell: &Shell) -> Vec<String> {
     ended.stdout.lines().skip(1).map(role).collect()
 }
 
-/// An operator with a typing error hears that there is no such member, and sees who is one and who only learns.
+/// An operator with a typing error hears that there is no such member, and sees who is one and who
+/// only learns.
 fn members_are_called_what_they_are(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime]);
     let learner = nodes.join(runtime);
@@ -37,7 +38,8 @@ fn members_are_called_what_they_are(runtime: Runtime) {
     assert_eq!(ended.stderr, "error: there is no member 9: the members are 0, 1, 2\n");
 }
 
-/// The number 42 and the string "42" look alike on a command line, and a swap says which one it has found.
+/// The number 42 and the string "42" look alike on a command line, and a swap says which one it has
+/// found.
 fn a_swap_names_the_kind_that_it_found(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -74,7 +76,8 @@ fn an_interrupted_backup_leaves_no_file() {
     assert_eq!(names(), 0);
 }
 
-/// Ctrl-C while a reply is waited for: exit code 130, and of a write, which may take effect, the message says so.
+/// Ctrl-C while a reply is waited for: exit code 130, and of a write, which may take effect, the
+/// message says so.
 #[test]
 fn an_interrupted_write_has_an_unknown_outcome() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("there is a free port");

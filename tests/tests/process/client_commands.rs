@@ -1,4 +1,5 @@
-//! The client commands against a real server: what scripts see, and the exit codes that they rely on.
+//! The client commands against a real server: what scripts see, and the exit codes that they rely
+//! on.
 
 use std::net::TcpListener;
 
@@ -15,7 +16,8 @@ fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     shell.expect(&["get", "snack"], 1, "");
     shell.expect(&["delete", "snack"], 1, "");
     shell.expect(&["put", "snack", "chips"], 0, "ok\n");
-    // Each command is a connection of its own, and may ask a follower that is behind: a swap may not.
+    // Each command is a connection of its own, and may ask a follower that is behind: a swap may
+    // not.
     shell.expect(&["cas", "snack", "--expect", "nuts", "fruit"], 5, "chips\n");
     shell.expect(&["cas", "snack", "--absent", "fruit"], 5, "chips\n");
     shell.expect(&["cas", "absent", "--expect", "x", "y"], 5, "");
@@ -63,7 +65,8 @@ fn json_for_programs(runtime: Runtime) {
     shell.expect(&["delete", "k", "-o", "json"], 0, "{\"key\":\"k\",\"status\":\"ok\"}\n");
 }
 
-/// What a value is made of does not matter: it comes back character by character, and a line stays a line.
+/// What a value is made of does not matter: it comes back character by character, and a line stays
+/// a line.
 fn odd_values_come_back_whole(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);

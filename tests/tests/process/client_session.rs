@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::shell::Shell;
 
-/// A file of commands is carried out line by line, on one connection, with nothing on stdout but the answers.
+/// A file of commands is carried out line by line, on one connection, with nothing on stdout but
+/// the answers.
 fn a_session_reads_commands_from_a_pipe(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let input = "\
@@ -46,7 +47,8 @@ fn a_session_answers_a_last_line_without_a_line_break(runtime: Runtime) {
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), ("ok\n1\n", "", Some(0)));
 }
 
-/// A line that fails is told with its number, the others are carried out, and the exit code is the first failure's.
+/// A line that fails is told with its number, the others are carried out, and the exit code is the
+/// first failure's.
 fn a_session_goes_on_after_a_failure(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let input = "put a 1\nget no\ncas a --expect 2 3\nfrobnicate\nput b -\nget a\nexit\nput never 1\n";

@@ -1,4 +1,5 @@
-//! More clients than the process may have files open: the clients wait or are turned away, and the cluster goes on.
+//! More clients than the process may have files open: the clients wait or are turned away, and the
+//! cluster goes on.
 
 use std::ffi::OsString;
 use std::net::TcpStream;
@@ -30,8 +31,8 @@ fn clients_are_served_again_when_others_leave(runtime: Runtime) {
     server.stop();
 }
 
-/// A crowd of clients takes descriptors, and must not take those that the nodes need: an election in the crowd's
-/// presence leads to a leader, not to the end of the process.
+/// A crowd of clients takes descriptors, and must not take those that the nodes need: an election
+/// in the crowd's presence leads to a leader, not to the end of the process.
 fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     // The crowd is there long before the first election.
@@ -47,8 +48,8 @@ fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     server.stop();
 }
 
-/// Strangers at the port for nodes and clients take what is left of the descriptors, and the nodes elect a leader beside them: for
-/// that they open files, and dial one another.
+/// Strangers at the port for nodes and clients take what is left of the descriptors, and the nodes
+/// elect a leader beside them: for that they open files, and dial one another.
 fn strangers_leave_a_node_its_descriptors(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]).under(few_descriptors());
     (1..=3).for_each(|id| nodes.launch(id, "--request-timeout 60s"));

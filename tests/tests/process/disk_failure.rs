@@ -1,4 +1,5 @@
-//! Disks that fail: the node stops with a clear word, the majority goes on, and nothing acknowledged is lost.
+//! Disks that fail: the node stops with a clear word, the majority goes on, and nothing
+//! acknowledged is lost.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,8 @@ use crate::tracing::Tracer;
 
 /// Which calls fail, and how: a sync that reports an error, and a disk that is full.
 const FAULTS: [(&str, &str); 2] = [("fdatasync", "EIO"), ("write", "ENOSPC")];
-/// Arbitrary: late enough for the cluster to have worked, for every thread that carries a disk's work.
+/// Arbitrary: late enough for the cluster to have worked, for every thread that carries a disk's
+/// work.
 const WORKS_BEFORE: usize = 12;
 
 /// A server on whose nodes `nodes` the fault strikes after a while.
@@ -20,7 +22,8 @@ fn setup_with_fault(runtime: Runtime, folder: &Path, (call, error): (&str, &str)
     Setup::in_folder(runtime, &data).with("--election-timeout 300ms..600ms").under(tracer.words())
 }
 
-/// The disk of one node fails, be it the leader's: the others go on, and everybody is told which file it was.
+/// The disk of one node fails, be it the leader's: the others go on, and everybody is told which
+/// file it was.
 fn one_failed_disk_stops_one_node(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -51,8 +54,8 @@ fn one_failed_disk_stops_one_node(runtime: Runtime) {
     }
 }
 
-/// Without a majority nothing can be promised any more: the process ends with 6 and says why, and all that it had
-/// acknowledged is there once the disks are well.
+/// Without a majority nothing can be promised any more: the process ends with 6 and says why, and
+/// all that it had acknowledged is there once the disks are well.
 fn a_lost_majority_ends_the_process(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

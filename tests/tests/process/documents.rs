@@ -1,7 +1,8 @@
 //! The shell blocks of all documents, on a cluster that serves and on one that does not.
 //!
-//! A script that copies a block must not go on when the cluster is down: no block succeeds that asks the cluster anything. The
-//! procedures of the guide that change a cluster are carried out on one that serves in `guide`.
+//! A script that copies a block must not go on when the cluster is down: no block succeeds that
+//! asks the cluster anything. The procedures of the guide that change a cluster are carried out on
+//! one that serves in `guide`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -21,18 +22,21 @@ const DOCUMENTS: [&str; 6] = [
 ];
 /// Documents whose blocks are all carried out, in their order, on a server that serves.
 const SHOWN: [&str; 3] = ["README.md", "docs/command-line.md", "docs/files.md"];
-/// What begins so starts something of its own, or waits for its user's commands, and asks no cluster by itself.
+/// What begins so starts something of its own, or waits for its user's commands, and asks no
+/// cluster by itself.
 const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];
 /// What begins so reads files, or sets a variable.
 const READS_FILES: [&str; 4] = ["jq ", "coracle log ", "coracle restore ", "export "];
-/// Longer than a command waits for a cluster that does not answer. A loop that still waits then has not succeeded.
+/// Longer than a command waits for a cluster that does not answer. A loop that still waits then has
+/// not succeeded.
 const WAIT_SECONDS: &str = "7";
 
 fn begins_with(step: &str, beginnings: &[&str]) -> bool {
     beginnings.iter().any(|beginning| step.starts_with(beginning))
 }
 
-/// Runs a command of a document in this folder, on the cluster behind these addresses. Every machine is this one.
+/// Runs a command of a document in this folder, on the cluster behind these addresses. Every
+/// machine is this one.
 fn run(command: &str, folder: &Path, connect: &str) -> Output {
     let programs = folder.join("bin");
     if !programs.exists() {
@@ -100,7 +104,8 @@ fn no_block_succeeds_without_a_cluster() {
     });
 }
 
-/// The checks of the guide that ask any node succeed as long as a majority is up, those that ask every node do not.
+/// The checks of the guide that ask any node succeed as long as a majority is up, those that ask
+/// every node do not.
 #[test]
 fn the_checks_of_the_guide_see_a_node_that_is_down() {
     let mut nodes = Nodes::start(&[Runtime::Smol; 3]);
@@ -120,10 +125,12 @@ fn the_checks_of_the_guide_see_a_node_that_is_down() {
     until("the others serve, and the loss is seen", || succeed() == asks_any);
 }
 
-/// Carries out the blocks of a document on a server of one node, as they are shown. Returns how many steps these were.
+/// Carries out the blocks of a document on a server of one node, as they are shown. Returns how
+/// many steps these were.
 fn carry_out(document: &str) -> usize {
     let folder = tempfile::tempdir().unwrap();
-    // With one node every file that a document names is there: node 0 makes the snapshot for a backup.
+    // With one node every file that a document names is there: node 0 makes the snapshot for a
+    // backup.
     let setup = Setup::in_folder(Runtime::Smol, &folder.path().join("data")).with("--nodes 1");
     let server = setup.start();
     let connect = server.address().to_string();

@@ -8,7 +8,8 @@ use crate::tracing::{Call, Tracer};
 const CALLS: &str = "fdatasync,fsync,sendto,sendmsg,write,writev,pwrite64";
 const PUTS: usize = 40;
 
-/// The calls of a server that took `PUTS` puts of unlike values: the first half one by one, the others all at once.
+/// The calls of a server that took `PUTS` puts of unlike values: the first half one by one, the
+/// others all at once.
 fn calls_of_puts(runtime: Runtime, flags: &str) -> Vec<Call> {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let tracer = Tracer::new(folder.path().join("trace")).watching(CALLS);
@@ -44,8 +45,9 @@ fn durable_logs(calls: &[Call], text: &str, moment: usize) -> usize {
     (0..5).filter(is_durable).count()
 }
 
-/// Before a byte of the reply to a put leaves the process, `fdatasync` has returned for three of five logs after the
-/// entry was written to them: a power cut at any later moment keeps what was acknowledged.
+/// Before a byte of the reply to a put leaves the process, `fdatasync` has returned for three of
+/// five logs after the entry was written to them: a power cut at any later moment keeps what was
+/// acknowledged.
 fn a_put_is_acknowledged_after_a_majority_was_synced(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -61,7 +63,8 @@ fn a_put_is_acknowledged_after_a_majority_was_synced(runtime: Runtime) {
     }
 }
 
-/// With `--sync never` no put waits for a disk, as whoever chose it expects; it is written all the same.
+/// With `--sync never` no put waits for a disk, as whoever chose it expects; it is written all the
+/// same.
 fn without_sync_no_put_waits_for_a_disk(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

@@ -1,5 +1,5 @@
-//! A server whose control group has few places for threads: it says so at the start, or it serves. Where this process may make no
-//! control group, these stories say so on stderr and prove nothing.
+//! A server whose control group has few places for threads: it says so at the start, or it serves.
+//! Where this process may make no control group, these stories say so on stderr and prove nothing.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Group, Nodes, Runtime, Setup, until};
@@ -26,7 +26,8 @@ fn few_threads_are_named_or_enough(runtime: Runtime) {
     }
 }
 
-/// A node that is added while its leader gets no more threads has to wait for its link, and nobody ends.
+/// A node that is added while its leader gets no more threads has to wait for its link, and nobody
+/// ends.
 #[test]
 fn a_link_that_finds_no_thread_is_told_and_begins_later() {
     let Some(group) = Group::of_threads(200) else {

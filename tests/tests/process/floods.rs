@@ -1,4 +1,5 @@
-//! Clients and strangers that make a server hold much: it stays within its memory, and others are served.
+//! Clients and strangers that make a server hold much: it stays within its memory, and others are
+//! served.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use coracle_tests::both_runtimes;
 use coracle_tests::floods::with_frames_without_an_end;
 use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, until};
 
-/// How long a request of somebody else may take meanwhile: far more than it does, and less than what a hang would.
+/// How long a request of somebody else may take meanwhile: far more than it does, and less than
+/// what a hang would.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MIB: u64 = 1 << 20;
 
@@ -65,7 +67,8 @@ fn readers_that_do_not_read_give_way(runtime: Runtime) {
     assert!(server.memory_bytes() < 256 * MIB, "{} MiB", server.memory_bytes() / MIB);
 }
 
-/// A node that is started again finds a place beside strangers that say nothing at the port for nodes.
+/// A node that is started again finds a place beside strangers that say nothing at the port for
+/// nodes.
 fn strangers_keep_no_member_out(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime; 3]);
     nodes.kill(3);
@@ -81,7 +84,8 @@ fn strangers_keep_no_member_out(runtime: Runtime) {
     drop(strangers);
 }
 
-/// Strangers that say that they are of the cluster, and send half of a long frame each, hold no more than their share of the memory.
+/// Strangers that say that they are of the cluster, and send half of a long frame each, hold no
+/// more than their share of the memory.
 fn frames_without_an_end_have_places(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     (1..=3).for_each(|id| nodes.launch(id, "--memory-max 64MiB"));

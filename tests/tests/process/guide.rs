@@ -1,12 +1,14 @@
-//! The guide for three machines, carried out from its own text: each procedure under load, and what it promises afterwards.
+//! The guide for three machines, carried out from its own text: each procedure under load, and what
+//! it promises afterwards.
 //!
-//! The rules that map its machines onto this one stand in `live::Site`. A step that is changed in the guide is changed here.
+//! The rules that map its machines onto this one stand in `live::Site`. A step that is changed in
+//! the guide is changed here.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Guide, Load, Runtime, Site, Step, until};
 
-/// What clients may be told while members come and go: nothing happened, try elsewhere; or, after the death of a leader, that
-/// nobody knows, which a session finds out by the same write.
+/// What clients may be told while members come and go: nothing happened, try elsewhere; or, after
+/// the death of a leader, that nobody knows, which a session finds out by the same write.
 const ON_THE_WAY: [&str; 2] = ["no_leader", "timeout"];
 
 /// The cluster of the guide's beginning, served by its units.
@@ -20,8 +22,8 @@ fn founded(guide: &Guide, runtime: Runtime) -> Site {
     site
 }
 
-/// Carries out these steps under load on the machines `load_on`. Afterwards everything acknowledged is on every machine of
-/// `serving`, and these `(id, machine)` are the members, all of them voters.
+/// Carries out these steps under load on the machines `load_on`. Afterwards everything acknowledged
+/// is on every machine of `serving`, and these `(id, machine)` are the members, all of them voters.
 fn run_under_load(site: &Site, steps: &[Step], load_on: &[u64], members: &[(u64, u64)]) {
     let load = Load::start("w", site.addresses(load_on));
     load.goes_on();

@@ -5,7 +5,8 @@ use coracle_tests::live::{Runtime, Setup, signal, until};
 
 use crate::tracing::Tracer;
 
-/// Longer than a stop may take with [`FLAGS`]: what is said by then is not said because the disk goes on.
+/// Longer than a stop may take with [`FLAGS`]: what is said by then is not said because the disk
+/// goes on.
 const HANGS_MS: u64 = 25_000;
 const FLAGS: &str = "--nodes 1 --request-timeout 1s";
 

@@ -5,8 +5,8 @@ use coracle_tests::live::{Campaign, LogFile, Runtime, Setup};
 
 use crate::tracing::Tracer;
 
-/// Killed under load, during a start or right after one, a server comes back with every acknowledged write and with
-/// nothing that nobody sent.
+/// Killed under load, during a start or right after one, a server comes back with every
+/// acknowledged write and with nothing that nobody sent.
 ///
 /// `cargo run --release -p coracle-tests --bin kill` does the same for longer.
 fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
@@ -18,7 +18,8 @@ fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     assert!(summary.acknowledged > 100, "{campaign:?}: {summary:?}");
 }
 
-/// A cluster whose founding is killed at any step that changes the folder can be founded by the next start.
+/// A cluster whose founding is killed at any step that changes the folder can be founded by the
+/// next start.
 fn founding_may_be_killed_at_every_step(runtime: Runtime) {
     const CALLS: &str = "fsync,fdatasync,rename";
     if !Tracer::can_inject() {

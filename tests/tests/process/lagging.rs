@@ -1,4 +1,5 @@
-//! Followers whose disks are slow: they are behind, and no connection may notice it on what it has seen.
+//! Followers whose disks are slow: they are behind, and no connection may notice it on what it has
+//! seen.
 
 use std::path::PathBuf;
 use std::thread;
@@ -17,8 +18,8 @@ fn setup(runtime: Runtime, folder: &std::path::Path) -> Setup {
     Setup::in_folder(runtime, &data).with("--election-timeout 1s..2s").under(tracer.words())
 }
 
-/// With followers that lag far behind, a connection still reads its own writes, and what it has read once is never
-/// older the next time.
+/// With followers that lag far behind, a connection still reads its own writes, and what it has
+/// read once is never older the next time.
 fn a_lagging_follower_never_takes_a_connection_back(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

@@ -4,12 +4,14 @@ use coracle_tests::live::{Runtime, Setup, signal, until};
 
 use crate::tracing::Tracer;
 
-/// How much longer a newcomer's first call on its socket takes: long enough for a stop without load to pass the point
-/// at which newcomers are served, and shorter than the second that a stop gives clients for their farewell.
+/// How much longer a newcomer's first call on its socket takes: long enough for a stop without load
+/// to pass the point at which newcomers are served, and shorter than the second that a stop gives
+/// clients for their farewell.
 const LATE_MS: u64 = 300;
 
-/// A client is accepted, and before it comes to be served the server stops and nobody is left who would serve it. Its
-/// connection has to end by itself: one that waits for a word from others holds up the stop until patience ends.
+/// A client is accepted, and before it comes to be served the server stops and nobody is left who
+/// would serve it. Its connection has to end by itself: one that waits for a word from others holds
+/// up the stop until patience ends.
 #[test]
 fn a_client_that_arrives_during_a_stop_ends_by_itself() {
     if !Tracer::can_inject() {

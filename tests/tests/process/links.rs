@@ -20,8 +20,8 @@ fn check_that_it_is_unchanged(file: &Path) {
     assert_eq!(fs::read_to_string(file).expect("it is text"), "precious");
 }
 
-/// Links that have the names of files on their way to a name are removed at a start, like the left-overs of a crash, and
-/// while the server runs.
+/// Links that have the names of files on their way to a name are removed at a start, like the
+/// left-overs of a crash, and while the server runs.
 fn a_temporary_file_is_not_written_through_a_link(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let folder = place.path().join("data");

@@ -1,7 +1,9 @@
-//! The program as its users have it: a process with flags, signals, files and an exit code, and its client commands.
+//! The program as its users have it: a process with flags, signals, files and an exit code, and its
+//! client commands.
 //!
-//! How the program is found and built, `live::program` tells. The stories about the disk run it under `strace`, which
-//! sees every call and can make one fail; where that is not possible they say so on stderr and prove nothing.
+//! How the program is found and built, `live::program` tells. The stories about the disk run it
+//! under `strace`, which sees every call and can make one fail; where that is not possible they say
+//! so on stderr and prove nothing.
 
 #[cfg(test)]
 mod backup;

@@ -93,7 +93,8 @@ fn founders_wait_for_one_another(runtime: Runtime) {
     put(&nodes, 1, "a", 1);
 }
 
-/// A script that waits for `ready` may rely on it: a node that listens, and whose cluster has no majority yet, is not ready.
+/// A script that waits for `ready` may rely on it: a node that listens, and whose cluster has no
+/// majority yet, is not ready.
 fn ready_means_that_requests_are_answered(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     nodes.launch(1, "--ready-when answering");
@@ -249,7 +250,8 @@ fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
         }
     };
     write(0..1000);
-    // The leader holds its log for a follower that has answered a moment ago: ten of the longest election timeouts here.
+    // The leader holds its log for a follower that has answered a moment ago: ten of the longest
+    // election timeouts here.
     while away_since.elapsed() < LOG_HELD {
         write(0..100);
     }

@@ -99,8 +99,8 @@ fn a_newer_format_is_refused_by_name_and_version(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// A whole entry that means nothing to this program was written by a newer one. Serving without it would forget what
-/// was acknowledged; the message names the node and the entry.
+/// A whole entry that means nothing to this program was written by a newer one. Serving without it
+/// would forget what was acknowledged; the message names the node and the entry.
 fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
     let folder = used_folder(runtime);
     let path = folder.path().join("log02.txt");
@@ -118,7 +118,8 @@ fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// Damage before a valid line is never cut off: the message names file and line and what to do, and nothing changes.
+/// Damage before a valid line is never cut off: the message names file and line and what to do, and
+/// nothing changes.
 fn damage_is_refused_and_left_alone(runtime: Runtime) {
     let folder = used_folder(runtime);
     let (log, meta) = (folder.path().join("log03.txt"), folder.path().join("meta3.txt"));
@@ -150,8 +151,8 @@ fn damage_is_refused_and_left_alone(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// One damaged log of five costs nothing: the message says which nodes are whole, and its commands, run as they stand there, lead to a
-/// cluster that has everything.
+/// One damaged log of five costs nothing: the message says which nodes are whole, and its commands,
+/// run as they stand there, lead to a cluster that has everything.
 fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
     let folder = used_folder(runtime);
     let data = folder.path().join("data");
@@ -179,7 +180,8 @@ fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
     check_that_it_still_starts(runtime, Path::new(restored));
 }
 
-/// A torn last line is what a power cut leaves: it is cut off, said so, and costs nothing that was acknowledged.
+/// A torn last line is what a power cut leaves: it is cut off, said so, and costs nothing that was
+/// acknowledged.
 fn a_torn_end_is_cut_off_and_told(runtime: Runtime) {
     let folder = used_folder(runtime);
     for torn in [
@@ -217,8 +219,8 @@ fn bytes_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A slip in `--id` must not make a new node, or a whole new cluster, beside another node's log. What the message proposes is
-/// tried as well, and leads back.
+/// A slip in `--id` must not make a new node, or a whole new cluster, beside another node's log.
+/// What the message proposes is tried as well, and leads back.
 fn a_folder_of_another_node_is_refused(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime]);
     nodes.kill(1);

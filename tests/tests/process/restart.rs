@@ -6,7 +6,8 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup};
 use serde_json::{Value, json};
 
-/// Everything acknowledged is there after a restart, from the first request after ready on and time after time.
+/// Everything acknowledged is there after a restart, from the first request after ready on and time
+/// after time.
 fn values_outlive_the_server(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -25,7 +26,8 @@ fn values_outlive_the_server(runtime: Runtime) {
     }
 }
 
-/// What was swapped, deleted and put again is what a restart finds: the log is replayed, not the puts alone.
+/// What was swapped, deleted and put again is what a restart finds: the log is replayed, not the
+/// puts alone.
 fn every_kind_of_command_is_replayed(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -52,8 +54,8 @@ fn every_kind_of_command_is_replayed(runtime: Runtime) {
     server.stop();
 }
 
-/// All logs are the same entries under the same checksums, every line is JSON as the contract shows it, and the chain
-/// can be recomputed by somebody who only knows the contract.
+/// All logs are the same entries under the same checksums, every line is JSON as the contract shows
+/// it, and the chain can be recomputed by somebody who only knows the contract.
 fn all_logs_are_one_verifiable_chain(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -100,7 +102,8 @@ fn files_have_the_names_and_members_of_the_contract(runtime: Runtime) {
     }
 }
 
-/// The term and the vote stand in the metadata under the paper's names, one JSON object in one line.
+/// The term and the vote stand in the metadata under the paper's names, one JSON object in one
+/// line.
 fn metadata_tells_term_and_vote(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).with("--nodes 3").start();

@@ -44,8 +44,8 @@ impl Shell {
         Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Runs a command that must end with this exit code and exactly this on stdout. Only a failure may use stderr, and
-    /// has to.
+    /// Runs a command that must end with this exit code and exactly this on stdout. Only a failure
+    /// may use stderr, and has to.
     #[track_caller]
     pub(crate) fn expect(&self, arguments: &[&str], code: i32, stdout: &str) -> Ended {
         let ended = self.run(arguments);

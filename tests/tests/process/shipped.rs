@@ -12,7 +12,8 @@ fn mutants_in(path: &Path) -> Vec<&'static str> {
     Mutant::all().map(Mutant::name).filter(|name| text.contains(name)).collect()
 }
 
-/// The simulator links the core with the feature, and names no mutant of its own: so the names are found where they are.
+/// The simulator links the core with the feature, and names no mutant of its own: so the names are
+/// found where they are.
 #[test]
 fn the_program_that_ships_holds_no_mutant() {
     let with_feature = mutants_in(Path::new(env!("CARGO_BIN_EXE_simulate")));

@@ -20,7 +20,8 @@ fn stdout_is_the_ready_line_alone(runtime: Runtime) {
     assert_eq!(ended.stdout, format!("ready {address}\n"));
 }
 
-/// Every way to ask a server to end, a terminal that goes away among them, is an orderly end, also with clients that just sit there.
+/// Every way to ask a server to end, a terminal that goes away among them, is an orderly end, also
+/// with clients that just sit there.
 fn term_int_and_hup_end_it_in_order(runtime: Runtime) {
     for name in ["TERM", "INT", "HUP"] {
         let server = Setup::in_memory(runtime).start();
@@ -44,8 +45,8 @@ fn a_signal_right_after_ready_ends_it(runtime: Runtime) {
 
 /// An operator whose patience ends gets out at once with a second signal.
 ///
-/// A client that does not read its replies keeps the orderly stop from being over, and both signals are delivered to
-/// a process that is held still: so none can be too late.
+/// A client that does not read its replies keeps the orderly stop from being over, and both signals
+/// are delivered to a process that is held still: so none can be too late.
 fn a_second_signal_ends_it_at_once(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let value = "v".repeat(64 << 10);

@@ -1,4 +1,5 @@
-//! Snapshots in files: logs stay short, and nothing that was acknowledged goes with their beginnings.
+//! Snapshots in files: logs stay short, and nothing that was acknowledged goes with their
+//! beginnings.
 
 use std::fs;
 use std::path::Path;
@@ -69,8 +70,9 @@ fn expect_one_history(folder: &Path, nodes: usize) {
     }
 }
 
-/// However much is overwritten, a log holds little more than what came since the last snapshot, and the next start finds
-/// everything. The snapshot's lines are the map, readable by anybody, and say what they stand for.
+/// However much is overwritten, a log holds little more than what came since the last snapshot, and
+/// the next start finds everything. The snapshot's lines are the map, readable by anybody, and say
+/// what they stand for.
 fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     const PUTS: u64 = 5_000;
     let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -82,7 +84,8 @@ fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     });
     server.stop();
     for (node, log) in (0..).zip(LogFile::read_all(folder.path(), 3)) {
-        // A snapshot waits for the disk, and entries do not wait for it: hence not exactly as often as asked for.
+        // A snapshot waits for the disk, and entries do not wait for it: hence not exactly as often
+        // as asked for.
         assert!((log.lines.len() as u64) < PUTS / 2, "node {node} holds {} lines", log.lines.len());
         let lines = snapshot(folder.path(), node);
         let (first, last) = (&lines[0], &lines[lines.len() - 1]);
@@ -103,7 +106,8 @@ fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     expect_one_history(folder.path(), 3);
 }
 
-/// With nothing on a disk, too, a snapshot takes the place of the log, and the server goes on as if nothing were.
+/// With nothing on a disk, too, a snapshot takes the place of the log, and the server goes on as if
+/// nothing were.
 fn in_memory_as_well(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with(&format!("--snapshot-entries {ENTRIES}")).start();
     let mut talk = server.connect();
@@ -115,7 +119,8 @@ fn in_memory_as_well(runtime: Runtime) {
     server.stop();
 }
 
-/// Killed under load again and again, while snapshots are written, take the log's place and are read at starts.
+/// Killed under load again and again, while snapshots are written, take the log's place and are
+/// read at starts.
 fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let flags = format!("--snapshot-entries {ENTRIES}");
@@ -135,11 +140,11 @@ fn copy(from: &Path, to: &Path, node: u64) {
     }
 }
 
-/// A node whose files are those of long ago finds that nobody has the entries any more that it lacks: it takes the
-/// leader's snapshot, and goes on with the others.
+/// A node whose files are those of long ago finds that nobody has the entries any more that it
+/// lacks: it takes the leader's snapshot, and goes on with the others.
 ///
-/// Its term and vote are old, too, which no operator should do to a node of a cluster that is in use. Here nobody can be
-/// misled by it: the two others have decided everything.
+/// Its term and vote are old, too, which no operator should do to a node of a cluster that is in
+/// use. Here nobody can be misled by it: the two others have decided everything.
 fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, kept) = (place.path().join("data"), place.path().join("kept"));
@@ -150,7 +155,8 @@ fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     server.stop();
     copy(&data, &kept, 2);
 
-    // The next start forgets what the others keep in memory for a follower that is nearly up to date.
+    // The next start forgets what the others keep in memory for a follower that is nearly up to
+    // date.
     let server = setup(runtime, &data).start();
     put(&mut server.connect(), 300, 700);
     let _ = server.settle();
@@ -181,8 +187,8 @@ fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     server.stop();
 }
 
-/// Killed while a node catches up by a snapshot, or has just done so: nothing that was acknowledged is lost, and a start
-/// finds files that it can go on from.
+/// Killed while a node catches up by a snapshot, or has just done so: nothing that was acknowledged
+/// is lost, and a start finds files that it can go on from.
 fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, kept) = (place.path().join("data"), place.path().join("kept"));
@@ -199,7 +205,8 @@ fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
         writers.load(&server, 100);
         let _ = server.settle();
         server.stop();
-        // The two others have everything that was ever decided, so nobody can be misled by what node 1 has forgotten.
+        // The two others have everything that was ever decided, so nobody can be misled by what
+        // node 1 has forgotten.
         if round == 0 { copy(&data, &kept, 1) } else { copy(&kept, &data, 1) }
     }
     let server = setup(runtime, &data).start();
@@ -210,8 +217,9 @@ fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
     expect_one_history(&data, 3);
 }
 
-/// A disk that cannot take a snapshot, or does not give back what it took, stops its node, which says which file it was;
-/// the others go on, and the next start with a disk that is well finds everything.
+/// A disk that cannot take a snapshot, or does not give back what it took, stops its node, which
+/// says which file it was; the others go on, and the next start with a disk that is well finds
+/// everything.
 fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -225,7 +233,8 @@ fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
         let mut writers = Writers::new();
         until("the snapshot has failed", || {
             writers.load(&server, 20);
-            // A write that the node had takes its outcome with it: what came of it has to be looked up.
+            // A write that the node had takes its outcome with it: what came of it has to be looked
+            // up.
             assert_eq!(writers.look_for_losses(&server), 0, "{call}");
             server.stderr().contains("has stopped")
         });
@@ -250,7 +259,8 @@ fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
     }
 }
 
-/// A disk without room for a snapshot, or for a log behind one, has room for entries: the node goes on, and tries again.
+/// A disk without room for a snapshot, or for a log behind one, has room for entries: the node goes
+/// on, and tries again.
 fn a_snapshot_or_a_log_without_room_is_put_off(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

@@ -1,5 +1,5 @@
-//! `coracle client` and `coracle get` at a terminal, which the program `script` provides. Without it these stories say so on
-//! stderr and prove nothing.
+//! `coracle client` and `coracle get` at a terminal, which the program `script` provides. Without
+//! it these stories say so on stderr and prove nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,8 @@ impl Terminal {
                 "--quiet",
                 "--return",
                 "--command",
-                // In the shell's place: a shell that stays sees the interrupts too, and some end with them.
+                // In the shell's place: a shell that stays sees the interrupts too, and some end
+                // with them.
                 &format!("exec {} {arguments}", program().display()),
                 "/dev/null",
             ])
@@ -84,7 +85,8 @@ impl Terminal {
     #[track_caller]
     fn enter(&mut self, line: &str) -> String {
         self.press(&format!("{line}\r"));
-        // The line is shown with the prompt that it was typed at; what is waited for is the next one.
+        // The line is shown with the prompt that it was typed at; what is waited for is the next
+        // one.
         self.wait_for("\r\n");
         self.wait_for("coracle> ")
     }
@@ -100,7 +102,8 @@ fn pasted(text: &str) -> String {
     format!("\x1b[200~{text}\x1b[201~")
 }
 
-/// Somebody opens the client first and the server then, pastes several commands, and types JSON as it is.
+/// Somebody opens the client first and the server then, pastes several commands, and types JSON as
+/// it is.
 fn a_session_begins_without_a_server(runtime: Runtime) {
     let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = free.local_addr().expect("a listener has an address");

@@ -1,4 +1,5 @@
-//! A server under `strace`: what it asks of the operating system, call by call, and calls that fail on order.
+//! A server under `strace`: what it asks of the operating system, call by call, and calls that fail
+//! on order.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,14 +22,16 @@ pub(crate) struct Call {
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) name: String,
-    /// As far as it was printed when the call began: a file or socket is named in it, and what is written shown.
+    /// As far as it was printed when the call began: a file or socket is named in it, and what is
+    /// written shown.
     pub(crate) arguments: String,
     pub(crate) worked: bool,
 }
 
 impl Tracer {
-    /// Whether there is a `strace` that can trace and make calls fail here. Says so loudly when there is not, past the
-    /// capture of a test's output: a proof that was not made must not look like one.
+    /// Whether there is a `strace` that can trace and make calls fail here. Says so loudly when
+    /// there is not, past the capture of a test's output: a proof that was not made must not look
+    /// like one.
     pub(crate) fn can_inject() -> bool {
         static CAN_INJECT: OnceLock<bool> = OnceLock::new();
         *CAN_INJECT.get_or_init(|| {
@@ -43,7 +46,8 @@ impl Tracer {
         })
     }
 
-    /// A tracer that writes to the file `trace`. The process under it keeps its number as our child (`-D`).
+    /// A tracer that writes to the file `trace`. The process under it keeps its number as our child
+    /// (`-D`).
     pub(crate) fn new(trace: PathBuf) -> Self {
         Self { trace, arguments: ["-D", "-f", "-qq", "-yy", "-s", "65536"].map(OsString::from).into() }
     }
@@ -54,8 +58,9 @@ impl Tracer {
         self
     }
 
-    /// Kills the process at the `number`th of these calls of one of its threads. The smol runtime's pool for calls
-    /// that block is told to be one thread, so that a number always means the same call.
+    /// Kills the process at the `number`th of these calls of one of its threads. The smol runtime's
+    /// pool for calls that block is told to be one thread, so that a number always means the same
+    /// call.
     pub(crate) fn killing(self, calls: &str, number: usize) -> Self {
         let mut tracer = self.watching(calls);
         tracer.arguments.extend(["-E", "BLOCKING_MAX_THREADS=1"].map(OsString::from));
@@ -113,8 +118,8 @@ impl Tracer {
     }
 }
 
-/// Lines are `PID call(arguments) = result`; or, when another thread came between, `PID call(arguments <unfinished ...>`
-/// and later `PID <... call resumed>more) = result`.
+/// Lines are `PID call(arguments) = result`; or, when another thread came between,
+/// `PID call(arguments <unfinished ...>` and later `PID <... call resumed>more) = result`.
 fn read_trace(path: &Path) -> Vec<Call> {
     let text = String::from_utf8_lossy(&fs::read(path).expect("there is a trace")).into_owned();
     let mut calls = Vec::new();

@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Nodes, Runtime, Setup, until};
 
-/// Established connections of this machine at this local address, as the kernel tells, and how many of them have a keepalive
-/// timer.
+/// Established connections of this machine at this local address, as the kernel tells, and how many
+/// of them have a keepalive timer.
 fn established(at: SocketAddr) -> (usize, usize) {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists its connections");
     let SocketAddr::V4(at) = at else { panic!("{at} is of another table") };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // `sl local remote state queues timer`, where state 1 is established and a timer of kind 2 is that of keepalive.
+    // `sl local remote state queues timer`, where state 1 is established and a timer of kind 2 is
+    // that of keepalive.
     let here = fields.filter(|field| field.len() > 5 && field[1] == local && field[3] == "01");
     let watched: Vec<bool> = here.map(|field| field[5].starts_with("02:")).collect();
     (watched.len(), watched.iter().filter(|is_watched| **is_watched).count())

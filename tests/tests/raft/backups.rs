@@ -1,5 +1,5 @@
-//! Backups: they hold what was acknowledged before they were asked for, come in parts that fit, and do not stand in the way
-//! of the log for long.
+//! Backups: they hold what was acknowledged before they were asked for, come in parts that fit, and
+//! do not stand in the way of the log for long.
 
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Restored, SnapshotPart};
 use coracle_core::{
@@ -98,7 +98,8 @@ fn a_backup_of_any_node_holds_what_was_acknowledged() {
     }
 }
 
-/// Asked for twice with nothing in between, the same snapshot does; with something in between it does not.
+/// Asked for twice with nothing in between, the same snapshot does; with something in between it
+/// does not.
 #[test]
 fn a_snapshot_is_taken_for_a_backup_only_when_the_last_one_lacks_something() {
     let mut cluster = with_keys(replicas(3), 3);
@@ -111,7 +112,8 @@ fn a_snapshot_is_taken_for_a_backup_only_when_the_last_one_lacks_something() {
     assert!(snapshot_of(&cluster, 2).index > first.index);
 }
 
-/// Without a majority nobody knows what was acknowledged, so there is no backup that could be called one.
+/// Without a majority nobody knows what was acknowledged, so there is no backup that could be
+/// called one.
 #[test]
 fn a_node_that_is_cut_off_has_no_backup_to_give() {
     let mut cluster = with_keys(replicas(3), 3);
@@ -122,8 +124,8 @@ fn a_node_that_is_cut_off_has_no_backup_to_give() {
     assert!(matches!(answer, Answer::Refused(Refused::NotLeader { .. })), "{answer:?}");
 }
 
-/// Under load snapshots follow one another faster than anybody reads: the next one waits for who is reading, and the node
-/// takes it when the reader has come to the end.
+/// Under load snapshots follow one another faster than anybody reads: the next one waits for who is
+/// reading, and the node takes it when the reader has come to the end.
 #[test]
 fn the_next_snapshot_waits_for_a_reader() {
     let mut cluster = with_keys(Cluster::<Snapshotting>::start(vec![Restored::default(); 3], 0, |it| it), 7);
@@ -142,8 +144,8 @@ fn the_next_snapshot_waits_for_a_reader() {
     assert!(snapshot_of(&cluster, 2).index > last.index, "nobody reads it any more");
 }
 
-/// A reader that is gone must not keep the log growing for ever: not by its silence, not by asking again and again, and
-/// not while too much is written.
+/// A reader that is gone must not keep the log growing for ever: not by its silence, not by asking
+/// again and again, and not while too much is written.
 #[test]
 fn a_reader_does_not_hold_snapshots_back_for_ever() {
     let start = || with_keys(Cluster::<Snapshotting>::start(vec![Restored::default(); 3], 0, |it| it), 7);
@@ -179,7 +181,8 @@ fn a_reader_does_not_hold_snapshots_back_for_ever() {
     assert!(is_gone(&mut busy, &part));
 }
 
-/// What nobody has is not handed out: another snapshot, an offset within a line, an index that will not be reached.
+/// What nobody has is not handed out: another snapshot, an offset within a line, an index that will
+/// not be reached.
 #[test]
 fn what_is_not_there_is_refused_or_awaited() {
     let mut cluster = with_keys(replicas(3), 3);

@@ -1,4 +1,5 @@
-//! A leader that nobody follows gives up, and a node that is merely behind unseats nobody (thesis, §4.2.3 and §6.2).
+//! A leader that nobody follows gives up, and a node that is merely behind unseats nobody (thesis,
+//! §4.2.3 and §6.2).
 
 use coracle_core::raft::{Config, Node, Restored, Role, Voters};
 use coracle_tests::scenario::forge::{granted, heartbeat, request_pre_vote, request_vote};
@@ -17,7 +18,8 @@ fn a_leader_with_a_majority_stays() {
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
 }
 
-/// A leader that a majority cannot hear must not go on: clients would wait for it, and followers stay bound to it.
+/// A leader that a majority cannot hear must not go on: clients would wait for it, and followers
+/// stay bound to it.
 ///
 /// Covers: etcd TestLeaderStepdownWhenQuorumLost, checkquorum
 #[test]
@@ -33,7 +35,8 @@ fn a_leader_without_a_majority_gives_up_within_an_election_timeout() {
     assert!(cluster.trace().iter().any(|line| line.starts_with("1 follows in term 1: no majority answered")));
 }
 
-/// One direction is enough to lose: a leader whose heartbeats arrive but who hears no answer cannot commit.
+/// One direction is enough to lose: a leader whose heartbeats arrive but who hears no answer cannot
+/// commit.
 ///
 /// Covers: openraft one-way isolation; TigerBeetle isolate-primary send-only
 #[test]
@@ -77,15 +80,18 @@ fn a_voter_waits_out_the_leader_that_it_heard() {
     }
 }
 
-/// A node whose term ran ahead can neither follow nor lead; the leader has to learn the term and make a new reign.
+/// A node whose term ran ahead can neither follow nor lead; the leader has to learn the term and
+/// make a new reign.
 ///
-/// Covers: etcd TestFreeStuckCandidateWithCheckQuorum, TestPreVoteMigrationWithFreeStuckPreCandidate; etcd#8501
+/// Covers: etcd TestFreeStuckCandidateWithCheckQuorum,
+/// TestPreVoteMigrationWithFreeStuckPreCandidate; etcd#8501
 #[test]
 fn a_node_stuck_in_a_higher_term_is_freed_by_a_new_election() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.isolate(3);
-    // A call that was under way from elsewhere raises its term while it is cut off and hears nobody.
+    // A call that was under way from elsewhere raises its term while it is cut off and hears
+    // nobody.
     cluster.elapse_ms(700);
     cluster.deliver(request_vote(2, 3, 8, (9, 9)));
     cluster.settle();
@@ -134,7 +140,8 @@ fn a_node_that_is_no_voter_never_campaigns() {
     assert_eq!((cluster.role(3), cluster.term(3)), (Role::Follower, 0));
 }
 
-/// A leader whose disk hangs still beats, so no follower would ever replace it: it has to go by itself.
+/// A leader whose disk hangs still beats, so no follower would ever replace it: it has to go by
+/// itself.
 ///
 /// Covers: hashicorp/raft#503, #612, #666; etcd#13538; tarantool#9399
 #[test]
@@ -156,7 +163,8 @@ fn a_leader_whose_disk_hangs_gives_up_although_all_answer_its_heartbeats() {
     assert_eq!(cluster.texts(1), ["chips", "nuts"]);
 }
 
-/// A follower whose disk hangs could win and make nothing durable; campaigning it only gets in the way.
+/// A follower whose disk hangs could win and make nothing durable; campaigning it only gets in the
+/// way.
 #[test]
 fn a_node_whose_disk_hangs_does_not_campaign() {
     let mut lone = Lone::new(3, Restored::default());

@@ -7,7 +7,8 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Lone, cluster, replicas};
 
-/// A single node is a majority, but only its disk makes it one: an answer before that is a lost write.
+/// A single node is a majority, but only its disk makes it one: an answer before that is a lost
+/// write.
 ///
 /// Covers: etcd#14370; etcd TestProgressLeader, TestSingleNodeCommit
 #[test]
@@ -22,7 +23,8 @@ fn a_single_node_answers_only_once_its_disk_is_done() {
     assert!(is_applied(cluster.answer(request)));
 }
 
-/// Entries in memory alone are lost with the process: the leader, too, counts only what is on its disk.
+/// Entries in memory alone are lost with the process: the leader, too, counts only what is on its
+/// disk.
 ///
 /// Covers: etcd TestProgressLeader, async_storage_writes; d-engine#329, #446
 #[test]
@@ -76,7 +78,8 @@ fn a_vote_leaves_only_when_it_is_durable_and_survives_a_crash() {
     assert_eq!(granted(&answers[0]), Some(false));
 }
 
-/// A candidate that asked before its own vote is durable could crash, forget it, and vote for another.
+/// A candidate that asked before its own vote is durable could crash, forget it, and vote for
+/// another.
 ///
 /// Covers: etcd TestCandidateSelfVoteAfterLostElection; openraft io_ordering
 #[test]
@@ -107,8 +110,8 @@ fn an_acknowledgement_waits_for_the_disk_and_a_heartbeats_answer_does_not() {
     assert_eq!(answers.iter().filter_map(outcome).count(), 2);
 }
 
-/// The end of an old log was asked for, cut, and replaced before the disk did anything. A report about the old end
-/// must not count for the new one.
+/// The end of an old log was asked for, cut, and replaced before the disk did anything. A report
+/// about the old end must not count for the new one.
 ///
 /// Covers: async_storage_writes_append_aba_race; openraft#1960
 #[test]
@@ -191,7 +194,8 @@ fn a_write_that_finishes_two_terms_later_counts_for_what_is_left_of_it() {
     assert!((1..=3).all(|node| cluster.texts(node) == ["chips", "nuts"]));
 }
 
-/// A write can end anywhere. Whatever is left of it, the node starts, keeps what it acknowledged, and catches up.
+/// A write can end anywhere. Whatever is left of it, the node starts, keeps what it acknowledged,
+/// and catches up.
 ///
 /// Covers: etcd#6368, etcd#14098
 #[test]
@@ -277,8 +281,8 @@ fn is_applied(answer: Option<&Answer>) -> bool {
     matches!(answer, Some(Answer::Applied { outcome: Outcome::Done, .. }))
 }
 
-/// Each heartbeat's answer makes the leader ask where the logs agree, and each such question makes one more answer
-/// that waits for the disk: a queue without a limit, as long as the disk hangs.
+/// Each heartbeat's answer makes the leader ask where the logs agree, and each such question makes
+/// one more answer that waits for the disk: a queue without a limit, as long as the disk hangs.
 #[test]
 fn the_answers_that_wait_for_a_hanging_disk_are_limited() {
     let mut cluster = replicas(3);
@@ -292,8 +296,8 @@ fn the_answers_that_wait_for_a_hanging_disk_are_limited() {
     assert!(answers < 100, "{answers} answers waited");
 }
 
-/// An acknowledgement waits for its entries to be written. When a later leader has them cut before that, there is nothing
-/// left to acknowledge, and the write that is done is another one.
+/// An acknowledgement waits for its entries to be written. When a later leader has them cut before
+/// that, there is nothing left to acknowledge, and the write that is done is another one.
 #[test]
 fn an_acknowledgement_of_entries_that_are_cut_meanwhile_never_leaves() {
     let mut lone = Lone::new(3, disk_of(&[1]));

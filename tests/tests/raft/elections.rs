@@ -51,8 +51,9 @@ fn a_single_node_leads_as_soon_as_its_own_vote_is_durable() {
     assert_eq!(cluster.role(1), Role::Leader);
 }
 
-/// Where one vote decides, nobody else can lead: waiting for a leader would only make a start longer. A lease is waited
-/// for all the same, because it may have been given to a leader that a change of members has since voted out.
+/// Where one vote decides, nobody else can lead: waiting for a leader would only make a start
+/// longer. A lease is waited for all the same, because it may have been given to a leader that a
+/// change of members has since voted out.
 #[test]
 fn a_single_node_does_not_wait_for_a_leader() {
     let mut alone = cluster(1);
@@ -75,7 +76,8 @@ fn a_single_node_does_not_wait_for_a_leader() {
     assert_eq!(one_of_two.role(1), Role::Follower);
 }
 
-/// Entries of a later term that were never committed give way to a leader of a majority that never saw them.
+/// Entries of a later term that were never committed give way to a leader of a majority that never
+/// saw them.
 ///
 /// Covers: etcd TestLeaderElectionOverwriteNewerLogs, TestLeaderElectionOverwriteNewerLogsPreVote
 #[test]
@@ -111,7 +113,8 @@ fn a_vote_of_a_higher_term_is_granted_by_every_role_without_a_leader() {
 
 /// A question is not a vote: it must change nothing, or asking would disrupt.
 ///
-/// Covers: etcd TestPreVoteFromAnyState, TestRecvMsgPreVote; openraft handle_pre_vote_req_granted_without_mutation
+/// Covers: etcd TestPreVoteFromAnyState, TestRecvMsgPreVote; openraft
+/// handle_pre_vote_req_granted_without_mutation
 #[test]
 fn a_pre_vote_is_granted_by_every_role_without_a_leader_and_changes_nothing() {
     for role in [Role::Follower, Role::PreCandidate, Role::Candidate] {
@@ -124,10 +127,11 @@ fn a_pre_vote_is_granted_by_every_role_without_a_leader_and_changes_nothing() {
     }
 }
 
-/// The same two questions while a leader is heard, or by the leader itself: both are turned down, and nothing
-/// changes.
+/// The same two questions while a leader is heard, or by the leader itself: both are turned down,
+/// and nothing changes.
 ///
-/// Covers: etcd TestVoteFromAnyState, TestPreVoteFromAnyState with check-quorum; openraft "heartbeat vetoes votes"
+/// Covers: etcd TestVoteFromAnyState, TestPreVoteFromAnyState with check-quorum; openraft
+/// "heartbeat vetoes votes"
 #[test]
 fn no_vote_is_given_away_while_a_leader_is_heard() {
     let mut leader = lone_in(Role::Leader);
@@ -205,7 +209,8 @@ fn a_vote_that_arrives_twice_counts_once() {
     assert_eq!(lone.role(1), Role::Leader);
 }
 
-/// An answer to an earlier question must not count for a later one: the voter may have promised itself since.
+/// An answer to an earlier question must not count for a later one: the voter may have promised
+/// itself since.
 ///
 /// Covers: etcd TestCandidateDeliversPreCandidateSelfVoteAfterBecomingCandidate
 #[test]
@@ -224,9 +229,11 @@ fn late_answers_to_an_earlier_campaign_count_for_nothing() {
     assert_eq!(lone.role(1), Role::Candidate, "yeses to the question are no votes");
 }
 
-/// A leader of the same term was elected by others, so the own vote must not make a second one when it is durable.
+/// A leader of the same term was elected by others, so the own vote must not make a second one when
+/// it is durable.
 ///
-/// Covers: etcd TestCandidateSelfVoteAfterLostElection, TestCandidateSelfVoteAfterLostElectionPreVote
+/// Covers: etcd TestCandidateSelfVoteAfterLostElection,
+/// TestCandidateSelfVoteAfterLostElectionPreVote
 #[test]
 fn an_own_vote_that_becomes_durable_after_the_election_was_lost_elects_nobody() {
     let mut lone = Lone::new(2, Restored::default());
@@ -239,8 +246,8 @@ fn an_own_vote_that_becomes_durable_after_the_election_was_lost_elects_nobody() 
     assert_eq!((lone.role(1), lone.term(1)), (Role::Follower, 1));
 }
 
-/// A rival with a later term but a shorter log unseats the leader, and must not win. It is a candidate of before
-/// the leader's reign whose calls arrive late.
+/// A rival with a later term but a shorter log unseats the leader, and must not win. It is a
+/// candidate of before the leader's reign whose calls arrive late.
 ///
 /// Covers: etcd TestDuelingCandidates
 #[test]
@@ -252,7 +259,8 @@ fn a_rival_with_a_shorter_log_cannot_win() {
     cluster.propose(1, "chips");
     cluster.settle();
     cluster.crash(1);
-    // Node 3 stands for election with a yes to the pre-vote that is forged: a voter without the entry gave it.
+    // Node 3 stands for election with a yes to the pre-vote that is forged: a voter without the
+    // entry gave it.
     cluster.heal();
     cluster.intercept(3, 1);
     cluster.intercept(3, 2);
@@ -270,7 +278,8 @@ fn a_rival_with_a_shorter_log_cannot_win() {
     );
 }
 
-/// A node that cannot hear the leader campaigns for as long as that lasts, and leaves no term behind.
+/// A node that cannot hear the leader campaigns for as long as that lasts, and leaves no term
+/// behind.
 ///
 /// Covers: etcd TestDuelingPreCandidates
 #[test]
@@ -310,7 +319,8 @@ fn a_campaign_ends_at_the_first_sign_of_the_leader() {
 fn after_a_split_vote_the_next_round_elects() {
     let mut cluster = cluster(3);
     cluster.crash(1);
-    // Both get the other's yes before either stands, so both stand in term 1 and vote for themselves.
+    // Both get the other's yes before either stands, so both stand in term 1 and vote for
+    // themselves.
     cluster.intercept(2, 3);
     cluster.intercept(3, 2);
     cluster.campaign(2);

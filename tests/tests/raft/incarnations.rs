@@ -1,5 +1,5 @@
-//! A member is an id and an incarnation: a node that lost its disk must not pass for the one that it was, and one that was
-//! removed must not act as a member.
+//! A member is an id and an incarnation: a node that lost its disk must not pass for the one that
+//! it was, and one that was removed must not act as a member.
 
 use coracle_core::kv::{Command, Found, Key, Query, Value};
 use coracle_core::raft::{
@@ -15,8 +15,8 @@ fn member(id: u64, incarnation: Option<u64>) -> (NodeId, Member) {
     (NodeId(id), Member::founder(format!("host:{id}").into(), incarnation.map(Incarnation)))
 }
 
-/// The first `founders` of `size` nodes founded the cluster and have met; the others run and are no members. Node N is in the
-/// incarnation 10 + N.
+/// The first `founders` of `size` nodes founded the cluster and have met; the others run and are no
+/// members. Node N is in the incarnation 10 + N.
 fn founded_by(founders: u64, size: usize, tune: impl Fn(Config) -> Config) -> Cluster<Replica> {
     let voters = Voters::new((1..=founders).map(NodeId)).expect("one to nine");
     let roster = Roster::new((1..=founders).map(|id| member(id, Some(10 + id))));
@@ -100,8 +100,8 @@ fn the_first_incarnation_that_is_met_is_the_members() {
     assert_eq!(known(&cluster, 1, 4), Some(14), "that one has lost its disk");
 }
 
-/// A vote must be that of one incarnation, and of a node that answers: an order for a member that never came is refused, and
-/// not carried out minutes later.
+/// A vote must be that of one incarnation, and of a node that answers: an order for a member that
+/// never came is refused, and not carried out minutes later.
 #[test]
 fn a_learner_that_does_not_answer_is_not_promoted() {
     let mut cluster = founded();
@@ -133,8 +133,8 @@ fn whoever_leads_next_writes_down_whom_it_has_met() {
     assert_eq!(known(&cluster, 3, 4), Some(14));
 }
 
-/// The way back for a node that lost its disk: out, and in again as another incarnation. One that was a member before is not
-/// taken for it, whenever it comes.
+/// The way back for a node that lost its disk: out, and in again as another incarnation. One that
+/// was a member before is not taken for it, whenever it comes.
 #[test]
 fn a_removed_incarnation_is_never_bound_again() {
     let mut cluster = founded();
@@ -155,8 +155,9 @@ fn a_removed_incarnation_is_never_bound_again() {
     assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
 }
 
-/// A node that joins may be removed before its log reaches the entry that names it. It does not know, and says that it was never a
-/// member: whoever holds its removal knows better. Otherwise it would take the place of its successor, and end a moment later.
+/// A node that joins may be removed before its log reaches the entry that names it. It does not
+/// know, and says that it was never a member: whoever holds its removal knows better. Otherwise it
+/// would take the place of its successor, and end a moment later.
 #[test]
 fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     let mut cluster = founded();
@@ -178,8 +179,9 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     assert_eq!(known(&cluster, 1, 4), Some(78));
 }
 
-/// A member that is removed is sent what follows for a while, also a change that no majority hears of. What it says of itself must
-/// not rest on that: the members know no later one, and would take it for one that was added again.
+/// A member that is removed is sent what follows for a while, also a change that no majority hears
+/// of. What it says of itself must not rest on that: the members know no later one, and would take
+/// it for one that was added again.
 #[test]
 fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     let mut cluster = founded();
@@ -202,7 +204,8 @@ fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     assert!(cluster.node(4).named_index() < removed_at);
 }
 
-/// An order to add a member with another address moves it, voter or not, and nothing else of it changes.
+/// An order to add a member with another address moves it, voter or not, and nothing else of it
+/// changes.
 #[test]
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
     let mut cluster = founded();
@@ -234,7 +237,8 @@ fn orders_about_nodes_that_are_no_members_are_refused() {
     assert_eq!(cluster.node(1).configuration_index(), before);
 }
 
-/// A majority that does not answer would be the end of all commits. Who insists may go on: the nodes may be about to start.
+/// A majority that does not answer would be the end of all commits. Who insists may go on: the
+/// nodes may be about to start.
 #[test]
 fn a_removal_that_would_leave_a_silent_majority_is_refused() {
     let mut cluster = founded();
@@ -279,8 +283,9 @@ fn an_order_that_comes_late_does_not_undo_a_later_one() {
     assert!(!cluster.node(1).configuration().contains(NodeId(4)));
 }
 
-/// The split of a cluster by operating it: its only founder lost its disk and comes back under its id. Any prefix of the log
-/// that it is sent may name it as the only voter, or one of few: it must not act by that.
+/// The split of a cluster by operating it: its only founder lost its disk and comes back under its
+/// id. Any prefix of the log that it is sent may name it as the only voter, or one of few: it must
+/// not act by that.
 #[test]
 fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
     let one_by_one = |config| Config { append_bytes_max: 1, in_flight_messages_max: 1, ..config };
@@ -346,7 +351,8 @@ fn an_answer_of_another_incarnation_does_not_count() {
     assert_eq!(stranger(&mut cluster, 13), 5);
 }
 
-/// A learner that takes the id of one that held everything is fed from the beginning, and not promoted before it holds that.
+/// A learner that takes the id of one that held everything is fed from the beginning, and not
+/// promoted before it holds that.
 #[test]
 fn progress_belongs_to_an_incarnation() {
     let mut cluster = founded();
@@ -370,7 +376,8 @@ fn progress_belongs_to_an_incarnation() {
     assert!(cluster.node(1).has_caught_up(NodeId(4)));
 }
 
-/// A node that has joined says nothing of keys before it has applied what was committed when it joined.
+/// A node that has joined says nothing of keys before it has applied what was committed when it
+/// joined.
 #[test]
 fn a_joiner_answers_no_read_before_it_is_a_member() {
     let mut cluster = founded();
@@ -394,7 +401,8 @@ fn a_joiner_answers_no_read_before_it_is_a_member() {
     assert!(value.is_some());
 }
 
-/// A leader that is stopped hands over to whoever is closest; with nobody to hand over to it says so at once.
+/// A leader that is stopped hands over to whoever is closest; with nobody to hand over to it says
+/// so at once.
 #[test]
 fn a_leader_that_resigns_hands_over_to_the_closest() {
     let mut cluster = founded();
@@ -408,7 +416,8 @@ fn a_leader_that_resigns_hands_over_to_the_closest() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// What a removed leader had proposed last may be committed without it: it does not know, and says so.
+/// What a removed leader had proposed last may be committed without it: it does not know, and says
+/// so.
 #[test]
 fn a_removed_leader_does_not_know_what_became_of_its_last_proposals() {
     let mut cluster = founded();

@@ -1,8 +1,9 @@
 //! Scenarios for the shipped Raft core, through inputs and outputs alone.
 //!
-//! `paper_…` proves the paper's own statements, one by one. The other files are about behaviour that the paper
-//! leaves open, and about bugs that others had. `Covers:` lines name the tests of other libraries that asked first,
-//! so a search for a name shows whether it has an answer here; tests/README.md lists what was left out, and why.
+//! `paper_…` proves the paper's own statements, one by one. The other files are about behaviour
+//! that the paper leaves open, and about bugs that others had. `Covers:` lines name the tests of
+//! other libraries that asked first, so a search for a name shows whether it has an answer here;
+//! tests/README.md lists what was left out, and why.
 
 mod backups;
 mod check_quorum;

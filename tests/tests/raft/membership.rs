@@ -1,5 +1,5 @@
-//! Changing who takes part (§6): no two majorities that could decide without each other, whoever leads, and whatever is
-//! lost on the way.
+//! Changing who takes part (§6): no two majorities that could decide without each other, whoever
+//! leads, and whatever is lost on the way.
 
 use coracle_core::raft::{
     ChangeError, Config, Configuration, EntryKind, LogIndex, NodeId, Restored, Role, Voters,
@@ -86,8 +86,8 @@ fn a_learner_gets_the_log_and_does_not_count() {
     assert_eq!(cluster.texts(1), ["before"]);
 }
 
-/// Covers: etcd TestLearnerElectionTimeout, TestLearnerCampaign, TestLearnerCanVote, TestPromotable,
-/// NonPromotableVoterWithCheckQuorum
+/// Covers: etcd TestLearnerElectionTimeout, TestLearnerCampaign, TestLearnerCanVote,
+/// TestPromotable, NonPromotableVoterWithCheckQuorum
 #[test]
 fn a_learner_never_stands_and_votes_when_it_is_asked() {
     let mut cluster = with_learners();
@@ -103,7 +103,8 @@ fn a_learner_never_stands_and_votes_when_it_is_asked() {
     assert!(cluster.intercepted().iter().any(|answer| granted(answer) == Some(true)));
 }
 
-/// Covers: etcd TestLearnerPromotion, promotion race (openraft#1805), adding an empty voter (EastGuard#150)
+/// Covers: etcd TestLearnerPromotion, promotion race (openraft#1805), adding an empty voter
+/// (EastGuard#150)
 #[test]
 fn a_learner_is_promoted_when_it_has_caught_up() {
     let mut cluster = cluster_of(3, 4);
@@ -133,7 +134,8 @@ fn a_learner_is_promoted_when_it_has_caught_up() {
 
 /// Both sets of voters decide while a change is under way.
 ///
-/// Covers: confchange_v2_add_double_auto, openraft commit of the joint entry needs both quorums, raft#372
+/// Covers: confchange_v2_add_double_auto, openraft commit of the joint entry needs both quorums,
+/// raft#372
 #[test]
 fn in_a_change_both_sets_of_voters_must_agree() {
     let mut cluster = with_learners();
@@ -153,7 +155,8 @@ fn in_a_change_both_sets_of_voters_must_agree() {
     }
 }
 
-/// Covers: etcd TestRemoveNode, TestCommitAfterRemoveNode, confchange_v2_add_double_auto (then remove two)
+/// Covers: etcd TestRemoveNode, TestCommitAfterRemoveNode, confchange_v2_add_double_auto (then
+/// remove two)
 #[test]
 fn removing_voters_commits_with_those_that_are_left() {
     let mut cluster = cluster_of(5, 5);
@@ -169,7 +172,8 @@ fn removing_voters_commits_with_those_that_are_left() {
     assert!(matches!(cluster.answer(write), Some(Answer::Applied { .. })));
 }
 
-/// Covers: confchange_v1_remove_leader_stepdown, confchange_v2_replace_leader_stepdown; leader may remove itself (§6)
+/// Covers: confchange_v1_remove_leader_stepdown, confchange_v2_replace_leader_stepdown; leader may
+/// remove itself (§6)
 #[test]
 fn a_leader_that_removes_itself_leads_to_the_end_and_steps_down() {
     let mut cluster = cluster_of(3, 3);
@@ -223,8 +227,8 @@ fn one_change_at_a_time() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// Two leaders one after the other, each with a change that the other does not know: refused until the second has
-/// committed something itself, by when it knows.
+/// Two leaders one after the other, each with a change that the other does not know: refused until
+/// the second has committed something itself, by when it knows.
 ///
 /// Covers: Ongaro, raft-dev 2015; etcd TestNewLeaderPendingConfig; openraft initial-log
 #[test]
@@ -265,7 +269,8 @@ fn a_new_leader_changes_nothing_before_it_has_committed_in_its_own_term() {
 
 /// A configuration is in force when it is appended, and goes with its entry.
 ///
-/// Covers: scylladb#31074, openraft membership reverts on truncate, raft-rs#101 (restart loses joint marker)
+/// Covers: scylladb#31074, openraft membership reverts on truncate, raft-rs#101 (restart loses
+/// joint marker)
 #[test]
 fn a_configuration_that_is_cut_is_out_of_force() {
     let mut cluster = with_learners();
@@ -287,7 +292,8 @@ fn a_configuration_that_is_cut_is_out_of_force() {
 
 /// The leader that began a change dies in the middle of it. The next one finishes it, once.
 ///
-/// Covers: etcd#12582, #14538 (auto-leave twice), JointAutoLeave across leadership loss, camunda#60086
+/// Covers: etcd#12582, #14538 (auto-leave twice), JointAutoLeave across leadership loss,
+/// camunda#60086
 #[test]
 fn the_next_leader_finishes_a_change_once() {
     let mut cluster = with_learners();
@@ -340,7 +346,8 @@ fn a_new_voter_that_was_never_heard_does_not_unseat_the_leader() {
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
 }
 
-/// Covers: etcd TestLeaderTransferRemoveNode, TestLeaderTransferDemoteNode, transfer to a just-promoted learner
+/// Covers: etcd TestLeaderTransferRemoveNode, TestLeaderTransferDemoteNode, transfer to a
+/// just-promoted learner
 #[test]
 fn a_transfer_ends_when_its_target_goes_and_a_promoted_learner_can_lead() {
     let mut cluster = with_learners();
@@ -383,17 +390,19 @@ fn reads_are_right_at_learners_and_in_changes() {
     assert!(matches!(cluster.answer(unconfirmed), Some(Answer::Read { .. })));
 }
 
-/// The leader removes itself, and dies before anybody has the entry that says so. The one voter that is left still needs its
-/// vote, and has less of the log: the removed node has to lead once more.
+/// The leader removes itself, and dies before anybody has the entry that says so. The one voter
+/// that is left still needs its vote, and has less of the log: the removed node has to lead once
+/// more.
 ///
-/// Covers: thesis §4.2.2 (a server that is not in its own latest configuration still starts elections)
+/// Covers: thesis §4.2.2 (a server that is not in its own latest configuration still starts
+/// elections)
 #[test]
 fn a_removed_leader_stands_again_until_its_removal_is_committed() {
     dies_while_it_removes_itself(cluster_of(2, 2), 1);
 }
 
-/// The same with a leader that is no founder: what is committed it does not know after its restart, and no configuration of the
-/// beginning names it.
+/// The same with a leader that is no founder: what is committed it does not know after its restart,
+/// and no configuration of the beginning names it.
 #[test]
 fn a_removed_leader_that_was_added_stands_again_as_well() {
     let mut cluster = cluster_of(1, 3);

@@ -104,7 +104,8 @@ fn a_leader_sends_heartbeats_to_every_peer_and_nobody_else_does() {
 
 /// An election must reach everyone, in a new term, with the candidate's own vote given away.
 ///
-/// Covers: etcd TestFollowerStartElection, TestCandidateStartNewElection, TestVoteRequest [5.2, 5.4.1]
+/// Covers: etcd TestFollowerStartElection, TestCandidateStartNewElection, TestVoteRequest [5.2,
+/// 5.4.1]
 #[test]
 fn an_election_raises_the_term_votes_for_itself_and_asks_everyone() {
     for first_election_fails in [false, true] {
@@ -130,7 +131,8 @@ fn an_election_raises_the_term_votes_for_itself_and_asks_everyone() {
     }
 }
 
-/// Winning takes a majority of all voters, not of those that answer; losing is known as soon as it is certain.
+/// Winning takes a majority of all voters, not of those that answer; losing is known as soon as it
+/// is certain.
 ///
 /// Covers: etcd TestLeaderElectionInOneRoundRPC [5.2]
 #[test]
@@ -162,8 +164,8 @@ fn an_election_is_won_lost_or_open_by_the_count_of_votes() {
     }
 }
 
-/// Two votes in a term would make two leaders; refusing the same candidate twice would lose an election to one
-/// lost message.
+/// Two votes in a term would make two leaders; refusing the same candidate twice would lose an
+/// election to one lost message.
 ///
 /// Covers: etcd TestFollowerVote [5.2]
 #[test]
@@ -182,7 +184,8 @@ fn a_vote_goes_to_the_first_candidate_and_again_only_to_the_same() {
 
 /// A candidate that went on against an elected leader would disturb a cluster that works.
 ///
-/// Covers: etcd TestCandidateFallback, TestCandidateResetTermMsgHeartbeat, TestCandidateResetTermMsgApp [5.2]
+/// Covers: etcd TestCandidateFallback, TestCandidateResetTermMsgHeartbeat,
+/// TestCandidateResetTermMsgApp [5.2]
 #[test]
 fn a_candidate_follows_a_leader_of_its_own_or_a_later_term() {
     for role in [Role::PreCandidate, Role::Candidate] {
@@ -224,7 +227,8 @@ fn election_timeouts_are_spread_over_their_whole_range() {
 
 /// Timers must mostly differ by more than a message takes, or votes split.
 ///
-/// Covers: etcd TestFollowersElectionTimeoutNonconflict, TestCandidatesElectionTimeoutNonconflict [5.2]
+/// Covers: etcd TestFollowersElectionTimeoutNonconflict, TestCandidatesElectionTimeoutNonconflict
+/// [5.2]
 #[test]
 fn two_timers_rarely_run_out_together() {
     for are_candidates in [false, true] {

@@ -18,7 +18,8 @@ fn answer(lone: &mut Lone, call: Message) -> Outcome {
     }
 }
 
-/// Entries must travel to all at once, with what the logs have to agree on, and to the leader's own disk.
+/// Entries must travel to all at once, with what the logs have to agree on, and to the leader's own
+/// disk.
 ///
 /// Covers: etcd TestLeaderStartReplication [5.3]
 #[test]
@@ -40,7 +41,8 @@ fn a_proposal_goes_to_every_follower_and_to_the_disk() {
     assert!(lone.disk(1).holds(lone.node(1).log().last()));
 }
 
-/// A commit on less than a majority can be lost; one that waits for more stops at the first failure.
+/// A commit on less than a majority can be lost; one that waits for more stops at the first
+/// failure.
 ///
 /// Covers: etcd TestLeaderCommitEntry, TestLeaderAcknowledgeCommit, TestCommit [5.3]
 #[test]
@@ -112,13 +114,14 @@ fn a_follower_commits_what_its_leader_has() {
     }
 }
 
-/// Taking entries after a gap or a difference would make two histories; the hint lets the leader find the last
-/// common entry.
+/// Taking entries after a gap or a difference would make two histories; the hint lets the leader
+/// find the last common entry.
 ///
 /// Covers: etcd TestFollowerCheckMsgApp, TestHandleMsgApp [5.3]
 #[test]
 fn entries_are_refused_unless_the_one_before_agrees() {
-    // The follower's log is [1, 2], of which it knows 1 to be committed; what leaders of term 3 call.
+    // The follower's log is [1, 2], of which it knows 1 to be committed; what leaders of term 3
+    // call.
     let table: [(&[u64], u64, Outcome); 6] = [
         (&[], 0, Ok(0)),
         (&[1], 1, Ok(1)),
@@ -166,8 +169,8 @@ fn a_follower_cuts_from_the_first_difference_and_only_there() {
     }
 }
 
-/// The commit index of a call counts only as far as the call vouches for the follower's log: what lies behind may
-/// be another history.
+/// The commit index of a call counts only as far as the call vouches for the follower's log: what
+/// lies behind may be another history.
 ///
 /// Covers: etcd TestHandleMsgApp [5.3]
 #[test]
@@ -209,9 +212,11 @@ fn every_follower_of_figure_7_gets_the_leaders_log() {
     }
 }
 
-/// An entry of an older term on a majority may still be overwritten (Figure 8): it is never committed by counting.
+/// An entry of an older term on a majority may still be overwritten (Figure 8): it is never
+/// committed by counting.
 ///
-/// Covers: etcd TestLeaderOnlyCommitsLogFromCurrentTerm, TestCannotCommitWithoutNewTermEntry [5.4.2]
+/// Covers: etcd TestLeaderOnlyCommitsLogFromCurrentTerm, TestCannotCommitWithoutNewTermEntry
+/// [5.4.2]
 #[test]
 fn only_entries_of_the_leaders_own_term_are_committed_by_counting() {
     for (match_index, commit) in [(1, 0), (2, 0), (3, 3)] {
@@ -223,12 +228,14 @@ fn only_entries_of_the_leaders_own_term_are_committed_by_counting() {
     }
 }
 
-/// Figure 8, told in full: an entry of term 2 reaches a majority in term 4, and is overwritten in term 5 all the same.
+/// Figure 8, told in full: an entry of term 2 reaches a majority in term 4, and is overwritten in
+/// term 5 all the same.
 ///
 /// Covers: Figure 8; logcabin#44, canonical/raft#220, PySyncObj#169 [5.4.2]
 #[test]
 fn figure_8() {
-    // (b): the first node has an entry of term 2 that one other holds; the fifth one of term 3 that nobody else has.
+    // (b): the first node has an entry of term 2 that one other holds; the fifth one of term 3 that
+    // nobody else has.
     let disks = vec![
         disk_in_term(3, &[1, 2]),
         disk_in_term(3, &[1, 2]),
@@ -238,7 +245,8 @@ fn figure_8() {
     ];
     let mut cluster: Cluster<Node> =
         Cluster::start(disks, 0, |config| Config { append_bytes_max: 1, ..config });
-    // (c): the first node leads in term 4. Its entry of term 2 reaches the others, that of term 4 does not.
+    // (c): the first node leads in term 4. Its entry of term 2 reaches the others, that of term 4
+    // does not.
     cluster.isolate(5);
     (2..=4).for_each(|follower| cluster.intercept(1, follower));
     cluster.campaign(1);

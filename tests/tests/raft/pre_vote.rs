@@ -1,4 +1,5 @@
-//! Pre-vote where it meets terms, logs and broken links: the ways in which others' clusters locked up.
+//! Pre-vote where it meets terms, logs and broken links: the ways in which others' clusters locked
+//! up.
 
 use coracle_core::raft::{Node, Role, Term};
 use coracle_tests::scenario::forge::{
@@ -6,7 +7,8 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Cluster, Lone, cluster, cluster_with};
 
-/// Those with the better log have the older term, so everyone refuses everyone, until the term is handed on.
+/// Those with the better log have the older term, so everyone refuses everyone, until the term is
+/// handed on.
 ///
 /// Covers: openraft#1796; etcd TestPreVoteMigrationCanCompleteElection
 #[test]
@@ -43,7 +45,8 @@ fn a_refused_pre_vote_hands_the_newer_term_back() {
     assert_eq!((candidate.role(1), candidate.term(1)), (Role::Follower, 8));
 }
 
-/// A node that slept through some elections is alive and can vote: its old term must not stop the others.
+/// A node that slept through some elections is alive and can vote: its old term must not stop the
+/// others.
 ///
 /// Covers: etcd TestNodeWithSmallerTermCanCompleteElection
 #[test]
@@ -57,7 +60,8 @@ fn nodes_of_a_lower_term_do_not_stop_an_election() {
     }
 }
 
-/// A pre-candidate that still counted its dead leader as alive would refuse the other one, for ever.
+/// A pre-candidate that still counted its dead leader as alive would refuse the other one, for
+/// ever.
 ///
 /// Covers: etcd TestPreVoteWithCheckQuorum; etcd#8334, raft-rs#84, hashicorp/raft#606
 #[test]
@@ -103,8 +107,8 @@ fn a_node_that_can_only_send_wins_nothing_and_disturbs_nobody() {
     assert_eq!(cluster.role(3), Role::PreCandidate);
 }
 
-/// The old leader reaches one node, the bridge, which reaches all: its heartbeats must not keep the bridge from
-/// voting for ever.
+/// The old leader reaches one node, the bridge, which reaches all: its heartbeats must not keep the
+/// bridge from voting for ever.
 ///
 /// Covers: openraft#2080, #2089; Cloudflare's outage of November 2020; cockroach PR 104042
 #[test]
@@ -112,7 +116,8 @@ fn a_bridge_to_a_cut_off_leader_does_not_keep_the_others_from_electing() {
     for is_busy in [false, true] {
         let mut cluster = cluster(5);
         cluster.elect(1);
-        // Node 2 is the bridge between node 1 and the rest, and with node 5 down nobody is elected without it.
+        // Node 2 is the bridge between node 1 and the rest, and with node 5 down nobody is elected
+        // without it.
         (3..=5).for_each(|node| cluster.part(1, node));
         cluster.crash(5);
         for number in 0..30 {
@@ -172,8 +177,8 @@ fn nodes_that_start_together_elect_a_leader() {
     }
 }
 
-/// A voter of a lower term says yes under its own term; dropping that as an old message makes the candidate wait
-/// until the voter happens to campaign itself.
+/// A voter of a lower term says yes under its own term; dropping that as an old message makes the
+/// candidate wait until the voter happens to campaign itself.
 ///
 /// Covers: etcd TestNodeWithSmallerTermCanCompleteElection
 #[test]
@@ -185,8 +190,9 @@ fn a_yes_to_a_pre_vote_counts_whatever_the_voters_term() {
     assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 6));
 }
 
-/// A node that has asked around and then votes for somebody else is bound by its vote: late yeses to its own question
-/// would make it stand in the next term, against the candidate that it has just helped to win.
+/// A node that has asked around and then votes for somebody else is bound by its vote: late yeses
+/// to its own question would make it stand in the next term, against the candidate that it has just
+/// helped to win.
 #[test]
 fn a_pre_candidate_that_gives_its_vote_does_not_stand_on_late_yeses() {
     let mut lone = Lone::new(3, disk_in_term(1, &[]));

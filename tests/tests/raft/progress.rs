@@ -1,4 +1,5 @@
-//! What a leader sends to one follower: probing, the window, and what answers may and may not change.
+//! What a leader sends to one follower: probing, the window, and what answers may and may not
+//! change.
 
 use coracle_core::raft::{AppendEntries, Config, Entries, Message, Restored, Role};
 use coracle_core::{Answer, Refused};
@@ -34,7 +35,8 @@ fn shape(messages: &[Message]) -> Vec<(u64, usize)> {
     appends(messages).into_iter().map(|call| (call.prev_log_index.0, count(call))).collect()
 }
 
-/// While the leader does not know where the logs agree, every further call would be a guess as well.
+/// While the leader does not know where the logs agree, every further call would be a guess as
+/// well.
 ///
 /// Covers: etcd TestProgressPaused, TestSendAppendForProgressProbe, TestLeaderIncreaseNext
 #[test]
@@ -92,10 +94,11 @@ fn the_bytes_on_their_way_to_a_follower_are_limited() {
     assert_eq!(shape(&lone.hand(accepted(2, 1, 1, 3))), [(3, 1), (4, 1)]);
 }
 
-/// Everything on its way may be lost, and nothing else will ever be sent again, unless a heartbeat's answer helps.
+/// Everything on its way may be lost, and nothing else will ever be sent again, unless a
+/// heartbeat's answer helps.
 ///
-/// Covers: etcd TestProgressResumeByHeartbeatResp, TestHandleHeartbeatResp, TestMsgAppRespWaitReset, replicate_pause;
-/// etcd#14633, hashicorp/raft#612
+/// Covers: etcd TestProgressResumeByHeartbeatResp, TestHandleHeartbeatResp,
+/// TestMsgAppRespWaitReset, replicate_pause; etcd#14633, hashicorp/raft#612
 #[test]
 fn a_heartbeats_answer_finds_out_what_was_lost() {
     for is_probing in [true, false] {
@@ -123,7 +126,8 @@ fn a_heartbeats_answer_finds_out_what_was_lost() {
     }
 }
 
-/// Word of a broken connection means that nothing on its way will arrive: start again from what is certain.
+/// Word of a broken connection means that nothing on its way will arrive: start again from what is
+/// certain.
 ///
 /// Covers: etcd TestRecvMsgUnreachable
 #[test]
@@ -138,11 +142,11 @@ fn an_unreachable_follower_is_probed_from_what_it_acknowledged() {
     assert_eq!(shape(&lone.sent()), [], "one probe at a time");
 }
 
-/// A rejection that was overtaken speaks of the past: acting on it resends for nothing, and below what is
-/// acknowledged it would be wrong.
+/// A rejection that was overtaken speaks of the past: acting on it resends for nothing, and below
+/// what is acknowledged it would be wrong.
 ///
-/// Covers: etcd TestLeaderAppResp, TestLogReplicationWithReorderedMessage; etcd raft#149, raft-rs#557,
-/// openraft#1500
+/// Covers: etcd TestLeaderAppResp, TestLogReplicationWithReorderedMessage; etcd raft#149,
+/// raft-rs#557, openraft#1500
 #[test]
 fn a_late_rejection_changes_nothing() {
     let mut lone = leader_with(&[1, 1, 1], |config| config);
@@ -243,8 +247,9 @@ fn empty_calls(messages: &[Message]) -> usize {
     appends(messages).iter().filter(|call| call.entries.is_empty()).count()
 }
 
-/// Under load something is on its way at every heartbeat. As long as the acknowledgements come promptly none of it can
-/// be lost, and asking would cost a call, and its answer a disk's time, for nothing.
+/// Under load something is on its way at every heartbeat. As long as the acknowledgements come
+/// promptly none of it can be lost, and asking would cost a call, and its answer a disk's time, for
+/// nothing.
 #[test]
 fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
     let mut cluster = cluster(3);
@@ -253,7 +258,8 @@ fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
     cluster.intercept(2, 1);
     let mut asked = 0;
     for number in 0..400 {
-        // One way takes a tick of 5 ms, so an acknowledgement comes 10 ms after its entry, and an entry every 5 ms.
+        // One way takes a tick of 5 ms, so an acknowledgement comes 10 ms after its entry, and an
+        // entry every 5 ms.
         let arriving = cluster.intercepted();
         asked += empty_calls(&arriving);
         for message in arriving {
@@ -267,7 +273,8 @@ fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
     assert_eq!(asked, 0, "calls without entries in two seconds");
 }
 
-/// When acknowledgements stay away, one question a heartbeat finds out, however many answers to heartbeats come.
+/// When acknowledgements stay away, one question a heartbeat finds out, however many answers to
+/// heartbeats come.
 #[test]
 fn a_follower_that_owes_an_answer_is_asked_once_per_heartbeat() {
     let mut lone = replicating(|config| config);
@@ -284,8 +291,9 @@ fn a_follower_that_owes_an_answer_is_asked_once_per_heartbeat() {
     assert_eq!(empty_calls(&lone.hand(heartbeat_response(2, 1, 1))), 0, "nothing is owed any more");
 }
 
-/// A follower whose disk forgot what it had acknowledged can only be repaired by hand. Until then it is asked at the
-/// pace of heartbeats and not of the network, and whoever looks at the leader's events learns of it.
+/// A follower whose disk forgot what it had acknowledged can only be repaired by hand. Until then
+/// it is asked at the pace of heartbeats and not of the network, and whoever looks at the leader's
+/// events learns of it.
 #[test]
 fn a_follower_that_lost_what_it_acknowledged_is_asked_once_per_heartbeat_and_told_of() {
     let mut lone = replicating(|config| config);

@@ -1,4 +1,5 @@
-//! Seeds of bad weather, with the invariants on; and after each, good weather in which everything must come right.
+//! Seeds of bad weather, with the invariants on; and after each, good weather in which everything
+//! must come right.
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{Config, LogIndex, Restored};
@@ -12,8 +13,8 @@ const SEEDS: u64 = 200;
 const ROUNDS: u32 = 300;
 const ROUND_MS: u64 = 100;
 
-/// The paper's safety properties hold whatever is lost, doubled, late, cut off, crashed and torn; and when that
-/// ends, the cluster elects, agrees and serves again.
+/// The paper's safety properties hold whatever is lost, doubled, late, cut off, crashed and torn;
+/// and when that ends, the cluster elects, agrees and serves again.
 ///
 /// Covers: TigerBeetle VOPR (safety phase, then liveness phase); openraft tests-turmoil
 #[test]
@@ -124,7 +125,8 @@ impl Story {
         }
     }
 
-    /// Good weather: one leader for all, the same log everywhere, and every "done" in it, exactly once.
+    /// Good weather: one leader for all, the same log everywhere, and every "done" in it, exactly
+    /// once.
     fn come_to_rest(&mut self) {
         let seed = self.seed;
         self.cluster.heal();

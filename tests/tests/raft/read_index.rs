@@ -1,4 +1,5 @@
-//! Linearizable reads: never older than what anybody was told before, and never answered by a leader that is none.
+//! Linearizable reads: never older than what anybody was told before, and never answered by a
+//! leader that is none.
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{Body, ClockDrift, Config, Message, Restored, Role};
@@ -61,7 +62,8 @@ fn a_single_node_answers_at_once() {
     assert_eq!(read_at(&cluster, read), Some((2, true)));
 }
 
-/// The stale read of many a young Raft: a new leader that does not know yet what its predecessor committed.
+/// The stale read of many a young Raft: a new leader that does not know yet what its predecessor
+/// committed.
 ///
 /// Covers: etcd TestReadOnlyForNewLeader, etcd#7331, tikv#6340
 #[test]
@@ -98,7 +100,8 @@ fn a_new_leader_answers_nothing_before_it_has_committed_in_its_own_term() {
     assert_eq!(read_at(&cluster, read).map(|(index, _)| index), Some(3));
 }
 
-/// Reads that arrive together share a round; reads that arrive while one is under way share the next.
+/// Reads that arrive together share a round; reads that arrive while one is under way share the
+/// next.
 #[test]
 fn a_round_serves_all_that_wait() {
     let mut cluster = replicas(3);
@@ -119,8 +122,8 @@ fn a_round_serves_all_that_wait() {
     }
 }
 
-/// Read A is confirmed. The leader is cut off, another one leads and commits. Late answers to A's round must not confirm
-/// read B.
+/// Read A is confirmed. The leader is cut off, another one leads and commits. Late answers to A's
+/// round must not confirm read B.
 ///
 /// Covers: etcd TestReadOnlyDuplicateRequest, etcd#20418
 #[test]
@@ -148,8 +151,8 @@ fn late_answers_to_an_old_round_confirm_no_new_one() {
     assert!(is_refused(&cluster, second), "{:?}", cluster.answer(second));
 }
 
-/// A leader is paused; meanwhile another one leads and commits. When the old one wakes up it is asked, and all the answers
-/// of its last second arrive.
+/// A leader is paused; meanwhile another one leads and commits. When the old one wakes up it is
+/// asked, and all the answers of its last second arrive.
 ///
 /// Covers: etcd-io/raft#397 (reused read token after a pause), NodeReadIndexToOldLeader
 #[test]
@@ -249,7 +252,8 @@ fn a_lease_answers_alone_and_ends_before_anybody_else_can_lead() {
     assert!(is_refused(&cluster, too_late));
 }
 
-/// A voter that restarts has forgotten whose lease counts on it. It must not vote before that lease is over.
+/// A voter that restarts has forgotten whose lease counts on it. It must not vote before that lease
+/// is over.
 #[test]
 fn a_restarted_voter_keeps_the_promise_that_it_forgot() {
     for leases in [false, true] {

@@ -13,8 +13,8 @@ fn removals(cluster: &Cluster<Replica>) -> usize {
     cluster.trace().iter().filter(is_it).count()
 }
 
-/// A member that is removed is sent the entry that says so, and that it is committed. It reports it once, and answers nothing
-/// from its map any more.
+/// A member that is removed is sent the entry that says so, and that it is committed. It reports it
+/// once, and answers nothing from its map any more.
 #[test]
 fn a_removed_member_hears_of_it_and_serves_no_more() {
     let mut cluster = founded();
@@ -33,7 +33,8 @@ fn a_removed_member_hears_of_it_and_serves_no_more() {
     assert_eq!(removals(&cluster), 1);
 }
 
-/// A node that ends before its removal is on its disk would find a log that names it at its next start, or none that ever did.
+/// A node that ends before its removal is on its disk would find a log that names it at its next
+/// start, or none that ever did.
 #[test]
 fn a_removal_is_reported_once_it_is_on_the_disk() {
     let mut cluster = founded();
@@ -46,8 +47,9 @@ fn a_removal_is_reported_once_it_is_on_the_disk() {
     assert_eq!(removals(&cluster), 1);
 }
 
-/// A snapshot that was on its way to a member when it was removed covers the removal. In the place of the member's log it would name
-/// it nowhere: at its next start it would take itself for a node that nobody has added yet.
+/// A snapshot that was on its way to a member when it was removed covers the removal. In the place
+/// of the member's log it would name it nowhere: at its next start it would take itself for a node
+/// that nobody has added yet.
 #[test]
 fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
     let mut cluster = founded();
@@ -76,8 +78,8 @@ fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
     assert!(cluster.node(3).was_named(), "so whoever hears of it can tell it that it was removed");
 }
 
-/// A member that was down when it was removed hears of it from the first node that it dials, and answers nothing from its map from
-/// then on, although its own log names it.
+/// A member that was down when it was removed hears of it from the first node that it dials, and
+/// answers nothing from its map from then on, although its own log names it.
 #[test]
 fn a_member_that_is_dismissed_serves_no_more() {
     let mut cluster = founded();

@@ -1,5 +1,5 @@
-//! Replicas: that every request is answered once and right, whatever becomes of its leader, and that reads do not
-//! go back.
+//! Replicas: that every request is answered once and right, whatever becomes of its leader, and
+//! that reads do not go back.
 
 use coracle_core::kv::{Found, Key, Outcome, Query, Scan};
 use coracle_core::raft::{BatchBuilder, Config, LogIndex, LogPoint, NodeId, Restored, Role, Term, Voters};
@@ -44,8 +44,9 @@ fn a_write_is_answered_once_when_it_is_committed() {
     assert_eq!(read_at(&cluster, read), Some((2, true)));
 }
 
-/// Two proposals of term 1 wait at 10 and 11. Others overwrite place 10 alone; the node leads again in term 3, and
-/// place 11 gets an entry of term 3. Comparing places alone would answer "done" for entries that are gone.
+/// Two proposals of term 1 wait at 10 and 11. Others overwrite place 10 alone; the node leads again
+/// in term 3, and place 11 gets an entry of term 3. Comparing places alone would answer "done" for
+/// entries that are gone.
 ///
 /// Covers: openraft#1761 (stranded responder); answers by index and term
 #[test]
@@ -108,7 +109,8 @@ fn two_requests_of_two_reigns_may_wait_for_one_place() {
     assert_eq!(places, [Some(4), Some(5), Some(6)]);
 }
 
-/// An entry may be committed by another leader than the one that took it: the request has then been done.
+/// An entry may be committed by another leader than the one that took it: the request has then been
+/// done.
 #[test]
 fn a_write_that_a_later_leader_commits_is_done() {
     let mut cluster = replicas(3);
@@ -128,7 +130,8 @@ fn a_write_that_a_later_leader_commits_is_done() {
     assert_eq!(applied_at(&cluster, request), Some(2));
 }
 
-/// A replica that was restarted has applied nothing yet: what it said before must not become unsaid.
+/// A replica that was restarted has applied nothing yet: what it said before must not become
+/// unsaid.
 ///
 /// Covers: etcd#20426; openraft 97d92771
 #[test]
@@ -149,7 +152,8 @@ fn a_restarted_replica_reads_only_after_applying_what_its_disk_held() {
     assert_eq!(read_at(&cluster, waits), Some((2, true)));
 }
 
-/// A part of what the disk held may be cut instead of committed: from then on reads need not wait for it.
+/// A part of what the disk held may be cut instead of committed: from then on reads need not wait
+/// for it.
 #[test]
 fn a_restarted_replica_does_not_wait_for_entries_that_were_cut() {
     let disks = vec![disk_of(&[1, 2]), disk_of(&[1, 2]), disk_in_term(2, &[1, 1, 1, 1, 1])];
@@ -216,8 +220,8 @@ fn reads_of_a_replica_with_a_working_disk_never_go_back() {
     assert!(newest > 20, "most reads were answered");
 }
 
-/// A restarted replica makes a read wait for all that its disk held. When a part of that is cut instead of
-/// committed, the read has nothing to wait for any more.
+/// A restarted replica makes a read wait for all that its disk held. When a part of that is cut
+/// instead of committed, the read has nothing to wait for any more.
 #[test]
 fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
     let disks = vec![disk_of(&[1, 2]), disk_of(&[1, 2]), disk_in_term(2, &[1, 1, 1, 1, 1])];
@@ -239,8 +243,8 @@ fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
     assert!(matches!(answer, Some(Answer::Read { found: Found::Value(Some(_)), .. })), "{answer:?}");
 }
 
-/// A replica that hears its leader and does not catch up, because its disk or its link is slow, would keep a reader
-/// that others could serve.
+/// A replica that hears its leader and does not catch up, because its disk or its link is slow,
+/// would keep a reader that others could serve.
 #[test]
 fn a_read_at_a_replica_that_stays_behind_is_refused_in_time() {
     let mut cluster = replicas(3);
@@ -277,8 +281,8 @@ fn answered(cluster: &Cluster<Replica>, count: usize, last: RequestId) -> Vec<bo
     ids.map(|id| matches!(cluster.answer(RequestId(id)), Some(Answer::Read { .. }))).collect()
 }
 
-/// Large scans that arrive together would make one step of many heartbeats. A step looks up its share, and the next
-/// ones the rest: at once, whether or not anything else arrives.
+/// Large scans that arrive together would make one step of many heartbeats. A step looks up its
+/// share, and the next ones the rest: at once, whether or not anything else arrives.
 #[test]
 fn a_step_looks_up_so_many_keys_and_the_next_ones_go_on_by_themselves() {
     let mut cluster = a_thousand_keys();
@@ -293,8 +297,9 @@ fn a_step_looks_up_so_many_keys_and_the_next_ones_go_on_by_themselves() {
     assert!(cluster.subject(2).deadline() > cluster.clock(2), "and then it rests");
 }
 
-/// A log that a newer version wrote: taking it and stopping halfway, at the first entry that means nothing, would look
-/// like a crash, and skipping the entry would make this replica another one than the others.
+/// A log that a newer version wrote: taking it and stopping halfway, at the first entry that means
+/// nothing, would look like a crash, and skipping the entry would make this replica another one
+/// than the others.
 #[test]
 fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
     let log_with = |payload: &str| {
@@ -316,7 +321,8 @@ fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
     assert!(told.contains("entry 3") && told.contains("does not know"), "{told}");
 }
 
-/// Whoever came first is served first: readers that keep coming must not keep those waiting that a step left over.
+/// Whoever came first is served first: readers that keep coming must not keep those waiting that a
+/// step left over.
 #[test]
 fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     let mut cluster = a_thousand_keys();
@@ -329,8 +335,9 @@ fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     assert_eq!(answered(&cluster, asked, later), vec![true; asked]);
 }
 
-/// A replica that nobody waits for leaves many entries to the step after: disks and answers come first. To one step, and
-/// not to each next one: otherwise a busy follower would never apply anything.
+/// A replica that nobody waits for leaves many entries to the step after: disks and answers come
+/// first. To one step, and not to each next one: otherwise a busy follower would never apply
+/// anything.
 #[test]
 fn many_entries_that_nobody_waits_for_are_applied_one_step_later() {
     for (entries, is_left) in [(10, false), (100, true)] {

@@ -1,4 +1,5 @@
-//! Replication and commit between whole nodes, and what lost, doubled and overtaken messages may do: nothing.
+//! Replication and commit between whole nodes, and what lost, doubled and overtaken messages may
+//! do: nothing.
 
 use coracle_core::raft::{Body, Config, Message, Node, Restored};
 use coracle_core::{Answer, Refused};
@@ -86,7 +87,8 @@ fn told_commit(message: &Message) -> Option<(u64, u64)> {
     }
 }
 
-/// The same between whole nodes: a follower whose tail differs hears of a commit before its log is mended.
+/// The same between whole nodes: a follower whose tail differs hears of a commit before its log is
+/// mended.
 #[test]
 fn a_divergent_tail_is_never_taken_for_committed() {
     let mut cluster =
@@ -112,7 +114,8 @@ fn a_divergent_tail_is_never_taken_for_committed() {
     assert_eq!(cluster.texts(3), ["1@1", "chips", "nuts"]);
 }
 
-/// Followers apply at once what is committed: a client that reads from one should not wait for a heartbeat.
+/// Followers apply at once what is committed: a client that reads from one should not wait for a
+/// heartbeat.
 ///
 /// Covers: lagging_commit; etcd raft#138
 #[test]
@@ -124,8 +127,8 @@ fn followers_learn_of_a_commit_without_waiting_for_a_heartbeat() {
     assert!((1..=3).all(|node| cluster.texts(node) == ["chips"]));
 }
 
-/// Calls that arrive twice, late and in the wrong order leave the log as it was: an older call must not cut a tail
-/// that agrees with it.
+/// Calls that arrive twice, late and in the wrong order leave the log as it was: an older call must
+/// not cut a tail that agrees with it.
 ///
 /// Covers: etcd TestOldMessages, TestLogReplicationWithReorderedMessage; async-raft 9540c904
 #[test]
@@ -171,8 +174,8 @@ fn a_window_full_of_lost_calls_recovers() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-    /// After any sequence of acknowledgements, in any order and any number of times, the commit index is what
-    /// counting holders index by index gives.
+    /// After any sequence of acknowledgements, in any order and any number of times, the commit
+    /// index is what counting holders index by index gives.
     ///
     /// Covers: etcd quorum quickcheck; openraft#1802
     #[test]

@@ -1,5 +1,5 @@
-//! Sessions: that a write which is sent again is done once, whatever becomes of leaders and processes meanwhile, and that
-//! what was forgotten is refused on every node alike.
+//! Sessions: that a write which is sent again is done once, whatever becomes of leaders and
+//! processes meanwhile, and that what was forgotten is refused on every node alike.
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
 use coracle_core::raft::{LogIndex, Restored};
@@ -51,8 +51,8 @@ fn assert_equal_states(cluster: &Cluster<Replica>) {
     }
 }
 
-/// The leader dies with the answer in its hands. The client asks the next one, and hears the first outcome; what another
-/// client did in between stays done.
+/// The leader dies with the answer in its hands. The client asks the next one, and hears the first
+/// outcome; what another client did in between stays done.
 #[test]
 fn a_write_that_is_sent_again_to_the_next_leader_is_done_once() {
     let mut cluster = replicas(3);
@@ -73,8 +73,8 @@ fn a_write_that_is_sent_again_to_the_next_leader_is_done_once() {
     assert_equal_states(&cluster);
 }
 
-/// The first leader is cut off before anyone else has the write; the client gives up on it and asks the next one. The first
-/// entry is never committed, and the second one is the first that counts.
+/// The first leader is cut off before anyone else has the write; the client gives up on it and asks
+/// the next one. The first entry is never committed, and the second one is the first that counts.
 #[test]
 fn a_write_whose_first_entry_is_lost_is_done_by_the_second() {
     let mut cluster = replicas(3);
@@ -93,7 +93,8 @@ fn a_write_whose_first_entry_is_lost_is_done_by_the_second() {
     assert_equal_states(&cluster);
 }
 
-/// The first entry was nearly lost: the node that holds it is elected, and both entries are committed, the retry's last.
+/// The first entry was nearly lost: the node that holds it is elected, and both entries are
+/// committed, the retry's last.
 #[test]
 fn a_retry_that_meets_the_first_entry_in_the_log_changes_nothing() {
     let mut cluster = replicas(3);
@@ -140,7 +141,8 @@ fn a_write_that_is_sent_again_after_a_restart_of_all_is_done_once() {
     assert_equal_states(&cluster);
 }
 
-/// A client sends three writes together. The first is lost on its way and comes last: it was never done, and is done now.
+/// A client sends three writes together. The first is lost on its way and comes last: it was never
+/// done, and is done now.
 #[test]
 fn a_write_that_comes_after_its_successors_is_done() {
     let mut cluster = replicas(3);
@@ -170,9 +172,9 @@ impl Limits for TwoClients {
     }
 }
 
-/// A client was pushed out by others, and asks once more for what it does not know the outcome of. Doing it again would be
-/// wrong, and so would be to call it done: it is told that nobody knows, by every leader alike, also by one that has
-/// built its state anew.
+/// A client was pushed out by others, and asks once more for what it does not know the outcome of.
+/// Doing it again would be wrong, and so would be to call it done: it is told that nobody knows, by
+/// every leader alike, also by one that has built its state anew.
 #[test]
 fn a_forgotten_client_is_refused_by_every_leader_and_nothing_is_done() {
     let disks = vec![Restored::default(); 3];

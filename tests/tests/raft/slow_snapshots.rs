@@ -1,4 +1,5 @@
-//! A snapshot on a slow line: it is not begun anew because the next one is due, and the log does not grow without a limit meanwhile.
+//! A snapshot on a slow line: it is not begun anew because the next one is due, and the log does
+//! not grow without a limit meanwhile.
 
 use coracle_core::raft::{Body, Config, LogIndex, Message, Restored};
 use coracle_core::{ReplicaLimits, SnapshotPolicy};
@@ -29,7 +30,8 @@ impl Limits for EveryFewEntries {
     }
 }
 
-/// Node 1 leads, node 3 was away for some snapshots, and what node 1 sends it is bulky or arrives at once.
+/// Node 1 leads, node 3 was away for some snapshots, and what node 1 sends it is bulky or arrives
+/// at once.
 struct Line {
     cluster: Cluster<Snapshotting>,
     written: u32,
@@ -114,7 +116,8 @@ fn is_bulky(message: &Message) -> bool {
     }
 }
 
-/// Each part takes ten election timeouts, and the snapshot three times as long as the next one takes to be due.
+/// Each part takes ten election timeouts, and the snapshot three times as long as the next one
+/// takes to be due.
 #[test]
 fn a_transfer_on_a_slow_line_is_not_begun_anew_by_the_next_snapshot() {
     let mut line = Line::new(3, 1 << 20);
@@ -163,7 +166,8 @@ fn a_transfer_goes_on_after_its_connection_was_lost_although_the_next_snapshot_i
     assert_eq!(line.snapshots(), 1, "{:?}", line.parts);
 }
 
-/// More is written than may be kept for one follower: it has to begin again, and gets there once less is written.
+/// More is written than may be kept for one follower: it has to begin again, and gets there once
+/// less is written.
 #[test]
 fn the_log_that_waits_for_a_transfer_has_a_limit() {
     let mut line = Line::new(3, 1 << 20);
@@ -180,8 +184,8 @@ fn the_log_that_waits_for_a_transfer_has_a_limit() {
     assert!(line.catches_up(5000) && line.snapshots() >= 2, "{:?}", line.parts);
 }
 
-/// A follower that has its snapshot and is sent what came since needs the log for longer than the next snapshot takes, and gets
-/// it up to a limit.
+/// A follower that has its snapshot and is sent what came since needs the log for longer than the
+/// next snapshot takes, and gets it up to a limit.
 #[test]
 fn the_log_is_kept_for_a_follower_that_catches_up_to_a_limit() {
     for (held_bytes_max, snapshots) in [(1 << 20, 1), (100, 2)] {
@@ -192,7 +196,8 @@ fn the_log_is_kept_for_a_follower_that_catches_up_to_a_limit() {
             line.pass_ms(500);
         }
         let held_from = line.cluster.node(3).log().last().index;
-        // The first entries are on their way for longer than some snapshots take, and are lost in the end.
+        // The first entries are on their way for longer than some snapshots take, and are lost in
+        // the end.
         for _ in 0..ENTRIES * 4 {
             line.write();
         }

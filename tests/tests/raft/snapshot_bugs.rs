@@ -54,8 +54,8 @@ fn sends_a_snapshot(sent: &[Message]) -> bool {
     sent.iter().any(|message| matches!(message.body, Body::InstallSnapshot(_)))
 }
 
-/// A deposed leader has another entry where its leader's log starts, and names that place as the one where they may agree.
-/// Asked about it again, it would say the same, for ever.
+/// A deposed leader has another entry where its leader's log starts, and names that place as the
+/// one where they may agree. Asked about it again, it would say the same, for ever.
 #[test]
 fn a_follower_that_differs_where_the_log_starts_is_sent_the_snapshot() {
     let mut lone = Lone::new(2, trimmed_disk(&[2, 2, 2, 2], 3));
@@ -65,8 +65,9 @@ fn a_follower_that_differs_where_the_log_starts_is_sent_the_snapshot() {
     assert!(sends_a_snapshot(&sent), "{sent:#?}");
 }
 
-/// The last part of a snapshot is on its way to a slow disk when another leader sends an older snapshot. The first one is in
-/// its place in a moment, and an older one must not be begun after it.
+/// The last part of a snapshot is on its way to a slow disk when another leader sends an older
+/// snapshot. The first one is in its place in a moment, and an older one must not be begun after
+/// it.
 #[test]
 fn a_snapshot_that_is_being_written_is_taken_before_another_one() {
     let terms = [1, 1, 1, 1, 1, 1];
@@ -82,7 +83,8 @@ fn a_snapshot_that_is_being_written_is_taken_before_another_one() {
     assert_eq!(lone.commit(1), 6);
 }
 
-/// The log was faster than the snapshot: that one is in its place on the disk all the same, and the log is trimmed behind it.
+/// The log was faster than the snapshot: that one is in its place on the disk all the same, and the
+/// log is trimmed behind it.
 #[test]
 fn a_snapshot_that_the_log_has_overtaken_while_it_was_written_counts() {
     let terms = [1, 1, 1, 1];
@@ -98,7 +100,8 @@ fn a_snapshot_that_the_log_has_overtaken_while_it_was_written_counts() {
     assert_eq!((lone.commit(1), lone.log_terms(1).len()), (4, 4));
 }
 
-/// A node that had begun to receive a snapshot and became leader instead does not wait for the rest of it.
+/// A node that had begun to receive a snapshot and became leader instead does not wait for the rest
+/// of it.
 #[test]
 fn a_leader_does_not_wait_for_a_snapshot_that_it_was_sent_before() {
     let terms = [1, 1, 1, 1];
@@ -121,8 +124,8 @@ fn a_leader_does_not_wait_for_a_snapshot_that_it_was_sent_before() {
     assert!(!lone.node(1).receives_snapshot());
 }
 
-/// A new snapshot would make a follower begin again: none is due while it gets more of the last one, however long that takes,
-/// and one is when it gets nothing more.
+/// A new snapshot would make a follower begin again: none is due while it gets more of the last
+/// one, however long that takes, and one is when it gets nothing more.
 #[test]
 fn a_snapshot_is_being_sent_for_as_long_as_more_of_it_arrives() {
     let mut lone = Lone::new(2, trimmed_disk(&[2, 2, 2, 2], 3));

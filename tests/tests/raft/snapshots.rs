@@ -113,8 +113,9 @@ fn a_restarted_node_goes_on_from_its_snapshot() {
 
 /// A follower that was away for so long that the log it needs is gone.
 ///
-/// Covers: etcd TestProvideSnap, TestRestoreFromSnapMsg, TestSlowNodeRestore, slow_follower_after_compaction,
-/// snapshot_succeed_via_app_resp; TestSendingSnapshotSetPendingSnapshot, TestPendingSnapshotPauseReplication
+/// Covers: etcd TestProvideSnap, TestRestoreFromSnapMsg, TestSlowNodeRestore,
+/// slow_follower_after_compaction, snapshot_succeed_via_app_resp;
+/// TestSendingSnapshotSetPendingSnapshot, TestPendingSnapshotPauseReplication
 #[test]
 fn a_follower_that_is_too_far_behind_gets_the_state_and_then_entries() {
     let mut cluster = led_by_one(3);
@@ -157,7 +158,8 @@ fn an_idle_leader_with_an_empty_log_sends_its_snapshot_within_a_beat_or_two() {
 
 /// The connection breaks in the middle. What has arrived is not sent again.
 ///
-/// Covers: etcd TestSnapshotFailure, openraft snapshot_streaming (resume), camunda#11496 (restart from chunk 0 loops)
+/// Covers: etcd TestSnapshotFailure, openraft snapshot_streaming (resume), camunda#11496 (restart
+/// from chunk 0 loops)
 #[test]
 fn a_transfer_goes_on_where_it_stopped() {
     let mut cluster = led_by_one(3);
@@ -254,7 +256,8 @@ fn a_snapshot_of_what_is_committed_changes_nothing() {
     assert_eq!((cluster.commit(2), keys(&cluster, 2), snapshot_of(&cluster, 2)), before);
 }
 
-/// A write whose place a snapshot took: nobody can say what became of it, and a client must not be told that nothing did.
+/// A write whose place a snapshot took: nobody can say what became of it, and a client must not be
+/// told that nothing did.
 ///
 /// Covers: openraft#1761, installer purges stranded responders
 #[test]
@@ -271,7 +274,8 @@ fn a_write_that_a_snapshot_overtakes_has_no_known_outcome() {
     assert_equal_states(&cluster);
 }
 
-/// A retry after a change of leader, an installed snapshot and a restart is answered with the first outcome.
+/// A retry after a change of leader, an installed snapshot and a restart is answered with the first
+/// outcome.
 ///
 /// Covers: session retry across leader change, snapshot install and restart
 #[test]
@@ -310,7 +314,8 @@ fn a_session_survives_a_snapshot_a_restart_and_a_change_of_leader() {
     assert_equal_states(&cluster);
 }
 
-/// The disk hangs while a snapshot is written: nothing is forgotten before it is safe, and everything else goes on.
+/// The disk hangs while a snapshot is written: nothing is forgotten before it is safe, and
+/// everything else goes on.
 ///
 /// Covers: openraft building does not block append/apply; log cut only behind a durable snapshot
 #[test]
@@ -327,7 +332,8 @@ fn the_log_stays_until_the_snapshot_is_durable() {
     assert_equal_states(&cluster);
 }
 
-/// A part that was changed on its way is noticed, at the latest when the whole is added up; the transfer begins again.
+/// A part that was changed on its way is noticed, at the latest when the whole is added up; the
+/// transfer begins again.
 #[test]
 fn a_damaged_transfer_is_dropped_and_begun_again() {
     // A value is another; keys are not in order.
@@ -402,11 +408,13 @@ fn members(voters: &[u64], learners: &[u64]) -> Configuration {
     Configuration::new(voters, ids(learners)).expect("disjoint")
 }
 
-/// Who takes part is a part of the snapshot: a node that gets no entry of the changes knows them all the same, also if it
-/// has an older configuration, also if it is promoted or demoted by them, and after a restart.
+/// Who takes part is a part of the snapshot: a node that gets no entry of the changes knows them
+/// all the same, also if it has an older configuration, also if it is promoted or demoted by them,
+/// and after a restart.
 ///
-/// Covers: etcd TestRestore, TestRestoreWithLearner, TestRestoreVoterToLearner, TestRestoreLearnerPromotion,
-/// TestLearnerReceiveSnapshot; openraft#1808, async-raft dba24036 (second compaction lost membership)
+/// Covers: etcd TestRestore, TestRestoreWithLearner, TestRestoreVoterToLearner,
+/// TestRestoreLearnerPromotion, TestLearnerReceiveSnapshot; openraft#1808, async-raft dba24036
+/// (second compaction lost membership)
 #[test]
 fn a_snapshot_carries_the_configuration() {
     for (voters, learners) in [(&[1, 2][..], &[3][..]), (&[1, 2, 3, 4], &[]), (&[1, 2, 4], &[3])] {
@@ -435,7 +443,8 @@ fn a_snapshot_carries_the_configuration() {
     }
 }
 
-/// A snapshot that is taken in the middle of a change: both sets of voters are in it, and the change goes on.
+/// A snapshot that is taken in the middle of a change: both sets of voters are in it, and the
+/// change goes on.
 ///
 /// Covers: etcd TestRestoreWithVotersOutgoing
 #[test]
@@ -443,7 +452,8 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
     let mut cluster = led_by_one(3);
     change(&mut cluster, &[1, 2], &[3]);
     cluster.isolate(3);
-    // To {1, 3}: node 3 cannot agree, so the change stays open while {1, 2} and the others go on as far as they may.
+    // To {1, 3}: node 3 cannot agree, so the change stays open while {1, 2} and the others go on as
+    // far as they may.
     change(&mut cluster, &[1, 3], &[]);
     assert!(cluster.node(1).configuration().is_joint());
     let commit = cluster.commit(1);
@@ -456,8 +466,8 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
     assert_eq!(keys(&cluster, 3), 20);
 }
 
-/// A snapshot behind its removal names the node nowhere. With that alone on its disk, it would wait for an addition that nobody is
-/// going to order.
+/// A snapshot behind its removal names the node nowhere. With that alone on its disk, it would wait
+/// for an addition that nobody is going to order.
 #[test]
 fn a_removed_node_takes_no_snapshot_any_more() {
     let member = |id: u64| {

@@ -1,4 +1,5 @@
-//! Handing leadership over (thesis, §3.10): quick when all is well, and without harm when it is not.
+//! Handing leadership over (thesis, §3.10): quick when all is well, and without harm when it is
+//! not.
 
 use coracle_core::raft::{Body, NodeId, Role};
 use coracle_core::{Answer, Refused, Replica, Request};
@@ -16,9 +17,11 @@ fn to(node: u64) -> Request {
     Request::Transfer(NodeId(node))
 }
 
-/// Voters would spare a leader that they hear; the leader's own wish overrides that, and no time passes.
+/// Voters would spare a leader that they hear; the leader's own wish overrides that, and no time
+/// passes.
 ///
-/// Covers: etcd TestLeaderTransferToUpToDateNode, …WithCheckQuorum, …Back, confchange_v2_replace_leader (transfer)
+/// Covers: etcd TestLeaderTransferToUpToDateNode, …WithCheckQuorum, …Back,
+/// confchange_v2_replace_leader (transfer)
 #[test]
 fn leadership_goes_to_a_node_that_has_everything_and_back() {
     let mut cluster = led_by_one(3);
@@ -34,7 +37,8 @@ fn leadership_goes_to_a_node_that_has_everything_and_back() {
     assert!(matches!(cluster.texts(3).as_slice(), [text] if text == "chips"));
 }
 
-/// Covers: etcd TestLeaderTransferToUpToDateNodeFromFollower (here the proxy brings the order to the leader)
+/// Covers: etcd TestLeaderTransferToUpToDateNodeFromFollower (here the proxy brings the order to
+/// the leader)
 #[test]
 fn a_follower_says_who_leads() {
     let mut cluster = led_by_one(3);
@@ -43,7 +47,8 @@ fn a_follower_says_who_leads() {
     assert_eq!(cluster.answer(request), Some(&Answer::Refused(answer)));
 }
 
-/// The target must hold all that the leader holds before it stands for election, or it could not win.
+/// The target must hold all that the leader holds before it stands for election, or it could not
+/// win.
 ///
 /// Covers: etcd TestLeaderTransferToSlowFollower, openraft#1805
 #[test]
@@ -61,7 +66,8 @@ fn a_slow_target_is_brought_up_to_date_first() {
     assert_eq!(cluster.texts(3), ["a", "b", "c"]);
 }
 
-/// Covers: etcd TestLeaderTransferToSelf, TestLeaderTransferToNonExistingNode, TestTransferNonMember
+/// Covers: etcd TestLeaderTransferToSelf, TestLeaderTransferToNonExistingNode,
+/// TestTransferNonMember
 #[test]
 fn the_leader_itself_and_strangers_are_no_targets() {
     let mut cluster = led_by_one(3);
@@ -75,7 +81,8 @@ fn the_leader_itself_and_strangers_are_no_targets() {
 
 /// A target that is gone costs one election timeout, in which writes and reads wait, and no longer.
 ///
-/// Covers: etcd TestLeaderTransferTimeout, …IgnoreProposal; openraft#1747 (transfer blocks reads), dead target
+/// Covers: etcd TestLeaderTransferTimeout, …IgnoreProposal; openraft#1747 (transfer blocks reads),
+/// dead target
 #[test]
 fn a_target_that_does_not_answer_costs_one_election_timeout() {
     let mut cluster = led_by_one(3);
@@ -112,7 +119,8 @@ fn asking_twice_gives_no_more_time() {
     assert_eq!(cluster.answer(second), Some(&Answer::Refused(Refused::TransferFailed)));
 }
 
-/// Covers: etcd TestLeaderTransferSecondTransferToAnotherNode, TestLeaderTransferBack (asking for self cancels)
+/// Covers: etcd TestLeaderTransferSecondTransferToAnotherNode, TestLeaderTransferBack (asking for
+/// self cancels)
 #[test]
 fn another_target_takes_the_place_of_the_first_and_the_leader_itself_ends_it() {
     let mut cluster = led_by_one(3);

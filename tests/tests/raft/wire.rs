@@ -1,4 +1,5 @@
-//! Messages that no honest peer sends: each is dropped and reported, nothing of it is kept, and the node goes on.
+//! Messages that no honest peer sends: each is dropped and reported, nothing of it is kept, and the
+//! node goes on.
 
 use coracle_core::raft::{Body, Checksum, Heartbeat, LogIndex, Node, ReadRound, Role, Term};
 use coracle_tests::scenario::forge::{append, disk_of, heartbeat, message, request_vote};
@@ -52,7 +53,8 @@ fn nothing_that_is_committed_is_removed_whoever_orders_it() {
     assert_eq!(reports(&cluster, 2, "it would have committed entries removed"), 1);
 }
 
-/// A heartbeat, or a call without entries, may only commit what is the leader's by its checksum, too.
+/// A heartbeat, or a call without entries, may only commit what is the leader's by its checksum,
+/// too.
 #[test]
 fn another_history_is_not_committed_by_a_message_without_entries() {
     let mut cluster = cluster_with(vec![disk_of(&[1, 1, 1]); 2]);
@@ -70,7 +72,8 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     assert_eq!(cluster.commit(2), 0);
     assert_eq!(reports(&cluster, 2, "its entries continue another history"), 2);
     let right = cluster.node(2).log().last().checksum;
-    // What this log does not hold the leader knows of another node under this id: all that is here may be of another history.
+    // What this log does not hold the leader knows of another node under this id: all that is here
+    // may be of another history.
     let commit_checksum = Some(Checksum(7));
     let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0) };
     cluster.deliver(message(1, 2, 2, Body::Heartbeat(body)));

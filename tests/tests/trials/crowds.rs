@@ -36,7 +36,8 @@ fn scan_port(address: SocketAddr, is_over: &AtomicBool) {
     }
 }
 
-/// A node that is started again comes back while the ports for nodes are scanned, and not only after that.
+/// A node that is started again comes back while the ports for nodes are scanned, and not only
+/// after that.
 fn a_scan_keeps_no_node_out(runtime: Runtime) {
     if !may_have_open(2000) {
         return skipped("a_scan_keeps_no_node_out", "this process may not have enough files open");
@@ -67,7 +68,8 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// Two thousand clients connect while the server is busy with something else: all of them are connected at once, and all are served.
+/// Two thousand clients connect while the server is busy with something else: all of them are
+/// connected at once, and all are served.
 fn a_burst_of_clients_waits_its_turn(runtime: Runtime) {
     let name = "a_burst_of_clients_waits_its_turn";
     if !may_have_open(BURST as u64 + 500) {

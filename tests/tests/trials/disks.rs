@@ -19,7 +19,8 @@ impl Disk {
         disk.mount(&["-t", "tmpfs", "-o", &size, "tmpfs"]).then_some(disk)
     }
 
-    /// A disk of so many bytes with a journal, which can hang; `None` where this process may mount none.
+    /// A disk of so many bytes with a journal, which can hang; `None` where this process may mount
+    /// none.
     pub(crate) fn in_file(bytes: u64) -> Option<Self> {
         let disk = Self::unmounted();
         let image = disk.image();

@@ -6,16 +6,16 @@ use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, signal, until};
 use crate::disks::Disk;
 use crate::skipped;
 
-/// A snapshot after so much log. A state of [`KEYS`] is larger, so that a second snapshot beside the first one and the log may be more
-/// than there is room for.
+/// A snapshot after so much log. A state of [`KEYS`] is larger, so that a second snapshot beside
+/// the first one and the log may be more than there is room for.
 const SNAPSHOT_BYTES: usize = 1_000_000;
 const KEYS: u64 = 5000;
 const VALUE_BYTES: usize = 512;
 /// Rounds over all keys: more log than any of the disks has room for without snapshots.
 const ROUNDS: u64 = 6;
 
-/// Overwrites all keys with the number of the round. Ends with the server. Returns the last round all of whose writes were
-/// acknowledged.
+/// Overwrites all keys with the number of the round. Ends with the server. Returns the last round
+/// all of whose writes were acknowledged.
 fn overwrite(server: &Server) -> u64 {
     let Ok(mut talk) = Talk::try_open(server.address()) else { return 0 };
     for round in 1..=ROUNDS {
@@ -37,8 +37,9 @@ fn overwrite(server: &Server) -> u64 {
     ROUNDS
 }
 
-/// Whatever finds no room first, a snapshot, a log behind one, or the log itself: nothing but a log without room ends a node, what was
-/// acknowledged is there, and the next start works, on the same disk.
+/// Whatever finds no room first, a snapshot, a log behind one, or the log itself: nothing but a log
+/// without room ends a node, what was acknowledged is there, and the next start works, on the same
+/// disk.
 fn a_full_disk_is_survived(runtime: Runtime) {
     // For a node alone, and for five nodes that share a disk.
     for (nodes, sizes) in [(1, vec![6, 7, 8, 9, 10, 12]), (5, vec![36, 48])] {
@@ -98,8 +99,8 @@ fn a_full_follower_stops_nobody_else(runtime: Runtime) {
     nodes.settle();
 }
 
-/// A follower's disk hangs: that is reported and shown, the others go on, and a stop is over as far as this program can bring it. When
-/// the disk goes on, the process ends, and nothing is lost.
+/// A follower's disk hangs: that is reported and shown, the others go on, and a stop is over as far
+/// as this program can bring it. When the disk goes on, the process ends, and nothing is lost.
 fn a_hanging_disk_is_told_and_holds_nobody(runtime: Runtime) {
     let name = "a_hanging_disk_is_told_and_holds_nobody";
     let Some(disk) = Disk::in_file(64 << 20) else {

@@ -15,7 +15,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// So many machines, the first of them with the number 1; `None` where this process may make none.
+    /// So many machines, the first of them with the number 1; `None` where this process may make
+    /// none.
     pub(crate) fn new(machines: usize) -> Option<Self> {
         static NETWORKS: AtomicU32 = AtomicU32::new(0);
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
@@ -82,8 +83,8 @@ impl Network {
         String::from_utf8_lossy(&output.expect("ip starts").stdout).into_owned()
     }
 
-    /// What a machine sends is limited to so many bits a second from now on, with a queue of so many milliseconds before it; whether
-    /// that is possible.
+    /// What a machine sends is limited to so many bits a second from now on, with a queue of so
+    /// many milliseconds before it; whether that is possible.
     pub(crate) fn slow_down(&self, machine: usize, rate: &str, queue_ms: u64) -> bool {
         let queue = format!("{queue_ms}ms");
         self.run_on(
@@ -95,7 +96,8 @@ impl Network {
         )
     }
 
-    /// The connections that two machines have with one another, as the first has them: `(own port, other port)`.
+    /// The connections that two machines have with one another, as the first has them:
+    /// `(own port, other port)`.
     pub(crate) fn connections(&self, machine: usize, other: usize) -> Vec<(u16, u16)> {
         let told =
             self.told_by(machine, &["ss", "-Htn", "state", "established", "dst", &self.address(other)]);
@@ -107,8 +109,8 @@ impl Network {
         told.lines().filter_map(ports).collect()
     }
 
-    /// From now on nothing of this connection of `machine` arrives at `other`, without a word to either, as where a firewall has
-    /// forgotten it; whether that is possible.
+    /// From now on nothing of this connection of `machine` arrives at `other`, without a word to
+    /// either, as where a firewall has forgotten it; whether that is possible.
     pub(crate) fn forget(&self, machine: usize, other: usize, (own_port, other_port): (u16, u16)) -> bool {
         let lose = |at: usize, to: usize, from_port: u16, to_port: u16| {
             let (to, from_port, to_port) = (self.address(to), from_port.to_string(), to_port.to_string());

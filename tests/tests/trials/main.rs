@@ -1,8 +1,9 @@
-//! Trials: the program under what happens to it where it is operated. Slow and forgetful networks, disks that are full, late or gone,
-//! crowds at its ports, and little memory.
+//! Trials: the program under what happens to it where it is operated. Slow and forgetful networks,
+//! disks that are full, late or gone, crowds at its ports, and little memory.
 //!
-//! Most need what a test usually may not do: network namespaces, mounts, control groups. Where the machine does not allow it a trial
-//! is skipped, and a line `skipped NAME: why` on stderr says so. Nothing outside of the namespaces and mounts that a trial makes is touched.
+//! Most need what a test usually may not do: network namespaces, mounts, control groups. Where the
+//! machine does not allow it a trial is skipped, and a line `skipped NAME: why` on stderr says so.
+//! Nothing outside of the namespaces and mounts that a trial makes is touched.
 //!
 //! `cargo test -p coracle-tests --test trials` runs them all.
 
@@ -28,7 +29,8 @@ fn run(words: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Says that a trial was not made, past the capture of a test's output: a proof that was not made must not look like one.
+/// Says that a trial was not made, past the capture of a test's output: a proof that was not made
+/// must not look like one.
 fn skipped(name: &str, why: &str) {
     writeln!(io::stderr(), "\nskipped {name}: {why}").expect("stderr takes text");
 }

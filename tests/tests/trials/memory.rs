@@ -27,8 +27,9 @@ fn fill(server: &Server) {
     }
 }
 
-/// What a restart may take at its peak, in tenths of what the same state took before. What five nodes share after a start depends on
-/// how far apart they apply their logs, which a busy machine decides; without sharing it would be three to five times as much.
+/// What a restart may take at its peak, in tenths of what the same state took before. What five
+/// nodes share after a start depends on how far apart they apply their logs, which a busy machine
+/// decides; without sharing it would be three to five times as much.
 const TENTHS: [(usize, u64); 2] = [(1, 13), (5, 20)];
 
 /// A restart takes at its peak hardly more memory than the same state took before.
@@ -57,7 +58,8 @@ fn a_restart_takes_what_running_takes(runtime: Runtime) {
 /// The budget of a node, and what its control group has, where there is one.
 const LITTLE_MEMORY: &str = "--memory-max 64MiB --sync never";
 const GROUP_BYTES: u64 = 192 << 20;
-/// How long the values are, how many clients write them, and over how many keys: the state stays small, and the log does not.
+/// How long the values are, how many clients write them, and over how many keys: the state stays
+/// small, and the log does not.
 const LONG_VALUE_BYTES: usize = 16 << 10;
 const WRITERS: usize = 16;
 /// How many values are written while the follower is stopped: more than twice the budget.
@@ -80,8 +82,9 @@ fn write(address: SocketAddr, writer: usize, written: &AtomicU64, is_over: &Atom
     acknowledged
 }
 
-/// A follower that is stopped while more than the budget is written catches up once it goes on, under the same load: a log that is
-/// kept for it gives way, and it does not begin anew for ever. Nothing is killed, and nothing that was acknowledged is lost.
+/// A follower that is stopped while more than the budget is written catches up once it goes on,
+/// under the same load: a log that is kept for it gives way, and it does not begin anew for ever.
+/// Nothing is killed, and nothing that was acknowledged is lost.
 fn a_stopped_follower_catches_up_with_little_memory(runtime: Runtime) {
     let mut groups = Vec::new();
     let mut nodes = Nodes::new(&[runtime; 3]);

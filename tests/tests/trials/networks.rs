@@ -17,7 +17,8 @@ fn elections(nodes: &Nodes) -> usize {
     nodes.running().into_iter().map(of).sum()
 }
 
-/// Puts of 256 KiB fill a line of 20 Mbit/s and all queues before it, and the leader's heartbeats still arrive in time.
+/// Puts of 256 KiB fill a line of 20 Mbit/s and all queues before it, and the leader's heartbeats
+/// still arrive in time.
 fn a_slow_line_costs_no_leader(runtime: Runtime) {
     let Some(network) = Network::new(3) else {
         return skipped("a_slow_line_costs_no_leader", "this process may make no network namespaces");
@@ -45,8 +46,8 @@ fn a_slow_line_costs_no_leader(runtime: Runtime) {
     assert_eq!(elections(&nodes), before, "the leader was lost: {}", nodes.server(leader).stderr());
 }
 
-/// Followers have nothing to say to one another until the leader is gone, and a firewall between them forgets their connections. They
-/// notice, and have new ones before they need them.
+/// Followers have nothing to say to one another until the leader is gone, and a firewall between
+/// them forgets their connections. They notice, and have new ones before they need them.
 fn forgotten_connections_are_replaced_before_they_are_needed(runtime: Runtime) {
     let name = "forgotten_connections_are_replaced_before_they_are_needed";
     let Some(network) = Network::new(3) else {

@@ -130,7 +130,8 @@ fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
     assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), []);
 }
 
-/// A node whose log is behind is led by one that it does not know yet, for however long it takes to catch up.
+/// A node whose log is behind is led by one that it does not know yet, for however long it takes to
+/// catch up.
 #[test]
 fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     let mut directory = directory(&THREE);
@@ -225,7 +226,8 @@ fn a_newer_connection_takes_the_place_of_an_older_one_and_not_the_other_way_roun
     assert!(directory.is_newest(NodeId(2), 6));
 }
 
-/// Whoever knows the cluster's name may dial under any number of ids: a member finds a place all the same.
+/// Whoever knows the cluster's name may dial under any number of ids: a member finds a place all
+/// the same.
 #[test]
 fn others_than_members_have_few_places_and_take_none_of_a_members() {
     let mut directory = directory(&THREE);
@@ -248,8 +250,8 @@ fn a_joiner_learns_where_it_and_the_others_are() {
     assert_eq!(reached, [start(2, "h:2"), start(3, "h:3"), start(7, "h:7")]);
 }
 
-/// A node that is behind has another address for a member, or another node under its id. The one that calls for its vote must
-/// get an answer.
+/// A node that is behind has another address for a member, or another node under its id. The one
+/// that calls for its vote must get an answer.
 #[test]
 fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     let mut directory = directory(&THREE);
@@ -270,7 +272,8 @@ fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     assert_eq!(caught_up, [end(2), start(2, "newest:2")]);
 }
 
-/// A copy of a node's folder runs beside it: whatever it says, it is not the node. After a restart the node is.
+/// A copy of a node's folder runs beside it: whatever it says, it is not the node. After a restart
+/// the node is.
 #[test]
 fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     let mut directory = directory(&THREE);
@@ -317,7 +320,8 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     assert!(greet(&mut directory, &copy, 43).0.meeting.is_some());
 }
 
-/// All nodes were stopped, and start at other addresses. An order that moves one of them afterwards counts for more.
+/// All nodes were stopped, and start at other addresses. An order that moves one of them afterwards
+/// counts for more.
 #[test]
 fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     let (mut directory, report) = directory(&THREE).with_moved(BTreeMap::from([(NodeId(2), "far:2".into())]));
@@ -329,8 +333,8 @@ fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "farther:2"), "farther:2");
 }
 
-/// A node that was removed while its connections were up, and one that has heard of no leader since its start, dial their members
-/// anew, one after the other.
+/// A node that was removed while its connections were up, and one that has heard of no leader since
+/// its start, dial their members anew, one after the other.
 #[test]
 fn a_node_without_a_leader_dials_one_member_after_the_other() {
     let mut directory = directory(&THREE);

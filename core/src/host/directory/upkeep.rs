@@ -15,13 +15,14 @@ pub const LINK_GRACE: Duration = Duration::from_secs(10);
 /// The pause between two searches for unused links.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// After how long without a leader a node dials one of the members anew, and then another one, and so on. Chosen well above the
-/// time of an election.
+/// After how long without a leader a node dials one of the members anew, and then another one, and
+/// so on. Chosen well above the time of an election.
 const LONELY_MAX: Duration = Duration::from_secs(5);
 
 impl Directory {
-    /// Ends the links to nodes that are no members once nothing was sent over them for [`LINK_GRACE`]; `was_used` says of a
-    /// link whether anything was since it was last asked. Cheap when it is not time for that.
+    /// Ends the links to nodes that are no members once nothing was sent over them for
+    /// [`LINK_GRACE`]; `was_used` says of a link whether anything was since it was last asked.
+    /// Cheap when it is not time for that.
     pub fn tidy(
         &mut self,
         now: Instant,
@@ -54,9 +55,10 @@ impl Directory {
         configuration.roster().member(self.local.id).map(|own| own.address.clone())
     }
 
-    /// This node has moved, and is where the members have it from now on. A member whose log lacks that entry believes it from the
-    /// node itself, if that knows a later configuration when it dials; a connection from before was made without. Such a member could
-    /// never answer a leader that has moved, and would never get the entry.
+    /// This node has moved, and is where the members have it from now on. A member whose log lacks
+    /// that entry believes it from the node itself, if that knows a later configuration when it
+    /// dials; a connection from before was made without. Such a member could never answer a leader
+    /// that has moved, and would never get the entry.
     pub(super) fn dial_all_anew(&mut self, actions: &mut PeerActions) {
         for (node, linked) in &mut self.links {
             linked.is_met = false;
@@ -65,8 +67,9 @@ impl Directory {
         }
     }
 
-    /// The operating system does not let the link to this node start, for instance for want of threads. That ends no node: it is
-    /// told once, and the link is ordered again with the next [`tidy`](Self::tidy).
+    /// The operating system does not let the link to this node start, for instance for want of
+    /// threads. That ends no node: it is told once, and the link is ordered again with the next
+    /// [`tidy`](Self::tidy).
     pub fn not_started(&mut self, node: NodeId, why: &std::io::Error, actions: &mut PeerActions) {
         let Some(linked) = self.links.get_mut(&node) else { return };
         if linked.start == Start::Ordered {
@@ -84,9 +87,10 @@ impl Directory {
         }
     }
 
-    /// A node that hears of no leader may have been removed while it had connections to all members: none of them has anything to
-    /// send to it any more. So it dials one after the other again, to be told. Those that it has no connection to are being
-    /// dialled: a link that began anew would forget how often it was refused.
+    /// A node that hears of no leader may have been removed while it had connections to all
+    /// members: none of them has anything to send to it any more. So it dials one after the other
+    /// again, to be told. Those that it has no connection to are being dialled: a link that began
+    /// anew would forget how often it was refused.
     fn dial_a_member_anew(&mut self, now: Instant, actions: &mut PeerActions) {
         if self.has_leader {
             self.lonely_since = None;

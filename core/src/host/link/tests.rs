@@ -23,7 +23,8 @@ fn link() -> Link {
     Link::new(NodeId(1), NodeId(2), 1, Duration::from_millis(300))
 }
 
-/// A removed member learns it from whichever member it dials; a member that dials a removed one learns nothing of itself.
+/// A removed member learns it from whichever member it dials; a member that dials a removed one
+/// learns nothing of itself.
 #[test]
 fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
     for (removed, told) in [(1, true), (2, false)] {

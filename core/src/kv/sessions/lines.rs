@@ -5,9 +5,10 @@
 //! {"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}
 //! ```
 //!
-//! Clients come in the order of their use, the least recent one first; then the fingerprints of forgotten ones, in hex since
-//! JSON libraries round large numbers, in the order in which they were forgotten. A table that is built from the lines is
-//! equal to the one that they came from, to the last field.
+//! Clients come in the order of their use, the least recent one first; then the fingerprints of
+//! forgotten ones, in hex since JSON libraries round large numbers, in the order in which they were
+//! forgotten. A table that is built from the lines is equal to the one that they came from, to the
+//! last field.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -23,7 +24,8 @@ use crate::kv::text::{Value, push_json_string};
 /// The most fingerprints in a line: arbitrary, some 20 KB.
 const FINGERPRINTS_PER_LINE: usize = 1000;
 
-/// The highest number of a use: far above any that a log reaches, and each has a next one. Arbitrary.
+/// The highest number of a use: far above any that a log reaches, and each has a next one.
+/// Arbitrary.
 const USED_MAX: u64 = 1 << 62;
 
 /// Why a line is none of the table's.
@@ -86,7 +88,8 @@ impl Sessions {
         )
     }
 
-    /// Takes the next line of [`Sessions::lines`], and no other. Nothing is forgotten: the table had the same limits.
+    /// Takes the next line of [`Sessions::lines`], and no other. Nothing is forgotten: the table
+    /// had the same limits.
     ///
     /// # Errors
     ///

@@ -73,7 +73,8 @@ fn a_write_without_a_session_is_done_each_time_and_leaves_no_memory() {
     assert!(state.sessions().is_empty() && state.sessions().bytes() == 0);
 }
 
-/// Of several writes that are under way together one may be lost, sent again, and so applied after later ones.
+/// Of several writes that are under way together one may be lost, sent again, and so applied after
+/// later ones.
 #[test]
 fn numbers_need_not_come_in_order() {
     let mut state = State::default();

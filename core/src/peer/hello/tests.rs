@@ -169,7 +169,8 @@ fn who_joins_must_have_been_let_in() {
     assert!(met.is_of_cluster && seen.is_of_cluster);
 }
 
-/// A founder that lost its files, and was started as before, would take the place of the node that follows it on another machine.
+/// A founder that lost its files, and was started as before, would take the place of the node that
+/// follows it on another machine.
 #[test]
 fn a_node_at_another_address_is_not_the_one_that_was_added() {
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
@@ -198,7 +199,8 @@ fn whoever_answers_tells_a_removed_node() {
     assert_eq!(refusal, PeerRefusal::Removed { node: 3, index: 7 });
 }
 
-/// A founder that lost its files finds joiners at the addresses of its first companions: not a cluster to be founded.
+/// A founder that lost its files finds joiners at the addresses of its first companions: not a
+/// cluster to be founded.
 #[test]
 fn nobody_founds_a_cluster_with_a_joiner() {
     let founder = local(1, 11, Standing::Founding(peers(&[1, 2])));
@@ -250,7 +252,8 @@ fn who_knows_less_listens_to_a_member_that_was_let_in_again() {
     assert!(matches!(shake(&as_much, Some(2), &again), Err(PeerRefusal::OtherIncarnation { .. })));
 }
 
-/// A member that was removed while it was down learns of it when it comes back, from a committed configuration only.
+/// A member that was removed while it was down learns of it when it comes back, from a committed
+/// configuration only.
 #[test]
 fn a_removed_member_is_told_by_whoever_knows_better() {
     let founders = founders();
@@ -276,8 +279,8 @@ fn a_removed_member_is_told_by_whoever_knows_better() {
     assert!(shake(&new, Some(1), &remaining).is_ok(), "it waits to become a member");
 }
 
-/// Additions are counted, so a node that was let in and has heard nothing since learns what became of that: also when its id was
-/// added again, and when no log holds the removal any more.
+/// Additions are counted, so a node that was let in and has heard nothing since learns what became
+/// of that: also when its id was added again, and when no log holds the removal any more.
 #[test]
 fn a_node_learns_that_its_addition_was_taken_back() {
     let founders = founders();
@@ -330,8 +333,9 @@ fn only_a_settled_addition_lets_a_node_in() {
     assert_eq!(configuration.roster().member(NodeId(4)).unwrap().addition, Addition(1));
 }
 
-/// A removed member may hold a later change that was rolled back everywhere else. Seen in the life-cycle simulator: started
-/// again, it passed for one that knows more than all members, and none of them told it.
+/// A removed member may hold a later change that was rolled back everywhere else. Seen in the
+/// life-cycle simulator: started again, it passed for one that knows more than all members, and
+/// none of them told it.
 #[test]
 fn a_change_that_was_rolled_back_hides_no_removal() {
     let founders = founders();

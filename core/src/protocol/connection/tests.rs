@@ -462,7 +462,8 @@ fn requests_of_one_key_take_effect_in_their_order_and_others_run_beside_them() {
     assert!(!connection.may_have_requests());
 }
 
-/// What a page in a browser can have sent to any port of its machine: nothing of it may be carried out.
+/// What a page in a browser can have sent to any port of its machine: nothing of it may be carried
+/// out.
 #[test]
 fn another_protocol_ends_the_connection_and_nothing_of_it_is_carried_out() {
     let delete = "{\"op\":\"delete\",\"key\":\"snack\"}\n";

@@ -16,7 +16,8 @@ fn all_asked(outputs: &[ProxyOutput]) -> Vec<(NodeId, RequestId)> {
     outputs.iter().filter_map(ask).collect()
 }
 
-/// A page takes a node a thousand times as long as a value: a client that writes must not wait behind hundreds of them.
+/// A page takes a node a thousand times as long as a value: a client that writes must not wait
+/// behind hundreds of them.
 #[test]
 fn scans_are_asked_for_one_after_the_other_and_nothing_waits_for_them() {
     let mut story = Story::with_nodes(3).led_by(0);

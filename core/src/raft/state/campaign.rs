@@ -1,4 +1,5 @@
-//! A campaign: the votes that a candidate has been given or refused, in earnest or before (§5.2; thesis, §9.6).
+//! A campaign: the votes that a candidate has been given or refused, in earnest or before (§5.2;
+//! thesis, §9.6).
 
 use std::collections::BTreeMap;
 

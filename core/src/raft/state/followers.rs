@@ -1,10 +1,11 @@
 //! The followers of a leader, each with what the leader knows of it.
 //!
-//! What is known belongs to an incarnation. When another one takes a member's id, its log is another log, and what its
-//! predecessor acknowledged says nothing about it: so the leader's knowledge starts anew.
+//! What is known belongs to an incarnation. When another one takes a member's id, its log is
+//! another log, and what its predecessor acknowledged says nothing about it: so the leader's
+//! knowledge starts anew.
 //!
-//! A member that was removed stays for a while, so that it is sent the entry that removed it, and learns that this is
-//! committed. It counts for nothing.
+//! A member that was removed stays for a while, so that it is sent the entry that removed it, and
+//! learns that this is committed. It counts for nothing.
 
 use std::time::Duration;
 
@@ -14,16 +15,16 @@ use crate::mutant::{self, Mutant};
 use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
-/// A row, ascending by id. There are at most as many as a configuration has members, and with a few of them nothing is found
-/// faster than by looking at one after the other.
+/// A row, ascending by id. There are at most as many as a configuration has members, and with a few
+/// of them nothing is found faster than by looking at one after the other.
 #[derive(Clone, Debug, Default)]
 pub(in crate::raft) struct Followers(Vec<Follower>);
 
 #[derive(Clone, Debug)]
 struct Follower {
     node: NodeId,
-    /// Of which incarnation the rest speaks; `None`: of whichever has the id, in a cluster without incarnations or before a new
-    /// member was met.
+    /// Of which incarnation the rest speaks; `None`: of whichever has the id, in a cluster without
+    /// incarnations or before a new member was met.
     incarnation: Option<Incarnation>,
     progress: Progress,
     leaving: Option<Leaving>,
@@ -39,8 +40,8 @@ struct Leaving {
 }
 
 impl Followers {
-    /// These are the followers by the configuration at `index`. Of those that are new it is known that the leader's own log ends
-    /// at `last_index`.
+    /// These are the followers by the configuration at `index`. Of those that are new it is known
+    /// that the leader's own log ends at `last_index`.
     pub(in crate::raft) fn serve(
         &mut self,
         peers: &[(NodeId, Option<Incarnation>)],

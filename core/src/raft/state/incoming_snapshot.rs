@@ -1,4 +1,5 @@
-//! A snapshot that a follower is being sent (§7): how much of it is written, and whether it adds up to what was sent.
+//! A snapshot that a follower is being sent (§7): how much of it is written, and whether it adds up
+//! to what was sent.
 
 use crate::mutant::{self, Mutant};
 use crate::raft::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
@@ -25,7 +26,8 @@ impl Receiving {
         self.writing.is_some()
     }
 
-    /// Adds a part to what will have been received. `false`: all of it together is not what was sent.
+    /// Adds a part to what will have been received. `false`: all of it together is not what was
+    /// sent.
     pub(in crate::raft) fn add(&mut self, part: &SnapshotPart) -> bool {
         self.hasher.update(part.text.as_bytes());
         let len = part.text.len() as u64;

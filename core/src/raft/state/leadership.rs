@@ -1,4 +1,5 @@
-//! Leadership: what only a leader keeps (Fig. 2, volatile state on leaders), and only for as long as it leads.
+//! Leadership: what only a leader keeps (Fig. 2, volatile state on leaders), and only for as long
+//! as it leads.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,13 +18,14 @@ pub(in crate::raft) struct Leadership {
     pub(in crate::raft) transfer: Option<Transfer>,
     /// Whether a follower was told to stand for election in this term.
     pub(in crate::raft) has_called_election: bool,
-    /// Whether there is something to do once the configuration in force is committed: to append the second entry of a change,
-    /// or to step down.
+    /// Whether there is something to do once the configuration in force is committed: to append the
+    /// second entry of a change, or to step down.
     pub(in crate::raft) awaits_configuration: bool,
     /// Where the entries of this leader's own term begin.
     first_own: LogIndex,
     pub(in crate::raft) next_heartbeat: Instant,
-    /// Where each turn's new entries end, and how many bytes they are; those above the commit index.
+    /// Where each turn's new entries end, and how many bytes they are; those above the commit
+    /// index.
     uncommitted: VecDeque<(LogIndex, usize)>,
     uncommitted_bytes: usize,
 }
@@ -53,7 +55,8 @@ impl Leadership {
         }
     }
 
-    /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its reign are, and none before.
+    /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its
+    /// reign are, and none before.
     pub(in crate::raft) fn is_own(&self, index: LogIndex) -> bool {
         index >= self.first_own
     }

@@ -1,4 +1,5 @@
-//! The history of the membership: the configurations of the log, so that a cut brings the one before back (§6).
+//! The history of the membership: the configurations of the log, so that a cut brings the one
+//! before back (§6).
 
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
@@ -34,7 +35,8 @@ impl Membership {
         }
     }
 
-    /// A snapshot took the place of the log. What the log said up to `committed` is still true of the past.
+    /// A snapshot took the place of the log. What the log said up to `committed` is still true of
+    /// the past.
     pub(in crate::raft) fn restart(
         &mut self,
         index: LogIndex,

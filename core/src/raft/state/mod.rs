@@ -1,8 +1,8 @@
 //! The state of a node: Figure 2's, and what the handlers keep beside it.
 //!
-//! Nothing here decides. A file of this folder holds facts and keeps them consistent; the handlers beside the folder read and
-//! change them, and no file here names a handler. The log and the node's view of its disk are machines of their own: see
-//! [`Log`] and [`Durability`].
+//! Nothing here decides. A file of this folder holds facts and keeps them consistent; the handlers
+//! beside the folder read and change them, and no file here names a handler. The log and the node's
+//! view of its disk are machines of their own: see [`Log`] and [`Durability`].
 //!
 //! | file | state |
 //! | --- | --- |
@@ -112,7 +112,8 @@ pub struct Node {
     pub(super) was_forgiven: bool,
     /// When the leader of this term was last heard.
     pub(super) leader_contact: Option<Instant>,
-    /// When a leader of any term was last heard; also the node's start, for what it may have promised before.
+    /// When a leader of any term was last heard; also the node's start, for what it may have
+    /// promised before.
     pub(super) vote_is_promised_from: Option<Instant>,
     pub(super) own_reads: OwnReads,
     /// Numbers this node's campaigns.
@@ -190,13 +191,15 @@ impl Node {
         &self.log
     }
 
-    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or not.
+    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or
+    /// not.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()
     }
 
-    /// Whether this leader has committed an entry of its own term, and with it all that came before.
+    /// Whether this leader has committed an entry of its own term, and with it all that came
+    /// before.
     pub(super) fn commits_own_term(&self) -> bool {
         matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
     }
@@ -221,7 +224,8 @@ impl Node {
         self.configuration().members().into_iter().filter(|&node| node != own_id).collect()
     }
 
-    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes rarely split).
+    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes
+    /// rarely split).
     pub(super) fn reset_election_timer(&mut self, now: Instant) {
         let shortest = micros(self.config.election_timeout_min);
         let longest = micros(self.config.election_timeout_max);

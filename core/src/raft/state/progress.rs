@@ -1,11 +1,13 @@
 //! What a leader knows of one follower, and how much it may send.
 //!
-//! A follower is *probed* until the leader knows where the logs agree: one AppendEntries at a time. Then it is
-//! *replicated* to: `next_index` runs ahead of the acknowledgements, up to a window of messages and bytes.
-//! A rejection, or word that the follower cannot be reached, leads back to probing.
+//! A follower is *probed* until the leader knows where the logs agree: one AppendEntries at a time.
+//! Then it is *replicated* to: `next_index` runs ahead of the acknowledgements, up to a window of
+//! messages and bytes. A rejection, or word that the follower cannot be reached, leads back to
+//! probing.
 //!
-//! Every call has a `sequence`. When a rejection was acted on, the answers to all calls up to then are fenced
-//! off: they speak of a state that is over, and acting on them could move `next_index` for nothing.
+//! Every call has a `sequence`. When a rejection was acted on, the answers to all calls up to then
+//! are fenced off: they speak of a state that is over, and acting on them could move `next_index`
+//! for nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +20,8 @@ use crate::time::Instant;
 /// A follower, as its leader sees it. Invariant: `match_index < next_index`.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Progress {
-    /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2, leader's state).
+    /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2,
+    /// leader's state).
     match_index: LogIndex,
     /// The next index to send (Fig. 2, leader's state).
     next_index: LogIndex,
@@ -55,8 +58,8 @@ struct Sending {
     since: Instant,
 }
 
-/// The most that a follower ever had of a snapshot, whatever became of it since: it grows no further than the snapshot, so
-/// nobody can wait for it for ever.
+/// The most that a follower ever had of a snapshot, whatever became of it since: it grows no
+/// further than the snapshot, so nobody can wait for it for ever.
 #[derive(Clone, Debug)]
 struct Reach {
     last: LogPoint,
@@ -74,7 +77,8 @@ struct InFlight {
 impl Progress {
     /// A follower of which a leader knows nothing yet, but that its own log ends at `last_index`.
     ///
-    /// Fig. 2, leader's state: `next_index` starts right after the leader's last entry, `match_index` at zero.
+    /// Fig. 2, leader's state: `next_index` starts right after the leader's last entry,
+    /// `match_index` at zero.
     pub(in crate::raft) fn new(last_index: LogIndex, now: Instant) -> Self {
         Self {
             match_index: LogIndex::ORIGIN,
@@ -132,8 +136,9 @@ impl Progress {
         }
     }
 
-    /// The part of `commit_index` that the follower can take and has not been told, if there is any: only
-    /// what its log is known to hold. Counts as told from now on; a heartbeat makes up for a loss.
+    /// The part of `commit_index` that the follower can take and has not been told, if there is
+    /// any: only what its log is known to hold. Counts as told from now on; a heartbeat makes up
+    /// for a loss.
     pub(in crate::raft) fn commit_news(&mut self, commit_index: LogIndex) -> Option<LogIndex> {
         let tellable = commit_index.min(self.match_index);
         let is_news = tellable > self.commit_told;
@@ -200,10 +205,12 @@ impl Progress {
         sequence > self.fence && sequence <= self.last_sequence
     }
 
-    /// The follower's log may agree with the leader's up to `index`, not beyond. Returns whether that can be: a follower
-    /// that lacks what it had acknowledged is asked again only when it is overdue.
+    /// The follower's log may agree with the leader's up to `index`, not beyond. Returns whether
+    /// that can be: a follower that lacks what it had acknowledged is asked again only when it is
+    /// overdue.
     ///
-    /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what matched.
+    /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what
+    /// matched.
     pub(in crate::raft) fn rejected(&mut self, index: LogIndex, now: Instant) -> bool {
         let is_possible = index >= self.match_index;
         self.probe_after(index.max(self.match_index));
@@ -258,7 +265,8 @@ impl Progress {
         matches!(&self.pace, Pace::Snapshot(sending) if now.since(sending.since) >= patience)
     }
 
-    /// Whether a snapshot is on its way to the follower, and the follower got more of it within `patience`.
+    /// Whether a snapshot is on its way to the follower, and the follower got more of it within
+    /// `patience`.
     pub(in crate::raft) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
         let has_grown = |reach: &Reach| now.since(reach.grown_at) < patience;
         self.is_sent_snapshot() && self.reach.as_ref().is_some_and(has_grown)

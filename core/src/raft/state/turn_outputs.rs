@@ -1,4 +1,5 @@
-//! What the turn under way has gathered: changes for the disk, messages, events, and outcomes of reads.
+//! What the turn under way has gathered: changes for the disk, messages, events, and outcomes of
+//! reads.
 
 use crate::mutant::{self, Mutant};
 use crate::raft::batch::Entries;
@@ -49,12 +50,14 @@ impl Turn {
         }
     }
 
-    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn there is not.
+    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn
+    /// there is not.
     pub(in crate::raft) fn concerns_snapshots(&self) -> bool {
         self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
     }
 
-    /// The log lost the entries from `from` on: some of them the disk has, others it was not told of yet.
+    /// The log lost the entries from `from` on: some of them the disk has, others it was not told
+    /// of yet.
     pub(in crate::raft) fn cut(&mut self, from: LogIndex) {
         let kept = |entries: Entries| {
             if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }

@@ -1,4 +1,5 @@
-//! Linearizable reads that wait: at a leader for the proof that it leads, at any node for its leader's answer.
+//! Linearizable reads that wait: at a leader for the proof that it leads, at any node for its
+//! leader's answer.
 
 use std::collections::VecDeque;
 
@@ -6,8 +7,8 @@ use crate::raft::message::{ReadBatch, ReadRound};
 use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
-/// The most batches of reads that wait at a node, of its own and of others; what is above it fails at once. Chosen
-/// because a turn asks for one batch and a round takes a few turns.
+/// The most batches of reads that wait at a node, of its own and of others; what is above it fails
+/// at once. Chosen because a turn asks for one batch and a round takes a few turns.
 pub const READ_BATCHES_MAX: usize = 1024;
 
 /// Who waits for a read index.

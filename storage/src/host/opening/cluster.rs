@@ -31,7 +31,8 @@ pub struct FoundCluster {
 }
 
 impl ClusterOpening {
-    /// Opens `medium` for a cluster with these settings, with the identities for a new one should there be none yet.
+    /// Opens `medium` for a cluster with these settings, with the identities for a new one should
+    /// there be none yet.
     ///
     /// # Errors
     ///
@@ -68,7 +69,8 @@ impl ClusterOpening {
         self.states.push(state);
     }
 
-    /// Reads the snapshot of the node that was looked at last. Its text may be as large as all that the nodes have together.
+    /// Reads the snapshot of the node that was looked at last. Its text may be as large as all that
+    /// the nodes have together.
     fn read_snapshot(&mut self) -> Result<Option<RestoredState>, StartError> {
         let Some(recovery) = self.surveyor.latest() else { return Ok(None) };
         let Some(snapshot) = &mut recovery.restored.snapshot else { return Ok(None) };
@@ -120,8 +122,8 @@ impl ClusterOpening {
 }
 
 impl FoundCluster {
-    /// What is to be carried out before the nodes start: it makes the files of a new cluster, or repairs those that are
-    /// there. Empty when they were handed out before.
+    /// What is to be carried out before the nodes start: it makes the files of a new cluster, or
+    /// repairs those that are there. Empty when they were handed out before.
     #[must_use]
     pub fn operations(&mut self) -> Vec<FileOp> {
         self.operations.take().unwrap_or_default()

@@ -16,7 +16,8 @@ use crate::medium::Medium;
 use crate::member::{MemberError, MemberStart, found_member, open_member};
 use crate::recover::Recovery;
 
-/// Stage 1 for one node of a cluster of processes: its folder, if it has one, is to be locked and read.
+/// Stage 1 for one node of a cluster of processes: its folder, if it has one, is to be locked and
+/// read.
 #[derive(Debug)]
 pub struct MemberOpening {
     id: NodeId,
@@ -35,7 +36,8 @@ pub struct FoundMember {
     incarnation: Incarnation,
     boot: u64,
     standing: Standing,
-    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    /// Where founders are by the flags of this start, if that is not where they were when the
+    /// cluster was founded.
     moved: BTreeMap<NodeId, Box<str>>,
     configuration_index: LogIndex,
     /// The last configuration that names it.
@@ -51,7 +53,8 @@ pub struct OpenedMember {
     pub local: LocalNode,
     /// Where its peers reach it, as far as it knows before it has met them.
     address: Option<Box<str>>,
-    /// Where founders are by the flags of this start, if that is not where they were when the cluster was founded.
+    /// Where founders are by the flags of this start, if that is not where they were when the
+    /// cluster was founded.
     moved: BTreeMap<NodeId, Box<str>>,
     recovery: Option<Box<Recovery>>,
     medium: Medium,
@@ -68,8 +71,8 @@ impl MemberOpening {
         Ok(Self::with_numbers(options, draw_incarnation()?, draw_boot()?))
     }
 
-    /// The same with numbers that were drawn elsewhere, as in a simulation: the incarnation for a first start, and which run
-    /// this is.
+    /// The same with numbers that were drawn elsewhere, as in a simulation: the incarnation for a
+    /// first start, and which run this is.
     #[must_use]
     pub fn with_numbers(options: &MemberOptions, fresh: Incarnation, boot: u64) -> Self {
         let (origin, medium) = (options.origin.clone(), options.medium.clone());
@@ -128,8 +131,8 @@ impl MemberOpening {
     }
 }
 
-/// All addresses of a cluster can change while no node runs, and then no leader can be told. So a start that names a founder at
-/// another address than at the founding means that it has moved.
+/// All addresses of a cluster can change while no node runs, and then no leader can be told. So a
+/// start that names a founder at another address than at the founding means that it has moved.
 fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<str>> {
     let (Some(recovery), Origin::Found(peers)) = (recovery, origin) else { return BTreeMap::new() };
     let is_elsewhere = |(node, member): &(NodeId, &Member)| {
@@ -139,7 +142,8 @@ fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<s
     moved.map(|(node, member)| (node, member.address.clone())).collect()
 }
 
-/// What the node is to a cluster, by which entry, and the last configuration in its log that names it.
+/// What the node is to a cluster, by which entry, and the last configuration in its log that names
+/// it.
 fn standing(
     recovery: Option<&Recovery>,
     origin: Origin,
@@ -187,8 +191,8 @@ impl FoundMember {
         moved.or(known).or(joined_at).cloned()
     }
 
-    /// What is to be carried out before anybody is told of the node: it writes the incarnation down, or repairs the files.
-    /// Empty when they were handed out before.
+    /// What is to be carried out before anybody is told of the node: it writes the incarnation
+    /// down, or repairs the files. Empty when they were handed out before.
     #[must_use]
     pub fn operations(&mut self) -> Vec<FileOp> {
         self.operations.take().unwrap_or_default()
@@ -230,8 +234,9 @@ impl OpenedMember {
         }
     }
 
-    /// The directory that it begins with, and what the operator should know of it. `dial_overrides` are dialled instead of the
-    /// addresses that nodes say, and what their connections hold counts in `memory`.
+    /// The directory that it begins with, and what the operator should know of it. `dial_overrides`
+    /// are dialled instead of the addresses that nodes say, and what their connections hold counts
+    /// in `memory`.
     #[must_use]
     pub fn directory(
         &self,
@@ -262,8 +267,9 @@ impl OpenedMember {
         Some(FileStart { path, recovery: *self.recovery?, state: None })
     }
 
-    /// The node has found its cluster; one that has joined knows by the configuration that let it in where it is a member.
-    /// Returns the operations that make its files; when they are carried out it can start.
+    /// The node has found its cluster; one that has joined knows by the configuration that let it
+    /// in where it is a member. Returns the operations that make its files; when they are carried
+    /// out it can start.
     ///
     /// # Errors
     ///

@@ -37,7 +37,8 @@ fn founders(ids: std::ops::Range<u64>) -> Origin {
     Origin::Found(Roster::new(ids.map(member)))
 }
 
-/// What a cluster in one process makes of a folder without files of its nodes, but with files of these names.
+/// What a cluster in one process makes of a folder without files of its nodes, but with files of
+/// these names.
 fn judge(nodes: usize, names: &[FileName]) -> Result<FoundCluster, StartError> {
     let mut opening = ClusterOpening::new(&Settings { nodes, ..Settings::default() }, &medium()).unwrap();
     (0..nodes).for_each(|_| opening.look(&NodeFiles::default()));

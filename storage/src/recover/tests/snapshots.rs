@@ -86,8 +86,8 @@ fn a_log_behind_a_snapshot_goes_on_from_it() {
     );
 }
 
-/// A leader's snapshot took its name, and then the power failed: the log does not lead to its end, be it too short or
-/// that of a deposed leader.
+/// A leader's snapshot took its name, and then the power failed: the log does not lead to its end,
+/// be it too short or that of a deposed leader.
 #[test]
 fn a_log_that_does_not_lead_to_the_snapshot_is_made_anew() {
     for last in [other(9, 2), other(5, 1), other(4, 2), other(4, 1), other(3, 2)] {
@@ -156,7 +156,8 @@ fn a_torn_tail_is_kept_also_when_the_log_is_made_anew() {
     assert_eq!(disk.content(LOG), header_with(|header| header.after = other(9, 2)));
 }
 
-/// The metadata knows that entries 1 and 2 are committed, so no snapshot may end with another one there.
+/// The metadata knows that entries 1 and 2 are committed, so no snapshot may end with another one
+/// there.
 #[test]
 fn a_snapshot_of_another_history_is_refused() {
     for index in [1, 2] {
@@ -188,7 +189,8 @@ fn a_log_without_the_snapshot_before_it_is_refused_by_name() {
     assert!(error.advice().starts_with("The node must not go on without it"), "{}", error.advice());
 }
 
-/// Also where the log still holds all that the snapshot stands for: what changed once may change again.
+/// Also where the log still holds all that the snapshot stands for: what changed once may change
+/// again.
 #[test]
 fn a_snapshot_that_is_not_whole_ends_the_start() {
     let entries = used_node().1;
@@ -249,7 +251,8 @@ fn a_snapshot_of_a_term_that_the_metadata_does_not_know_is_refused() {
     assert_eq!(error, old);
 }
 
-/// Entries that the metadata knows to be committed are missed also when a snapshot covers them: no crash loses them.
+/// Entries that the metadata knows to be committed are missed also when a snapshot covers them: no
+/// crash loses them.
 #[test]
 fn lost_entries_are_lost_whatever_the_snapshot_holds() {
     let (disk, _) = with_snapshot(other(9, 2));

@@ -1,6 +1,7 @@
-//! What a leader leaves uncommitted stays within its limit, but for one entry that may pass it (S18). Windows and queues are
-//! asserted where they are. At rest no log is longer behind its snapshot than the policy allows. What a snapshot leaves of the log
-//! that it covers stays within its limit, but for one run, whoever still needs it: all of it is in memory.
+//! What a leader leaves uncommitted stays within its limit, but for one entry that may pass it
+//! (S18). Windows and queues are asserted where they are. At rest no log is longer behind its
+//! snapshot than the policy allows. What a snapshot leaves of the log that it covers stays within
+//! its limit, but for one run, whoever still needs it: all of it is in memory.
 
 use coracle_core::raft::{Entries, LogIndex, NodeId};
 use coracle_core::{Replica, SnapshotPolicy};
@@ -60,7 +61,8 @@ pub(super) fn check_log_behind_snapshot(process: &Process, policy: SnapshotPolic
     })?;
     let status = running.replica.status();
     let snapshot = process.disk.read(FileName::new(process.id, FileKind::Snapshot));
-    // As many bytes as the snapshot has may be in the log, or small states would be written over and over again.
+    // As many bytes as the snapshot has may be in the log, or small states would be written over
+    // and over again.
     let bytes_max = policy.log_bytes.max(snapshot.map_or(0, |bytes| bytes.len() as u64));
     let bytes_max = bytes_max.min(policy.log_bytes_max);
     let behind = running.replica.node().log().entries_from(status.snapshot_index.next(), usize::MAX);

@@ -1,4 +1,5 @@
-//! What was acknowledged is committed for ever, and a write is the entry it was acknowledged as (S10).
+//! What was acknowledged is committed for ever, and a write is the entry it was acknowledged as
+//! (S10).
 
 use super::{CommittedEntry, Verdict, committed_at, require};
 use crate::simulator::clients::{Operation, Returned};

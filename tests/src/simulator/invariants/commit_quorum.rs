@@ -1,6 +1,7 @@
-//! A leader advances its commit index to an entry of its own term that a majority holds durably (§5.4.2; S9). Whoever learns
-//! of a commit first is checked: it leads, the entry is of its term, and on a majority of disks there is the same entry.
-//! What a majority is, is counted here, and not asked of the node.
+//! A leader advances its commit index to an entry of its own term that a majority holds durably
+//! (§5.4.2; S9). Whoever learns of a commit first is checked: it leads, the entry is of its term,
+//! and on a majority of disks there is the same entry. What a majority is, is counted here, and not
+//! asked of the node.
 
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, Role};

@@ -1,9 +1,10 @@
 //! Requests of one connection that touch the same key take effect in their order.
 //!
-//! The protocol promises it (docs/protocol.md, "Order and pipelining"), so that a client may send many requests before it
-//! reads. Of two such requests of which one is a write, the later one takes effect after the earlier one: a later read sees
-//! the write, and an earlier read does not. A scan touches all keys. Of a request without a known outcome nothing is promised, and of a write
-//! that was sent again nothing but that it is done once.
+//! The protocol promises it (docs/protocol.md, "Order and pipelining"), so that a client may send
+//! many requests before it reads. Of two such requests of which one is a write, the later one takes
+//! effect after the earlier one: a later read sees the write, and an earlier read does not. A scan
+//! touches all keys. Of a request without a known outcome nothing is promised, and of a write that
+//! was sent again nothing but that it is done once.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,5 @@
-//! What a node takes for durable on its own disk is there (S8, S9): a leader counts it towards a majority.
+//! What a node takes for durable on its own disk is there (S8, S9): a leader counts it towards a
+//! majority.
 
 use super::{Process, Running, Verdict, require};
 

@@ -1,9 +1,9 @@
-//! A request is in the log at most as often as its client sent it, however often the proxy did, and not at all when its
-//! client was told that nothing happened; and of all entries that are the same write of a session at most one changes the
-//! state of a node (S11).
+//! A request is in the log at most as often as its client sent it, however often the proxy did, and
+//! not at all when its client was told that nothing happened; and of all entries that are the same
+//! write of a session at most one changes the state of a node (S11).
 //!
-//! The second half looks at the nodes' maps: what an entry was about has the value that the replayed log says, in which a
-//! write that comes again changes nothing.
+//! The second half looks at the nodes' maps: what an entry was about has the value that the
+//! replayed log says, in which a write that comes again changes nothing.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Leader Append-Only: a leader never overwrites or deletes entries in its log (Raft, Figure 3; S2).
+//! Leader Append-Only: a leader never overwrites or deletes entries in its log (Raft, Figure 3;
+//! S2).
 
 use coracle_core::raft::{Role, Term};
 use coracle_core::{Output, Replica};

@@ -1,10 +1,13 @@
-//! Writes are linearizable, and a read is what the map held at the index that it was answered from (S12).
+//! Writes are linearizable, and a read is what the map held at the index that it was answered from
+//! (S12).
 //!
-//! The witness check: every reply carries the index that it was decided at. The committed log is replayed into a model; each
-//! outcome must be the model's at that index, and no write may have an index below one that was acknowledged before it was
-//! asked for. A write of a session that was sent again took effect at the first of its entries, whichever one was answered,
-//! and was asked for when it was sent first. That order is a linearization, so a success is a proof, whatever produced the
-//! order. Reads are eventual: they must be right for their index, and not before what their client has seen.
+//! The witness check: every reply carries the index that it was decided at. The committed log is
+//! replayed into a model; each outcome must be the model's at that index, and no write may have an
+//! index below one that was acknowledged before it was asked for. A write of a session that was
+//! sent again took effect at the first of its entries, whichever one was answered, and was asked
+//! for when it was sent first. That order is a linearization, so a success is a proof, whatever
+//! produced the order. Reads are eventual: they must be right for their index, and not before what
+//! their client has seen.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,8 +21,8 @@ use super::session_table::{Judgement, SessionTable};
 use super::{CommittedEntry, Verdict, require};
 use crate::simulator::clients::{Operation, Returned};
 
-/// The committed log, replayed by rules that are written down here once more: a model that asked the store would share its
-/// mistakes.
+/// The committed log, replayed by rules that are written down here once more: a model that asked
+/// the store would share its mistakes.
 #[derive(Debug, Default)]
 pub struct Model {
     outcomes: BTreeMap<LogIndex, Outcome>,
@@ -172,8 +175,8 @@ impl Model {
         }
     }
 
-    /// Whether this is the page that `scan` asks for when everything up to `index` was applied: with the limit in items, for a
-    /// run has too few keys for the one in bytes.
+    /// Whether this is the page that `scan` asks for when everything up to `index` was applied:
+    /// with the limit in items, for a run has too few keys for the one in bytes.
     fn is_page(&self, scan: &Scan, index: LogIndex, page: &Page) -> bool {
         let is_wanted = |key: &str| {
             key.starts_with(&scan.prefix) && scan.after.as_deref().is_none_or(|after| key > after)

@@ -1,5 +1,6 @@
-//! Log Matching: if two logs contain an entry with the same index and term, then the logs are identical in all entries
-//! up through the given index (Raft, Figure 3; S3). Checksums are chained, so comparing one compares all before.
+//! Log Matching: if two logs contain an entry with the same index and term, then the logs are
+//! identical in all entries up through the given index (Raft, Figure 3; S3). Checksums are chained,
+//! so comparing one compares all before.
 
 use std::collections::BTreeMap;
 

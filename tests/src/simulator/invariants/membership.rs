@@ -1,14 +1,16 @@
-//! Members change one step at a time, and any two neighbours' majorities overlap (§6; S14): from one set of voters to the next
-//! leads a configuration that asks both. A leader proposes none before it has committed something itself (Ongaro, raft-dev,
-//! 2015), and no second one before the first is committed. Each node has the last configuration of its log in force, committed
-//! or not, and the one before it again when that is cut.
+//! Members change one step at a time, and any two neighbours' majorities overlap (§6; S14): from
+//! one set of voters to the next leads a configuration that asks both. A leader proposes none
+//! before it has committed something itself (Ongaro, raft-dev, 2015), and no second one before the
+//! first is committed. Each node has the last configuration of its log in force, committed or not,
+//! and the one before it again when that is cut.
 
 use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Node, Role, Term};
 use coracle_core::{Output, Replica};
 
 use super::{ByNode, Verdict, require};
 
-/// Every so many turns of leaders what is known of its changes is compared with the whole tail of a log. Arbitrary.
+/// Every so many turns of leaders what is known of its changes is compared with the whole tail of a
+/// log. Arbitrary.
 const ALL_EVERY: u64 = 64;
 
 /// What was committed last, and what the leaders have proposed.
@@ -29,7 +31,8 @@ struct Proposed {
 }
 
 impl Proposed {
-    /// Takes what these entries hold beyond the end that was seen. Returns whether that is a change.
+    /// Takes what these entries hold beyond the end that was seen. Returns whether that is a
+    /// change.
     fn take(&mut self, runs: &[Entries]) -> bool {
         let before = self.open.len();
         // A log that is written anew begins with what was seen long ago.
@@ -42,11 +45,13 @@ impl Proposed {
     }
 }
 
-/// §6: "a server always uses the latest configuration in its log, regardless of whether the entry is committed".
+/// §6: "a server always uses the latest configuration in its log, regardless of whether the entry
+/// is committed".
 fn check_in_force(node: &Node, outputs: &[Output]) -> Verdict {
     let (log, index) = (node.log(), node.configuration_index());
     let is_configuration = |index| log.between(index, index).all(|entry| entry.kind() == EntryKind::Config);
-    // After a start what a snapshot says of the members stands at its end, also where the log still begins before it.
+    // After a start what a snapshot says of the members stands at its end, also where the log still
+    // begins before it.
     let snapshot = node.snapshot().map_or(LogIndex::ORIGIN, |meta| meta.last.index);
     let is_there =
         index <= log.start().index.max(snapshot) || (index <= log.last().index && is_configuration(index));

@@ -1,8 +1,9 @@
 //! What must hold at every moment of a simulated cluster: one property a file, with its source.
 //!
-//! The properties keep ghost state that no node ever sees. They look at what changed, not at everything, so that they
-//! cost little: a run checks each of them at every step. What is known piece by piece that way is compared with the whole
-//! now and then, and when the run has come to rest.
+//! The properties keep ghost state that no node ever sees. They look at what changed, not at
+//! everything, so that they cost little: a run checks each of them at every step. What is known
+//! piece by piece that way is compared with the whole now and then, and when the run has come to
+//! rest.
 
 mod ack_durability;
 mod bounds;
@@ -92,8 +93,8 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// All properties at the start of a cluster whose sessions have these limits, and whose nodes keep so many bytes of the log
-    /// behind a snapshot.
+    /// All properties at the start of a cluster whose sessions have these limits, and whose nodes
+    /// keep so many bytes of the log behind a snapshot.
     #[must_use]
     pub fn new(session_limits: SessionLimits, kept_log_max: usize) -> Self {
         Self {
@@ -230,7 +231,8 @@ impl Invariants {
         })
     }
 
-    /// The cluster is at rest: how long a log may be then; and all of what is else looked at piece by piece.
+    /// The cluster is at rest: how long a log may be then; and all of what is else looked at piece
+    /// by piece.
     ///
     /// # Errors
     ///
@@ -244,8 +246,8 @@ impl Invariants {
     }
 }
 
-/// Whether these nodes are a majority of the voters, and of those on their way out, counted here once more and not asked of
-/// the node.
+/// Whether these nodes are a majority of the voters, and of those on their way out, counted here
+/// once more and not asked of the node.
 fn majorities(members: &Configuration, nodes: &[NodeId]) -> bool {
     let sets = [Some(members.voters()), members.outgoing()];
     sets.into_iter().flatten().all(|set| {

@@ -1,5 +1,6 @@
-//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and purged ≤ snapshot ≤
-//! applied ≤ commit ≤ last (S6). Terms and votes hold across restarts; the others start anew, at what the disk holds.
+//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and purged ≤
+//! snapshot ≤ applied ≤ commit ≤ last (S6). Terms and votes hold across restarts; the others start
+//! anew, at what the disk holds.
 
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, NodeId, Term};

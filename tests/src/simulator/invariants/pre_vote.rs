@@ -1,6 +1,6 @@
-//! A node raises its term only after a majority has said, in answer to this very question, that it would vote for it
-//! (thesis, §9.6), or because the leader of the term before wants it so (thesis, §3.10). Otherwise a node that was cut off
-//! would unseat a leader that is well.
+//! A node raises its term only after a majority has said, in answer to this very question, that it
+//! would vote for it (thesis, §9.6), or because the leader of the term before wants it so (thesis,
+//! §3.10). Otherwise a node that was cut off would unseat a leader that is well.
 
 use std::collections::{BTreeMap, BTreeSet};
 

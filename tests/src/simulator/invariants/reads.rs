@@ -1,5 +1,5 @@
-//! A restarted node answers no read before it has applied what its disk held when it started, as far as its log still
-//! reaches: else an answer could be older than one that it gave before.
+//! A restarted node answers no read before it has applied what its disk held when it started, as
+//! far as its log still reaches: else an answer could be older than one that it gave before.
 
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Output, Replica};

@@ -1,7 +1,8 @@
 //! The committed log, replayed into the state that ships, as far as somebody wants to know.
 //!
-//! Whoever asks does so nearly always about the newest entries, and again about the same one when the next node has come as far.
-//! So the state goes along with the questions, and only a question about the past begins at a state that was kept.
+//! Whoever asks does so nearly always about the newest entries, and again about the same one when
+//! the next node has come as far. So the state goes along with the questions, and only a question
+//! about the past begins at a state that was kept.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use coracle_core::raft::LogIndex;
 
 use super::CommittedEntry;
 
-/// Every so many entries the replayed state is kept, and that for ever at every so many of these. Arbitrary: most snapshots
-/// are of what was committed last.
+/// Every so many entries the replayed state is kept, and that for ever at every so many of these.
+/// Arbitrary: most snapshots are of what was committed last.
 const KEPT_EVERY: u64 = 64;
 const KEPT_LONG: u64 = 32;
 

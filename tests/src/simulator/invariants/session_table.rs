@@ -1,5 +1,5 @@
-//! What the nodes should remember of their clients, by rules that are written down here once more, with names in the place
-//! of fingerprints and a list in the place of trees.
+//! What the nodes should remember of their clients, by rules that are written down here once more,
+//! with names in the place of fingerprints and a list in the place of trees.
 
 use coracle_core::kv::SessionLimits;
 use coracle_core::raft::LogIndex;
@@ -26,7 +26,8 @@ pub(super) struct SessionTable {
 #[derive(Debug)]
 struct Client {
     name: String,
-    /// Numbers, where they were done, and how many bytes of a value they keep; in the order of the numbers.
+    /// Numbers, where they were done, and how many bytes of a value they keep; in the order of the
+    /// numbers.
     done: Vec<(u64, LogIndex, usize)>,
     lowest: u64,
 }

@@ -1,9 +1,9 @@
-//! A snapshot holds what replaying the committed log up to its last entry gives, sessions included; a state that was
-//! installed is that replay; and the beginning of a log goes only when a snapshot in its place is durable and was read back
-//! (Raft, §7; S17).
+//! A snapshot holds what replaying the committed log up to its last entry gives, sessions included;
+//! a state that was installed is that replay; and the beginning of a log goes only when a snapshot
+//! in its place is durable and was read back (Raft, §7; S17).
 //!
-//! The replay uses the state that ships: whether that does the right thing is asked by other properties, with a model of
-//! their own.
+//! The replay uses the state that ships: whether that does the right thing is asked by other
+//! properties, with a model of their own.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,19 @@ use super::replay::Replay;
 use super::{ByNode, CommittedEntry, Process, Running, Verdict, Violation, committed_at, require};
 use crate::simulator::snapshots::read_part;
 
-/// Of so many different snapshots one is read again, as an installation would: each that is installed is, too. Arbitrary.
+/// Of so many different snapshots one is read again, as an installation would: each that is
+/// installed is, too. Arbitrary.
 const READ_EVERY: u64 = 8;
-/// How many snapshots are remembered as right, since the other nodes take the same ones soon. Arbitrary.
+/// How many snapshots are remembered as right, since the other nodes take the same ones soon.
+/// Arbitrary.
 const RIGHT_KEPT: usize = 8;
 
 /// What is being written, and the replayed log.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     replay: Replay,
-    /// What the latest snapshots were, which were right: a node that writes the very same is right as well.
+    /// What the latest snapshots were, which were right: a node that writes the very same is right
+    /// as well.
     right: BTreeMap<LogIndex, String>,
     /// How many different ones there were.
     different: u64,
@@ -83,8 +86,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Fig. 13, InstallSnapshot receiver 6: a log that agrees with the snapshot keeps what it has behind it, but for what the
-    /// leader then has replaced.
+    /// Fig. 13, InstallSnapshot receiver 6: a log that agrees with the snapshot keeps what it has
+    /// behind it, but for what the leader then has replaced.
     fn check_suffix(
         &self,
         id: NodeId,

@@ -1,5 +1,6 @@
-//! A vote that leaves a node is on its disk, with its term, and is never another later, across restarts (§5.2, Figure 2;
-//! S7). Asking for votes is a vote for oneself. Whoever leads has had the votes of a majority (§5.2), each voter counted once.
+//! A vote that leaves a node is on its disk, with its term, and is never another later, across
+//! restarts (§5.2, Figure 2; S7). Asking for votes is a vote for oneself. Whoever leads has had the
+//! votes of a majority (§5.2), each voter counted once.
 
 use std::collections::BTreeMap;
 

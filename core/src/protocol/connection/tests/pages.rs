@@ -40,7 +40,8 @@ fn a_page_is_the_same_however_much_of_it_is_written_at_once() {
     }
 }
 
-/// A page is not known to be large before it is there: otherwise a client could have a thousand of them made and read none.
+/// A page is not known to be large before it is there: otherwise a client could have a thousand of
+/// them made and read none.
 #[test]
 fn few_pages_are_asked_for_at_once() {
     let mut connection = Connection::new(None);
