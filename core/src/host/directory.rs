@@ -418,7 +418,10 @@ impl Directory {
         self.local.follow(known);
         self.has_leader = known.has_leader;
         self.follow_own_move();
-        if place.is_some() && self.own_place() != place {
+        // A node that is removed keeps its connections: over them it acknowledges the entry that
+        // removes it, so that the leader tells it once that entry is committed.
+        let has_moved = matches!((place, self.own_place()), (Some(old), Some(new)) if old != new);
+        if has_moved {
             self.dial_all_anew(actions);
         }
         self.reach(now, actions);

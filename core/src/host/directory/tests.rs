@@ -164,6 +164,17 @@ fn a_node_that_has_moved_dials_all_others_again_once_the_members_have_it_there()
     assert_eq!(changes(|changes| directory.follow(&moved, at(3), changes)), []);
 }
 
+/// Over its connections it acknowledges the entry that removes it. Without them the leader would
+/// not tell it that the entry is committed.
+#[test]
+fn a_node_that_is_removed_keeps_its_connections() {
+    let mut directory = directory(&THREE);
+    changes(|changes| directory.reach(at(0), changes));
+    changes(|changes| directory.follow(&known(4, &THREE), at(1), changes));
+    let without = known(5, &[(2, "h:2"), (3, "h:3")]);
+    assert_eq!(changes(|changes| directory.follow(&without, at(2), changes)), []);
+}
+
 /// For want of threads. It is told once, however often it is tried.
 #[test]
 fn a_link_that_could_not_start_is_ordered_again() {
