@@ -1,5 +1,5 @@
-//! `HOST:PORT` as people type it. Looking the name up is left to whoever connects or listens, so
-//! that a command line is checked without touching the network.
+//! `HOST:PORT` addresses on the command line. Names are resolved only when the program connects or
+//! listens, so a command line is checked without using the network.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,15 +8,15 @@ use std::{io, vec};
 
 use thiserror::Error;
 
-/// A server's address: a name or a number, and a port.
+/// A server's address: a host name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// Without the brackets of an IPv6 number.
+    /// Without the brackets of an IPv6 address.
     host: String,
     port: u16,
 }
 
-/// What is wrong with the text of an address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum AddressError {
     #[error("expected HOST:PORT, such as 127.0.0.1:3001, localhost:3001 or [::1]:3001")]
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_own_answer() {
+    fn every_mistake_has_its_own_error() {
         let error = |text: &str| text.parse::<Address>().unwrap_err();
         assert_eq!(error("localhost"), AddressError::Shape);
         assert_eq!(error(":3001"), AddressError::Shape);

@@ -1,5 +1,5 @@
-//! The command line: which commands there are and how they are grouped. What a command takes, and
-//! its help, stand with the command.
+//! The command line: lists and groups the commands. Each command's arguments and help are defined
+//! with the command.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -105,8 +105,8 @@ those until a reply arrived, in an open loop from the moment at which the reques
 status tells; of a running server `runtime` is null. Requests that were refused or never answered are counted as errors \
 and not in the times; the first is told on stderr.";
 
-// A command for a server, and which server. No doc comment: clap would take it for the command's
-// help.
+// A client command and the servers to send it to. No doc comment: clap would use it as the
+// command's help.
 #[derive(Args, Debug)]
 struct Remote<Asked: Args> {
     #[command(flatten)]
@@ -115,7 +115,7 @@ struct Remote<Asked: Args> {
     asked: Asked,
 }
 
-/// Why the program failed: which command, and its reason.
+/// The error of a command that failed.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
     #[error(transparent)]
@@ -151,7 +151,7 @@ impl ProgramError {
         }
     }
 
-    /// Whether the reader of stdout has left: no failure worth a word.
+    /// Returns whether stdout was closed by its reader, which is no failure worth reporting.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         match self {
             Self::Command(error) => error.is_broken_pipe(),
@@ -165,10 +165,10 @@ impl ProgramError {
 }
 
 impl CommandLine {
-    /// Does what the command line says. A client of many commands has an exit code of its own.
+    /// Runs the command. The interactive client returns its own exit code.
     pub(crate) fn run(self) -> Result<Exit, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
-        // A server ends on a signal in good order, and a bench tidies up: they see to that
+        // A server shuts down cleanly on a signal, and a benchmark cleans up: both handle signals
         // themselves.
         if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
             interrupt::heed();
@@ -209,7 +209,7 @@ impl<Asked: Args + Execute> Remote<Asked> {
             is_terminal: io::stdout().is_terminal(),
             stdin: Stdin::Free,
         });
-        // A failed command may have printed something too, such as what a swap found.
+        // A failed command may have printed output as well, such as the value that a `cas` found.
         let flushed = out.flush();
         done.and(flushed.map_err(CommandError::Output))
     }

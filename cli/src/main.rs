@@ -1,15 +1,16 @@
-//! The program `coracle`: serves a cluster, and is its client.
+//! The program `coracle`: a server for a cluster, and its command-line client.
 //!
 //! ```text
 //! main ─► arguments ─┬─► serve                       a cluster in this process
 //!                    ├─► commands ─► caller ─► connection ─► a server
 //!                    ├─► client   ─► commands        many commands, typed or piped
 //!                    ├─► restore                     a data folder from a backup, without a server
-//!                    ├─► bench                       load, and a cluster of its own
+//!                    ├─► bench                       load, against a server or a temporary cluster
 //!                    └─► log                         a log file, without a server
 //! ```
 //!
-//! This file only turns errors into messages and exit codes. It knows nothing of what commands do.
+//! This file only turns errors into messages and exit codes. It does not depend on what the
+//! commands do.
 
 use std::env;
 use std::io::{self, Write};
@@ -74,20 +75,20 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Tells the reason of the end, and waits no longer than [`TELL_PATIENCE`] for a stderr that
+/// Writes the program's last message to stderr, and waits at most [`TELL_PATIENCE`] when stderr
 /// stalls.
 fn tell(text: String) {
     let text: Arc<str> = text.into();
     let (done, written) = mpsc::channel::<()>();
     let its_text = Arc::clone(&text);
     let write = move || {
-        // Nobody is left to be told when stderr is closed.
+        // When stderr is closed, the message is lost.
         _ = io::stderr().write_all(its_text.as_bytes());
         drop(done);
     };
     match thread::Builder::new().name("last message".into()).spawn(write) {
         Ok(_) => _ = written.recv_timeout(TELL_PATIENCE),
-        // The missing thread may be what is to be told.
+        // The failure to create a thread may be the very error that this message reports.
         Err(_) => _ = io::stderr().write_all(text.as_bytes()),
     }
 }

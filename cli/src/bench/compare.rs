@@ -1,10 +1,10 @@
-//! Two runtimes side by side: rounds in turn, so that what else the machine does falls on both, and
-//! medians.
+//! Benchmark comparison of two runtimes: alternating rounds, so that other load on the machine
+//! affects both alike, and medians over the rounds.
 //!
-//! What it deliberately does not do is to call a difference real because two numbers differ. The
-//! rounds of one runtime differ from one another as well; only when not a single round of the one
-//! reaches into the rounds of the other, and there are enough rounds that this is no accident, is
-//! the difference more than noise.
+//! Two different numbers alone do not make a real difference, because the rounds of one runtime
+//! also differ from one another. A difference is reported as more than noise only if the ranges of
+//! the two runtimes' rounds do not overlap, and if there are enough rounds that this is unlikely to
+//! happen by chance.
 
 use std::io::{self, Write};
 
@@ -13,43 +13,45 @@ use serde::Serialize;
 use super::report::{Figures, Report, head};
 use crate::output::write_columns;
 
-/// With fewer rounds nothing is said to be more than noise. Chosen because the rounds of two alike
-/// are apart by chance once in 35 times with four rounds, but once in ten with three.
+/// The minimum number of rounds per runtime for a difference to be reported as more than noise.
+/// Chosen because the ranges of two equally fast runtimes are disjoint by chance once in 35 times
+/// with four rounds, but once in ten times with three.
 const ROUNDS_MIN: usize = 4;
 
-/// What a comparison found out.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Comparison {
     rounds: usize,
     /// The medians of each runtime's rounds, in the order of the flag.
     medians: [Report; 2],
-    /// Second by first.
+    /// The second runtime's figures divided by the first one's.
     ratio: Ratios,
     /// All rounds of each runtime.
     all: [Vec<Report>; 2],
 }
 
-/// The ratios of both kinds of requests; `None` where there was none.
+/// The ratios for puts and for gets; `None` for a kind without requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Ratios {
     put: Option<Ratio>,
     get: Option<Ratio>,
 }
 
-/// How the second runtime's median relates to the first one's.
+/// The second runtime's median figures relative to the first one's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Ratio {
     per_second: f64,
     p50_us: f64,
     p99_us: f64,
-    /// Whether the rounds' requests a second overlap, or are fewer than [`ROUNDS_MIN`].
+    /// Whether the ranges of requests per second overlap, or there are fewer rounds than
+    /// [`ROUNDS_MIN`].
     is_within_noise: bool,
-    /// The least and the most requests a second of the rounds.
+    /// The lowest and the highest requests per second over the rounds, for each runtime.
     spread_per_second: [[f64; 2]; 2],
 }
 
 impl Comparison {
-    /// Of the same number of rounds, at least one, of each runtime.
+    /// Compares rounds of two runtimes: the same number for each, at least one.
     pub(super) fn new(all: [Vec<Report>; 2]) -> Self {
         let medians = [median_report(&all[0]), median_report(&all[1])];
         let ratio = Ratios {
@@ -59,7 +61,7 @@ impl Comparison {
         Self { rounds: all[0].len(), medians, ratio, all }
     }
 
-    /// Writes it for people.
+    /// Writes the comparison as text for people.
     pub(super) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let [first, second] = &self.medians;
         let names = [first, second].map(|report| report.runtime.unwrap_or_default());
@@ -136,7 +138,8 @@ fn does_overlap([first, second]: [[f64; 2]; 2]) -> bool {
     first[0] <= second[1] && second[0] <= first[1]
 }
 
-/// Each figure's own median: the figures of one row may come from different rounds.
+/// Takes the median of each figure separately, so the figures of one row may come from different
+/// rounds.
 fn median_report(rounds: &[Report]) -> Report {
     let figures = |of: fn(&Report) -> Figures| {
         let count =
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_is_not_compared() {
+    fn a_kind_without_requests_is_not_compared() {
         let comparison = Comparison::new([rounds("smol", &[100.0]), rounds("threads", &[150.0])]);
         assert_eq!(comparison.ratio.get, None);
         let mut out = Vec::new();

@@ -1,9 +1,11 @@
-//! One client: which request comes next and when it is due, and which request a reply belongs to.
+//! A simulated client of the load generator: decides which request comes next and when it is due,
+//! and matches replies to requests.
 //!
-//! It knows no socket and no clock. Times are handed in, as those since the load began, so that the
-//! accounting can be tested without waiting. The idea that matters is [`Pace::Open`]: a request is
-//! due at a moment that does not depend on the server, and its time counts from then, also while it
-//! waits for a place in the pipeline.
+//! A lane does no I/O and reads no clock. The caller passes times in, measured from the start of
+//! the load, so that the accounting can be tested without waiting. The important idea is
+//! [`Pace::Open`], an open-loop load: a request is due at a moment that does not depend on the
+//! server, and its latency counts from that moment, even while the request waits for a place in the
+//! pipeline.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,25 +13,26 @@ use std::time::Duration;
 use super::requests::{Kind, Requests};
 use super::tally::Tally;
 
-/// What a client asks for.
+/// The requests that a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Random keys, so many puts of a hundred requests.
+    /// Puts and gets of random keys; `puts_percent` of 100 requests are puts.
     Mix { puts_percent: u8 },
-    /// Each `step`th key once, from `next` on.
+    /// One request for every `step`th key, starting with key `next`.
     Each { kind: Kind, next: usize, step: usize },
 }
 
-/// When a client asks.
+/// When a client sends its requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pace {
-    /// As soon as there is a place in the pipeline, before `until`.
+    /// Closed loop: as soon as there is a place in the pipeline, before `until`.
     Closed { until: Duration },
-    /// Every `clients / per_second` from its place among the clients on, before `until`.
+    /// Open loop: all clients together send `per_second` requests, in turn, so this client sends
+    /// one every `clients / per_second` seconds, at an offset given by its `place`, before `until`.
     Open { place: usize, clients: usize, per_second: f64, until: Duration },
 }
 
-/// A client. See the module.
+/// A client; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Lane<'a> {
     requests: &'a Requests,
@@ -37,27 +40,27 @@ pub(super) struct Lane<'a> {
     pace: Pace,
     pipeline: usize,
     rng: fastrand::Rng,
-    /// How many requests were started.
+    /// The number of requests started.
     started: usize,
     has_stopped: bool,
-    /// Sent and not answered, in order.
+    /// Requests in flight, in the order in which they were sent.
     under_way: VecDeque<(Kind, Duration)>,
-    /// The beginning of a reply.
+    /// The part of a reply line that has arrived so far.
     partial: Vec<u8>,
 }
 
-/// What the next request waits for.
+/// The event to wait for before the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A reply.
     Reply,
     /// This moment, or a reply.
     At(Duration),
-    /// Nothing: there is none, and all are answered.
+    /// No event: there are no more requests, and all are answered.
     Nothing,
 }
 
-/// A line that answers no request: a refusal or a farewell.
+/// A line from the server that answers no request: a rejected connection or a closing message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unasked(pub(super) String);
 
@@ -76,7 +79,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Starts no more requests.
+    /// Stops starting requests.
     pub(super) fn stop(&mut self) {
         self.has_stopped = true;
     }
@@ -92,7 +95,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// When the next request is due; `None`: there is none.
+    /// Returns when the next request is due, or `None` if there is none.
     fn next_due(&self, now: Duration) -> Option<Duration> {
         let is_exhausted = match self.work {
             Work::Mix { .. } => false,
@@ -104,7 +107,7 @@ impl<'a> Lane<'a> {
         match self.pace {
             Pace::Closed { until } => (now < until).then_some(now),
             Pace::Open { place, clients, per_second, until } => {
-                // Reckoned from the start each time, so that no rounding adds up.
+                // Computed from the start each time, so that rounding errors do not add up.
                 let number = (place + self.started * clients) as f64;
                 Some(Duration::from_secs_f64(number / per_second)).filter(|due| *due < until)
             }
@@ -126,7 +129,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// What there is to wait for, when all that is due was started.
+    /// Returns the event to wait for once all requests that are due have been started.
     pub(super) fn next(&self, now: Duration) -> Next {
         let has_place = self.under_way.len() < self.pipeline;
         match self.next_due(now) {
@@ -136,11 +139,11 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Takes bytes that arrived by `now`.
+    /// Accepts bytes that arrived by `now`.
     ///
     /// # Errors
     ///
-    /// [`Unasked`]: the server says something that is no answer.
+    /// [`Unasked`] if the server sent a line although no request was waiting for a reply.
     pub(super) fn take(&mut self, bytes: &[u8], now: Duration, tally: &mut Tally) -> Result<(), Unasked> {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -161,7 +164,8 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Gives up what was not answered, and what was due before `now` and never sent.
+    /// Counts as abandoned the requests without a reply and, in an open loop, those that were due
+    /// before `now` and never sent.
     pub(super) fn abandon(&mut self, now: Duration, tally: &mut Tally) {
         for (kind, since) in self.under_way.drain(..) {
             tally.abandoned(kind, since);
@@ -184,8 +188,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A server in a time of its own: answers each request after `service`, in order, but none from
-    /// `stall.0` to `stall.1`. The lane is looked at every millisecond, for ten seconds.
+    /// Simulates a server with virtual time: it answers requests in order, at the next millisecond,
+    /// except from `stall.0` to `stall.1`. Steps the lane every millisecond for ten seconds.
     fn run(pace: Pace, pipeline: usize, stall: (Duration, Duration)) -> Tally {
         let requests = Requests::new(1, 8, false);
         let is_open_loop = matches!(pace, Pace::Open { .. });
@@ -209,24 +213,24 @@ mod tests {
 
     const STALL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1_500));
 
-    /// The reason why there is an open loop: half of the requests were due while the server stalled
-    /// for half of the time.
+    /// The reason for the open loop: the server stalls for half of the time, so half of the
+    /// requests are due during the stall and all of them show it.
     #[test]
-    fn a_stall_is_felt_by_all_that_were_due_meanwhile() {
+    fn an_open_loop_counts_a_stall_for_every_request_that_was_due() {
         let pace = Pace::Open { place: 0, clients: 1, per_second: 100.0, until: millis(2_000) };
         let tally = run(pace, 1, STALL);
         let micros = &tally.puts().micros;
         assert_eq!((micros.len(), tally.puts().errors), (200, 0));
         let slow = micros.len() - micros.count_between(0, 20_000);
-        // A hundred that were due during the stall, and those that were due while the queue behind
-        // it was worked off, but for the few that were due at the end of it.
+        // A hundred requests were due during the stall. Others were due while the backlog behind it
+        // was worked off, and all of these except the last few are slow as well.
         assert!((95..=115).contains(&slow), "{slow}");
         assert!((990_000..=1_001_000).contains(&micros.max()), "{}", micros.max());
         let middle = micros.value_at_quantile(0.75);
         assert!((400_000..=600_000).contains(&middle), "{middle}");
     }
 
-    /// The same stall in a closed loop is one slow request: that is what a closed loop cannot tell.
+    /// The same stall in a closed loop delays a single request: a closed loop hides the stall.
     #[test]
     fn a_closed_loop_sees_one_slow_request() {
         let tally = run(Pace::Closed { until: millis(2_000) }, 1, STALL);
@@ -235,7 +239,7 @@ mod tests {
         assert!(micros.max() >= 1_000_000);
     }
 
-    /// A request that waits for its place in the pipeline waits since it was due.
+    /// The latency of a request that waits for a place in the pipeline counts from when it was due.
     #[test]
     fn a_full_pipeline_does_not_hide_the_wait() {
         let requests = Requests::new(1, 8, false);
@@ -249,10 +253,10 @@ mod tests {
         lane.take(b"{\"status\":\"ok\"}\n{\"stat", millis(40), &mut tally).unwrap();
         lane.start_due(millis(40), &mut out);
         lane.take(b"us\":\"ok\"}\n{\"status\":\"ok\"}\n", millis(50), &mut tally).unwrap();
-        // Due at 0, 1 and 2 ms, the third sent at 40 ms only.
+        // Due at 0, 1 and 2 ms; the third one was sent only at 40 ms.
         assert_eq!(tally.gets().micros.len(), 3);
         assert!(tally.gets().micros.count_at(48_000) == 1 && tally.gets().micros.count_at(40_000) == 1);
-        // Never answered, or never sent: all that were due are errors.
+        // Requests without a reply and requests that were never sent all count as errors.
         lane.abandon(millis(1_000), &mut tally);
         assert_eq!(tally.gets().errors, 97);
     }
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_nothing_is_an_error() {
+    fn a_line_without_a_request_is_an_error() {
         let requests = Requests::new(1, 8, false);
         let window = Window { from: Duration::ZERO, until: millis(1), is_open_loop: false };
         let pace = Pace::Closed { until: millis(1) };

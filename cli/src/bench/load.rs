@@ -1,8 +1,9 @@
-//! A load on its way: all clients on one thread, a task and a connection each.
+//! The load generator: runs all clients on one thread, each as a task with its own connection.
 //!
-//! It has to cost little, because it takes its processor time from the servers that it measures. So
-//! requests are encoded before, replies are only searched for their status, and a client waits for
-//! its socket before it reads, which saves the read that would find nothing.
+//! It must use little processor time, because it shares the machine with the servers that it
+//! measures. So requests are encoded in advance, replies are only searched for their status, and a
+//! client waits until its socket is readable before it reads, which saves the read that would find
+//! nothing.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -16,21 +17,20 @@ use thiserror::Error;
 use super::lane::{Lane, Next};
 use super::tally::{Tally, Window};
 
-/// How long a connection attempt may take. Arbitrary, but above a lost SYN's first retransmission
-/// (1 s).
+/// The timeout of a connection attempt. Arbitrary, but longer than the first retransmission of a
+/// lost SYN (1 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long answers are waited for when the load is over: twice a server's own patience with a
-/// request.
+/// How long to wait for replies after the load is over: twice a server's request timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same when the load was interrupted: somebody waits for the end.
+/// The same after an interrupt; shorter, because a user waits for the program to end.
 const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(2);
 
-/// How often progress is looked at.
+/// The interval at which progress is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes read at a time: some hundred replies.
+/// The size of the read buffer, in bytes: room for some hundred replies.
 const READ_BYTES: usize = 64 << 10;
 
 /// Why a load ended early.
@@ -46,10 +46,12 @@ pub(crate) enum LoadError {
     Unasked { address: SocketAddr, line: String },
 }
 
-/// What watches a load: told how many requests have worked so far, and since when it runs.
+/// A callback that watches a load: receives the number of successful requests so far and the time
+/// since the load began.
 pub(super) type Watch<'a> = &'a mut dyn FnMut(u64, Duration);
 
-/// Where a load goes, what of it counts, and when it ends although answers are missing.
+/// Parameters of a load: its servers, its measurement window, and when it ends although replies are
+/// missing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     /// At least one.
@@ -58,14 +60,14 @@ pub(super) struct Plan<'a> {
     pub(super) gives_up: GivesUp,
 }
 
-/// When missing answers are waited for no longer: [`PATIENCE`] after this.
+/// The event after which the load waits only [`PATIENCE`] longer for missing replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivesUp {
     AfterWindow,
     AfterLastAnswer,
 }
 
-/// What all clients share.
+/// State that all clients share.
 struct Shared<'a, 'r> {
     begin: Instant,
     tally: RefCell<Tally>,
@@ -74,8 +76,8 @@ struct Shared<'a, 'r> {
     lanes: &'a [RefCell<Lane<'r>>],
 }
 
-/// Runs a client per lane, spread over the addresses, until all have nothing left to do, somebody
-/// interrupts, or answers stay away for too long.
+/// Runs one client per lane, spread over the addresses, until all clients are done, the user
+/// interrupts, or replies are missing for too long.
 pub(super) fn run(
     plan: Plan<'_>,
     lanes: Vec<Lane<'_>>,
@@ -132,7 +134,7 @@ impl Shared<'_, '_> {
         self.begin.elapsed()
     }
 
-    /// Returns when the load has to end although clients still wait.
+    /// Supervises the load, and returns when it must end although clients still wait.
     async fn oversee(&self, plan: Plan<'_>, is_interrupted: &AtomicBool, watch: Watch<'_>) {
         let mut last = plan.window.until.saturating_add(PATIENCE);
         let mut answers = 0;
@@ -153,7 +155,7 @@ impl Shared<'_, '_> {
         }
     }
 
-    /// Carries a lane's requests and replies until it has nothing left to do.
+    /// Sends a lane's requests and receives its replies until the lane has nothing left to do.
     async fn client(&self, address: SocketAddr, stream: Async<TcpStream>, lane: &RefCell<Lane<'_>>) {
         if let Err(failure) = self.carry(address, &stream, lane).await {
             self.failure.borrow_mut().get_or_insert(failure);
@@ -190,7 +192,7 @@ impl Shared<'_, '_> {
         }
     }
 
-    /// Takes what has arrived.
+    /// Reads and accepts the bytes that have arrived.
     fn read(
         &self,
         address: SocketAddr,
@@ -209,7 +211,7 @@ impl Shared<'_, '_> {
     }
 }
 
-/// Writes as much as the socket takes now; returns how much.
+/// Writes as much as the socket accepts without blocking; returns the number of bytes.
 fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {
@@ -222,7 +224,8 @@ fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(written)
 }
 
-/// Waits until there is something to do; returns whether there may be something to read.
+/// Waits until the socket is ready or the next request is due; returns whether there may be
+/// something to read.
 async fn wait(stream: &Async<TcpStream>, wants_to_write: bool, due: Option<Instant>) -> io::Result<bool> {
     let readable = async { stream.readable().await.map(|()| true) };
     let writable = async {

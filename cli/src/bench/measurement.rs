@@ -1,5 +1,4 @@
-//! One measurement: stores the keys, loads the server, and deletes the keys whatever happened
-//! between.
+//! One measurement: stores the keys, runs the load, and deletes the keys even if the load failed.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -20,20 +19,21 @@ use super::requests::{Kind, Requests};
 use super::tally::{Tally, Window};
 use super::{BenchError, tell};
 
-/// Connections that store and delete the keys, requests and bytes under way on all of them. Chosen
-/// so that a server puts many of them on disk at once, and is far from refusing any.
+/// Limits for storing and deleting the keys: the number of connections, and the requests and bytes
+/// in flight on all of them together. Chosen so that a server can group many writes into one disk
+/// write, and is far from rejecting any.
 const CHORE_CLIENTS: usize = 8;
 const CHORE_REQUESTS: usize = 1024;
 const CHORE_BYTES: usize = 4 << 20;
 
-/// How long followers may take to have the keys, and how often they are asked.
+/// How long the followers may take to apply the keys, and the interval at which they are polled.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLE_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the server may take to tell how it is.
+/// The timeout of a `status` request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server under load.
+/// A load and the server that it measures.
 #[derive(Debug)]
 pub(super) struct Measurement<'a> {
     /// At least one.
@@ -43,7 +43,7 @@ pub(super) struct Measurement<'a> {
     pub(super) progress: &'a mut Progress,
 }
 
-/// What a measurement found out.
+/// The result of a measurement.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) nodes: usize,
@@ -51,8 +51,8 @@ pub(super) struct Measured {
 }
 
 impl Measurement<'_> {
-    /// Measures. Unless `is_cleaned`, the keys are left behind: a server that is about to end needs
-    /// no cleaning.
+    /// Runs the measurement. If `is_cleaned` is false, the keys are left behind, because a server
+    /// that is about to stop needs no cleanup.
     pub(super) fn run(&mut self, is_cleaned: bool) -> Result<Measured, BenchError> {
         let LoadOptions { value_bytes, linearizable, .. } = *self.load;
         let requests = Requests::new(fastrand::u32(..), value_bytes, linearizable);
@@ -101,7 +101,7 @@ impl Measurement<'_> {
         Ok(load::run(plan, lanes, self.is_interrupted, &mut watch)?)
     }
 
-    /// Does the same with every key once.
+    /// Sends the same request once for every key.
     fn chore(
         &self,
         requests: &Requests,
@@ -118,13 +118,14 @@ impl Measurement<'_> {
         Ok(load::run(plan, lanes, is_interrupted, &mut |_, _| ())?)
     }
 
-    /// Deletes the keys, also after an interrupt: only a second one ends the program before.
+    /// Deletes the keys, also after an interrupt; only a second interrupt ends the program earlier.
     fn clean(&mut self, requests: &Requests) -> Result<(), BenchError> {
         self.progress.show("deleting the keys");
         let left = |reply: &str| BenchError::Left { prefix: requests.prefix().into(), reply: reply.into() };
         let deleted = self.chore(requests, Kind::Delete, &AtomicBool::new(false));
         let deleted = deleted.map_err(|error| left(&error.to_string()))?;
-        // A key that was never stored is not found; any other refusal leaves one behind.
+        // A key that was never stored is reported as not found. Any other error leaves a key
+        // behind.
         let is_harmless = |reply: &str| reply.contains("\"error\":\"not_found\"");
         match deleted.first_error() {
             Some(reply) if !is_harmless(reply) => Err(left(reply)),
@@ -133,8 +134,8 @@ impl Measurement<'_> {
         }
     }
 
-    /// Waits until all nodes have the keys, so that followers find what they are asked for. Returns
-    /// how many there are.
+    /// Waits until all nodes have applied the keys, so that reads from followers find them. Returns
+    /// the number of nodes.
     fn settle(&self) -> Result<usize, BenchError> {
         let address = |address: &SocketAddr| address.to_string().parse::<Address>();
         let addresses = self.addresses.iter().filter_map(|at| address(at).ok()).collect();
@@ -154,9 +155,10 @@ impl Measurement<'_> {
     }
 }
 
-/// Whether every node that tells has applied what any of them knows to be committed.
+/// Returns whether every node that reports has applied everything that any node knows to be
+/// committed.
 fn have_settled(nodes: &[NodeStatus]) -> bool {
-    // A node that is away tells nothing.
+    // An unreachable node reports no numbers.
     let numbers =
         |of: fn(&NodeStatus) -> &str| nodes.iter().filter_map(move |node| of(node).parse::<u64>().ok());
     let committed = numbers(|node| node.commit_index.get()).max();

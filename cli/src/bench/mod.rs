@@ -1,19 +1,19 @@
-//! `coracle bench`: how much a server does, and how long requests take.
+//! `coracle bench`: a benchmark of throughput and latency.
 //!
 //! ```text
 //!   options ──► own_cluster     this program again, serving from a temporary folder
 //!      │
 //!      └──────► measurement ──► load ──► lane     clients: a task and a connection each
 //!                    │            │        │
-//!                    │            │        └───── requests, encoded before
+//!                    │            │        └───── requests, encoded in advance
 //!                    │            └──► tally      histograms
 //!                    ▼
 //!                 report ──► compare
 //! ```
 //!
-//! What a user has on the server is never touched: the keys stand under a random prefix, and are
-//! deleted afterwards. The server is asked as any client would ask it; nothing here knows the
-//! inside of one.
+//! A user's data on the server is never touched: the keys have a random prefix and are deleted
+//! afterwards. The benchmark uses the client protocol like any other client and depends on no
+//! server internals.
 
 use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -51,10 +51,10 @@ mod tally;
 
 pub(crate) use options::{BenchFlags, BenchFlagsError, BenchOptions};
 
-/// How long a server's address is tried. Arbitrary.
+/// The timeout of the first connection to a server. Arbitrary.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no result.
+/// Why a benchmark has no result.
 #[derive(Debug, Error)]
 pub(crate) enum BenchError {
     #[error("interrupted")]
@@ -87,20 +87,20 @@ impl BenchError {
         }
     }
 
-    /// Whether the reader of stdout has left: no failure worth a word.
+    /// Returns whether stdout was closed by its reader, which is no failure worth reporting.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-/// A bench under way.
+/// A benchmark in progress.
 struct Bench {
     load: LoadOptions,
     is_interrupted: Arc<AtomicBool>,
     progress: Progress,
 }
 
-/// Measures, and prints what came out.
+/// Runs a benchmark and prints the result.
 pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
     let is_interrupted = interrupt::is_noted().map_err(BenchError::Signals)?;
     if cfg!(debug_assertions) {
@@ -118,8 +118,8 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
         }
     };
     bench.progress.clear();
-    // What an interrupt led to, such as a server that stopped too, is no failure of its own. But
-    // keys left behind are.
+    // After an interrupt, other errors are its consequences, for example a server that received the
+    // signal as well, and are not reported. Keys left behind are reported.
     let is_interrupted = bench.is_interrupted.load(Ordering::Acquire);
     if is_interrupted && !matches!(outcome, Err(BenchError::Left { .. })) {
         return Err(BenchError::Interrupted);
@@ -139,7 +139,7 @@ impl Bench {
         self.measure(&[cluster.address()], Some(own.runtime))
     }
 
-    /// Rounds of both in turn, the second one first in every other round.
+    /// Runs rounds of both runtimes in turn; the second runtime goes first in every other round.
     fn compare(&mut self, owns: [OwnOptions; 2], rounds: u32) -> Result<Comparison, BenchError> {
         let mut all = [Vec::new(), Vec::new()];
         for round in 0..rounds {
@@ -159,7 +159,7 @@ impl Bench {
 
     fn measure(&mut self, addresses: &[SocketAddr], own: Option<Runtime>) -> Result<Report, BenchError> {
         let Self { load, is_interrupted, progress } = self;
-        // A cluster of its own goes away with all its keys.
+        // A temporary cluster is removed with all its keys.
         let is_cleaned = own.is_none();
         let measured = Measurement { addresses, load, is_interrupted, progress }.run(is_cleaned)?;
         if let Some(reply) = measured.tally.first_error() {
@@ -170,7 +170,7 @@ impl Bench {
     }
 }
 
-/// What a bench found out.
+/// The result of a benchmark.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Outcome {
@@ -191,7 +191,7 @@ fn print(outcome: &Outcome, format: Format) -> Result<(), BenchError> {
     Ok(out.flush()?)
 }
 
-/// The addresses at which somebody listens.
+/// Returns the addresses that accept a connection.
 fn reachable(addresses: &[Address]) -> Result<Vec<SocketAddr>, BenchError> {
     let mut found = Vec::new();
     let mut last = None;
@@ -207,7 +207,7 @@ fn reachable(addresses: &[Address]) -> Result<Vec<SocketAddr>, BenchError> {
     }
 }
 
-/// The first address of the name that answers.
+/// Returns the first address of the name that accepts a connection.
 fn probe(address: &Address) -> io::Result<SocketAddr> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in address.to_socket_addrs()? {
@@ -220,6 +220,6 @@ fn probe(address: &Address) -> io::Result<SocketAddr> {
 }
 
 fn tell(what: &str) {
-    // Nobody is left to be told when stderr is closed.
+    // When stderr is closed, the message is lost.
     _ = writeln!(io::stderr(), "{what}");
 }

@@ -1,4 +1,4 @@
-//! The flags of `coracle bench`, and what they mean once checked against one another.
+//! The flags of `coracle bench`, checked for consistency and converted to options.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::numbers;
 use crate::output::Format;
 use crate::serve::Runtime;
 
-/// The longest value, in bytes: with its two quotes it is as long as the protocol allows.
+/// The longest value, in bytes: with its two quotes it reaches the limit of the protocol.
 const VALUE_BYTES_MAX: u32 = (512 << 10) - 2;
 
-// The flags as given. No doc comment: clap would take it for the command's help, which stands with
-// the command.
+// The flags as given. No doc comment: clap would use it as the help of the command, which is
+// defined with the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
     /// Load these running servers, clients in turn, instead of a cluster of its own
@@ -92,7 +92,7 @@ pub(crate) struct BenchFlags {
     output: Format,
 }
 
-/// What a bench was asked to do.
+/// The options of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BenchOptions {
     pub(super) subject: Subject,
@@ -100,18 +100,18 @@ pub(crate) struct BenchOptions {
     pub(super) output: Format,
 }
 
-/// What is loaded.
+/// The servers to be measured.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Subject {
-    /// Somebody's servers: at least one.
+    /// Running servers of the user: at least one.
     Running(Vec<Address>),
-    /// A cluster of its own.
+    /// A temporary cluster.
     Own(OwnOptions),
-    /// Clusters of its own, in turn.
+    /// Temporary clusters of two runtimes, in alternating rounds.
     Compared { runtimes: [Runtime; 2], nodes: u8, ephemeral: bool, rounds: u32 },
 }
 
-/// What a cluster of its own is like.
+/// The options of a temporary cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OwnOptions {
     pub(super) runtime: Runtime,
@@ -119,7 +119,7 @@ pub(super) struct OwnOptions {
     pub(super) ephemeral: bool,
 }
 
-/// What the load is like.
+/// The options of the load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LoadOptions {
     /// At least 1.
@@ -130,20 +130,20 @@ pub(super) struct LoadOptions {
     /// 0 to 100.
     pub(super) puts_percent: u8,
     pub(super) linearizable: bool,
-    /// Above 0; `None`: closed loop.
+    /// Above 0; `None` for a closed loop.
     pub(super) rate_per_second: Option<f64>,
     pub(super) warmup: Duration,
     pub(super) duration: Duration,
 }
 
-/// Flags that are fine alone but not together.
+/// Flags that are valid alone but not together.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum BenchFlagsError {
     #[error("--compare takes two runtimes, as in --compare smol,threads")]
     NotTwo,
 }
 
-/// What is wrong with the text of a rate.
+/// The error for a text that is no request rate.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("expected a number above 0, such as 20000")]
 struct RateError;
@@ -154,7 +154,7 @@ fn rate(text: &str) -> Result<f64, RateError> {
 }
 
 impl BenchFlags {
-    /// Checks the flags against one another.
+    /// Checks the flags for consistency.
     pub(crate) fn options(self) -> Result<BenchOptions, BenchFlagsError> {
         let (nodes, ephemeral, rounds) = (self.nodes, self.ephemeral, self.rounds);
         let running = all_of(&self.connect);

@@ -1,8 +1,8 @@
-//! A cluster to be measured: this same program, serving as a process of its own from a temporary
-//! folder.
+//! The temporary cluster of a benchmark: this same program as a child process, serving from a
+//! temporary folder.
 //!
-//! A process of its own, so that load and cluster do not share an executor, a heap or the fate of a
-//! panic.
+//! It is a separate process so that load and cluster do not share an executor, a heap or the
+//! consequences of a panic.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -16,11 +16,12 @@ use thiserror::Error;
 
 use super::options::OwnOptions;
 
-/// How long a cluster may take to stop in good order, and how often it is looked at. Arbitrary.
+/// How long a cluster may take to shut down cleanly, and the interval at which it is polled.
+/// Arbitrary.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Why there is no cluster.
+/// Why a temporary cluster could not be started.
 #[derive(Debug, Error)]
 pub(crate) enum OwnClusterError {
     #[error("cannot make a temporary folder: {0}")]
@@ -31,20 +32,19 @@ pub(crate) enum OwnClusterError {
     NotReady { said: String },
 }
 
-/// A running cluster. Dropping it stops it and removes its folder.
+/// A running cluster. Dropping it stops the cluster and removes its folder.
 #[derive(Debug)]
 pub(super) struct OwnCluster {
     child: Child,
     address: SocketAddr,
-    /// Kept, because a server may still write to it.
+    /// Kept open, because the server may still write to it.
     _stdout: BufReader<ChildStdout>,
-    /// Removed when the child has ended: fields are dropped after [`Drop::drop`].
+    /// Removed after the child has ended: fields are dropped after [`Drop::drop`] has run.
     _folder: TempDir,
 }
 
 impl OwnCluster {
-    /// Starts a cluster and waits until it serves. What goes wrong in it is told on this process's
-    /// stderr.
+    /// Starts a cluster and waits until it is ready. Its errors appear on this process's stderr.
     pub(super) fn start(options: OwnOptions) -> Result<Self, OwnClusterError> {
         let folder = tempfile::Builder::new().prefix("coracle-bench-").tempdir();
         let folder = folder.map_err(OwnClusterError::Folder)?;
@@ -64,7 +64,7 @@ impl OwnCluster {
         let read = stdout.read_line(&mut said);
         let ready = said.strip_prefix("ready ").and_then(|address| address.trim_end().parse().ok());
         let (Ok(_), Some(address)) = (read, ready) else {
-            // It has ended already, or is no server.
+            // The child has already ended, or is not a Coracle server.
             _ = child.kill();
             _ = child.wait();
             return Err(OwnClusterError::NotReady { said });
@@ -72,7 +72,7 @@ impl OwnCluster {
         Ok(Self { child, address, _stdout: stdout, _folder: folder })
     }
 
-    /// Where it serves.
+    /// The address at which the cluster serves.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,7 +81,7 @@ impl OwnCluster {
 impl Drop for OwnCluster {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // A child that has ended already is as good.
+        // The child may have ended already; then there is nothing to stop.
         _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         let begin = Instant::now();
         while begin.elapsed() < STOP_TIMEOUT {

@@ -1,37 +1,37 @@
-//! What is going on, on stderr: a line that is written over and over, and only when somebody sees
-//! it.
+//! The progress display of a benchmark: a line on stderr that is overwritten in place, shown only
+//! on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// How often the line changes. Arbitrary.
+/// The minimum time between two updates of the line. Arbitrary.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// The line.
+/// The progress line.
 #[derive(Debug)]
 pub(super) struct Progress {
     is_shown: bool,
-    /// Before every line, such as the round of a comparison.
+    /// Text before every line, such as the round of a comparison.
     pub(super) prefix: String,
     last: Option<Duration>,
 }
 
 impl Progress {
-    /// Shown if stderr is a terminal.
+    /// Creates a display that is visible only if stderr is a terminal.
     pub(super) fn new() -> Self {
         Self { is_shown: io::stderr().is_terminal(), prefix: String::new(), last: None }
     }
 
-    /// Shows the beginning of something.
+    /// Shows the name of a step that begins.
     pub(super) fn show(&mut self, what: &str) {
         self.last = None;
         if self.is_shown {
-            // Nobody is left to be told when stderr is closed.
+            // When stderr is closed, the line is lost.
             _ = write!(io::stderr(), "\r\x1b[K{}{what}", self.prefix);
         }
     }
 
-    /// Shows how far a measurement of `whole` has come, unless it did just now.
+    /// Shows the progress of a measurement of length `whole`, at most once every [`EVERY`].
     pub(super) fn measure(&mut self, operations: u64, now: Duration, warmup: Duration, whole: Duration) {
         if self.last.is_some_and(|last| now < last + EVERY) {
             return;
@@ -46,7 +46,7 @@ impl Progress {
         self.last = Some(now);
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub(super) fn clear(&mut self) {
         if self.is_shown {
             _ = write!(io::stderr(), "\r\x1b[K");

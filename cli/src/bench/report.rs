@@ -1,4 +1,4 @@
-//! What a bench found out, as JSON and as a table.
+//! The benchmark report, as JSON and as a table.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,31 +10,31 @@ use super::tally::{Count, Tally};
 use crate::output::write_columns;
 use crate::serve::Runtime;
 
-/// A result. Its members are the documented ones, in their order.
+/// The result of one benchmark. Its members are the documented ones, in the documented order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Report {
-    /// `null` for a running server, which does not tell.
+    /// `null` for a running server, which does not report its runtime.
     pub(super) runtime: Option<&'static str>,
     pub(super) nodes: usize,
     pub(super) clients: usize,
     pub(super) pipeline: usize,
-    /// How long was measured.
+    /// The length of the measurement, in seconds.
     pub(super) seconds: f64,
     pub(super) put: Figures,
     pub(super) get: Figures,
 }
 
-/// The figures of one kind of requests. All are 0 when there was none.
+/// The figures of one kind of request; all are 0 when there were none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Figures {
-    /// Requests that worked.
+    /// Successful requests.
     pub(super) ops: u64,
     pub(super) per_second: f64,
     pub(super) p50_us: u64,
     pub(super) p99_us: u64,
     pub(super) p999_us: u64,
     pub(super) max_us: u64,
-    /// Requests that were refused, or never answered.
+    /// Requests that were rejected or never answered.
     pub(super) errors: u64,
 }
 
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Writes it for people.
+    /// Writes the report as text for people.
     pub(super) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { nodes, clients, pipeline, seconds, .. } = self;
         let runtime = self.runtime.map_or_else(String::new, |runtime| format!(" on {runtime}"));
@@ -68,7 +68,7 @@ impl Figures {
         if ops == 0 {
             return Self { errors: count.errors, ..Self::default() };
         }
-        // The histogram rounds up; nothing took longer than the longest.
+        // The histogram rounds up, so a quantile is limited to the longest measured time.
         let quantile = |quantile| micros.value_at_quantile(quantile).min(micros.max());
         Self {
             ops,
@@ -81,7 +81,7 @@ impl Figures {
         }
     }
 
-    /// A row of the table under [`head`].
+    /// Returns a row of the table under [`head`].
     pub(super) fn row(&self, name: &str) -> [String; 8] {
         [
             name.to_owned(),
@@ -96,12 +96,12 @@ impl Figures {
     }
 }
 
-/// The head of the table.
+/// Returns the head of the table.
 pub(super) fn head(first: &str) -> [String; 8] {
     [first, "OPS", "PER SECOND", "P50 ms", "P99 ms", "P99.9 ms", "MAX ms", "ERRORS"].map(str::to_owned)
 }
 
-/// Three digits behind the point are all that was measured.
+/// Formats microseconds as milliseconds with three decimals, the precision of the measurement.
 fn millis(micros: u64) -> String {
     format!("{}.{:03}", micros / 1_000, micros % 1_000)
 }

@@ -1,22 +1,21 @@
 //! The request lines of a load, encoded before it starts.
 //!
 //! All keys have the same length, so a request is a template in which only the digits of the key
-//! are written anew. The keys stand under a random prefix that no user has: whatever a server holds
-//! besides stays as it is.
+//! change. The keys have a random prefix, so a user's keys on the server are not touched.
 
 use std::ops::Range;
 
-/// How many keys there are, unless their values were too many bytes. Arbitrary: enough that clients
-/// seldom meet at one.
+/// The number of keys, unless their values would take too many bytes. Arbitrary: enough that
+/// concurrent clients seldom use the same key.
 const KEYS_MAX: usize = 10_000;
 
-/// Bytes of all values together, at the most, but for one value. Arbitrary.
+/// The limit for the bytes of all values together; a single value may exceed it. Arbitrary.
 const VALUES_BYTES_MAX: usize = 64 << 20;
 
-/// Digits of a key's number.
+/// The number of digits in a key's number.
 const DIGITS: usize = 8;
 
-/// What a request does.
+/// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Put,
@@ -24,7 +23,7 @@ pub(super) enum Kind {
     Delete,
 }
 
-/// The requests of one bench.
+/// The requests of one benchmark.
 #[derive(Debug)]
 pub(super) struct Requests {
     prefix: String,
@@ -34,7 +33,7 @@ pub(super) struct Requests {
     delete: Template,
 }
 
-/// A request line with its line break, and where in it the number of the key stands.
+/// A request line, including its line break, and the position of the key's number in it.
 #[derive(Debug)]
 struct Template {
     line: Vec<u8>,
@@ -60,7 +59,7 @@ impl Template {
 }
 
 impl Requests {
-    /// Requests for keys that begin with `bench:`, the number in hexadecimal, and a colon.
+    /// Creates requests for keys that begin with `bench:`, `number` in hexadecimal, and a colon.
     pub(super) fn new(number: u32, value_bytes: usize, linearizable: bool) -> Self {
         let prefix = format!("bench:{number:08x}:");
         let value: String = ('a'..='z').cycle().take(value_bytes).collect();
@@ -79,22 +78,22 @@ impl Requests {
         }
     }
 
-    /// What all keys begin with.
+    /// Returns the prefix of all keys.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// How many keys there are: their numbers are below.
+    /// Returns the number of keys; they are numbered from 0.
     pub(super) fn keys(&self) -> usize {
         self.keys
     }
 
-    /// Bytes of the longest request.
+    /// Returns the length of the longest request, in bytes.
     pub(super) fn bytes_max(&self) -> usize {
         self.put.line.len().max(self.get.line.len())
     }
 
-    /// Appends a request for the key of this number.
+    /// Appends a request for the key with this number.
     pub(super) fn write(&self, kind: Kind, key: usize, out: &mut Vec<u8>) {
         match kind {
             Kind::Put => self.put.write(key, out),

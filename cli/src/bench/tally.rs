@@ -1,8 +1,9 @@
-//! What a load adds up to: how many requests were answered, and after how long.
+//! Counts and latency histograms of a load.
 //!
-//! Which requests count depends on the loop. In a closed loop those that were answered while the
-//! measurement went on. In an open loop those that were due meanwhile, however late they were sent
-//! and answered: leaving out the late ones would leave out the stall that made them late.
+//! Which requests count depends on the kind of loop. In a closed loop, those that were answered
+//! during the measurement count. In an open loop, those that were due during the measurement count,
+//! however late they were sent and answered: leaving out the late ones would hide the stall that
+//! made them late (coordinated omission).
 
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use hdrhistogram::Histogram;
 
 use super::requests::Kind;
 
-/// The longest time that is told apart from longer ones, in microseconds: ten minutes. Arbitrary.
+/// The highest latency that the histogram distinguishes, in microseconds: ten minutes. Arbitrary.
 const MICROS_MAX: u64 = 600_000_000;
 
-/// Which requests count. Times are those since the load began.
+/// The measurement window, which decides which requests count. Times are measured from the start of
+/// the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     /// Inclusive.
@@ -29,23 +31,23 @@ pub(super) struct Tally {
     window: Window,
     puts: Count,
     gets: Count,
-    /// All that came, whether they count or not.
+    /// All replies, whether they count or not.
     answers: u64,
     last_answer: Duration,
     first_error: Option<String>,
 }
 
-/// The counts of one kind of requests.
+/// The counts of one kind of request.
 #[derive(Debug)]
 pub(super) struct Count {
-    /// How long those took that worked.
+    /// The latencies of the successful requests, in microseconds.
     pub(super) micros: Histogram<u64>,
     pub(super) errors: u64,
 }
 
 impl Count {
     fn new() -> Self {
-        // Three digits tell 1.00 ms from 1.01 ms.
+        // Three significant digits distinguish 1.00 ms from 1.01 ms.
         let micros = Histogram::new_with_bounds(1, MICROS_MAX, 3).expect("the bounds are in order");
         Self { micros, errors: 0 }
     }
@@ -57,7 +59,8 @@ impl Tally {
         Self { window, puts, gets, answers: 0, last_answer: Duration::ZERO, first_error: None }
     }
 
-    /// A request that began, or was due, at `since` was answered at `now` with this line.
+    /// Records a reply: `line` arrived at `now`, for a request that was sent, or was due, at
+    /// `since`.
     pub(super) fn answered(&mut self, kind: Kind, since: Duration, now: Duration, line: &[u8]) {
         self.answers += 1;
         let is_fine = is_ok(line);
@@ -78,7 +81,7 @@ impl Tally {
         }
     }
 
-    /// A request that began, or was due, at `since` was given up.
+    /// Records a request that was sent, or was due, at `since` and got no reply.
     pub(super) fn abandoned(&mut self, kind: Kind, since: Duration) {
         if self.counts(since) {
             self.of(kind).errors += 1;
@@ -104,31 +107,31 @@ impl Tally {
         &self.gets
     }
 
-    /// How many requests have worked so far.
+    /// Returns the number of requests that have succeeded so far.
     pub(super) fn operations(&self) -> u64 {
         self.puts.micros.len() + self.gets.micros.len()
     }
 
-    /// How many answers came, whether they count or not.
+    /// Returns the number of replies, whether they count or not.
     pub(super) fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// The first reply that was not `ok`, warm-up included.
+    /// Returns the first reply that was not `ok`, including those of the warm-up.
     pub(super) fn first_error(&self) -> Option<&str> {
         self.first_error.as_deref()
     }
 
-    /// How long the answers that count took to come. A server that cannot keep up with an open loop
-    /// takes longer than the requests were due for.
+    /// Returns the length of the measurement. In an open loop it extends to the last reply that
+    /// counts: a server that cannot keep up takes longer than the window.
     pub(super) fn elapsed(&self) -> Duration {
         let end = if self.window.is_open_loop { self.last_answer } else { Duration::ZERO };
         end.max(self.window.until) - self.window.from
     }
 }
 
-/// Whether a reply says that its request worked. Values and keys of a bench have no quotes in them,
-/// so the words can stand nowhere else.
+/// Returns whether a reply reports success. Values and keys of a benchmark contain no quotes, so
+/// these words appear nowhere else in a reply.
 fn is_ok(line: &[u8]) -> bool {
     const OK: &[u8] = b"\"status\":\"ok\"";
     line.strip_suffix(b"}").is_some_and(|line| line.ends_with(OK))
