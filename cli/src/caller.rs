@@ -1,9 +1,8 @@
-//! Carries one request to the first server of a list that answers.
+//! Client-side retry and failover: sends one request to the first server of a list that answers.
 //!
-//! The rule that matters: a read may be sent again, to the same server or the next. A write may be
-//! sent again only while it is certain that nobody has looked at it. Once its bytes may have
-//! arrived and the reply is missing, nobody knows the outcome, and saying so is the only honest
-//! answer.
+//! A read may be retried at the same server or at the next. A write may be retried only while it is
+//! certain that no server has processed it. Once its bytes may have arrived and the reply is
+//! missing, its outcome is unknown, and the error says so.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,13 +16,13 @@ use crate::interrupt;
 use crate::reply::{NotAReply, Reply};
 use crate::request::{Effect, OUTCOME_UNKNOWN, Request};
 
-/// Servers to ask, and the connection to the one that answered last.
+/// A client with a list of servers, and the connection to the one that answered last.
 #[derive(Debug)]
 pub(crate) struct Caller {
     /// At least one.
     addresses: Vec<Address>,
     timeout: Duration,
-    /// The address to begin with: the one that answered last.
+    /// The index of the first address to try: that of the server that answered last.
     preferred: usize,
     open: Option<Connection>,
 }
@@ -31,13 +30,13 @@ pub(crate) struct Caller {
 /// Why a request has no reply.
 #[derive(Debug, Error)]
 pub(crate) enum CallError {
-    /// No server answered, and nothing was written.
+    /// No server answered, and no write may have taken effect.
     #[error("no server answered{0}")]
     Unanswered(Attempts),
-    /// A write was sent and its reply never came.
+    /// A write was sent and its reply never arrived.
     #[error("{address}: {cause}\n{OUTCOME_UNKNOWN}")]
     OutcomeUnknown { address: Address, cause: ConnectionError },
-    /// An interrupt has ended the wait.
+    /// An interrupt ended the wait.
     #[error("interrupted{}", if *.is_outcome_unknown { format!("\n{OUTCOME_UNKNOWN}") } else { String::new() })]
     GivenUp { is_outcome_unknown: bool },
     #[error("{address}: {cause}")]
@@ -56,12 +55,12 @@ impl CallError {
     }
 }
 
-/// What was tried, in order.
+/// The failed attempts, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts(Vec<(Address, ConnectionError)>);
 
 impl Attempts {
-    /// Notes a failed attempt, unless it is one after which the request must not be sent again.
+    /// Records a failed attempt; returns an error if the request must not be retried after it.
     fn record(&mut self, address: &Address, failed: Failed, effect: Effect) -> Result<(), CallError> {
         let address = address.clone();
         match (failed, effect) {
@@ -77,8 +76,8 @@ impl Attempts {
         }
     }
 
-    /// Whether a server took a request and let the time run out: it is there, so "cannot connect"
-    /// would send people looking in the wrong place.
+    /// Returns whether a server accepted a connection but did not reply in time. Then the error
+    /// must not be "cannot connect", which would send users looking in the wrong place.
     fn ended_in_silence(&self) -> bool {
         self.0.iter().any(|(_, cause)| matches!(cause, ConnectionError::Silence { .. }))
     }
@@ -95,13 +94,13 @@ impl fmt::Display for Attempts {
     }
 }
 
-/// Whether a failed attempt may have had an effect.
+/// A failed attempt, by whether it may have had an effect.
 enum Failed {
-    /// The request was not looked at.
+    /// The server has not processed the request.
     Unseen(ConnectionError),
-    /// It may have been.
+    /// The server may have processed the request.
     Perhaps(ConnectionError),
-    /// An interrupt came meanwhile.
+    /// An interrupt ended the attempt.
     GivenUp {
         is_sent: bool,
     },
@@ -109,14 +108,14 @@ enum Failed {
 }
 
 impl Caller {
-    /// A caller that is not connected yet. `timeout` bounds every wait for a reply; zero waits for
-    /// ever.
+    /// Creates a caller that is not connected yet. `timeout` limits every wait for a reply; zero
+    /// waits forever.
     pub(crate) fn new(addresses: Vec<Address>, timeout: Duration) -> Self {
         assert!(!addresses.is_empty(), "a caller needs an address");
         Self { addresses, timeout, preferred: 0, open: None }
     }
 
-    /// The address that answered last, or the first one.
+    /// Returns the address of the server that answered last, or the first one.
     pub(crate) fn address(&self) -> &Address {
         &self.addresses[self.preferred]
     }
@@ -126,7 +125,7 @@ impl Caller {
         self.call_line(&request.to_line(), request.effect())
     }
 
-    /// Sends a request line of the given effect.
+    /// Sends a request line that has the given effect.
     pub(crate) fn call_line(&mut self, line: &str, effect: Effect) -> Result<Reply, CallError> {
         if interrupt::has_come() {
             return Err(CallError::GivenUp { is_outcome_unknown: false });
@@ -146,8 +145,8 @@ impl Caller {
                 Err(failed) => attempts.record(self.address(), failed, effect)?,
             }
         }
-        // An open connection that broke says nothing about its server: that gets a fresh one. A
-        // server that refused or let the time run out had its turn.
+        // A broken connection does not mean that its server is down, so that server is tried again
+        // on a new connection. A server that rejected the request or timed out is not tried again.
         let had_its_turn = refused.is_some() || attempts.ended_in_silence();
         for offset in usize::from(had_its_turn)..self.addresses.len() {
             let position = (self.preferred + offset) % self.addresses.len();
@@ -163,7 +162,8 @@ impl Caller {
                 Err(failed) => attempts.record(address, failed, effect)?,
             }
         }
-        // A server that said why it refused tells more than one that was not there.
+        // A server's reason for a rejection helps more than the failures of other servers to
+        // answer.
         refused.ok_or(CallError::Unanswered(attempts))
     }
 

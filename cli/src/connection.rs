@@ -1,8 +1,7 @@
-//! One blocking TCP connection to a server: sends a request line, reads a reply line.
+//! A blocking TCP connection to a server: sends a request line and reads a reply line.
 //!
-//! It knows bytes, limits and waiting times. It does not know what a reply means, and it never
-//! connects again by itself: whether a request may be sent twice is the business of
-//! [`Caller`](crate::caller::Caller).
+//! It handles bytes, limits and timeouts. It does not interpret replies and never reconnects:
+//! [`Caller`](crate::caller::Caller) decides whether a request may be retried.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -12,12 +11,14 @@ use thiserror::Error;
 
 use crate::address::Address;
 
-/// The longest reply line, in bytes. Chosen because a page of [`Scan`](crate::commands::Scan) whose
-/// values all have the greatest size is about half as long.
+/// The longest reply line, in bytes. Chosen because the longest page of a
+/// [`Scan`](crate::commands::Scan), in which all values have the maximum size, is about half as
+/// long.
 pub(crate) const REPLY_BYTES_MAX: u64 = 512 << 20;
 
-/// How long one connection attempt may take at the most, so that a dead address in a list does not
-/// use up all the patience. Arbitrary, but well above a lost SYN's first retransmission (1 s).
+/// The longest timeout of one connection attempt, so that an unreachable address in a list does not
+/// use up the whole timeout. Arbitrary, but well above the first retransmission of a lost SYN (1
+/// s).
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// Why a server did not answer.
@@ -29,10 +30,10 @@ pub(crate) enum ConnectionError {
     /// The name has no address.
     #[error("the name has no address")]
     NoAddress,
-    /// Something may have been sent.
+    /// Part of the request may have been sent.
     #[error("the connection was lost: {0}")]
     Lost(#[source] io::Error),
-    /// The server closed, perhaps in the middle of a reply.
+    /// The server closed the connection, perhaps in the middle of a reply.
     #[error("the server closed the connection without a reply")]
     Closed,
     #[error("no reply within {}", humantime::format_duration(*.waited))]
@@ -47,12 +48,12 @@ pub(crate) enum ConnectionError {
 #[derive(Debug)]
 pub(crate) struct Connection {
     reader: BufReader<TcpStream>,
-    /// How long the server may stay silent; zero for ever.
+    /// How long to wait for the server; zero waits forever.
     timeout: Duration,
 }
 
 impl Connection {
-    /// Connects to the first address of the name that answers.
+    /// Connects to the first address of the name that accepts a connection.
     pub(crate) fn open(address: &Address, timeout: Duration) -> Result<Self, ConnectionError> {
         let patience = if timeout.is_zero() { CONNECT_TIMEOUT_MAX } else { timeout.min(CONNECT_TIMEOUT_MAX) };
         let mut last = ConnectionError::NoAddress;
@@ -69,19 +70,19 @@ impl Connection {
         let limit = (!timeout.is_zero()).then_some(timeout);
         stream.set_read_timeout(limit)?;
         stream.set_write_timeout(limit)?;
-        // A request is one small packet that somebody waits for.
+        // A request is one small packet, and the client waits for its reply.
         stream.set_nodelay(true)?;
         Ok(Self { reader: BufReader::new(stream), timeout })
     }
 
-    /// The connection's socket, for closing it from elsewhere.
+    /// Returns the connection's socket, so that another thread can close it.
     pub(crate) fn socket(&self) -> &TcpStream {
         self.reader.get_ref()
     }
 
-    /// Whether the server is still there and has said nothing since the last reply. What it says
-    /// unasked is a farewell. Found out before a write is sent, a lost connection leaves no outcome
-    /// in doubt.
+    /// Returns whether the connection is still open and no bytes have arrived since the last reply.
+    /// Bytes that arrive without a request are a closing message. When a lost connection is found
+    /// before a write is sent, the outcome of the write is not in doubt.
     pub(crate) fn is_quiet(&self) -> bool {
         let stream = self.reader.get_ref();
         if !self.reader.buffer().is_empty() || stream.set_nonblocking(true).is_err() {
@@ -92,8 +93,8 @@ impl Connection {
         stream.set_nonblocking(false).is_ok() && would_block
     }
 
-    /// Sends one request, which holds no line break, and waits for one reply, given without its
-    /// line break.
+    /// Sends one request, which contains no line break, and returns one reply without its line
+    /// break.
     pub(crate) fn exchange(&mut self, request: &str) -> Result<String, ConnectionError> {
         debug_assert!(!request.contains('\n'), "a request is one line");
         let mut line = Vec::with_capacity(request.len() + 1);
@@ -101,8 +102,9 @@ impl Connection {
         line.push(b'\n');
         match self.reader.get_mut().write_all(&line) {
             Ok(()) => self.receive(),
-            // A server that refuses a client or an oversized line says so and closes: the reason
-            // may already lie here while the rest of the request finds no taker.
+            // A server that rejects a client or an oversized line sends the reason and closes the
+            // connection. The reason may already have arrived here although the rest of the request
+            // cannot be sent.
             Err(error) => self.receive().map_err(|_| self.fault(error)),
         }
     }

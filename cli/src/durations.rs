@@ -1,17 +1,17 @@
-//! Spans of time as flags take them: `50ms`, `1.5s`, `2min`, and `0` where it means "off".
+//! Parsers for durations in flags: `50ms`, `1.5s`, `2min`, and `0` where it means "off".
 //!
-//! The spelling is humantime's. What is added here are messages that say what is right, the bounds
-//! that each kind of flag has, and the range `MIN..MAX`.
+//! The syntax is humantime's. This module adds error messages with valid examples, the bounds of
+//! each kind of flag, and the range `MIN..MAX`.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// The longest span a flag takes: longer is taken for a slip of the unit. Arbitrary.
+/// The longest valid duration: a longer one is probably a wrong unit. Arbitrary.
 const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What is wrong with the text of a span or of a range.
+/// Why a text is not a valid duration or range.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum DurationError {
     #[error("expected a number with a unit, such as 50ms, 1.5s or 2min")]
@@ -26,14 +26,14 @@ pub(crate) enum DurationError {
     RangeOrder,
 }
 
-/// A span of more than nothing.
+/// Parses a duration above zero.
 pub(crate) fn positive(text: &str) -> Result<Duration, DurationError> {
     let span = span(text)?;
     if span.is_zero() { Err(DurationError::Zero) } else { Ok(span) }
 }
 
-/// A span, where zero means "off". Kept as zero, because clap would take an `Option` for a missing
-/// flag.
+/// Parses a duration for which zero means "off". Returns zero and not `None`, because clap
+/// interprets an `Option` as an optional flag.
 pub(crate) fn zero_for_off(text: &str) -> Result<Duration, DurationError> {
     span(text)
 }
@@ -43,7 +43,7 @@ fn span(text: &str) -> Result<Duration, DurationError> {
     if span > SPAN_MAX { Err(DurationError::TooLong) } else { Ok(span) }
 }
 
-/// Bounds to draw a random span from, with `min` below `max`.
+/// The bounds of a random duration, with `min` below `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DurationRange {
     /// Inclusive.
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_unit_or_a_zero_or_an_age_is_refused() {
+    fn a_missing_unit_a_zero_and_more_than_a_year_are_rejected() {
         for text in ["", "50", "ms", "fast", "-1s", "1e3s"] {
             assert_eq!(positive(text), Err(DurationError::Shape), "{text}");
         }

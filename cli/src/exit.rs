@@ -1,22 +1,22 @@
-//! The exit codes, which scripts rely on. Which error leads to which code stands beside each error.
+//! The exit codes, on which scripts rely. Each error type maps its errors to these codes.
 
 use std::process::ExitCode;
 
-/// How the program ended, as its caller sees it.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It did what it was asked to.
+    /// Success.
     Done = 0,
-    /// The key is not there.
+    /// The key does not exist.
     NotFound = 1,
-    /// The command line, a value or a key is wrong: trying again changes nothing.
+    /// The command line, a value or a key is invalid: a retry changes nothing.
     Usage = 2,
     /// No server could be reached.
     Unreachable = 3,
     /// No leader, or no outcome in time. For a write the outcome is unknown, unless no leader was
     /// known.
     NoOutcome = 4,
-    /// A compare-and-swap found another value, or a session is no longer remembered.
+    /// A compare-and-swap found another value, or a session has expired.
     Precondition = 5,
     /// The server, its disk or a file failed.
     Failure = 6,

@@ -1,19 +1,19 @@
-//! Files that a command reads as a whole, and stdin in the place of one.
+//! Reads a whole input file of a command, or stdin in place of a file.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// What all files of Coracle begin with, backups among them.
+/// The beginning of every Coracle file, including backups.
 const BEGINNING: &[u8] = b"{\"format\":\"coracle-";
 
-/// A file's name for messages, and its bytes.
+/// The bytes of a file, and its name for messages.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) name: PathBuf,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Reads a file, or stdin when its name is `-`. An error comes with the name.
+/// Reads a file, or stdin when the name is `-`. An error includes the name.
 pub(crate) fn read(file: &Path) -> Result<Input, (PathBuf, io::Error)> {
     let (name, read) = if file == Path::new("-") {
         let mut bytes = Vec::new();
@@ -27,8 +27,8 @@ pub(crate) fn read(file: &Path) -> Result<Input, (PathBuf, io::Error)> {
     }
 }
 
-/// Whether this may be a file of Coracle, or what is left of one. Of any other file it would be
-/// beside the point to say that it does not match its checksum.
+/// Returns whether this may be a Coracle file, or the beginning of one. For any other file a
+/// message about a wrong checksum would be misleading.
 pub(crate) fn may_be_of_coracle(bytes: &[u8]) -> bool {
     bytes.starts_with(BEGINNING) || BEGINNING.starts_with(bytes)
 }

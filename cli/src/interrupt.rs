@@ -1,12 +1,12 @@
-//! Ctrl-C in a client command: gives up what is under way.
+//! Handling of Ctrl-C (SIGINT) in client commands.
 //!
-//! A command ends the program with 130, and says so when a write was sent whose reply is missing:
-//! its outcome is unknown. At the prompt of the interactive client Ctrl-C gives up the request and
-//! not the session: the signal closes the connection that the request waits on, so the wait ends.
-//! Where that does not help, a second Ctrl-C ends the program. A command that has to tidy up takes
-//! note of the signal instead ([`is_noted`]).
+//! A single command ends the program with exit code 130. If a write was sent and its reply is
+//! missing, the message says that its outcome is unknown. At the prompt of the interactive client,
+//! Ctrl-C aborts the running command but not the client: the listener thread closes the connection
+//! on which the request waits, so the wait ends. If that does not help, a second Ctrl-C ends the
+//! program. A command that must clean up polls a flag instead ([`is_noted`]).
 //!
-//! Deliberately not for serving, which ends in good order.
+//! Servers do not use this module, because they shut down cleanly.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,10 +24,12 @@ use signal_hook::iterator::Signals;
 use crate::exit::Exit;
 use crate::request::{Effect, OUTCOME_UNKNOWN};
 
-/// How often a wait that no signal can end is looked after. Chosen to be too short to feel.
+/// The interval at which a wait that a signal cannot end is polled. Chosen too short to be
+/// noticeable.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What an interrupt finds. One per process, as the signal is.
+/// The state that an interrupt acts on. One per process, because the signal is delivered to the
+/// process.
 static STATE: Mutex<State> = Mutex::new(State {
     is_session: false,
     is_running: false,
@@ -38,18 +40,18 @@ static STATE: Mutex<State> = Mutex::new(State {
 
 #[derive(Debug)]
 struct State {
-    /// Commands are typed at a prompt.
+    /// Whether commands are typed at a prompt.
     is_session: bool,
-    /// One of them is being carried out.
+    /// Whether one of them is running.
     is_running: bool,
-    /// It was interrupted.
+    /// Whether the running command was interrupted.
     is_given_up: bool,
     exchange: Option<Exchange>,
-    /// A file that is of no use before it is whole.
+    /// A file that is useless until it is complete; an interrupt removes it.
     unfinished: Option<PathBuf>,
 }
 
-/// A request that was sent, or is being sent.
+/// A request that was sent or is being sent.
 #[derive(Debug)]
 struct Exchange {
     effect: Effect,
@@ -60,8 +62,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on, an interrupt ends the program with its exit code, or gives up a command of a
-/// session.
+/// Starts handling interrupts: each ends the program with its exit code, or aborts a command of the
+/// interactive client.
 pub(crate) fn heed() {
     let listen = || {
         let mut signals = Signals::new([SIGINT])?;
@@ -69,7 +71,8 @@ pub(crate) fn heed() {
         thread::Builder::new().name("interrupts".into()).spawn(listener)
     };
     if listen().is_err() {
-        // Without a thread the program still ends, only without a word about a write.
+        // Without a thread the program still ends on an interrupt, but without a message about a
+        // write.
         _ = flag::register_conditional_shutdown(
             SIGINT,
             Exit::Interrupted as i32,
@@ -98,11 +101,11 @@ fn on_interrupt() {
     std::process::exit(Exit::Interrupted as i32);
 }
 
-/// As long as it lives, an interrupt that ends the program removes this file.
+/// While this guard exists, an interrupt that ends the program removes the unfinished file.
 #[derive(Debug)]
 pub(crate) struct UnfinishedGuard(());
 
-/// A file at `path` is being written, and gets its name when it is whole.
+/// Registers a temporary file at `path` that an interrupt removes, until the guard is dropped.
 pub(crate) fn unfinished(path: PathBuf) -> UnfinishedGuard {
     state().unfinished = Some(path);
     UnfinishedGuard(())
@@ -114,13 +117,12 @@ impl Drop for UnfinishedGuard {
     }
 }
 
-/// Commands are typed at a prompt from now on: an interrupt gives up the command and not the
-/// program.
+/// Switches to the interactive mode, in which an interrupt aborts the command and not the program.
 pub(crate) fn gives_up_commands() {
     state().is_session = true;
 }
 
-/// Carries out one command of a session.
+/// Runs one command of the interactive client.
 pub(crate) fn during_command<T>(carry_out: impl FnOnce() -> T) -> T {
     let set = |is_running| {
         let mut state = state();
@@ -132,23 +134,23 @@ pub(crate) fn during_command<T>(carry_out: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Whether the command that is being carried out was interrupted.
+/// Returns whether the running command was interrupted.
 pub(crate) fn has_come() -> bool {
     state().is_given_up
 }
 
-/// As long as it lives, an interrupt closes the connection.
+/// While this guard exists, an interrupt closes the connection of the request.
 #[derive(Debug)]
 pub(crate) struct ExchangeGuard(());
 
-/// A request of this effect is going to be sent, and its reply to be waited for.
+/// Registers a request of this effect, before it is sent.
 pub(crate) fn exchange(effect: Effect, socket: &TcpStream) -> ExchangeGuard {
     let socket = socket.try_clone().ok();
     let mut state = state();
     if state.is_given_up
         && let Some(socket) = &socket
     {
-        // It came after the last look, and before there was a connection to close.
+        // The interrupt came after the last check, when there was no connection to close yet.
         _ = socket.shutdown(Shutdown::Both);
     }
     state.exchange = Some(Exchange { effect, socket });
@@ -161,8 +163,8 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Does what may take long and cannot be ended from outside, such as looking a name up; `None` when
-/// an interrupt came first. What it would have led to is dropped.
+/// Runs `work`, which may take long and cannot be interrupted, such as a name lookup; `None` when
+/// an interrupt came first. The result of the abandoned work is dropped.
 pub(crate) fn unless_given_up<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if !state().is_session {
         return Some(work());
@@ -179,11 +181,11 @@ pub(crate) fn unless_given_up<T: Send + 'static>(work: impl FnOnce() -> T + Send
     }
 }
 
-/// The flag that the first interrupt, or order to end, sets. A second one ends the program at once.
+/// Returns a flag that the first SIGINT or SIGTERM sets. A second one ends the program at once.
 pub(crate) fn is_noted() -> io::Result<Arc<AtomicBool>> {
     let is_noted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset, and sets it.
+        // In this order, so that the first signal finds the flag unset and sets it.
         flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&is_noted))?;
         flag::register(signal, Arc::clone(&is_noted))?;
     }

@@ -1,10 +1,9 @@
-//! Lists on a command line: `a,b,c`, forgiving where a mistake is none. Blanks around an item and
-//! empty items, as behind a trailing comma, come from scripts that put lists together; they mean
-//! nothing.
+//! Parser for comma-separated lists on a command line: `a,b,c`. It ignores spaces around an item
+//! and empty items, such as after a trailing comma, because scripts that build lists produce them.
 
 use std::str::FromStr;
 
-/// The items of one list, in order; maybe none.
+/// The items of one list, in order; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct List<T>(Vec<T>);
 
@@ -17,7 +16,7 @@ impl<T: FromStr> FromStr for List<T> {
     }
 }
 
-/// The items of all lists of a flag that may be given several times.
+/// Returns the items of all lists of a flag that may be given several times.
 pub(crate) fn all_of<T: Clone>(lists: &[List<T>]) -> Vec<T> {
     lists.iter().flat_map(|list| list.0.iter().cloned()).collect()
 }

@@ -1,11 +1,11 @@
-//! Whole numbers as flags take them, with messages that say which number would be right.
+//! Parsers for integers in flags, with messages that name the valid range.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// What is wrong with the text of a number.
+/// Why a text is not a valid number.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum NumberError {
     #[error("expected a whole number without a unit, such as 1000000")]
@@ -18,7 +18,7 @@ pub(crate) enum NumberError {
     Id,
 }
 
-/// A whole number that is not 0.
+/// Parses an integer that is not 0.
 pub(crate) fn at_least_one(text: &str) -> Result<u64, NumberError> {
     match text.trim().parse() {
         Ok(0) => Err(NumberError::Zero),
@@ -27,22 +27,22 @@ pub(crate) fn at_least_one(text: &str) -> Result<u64, NumberError> {
     }
 }
 
-/// The id of a node.
+/// Parses the id of a node.
 pub(crate) fn id(text: &str) -> Result<u64, NumberError> {
     text.trim().parse().map_err(|_| NumberError::Id)
 }
 
-/// How many nodes a cluster in one process has.
+/// Parses the number of nodes of a cluster in one process.
 pub(crate) fn nodes(text: &str) -> Result<u8, NumberError> {
     within(text, 1..=9)
 }
 
-/// How many clients are served at a time.
+/// Parses the maximum number of concurrent clients.
 pub(crate) fn clients(text: &str) -> Result<NonZeroU32, NumberError> {
     within(text, 1..=u32::MAX).map(|count| NonZeroU32::new(count).expect("it is at least 1"))
 }
 
-/// A number within bounds, both inclusive.
+/// Parses a number within bounds, both inclusive.
 pub(crate) fn within<T>(text: &str, bounds: RangeInclusive<T>) -> Result<T, NumberError>
 where
     T: Copy + PartialOrd + TryFrom<u64> + Into<u64>,

@@ -1,6 +1,7 @@
-//! How answers look on stdout: the choice of format, values and keys as text, and columns.
+//! Formatting of output on stdout: the choice of format, values and keys as text, escaping, and
+//! columns.
 //!
-//! It decides nothing about which answer goes where; that is each command's own business.
+//! Each command decides what it prints.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::value::RawValue;
 
-/// What `-o` chooses.
+/// The value of the flag `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people and for line-wise tools.
@@ -26,16 +27,15 @@ impl Format {
     }
 }
 
-/// A value as text: a string as its characters, as `jq -r` prints it, and any other value as its
-/// JSON.
+/// Formats a value as text: a string as its characters, as `jq -r` prints it, and any other value
+/// as its JSON.
 pub(crate) fn plain(value: &RawValue) -> String {
-    // A string that is no Unicode, such as half a surrogate pair, stays JSON too.
+    // A string that is not valid Unicode, such as half a surrogate pair, stays JSON too.
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-/// A value for a terminal: as [`plain`], but a string stands in its quotes where it could be taken
-/// for another value, as `42` could, where it is empty, and where its characters would be commands
-/// to the terminal.
+/// Formats a value for a terminal: as [`plain`], but a string keeps its quotes if it is empty, if
+/// it looks like another JSON value, as `42` does, or if it contains terminal control characters.
 pub(crate) fn unmistakable(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) if !looks_like_json(&text) && calm(&text) == text => text,
@@ -43,12 +43,12 @@ pub(crate) fn unmistakable(value: &RawValue) -> String {
     }
 }
 
-/// Whether a string, without its quotes, could be taken for another value, or for nothing.
+/// Returns whether a string without its quotes is empty or looks like another JSON value.
 fn looks_like_json(text: &str) -> bool {
     text.is_empty() || serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// Text of several lines for a terminal: as [`harmless`], but with its line breaks and tabs.
+/// Escapes text of several lines for a terminal: as [`harmless`], but keeps line breaks and tabs.
 pub(crate) fn calm(text: &str) -> Cow<'_, str> {
     if harmless(text) == text {
         return Cow::Borrowed(text);
@@ -60,17 +60,17 @@ pub(crate) fn calm(text: &str) -> Cow<'_, str> {
     Cow::Owned(pieces.collect())
 }
 
-/// A value for a table cell or a line of its own: as [`plain`], with what would break the line
-/// escaped.
+/// Formats a value for a table cell or a separate line: as [`plain`], with line breaks and other
+/// characters escaped that would break the line.
 pub(crate) fn one_line(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) => escaped(&text),
-        // JSON text holds no line break and no tab, but maybe other control characters.
+        // JSON text contains no line breaks and no tabs, but may contain other control characters.
         Err(_) => harmless(value.get()).into_owned(),
     }
 }
 
-/// The same for a terminal, where a string must not be taken for another value.
+/// The same for a terminal, where a string must not look like another JSON value.
 pub(crate) fn unmistakable_line(value: &RawValue) -> String {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) if looks_like_json(&text) => harmless(value.get()).into_owned(),
@@ -78,8 +78,8 @@ pub(crate) fn unmistakable_line(value: &RawValue) -> String {
     }
 }
 
-/// Text that stays on its line and in its column: `\t`, `\n`, `\r`, `\\`, and `\u00XX` for other
-/// controls.
+/// Escapes text so that it stays on its line and in its column: `\t`, `\n`, `\r`, `\\`, and
+/// `\u00XX` for other control characters.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -97,8 +97,8 @@ pub(crate) fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Text as it is, but for what would break its line or reach a terminal as a command: control
-/// characters and the line separators of Unicode, as `\n`, `\u001b`.
+/// Escapes only characters that would break the line or control a terminal: control characters and
+/// Unicode line separators, as `\n` or `\u001b`. Unlike [`escaped`], it keeps backslashes.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
     if !text.contains(is_harmful) {
@@ -117,14 +117,14 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(harmless)
 }
 
-/// A message that may hold what a server or a file says: its own line breaks stay, and nothing else
-/// of it is a command to a terminal.
+/// Escapes a message that may contain text from a server or a file: keeps its line breaks, and
+/// escapes everything else that could control a terminal.
 pub(crate) fn harmless_lines(message: &str) -> String {
     let lines: Vec<_> = message.split('\n').map(harmless).collect();
     lines.join("\n")
 }
 
-/// Writes rows with every column as wide as its widest cell, and no space at the end of a line.
+/// Writes rows in columns, each as wide as its widest cell, without spaces at the end of a line.
 pub(crate) fn write_columns<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_a_value_is_no_command() {
+    fn on_a_terminal_control_characters_are_escaped() {
         assert_eq!(unmistakable(&raw(r#""\u001b[2J""#)), r#""\u001b[2J""#);
         assert_eq!(unmistakable(&raw("[\"\u{9b}2J\"]")), r#"["\u009b2J"]"#);
         assert_eq!(one_line(&raw("[\"\u{7f}\"]")), r#"["\u007f"]"#);

@@ -1,7 +1,7 @@
-//! A server's reply, taken apart as far as the commands need it.
+//! Parser for a server's replies, with the members that the commands need.
 //!
-//! Values stay the JSON text they came as. A number such as `1e400` or 2⁶⁴+1 would not survive the
-//! way through a number type, so it never takes that way.
+//! Values keep the JSON text in which they arrived. A number such as `1e400` or 2⁶⁴+1 would lose
+//! digits in a number type, so it is never converted to one.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub(crate) enum ErrorCode {
     Busy,
     ShuttingDown,
     Storage,
-    /// A code this program does not know: the server is newer.
+    /// A code that this program does not know, from a newer server.
     #[serde(other)]
     Unknown,
 }
@@ -68,22 +68,22 @@ pub(crate) struct Reply {
     #[serde(skip)]
     pub(crate) line: String,
     status: Option<Status>,
-    /// Present in the farewell to a client that was silent too long, which answers no request.
+    /// Present in the closing message to an idle client, which answers no request.
     close: Option<Box<RawValue>>,
     error: Option<ErrorCode>,
     message: Option<Box<str>>,
     definite: Option<bool>,
     pub(crate) value: Option<Box<RawValue>>,
-    /// What a compare-and-swap found; `None` when the key is absent.
+    /// The actual value that a compare-and-swap found; `None` when the key is absent.
     pub(crate) actual: Option<Box<RawValue>>,
     pub(crate) items: Option<Vec<Item>>,
     #[serde(default)]
     pub(crate) more: bool,
     pub(crate) nodes: Option<Vec<NodeStatus>>,
-    /// What the answering server holds in memory; not told by older ones.
+    /// Memory use of the server that answered; older servers do not report it.
     pub(crate) memory: Option<Memory>,
     pub(crate) members: Option<Vec<MemberRow>>,
-    /// Up to which entry of the log the members are known.
+    /// The log index as of which the members are reported.
     pub(crate) index: Option<u64>,
 }
 
@@ -101,8 +101,8 @@ pub(crate) struct Item {
     pub(crate) value: Box<RawValue>,
 }
 
-/// One node in a reply to `status`, as text: a newer server may say things this program need not
-/// know.
+/// One node in a reply to `status`. The members stay JSON text, because a newer server may report
+/// values that this program does not know.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NodeStatus {
     pub(crate) id: Box<RawValue>,
@@ -113,21 +113,21 @@ pub(crate) struct NodeStatus {
     pub(crate) last_log_index: Box<RawValue>,
     pub(crate) leader: Option<Box<RawValue>>,
     pub(crate) address: Option<Box<RawValue>>,
-    /// Not told by servers without snapshots.
+    /// Not reported by servers without snapshots.
     pub(crate) snapshot_index: Option<Box<RawValue>>,
-    /// Entries that its disk lacks; not told by servers without a network.
+    /// The number of entries that its disk lacks; not reported by servers without a network.
     pub(crate) lag: Option<Box<RawValue>>,
-    /// For how long its disk has finished no write that it has to do.
+    /// How long the disk has completed no pending write, in milliseconds.
     pub(crate) disk_waiting_ms: Option<u64>,
 }
 
-/// What a server holds in memory, in bytes.
+/// Memory use of a server, in bytes.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Memory {
-    /// The most that it may hold, if there is a limit.
+    /// The limit of the memory use, if there is one.
     pub(crate) max: Option<u64>,
     data: u64,
-    /// Not told by older servers, as the next two.
+    /// Not reported by older servers, like the next two.
     #[serde(default)]
     sessions: u64,
     #[serde(default)]
@@ -141,7 +141,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// What is held, for what, in the words of the errors.
+    /// Returns the bytes in use by purpose, in the words of the error messages.
     pub(crate) fn held_for(&self) -> [(u64, &'static str); 8] {
         [
             (self.data, "keys, values and the log"),
@@ -156,7 +156,7 @@ impl Memory {
     }
 }
 
-/// One member in a reply to `members` or to a change of them, as text for the same reason.
+/// One member in a reply to `members` or to a membership change; JSON text for the same reason.
 #[derive(Debug, Deserialize)]
 pub(crate) struct MemberRow {
     pub(crate) id: Box<RawValue>,
@@ -165,7 +165,7 @@ pub(crate) struct MemberRow {
     pub(crate) incarnation: Option<Box<RawValue>>,
 }
 
-/// A line that is no reply of the protocol.
+/// The error for a line that is not a reply of the protocol.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("the server's reply is not one of Coracle's protocol: is this address a Coracle server?")]
 pub(crate) struct NotAReply;
@@ -180,25 +180,26 @@ impl Reply {
         Ok(reply)
     }
 
-    /// Whether this is the server's farewell to a silent client. It answers nothing: a request that
-    /// crossed it was not looked at.
+    /// Returns whether this is the server's closing message to an idle client. It answers no
+    /// request, and a request that crossed it was not processed.
     pub(crate) fn is_farewell(&self) -> bool {
         self.status.is_none()
     }
 
-    /// Whether nothing happened for a reason that another server may not share.
+    /// Returns whether the request had no effect, for a reason that may not apply to another
+    /// server.
     pub(crate) fn is_worth_another_server(&self) -> bool {
         let is_local =
             matches!(self.error, Some(ErrorCode::Busy | ErrorCode::ShuttingDown | ErrorCode::NoLeader));
         is_local && self.definite == Some(true)
     }
 
-    /// The error that the reply reports, if it does.
+    /// Returns the error that the reply reports, if any.
     pub(crate) fn refusal(&self, effect: Effect) -> Option<Refusal> {
         if self.status == Some(Status::Ok) {
             return None;
         }
-        // The plain form of a get says that a key is missing without a code.
+        // The short form of a get reports a missing key without an error code.
         let code = self.error.unwrap_or(ErrorCode::NotFound);
         let is_outcome_unknown = effect == Effect::Writes && self.definite == Some(false);
         let message = self.message.as_deref().unwrap_or_default().into();
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_without_a_code_and_a_farewell_are_told_apart() {
+    fn a_missing_key_without_a_code_and_a_closing_message_are_distinguished() {
         let missing = reply(r#"{"key":"nope","value":null,"status":"error"}"#);
         assert_eq!(missing.refusal(Effect::Reads).unwrap().code, ErrorCode::NotFound);
         assert!(!missing.is_farewell());
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_refused() {
+    fn a_line_that_is_no_reply_is_rejected() {
         for line in ["", "HTTP/1.1 400 Bad Request", "{}", "[]", r#"{"status":"great"}"#] {
             assert_eq!(Reply::parse(line.to_owned()).unwrap_err(), NotAReply, "{line}");
         }

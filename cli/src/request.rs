@@ -1,22 +1,22 @@
-//! The requests that the commands send, as lines of the client protocol, and the one thing that has
-//! to be known about a request before it may be sent twice: whether it writes.
+//! Requests of the client commands, encoded as lines of the client protocol, and the property that
+//! decides whether a request may be retried: whether it writes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// What a request may do to the store.
+/// The effect that a request may have on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Nothing: it may be sent again to any server.
+    /// A read: it may be retried at any server.
     Reads,
-    /// Once sent, it may have taken effect: it is never sent again by itself.
+    /// A write: once sent, it may have taken effect, so it is never retried automatically.
     Writes,
 }
 
-/// What is said of a write that was sent and whose reply is missing.
+/// The message for a write that was sent and whose reply is missing.
 pub(crate) const OUTCOME_UNKNOWN: &str = "the outcome is unknown: the write may or may not take effect";
 
-/// A request in its extended form, the one with `op`.
+/// A request in its extended form, with the member `op`.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request<'a> {
@@ -50,9 +50,9 @@ pub(crate) enum Request<'a> {
     Members,
     MemberAdd {
         node: u64,
-        /// Where its peers reach it.
+        /// Where the other nodes reach it.
         address: &'a str,
-        /// For which members the order is given: the `index` of a reply to `members`.
+        /// The membership to which the change applies: the `index` of a reply to `members`.
         #[serde(skip_serializing_if = "Option::is_none")]
         index: Option<u64>,
     },
@@ -68,14 +68,14 @@ pub(crate) enum Request<'a> {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
-    /// A piece of a backup: the beginning, or what follows in one.
+    /// A part of a backup: the first one, or a later one at an offset.
     Backup {
-        /// Its name, as the reply before had it.
+        /// The name of the backup, from the previous reply.
         #[serde(skip_serializing_if = "Option::is_none")]
         backup: Option<&'a RawValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
-        /// How much of the log it has to cover, as the reply before had it.
+        /// The log index that the backup must cover, from the previous reply.
         #[serde(skip_serializing_if = "Option::is_none")]
         covering: Option<u64>,
     },
@@ -83,7 +83,7 @@ pub(crate) enum Request<'a> {
     Ping,
 }
 
-/// How fresh a value has to be.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Consistency {
@@ -92,7 +92,7 @@ pub(crate) enum Consistency {
 }
 
 impl Request<'_> {
-    /// The request line, without its line break.
+    /// Encodes the request as a line, without its line break.
     pub(crate) fn to_line(self) -> String {
         serde_json::to_string(&self).expect("strings, numbers and JSON text always encode")
     }
@@ -116,8 +116,8 @@ impl Request<'_> {
     }
 }
 
-/// The effect of a line that somebody else wrote. Whatever is not certainly a read counts as a
-/// write.
+/// Returns the effect of a line that was not created by this program. A line that is not certainly
+/// a read counts as a write.
 pub(crate) fn effect_of_line(line: &str) -> Effect {
     #[derive(Deserialize)]
     struct Shape<'a> {

@@ -1,7 +1,7 @@
-//! `restore`: makes the data folder of a new cluster from a backup, without a server.
+//! `restore`: creates the data folder of a new cluster from a backup, without a server.
 //!
-//! What the files have to be, [`coracle_storage`] knows. Here is which cluster is wanted, that
-//! nothing is overwritten, and that what was made is looked at as a server will look at it.
+//! [`coracle_storage`] defines the files. This module chooses the new cluster's identities, ensures
+//! that nothing is overwritten, and reads the result back as a server will read it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -60,7 +60,7 @@ pub(crate) struct Restore {
     output: Format,
 }
 
-/// Why nothing was restored.
+/// Why a restore failed.
 #[derive(Debug, Error)]
 pub(crate) enum RestoreError {
     #[error("{}: {cause}", .path.display())]
@@ -101,7 +101,7 @@ impl RestoreError {
         }
     }
 
-    /// Whether the reader of stdout has left.
+    /// Returns whether stdout was closed by its reader.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -143,7 +143,7 @@ impl Restore {
         Ok(Identity::for_new_cluster(cluster, &incarnations))
     }
 
-    /// Looks at the files as the server's start does, each byte of them.
+    /// Reads the files back, every byte of them, with the checks of a server's start.
     fn check(&self, identities: &[Identity]) -> Result<(), RestoreError> {
         let folder = Folder::new(&self.data_dir);
         if let (Some(id), [identity]) = (self.id, identities) {
@@ -181,8 +181,8 @@ impl Restore {
     }
 }
 
-/// Files on their way to a name do not count: what is interrupted before it has put one in place
-/// may be done again.
+/// Rejects a folder that holds files of a node. Temporary files do not count, so a restore that was
+/// interrupted before it put a file in place may be repeated.
 fn refuse_folder_in_use(folder: &Path) -> Result<(), RestoreError> {
     let failed = |cause| RestoreError::File { path: folder.to_owned(), cause };
     for entry in fs::read_dir(folder).map_err(failed)? {

@@ -1,9 +1,9 @@
-//! Sizes as flags take them: bytes, or with a unit.
+//! Parsers for sizes in flags: a number of bytes, or a number with a unit.
 
 use bytesize::ByteSize;
 use coracle_core::memory::BUDGET_BYTES_MIN;
 
-/// Why a size is none.
+/// Why a text is not a valid size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeError {
     #[error("a size is a number of bytes, or has a unit such as 64MiB, 512KiB or 2GB")]
@@ -14,7 +14,7 @@ pub(crate) enum SizeError {
     TooLittleMemory,
 }
 
-/// A size of at least one byte.
+/// Parses a size of at least one byte.
 pub(crate) fn positive(text: &str) -> Result<u64, SizeError> {
     match read(text)? {
         0 => Err(SizeError::Zero),
@@ -22,7 +22,7 @@ pub(crate) fn positive(text: &str) -> Result<u64, SizeError> {
     }
 }
 
-/// A size that a server can do with.
+/// Parses an amount of memory that is sufficient for a server.
 pub(crate) fn memory(text: &str) -> Result<u64, SizeError> {
     let bytes = read(text)?;
     if usize::try_from(bytes).is_ok_and(|bytes| bytes < BUDGET_BYTES_MIN) {
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn an_invalid_size_is_rejected() {
         for text in ["", "MiB", "-1", "1 apple", "+1", "1e3", "1MiBB"] {
             assert_eq!(positive(text), Err(SizeError::Unreadable), "{text}");
         }

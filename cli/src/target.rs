@@ -1,4 +1,4 @@
-//! The flags that every client command shares: which servers, how patiently, and how to print.
+//! The flags that all client commands share: the servers, the timeout, and the output format.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::durations;
 use crate::list::{List, all_of};
 use crate::output::Format;
 
-/// The server that is asked unless told otherwise.
+/// The default address of the server.
 const ADDRESS_DEFAULT: &str = "127.0.0.1:3001";
 
-// Where requests go. No doc comment: clap would take it for the help of the command that this is
-// part of.
+// The servers that receive the requests. No doc comment: clap would use it as the help of the
+// command that this struct is part of.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     /// Servers to ask: the next one is tried when one fails
@@ -46,19 +46,19 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The servers to ask. An empty list, as of a variable that is set to nothing, means the
-    /// default.
+    /// Returns the servers. An empty list, as from an environment variable with an empty value,
+    /// means the default.
     fn addresses(&self) -> Vec<Address> {
         let given = all_of(&self.connect);
         if given.is_empty() { vec![ADDRESS_DEFAULT.parse().expect("an address")] } else { given }
     }
 
-    /// A caller of these servers.
+    /// Creates a caller for these servers.
     pub(crate) fn caller(&self) -> Caller {
         Caller::new(self.addresses(), self.timeout)
     }
 
-    /// A caller that loses patience after `timeout`.
+    /// Creates a caller with a different timeout.
     pub(crate) fn impatient_caller(&self, timeout: Duration) -> Caller {
         Caller::new(self.addresses(), timeout)
     }

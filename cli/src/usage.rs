@@ -1,9 +1,9 @@
-//! What people type that clap does not understand as they mean it: flags of a client command before
-//! the command, and an address in a variable that is none.
+//! Command lines that clap alone would misunderstand: flags of a client command before the command,
+//! and an invalid address in an environment variable.
 //!
-//! `coracle --connect ADDR get KEY` has one meaning, so it is understood. Where there is no such
-//! meaning, the message says where the flag belongs; clap would propose the flag whose name is the
-//! most similar.
+//! `coracle --connect ADDR get KEY` has one possible meaning, so it is accepted. Where there is no
+//! such meaning, the error message says where the flag belongs; clap would suggest the flag with
+//! the most similar name.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use crate::arguments::CommandLine;
 /// The flags that client commands share.
 const CLIENT_FLAGS: [&str; 4] = ["--connect", "--timeout", "--output", "-o"];
 
-/// Moves the flags of a client command behind the command.
+/// Moves leading flags of a client command behind the command.
 pub(crate) fn in_order(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = arguments.collect();
     let flags = 1..leading_flags_end(&arguments);
@@ -30,7 +30,7 @@ pub(crate) fn in_order(arguments: impl Iterator<Item = OsString>) -> Vec<OsStrin
     arguments
 }
 
-/// Where the flags of a client command end that come first.
+/// Returns the index after the leading client flags and their values.
 fn leading_flags_end(arguments: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
@@ -48,7 +48,7 @@ fn leading_flags_end(arguments: &[OsString]) -> usize {
     at
 }
 
-/// Where the names of a command end that begins at `at`, and the command.
+/// Returns the command whose names begin at index `at`, and the index after its names.
 fn command_end(arguments: &[OsString], mut at: usize) -> Option<(usize, Command)> {
     let (begin, mut command) = (at, CommandLine::command());
     while let Some(found) = arguments.get(at).and_then(|name| command.find_subcommand(name)) {
@@ -58,7 +58,8 @@ fn command_end(arguments: &[OsString], mut at: usize) -> Option<(usize, Command)
     (at > begin).then_some((at, command))
 }
 
-/// Whether the command has this flag; a flag's value, which stands alone, is no flag.
+/// Returns whether the command accepts this flag. A word that is the value of a flag counts as
+/// accepted.
 fn takes(command: &Command, word: &OsString) -> bool {
     let word = word.to_str().unwrap_or_default();
     let name = word.split('=').next().unwrap_or_default();
@@ -69,7 +70,7 @@ fn takes(command: &Command, word: &OsString) -> bool {
     command.get_arguments().filter_map(clap::Arg::get_long).any(is_it)
 }
 
-/// A better message than clap's, if there is one.
+/// Returns a better message than clap's, if there is one.
 pub(crate) fn complaint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let flag = flag.split([' ', '=']).next().unwrap_or_default();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_such_meaning_stays() {
+    fn a_command_line_without_such_a_meaning_is_unchanged() {
         for line in [
             "coracle",
             "coracle get k --connect a:1",

@@ -1,7 +1,7 @@
-//! VALUE on a command line: a string, JSON text with `--json`, or `-` for what stands on stdin.
+//! VALUE arguments: a string, JSON text with `--json`, or `-` to read from stdin.
 //!
-//! JSON is checked for being JSON and made one line. It is never read into numbers or objects and
-//! written out again, so the server gets every digit and every key as typed.
+//! JSON is validated and compacted to one line. It is never parsed to numbers or objects and
+//! encoded again, so the server receives every digit and every key as typed.
 
 use std::io::{self, Read};
 
@@ -15,11 +15,11 @@ use crate::output::harmless;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stdin {
     Free,
-    /// The commands themselves come from there.
+    /// The client reads its commands from stdin.
     Taken,
 }
 
-/// Why a VALUE cannot be used.
+/// Why a VALUE is invalid.
 #[derive(Debug, Error)]
 pub(crate) enum ValueError {
     #[error("this is not JSON: {0}\nwithout --json the value is taken as a string")]
@@ -41,7 +41,7 @@ impl ValueError {
     }
 }
 
-/// The JSON text of a VALUE, which may be `-`.
+/// Returns the JSON text of a VALUE, which may be `-`.
 pub(crate) fn value(text: &str, is_json: bool, stdin: Stdin) -> Result<Box<RawValue>, ValueError> {
     match (text, stdin) {
         ("-", Stdin::Free) => literal(&from_stdin()?, is_json),
@@ -50,14 +50,14 @@ pub(crate) fn value(text: &str, is_json: bool, stdin: Stdin) -> Result<Box<RawVa
     }
 }
 
-/// The JSON text of a value that stands on the command line itself.
+/// Returns the JSON text of a value on the command line itself.
 pub(crate) fn literal(text: &str, is_json: bool) -> Result<Box<RawValue>, ValueError> {
     let json = if is_json { one_line(text)? } else { quoted(text) };
     RawValue::from_string(json).map_err(ValueError::NotJson)
 }
 
-/// A string as JSON. Line separators and control characters are escaped, so it stays on one line
-/// and is no command to a terminal.
+/// Encodes a string as JSON. Line separators and control characters are escaped, so it stays on one
+/// line and cannot control a terminal.
 pub(crate) fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).expect("a string always encodes");
     harmless(&json).into_owned()
@@ -69,7 +69,7 @@ fn from_stdin() -> Result<String, ValueError> {
     String::from_utf8(text).map_err(|_| ValueError::NotText)
 }
 
-/// JSON without the white space between its tokens.
+/// Removes the white space between JSON tokens.
 fn one_line(text: &str) -> Result<String, ValueError> {
     let text = serde_json::from_str::<&RawValue>(text).map_err(ValueError::NotJson)?.get();
     let (mut is_inside_string, mut is_escaped) = (false, false);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused() {
+    fn invalid_json_is_rejected() {
         for text in ["", "chips", "{", "{'a':1}", "1 2"] {
             assert!(matches!(literal(text, true), Err(ValueError::NotJson(_))), "{text}");
         }

@@ -1,7 +1,7 @@
-//! What Tab offers: commands, their flags, and the keys that the store holds.
+//! Tab completion of the interactive client: commands, their flags, and the keys in the store.
 //!
-//! Keys are asked for over a connection of its own, with little patience, so that Tab never waits
-//! for long and never mixes with a command's replies. When the server does not answer, no key is
+//! Keys are requested over a separate connection with a short timeout, so that Tab never waits long
+//! and its requests never mix with those of a command. When the server does not answer, no keys are
 //! offered.
 
 use std::borrow::Cow;
@@ -19,13 +19,13 @@ use crate::caller::Caller;
 use crate::request::{Effect, Request};
 use crate::target::Target;
 
-/// How long Tab waits for keys. Chosen to be felt, but not to annoy.
+/// The timeout of a request for keys. Chosen so that the wait is noticeable but not annoying.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How many keys Tab offers. Arbitrary: more than anybody reads.
+/// The maximum number of keys that Tab offers. Arbitrary: more than a user reads.
 const KEYS_MAX: u64 = 100;
 
-/// The completion of the client's prompt.
+/// The completer of the client's prompt.
 pub(super) struct Completion {
     caller: RefCell<Caller>,
 }
@@ -68,14 +68,14 @@ impl Hinter for Completion {
 }
 impl Validator for Completion {}
 
-/// What stands before the cursor.
+/// The part of the line before the cursor, split into words.
 #[derive(Debug, PartialEq, Eq)]
 struct Typed {
-    /// The finished words, without their quotes.
+    /// The complete words, without their quotes.
     words: Vec<String>,
     /// The word at the cursor, without its quotes; empty after a space.
     last: String,
-    /// Where that word begins, quotes included, in bytes.
+    /// The byte offset at which that word begins, including its quotes.
     last_start: usize,
 }
 
@@ -83,7 +83,7 @@ impl Typed {
     fn read(text: &str) -> Self {
         let last_start = last_word_start(text);
         let last = &text[last_start..];
-        // An unfinished word may have an open quote, or a backslash with nothing behind it.
+        // An unfinished word may have an open quote, or end in a backslash.
         let closings = ["", "'", "\"", " "];
         let unquoted = closings.iter().find_map(|closing| shlex::split(&format!("{last}{closing}")));
         Self {
@@ -113,13 +113,13 @@ fn last_word_start(text: &str) -> usize {
 
 fn commands(prefix: &str) -> Vec<String> {
     let mut vocabulary = vocabulary();
-    // Only a built command has the word `help`.
+    // The subcommand `help` exists only after the command is built.
     vocabulary.build();
     let all = vocabulary.get_subcommands().flat_map(clap::Command::get_name_and_visible_aliases);
     all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
-/// What may follow a command that is a family of them.
+/// Returns the subcommands of a command such as `member`.
 fn actions(command: &str, prefix: &str) -> Vec<String> {
     let vocabulary = vocabulary();
     let Some(command) = vocabulary.find_subcommand(command) else { return Vec::new() };
@@ -141,7 +141,7 @@ fn takes_key(command: &str) -> bool {
     matches!(command, "put" | "get" | "delete" | "cas" | "scan")
 }
 
-/// Shown as it is, inserted with the quotes it needs.
+/// Returns a candidate that is displayed as it is, and inserted with the quotes that it needs.
 fn pair(candidate: String) -> Pair {
     let quoted = shlex::try_quote(&candidate).map(Cow::into_owned);
     Pair { replacement: quoted.unwrap_or_else(|_| candidate.clone()), display: candidate }

@@ -1,4 +1,5 @@
-//! One line of the client: split into words as a shell does, and understood as a command.
+//! Parser for one line of the client: splits it into words as a shell does, and parses them as a
+//! command.
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -7,12 +8,12 @@ use thiserror::Error;
 use super::words;
 use crate::commands::{Cas, Delete, Get, Member, Ping, Put, Scan, Status, Transfer};
 
-/// What a line asks for.
+/// A parsed line.
 #[derive(Debug)]
 pub(super) enum Line<'a> {
-    /// An empty line, or a remark.
+    /// An empty line, or a comment.
     Nothing,
-    /// A request to be sent as it is.
+    /// A JSON request that is sent unchanged.
     Raw(&'a str),
     /// A text to print.
     Help(String),
@@ -37,7 +38,7 @@ pub(super) enum Word {
     Exit,
 }
 
-/// A line that is no command.
+/// Why a line could not be parsed.
 #[derive(Debug, Error)]
 pub(super) enum LineError {
     #[error("a quote is not closed, or the line ends in a backslash")]
@@ -65,7 +66,7 @@ struct Words {
 }
 
 impl<'a> Line<'a> {
-    /// Understands a line.
+    /// Parses a line.
     pub(super) fn parse(line: &'a str) -> Result<Self, LineError> {
         let line = line.trim();
         if line.starts_with('{') {
@@ -84,8 +85,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The client's commands, as clap knows them. What is for a shell stays out: examples, and `-` for
-/// stdin, which is where the commands come from.
+/// Returns the client's commands as a clap command. It omits the parts of the help that apply only
+/// to a shell: the examples, and `-` for stdin, from which the client reads its commands.
 pub(super) fn vocabulary() -> clap::Command {
     Words::command().mut_subcommands(for_the_prompt)
 }
@@ -105,8 +106,8 @@ fn for_the_prompt(command: clap::Command) -> clap::Command {
     })
 }
 
-/// What clap says, without what is meant for a shell: the client's reports begin with "error: "
-/// already, and its help is a command.
+/// Formats clap's error without the parts that apply only to a shell: the client's messages already
+/// begin with "error: ", and its help is a command.
 fn for_the_client(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_remarks_and_raw_requests_are_told_apart() {
+    fn empty_lines_comments_and_raw_requests_are_distinguished() {
         assert!(matches!(Line::parse("  "), Ok(Line::Nothing)));
         assert!(matches!(Line::parse("# a remark, isn't it"), Ok(Line::Nothing)));
         assert!(matches!(Line::parse(" {\"op\":\"ping\"}\r"), Ok(Line::Raw("{\"op\":\"ping\"}"))));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_in_one_voice() {
+    fn usage_errors_have_one_style() {
         assert!(matches!(Line::parse("put 'a"), Err(LineError::Quoting)));
         for line in ["fetch a", "get", "get a b", "put a", "cas a b", "member", "member add 4", "--version"] {
             let message = Line::parse(line).unwrap_err().to_string();

@@ -1,7 +1,8 @@
-//! `client`: many commands over one connection, typed at a prompt or piped in.
+//! The interactive client, `coracle client`: runs many commands over one connection, typed at a
+//! prompt or read from a pipe.
 //!
 //! The commands are those of [`commands`](crate::commands), not a second set. This module only
-//! finds out where lines come from, runs them one after another and reports what failed.
+//! reads the lines, runs them one after another and reports failures.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -44,7 +45,7 @@ pub(crate) struct Client {
     target: Target,
 }
 
-/// Why the client ended early. A command's failure is no such reason.
+/// Why the client ended early. A failed command does not end it.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
     #[error("cannot read commands: {0}")]
@@ -62,7 +63,7 @@ impl ClientError {
         }
     }
 
-    /// Whether the reader of stdout has left.
+    /// Returns whether stdout was closed by its reader.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -93,17 +94,18 @@ enum Next {
     Leave,
 }
 
-/// A conversation with the servers: what every line needs.
+/// The state that all lines share: the connection and the output.
 struct Conversation {
     caller: Caller,
     format: Format,
     out: BufWriter<io::Stdout>,
-    /// Whether a person reads the answers.
+    /// Whether stdout is a terminal.
     is_terminal: bool,
 }
 
 impl Client {
-    /// Runs until the lines end. The exit code is the first failure's, when the lines are piped.
+    /// Runs lines until the input ends. When the lines are piped, returns the exit code of the
+    /// first failed line.
     pub(crate) fn run(self) -> Result<Exit, ClientError> {
         let mut conversation = Conversation {
             caller: self.target.caller(),
@@ -120,7 +122,7 @@ impl Client {
 }
 
 impl Conversation {
-    /// Runs one line and flushes what it printed, so that answers are there before the next line is
+    /// Runs one line and flushes its output, so that replies are visible before the next line is
     /// read.
     fn say(&mut self, line: &str) -> Result<Result<Next, LineFailure>, ClientError> {
         let said = self.dispatch(line);

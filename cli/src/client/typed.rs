@@ -1,4 +1,4 @@
-//! Commands typed at a terminal: a prompt with editing, history and completion.
+//! The client's interactive mode: a prompt with line editing, history and completion.
 
 use std::io::{self, Write};
 
@@ -16,16 +16,16 @@ use crate::target::Target;
 
 const PROMPT: &str = "coracle> ";
 
-/// Commands remembered. Arbitrary.
+/// The number of lines in the history. Arbitrary.
 const HISTORY_LINES_MAX: usize = 1000;
 
-/// Reads and runs lines until the user leaves. A failed command was seen by whoever typed it, so
-/// leaving is always a success.
+/// Reads and runs lines until the user leaves. The exit code is always a success, because the user
+/// has seen the errors of failed commands.
 pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Exit, ClientError> {
     let mut editor = editor(target)?;
     let history = history::path();
     if let Some(path) = &history {
-        // The first time, there is none.
+        // At the first use there is no history file.
         _ = editor.load_history(path);
     }
     interrupt::gives_up_commands();
@@ -33,7 +33,7 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
     loop {
         let line = match editor.readline(PROMPT) {
             Ok(line) => line,
-            // No command is running: Ctrl-C gives up the line.
+            // No command is running, so Ctrl-C discards the line.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(Exit::Done),
             Err(error) => return Err(error.into()),
@@ -41,8 +41,8 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
         let next = interrupt::during_command(|| {
             editor.add_history_entry(line.as_str())?;
             if let Some(path) = &history {
-                // Saved before the command runs, so that an interrupted one is remembered too. A
-                // history that cannot be saved is no reason to stop.
+                // Saved before the command runs, so that the history includes a command that is
+                // interrupted. The client goes on when the history cannot be saved.
                 _ = editor.append_history(path);
             }
             run_all(conversation, &line)
@@ -53,8 +53,8 @@ pub(super) fn run(conversation: &mut Conversation, target: &Target) -> Result<Ex
     }
 }
 
-/// Runs what was entered at once: one command, or each line of what was pasted. An interrupt gives
-/// up all that is left.
+/// Runs all lines that were entered at once: one command, or several pasted ones. An interrupt
+/// discards the remaining lines.
 fn run_all(conversation: &mut Conversation, lines: &str) -> Result<Next, ClientError> {
     for line in lines.lines() {
         match conversation.say(line)? {
@@ -82,8 +82,8 @@ fn editor(target: &Target) -> Result<Editor<Completion, FileHistory>, ReadlineEr
     Ok(editor)
 }
 
-/// Says which server is there. One that is not may come later: each command connects by itself if
-/// it has to.
+/// Prints a banner with the server's address. A server that is not reachable yet is no error,
+/// because each command connects again if necessary.
 fn greet(conversation: &mut Conversation) -> Result<(), ClientError> {
     let version = env!("CARGO_PKG_VERSION");
     let answer = interrupt::during_command(|| conversation.caller.call(Request::Ping));

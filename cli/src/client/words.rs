@@ -1,31 +1,32 @@
-//! The words of a line, as a shell splits them, but with JSON as it is: `put k {"a": 1} --json`.
+//! Splits a line into words as a shell does, except that JSON needs no quotes: `put k {"a": 1}
+//! --json`.
 //!
-//! A shell would take the quotes away and the spaces for ends of words, so JSON would have to be
-//! quoted once more. At the prompt nobody expects that. So a word that begins with a bracket and is
-//! JSON up to its end is one word.
+//! A shell would remove the quotes of JSON and split it at its spaces, so JSON would have to be
+//! quoted once more. A user does not expect that at the prompt. So a word that begins with a
+//! bracket and is complete JSON counts as one word.
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-/// The words; `None` when a quote is not closed, or the line ends in a backslash.
+/// Returns the words; `None` when a quote is not closed, or when the line ends in a backslash.
 pub(super) fn split(line: &str) -> Option<Vec<String>> {
     shlex::split(&quoted(line))
 }
 
-/// The line with its JSON in quotes.
+/// Returns the line with quotes around its JSON words.
 fn quoted(line: &str) -> Cow<'_, str> {
     let mut result = String::new();
     let (mut copied, mut at) = (0, 0);
     let (mut quote, mut is_escaped, mut is_start) = (None, false, true);
     while let Some(character) = line[at..].chars().next() {
         if is_start && character == '#' {
-            // The rest is a remark.
+            // The rest is a comment.
             break;
         }
         if is_start && let Some(json) = json_word(&line[at..]) {
             result.push_str(&line[copied..at]);
-            // A zero byte cannot be quoted, nor can it stand in JSON.
+            // A zero byte cannot be quoted, but valid JSON contains none.
             result.push_str(&shlex::try_quote(json).unwrap_or(Cow::Borrowed(json)));
             at += json.len();
             (copied, is_start) = (at, false);
@@ -49,7 +50,7 @@ fn quoted(line: &str) -> Cow<'_, str> {
     Cow::Owned(result)
 }
 
-/// The JSON object or array that the text begins with, if it is a word.
+/// Returns the JSON object or array at the beginning of the text, if it is a complete word.
 fn json_word(text: &str) -> Option<&str> {
     if !text.starts_with(['{', '[']) {
         return None;

@@ -1,8 +1,8 @@
-//! `backup`: a snapshot of all keys and sessions out of a running cluster, as a file.
+//! `backup`: writes a snapshot of all keys and sessions of a running cluster to a file.
 //!
-//! The server hands it out in parts; here they are put together and checked, and the file gets its
-//! name when it is whole and on disk. A backup that a newer snapshot has overtaken meanwhile is
-//! begun anew, some times.
+//! The server sends the backup in parts. This module joins and verifies them, and the file gets its
+//! name only when it is complete and durable. If the server replaces the snapshot by a newer one
+//! during the transfer, the backup starts again from scratch, a limited number of times.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,15 +26,15 @@ use crate::output::{Format, calm};
 use crate::reply::ErrorCode;
 use crate::request::Request;
 
-/// How often a backup is begun. Arbitrary: the server holds the next snapshot back for long enough,
-/// unless it is restarted or falls behind.
+/// The maximum number of attempts at one backup. Arbitrary: the server delays its next snapshot for
+/// long enough, unless it restarts or lags.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// The pause before it is asked again for a snapshot that is being taken.
+/// The interval at which the server is polled while it takes a snapshot.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How long a snapshot may take. Arbitrary: at the pace at which servers write them, some hundred
-/// gigabytes.
+/// The longest wait for the server to take a snapshot. Arbitrary: at the pace at which servers
+/// write snapshots, enough for some hundred gigabytes.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Write all keys and sessions of a cluster to a file
@@ -67,7 +67,7 @@ pub(crate) struct Backup {
     data_dir: Option<PathBuf>,
 }
 
-/// Why there is no backup.
+/// Why a backup failed.
 #[derive(Debug, Error)]
 pub(crate) enum BackupError {
     #[error("{}: there is such a file already; --force replaces it", .0.display())]
@@ -98,7 +98,7 @@ impl BackupError {
     }
 }
 
-/// One reply, as far as it tells of a backup.
+/// The members of a reply that concern the backup.
 #[derive(Debug, Deserialize)]
 struct Part<'a> {
     #[serde(borrow, default)]
@@ -128,10 +128,10 @@ struct Point {
     crc: String,
 }
 
-/// What was written.
+/// The extent of a complete backup.
 struct Written {
     index: u64,
-    /// Of content.
+    /// The size of its content, that is, without the first and the last line.
     bytes: u64,
 }
 
@@ -147,8 +147,8 @@ impl Execute for Backup {
 }
 
 impl Backup {
-    /// Writes a file under a name that no other backup has, and gives it its name when it is whole
-    /// and on disk. What is left of it after an error goes.
+    /// Writes to a temporary file that no other backup uses, and renames it when it is complete and
+    /// durable. After an error the temporary file is removed.
     fn write_file(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let failed = |cause| BackupError::File { path: self.file.clone(), cause };
         let name = self.file.file_name().unwrap_or_default();
@@ -182,7 +182,8 @@ impl Backup {
         Err(BackupError::Overtaken.into())
     }
 
-    /// Writes one backup from its beginning; `None` when it was overtaken.
+    /// Writes one backup from the beginning; `None` when the server replaced its snapshot
+    /// meanwhile.
     fn attempt(&self, context: &mut Context<'_>, file: Target<'_>) -> Result<Option<Written>, CommandError> {
         match &self.data_dir {
             None => from_server(context, file),
@@ -221,7 +222,7 @@ fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where a backup goes, and what to blame when it cannot.
+/// The destination of a backup and its path for error messages; `None` for stdout.
 type Target<'a> = Option<(&'a mut File, &'a Path)>;
 
 fn write(context: &mut Context<'_>, file: &mut Target<'_>, bytes: &[u8]) -> Result<(), CommandError> {
@@ -278,7 +279,7 @@ fn from_server(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option
             write(context, &mut file, &last_line.map_err(BackupError::from)?)?;
             return Ok(Some(Written { index: last.index.0, bytes }));
         }
-        // A part that brings nothing would be asked for for ever.
+        // A reply without content, or with a wrong offset, would be requested forever.
         let next = part.next.filter(|next| *next == sum.bytes() && !text.is_empty());
         let offset = Some(next.ok_or(CommandError::ReplyIncomplete)?);
         let request = Request::Backup { backup: Some(backup), offset, covering: None };
@@ -291,7 +292,7 @@ fn from_server(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option
     }
 }
 
-/// The first part, once there is a snapshot that covers what it has to.
+/// Returns the first part, once the server has a snapshot that covers the log index that it named.
 fn begin(context: &mut Context<'_>) -> Result<String, CommandError> {
     let begun = Instant::now();
     let mut covering = None;
@@ -299,7 +300,7 @@ fn begin(context: &mut Context<'_>) -> Result<String, CommandError> {
         let request = Request::Backup { backup: None, offset: None, covering };
         let reply = context.caller.call(request)?;
         match reply.refusal(request.effect()) {
-            // The snapshot was there when it was asked for, and is replaced already.
+            // The snapshot existed when it was requested, but a newer one has replaced it since.
             Some(refusal) if refusal.code == ErrorCode::BackupGone => {}
             Some(refusal) => return Err(CommandError::Refused(refusal)),
             None => {
@@ -318,11 +319,11 @@ fn begin(context: &mut Context<'_>) -> Result<String, CommandError> {
     }
 }
 
-/// What the backup stands for, from its first part.
+/// Parses the snapshot's metadata from the first part of a backup.
 fn meta(backup: &RawValue, configuration: Option<&RawValue>) -> Option<SnapshotMeta> {
     let Point { index, term, crc } = serde_json::from_str(backup.get()).ok()?;
     let checksum = Checksum::from_text(crc.as_bytes())?;
-    // It stands there as in an entry of the log, in an object of its own.
+    // The configuration has the form of a log entry's payload, in a separate JSON object.
     let payload = configuration?.get().strip_prefix('{')?.strip_suffix('}')?;
     let configuration = Configuration::read(payload)?;
     Some(SnapshotMeta {

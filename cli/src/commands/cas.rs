@@ -1,4 +1,4 @@
-//! `cas`: compare and swap, the write that depends on what is there.
+//! `cas`: compare-and-swap, a write that takes effect only if the key has the expected value.
 
 use clap::{ArgGroup, Args};
 

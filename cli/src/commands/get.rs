@@ -1,4 +1,4 @@
-//! `get`: prints one value, alone.
+//! `get`: prints the value of a key, and nothing else.
 
 use clap::Args;
 

@@ -1,8 +1,8 @@
-//! `member`: who takes part in a cluster of processes, and changes of that.
+//! `member`: lists and changes the members of a cluster of processes.
 //!
-//! Each action is a command of its own. Two enums list them: one for the shell, where each takes
-//! the flags of every client command, and [`Member`] for a line of the client, which has its
-//! connection already.
+//! Each action is a separate command. Two enums list the actions: one for the shell, in which each
+//! action takes the flags that all client commands share, and [`Member`] for a line of the
+//! interactive client, which already has a connection.
 
 use std::str::FromStr;
 
@@ -89,14 +89,14 @@ pub(crate) struct Remove {
     force: bool,
 }
 
-/// `ID=ADDR` as people type it.
+/// An `ID=ADDR` argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct IdAddress {
     id: u64,
     address: String,
 }
 
-/// What is wrong with the text of a member.
+/// Why a text is not an `ID=ADDR` argument.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 enum IdAddressError {
     #[error("expected ID=HOST:PORT, such as 4=10.0.0.4:4001")]
@@ -165,9 +165,9 @@ impl Execute for Remove {
     }
 }
 
-/// Gives an order for the members as they are now: should they be changed before it arrives, or
-/// should it arrive twice, it undoes nothing. An order about a `node` that is no member is refused
-/// for that reason, whatever else would be wrong with it.
+/// Requests a change that is valid only for the current membership: if the members change before
+/// the request arrives, or if it arrives twice, it undoes nothing. If `node` is not a member, a
+/// rejected request is reported with that reason, whatever else is wrong with it.
 fn change<'a>(
     context: &mut Context<'_>,
     node: Option<u64>,
@@ -207,7 +207,7 @@ mod tests {
     use crate::reply::Reply;
 
     #[test]
-    fn a_row_says_all_there_is_to_a_member() {
+    fn a_row_shows_all_facts_of_a_member() {
         let line = r#"{"members":[{"id":1,"role":"voter","address":"a:1","incarnation":"00000000000000ff"},
             {"id":12,"role":"learner","address":"b:2","incarnation":null},
             {"id":13,"role":"outgoing","address":null,"incarnation":null}],"status":"ok"}"#;

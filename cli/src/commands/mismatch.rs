@@ -1,15 +1,16 @@
-//! Why a swap did not find what it expected, as far as that is a matter of kinds: the number 42 and
-//! the string "42" look alike on a command line.
+//! Type mismatches in compare-and-swap: explains a failed `cas` whose expected and actual values
+//! have different JSON types, because the number 42 and the string "42" look alike on a command
+//! line.
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-/// What a swap found in the place of what it expected.
+/// The result of comparing the expected value with the actual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing,
-    /// Another value, of the kind that was expected; or what was expected was no value.
+    /// A different value of the expected type, or any value where the key had to be absent.
     OtherValue,
     OtherKind {
         found: Kind,
@@ -17,7 +18,7 @@ pub(crate) enum Found {
     },
 }
 
-/// A kind of JSON value.
+/// A JSON type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     String,

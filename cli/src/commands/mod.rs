@@ -1,10 +1,10 @@
-//! The commands that ask a server something: one file each, used by `coracle COMMAND` and by each
-//! line of `coracle client` alike.
+//! The client commands that send requests to a server: one file per command, used by both `coracle
+//! COMMAND` and each line of `coracle client`.
 //!
-//! A command is its arguments plus [`Execute`]. It prints to the [`Context`] and reports failure as
-//! a [`CommandError`]; it neither exits nor writes to stderr. A new command is a new file here and
-//! one line in each of the two enums that list commands: [`arguments`](crate::arguments) and
-//! [`client::line`](crate::client).
+//! A command is a struct of arguments that implements [`Execute`]. It prints to the [`Context`] and
+//! reports failure as a [`CommandError`]; it neither exits nor writes to stderr. A new command
+//! needs a new file here and one line in each of the two enums that list commands:
+//! [`arguments`](crate::arguments) and [`client::line`](crate::client).
 
 use std::io::{self, Write};
 
@@ -44,23 +44,23 @@ pub(crate) use transfer::Transfer;
 
 use mismatch::Found;
 
-/// What a write prints when it worked.
+/// The output of a write that succeeded.
 const DONE: &str = "ok";
 
-/// A command's arguments, ready to be carried out.
+/// A command that can be executed.
 pub(crate) trait Execute {
-    /// Asks the server and prints the answer.
+    /// Sends the command's requests and prints the reply.
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError>;
 }
 
-/// What a command works with.
+/// The environment in which a command is executed.
 pub(crate) struct Context<'a> {
     pub(crate) caller: &'a mut Caller,
     pub(crate) format: Format,
-    /// Flushed by whoever runs the command.
+    /// The output; flushed by the caller of [`Execute::execute`].
     pub(crate) out: &'a mut dyn Write,
-    /// Whether `out` is read by a person, to whom no value may look like another, and whose
-    /// terminal must get no commands.
+    /// Whether `out` is a terminal. On a terminal no string may look like another JSON value, and
+    /// control characters are escaped.
     pub(crate) is_terminal: bool,
     pub(crate) stdin: Stdin,
 }
@@ -102,19 +102,21 @@ impl CommandError {
         }
     }
 
-    /// Whether an interrupt has ended the command.
+    /// Returns whether an interrupt ended the command.
     pub(crate) fn is_interrupt(&self) -> bool {
         matches!(self, Self::Call(CallError::GivenUp { .. }))
     }
 
-    /// Whether the reader of stdout has left, as `head` does: no failure worth a word.
+    /// Returns whether stdout was closed by its reader, such as `head`, which is no failure worth
+    /// reporting.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 impl Context<'_> {
-    /// Sends a request about one key. As JSON, the reply is printed whatever it says.
+    /// Sends a request about one key. In the JSON formats the reply is printed even if it is an
+    /// error.
     fn ask_about(&mut self, key: &str, request: Request<'_>) -> Result<Reply, CommandError> {
         let reply = self.caller.call(request)?;
         self.print_reply(&reply)?;
@@ -135,7 +137,7 @@ impl Context<'_> {
         }
     }
 
-    /// Sends a request about no key in particular.
+    /// Sends a request that is not about a single key.
     fn ask(&mut self, request: Request<'_>) -> Result<Reply, CommandError> {
         let reply = self.caller.call(request)?;
         match reply.refusal(request.effect()) {
@@ -147,7 +149,7 @@ impl Context<'_> {
         }
     }
 
-    /// Sends a line as it is and prints the reply as it is, in either format.
+    /// Sends a line unchanged, and prints the reply as JSON in every format.
     pub(crate) fn ask_raw(&mut self, line: &str) -> Result<(), CommandError> {
         let effect = effect_of_line(line);
         let reply = self.caller.call_line(line, effect)?;
@@ -155,7 +157,7 @@ impl Context<'_> {
         reply.refusal(effect).map_or(Ok(()), |refusal| Err(CommandError::Refused(refusal)))
     }
 
-    /// Asks for a write, and says that it is done.
+    /// Sends a write and prints that it succeeded.
     fn write(&mut self, key: &str, request: Request<'_>) -> Result<(), CommandError> {
         debug_assert_eq!(request.effect(), Effect::Writes);
         self.ask_about(key, request)?;
@@ -176,7 +178,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Prints a line of JSON.
+    /// Prints a line of JSON; on a terminal with control characters escaped.
     fn print_line(&mut self, line: &str) -> Result<(), CommandError> {
         let line = if self.is_terminal { harmless(line) } else { line.into() };
         Ok(writeln!(self.out, "{line}")?)
@@ -190,8 +192,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Prints a string's characters, or another value's JSON, and nothing else; to a terminal no
-    /// commands, and a line break.
+    /// Prints a string's characters, or another value's JSON, and nothing else. On a terminal,
+    /// escapes control characters and ends the output with a line break.
     fn print_raw(&mut self, value: &RawValue) -> Result<(), CommandError> {
         let text = plain(value);
         if self.is_terminal {

@@ -1,5 +1,5 @@
-//! `ping`: asks whether a server is there. A word of the interactive client only: a script asks
-//! `status`.
+//! `ping`: checks whether the server answers. Only the interactive client has this command; scripts
+//! use `status`.
 
 use clap::Args;
 

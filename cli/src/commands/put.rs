@@ -1,4 +1,4 @@
-//! `put`: stores a value under a key, whatever was there before.
+//! `put`: stores a value under a key, and replaces an earlier value.
 
 use clap::Args;
 

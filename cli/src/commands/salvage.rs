@@ -1,7 +1,9 @@
-//! `backup --data-dir`: the same file, made of a data folder that no server uses. It is the way out
-//! when a node's files are lost: a majority of whole nodes holds everything that was acknowledged.
+//! `backup --data-dir`: writes the same backup file from a data folder that no server uses. This
+//! recovers the data when the files of some nodes are lost: a majority of intact nodes holds
+//! everything that was acknowledged.
 //!
-//! Which nodes are whole, and which of them is the one to take, [`coracle_storage`] decides.
+//! [`coracle_storage`] decides which nodes are intact, and which of them has the most up-to-date
+//! log.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use thiserror::Error;
 
 use crate::serve::nodes_of;
 
-/// Why a folder gives no backup.
+/// Why a folder yields no backup.
 #[derive(Debug, Error)]
 pub(crate) enum SalvageError {
     #[error(
@@ -31,11 +33,11 @@ pub(crate) enum SalvageError {
     Survey { folder: PathBuf, cause: SurveyError },
 }
 
-/// What a backup of the folder holds. The folder is left as it is.
+/// Creates a backup from the folder, without changing the folder.
 pub(super) fn salvage(folder: &Path) -> Result<Salvage, SalvageError> {
     let nodes = nodes_of(folder).ok_or_else(|| SalvageError::NoCluster(folder.to_owned()))?;
     let _lock = FolderLock::take(folder)?;
-    // Nothing is founded, so nobody gets these identities.
+    // No cluster is bootstrapped, so these identities are never used.
     let fresh = Identity::for_new_cluster(ClusterId(0), &vec![Incarnation(0); usize::from(nodes)]);
     let mut surveyor = Surveyor::new(fresh, SyncPolicy::Always);
     let files = Folder::new(folder);

@@ -1,7 +1,7 @@
 //! `scan`: lists keys and values in byte order of the keys, page by page.
 //!
-//! Pages are separate requests. A key written or deleted while they follow one another may or may
-//! not show: this is a listing, not a snapshot.
+//! Each page is a separate request. A key that is written or deleted between two pages may be
+//! missing or present: a scan is a listing, not a snapshot.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ use crate::reply::Item;
 use crate::request::Request;
 use crate::value::quoted;
 
-/// How many items one request asks for. Chosen so that a page of the greatest keys and values,
+/// The number of items per request. Chosen so that a page of keys and values of the maximum size,
 /// about 250 MiB, stays below [`REPLY_BYTES_MAX`](crate::connection::REPLY_BYTES_MAX).
 const PAGE_ITEMS: u64 = 500;
 
@@ -60,7 +60,7 @@ impl Execute for Scan {
             remaining = remaining.saturating_sub(items.len() as u64);
             let is_last = !reply.more || remaining == 0;
             if items.is_empty() && !is_last {
-                // Without a last key there is no next page to ask for.
+                // The next page is requested after the last key, and there is none.
                 return Err(CommandError::ReplyIncomplete);
             }
             match context.format {
@@ -76,7 +76,7 @@ impl Execute for Scan {
             if is_last {
                 return Ok(());
             }
-            // The reader of a pipe sees a page when it is there.
+            // Flushed so that the reader of a pipe sees each page as soon as it arrives.
             context.out.flush()?;
             after = items.into_iter().next_back().map(|item| item.key);
             is_first = false;
@@ -89,15 +89,15 @@ fn write_lines(out: &mut dyn Write, items: &[Item], is_terminal: bool) -> io::Re
     items.iter().try_for_each(|item| writeln!(out, "{}\t{}", escaped(&item.key), line(&item.value)))
 }
 
-/// One item as JSON; for a terminal without control characters.
+/// Formats one item as a JSON object; for a terminal without control characters.
 fn object(item: &Item, is_terminal: bool) -> String {
     let value = item.value.get();
     let value = if is_terminal { harmless(value) } else { value.into() };
     format!("{{\"key\":{},\"value\":{value}}}", quoted(&item.key))
 }
 
-/// Writes one page's part of the reply that a single request without a limit would have had. `end`
-/// is the last page's `more`.
+/// Writes one page's part of the reply that a single request without a limit would have received.
+/// `end` is the value of `more` on the last page, `None` on earlier pages.
 fn write_json(
     out: &mut dyn Write,
     items: &[Item],
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_on_its_own_is_an_object() {
+    fn an_item_alone_is_an_object() {
         assert_eq!(object(&item("a\"\n", "1e400"), false), r#"{"key":"a\"\n","value":1e400}"#);
         assert_eq!(object(&item("a", "\"\u{9b}\""), true), r#"{"key":"a","value":"\u009b"}"#);
         assert_eq!(object(&item("a", "\"\u{9b}\""), false), "{\"key\":\"a\",\"value\":\"\u{9b}\"}");

@@ -1,4 +1,4 @@
-//! `status`: how the nodes see the cluster, one row each.
+//! `status`: shows each node's role and progress, one row per node.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use crate::output::{Format, one_line, write_columns};
 use crate::reply::{ErrorCode, Memory, NodeStatus, Refusal};
 use crate::request::{Consistency, Request};
 
-/// The pause between two questions of a command that waits.
+/// The interval between two requests of `status --wait`.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// From how many milliseconds on a write that does not end is shown below the table. As long as a
-/// server waits to report it.
+/// The duration, in milliseconds, from which on an unfinished disk write is shown below the table.
+/// The same as the duration after which a server reports it.
 const DISK_WAIT_SHOWN_MS: u64 = 2000;
 
 /// Show every node's role and progress
@@ -44,8 +44,8 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// Asks again and again for a read that needs a leader, until it is answered or `patience` is
-    /// over; zero: for ever.
+    /// Repeats a read that needs a leader until it is answered or `patience` has elapsed; zero
+    /// waits forever.
     fn wait(patience: Duration, context: &mut Context<'_>) -> Result<(), CommandError> {
         let begin = Instant::now();
         let read = Request::Get { key: "wait", consistency: Consistency::Linearizable };
@@ -98,7 +98,7 @@ impl Execute for Status {
     }
 }
 
-/// A line about the server's memory, if it holds more than half of what it may.
+/// Returns a line about the server's memory, if more than half of the limit is in use.
 fn scarce_memory(memory: &Memory) -> Option<String> {
     let max = memory.max?;
     let held_for = memory.held_for();
@@ -138,7 +138,7 @@ mod tests {
     use crate::reply::Reply;
 
     #[test]
-    fn a_row_says_all_there_is_to_a_node() {
+    fn a_row_shows_all_facts_of_a_node() {
         let line = r#"{"nodes":[{"id":0,"role":"leader","term":3,"commit_index":17,"last_applied":17,
             "last_log_index":18,"leader":0,"address":"127.0.0.1:3001","snapshot_index":9,"reachable":true,"lag":0},
             {"id":1,"role":"follower","term":3,"commit_index":16,"last_applied":15,"last_log_index":18,"leader":null,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn scarce_memory_is_said() {
+    fn scarce_memory_is_reported() {
         let line = |max: &str, data: u64| {
             let memory = format!(
                 r#"{{"max":{max},"data":{data},"connections":1048576,"half_lines":0,"requests":0,"replies":0}}"#

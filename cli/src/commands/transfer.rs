@@ -1,4 +1,4 @@
-//! `transfer`: hands leadership to a node.
+//! `transfer`: leadership transfer to a chosen node.
 
 use clap::Args;
 
