@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_swap_needs_exactly_one_condition() {
+    fn a_compare_and_swap_needs_exactly_one_condition() {
         let is_fine = |text: &str| CommandLine::try_parse_from(text.split_whitespace()).is_ok();
         assert!(is_fine("coracle cas k --expect old new"));
         assert!(is_fine("coracle cas k --absent new"));

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Precondition = 5,
     /// The server, its disk or a file failed.
     Failure = 6,
-    /// Ctrl-C.
+    /// An interrupt, such as Ctrl-C.
     Interrupted = 130,
 }
 

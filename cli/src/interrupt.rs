@@ -163,8 +163,9 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Runs `work`, which may take long and cannot be interrupted, such as a name lookup; `None` when
-/// an interrupt came first. The result of the abandoned work is dropped.
+/// Runs `work`, which may take long and cannot be interrupted, such as a name lookup. In the
+/// interactive client it runs on a separate thread, and the result is `None` if an interrupt came
+/// first, or if no thread could be created. The result of abandoned work is dropped.
 pub(crate) fn unless_given_up<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if !state().is_session {
         return Some(work());

@@ -88,7 +88,7 @@ fn tell(text: String) {
     };
     match thread::Builder::new().name("last message".into()).spawn(write) {
         Ok(_) => _ = written.recv_timeout(TELL_PATIENCE),
-        // The failure to create a thread may be the very error that this message reports.
+        // Written here, because the missing thread may be the very error that this message reports.
         Err(_) => _ = io::stderr().write_all(text.as_bytes()),
     }
 }

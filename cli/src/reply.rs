@@ -117,7 +117,7 @@ pub(crate) struct NodeStatus {
     pub(crate) snapshot_index: Option<Box<RawValue>>,
     /// The number of entries that its disk lacks; not reported by servers without a network.
     pub(crate) lag: Option<Box<RawValue>>,
-    /// How long the disk has completed no pending write, in milliseconds.
+    /// How long the disk has had pending writes without completing one, in milliseconds.
     pub(crate) disk_waiting_ms: Option<u64>,
 }
 

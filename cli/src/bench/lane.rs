@@ -1,6 +1,5 @@
-//! A simulated client of the load generator: decides which request comes next and when it is due,
-//! and matches replies to requests.
-//!
+//! One client of the load generator: decides which request comes next and when it is due, and
+//! matches replies to requests.
 //! A lane does no I/O and reads no clock. The caller passes times in, measured from the start of
 //! the load, so that the accounting can be tested without waiting. The important idea is
 //! [`Pace::Open`], an open-loop load: a request is due at a moment that does not depend on the

@@ -21,7 +21,7 @@ use super::tally::{Tally, Window};
 /// lost SYN (1 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait for replies after the load is over: twice a server's request timeout.
+/// How long to wait for replies after the load is over: twice a server's default request timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same after an interrupt; shorter, because a user waits for the program to end.

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_answered_with_a_right_one() {
+    fn the_error_for_an_invalid_value_names_a_valid_one() {
         let complaint = |flags: &str| parse(flags).unwrap_err().to_string();
         assert!(complaint("--clients 0").contains("from 1 to 10000"));
         assert!(complaint("--pipeline 1025").contains("from 1 to 1024"));

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn help_speaks_of_the_client() {
+    fn help_omits_hints_for_a_shell() {
         let Ok(Line::Help(all)) = Line::parse("help") else { panic!("no help") };
         for word in ["put", "get", "delete", "cas", "scan", "status", "member", "ping", "exit", "quit"] {
             assert!(all.contains(word), "{word} is missing in {all}");

@@ -165,9 +165,9 @@ impl Execute for Remove {
     }
 }
 
-/// Requests a change that is valid only for the current membership: if the members change before
-/// the request arrives, or if it arrives twice, it undoes nothing. If `node` is not a member, a
-/// rejected request is reported with that reason, whatever else is wrong with it.
+/// Requests a change that is valid only for the current membership, so that a request that arrives
+/// late or twice cannot undo a later change. If `node` is not a member, the error of a rejected
+/// request names that reason, even if other things are wrong with it as well.
 fn change<'a>(
     context: &mut Context<'_>,
     node: Option<u64>,

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_is_named_and_another_value_is_not() {
+    fn another_type_is_named_and_another_value_of_the_same_type_is_not() {
         assert_eq!(found(Some("1"), None), ": it is absent");
         assert_eq!(found(None, Some("1")), "");
         assert_eq!(found(Some("1"), Some("2")), "");

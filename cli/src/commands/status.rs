@@ -16,7 +16,7 @@ use crate::request::{Consistency, Request};
 /// The interval between two requests of `status --wait`.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// The duration, in milliseconds, from which on an unfinished disk write is shown below the table.
+/// The minimum duration of an unfinished disk write, in milliseconds, for a line below the table.
 /// The same as the duration after which a server reports it.
 const DISK_WAIT_SHOWN_MS: u64 = 2000;
 

@@ -1,7 +1,7 @@
-//! `log`: reads a log file, or the snapshot beside it, without a server. It changes nothing, also
-//! not while a server is writing.
+//! `log`: reads a log file or a snapshot without a server. It only reads, so it may also run while
+//! a server writes the file.
 //!
-//! What a valid file is, [`coracle_storage`] knows. Here is only how it is shown.
+//! [`coracle_storage`] defines which files are valid. This module only displays them.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
@@ -32,7 +32,7 @@ enum Action {
     Verify(verify::Verify),
 }
 
-/// Why a file could not be read to a clean end.
+/// Why a file is unreadable or invalid.
 #[derive(Debug, Error)]
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
@@ -66,7 +66,7 @@ impl LogError {
         Exit::Failure
     }
 
-    /// Whether the reader of stdout has left.
+    /// Returns whether stdout was closed by its reader.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -96,12 +96,12 @@ fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<LogScan<'a>, LogError> {
     })
 }
 
-/// Text of a file as it goes to stdout: as it is, but without commands to a terminal.
+/// Returns text of a file for stdout: unchanged, except that a terminal gets no control characters.
 fn shown(text: &str) -> Cow<'_, str> {
     if io::stdout().is_terminal() { calm(text) } else { text.into() }
 }
 
-/// How a scan that gave all its entries ended.
+/// Converts the verdict of a scan that has returned all its entries to a result.
 fn ending(path: &Path, scan: &LogScan<'_>) -> Result<(), LogError> {
     let path = path.to_owned();
     match scan.verdict().expect("a scan that ended has a verdict") {

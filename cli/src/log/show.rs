@@ -1,4 +1,4 @@
-//! `log show`: the header and every entry, in columns or as the lines they are.
+//! `log show`: prints the header and every entry of a log, in columns or as the lines of the file.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ use super::{LogError, ending, open, read, shown, snapshot};
 use crate::input::Input;
 use crate::output::{Format, escaped, one_line};
 
-/// Widths of the columns whose cells are shortened to fit. Arbitrary: a row is some 100 characters
-/// wide.
+/// The widths of the columns with shortened cells. Arbitrary: a row is about 100 characters wide.
 const KEY_WIDTH: usize = 24;
 const VALUE_WIDTH: usize = 40;
 
@@ -88,7 +87,7 @@ fn write_row(out: &mut dyn Write, [index, term, op, key, value, crc]: [&str; 6])
     writeln!(out, "{index:>8}  {term:>6}  {op:<6}  {key:<KEY_WIDTH$}  {value:<VALUE_WIDTH$}  {crc}")
 }
 
-/// The cells that an entry's payload fills.
+/// The cells of a row that come from an entry's payload.
 struct Shown {
     op: String,
     key: String,
@@ -109,7 +108,7 @@ impl Shown {
                 key: shortened(&key.as_deref().map_or_else(|| "-".to_owned(), escaped), KEY_WIDTH),
                 value: shortened(&value.as_deref().map_or_else(|| "-".to_owned(), one_line), VALUE_WIDTH),
             },
-            // A newer program's entry, valid as a line: shown as far as it fits.
+            // An entry of a newer version, valid as a line: its payload is shown as far as it fits.
             Err(_) => Self {
                 op: "?".to_owned(),
                 key: "?".to_owned(),
@@ -119,7 +118,7 @@ impl Shown {
     }
 }
 
-/// The text, or its beginning and an ellipsis: `width` characters at the most.
+/// Shortens a text to at most `width` characters, the last of which is an ellipsis.
 fn shortened(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_shortened_by_characters() {
+    fn a_cell_that_does_not_fit_is_shortened_by_characters() {
         assert_eq!(shortened("äöü", 3), "äöü");
         assert_eq!(shortened("äöüß", 3), "äö…");
         assert_eq!(shortened("", 3), "");

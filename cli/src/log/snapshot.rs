@@ -1,8 +1,7 @@
-//! The same for a snapshot: `log show` and `log verify` take one as well, because it is the
-//! beginning of the log beside it.
+//! Snapshots in `log show` and `log verify`, which accept a snapshot as well, because it replaces
+//! the beginning of the log beside it.
 //!
-//! A snapshot is whole or worth nothing: there is no valid beginning to count or to show, so none
-//! is.
+//! A snapshot that is not complete is useless, so none of its lines are counted or shown.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -14,7 +13,7 @@ use serde::Serialize;
 use super::{LogError, shown};
 use crate::output::Format;
 
-/// Whether the first line says that this is a snapshot, also one of another version.
+/// Returns whether the first line is that of a snapshot, of any format version.
 pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     matches!(
         LogScan::new(bytes),
@@ -58,20 +57,20 @@ fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What a check has found.
+/// The result of a verification.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     file: &'a Path,
     verdict: &'static str,
-    /// Of a whole snapshot: its lines between the first and the last, and the last entry that it
-    /// covers.
+    /// For a complete snapshot: the number of its lines between the first and the last, and the
+    /// last log entry that it covers.
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     whole: Option<Whole>,
     bytes: usize,
-    /// What is wrong, in few words; for people.
+    /// A short description of the fault, for people.
     #[serde(skip)]
     why: &'static str,
-    /// What is wrong, in words.
+    /// The error message.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -84,7 +83,7 @@ struct Whole {
     last_crc: String,
 }
 
-/// Says whether the snapshot is whole.
+/// Verifies the snapshot and prints the verdict.
 pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogError> {
     let found = open(path, bytes).and_then(|file| judged(path, file));
     let whole = found.as_ref().ok().map(|file| {
@@ -137,7 +136,7 @@ fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SnapshotFile<'a>, LogError> 
     SnapshotFile::decode(bytes).map_err(|fault| LogError::Snapshot { path: path.to_owned(), fault })
 }
 
-/// The file, if each of its lines says what a server writes.
+/// Returns the file if each of its lines is one that a server writes.
 fn judged<'a>(path: &Path, file: SnapshotFile<'a>) -> Result<SnapshotFile<'a>, LogError> {
     match file.check_members().and_then(|()| file.check_lines()) {
         Ok(_) => Ok(file),

@@ -1,4 +1,4 @@
-//! `log verify`: reads every line and says whether the log is what its server wrote.
+//! `log verify`: checks every line of a log and reports whether a server can start from it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -36,19 +36,19 @@ pub(super) struct Verify {
     output: Format,
 }
 
-/// The verdict and its counts.
+/// The verdict on a log and its counts.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     file: &'a Path,
     verdict: VerdictName,
-    /// Valid entries, up to the first bad line.
+    /// Valid entries, up to the first invalid line.
     entries: u64,
-    /// The point of the last valid entry, or what the log starts after.
+    /// The index of the last valid entry, or the one after which the log starts.
     last_index: u64,
     last_term: u64,
     last_crc: String,
     bytes: usize,
-    /// What is wrong, in words.
+    /// The error message.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -89,8 +89,8 @@ impl Verify {
         ending
     }
 
-    /// Says of a file without a header that can be read what it is instead, to a program that reads
-    /// stdout.
+    /// Prints the verdict on a file without a readable header, if the format is JSON, and returns
+    /// the error.
     fn give_verdict<T>(&self, file: &Path, error: LogError) -> Result<T, LogError> {
         let verdict = match &error {
             LogError::Read { .. } => "unreadable",
@@ -107,7 +107,7 @@ impl Verify {
     }
 }
 
-/// The verdict on a file that cannot be read as far as its first entry.
+/// The verdict on a file whose header cannot be read.
 #[derive(Debug, Serialize)]
 struct Headless<'a> {
     file: &'a Path,

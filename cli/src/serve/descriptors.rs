@@ -1,12 +1,13 @@
-//! How many clients, and connections with other nodes, the operating system has room for.
+//! Limits on the number of clients and of connections with other nodes, from the operating system's
+//! limits of open files and memory maps.
 //!
-//! Neither clients nor strangers at the port for nodes must use up the last descriptor: a node that
-//! cannot open a file when an election comes has lost its disk. So the limit of this process is
-//! raised as far as it may be. The cluster's own files come first; of what is left, other nodes get
-//! what they can use, half at the most, and clients the rest.
+//! Neither clients nor unknown connections at the peer port may use up the last file descriptor,
+//! because a node that cannot open a file during an election stops as if its disk had failed. So
+//! the process raises its soft limit to the hard limit. The cluster's own files come first. Of the
+//! rest, other nodes get what they can use, at most half, and clients get what remains.
 //!
-//! Where a client has threads of its own it must not use up the last memory map either: a thread
-//! that begins without one ends the process.
+//! On the threads runtime clients must not use up the memory maps either: a thread that starts
+//! without one ends the process.
 
 use std::fmt;
 
@@ -18,18 +19,19 @@ use thiserror::Error;
 use super::options::Runtime;
 
 /// Descriptors of the process itself: standard streams, listener, signals, poller, lock, and some
-/// to spare.
+/// in reserve.
 const PROCESS_DESCRIPTORS: u64 = 24;
-/// Descriptors of a node: its log, its snapshot, and those that are open for a moment.
+/// Descriptors of a node: its log, its snapshot, and files that are open for a moment.
 const NODE_DESCRIPTORS: u64 = 6;
 
-/// Where Linux tells how many memory maps a process may have. Elsewhere there is no such limit.
+/// The file in which Linux reports the maximum number of memory maps of a process. Other systems
+/// have no such limit.
 const MAPS_FILE: &str = "/proc/sys/vm/max_map_count";
-/// Memory maps of a client on threads: a reader and a writer, each with a stack, a stack for
-/// signals, and a guard before either.
+/// Memory maps per client on the threads runtime: a reader and a writer, each with a stack, a stack
+/// for signals, and a guard page before either.
 const CLIENT_MAPS: u64 = 8;
 
-/// What holds the number of clients down.
+/// The limit that reduces the number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
     OpenFiles,
@@ -45,28 +47,28 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What a process serves.
+/// The part of a cluster that a process serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     /// All nodes of a cluster.
     Cluster {
-        /// How many.
+        /// The number of nodes.
         nodes: u8,
     },
     /// One node of a cluster of processes.
     Member,
 }
 
-/// What the operating system has room for.
+/// The capacity for connections that the operating system allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// The most clients, and what holds them down; `None`: nothing does.
+    /// The maximum number of clients, and the limit that causes it; `None` if there is no limit.
     pub(crate) clients: Option<(u64, Limit)>,
-    /// For other nodes.
+    /// The capacity for other nodes.
     pub(crate) peers: PeerPlaces,
 }
 
-/// The limit of open files does not even do for the cluster's own.
+/// The error for a limit of open files that is too low for the cluster's own files.
 #[derive(Debug, Error)]
 #[error(
     "this process may have {limit} files open, and needs at least {needed}: raise the limit (`ulimit -n`, LimitNOFILE= of a \
@@ -77,12 +79,12 @@ pub(crate) struct TooFewDescriptors {
     needed: u64,
 }
 
-/// Raises the limit of open files as far as it may be, and tells what fits below it and below the
-/// others.
+/// Raises the limit of open files to its maximum, and returns the capacity within it and within the
+/// limit of memory maps.
 ///
 /// # Errors
 ///
-/// [`TooFewDescriptors`].
+/// [`TooFewDescriptors`] if the limit is too low.
 pub(crate) fn room(runtime: Runtime, served: Served) -> Result<Room, TooFewDescriptors> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -98,12 +100,14 @@ pub(crate) fn room(runtime: Runtime, served: Served) -> Result<Room, TooFewDescr
     Ok(Room { clients, peers: shares.map(|(_, peers)| peers).unwrap_or_default() })
 }
 
-/// A quarter of the maps is left to the nodes' threads and to large allocations.
+/// Returns how many clients fit within the memory maps. A quarter of the maps is left to the nodes'
+/// threads and to large allocations.
 fn clients_within(maps: u64) -> u64 {
     (maps / 4 * 3 / CLIENT_MAPS).max(1)
 }
 
-/// How many descriptors clients and other nodes get. Each of them takes one, on either runtime.
+/// Divides the descriptors between clients and other nodes. Each connection uses one, on either
+/// runtime.
 fn shares(limit: u64, served: Served) -> Result<(u64, PeerPlaces), TooFewDescriptors> {
     let count = |places: &PeerPlaces| u64::try_from(places.connections()).unwrap_or(u64::MAX);
     let (nodes, fewest_peers) = match served {
@@ -138,7 +142,7 @@ mod tests {
         assert_eq!((error.limit, error.needed), (54, 55));
     }
 
-    /// Whatever strangers and clients do together, the node's own files can be opened.
+    /// The node's own files can be opened, however many connections other nodes and clients make.
     #[test]
     fn other_nodes_and_clients_share_what_is_left() {
         for limit in 0..2000 {

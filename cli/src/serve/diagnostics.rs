@@ -1,5 +1,5 @@
-//! What a server tells its operator on stderr: a line per fact, as text or as JSON. A stderr that
-//! stalls stops nothing (see [`Outlet`]).
+//! The server's log messages on stderr: one line per fact, as text or as JSON. A stalled stderr
+//! does not block the server (see [`Outlet`]).
 
 use std::fmt::Display;
 use std::io;
@@ -14,10 +14,10 @@ use super::outlet::Outlet;
 use crate::output::harmless;
 use crate::value::quoted;
 
-/// How long the end of a server waits for its last lines to be written.
+/// How long a shutdown waits for the last lines to be written.
 const LAST_LINES_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Tells what is important enough, in the shape that was asked for. Clones share one outlet.
+/// Writes log messages up to a level, as text or as JSON. Clones share one outlet.
 #[derive(Clone, Debug)]
 pub(crate) struct Diagnostics {
     level: LogLevel,
@@ -26,11 +26,11 @@ pub(crate) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Diagnostics on stderr.
+    /// Creates diagnostics that write to stderr.
     ///
     /// # Errors
     ///
-    /// When the operating system gives no thread.
+    /// If the operating system refuses to create a thread.
     pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<Self> {
         let dropped = move |count| {
             let lines = if count == 1 { "line was" } else { "lines were" };
@@ -43,12 +43,12 @@ impl Diagnostics {
         Ok(Self { level, format, outlet: Outlet::start(io::stderr(), dropped)? })
     }
 
-    /// Tells what a node told.
+    /// Logs an event of a node.
     pub(crate) fn tell_event(&self, event: &HostEvent) {
         self.tell(level_of(&event.event), event);
     }
 
-    /// Tells `what`, if it is important enough.
+    /// Logs `what`, if its level is important enough.
     pub(crate) fn tell(&self, level: LogLevel, what: &impl Display) {
         if level <= self.level {
             self.outlet.push(line(self.format, level, what));
@@ -61,8 +61,8 @@ impl Diagnostics {
     }
 }
 
-/// A line with its line break. What comes from outside (names, addresses, messages of others)
-/// cannot break it, nor reach a terminal as a command.
+/// Formats a line with its line break. Text from outside (names, addresses, messages of other
+/// nodes) cannot break the line or control a terminal.
 fn line(format: LogFormat, level: LogLevel, what: &impl Display) -> String {
     let time = humantime::format_rfc3339_millis(SystemTime::now());
     let (level, what) = (name_of(level), what.to_string());

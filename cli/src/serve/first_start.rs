@@ -1,8 +1,9 @@
-//! A first start: a data folder without a cluster is about to get one.
+//! Detects a first start, which bootstraps a new cluster in the data folder.
 //!
-//! That is right once. At any other time the folder that held the cluster is missing: a volume that
-//! is not mounted, a path with a typing error, a disk that was replaced. So a founding is a warning
-//! that names the folder in full, and with `--require-cluster`, for unit files, it is refused.
+//! A bootstrap is right only once. At any other time a folder without a cluster means that the
+//! right one is missing: its volume is not mounted, its path is misspelled, or its disk was
+//! replaced. So a bootstrap logs a warning with the full path of the folder, and
+//! `--require-cluster`, for unit files, rejects it.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +14,7 @@ use coracle_storage::{FileKind, FileName};
 use super::ServeError;
 use super::options::ServeOptions;
 
-/// What is told when a cluster is founded, or is going to be.
+/// The warning that this start bootstraps a cluster.
 #[derive(Debug)]
 pub(super) struct Founding {
     folder: PathBuf,
@@ -30,12 +31,12 @@ impl fmt::Display for Founding {
     }
 }
 
-/// Whether this start would make the first files of a node in the data folder; `None`: it holds
-/// some, or nothing is written.
+/// Returns a warning if this start would create the first files of a node in the data folder;
+/// `None` if the folder holds some, or if nothing is written to disk.
 ///
 /// # Errors
 ///
-/// [`ServeError::ClusterRequired`] when it would and must not.
+/// [`ServeError::ClusterRequired`] if it would, and `--require-cluster` is set.
 pub(super) fn founding(options: &ServeOptions) -> Result<Option<Founding>, ServeError> {
     if options.ephemeral || holds_a_node(&options.data_dir) {
         return Ok(None);
@@ -47,8 +48,8 @@ pub(super) fn founding(options: &ServeOptions) -> Result<Option<Founding>, Serve
     Ok(Some(Founding { folder }))
 }
 
-/// Whether there is a file of any node that says more than that the node has no cluster yet. What
-/// cannot be read is for the start itself to complain of.
+/// Returns whether the folder holds a file of a node that belongs to a cluster. Read errors are
+/// ignored here, because the start itself reports them.
 fn holds_a_node(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,8 +1,8 @@
-//! How many nodes a data folder was made for, so that a later start need not be told again.
+//! Reads from a data folder how many nodes its cluster has, so that a later start needs no
+//! `--nodes`.
 //!
-//! Each log's header names all nodes of its cluster. Here they are only asked for their number:
-//! whether the files are those of one cluster that can go on, and of this number of nodes, is
-//! judged by the start itself.
+//! The header of each log lists all nodes of its cluster. Only their number is used here. The start
+//! itself checks whether the files belong to one intact cluster of this size.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -10,12 +10,12 @@ use std::path::Path;
 
 use coracle_storage::{FileKind, FileName, LogHeader};
 
-/// The longest header that is read, in bytes. Arbitrary: a cluster in one process has headers of
-/// some 300 bytes.
+/// The limit for the length of a header, in bytes. Arbitrary: the headers of a cluster in one
+/// process have some 300 bytes.
 const HEADER_BYTES_MAX: u64 = 64 << 10;
 
-/// The number of nodes of the cluster in one process whose logs are in the folder; `None` when
-/// there are none, when they do not agree, or when they belong to a cluster of processes.
+/// Returns the number of nodes of the cluster in one process whose logs are in the folder; `None`
+/// if there are no logs, if they disagree, or if they belong to a cluster of processes.
 pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let is_log = |entry: &fs::DirEntry| {
@@ -28,7 +28,8 @@ pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     if let [Some(size)] = sizes[..] { Some(size) } else { None }
 }
 
-/// What a log's header says, if it can be read; `Some(None)`: it is of another kind of cluster.
+/// Returns the cluster size in a log's header, if it is readable; `Some(None)` for a log of another
+/// kind of cluster.
 fn size_in(log: &Path) -> Option<Option<u8>> {
     let mut line = Vec::new();
     BufReader::new(File::open(log).ok()?.take(HEADER_BYTES_MAX)).read_until(b'\n', &mut line).ok()?;
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_tell_how_many_nodes_there_are() {
+    fn the_number_of_nodes_is_read_from_the_logs() {
         let place = tempfile::tempdir().unwrap();
         assert_eq!(nodes_of(&place.path().join("missing")), None);
         assert_eq!(nodes_of(place.path()), None);
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_do_not_agree_tell_nothing() {
+    fn logs_that_disagree_give_no_number() {
         let place = tempfile::tempdir().unwrap();
         identities(3).into_iter().for_each(|identity| write(place.path(), identity));
         write(place.path(), identities(5).remove(4));

@@ -1,6 +1,6 @@
-//! An address that is not there yet when the program starts: a network that comes up later than it,
-//! a name that nobody answers for. The start is tried again, with a notice, until it works or a
-//! signal ends it.
+//! Retries a start whose listening address is not available yet, because the network comes up later
+//! than the program or a name cannot be resolved. A warning is logged, and the start is retried
+//! until it succeeds or a signal ends it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ use super::start_watch::watched;
 /// The pause between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Starts with `start`, again and again while the address to listen on is not there. `None`: a
-/// signal came first.
+/// Calls `start` repeatedly while the address to listen on is not available. `None` if a signal
+/// came first.
 ///
 /// # Errors
 ///
-/// Any other reason not to start.
+/// Any other reason why the start fails.
 pub(super) fn once_there<T>(
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,

@@ -1,25 +1,24 @@
-//! The default of `--memory-max`: three quarters of the memory that the machine, or its control
-//! group, has.
+//! The default of `--memory-max`: three quarters of the memory of the machine, or of its control
+//! group if that has less.
 
 use std::fs;
 use std::path::Path;
 
-/// Where Linux tells how much memory the machine has.
+/// The file in which Linux reports the memory of the machine.
 const MACHINE: &str = "/proc/meminfo";
-/// Where it tells which control groups this process is in.
+/// The file that lists the control groups of this process.
 const GROUPS: &str = "/proc/self/cgroup";
-/// Where control groups of the second version are found, and those of the first one that limit
-/// memory.
+/// The root folders of control groups version 2, and of the version 1 groups that limit memory.
 const UNIFIED: &str = "/sys/fs/cgroup";
 const FIRST_VERSION: &str = "/sys/fs/cgroup/memory";
 
-/// The most bytes that are held by default; `None`: nothing tells how many there are.
+/// Returns the default memory limit in bytes; `None` if the memory size is unknown.
 pub(crate) fn default_max() -> Option<u64> {
     smallest(|path| fs::read_to_string(path).ok()).map(|bytes| bytes / 4 * 3)
 }
 
-/// The smallest of all limits. A group is also bound by the groups that it is in; one that this
-/// process does not see is the root of what it sees.
+/// Returns the smallest of all limits. A group is also limited by its ancestors. A group that is
+/// not visible under its path, as inside a container, is the root of the visible hierarchy.
 fn smallest(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new(GROUPS)).unwrap_or_default();
     let mut limits: Vec<u64> = read(Path::new(MACHINE)).as_deref().and_then(of_machine).into_iter().collect();
@@ -37,8 +36,8 @@ fn of_machine(text: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Where the limit of one of the groups in [`GROUPS`] is found: below which folder, in which file,
-/// and the path between.
+/// Returns where the limit of one group in [`GROUPS`] is found: the root folder, the file name, and
+/// the path between.
 fn group(line: &str) -> Option<(&'static str, &'static str, &str)> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -63,13 +62,13 @@ mod tests {
     const MACHINE_OF_16_MIB: (&str, &str) = (MACHINE, "MemTotal:       16384 kB\nMemFree: 1 kB\n");
 
     #[test]
-    fn without_groups_it_is_the_machines() {
+    fn without_control_groups_the_machines_memory_counts() {
         assert_eq!(smallest_of(&[]), None);
         assert_eq!(smallest_of(&[MACHINE_OF_16_MIB]), Some(16 << 20));
     }
 
     #[test]
-    fn the_narrowest_group_counts() {
+    fn the_smallest_limit_of_all_groups_counts() {
         let unified = |limits: &[(&'static str, &'static str)]| {
             let groups = (GROUPS, "0::/system.slice/coracle.service\n");
             smallest_of(&[&[MACHINE_OF_16_MIB, groups], limits].concat())

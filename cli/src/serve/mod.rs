@@ -1,7 +1,7 @@
-//! Serving: the default command. Tells what should be known before, then runs the cluster and its
-//! proxy.
+//! The server: runs a cluster, or one node of a cluster of processes, and its proxy. This is the
+//! default command.
 //!
-//! stdout belongs to the one line `ready ADDR`; everything else goes to stderr.
+//! stdout carries only the line `ready ADDR`; everything else goes to stderr.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,13 +51,13 @@ pub(crate) use folder_size::nodes_of;
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
 
-/// How often a server looks whether it should end.
+/// The interval at which the server checks whether it should end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a stop may take beyond the time that requests have: then the process ends whatever its
-/// disk does.
+/// How long a shutdown may take beyond the request timeout. After that the process exits, even if a
+/// disk operation is unfinished.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why serving ended other than by a signal.
+/// Why serving failed.
 #[derive(Debug, Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
@@ -86,13 +86,13 @@ pub(crate) enum ServeError {
         folder.display()
     )]
     ClusterRequired {
-        /// In full.
+        /// The absolute path.
         folder: PathBuf,
     },
 }
 
 impl ServeError {
-    /// The same, with what to do about nodes that are lost in this folder.
+    /// Adds the recovery steps for nodes that are lost in this folder.
     fn with_steps(self, folder: &Path) -> Self {
         match self {
             Self::Start(StartError::Survey(SurveyError::Nodes(lost))) if lost.majority_is_whole() => {
@@ -110,7 +110,7 @@ impl ServeError {
     }
 }
 
-/// Serves until a signal ends it, or a majority of the nodes has failed.
+/// Serves until a signal ends it, or until a majority of the nodes has failed.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let start = Diagnostics::start(options.log_level, options.log_format);
     let diagnostics = start.map_err(ServeError::Diagnostics)?;
@@ -120,7 +120,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     served.map_err(|error| error.with_steps(&options.data_dir))
 }
 
-/// Says what starts, runs it, and says that it has ended.
+/// Logs a line about the start, runs `run`, and logs a line when it has ended normally.
 fn run_between_lines(
     diagnostics: &Diagnostics,
     options: &ServeOptions,
@@ -196,7 +196,7 @@ fn serve_on_smol(
             end_at_last(diagnostics, options.request_timeout);
             cluster.stop().await;
         }
-        // What the nodes told last, the reason of the end among it.
+        // The last events of the nodes, including the reason of the end.
         while let Ok(event) = events.try_recv() {
             reports.event(&event);
         }
@@ -204,13 +204,13 @@ fn serve_on_smol(
     }))
 }
 
-/// Runs a start to its end. What it reads is read by a pool of threads, which the operating system
-/// may be short of.
+/// Runs a start to completion. Meanwhile the thread pool that reads its files gets work regularly,
+/// because it creates threads only when work arrives, and the operating system may refuse them.
 fn on_executor<T>(executor: &LocalExecutor<'_>, start: impl Future<Output = T>) -> T {
     smol::block_on(executor.run(future::or(start, try_pool(smol::Timer::after))))
 }
 
-/// Serves through one node of a cluster of processes, until a signal ends it, or the node ends by
+/// Serves as one node of a cluster of processes, until a signal ends it or the node stops by
 /// itself.
 pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
     let serving = options.serving.clone();
@@ -227,7 +227,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     for notice in &serving.notices {
         diagnostics.tell(notice.level(), notice);
     }
-    // A joiner founds nothing.
+    // A node that joins a cluster does not bootstrap one.
     let founding = first_start::founding(serving)?.filter(|_| matches!(options.origin, Origin::Found(_)));
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
@@ -279,7 +279,7 @@ fn serve_node_on_smol(
             end_at_last(diagnostics, request_timeout);
             member.stop().await;
         }
-        // What the node told last, the reason of the end among it.
+        // The last events of the node, including the reason of the end.
         while let Ok(event) = events.try_recv() {
             reports.event(&event);
         }
@@ -313,7 +313,7 @@ fn serve_on_threads(
         end_at_last(diagnostics, options.request_timeout);
         cluster.stop();
     }
-    // What the nodes told last, the reason of the end among it.
+    // The last events of the nodes, including the reason of the end.
     events.try_iter().for_each(|event| reports.event(&event));
     end
 }
@@ -347,35 +347,35 @@ fn serve_node_on_threads(
         end_at_last(diagnostics, request_timeout);
         member.stop();
     }
-    // What the node told last, the reason of the end among it.
+    // The last events of the node, including the reason of the end.
     events.try_iter().for_each(|event| reports.event(&event));
     end
 }
 
-/// Whether what is under way is still to be answered: a node that its cluster has removed owes its
-/// clients that.
+/// Returns whether to stop cleanly, so that requests in flight are answered. A node that was
+/// removed from its cluster does this too, because its clients wait for replies.
 fn ends_in_order(end: &Result<(), ServeError>) -> bool {
     matches!(end, Ok(()) | Err(ServeError::Member(MemberFailure::Refused(_))))
 }
 
-/// From now on, ends the process when the stop under way does not.
+/// Starts a watchdog that ends the process if the shutdown takes too long.
 fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
     let (patience, diagnostics) = (stop_patience(request_timeout), diagnostics.clone());
-    // Without a thread a stop may take as long as its disk.
+    // Without this thread, a shutdown takes as long as the disk does.
     drop(thread::Builder::new().name("end at last".into()).spawn(move || {
         thread::sleep(patience);
         end_without_waiting(&diagnostics, patience);
     }));
 }
 
-/// How long a stop may take: requests have their time, and the disk some.
+/// Returns how long a shutdown may take: the request timeout plus some time for the disk.
 fn stop_patience(request_timeout: Duration) -> Duration {
     request_timeout + STOP_PATIENCE
 }
 
-/// A disk that hangs holds its node for ever, be it that it starts or that it stops. What was
-/// acknowledged is on the disks of a majority by now, and what was not may be lost, as in any other
-/// end.
+/// Ends the process without waiting for a disk that hangs, which would block its node forever, at a
+/// start or at a shutdown. By now, acknowledged writes are on the disks of a majority; other writes
+/// may be lost, as after any other end of the process.
 fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     let waited = patience.as_secs();
     let why =
@@ -385,19 +385,19 @@ fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     std::process::exit(Exit::Failure as i32);
 }
 
-/// The flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at once.
-/// Both happen in the handler of the signal: nothing has to be written, read or woken for it.
+/// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at
+/// once. Both happen in the signal handler, so neither depends on a thread or on I/O.
 fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // In this order: the first signal finds the flag unset.
+        // In this order, so that the first signal finds the flag unset.
         flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&should_end))?;
         flag::register(signal, Arc::clone(&should_end))?;
     }
     Ok(should_end)
 }
 
-/// As many clients as were asked for, or as many as the operating system has room for.
+/// Returns the configured maximum of clients, reduced to what the operating system allows.
 fn connections_max(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> usize {
     let wanted = u64::from(options.max_connections.get());
     let allowed = match room.clients {
@@ -411,7 +411,7 @@ fn connections_max(options: &ServeOptions, room: Room, diagnostics: &Diagnostics
     usize::try_from(allowed).unwrap_or(usize::MAX)
 }
 
-/// What was asked for, as far as the operating system gives it.
+/// Returns the configured settings, reduced to what the operating system allows.
 fn settings_within(
     options: &ServeOptions,
     served: Served,
@@ -441,7 +441,7 @@ fn settings(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> Se
     }
 }
 
-/// As many pages at once as there are threads to look them up.
+/// Returns the number of concurrent scans: one per thread that can run them.
 fn scans_max(runtime: Runtime) -> usize {
     match runtime {
         Runtime::Smol => 1,
@@ -449,7 +449,7 @@ fn scans_max(runtime: Runtime) -> usize {
     }
 }
 
-/// What was asked for, or a part of what there is.
+/// Returns the configured memory limit, or a share of the available memory.
 fn memory_max(options: &ServeOptions) -> usize {
     let bytes = options.memory_max.or_else(memory::default_max);
     bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! `node`: one node of a cluster of processes, one per machine.
+//! `coracle node`: runs one node of a cluster of processes, one per machine.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,8 +14,8 @@ use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
 use crate::numbers;
 
-/// Where to dial peers instead of at their addresses, as `2=HOST:PORT,3=HOST:PORT`: for tests that
-/// put something in between.
+/// An environment variable with addresses at which to dial peers instead of their own, as
+/// `2=HOST:PORT,3=HOST:PORT`. It is for tests that insert a proxy between nodes.
 const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 
 /// Run one node of a cluster of processes, one per machine
@@ -58,14 +58,14 @@ pub(crate) struct NodeFlags {
     serving: ServingFlags,
 }
 
-/// A node's id and where its peers reach it.
+/// A node's id, and the address at which its peers reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(crate) address: Address,
 }
 
-/// What is wrong with the text of a peer.
+/// Why a text is not a peer.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum PeerError {
     #[error("expected ID=HOST:PORT, such as 1=10.0.0.1:4001")]
@@ -90,7 +90,7 @@ impl FromStr for Peer {
     }
 }
 
-/// Flags of a node that are fine alone but not together.
+/// Flags of a node that are valid alone but not together.
 #[derive(Debug, Error)]
 pub(crate) enum NodeFlagsError {
     #[error(transparent)]
@@ -109,7 +109,7 @@ pub(crate) enum NodeFlagsError {
     DialOverrides(PeerError),
 }
 
-/// What a node was asked to do.
+/// The options of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeOptions {
     pub(crate) id: NodeId,
@@ -120,7 +120,7 @@ pub(crate) struct NodeOptions {
 }
 
 impl NodeFlags {
-    /// Checks the flags against one another.
+    /// Checks the flags for consistency.
     pub(crate) fn options(self) -> Result<NodeOptions, NodeFlagsError> {
         let peers = all_of(&self.peers);
         let origin = match (&self.join, peers.is_empty()) {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_start_founds_or_joins_and_a_later_one_knows() {
+    fn a_first_start_founds_or_joins_and_a_later_one_needs_no_flags() {
         let options = |flags: &str| options(flags).unwrap();
         let Origin::Found(roster) = options("--id 2 --peers 1=a:1,2=[::1]:2,3=c:3").origin else { panic!() };
         let members: Vec<_> = roster.iter().map(|(id, member)| (id.0, &*member.address)).collect();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_own_answer() {
+    fn every_mistake_has_its_own_error() {
         let complaint = |flags: &str| options(flags).unwrap_err();
         assert!(complaint("--id 1 --peers 1=a:1,1=b:2").contains("names node 1 twice"));
         assert!(complaint("--id 1 --peers 1=a:1,2=a:1").contains("names the address a:1 twice"));

@@ -1,4 +1,4 @@
-//! The flags of a serving process, and what they mean once checked against one another.
+//! The flags of a server, checked for consistency and converted to options.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -17,10 +17,10 @@ use crate::durations::{self, DurationRange};
 use crate::numbers;
 use crate::sizes;
 
-/// How many nodes a new cluster has unless told otherwise.
+/// The default number of nodes of a new cluster.
 const NODES_DEFAULT: u8 = 5;
 
-/// Where the nodes keep their files unless told otherwise.
+/// The default data folder.
 const DATA_DIR_DEFAULT: &str = "./data";
 
 /// The flags as given.
@@ -36,7 +36,7 @@ pub(crate) struct ServeFlags {
     pub(crate) serving: ServingFlags,
 }
 
-/// The flags of whatever serves clients, as given.
+/// The flags that `coracle serve` and `coracle node` share, as given.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServingFlags {
@@ -128,7 +128,7 @@ pub(crate) struct ServingFlags {
     log_format: LogFormat,
 }
 
-/// Which runtime drives the nodes.
+/// The runtime of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
     Smol,
@@ -136,7 +136,7 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    /// Its name, as the flag takes it.
+    /// Returns the runtime's name, as the flag accepts it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Smol => "smol",
@@ -145,7 +145,7 @@ impl Runtime {
     }
 }
 
-/// When a write has reached the disk.
+/// When a write counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sync {
     /// A majority has it on disk before it is acknowledged.
@@ -154,7 +154,7 @@ pub(crate) enum Sync {
     Never,
 }
 
-/// When a server says that it is ready.
+/// When a server reports that it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadyWhen {
     /// Requests can be answered.
@@ -163,7 +163,7 @@ pub(crate) enum ReadyWhen {
     Listening,
 }
 
-/// The least important diagnostics that are told.
+/// The level of log messages; the option names the least important level that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum LogLevel {
     Error,
@@ -173,36 +173,36 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-/// The shape of diagnostics.
+/// The format of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
-/// What a serving process was asked to do: every field is in its bounds, and they fit one another.
+/// The options of a server; every field is within its bounds, and all are consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServeOptions {
     pub(crate) runtime: Runtime,
     /// 1 to 9.
     pub(crate) nodes: u8,
-    /// Port 0 for a free one.
+    /// Port 0 selects a free port.
     pub(crate) listen: SocketAddr,
-    /// Not to be touched when `ephemeral`.
+    /// Unused if `ephemeral`.
     pub(crate) data_dir: PathBuf,
     pub(crate) ephemeral: bool,
-    /// The data folder must hold a cluster.
+    /// Whether the data folder must hold a cluster.
     pub(crate) require_cluster: bool,
-    /// Means nothing when `ephemeral`.
+    /// Without effect if `ephemeral`.
     pub(crate) sync: Sync,
     /// Less than `election_timeout.min`.
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: DurationRange,
-    /// `None`: a client may be silent for ever.
+    /// `None` if a client may be idle forever.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) request_timeout: Duration,
     pub(crate) max_connections: NonZeroU32,
-    /// `None`: a part of what the machine has.
+    /// `None` for a share of the machine's memory.
     pub(crate) memory_max: Option<u64>,
     /// At least 1.
     pub(crate) snapshot_bytes: u64,
@@ -211,11 +211,11 @@ pub(crate) struct ServeOptions {
     pub(crate) ready_when: ReadyWhen,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
-    /// What should be told before serving.
+    /// Notices to log before the start.
     pub(crate) notices: Vec<Notice>,
 }
 
-/// Flags that are fine alone but not together, or an address that is none.
+/// Flags that are valid alone but not together, or an address that cannot be resolved.
 #[derive(Debug, Error)]
 pub(crate) enum ServeFlagsError {
     #[error(
@@ -230,7 +230,7 @@ pub(crate) enum ServeFlagsError {
     NoAddress { address: Address },
 }
 
-/// Something legal that its user may not have meant.
+/// A valid option that its user may not have intended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     DebugBuild,
@@ -249,7 +249,7 @@ impl Notice {
 }
 
 impl ServeFlags {
-    /// Checks the flags against one another, and looks up the name to listen on if it is one.
+    /// Checks the flags for consistency, and resolves the name to listen on.
     pub(crate) fn options(self) -> Result<ServeOptions, ServeFlagsError> {
         let mut options = self.serving.options(self.nodes.unwrap_or(NODES_DEFAULT))?;
         if self.nodes.is_none() && !options.ephemeral {
@@ -263,8 +263,8 @@ impl ServeFlags {
 }
 
 impl ServeOptions {
-    /// As many nodes as the data folder was made for, if it holds some. It says so, unless they are
-    /// as many as without a word.
+    /// Adopts the number of nodes of an existing data folder, and adds a notice if it is not the
+    /// default.
     fn take_nodes_of_folder(&mut self) {
         if let Some(nodes) = folder_size::nodes_of(&self.data_dir).filter(|nodes| *nodes != self.nodes) {
             self.nodes = nodes;
@@ -274,7 +274,7 @@ impl ServeOptions {
 }
 
 impl ServingFlags {
-    /// The same for a process that runs so many nodes.
+    /// Checks the flags for a process that runs this number of nodes.
     pub(crate) fn options(self, nodes: u8) -> Result<ServeOptions, ServeFlagsError> {
         let election_min = self.election_timeout.min;
         if self.heartbeat >= election_min {
@@ -315,8 +315,8 @@ impl ServingFlags {
     }
 }
 
-/// A name's first IPv4 address, or its first address at all. IPv4 goes first because that is where
-/// clients look by default: `localhost` is often both.
+/// Returns the first IPv4 address of a name, or its first address of any kind. IPv4 is preferred
+/// because clients use it by default; `localhost` often has both kinds.
 fn look_up(address: &Address) -> Result<SocketAddr, ServeFlagsError> {
     let found = address
         .to_socket_addrs()
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_answered_with_a_right_one() {
+    fn the_error_for_an_invalid_value_names_a_valid_one() {
         assert!(complaint("--nodes 10").contains("from 1 to 9"));
         assert!(complaint("--nodes 0").contains("from 1 to 9"));
         assert!(complaint("--heartbeat 50").contains("such as 50ms"));
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_meant_is_noticed() {
+    fn options_that_may_not_be_intended_are_noticed() {
         assert!(!options("--nodes 5").unwrap().notices.contains(&Notice::EvenNodes { nodes: 5 }));
         assert!(options("--nodes 4").unwrap().notices.contains(&Notice::EvenNodes { nodes: 4 }));
         assert!(options("--ephemeral --data-dir x").unwrap().notices.contains(&Notice::DataDirUnused));

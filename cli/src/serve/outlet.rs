@@ -1,10 +1,10 @@
-//! An outlet: a queue of lines for stderr or stdout. The server never waits for the reader of
-//! either.
+//! A bounded queue of lines for stderr or stdout with a writer thread, so that the server never
+//! blocks on a slow reader of either.
 //!
-//! A terminal stopped with Ctrl-S, a pipe whose reader hangs, a full disk behind a redirection: a
-//! write to any of them can take for ever. So a thread of its own writes, and the lines wait for it
-//! in a queue with a limit. What finds no room is dropped, counted, and reported once there is room
-//! again: diagnostics never stop a request or a signal.
+//! A write to a terminal stopped with Ctrl-S, to a pipe whose reader hangs, or to a redirection on
+//! a full disk may block forever. So a separate thread writes, and lines wait for it in a bounded
+//! queue. Lines that do not fit are dropped and counted, and their number is reported once there is
+//! room again. Log messages therefore never delay a request or a signal.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes of lines that wait. Chosen as some thousands of lines.
+/// The limit for the bytes of waiting lines. Chosen as some thousands of lines.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// Lines on their way to a stream. Clones share one queue.
+/// A handle to the queue of a stream. Clones share one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlet {
     shared: Arc<Shared>,
@@ -37,12 +37,12 @@ struct Queue {
 }
 
 impl Outlet {
-    /// Starts the thread that writes to `stream`. `dropped` makes the line that reports how many
-    /// were dropped.
+    /// Starts the thread that writes to `stream`. `dropped` formats the line that reports the
+    /// number of dropped lines.
     ///
     /// # Errors
     ///
-    /// When the operating system gives no thread.
+    /// If the operating system refuses to create a thread.
     pub(crate) fn start(
         stream: impl Write + Send + 'static,
         dropped: impl Fn(u64) -> String + Send + 'static,
@@ -53,7 +53,7 @@ impl Outlet {
         Ok(Self { shared })
     }
 
-    /// Adds a line, with its line break, or drops it.
+    /// Adds a line, which includes its line break, or drops it if the queue is full.
     pub(crate) fn push(&self, line: String) {
         let mut queue = self.shared.lock();
         if queue.bytes + line.len() > QUEUE_BYTES_MAX {
@@ -65,18 +65,18 @@ impl Outlet {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything is written, but no longer than `patience`.
+    /// Waits until everything is written, but at most `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), patience, is_busy);
-        // Either way the time is over or everything is written.
+        // Whether everything was written or the time ran out, there is nothing more to do.
         drop(waited);
     }
 }
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        // The thread's share is the last one.
+        // The writer thread holds one of the references.
         if Arc::strong_count(&self.shared) <= 2 {
             self.shared.lock().is_closed = true;
             self.shared.changed.notify_all();
@@ -106,10 +106,10 @@ impl Shared {
             };
             queue.is_writing = true;
             drop(queue);
-            // Whoever closed the stream does not want to be told.
+            // When the stream is closed, its lines are lost.
             let _ = stream.write_all(line.as_bytes()).and_then(|()| stream.flush());
             queue = self.lock();
-            // The line counts until it is written.
+            // A line counts until it is written.
             queue.bytes -= line.len();
             queue.is_writing = false;
             self.changed.notify_all();
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that writes a line only when it is told to.
+    /// A stream that writes each line only after a signal from the test.
     struct Stalled {
         go_on: Receiver<()>,
         written: Sender<String>,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_stalls_stops_nobody_and_what_was_dropped_is_counted() {
+    fn a_stalled_stream_does_not_block_and_dropped_lines_are_counted() {
         let ((go, go_on), (written, read)) = (channel(), channel());
         let outlet = Outlet::start(Stalled { go_on, written }, |count| format!("{count} dropped\n")).unwrap();
         let line = "x".repeat(QUEUE_BYTES_MAX / 4 - 1) + "\n";
@@ -163,7 +163,7 @@ mod tests {
         let outlet = Outlet::start(Stalled { go_on, written }, |_| String::new()).unwrap();
         drop(outlet.clone());
         drop(outlet);
-        // The thread drops its end.
+        // The thread drops its end of the channel.
         assert!(read.recv().is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! A machine's own name that means loopback on that machine: `/etc/hosts` of many distributions has
-//! `127.0.1.1 NAME`. A node that listens there for other nodes is reached by none, and each of them
-//! says only that the connection was refused.
+//! Warns when this machine's own name resolves to a loopback address: `/etc/hosts` of many
+//! distributions has `127.0.1.1 NAME`. Other machines cannot reach a node that listens there, and
+//! each of them reports only that the connection was refused.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -12,7 +12,7 @@ use super::diagnostics::Diagnostics;
 use super::node::NodeOptions;
 use super::options::LogLevel;
 
-/// What is told of a name that only this machine can use.
+/// The warning about a name that only this machine can use.
 #[derive(Debug, PartialEq, Eq)]
 struct OnlyHere {
     name: Box<str>,
@@ -32,8 +32,9 @@ impl fmt::Display for OnlyHere {
     }
 }
 
-/// Looks this node's name in `--peers` up and warns when no other machine can use what it means
-/// here. In a thread of its own: a name service that does not answer holds nothing up.
+/// Resolves this node's name in `--peers`, and warns if it resolves to an address that no other
+/// machine can reach. This runs in a separate thread, so an unresponsive name service does not
+/// delay the start.
 pub(super) fn watch(options: &NodeOptions, diagnostics: Diagnostics) {
     let Origin::Found(founders) = &options.origin else { return };
     let Some(own) = founders.member(options.id).map(|member| member.address.clone()) else { return };
@@ -41,7 +42,7 @@ pub(super) fn watch(options: &NodeOptions, diagnostics: Diagnostics) {
     if options.peer_listen.is_some() || !others.any(is_elsewhere) {
         return;
     }
-    // Without a thread the warning is missing, and nothing else.
+    // Without a thread only the warning is missing.
     drop(thread::Builder::new().name("own name".into()).spawn(move || {
         let found: Vec<_> = own.to_socket_addrs().into_iter().flatten().collect();
         if let Some(only_here) = only_here(own, &found) {
@@ -56,7 +57,7 @@ fn only_here(name: Box<str>, found: &[SocketAddr]) -> Option<OnlyHere> {
     found.iter().all(is_loopback).then_some(OnlyHere { name, found: first })
 }
 
-/// Whether the address, as it is written, may be another machine's.
+/// Returns whether the address, as written, may be that of another machine.
 fn is_elsewhere(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let number: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_loopback_alone_is_told_with_what_it_means() {
+    fn a_name_that_resolves_only_to_loopback_is_reported() {
         let told = found(&["127.0.1.1:4001", "[::1]:4001"]).unwrap().to_string();
         assert!(
             told.contains("n1:4001 is 127.0.1.1:4001")

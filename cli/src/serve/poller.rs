@@ -1,8 +1,8 @@
-//! Whether the operating system lets this process wait for sockets and timers.
+//! Checks that the operating system lets this process wait for sockets and timers.
 //!
 //! The smol executor needs an epoll instance. The library that creates it panics when the operating
 //! system refuses, for instance because too many files are open on the machine. So the server
-//! creates one itself first, where a refusal is an error message.
+//! creates one itself first, and a refusal becomes an error message.
 
 use std::io;
 
@@ -10,18 +10,18 @@ use thiserror::Error;
 
 use super::options::Runtime;
 
-/// The operating system gives this process no epoll instance.
+/// The error for an operating system that refuses an epoll instance.
 #[derive(Debug, Error)]
 #[error(
     "the operating system does not let this process wait for sockets and timers: {0}. Is there a limit of open files, or of memory?"
 )]
 pub(crate) struct NoPoller(#[from] io::Error);
 
-/// Creates what the executor is going to create, and drops it.
+/// Creates the same kind of poller as the executor, and drops it.
 ///
 /// # Errors
 ///
-/// [`NoPoller`].
+/// [`NoPoller`] if the operating system refuses.
 pub(crate) fn check(runtime: Runtime) -> Result<(), NoPoller> {
     match runtime {
         Runtime::Smol => Ok(polling::Poller::new().map(drop)?),

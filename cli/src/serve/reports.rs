@@ -1,5 +1,4 @@
-//! What a running server reports: its nodes' events on stderr, and the one line `ready ADDR` on
-//! stdout.
+//! Reports of a running server: its nodes' events on stderr, and the line `ready ADDR` on stdout.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,15 +10,15 @@ use super::diagnostics::Diagnostics;
 use super::options::ReadyWhen;
 use super::outlet::Outlet;
 
-/// Reports events, and `ready` when it is time.
+/// Reports events, and `ready` once.
 pub(super) struct Reports<'a> {
     diagnostics: &'a Diagnostics,
-    /// The address for clients, until it was reported.
+    /// The address for clients; `None` once it was reported.
     address: Option<SocketAddr>,
 }
 
 impl<'a> Reports<'a> {
-    /// Clients connect at `address`.
+    /// Creates reports for a server whose clients connect at `address`.
     pub(super) fn new(diagnostics: &'a Diagnostics, when: ReadyWhen, address: Option<SocketAddr>) -> Self {
         let mut reports = Self { diagnostics, address };
         if when == ReadyWhen::Listening {
@@ -35,7 +34,7 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// The one line on stdout. A server whose stdout is closed, or stalls, serves all the same.
+    /// Prints the line `ready ADDR` on stdout. A closed or stalled stdout does not stop the server.
     fn report_ready(&mut self) {
         let Some(address) = self.address.take() else { return };
         if let Ok(stdout) = Outlet::start(io::stdout(), |_| String::new()) {

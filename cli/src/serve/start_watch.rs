@@ -1,7 +1,7 @@
-//! Watches a start: a long one is reported, and a signal ends it.
+//! Watchdog for a start: reports a start that takes long, and ends the process after a signal.
 //!
-//! A start reads its files from a disk, and a disk may hang. The thread that starts the server
-//! waits for the disk then, so another thread has to look at the clock.
+//! A start reads files from a disk, and a disk may hang. The thread that starts the server then
+//! waits for the disk, so another thread has to watch the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use super::diagnostics::Diagnostics;
 use super::options::LogLevel;
 use super::{LOOK_EVERY, end_without_waiting, stop_patience};
 
-/// How long a start may take before it is said that it does, and how often it is said again.
+/// How long a start may take before it is reported, and the interval between two reports.
 const LONG_START: Duration = Duration::from_secs(10);
 
-/// Runs `start` while a thread watches it. If the operating system gives no thread, the start is
+/// Runs `start` while a thread watches it. If the operating system refuses a thread, the start is
 /// not watched.
 pub(super) fn watched<T>(
     diagnostics: &Diagnostics,

@@ -1,8 +1,8 @@
-//! Whether the operating system gives a server the threads that it needs.
+//! Checks that the operating system allows the threads that a server needs.
 //!
-//! A control group or a user may have few (`pids.max`, `ulimit -u`). A thread that is missing later
-//! is the end of a node, or a wait that never ends. So all of them are started once before anything
-//! else, and end at once.
+//! A control group or a user may have a low limit (`pids.max`, `ulimit -u`). A thread that cannot
+//! be created later stops a node or causes a wait that never ends. So all threads are started once
+//! before anything else, and end at once.
 
 use std::io;
 use std::sync::mpsc;
@@ -14,21 +14,22 @@ use thiserror::Error;
 use super::descriptors::Served;
 use super::options::Runtime;
 
-/// Threads of the process on either runtime, beside those that run already: one for signals, one
-/// that asks for names, and one to spare.
+/// Threads of the process on either runtime, in addition to the running ones: one for signals, one
+/// that resolves names, and one in reserve.
 const PROCESS_THREADS: usize = 3;
-/// Smol's own: one that waits for sockets and timers.
+/// Threads of the smol runtime: one that waits for sockets and timers.
 const SMOL_THREADS: usize = 1;
-/// A node's on the threads runtime: itself, its log, its snapshots.
+/// Threads per node on the threads runtime: the node, its log, and its snapshots.
 const NODE_THREADS: usize = 3;
-/// The threads runtime's own: the router, and a listener for clients and one for nodes.
+/// Threads of the threads runtime itself: the router, a listener for clients and one for nodes.
 const RUNTIME_THREADS: usize = 3;
-/// A client's there: a reader and a writer.
+/// Threads per client on the threads runtime: a reader and a writer.
 const CLIENT_THREADS: usize = 2;
-/// Those of another node there: a link, which writes and listens, and who listens to what it sends.
+/// Threads per other node on the threads runtime: a writer and a reader of the link to it, and a
+/// reader of the connection from it.
 const PEER_THREADS: usize = 3;
 
-/// The operating system gives too few threads.
+/// The error for an operating system that allows too few threads.
 #[derive(Debug, Error)]
 #[error(
     "the operating system gives this process {given} more threads, and it needs {needed}: {cause}. Is there a limit of processes \
@@ -44,14 +45,14 @@ pub(crate) struct TooFewThreads {
 ///
 /// # Errors
 ///
-/// [`TooFewThreads`].
+/// [`TooFewThreads`] if one cannot be started.
 pub(crate) fn check(runtime: Runtime, served: Served) -> Result<(), TooFewThreads> {
     start_at_once(needed(runtime, served))
 }
 
 fn needed(runtime: Runtime, served: Served) -> usize {
     let of_runtime = match (runtime, served) {
-        // The files of a node are written by a thread of a pool.
+        // The thread pool writes the files of each node.
         (Runtime::Smol, Served::Cluster { nodes }) => SMOL_THREADS + usize::from(nodes),
         (Runtime::Smol, Served::Member) => SMOL_THREADS + 2,
         (Runtime::Threads, Served::Cluster { nodes }) => {
@@ -65,8 +66,8 @@ fn needed(runtime: Runtime, served: Served) -> usize {
 }
 
 fn start_at_once(needed: usize) -> Result<(), TooFewThreads> {
-    // Each waits for what never comes, until the other end is gone: at the end of this function,
-    // whatever its outcome.
+    // Each thread waits on a channel until its sender is dropped, at the end of this function at
+    // the latest.
     let mut kept = Vec::new();
     for given in 0..needed {
         let (keep, wait) = mpsc::channel::<()>();
@@ -83,7 +84,7 @@ fn start_at_once(needed: usize) -> Result<(), TooFewThreads> {
     Ok(())
 }
 
-/// Ends them, and waits until they have: the next ones take their places.
+/// Ends the threads and waits for them, so that the server's own threads can take their places.
 fn end(kept: Vec<(mpsc::Sender<()>, JoinHandle<()>)>) {
     let (keep, threads): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
     drop(keep);
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_needs_can_be_started() {
+    fn the_threads_that_a_server_needs_can_be_started() {
         for runtime in [Runtime::Smol, Runtime::Threads] {
             for served in [Served::Cluster { nodes: 5 }, Served::Member] {
                 assert!(check(runtime, served).is_ok());

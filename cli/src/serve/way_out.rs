@@ -1,5 +1,5 @@
-//! What to do when a folder does not start because some of its nodes are lost: the commands, ready
-//! to be copied.
+//! Recovery steps for a data folder that cannot start because some of its nodes are lost: shell
+//! commands that can be copied.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,14 +21,14 @@ impl fmt::Display for Steps<'_> {
     }
 }
 
-/// A name beside the folder.
+/// Returns a path beside the folder, with its name plus `ending`.
 fn beside(folder: &Path, ending: &str) -> PathBuf {
     let mut name = folder.file_name().unwrap_or("data".as_ref()).to_owned();
     name.push(ending);
     folder.with_file_name(name)
 }
 
-/// The path as a word of a shell.
+/// Quotes the path as a shell word.
 fn word(path: &Path) -> Cow<'_, str> {
     let text = path.to_string_lossy();
     shlex::try_quote(&text).map(|quoted| quoted.into_owned().into()).unwrap_or_else(|_| text.clone())

@@ -1,5 +1,4 @@
-//! `log show` and `log verify` on files as a server writes them, and on what accidents make of such
-//! files.
+//! Tests of `log show` and `log verify` on files as a server writes them, and on damaged ones.
 
 use std::fs;
 use std::io::Read;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{Ended, coracle, run, run_on};
 
-/// Where a snapshot ends and a log goes on.
+/// The last log entry that the sample snapshot covers; the sample log continues after it.
 const LAST: LogPoint = LogPoint { index: LogIndex(41), term: Term(3), checksum: Checksum(0xc0ac_1e00) };
 
 /// The last line of [`Sample::snapshot`].
@@ -27,7 +26,7 @@ fn identity() -> Identity {
     Identity::for_new_cluster(ClusterId(0xc0), &[Incarnation(1), Incarnation(2)]).remove(0)
 }
 
-/// A log of four entries in a folder of its own.
+/// A log or a snapshot in a temporary folder.
 struct Sample {
     _folder: TempDir,
     path: PathBuf,
@@ -48,7 +47,7 @@ impl Sample {
         Self::after(LogPoint::ORIGIN, entries)
     }
 
-    /// A log that starts behind a snapshot.
+    /// Creates a log that starts after `after`, which a snapshot covers.
     fn after(after: LogPoint, entries: &[(u64, &str)]) -> Self {
         let header = LogHeader { identity: identity(), after };
         let mut builder = BatchBuilder::new(header.after);
@@ -60,7 +59,7 @@ impl Sample {
         Self::of("log00.txt", text)
     }
 
-    /// A snapshot of two keys, as a server writes it.
+    /// Creates a snapshot of two keys, as a server writes it.
     fn snapshot() -> Self {
         let voters = Voters::new([NodeId(0), NodeId(1)]).unwrap();
         let header = SnapshotHeader::new(
@@ -80,7 +79,7 @@ impl Sample {
         Self { _folder: folder, path, text }
     }
 
-    /// The same file with other content.
+    /// Replaces the content of the file.
     fn rewritten(self, text: impl FnOnce(&str) -> String) -> Self {
         let text = text(&self.text);
         fs::write(&self.path, &text).unwrap();
@@ -110,7 +109,7 @@ fn a_clean_log_is_shown_and_verified() {
 }
 
 #[test]
-fn as_json_a_log_is_its_own_lines() {
+fn json_output_is_the_lines_of_the_file() {
     let sample = Sample::new();
     assert_eq!(sample.log(&["show", "-o", "json"]).stdout, sample.text);
     let verified = sample.log(&["verify", "-o", "json"]);
@@ -121,7 +120,7 @@ fn as_json_a_log_is_its_own_lines() {
 }
 
 #[test]
-fn a_torn_tail_is_told_apart_from_damage() {
+fn a_torn_tail_is_distinguished_from_damage() {
     let sample = Sample::new().rewritten(|text| text[..text.len() - 9].to_owned());
     let verified = sample.log(&["verify", "-o", "json"]);
     assert_eq!(verified.code, Some(6));
@@ -142,7 +141,7 @@ fn damage_is_named_by_file_and_line() {
 }
 
 #[test]
-fn what_is_no_log_is_refused() {
+fn a_file_that_is_no_log_is_rejected() {
     let newer = |text: &str| text.replacen("\"version\":1", "\"version\":99", 1);
     let foreign = Sample::new().rewritten(newer).log(&["verify"]);
     assert_eq!(foreign.code, Some(6));
@@ -156,7 +155,7 @@ fn what_is_no_log_is_refused() {
     assert!(missing.stderr.contains("/no/such/folder/log00.txt"), "{missing:?}");
 }
 
-/// A program that reads the verdict always gets one, also on a file that is none of Coracle's.
+/// JSON output always contains a verdict, even for a file that is not Coracle's.
 #[test]
 fn a_verdict_is_given_on_any_file() {
     let newer = |text: &str| text.replacen("\"version\":1", "\"version\":99", 1);
@@ -176,7 +175,7 @@ fn a_verdict_is_given_on_any_file() {
         assert_eq!(report["file"], sample.path.to_str().unwrap());
         let message = report["message"].as_str().unwrap();
         assert_eq!(verified.stderr, format!("error: {message}\n"));
-        // A checksum is not the point of a file that has none.
+        // A message about a file without a checksum does not mention checksums.
         assert!(verdict == "damaged" || !message.contains("checksum"), "{message}");
     }
     let missing = run(&["log", "verify", "/no/such/folder/log00.txt", "-o", "json"]);
@@ -197,9 +196,9 @@ fn a_log_may_come_from_stdin() {
     assert!(verified.stderr.contains("stdin: line 3"), "{verified:?}");
 }
 
-/// A folder is not made for what is no backup.
+/// An input that is not a backup creates no data folder.
 #[test]
-fn what_is_no_backup_is_not_restored() {
+fn a_file_that_is_no_backup_is_not_restored() {
     let sample = Sample::new().rewritten(|_| "shopping: chips\n".to_owned());
     let folder = sample.path.with_file_name("restored");
     let restored = run_on(&["restore", "-", "--data-dir", folder.to_str().unwrap()], &sample.path);
@@ -208,7 +207,7 @@ fn what_is_no_backup_is_not_restored() {
     assert!(!folder.exists());
 }
 
-/// What stood before it is in the snapshot; the rest is a log like any other, with its own first
+/// The snapshot covers the earlier entries. The rest is a log like any other, except for its first
 /// index.
 #[test]
 fn a_log_behind_a_snapshot_is_shown_and_verified() {
@@ -247,7 +246,7 @@ fn a_whole_snapshot_is_shown_and_verified() {
     assert_eq!(report["last_index"], 41);
 }
 
-/// Half a snapshot is none: whatever is missing or changed, nothing of it is shown.
+/// An incomplete or changed snapshot is reported as damaged, and none of it is shown.
 #[test]
 fn a_snapshot_that_is_not_whole_is_named() {
     let changed = |text: &str| text.replace("chips", "chirp");
@@ -273,7 +272,7 @@ fn a_snapshot_that_is_not_whole_is_named() {
     }
 }
 
-/// `coracle log show FILE | head -1`: the reader leaves while there is more to say.
+/// As in `coracle log show FILE | head -1`: the reader of stdout leaves before the output ends.
 #[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     let value = format!(r#""op":"PUT","key":"long","value":"{}""#, "x".repeat(10_000));

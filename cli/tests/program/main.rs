@@ -1,6 +1,5 @@
-//! The built program from outside: arguments in; exit code, stdout and stderr out.
-//!
-//! Nothing here needs a server.
+//! Black-box tests of the built program: arguments in; exit code, stdout and stderr out. They need
+//! no server.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,14 +12,14 @@ mod unreachable;
 #[cfg(test)]
 mod usage;
 
-/// The program, untouched by the tester's own environment.
+/// Returns a command that runs the program independently of the tester's environment.
 fn coracle() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     command.env_remove("CORACLE_CONNECT").env("COLUMNS", "110");
     command
 }
 
-/// How a run ended, and what it said.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,

@@ -1,4 +1,4 @@
-//! Without a server: exit code 3, and every address that was tried is named.
+//! Tests without a reachable server: exit code 3, and every address that was tried is named.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::{Ended, coracle, run};
 
-/// An address where nobody listens: a port that was free a moment ago.
+/// Returns an address where no server listens: a port that was free a moment ago.
 fn deserted() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()

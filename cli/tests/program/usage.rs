@@ -1,9 +1,10 @@
-//! Wrong usage ends with 2 and says on stderr what is right; asking for help is no mistake.
+//! Tests of wrong usage, which ends with exit code 2 and a hint on stderr, and of help, which is no
+//! error.
 
 use crate::{Ended, coracle, run};
 
 #[test]
-fn wrong_usage_is_answered_with_what_is_right() {
+fn wrong_usage_is_answered_with_a_hint() {
     for (arguments, hint) in [
         (&["--nodes", "10"][..], "from 1 to 9"),
         (&["serve", "--nodes", "none"], "--nodes"),
@@ -45,9 +46,9 @@ fn wrong_usage_is_answered_with_what_is_right() {
     }
 }
 
-/// What is wrong stands in the variable, and no flag was typed.
+/// The error names the environment variable, because no flag was given.
 #[test]
-fn a_wrong_variable_is_called_by_its_name() {
+fn an_invalid_variable_is_named_in_the_error() {
     let ended = |arguments: &[&str]| {
         let mut command = coracle();
         command.env("CORACLE_CONNECT", "nowhere").args(arguments);
@@ -63,14 +64,14 @@ fn a_wrong_variable_is_called_by_its_name() {
     );
     let from_flag = ended(&["get", "snack", "--connect", "elsewhere"]);
     assert!(from_flag.stderr.contains("'elsewhere' for '--connect"), "{from_flag:?}");
-    // An empty variable is none: the flags of a server are what they were.
+    // An empty variable counts as unset.
     let mut command = coracle();
     let empty = command.env("CORACLE_CONNECT", "").args(["get", "snack", "--timeout", "soon"]);
     let ended = Ended::from(empty.output().expect("the program starts"));
     assert!(!ended.stderr.contains("CONNECT") && !ended.stderr.contains("--connect"), "{ended:?}");
 }
 
-/// Help is read on terminals of 80 columns, and in pipes, which have none.
+/// Help must fit terminals of 80 columns, and pipes, which have no width.
 #[test]
 fn help_fits_a_terminal() {
     let commands: &[&[&str]] = &[
@@ -144,7 +145,7 @@ fn every_command_explains_itself() {
         assert_eq!(asked.code, Some(0), "{command}");
         assert!(asked.stdout.contains(&format!("Usage: coracle {command}")), "{command}: {}", asked.stdout);
         assert_eq!(asked.stdout, asked_otherwise.stdout, "{command}");
-        // The first sentence is the command's own, the one that stands in the list of commands.
+        // The first sentence is the one that the list of commands shows.
         let about = asked.stdout.lines().next().unwrap();
         assert!(overview.contains(&format!("{command:<8}  {about}")), "{command}: {about}");
     }
