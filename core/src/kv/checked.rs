@@ -1,15 +1,17 @@
-//! Checked reading: accepts exactly the text that this program writes, and says what is wrong with
-//! any other.
+//! Strict parsing of files: accepts exactly the text that this program writes, and returns the
+//! reason why any other text is rejected.
 //!
-//! A checksum tells that text is what somebody has written, not who did. A file that another
-//! program made, or that an editor changed and sealed again, may hold a value that is no JSON, an
-//! empty key, or a session number that overflows with the next write; each would be noticed long
-//! after the start, on all nodes at once. So files are read here before they are used.
+//! A checksum proves that text is unchanged since it was written, not that this program wrote it. A
+//! file that another program made, or that was edited and got a new checksum, may hold a value that
+//! is not JSON, an empty key, or a sequence number that overflows with the next write. Such a fault
+//! would be noticed long after the start, and on all nodes at once. So files are checked here
+//! before they are used.
 //!
-//! The rule has one form: what was understood is encoded again, and must be the same text. So a
-//! command or a limit that is added to the writer is checked by the reader without another word.
+//! There is one rule: what was parsed is encoded again, and the result must be the same text. So
+//! the reader checks each command or limit that is added to the writer, without a change to the
+//! reader.
 //!
-//! Deliberately not for lines of the log that are about to be applied: those were checked when they
+//! Deliberately not used for log lines that are about to be applied: those were checked when they
 //! were proposed, or when they were read from the disk.
 
 use std::fmt;
@@ -20,16 +22,16 @@ use super::sessions::{SessionLimits, SessionLineError, Sessions};
 use super::text::{Key, KeyError, Value, ValueError, push_json_string};
 use crate::mutant::{self, Mutant};
 
-/// Why text is none that this program writes.
+/// The reason why text is not in the form that this program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextFault {
-    /// It is no command, and no key with a value, of this version.
+    /// The text is not a command, or not a key with a value, of this version.
     Unknown,
-    /// Its key could not have been asked for.
+    /// The key is not one that a client could have sent.
     Key(KeyError),
-    /// Its value could not have been asked for.
+    /// The value is not one that a client could have sent.
     Value(ValueError),
-    /// It can be understood, and this program would have written it otherwise.
+    /// The text can be parsed, but this program would have written it differently.
     Form,
 }
 
@@ -48,15 +50,14 @@ impl fmt::Display for TextFault {
 
 impl std::error::Error for TextFault {}
 
-/// Why a line is not the next one of a state.
+/// The reason why a line is not the next line of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateLineError {
-    /// It is no key with its value.
+    /// The line is not a key with its value.
     Pair(TextFault),
-    /// It does not come after the line before it: keys ascend, each once, and sessions come before
-    /// all keys.
+    /// The line is out of order: keys ascend, each once, and sessions come before all keys.
     Order,
-    /// It is no line of the sessions, or does not fit those before it.
+    /// The line is not a line of the session table, or does not fit the lines before it.
     Session(SessionLineError),
 }
 
@@ -73,12 +74,12 @@ impl fmt::Display for StateLineError {
 impl std::error::Error for StateLineError {}
 
 impl Write {
-    /// Reads a payload from a file.
+    /// Parses a payload from a file.
     ///
     /// # Errors
     ///
-    /// [`TextFault`] when it is no command, or another text than [`Command::write_payload`] makes
-    /// of it.
+    /// [`TextFault`] when the payload is not a command, or differs from the text that
+    /// [`Command::write_payload`] makes of the command.
     pub fn checked(payload: &str) -> Result<Self, TextFault> {
         let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextFault::Unknown)?;
         let key = Key::new(operation.key()).map_err(TextFault::Key)?;
@@ -103,7 +104,7 @@ fn checked_value(json: &str) -> Result<Value, TextFault> {
     if value.as_json() == json { Ok(value) } else { Err(TextFault::Form) }
 }
 
-/// A key and its value, from a line of a state.
+/// Parses a line of a state into a key and its value.
 pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextFault> {
     let text = line.strip_prefix("{\"key\":").ok_or(TextFault::Unknown)?;
     let (key, rest) = take_string(text).ok_or(TextFault::Unknown)?;
@@ -116,8 +117,8 @@ pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextFault> {
     if is_written_so { Ok((key, value)) } else { Err(TextFault::Form) }
 }
 
-/// Takes the next line of a state, behind `last_key`: a session goes to `sessions`, a key and its
-/// value are returned.
+/// Accepts the next line of a state, after `last_key`: a session is added to `sessions`, a key and
+/// its value are returned.
 pub(super) fn accept_line(
     line: &str,
     sessions: &mut Sessions,
@@ -135,8 +136,8 @@ pub(super) fn accept_line(
     if last_key.is_none() { Ok(None) } else { Err(StateLineError::Order) }
 }
 
-/// Checks the lines of a state one after the other, without building its map: a file may be as
-/// large as all that a node has.
+/// Checks the lines of a state one by one, without building its map, because a file may be as large
+/// as all the data of a node.
 #[derive(Debug)]
 pub struct StateLines {
     sessions: Sessions,
@@ -145,7 +146,7 @@ pub struct StateLines {
 }
 
 impl StateLines {
-    /// None was read yet. The limits are those of the state.
+    /// A checker before the first line. The limits are those of the state.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
         Self { sessions: Sessions::new(limits), last_key: None, keys: 0 }
@@ -164,7 +165,7 @@ impl StateLines {
         Ok(())
     }
 
-    /// How many keys there were.
+    /// The number of keys so far.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.keys
@@ -177,7 +178,7 @@ mod tests {
     use crate::kv::text::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
     #[test]
-    fn a_payload_that_no_proposal_makes_is_refused_by_name() {
+    fn a_payload_that_was_never_proposed_is_rejected_with_its_fault() {
         let long_key = format!(r#""op":"PUT","key":"{}","value":1"#, "k".repeat(KEY_BYTES_MAX + 1));
         let long_value = format!(r#""op":"PUT","key":"k","value":"{}""#, "v".repeat(VALUE_BYTES_MAX));
         for (payload, fault) in [
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_out_of_order_or_of_another_form_are_refused() {
+    fn lines_out_of_order_or_of_another_form_are_rejected() {
         let session = r#"{"session":"c","used":1,"forgotten":null,"outcomes":[[1,"done"]]}"#;
         let (a, b) = (r#"{"key":"a","value":1}"#, r#"{"key":"b","value":1}"#);
         let read = |lines: &[&str]| {

@@ -1,4 +1,4 @@
-//! Commands: what a client wants done to the store, and its form in the log.
+//! Commands: the writes put, delete and compare-and-swap (CAS), and their encoding in the log.
 //!
 //! | command | payload in the log |
 //! | --- | --- |
@@ -6,7 +6,7 @@
 //! | delete | `"op":"DELETE","key":"snack"` |
 //! | swap | `"op":"CAS","key":"snack","expect":"chips","value":"nuts"` (`"expect":null`: must be absent) |
 //!
-//! A write of a session has its pair before the key:
+//! A write with a session has the client name and the sequence number before the key:
 //! `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
 
 use std::borrow::Cow;
@@ -16,27 +16,27 @@ use serde_json::value::RawValue;
 use super::session::{LoggedSession, Session};
 use super::text::{Key, Value, push_json_string};
 
-/// A change that a client asks for, checked.
+/// A checked write command of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Set the key to the value.
+    /// Sets the key to the value.
     Put {
         /// The key.
         key: Key,
         /// Its new value.
         value: Value,
     },
-    /// Remove the key.
+    /// Removes the key.
     Delete {
         /// The key.
         key: Key,
     },
-    /// Set the key to the value if it has the expected one now (compare and swap). Values are
-    /// compared as text.
+    /// Compare-and-swap: sets the key to the value if its current value is the expected one. Values
+    /// are compared as text.
     Cas {
         /// The key.
         key: Key,
-        /// What it must hold; `None`: it must be absent.
+        /// The expected value; `None`: the key must be absent.
         expect: Option<Value>,
         /// Its new value.
         value: Value,
@@ -44,7 +44,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The key that it is about.
+    /// The key that the command reads or changes.
     #[must_use]
     pub fn key(&self) -> &Key {
         match self {
@@ -52,7 +52,7 @@ impl Command {
         }
     }
 
-    /// Bytes of keys and values in it.
+    /// The number of bytes of keys and values in the command.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let (expect, value) = match self {
@@ -64,7 +64,7 @@ impl Command {
         self.key().as_str().len() + len(expect) + len(value)
     }
 
-    /// Appends the command's form in the log to `line`, as a write of `session` if it is one.
+    /// Appends the command's encoding in the log to `line`, with the session if there is one.
     pub fn write_payload(&self, session: Option<&Session>, line: &mut String) {
         line.push_str(match self {
             Self::Put { .. } => "\"op\":\"PUT\",",
@@ -91,7 +91,7 @@ impl Command {
     }
 }
 
-/// A command as it is read from the log, borrowed from its line.
+/// A command as parsed from the log, borrowed from its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// See [`Command::Put`].
@@ -110,7 +110,7 @@ pub enum Operation<'a> {
     Cas {
         /// The key.
         key: Cow<'a, str>,
-        /// What it must hold, as JSON text.
+        /// The expected value as JSON text; `None`: the key must be absent.
         expect: Option<&'a str>,
         /// The new value as JSON text.
         value: &'a str,
@@ -118,7 +118,7 @@ pub enum Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// The key that it is about.
+    /// The key that the operation reads or changes.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
@@ -127,26 +127,26 @@ impl Operation<'_> {
     }
 }
 
-/// A command, and which of its client's writes it is.
+/// A command with its session, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// The client that wrote it and its number for it, if it gave them.
+    /// The client name and sequence number, if the client sent them.
     pub session: Option<Session>,
-    /// What is to be done.
+    /// The command to execute.
     pub command: Command,
 }
 
-/// A write as it is read from the log.
+/// A write as parsed from the log, borrowed from its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedWrite<'a> {
-    /// The client that wrote it and its number for it, if it gave them.
+    /// The client name and sequence number, if the client sent them.
     pub session: Option<LoggedSession<'a>>,
-    /// What is to be done.
+    /// The operation to execute.
     pub operation: Operation<'a>,
 }
 
 impl<'a> LoggedWrite<'a> {
-    /// Reads a payload from the log; `None` when it is no command of this version.
+    /// Parses a payload from the log; `None` when it is not a command of this version.
     #[must_use]
     pub fn read(payload: &'a str) -> Option<Self> {
         if let Some(rest) = payload.strip_prefix("\"op\":\"PUT\",") {
@@ -180,7 +180,8 @@ impl From<LoggedWrite<'_>> for Write {
     }
 }
 
-/// What stands between the `op` and the other members: the session, if any, and the key.
+/// The part of a payload between `op` and the other members, parsed: the session, if any, the key,
+/// and the rest of the text.
 type Front<'a> = (Option<LoggedSession<'a>>, Cow<'a, str>, &'a str);
 
 #[inline]
@@ -190,8 +191,7 @@ fn take_session_and_key(text: &str) -> Option<Front<'_>> {
     Some((None, key, rest))
 }
 
-/// Kept apart, so that reading a line without a session costs no more than it would if there were
-/// none.
+/// A separate function, so that parsing a line without a session does not become slower.
 #[inline(never)]
 fn take_session(text: &str) -> Option<Front<'_>> {
     let (client, rest) = take_string(text.strip_prefix("\"client\":")?)?;
@@ -201,14 +201,15 @@ fn take_session(text: &str) -> Option<Front<'_>> {
     Some((Some(session), key, rest))
 }
 
-/// A number as it is written here: digits alone, and no zero before others.
+/// Parses a number in canonical form: only digits, and no leading zero.
 fn read_number(digits: &str) -> Option<u64> {
     let is_canonical =
         digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if is_canonical { digits.parse().ok() } else { None }
 }
 
-/// Takes a string from the front of `text`. Only those with an escape need a parser.
+/// Parses a string at the front of `text`, and returns it with the rest. Only a string with an
+/// escape needs the JSON parser.
 pub(super) fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
     if !string.contains('\\') {
@@ -218,7 +219,7 @@ pub(super) fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     Some((Cow::Owned(serde_json::from_str(token).ok()?), rest))
 }
 
-/// Takes a JSON value from the front of `text`.
+/// Splits a JSON value off the front of `text`.
 fn take_json(text: &str) -> Option<(&str, &str)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let value = values.next()?.ok()?;
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_read_as_the_contract_says() {
+    fn payloads_are_encoded_as_documented() {
         let put = Command::Put { key: key("snack"), value: value("\"chips\"") };
         assert_eq!(payload(&put), r#""op":"PUT","key":"snack","value":"chips""#);
         let delete = Command::Delete { key: key("a\"b") };
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn an_encoded_command_is_parsed_back() {
         let texts = ["snack", "größe", "a\"b\\", "\u{0}\n", "\",\"value\":1", "\",\"key\":\"", "{\"op\":"];
         let values = [
             r#""chips""#,
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn other_payloads_are_no_commands() {
+    fn other_payloads_are_rejected() {
         let others = [
             "",
             r#""op":"NOOP""#,

@@ -1,10 +1,10 @@
-//! A map as it was at one moment, read off piece by piece while it goes on changing.
+//! A point-in-time view of the map (copy-on-write), read in parts while the map goes on changing.
 //!
-//! A snapshot of a million keys takes a while, and no turn may take long. So nothing is copied when
-//! the moment comes. From then on the first change of each key that was not read yet puts its old
-//! value aside; reading takes the old value where there is one, and the map's where there is none.
-//! The cost is one look-up per write while a snapshot is taken, and memory for the keys that change
-//! meanwhile.
+//! A snapshot of a million keys takes a while, and no step may take long. So nothing is copied when
+//! the state is frozen. From then on, the first change of each key that was not read yet saves the
+//! key's old value here. The reader returns the saved value where there is one, and the value in
+//! the map elsewhere. The cost is one look-up per write while a snapshot is taken, and memory for
+//! the keys that change meanwhile.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,18 +13,18 @@ use super::map::Map;
 use super::text::{Key, Value, push_json_string};
 use crate::mutant::{self, Mutant};
 
-/// What has to be known of the moment beside the map itself.
+/// The facts about the frozen moment that the map itself no longer holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Frozen {
-    /// Everything up to this key was read.
+    /// All keys up to this one were read.
     read_to: Option<Key>,
-    /// What keys that were not read yet held at that moment, if they have changed since; `None`:
-    /// nothing.
+    /// The old values of keys that have changed since the freeze and were not read yet; `None`: the
+    /// key was absent.
     before: BTreeMap<Key, Option<Value>>,
 }
 
 impl Frozen {
-    /// `key` is about to change in `values`.
+    /// Saves the value of `key` in `values` before it changes.
     pub(super) fn preserve(&mut self, key: &Key, values: &Map) {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to);
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
@@ -32,8 +32,8 @@ impl Frozen {
         }
     }
 
-    /// Appends lines to `text` until it holds `bytes_max` bytes or there are no more. Returns
-    /// whether there are no more.
+    /// Appends lines to `text` until it holds `bytes_max` bytes or all keys were read. Returns
+    /// whether all were read.
     pub(super) fn read(&mut self, values: &Map, text: &mut String, bytes_max: usize) -> bool {
         let read_to = self.read_to.clone();
         let start = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_the_moment_whatever_changes_meanwhile() {
+    fn a_frozen_view_is_not_affected_by_later_changes() {
         let mut rng = fastrand::Rng::with_seed(11);
         for _ in 0..2000 {
             let mut values = Map::default();

@@ -1,12 +1,12 @@
-//! An ordered map whose look-ups do not search.
+//! An ordered map: a hash table for look-ups, and a tree of its keys for scans and snapshots.
 //!
-//! A put changes the maps of all nodes, and in a tree of a hundred thousand keys each of them would
-//! compare some twenty keys that lie anywhere in memory: that was more than all the rest of a put
-//! together. So values are found by a hash table, and a tree beside it holds the keys in their
-//! order, for scans and snapshots. It changes only when a key comes or goes.
+//! A put changes the maps of all nodes. In a tree of a hundred thousand keys, each map would
+//! compare about twenty keys scattered in memory, which took longer than the rest of a put
+//! together. So the hash table finds values, and the tree only keeps the keys in order. The tree
+//! changes only when a key is added or removed.
 //!
-//! Nothing that leaves this file goes through the table in its own order, which depends on a seed.
-//! The price is a second reference to every key, some thirty bytes.
+//! Nothing that leaves this file depends on the order of the hash table, which depends on a seed.
+//! The price of the tree is a second reference to every key, about thirty bytes.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -15,11 +15,11 @@ use std::ops::Bound;
 use super::table::Table;
 use super::text::{Key, Value};
 
-/// A table that is full moves all it has to one twice as large, at once. With so many of them that
-/// takes a fraction of a millisecond also for a million keys.
+/// The number of hash tables. A full table moves all its entries to one twice as large at once;
+/// with this number of tables, that takes a fraction of a millisecond even for a million keys.
 const SHARDS: usize = 256;
 
-/// A key in the order of its text.
+/// A key that is ordered by its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct InOrder(Key);
 
@@ -34,7 +34,7 @@ impl Borrow<str> for InOrder {
 pub(super) struct Map {
     shards: Box<[Table]>,
     keys: BTreeSet<InOrder>,
-    /// Of all keys and values.
+    /// The number of bytes of all keys and values.
     text_bytes: usize,
 }
 
@@ -44,7 +44,7 @@ impl Default for Map {
     }
 }
 
-/// Equal when the keys have the same values.
+/// Two maps are equal when their keys have the same values.
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
@@ -54,7 +54,7 @@ impl PartialEq for Map {
 impl Eq for Map {}
 
 impl Map {
-    /// An empty map. The seed makes no difference to what it holds.
+    /// An empty map. The seed does not affect its content.
     pub(super) fn seeded(seed: u64) -> Self {
         let table = || Table::seeded(seed);
         let shards = std::iter::repeat_with(table).take(SHARDS).collect();
@@ -69,7 +69,7 @@ impl Map {
         self.keys.is_empty()
     }
 
-    /// Bytes of all keys and values.
+    /// The number of bytes of all keys and values.
     pub(super) fn text_bytes(&self) -> usize {
         self.text_bytes
     }
@@ -78,7 +78,7 @@ impl Map {
         self.shards[shard(key)].get(key)
     }
 
-    /// The key as the map holds it, and its value.
+    /// The map's own copy of the key, and its value.
     pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
         self.shards[shard(key)].get_pair(key)
     }
@@ -95,7 +95,7 @@ impl Map {
         }
     }
 
-    /// Removes a key. Returns whether it was there.
+    /// Removes a key. Returns whether it was present.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
         let Some(value) = self.shards[shard(key)].remove(key) else { return false };
         self.text_bytes -= key.as_str().len() + value.as_json().len();
@@ -103,12 +103,12 @@ impl Map {
         true
     }
 
-    /// The last key.
+    /// The last key in order.
     pub(super) fn last_key(&self) -> Option<&Key> {
         self.keys.last().map(|InOrder(key)| key)
     }
 
-    /// The keys from `start` on, ascending, and their values.
+    /// Iterates over the keys from `start` on, ascending, with their values.
     pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Value)> {
         let keys = self.keys.range::<str, _>((start, Bound::Unbounded));
         keys.map(|InOrder(key)| (key, self.get(key).expect("every key of the tree is in its table")))
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_what_a_tree_does_whatever_its_seed() {
+    fn it_behaves_like_a_tree_for_any_seed() {
         for seed in 0..8 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut map = Map::seeded(seed);

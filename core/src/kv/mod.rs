@@ -1,19 +1,19 @@
-//! The key-value state machine: what the log's commands do to a map from keys to JSON values.
+//! The key-value state machine: a map from keys to JSON values, changed by the commands in the log.
 //!
 //! It is deterministic: the same commands in the same order give the same map and the same outcomes
-//! on every replica. It knows nothing of Raft; `Replica` feeds it.
+//! on every replica. It does not depend on Raft; `Replica` feeds it with committed entries.
 //!
 //! | file | topic |
 //! | --- | --- |
 //! | `text` | keys and values |
-//! | `session` | what a client says about a write to send it again without harm |
-//! | `command` | writes, and their form in the log |
-//! | `checked` | text of files that is exactly what this program writes |
-//! | `store` | the map, and what is done to it |
-//! | `map`, `table` | how it is kept: a hash table for look-ups, a tree for the order |
-//! | `frozen` | the map as it was at one moment, read piece by piece |
-//! | `sessions` | what became of the clients' last writes |
-//! | `state` | both together |
+//! | `session` | the session of a write: client name and sequence number, which make a retry safe |
+//! | `command` | writes, and their encoding in the log |
+//! | `checked` | strict parsing: accepts exactly the text that this program writes |
+//! | `store` | the map, with its commands and queries |
+//! | `map`, `table` | the map's data structures: a hash table for look-ups, a tree for the order |
+//! | `frozen` | a point-in-time view of the map, read in parts |
+//! | `sessions` | the session table, which deduplicates retried writes |
+//! | `state` | the state of the state machine: map and session table |
 
 mod checked;
 mod command;

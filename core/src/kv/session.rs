@@ -1,20 +1,18 @@
-//! What a client says about a write so that it can ask again without harm: its own name, and a
-//! number for the write.
+//! The session of a write: a client name and a sequence number, by which a retry is recognized.
 //!
-//! The pair travels in the log with the command. What has become of it before is remembered in
-//! `sessions`.
+//! The pair is stored in the log with the command. The table in `sessions` remembers the outcome
+//! for each pair.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name of a client, in bytes of UTF-8.
+/// The longest client name, in bytes of UTF-8.
 pub const CLIENT_BYTES_MAX: usize = 128;
-/// The highest number of a write: the last one that no JSON library rounds.
+/// The highest sequence number: the last integer that no JSON library rounds.
 pub const SEQ_MAX: u64 = 1 << 53;
 
-/// The name that a client has given itself: 1 to [`CLIENT_BYTES_MAX`] bytes of UTF-8. Cloning
-/// copies no text.
+/// A name that a client chose: 1 to [`CLIENT_BYTES_MAX`] bytes of UTF-8. Cloning copies no text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientName(Arc<str>);
 
@@ -41,10 +39,11 @@ impl std::borrow::Borrow<str> for ClientName {
     }
 }
 
-/// Which write of which client: the same pair names the same write, however often it is sent.
+/// The identity of a write: client name and sequence number. Requests with the same pair are the
+/// same write, sent again.
 ///
-/// A client takes a name that nobody else has, such as a random one, and a higher number for each
-/// new write.
+/// A client chooses a name that no other client has, such as a random one, and a higher number for
+/// each new write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     client: ClientName,
@@ -52,7 +51,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A write of `client`; `seq` is 0 to [`SEQ_MAX`].
+    /// The session of a write of `client`; `seq` is 0 to [`SEQ_MAX`].
     ///
     /// # Errors
     ///
@@ -61,30 +60,30 @@ impl Session {
         if seq <= SEQ_MAX { Ok(Self { client, seq }) } else { Err(SessionError::Seq) }
     }
 
-    /// Who writes.
+    /// The client's name.
     #[must_use]
     pub fn client(&self) -> &ClientName {
         &self.client
     }
 
-    /// Which of its writes.
+    /// The write's sequence number.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 }
 
-/// A [`Session`] as it is read from the log, borrowed from its line.
+/// A [`Session`] as parsed from the log, borrowed from its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedSession<'a> {
-    /// Who writes: as long as a [`ClientName`] may be.
+    /// The client's name, within the limits of [`ClientName`].
     pub client: Cow<'a, str>,
-    /// Which of its writes.
+    /// The write's sequence number.
     pub seq: u64,
 }
 
 impl<'a> LoggedSession<'a> {
-    /// The pair, if it is one that could have been proposed.
+    /// Returns the pair if both members are within their limits.
     pub(super) fn checked(client: Cow<'a, str>, seq: u64) -> Option<Self> {
         (is_client(&client) && seq <= SEQ_MAX).then_some(Self { client, seq })
     }
@@ -106,12 +105,12 @@ fn is_client(text: &str) -> bool {
     (1..=CLIENT_BYTES_MAX).contains(&text.len())
 }
 
-/// What is wrong with a session.
+/// The reason why a session is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
     /// The client's name is empty or longer than [`CLIENT_BYTES_MAX`].
     Client,
-    /// The number is above [`SEQ_MAX`].
+    /// The sequence number is above [`SEQ_MAX`].
     Seq,
 }
 

@@ -1,20 +1,21 @@
-//! What has become of the clients' writes: so that one that is sent again is answered again and not
-//! done again.
+//! Exactly-once sessions: remembers the outcomes of each client's recent writes, so that a retried
+//! write is answered with its first outcome and not applied again.
 //!
-//! A client that got no answer cannot know whether its write was done. With a [`Session`] it may
-//! send the same write until it is answered. Of every client this table remembers the outcomes of
-//! its last writes, by their numbers. They need not come in order: of those that a client has under
-//! way together, one that was lost may be applied late.
+//! A client that got no answer cannot know whether its write was applied. With a [`Session`] it may
+//! retry the write until it is answered. For every client, this table keeps the outcomes of its
+//! last writes by sequence number. The numbers need not arrive in order: of several writes in
+//! flight, one that was lost may be applied late.
 //!
-//! The table has limits, and what it forgets it refuses. A write at or below a number that was
-//! forgotten, and any write of a client that was forgotten, is answered as expired and not done: it
-//! may have been done before. Of forgotten clients a fingerprint of the name stays behind, so a new
-//! client whose name has the same one is refused as well, which is safe. Fingerprints have a limit,
-//! too. Only who comes back after that many other clients were forgotten is a stranger.
+//! The table has limits, and it rejects what it can no longer deduplicate. A write at or below a
+//! forgotten number, and any write of a forgotten client, is answered as expired and not applied,
+//! because it may have been applied before. Of each forgotten client, a fingerprint of the name
+//! remains. A new client whose name has the same fingerprint is rejected as well, which is safe.
+//! The fingerprints have a limit, too: a client that returns after that many other clients were
+//! forgotten is taken for a new one.
 //!
-//! It is a part of the state that the log builds, and equal on all nodes. So nothing here is
-//! decided by a clock: who goes first is decided by the order of the log. And it is not the place
-//! for who may use which name: names are not secret.
+//! The table is part of the replicated state and equal on all nodes. So no clock decides here:
+//! clients are forgotten in the order of their last use in the log. The table does not authenticate
+//! clients: names are not secret.
 
 mod lines;
 
@@ -27,34 +28,36 @@ use crate::mutant::{self, Mutant};
 
 pub use lines::SessionLineError;
 
-/// How many numbers below a client's highest one are told from forgotten ones. A connection has as
-/// many requests under way at the most.
+/// The number of sequence numbers below a client's highest one that the table deduplicates. It
+/// equals the most requests that a connection has in flight.
 pub const SESSION_WINDOW: u64 = 1024;
-/// The most clients that are remembered.
+/// The most clients that the table remembers.
 pub const SESSIONS_MAX: usize = 10_000;
-/// The most bytes that the memory of all clients takes, roughly.
+/// The approximate limit of memory for all clients, in bytes.
 pub const SESSION_BYTES_MAX: usize = 64 << 20;
-/// The most bytes that the memory of one client takes, roughly, beyond its last outcome: only swaps
-/// that failed on large values come near it.
+/// The approximate limit of memory for one client, in bytes. The outcome of its highest number is
+/// kept even if it alone exceeds the limit. Only CAS commands that failed on large values come near
+/// it.
 pub const CLIENT_MEMORY_BYTES_MAX: usize = 1 << 20;
-/// The most clients that are remembered as forgotten.
+/// The most forgotten clients whose fingerprints are kept.
 pub const EXPIRED_MAX: usize = 100_000;
 
-/// What a client takes beside its name and outcomes: three nodes of trees and two counters. An
-/// estimate.
+/// The estimated memory of a client without its name and outcomes: three tree nodes and two
+/// counters.
 const CLIENT_OVERHEAD_BYTES: usize = 256;
-/// What an outcome takes beside a value: its share of a tree's node, half full. An estimate.
+/// The estimated memory of an outcome without a value: its share of a half-full tree node.
 const OUTCOME_OVERHEAD_BYTES: usize = 64;
 
-/// How much is remembered of clients.
+/// The limits of the session table.
 ///
-/// All nodes of a cluster must have the same limits, at all times: they decide what an entry of the
-/// log does. A version with other defaults builds another state from the same log.
+/// All nodes of a cluster must have the same limits at all times, because the limits decide how an
+/// entry of the log is applied. A version with other defaults builds another state from the same
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// See [`SESSIONS_MAX`]. One is remembered in any case.
+    /// See [`SESSIONS_MAX`]. At least one client is remembered.
     pub clients_max: usize,
-    /// See [`SESSION_BYTES_MAX`]. One client is remembered in any case.
+    /// See [`SESSION_BYTES_MAX`]. At least one client is remembered.
     pub bytes_max: usize,
     /// See [`SESSION_WINDOW`].
     pub window: u64,
@@ -76,52 +79,52 @@ impl Default for SessionLimits {
     }
 }
 
-/// What is remembered of a write.
+/// The result of looking up a write in the session table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Memory {
-    /// Nothing: it was never done.
+    /// The write was never applied.
     New,
-    /// It was done, with this outcome.
+    /// The write was applied, with this outcome.
     Done(Outcome),
-    /// It may have been done: too much was forgotten to tell.
+    /// The write may have been applied: its outcome was forgotten.
     Expired,
 }
 
-/// The outcomes of clients' last writes.
+/// The session table: the outcomes of the clients' recent writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sessions {
     limits: SessionLimits,
     clients: BTreeMap<ClientName, Client>,
-    /// Who wrote least recently comes first. The numbers only grow.
+    /// The clients by their last use, least recent first. The numbers only grow.
     by_use: BTreeMap<u64, ClientName>,
-    /// What all clients take, roughly.
+    /// The approximate memory of all clients, in bytes.
     bytes: usize,
-    /// Fingerprints of forgotten clients, the first forgotten first.
+    /// Fingerprints of forgotten clients, in the order in which they were forgotten.
     expired: VecDeque<u64>,
-    /// The same, to look up.
+    /// The same fingerprints as a set, for look-ups.
     expired_set: BTreeSet<u64>,
 }
 
-/// What is remembered of one client.
+/// The table's entry for one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Client {
-    /// Its place in `by_use`.
+    /// The client's key in `by_use`.
     used: u64,
-    /// All numbers up to this one are forgotten.
+    /// The outcomes of all sequence numbers up to this one are forgotten.
     forgotten: Option<u64>,
     outcomes: BTreeMap<u64, Outcome>,
-    /// What it takes, roughly.
+    /// The approximate memory of the client, in bytes.
     bytes: usize,
 }
 
 impl Sessions {
-    /// A table that remembers nobody yet.
+    /// An empty table.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// How many clients are remembered.
+    /// The number of clients that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.clients.len()
@@ -133,22 +136,22 @@ impl Sessions {
         self.clients.is_empty()
     }
 
-    /// What the memory of all clients takes, roughly, without the fingerprints of forgotten ones.
+    /// The approximate memory of all clients in bytes, without the fingerprints of forgotten ones.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The same with those fingerprints.
+    /// The approximate memory of the whole table in bytes, including the fingerprints.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        /// A place in a queue, and one in a tree that is half full.
+        /// The size of an element of a queue and of a half-full tree.
         const FINGERPRINT_BYTES: usize = 48;
         self.bytes + FINGERPRINT_BYTES * self.expired.len()
     }
 
-    /// What is remembered of a write that is due to be applied. It counts as a use of the client,
-    /// whatever comes of it.
+    /// Looks up a write that is about to be applied. This counts as a use of the client, whatever
+    /// the result.
     pub(super) fn recall(&mut self, session: &Session) -> Memory {
         self.touch(session.client().as_str());
         let Some(client) = self.clients.get(session.client()) else {
@@ -166,7 +169,7 @@ impl Sessions {
         }
     }
 
-    /// Remembers what became of a write that was new, and forgets what is above the limits.
+    /// Remembers the outcome of a new write, and forgets what exceeds the limits.
     pub(super) fn remember(&mut self, session: &Session, outcome: Outcome) {
         if !self.clients.contains_key(session.client()) {
             let name = session.client().clone();
@@ -182,7 +185,7 @@ impl Sessions {
         self.forget_clients();
     }
 
-    /// The number of the next use.
+    /// The number for the next use of a client.
     fn next_use(&self) -> u64 {
         self.by_use.last_key_value().map_or(0, |(last, _)| last + 1)
     }
@@ -195,8 +198,8 @@ impl Sessions {
         self.by_use.insert(next, name);
     }
 
-    /// Forgets those who wrote least recently, until the rest is within the limits; never the last
-    /// one.
+    /// Forgets the least recently used clients until the rest is within the limits, but never the
+    /// last one.
     fn forget_clients(&mut self) {
         while self.clients.len() > 1
             && (self.clients.len() > self.limits.clients_max || self.bytes > self.limits.bytes_max)
@@ -217,7 +220,7 @@ impl Sessions {
 }
 
 impl Client {
-    /// Whether it could be what is left of a client after any write.
+    /// Returns whether the entry is within the limits, as it is after every write.
     fn is_within(&self, limits: &SessionLimits) -> bool {
         let highest = self.outcomes.last_key_value().map(|(highest, _)| *highest);
         let is_in_window = self.forgotten >= highest.and_then(|highest| highest.checked_sub(limits.window));
@@ -256,7 +259,7 @@ fn bytes_of_outcome(outcome: &Outcome) -> usize {
     OUTCOME_OVERHEAD_BYTES + value
 }
 
-/// 64-bit FNV-1a.
+/// The 64-bit FNV-1a hash of a client name.
 fn fingerprint(name: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -1,5 +1,5 @@
-//! All that the log builds: the map, and what became of the clients' last writes. It is what a
-//! snapshot has to hold.
+//! The state of the state machine: the key-value map and the session table. A snapshot holds
+//! exactly this.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,17 @@ use super::command::Write;
 use super::sessions::{Memory, SessionLimits, Sessions};
 use super::store::{Outcome, Store};
 
-/// The state of the state machine. Equal logs give equal states.
+/// The state that the log builds. Equal logs give equal states.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     store: Store,
     sessions: Sessions,
-    /// The lines of the sessions at the moment that is being read.
+    /// The lines of the session table at the frozen moment that are not read yet.
     frozen_sessions: VecDeque<String>,
 }
 
-/// Equal when the map and the sessions are. A snapshot under way makes no difference.
+/// Two states are equal when their maps and session tables are. A snapshot in progress makes no
+/// difference.
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
         (&self.store, &self.sessions) == (&other.store, &other.sessions)
@@ -33,21 +34,22 @@ impl State {
         Self::from_parts(Store::default(), Sessions::new(limits))
     }
 
-    /// The same, with a seed that nobody else knows: without one, somebody who may write can choose
-    /// keys that take long to tell apart. It changes nothing that shows.
+    /// The state before the first entry, with a secret seed for the hash tables. Without one, a
+    /// client could choose keys that collide and make look-ups slow. The seed does not affect the
+    /// content.
     #[must_use]
     pub fn seeded(limits: SessionLimits, seed: u64) -> Self {
         Self::from_parts(Store::seeded(seed), Sessions::new(limits))
     }
 
-    /// A state from its parts.
+    /// Builds a state from its parts.
     #[must_use]
     pub fn from_parts(store: Store, sessions: Sessions) -> Self {
         Self { store, sessions, frozen_sessions: VecDeque::new() }
     }
 
-    /// Carries out a write, unless it was before: then its first outcome is given again. A write
-    /// whose session has expired is not carried out.
+    /// Applies a write, unless its session shows that it was applied before: then returns its first
+    /// outcome. A write whose session has expired is not applied.
     pub fn apply(&mut self, write: &Write) -> Outcome {
         let Some(session) = &write.session else { return self.store.apply(&write.command) };
         match self.sessions.recall(session) {
@@ -61,22 +63,24 @@ impl State {
         }
     }
 
-    /// Remembers this moment, to be read with [`State::read_frozen`] while the state goes on.
+    /// Freezes the current state, to be read with [`State::read_frozen`] while the state goes on
+    /// changing.
     pub fn freeze(&mut self) {
         self.store.freeze();
-        // A line per client, some thousands: little beside the keys, so this is done at once.
+        // One line per client, some thousands: few compared with the keys, so they are built at
+        // once.
         self.frozen_sessions = self.sessions.lines().collect();
     }
 
-    /// Forgets the remembered moment.
+    /// Discards the frozen state.
     pub fn thaw(&mut self) {
         self.store.thaw();
         self.frozen_sessions.clear();
     }
 
-    /// Appends the next lines of the remembered moment to `text`, each with its line break, until
-    /// it holds `bytes_max` bytes. Returns whether there are no more. The lines are always the same
-    /// for equal states.
+    /// Appends the next lines of the frozen state to `text`, each with its line break, until it
+    /// holds `bytes_max` bytes. Returns whether all lines were read. Equal states always give the
+    /// same lines.
     pub fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
         while text.len() < bytes_max
             && let Some(line) = self.frozen_sessions.pop_front()
@@ -87,17 +91,18 @@ impl State {
         self.frozen_sessions.is_empty() && self.store.read_frozen(text, bytes_max)
     }
 
-    /// Takes the next line of [`State::read_frozen`], without its line break, and no other.
+    /// Accepts the next line of [`State::read_frozen`], without its line break, and rejects any
+    /// other line.
     ///
     /// # Errors
     ///
-    /// [`StateLineError`]; the state is then good for nothing.
+    /// [`StateLineError`]; the state is unusable then.
     pub fn restore(&mut self, line: &str) -> Result<(), StateLineError> {
         self.restore_beside(line, None)
     }
 
-    /// The same in a process that holds the state of another node: what both have is not kept
-    /// twice.
+    /// Like [`State::restore`], in a process that already holds another node's state `beside`:
+    /// equal keys and values share their memory.
     pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
         let pair = accept_line(line, &mut self.sessions, self.store.last_key())?;
         if let Some((key, value)) = pair {
@@ -106,13 +111,13 @@ impl State {
         Ok(())
     }
 
-    /// The map.
+    /// The key-value map.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// What became of the clients' last writes.
+    /// The session table.
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -144,10 +149,10 @@ mod tests {
         apply(state, &command, session.as_ref());
     }
 
-    /// Sessions, keys with escapes, values of all kinds, failed swaps: read piece by piece while
-    /// more is written.
+    /// Covers sessions, keys with escapes, all kinds of values and failed swaps, read in parts
+    /// during writes.
     #[test]
-    fn a_state_that_is_read_and_restored_is_the_moment_at_which_it_was_frozen() {
+    fn a_restored_state_equals_the_frozen_one() {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let mut state = State::default();

@@ -1,4 +1,4 @@
-//! The map from keys to values, and what commands and queries do with it.
+//! The key-value store: executes commands and answers queries on the map.
 
 use std::ops::Bound;
 
@@ -8,39 +8,40 @@ use super::map::Map;
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
-/// What a command did.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What was asked for.
+    /// The command took effect.
     Done,
-    /// Nothing: the key to delete was not there.
+    /// No effect: the key to delete was absent.
     NotFound,
-    /// Nothing: the swap expected another value.
+    /// No effect: the key does not have the value that the compare-and-swap expected.
     Mismatch {
-        /// The value that the key has, if any.
+        /// The current value of the key, if any.
         actual: Option<Value>,
     },
-    /// Nothing: too much of the write's session was forgotten to tell whether it was done before.
+    /// No effect: the session table has forgotten too much to tell whether the write was applied
+    /// before.
     SessionExpired,
 }
 
-/// A question that changes nothing.
+/// A read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// For the value of a key.
+    /// Asks for the value of one key.
     Value(Key),
-    /// For some keys and their values.
+    /// Asks for a range of keys and their values.
     Scan(Scan),
 }
 
 impl Query {
-    /// Whether it asks for a page of keys.
+    /// Returns whether the query is a scan.
     #[must_use]
     pub fn is_scan(&self) -> bool {
         matches!(self, Self::Scan(_))
     }
 
-    /// Bytes of keys in it.
+    /// The number of bytes of keys in the query.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -60,23 +61,23 @@ pub enum Found {
 }
 
 impl Found {
-    /// Whether this can be the answer to `query`.
+    /// Returns whether this can be the answer to `query`.
     #[must_use]
     pub fn fits(&self, query: &Query) -> bool {
         matches!((self, query), (Self::Value(_), Query::Value(_)) | (Self::Page(_), Query::Scan(_)))
     }
 }
 
-/// A question for keys in ascending order of their bytes.
+/// A range read: keys with a prefix, in ascending order of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// Only keys that start with this; empty for all.
+    /// Only keys with this prefix; empty for all keys.
     pub prefix: String,
     /// Only keys above this one.
     pub after: Option<String>,
-    /// At most so many.
+    /// The most items in the answer.
     pub items_max: usize,
-    /// At most so many bytes of keys and values, but one item if there is any.
+    /// The most bytes of keys and values in the answer. One item is returned even if it is larger.
     pub bytes_max: usize,
 }
 
@@ -85,7 +86,7 @@ pub struct Scan {
 pub struct Page {
     /// The keys and their values, ascending.
     pub items: Vec<(Key, Value)>,
-    /// Whether the limits left something out.
+    /// Whether the limits cut off further items.
     pub more: bool,
 }
 
@@ -93,11 +94,12 @@ pub struct Page {
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     values: Map,
-    /// The moment that a snapshot is being taken of.
+    /// The frozen view, while a snapshot is being taken.
     frozen: Option<Frozen>,
 }
 
-/// Equal when the keys have the same values. A snapshot under way makes no difference.
+/// Two stores are equal when their keys have the same values. A snapshot in progress makes no
+/// difference.
 impl PartialEq for Store {
     fn eq(&self, other: &Self) -> bool {
         self.values == other.values
@@ -107,13 +109,13 @@ impl PartialEq for Store {
 impl Eq for Store {}
 
 impl Store {
-    /// An empty map. The seed keeps others from guessing which keys take long to tell apart, and
+    /// An empty store. The seed keeps others from choosing keys that collide in the hash table, and
     /// changes nothing else.
     pub(super) fn seeded(seed: u64) -> Self {
         Self { values: Map::seeded(seed), frozen: None }
     }
 
-    /// Carries out a command.
+    /// Executes a command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         if let Some(frozen) = &mut self.frozen {
             frozen.preserve(command.key(), &self.values);
@@ -137,24 +139,24 @@ impl Store {
         }
     }
 
-    /// Remembers this moment for [`Store::read_frozen`].
+    /// Freezes the current map for [`Store::read_frozen`].
     pub(super) fn freeze(&mut self) {
         self.frozen = Some(Frozen::default());
     }
 
-    /// Forgets the remembered moment.
+    /// Discards the frozen map.
     pub(super) fn thaw(&mut self) {
         self.frozen = None;
     }
 
-    /// Appends the next lines of the remembered moment to `text`, until it holds `bytes_max` bytes.
-    /// Returns whether there are no more.
+    /// Appends the next lines of the frozen map to `text`, until it holds `bytes_max` bytes.
+    /// Returns whether all lines were read.
     pub(super) fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
         self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
     }
 
-    /// Takes a key and its value, as [`Store::read_frozen`] has written them. Where the map
-    /// `beside`, of another node in this process, has the same key and value, both share the text.
+    /// Adds a key and its value from a line of [`Store::read_frozen`]. Where the map `beside`, of
+    /// another node in this process, has the same key or value, both share the text.
     pub(super) fn restore(&mut self, key: &Key, value: Value, beside: Option<&Self>) {
         match beside.and_then(|beside| beside.values.get_pair(key)) {
             Some((shared, same)) if *same == value => self.values.insert(shared, same.clone()),
@@ -177,31 +179,31 @@ impl Store {
         }
     }
 
-    /// The key's value.
+    /// The value of the key.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.values.get(&Key::from_log(key))
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Bytes of all keys and values.
+    /// The number of bytes of all keys and values.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
         self.values.text_bytes()
     }
 
-    /// Whether there is no key.
+    /// Returns whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The keys that `scan` asks for.
+    /// Returns the keys that `scan` asks for.
     #[must_use]
     pub fn scan(&self, scan: &Scan) -> Page {
         let prefix = scan.prefix.as_str();
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_gives_the_keys_of_a_prefix_in_byte_order() {
+    fn a_scan_returns_the_keys_of_a_prefix_in_byte_order() {
         let store = store_of(&["b", "a/2", "a/10", "a", "ä", "a/1", "a0"]);
         assert_eq!(keys(&store.scan(&scan("", None, 99))), ["a", "a/1", "a/10", "a/2", "a0", "b", "ä"]);
         assert_eq!(keys(&store.scan(&scan("a/", None, 99))), ["a/1", "a/10", "a/2"]);
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_says_whether_its_limits_left_something_out() {
+    fn a_scan_reports_whether_its_limits_cut_off_items() {
         let store = store_of(&["a", "b", "c"]);
         let two = store.scan(&scan("", None, 2));
         assert_eq!((keys(&two), two.more), (vec!["a", "b"], true));

@@ -1,30 +1,30 @@
 //! A hash table from keys to values: open addressing with linear probing, and no tombstones.
 //!
-//! Its one virtue is that a look-up touches one place in memory: the slot holds the key's hash
-//! beside the references to key and value, so that a key's text is looked at once, when it is the
-//! right one. Tables with their marks apart from their slots touch two, and with the maps of
-//! several nodes in one process that is what a look-up costs.
+//! A look-up touches one place in memory, because the slot holds the key's hash beside the
+//! references to key and value. So the text of a key is compared only once, when the hash matches.
+//! Tables with control bytes apart from their slots touch two places, and with the maps of several
+//! nodes in one process, these memory accesses are the cost of a look-up.
 
 use super::text::{Key, Value};
 
-/// What a table begins with when it gets its first key.
+/// The number of slots when the first key is added.
 const SLOTS_MIN: usize = 8;
 
-/// A table that is filled by more than three of four slots grows: beyond, rows of full slots get
+/// The table grows when more than this many of four slots are full: beyond, probe sequences get
 /// long.
 const FILLED_OF_FOUR: usize = 3;
 
-/// The table.
+/// The hash table.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// A power of two, or none. There is always an empty one among them.
+    /// The slots: a power of two, or none. At least one of them is empty.
     slots: Vec<Option<(Key, Value)>>,
     len: usize,
     seed: u64,
 }
 
 impl Table {
-    /// An empty table. Who does not know the seed cannot choose keys that get in one another's way.
+    /// An empty table. A client that does not know the seed cannot choose keys that collide.
     pub(super) fn seeded(seed: u64) -> Self {
         Self { slots: Vec::new(), len: 0, seed }
     }
@@ -33,12 +33,12 @@ impl Table {
         self.get_pair(key).map(|(_, value)| value)
     }
 
-    /// The key as the table holds it, and its value.
+    /// The table's own copy of the key, and its value.
     pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
         self.slots.get(self.find(key)?)?.as_ref()
     }
 
-    /// Sets a key to a value. Returns the one that it had; `None`: it is a new key.
+    /// Sets a key to a value. Returns the old value; `None`: the key is new.
     pub(super) fn insert(&mut self, key: &Key, value: Value) -> Option<Value> {
         if let Some(at) = self.find(key)
             && let Some((_, present)) = &mut self.slots[at]
@@ -54,13 +54,13 @@ impl Table {
         None
     }
 
-    /// Removes a key. Returns the value that it had.
+    /// Removes a key. Returns its value.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Value> {
         let mut gap = self.find(key)?;
         let (_, removed) = self.slots[gap].take()?;
         self.len -= 1;
-        // Whatever stands behind the gap because its own place was taken moves up, so that no
-        // search ends too early.
+        // Backward shift: an entry after the gap that was displaced from its home slot moves into
+        // the gap, so that no probe ends too early.
         let mut at = gap;
         loop {
             at = self.after(at);
@@ -74,7 +74,7 @@ impl Table {
         }
     }
 
-    /// The slot that has the key, or the empty one where it would be; `None` when there are no
+    /// Returns the slot of the key, or the empty slot where it would be; `None` when there are no
     /// slots.
     fn find(&self, key: &Key) -> Option<usize> {
         if self.slots.is_empty() {
@@ -89,10 +89,10 @@ impl Table {
         Some(at)
     }
 
-    /// Where a key belongs: the upper digits of a product, which depend on all digits of the hash
-    /// and of the seed.
+    /// The home slot of a key: the upper bits of a product that depend on all bits of hash and
+    /// seed.
     fn home(&self, key: &Key) -> usize {
-        /// Odd, with about as many ones as zeros: the golden ratio's digits.
+        /// Odd, with about as many ones as zeros: the digits of the golden ratio.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let mixed = (key.hash() ^ self.seed).wrapping_mul(FACTOR);
         let mixed = (mixed ^ (mixed >> 32) ^ self.seed.rotate_left(32)).wrapping_mul(FACTOR);
@@ -104,7 +104,7 @@ impl Table {
         (at + 1) & (self.slots.len() - 1)
     }
 
-    /// How many steps it is from one slot to another.
+    /// The number of steps from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.slots.len() - 1)
     }
@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn it_does_what_a_tree_does_whatever_its_seed() {
+    fn it_behaves_like_a_tree_for_any_seed() {
         for seed in 0..40 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut table = Table::seeded(rng.u64(..));
             let mut tree = BTreeMap::new();
-            // Few keys in few slots, so that rows of full slots go around the end, and with more of
-            // them it grows.
+            // Few keys in few slots, so that runs of full slots wrap around the end; with more keys
+            // the table grows.
             let numbers = [5, 6, 12, 300][rng.usize(..4)];
             for _ in 0..2000 {
                 let (key, value) = (key(rng.u32(..numbers)), value(rng.u32(..)));

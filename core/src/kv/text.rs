@@ -1,9 +1,9 @@
-//! Keys and values, checked once where they enter.
+//! Keys and values: JSON text that is checked once, where it enters.
 //!
 //! A value stays the JSON text that the client sent, without white space outside of strings and
-//! with strings in their shortest form; numbers keep every digit. So nothing is decoded to a number
-//! that a `f64` would mangle, and nothing is encoded again on its way through the log, the store
-//! and the replies.
+//! with strings in their shortest form; numbers keep every digit. So no number is converted to an
+//! `f64`, which would lose digits, and nothing is encoded again on its way through the log, the
+//! store and the replies.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -20,9 +20,10 @@ pub const VALUE_BYTES_MAX: usize = 512 << 10;
 /// The deepest nesting of arrays and objects in a value.
 pub const NESTING_MAX: usize = 64;
 
-/// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Ordered by its bytes; cloning copies no text.
+/// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8. Keys are ordered by their bytes; cloning copies no
+/// text.
 ///
-/// It carries a hash of its text, so that the maps of all nodes find it without looking at the text
+/// A key stores a hash of its text, so that the maps of all nodes find it without hashing the text
 /// again.
 #[derive(Clone)]
 pub struct Key {
@@ -44,7 +45,7 @@ impl Key {
         }
     }
 
-    /// A key that was checked before it went into the log.
+    /// Builds a key that was checked before it went into the log.
     pub(crate) fn from_log(text: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(text.as_bytes());
@@ -57,7 +58,7 @@ impl Key {
         &self.text
     }
 
-    /// The same for equal keys, within one process.
+    /// The hash of the text: equal for equal keys, within one process.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }
@@ -71,7 +72,8 @@ impl fmt::Debug for Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        // Different keys nearly always end here, without a look at text that may be far away.
+        // Different keys nearly always differ in their hash, so their text, which may be far away,
+        // is rarely compared.
         self.hash == other.hash && (Arc::ptr_eq(&self.text, &other.text) || self.text == other.text)
     }
 }
@@ -90,12 +92,12 @@ impl Ord for Key {
     }
 }
 
-/// What is wrong with a key.
+/// The reason why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// It has no character.
+    /// The key is empty.
     Empty,
-    /// It is longer than [`KEY_BYTES_MAX`].
+    /// The key is longer than [`KEY_BYTES_MAX`].
     TooLong,
 }
 
@@ -110,7 +112,7 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// A value: any JSON value but `null`, as compact text. Cloning copies no text.
+/// A value: any JSON value except `null`, as compact text. Cloning copies no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value(Arc<str>);
 
@@ -119,7 +121,7 @@ impl Value {
     ///
     /// # Errors
     ///
-    /// [`ValueError`] when it is `null`, too deep, too long, or has half a surrogate pair.
+    /// [`ValueError`] when it is `null`, nested too deep, too long, or has a lone surrogate.
     pub fn new(json: &RawValue) -> Result<Self, ValueError> {
         if json.get() == "null" {
             return Err(ValueError::Null);
@@ -140,7 +142,7 @@ impl Value {
         Self::new(serde_json::from_str(text).map_err(|_| ValueError::NotJson)?)
     }
 
-    /// A string as a value.
+    /// Encodes a string as a value.
     ///
     /// # Errors
     ///
@@ -151,12 +153,12 @@ impl Value {
         if json.len() > VALUE_BYTES_MAX { Err(ValueError::TooLong) } else { Ok(Self(json.into())) }
     }
 
-    /// A JSON string, with its quotes, that has no escapes and nothing that would need one.
+    /// Builds a value from a JSON string, with its quotes, that has no escapes and needs none.
     pub(crate) fn from_plain_string(json: &str) -> Result<Self, ValueError> {
         if json.len() > VALUE_BYTES_MAX { Err(ValueError::TooLong) } else { Ok(Self(json.into())) }
     }
 
-    /// A value that was checked before it went into the log.
+    /// Builds a value that was checked before it went into the log.
     pub(crate) fn from_log(json: &str) -> Self {
         Self(json.into())
     }
@@ -168,18 +170,18 @@ impl Value {
     }
 }
 
-/// What is wrong with a value.
+/// The reason why a value is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueError {
-    /// It is `null`, which would look like "no value".
+    /// The value is `null`, which would look like "no value".
     Null,
-    /// It is not JSON.
+    /// The text is not JSON.
     NotJson,
-    /// It has half a surrogate pair, which is no character.
+    /// The value has a lone surrogate (half a pair), which is not a character.
     LoneSurrogate,
-    /// Its arrays and objects are nested deeper than [`NESTING_MAX`].
+    /// The arrays and objects are nested deeper than [`NESTING_MAX`].
     TooDeep,
-    /// It is longer than [`VALUE_BYTES_MAX`].
+    /// The value is longer than [`VALUE_BYTES_MAX`].
     TooLong,
 }
 
@@ -197,18 +199,19 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// Characters that JSON allows in a string as they are, and that many programs take for the end of
-/// a line: NEL and the two separators of Unicode. Lines are written for others to split, so they
-/// are escaped.
+/// Characters that JSON allows in a string without an escape, and that many programs take for the
+/// end of a line: NEL and the two separators of Unicode. They are escaped, because other programs
+/// split the output into lines.
 const LINE_SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Whether a byte of a string may belong to something that is written with an escape: a character
-/// that JSON forbids as it is, or the first byte of a [line separator](LINE_SEPARATORS).
+/// Returns whether a byte of a string may belong to a character that is written with an escape: one
+/// that JSON requires to be escaped, or the first byte of a [line separator](LINE_SEPARATORS).
 pub(crate) fn may_need_escape(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | 0xc2 | 0xe2)
 }
 
-/// Appends `text` as a JSON string in its shortest form, but for [`LINE_SEPARATORS`].
+/// Appends `text` as a JSON string in its shortest form, except that [`LINE_SEPARATORS`] are
+/// escaped.
 pub(crate) fn push_json_string(json: &mut String, text: &str) {
     if text.bytes().any(may_need_escape) {
         let string = serde_json::to_string(text).expect("a string can always be encoded");
@@ -229,7 +232,7 @@ pub(crate) fn push_json_string(json: &mut String, text: &str) {
     }
 }
 
-/// Well-formed JSON without white space outside of strings, and with strings in their shortest
+/// Compacts well-formed JSON: no white space outside of strings, and strings in their shortest
 /// form.
 fn compact(json: &str) -> Result<Cow<'_, str>, ValueError> {
     let is_plain_string = json.starts_with('"') && !json.contains('\\') && !json.contains(LINE_SEPARATORS);
@@ -261,7 +264,7 @@ fn compact(json: &str) -> Result<Cow<'_, str>, ValueError> {
     Ok(Cow::Owned(compacted))
 }
 
-/// Copies the string that `rest` starts with, and returns how long it was.
+/// Copies the string token at the front of `rest`, and returns its length in `rest`.
 fn push_string_token(compacted: &mut String, rest: &str) -> Result<usize, ValueError> {
     let mut is_escaped = false;
     let closing = rest.bytes().skip(1).position(|byte| {
@@ -310,8 +313,8 @@ mod tests {
         assert_eq!(compacted(escaped[1]).as_deref(), Ok(r#"["a\\","\"","\u0000"]"#));
     }
 
-    /// NEL and the separators of Unicode end a line for many programs, and may stand in JSON as
-    /// they are.
+    /// Many programs take NEL and the separators of Unicode for the end of a line, and JSON allows
+    /// them without an escape.
     #[test]
     fn line_separators_are_escaped() {
         let given = "\"a\u{85}b\u{2028}c\u{2029}d\"";
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_refused_by_name() {
+    fn an_invalid_value_is_rejected_with_its_error() {
         for (given, error) in [
             ("null", ValueError::Null),
             ("nul", ValueError::NotJson),
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_limited_to_the_byte() {
+    fn lengths_are_limited_exactly() {
         assert_eq!(Key::new(""), Err(KeyError::Empty));
         assert!(Key::new(&"k".repeat(KEY_BYTES_MAX)).is_ok());
         assert_eq!(Key::new(&"k".repeat(KEY_BYTES_MAX + 1)), Err(KeyError::TooLong));

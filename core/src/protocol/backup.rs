@@ -1,18 +1,18 @@
-//! The conversation of a backup, one part a line.
+//! The encoding of backup requests and replies: a client reads a backup part by part, one line
+//! each.
 //!
 //! ```text
-//! {"op":"backup"}                                        the beginning of one that holds all that was acknowledged
-//! {"op":"backup","covering":N}                           the same again, after an answer that had "covering"
-//! {"op":"backup","backup":{…},"offset":N}                what follows
+//! {"op":"backup"}                                        begin a backup that holds all that was acknowledged
+//! {"op":"backup","covering":N}                           the same again, after a reply with "covering"
+//! {"op":"backup","backup":{…},"offset":N}                the next part
 //!
-//! {"covering":N,"more":true,"status":"ok"}               not taken yet: ask again
+//! {"covering":N,"more":true,"status":"ok"}               the snapshot is not taken yet: ask again
 //! {"backup":{"index":…,"term":…,"crc":"…"},"offset":0,"configuration":{…},"lines":[…],"next":N,"more":true,"status":"ok"}
 //! {"backup":{…},"offset":N,"lines":[…],"end":{"bytes":…,"checksum":"…"},"more":false,"status":"ok"}
 //! ```
 //!
-//! The lines of the content are JSON, so they stand in the reply as they are, and nothing is
-//! escaped twice. Each with a line break behind it, they are the content, from byte `offset` up to
-//! byte `next`.
+//! The lines of the content are JSON, so a reply contains them unchanged, and nothing is escaped
+//! twice. Each followed by a line break, they are the content from byte `offset` up to byte `next`.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotPart, Term};
 use crate::replica::BackupPiece;
 
-/// The name of a backup: the last entry that it covers.
+/// The identity of a backup: the last entry that it covers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PointText {
@@ -31,7 +31,7 @@ struct PointText {
     crc: String,
 }
 
-/// What a request asks for; `None`: its members do not fit together.
+/// Parses the members of a backup request; `None`: they do not fit together.
 pub(super) fn piece(
     backup: Option<&RawValue>,
     offset: Option<u64>,
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_one_of_three() {
+    fn a_request_has_one_of_three_forms() {
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let point = raw(r#"{"index":9,"term":2,"crc":"000000ab"}"#);
         assert_eq!(piece(None, None, None), Some(BackupPiece::New));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_one_line_of_json_with_the_content_as_it_is() {
+    fn a_part_is_one_json_line_with_unchanged_content() {
         let configuration = Configuration::of_voters(Voters::new([NodeId(0), NodeId(1)]).unwrap());
         let meta = SnapshotMeta { last: last(), configuration };
         let text = "{\"key\":\"a\",\"value\":1e400}\n{\"key\":\"b\",\"value\":\"\\\"\\n\"}\n";

@@ -1,15 +1,16 @@
-//! One client's connection: bytes in, requests out; replies in, bytes out, in the order of the
-//! requests.
+//! One client's connection with pipelining: bytes in, requests out; replies in, bytes out, in the
+//! order of the requests.
 //!
-//! A client may send many requests before it reads (pipelining). Each takes a slot; the slots are
-//! answered in any order and written in theirs. A write does not overtake other requests of its
-//! key, nor they it (`footprint`), and a read is asked for at least what this client has seen
-//! answered before: it never loses sight of its own writes, and what it asks after a reply is never
-//! older than that reply, whichever follower answers.
+//! A client may send many requests before it reads a reply (pipelining). Each request occupies a
+//! slot. Slots are answered in any order, and their replies are written in the order of the
+//! requests. A write and another request for the same key do not overtake one another
+//! (`footprint`). A read carries the highest log index that this connection has seen in a reply,
+//! and a replica answers it only after applying that index. This gives read-your-writes and
+//! monotonic reads, whichever follower answers.
 //!
-//! With [`PIPELINE_MAX`] slots taken, or [`CONNECTION_BYTES_MAX`] bytes in them, no more input is
-//! wanted: the client is held back by its own socket. Replies are turned into bytes only when there
-//! is room to write them.
+//! With [`PIPELINE_MAX`] slots in use, or [`CONNECTION_BYTES_MAX`] bytes in them, the connection
+//! reads no more input, and TCP holds the client back. Replies are encoded only when there is room
+//! to write them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,14 +26,14 @@ use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
 use crate::replica::{Answer, Request, SNAPSHOT_PART_BYTES};
 
-/// The most requests of one connection under way.
+/// The most requests of one connection in flight.
 pub const PIPELINE_MAX: usize = 1024;
 
-/// With so many bytes of requests and replies under way, no more requests are taken from a
-/// connection. One may pass it.
+/// The most bytes of requests and replies in flight: at this number, a connection accepts no more
+/// requests. One request or reply may exceed it.
 pub const CONNECTION_BYTES_MAX: usize = 4 << 20;
 
-/// What a client is told that was silent for too long, before it is disconnected.
+/// The last line to a client that was silent for too long and is then disconnected.
 pub const IDLE_LINE: &str = "{\"close\":\"ok\"}\n";
 
 /// The state of one client's connection.
@@ -40,34 +41,35 @@ pub const IDLE_LINE: &str = "{\"close\":\"ok\"}\n";
 pub struct Connection {
     input: LineBuffer,
     slots: VecDeque<Slot>,
-    /// The number of the first of `slots`.
+    /// The number of the first slot in `slots`.
     first_slot: u64,
-    /// What all slots keep in memory, roughly.
+    /// The approximate memory of all slots, in bytes.
     bytes: usize,
-    /// That part of it which belongs to replies that were not written yet.
+    /// The part of `bytes` that belongs to replies that were not written yet.
     due_bytes: usize,
-    /// That part which is only set aside for replies that may be large.
+    /// The part of `bytes` that is reserved for replies that may be large.
     reserved_bytes: usize,
-    /// How many items of the page in the first slot were written: a page is turned into bytes as
-    /// there is room for them.
+    /// The number of items already written of the page in the first slot: a page is encoded as
+    /// there is room to write it.
     page_items_written: usize,
-    /// A request that waits for others of its key. No line is read until it may run.
+    /// A request that waits for earlier requests for its key. No further line is read until it may
+    /// run.
     held: Option<(Request, Waiting)>,
     footprints: Footprints,
-    /// The highest index that a reply was decided at.
+    /// The highest log index in a reply so far.
     seen: LogIndex,
-    /// Nothing more is taken from the client.
+    /// Whether the connection accepts no more input.
     input_ended: bool,
-    /// No line was read yet but blank ones: it may be one of another protocol.
+    /// Whether only blank lines were read so far: the next line may belong to another protocol.
     is_new: bool,
-    /// Where clients reach this server: a status tells it.
+    /// The address where clients reach this server, for status replies.
     address: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Slot {
     state: SlotState,
-    /// What it keeps in memory, roughly.
+    /// The approximate memory of the slot, in bytes.
     bytes: usize,
 }
 
@@ -75,11 +77,11 @@ struct Slot {
 enum SlotState {
     Waiting(Waiting),
     Answered(Waiting, Reply),
-    /// Answered without the cluster.
+    /// A reply that did not need the cluster.
     Line(String),
 }
 
-/// What a reply needs of its request.
+/// The parts of a request that its reply needs.
 #[derive(Debug)]
 struct Waiting {
     id: Option<Box<str>>,
@@ -93,8 +95,8 @@ impl Slot {
     }
 }
 
-/// What is set aside for the reply to a request of this shape until it is known, where that may be
-/// much: otherwise a client could ask for a thousand pages before the first of them is there.
+/// The bytes that are reserved for the reply to a request of this shape until the reply is known.
+/// Without a reservation, a client could ask for a thousand pages before the first of them arrives.
 fn reply_bytes_max(shape: &Shape) -> usize {
     match shape {
         Shape::Scan => SCAN_BYTES_MAX,
@@ -103,9 +105,9 @@ fn reply_bytes_max(shape: &Shape) -> usize {
     }
 }
 
-/// What a reply keeps in memory, roughly.
+/// The approximate memory of a reply, in bytes.
 fn bytes_of(reply: &Reply) -> usize {
-    /// Two pointers to text with their lengths and counters.
+    /// Two pointers to text with their lengths and reference counters.
     const ITEM_BYTES: usize = 64;
     match reply {
         Ok(Answered::ByNode(Answer::Read { found: Found::Value(Some(value)), .. })) => value.as_json().len(),
@@ -119,7 +121,7 @@ fn bytes_of(reply: &Reply) -> usize {
 }
 
 impl Connection {
-    /// A new connection. `address` is the server's, for replies that name it.
+    /// A new connection. `address` is the server's address, for replies that contain it.
     #[must_use]
     pub fn new(address: Option<Arc<str>>) -> Self {
         Self {
@@ -139,17 +141,17 @@ impl Connection {
         }
     }
 
-    /// Takes bytes that the client sent.
+    /// Accepts bytes that the client sent.
     pub fn receive(&mut self, bytes: &[u8]) {
         if !self.input_ended {
             self.input.push(bytes);
         }
     }
 
-    /// The next request, with the slot that its reply goes to. `None` when more input is needed, or
-    /// room.
+    /// Returns the next request and the slot for its reply; `None` when more input or more room is
+    /// needed.
     ///
-    /// Lines that are no requests, and pings, are answered on the way.
+    /// Invalid lines and pings are answered here, without a request.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
         while self.has_room() {
             if let Some((request, waiting)) = self.held.take() {
@@ -207,14 +209,14 @@ impl Connection {
         Request::Read { query, at_least: self.seen }
     }
 
-    /// Lets a request run, or holds it back until those before it are answered.
+    /// Starts a request, or holds it back until conflicting earlier requests are answered.
     fn admit(&mut self, mut request: Request, waiting: Waiting) -> Option<(u64, Request)> {
         if !self.footprints.admit(&waiting.shape) {
             self.held = Some((request, waiting));
             return None;
         }
         if let Request::Read { query, .. } = request {
-            // It may have been held back by a write that was seen since.
+            // A write that held this read back may have been acknowledged since.
             request = self.read(query);
         }
         self.footprints.open(&waiting.shape);
@@ -225,7 +227,7 @@ impl Connection {
         Some((slot, request))
     }
 
-    /// The reply to the request of `slot`. A second one for the same slot is ignored.
+    /// Accepts the reply to the request of `slot`. A second reply for the same slot is ignored.
     pub fn reply(&mut self, slot: u64, reply: Reply) {
         let position = slot.checked_sub(self.first_slot).and_then(|at| usize::try_from(at).ok());
         let Some(place) = position.and_then(|at| self.slots.get_mut(at)) else { return };
@@ -243,8 +245,8 @@ impl Connection {
         place.state = SlotState::Answered(waiting, reply);
     }
 
-    /// Appends the lines of replies that are due to `output`, as long as it holds less than
-    /// `bytes_max` bytes.
+    /// Appends the lines of due replies to `output`, as long as it holds less than `bytes_max`
+    /// bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         if mutant::is_active(Mutant::RepliesOutOfOrder)
             && let Some(due) = self.slots.iter().position(Slot::is_due)
@@ -279,68 +281,69 @@ impl Connection {
         }
     }
 
-    /// Whether there is something to write now.
+    /// Returns whether a reply can be written now.
     #[must_use]
     pub fn has_reply_due(&self) -> bool {
         self.slots.front().is_some_and(Slot::is_due)
     }
 
-    /// Whether to read from the socket.
+    /// Returns whether to read from the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         !self.input_ended && self.has_room() && self.input.unread() <= LINE_BYTES_MAX + 1
     }
 
-    /// How many requests have come so far.
+    /// The number of lines accepted so far, each of which gets a reply.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.first_slot + self.slots.len() as u64
     }
 
-    /// Bytes that arrived and belong to no request yet: the beginning of a line, most often.
+    /// Bytes received that belong to no request yet, usually the beginning of a line.
     #[must_use]
     pub fn unread_bytes(&self) -> usize {
         self.input.unread()
     }
 
-    /// Bytes of requests that wait for their replies.
+    /// Bytes of requests without a reply.
     #[must_use]
     pub fn request_bytes(&self) -> usize {
         self.bytes - self.due_bytes - self.reserved_bytes
     }
 
-    /// Bytes of replies that wait to be written.
+    /// Bytes of replies that are not written yet.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
         self.due_bytes
     }
 
-    /// Whether no reply is owed.
+    /// Returns whether every request was answered and every reply written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.held.is_none()
     }
 
-    /// Whether there may be requests that no new input is needed for: after a reply it is worth a
-    /// look.
+    /// Returns whether [`Connection::next_request`] may return a request without new input, as it
+    /// may after a reply.
     #[must_use]
     pub fn may_have_requests(&self) -> bool {
         self.held.is_some() || self.input.may_hold_line()
     }
 
-    /// Whether nothing more will come of it: nothing is taken in, and every reply was written.
+    /// Returns whether the connection is done: it accepts no more input, and every reply was
+    /// written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.input_ended && self.slots.is_empty() && !self.may_have_requests()
     }
 
-    /// The client has sent its last byte. The lines that it sent whole are still answered; a half
-    /// one is not: what was cut off may have been meant otherwise.
+    /// Handles the end of the client's input. Complete lines are still answered. An incomplete line
+    /// is dropped, because the missing part could change its meaning.
     pub fn end_input(&mut self) {
         self.input_ended = true;
     }
 
-    /// The server takes no more requests from this client; those under way are still answered.
+    /// Stops accepting requests from this client; requests in flight are still answered.
     pub fn refuse_input(&mut self) {
         self.input_ended = true;
         self.input = LineBuffer::default();

@@ -1,9 +1,10 @@
-//! Which requests of one connection must not overtake one another.
+//! Conflict detection for pipelined requests: which requests of one connection must not overtake
+//! one another.
 //!
-//! Requests of a pipeline run side by side: reads at a follower, writes at the leader. A client
-//! that pipelines expects them to take effect as if they were sent one by one. So one waits while
-//! an earlier request, of the same connection and not answered yet, touches the same key and one of
-//! the two is a write. All others run at once.
+//! Pipelined requests run concurrently: reads at a follower, writes at the leader. But a client
+//! expects them to take effect as if they were sent one by one. So a request waits while an
+//! earlier, unanswered request of the same connection touches the same key and one of the two is a
+//! write. All other requests run at once.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,10 @@ use super::request::Shape;
 use crate::kv::Key;
 use crate::mutant::{self, Mutant};
 
-/// The most scans of one connection that run at once: each may be a megabyte of work.
+/// The most scans of one connection that run at once, because each may be a megabyte of work.
 pub(super) const SCANS_OPEN_MAX: usize = 4;
 
-/// The keys that a connection's open requests touch.
+/// The keys that a connection's open requests read and write.
 #[derive(Debug, Default)]
 pub(super) struct Footprints {
     keys: BTreeMap<Key, Touches>,
@@ -29,7 +30,7 @@ struct Touches {
     writes: usize,
 }
 
-/// What a request touches.
+/// The keys that a request reads or writes.
 enum Footprint<'a> {
     Read(&'a Key),
     Write(&'a Key),
@@ -49,7 +50,7 @@ fn footprint(shape: &Shape) -> Footprint<'_> {
 }
 
 impl Footprints {
-    /// Whether a request may run beside the open ones.
+    /// Returns whether a request may run concurrently with the open ones.
     pub(super) fn admit(&self, shape: &Shape) -> bool {
         match footprint(shape) {
             Footprint::Read(_) if mutant::is_active(Mutant::ReadOvertakesWrite) => true,
@@ -57,13 +58,13 @@ impl Footprints {
             Footprint::Write(_) if mutant::is_active(Mutant::WriteOvertakesWrite) => true,
             Footprint::Write(key) => self.scans == 0 && !self.keys.contains_key(key),
             Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
-            // A part is as much work as some scans.
+            // Reading a part is as much work as several scans.
             Footprint::BackUp => self.backups == 0,
             Footprint::Nothing => true,
         }
     }
 
-    /// A request runs.
+    /// Notes that a request runs.
     pub(super) fn open(&mut self, shape: &Shape) {
         match footprint(shape) {
             Footprint::Read(key) => self.keys.entry(key.clone()).or_default().reads += 1,
@@ -77,7 +78,7 @@ impl Footprints {
         }
     }
 
-    /// A request that ran is answered.
+    /// Notes that a running request was answered.
     pub(super) fn close(&mut self, shape: &Shape) {
         match footprint(shape) {
             Footprint::Read(key) => self.close_key(key, |touches| touches.reads -= 1),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_scans_run_at_once() {
+    fn the_number_of_concurrent_scans_is_limited() {
         let mut footprints = Footprints::default();
         for _ in 0..SCANS_OPEN_MAX {
             assert!(footprints.admit(&Shape::Scan));

@@ -1,42 +1,41 @@
-//! Cutting a stream of bytes into lines. A line ends with `\n`; a `\r` before it belongs to the
-//! ending.
+//! A line buffer: splits a stream of bytes into lines. A line ends with `\n` or `\r\n`.
 
-/// The longest line, in bytes, without its ending.
+/// The longest line, in bytes, without its line ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// A buffer that has to be larger than this is made as large as the longest line at once: doubled
-/// from size to size it would leave as much behind in the allocator as it holds, for each of many
-/// clients.
+/// The largest buffer that grows by doubling. A larger one gets the capacity for the longest line
+/// at once: with doubling, each of many clients would leave as much memory unused in the allocator
+/// as its buffer holds.
 const DOUBLED_BYTES_MAX: usize = 128 << 10;
 
-/// How much room an empty buffer keeps: enough for some tens of short requests, little for ten
-/// thousand silent clients.
+/// The capacity that an empty buffer keeps: enough for some tens of short requests, and little for
+/// ten thousand silent clients.
 const CAPACITY_KEPT: usize = 4 << 10;
 
-/// Bytes that came in, up to the next line break and beyond.
+/// Bytes received and not yet split into lines.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
     bytes: Vec<u8>,
-    /// Where the next line starts.
+    /// The start of the next line.
     start: usize,
-    /// No line break before this.
+    /// The position up to which no line break was found.
     searched: usize,
 }
 
-/// What the front of the buffer is.
+/// The content at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextLine<'a> {
-    /// A line, without its ending.
+    /// A line, without its line ending.
     Line(&'a [u8]),
-    /// Not a whole line yet.
+    /// An incomplete line.
     Incomplete,
-    /// More than [`LINE_BYTES_MAX`] bytes without an ending.
+    /// More than [`LINE_BYTES_MAX`] bytes without a line ending.
     TooLong,
 }
 
 impl LineBuffer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        // What was read before is dropped here rather than line by line: one move for many lines.
+        // Lines already returned are removed here rather than one by one: one move for many lines.
         self.drop_read();
         let len = self.bytes.len() + bytes.len();
         if len > DOUBLED_BYTES_MAX && len > self.bytes.capacity() {
@@ -45,7 +44,7 @@ impl LineBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The first byte that is not part of a line handed out yet.
+    /// The first byte that is not part of a returned line.
     pub(super) fn first_byte(&self) -> Option<u8> {
         self.bytes.get(self.start).copied()
     }
@@ -56,23 +55,23 @@ impl LineBuffer {
         self.start = 0;
     }
 
-    /// Bytes that are not part of a line handed out yet.
+    /// The number of bytes that are not part of a returned line.
     pub(super) fn unread(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// Whether there may be a whole line in the buffer: it was not searched to its end.
+    /// Returns whether there may be a complete line in the buffer: it was not searched to its end.
     pub(super) fn may_hold_line(&self) -> bool {
         self.searched < self.bytes.len()
     }
 
-    /// Takes the next line from the front.
+    /// Removes the next line from the front.
     pub(super) fn next_line(&mut self) -> NextLine<'_> {
         let Some(found) = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n') else {
             self.searched = self.bytes.len();
             if self.unread() == 0 {
-                // The client may be silent from now on, and is not to keep the room of its longest
-                // line for that.
+                // The client may be silent from now on and must not keep the capacity of its
+                // longest line.
                 self.drop_read();
                 self.bytes.shrink_to(CAPACITY_KEPT);
             }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_gets_its_room_at_once() {
+    fn a_long_line_gets_its_capacity_at_once() {
         let mut buffer = LineBuffer::default();
         buffer.push(&vec![b'x'; DOUBLED_BYTES_MAX]);
         assert!(buffer.bytes.capacity() < LINE_BYTES_MAX);
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_leaves_no_room_behind() {
+    fn an_empty_buffer_gives_its_capacity_back() {
         let mut buffer = LineBuffer::default();
         buffer.push(&vec![b'x'; LINE_BYTES_MAX]);
         buffer.push(b"\n");
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_as_long_as_the_limit_and_not_a_byte_longer() {
+    fn the_limit_of_a_line_is_exact() {
         for ending in [&b"\n"[..], b"\r\n"] {
             let mut buffer = LineBuffer::default();
             buffer.push(&vec![b'x'; LINE_BYTES_MAX]);

@@ -2,17 +2,17 @@
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `line` | cutting bytes into lines, with a limit |
-//! | `other_protocols` | connections of HTTP, TLS and others, which end at once |
-//! | `request` | what a line asks for, or why it is refused |
-//! | `plain` | the same for the two plain requests, the short way |
-//! | `footprint` | which requests of one connection must not overtake one another |
-//! | `reply` | the line that answers it |
-//! | `backup` | the lines of a backup |
+//! | `line` | splitting bytes into lines of limited length |
+//! | `other_protocols` | detection of HTTP, TLS and others, whose connections end at once |
+//! | `request` | parsing and validation of a request line |
+//! | `plain` | a fast path for the two plain requests |
+//! | `footprint` | which pipelined requests must not overtake one another |
+//! | `reply` | encoding of reply lines |
+//! | `backup` | the requests and replies of a backup |
 //! | `connection` | one client: requests in, replies out in the order of the requests |
 //!
-//! Bad input gets one error line and harms nobody: nothing here panics on what a client sends, and
-//! every buffer has a limit. Sockets and time are the runtime's.
+//! Bad input gets one error line and has no other effect: no input of a client causes a panic here,
+//! and every buffer has a limit. Sockets and timers belong to the runtimes.
 
 mod backup;
 mod connection;

@@ -1,13 +1,14 @@
-//! Other protocols at a port of this one, told by how a connection begins.
+//! Protocol detection: recognizes HTTP, TLS and other protocols by the start of a connection, and
+//! rejects them.
 //!
-//! A browser can be made to send what another page wants to any port of the same machine, as the
-//! body of an HTTP request. A server that refuses the lines of the request's head one by one, and
-//! then carries its body out, does what a stranger wants. So a first line that belongs to another
-//! protocol ends the connection: with one line that says what the port is for, and nothing of what
-//! follows is read.
+//! A web page can make a browser send an HTTP request with any body to any port of the user's
+//! machine. A server that rejects the lines of the HTTP header one by one, and then executes the
+//! body, executes commands of a stranger (cross-protocol request forgery). So a first line of
+//! another protocol ends the connection: the server replies with one line that says what the port
+//! is for, and reads nothing after it.
 //!
-//! Deliberately narrow: a first line that is merely wrong is answered like any other wrong line,
-//! and the connection goes on.
+//! Deliberately narrow: a first line that is merely invalid is answered like any other invalid
+//! line, and the connection stays open.
 
 use std::fmt;
 
@@ -15,17 +16,17 @@ use super::reply::push_bad_request;
 use super::request::BadRequest;
 use crate::peer::PEER_FORMAT;
 
-/// A protocol that is not the one of the port.
+/// A protocol that does not belong on the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OtherProtocol {
     Http,
     Tls,
     Resp,
-    /// The greeting of a node of a cluster.
+    /// The handshake of a cluster node, on the port for clients.
     Peer,
-    /// A request of a client, at the port for nodes.
+    /// A client's request, on the port for nodes.
     Client,
-    /// A header that is no text.
+    /// A first byte that is not text.
     Binary,
 }
 
@@ -42,8 +43,8 @@ impl fmt::Display for OtherProtocol {
     }
 }
 
-/// What the first byte of a connection tells, before there is a line: a client of TLS waits for an
-/// answer after a few bytes.
+/// Recognizes a protocol by the first byte of a connection. It must not wait for a whole line,
+/// because a TLS client waits for an answer after a few bytes.
 pub(super) fn told_by_first_byte(byte: u8) -> Option<OtherProtocol> {
     match byte {
         0x16 => Some(OtherProtocol::Tls),
@@ -52,13 +53,14 @@ pub(super) fn told_by_first_byte(byte: u8) -> Option<OtherProtocol> {
     }
 }
 
-/// Whether more than these first bytes of a connection need not be waited for: they are no text.
+/// Returns whether these first bytes of a connection already show that it is not text, so that
+/// there is no need to wait for more.
 #[must_use]
 pub fn is_binary(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|byte| told_by_first_byte(*byte).is_some())
 }
 
-/// What the first line of a connection tells.
+/// Recognizes a protocol by the first line of a connection.
 pub(super) fn told_by_first_line(line: &[u8]) -> Option<OtherProtocol> {
     let first = *line.first()?;
     if is_resp(line) {
@@ -70,19 +72,21 @@ pub(super) fn told_by_first_line(line: &[u8]) -> Option<OtherProtocol> {
     is_http(line).then_some(OtherProtocol::Http)
 }
 
-/// Whether a line that begins like an object is the first line between two nodes.
+/// Returns whether the line, which begins like a JSON object, is the first line of a handshake
+/// between nodes.
 pub(crate) fn is_greeting(line: &[u8]) -> bool {
     let format = format!("{{\"format\":\"{PEER_FORMAT}\"");
     line.starts_with(format.as_bytes())
 }
 
-/// An array or a bulk string: `*2`, `$4`.
+/// Returns whether the line is the head of a RESP array or bulk string: `*2`, `$4`.
 fn is_resp(line: &[u8]) -> bool {
     let Some((b'*' | b'$', count)) = line.split_first() else { return false };
     !count.is_empty() && count.iter().all(u8::is_ascii_digit)
 }
 
-/// A method, a target and a version, or, as in HTTP/0.9, a method in capitals and a path.
+/// Returns whether the line is a method, a target and a version, or, as in HTTP/0.9, a method in
+/// capitals and a path.
 fn is_http(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), version) = (words.next(), words.next(), words.next()) else {
@@ -98,7 +102,8 @@ fn is_http(line: &[u8]) -> bool {
     }
 }
 
-/// The line with which a port for clients, at `address`, refuses another protocol.
+/// Appends the line that rejects another protocol on the client port, which clients reach at
+/// `address`.
 pub(super) fn push_refusal_to_client(line: &mut String, found: OtherProtocol, address: Option<&str>) {
     let place = address.map(|address| format!(" {address}")).unwrap_or_default();
     let hint = match found {
@@ -113,8 +118,8 @@ pub(super) fn push_refusal_to_client(line: &mut String, found: OtherProtocol, ad
     );
 }
 
-/// The line with which a port for other nodes refuses what is no greeting of one. Clients connect
-/// at `clients`.
+/// Returns the line that rejects a connection on the port for nodes when its first line is not a
+/// handshake. Clients connect at `clients`.
 pub(crate) fn refusal_at_peer_port(first_line: &[u8], clients: Option<&str>) -> Vec<u8> {
     let by_first_byte = first_line.first().and_then(|byte| told_by_first_byte(*byte));
     let found = by_first_byte.or_else(|| told_by_first_line(first_line)).unwrap_or(OtherProtocol::Client);
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_lines_of_other_protocols_are_recognised() {
+    fn first_lines_of_other_protocols_are_recognized() {
         for (line, found) in [
             ("GET / HTTP/1.1", OtherProtocol::Http),
             ("POST /api?x=1 HTTP/1.0", OtherProtocol::Http),

@@ -1,13 +1,13 @@
-//! The two plain requests, read without a parser.
+//! A fast path for the two plain requests, put and get, which parses them without a JSON parser.
 //!
-//! `{"key":"snack","value":"chips"}` and `{"key":"snack"}`, in this form to the byte, are what most
-//! lines are. What is written otherwise, or is not right, is left to the parser, which is also the
-//! measure: it understands these the same way.
+//! Most lines are exactly `{"key":"snack","value":"chips"}` or `{"key":"snack"}`. Lines that differ
+//! in any byte of this form, and invalid ones, are left to the full parser. The full parser is also
+//! the reference: it gives the same result for plain lines.
 
 use super::request::{Question, Shape};
 use crate::kv::{Command, Key, Query, Value, may_need_escape};
 
-/// Understands a plain request; `None`: the line is none, or not a good one.
+/// Parses a plain request; `None`: the line is not a valid plain request.
 pub(super) fn plain(line: &[u8]) -> Option<Question> {
     let text = std::str::from_utf8(line).ok()?.strip_prefix("{\"key\":")?;
     let (key, rest) = take_string(text)?;
@@ -24,7 +24,7 @@ pub(super) fn plain(line: &[u8]) -> Option<Question> {
     Some(Question::Write(command, None, Shape::Put { key, value }))
 }
 
-/// Takes a string without escapes from the front of `text`, with its quotes.
+/// Splits a string without escapes, with its quotes, off the front of `text`.
 fn take_string(text: &str) -> Option<(&str, &str)> {
     let len = text.strip_prefix('"')?.bytes().position(may_need_escape)?;
     let (string, rest) = text.split_at_checked(len + 2)?;
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_lines_are_read_as_the_parser_reads_them() {
+    fn the_fast_path_agrees_with_the_parser_on_plain_lines() {
         let longest = format!(r#"{{"key":"{}"}}"#, "k".repeat(KEY_BYTES_MAX));
         let largest = format!(r#"{{"key":"k","value":"{}"}}"#, "v".repeat(VALUE_BYTES_MAX - 2));
         let plain = [r#"{"key":"a"}"#, r#"{"key":"größe","value":""}"#, r#"{"key":"}","value":"{,}"}"#];
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_never_read_otherwise_by_the_parser() {
+    fn the_fast_path_agrees_with_the_parser_on_random_lines() {
         let mut rng = fastrand::Rng::with_seed(5);
         let pieces = [
             "{",

@@ -1,4 +1,4 @@
-//! The lines that a server answers with.
+//! The encoding of replies: the lines that the server sends to clients.
 
 use std::fmt::Write;
 
@@ -10,11 +10,11 @@ use crate::proxy::{Answered, ClusterReport, Failure, NodeReport, Reply};
 use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
 
-/// What to do about a forgotten session. The error is definite for the request that got it, and for
-/// no earlier one.
+/// The message for an expired session. The error is definite for the request that got it, but not
+/// for an earlier one.
 const SESSION_EXPIRED: &str = "this session, or this number of it, is no longer remembered: this request did nothing, an earlier one with the same number may have; start a session with a new client name";
 
-/// The line for a client above the limit of connections, which is then closed.
+/// The line for a client above the limit of connections, which is then disconnected.
 #[must_use]
 pub fn busy_line() -> String {
     let mut line = String::new();
@@ -23,8 +23,7 @@ pub fn busy_line() -> String {
     line
 }
 
-/// The last line for a client whose connection is given up because too much memory is held for
-/// this.
+/// The last line for a client that is disconnected because `holder` uses too much memory.
 #[must_use]
 pub fn given_up_line(holder: Holder) -> String {
     if holder == Holder::Connections {
@@ -65,7 +64,7 @@ pub(super) fn push_pong(line: &mut String, id: Option<&str>) {
     close(line, id);
 }
 
-/// Appends the reply to a line that is no request.
+/// Appends the reply to an invalid line.
 pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
     let code = if bad.is_too_large { "too_large" } else { "bad_request" };
     push_error(line, code, &bad.message, true);
@@ -136,9 +135,9 @@ fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str(json);
 }
 
-/// Appends a page, or what is left of it behind its first `written` items, as far as `line` stays
-/// shorter than `bytes_max` bytes; it may pass that by one item. Returns how many items are written
-/// now; `None`: all of it is.
+/// Appends a page from its item number `written` on, as long as `line` is shorter than `bytes_max`
+/// bytes; it may exceed that by one item. Returns the number of items written so far; `None`: the
+/// page is complete.
 pub(super) fn push_page(
     line: &mut String,
     page: &Page,
@@ -179,7 +178,8 @@ fn push_status(line: &mut String, report: &ClusterReport, address: Option<&str>)
         push_text_or_null(line, known);
         match (&row.status, longest) {
             (Some(status), Some(longest)) => {
-                // What is not on its disk it lacks: a disk that hangs shows here.
+                // The lag counts entries that are not on the node's disk, so that a stalled disk
+                // shows here.
                 let lag = longest.0.saturating_sub(status.durable_index.0);
                 let Status { snapshot_index, disk_waiting_ms, .. } = status;
                 push(
@@ -254,7 +254,7 @@ fn push_members(line: &mut String, index: LogIndex, configuration: &Configuratio
         line.push('}');
     }
     line.push(']');
-    // For orders to name; the members of a cluster in one process are fixed.
+    // Membership orders name this index. A cluster in one process has fixed members and needs none.
     if !configuration.roster().is_empty() {
         push(line, format_args!(",\"index\":{index}"));
     }

@@ -1,4 +1,19 @@
-//! What a line asks for.
+//! Parsing of client requests: turns one line into a validated request, or an error reply.
+//!
+//! A request is a JSON object with an optional `op`. An object without one is a put if it has a
+//! `value`, and a get otherwise, so that the most common requests are short.
+//!
+//! The obvious parser takes the members that an operation needs and ignores the others. Then a typo
+//! changes the meaning: `{"key":"k","vlaue":1}` would be a get, and a delete with a misplaced
+//! `expect` would delete unconditionally. So an unknown member is an error, and so is a known
+//! member that the operation does not have.
+//!
+//! Decoding values has a second trap: most JSON parsers round large numbers. So a value stays raw
+//! text from the line to the store, and is only checked and compacted ([`Value::new`]).
+//!
+//! Everything is checked here, before a node sees the request. So every error of this file is
+//! definite. Its reply repeats `id` and `key` where they can be read from the invalid line, so that
+//! a client with many requests in flight knows which one failed.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -12,21 +27,21 @@ use crate::kv::{ClientName, Command, Key, Query, Scan, Session, SessionError, Va
 use crate::raft::{LogIndex, NodeId, is_address};
 use crate::replica::{BackupPiece, MemberChange, MemberOrder};
 
-/// How many items a scan gives when it does not say.
+/// The number of items that a scan returns if the request gives no limit.
 pub const SCAN_ITEMS_DEFAULT: usize = 1000;
 /// The most items that one scan may ask for.
 pub const SCAN_ITEMS_MAX: usize = 10_000;
-/// The most bytes of keys and values in one scan's reply; one item may pass it.
+/// The most bytes of keys and values in one scan's reply; one item may exceed it.
 pub const SCAN_BYTES_MAX: usize = 1 << 20;
 
-/// A line that was understood.
+/// A valid request.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: Option<Box<str>>,
     pub(super) question: Question,
 }
 
-/// Every `op`.
+/// All values of `op`.
 const OPS: [&str; 13] = [
     "put",
     "get",
@@ -43,37 +58,37 @@ const OPS: [&str; 13] = [
     "backup",
 ];
 
-/// What a client wants to know or done.
+/// The operation that a client asks for.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// Only whether the server is there.
+    /// Checks only that the server responds.
     Ping,
-    /// A change, which of its session's writes it is, and the shape of the reply.
+    /// A write with its session, if any, and the shape of the reply.
     Write(Command, Option<Session>, Shape),
-    /// A look-up, and the shape of the reply.
+    /// An eventual read, and the shape of the reply.
     Read(Query, Shape),
-    /// A look-up that misses nothing that was answered before, and the shape of the reply.
+    /// A linearizable read, and the shape of the reply.
     LinearizableRead(Query, Shape),
-    /// Let this node lead.
+    /// Transfers leadership to this node.
     Transfer(NodeId),
-    /// Who takes part.
+    /// Asks for the members of the cluster.
     Members,
-    /// Another one is to take part, or not any more.
+    /// Adds, promotes or removes a member.
     ChangeMembers(MemberOrder),
-    /// A piece of a backup.
+    /// Asks for a part of a backup.
     Backup(BackupPiece),
-    /// How the nodes are doing.
+    /// Asks for the state of all nodes.
     Status,
 }
 
-/// How a reply has to look, with what it repeats of the request.
+/// The form of a reply, with the members that it repeats from the request.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     Put {
         key: Key,
         value: Value,
     },
-    /// `is_plain`: without `op`, whose reply for a missing key carries no error.
+    /// `is_plain`: the request has no `op`; then the reply for a missing key carries no error.
     Get {
         key: Key,
         is_plain: bool,
@@ -93,13 +108,13 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// Whether nothing is changed by the request.
+    /// Returns whether the request is read-only.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::Scan | Self::Status | Self::Backup)
     }
 }
 
-/// A line that is no request.
+/// The error for a line that is not a valid request.
 #[derive(Debug)]
 pub(super) struct BadRequest {
     pub(super) id: Option<Box<str>>,
@@ -162,7 +177,7 @@ struct SessionMembers<'a> {
     seq: Option<&'a RawValue>,
 }
 
-/// The members that a reply repeats, read from a line that is otherwise wrong.
+/// The members that a reply repeats, parsed leniently from an invalid line.
 #[derive(Default, Deserialize)]
 struct Repeated<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
@@ -171,15 +186,15 @@ struct Repeated<'a> {
     key: Option<&'a RawValue>,
 }
 
-/// A member that is there, be it `null`.
-/// The longest message about a bad request, in characters.
+/// The longest message about an invalid request, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 
+/// Deserializes a member that is present, so that an explicit `null` differs from an absent member.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Understands a line.
+/// Parses a line.
 pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {
     match plain(line) {
         Some(question) => Ok(Call { id: None, question }),
@@ -187,15 +202,15 @@ pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {
     }
 }
 
-/// The same without a shorter way for the plain requests.
+/// Parses a line without the fast path for plain requests.
 pub(super) fn parse_in_full(line: &[u8]) -> Result<Call, Box<BadRequest>> {
     let is_object = line.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if !is_object {
         return Err(refuse(None, "a request is a JSON object on one line"));
     }
     let members: Members<'_> = serde_json::from_slice(line).map_err(|error| not_understood(line, &error))?;
-    // A reply repeats the id, so it is held to the rules of a value: it ends the line early or
-    // nests too deep else.
+    // A reply repeats the id, so the id must obey the rules of a value. Otherwise it could end the
+    // reply line early or be nested too deep.
     let id = match members.id {
         Some(id) if id.get() == "null" => Some("null".into()),
         Some(id) => Some(Value::new(id).map_err(|error| refuse(Some(&members), error))?.as_json().into()),
@@ -207,8 +222,7 @@ pub(super) fn parse_in_full(line: &[u8]) -> Result<Call, Box<BadRequest>> {
 
 impl Members<'_> {
     fn question(&self) -> Result<Question, Box<BadRequest>> {
-        // A session has no effect on a request that changes nothing, but a wrong one is a slip
-        // everywhere.
+        // A session has no effect on a read, but an invalid one is an error everywhere.
         let session = self.session()?;
         let op = self.op.as_ref().map(|op| op.0.as_ref());
         self.check_members(op)?;
@@ -241,7 +255,8 @@ impl Members<'_> {
         }
     }
 
-    /// A member that the op does not know is a slip that would otherwise change what is done.
+    /// Rejects members that the operation does not have: such a typo could otherwise change the
+    /// meaning of the request.
     fn check_members(&self, op: Option<&str>) -> Result<(), Box<BadRequest>> {
         let allowed: &[&str] = match op {
             None | Some("put") => &["key", "value"],
@@ -376,7 +391,7 @@ impl Members<'_> {
 }
 
 fn refuse(members: Option<&Members<'_>>, message: impl Display) -> Box<BadRequest> {
-    // An id that is no proper value itself is not repeated.
+    // An invalid id is not repeated.
     let id = members.and_then(|members| repeatable(members.id));
     let key = members.and_then(|members| members.key.as_ref()).map(|key| shortened(&key.0));
     Box::new(BadRequest { id, key, is_too_large: false, message: limited(&message.to_string()) })
@@ -395,7 +410,7 @@ fn not_understood(line: &[u8], error: &serde_json::Error) -> Box<BadRequest> {
     Box::new(BadRequest { id, key, is_too_large: false, message: limited(&error.to_string()) })
 }
 
-/// A message as it is sent: what it names of the request may be nearly as long as that.
+/// Shortens a message: it quotes the request, and so may be nearly as long.
 fn limited(message: &str) -> String {
     match message.char_indices().nth(MESSAGE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &message[..end]),
@@ -408,7 +423,7 @@ fn repeatable(id: Option<&RawValue>) -> Option<Box<str>> {
     if id.get() == "null" { Some("null".into()) } else { Value::new(id).ok().map(|id| id.as_json().into()) }
 }
 
-/// A key as it is repeated in an error: a wrong one may be very long.
+/// Shortens a key for an error reply, because an invalid one may be very long.
 fn shortened(key: &str) -> String {
     const CHARS_MAX: usize = 64;
     if key.len() <= crate::kv::KEY_BYTES_MAX {

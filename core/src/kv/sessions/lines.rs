@@ -1,14 +1,13 @@
-//! The table as JSON lines, and back: how a snapshot keeps it.
+//! The encoding of the session table as JSON lines in a snapshot, and its parser.
 //!
 //! ```jsonl
 //! {"session":"c","used":42,"forgotten":6,"outcomes":[[7,"done"],[8,"not_found"],[9,{"actual":"x"}]]}
 //! {"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}
 //! ```
 //!
-//! Clients come in the order of their use, the least recent one first; then the fingerprints of
-//! forgotten ones, in hex since JSON libraries round large numbers, in the order in which they were
-//! forgotten. A table that is built from the lines is equal to the one that they came from, to the
-//! last field.
+//! Clients are ordered by their last use, least recent first. The fingerprints of forgotten clients
+//! follow, in the order in which they were forgotten, and in hex because JSON libraries round large
+//! numbers. A table that is built from the lines is equal to the original in every field.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -21,21 +20,21 @@ use crate::kv::session::{ClientName, LoggedSession};
 use crate::kv::store::Outcome;
 use crate::kv::text::{Value, push_json_string};
 
-/// The most fingerprints in a line: arbitrary, some 20 KB.
+/// The most fingerprints in a line: about 20 KB. Arbitrary.
 const FINGERPRINTS_PER_LINE: usize = 1000;
 
-/// The highest number of a use: far above any that a log reaches, and each has a next one.
-/// Arbitrary.
+/// The highest use number that is accepted: far above any that a log reaches, and low enough to be
+/// incremented. Arbitrary.
 const USED_MAX: u64 = 1 << 62;
 
-/// Why a line is none of the table's.
+/// The reason why a line is not a valid next line of the session table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionLineError {
-    /// It has another form.
+    /// The line has another form.
     Form,
-    /// It does not fit the lines before it: something is there twice, or out of order.
+    /// The line does not fit the lines before it: an item is duplicate or out of order.
     Order,
-    /// With it the table would hold more than its limits allow.
+    /// With the line, the table would exceed its limits.
     Limit,
 }
 
@@ -77,7 +76,7 @@ struct MismatchOutcome<'a> {
 }
 
 impl Sessions {
-    /// The table as JSON lines without line breaks, always the same for equal tables.
+    /// Returns the table as JSON lines without line breaks. Equal tables give the same lines.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let clients = self.by_use.values().map(|name| client_line(name, &self.clients[name]));
         let starts = (0..self.expired.len()).step_by(FINGERPRINTS_PER_LINE);
@@ -88,12 +87,12 @@ impl Sessions {
         )
     }
 
-    /// Takes the next line of [`Sessions::lines`], and no other. Nothing is forgotten: the table
-    /// had the same limits.
+    /// Accepts the next line of [`Sessions::lines`], and rejects any other line. Nothing is
+    /// forgotten, because the original table had the same limits.
     ///
     /// # Errors
     ///
-    /// [`SessionLineError`]; the table is then good for nothing.
+    /// [`SessionLineError`]; the table is unusable then.
     pub fn restore(&mut self, line: &str) -> Result<(), SessionLineError> {
         if line.starts_with("{\"expired\":") { self.restore_expired(line) } else { self.restore_client(line) }
     }
@@ -134,7 +133,7 @@ impl Sessions {
 
     fn restore_expired(&mut self, line: &str) -> Result<(), SessionLineError> {
         let ExpiredLine { expired } = serde_json::from_str(line).map_err(|_| SessionLineError::Form)?;
-        // All lines but the last are full.
+        // All lines except the last are full.
         let follows_full_lines = self.expired.len().is_multiple_of(FINGERPRINTS_PER_LINE);
         let is_full_at_most = (1..=FINGERPRINTS_PER_LINE).contains(&expired.len());
         if self.expired.len() + expired.len() > self.limits.expired_max {
@@ -159,7 +158,7 @@ impl Sessions {
 }
 
 fn client_line(name: &ClientName, client: &Client) -> String {
-    // So much room that it seldom has to grow: an outcome is nearly always one of the short words.
+    // Large enough to grow rarely: an outcome is nearly always one of the short words.
     let mut line = String::with_capacity(100 + name.as_str().len() + 20 * client.outcomes.len());
     line.push_str("{\"session\":");
     push_json_string(&mut line, name.as_str());
@@ -201,7 +200,8 @@ fn expired_line(fingerprints: impl Iterator<Item = u64>) -> String {
     line
 }
 
-/// All sixteen digits. Without the formatter, since a table may hold a hundred thousand of these.
+/// Appends all sixteen hex digits. Does not use the formatter, because a table may hold a hundred
+/// thousand fingerprints.
 fn push_hex(line: &mut String, number: u64) {
     for shift in (0..16).rev().map(|digit| 4 * digit) {
         let digit = char::from_digit((number >> shift & 0xf) as u32, 16);

@@ -1,4 +1,4 @@
-//! The table through the state that it is a part of: writes in, outcomes out.
+//! Tests of the session table through the state: writes in, outcomes out.
 
 use super::*;
 use crate::kv::session::LoggedSession;
@@ -28,7 +28,7 @@ fn value(state: &State) -> Option<&str> {
     state.store().value("k").map(Value::as_json)
 }
 
-/// What the table takes, counted again.
+/// Computes the table's memory again from its content.
 fn recount(sessions: &Sessions) -> usize {
     let of_client = |(name, client): (&ClientName, &Client)| {
         let outcomes: usize = client.outcomes.values().map(bytes_of_outcome).sum();
@@ -47,7 +47,7 @@ fn rebuilt(sessions: &Sessions) -> Sessions {
 }
 
 #[test]
-fn a_write_that_is_sent_again_is_answered_as_at_first_and_not_done_again() {
+fn a_retried_write_gets_its_first_outcome_and_is_not_applied_again() {
     let mut state = State::default();
     assert_eq!(state.apply(&put("c", 1, "1")), Outcome::Done);
     assert_eq!(state.apply(&delete("c", 2)), Outcome::Done);
@@ -65,7 +65,7 @@ fn a_write_that_is_sent_again_is_answered_as_at_first_and_not_done_again() {
 }
 
 #[test]
-fn a_write_without_a_session_is_done_each_time_and_leaves_no_memory() {
+fn a_write_without_a_session_is_applied_each_time_and_not_remembered() {
     let mut state = State::default();
     let plain = Write { session: None, ..delete("", 0) };
     assert_eq!(state.apply(&Write { session: None, ..put("", 0, "1") }), Outcome::Done);
@@ -73,10 +73,9 @@ fn a_write_without_a_session_is_done_each_time_and_leaves_no_memory() {
     assert!(state.sessions().is_empty() && state.sessions().bytes() == 0);
 }
 
-/// Of several writes that are under way together one may be lost, sent again, and so applied after
-/// later ones.
+/// Of several writes in flight, one may be lost, retried, and so applied after later ones.
 #[test]
-fn numbers_need_not_come_in_order() {
+fn sequence_numbers_may_arrive_out_of_order() {
     let mut state = State::default();
     for (seq, json) in [(9, "9"), (3, "3"), (0, "0"), (9, "9"), (3, "3"), (4, "4")] {
         assert_eq!(state.apply(&put("c", seq, json)), Outcome::Done);
@@ -89,7 +88,7 @@ fn numbers_need_not_come_in_order() {
 }
 
 #[test]
-fn a_number_below_the_window_is_refused_whether_or_not_it_was_used() {
+fn a_number_below_the_window_is_expired_whether_or_not_it_was_used() {
     let mut state = State::default();
     let top = 2 * SESSION_WINDOW;
     for seq in [5, top - SESSION_WINDOW + 1, top] {
@@ -105,12 +104,12 @@ fn a_number_below_the_window_is_refused_whether_or_not_it_was_used() {
 }
 
 #[test]
-fn who_wrote_least_recently_is_forgotten_and_stays_refused() {
+fn the_least_recent_client_is_forgotten_and_stays_expired() {
     let mut state = State::new(SessionLimits { clients_max: 2, ..limits() });
     for client in ["a", "b"] {
         assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
     }
-    // A retry is a use, too: now it is b that goes.
+    // A retry counts as a use: now `b` is the least recent.
     assert_eq!(state.apply(&put("a", 1, "1")), Outcome::Done);
     assert_eq!(state.apply(&put("c", 1, "2")), Outcome::Done);
     for seq in [1, 2] {
@@ -121,7 +120,7 @@ fn who_wrote_least_recently_is_forgotten_and_stays_refused() {
 }
 
 #[test]
-fn so_many_forgotten_clients_are_told_from_new_ones() {
+fn forgotten_clients_are_told_from_new_ones_up_to_a_limit() {
     let mut state = State::new(SessionLimits { clients_max: 1, expired_max: 2, ..limits() });
     for client in ["a", "b", "c", "d"] {
         assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
@@ -140,16 +139,16 @@ fn the_memory_of_all_clients_has_a_limit_and_counts_values() {
         assert_eq!(state.apply(&put(client, 1, "\"a longer value\"")), Outcome::Done);
     }
     assert_eq!((state.sessions().len(), state.sessions().bytes()), (3, 3 * of_one));
-    // The value that a failed swap found is remembered, and makes this outcome the larger one.
+    // The value that a failed swap found is remembered, and makes this outcome larger.
     assert!(matches!(state.apply(&swap("c", 2, None, "1")), Outcome::Mismatch { .. }));
     assert_eq!(state.apply(&put("a", 1, "2")), Outcome::SessionExpired);
     assert_eq!(state.sessions().len(), 2);
     assert_eq!(state.sessions().bytes(), recount(state.sessions()));
 }
 
-/// A client that swaps in vain on large values must not push everyone else out.
+/// A client whose swaps fail on large values must not push all other clients out.
 #[test]
-fn the_memory_of_one_client_has_a_limit_of_its_own() {
+fn the_memory_of_one_client_is_limited() {
     let mut state = State::new(SessionLimits { client_bytes_max: 2000, ..limits() });
     let large = format!("\"{}\"", "v".repeat(700));
     state.apply(&put("other", 1, &large));
@@ -161,7 +160,7 @@ fn the_memory_of_one_client_has_a_limit_of_its_own() {
         assert_eq!(state.apply(&swap("c", seq, None, "1")), Outcome::SessionExpired);
     }
     assert_eq!(state.sessions().bytes(), recount(state.sessions()));
-    // An outcome that is above the limit alone is kept: its client has just been answered with it.
+    // A single outcome above the limit is kept: its client has just been answered with it.
     let huge = format!("\"{}\"", "v".repeat(4000));
     assert_eq!(state.apply(&put("other", 2, &huge)), Outcome::Done);
     assert!(matches!(state.apply(&swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
@@ -170,7 +169,7 @@ fn the_memory_of_one_client_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn lines_read_as_they_are_documented() {
+fn lines_have_the_documented_form() {
     let mut state = State::new(SessionLimits { clients_max: 1, window: 3, ..limits() });
     for client in ["a", "b"] {
         state.apply(&put(client, 1, "1"));
@@ -185,7 +184,7 @@ fn lines_read_as_they_are_documented() {
 }
 
 #[test]
-fn lines_that_are_not_the_tables_are_refused() {
+fn malformed_or_misplaced_lines_are_rejected() {
     let of_c = r#"{"session":"c","used":5,"forgotten":null,"outcomes":[[7,"done"]]}"#;
     let broken = [
         (of_c.replace("done", "gone"), SessionLineError::Form),
@@ -207,9 +206,9 @@ fn lines_that_are_not_the_tables_are_refused() {
     }
 }
 
-/// A table that is rebuilt in the middle of any history goes on as the first one, to the last byte.
+/// A table that is rebuilt at any point of a history continues exactly like the original.
 #[test]
-fn a_rebuilt_table_goes_on_like_the_one_it_came_from() {
+fn a_rebuilt_table_behaves_like_the_original() {
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..200 {
         let limits = SessionLimits {
@@ -247,7 +246,7 @@ fn a_rebuilt_table_goes_on_like_the_one_it_came_from() {
 }
 
 #[test]
-fn the_fingerprint_is_the_published_one() {
+fn the_fingerprint_is_fnv_1a() {
     assert_eq!(fingerprint(""), 0xcbf2_9ce4_8422_2325);
     assert_eq!(fingerprint("a"), 0xaf63_dc4c_8601_ec8c);
     assert_eq!(fingerprint("foobar"), 0x8594_4171_f739_67e8);

@@ -1,4 +1,4 @@
-//! The protocol as a client sees it: lines in, lines out.
+//! Tests of the protocol as a client sees it: lines in, lines out.
 
 mod pages;
 
@@ -87,7 +87,7 @@ fn extended_requests_are_answered_in_their_shapes() {
 }
 
 #[test]
-fn a_read_without_an_answer_is_not_warned_of_a_write() {
+fn a_failed_read_does_not_mention_a_write() {
     for failure in [Failure::Timeout, Failure::Storage] {
         let put = ask(r#"{"key":"k","value":1}"#, |_| Err(failure));
         assert!(put.contains("; a write may still take effect\""), "{put}");
@@ -118,7 +118,7 @@ fn failures_say_what_they_are_and_whether_they_are_definite() {
 }
 
 #[test]
-fn bad_lines_get_one_error_line_each_and_reach_nobody() {
+fn bad_lines_get_one_error_line_each_and_make_no_request() {
     let deep = format!("{{\"key\":\"k\",\"value\":{}1{}}}", "[".repeat(65), "]".repeat(65));
     let very_deep = format!("{{\"key\":\"k\",\"value\":{}", "[".repeat(500_000));
     let long_key = format!("{{\"key\":\"{}\",\"value\":1}}", "k".repeat(1025));
@@ -184,7 +184,7 @@ fn bad_lines_get_one_error_line_each_and_reach_nobody() {
 }
 
 #[test]
-fn a_session_goes_with_a_write_and_is_no_part_of_its_reply() {
+fn a_session_is_part_of_the_write_and_not_of_the_reply() {
     let session = Session::new(ClientName::new("c").unwrap(), 7).unwrap();
     for (line, reply) in [
         (
@@ -223,7 +223,7 @@ fn a_session_goes_with_a_write_and_is_no_part_of_its_reply() {
 }
 
 #[test]
-fn a_session_that_is_none_is_refused_by_the_name_of_its_member() {
+fn an_invalid_session_is_rejected_with_the_name_of_its_member() {
     for (session, named) in [
         ("null", "session"),
         ("7", "session"),
@@ -255,7 +255,7 @@ fn a_session_that_is_none_is_refused_by_the_name_of_its_member() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused() {
+fn invalid_utf8_is_rejected() {
     for line in
         [&b"{\"key\":\"\xff\"}\n"[..], b"{\"key\":\"k\",\"value\":\"\xc3\"}\n", b"\xff\xfe\n", b"\0\n"]
     {
@@ -363,7 +363,7 @@ fn a_client_that_sends_without_end_is_held_back() {
 }
 
 #[test]
-fn a_client_that_sends_much_and_reads_nothing_is_held_back_by_bytes() {
+fn a_client_that_reads_no_replies_is_held_back_by_bytes() {
     let mut connection = Connection::new(None);
     let id = "i".repeat(100_000);
     let mut taken = 0;
@@ -378,7 +378,7 @@ fn a_client_that_sends_much_and_reads_nothing_is_held_back_by_bytes() {
 }
 
 #[test]
-fn what_a_reply_keeps_in_memory_counts_until_it_is_written() {
+fn the_memory_of_a_reply_counts_until_it_is_written() {
     let mut connection = Connection::new(None);
     let large = Value::from_text(&"v".repeat(500_000)).unwrap();
     for _ in 0..20 {
@@ -395,7 +395,7 @@ fn what_a_reply_keeps_in_memory_counts_until_it_is_written() {
 }
 
 #[test]
-fn a_reader_that_stalls_is_written_no_more_than_asked_for() {
+fn replies_are_written_only_up_to_the_limit() {
     let mut connection = Connection::new(None);
     for _ in 0..10 {
         connection.receive(b"{\"key\":\"k\"}\n");
@@ -411,7 +411,7 @@ fn a_reader_that_stalls_is_written_no_more_than_asked_for() {
 }
 
 #[test]
-fn a_half_line_at_the_end_is_forgotten() {
+fn an_incomplete_last_line_is_dropped() {
     let mut connection = Connection::new(None);
     connection.receive(b"{\"key\":\"a\"}\n{\"key\":\"b\",\"value\":1}");
     let (slot, request) = connection.next_request().unwrap();
@@ -423,7 +423,7 @@ fn a_half_line_at_the_end_is_forgotten() {
 }
 
 #[test]
-fn whole_lines_are_answered_after_the_client_has_sent_its_last() {
+fn complete_lines_are_answered_after_the_end_of_input() {
     let mut connection = Connection::new(None);
     for _ in 0..=PIPELINE_MAX {
         connection.receive(b"{\"key\":\"k\"}\n");
@@ -440,7 +440,7 @@ fn whole_lines_are_answered_after_the_client_has_sent_its_last() {
 }
 
 #[test]
-fn requests_of_one_key_take_effect_in_their_order_and_others_run_beside_them() {
+fn requests_for_one_key_run_in_order_and_others_concurrently() {
     let mut connection = Connection::new(None);
     connection.receive(b"{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\"}\n{\"key\":\"a\"}\n{\"key\":\"c\"}\n");
     let (put, _) = connection.next_request().unwrap();
@@ -462,10 +462,10 @@ fn requests_of_one_key_take_effect_in_their_order_and_others_run_beside_them() {
     assert!(!connection.may_have_requests());
 }
 
-/// What a page in a browser can have sent to any port of its machine: nothing of it may be carried
-/// out.
+/// Covers requests that a web page can make a browser send to any port of its machine. None of them
+/// may be executed.
 #[test]
-fn another_protocol_ends_the_connection_and_nothing_of_it_is_carried_out() {
+fn another_protocol_ends_the_connection_and_nothing_is_executed() {
     let delete = "{\"op\":\"delete\",\"key\":\"snack\"}\n";
     let http = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\r\n{delete}");
     for bytes in [
@@ -488,7 +488,7 @@ fn another_protocol_ends_the_connection_and_nothing_of_it_is_carried_out() {
 }
 
 #[test]
-fn after_a_first_line_of_its_own_a_connection_is_held_to_it() {
+fn another_protocol_is_detected_only_in_the_first_line() {
     let mut connection = Connection::new(None);
     connection.receive(b"x\nGET / HTTP/1.1\n{\"op\":\"ping\"}\n");
     assert!(connection.next_request().is_none());

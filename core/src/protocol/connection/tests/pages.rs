@@ -1,8 +1,8 @@
-//! Pages: how much of them is made and written at once.
+//! Tests of pages: how many are requested, and how much of one is written, at a time.
 
 use super::*;
 
-/// A page of these keys, each with itself as its value.
+/// A page of `keys` items, each with the same text as key and value.
 fn page(keys: usize) -> Reply {
     let item = |number: usize| {
         let text = format!("key {number}");
@@ -13,7 +13,7 @@ fn page(keys: usize) -> Reply {
 }
 
 #[test]
-fn a_page_is_the_same_however_much_of_it_is_written_at_once() {
+fn a_page_is_the_same_in_parts_of_any_size() {
     for keys in [0, 1, 2, 9] {
         let written = |bytes_max: usize| {
             let mut connection = Connection::new(None);
@@ -40,10 +40,10 @@ fn a_page_is_the_same_however_much_of_it_is_written_at_once() {
     }
 }
 
-/// A page is not known to be large before it is there: otherwise a client could have a thousand of
-/// them made and read none.
+/// The size of a page is unknown until it arrives: without a reservation, a client could request a
+/// thousand pages and read none.
 #[test]
-fn few_pages_are_asked_for_at_once() {
+fn the_pages_in_flight_are_limited() {
     let mut connection = Connection::new(None);
     connection.receive(&b"{\"op\":\"scan\",\"prefix\":\"\"}\n".repeat(100));
     let asked: Vec<u64> = std::iter::from_fn(|| connection.next_request()).map(|(slot, _)| slot).collect();
