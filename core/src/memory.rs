@@ -1,30 +1,30 @@
-//! The memory that a server may hold, in one budget.
+//! The memory budget of a server: counts memory use, evicts connections, and rejects requests at
+//! the limit.
 //!
-//! A server does not know what its clients are going to do. Each may send half a line and stop, or
-//! ask for pages and read none of them, and what that costs is little for one and too much for
-//! thousands. So each connection says what it holds and for what, and the nodes say how large the
-//! data is. Where it is too much together, the connections that have kept the server waiting for
-//! the longest are given up: they get one line, if they read at all, and the others are served on.
-//! What is asked for meanwhile is refused, before anything was done.
+//! A server cannot foresee what its clients do. Each may send half a line and stop, or request
+//! pages and read none of them. That costs little for one client and too much for thousands. So
+//! each connection reports its memory use by purpose, and each node the size of its data. Above the
+//! limit, the connections that have kept the server waiting for the longest are evicted: they get
+//! one last line, if they still read, and all others are served. New requests are rejected
+//! meanwhile, without any effect.
 //!
-//! Other nodes are another matter: a node cannot do without them, and what they make it hold is
-//! bounded beforehand, by shares of the budget ([`MemoryShares`]). It is counted all the same, and
-//! clients have what the others leave.
+//! Other nodes are different: a node cannot do without them. So their memory is limited beforehand,
+//! by shares of the budget ([`MemoryShares`]). It is counted all the same, and clients get the
+//! rest.
 //!
-//! | held for | beyond its share |
+//! | memory for | beyond its share |
 //! | --- | --- |
-//! | connections | the oldest one that has never sent a line is given up, and if there is none, a new one is told `busy` |
-//! | lines without an end | the oldest one's connection is given up |
-//! | replies that were not read | the connection that has taken nothing for the longest is given up |
-//! | requests under way | new ones are refused |
-//! | the data: keys, values and log | writes that add to it are refused; reading and deleting go on |
-//! | sessions | the table forgets who wrote least recently, alike on all nodes, whatever their budgets are |
-//! | snapshots, and the log behind the latest | writes are refused until the snapshot is written; a follower that lags begins again |
-//! | frames to and from other nodes | Raft's oldest messages are dropped, forwarded requests refused, sockets not read |
+//! | connections | the oldest one that has never sent a line is evicted; if there is none, a new one gets the error `busy` |
+//! | incomplete lines | the connection with the oldest one is evicted |
+//! | unread replies | the connection that has read nothing for the longest time is evicted |
+//! | requests in flight | new ones are rejected |
+//! | the data: keys, values and log | writes that add to it are rejected; reads and deletes are still served |
+//! | sessions | the table forgets the least recently used clients, equally on all nodes, whatever their budgets are |
+//! | snapshots, and the log that is kept for followers | writes are rejected until the snapshot is written; a follower that lags begins again |
+//! | frames to and from other nodes | Raft's oldest messages are dropped, forwarded requests rejected, sockets not read |
 //!
-//! What is counted is bytes of text with the structures that hold them, not what an allocator makes
-//! of that. Small amounts are rounded away, so that a client with short requests costs nothing
-//! here.
+//! The count is bytes of text and of the structures that hold them, not what an allocator makes of
+//! that. Small amounts are ignored, so that a client with short requests costs nothing here.
 
 mod holders;
 mod meters;
@@ -45,23 +45,23 @@ pub use shares::{
     BUDGET_BYTES_MIN, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares, OUTBOX_BYTES_MIN,
 };
 
-/// The most bytes of lines without an end, of all connections: enough for more than a hundred of
-/// the longest ones at once.
+/// The limit for incomplete lines of all connections, in bytes: enough for more than a hundred of
+/// the longest lines.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
-/// A connection that holds less than this for one purpose is not counted, nor is a change by less.
+/// The smallest amount that is counted for a connection and a purpose, and the smallest change.
 const NOTED_BYTES: usize = 16 << 10;
 
-/// A connection is to be given up, because too much memory is held for this.
+/// The order to close a connection because too much memory is used for `holder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eviction {
     /// The connection's number.
     pub connection: u64,
-    /// For what.
+    /// The purpose that uses too much memory.
     pub holder: Holder,
 }
 
-/// What one connection holds.
+/// The memory use of one connection by purpose, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConnectionMemory {
     pub(crate) half_line: usize,
@@ -69,16 +69,16 @@ pub(crate) struct ConnectionMemory {
     pub(crate) replies: usize,
 }
 
-/// Whether a client has got on since its connection said last what it holds.
+/// The progress of a client since its connection last reported its memory use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// A line was whole.
+    /// Whether a line was completed.
     pub(crate) has_read: bool,
-    /// Some of the replies were taken.
+    /// Whether the client has read some of its replies.
     pub(crate) has_written: bool,
 }
 
-/// The budget of a server. Cloning gives another handle to the same one.
+/// The memory budget of a server. Cloning returns another handle to the same budget.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Shared>);
 
@@ -88,9 +88,9 @@ struct Shared {
     connection_bytes: usize,
     connections_max: usize,
     shares: MemoryShares,
-    /// What is refused, as bits: read for every request.
+    /// The kinds of requests that are rejected, as bits: read for every request.
     refused: AtomicU8,
-    /// What links, inboxes and frames that have not ended hold.
+    /// The memory of links, inboxes and incomplete frames.
     peers: AtomicUsize,
     held: Mutex<Held>,
 }
@@ -103,19 +103,19 @@ const ALL_REFUSED: u8 = 4;
 struct Held {
     nodes: BTreeMap<NodeId, NodeMemory>,
     clients: BTreeMap<u64, Client>,
-    /// Those of them that wait for the end of a line, and those that have replies to read, in the
-    /// order in which they last got on.
+    /// The connections with an incomplete line, and those with unread replies, ordered by their
+    /// last progress.
     oldest_half_lines: BTreeMap<u64, u64>,
     oldest_replies: BTreeMap<u64, u64>,
-    /// The next place in that order.
+    /// The next number in that order.
     next_place: u64,
-    /// All connections, and those of them that have not sent a line yet; the older one has the
-    /// smaller number.
+    /// All connections, and those that have not sent a line yet. An older connection has a smaller
+    /// number.
     connections: BTreeSet<u64>,
     unused: BTreeSet<u64>,
-    /// Without what other nodes make this one hold.
+    /// The memory use without that for other nodes.
     sum: MemoryUse,
-    /// What snapshots hold now, or will when the text of one is beside the state.
+    /// The memory of snapshots at its peak: when the text of one exists beside the state.
     with_copy: usize,
 }
 
@@ -127,8 +127,8 @@ struct Client {
 }
 
 impl MemoryBudget {
-    /// A budget of `max` bytes, for `connections_max` connections at the most. Each takes
-    /// `connection_bytes` of it, whatever goes over it.
+    /// A budget of `max` bytes, for at most `connections_max` connections. Each uses
+    /// `connection_bytes` of it, whatever is sent over it.
     #[must_use]
     pub fn new(max: usize, connections_max: usize, connection_bytes: usize) -> Self {
         let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
@@ -136,7 +136,7 @@ impl MemoryBudget {
         Self(Arc::new(Shared { max, connection_bytes, connections_max, shares, refused, peers, held }))
     }
 
-    /// The same with these shares, before anything is held.
+    /// Replaces the shares, before any memory is counted.
     #[must_use]
     pub fn with_shares(self, shares: MemoryShares) -> Self {
         let Shared { max, connection_bytes, connections_max, .. } = *self.0;
@@ -150,26 +150,26 @@ impl MemoryBudget {
         Self::new(usize::MAX, usize::MAX, 0)
     }
 
-    /// The most bytes that may be held.
+    /// The size of the budget, in bytes.
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
     }
 
-    /// What the parts of a node may hold of it.
+    /// The shares of the budget for the parts of a node.
     #[must_use]
     pub fn shares(&self) -> &MemoryShares {
         &self.0.shares
     }
 
-    /// How much of it is in use.
+    /// The size of the budget and the current use.
     #[must_use]
     pub fn report(&self) -> MemoryReport {
         let max = (self.0.max < usize::MAX).then_some(self.0.max);
         MemoryReport { max, in_use: self.in_use() }
     }
 
-    /// What is held now.
+    /// The current memory use.
     #[must_use]
     pub fn in_use(&self) -> MemoryUse {
         self.sum(&self.held())
@@ -179,15 +179,15 @@ impl MemoryBudget {
         MemoryUse { peers: self.0.peers.load(Ordering::Relaxed), ..held.sum }
     }
 
-    /// What is held for other nodes grows or shrinks from `before` to `now` bytes.
+    /// Counts a change of the memory for other nodes from `before` to `now` bytes.
     fn count_peers(&self, before: usize, now: usize) {
-        // Wraps around to less where it shrinks.
+        // Wrapping arithmetic: a decrease wraps around to the right sum.
         self.0.peers.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// Counts one more connection, whose number is larger than those of all before it, and says
-    /// which one is given up for it, if one is; `None`: there is no room for it. A client that
-    /// means to ask does so at once, so those that have never asked anything give way.
+    /// Counts one more connection, whose number must be larger than all before it. Returns the
+    /// connection that is evicted for it, if any; `None`: there is no room. A client usually sends
+    /// its first request at once, so connections that have never sent one are evicted first.
     #[must_use]
     pub fn connect(&self, connection: u64) -> Option<(ClientMemory, Option<Eviction>)> {
         let mut held = self.held();
@@ -214,7 +214,7 @@ impl MemoryBudget {
         held.sum.connections = held.connections.len().saturating_mul(self.0.connection_bytes);
     }
 
-    /// A node says what it holds.
+    /// Notes the memory use that a node reports.
     pub fn note_node(&self, node: NodeId, memory: NodeMemory) {
         let mut held = self.held();
         held.nodes.insert(node, memory);
@@ -222,7 +222,7 @@ impl MemoryBudget {
         self.judge(&held);
     }
 
-    /// Why nothing is done for this request, if nothing is.
+    /// Returns the purpose that uses too much memory, if this request is rejected for it.
     #[must_use]
     pub fn refuses(&self, request: &Request) -> Option<Holder> {
         let refused = self.0.refused.load(Ordering::Relaxed);
@@ -238,14 +238,16 @@ impl MemoryBudget {
         Some(if is_full { held.sum.largest_of_state() } else { self.sum(&held).largest() })
     }
 
-    /// Whether the state is as large as it may be: whatever of the log can go should go.
+    /// Returns whether the state has reached its limit, so that the log should be trimmed as far as
+    /// possible.
     #[must_use]
     pub fn state_is_short(&self) -> bool {
         self.0.refused.load(Ordering::Relaxed) & WRITES_REFUSED != 0
     }
 
-    /// Whether there is no room for what this request would add to the state. A node asks so of
-    /// what others forward to it: what they hold, and may hold, is not the same.
+    /// Returns whether there is no room for the data that this request adds. A node checks
+    /// forwarded requests with this, because its memory use and budget differ from those of the
+    /// sender.
     #[must_use]
     pub fn has_no_room_for(&self, request: &Request) -> bool {
         let refused = self.0.refused.load(Ordering::Relaxed);
@@ -256,15 +258,14 @@ impl MemoryBudget {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What clients may hold: three quarters of what the nodes leave, and a little if they leave
-    /// nothing.
+    /// The limit for clients: three quarters of what the nodes leave, or a small minimum.
     fn clients_max(&self, held: &Held) -> usize {
         let left = self.0.max.saturating_sub(self.sum(held).of_nodes());
         (left / 4 * 3).max(self.0.shares.clients_min())
     }
 
-    /// Whether the state is as large as it may be, by itself or with the text of a snapshot beside
-    /// it.
+    /// Returns whether the state has reached its limit, either alone or with the text of a snapshot
+    /// beside it.
     fn state_is_full(&self, held: &Held) -> bool {
         let shares = &self.0.shares;
         let state = held.sum.data.saturating_add(held.sum.sessions.min(shares.sessions_bytes));
@@ -273,7 +274,7 @@ impl MemoryBudget {
         state.saturating_add(now) > shares.state_max() || later > self.0.max - shares.clients_min()
     }
 
-    /// Decides anew what is refused.
+    /// Recomputes which requests are rejected.
     fn judge(&self, held: &Held) {
         let (clients, clients_max) = (held.sum.of_clients(), self.clients_max(held));
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
@@ -283,8 +284,8 @@ impl MemoryBudget {
         self.0.refused.store(refused, Ordering::Relaxed);
     }
 
-    /// Gives up what may be given up, before anything is refused for want of memory. The data may
-    /// have grown since a connection said last what it holds.
+    /// Evicts connections, if that helps, before a request is rejected for lack of memory. The data
+    /// may have grown since a connection last reported its use.
     pub(crate) fn relieve(&self) -> Vec<Eviction> {
         let (mut held, mut evictions) = (self.held(), Vec::new());
         self.evict(&mut held, &mut evictions);
@@ -292,9 +293,8 @@ impl MemoryBudget {
         evictions
     }
 
-    /// Gives up the connections that have kept the server waiting for the longest, until the rest
-    /// may stay, with some room to spare: at the limit itself the next entry of the log would be
-    /// too much again.
+    /// Evicts the connections that have kept the server waiting for the longest, until the rest is
+    /// below the limit by a margin. At the limit itself, the next log entry would exceed it again.
     fn evict(&self, held: &mut Held, evictions: &mut Vec<Eviction>) {
         let clients_max = self.clients_max(held);
         let half_lines_max = HALF_LINES_BYTES_MAX.min(clients_max / 4);
@@ -319,8 +319,8 @@ impl MemoryBudget {
     }
 }
 
-/// What has to be refused for this request to be refused. An operator needs some of them most when
-/// memory is short.
+/// The bits of `refused` that reject this request. Requests that an operator needs when memory is
+/// short have none.
 fn refusing(request: &Request) -> u8 {
     let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
     match request {
@@ -373,8 +373,8 @@ impl Held {
     }
 }
 
-/// Takes a connection out of the order, or puts it at the new place if it has none yet or has got
-/// on.
+/// Removes a connection from the order, or moves it to the end if it is new there or has made
+/// progress.
 fn put_in_order(
     order: &mut BTreeMap<u64, u64>,
     connection: u64,
@@ -393,24 +393,24 @@ fn put_in_order(
     }
 }
 
-/// One connection's account. It is closed when this is dropped.
+/// The memory account of one connection. Dropping it closes the account.
 #[derive(Debug)]
 pub struct ClientMemory {
     budget: MemoryBudget,
     connection: u64,
     noted: ConnectionMemory,
-    /// Whether a line has come.
+    /// Whether the connection has sent a line.
     is_used: bool,
 }
 
 impl ClientMemory {
-    /// The budget that this is a part of.
+    /// The budget that this account belongs to.
     #[must_use]
     pub fn budget(&self) -> &MemoryBudget {
         &self.budget
     }
 
-    /// The connection holds this now. Appends the connections that have to be given up for it.
+    /// Notes the connection's current memory use. Appends the connections to evict for it.
     pub(crate) fn note(&mut self, now: ConnectionMemory, progress: Progress, evictions: &mut Vec<Eviction>) {
         let round = |bytes: usize| if bytes < NOTED_BYTES { 0 } else { bytes };
         let (half_line, requests, replies) = (round(now.half_line), round(now.requests), round(now.replies));

@@ -1,25 +1,25 @@
-//! What memory is held for: the names of the consumers, and how much each of them holds.
+//! Memory use by purpose: the names of the purposes, and the bytes used for each.
 
 use std::fmt;
 
-/// What memory is held for.
+/// A purpose for which memory is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// Keys, values and the log.
     Data,
-    /// What is remembered of sessions.
+    /// The session table.
     Sessions,
-    /// Snapshots that are being assembled or read back, and the log behind the latest one.
+    /// Snapshots that are being assembled or read back, and the log that is kept for followers.
     Snapshots,
-    /// Links to other nodes, inboxes, and frames that have not ended.
+    /// Links to other nodes, inboxes, and incomplete frames.
     Peers,
-    /// Connections, whatever goes over them.
+    /// Connections, whatever is sent over them.
     Connections,
-    /// Lines whose end has not arrived.
+    /// Incomplete lines.
     HalfLines,
-    /// Requests that have no reply yet.
+    /// Requests in flight.
     Requests,
-    /// Replies that their clients have not read.
+    /// Replies that clients have not read.
     Replies,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// How many bytes are held for what. See [`Holder`].
+/// The bytes used for each purpose. See [`Holder`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
     /// See [`Holder::Data`].
@@ -64,14 +64,14 @@ impl MemoryUse {
         self.connections + self.half_lines + self.requests + self.replies
     }
 
-    /// What nodes hold, and what they hold for one another.
+    /// The memory of the nodes, and of the connections between them.
     pub(super) fn of_nodes(&self) -> usize {
         self.data.saturating_add(self.sessions).saturating_add(self.snapshots).saturating_add(self.peers)
     }
 
-    /// What most of the memory is held for that clients, other nodes and snapshots take from one
-    /// another. The data is not among it: it is there to stay, and no news to anybody who is
-    /// refused a page.
+    /// The largest of the purposes that compete for memory: clients, other nodes and snapshots. The
+    /// data is left out: it is permanent, so naming it would not help a client whose request is
+    /// rejected.
     pub(super) fn largest(&self) -> Holder {
         let all = [
             (self.sessions, Holder::Sessions),
@@ -85,7 +85,7 @@ impl MemoryUse {
         all.into_iter().max_by_key(|(bytes, _)| *bytes).map_or(Holder::Requests, |(_, holder)| holder)
     }
 
-    /// What most of the state's memory is held for.
+    /// The purpose that uses most of the state's memory.
     pub(super) fn largest_of_state(&self) -> Holder {
         let all = [
             (self.snapshots, Holder::Snapshots),
@@ -96,30 +96,31 @@ impl MemoryUse {
     }
 }
 
-/// How much of a budget is in use.
+/// The size and the current use of a memory budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryReport {
-    /// The most bytes that may be held; `None`: there is no limit.
+    /// The limit in bytes; `None`: there is none.
     pub max: Option<usize>,
-    /// What is held now.
+    /// The current use.
     pub in_use: MemoryUse,
 }
 
-/// What one node holds.
+/// The memory use of one node, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeMemory {
-    /// Keys, values, and the log after the latest snapshot. The nodes of one process share their
+    /// Keys, values, and the log after the latest snapshot. The nodes of one process share this
     /// text.
     pub text: usize,
-    /// What holds the text, which each node has for itself.
+    /// The data structures around the text, which nodes do not share.
     pub structures: usize,
     /// The session table.
     pub sessions: usize,
-    /// The log behind the latest snapshot. Its text is shared as well.
+    /// The log up to the latest snapshot, which is kept for followers. The nodes of one process
+    /// share its text, too.
     pub kept_log: usize,
-    /// Text of snapshots: those that are assembled or read back, and those of a node that keeps
+    /// The text of snapshots: those that are assembled or read back, and those of a node that keeps
     /// them in memory.
     pub copies: usize,
-    /// Keys and values alone: what a snapshot takes when it is read back, or at the next start.
+    /// Keys and values alone: the size of a snapshot when it is read back, or at the next start.
     pub state_text: usize,
 }

@@ -1,15 +1,15 @@
-//! Meters for what other nodes make a node hold: what waits in links, in an inbox, and in frames
-//! that have not ended.
+//! Memory meters for connections between nodes: outboxes, inboxes, and incomplete frames.
 //!
-//! Links and connections are many and quick, so they take no lock: each notes in one atomic number
-//! how much more or less it holds, and only a change that is worth it.
+//! Links and connections report often, so they take no lock. Each adds its change to one atomic
+//! number, and only if the change is large enough.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::MemoryBudget;
 use crate::host::inbox_is_full;
 
-/// What one connection with another node holds. It is counted out when this is dropped.
+/// The memory of one connection with another node. Dropping it subtracts the memory from the
+/// budget.
 #[derive(Debug)]
 pub(crate) struct PeerMemory {
     budget: MemoryBudget,
@@ -17,12 +17,12 @@ pub(crate) struct PeerMemory {
 }
 
 impl PeerMemory {
-    /// A connection that holds nothing yet.
+    /// A meter for a connection that uses no memory yet.
     pub(crate) fn new(budget: &MemoryBudget) -> Self {
         Self { budget: budget.clone(), noted: 0 }
     }
 
-    /// Notes how many bytes the connection holds now.
+    /// Notes the number of bytes that the connection uses now.
     pub(crate) fn note(&mut self, bytes: usize) {
         let is_near = bytes.abs_diff(self.noted) < self.budget.shares().noted_bytes;
         if bytes == self.noted || (is_near && bytes > 0) {
@@ -38,7 +38,7 @@ impl Drop for PeerMemory {
     }
 }
 
-/// Bytes of peers' frames in one node's inbox, which has a limit.
+/// The bytes of peers' frames in one node's inbox, which has a limit.
 #[derive(Debug)]
 pub struct InboxMemory {
     budget: MemoryBudget,
@@ -46,13 +46,13 @@ pub struct InboxMemory {
 }
 
 impl InboxMemory {
-    /// An empty inbox.
+    /// A meter for an empty inbox.
     #[must_use]
     pub fn new(budget: &MemoryBudget) -> Self {
         Self { budget: budget.clone(), bytes: AtomicUsize::new(0) }
     }
 
-    /// So many bytes of a peer's frames are put in.
+    /// Adds the bytes of a peer's frame.
     pub fn add(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl InboxMemory {
         }
     }
 
-    /// So many of them were taken out.
+    /// Subtracts the bytes of frames that were taken out.
     pub fn remove(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -68,8 +68,8 @@ impl InboxMemory {
         }
     }
 
-    /// Whether an inbox of this many items should accept no more from peers: their connections are
-    /// not read then. Raft repeats what is lost.
+    /// Returns whether an inbox with this many items must accept no more from peers. Their
+    /// connections are not read then. Raft resends lost messages.
     #[must_use]
     pub fn is_full(&self, items: usize) -> bool {
         inbox_is_full(items) || self.bytes.load(Ordering::Relaxed) >= self.budget.shares().inbox_bytes

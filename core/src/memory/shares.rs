@@ -1,103 +1,107 @@
-//! Shares of the memory budget: what each queue, window and log of a node may hold, derived once
+//! Shares of the memory budget: the limits of each queue, window and log of a node, derived once
 //! from `--memory-max`.
 //!
-//! Every limit of a node has a constant that fits a machine with plenty of memory. Constants do not
-//! add up to a budget, so here each becomes the smaller of itself and a part of the budget. Nothing
-//! is rationed while the node runs: the sum is bounded before the first byte arrives, from any
-//! sender.
+//! Every limit of a node has a constant that suits a machine with plenty of memory. The constants
+//! together may exceed a smaller budget. So each limit becomes the smaller of its constant and a
+//! fraction of the budget. Nothing is redistributed while the node runs: the sum is bounded before
+//! the first byte arrives, from any sender.
 //!
 //! | share | of the budget | at least |
 //! | --- | --- | --- |
 //! | links to members ([`LINKED_MEMBERS`]): their outboxes | 1/16 | [`OUTBOX_BYTES_MIN`] each |
-//! | links to nodes that are no members | 1/16 | four places |
-//! | frames of members that have not ended | [`FRAME_BYTES_MIN`] each | |
-//! | frames of other nodes that have not ended | 1/16 | four places |
+//! | links to other nodes | 1/16 | four places |
+//! | incomplete frames of members | [`FRAME_BYTES_MIN`] each | |
+//! | incomplete frames of other nodes | 1/16 | four places |
 //! | inboxes | 1/16 | [`INBOX_BYTES_MIN`] |
 //! | clients | 1/8 | |
 //! | the state: keys, values, sessions and the log | the rest, at most 3/4 | |
 //!
-//! The log is a part of the state. So that it never takes all of that, a snapshot is due after an
-//! eighth of the budget, and a leader keeps another eighth at most for a follower that catches up.
+//! The log is part of the state. So that it never uses all of that share, a snapshot is due after
+//! an eighth of the budget, and a leader keeps at most another eighth for a follower that catches
+//! up.
 //!
-//! Sessions have no limit here: what the session table forgets decides what an entry does, alike on
-//! all nodes, and a budget may differ from node to node. The table's own limit is 64 MiB. Nor may
-//! writes be refused because of it: only writes make it forget, so they would be refused for ever.
-//! So of the table an eighth of the budget counts against the state, and all of it against clients;
-//! a budget below half a gigabyte may be passed by the rest.
+//! Sessions have no limit here. Which clients the table forgets decides how an entry is applied, so
+//! it must be the same on all nodes, and budgets may differ from node to node. The table has a
+//! fixed limit of 64 MiB. Nor may writes be rejected because of its size: only writes make it
+//! forget, so they would be rejected forever. So at most an eighth of the budget counts against the
+//! state for the table, and all of it against clients. With a budget below half a gigabyte, the
+//! rest of the table may exceed the budget.
 //!
-//! No share keeps a node from its work: whatever the limit, one frame may pass it, and the longest
-//! frame of an honest node is shorter than [`FRAME_BYTES_MIN`]. With the constants in force, as
-//! without a limit, this module changes nothing.
+//! No share stops a node from working: one frame may exceed any limit, and the longest frame of a
+//! correct node is shorter than [`FRAME_BYTES_MIN`]. With a large budget or none, the constants
+//! apply, and this module changes nothing.
 
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
 use crate::replica::{HELD_BACK_BYTES_MAX, READINGS_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
 
-/// The smallest budget: from here on all shares together fit into it, with room for some data.
-/// Below, the frames that other nodes may send are most of it.
+/// The smallest budget: from here on, all shares fit into it, with room for some data. Below, the
+/// frames that other nodes may send would use most of it.
 pub const BUDGET_BYTES_MIN: usize = 64 << 20;
-/// The least that a frame of another node may be long. The longest one of an honest node is a
-/// snapshot's part with the longest line of a session table, less than 2 MiB; an entry is a line of
-/// a client at most, 1 MiB.
+/// The lower limit for the longest accepted frame of another node. The longest frame of a correct
+/// node is a snapshot part with the longest line of a session table, less than 2 MiB; an entry is
+/// at most a line of a client, 1 MiB.
 pub const FRAME_BYTES_MIN: usize = 2 << 20;
-/// The least that an outbox may hold beside the one frame that may pass its limit.
+/// The lower limit for an outbox, without the one frame that may exceed it.
 pub const OUTBOX_BYTES_MIN: usize = 512 << 10;
-/// The least that an inbox may hold before frames are left in the socket.
+/// The lower limit for an inbox, before frames are left in the socket.
 pub const INBOX_BYTES_MIN: usize = 1 << 20;
-/// How many other members are counted with. A cluster with as many learners again shares their part
-/// with them.
+/// The number of other members that the shares assume. If a cluster has as many learners in
+/// addition, they share this memory.
 pub const LINKED_MEMBERS: usize = VOTERS_MAX - 1;
-/// A change of what a connection holds by less than this is not counted.
+/// The smallest change of a connection's memory use that is counted.
 const NOTED_BYTES: usize = 16 << 10;
 
-/// What the parts of a node may hold. See the module.
+/// The limits for the parts of a node. See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryShares {
     /// The whole budget.
     pub max: usize,
-    /// Peers' frames in one node's inbox.
+    /// Bytes of peers' frames in one node's inbox.
     pub inbox_bytes: usize,
-    /// What waits for one other node in the lane of entries, snapshots, requests and answers.
+    /// Bytes in the outbox for one other node, in the lane of entries, snapshots, requests and
+    /// answers.
     pub outbox_bytes: usize,
-    /// The longest frame that is accepted.
+    /// The longest frame that is accepted, in bytes.
     pub frame_bytes: usize,
-    /// The most places for nodes that are no members.
+    /// The most connections with nodes that are not members.
     pub places: PeerPlaces,
-    /// What may be in flight on a connection to another node.
+    /// Bytes in flight on a connection to another node.
     pub window_bytes: u64,
-    /// Entries in one AppendEntries.
+    /// Bytes of entries in one AppendEntries.
     pub append_bytes: usize,
-    /// Entries that are on their way to one follower.
+    /// Bytes of entries in flight to one follower.
     pub in_flight_bytes: usize,
-    /// Entries that wait to be committed.
+    /// Bytes of uncommitted entries.
     pub uncommitted_bytes: usize,
-    /// The log behind a snapshot that stays for followers that are nearly up to date.
+    /// Bytes of log below the latest snapshot that are kept for followers that lag a little.
     pub retained_bytes: usize,
-    /// The log behind a snapshot that stays for followers that catch up.
+    /// Bytes of log below the latest snapshot that are kept for followers that catch up.
     pub held_bytes: usize,
-    /// The log after which a snapshot is due, however large the state is.
+    /// Bytes of log after which a snapshot is due, however large the state is.
     pub snapshot_log_bytes: u64,
-    /// The log that may come after a snapshot was due and something holds it back.
+    /// Bytes of log after a snapshot is due during which it may be held back.
     pub held_back_bytes: u64,
-    /// Batches whose readings are kept for other nodes of the process.
+    /// Bytes of batches whose parsed writes are kept for other nodes of the process.
     pub readings_bytes: usize,
-    /// How much of session tables counts when it is asked whether the state may grow.
+    /// Bytes of session tables that count against the limit of the state.
     pub sessions_bytes: usize,
-    /// A change of what a connection with another node holds by less than this is not counted.
+    /// The smallest change of the memory use of a connection with another node that is counted.
     pub noted_bytes: usize,
-    /// Whether there are links at all: the nodes of one process need none.
+    /// Whether there are links to other nodes: a process with all nodes needs none.
     pub has_links: bool,
 }
 
 impl MemoryShares {
-    /// The shares of a process with all `nodes` nodes of a cluster, in a budget of `max` bytes.
+    /// The shares of a process that runs all `nodes` nodes of a cluster, in a budget of `max`
+    /// bytes.
     #[must_use]
     pub fn of_cluster(max: usize, nodes: usize) -> Self {
         Self::of(max, nodes.max(1), false)
     }
 
-    /// The shares of a process with one node of a cluster of processes.
+    /// The shares of a process that runs one node of a cluster.
     #[must_use]
     pub fn of_member(max: usize) -> Self {
         Self::of(max, 1, true)
@@ -120,7 +124,7 @@ impl MemoryShares {
                 strangers: (part / outbox_bytes).clamp(fewest.strangers, most.strangers),
             },
             window_bytes: count(outbox_bytes).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
-            // Messages on their way must not push one another out of the outbox.
+            // Messages in flight must not push one another out of the outbox.
             append_bytes: outbox_bytes / 4,
             in_flight_bytes: outbox_bytes / 2,
             uncommitted_bytes: part,
@@ -136,7 +140,7 @@ impl MemoryShares {
         .with_limit_if(max < usize::MAX)
     }
 
-    /// Without a limit nothing is refused for want of memory.
+    /// Without a limit, nothing is rejected for lack of memory.
     fn with_limit_if(self, has_limit: bool) -> Self {
         if has_limit {
             return self;
@@ -144,7 +148,7 @@ impl MemoryShares {
         Self { held_back_bytes: HELD_BACK_BYTES_MAX, snapshot_log_bytes: u64::MAX, ..self }
     }
 
-    /// What all links, inboxes and frames that have not ended hold together at the most.
+    /// The upper limit for the sum of all links, inboxes and incomplete frames, in bytes.
     #[must_use]
     pub fn peers_max(&self) -> usize {
         if !self.has_links {
@@ -155,19 +159,19 @@ impl MemoryShares {
         links + frames + self.inbox_bytes
     }
 
-    /// What clients may hold whatever the others do.
+    /// The number of bytes that are always left for clients.
     #[must_use]
     pub fn clients_min(&self) -> usize {
         self.max / 8
     }
 
-    /// How large the state may get before writes that add to it are refused.
+    /// The size of the state, in bytes, above which writes that add to it are rejected.
     #[must_use]
     pub fn state_max(&self) -> usize {
         (self.max / 4 * 3).min(self.max.saturating_sub(self.peers_max() + self.clients_min()))
     }
 
-    /// A node's settings within its shares.
+    /// Limits the settings of a Raft node to its shares.
     #[must_use]
     pub fn limit_config(&self, config: Config) -> Config {
         Config {
@@ -180,7 +184,7 @@ impl MemoryShares {
         }
     }
 
-    /// What a replica is allowed within its shares.
+    /// Limits the settings of a replica to its shares.
     #[must_use]
     pub fn limit_replica(&self, limits: ReplicaLimits) -> ReplicaLimits {
         let snapshots = SnapshotPolicy {
@@ -192,7 +196,7 @@ impl MemoryShares {
         ReplicaLimits { snapshots, readings_bytes, ..limits }
     }
 
-    /// As many places as there are, and memory for.
+    /// Limits the places for connections to those that have memory.
     #[must_use]
     pub fn limit_places(&self, places: PeerPlaces) -> PeerPlaces {
         PeerPlaces {
@@ -228,18 +232,18 @@ mod tests {
                 let sum = shares.peers_max() + shares.clients_min() + shares.state_max();
                 assert!(sum <= max, "{sum} of {max}: {shares:?}");
                 assert!(shares.state_max() >= max / 4, "{max} leave {} for data", shares.state_max());
-                // A snapshot's log, what is held behind it and the readings leave some of that for
-                // keys and values.
+                // The log of a snapshot interval, the log kept for followers, and the parsed writes
+                // leave room for keys and values.
                 let log = shares.held_bytes.max(shares.retained_bytes) + max / 8 + shares.readings_bytes;
                 assert!(log <= max / 16 * 5, "{max}");
-                // Sessions leave room for a log after which a snapshot is due, and for some keys.
+                // Sessions leave room for the log of a snapshot interval, and for some keys.
                 assert!(shares.sessions_bytes + max / 8 < shares.state_max(), "{max}");
             }
         }
     }
 
     #[test]
-    fn no_share_keeps_a_node_from_its_work() {
+    fn no_share_stops_a_node_from_working() {
         for max in [0, 1, MIB, 16 * MIB, BUDGET_BYTES_MIN].into_iter().chain(budgets()) {
             for shares in [MemoryShares::of_cluster(max, 9), MemoryShares::of_member(max)] {
                 assert!(shares.frame_bytes >= FRAME_BYTES_MIN && shares.outbox_bytes >= OUTBOX_BYTES_MIN);
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_and_with_plenty_the_constants_are_in_force() {
+    fn without_a_limit_or_with_plenty_the_constants_apply() {
         for max in [usize::MAX, 64 << 30] {
             for shares in [MemoryShares::of_cluster(max, 5), MemoryShares::of_member(max)] {
                 let (config, limited) = (config(), shares.limit_config(config()));
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_smaller_than_its_share_stays() {
+    fn settings_below_their_share_stay() {
         let shares = MemoryShares::of_member(256 * MIB);
         let small = Config { held_bytes_max: 7, retained_bytes: 3, append_bytes_max: 9, ..config() };
         let limited = shares.limit_config(small);

@@ -1,4 +1,4 @@
-//! Who gives way, and what is refused.
+//! Tests of the memory budget: which connections are evicted, and which requests are rejected.
 
 use std::time::Duration;
 
@@ -52,10 +52,10 @@ fn scan() -> Request {
 }
 
 #[test]
-fn the_oldest_half_line_gives_way() {
+fn the_oldest_incomplete_line_is_evicted() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
     let mut clients = clients(&budget, 5);
-    // A quarter of what clients may hold: 3 MiB.
+    // A quarter of the limit for clients: 3 MiB.
     for (at, client) in clients.iter_mut().enumerate().take(3) {
         assert_eq!(note(client, half_line(MIB), false), [], "{at}");
     }
@@ -71,7 +71,7 @@ fn the_oldest_half_line_gives_way() {
 }
 
 #[test]
-fn who_reads_stays_and_who_does_not_gives_way() {
+fn a_client_that_does_not_read_is_evicted_first() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
     let mut clients = clients(&budget, 4);
     for client in &mut clients[..3] {
@@ -84,10 +84,10 @@ fn who_reads_stays_and_who_does_not_gives_way() {
     assert!(budget.refuses(&scan()).is_none());
 }
 
-/// The data grows while no connection says anything: what can be given up goes before anybody is
-/// refused, and at once enough for a while.
+/// The data grows while no connection reports. Connections are evicted before any request is
+/// rejected, and enough of them at once for some time.
 #[test]
-fn who_does_not_read_gives_way_to_data_that_grows() {
+fn growing_data_evicts_a_client_that_does_not_read() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
     let mut clients = clients(&budget, 3);
     for client in &mut clients {
@@ -104,7 +104,7 @@ fn who_does_not_read_gives_way_to_data_that_grows() {
 }
 
 #[test]
-fn requests_that_nothing_can_be_given_up_for_are_refused() {
+fn requests_are_rejected_if_no_connection_can_be_evicted() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
     let mut clients = clients(&budget, 1);
     let requests = ConnectionMemory { requests: 13 * MIB, ..ConnectionMemory::default() };
@@ -118,7 +118,7 @@ fn requests_that_nothing_can_be_given_up_for_are_refused() {
 }
 
 #[test]
-fn data_that_is_too_large_refuses_what_adds_to_it() {
+fn too_much_data_rejects_only_writes_that_add_to_it() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
     let node = |text, structures| NodeMemory { text, structures, ..NodeMemory::default() };
     budget.note_node(NodeId(0), node(8 * MIB, MIB));
@@ -133,7 +133,7 @@ fn data_that_is_too_large_refuses_what_adds_to_it() {
 }
 
 #[test]
-fn connections_that_were_never_used_give_way() {
+fn connections_that_were_never_used_are_evicted() {
     let budget = MemoryBudget::new(MIB, 100, 64 << 10);
     let mut clients = clients(&budget, 12);
     clients.iter_mut().for_each(|client| drop(note(client, half_line(0), true)));
@@ -150,7 +150,7 @@ fn connections_that_were_never_used_give_way() {
 }
 
 #[test]
-fn a_connection_beyond_their_number_is_refused() {
+fn a_connection_above_the_limit_is_rejected() {
     let budget = MemoryBudget::new(MIB, 3, 0);
     let mut clients = clients(&budget, 3);
     assert!(budget.connect(4).is_none());
@@ -171,10 +171,9 @@ fn short_requests_are_not_counted() {
     assert_eq!(budget.in_use().half_lines, 0);
 }
 
-/// The table of a flood of sessions stays as large as it may be: nothing but writes makes it
-/// forget.
+/// After a flood of sessions the table stays at its limit, because only writes make it forget.
 #[test]
-fn sessions_do_not_refuse_writes_for_ever_and_leave_clients_less() {
+fn sessions_do_not_reject_writes_forever_and_leave_clients_less() {
     let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
     let mut clients = clients(&budget, 2);
     assert_eq!(note(&mut clients[0], replies(10 * MIB), false), []);
@@ -192,7 +191,7 @@ fn sessions_do_not_refuse_writes_for_ever_and_leave_clients_less() {
 }
 
 #[test]
-fn what_a_leader_keeps_for_followers_refuses_writes_also_forwarded_ones() {
+fn log_kept_for_followers_rejects_writes_and_forwarded_writes() {
     let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
     let state = budget.shares().state_max();
     let kept = |kept_log| NodeMemory { text: 2 * MIB, kept_log, ..NodeMemory::default() };
@@ -204,7 +203,8 @@ fn what_a_leader_keeps_for_followers_refuses_writes_also_forwarded_ones() {
     assert_eq!(budget.refuses(&get()), None);
 }
 
-/// A state whose text has no room beside it could not be read back, nor by the next start.
+/// A snapshot whose text does not fit beside the state could not be read back, not even at the next
+/// start.
 #[test]
 fn a_snapshot_of_the_state_has_room_beside_it() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
@@ -216,7 +216,7 @@ fn a_snapshot_of_the_state_has_room_beside_it() {
 }
 
 #[test]
-fn clients_have_what_other_nodes_leave() {
+fn clients_have_the_memory_that_other_nodes_leave() {
     let budget = MemoryBudget::new(64 * MIB, 100, 0).with_shares(MemoryShares::of_member(64 * MIB));
     let mut clients = clients(&budget, 1);
     assert_eq!(note(&mut clients[0], replies(40 * MIB), false), []);
@@ -226,7 +226,7 @@ fn clients_have_what_other_nodes_leave() {
     assert_eq!(budget.relieve(), [Eviction { connection: 1, holder: Holder::Replies }]);
 }
 
-/// A node that leads alone, with files whose writes are done at once.
+/// A one-node cluster whose writes to disk complete at once.
 fn lone_leader(budget: &MemoryBudget) -> NodeHost {
     let settings = Settings { nodes: 1, memory_max: budget.max(), ..Settings::default() };
     let config = settings.raft_configs().unwrap().remove(0);
@@ -236,7 +236,7 @@ fn lone_leader(budget: &MemoryBudget) -> NodeHost {
     host.with_memory(budget.clone())
 }
 
-/// A turn at its deadline, and what was written in it.
+/// Runs a step at the deadline and reports its writes as done.
 fn turn(host: &mut NodeHost) {
     let (now, mut actions) = (host.deadline() + Duration::from_micros(1), Vec::new());
     host.step(now, &mut actions);
@@ -251,18 +251,18 @@ fn turn(host: &mut NodeHost) {
     }
 }
 
-/// Where the state leaves less room for a log than a snapshot is usually due after, one is taken
-/// earlier: while writes are refused nothing else would ever make the log shorter.
+/// When the state leaves less room than the log of an ordinary snapshot interval, a snapshot is
+/// taken earlier. Otherwise the log would never get shorter, because writes are rejected.
 #[test]
-fn a_log_gives_way_to_a_large_state() {
+fn a_large_state_makes_a_snapshot_due_earlier() {
     const VALUE_BYTES: usize = 16 << 10;
     let budget = MemoryBudget::new(MIB, 1, 0);
     let mut host = lone_leader(&budget);
     let value = Value::from_text(&"x".repeat(VALUE_BYTES)).unwrap();
     let mut refused = 0;
     for number in 0..500 {
-        // The text of a snapshot has just room beside 25 keys, and so has a log that is shorter
-        // than an eighth of the budget.
+        // With 25 keys, the text of a snapshot just fits beside the state, and so does a log of
+        // less than an eighth of the budget.
         let command =
             Command::Put { key: Key::new(&format!("k{}", number % 25)).unwrap(), value: value.clone() };
         let write = Request::Write { command, session: None };
@@ -280,8 +280,8 @@ fn a_log_gives_way_to_a_large_state() {
     assert!(host.replica().status().snapshot_index > LogIndex::ORIGIN);
 }
 
-/// The longest frames of an honest node: an entry that swaps one of the longest values for another,
-/// and a snapshot's part with the longest line of a session table behind lines that nearly fill it.
+/// The longest frames of a correct node: an entry that swaps one of the longest values for another,
+/// and a snapshot part with the longest line of a session table after lines that nearly fill it.
 #[test]
 fn the_longest_frames_are_shorter_than_the_smallest_share() {
     let key = Key::new(&"\u{1}".repeat(KEY_BYTES_MAX)).unwrap();
@@ -306,18 +306,19 @@ fn the_longest_frames_are_shorter_than_the_smallest_share() {
     assert!(frame.len() > MIB && frame.len() < FRAME_BYTES_MIN, "{}", frame.len());
 
     let mut state = State::new(SessionLimits::default());
-    // Many of them fill what is remembered of a client better than few of the longest ones.
+    // Many of these values fill the memory of a client's session better than a few of the longest
+    // ones.
     let held = Value::from_text(&"x".repeat(16 << 10)).unwrap();
     state.apply(&Write { session: None, command: Command::Put { key: key.clone(), value: held } });
     for seq in 1..200 {
-        // It fails, and what is there is remembered.
+        // The swap fails, so the current value is remembered.
         state.apply(&Write { session: Some(session(seq)), command: swap(None) });
     }
     state.freeze();
     let mut line = String::new();
     state.read_frozen(&mut line, 1);
     assert!(line.len() > MIB / 16 * 15, "{}", line.len());
-    // The members, and what stands around.
+    // Room for the members and the envelope.
     let rest = 64 << 10;
     assert!(SNAPSHOT_PART_BYTES + line.len() + rest < FRAME_BYTES_MIN, "{}", line.len());
 }

@@ -1,17 +1,17 @@
-//! Backups: a node's snapshot, handed out in parts to whoever asks.
+//! Backups: serves a node's snapshot to clients, part by part.
 //!
-//! A backup has to hold everything that was acknowledged before it was asked for. So a new one
-//! begins as a linearizable read does, by learning how far the log has to be covered; a snapshot
-//! that covers as much is taken unless there is one; and its parts are read from the disk one at a
-//! time, as for a follower that is sent it. Nothing of it is kept in memory.
+//! A backup must hold everything that was acknowledged before it was requested. So a new backup
+//! starts like a linearizable read, by learning the log index that it must cover. If the latest
+//! snapshot does not cover that index, a new one is taken. Its parts are then read from the disk
+//! one at a time, as for a follower that receives the snapshot. No part is kept in memory.
 //!
-//! Why not pages of the state as it is frozen for a snapshot: there is one such moment at a time,
-//! and a reader who is slow, or gone, would keep it from the snapshots that the log waits for. A
-//! file waits for nobody.
+//! Reading the frozen state page by page would be simpler, but only one frozen state can exist at a
+//! time. A slow or vanished reader would block the snapshots that compact the log. A file does not
+//! block them.
 //!
-//! While parts are asked for the next snapshot of this node's own is held back, within limits: it
-//! would take the place of the one that is read, and the reader would have to begin anew. A
-//! leader's snapshot is not.
+//! While a client reads parts, this node's next own snapshot is held back, within limits, because
+//! it would replace the one that is read, and the reader would have to begin again. A leader's
+//! snapshot is not held back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,46 +21,47 @@ use super::face::{Answer, Output, Refused, RequestId};
 use crate::raft::{LogIndex, LogPoint, ReadBatch, SnapshotPart};
 use crate::time::Instant;
 
-/// How many readers may wait for a part at once: each is some hundred kilobytes in memory, and a
-/// read of the disk.
+/// The most readers that may wait for a part at once: each costs some hundred kilobytes of memory
+/// and a read of the disk.
 pub(super) const READERS_MAX: usize = 16;
 
-/// How long the next snapshot is held back after a part was asked for: the time that a slow reader
-/// takes for one.
+/// How long the next snapshot is held back after a part was requested: the time that a slow reader
+/// needs for one.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long it is held back in all, whatever is asked for. Arbitrary: the log grows meanwhile.
+/// How long the next snapshot is held back in total, even if parts are still requested. Arbitrary:
+/// the log grows meanwhile.
 pub const BACKUP_HOLD_MAX: Duration = Duration::from_secs(600);
 
-/// What of a backup is asked for.
+/// The part of a backup that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupPiece {
-    /// The beginning of one that holds all that anybody had an answer to when this was asked.
+    /// The first part of a backup that holds everything that was acknowledged before this request.
     New,
-    /// The beginning of one that covers this much of the log: asked again after
+    /// The first part of a backup that covers this log index: the retry after
     /// [`Answer::BackupPending`].
     Covering(LogIndex),
-    /// What follows in one that was begun.
+    /// A later part of a backup.
     At {
-        /// The last entry that it covers.
+        /// The last entry that the backup covers.
         last: LogPoint,
-        /// Bytes of content that came before.
+        /// The number of bytes of content before the part.
         offset: u64,
     },
 }
 
-/// A replica's backups.
+/// The state of a replica's backups.
 #[derive(Debug, Default)]
 pub(super) struct Backups {
-    /// New ones that wait until it is known how much they have to cover.
+    /// New backups that wait to learn the log index that they must cover, by read batch.
     unconfirmed: BTreeMap<ReadBatch, Vec<RequestId>>,
-    /// A snapshot that covers this, which is applied, is asked for.
+    /// The applied log index that a requested snapshot must cover.
     wanted: LogIndex,
     readers: Vec<Reader>,
     held: Option<Hold>,
 }
 
-/// Somebody who waits for a part.
+/// A client that waits for a part.
 #[derive(Debug)]
 struct Reader {
     request: RequestId,
@@ -68,7 +69,7 @@ struct Reader {
     offset: u64,
 }
 
-/// Why the next snapshot is held back.
+/// The reason to hold back the next snapshot: a backup of the one at `last`.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     last: LogPoint,
@@ -77,7 +78,7 @@ struct Hold {
 }
 
 impl Backups {
-    /// Whether a snapshot that takes the place of the one at `last` has to wait.
+    /// Returns whether a snapshot that would replace the one at `last` must wait.
     pub(super) fn hold_back(&self, last: LogIndex, now: Instant) -> bool {
         self.held.is_some_and(|held| {
             let is_recent = now.since(held.asked) < BACKUP_PATIENCE;
@@ -85,7 +86,7 @@ impl Backups {
         })
     }
 
-    /// Whether a snapshot beyond the one at `last` is asked for.
+    /// Returns whether a backup requests a snapshot beyond the one at `last`.
     pub(super) fn want_beyond(&self, last: LogIndex) -> bool {
         self.wanted > last
     }
@@ -97,7 +98,7 @@ impl Backups {
 }
 
 impl Replica {
-    /// Takes a request for a piece of a backup. `None`: it is answered later.
+    /// Handles a request for a part of a backup. `None`: the answer follows later.
     pub(super) fn back_up(
         &mut self,
         request: RequestId,
@@ -116,8 +117,8 @@ impl Replica {
         }
     }
 
-    /// It is known how much of the log the new backups of `batch` have to cover, or that it cannot
-    /// be known here.
+    /// Continues the new backups of `batch`: the log index that they must cover is known, or cannot
+    /// be learned on this node.
     pub(super) fn learn_backup_index(
         &mut self,
         batch: ReadBatch,
@@ -141,14 +142,14 @@ impl Replica {
         now: Instant,
         outputs: &mut Vec<Output>,
     ) -> Option<Answer> {
-        // The latest one would be replaced while it is read if another is on its way already.
+        // If a snapshot is being taken, it will replace the latest one, so the backup waits for it.
         let index = self.snapshots.under_way().map_or(index, |last| last.max(index));
         let latest = self.node.snapshot().map(|meta| meta.last).filter(|last| last.index >= index);
         if let Some(last) = latest {
             return self.read_backup(request, last, 0, now, outputs);
         }
-        // What is not applied yet cannot be had now, and an index that nobody will ever reach must
-        // not stand for it.
+        // A snapshot covers only applied entries. An index above that is not noted, because it may
+        // never be reached, and would then request snapshots forever.
         if index <= self.last_applied {
             self.backups.wanted = self.backups.wanted.max(index);
         }
@@ -175,15 +176,16 @@ impl Replica {
         None
     }
 
-    /// A snapshot of this replica's own is durable. If somebody waits for it, the next one must not
-    /// begin before they are back.
+    /// Notes that an own snapshot is durable. If a client waits for it, the next one must not begin
+    /// before the client asks again.
     pub(super) fn keep_for_backup(&mut self, before: LogIndex, last: LogPoint, now: Instant) {
         if self.backups.want_beyond(before) && !self.backups.want_beyond(last.index) {
             self.backups.hold(last, now);
         }
     }
 
-    /// A part of a snapshot was read, for a reader of a backup or for a follower.
+    /// Passes a part that was read to the backup readers that wait for it. The part may also have
+    /// been read for a follower.
     pub(super) fn give_backup_part(
         &mut self,
         last: LogPoint,
@@ -198,7 +200,8 @@ impl Replica {
         };
         let readers = self.backups.readers.extract_if(.., waits);
         outputs.extend(readers.map(|reader| Output::Answer(reader.request, answer.clone())));
-        // Who has the end has no need of it any more.
+        // After the last part, or if the snapshot is gone, there is no reason to hold back the next
+        // one.
         if part.is_none_or(|part| part.end.is_some()) {
             self.backups.held.take_if(|held| held.last == last);
         }

@@ -1,4 +1,4 @@
-//! What a replica is asked and told, and what it answers and wants done.
+//! The interface of a replica: requests and answers, inputs and outputs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,90 +11,89 @@ use crate::raft::{
     PersistId, Role, SnapshotPart, Term,
 };
 
-/// A request's name: chosen by the asker, repeated in the answer.
+/// The id of a request: chosen by the caller, repeated in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What a replica can be asked.
+/// A request to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Replicate and apply a command. Only a leader can.
+    /// Replicates and applies a command. Only a leader accepts it.
     Write {
-        /// What to do.
+        /// The command.
         command: Command,
-        /// Which of the client's writes it is, if the client may send it again.
+        /// The session, if the client may retry the write.
         session: Option<Session>,
     },
-    /// Look something up, as this replica sees it: it may be behind.
+    /// An eventual read: answered from this replica's state, which may be stale.
     Read {
-        /// What to look up.
+        /// The query.
         query: Query,
-        /// Not before the replica has applied this much: what the asker has seen already.
+        /// The log index that must be applied before the read, because the client has already seen
+        /// it.
         at_least: LogIndex,
     },
-    /// Look something up that is at least as new as everything that anybody had an answer to when
-    /// this was asked.
+    /// A linearizable read: reflects everything that was acknowledged before the request.
     LinearizableRead(Query),
-    /// Hand leadership over to this node. Only a leader can.
+    /// Transfers leadership to this node. Only a leader accepts it.
     Transfer(NodeId),
-    /// Change who takes part. Only a leader can.
+    /// Changes the members. Only a leader accepts it.
     ChangeMembers(MemberOrder),
-    /// Who takes part. Only a leader knows what is in force.
+    /// Asks for the members. Only a leader knows the configuration in force.
     Members,
-    /// A piece of a backup: of all keys and sessions, as this replica's snapshot has them.
+    /// Asks for a part of a backup: all keys and sessions in this replica's snapshot.
     Backup(BackupPiece),
-    /// Hand leadership over to whoever is closest, because this node is about to stop. Only a
-    /// leader can.
+    /// Transfers leadership to the most up-to-date voter, because this node is about to stop. Only
+    /// a leader accepts it.
     Resign,
-    /// How it is doing.
+    /// Asks for the replica's status.
     Status,
 }
 
-/// An order to change who takes part, with the conditions under which it was given.
+/// An order to change the members, with the conditions for its execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberOrder {
-    /// What is ordered.
+    /// The change.
     pub change: MemberChange,
-    /// The log index up to which the giver knew the members ([`Answer::Members`]). The order is
-    /// refused when they were changed since, unless they are as it wants them: so an order that is
-    /// delivered late, or again, never undoes a later one. `None`: carry it out whatever the
-    /// members are.
+    /// The log index of the configuration that the caller knew ([`Answer::Members`]). The order is
+    /// rejected if the members have changed since, unless they already are as ordered. So an order
+    /// that is delayed or delivered again never undoes a later one. `None`: no condition.
     pub given_for: Option<LogIndex>,
-    /// Carry it out although a majority of the voters that would be left does not answer.
+    /// Executes the order even if a majority of the remaining voters does not answer.
     pub insists: bool,
 }
 
 impl From<MemberChange> for MemberOrder {
-    /// The order without conditions.
+    /// An order without conditions.
     fn from(change: MemberChange) -> Self {
         Self { change, given_for: None, insists: false }
     }
 }
 
-/// A change of who takes part (§6).
+/// A change of the members (§6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberChange {
-    /// This node gets the log from now on, and does not vote.
+    /// Adds this node as a learner: it receives the log and does not vote.
     AddLearner(NodeId),
-    /// The same, found at this address by its peers; a member that has another address moves to
-    /// this one, and keeps its role and its incarnation. 1 to
+    /// Adds this node as a learner with the address where peers reach it. If it is already a member
+    /// with another address, the address changes, and its role and incarnation stay. 1 to
     /// [`ADDRESS_BYTES_MAX`](crate::raft::ADDRESS_BYTES_MAX) bytes.
     AddLearnerAt(NodeId, Box<str>),
-    /// This learner votes, as soon as it has caught up.
+    /// Makes this learner a voter, as soon as it has caught up.
     Promote(NodeId),
-    /// This node takes part no longer.
+    /// Removes this member.
     Remove(NodeId),
-    /// Exactly these take part. New voters must have caught up as learners.
+    /// Replaces all members. New voters must have caught up as learners.
     Set {
-        /// Those who vote.
+        /// The voters.
         voters: Vec<NodeId>,
-        /// Those who do not.
+        /// The learners.
         learners: Vec<NodeId>,
     },
 }
 
 impl Request {
-    /// Whether it asks for a page of keys.
+    /// Returns whether the request is a scan.
     #[must_use]
     pub fn is_scan(&self) -> bool {
         matches!(self, Self::Read { query, .. } | Self::LinearizableRead(query) if query.is_scan())
@@ -106,7 +105,7 @@ impl Request {
         Self::Write { command, session: None }
     }
 
-    /// Bytes of keys, values and names in it.
+    /// The number of bytes of keys, values and names in the request.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -124,51 +123,51 @@ impl Request {
     }
 }
 
-/// What a replica answers. Large parts are in boxes: nearly all answers are small, and each is
-/// moved several times.
+/// A replica's answer to a request. Large answers are boxed, because nearly all answers are small
+/// and each is moved several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The command is committed and applied, now or, as the same write of its session, before.
+    /// The command is committed and applied, either now or by an earlier attempt with the same
+    /// session.
     Applied {
-        /// Its place in the log: of several that are the same write, the one that was asked for.
+        /// The log index of this attempt, not of an earlier one.
         index: LogIndex,
-        /// What it did, when it was first applied.
+        /// The outcome when the command was first applied.
         outcome: Outcome,
     },
-    /// What was found.
+    /// The result of a read.
     Read {
-        /// How far the replica had applied the log.
+        /// The replica's applied index at the read.
         index: LogIndex,
-        /// It.
+        /// The result.
         found: Found,
     },
-    /// Leadership was handed over.
+    /// Leadership was transferred.
     Transferred {
         /// The new leader.
         to: NodeId,
     },
-    /// The change of members is finished, or there was nothing to change: the members now, by the
-    /// log up to this index.
+    /// The membership change is complete, or nothing had to change: the members, as of this log
+    /// index.
     MembershipChanged(LogIndex, Configuration),
-    /// Who takes part, by the log up to this index.
+    /// The members, as of this log index.
     Members(LogIndex, Configuration),
-    /// How the replica is doing.
+    /// The replica's status.
     Status(Box<Status>),
-    /// The piece of a backup that was asked for: a part of the replica's snapshot.
+    /// The requested part of a backup: a part of the replica's snapshot.
     BackupPart(Box<SnapshotPart>),
-    /// A backup has to cover this much of the log, and a snapshot that does is on its way: it is to
-    /// be asked for again.
+    /// The backup must cover this log index, and no snapshot does yet: the client must ask again.
     BackupPending(LogIndex),
-    /// The write was decided, and nobody knows how: a snapshot took the place of the log that would
-    /// tell.
+    /// The request may or may not have taken effect: a snapshot replaced the log entries that would
+    /// show it, or this node lost its leadership or was removed before it was known.
     OutcomeUnknown,
-    /// The request had no effect and never will.
+    /// The request was rejected: it had no effect and never will.
     Refused(Refused),
 }
 
 impl Answer {
-    /// Whether this can be the answer to `request`. A proxy believes no other, wherever it comes
-    /// from.
+    /// Returns whether this can be the answer to `request`. A proxy accepts no other answer, from
+    /// whatever source.
     #[must_use]
     pub fn fits(&self, request: &Request) -> bool {
         match self {
@@ -188,158 +187,159 @@ impl Answer {
     }
 }
 
-/// Why a request had no effect.
+/// The reason why a request was rejected without effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The replica does not lead.
+    /// The replica is not the leader.
     NotLeader {
-        /// Its term.
+        /// The replica's term.
         term: Term,
-        /// The leader of that term, if it knows one.
+        /// The leader of that term, if known.
         leader: Option<NodeId>,
     },
-    /// Another leader's entry was committed in the command's place.
+    /// Another leader's entry was committed at the command's log index.
     Superseded,
-    /// Too much waits to be committed, or to be read.
+    /// Too many entries wait to be committed, or too many reads are pending.
     Overloaded,
-    /// The node to hand leadership over to does not vote.
+    /// The target of a leadership transfer is not a voter.
     NotVoter,
-    /// Nobody took leadership over in time: the replica leads on.
+    /// The target did not become leader: another node or this one leads, or a later order replaced
+    /// this one.
     TransferFailed,
-    /// The members cannot be changed like that now.
+    /// The members cannot be changed like this now.
     Change(ChangeError),
-    /// The backup that the piece belongs to is not there any more, or has no line that starts
-    /// there.
+    /// The backup no longer exists, or has no line that starts at the offset.
     BackupGone,
-    /// The replica is behind what the asker has seen, or behind what it had on its disk when it was
-    /// restarted, and knows no leader to learn more from.
+    /// The replica has not applied what the read needs: the index that the client has seen, or the
+    /// log that was on its disk at the restart. It knows no leader, or did not catch up in time.
     CatchingUp,
 }
 
-/// How a replica is doing.
+/// The status of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Which node it is.
+    /// The node's id.
     pub id: NodeId,
-    /// The part that it plays.
+    /// The node's role.
     pub role: Role,
-    /// Whether it follows without a vote, as far as its own log says.
+    /// Whether it is a follower without a vote, according to its own log.
     pub is_learner: bool,
-    /// Its term.
+    /// The current term.
     pub term: Term,
-    /// The highest index that it knows to be committed.
+    /// The highest log index that it knows to be committed.
     pub commit_index: LogIndex,
-    /// The highest index that it applied.
+    /// The highest log index that it has applied.
     pub last_applied: LogIndex,
-    /// The end of its log.
+    /// The last index of its log.
     pub last_log_index: LogIndex,
-    /// How far its latest snapshot reaches; the origin without one.
+    /// The last log index of its latest snapshot; the origin if it has none.
     pub snapshot_index: LogIndex,
-    /// The leader of its term, if it knows one.
+    /// The leader of its term, if known.
     pub leader: Option<NodeId>,
-    /// How much of its log is on its disk.
+    /// The last log index that is durable on its disk.
     pub durable_index: LogIndex,
-    /// For how long its disk, with work to do, has finished none, in milliseconds; 0: it is idle,
-    /// or gets on.
+    /// How long a busy disk has finished no write, in milliseconds; 0 if it is idle or makes
+    /// progress.
     pub disk_waiting_ms: u64,
 }
 
-/// What may happen to a replica. Time passing is no input: every step is told the time.
+/// An event for a replica. The passage of time is not one: every step gets the current time.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A peer's message.
+    /// A message from a peer.
     Message(Message),
-    /// A request.
+    /// A request from a client or the runtime.
     Request(RequestId, Request),
     /// All persists up to this one are durable.
     Persisted(PersistId),
     /// Messages to this peer may have been lost.
     PeerUnreachable(NodeId),
-    /// The transport has met a node: it becomes the member of its id, if that member was never met.
+    /// The transport completed a handshake with a node. The node's incarnation is bound to the
+    /// member with its id, unless that member already has one.
     PeerMet {
         /// The node's id.
         peer: NodeId,
         /// Its incarnation.
         incarnation: Incarnation,
-        /// The addition that it was let in as. When its id was removed and added again since, it
-        /// does not become that member.
+        /// The addition under which it was admitted. If its id was removed and added again since
+        /// then, the new member is another node.
         addition: Addition,
     },
-    /// There was no room for a part of a snapshot. What was written of it is gone, and may be tried
-    /// again.
+    /// There was no disk space for a part of a snapshot. The parts written so far were discarded,
+    /// and the snapshot may be retried.
     SnapshotPutOff {
         /// The last entry that the snapshot covers.
         last: LogPoint,
-        /// Why, for the operator.
+        /// The reason, for the operator.
         why: Arc<str>,
     },
-    /// Another node says that this one was removed from the cluster, or runs twice: it is going to
-    /// end, and until then it answers no read from its own map.
+    /// Another node reports that this node was removed from the cluster, or runs twice. It is about
+    /// to stop, and until then answers no read from its own map.
     Dismissed,
-    /// The content of the snapshot up to `last` is written up to byte `bytes`; if the part that was
-    /// written had an end, the whole snapshot is durable, was read back, and is the node's latest.
+    /// The snapshot at `last` is written up to byte `bytes`. If that part had an end, the whole
+    /// snapshot is durable, was read back, and is the node's latest.
     SnapshotWritten {
         /// The snapshot's last entry.
         last: LogPoint,
-        /// Bytes of content.
+        /// The number of bytes of content.
         bytes: u64,
     },
     /// The answer to [`Output::ReadSnapshot`].
     SnapshotRead {
         /// The snapshot's last entry.
         last: LogPoint,
-        /// Where the part was to begin.
+        /// The offset of the requested part.
         offset: u64,
-        /// The part; `None`: the node's snapshot is another one by now.
+        /// The part; `None`: the node has a newer snapshot by now.
         part: Option<SnapshotPart>,
     },
 }
 
-/// What a replica wants done. All of it may be done at once, in the order in which it stands;
-/// persists wait only for one another.
+/// An action that a replica requests. All actions may be done at once, in their order; persists
+/// wait only for one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Write this and report it with [`Input::Persisted`].
+    /// Writes this and reports it with [`Input::Persisted`].
     Persist(Persist),
-    /// Write this part of a snapshot and report it with [`Input::SnapshotWritten`]. There is one at
-    /// a time, and it may be written beside the persists. A part at offset 0 begins a new snapshot;
-    /// what was begun before is given up.
+    /// Writes this part of a snapshot and reports it with [`Input::SnapshotWritten`]. Only one part
+    /// is written at a time, possibly concurrently with persists. A part at offset 0 begins a new
+    /// snapshot; an unfinished earlier one is discarded.
     WriteSnapshot(SnapshotPart),
-    /// Read a part of the node's snapshot, of some
-    /// [`SNAPSHOT_PART_BYTES`](super::SNAPSHOT_PART_BYTES), and hand it over with
+    /// Reads a part of the node's snapshot, of about
+    /// [`SNAPSHOT_PART_BYTES`](super::SNAPSHOT_PART_BYTES), and returns it with
     /// [`Input::SnapshotRead`].
     ReadSnapshot {
         /// The snapshot's last entry.
         last: LogPoint,
-        /// Where in its content the part begins.
+        /// The offset of the part in the content.
         offset: u64,
     },
-    /// Send this to a peer. It may be lost.
+    /// Sends this message to a peer. It may be lost.
     Send(Message),
-    /// Give this answer.
+    /// Delivers this answer.
     Answer(RequestId, Answer),
-    /// The replica's term or its idea of the leader has changed.
+    /// The replica's term or its known leader has changed.
     LeaderChanged {
-        /// Its term.
+        /// The replica's term.
         term: Term,
-        /// The leader, if it knows one.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// This node was removed from the cluster: by the committed configuration at this index it is
-    /// no longer a member. It has nothing more to do, and serves no reads.
+    /// This node was removed from the cluster by the committed configuration at this index. It has
+    /// nothing more to do, and serves no reads.
     Removed(LogIndex),
-    /// Tell whoever wants to know.
+    /// Reports this event to the operator or the embedding program.
     Event(Event),
 }
 
-/// Why a replica cannot start.
+/// The reason why a replica cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaError {
-    /// The settings do not fit one another.
+    /// The settings contradict one another.
     Config(ConfigError),
-    /// The entry at this index is whole, but no command that this version knows.
+    /// The entry at this index is intact, but not a command that this version knows.
     UnknownCommand(LogIndex),
-    /// The snapshot up to this index is whole, but not all of it is known to this version.
+    /// The snapshot up to this index is intact, but this version does not know all of it.
     UnknownSnapshot(LogIndex),
 }
 

@@ -1,4 +1,19 @@
-//! Orders to change who takes part, and whoever waits for what comes of them.
+//! Membership changes on the replica: accepts orders to add, promote or remove members, and answers
+//! them when the change is complete.
+//!
+//! `raft` executes a change by joint consensus (§6). The naive service around it appends the new
+//! configuration at once and acknowledges it. That fails in four ways:
+//!
+//! - The order may be stale: a delayed or repeated "remove 4" would undo a later "add 4". So an
+//!   order may name the configuration that it was given for, and is rejected if the members changed
+//!   since.
+//! - The new voters may be unable to commit: a promoted learner lags, or the remaining voters are
+//!   down. So a promotion waits until the learner has caught up, and a round of heartbeats checks
+//!   first which members answer. `insists` skips the check for the majority.
+//! - An id does not identify a node: a node with empty files could vote again under its old id. So
+//!   the leader binds each member to the first incarnation that completes a handshake.
+//! - The leader may change. The next leader finishes the change or never had it, so the answer is
+//!   [`Answer::OutcomeUnknown`].
 
 use std::time::Duration;
 
@@ -16,34 +31,33 @@ use crate::time::Instant;
 /// some that come and go.
 const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
-/// How long an order waits for nodes to answer and for a learner to catch up: shorter than any
-/// usual request timeout, so that it is refused while its giver still listens, and never carried
-/// out behind its back.
+/// How long an order waits for nodes to answer and for a learner to catch up. Shorter than any
+/// usual request timeout, so that it is rejected while the client still waits, and never executed
+/// after the client gave up.
 pub const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an answer to the question whether a node is there is good for. Arbitrary: some round
-/// trips.
+/// How long a member's answer counts as a sign of life. Arbitrary: some round trips.
 const ANSWER_VALID: Duration = Duration::from_millis(200);
 
-/// A change that is waited for.
+/// A membership change in progress.
 #[derive(Debug)]
 pub(super) struct Change {
     request: RequestId,
     /// The term of the leader that accepted the order.
     term: Term,
     order: MemberOrder,
-    /// When it came.
+    /// The time when the order was accepted.
     since: Instant,
-    /// The round in which the members were asked whether they are there, and when.
+    /// The last round of heartbeats that checked which members answer, and its time.
     asked: Option<(ReadRound, Instant)>,
-    /// What the members are to be, once that was proposed: a promotion may wait for its node to
-    /// catch up.
+    /// The proposed configuration; `None` until it is proposed, because a promotion may wait for
+    /// its node to catch up.
     target: Option<Configuration>,
 }
 
 impl Replica {
-    /// Accepts an order, in place of one that still waits for its node to catch up. It is answered
-    /// at once when it cannot be carried out, or when there is nothing to do.
+    /// Accepts an order, and replaces one that still waits for its node to catch up. Returns an
+    /// answer at once if the order is rejected or nothing has to change.
     pub(super) fn start_change(
         &mut self,
         request: RequestId,
@@ -60,7 +74,7 @@ impl Replica {
             return Some(if is_done { self.changed() } else { outdated });
         }
         match self.change.take() {
-            // Nothing has happened for it yet, and its node may never catch up.
+            // The earlier order was not proposed yet, and its node may never catch up.
             Some(waiting) if waiting.target.is_none() => {
                 let refused =
                     Refused::Change(ChangeError::CatchingUp(waiting.order.change.node(self.node.id())));
@@ -89,8 +103,8 @@ impl Replica {
         answer
     }
 
-    /// Whether the members were changed since the order was given, be it there and back. That a
-    /// member was met, or a change took its second entry, is no change in this sense.
+    /// Returns whether the members have changed since the order was given, even if they changed
+    /// back. The binding of an incarnation and the second entry of a joint change do not count.
     fn is_outdated(&self, order: &MemberOrder) -> bool {
         let Some(given_for) = order.given_for else { return false };
         let Some(mut since) = self.node.configurations_since(given_for) else { return true };
@@ -109,7 +123,7 @@ impl Replica {
 
     fn propose_change(&mut self, change: &mut Change, now: Instant) -> Result<(), ChangeError> {
         let target = wanted(self.node.configuration(), &change.order.change)?;
-        // Its votes must be those of one incarnation.
+        // A voter must be bound to one incarnation before it votes.
         let is_known =
             |node: NodeId| target.roster().member(node).is_some_and(|member| member.incarnation.is_some());
         let has_roster = !target.roster().is_empty();
@@ -117,8 +131,8 @@ impl Replica {
         if let Some(node) = unbound {
             return Err(ChangeError::Silent(*node));
         }
-        // While the order waits, a node that has answered may die: so nobody is counted on for
-        // long.
+        // A node that has answered may fail while the order waits, so an answer is valid only for a
+        // short time.
         let is_stale = change.asked.is_none_or(|(_, at)| now.since(at) > ANSWER_VALID);
         if is_stale && has_roster {
             change.asked = self.node.ask_members(now).map(|round| (round, now));
@@ -129,8 +143,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Answers who waits, once it is known what came of the change; goes on with a promotion whose
-    /// node has caught up.
+    /// Answers the pending order once its result is known, and continues a promotion whose node has
+    /// caught up.
     pub(super) fn follow_change(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let Some(mut change) = self.change.take() else { return };
         let leads_on = self.node.role() == Role::Leader && self.node.current_term() == change.term;
@@ -138,7 +152,7 @@ impl Replica {
             Some(target) if self.node.membership_is_settled() && self.node.configuration() == target => {
                 Some(self.changed())
             }
-            // The next leader finishes it, or its log never had it.
+            // The next leader finishes the change, or its log never had it.
             Some(_) if !leads_on => Some(Answer::OutcomeUnknown),
             None if !leads_on => Some(Answer::Refused(self.not_leader())),
             Some(_) => None,
@@ -157,15 +171,15 @@ impl Replica {
         }
     }
 
-    /// Whether an order that fails for this reason may be possible in a moment.
+    /// Returns whether an order that fails for this reason may succeed in a moment.
     fn may_pass(&self, error: ChangeError, order: &MemberOrder) -> bool {
         match error {
-            // Nobody ordered what is under way: the leader is binding a member that it has met, or
-            // is new.
+            // The change in progress was not ordered by a client: the leader is binding an
+            // incarnation, or it is new.
             ChangeError::InProgress | ChangeError::NotEstablished => {
                 !self.node.configuration().roster().is_empty()
             }
-            // They have been asked whether they are there.
+            // The members have been asked, and may still answer.
             ChangeError::MajoritySilent | ChangeError::Silent(_) => true,
             ChangeError::CatchingUp(_) => matches!(order.change, MemberChange::Promote(_)),
             _ => false,
@@ -178,14 +192,14 @@ impl Replica {
 }
 
 impl Replica {
-    /// The leader writes down which incarnation of a node came first under the id of a member that
-    /// was never met: from then on no other is let in.
+    /// Binds each unbound member to the first incarnation that completed a handshake under its id,
+    /// by a configuration entry of the leader. From then on, no other incarnation is admitted.
     pub(super) fn bind_met(&mut self) {
         if self.met.is_empty() {
             return;
         }
         let configuration = self.node.configuration();
-        // A member that has its incarnation needs no other.
+        // A member that is bound needs no other incarnation.
         let is_bound = |node: NodeId| {
             configuration.roster().member(node).is_some_and(|member| member.incarnation.is_some())
         };
@@ -195,8 +209,8 @@ impl Replica {
         }
         let unbound = configuration.roster().iter().filter(|(_, member)| member.incarnation.is_none());
         let met = unbound.filter_map(|(node, member)| {
-            // One that was let in as an earlier addition may have been the member since then, and
-            // was removed, whether or not it knows: the member that was added again is another
+            // A node admitted under an earlier addition may have been the member then and was
+            // removed, whether or not it knows that. The member that was added again is another
             // node.
             let is_meant = |(_, addition): &&(Incarnation, Addition)| {
                 *addition == member.addition || mutant::is_active(Mutant::RemovedIncarnationBound)
@@ -210,12 +224,12 @@ impl Replica {
                 .into_iter()
                 .fold(configuration.roster().clone(), |roster, (node, member)| roster.with(node, member));
             let target = configuration.clone().with_roster(&roster);
-            // If that is not possible now it will be later.
+            // If this fails now, a later step tries again.
             let _ = self.node.change_membership(&target, None, false);
         }
     }
 
-    /// A leader that was removed hears nothing more of what it had proposed last.
+    /// Answers the pending writes of a leader that was removed: it will not learn their outcomes.
     pub(super) fn give_up_when_removed(&mut self, outputs: &mut Vec<Output>) {
         let is_removed = || {
             let has_left = !self.node.configuration().contains(self.node.id());
@@ -227,9 +241,9 @@ impl Replica {
         }
     }
 
-    /// The transport has met `peer`, which was let in as this addition. A node that comes under an
-    /// id that was never met is remembered until the leader has written it down, whichever node
-    /// leads by then; of two, the one of the later addition.
+    /// Notes that the transport completed a handshake with `peer`, which was admitted under
+    /// `addition`. An incarnation of an unbound member is remembered until the leader has bound it,
+    /// whichever node leads by then. Of two, the one with the later addition is kept.
     pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, addition: Addition) {
         let is_late = self.met.get(&peer).is_some_and(|(_, known)| addition < *known);
         let has_room = self.met.len() < MET_MAX || self.met.contains_key(&peer);
@@ -240,7 +254,7 @@ impl Replica {
 }
 
 impl MemberChange {
-    /// The node that it is about; `other` where it is about several.
+    /// The node that the change is about; `other` if it is about several.
     fn node(&self, other: NodeId) -> NodeId {
         match self {
             Self::AddLearner(node)
@@ -252,7 +266,7 @@ impl MemberChange {
     }
 }
 
-/// Whether the members are as the change would make them.
+/// Returns whether the members already are as the change would make them.
 fn holds(current: &Configuration, change: &MemberChange) -> bool {
     !current.is_joint()
         && match change {
@@ -266,7 +280,7 @@ fn holds(current: &Configuration, change: &MemberChange) -> bool {
         }
 }
 
-/// The members that the change asks for.
+/// Computes the configuration that the change asks for.
 fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuration, ChangeError> {
     let voters = current.voters().nodes();
     let learners = current.learners();
@@ -293,7 +307,7 @@ fn wanted(current: &Configuration, change: &MemberChange) -> Result<Configuratio
                 return Err(ChangeError::AddressTaken(taken));
             }
             let (incarnation, addition) = match roster.member(*node) {
-                // A member stays the incarnation that it is.
+                // A member keeps its incarnation.
                 Some(member) => (member.incarnation, member.addition),
                 None if current.contains(*node) => (None, Addition::default()),
                 None => {

@@ -1,15 +1,16 @@
-//! What a replica holds in memory, as far as it is worth a look every turn.
+//! The memory use of a replica, cheap enough to be computed in every step.
 
 use super::Replica;
 use crate::memory::NodeMemory;
 
-/// A key's slot in a table that is half full, its place in the tree, and the counters of two texts.
+/// The memory per key: a slot in a half-full table, its place in the tree, and the counters of two
+/// texts.
 const KEY_BYTES: usize = 160;
 
 impl Replica {
-    /// From the next step on the log gives way to the state, or need not. What is kept of it for
-    /// followers goes as far as it may, and a snapshot is due earlier: while writes are refused the
-    /// log does not grow, so the next one would never be due.
+    /// Sets whether memory is short. If it is, the log that is kept for followers is trimmed as far
+    /// as possible, and the next snapshot is due earlier. Otherwise it would never be due, because
+    /// the log does not grow while writes are rejected.
     pub fn set_memory_is_short(&mut self, is_short: bool) {
         self.memory_is_short = is_short;
         if is_short {
@@ -17,7 +18,7 @@ impl Replica {
         }
     }
 
-    /// What it holds. It costs a look-up in the list of the log's runs.
+    /// The memory use by category. This costs a look-up in the list of the log's runs.
     #[must_use]
     pub fn memory(&self) -> NodeMemory {
         let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -34,7 +35,7 @@ impl Replica {
         }
     }
 
-    /// How much that is in all, without the look-up.
+    /// The total memory use in bytes, without the look-up.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let (store, log) = (self.store(), usize::try_from(self.node.log().bytes()).unwrap_or(usize::MAX));

@@ -1,8 +1,8 @@
-//! A replica: Raft with the key-value store on top. It is what a runtime drives, one
+//! A replica: a Raft node with the key-value state machine on top. A runtime drives it by one
 //! [`Replica::step`] at a time.
 //!
-//! A step takes everything that has arrived since the last one, so that what arrives together is
-//! written, sent and answered together.
+//! A step handles everything that has arrived since the last one, so that inputs that arrive
+//! together are persisted, sent and answered as one batch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -44,30 +44,28 @@ pub use restored_state::RestoredState;
 use schedule::Schedule;
 use snapshots::Snapshots;
 
-/// The most bytes of log lines that one step applies, chosen so that a step stays well below a
-/// heartbeat interval also when a restarted node applies a long log.
+/// The most bytes of log lines that one step applies, chosen so that a step takes much less than a
+/// heartbeat interval even when a restarted node applies a long log.
 pub const APPLY_BYTES_MAX: usize = 2 << 20;
 
-/// With so many entries to apply, a replica that nobody waits for does so in a step of its own:
-/// what its disk and its peers have to do, and the answers of who led, come first. Below, a second
-/// step costs more than it gains; arbitrary otherwise.
+/// With at least this many entries to apply and no request waiting for them, a replica applies them
+/// in a separate step. So disk writes, messages to peers and the leader's replies come first. Below
+/// this number, a second step costs more than it gains; otherwise arbitrary.
 const APPLY_LATER_MIN: u64 = 32;
 
-/// The most keys that one step looks up, for the same reason. What is above it waits for the next
-/// step.
+/// The most keys that one step looks up, for the same reason. Further reads wait for the next step.
 pub const LOOK_UPS_MAX: usize = 2_000;
 
-/// How long a read waits at a replica that is behind, before it is sent elsewhere: two heartbeats,
-/// in which a replica that is well has caught up.
+/// How long a read waits at a replica that lags, before it is rejected and retried at another node:
+/// two heartbeats, in which a healthy replica has caught up.
 pub const READ_PATIENCE: Duration = Duration::from_millis(100);
 
-/// What a replica may be told beside its Raft settings.
+/// The settings of a replica, in addition to its Raft settings.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaLimits {
-    /// How much is remembered of clients: the same on all nodes of the cluster, and for as long as
-    /// it lives.
+    /// The limits of the session table: the same on all nodes of a cluster, and never changed.
     pub sessions: SessionLimits,
-    /// When snapshots are taken.
+    /// The policy that decides when snapshots are taken.
     pub snapshots: SnapshotPolicy,
     /// See [`READINGS_BYTES_MAX`].
     pub readings_bytes: usize,
@@ -85,34 +83,35 @@ impl Default for ReplicaLimits {
 pub struct Replica {
     node: Node,
     state: State,
-    /// Fig. 2, volatile state: the highest index applied to the state.
+    /// Fig. 2, volatile state: the highest log index applied to the state.
     last_applied: LogIndex,
-    /// The last step left what there was to apply to this one.
+    /// Whether the last step postponed applying entries to this one.
     left_to_apply: bool,
-    /// Reads wait until this much is applied: the end of the log that the disk held. Otherwise an
-    /// answer could be older than one given before the restart.
+    /// No read is answered before this index is applied: the end of the log on disk at the start.
+    /// Otherwise an answer could be older than one given before the restart.
     reads_from: LogIndex,
-    /// Reads that wait until so much is applied, and `reads_from`, which may fall meanwhile.
+    /// Reads by the index that must be applied first. They also wait for `reads_from`, which may
+    /// decrease meanwhile.
     waiting_reads: BTreeMap<LogIndex, Vec<WaitingRead>>,
-    /// Linearizable reads that wait until their read index is known, by batch.
+    /// Linearizable reads that wait for their read index, by batch.
     unconfirmed_reads: BTreeMap<ReadBatch, Vec<(RequestId, Query)>>,
-    /// Who waits for leadership to be handed over, and to whom.
+    /// The pending leadership transfer: the request, and its target.
     transfer: Option<(RequestId, NodeId)>,
     change: Option<Change>,
-    /// In which incarnation, and let in as which addition, the transport has met nodes that no
-    /// configuration has named yet.
+    /// The incarnation and the addition of nodes that completed a handshake and are not bound to a
+    /// member yet.
     met: BTreeMap<NodeId, (Incarnation, Addition)>,
-    /// Whether another node has said that this one has to end.
+    /// Whether another node has reported that this node must stop.
     is_dismissed: bool,
     snapshots: Snapshots,
     backups: Backups,
     readings: Readings,
-    /// Whether the log has to give way to the state.
+    /// Whether the log must shrink because the state needs its memory.
     memory_is_short: bool,
-    /// How many keys this step has looked up.
+    /// The number of keys that this step has looked up.
     looked_up: usize,
-    /// Requests whose commands were put in the log and are not decided yet, by index. Two may wait
-    /// for one index, in different terms.
+    /// Requests with a proposed command whose outcome is not known yet, by log index. Two may wait
+    /// for the same index, in different terms.
     waiting: VecDeque<Waiting>,
     told_leader: (Term, Option<NodeId>),
     node_outputs: Vec<NodeOutput>,
@@ -126,17 +125,17 @@ struct Waiting {
 }
 
 impl Replica {
-    /// A replica that finds `restored` on its disk. See [`Node::new`] for panics.
+    /// Starts a replica from `restored`, the content of its disk. See [`Node::new`] for panics.
     ///
     /// # Errors
     ///
-    /// [`ReplicaError`] when the settings do not fit one another, or the log has a command of
+    /// [`ReplicaError`] when the settings contradict one another, or the log has a command of
     /// another version.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ReplicaError> {
         Self::with_limits(config, restored, seed, now, ReplicaLimits::default())
     }
 
-    /// The same with other limits than the default ones.
+    /// Like [`Replica::new`], with other limits.
     ///
     /// # Errors
     ///
@@ -155,7 +154,8 @@ impl Replica {
         Self::with_state(config, restored, state, seed, now, limits)
     }
 
-    /// The same with the state that was read before of the snapshot, if there is one.
+    /// Like [`Replica::with_limits`], with a state that was already built from the snapshot, if
+    /// there is one.
     ///
     /// # Errors
     ///
@@ -211,10 +211,10 @@ impl Replica {
         })
     }
 
-    /// Takes all `inputs` and appends what has to be done to `outputs`. Both buffers are the
-    /// caller's to use again: `inputs` is left empty.
+    /// Handles all `inputs` and appends the resulting actions to `outputs`. The caller can reuse
+    /// both buffers: `inputs` is left empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
-        // Reads that the last step left over come before those that arrive now.
+        // Reads that are left over from the last step come before new ones.
         self.looked_up = 0;
         self.answer_reads(now, outputs);
         for input in inputs.drain(..) {
@@ -235,8 +235,8 @@ impl Replica {
         }
         self.bind_met();
         self.node.end_turn(now, &mut self.node_outputs);
-        // Taken out for the loop, which needs the rest of the replica, and put back with its
-        // memory.
+        // Moved out for the loop, which needs the rest of the replica, and put back to reuse its
+        // allocation.
         let mut node_outputs = std::mem::take(&mut self.node_outputs);
         for output in node_outputs.drain(..) {
             match output {
@@ -244,7 +244,8 @@ impl Replica {
                 NodeOutput::Send(message) => outputs.push(Output::Send(message)),
                 NodeOutput::Event(event) => {
                     let removed = if let Event::Removed { index } = event { Some(index) } else { None };
-                    // A snapshot that says so is not installed: the log goes on naming this node.
+                    // A leader's snapshot that shows the removal is not installed, so the log still
+                    // names this node.
                     let is_by_snapshot = removed.is_some() && self.node.removed_at().is_none();
                     self.is_dismissed |= is_by_snapshot && !mutant::is_active(Mutant::DismissedNodeServes);
                     outputs.push(Output::Event(event));
@@ -273,7 +274,7 @@ impl Replica {
         self.answer_reads(now, outputs);
     }
 
-    /// When the next step is due if nothing arrives before.
+    /// The time of the next step if no input arrives before.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let has_more_to_apply = self.last_applied < self.node.commit_index();
@@ -281,7 +282,7 @@ impl Replica {
         if has_more_to_apply || has_more_to_read { Instant::default() } else { self.node.deadline() }
     }
 
-    /// How it is doing.
+    /// The replica's status.
     #[must_use]
     pub fn status(&self) -> Status {
         let (id, role) = (self.node.id(), self.node.role());
@@ -300,14 +301,14 @@ impl Replica {
         }
     }
 
-    /// Whether requests can be answered through this node: it knows a leader, and has applied
-    /// enough to answer itself.
+    /// Returns whether this node can serve requests: it knows a leader, and has applied enough to
+    /// answer reads.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.node.leader().is_some() && self.may_answer(LogIndex::ORIGIN)
     }
 
-    /// What it knows of the members, for its transport.
+    /// The membership as this replica knows it, for its transport.
     #[must_use]
     pub fn known_members(&self) -> KnownMembers {
         KnownMembers {
@@ -320,7 +321,7 @@ impl Replica {
         }
     }
 
-    /// Whether this is still all that it knows of the members. Copies nothing: it is asked every
+    /// Returns whether `known` is still up to date. Copies nothing, because it is called every
     /// turn.
     #[must_use]
     pub fn knows_no_more_than(&self, known: &KnownMembers) -> bool {
@@ -332,19 +333,19 @@ impl Replica {
             && *node.configuration() == known.configuration
     }
 
-    /// The Raft node below, to look at.
+    /// The Raft node, read-only.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The store above, to look at.
+    /// The key-value store, read-only.
     #[must_use]
     pub fn store(&self) -> &Store {
         self.state.store()
     }
 
-    /// What it remembers of clients' writes, to look at.
+    /// The session table, read-only.
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         self.state.sessions()
@@ -403,9 +404,9 @@ impl Replica {
     ) -> Result<(), Refused> {
         match self.node.propose(|line| command.write_payload(session, line)) {
             Ok((index, term)) => {
-                // Places grow from proposal to proposal, but for those of a reign that is over:
-                // their entries may have been cut since. They wait on, because another node may
-                // still hold and commit them.
+                // Indexes ascend, except those of an earlier term of this leader: their entries may
+                // have been truncated since. Such requests stay, because another node may still
+                // hold and commit their entries.
                 let later = self.waiting.iter().rev().take_while(|request| request.index > index).count();
                 self.waiting.insert(self.waiting.len() - later, Waiting { index, term, request });
                 Ok(())
@@ -416,13 +417,13 @@ impl Replica {
         }
     }
 
-    /// While leadership is being handed over nobody takes requests. Who asks waits to hear of the
-    /// next leader, or of this one again.
+    /// Rejects a request because this node does not lead, or is transferring its leadership. The
+    /// client waits to learn the next leader, which may be this one again.
     fn not_leader(&self) -> Refused {
         Refused::NotLeader { term: self.node.current_term(), leader: self.active_leader() }
     }
 
-    /// The leader that takes requests.
+    /// The leader, unless it is transferring its leadership and so accepts no requests.
     fn active_leader(&self) -> Option<NodeId> {
         self.node.leader().filter(|_| self.node.transfer_target().is_none())
     }
@@ -462,10 +463,10 @@ impl Replica {
     }
 }
 
-/// An entry was applied at `index`: answers the requests that waited for that place.
+/// Answers the requests that waited for `index`, after its entry was applied.
 ///
-/// A request whose command was proposed there in another term is answered as well: with another
-/// entry committed in its place, it can never take effect.
+/// A request whose command was proposed there in another term is answered as well: another entry
+/// was committed at its index, so it can never take effect.
 fn resolve(
     waiting: &mut VecDeque<Waiting>,
     index: LogIndex,

@@ -1,4 +1,19 @@
-//! Reads: those that wait until enough is applied, and those that wait to hear how much that is.
+//! Reads on a replica: read-your-writes for eventual reads, and ReadIndex for linearizable ones.
+//!
+//! The naive way is to answer at once from the local map. That fails in three ways. A client that
+//! wrote through the leader and reads at a follower may miss its own write. A node that has just
+//! restarted has not applied all of its log, and would return older values than before. And a
+//! leader that was deposed without noticing would return values that its successor has overwritten.
+//!
+//! So a read waits until enough of the log is applied. The index to wait for depends on the read:
+//!
+//! - eventual: `at_least`, the highest index that the client's connection has seen;
+//! - linearizable: the read index that `raft` returns once the leadership is confirmed (thesis,
+//!   §6.4);
+//! - any read after a restart: in addition `reads_from`, the end of the log that was on the disk.
+//!
+//! A read never waits long: after [`READ_PATIENCE`], or when no leader is known, it is rejected
+//! without effect, and the proxy retries it at another node.
 
 use super::face::{Answer, Output, Refused, RequestId};
 use super::{LOOK_UPS_MAX, READ_PATIENCE, Replica};
@@ -15,10 +30,10 @@ pub(super) struct WaitingRead {
 }
 
 impl Replica {
-    /// Whether enough is applied for a read by someone who has seen `at_least`. A node that was
-    /// removed never has: it would answer from a map that nobody keeps up to date. Nor has one that
-    /// has joined and not applied what was committed by then: it would say "not found" of keys that
-    /// exist.
+    /// Returns whether enough is applied for a read by a client that has seen `at_least`. On a
+    /// removed node the answer is always no, because its map is no longer updated. A node that
+    /// joined must first apply what was committed by then: otherwise it would answer "not found"
+    /// for keys that exist.
     pub(super) fn may_answer(&self, at_least: LogIndex) -> bool {
         let is_member = self.node.serves_from().is_some_and(|from| self.last_applied >= from);
         let has_caught_up =
@@ -36,8 +51,8 @@ impl Replica {
         Answer::Read { index: self.last_applied, found }
     }
 
-    /// Answers the reads whose time has come, and refuses those that have waited too long, or that
-    /// would wait in vain because there is no leader to catch up with.
+    /// Answers the waiting reads that are ready. Rejects those that have waited too long or have no
+    /// leader to catch up with.
     pub(super) fn answer_reads(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.waiting_reads.is_empty() {
             return;
@@ -68,8 +83,8 @@ impl Replica {
         self.waiting_reads.retain(|_, reads| !reads.is_empty());
     }
 
-    /// Linearizable reads may be answered once this replica has applied up to `index`, or cannot be
-    /// answered here.
+    /// Continues the linearizable reads of `batch`: they wait until `index` is applied, or are
+    /// rejected if there is none.
     pub(super) fn learn_read_index(
         &mut self,
         batch: ReadBatch,

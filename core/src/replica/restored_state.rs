@@ -1,8 +1,8 @@
-//! What a snapshot says, read before the replica starts.
+//! The state of a snapshot, built before the replica starts.
 //!
-//! A process that runs a whole cluster reads the snapshots of all nodes, one after the other: each
-//! may be as large as the map, so its text is dropped before the next one is read, and keys and
-//! values that two nodes have are kept once.
+//! A process that runs a whole cluster reads the snapshots of all nodes one after the other. Each
+//! may be as large as the map, so its text is dropped before the next one is read, and nodes share
+//! equal keys and values.
 
 use std::sync::Arc;
 
@@ -10,22 +10,23 @@ use super::ReplicaError;
 use crate::kv::{SessionLimits, State};
 use crate::raft::{LogIndex, RestoredSnapshot};
 
-/// See the module.
+/// The state that was built from a node's snapshot.
 #[derive(Debug)]
 pub struct RestoredState {
     pub(super) state: State,
     pub(super) last: LogIndex,
-    /// Of its text.
+    /// The number of bytes of the snapshot's text.
     pub(super) bytes: u64,
 }
 
 impl RestoredState {
-    /// Reads what the snapshot says, and drops its text. `beside` is that of another node in this
-    /// process, if there is one. `seed` decides how the map is laid out in memory.
+    /// Builds the state from the snapshot's text, and drops the text. `beside` is the state of
+    /// another node in this process, if there is one. `seed` decides the layout of the map in
+    /// memory.
     ///
     /// # Errors
     ///
-    /// [`ReplicaError::UnknownSnapshot`].
+    /// [`ReplicaError::UnknownSnapshot`] when a line is not known to this version.
     pub fn take(
         snapshot: &mut RestoredSnapshot,
         limits: SessionLimits,
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_process_share_what_both_have() {
+    fn nodes_of_one_process_share_equal_keys_and_values() {
         let first = read("{\"key\":\"a\",\"value\":\"same\"}\n{\"key\":\"b\",\"value\":1}\n", None);
         let second = read(
             "{\"key\":\"a\",\"value\":\"same\"}\n{\"key\":\"b\",\"value\":2}\n{\"key\":\"c\",\"value\":3}\n",

@@ -1,44 +1,44 @@
-//! When a snapshot is due.
+//! The schedule of snapshots: decides when the next one is due, so that the nodes do not all take
+//! theirs at once.
 //!
 //! All nodes apply the same log, so they would all reach a threshold at the same entry. Nodes that
-//! share a disk and processors would then write, sync and check at once, and no majority would be
-//! left to serve meanwhile. So each has a place among the members, and takes its first snapshot
-//! earlier by that: from then on they take turns. It costs no agreement, and where it fails (a node
-//! that was long away, a change of members) it costs no more than the time of some requests.
+//! share a disk and processors would then write, sync and verify at once, and no majority would be
+//! left to serve clients meanwhile. So each node takes its first snapshot earlier, by its place
+//! among the members, and from then on they take turns. This needs no coordination. Where it fails
+//! (after a long absence, or a change of members), it costs no more than the time of some requests.
 
 use crate::raft::{Configuration, NodeId};
 
-/// How many bytes of content a part of a snapshot has if nothing else is said
-/// ([`SnapshotPolicy::part_bytes`]), or a line more: a step encodes or decodes as much. Chosen
-/// because that takes less than a millisecond.
+/// The default of [`SnapshotPolicy::part_bytes`]. Chosen because a step encodes or decodes one
+/// part, and this many bytes take less than a millisecond.
 pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
 
-/// When a snapshot is taken, at the first of two thresholds, and in which pieces. May differ from
-/// node to node.
+/// The policy for snapshots: the thresholds, of which the first one counts, and the size of a part.
+/// May differ from node to node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// When so many bytes of log lines were applied since the last one, and at least as many as
-    /// that one has: so that the disk never writes more in snapshots than in log, however large the
-    /// state is.
+    /// A snapshot is due after this many bytes of log lines since the last one, and at least as
+    /// many as the last one has. So the disk never writes more in snapshots than in log, however
+    /// large the state is.
     pub log_bytes: u64,
-    /// When this many bytes were applied, even if the last snapshot is larger: the log is in memory
-    /// until then.
+    /// A snapshot is due after this many bytes of log lines, even if the last one is larger,
+    /// because the log is in memory until then.
     pub log_bytes_max: u64,
-    /// When so many entries were applied since the last one, whatever their size.
+    /// A snapshot is due after this many entries since the last one, whatever their size.
     pub log_entries: u64,
-    /// The most bytes of log that may come after a snapshot was due and something holds it back.
+    /// The most bytes of log after a snapshot is due during which it may be held back.
     pub held_back_bytes: u64,
-    /// How many bytes of content a part has, or a line more.
+    /// The number of bytes of content in a part. A part may be one line longer.
     pub part_bytes: usize,
-    /// Whether the members of a cluster take their snapshots in turn: each its first one earlier by
-    /// its place among them.
+    /// Whether the members take turns: each takes its first snapshot earlier by its place among
+    /// them.
     pub takes_turns: bool,
 }
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        // As much as Redis lets its log grow at the least before it is written anew. A start reads
-        // it in a fraction of a second.
+        // 64 MiB is also the smallest log that Redis rewrites by default. A start reads this much
+        // in a fraction of a second.
         Self {
             log_bytes: 64 << 20,
             log_bytes_max: u64::MAX,
@@ -50,21 +50,21 @@ impl Default for SnapshotPolicy {
     }
 }
 
-/// How many times as much log as a snapshot is due for may come before nothing holds it back any
-/// more. Arbitrary: all of it is in memory.
+/// A snapshot that is due is held back until the log reaches this many times the due size.
+/// Arbitrary: all of that log is in memory.
 const OVERDUE_TIMES: u64 = 8;
-/// The most bytes of log that may come after a snapshot was due, where the state is so large that
-/// several times its size would be too much.
+/// The most bytes of log after a snapshot is due during which it may be held back, for a state so
+/// large that a multiple of its size would be too much.
 pub const HELD_BACK_BYTES_MAX: u64 = 512 << 20;
 
-/// What was applied since a moment.
+/// The amount of log applied since a point in time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Applied {
     bytes: u64,
     entries: u64,
 }
 
-/// A part of a threshold: so many of so many.
+/// A fraction of a threshold: `count` out of `of`.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     count: u64,
@@ -74,7 +74,7 @@ struct Share {
 impl Share {
     const NONE: Self = Self { count: 0, of: 1 };
 
-    /// How far `node` comes after `other` in the circle of the members.
+    /// The distance from `other` to `node` in the ring of the members.
     fn of_circle(configuration: &Configuration, node: NodeId, other: NodeId) -> Self {
         let members = configuration.members();
         let place = |node| members.iter().position(|member| *member == node);
@@ -82,9 +82,9 @@ impl Share {
         Self { count: ((node + members.len() - other) % members.len()) as u64, of: members.len() as u64 }
     }
 
-    /// What is left of `threshold` without this share of it; at least 1 of at least 1.
+    /// Returns `threshold` reduced by this fraction of it; at least 1 if `threshold` is.
     fn taken_from(self, threshold: u64) -> u64 {
-        // Nearly always: and each step asks.
+        // The common case, checked in every step.
         if self.count == 0 {
             return threshold;
         }
@@ -93,27 +93,28 @@ impl Share {
     }
 }
 
-/// A replica's schedule of snapshots.
+/// A replica's snapshot schedule.
 #[derive(Debug)]
 pub(super) struct Schedule {
     policy: SnapshotPolicy,
-    /// Since the moment of the last snapshot.
+    /// The log applied since the last snapshot began.
     applied: Applied,
-    /// Bytes of content of the last one.
+    /// The number of bytes of content of the last snapshot.
     last_bytes: u64,
-    /// By how much of the thresholds the next one comes earlier.
+    /// The fraction of the thresholds by which the next snapshot comes earlier.
     head_start: Share,
 }
 
 impl Schedule {
-    /// Of a replica whose last snapshot has `last_bytes` bytes of content, if it has one.
+    /// The schedule of a replica whose last snapshot has `last_bytes` bytes of content, if it has
+    /// one.
     pub(super) fn new(
         policy: SnapshotPolicy,
         last_bytes: Option<u64>,
         node: NodeId,
         configuration: &Configuration,
     ) -> Self {
-        // Who has a snapshot has its place already: its log begins behind that.
+        // A node with a snapshot already has its place, because its log begins after that snapshot.
         let first = configuration.members().first().copied().unwrap_or(node);
         let head_start = match last_bytes {
             None if policy.takes_turns => Share::of_circle(configuration, node, first),
@@ -127,13 +128,13 @@ impl Schedule {
         self.policy.part_bytes
     }
 
-    /// Entries were applied, `bytes` bytes of lines.
+    /// Notes that entries with `bytes` bytes of log lines were applied.
     pub(super) fn applied(&mut self, entries: u64, bytes: u64) {
         self.applied.entries += entries;
         self.applied.bytes += bytes;
     }
 
-    /// After how many bytes of log the next one is due.
+    /// The number of bytes of log after which the next snapshot is due.
     fn due_bytes(&self) -> u64 {
         self.policy.log_bytes.max(self.last_bytes).min(self.policy.log_bytes_max)
     }
@@ -143,15 +144,15 @@ impl Schedule {
             || self.applied.entries >= self.head_start.taken_from(self.policy.log_entries)
     }
 
-    /// Whether a snapshot would make room worth its while, where memory is short. An eighth is
-    /// arbitrary.
+    /// Returns whether a snapshot would free enough memory to be worth its cost when memory is
+    /// short. An eighth is arbitrary.
     pub(super) fn makes_room(&self) -> bool {
         self.applied.bytes >= (self.due_bytes() / 8).max(1)
     }
 
-    /// Whether so much was applied that the log must not grow on for anybody's sake. That is a
-    /// matter of memory, and so of bytes: many short entries would otherwise end a backup that is
-    /// being read.
+    /// Returns whether the log is so large that nothing may hold back a snapshot any longer. Only
+    /// bytes count here, because the limit protects memory: otherwise many short entries would
+    /// abort a backup that is being read.
     pub(super) fn is_overdue(&self) -> bool {
         let due = self.due_bytes();
         let bytes_max =
@@ -159,24 +160,25 @@ impl Schedule {
         self.applied.bytes >= bytes_max
     }
 
-    /// A snapshot of this moment begins. Returns what it is taken for.
+    /// Notes that a snapshot of the current state begins. Returns the amount of log that it covers.
     pub(super) fn begin(&mut self) -> Applied {
         self.head_start = Share::NONE;
         std::mem::take(&mut self.applied)
     }
 
-    /// The snapshot that was begun for `applied` is given up.
+    /// Notes that the snapshot that was begun for `applied` was aborted, so that its log counts
+    /// again.
     pub(super) fn give_up(&mut self, applied: Applied) {
         self.applied.entries += applied.entries;
         self.applied.bytes += applied.bytes;
     }
 
-    /// A snapshot of this replica's own is durable, `bytes` bytes of content.
+    /// Notes that an own snapshot is durable, with `bytes` bytes of content.
     pub(super) fn taken(&mut self, bytes: u64) {
         self.last_bytes = bytes;
     }
 
-    /// A snapshot that came from `leader` is the state now.
+    /// Notes that a snapshot from `leader` was installed as the state.
     pub(super) fn installed(
         &mut self,
         bytes: u64,
@@ -186,8 +188,8 @@ impl Schedule {
     ) {
         self.last_bytes = bytes;
         self.applied = Applied::default();
-        // It has the leader's place now; its own is as far from that as the two are from one
-        // another.
+        // The node now has the leader's place. To return to its own, it takes the next snapshot
+        // earlier by its distance from the leader in the ring.
         self.head_start = match leader {
             Some(leader) if self.policy.takes_turns => Share::of_circle(configuration, node, leader),
             _ => Share::NONE,
@@ -204,7 +206,7 @@ mod tests {
         Configuration::of_voters(Voters::new((0..count).map(NodeId)).unwrap())
     }
 
-    /// After how many entries each of the next `count` snapshots is due.
+    /// The number of entries after which each of the next `count` snapshots is due.
     fn due(schedule: &mut Schedule, count: usize) -> Vec<u64> {
         let mut entries = 0;
         let mut found = Vec::new();
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_holds_a_snapshot_back_beyond_a_limit_in_bytes() {
+    fn a_snapshot_is_held_back_only_up_to_a_limit_in_bytes() {
         let mut schedule = Schedule::new(policy(100), None, NodeId(0), &members(1));
         schedule.applied(1_000_000, 1 << 20);
         assert!(schedule.is_due() && !schedule.is_overdue(), "many entries, and little memory");
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_of_one_entry_is_one_for_all() {
+    fn a_threshold_of_one_entry_is_the_same_for_all() {
         for node in 0..5 {
             let mut schedule = Schedule::new(policy(1), None, NodeId(node), &members(5));
             assert_eq!(due(&mut schedule, 3), [1, 2, 3]);
@@ -268,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_snapshot_has_its_place() {
+    fn a_node_with_a_snapshot_keeps_its_place() {
         let mut restarted = Schedule::new(policy(100), Some(7), NodeId(3), &members(5));
         assert_eq!(due(&mut restarted, 2), [100, 200]);
     }
 
     #[test]
-    fn who_took_the_leaders_snapshot_over_keeps_clear_of_the_leader() {
+    fn a_node_with_an_installed_snapshot_avoids_the_leaders_turn() {
         let mut schedule = Schedule::new(policy(100), None, NodeId(1), &members(5));
         schedule.installed(0, NodeId(1), Some(NodeId(4)), &members(5));
         assert_eq!(due(&mut schedule, 2), [60, 160]);

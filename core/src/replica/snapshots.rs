@@ -1,12 +1,13 @@
-//! Snapshots of the state: taking one without standing still, and taking over a leader's.
+//! Snapshots of the state (§7): takes one without blocking, and installs one that a leader sends.
 //!
-//! When the log has grown enough, the state's present moment is frozen and read off a part at a
-//! time, while entries go on being applied. Each part is written before the next one is read, so
-//! the disk sets the pace and a step does a part's work at the most. When all of it is durable and
-//! was read back, the log's beginning goes.
+//! When the log has grown enough, the current state is frozen and read part by part while new
+//! entries are applied. Each part is written before the next one is read, so the disk sets the
+//! pace, and a step processes at most one part. When the whole snapshot is durable and was read
+//! back, the log before it is dropped.
 //!
 //! A leader's snapshot arrives in parts as well. A new state is built from them as they arrive,
-//! beside the old one, which it replaces in one step when the whole snapshot is durable.
+//! beside the old one. When the whole snapshot is durable, the new state replaces the old one in
+//! one step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,51 +20,51 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{Checksum, Event, LogIndex, LogPoint, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::time::Instant;
 
-/// How long after a snapshot found no room the next one is begun. Arbitrary: long enough that
-/// trying costs nothing.
+/// How long to wait after a snapshot found no disk space before the next one begins. Arbitrary:
+/// long enough that the attempts cost nothing.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A replica's snapshots.
+/// The state of a replica's snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     pub(super) schedule: Schedule,
     session_limits: SessionLimits,
-    /// The seed of the states that are built.
+    /// The hash seed for states that are built.
     seed: u64,
     taking: Option<Taking>,
     building: Option<Building>,
-    /// Not before this, because there was no room.
+    /// No snapshot begins before this time, because there was no disk space.
     retry_at: Instant,
-    /// It was reported that there was no room, since the last snapshot.
+    /// Whether the lack of disk space was reported since the last snapshot.
     put_off_is_told: bool,
 }
 
-/// A snapshot of this replica's own state.
+/// A snapshot of this replica's own state that is being taken.
 #[derive(Debug)]
 struct Taking {
     meta: SnapshotMeta,
-    /// Bytes of content that were handed out.
+    /// The number of bytes of content that were handed out for writing.
     bytes: u64,
     hasher: crc32fast::Hasher,
     is_writing: bool,
     is_whole: bool,
     /// The last part, while it waits for the log to be durable up to the snapshot's end, or for a
-    /// transfer.
+    /// transfer to a follower.
     last_part: Option<SnapshotPart>,
-    /// Whether it waits for the end of a transfer of the snapshot before, which began later than
-    /// this.
+    /// Whether the last part waits for a transfer of the previous snapshot to a follower, if one
+    /// began after this snapshot did.
     gives_way: bool,
-    /// What it is taken for: counted again if it is given up.
+    /// The amount of log that it covers, which counts again if the snapshot is aborted.
     applied: Applied,
 }
 
-/// A state that a leader's snapshot is going to be.
+/// A state that is being built from a leader's snapshot.
 #[derive(Debug)]
 struct Building {
     last: LogPoint,
     state: State,
     bytes: u64,
-    /// Whether all of it has arrived: then it is read back.
+    /// Whether all parts have arrived, so that the snapshot is read back from the disk.
     is_whole: bool,
 }
 
@@ -80,8 +81,8 @@ impl Snapshots {
         }
     }
 
-    /// The text of the snapshots that are assembled or read back. A state that is built holds as
-    /// much, in its own way.
+    /// The memory of snapshots that are assembled or read back, in bytes. A state that is being
+    /// built counts like its text.
     pub(super) fn text_bytes(&self) -> usize {
         let is_read_back = |taking: &&Taking| taking.is_whole && taking.is_writing;
         let taken = self.taking.as_ref().filter(is_read_back).map_or(0, |taking| taking.bytes);
@@ -90,7 +91,7 @@ impl Snapshots {
         usize::try_from(taken.saturating_add(built)).unwrap_or(usize::MAX)
     }
 
-    /// Where the snapshot of this replica's own ends that is being taken.
+    /// The last log index of the own snapshot that is being taken.
     pub(super) fn under_way(&self) -> Option<LogIndex> {
         self.taking.as_ref().map(|taking| taking.meta.last.index)
     }
@@ -108,15 +109,15 @@ impl Replica {
         if !is_due && !self.backups.want_beyond(latest) {
             return;
         }
-        // A removed node ends soon. A snapshot behind its removal would name it nowhere, and the
-        // log before it would be gone: at its next start it would take itself for a node that
-        // nobody has added yet, and wait for ever.
+        // A removed node stops soon. A snapshot after its removal would not name it, and the log
+        // that names it would be dropped. At its next start, it would take itself for a node that
+        // was not added yet, and wait forever.
         if self.node.removed_at().is_some() && !mutant::is_active(Mutant::RemovedNodeCompacts) {
             return;
         }
-        // A new snapshot would make a follower that is being sent the last one begin again, and
-        // under load so often that it never had a whole one. So the log grows on for as long as
-        // that follower gets on, up to a limit: then the follower begins again.
+        // A new snapshot would make a follower that is receiving the last one begin again, under
+        // load so often that it never receives a complete one. So the log grows while that follower
+        // makes progress, up to a limit; then the follower begins again.
         let is_sent = self.node.sends_snapshot(now);
         let is_wanted = is_sent || self.backups.hold_back(latest, now);
         let is_held = is_wanted && !self.snapshots.schedule.is_overdue();
@@ -133,18 +134,19 @@ impl Replica {
             is_whole: false,
             last_part: None,
             gives_way: !is_sent,
-            // One that only a backup asks for leaves the turns as they are.
+            // A snapshot that only a backup needs does not change the turns.
             applied: if is_due { self.snapshots.schedule.begin() } else { Applied::default() },
         });
     }
 
-    /// Begins a snapshot if one is due, and hands out the next part of the one that is being taken.
+    /// Begins a snapshot if one is due, and hands out the next part of the current one.
     pub(super) fn take_snapshot(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if self.snapshots.taking.is_none() {
             self.begin_snapshot(now);
         }
         let Some(taking) = &mut self.snapshots.taking else { return };
-        // What is not on this disk yet could be missing behind the snapshot after a crash.
+        // Entries that are not durable yet could be missing from the log below the snapshot after a
+        // crash.
         let is_durable = taking.meta.last.index <= self.node.durable_index();
         let is_held =
             taking.gives_way && self.node.sends_snapshot(now) && !self.snapshots.schedule.is_overdue();
@@ -178,7 +180,7 @@ impl Replica {
         }
     }
 
-    /// A part is written.
+    /// Handles the report that a part is written.
     pub(super) fn snapshot_written(&mut self, last: LogPoint, bytes: u64, now: Instant) {
         let before = self.snapshot_index();
         let is_own = |taking: &Taking| taking.meta.last == last && taking.bytes == bytes;
@@ -195,8 +197,8 @@ impl Replica {
         }
     }
 
-    /// There is no room for a snapshot. This replica's own is tried again after a while; a leader
-    /// sends its one again by itself.
+    /// Handles the report that there is no disk space for a snapshot. An own snapshot is retried
+    /// after a while; a leader sends its snapshot again.
     pub(super) fn snapshot_put_off(
         &mut self,
         last: LogPoint,
@@ -222,9 +224,9 @@ impl Replica {
         self.state.thaw();
     }
 
-    /// A leader's snapshot is going to be written in the place of this replica's own, unless all of
-    /// that was handed out: then it is the node's latest before the leader's is, and its report is
-    /// waited for.
+    /// Aborts the own snapshot, because a leader's snapshot is going to be written in its place. If
+    /// all its parts were handed out, it is not aborted: it becomes durable before the leader's,
+    /// and its report still arrives.
     fn give_way(&mut self) {
         if let Some(taking) =
             self.snapshots.taking.take_if(|taking| !taking.is_whole || taking.last_part.is_some())
@@ -234,15 +236,14 @@ impl Replica {
         }
     }
 
-    /// The node may have dropped the snapshot that was on its way: then nobody needs what was built
-    /// of it.
+    /// Drops the state that is being built if the node no longer receives a snapshot.
     pub(super) fn drop_unused_state(&mut self) {
         if !self.node.receives_snapshot() {
             self.snapshots.building = None;
         }
     }
 
-    /// A part of the leader's snapshot has arrived.
+    /// Adds a part of the leader's snapshot to the state that is being built.
     pub(super) fn receive_part(&mut self, part: SnapshotPart, outputs: &mut Vec<Output>) {
         let snapshots = &mut self.snapshots;
         if part.offset == 0 {
@@ -266,16 +267,15 @@ impl Replica {
         }
     }
 
-    /// The leader's snapshot is durable: it is the state from now on.
+    /// Installs the leader's snapshot, which is durable, as the state.
     pub(super) fn install_snapshot(&mut self, meta: &SnapshotMeta, outputs: &mut Vec<Output>) {
         let building = self.snapshots.building.take().expect("a snapshot is built before it is installed");
         assert_eq!(building.last, meta.last, "the snapshot that was built is the one that is installed");
         if meta.last.index <= self.last_applied {
-            // The log was faster.
+            // The log was applied further meanwhile.
             return;
         }
-        // Between the log that was and the snapshot, nodes may have become members and been removed
-        // again.
+        // The entries that the snapshot replaced may have added and removed members.
         self.met.clear();
         self.stop_taking();
         self.state = building.state;
@@ -284,13 +284,14 @@ impl Replica {
         }
         let (node, leader) = (self.node.id(), self.node.leader());
         self.snapshots.schedule.installed(building.bytes, node, leader, &meta.configuration);
-        // Whether the snapshot has these writes in it or others in their places cannot be told.
+        // The snapshot may or may not include these writes: at their indexes, it may cover
+        // different entries.
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.index <= meta.last.index) {
             outputs.push(Output::Answer(waiting.request, Answer::OutcomeUnknown));
         }
     }
 
-    /// How far the latest durable snapshot reaches.
+    /// The last log index of the latest durable snapshot.
     pub(super) fn snapshot_index(&self) -> LogIndex {
         self.node.snapshot().map_or(LogIndex::ORIGIN, |meta| meta.last.index)
     }

@@ -1,4 +1,5 @@
-//! Orders to hand leadership over, and whoever waits for what comes of them.
+//! Leadership transfers on the replica: starts one for a request, and answers it when a leader is
+//! known.
 
 use super::Replica;
 use super::face::{Answer, Output, Refused, RequestId};
@@ -17,14 +18,14 @@ impl Replica {
             TransferError::NotLeader(_) => self.not_leader(),
             TransferError::NotVoter => Refused::NotVoter,
         })?;
-        // The latest order counts, also for who waits for an earlier one.
+        // A later order replaces an earlier one, whose request fails.
         if let Some((earlier, _)) = self.transfer.replace((id, target)) {
             outputs.push(Output::Answer(earlier, Answer::Refused(Refused::TransferFailed)));
         }
         Ok(())
     }
 
-    /// Answers who waits for leadership to be handed over, once it is known what came of it.
+    /// Answers the pending transfer once its result is known.
     pub(super) fn follow_transfer(&mut self, outputs: &mut Vec<Output>) {
         let Some((_, target)) = self.transfer else { return };
         let leader = self.active_leader();
