@@ -130,7 +130,7 @@ impl Sessions {
         self.clients.len()
     }
 
-    /// Whether no client is remembered.
+    /// Returns whether no client is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
@@ -233,7 +233,7 @@ impl Client {
             self.bytes -= bytes_of_outcome(&earlier);
         }
         let highest = self.outcomes.last_key_value().map(|(highest, _)| *highest);
-        // `None` is below every number.
+        // `None` compares below every sequence number.
         self.forgotten = self.forgotten.max(highest.and_then(|highest| highest.checked_sub(limits.window)));
         while let Some(first) = self.outcomes.first_entry() {
             let is_forgotten = Some(*first.key()) <= self.forgotten;

@@ -9,9 +9,9 @@
 //! time. A slow or vanished reader would block the snapshots that compact the log. A file does not
 //! block them.
 //!
-//! While a client reads parts, this node's next own snapshot is held back, within limits, because
-//! it would replace the one that is read, and the reader would have to begin again. A leader's
-//! snapshot is not held back.
+//! While a client reads parts, this node takes no new snapshot of its state, within limits: it
+//! would replace the one that is read, and the reader would have to begin again. A leader's
+//! snapshot is accepted nevertheless.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

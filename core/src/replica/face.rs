@@ -210,8 +210,9 @@ pub enum Refused {
     Change(ChangeError),
     /// The backup no longer exists, or has no line that starts at the offset.
     BackupGone,
-    /// The replica has not applied what the read needs: the index that the client has seen, or the
-    /// log that was on its disk at the restart. It knows no leader, or did not catch up in time.
+    /// The replica cannot answer the read in time: it has not applied the log index that the read
+    /// needs, or the log that was on its disk at the restart, or it knows no leader to catch up
+    /// with. A removed node never catches up.
     CatchingUp,
 }
 

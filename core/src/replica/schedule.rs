@@ -9,8 +9,9 @@
 
 use crate::raft::{Configuration, NodeId};
 
-/// The default of [`SnapshotPolicy::part_bytes`]. Chosen because a step encodes or decodes one
-/// part, and this many bytes take less than a millisecond.
+/// The default of [`SnapshotPolicy::part_bytes`], the number of bytes of content in a part of a
+/// snapshot. Chosen because a step encodes or decodes one part, and that takes less than a
+/// millisecond.
 pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
 
 /// The policy for snapshots: the thresholds, of which the first one counts, and the size of a part.
