@@ -1,18 +1,18 @@
-//! Which cluster, and which life of a node: numbers that keep those apart who merely have the same
-//! names.
+//! Identities that are unique beyond names: the cluster id and the incarnation of a node. They tell
+//! clusters and nodes apart that have the same addresses, folders or ids.
 //!
-//! Deliberately no source of randomness: the caller draws the numbers, so that a simulation can
-//! draw them from its seed.
+//! This module deliberately has no source of randomness: the caller draws the numbers, so that a
+//! simulation can draw them from its seed.
 
 use std::fmt;
 
-/// Which cluster: made once, when the cluster is founded. Keeps the files and the messages of two
-/// clusters apart that happen to use the same folder names or addresses.
+/// The cluster id: made once, at bootstrap. Keeps the files and messages of two clusters apart that
+/// use the same folder names or addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u128);
 
 impl ClusterId {
-    /// Reads 32 lower-case hexadecimal digits; `None` for anything else.
+    /// Parses 32 lower-case hexadecimal digits; `None` for anything else.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let digits = lower_case_hex(text, 32)?;
@@ -20,21 +20,21 @@ impl ClusterId {
     }
 }
 
-/// 32 lower-case hexadecimal digits.
+/// Writes 32 lower-case hexadecimal digits.
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
 
-/// Which life of a node: drawn at random at its first start. A node whose files were lost and made
-/// anew has another one, so that nobody takes it for the node that once made promises under the
-/// same id.
+/// The incarnation of a node: a random number that the node draws at its first start. A node whose
+/// files were lost and created again has another incarnation, so that it is not mistaken for the
+/// node that made promises under the same id before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
 impl Incarnation {
-    /// Reads 16 lower-case hexadecimal digits; `None` for anything else.
+    /// Parses 16 lower-case hexadecimal digits; `None` for anything else.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let digits = lower_case_hex(text, 16)?;
@@ -42,7 +42,7 @@ impl Incarnation {
     }
 }
 
-/// 16 lower-case hexadecimal digits.
+/// Writes 16 lower-case hexadecimal digits.
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

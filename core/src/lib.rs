@@ -1,10 +1,11 @@
-//! Raft, a key-value state machine, its proxy and its client protocol, without any I/O.
+//! Raft consensus, a key-value state machine, a proxy and a client protocol, sans-IO: none of them
+//! does any I/O.
 //!
-//! Everything here is a function of what it is handed: (state, now, inputs) → outputs. The core
-//! never reads a clock, a file or a socket, never starts a thread, never draws from a random
-//! generator that it was not seeded with, and never iterates a hash map. So the same inputs always
-//! give the same outputs, and one core serves every runtime: an async executor, threads, and a
-//! simulator that breaks everything around it.
+//! Everything here is a function: (state, now, inputs) → outputs. The core never reads a clock, a
+//! file or a socket, never starts a thread, draws random numbers only from a generator that the
+//! caller has seeded, and never iterates a hash map. So the same inputs always give the same
+//! outputs, and one core serves every runtime: an async executor, threads, and a simulator that
+//! injects faults.
 //!
 //! ```text
 //!   client's bytes                                                    messages of peers
@@ -16,23 +17,23 @@
 //!                                                                  Persist ──► disk ──► Persisted
 //! ```
 //!
-//! | module | what it is | what it knows of |
+//! | module | what it is | which modules it knows |
 //! | --- | --- | --- |
-//! | [`raft`] | consensus on a log of opaque payloads: usable alone | nothing else |
-//! | [`kv`] | the map that the log's commands build, and the clients' sessions | nothing else |
-//! | [`Replica`] | both together: what a runtime drives | `raft`, `kv` |
-//! | [`memory`] | who is given up when clients make a server hold too much | [`Request`] |
-//! | [`host`] | what every runtime decides alike | all of it |
-//! | [`proxy`] | which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
+//! | [`raft`] | consensus on a log of opaque payloads: usable alone | none |
+//! | [`kv`] | the key-value state machine and the exactly-once sessions | none |
+//! | [`Replica`] | a Raft node with its state machine: the part that a runtime drives | `raft`, `kv` |
+//! | [`memory`] | the memory budget: which client is closed when all hold too much | [`Request`] |
+//! | [`host`] | decisions that all runtimes share | all of them |
+//! | [`proxy`] | routing: which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
 //! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |
 //!
 //! # Driving a replica
 //!
-//! A runtime collects whatever arrives, hands all of it to one [`Replica::step`], and carries out
-//! the outputs in their order. Whatever comes out may be done at once: a vote, an acknowledgement
-//! or an answer that depends on the disk is kept inside until the runtime reports that write with
-//! [`Input::Persisted`]. Time is an argument ([`Instant`]); [`Replica::deadline`] says when to step
-//! next if nothing arrives.
+//! A runtime collects everything that arrives, hands all of it to one [`Replica::step`], and
+//! carries out the outputs in order. Every output may be carried out at once: a vote, an
+//! acknowledgement or an answer that depends on the disk is held back inside the replica until the
+//! runtime reports the write as durable with [`Input::Persisted`]. Time is an argument
+//! ([`Instant`]); [`Replica::deadline`] says when the next step is due if nothing arrives.
 //!
 //! ```
 //! use std::time::Duration;
@@ -78,9 +79,9 @@
 //!
 //! # Errors and panics
 //!
-//! A step returns no error. A client's mistake is a reply, a peer's nonsense is dropped and told as
-//! a [`raft::Event`], and a bug is a panic: assertions are on in release builds, because a wrong
-//! answer is worse than none.
+//! A step returns no error. A client's mistake gets an error reply, a malformed message of a peer
+//! is dropped and reported as a [`raft::Event`], and a bug in the core is a panic: assertions are
+//! on in release builds, because a wrong answer is worse than none.
 
 pub mod host;
 pub mod kv;

@@ -1,30 +1,31 @@
-//! Time as the core sees it: a number that the runtime hands in. Never a clock.
+//! Time as the core sees it: a number that the runtime passes in. The core never reads a clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment, in microseconds since an arbitrary start that one node never changes while it runs.
+/// A point in time, in microseconds since an arbitrary start, which stays the same while a node
+/// runs.
 ///
-/// Only differences mean anything. The runtime takes it from a monotonic clock, the simulator from
-/// its event queue. The range is some 584,000 years, so sums do not overflow in practice; they
-/// saturate.
+/// Only differences are meaningful. The runtime takes the time from a monotonic clock, the
+/// simulator from its event queue. The range is about 584,000 years, so sums do not overflow in
+/// practice; they saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The moment `micros` microseconds after the arbitrary start.
+    /// The point in time `micros` microseconds after the arbitrary start.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the arbitrary start.
+    /// The microseconds since the arbitrary start.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to `self`, or zero when `earlier` is later.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -47,7 +48,7 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// A span in whole microseconds, at most `u64::MAX`.
+/// Converts a duration to whole microseconds, at most `u64::MAX`.
 pub(crate) fn micros(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
 }

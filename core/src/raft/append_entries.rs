@@ -1,4 +1,18 @@
-//! The receiver of AppendEntries and heartbeats: the follower's side of replication (Fig. 2; §5.3).
+//! The follower's side of replication: the receiver of AppendEntries and heartbeats (Fig. 2; §5.3).
+//!
+//! An AppendEntries names the index and term of the entry before its own (`prev_log_index`,
+//! `prev_log_term`). If the follower has that entry, both logs are equal up to it (Log Matching,
+//! §5.3), and the new entries continue the leader's history.
+//!
+//! The naive follower then cuts its log after `prev_log_index` and appends what came. That loses
+//! acknowledged entries: calls can be delayed and overtaken, and an old, shorter call would cut off
+//! a tail which the leader already counted for a commit. So this follower cuts only at the first
+//! entry whose term differs from the leader's, and appends only what it lacks.
+//!
+//! For the same reason a call says nothing about entries beyond its last one, which may be an old
+//! leader's: the follower acknowledges and commits up to the last entry of the call, and not up to
+//! the end of its own log. An acknowledgement waits until the log is durable; a heartbeat's answer
+//! waits for the term alone, so that a slow disk does not cost the leader its followers.
 
 use super::batch::Entries;
 use super::durability::Promise;
@@ -12,21 +26,22 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Fig. 2, AppendEntries receiver. Rule 1, the older term, was dealt with before.
+    /// Handles an AppendEntries call (Fig. 2, AppendEntries receiver). Rule 1, the older term, was
+    /// handled before.
     pub(super) fn on_append_entries(&mut self, leader: NodeId, append: AppendEntries, now: Instant) {
         self.follow(leader, now);
         if let Err(because) = self.check_entries(&append) {
             return self.tell(Event::MessageRefused { from: leader, because });
         }
-        // Everything up to the start of this log is committed, so it is in the leader's log as
-        // well. An old call.
+        // An old call: everything up to the start of this log is committed, so the leader's log has
+        // it as well.
         if append.prev_log_index < self.log.start().index {
             let outcome = AppendOutcome::Accepted { match_index: self.log.start().index };
             return self.answer_append(leader, append.sequence, Promise::Log, outcome);
         }
-        // Fig. 2, AppendEntries receiver 2: refuse when the log has no entry of that term at that
-        // index. What is committed here is in every leader's log (§5.4), so it agrees even where
-        // only the leader remembers it.
+        // Fig. 2, AppendEntries receiver 2: reject the call when the log has no entry of that term
+        // at that index. Committed entries are in every leader's log (§5.4), so the logs agree
+        // there even where only the leader still has the entries.
         let known_term = self.log.term_at(append.prev_log_index);
         let agrees = known_term == Some(append.prev_log_term)
             || (known_term.is_some() && mutant::is_active(Mutant::PreviousTermUnchecked));
@@ -56,9 +71,9 @@ impl Node {
 
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
         self.follow(leader, now);
-        // The leader names only what it knows the log of this follower to hold. A log that holds
-        // less is another node's: one that lost its disk, or one of the same id that was removed.
-        // What such a log holds need not be committed.
+        // The leader names only a commit index up to which it knows the log of this follower to
+        // match. A log that is shorter belongs to another node: one that lost its disk, or a
+        // removed one with the same id. The entries of such a log need not be committed.
         let last_index = self.log.last().index;
         let is_known = heartbeat.leader_commit <= last_index || mutant::is_active(Mutant::CommitBeyondOwnLog);
         if self.continues(heartbeat.leader_commit, heartbeat.commit_checksum) {
@@ -68,12 +83,13 @@ impl Node {
         } else {
             self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
         }
-        // Not before the term is durable, but never held up by entries on their way to the disk.
+        // The response waits until the term is durable, but never for entries that are being
+        // written.
         let response = HeartbeatResponse { round: heartbeat.round };
         self.send(leader, Promise::HardState, Body::HeartbeatResponse(response));
     }
 
-    /// A leader of this term spoke: follow it.
+    /// Follows the leader of this term, from which a message came.
     pub(super) fn follow(&mut self, leader: NodeId, now: Instant) {
         match self.part {
             Part::Follower { leader: Some(known) } => {
@@ -93,16 +109,15 @@ impl Node {
         }
     }
 
-    /// Whether this log is the leader's up to `index`, as far as the checksum there tells: where
-    /// this log does not reach, or the leader names none, nothing speaks against it.
+    /// Returns whether this log equals the leader's up to `index`, as far as the checksum there
+    /// shows: true where this log ends earlier or the leader names no checksum.
     fn continues(&self, index: LogIndex, checksum: Option<Checksum>) -> bool {
         let own = self.log.point_at(index).map(|point| point.checksum);
         let differs = matches!((own, checksum), (Some(own), Some(theirs)) if own != theirs);
         !differs || mutant::is_active(Mutant::CommitChecksumIgnored)
     }
 
-    /// Entries that could not come from a leader of this term are refused before they touch
-    /// anything.
+    /// Rejects entries that could not come from a leader of this term, before they change anything.
     fn check_entries(&self, append: &AppendEntries) -> Result<(), Refusal> {
         let mut index = append.prev_log_index;
         let mut term = append.prev_log_term;
@@ -116,34 +131,34 @@ impl Node {
         if term > self.current_term { Err(Refusal::EntriesOutOfOrder) } else { Ok(()) }
     }
 
-    /// Adds what is new in `run`, whose predecessor the log has.
+    /// Appends the new entries of `run`, whose predecessor is in the log.
     fn take_run(&mut self, run: Entries) -> Result<(), Refusal> {
         let Some(new) = self.first_difference(&run).and_then(|index| run.into_starting_at(index)) else {
             return Ok(());
         };
         let first_new = new.first_index();
         if self.log.point_at(first_new.previous()) != Some(new.before()) {
-            // Same index, same term, other bytes: no leader does that. Better stuck than two
-            // histories.
+            // Same index, same term, other bytes: no leader sends that. A follower that stops here
+            // is better than a log that mixes two histories.
             return Err(Refusal::ChecksumMismatch);
         }
-        // Fig. 2, AppendEntries receiver 3: an entry of another term at the same index, and all
-        // after it, go. Only then: a shorter or older call must not cut a tail that agrees with it.
-        // What is committed is in the log of every leader (§5.4), so no leader orders that to be
-        // cut.
+        // Fig. 2, AppendEntries receiver 3: cut the log at an entry whose term differs from that of
+        // the entry at the same index. Only then: a shorter or older call must not cut a tail that
+        // agrees with it. Committed entries are in the log of every leader (§5.4), so no leader
+        // asks for a cut of those.
         if first_new <= self.commit_index && !mutant::is_active(Mutant::MatchingSuffixCut) {
             return Err(Refusal::ContradictsCommitted);
         }
         if first_new <= self.log.last().index {
             self.cut_log(first_new);
         }
-        // Fig. 2, AppendEntries receiver 4: append what the log does not have.
+        // Fig. 2, AppendEntries receiver 4: append the entries that the log does not have.
         self.append(new);
         self.proposals.restart(self.log.last());
         Ok(())
     }
 
-    /// The first index of `run` that the log lacks, or holds with another term.
+    /// The first index of `run` that the log lacks or holds with another term.
     fn first_difference(&self, run: &Entries) -> Option<LogIndex> {
         if mutant::is_active(Mutant::MatchingSuffixCut) {
             return Some(run.first_index());
@@ -169,7 +184,7 @@ impl Node {
         self.send(leader, promise, Body::AppendEntriesResponse(response));
     }
 
-    /// Fig. 2, volatile state: `commit_index` only grows.
+    /// Raises the commit index to `index` (Fig. 2, volatile state: `commit_index` only grows).
     pub(super) fn learn_commit(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index);
     }

@@ -1,15 +1,15 @@
 //! A batch of log entries: one allocation that the log, the messages and the disk share.
 //!
-//! A leader's turn seals all its new entries into one `Batch`. [`Entries`] is a view of some
-//! consecutive entries of a batch.
+//! At the end of a leader's turn all its new entries are sealed into one `Batch`. [`Entries`] is a
+//! view of some consecutive entries of a batch.
 //!
-//! Invariants of a `Batch`, which every [`Entries`] inherits:
+//! Invariants of a `Batch`, which hold for every [`Entries`]:
 //!
-//! 1. It holds at least one entry, and their indexes follow one another from `before` on.
-//! 2. Terms never fall from one entry to the next, nor below the term of `before`.
+//! 1. It holds at least one entry, and the indexes are consecutive, starting after `before`.
+//! 2. Terms never decrease from one entry to the next, nor below the term of `before`.
 //! 3. Every line's checksum is right for its bytes and for the checksum of its predecessor.
 //!
-//! The one gateway is [`BatchBuilder`](super::BatchBuilder): it alone makes a batch. So nothing
+//! [`BatchBuilder`](super::BatchBuilder) is the only gateway: it alone creates batches. So no code
 //! behind it checks again.
 
 use std::any::Any;
@@ -22,84 +22,84 @@ use super::entry::{Entry, EntryKind};
 use super::line::TAIL_LEN;
 use super::types::{Checksum, LogIndex, LogPoint, Term};
 
-/// The most bytes a batch may hold, chosen so that offsets fit 32 bits with room to spare.
+/// The maximum size of a batch in bytes, chosen so that offsets fit in 32 bits with room to spare.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
-/// Where an entry lies in its batch's text.
+/// An entry's position in the text of its batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) term: Term,
     pub(super) checksum: Checksum,
     pub(super) start: u32,
     pub(super) payload_start: u32,
-    /// Just past the line break.
+    /// The offset just after the line break.
     pub(super) end: u32,
 }
 
-/// Consecutive entries in one allocation. See the module's invariants.
+/// Consecutive entries in one allocation. The module's documentation states the invariants.
 struct Batch {
     before: LogPoint,
-    /// Whether an entry holds a configuration: nearly always none does, and nobody looks.
+    /// Whether any entry holds a configuration. Nearly always none does, and the search is skipped.
     has_configuration: bool,
     text: String,
     marks: Marks,
     reading: Mutex<Weak<dyn Any + Send + Sync>>,
 }
 
-/// The marks of a batch. That of an entry which came alone lies in the batch itself: the less is to
-/// be found and to be freed.
+/// The marks of a batch. A single mark is stored in the batch itself, which saves an allocation and
+/// a look-up.
 pub(super) enum Marks {
     One(Mark),
     Many(Vec<Mark>),
 }
 
-/// Some consecutive entries of one batch, at least one. Cloning copies no entry.
+/// Some consecutive entries of one batch, at least one. Cloning copies no entries.
 #[derive(Clone)]
 pub struct Entries {
     batch: Arc<Batch>,
-    /// Positions in the batch's marks: the first one, and the one after the last. They fit, because
-    /// an entry is more than a byte.
+    /// Positions in the batch's marks: the first entry, and one past the last. They fit in 32 bits,
+    /// because an entry is longer than a byte.
     start: u32,
     end: u32,
 }
 
 impl Entries {
-    /// All entries of a new batch that follows `before`. Only for the gateway, which upholds the
-    /// invariants.
+    /// Makes a batch that follows `before`, and returns a view of all its entries. Only for the
+    /// gateway, which upholds the invariants.
     pub(super) fn of_batch(before: LogPoint, has_configuration: bool, text: String, marks: Marks) -> Self {
         let batch = Batch { before, has_configuration, text, marks, reading: Mutex::new(Weak::<()>::new()) };
         let end = offset(batch.marks().len());
         Self { batch: Arc::new(batch), start: 0, end }
     }
 
-    /// The lines, each with its line break, as they stand on disk and on the wire.
+    /// The lines, each with its line break, exactly as on disk and on the wire.
     #[must_use]
     pub fn text(&self) -> &str {
         let range = self.range();
         &self.batch.text[self.batch.end_before(range.start)..self.batch.end_before(range.end)]
     }
 
-    /// How many bytes of text these are.
+    /// The number of bytes of text.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let range = self.range();
         self.batch.end_before(range.end) - self.batch.end_before(range.start)
     }
 
-    /// How many entries these are; never zero.
+    /// The number of entries; never zero.
     #[expect(clippy::len_without_is_empty, reason = "a run of entries is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.range().len()
     }
 
-    /// The point that the first entry follows.
+    /// The point of the entry before the first one.
     #[must_use]
     pub fn before(&self) -> LogPoint {
         self.batch.point_before(self.range().start)
     }
 
-    /// The first entry's index.
+    /// The index of the first entry.
     #[must_use]
     pub fn first_index(&self) -> LogIndex {
         self.before().index.next()
@@ -111,18 +111,18 @@ impl Entries {
         self.batch.point_before(self.range().end)
     }
 
-    /// The point of the entry at `index`, if it is one of these.
+    /// The point of the entry at `index`, if it is among these.
     #[must_use]
     pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
         self.position_of(index).map(|position| self.batch.point_before(position + 1))
     }
 
-    /// These entries, in order.
+    /// Iterates over these entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
         self.batch.entries(self.range())
     }
 
-    /// Those of these entries from `first` to `last`, in order.
+    /// Iterates over the entries from `first` to `last` that are among these, in order.
     pub(super) fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
         let Range { start, end } = self.range();
         let after = |index: LogIndex| self.position_of(index).map(|position| position + 1);
@@ -131,13 +131,13 @@ impl Entries {
         self.batch.entries(start..end.max(start))
     }
 
-    /// The entries from `index` on, `None` when there are none.
+    /// The entries from `index` on; `None` when there are none.
     #[must_use]
     pub fn starting_at(&self, index: LogIndex) -> Option<Self> {
         self.clone().into_starting_at(index)
     }
 
-    /// The same of a view that nobody needs any more.
+    /// The same as [`Self::starting_at`], without a clone: consumes the view.
     pub(super) fn into_starting_at(mut self, index: LogIndex) -> Option<Self> {
         if index > self.first_index() {
             self.start = offset(self.position_of(index)?);
@@ -145,7 +145,7 @@ impl Entries {
         Some(self)
     }
 
-    /// The entries up to and with `index`, `None` when there are none.
+    /// The entries up to and including `index`; `None` when there are none.
     #[must_use]
     pub fn ending_at(&self, index: LogIndex) -> Option<Self> {
         let mut kept = self.clone();
@@ -155,13 +155,13 @@ impl Entries {
         Some(kept)
     }
 
-    /// As many entries from the front as fit `bytes_max` bytes of text, but one at the least.
+    /// As many entries from the front as fit in `bytes_max` bytes of text, but at least one.
     #[must_use]
     pub fn fitting(&self, bytes_max: usize) -> Self {
         self.clone().into_fitting(bytes_max)
     }
 
-    /// The same of a view that nobody needs any more.
+    /// The same as [`Self::fitting`], without a clone: consumes the view.
     pub(super) fn into_fitting(mut self, bytes_max: usize) -> Self {
         if self.bytes() > bytes_max {
             let limit = self.batch.end_before(self.range().start) + bytes_max;
@@ -171,29 +171,29 @@ impl Entries {
         self
     }
 
-    /// All entries of the batch that these belong to.
+    /// All entries of the batch to which these belong.
     #[must_use]
     pub fn whole_batch(&self) -> Self {
         Self { batch: Arc::clone(&self.batch), start: 0, end: offset(self.batch.marks().len()) }
     }
 
-    /// What another reader has made of the whole batch, if it left that here and still holds it:
-    /// several nodes of one process share their batches, and need not read each of them anew. The
-    /// same log must be read alike by all of them.
+    /// The decoded form of the whole batch that another reader has cached here, if a reader still
+    /// holds it: several nodes of one process share their batches and need not decode each batch
+    /// again. All of them must decode the same log alike.
     #[must_use]
     pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let reading = self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         reading?.downcast().ok()
     }
 
-    /// Leaves what was made of the whole batch for other readers. They find it while at least one
-    /// reader still holds it.
+    /// Caches the decoded form of the whole batch for other readers. They find it while at least
+    /// one reader still holds it.
     pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
         let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
         *self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&reading);
     }
 
-    /// The configurations among these entries, with their indexes.
+    /// Iterates over the configurations among these entries, with their indexes.
     pub(super) fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> + '_ {
         let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
         entries.filter_map(|position| {
@@ -206,8 +206,9 @@ impl Entries {
         })
     }
 
-    /// Whether every configuration among these entries can be read. What comes from outside is
-    /// asked before it is kept; behind that gateway `Entries::configurations` takes it for granted.
+    /// Returns whether every configuration among these entries can be parsed. Entries from outside
+    /// are checked by this before they are kept; behind that gateway `Entries::configurations`
+    /// relies on it.
     #[must_use]
     pub fn configurations_are_known(&self) -> bool {
         let entries = if self.batch.has_configuration { self.range() } else { 0..0 };
@@ -233,7 +234,7 @@ impl fmt::Debug for Entries {
     }
 }
 
-/// Equal when they are the same entries after the same log.
+/// Two views are equal when they hold the same entries after the same log.
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
         self.before() == other.before() && self.text() == other.text()
@@ -250,7 +251,7 @@ impl Batch {
         }
     }
 
-    /// Where the text of the entries before `position` ends.
+    /// The offset at which the text of the entries before `position` ends.
     fn end_before(&self, position: usize) -> usize {
         position.checked_sub(1).map_or(0, |before| self.marks()[before].end as usize)
     }
@@ -272,7 +273,7 @@ impl Batch {
         marks.map(move |(place, mark)| self.entry(first + place, mark))
     }
 
-    /// The entry at `position`, where `mark` is.
+    /// The entry at `position`, whose mark is `mark`.
     fn entry(&self, position: usize, mark: &Mark) -> Entry<'_> {
         let index = LogIndex(self.before.index.0 + 1 + position as u64);
         let payload_end = mark.end as usize - TAIL_LEN - 1;

@@ -1,8 +1,8 @@
-//! The gateway of the log: makes batches of entries, of a leader's proposals or of lines that come
-//! from outside.
+//! The gateway of the log: builds batches of entries, either from proposals of a leader or from
+//! lines that come from outside.
 //!
-//! It upholds the invariants of a batch: [`seal`](BatchBuilder::seal) makes lines that are right,
-//! and [`accept`](BatchBuilder::accept) checks lines that come from outside.
+//! It upholds the invariants of a batch: [`seal`](BatchBuilder::seal) writes correct lines, and
+//! [`accept`](BatchBuilder::accept) checks lines that come from outside.
 
 use super::batch::{BATCH_BYTES_MAX, Entries, Mark, Marks, offset};
 use super::configuration::CONFIG_PREFIX;
@@ -10,7 +10,7 @@ use super::line::{HEAD_INDEX, HEAD_TERM, Line, LineFault, TAIL_END, TAIL_START, 
 use super::types::{Checksum, LogPoint, Term};
 use crate::mutant::{self, Mutant};
 
-/// Makes a batch of [`Entries`], entry by entry: the gateway that upholds its invariants.
+/// Builds a batch of [`Entries`], entry by entry: the gateway that upholds its invariants.
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     before: LogPoint,
@@ -21,38 +21,38 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Begins anew, with a batch that will follow `before`.
+    /// Discards what was added, and begins a batch that will follow `before`.
     pub(super) fn restart(&mut self, before: LogPoint) {
         self.marks.clear();
         self.text.clear();
         (self.before, self.last, self.has_configuration) = (before, before, false);
     }
 
-    /// A batch that will follow `before`.
+    /// Begins a batch that will follow `before`.
     #[must_use]
     pub fn new(before: LogPoint) -> Self {
         Self { before, has_configuration: false, last: before, text: String::new(), marks: Vec::new() }
     }
 
-    /// Makes room for `entries` entries of `bytes` bytes in all.
+    /// Reserves room for `entries` entries of `bytes` bytes in total.
     pub fn reserve(&mut self, entries: usize, bytes: usize) {
         self.marks.reserve(entries);
         self.text.reserve(bytes);
     }
 
-    /// The point of the entry added last, or the one the batch follows.
+    /// The point of the last entry that was added, or the point that the batch follows.
     #[must_use]
     pub fn last(&self) -> LogPoint {
         self.last
     }
 
-    /// Bytes of text so far.
+    /// The bytes of text so far.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Whether one of the entries so far holds a configuration.
+    /// Whether any entry so far holds a configuration.
     pub(super) fn has_configuration(&self) -> bool {
         self.has_configuration
     }
@@ -64,12 +64,12 @@ impl BatchBuilder {
     }
 
     /// Appends an entry: writes its line and checksum around the payload, which `write_payload`
-    /// adds to the text it is given.
+    /// appends to the text.
     ///
     /// # Panics
     ///
-    /// When `term` is below the last entry's, when the payload is empty or holds a line break, or
-    /// when the batch would pass [`BATCH_BYTES_MAX`]: each is a bug of the caller.
+    /// When `term` is below the last entry's, when the payload is empty or contains a line break,
+    /// or when the batch would exceed [`BATCH_BYTES_MAX`]: each is a bug of the caller.
     pub fn seal(&mut self, term: Term, write_payload: impl FnOnce(&mut String)) -> LogPoint {
         assert!(term >= self.last.term, "an entry of an older term after a newer one");
         let start = self.text.len();
@@ -95,20 +95,22 @@ impl BatchBuilder {
         self.last
     }
 
-    /// Appends a line that came from outside, without its line break, after checking all of it.
+    /// Appends a line that came from outside, given without its line break, after checking all of
+    /// it.
     ///
     /// # Errors
     ///
-    /// [`LineFault`] says what is wrong with the line; the batch is as before.
+    /// [`LineFault`] says what is wrong with the line; the batch stays as it was.
     pub fn accept(&mut self, line: &[u8]) -> Result<LogPoint, LineFault> {
         self.accept_when(line, |_| Ok(()))
     }
 
-    /// The same for a line that `check` must find right as well, once the rest of it is.
+    /// Like [`Self::accept`], with one more check: `check` must accept the line as well, once the
+    /// rest of it is right.
     ///
     /// # Errors
     ///
-    /// What `check` says, or that the line is not the next entry; the batch is as before.
+    /// The error of `check`, or that the line is not the next entry; the batch stays as it was.
     pub fn accept_when<E: From<LineFault>>(
         &mut self,
         line: &[u8],
@@ -124,7 +126,7 @@ impl BatchBuilder {
         Ok(self.last)
     }
 
-    /// Whether the line is the one that comes next.
+    /// Checks that the line is the next entry.
     fn check_place(&self, line: &Line<'_>) -> Result<(), LineFault> {
         if !line.follows(self.last.checksum) && !mutant::is_active(Mutant::ChecksumIgnored) {
             return Err(LineFault::Checksum);
@@ -138,7 +140,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// The batch, or `None` when nothing was added. The builder goes on after it, empty.
+    /// Returns the batch, or `None` when nothing was added. The builder continues after it, empty.
     pub fn finish(&mut self) -> Option<Entries> {
         if self.marks.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! Log compaction (§7): a durable snapshot takes the place of the log's beginning.
+//! Log compaction (§7): a durable snapshot replaces the beginning of the log.
 
 use super::snapshot::{Compaction, SILENCE_PATIENCE, SnapshotMeta};
 use super::state::{Node, Part, Progress};
@@ -12,21 +12,21 @@ impl Node {
         self.snapshot.as_ref()
     }
 
-    /// What a snapshot that ends at `last` stands for. `last` is not before this node's latest
+    /// The metadata of a snapshot that ends at `last`, which must not be before this node's latest
     /// snapshot.
     #[must_use]
     pub fn snapshot_meta(&self, last: LogPoint) -> SnapshotMeta {
         SnapshotMeta { last, configuration: self.membership.at(last.index).clone() }
     }
 
-    /// A snapshot is durable on this node, and was read back: the log before its end is no longer
-    /// needed. Some of it stays in memory for followers that are nearly up to date
-    /// ([`Config::retained_bytes`](super::Config::retained_bytes)), or that are on their way to be
+    /// Compacts the log up to the end of `meta`, a snapshot that is durable on this node and was
+    /// read back. Some of the entries stay in memory for followers that are nearly up to date
+    /// ([`Config::retained_bytes`](super::Config::retained_bytes)) or are catching up
     /// ([`Config::held_bytes_max`](super::Config::held_bytes_max)).
     ///
     /// # Panics
     ///
-    /// When the snapshot ends beyond what is committed, or with another entry than the log has
+    /// When the snapshot ends beyond the commit index, or with another entry than the log has
     /// there.
     pub fn compact(&mut self, meta: SnapshotMeta) {
         if self.snapshot.as_ref().is_some_and(|newer| newer.last.index >= meta.last.index) {
@@ -40,20 +40,20 @@ impl Node {
         self.turn.is_compaction_due = true;
     }
 
-    /// Forgets what is kept in memory of the log behind the latest snapshot, as far as no follower
-    /// needs it any more.
+    /// Drops the entries that are still in memory although the latest snapshot covers them, as far
+    /// as no follower needs them any more.
     pub fn trim_log(&mut self) {
         let Some(last) = self.snapshot.as_ref().map(|meta| meta.last.index) else { return };
         let is_unlimited = mutant::is_active(Mutant::HeldLogUnlimited);
         let held_max = if is_unlimited { usize::MAX } else { self.config.held_bytes_max };
         let held = (self.held_from().unwrap_or(last), held_max);
         self.log.compact(last, self.config.retained_bytes, held);
-        // As far as the log is kept, a joiner may still be sent what it says of the members.
+        // As far back as the log is kept, a joiner may still be sent its configurations.
         self.membership.forget_before(self.log.start().index);
     }
 
-    /// Up to which entry all followers that may still be sent entries, and answer, have the log, if
-    /// there is such a follower.
+    /// The index up to which all followers have the log that answer and may still be sent entries,
+    /// if there is such a follower: the lowest match index among them.
     fn held_from(&self) -> Option<LogIndex> {
         let Part::Leader(leadership) = &self.part else { return None };
         let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_PATIENCE);
@@ -64,7 +64,7 @@ impl Node {
         leadership.followers.iter().filter_map(|(_, progress)| needs_log(progress)).min()
     }
 
-    /// The log as it is to stand on the disk from now on.
+    /// The log in the form in which it replaces the log on the disk.
     pub(super) fn compaction(&self) -> Option<Compaction> {
         let after = self.snapshot.as_ref()?.last;
         Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX).into() })

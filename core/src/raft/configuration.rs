@@ -1,14 +1,14 @@
-//! Who takes part: the voters, the learners, and in the middle of a change also the voters that are
-//! on their way out.
+//! The cluster configuration: the voters, the learners, and during a change also the outgoing
+//! voters.
 //!
-//! While a change is under way two sets of voters must agree to everything, each by its own
-//! majority (§6, joint consensus): so old and new can never decide without each other. Learners get
-//! the log and are asked nothing.
+//! During a change two sets of voters must agree to every decision, each by its own majority (§6,
+//! joint consensus): so the old and the new set can never decide without each other. Learners
+//! receive the log and do not vote.
 //!
 //! A configuration is an entry of the log:
 //! `"op":"CONFIG","voters":[1,2,3],"outgoing":[1,2],"learners":[4],"members":[…],"additions":1`,
-//! without those that are empty or 0. `members` is the [`Roster`], `additions` the number of the
-//! latest [`Addition`].
+//! where fields that are empty or 0 are left out. `members` is the [`Roster`], `additions` the
+//! number of the latest [`Addition`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use super::types::NodeId;
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 
-/// The most learners at once: arbitrary, as many as anybody will bring up together.
+/// The maximum number of learners at once: an arbitrary limit, more than an operator adds together.
 pub const LEARNERS_MAX: usize = 16;
 
-/// What the payload of an entry with a configuration begins with.
+/// The prefix of the payload of every configuration entry.
 pub(super) const CONFIG_PREFIX: &str = "\"op\":\"CONFIG\",";
 
-/// The members of a cluster. Cloning copies nothing, so that what holds one is small: messages and
-/// outputs are moved often.
+/// The members of a cluster. Cloning copies nothing, so types that hold a configuration stay small:
+/// messages and outputs are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     members: Arc<Members>,
@@ -38,11 +38,11 @@ pub struct Configuration {
 struct Members {
     voters: Voters,
     outgoing: Option<Voters>,
-    /// Ascending; none is in `voters`.
+    /// In ascending order; none is in `voters`.
     learners: Vec<NodeId>,
-    /// Of members only.
+    /// Holds members only.
     roster: Roster,
-    /// The latest one, whether or not its member is still one.
+    /// The latest addition, whether or not its member is still a member.
     last_addition: Addition,
 }
 
@@ -61,20 +61,20 @@ struct Text {
 }
 
 impl Configuration {
-    /// These voters and nobody else.
+    /// A configuration of these voters alone.
     #[must_use]
     pub fn of_voters(voters: Voters) -> Self {
         Self::of(voters, None, Vec::new())
     }
 
-    /// These voters and learners, in any order. `None` when a learner votes or is there twice, or
-    /// when there are more than [`LEARNERS_MAX`].
+    /// A configuration of these voters and learners, in any order. `None` when a learner is also a
+    /// voter or appears twice, or when there are more than [`LEARNERS_MAX`].
     #[must_use]
     pub fn new(voters: Voters, learners: impl IntoIterator<Item = NodeId>) -> Option<Self> {
         Self::restored(voters, None, learners)
     }
 
-    /// What was a configuration before, in a change or not. `None` when it cannot be one.
+    /// Restores a configuration, joint or not. `None` when it is invalid.
     #[must_use]
     pub fn restored(
         voters: Voters,
@@ -94,20 +94,20 @@ impl Configuration {
         Members { voters, outgoing, learners, roster, last_addition }.into()
     }
 
-    /// The same members with what `roster` knows of them.
+    /// The same members, with their addresses and incarnations from `roster`.
     #[must_use]
     pub fn with_roster(self, roster: &Roster) -> Self {
         let roster = roster.merged(&Roster::default(), |node| self.contains(node));
         self.described(roster)
     }
 
-    /// Where members are found, and which life of each is meant.
+    /// The addresses and incarnations of the members.
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.members.roster
     }
 
-    /// The latest addition to the cluster, whether or not its member is still one.
+    /// The latest addition to the cluster, whether or not its member is still a member.
     #[must_use]
     pub fn last_addition(&self) -> Addition {
         self.members.last_addition
@@ -120,10 +120,10 @@ impl Configuration {
         self
     }
 
-    /// Whether the node that was let in as `addition` has been removed since, or was never added by
-    /// what is committed. True for ever, and of a node as well that has heard nothing since it was
-    /// let in. Where the members are without the id, that holds only as far as this configuration
-    /// is committed (`is_settled`).
+    /// Returns whether the node that joined as `addition` has been removed since, or was never
+    /// added by a committed configuration. Once true, it stays true, and it also holds for a node
+    /// that has heard nothing since it joined. If the id is not among the members, the answer holds
+    /// only if this configuration is committed (`is_settled`).
     #[must_use]
     pub fn has_taken_back(&self, node: NodeId, addition: Addition, is_settled: bool) -> bool {
         if mutant::is_active(Mutant::TakenBackNotTold) {
@@ -136,7 +136,7 @@ impl Configuration {
         }
     }
 
-    /// The way from `self` to `target`: both sets of voters decide.
+    /// The joint configuration from `self` to `target`: both sets of voters decide.
     #[must_use]
     pub(super) fn joint(&self, target: &Self) -> Self {
         let outgoing = Some(self.voters().clone());
@@ -145,64 +145,64 @@ impl Configuration {
         joint.described(roster)
     }
 
-    /// The end of the way.
+    /// The configuration that ends the change: without the outgoing voters.
     #[must_use]
     pub(crate) fn without_outgoing(&self) -> Self {
         let settled = Members { outgoing: None, ..Members::clone(&self.members) };
         Self::from(settled).with_roster(self.roster())
     }
 
-    /// Those who vote; of a change under way, those who will.
+    /// The voters; during a change, the new ones.
     #[must_use]
     pub fn voters(&self) -> &Voters {
         &self.members.voters
     }
 
-    /// Those who voted before the change under way, if there is one.
+    /// The voters from before the change under way, if there is one.
     #[must_use]
     pub fn outgoing(&self) -> Option<&Voters> {
         self.members.outgoing.as_ref()
     }
 
-    /// Those who get the log and do not vote, ascending.
+    /// The learners, which receive the log and do not vote, in ascending order.
     #[must_use]
     pub fn learners(&self) -> &[NodeId] {
         &self.members.learners
     }
 
-    /// Whether a change is under way.
+    /// Returns whether a change is under way.
     #[must_use]
     pub fn is_joint(&self) -> bool {
         self.outgoing().is_some()
     }
 
-    /// Whether the node's vote counts.
+    /// Returns whether the node's vote counts.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters().contains(node) || self.outgoing().is_some_and(|outgoing| outgoing.contains(node))
     }
 
-    /// Whether the node takes part at all.
+    /// Returns whether the node is a voter or a learner.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
         self.is_voter(node) || self.learners().binary_search(&node).is_ok()
     }
 
-    /// Whether `node` takes part in this incarnation. A member whose incarnation the roster does
-    /// not know yet is named by no configuration: it gets the log and is asked nothing. Without a
-    /// roster the id alone decides.
+    /// Returns whether `node` is a member in this incarnation. No configuration names a member
+    /// whose incarnation the roster does not know yet: such a member receives the log and does not
+    /// vote. Without a roster the id alone decides.
     #[must_use]
     pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         self.contains(node) && self.roster().names(node, incarnation)
     }
 
-    /// Whether `node` votes in this incarnation.
+    /// Returns whether `node` is a voter in this incarnation.
     #[must_use]
     pub fn names_voter(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         self.is_voter(node) && self.roster().names(node, incarnation)
     }
 
-    /// Everybody who takes part, ascending.
+    /// All members, in ascending order.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
         let outgoing = self.outgoing().into_iter().flat_map(Voters::nodes);
@@ -213,7 +213,7 @@ impl Configuration {
         members
     }
 
-    /// The highest value that a majority has reached, in a change under way a majority of each set.
+    /// The highest value that a majority has reached; during a change, a majority of each set.
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
         if mutant::is_active(Mutant::LearnersCounted) && !self.learners().is_empty() {
@@ -230,7 +230,7 @@ impl Configuration {
         }
     }
 
-    /// How a vote stands; in a change under way both sets must grant it.
+    /// The result of a vote so far; during a change both sets must grant it.
     #[must_use]
     pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
         let of_new = self.voters().tally(&vote);
@@ -242,7 +242,7 @@ impl Configuration {
         }
     }
 
-    /// Appends the payload of its entry to `line`.
+    /// Appends the payload of the configuration entry to `line`.
     pub(super) fn write_payload(&self, line: &mut String) {
         line.push_str("\"op\":\"CONFIG\",");
         let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
@@ -257,7 +257,7 @@ impl Configuration {
         line.push_str(&json[1..json.len() - 1]);
     }
 
-    /// The payload of its entry.
+    /// The payload of the configuration entry.
     #[must_use]
     pub fn to_payload(&self) -> String {
         let mut payload = String::new();
@@ -265,8 +265,8 @@ impl Configuration {
         payload
     }
 
-    /// Reads the payload of an entry; `None` when it is no configuration of this version, or
-    /// another text than [`to_payload`](Self::to_payload) makes of it.
+    /// Parses the payload of an entry; `None` when it is not a configuration of this version, or
+    /// differs from the text that [`to_payload`](Self::to_payload) writes for it.
     #[must_use]
     pub fn read(payload: &str) -> Option<Self> {
         let members = payload.strip_prefix(CONFIG_PREFIX)?;
@@ -279,8 +279,9 @@ impl Configuration {
         (configuration.to_payload() == payload).then_some(configuration)
     }
 
-    /// The same members with what `texts` say of them, after this many additions; `None` when they
-    /// speak of others, or of later additions, or are no roster.
+    /// The same members, with the addresses and incarnations of `texts` and `additions` as the
+    /// latest addition; `None` when `texts` name nodes that are not members or additions after that
+    /// one, or are not a valid roster.
     #[must_use]
     pub fn described_by(self, texts: &[MemberText], additions: Addition) -> Option<Self> {
         let roster = Roster::from_texts(texts)?;
@@ -373,7 +374,7 @@ mod tests {
         assert_eq!(Configuration::read(&line), Some(joint));
     }
 
-    /// Against the definition: the largest value that more than half of each set has reached.
+    /// Compares with the definition: the largest value that more than half of each set has reached.
     #[test]
     fn both_sets_must_agree() {
         let mut rng = fastrand::Rng::with_seed(5);

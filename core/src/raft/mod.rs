@@ -1,50 +1,51 @@
-//! Raft: one [`Node`] of a cluster that agrees on a log, as a function of what it is handed.
+//! Raft consensus: one [`Node`] of a cluster that replicates a log, as a function of its inputs.
 //!
-//! This module is all that someone with another state machine needs. It knows nothing of keys and
-//! values: a payload is text, the members of a JSON object (the file `entry` says why), and is
-//! handed back once it is committed. [`Replica`](crate::Replica) puts the key-value store on top.
+//! This module is usable alone, with another state machine. It knows nothing of keys and values: a
+//! payload is text, the members of a JSON object (the file `entry` says why), which Raft returns
+//! unchanged once it is committed. [`Replica`](crate::Replica) adds the key-value store.
 //!
-//! The paper's rules stand above the lines that obey them: search for `Fig. 2`.
+//! Each rule of the paper's Figure 2 is a comment above the line that implements it: search for
+//! `Fig. 2`.
 //!
-//! The files stand in four layers. A file imports from its own layer and from those below, and a
-//! handler calls only handlers that stand below it. So the tables are also an order of reading,
-//! from either end.
+//! The files form four layers. A file imports from its own layer and from the layers below, and a
+//! handler calls only handlers further down in the table. So the tables are also an order of
+//! reading, from either end.
 //!
-//! | file | entry |
+//! | file | entry points |
 //! | --- | --- |
-//! | `node` | what a node is handed, and which handler a message goes to |
-//! | `turn` | what is done and handed out when a turn ends, and what falls due as time passes |
+//! | `node` | the inputs of a node, and the dispatch of messages to handlers |
+//! | `turn` | the end of a turn: timers that are due, and the outputs |
 //!
 //! | file | handlers |
 //! | --- | --- |
-//! | `transfer` | handing leadership over (thesis §3.10) |
-//! | `election` | pre-vote, vote, winning and giving up (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
+//! | `transfer` | leadership transfer (thesis §3.10) |
+//! | `election` | pre-vote, vote, winning and losing an election (§5.2, §5.4.1; thesis §4.2.3, §9.6) |
 //! | `replication` | the leader: sending entries, counting acknowledgements, committing (§5.3, §5.4.2) |
-//! | `install_snapshot` | bringing a follower up to date with a snapshot (§7) |
+//! | `install_snapshot` | sending a snapshot to a follower that lags, and installing one (§7) |
 //! | `append_entries` | the follower: accepting entries and heartbeats (§5.3) |
-//! | `membership` | changing who takes part (§6) |
+//! | `membership` | membership changes (§6) |
 //! | `step_down` | becoming a follower (§5.1) |
 //! | `reads` | linearizable reads without a log entry (thesis §6.4) |
 //! | `heartbeat` | the heartbeat that a leader sends (§5.2) |
-//! | `log_changes` | appending and cutting, with all that depends on the log |
-//! | `compaction` | dropping the log that a snapshot covers (§7) |
-//! | `own_membership` | whether this node takes part: by id and incarnation |
-//! | `gateway` | which messages are believed |
+//! | `log_changes` | appending and cutting, and updating all that depends on the log |
+//! | `compaction` | dropping the part of the log that a snapshot covers (§7) |
+//! | `own_membership` | whether this node is a member: by id and incarnation |
+//! | `gateway` | which messages are accepted |
 //!
 //! | file | state |
 //! | --- | --- |
-//! | `state` | what a node, a candidate and a leader keep (Fig. 2, state); no file there names a handler |
-//! | `durability`, `log` | what must be on disk before what may be said; the log in memory |
-//! | `output` | what a node asks of its runtime |
+//! | `state` | the state of a node, a candidate and a leader (Fig. 2, state); no file there names a handler |
+//! | `durability`, `log` | which messages wait for the disk; the log in memory |
+//! | `output` | the requests of a node to its runtime |
 //!
-//! | file | words |
+//! | file | vocabulary |
 //! | --- | --- |
-//! | `message`, `event` | what nodes say to one another; what a node tells of itself |
+//! | `message`, `event` | the messages between nodes; the events that a node reports |
 //! | `snapshot` | the state in place of the log that led to it (§7) |
-//! | `batch`, `runs` | the entries that log, messages and disk share, and some of them on their way |
+//! | `batch`, `runs` | the entries that log, messages and disk share; a sequence of such slices |
 //! | `batch_builder` | the one gateway to the log: seals proposals, checks lines from outside |
-//! | `entry`, `line` | an entry as the line that it is everywhere; reading one |
-//! | `configuration`, `quorum`, `roster` | who votes; what a majority is; where members are found, for the transport |
+//! | `entry`, `line` | an entry and its encoding as one line; parsing a line |
+//! | `configuration`, `quorum`, `roster` | the members; majorities; addresses and incarnations of members, for the transport |
 //! | `settings`, `types` | a node's settings; terms, indexes and ids |
 
 mod append_entries;
