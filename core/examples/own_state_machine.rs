@@ -1,9 +1,9 @@
-//! Raft with a state machine of your own: a counter, replicated by three nodes of
-//! [`raft::Node`](coracle_core::raft::Node).
+//! Raft with a custom state machine: a counter that three nodes of
+//! [`raft::Node`](coracle_core::raft::Node) replicate.
 //!
 //! Raft replicates text that it does not interpret. This example proposes `"add":N`, and applies
-//! what is committed in the order of the log. Run it with
-//! `cargo run -p coracle-core --example own_state_machine`.
+//! committed entries in log order. Run it with `cargo run -p coracle-core --example
+//! own_state_machine`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use coracle_core::raft::{
     Config, EntryKind, LogIndex, Message, Node, NodeId, Output, PersistId, Restored, Role, Voters,
 };
 
-/// The state machine: a sum, and the last entry that was applied to it.
+/// The state machine: a sum, and its applied index.
 #[derive(Default)]
 struct Counter {
     sum: u64,
@@ -21,10 +21,10 @@ struct Counter {
 }
 
 impl Counter {
-    /// Applies what `node` has committed since the last time.
+    /// Applies the entries that `node` has committed since the last call.
     fn catch_up(&mut self, node: &Node) -> Result<(), Box<dyn Error>> {
         for entry in node.log().between(self.applied.next(), node.commit_index()) {
-            // A leader's first entry and changes of the members are Raft's own.
+            // A leader's first entry and configurations are Raft's own.
             if entry.kind() == EntryKind::Command {
                 let number = entry.payload.strip_prefix("\"add\":").ok_or("an entry of another program")?;
                 self.sum += number.parse::<u64>()?;
@@ -35,13 +35,13 @@ impl Counter {
     }
 }
 
-/// What is on its way to a node: a message of a peer, or a report of its own disk.
+/// An input in flight to a node: a message of a peer, or a report of the local disk.
 enum Arrival {
     Message(Message),
     Persisted(NodeId, PersistId),
 }
 
-/// One turn of each node: hands out what has arrived, and gathers what is on its way next.
+/// Runs one turn of each node: delivers the inputs that have arrived, and returns the next ones.
 fn turn(
     nodes: &mut [(Node, Counter)],
     arrivals: Vec<Arrival>,

@@ -1,5 +1,5 @@
-//! Three replicas in one loop: elects a leader, puts a key, and sees it applied on all three. No
-//! socket, no file, no clock.
+//! Three replicas in one loop: they elect a leader, and a key that is put is applied on all three.
+//! The example uses no socket, no file and no clock.
 //!
 //! Run it with `cargo run -p coracle-core --example three_nodes`.
 
@@ -11,7 +11,7 @@ use coracle_core::kv::{Command, Key, Value};
 use coracle_core::raft::{Config, NodeId, Restored, Role, Voters};
 use coracle_core::{Input, Instant, Output, Replica, Request, RequestId};
 
-/// Three replicas, what waits to be handed to each, and the time, which is a number here.
+/// Three replicas, the inputs that wait for each, and the time, which is a number here.
 struct Cluster {
     replicas: Vec<Replica>,
     inboxes: Vec<VecDeque<Input>>,
@@ -23,14 +23,14 @@ impl Cluster {
         let ids = [NodeId(0), NodeId(1), NodeId(2)];
         let voters = Voters::new(ids).ok_or("a cluster has one to nine voters")?;
         let now = Instant::from_micros(0);
-        // Each node has a seed of its own, so that their election timeouts differ.
+        // Each node has a different seed, so that their election timeouts differ.
         let start =
             |id: NodeId| Replica::new(Config::new(id, voters.clone()), Restored::default(), id.0, now);
         let replicas = ids.into_iter().map(start).collect::<Result<_, _>>()?;
         Ok(Self { replicas, inboxes: vec![VecDeque::new(); ids.len()], now })
     }
 
-    /// One turn of each replica, then the time moves on by a millisecond.
+    /// Runs one turn of each replica, then advances the time by a millisecond.
     #[expect(clippy::print_stdout, reason = "an example shows what it does")]
     fn turn(&mut self) -> Result<(), Box<dyn Error>> {
         for (node, replica) in self.replicas.iter_mut().enumerate() {
@@ -38,12 +38,13 @@ impl Cluster {
             replica.step(self.now, &mut inputs, &mut outputs);
             for output in outputs {
                 match output {
-                    // The network delivers at once. It might also lose, delay and repeat messages.
+                    // The network delivers at once. A real one may also lose, delay, repeat and
+                    // reorder messages.
                     Output::Send(message) => {
                         let to = usize::try_from(message.to.0)?;
                         self.inboxes[to].push_back(Input::Message(message));
                     }
-                    // The disk is done at once. A program writes, syncs, and reports that later.
+                    // The disk is done at once. A real program writes, syncs, and reports later.
                     Output::Persist(persist) => self.inboxes[node].push_back(Input::Persisted(persist.id)),
                     Output::Answer(request, answer) => println!("answer to {request:?}: {answer:?}"),
                     Output::Event(event) => println!("node {node}: {event}"),

@@ -22,7 +22,7 @@
 //! | [`raft`] | consensus on a log of opaque payloads: usable alone | none |
 //! | [`kv`] | the key-value state machine and the exactly-once sessions | none |
 //! | [`Replica`] | a Raft node with its state machine: the part that a runtime drives | `raft`, `kv` |
-//! | [`memory`] | the memory budget: which client is closed when all hold too much | [`Request`] |
+//! | [`memory`] | the memory budget: which connections are closed when clients make a server hold too much | [`Request`] |
 //! | [`host`] | decisions that all runtimes share | all of them |
 //! | [`proxy`] | routing: which node a request goes to, and when it goes to another | [`Request`] and [`Answer`] |
 //! | [`protocol`] | JSON lines to requests, replies to JSON lines | [`Request`] and [`proxy::Reply`] |

@@ -1,223 +1,226 @@
-//! Deliberate bugs, one at a time, to prove that the tests would notice them: a check that cannot
-//! fail is a defect.
+//! Mutants: deliberate bugs, switched on one at a time, which show that the tests would find such a
+//! bug. A check that cannot fail is a defect.
 //!
-//! Only with the feature `mutants`, which no shipped program has, can one be switched on. Without
-//! it [`is_active`] is the constant `false`, and no trace of a mutant is left in the program. With
-//! it, the mutant is a thread's own: so seeds run side by side with different bugs. That is the one
-//! piece of global state in this crate, and it is gone with the feature.
+//! A mutant can be switched on only with the feature `mutants`, which no released program has.
+//! Without it [`is_active`] is the constant `false`, and the program contains no trace of a mutant.
+//! With it, the active mutant is thread-local, so that seeds with different bugs run in parallel.
+//! That is the only global state in this crate, and it exists only with the feature.
 //!
-//! Deliberately missing are changes that break nothing but speed, so that no property could tell
-//! them: a late rejection that is acted on, and a match index that falls. `next_index` is moved
-//! back, entries are sent twice, and the follower's own check makes up for it. A snapshot of
-//! entries that are not on the node's own disk yet does no harm either: a start that finds a
-//! shorter log makes it anew.
+//! Bugs that affect only speed are deliberately missing, because no property could detect them: a
+//! late rejection that is acted on, and a match index that decreases. They move `next_index` back
+//! and send entries twice, and the check on the follower makes up for that. A snapshot of entries
+//! that are not durable on the own disk yet does no harm either: a start that finds a log shorter
+//! than the snapshot rewrites the log.
 
-/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows what notices each
-/// of them.
+/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows which test finds
+/// each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// An acknowledgement leaves before the entries are on the follower's disk.
+    /// An acknowledgement is sent before the entries are durable on the follower.
     AckBeforeSync,
-    /// The acknowledgement of a call without entries leaves before those that it vouches for are on
-    /// disk.
+    /// The acknowledgement of a call without entries is sent before the entries that it covers are
+    /// durable.
     ProbeAckBeforeSync,
-    /// A vote leaves before it is on the voter's disk.
+    /// A vote is sent before it is durable on the voter.
     VoteBeforeSync,
-    /// A leader counts entries towards a majority that are not on its own disk yet.
+    /// A leader counts itself towards a majority for entries that are not durable on its own disk
+    /// yet.
     LeaderCountsUnsynced,
-    /// The late report of a write counts for the entries that took the place of what was written.
+    /// The late report of a write counts for the entries that replaced the written ones.
     ReportOfCutEntriesCounts,
     /// A leader commits entries of older terms because a majority holds them (§5.4.2).
     OldTermsCommitted,
-    /// A new leader does not append an entry of its own term (§8).
+    /// A new leader does not append an entry of the new term (§8).
     NoopSkipped,
-    /// What a majority has reached is picked from numbers that were not sorted.
+    /// The index that a majority has reached is taken from an unsorted list.
     MajorityUnsorted,
-    /// Half of the voters are taken for a majority.
+    /// Half of the voters count as a majority.
     HalfIsMajority,
-    /// Answers are counted as votes, however often the same voter sends its own.
+    /// Repeated answers of the same voter count as several votes.
     VotesCountedTwice,
-    /// A voter gives its vote to everyone who asks in a term.
+    /// A voter votes for every candidate that asks in a term.
     VoteGivenTwice,
-    /// A node forgets whom it voted for when it is restarted.
+    /// A node forgets its vote when it restarts.
     VoteForgotten,
-    /// A node that votes in one term has no vote in the next.
+    /// A node keeps its vote when a new term begins, so that it has none to give in it.
     VoteKeptInNewTerm,
     /// A voter does not compare the candidate's log with its own (§5.4.1).
     CandidateLogUnchecked,
-    /// A voter compares the lengths of logs before the terms of their ends (§5.4.1).
+    /// A voter compares the lengths of logs before their last terms (§5.4.1).
     LongerLogPreferred,
     /// A node grants a pre-vote although it hears from a leader.
     PreVoteDespiteLeader,
     /// The answer to any earlier pre-vote counts for the one under way.
     PreVoteRoundIgnored,
-    /// Answers of older terms are taken for answers of this one.
+    /// Answers of older terms are accepted as answers of the current term.
     OldAnswersAccepted,
-    /// A leader answers linearizable reads without asking whether it still leads.
+    /// A leader answers linearizable reads without confirming that it still leads.
     ReadWithoutQuorum,
-    /// A leader begins its rounds of reads with one and the same number.
+    /// A leader uses the same number for all its rounds of reads.
     ReadRoundUsedAgain,
-    /// A leader answers linearizable reads before it has committed anything itself.
+    /// A leader answers linearizable reads before it has committed an entry of its term.
     ReadBeforeOwnCommit,
-    /// A linearizable read is answered before what it has to see is applied.
+    /// A linearizable read is answered before its read index is applied.
     ReadIndexNotAwaited,
-    /// A leader's lease lasts as long as its followers may stay quiet, not as long as they must.
+    /// A leader's lease lasts for the longest election timeout instead of the shortest.
     LeaseTooLong,
-    /// A leader that hands leadership over goes on answering reads on its lease.
+    /// A leader that transfers leadership continues to answer reads on its lease.
     LeaseUsedInTransfer,
-    /// A leader renews its lease although it has called for an election.
+    /// A leader renews its lease although it has sent TimeoutNow.
     LeaseRenewedAfterCall,
-    /// A heartbeat does not put off the follower's campaign.
+    /// A heartbeat does not reset the follower's election timer.
     HeartbeatKeepsTimer,
-    /// A leader that hears from no majority goes on.
+    /// A leader without answers from a majority does not step down.
     QuorumUnchecked,
-    /// A follower takes entries although the one before them is of another term in its log.
+    /// A follower accepts entries although the entry before them has another term in its log.
     PreviousTermUnchecked,
-    /// A follower cuts its log where entries arrive, also when it holds the very same.
+    /// A follower cuts its log where received entries begin, even if it already holds the same
+    /// entries.
     MatchingSuffixCut,
-    /// A follower commits as much as the leader has, whatever it holds itself of the leader's log.
+    /// A follower commits its whole log, beyond the entries that the call covers.
     CommitBeyondNewEntries,
-    /// A heartbeat tells of commits that the follower is not known to hold.
+    /// A heartbeat carries a commit index beyond the follower's match index.
     HeartbeatCommitUnclamped,
-    /// A heartbeat that names more than a log holds commits all of that log.
+    /// A heartbeat with a commit index beyond the end of a log commits all of that log.
     CommitBeyondOwnLog,
-    /// A leader probes where the follower's hint points, without looking at its own terms there.
+    /// A leader probes where the follower's hint points, without comparing its own terms there.
     HintTermIgnored,
     /// Learners count towards majorities.
     LearnersCounted,
-    /// In a change of members the voters on their way out are not asked.
+    /// During a change of members the outgoing voters are not counted.
     OutgoingNotAsked,
-    /// A change of voters ends before its first entry is committed.
+    /// A change of voters ends before its joint configuration is committed.
     JointLeftEarly,
-    /// A leader changes members before it has committed anything itself.
+    /// A leader changes members before it has committed an entry of its term.
     ChangeBeforeOwnCommit,
-    /// A node takes a configuration for its own that names another incarnation under its id.
+    /// A node finds itself in a configuration that names another incarnation under its id.
     IncarnationIgnoredBySelf,
-    /// Votes and acknowledgements of any incarnation count for the member of the id.
+    /// Votes and acknowledgements of any incarnation count for the member with the id.
     IncarnationIgnoredByOthers,
-    /// A node that is behind refuses a later incarnation than the one that it knows.
+    /// A node that lags rejects a later incarnation than the one that it knows.
     LaterIncarnationRefused,
-    /// What a leader knows of a follower is kept when another incarnation takes its id.
+    /// A leader keeps the progress of a follower when another incarnation takes the id.
     ProgressKeptByIncarnations,
-    /// A cut of the log leaves the configurations that it removed in force.
+    /// Configurations that a cut of the log removes stay in force.
     ConfigurationKeptInCut,
-    /// A node that has joined answers reads before it has applied what was committed by then.
+    /// A joined node answers reads before it has applied everything that was committed before it
+    /// joined.
     JoinerReadsAtOnce,
-    /// A learner is promoted that does not answer.
+    /// A learner that does not answer is promoted.
     SilentLearnerPromoted,
-    /// A learner is promoted however much of the log it lacks.
+    /// A learner is promoted although it lags far behind.
     LaggardPromoted,
-    /// Voters are removed although a majority of those that are left does not answer.
+    /// Voters are removed although a majority of the remaining voters does not answer.
     SilentMajorityLeft,
-    /// An order to change members is carried out for whatever configuration is in force.
+    /// An order to change members is carried out although the members have changed since.
     OutdatedOrderObeyed,
     /// A node is added at the address of another member.
     SharedAddressAccepted,
-    /// A leader that has removed itself leads on.
+    /// A leader that has removed itself does not step down.
     RemovedLeaderLeadsOn,
-    /// An incarnation that was let in as an earlier addition of its id is bound when the id is
-    /// added again.
+    /// An incarnation from an earlier addition of an id is bound to the id when it is added again.
     RemovedIncarnationBound,
-    /// A leader sends nothing more to a member that it has removed.
+    /// A leader stops sending to a member as soon as it has removed it.
     RemovedMemberNotTold,
-    /// A follower takes for committed what its leader names, although its own entry there has
-    /// another checksum.
+    /// A follower commits what its leader names, although its own entry there has another checksum.
     CommitChecksumIgnored,
-    /// Any term that a message names is believed.
+    /// A message is accepted whatever its term.
     AnyTermBelieved,
-    /// A node that waits for its cluster founds another one with a founder that it meets.
+    /// A node that waits to join its cluster bootstraps another one with a founder that it meets.
     JoinerFoundsAlong,
-    /// A node without a cluster believes the first that says that it lost its files.
+    /// A node gives up at the first final refusal, without another one that confirms it.
     FirstRefusalBelieved,
-    /// A node that is stopped while it joins does not know where it was added.
+    /// A node that restarts before its log holds its own addition does not know its address.
     JoinedAtIgnored,
-    /// A folder that holds another node's files is taken for an empty one.
+    /// A folder with another node's files is treated as empty.
     ForeignFilesAccepted,
-    /// A node names its incarnation to others before that is on its disk.
+    /// A node announces its incarnation before it is durable.
     IncarnationNotSynced,
-    /// A node that waits for its cluster draws another incarnation at each start.
+    /// A node that waits for its cluster draws a new incarnation at each start.
     IncarnationDrawnAgain,
-    /// A node is told that it was removed by a configuration that may be rolled back.
+    /// A node accepts its removal from an uncommitted configuration, which may be rolled back.
     RemovalByOpenConfiguration,
-    /// A node is told that it was removed by a member that knows less than it does.
+    /// A node accepts its removal from a member with an older configuration than its own.
     RemovalByOldConfiguration,
-    /// A member that knows a later configuration is looked for where an earlier one says.
+    /// An earlier configuration overrides the later address of a member.
     LaterAddressIgnored,
-    /// A member that moved is looked for where it was.
+    /// A member that has moved is still dialled at its old address.
     MoveIgnored,
-    /// A node that an order has moved goes on saying that it is where it was when it started.
+    /// A node that was moved to another address continues to announce the old one.
     OwnMoveIgnored,
-    /// A node that was removed goes on answering reads.
+    /// A removed node continues to answer reads.
     RemovedNodeServes,
-    /// A node that hears from another one that it was removed goes on answering reads.
+    /// A node that learns of its removal from another node continues to answer reads.
     DismissedNodeServes,
     /// A node votes although no configuration of its log names its incarnation.
     UnnamedNodeVotes,
-    /// A learner is promoted before its log holds the entry that names it.
+    /// A learner is promoted before its log holds the configuration that names it.
     PromotedBeforeItKnowsItself,
-    /// Voters are changed without asking the members whether they are there.
+    /// Voters are changed without asking the members whether they are reachable.
     MembersNotAsked,
-    /// A follower that installs a snapshot drops what its log holds beyond.
+    /// A follower that installs a snapshot drops the entries after it.
     SuffixDropped,
-    /// What a snapshot says of sessions is left out.
+    /// A snapshot leaves out the sessions.
     SessionsLeftOut,
-    /// A log is trimmed when the last part of the snapshot is handed out, not when it is durable.
+    /// The log is compacted when the last part of the snapshot is handed to the disk, not when it
+    /// is durable.
     LogTrimmedEarly,
-    /// A snapshot under way has what is written meanwhile.
+    /// A snapshot being taken contains later writes.
     FrozenStateChanges,
-    /// A snapshot is taken over whose content is not what was sent.
+    /// A snapshot is installed although its content does not match its checksum.
     DamagedSnapshotTaken,
-    /// A leader does not ask again when it hears nothing of a snapshot.
+    /// A leader does not repeat its question when it hears nothing about a snapshot.
     SnapshotNotAskedForAgain,
-    /// A leader holds its log for a follower that is being sent a snapshot and says nothing any
-    /// more.
+    /// A leader keeps its log for a follower that is being sent a snapshot but no longer answers.
     LogHeldForSilentFollower,
-    /// A follower says that it has a snapshot before that is on its disk.
+    /// A follower acknowledges a snapshot before it is durable.
     SnapshotAckBeforeSync,
     /// A follower that installs a snapshot keeps a log that does not agree with it.
     ConflictingLogKept,
-    /// A replica that installs a snapshot does not note how much of the log is applied by that.
+    /// A replica that installs a snapshot does not move its applied index.
     AppliedNotMoved,
     /// A cut of the log is not written to the disk.
     CutNotPersisted,
-    /// The floor that is noted on disk is what is committed, durable on this node or not.
+    /// The noted floor is the commit index, even where entries are not durable on this node.
     FloorAboveDurable,
     /// The floor is noted only when the term or the vote changes.
     FloorNotNoted,
-    /// The first node without files that claims an id becomes the member, wherever that was added.
+    /// The first node without files that claims an id becomes the member, whatever address was
+    /// added.
     AnyAddressBound,
     /// A node that hears of no leader keeps the connections that it has.
     LonelyNodeWaits,
-    /// A node that dials while its address does not answer is taken for a copy for ever.
+    /// A node that dials while its address does not answer is treated as a copy permanently.
     RestartRefused,
-    /// A copy of a running node's folder passes for the node.
+    /// A copy of a running node's folder is accepted as the node.
     CopyAdmitted,
-    /// A removed node ends before the removal is on its disk.
+    /// A removed node ends before its removal is durable.
     RemovalForgotten,
-    /// A node that was removed takes snapshots that say nothing of it any more.
+    /// A removed node installs snapshots that no longer name it.
     RemovedNodeCompacts,
-    /// A node whose addition was followed by its removal is not told so as long as it does not know
-    /// that it was a member.
+    /// A node whose addition was followed by its removal does not learn of the removal if it did
+    /// not know of the addition.
     TakenBackNotTold,
-    /// A node that joined does not keep by which addition it was let in.
+    /// A joined node does not store the number of its addition.
     AdditionForgotten,
-    /// A node is let in by an addition that may be rolled back.
+    /// A node joins by an addition that is not committed and may be rolled back.
     OpenAdditionLetsIn,
     /// An entry's checksum does not cover the entry before it.
     ChainBroken,
     /// Entries are applied and answered before they are committed.
     AppliedBeforeCommit,
-    /// An applied entry answers the request that waits for its index, whichever term put it there.
+    /// An applied entry answers the request that waits for its index, even if its term is another.
     AnsweredByIndex,
-    /// A node that no longer leads tells its requests at once that they had no effect.
+    /// A node that has stepped down reports at once that its pending requests had no effect.
     SupersededBeforeCommit,
-    /// A restarted node answers reads before it has applied what its disk held.
+    /// A restarted node answers reads before it has applied the entries on its disk.
     ReadBeforeCatchUp,
-    /// A read is answered by a node that has not applied what the asker has seen.
+    /// A read is answered by a node that has not applied the entries that the client has already
+    /// seen.
     ReadIgnoresSeen,
-    /// A swap does not look at the value that is there.
+    /// A compare-and-swap does not compare the current value.
     SwapIgnoresExpected,
-    /// A page of a scan begins with the key that it is to begin after.
+    /// A page of a scan begins with the key after which it should begin.
     ScanRepeatsKey,
     /// A page of a scan leaves out the first key after the page before.
     ScanSkipsKey,
@@ -225,57 +228,58 @@ pub enum Mutant {
     WriteOvertakesWrite,
     /// A read does not wait for an earlier write of its connection to the same key.
     ReadOvertakesWrite,
-    /// Replies of a connection are written as soon as they are known, not in the order of the
+    /// Replies on a connection are written as soon as they are known, not in the order of the
     /// requests.
     RepliesOutOfOrder,
-    /// A forwarded request that arrives a second time is carried out again.
+    /// A forwarded request that arrives twice is executed twice.
     ForwardedAgain,
     /// The numbers of forwarded requests are compared across restarts of their sender.
     ForwardedNumbersKept,
-    /// A write that its client sends again is done again.
+    /// A retried write is applied again.
     RetryExecutedAgain,
-    /// A write that its client sends again is answered as done, whatever its first outcome was.
+    /// A retried write is answered as successful, whatever its first outcome was.
     RetryOutcomeForgotten,
-    /// A write of a client that was forgotten is done, although it may have been done before.
+    /// A write of a forgotten client is applied, although it may have been applied before.
     ExpiredSessionTakenForNew,
-    /// A write whose number was forgotten is done, although it may have been done before.
+    /// A write whose sequence number was forgotten is applied, although it may have been applied
+    /// before.
     ForgottenNumberTakenForNew,
-    /// The proxy sends requests that are at one node to the next leader as well.
+    /// The proxy sends requests in flight at one node to the next leader as well.
     RequestSentTwice,
-    /// The proxy says that nothing happened when a write's time is over.
+    /// The proxy reports that a write that timed out had no effect.
     TimeoutIsDefinite,
-    /// A log entry whose checksum is wrong is taken for right.
+    /// A log entry with a wrong checksum is accepted.
     ChecksumIgnored,
-    /// A damaged line in the middle of a log is taken for a torn write, and cut off with all after
-    /// it.
+    /// A damaged line in the middle of the log is treated as a torn write, and cut off with all
+    /// lines after it.
     DamageCutOff,
-    /// The torn end of a log is left in the file.
+    /// The torn end of the log is left in the file.
     TornTailKept,
-    /// Zeros before valid lines in the last write are taken for damage.
+    /// Zeros before valid lines in the last write are treated as damage.
     HoleIsDamage,
-    /// Entries are on disk before the term that they belong to.
+    /// Entries are durable before their term is.
     TermAfterLog,
     /// Entries are reported as durable without a sync of the log.
     LogNotSynced,
-    /// A snapshot takes its place before its bytes are on disk.
+    /// A snapshot is renamed into place before its bytes are synced.
     SnapshotNotSynced,
-    /// New metadata takes its place before its bytes are on disk.
+    /// New metadata is renamed into place before its bytes are synced.
     MetaNotSynced,
-    /// Names in the folder are not synced, so a rename may be undone.
+    /// The folder is not synced, so a rename may be undone.
     FolderNotSynced,
-    /// The metadata is written in place.
+    /// The metadata file is overwritten in place.
     MetaInPlace,
-    /// A start does not wait for its repairs to be on disk.
+    /// A start does not wait until its repairs are durable.
     RepairsNotSynced,
-    /// A link holds as much as where memory has no limit.
+    /// A link buffers as much as if memory had no limit.
     OutboxShareIgnored,
-    /// A leader keeps the log for a follower that catches up, however long that gets.
+    /// A leader keeps the log for a follower that catches up, however long the log gets.
     HeldLogUnlimited,
-    /// A frame that has not ended does not count in the memory budget.
+    /// An incomplete frame does not count towards the memory budget.
     UnfinishedFrameNotCounted,
 }
 
-/// Whether `mutant` is switched on, which it never is without the feature `mutants`.
+/// Returns whether `mutant` is active; always false without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]
 #[must_use]
 #[inline(always)]
@@ -298,7 +302,7 @@ mod switch {
         static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Every mutant with its name, in the order of the enum.
+    /// All mutants with their names, in the order of the enum.
     const NAMED: [(Mutant, &str); 125] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
@@ -427,9 +431,9 @@ mod switch {
         (UnfinishedFrameNotCounted, "unfinished-frame-not-counted"),
     ];
 
-    /// Whether `mutant` is the one that this thread has switched on.
+    /// Returns whether `mutant` is active in this thread.
     ///
-    /// While none is, which is how the core is measured, that is a look at one byte.
+    /// While no mutant is active, as in benchmarks, the check costs one read of a byte.
     #[must_use]
     #[inline(always)]
     pub fn is_active(mutant: Mutant) -> bool {
@@ -439,9 +443,9 @@ mod switch {
         }
     }
 
-    /// Compares names, and the byte is read behind the optimiser's back, so that every program with
-    /// the feature has the names in it, even if it never switches one on: a test looks for them in
-    /// the program that ships.
+    /// Compares by name, and [`is_active`] reads its byte through `black_box`, so that every
+    /// program with the feature contains the names, even if it never activates a mutant: a test
+    /// searches the released program for them.
     #[cold]
     #[inline(never)]
     fn is_called(active: Mutant, name: &str) -> bool {
@@ -449,24 +453,24 @@ mod switch {
     }
 
     impl Mutant {
-        /// All of them.
+        /// All mutants.
         pub fn all() -> impl Iterator<Item = Self> {
             NAMED.iter().map(|(mutant, _)| *mutant)
         }
 
-        /// What it is called on a command line.
+        /// The name of the mutant on a command line.
         #[must_use]
         pub fn name(self) -> &'static str {
             NAMED[self as usize].1
         }
 
-        /// The one with this name.
+        /// The mutant with this name.
         #[must_use]
         pub fn from_name(name: &str) -> Option<Self> {
             Self::all().find(|mutant| mutant.name() == name)
         }
 
-        /// Switches a mutant on in this thread, or none, in the place of the one before.
+        /// Activates a mutant in this thread, or none, instead of the previous one.
         pub fn activate(mutant: Option<Self>) {
             ACTIVE.set(mutant);
         }

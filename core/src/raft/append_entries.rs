@@ -11,7 +11,7 @@
 //!
 //! For the same reason a call says nothing about entries beyond its last one, which may be an old
 //! leader's: the follower acknowledges and commits up to the last entry of the call, and not up to
-//! the end of its own log. An acknowledgement waits until the log is durable; a heartbeat's answer
+//! the end of the log. An acknowledgement waits until the log is durable; a heartbeat's answer
 //! waits for the term alone, so that a slow disk does not cost the leader its followers.
 
 use super::batch::Entries;

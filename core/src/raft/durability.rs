@@ -1,14 +1,15 @@
-//! What must be on disk before what may be said.
+//! Durability: holds back each message until the disk writes that it depends on are durable.
 //!
 //! Every turn that changes the term, the vote or the log ends in one [`Persist`]. Persists are
-//! numbered and strictly ordered; the runtime carries them out in that order and reports
-//! [`PersistId`]s back, so a report stands for all persists up to it. Reports may come late,
-//! merged, or twice.
+//! numbered and strictly ordered; the runtime carries them out in that order and reports each
+//! [`PersistId`] when it is durable. A report covers all persists up to it. Reports may be late,
+//! merged or repeated.
 //!
 //! A message that promises something about the disk (a vote, an acknowledgement, the term itself)
-//! is kept here until the persist that makes the promise true was reported: the runtime may send
-//! whatever it is handed at once, and cannot send a promise too early. The same rule for the
-//! leader's own log: it counts itself towards a majority only up to [`Durability::durable_index`].
+//! is held here until the persist that makes the promise true is reported. So the runtime may send
+//! every message that it receives at once, and cannot send a promise too early. The same rule
+//! applies to the leader's own log: the leader counts itself towards a majority only up to
+//! [`Durability::durable_index`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,43 +25,44 @@ use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// The number of a [`Persist`]: grows by one from persist to persist, starting at 1.
+/// The number of a [`Persist`]. Consecutive, starting at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersistId(pub u64);
 
-/// The state that Figure 2 of the paper calls persistent, but for the log.
+/// The state that Figure 2 of the paper calls persistent, except the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
-    /// The latest term the node has seen.
+    /// The latest term that the node has seen.
     pub current_term: Term,
-    /// Whom it voted for in that term.
+    /// The candidate that it voted for in that term.
     pub voted_for: Option<NodeId>,
 }
 
-/// One write for the disk. Its parts are carried out in the order of its fields: the term must
-/// never be younger on disk than the log, or a crash between the two would undo a promise
-/// (openraft's `io_ordering` document shows how a committed entry gets lost otherwise).
+/// One write to the disk. Its parts are carried out in the order of its fields: the term on disk
+/// must never be older than the log on disk, or a crash between the two would undo a promise
+/// (openraft's `io_ordering` document shows how a committed entry would be lost otherwise).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
-    /// What to report when all of it is durable.
+    /// The id to report when all of it is durable.
     pub id: PersistId,
-    /// The term and the vote, when they changed, or when the floor is to be noted with them.
+    /// The term and the vote, if they changed or if the floor is to be noted with them.
     pub hard_state: Option<HardState>,
-    /// The whole log anew, when a snapshot took the place of its beginning or of all of it. Then
-    /// there is nothing to cut and to append: the changes of this turn are in it. What the snapshot
-    /// covers may stay on the disk for a while after the report, if the log goes on from there.
+    /// The whole new log, when a snapshot has replaced its beginning or all of it. Then `cut_from`
+    /// and `entries` are empty, because the new log already contains the changes of this turn. The
+    /// part that the snapshot covers may stay on the disk for a while after the report, if the log
+    /// continues after it.
     pub compaction: Option<Compaction>,
-    /// Remove the entries from this index on, when the log was cut.
+    /// Remove the entries from this index on; set when the log was cut.
     pub cut_from: Option<LogIndex>,
-    /// Append these, in order.
+    /// The entries to append, in order.
     pub entries: Runs,
-    /// Everything up to here is committed and durable on this node: a log found shorter than this
-    /// later is damaged, not torn.
+    /// All entries up to this index are committed and durable on this node: if the log is later
+    /// found to be shorter, it is damaged, not torn.
     pub floor: LogIndex,
 }
 
 impl Persist {
-    /// Bytes of entries to append.
+    /// The number of bytes of entries to write.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let kept = self.compaction.iter().flat_map(|compaction| &compaction.entries);
@@ -68,22 +70,23 @@ impl Persist {
     }
 }
 
-/// What a node finds on its disk when it starts.
+/// The state that a node finds on its disk when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
-    /// Term and vote.
+    /// The term and the vote.
     pub hard_state: HardState,
     /// The latest snapshot, if there is one. It reaches `log_start` or beyond.
     pub snapshot: Option<RestoredSnapshot>,
     /// The point that the log starts after.
     pub log_start: LogPoint,
-    /// The log, in order. The first run follows `log_start`, each other one its predecessor.
+    /// The log, in order. The first run follows `log_start`, and each of the others follows the run
+    /// before it.
     pub log: Vec<Entries>,
 }
 
 impl Restored {
-    /// The index of the last configuration of the log, of the snapshot or of the founders that
-    /// names this node; `None`: none does.
+    /// The index of the last configuration that names this node, among those of the log, of the
+    /// snapshot and of the founders; `None` when no configuration names it.
     #[must_use]
     pub fn last_naming(
         &self,
@@ -100,8 +103,8 @@ impl Restored {
         naming.last().or_else(|| names(first).then_some(index))
     }
 
-    /// The latest configuration in the log or, if there is none, in the snapshot, and the entry up
-    /// to which it holds; `None`: that of the founders.
+    /// The latest configuration in the log or, if there is none, in the snapshot, with its index;
+    /// `None` when only the configuration of the founders is left.
     #[must_use]
     pub fn latest_configuration(&self) -> Option<(LogIndex, Configuration)> {
         let in_log = self.log.iter().rev().find_map(|run| run.configurations().last());
@@ -113,19 +116,20 @@ impl Restored {
     }
 }
 
-/// How long a disk may take for a write before that is reported. Chosen well above what a busy disk
-/// takes, and so that an operator reads it before anything else gives up.
+/// How long a disk may take for a write before that is reported. Chosen well above the time that a
+/// busy disk takes, and short enough that an operator reads the report before any other timeout
+/// fires.
 pub const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the floor in the metadata may lag behind while entries become durable. Chosen because a
-/// disk that lost a page of the log is then noticed unless the page is of the last seconds, and
-/// three syncs in so long a time cost nothing.
+/// How long the floor in the metadata may lag behind while entries become durable. Chosen so that
+/// the loss of a page of the log is noticed unless the page was written in the last seconds, while
+/// three syncs in that time cost next to nothing.
 pub const FLOOR_NOTED_EVERY: Duration = Duration::from_secs(3);
 
-/// What has to be durable before a message may leave.
+/// The state that must be durable before a message may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Promise {
-    /// Nothing: the message tells only of what was durable before, or of nothing durable.
+    /// Nothing: the message depends on no write that is still under way.
     Nothing,
     /// The term and the vote as they are now.
     HardState,
@@ -133,7 +137,8 @@ pub(super) enum Promise {
     Log,
 }
 
-/// The node's view of its own disk. See the module.
+/// The disk as the node sees it: persists in flight, durable state and held-back messages. See the
+/// module documentation.
 #[derive(Clone, Debug)]
 pub(super) struct Durability {
     last_id: PersistId,
@@ -143,14 +148,14 @@ pub(super) struct Durability {
     log_id: PersistId,
     durable_index: LogIndex,
     held: VecDeque<(PersistId, Message)>,
-    /// When the disk last reported anything.
+    /// When the disk last reported a persist.
     last_report: Instant,
-    /// Bytes of entries in the writes under way.
+    /// Bytes of entries in the writes in flight.
     undurable_bytes: usize,
-    /// The floor that last went out together with the term and the vote, and when.
+    /// The floor that was last written together with the term and the vote, and when.
     noted_floor: LogIndex,
     noted_at: Instant,
-    /// It was reported that the disk hangs.
+    /// Whether it was reported that the disk hangs.
     hang_is_told: bool,
 }
 
@@ -158,14 +163,14 @@ pub(super) struct Durability {
 struct InFlight {
     id: PersistId,
     bytes: usize,
-    /// The last index of the log once this one is durable; lowered when the log is cut below it
+    /// The last index of the log once this write is durable; lowered when the log is cut below it
     /// later.
     last_index: LogIndex,
     since: Instant,
 }
 
 impl Durability {
-    /// A disk that holds a log up to `durable_index`, and nothing to do.
+    /// A disk that holds a log up to `durable_index`, with no writes in flight.
     pub(super) fn new(durable_index: LogIndex) -> Self {
         Self {
             last_id: PersistId(0),
@@ -183,7 +188,7 @@ impl Durability {
         }
     }
 
-    /// Whether the disk hangs, each time that changes.
+    /// Returns an event whenever the disk has begun to hang or has recovered.
     pub(super) fn hang_event(&mut self, now: Instant) -> Option<Event> {
         let hanging_since = self.waiting_since().filter(|since| now >= *since + DISK_PATIENCE);
         if hanging_since.is_some() == self.hang_is_told {
@@ -194,30 +199,30 @@ impl Durability {
         Some(hangs.unwrap_or(Event::DiskRecovered))
     }
 
-    /// Whether `floor` has to be noted in the metadata now, with a persist that changes neither
-    /// term nor vote.
+    /// Returns whether `floor` must be written to the metadata now, with a persist that changes
+    /// neither term nor vote.
     pub(super) fn floor_is_due(&self, floor: LogIndex, now: Instant) -> bool {
         let is_late = floor > self.noted_floor && now >= self.noted_at + FLOOR_NOTED_EVERY;
         is_late && !mutant::is_active(Mutant::FloorNotNoted)
     }
 
-    /// `floor` goes out with the term and the vote.
+    /// Notes that `floor` is written together with the term and the vote.
     pub(super) fn note_floor(&mut self, floor: LogIndex, now: Instant) {
         (self.noted_floor, self.noted_at) = (floor, now);
     }
 
-    /// Everything up to here is on this node's disk.
+    /// The index up to which the log is durable on this node's disk.
     pub(super) fn durable_index(&self) -> LogIndex {
         self.durable_index
     }
 
-    /// Whether the term and the vote as they are now are on disk.
+    /// Returns whether the current term and vote are on disk.
     pub(super) fn hard_state_is_durable(&self) -> bool {
         self.hard_state_id <= self.reported
     }
 
-    /// Since when the disk, with work to do, has not reported anything. A long queue alone is no
-    /// sign of a stall.
+    /// Since when the disk has reported nothing although it has work to do. A long queue alone is
+    /// no sign of a stall.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.in_flight.front().map(|oldest| oldest.since.max(self.last_report))
     }
@@ -227,10 +232,10 @@ impl Durability {
         self.undurable_bytes
     }
 
-    /// The log was cut in memory: `from` and what follows is gone, durable or not.
+    /// Notes that the log was cut in memory: the entries from `from` on are gone, durable or not.
     ///
-    /// Writes of the old tail may still be reported later; they must not count for the new tail at
-    /// the same indexes.
+    /// Writes of the old tail may still be reported later; such a report must not count for the new
+    /// tail at the same indexes.
     pub(super) fn cut(&mut self, from: LogIndex) {
         let last_kept = from.previous();
         self.durable_index = self.durable_index.min(last_kept);
@@ -241,12 +246,12 @@ impl Durability {
         }
     }
 
-    /// Drops the waiting acknowledgements of the entry at `from` and what follows.
+    /// Drops the held-back acknowledgements that cover the entry at `from`.
     pub(super) fn forget_acknowledgements(&mut self, from: LogIndex) {
         self.held.retain(|(_, message)| !message.acknowledges(from));
     }
 
-    /// A persist goes out now, after which the log ends at `last_index`.
+    /// Notes a new persist, after which the log ends at `last_index`, and returns its id.
     pub(super) fn start(&mut self, persist: &PersistScope, now: Instant) -> PersistId {
         self.last_id = PersistId(self.last_id.0 + 1);
         if persist.hard_state {
@@ -261,7 +266,7 @@ impl Durability {
         self.last_id
     }
 
-    /// The runtime reports `id`, and with it all before, as durable.
+    /// Handles the report of the runtime that `id`, and all persists before it, are durable.
     pub(super) fn report(&mut self, id: PersistId, now: Instant) {
         assert!(id <= self.last_id, "a persist was reported that was never asked for");
         self.reported = self.reported.max(id);
@@ -272,7 +277,8 @@ impl Durability {
         }
     }
 
-    /// Passes `message` on to `sendable` when its promise is kept already, or keeps it until it is.
+    /// Hands `message` to `sendable` if the state that it promises is durable already; otherwise
+    /// holds it back until then.
     pub(super) fn release_or_hold(
         &mut self,
         promise: Promise,
@@ -289,8 +295,8 @@ impl Durability {
         if needed <= self.reported {
             return sendable(message);
         }
-        // While a disk hangs, its node is asked again and again. The latest answer says all that
-        // the others do.
+        // While a disk hangs, its node is called again and again. The latest answer contains all
+        // that the earlier ones say.
         let replaced = self.held.iter_mut().find(|(held, old)| *held == needed && outdates(&message, old));
         match replaced {
             Some((_, old)) => *old = message,
@@ -298,9 +304,11 @@ impl Durability {
         }
     }
 
-    /// Passes on every kept message whose promise is kept by now, in the order they were made.
+    /// Hands to `sendable` every held-back message whose promise is durable by now, in their
+    /// original order.
     pub(super) fn release(&mut self, sendable: &mut impl FnMut(Message)) {
-        // Once round: who stays comes back to its place, and the queue keeps its memory.
+        // One rotation of the queue: a message that stays returns to its place, and the queue keeps
+        // its memory.
         for _ in 0..self.held.len() {
             let Some((needed, message)) = self.held.pop_front() else { return };
             if needed <= self.reported {
@@ -312,7 +320,7 @@ impl Durability {
     }
 }
 
-/// Whether `new` makes an answer superfluous that waits for the same persist.
+/// Returns whether `new` makes an answer redundant that waits for the same persist.
 fn outdates(new: &Message, old: &Message) -> bool {
     let is_to_the_same = (new.to, new.term) == (old.to, old.term);
     let says_as_much = match (&new.body, &old.body) {
@@ -341,7 +349,7 @@ fn outdates(new: &Message, old: &Message) -> bool {
     is_to_the_same && says_as_much
 }
 
-/// What a persist touches.
+/// The extent of a persist: which parts of the state it changes, and how much it writes.
 #[derive(Debug)]
 pub(super) struct PersistScope {
     pub(super) hard_state: bool,

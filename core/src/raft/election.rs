@@ -1,10 +1,11 @@
-//! Elections: asking whether one would win, asking to win, and giving up.
+//! Leader election: pre-vote, RequestVote, winning and losing.
 //!
-//! A node that misses its leader first asks around without a new term (pre-vote; thesis, §9.6).
-//! Only with a majority's yes does it raise its term and stand for election (§5.2). So a node that
-//! was cut off comes back without unseating anyone. The other half is check-quorum (thesis, §6.2):
-//! a leader without a majority gives up, which also ends its heartbeats, so that nobody is kept
-//! from electing another. Each half alone can lock a cluster up; both together do not.
+//! A node that does not hear from its leader first runs a pre-vote, without a new term (thesis,
+//! §9.6). Only when a majority grants it does the node raise its term and start an election (§5.2).
+//! So a node that was partitioned away rejoins without deposing the leader. The other half is
+//! check-quorum (thesis, §6.2): a leader without a majority steps down, which also ends its
+//! heartbeats, so that they no longer keep its followers from electing another leader. Each half
+//! alone can block a cluster permanently; both together cannot.
 
 use super::durability::Promise;
 use super::event::{Event, StepDown};
@@ -17,7 +18,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Whether a leader was heard so recently that nobody should campaign. A leader hears itself.
+    /// Returns whether a leader was heard so recently that no node should campaign. A leader hears
+    /// itself.
     pub(super) fn hears_leader(&self, now: Instant) -> bool {
         match &self.part {
             Part::Leader(_) => true,
@@ -28,25 +30,25 @@ impl Node {
         }
     }
 
-    /// Whether a leader may count on this node not to vote for another, whatever it has learnt
-    /// since it heard from the leader. What a node promised in an earlier life it does not
-    /// remember, so it starts with a promise.
+    /// Returns whether a leader may rely on this node not to vote for another candidate, whatever
+    /// the node has learnt since it last heard from that leader (needed for leases). After a
+    /// restart a node does not remember its promises, so it starts with one.
     pub(super) fn vote_is_promised(&self, now: Instant) -> bool {
         let lasts = |since: Instant| now.since(since) < self.config.election_timeout_min;
         self.config.read_lease.is_some() && self.vote_is_promised_from.is_some_and(lasts)
     }
 
-    /// The election timeout passed without a sign of a leader, or a campaign without a result.
+    /// Handles an election timeout: no message of a leader came in time, or a campaign had no
+    /// result.
     ///
-    /// Fig. 2, followers 2 and candidates 4: start an election, beginning with the question whether
-    /// it can be won.
+    /// Fig. 2, followers 2 and candidates 4: start an election, beginning with a pre-vote.
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         let is_voter = self.may_campaign();
         let votes_at_last = self.role() == Role::Candidate && !self.durability.hard_state_is_durable();
         if !is_voter || votes_at_last || self.disk_is_stalled(now) {
-            // It could not lead: its vote does not count, or it could make nothing durable. Or it
-            // has not asked for votes yet, because its own is on the way to the disk: giving up now
-            // would mean giving up for ever on a slow one.
+            // The node could not lead: its vote does not count, or its disk makes nothing durable.
+            // Or its RequestVote calls have not left yet, because its own vote is still being
+            // written: a restart of the campaign at each timeout would never end on a slow disk.
             if !is_voter && matches!(self.part, Part::Follower { leader: Some(_) }) {
                 self.fail_reads();
                 self.part = Part::Follower { leader: None };
@@ -60,12 +62,13 @@ impl Node {
         self.reset_election_timer(now);
         self.tell(Event::BecamePreCandidate { term: self.current_term });
         self.call_for_votes(self.current_term.next(), false, Body::RequestPreVote);
-        // A pre-vote promises nothing, so the own one needs no disk.
+        // A pre-vote promises nothing, so the own vote needs no disk.
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
         self.on_pre_vote_response(self.config.id, own_yes, now);
     }
 
-    /// Fig. 2, candidates 1: raise the term, vote for oneself, reset the timer, ask all others.
+    /// Starts an election (Fig. 2, candidates 1): raise the term, vote for oneself, reset the
+    /// timer, ask all others.
     pub(super) fn stand_for_election(&mut self, is_transfer: bool, now: Instant) {
         self.current_term = self.current_term.next();
         self.voted_for = Some(self.config.id);
@@ -74,9 +77,9 @@ impl Node {
         self.part = Part::Candidate(Campaign::new(self.round));
         self.reset_election_timer(now);
         self.tell(Event::BecameCandidate { term: self.current_term });
-        // The call waits for the own vote to be durable, and so does that vote itself
+        // The calls wait until the own vote is durable, and the own vote counts only then
         // (`count_own_vote`): a candidate that wins, crashes and forgets that it voted could vote
-        // for another in the same term.
+        // for another one in the same term.
         self.call_for_votes(self.current_term, is_transfer, Body::RequestVote);
     }
 
@@ -94,9 +97,9 @@ impl Node {
         }
     }
 
-    /// The node's own term and vote are durable: a candidate may count itself.
+    /// Counts the candidate's own vote, now that its term and vote are durable.
     pub(super) fn count_own_vote(&mut self, now: Instant) {
-        // Without the turn's end the vote may not even have been handed to the disk.
+        // Before the end of the turn, the vote may not even have been handed to the disk.
         if self.turn.hard_state_changed {
             return;
         }
@@ -104,13 +107,14 @@ impl Node {
         if campaign.votes.contains_key(&self.config.id) {
             return;
         }
-        // Only now do the calls leave, so only now does the time for their answers start.
+        // The calls leave only now, so the timeout for their answers starts now.
         self.reset_election_timer(now);
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
         self.on_vote_response(self.config.id, own_yes, now);
     }
 
-    /// Would this node vote for the sender? Answers without changing anything.
+    /// Handles a pre-vote request: answers whether this node would vote for the sender, without
+    /// changing any state.
     pub(super) fn on_request_pre_vote(&mut self, from: NodeId, request: RequestVote, now: Instant) {
         let is_new_term = request.election_term > self.current_term;
         let hears_leader = self.hears_leader(now) && !mutant::is_active(Mutant::PreVoteDespiteLeader);
@@ -134,16 +138,16 @@ impl Node {
         }
     }
 
-    /// Fig. 2, RequestVote receiver.
+    /// Handles a RequestVote call (Fig. 2, RequestVote receiver).
     pub(super) fn on_request_vote(
         &mut self,
         (from, incarnation): (NodeId, Option<Incarnation>),
         request: RequestVote,
         now: Instant,
     ) {
-        // Fig. 2, RequestVote receiver 2: grant when the vote is free, or the candidate's already,
-        // and its log is at least as up to date. A node that came back under the same id without
-        // its memory is another candidate.
+        // Fig. 2, RequestVote receiver 2: grant if the vote of this term is unused or went to the
+        // same candidate, and the candidate's log is at least as up to date. A node that came back
+        // under the same id without its memory is another candidate.
         let is_same = self.voted_for == Some(from) && self.voted_for_incarnation == incarnation;
         let is_free = self.voted_for.is_none() || is_same || mutant::is_active(Mutant::VoteGivenTwice);
         let is_promised = self.vote_is_promised(now) && !request.is_transfer;
@@ -156,10 +160,11 @@ impl Node {
             self.voted_for_incarnation = incarnation;
             self.turn.hard_state_changed = true;
         }
-        // Fig. 2, followers 2: granting a vote counts as a sign of life.
+        // Fig. 2, followers 2: granting a vote resets the election timeout.
         self.reset_election_timer(now);
         if self.role() == Role::PreCandidate {
-            // Late answers to its own question must not make it stand against the one it votes for.
+            // Late answers to its own pre-vote must not make this node compete with the candidate
+            // that it votes for.
             self.become_follower(self.current_term, None, StepDown::VoteGiven, now);
         }
         let response = RequestVoteResponse { round: request.round, granted: true };
@@ -173,7 +178,7 @@ impl Node {
         campaign.record(from, RequestVoteResponse { round, ..response });
         let votes = campaign.votes.values().filter(|&&granted| granted).count();
         match self.membership.current().tally(|voter| campaign.votes.get(&voter).copied()) {
-            // Fig. 2, candidates 2: with a majority's votes, lead.
+            // Fig. 2, candidates 2: become leader with the votes of a majority.
             VoteResult::Won => self.become_leader(votes, now),
             VoteResult::Lost => self.lose_election(),
             VoteResult::Pending => {}
@@ -182,8 +187,8 @@ impl Node {
 
     pub(super) fn refused_pre_vote(&self, request: &RequestVote) -> (Promise, Body) {
         // The answer's term is this node's own. A candidate with a good log and an old term learns
-        // the newer one from it, and can win the next round: else {long log, old term} and {short
-        // log, new term} wait for ever.
+        // the newer term from it, and can win the next round. Otherwise a node with {long log, old
+        // term} and one with {short log, new term} would block each other permanently.
         let response = RequestVoteResponse { round: request.round, granted: false };
         (Promise::HardState, Body::RequestPreVoteResponse(response))
     }
@@ -193,7 +198,8 @@ impl Node {
         (Promise::HardState, Body::RequestVoteResponse(response))
     }
 
-    /// §5.4.1: the later last term is more up to date; with equal terms, the longer log.
+    /// Returns whether this node's log is not more up to date than the candidate's (§5.4.1): the
+    /// later last term is more up to date; with equal terms, the longer log.
     fn log_is_not_newer(&self, request: &RequestVote) -> bool {
         let last = self.last_entry();
         if mutant::is_active(Mutant::LongerLogPreferred) {
@@ -203,7 +209,7 @@ impl Node {
             || mutant::is_active(Mutant::CandidateLogUnchecked)
     }
 
-    /// A majority refused: nothing to wait for but the timer, which goes on.
+    /// Ends a campaign that cannot be won any more. The election timer keeps running.
     fn lose_election(&mut self) {
         self.part = Part::Follower { leader: None };
         self.tell(Event::BecameFollower { term: self.current_term, because: StepDown::ElectionLost });
@@ -213,12 +219,12 @@ impl Node {
         self.part = Part::Leader(Leadership::new(self.log.last().index, now));
         self.follow_membership(now);
         self.tell(Event::BecameLeader { term: self.current_term, votes });
-        // §8: an entry of its own term, without which the leader could not commit older ones
-        // (§5.4.2).
+        // §8: append an entry of the new term. Without it the leader could not commit entries of
+        // older terms (§5.4.2).
         if !mutant::is_active(Mutant::NoopSkipped) {
             self.append_noop();
         }
-        // Fig. 2, leaders 1: tell all at once.
+        // Fig. 2, leaders 1: send heartbeats to all peers at once.
         self.on_heartbeat_timeout(now);
     }
 }

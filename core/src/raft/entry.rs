@@ -1,4 +1,4 @@
-//! A log entry: the line that it is on disk and on the wire, and what it is for.
+//! A log entry: its encoding as one line, the same on disk and on the wire, and its kind.
 //!
 //! An entry is encoded once, by the leader that appends it:
 //!
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The payload belongs to the state machine and is opaque here: the members of a JSON object, as
-//! text, without a line break. The head and the tail are Raft's. From then on the line is only
-//! copied: to the leader's disk, to the followers and to their disks. It is parsed again only to be
-//! applied.
+//! text, without a line break. The head and the tail are Raft's. Once encoded, the line is only
+//! copied: to the leader's disk, to the followers and to their disks. It is parsed again only when
+//! it is applied.
 
 use super::configuration::CONFIG_PREFIX;
 use super::types::LogPoint;
@@ -18,30 +18,30 @@ use super::types::LogPoint;
 /// The payload of the entry that every new leader appends first (§8).
 pub(crate) const NOOP_PAYLOAD: &str = "\"op\":\"NOOP\"";
 
-/// What an entry is for.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A new leader's first entry (§8): the state machine ignores it.
     Noop,
-    /// Who takes part (§6).
+    /// A configuration: the members of the cluster (§6).
     Config,
-    /// For the state machine.
+    /// A command for the state machine.
     Command,
 }
 
-/// One entry, borrowed from its batch.
+/// An entry, borrowed from its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// Its index, term and chained checksum.
     pub point: LogPoint,
     /// The state machine's part of the line: the members of a JSON object.
     pub payload: &'a str,
-    /// Bytes of its line, with the line break.
+    /// The number of bytes of its line, including the line break.
     pub bytes: usize,
 }
 
 impl EntryKind {
-    /// What an entry with this payload is for.
+    /// The kind of an entry with this payload.
     #[must_use]
     pub fn of(payload: &str) -> Self {
         if payload == NOOP_PAYLOAD {
@@ -55,7 +55,7 @@ impl EntryKind {
 }
 
 impl Entry<'_> {
-    /// What the entry is for.
+    /// The kind of the entry.
     #[must_use]
     pub fn kind(&self) -> EntryKind {
         EntryKind::of(self.payload)

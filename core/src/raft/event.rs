@@ -1,7 +1,7 @@
-//! What a node tells of itself: facts with names and numbers, for people, metrics, traces and
+//! Events: facts that a node reports, with names and numbers, for people, metrics, traces and
 //! tests.
 //!
-//! The core writes no log lines; who runs it decides what becomes of its events.
+//! The core writes no log lines; the program that drives it decides what to do with events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use std::time::Duration;
 use super::configuration::Configuration;
 use super::types::{LogIndex, NodeId, Term};
 
-/// Something that happened in a node.
+/// An event in a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The node asks whether it would be elected, without a new term (thesis, §9.6).
+    /// The node started a pre-vote: it asks whether it would be elected, without a new term
+    /// (thesis, §9.6).
     BecamePreCandidate {
         /// The term it is in.
         term: Term,
     },
-    /// The node asks to be elected (§5.2).
+    /// The node started an election (§5.2).
     BecameCandidate {
         /// The term of the election.
         term: Term,
@@ -27,14 +28,14 @@ pub enum Event {
     BecameLeader {
         /// The term that it leads.
         term: Term,
-        /// How many votes it had when it won, its own included.
+        /// The number of votes when it won, its own included.
         votes: usize,
     },
-    /// The node follows again.
+    /// The node became a follower.
     BecameFollower {
         /// The term it is in now.
         term: Term,
-        /// Why it does not campaign or lead any more.
+        /// Why it no longer campaigns or leads.
         because: StepDown,
     },
     /// The node heard from the leader of its term for the first time.
@@ -44,82 +45,82 @@ pub enum Event {
         /// Its leader.
         leader: NodeId,
     },
-    /// The node, as leader, begins to hand leadership over (thesis, §3.10).
+    /// The node, as leader, started a leadership transfer (thesis, §3.10).
     TransferStarted {
-        /// To whom.
+        /// The target of the transfer.
         to: NodeId,
     },
-    /// Nobody took leadership over in time: the node leads on.
+    /// The leadership transfer did not finish in time: the node continues to lead.
     TransferFailed {
-        /// Who was meant to.
+        /// The target of the transfer.
         to: NodeId,
     },
-    /// Another configuration is in force: it was appended, or a later one was cut (§6).
+    /// Another configuration came into force: it was appended, or a later one was cut (§6).
     MembershipChanged {
-        /// Where it stands in the log.
+        /// Its index in the log.
         index: LogIndex,
-        /// Who takes part.
+        /// The configuration: the members of the cluster.
         configuration: Configuration,
     },
-    /// By a committed configuration this node is no longer a member, and never will be again in its
-    /// incarnation.
+    /// By a committed configuration this node is no longer a member; in its incarnation it never
+    /// becomes one again.
     Removed {
-        /// Where the configuration stands in the log.
+        /// The index of the configuration in the log.
         index: LogIndex,
     },
-    /// The leader's snapshot took the place of the log (§7).
+    /// A snapshot of the leader replaced the log (§7).
     SnapshotInstalled {
         /// The last entry that it covers.
         last: LogIndex,
     },
-    /// Entries that were never committed gave way to the leader's (§5.3).
+    /// Uncommitted entries were removed, because the leader has others at their indexes (§5.3).
     LogCut {
         /// The first index that was removed.
         from: LogIndex,
-        /// The last one.
+        /// The last index that was removed.
         to: LogIndex,
     },
-    /// For the first time since its start the node knows a leader and has applied enough to answer:
-    /// requests to it can be answered.
+    /// For the first time since its start the node knows a leader and has applied enough of its
+    /// log: it can answer requests now.
     Ready,
-    /// There was no room for a snapshot: it will be tried again.
+    /// A snapshot was put off because the disk had no room; it will be retried.
     SnapshotPutOff {
-        /// What could not be written, and why.
+        /// The file that could not be written, and why.
         why: Arc<str>,
     },
-    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although it has
-    /// some to do.
+    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although writes
+    /// are waiting.
     DiskHangs {
-        /// For how long.
+        /// How long the node has waited.
         waited: Duration,
     },
     /// A disk that hung has finished a write.
     DiskRecovered,
-    /// A peer's message made no sense and was dropped.
+    /// A peer's message was invalid and was dropped.
     MessageRefused {
-        /// Who sent it.
+        /// The sender.
         from: NodeId,
-        /// What was wrong.
+        /// The reason.
         because: Refusal,
     },
 }
 
-/// Why a node gave up a campaign or leadership.
+/// Why a node ended a campaign or stepped down as leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepDown {
-    /// A message with a higher term came (§5.1).
+    /// A message with a higher term arrived (§5.1).
     HigherTerm,
-    /// The leader of this term made itself known (§5.2).
+    /// A message of the leader of this term arrived (§5.2).
     LeaderElected,
-    /// A majority refused its vote.
+    /// It cannot win any more: half of the voters or more rejected its request.
     ElectionLost,
-    /// It gave its vote to another candidate.
+    /// It voted for another candidate.
     VoteGiven,
-    /// As a leader it did not hear from a majority for an election timeout (thesis, §6.2).
+    /// As leader it did not hear from a majority for an election timeout (thesis, §6.2).
     QuorumLost,
-    /// As a leader it waited an election timeout for its own disk.
+    /// As leader it waited longer than an election timeout for its own disk.
     DiskStalled,
-    /// It led the cluster to its own removal (§6).
+    /// As leader it committed its own removal (§6).
     Removed,
 }
 
@@ -132,24 +133,25 @@ pub enum Refusal {
     UnknownSender,
     /// Its term is far above any that an election could have reached.
     TermTooHigh,
-    /// It claims to lead a term that another node leads.
+    /// Its sender claims to lead a term that has another leader.
     SecondLeader,
-    /// It would have committed entries removed.
+    /// It would remove committed entries.
     ContradictsCommitted,
-    /// It answers for a member, and comes from another incarnation of that node.
+    /// It is an answer from another incarnation of the member.
     OtherIncarnation,
-    /// Its entries do not follow `prev_log_index`, or one another, or come from a later term.
+    /// Its entries do not follow `prev_log_index` or one another, or are of a term above the
+    /// leader's.
     EntriesOutOfOrder,
-    /// Its entries continue another history than this log's, although indexes and terms agree.
+    /// Its entries continue another history than this log, although indexes and terms agree.
     ChecksumMismatch,
     /// It acknowledges entries that were never sent.
     UnknownEntries,
-    /// It completes a snapshot whose content is not what the leader's adds up to.
+    /// It completes a snapshot whose content does not match the leader's length and checksum.
     SnapshotDamaged,
-    /// It holds a part of a snapshot that says what this version would not have written: it is
-    /// damaged, or the leader's version is a later one.
+    /// It is a part of a snapshot that this version cannot parse: it is damaged, or written by a
+    /// later version.
     SnapshotNotUnderstood,
-    /// It lacks entries that it had acknowledged: its disk has lost them.
+    /// Its sender lacks entries that it had acknowledged: its disk has lost them.
     LostEntries,
 }
 

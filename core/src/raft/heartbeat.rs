@@ -1,6 +1,8 @@
-//! The heartbeat that a leader sends: it leads, and so much is committed (Fig. 2, leaders 1).
+//! The heartbeat that a leader sends: a sign that it leads, and its commit index (Fig. 2, leaders
+//! 1).
 //!
-//! A message of its own and not an empty AppendEntries, whose answer waits for a disk.
+//! A heartbeat is a separate message and not an empty AppendEntries, because the answer to an
+//! AppendEntries waits for a disk.
 
 use super::durability::Promise;
 use super::message::{Body, Heartbeat};

@@ -1,17 +1,17 @@
-//! Bringing a follower up to date whose next entries the leader no longer has (§7, Fig. 13).
+//! InstallSnapshot: sends a snapshot to a follower that lags so far that the leader no longer has
+//! its next entries, and installs it there (§7, Fig. 13).
 //!
-//! The leader asks how much of its snapshot the follower holds already, and sends the rest in
-//! parts, one at a time: each is on the follower's disk before the next one leaves. So a transfer
-//! goes on where it stopped, after a lost connection, and also under another leader that holds the
+//! The leader asks how much of its snapshot the follower already has, and sends the rest in parts,
+//! one at a time: each part is on the follower's disk before the next one is sent. So a transfer
+//! resumes where it stopped, after a lost connection and also under another leader that has the
 //! same snapshot: its content is a function of the log up to its last entry.
 //!
-//! Heartbeats and entries for others go on beside it. The follower takes the snapshot in one step,
-//! when all of it is durable: it keeps what its log holds beyond, if the log agrees there, and
-//! drops its log otherwise.
+//! Heartbeats, and entries for other followers, are sent meanwhile. The follower installs the
+//! snapshot in one step, when all of it is durable: it keeps the entries of its log beyond the
+//! snapshot if the log agrees with it, and drops its log otherwise.
 //!
-//! The state machine's part is done by whoever drives the node: it hands over parts
-//! ([`Output::ReadSnapshot`]), writes them ([`Output::WriteSnapshot`]), and takes the state over
-//! ([`Output::SnapshotInstalled`]).
+//! The driver of the node does the state machine's part: it reads parts ([`Output::ReadSnapshot`]),
+//! writes them ([`Output::WriteSnapshot`]), and replaces its state ([`Output::SnapshotInstalled`]).
 
 use super::durability::Promise;
 use super::event::{Event, Refusal};
@@ -23,13 +23,13 @@ use super::types::{LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// After how many election timeouts without progress a snapshot is no longer taken for being sent.
-/// With the usual ones a minute: a slow line may take that long for a part beside entries for
-/// others, and a connection is lost and made anew meanwhile.
+/// The number of election timeouts without progress after which a follower no longer counts as
+/// receiving a snapshot. With the default timeouts a minute: a slow line may take that long for a
+/// part that shares it with entries for others, and for a connection that is lost and made again.
 const SENDING_PATIENCE: u32 = 100;
 
 impl SnapshotPart {
-    /// "How much of this have you got?"
+    /// The question to a follower: "how much of this snapshot do you have?"
     fn question(meta: SnapshotMeta) -> Self {
         Self { meta, offset: 0, text: "".into(), end: None }
     }
@@ -40,7 +40,7 @@ impl SnapshotPart {
 }
 
 impl Node {
-    /// The follower lacks entries that this log no longer holds.
+    /// Starts to send the snapshot to a follower that lacks entries which this log no longer holds.
     pub(super) fn begin_snapshot(&mut self, to: NodeId, now: Instant) {
         let Some(meta) = self.snapshot.clone() else {
             panic!("the log was cut without a snapshot");
@@ -51,7 +51,8 @@ impl Node {
         self.send_snapshot_part(to, SnapshotPart::question(meta));
     }
 
-    /// The follower is alive, and has not said anything of its snapshot for long: ask again.
+    /// Repeats the question to a follower that is alive but has not answered about its snapshot for
+    /// long.
     pub(super) fn repeat_snapshot_question(&mut self, to: NodeId, now: Instant) {
         if mutant::is_active(Mutant::SnapshotNotAskedForAgain) {
             return;
@@ -64,7 +65,8 @@ impl Node {
         }
     }
 
-    /// How much the follower has got, or that it has got all.
+    /// Handles the answer of a follower: how much of the snapshot it has, or that it has installed
+    /// it.
     pub(super) fn on_install_snapshot_response(
         &mut self,
         from: NodeId,
@@ -90,8 +92,8 @@ impl Node {
         }
     }
 
-    /// The answer to [`Output::ReadSnapshot`]: a part of the snapshot that ends at `last`, from
-    /// byte `offset` on. `None`: it is not there any more.
+    /// Accepts the answer to [`Output::ReadSnapshot`]: a part of the snapshot that ends at `last`,
+    /// from byte `offset` on. `None`: this snapshot no longer exists.
     pub fn snapshot_read(&mut self, last: LogPoint, offset: u64, part: Option<SnapshotPart>, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let waits =
@@ -105,7 +107,7 @@ impl Node {
                     }
                     self.send_snapshot_part(peer, part.clone());
                 }
-                // A newer one has taken its place.
+                // A newer snapshot has replaced it.
                 None => self.begin_snapshot(peer, now),
             }
         }
@@ -115,29 +117,33 @@ impl Node {
         self.send(to, Promise::Nothing, Body::InstallSnapshot(part));
     }
 
-    /// Fig. 13, InstallSnapshot receiver. Rule 1, the older term, was dealt with before.
+    /// Handles an InstallSnapshot call (Fig. 13, InstallSnapshot receiver). Rule 1, the older term,
+    /// was handled before.
     pub(super) fn on_install_snapshot(&mut self, leader: NodeId, part: SnapshotPart, now: Instant) {
         self.follow(leader, now);
         let last = part.meta.last;
         if last.index <= self.commit_index {
-            // What is committed here is in the snapshot. Another entry at that index cannot be.
+            // The snapshot contains everything that is committed here. Another entry at that index
+            // cannot be committed.
             if self.log.point_at(last.index).is_some_and(|point| point != last) {
                 return self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
             }
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
         if self.receiving.as_ref().is_some_and(Receiving::is_written) {
-            // It is answered when that is done. Also where it is of another snapshot: if it is the
-            // last part, that one is the node's latest before anything else can be written.
+            // The answer is sent when the write is done. That also holds if the write belongs to
+            // another snapshot: if it is the last part, that snapshot becomes the latest of this
+            // node before anything else can be written.
             return;
         }
         if self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped) {
-            // This log has it all: the leader only did not know.
+            // This log already holds all that the snapshot covers; the leader did not know.
             self.learn_commit(last.index);
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
         if self.is_removed_by(&part.meta) {
-            // In the place of this node's log it would name it nowhere: see [`Self::note_removal`].
+            // Installed, this snapshot would leave no record on this node's disk that it was a
+            // member: see [`Self::note_removal`].
             self.receiving = None;
             return self.tell_removal(last.index);
         }
@@ -146,7 +152,7 @@ impl Node {
         }
         let Some(receiving) = &mut self.receiving else { return };
         let bytes = receiving.bytes;
-        // A snapshot must not be on disk before the term that it was sent in.
+        // A snapshot must not be on disk before the term in which it was sent.
         let term_is_durable = !self.turn.hard_state_changed && self.durability.hard_state_is_durable();
         if part.is_question() || !term_is_durable || part.offset != bytes {
             return self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes });
@@ -163,8 +169,8 @@ impl Node {
         }
     }
 
-    /// The part of [`Output::WriteSnapshot`] that ends at byte `bytes` of the snapshot that ends at
-    /// `last` is written; if it was the last one, the whole snapshot is durable in its place.
+    /// Reports that the part of [`Output::WriteSnapshot`] that ends at byte `bytes` of the snapshot
+    /// that ends at `last` is written; if it was the last one, that the whole snapshot is durable.
     pub fn snapshot_written(&mut self, last: LogPoint, bytes: u64) {
         let Some(receiving) = &mut self.receiving else { return };
         let is_it = receiving.meta.last == last
@@ -187,29 +193,29 @@ impl Node {
         }
     }
 
-    /// What is in the snapshot on its way may be committed here by now. Then it is of no use,
-    /// unless a part is being written: that may be the last one, and the snapshot the node's latest
-    /// in a moment.
+    /// Drops an incoming snapshot if its entries have been committed here meanwhile. It is then
+    /// useless, unless a part is being written: that may be the last one, which makes the snapshot
+    /// the latest of this node in a moment.
     pub(super) fn drop_overtaken_snapshot(&mut self) {
         let commit_index = self.commit_index;
         self.receiving
             .take_if(|receiving| receiving.meta.last.index <= commit_index && !receiving.is_written());
     }
 
-    /// The content of the snapshot under way cannot be understood: it is dropped.
+    /// Drops the incoming snapshot because its content cannot be parsed.
     pub fn refuse_snapshot(&mut self) {
         self.receiving = None;
     }
 
-    /// Whether a snapshot is on its way to this node.
+    /// Returns whether this node is receiving a snapshot.
     #[must_use]
     pub fn receives_snapshot(&self) -> bool {
         self.receiving.is_some()
     }
 
-    /// Whether this node, as leader, is sending its snapshot to a follower that is there and gets
-    /// on with it. Parts may be lost now and then: some election timeouts without any more of it
-    /// pass before the answer is no.
+    /// Returns whether this node, as leader, is sending its snapshot to a follower that answers and
+    /// makes progress. Parts may be lost now and then: the answer becomes `false` only after a
+    /// number of election timeouts without progress.
     #[must_use]
     pub fn sends_snapshot(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
@@ -221,16 +227,17 @@ impl Node {
         })
     }
 
-    /// The snapshot takes the place of the log up to its last entry.
+    /// Installs the snapshot: it replaces the log up to its last entry.
     fn install(&mut self, meta: SnapshotMeta) {
         let last = meta.last;
         if last.index <= self.commit_index {
-            // The log was faster. It is a snapshot like one of this node's own, but that not all of
-            // it need be applied yet, and the entries go: the state is there to be taken over.
+            // The entries arrived before the snapshot was complete. It is now like a snapshot of
+            // this node's own, except that not all of it need be applied yet, and the entries are
+            // dropped: so the state machine still has to load it.
             self.turn.installed = Some(meta.clone());
             return self.compact(meta);
         }
-        // Fig. 13, InstallSnapshot receiver 6: entries behind the snapshot stay if the log agrees
+        // Fig. 13, InstallSnapshot receiver 6: entries after the snapshot stay if the log agrees
         // with it.
         let agrees = self.log.point_at(last.index) == Some(last) && !mutant::is_active(Mutant::SuffixDropped);
         let is_long = self.log.last().index >= last.index;
@@ -255,7 +262,7 @@ impl Node {
         self.send(to, promise, Body::InstallSnapshotResponse(response));
     }
 
-    /// What the turn asks for and tells of snapshots.
+    /// The outputs of this turn that concern snapshots.
     pub(super) fn take_snapshot_outputs(&mut self) -> impl Iterator<Item = Output> {
         let turn = &mut self.turn;
         let installed = turn.installed.take().map(Output::SnapshotInstalled);

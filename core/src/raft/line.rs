@@ -1,7 +1,7 @@
-//! An entry's line as text: how it is read when it comes from outside, and what may be wrong with
-//! it.
+//! The line format of a log entry: parsing a line that comes from outside, and the faults that it
+//! may have.
 //!
-//! What the parts of a line mean stands in `entry`, which is also where lines are made.
+//! `entry` explains the parts of a line. `batch_builder` writes lines.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub(super) const TAIL_END: &str = "\"}";
 /// The tail without its line break: `,"crc":"9a3c01ff"}`.
 pub(super) const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 
-/// A line that has the shape of an entry. Whether its checksum is right is another question.
+/// A line in the form of an entry. Its checksum has not been verified.
 #[derive(Debug)]
 pub struct Line<'a> {
     /// The index that the line states.
@@ -29,7 +29,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line, without its line break; `None` when it does not have the shape of an entry.
+    /// Parses a line, without its line break; `None` when it does not have the form of an entry.
     #[must_use]
     pub fn read(line: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?;
@@ -57,7 +57,8 @@ impl<'a> Line<'a> {
         &self.text[self.payload.clone()]
     }
 
-    /// Whether the line's checksum is right when the entry before has the checksum `before`.
+    /// Returns whether the line's checksum is right, given that the entry before has the checksum
+    /// `before`.
     #[must_use]
     pub fn follows(&self, before: Checksum) -> bool {
         before.chain(&self.text.as_bytes()[..self.payload.end]) == self.checksum
@@ -67,12 +68,12 @@ impl<'a> Line<'a> {
 /// Why a line from outside is not the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFault {
-    /// It does not have the shape of an entry.
+    /// It does not have the form of an entry.
     NotAnEntry,
-    /// Its checksum does not continue the chain: its bytes, or those of a line before, have
+    /// Its checksum does not continue the chain: its bytes, or those of an earlier line, have
     /// changed.
     Checksum,
-    /// It is another entry than the next one.
+    /// Its index is not the next one.
     Index {
         /// The next index.
         expected: LogIndex,
@@ -101,7 +102,7 @@ impl fmt::Display for LineFault {
 
 impl std::error::Error for LineFault {}
 
-/// Appends a number in its shortest form.
+/// Appends a decimal number without leading zeros.
 pub(super) fn push_number(text: &mut String, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
@@ -116,7 +117,8 @@ pub(super) fn push_number(text: &mut String, mut number: u64) {
     text.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
-/// Reads a number in its shortest form from the front of `text`, and gives what follows it.
+/// Parses a decimal number without leading zeros from the front of `text`, and returns it with the
+/// rest.
 fn read_number(text: &str) -> Option<(u64, &str)> {
     let len = text.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(len);

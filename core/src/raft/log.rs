@@ -1,7 +1,7 @@
 //! The log in memory: runs of entries that share their bytes with the messages and the disk.
 //!
-//! Durability is not its business (see `durability`), nor is what may be cut: the caller knows the
-//! commit index. It holds everything after `start`.
+//! This file does not deal with durability (see `durability`), nor with the question which entries
+//! may be cut: the caller knows the commit index. The log holds everything after `start`.
 
 use std::collections::VecDeque;
 
@@ -10,11 +10,11 @@ use super::entry::Entry;
 use super::runs::Runs;
 use super::types::{LogIndex, LogPoint, Term};
 
-/// In so many of the newest runs an index is looked for one by one. Arbitrary: more than are
-/// usually on their way to followers.
+/// The number of newest runs in which an index is searched one by one. Arbitrary: more than are
+/// usually in flight to followers.
 const NEAR_RUNS: usize = 8;
 
-/// The entries after `start`, in runs that follow one another.
+/// The log: the entries after `start`, in consecutive runs.
 #[derive(Clone, Debug)]
 pub struct Log {
     start: LogPoint,
@@ -22,13 +22,13 @@ pub struct Log {
     last: LogPoint,
 }
 
-/// Some entries, and beside them what a search asks of every run that it passes: so it need not
-/// look into their batches.
+/// Some entries, with the values that a search needs from every run that it passes, so that it need
+/// not access their batches.
 #[derive(Clone, Debug)]
 struct Run {
     entries: Entries,
     last: LogPoint,
-    /// Bytes of text from the first run that this log ever held to the end of this one.
+    /// Bytes of text from the first run that this log ever held up to the end of this one.
     bytes_to: u64,
 }
 
@@ -37,7 +37,7 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// When the runs do not follow `start` and one another: their source is broken.
+    /// When the runs are not consecutive or do not follow `start`: a bug of their source.
     #[must_use]
     pub fn new(start: LogPoint, runs: Vec<Entries>) -> Self {
         let mut log = Self { start, runs: VecDeque::new(), last: start };
@@ -59,14 +59,14 @@ impl Log {
         self.start
     }
 
-    /// The first index that the log holds, or will hold.
+    /// The first index that the log holds or, if it is empty, would hold.
     #[must_use]
     pub fn first_index(&self) -> LogIndex {
         self.start.index.next()
     }
 
-    /// The entry's point at `index`; also known for the start. `None` before the start and after
-    /// the end.
+    /// The point of the entry at `index`; also known for the start. `None` before the start and
+    /// after the end.
     #[must_use]
     pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
         if index == self.last.index {
@@ -79,15 +79,17 @@ impl Log {
         if run.last.index == index { Some(run.last) } else { run.entries.point_at(index) }
     }
 
-    /// The term of the entry at `index`, where [`Log::point_at`] knows it.
+    /// The term of the entry at `index`; known where [`Log::point_at`] is.
     #[must_use]
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         self.point_at(index).map(|point| point.term)
     }
 
-    /// The last index, at most `at_most`, whose term is at most `term`. At least the start's index.
+    /// The point of the last entry whose index is at most `at_most` and whose term is at most
+    /// `term`; the start if there is none.
     ///
-    /// Terms never fall along a log, so everything after it up to `at_most` has a higher term.
+    /// Terms never decrease along a log, so all entries after it, up to `at_most`, have a higher
+    /// term.
     #[must_use]
     pub fn last_index_of_term_up_to(&self, at_most: LogIndex, term: Term) -> LogPoint {
         if at_most >= self.last.index && self.last.term <= term {
@@ -101,7 +103,7 @@ impl Log {
         last.map_or(self.start, |entry| entry.point)
     }
 
-    /// Adds entries at the end.
+    /// Appends entries.
     ///
     /// # Panics
     ///
@@ -118,7 +120,7 @@ impl Log {
         self.runs.push_back(Run { last: self.last, bytes_to, entries });
     }
 
-    /// Removes the entry at `from` and all after it.
+    /// Removes the entry at `from` and all entries after it.
     ///
     /// # Panics
     ///
@@ -134,14 +136,15 @@ impl Log {
         self.last = self.runs.back().map_or(self.start, |run| run.last);
     }
 
-    /// Bytes of all entries that are in memory.
+    /// The number of bytes of all entries in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let before = self.runs.front().map_or(0, |run| run.bytes_to - run.entries.bytes() as u64);
         self.runs.back().map_or(0, |run| run.bytes_to) - before
     }
 
-    /// Bytes of those of them that are in entries up to `last`, in whole runs.
+    /// The number of bytes of those of these entries that are at or before `last`, counted in whole
+    /// runs.
     #[must_use]
     pub fn bytes_up_to(&self, last: LogIndex) -> u64 {
         let before = self.runs.front().map_or(0, |run| run.bytes_to - run.entries.bytes() as u64);
@@ -149,8 +152,8 @@ impl Log {
         covered.checked_sub(1).map_or(0, |newest| self.runs[newest].bytes_to - before)
     }
 
-    /// Forgets entries from the front, none after `last`, as long as `retained_bytes` of those up
-    /// to `last` are left, and `held_bytes` of those of them that come after `held_from`.
+    /// Drops entries from the front, up to `last` at most. Of the entries up to `last`, the newest
+    /// `retained_bytes` bytes stay, and of those after `held_from`, the newest `held_bytes` bytes.
     pub fn compact(
         &mut self,
         last: LogIndex,
@@ -169,12 +172,13 @@ impl Log {
         }
     }
 
-    /// An empty log that starts after `start`, whatever it held.
+    /// Replaces the log with an empty one that starts after `start`.
     pub fn restart(&mut self, start: LogPoint) {
         *self = Self::new(start, Vec::new());
     }
 
-    /// Entries from `from` on, as many as fit `bytes_max` bytes, but one if there is any.
+    /// The entries from `from` on, as many as fit in `bytes_max` bytes, but at least one if there
+    /// is any.
     #[must_use]
     pub fn entries_from(&self, from: LogIndex, bytes_max: usize) -> Runs {
         let mut found = Runs::new();
@@ -198,21 +202,21 @@ impl Log {
         found
     }
 
-    /// The entries from `first` on up to `last`, one by one and where they lie. None where the log
-    /// does not hold `first`.
+    /// Iterates over the entries from `first` to `last`, without copying. Empty if the log does not
+    /// hold `first`.
     pub fn between(&self, first: LogIndex, last: LogIndex) -> impl Iterator<Item = Entry<'_>> {
         let from = self.run_with(first).unwrap_or(self.runs.len());
         let runs = self.runs.range(from..).take_while(move |run| run.entries.first_index() <= last);
         runs.flat_map(move |run| run.entries.between(first, last))
     }
 
-    /// Position of the run that holds `index`.
+    /// The position of the run that holds `index`.
     fn run_with(&self, index: LogIndex) -> Option<usize> {
         if index <= self.start.index || index > self.last.index {
             return None;
         }
-        // Nearly every question is about one of the newest runs. A search through all of them would
-        // reach for places all over a long log, none of which is in the processor's cache.
+        // Nearly every look-up is for one of the newest runs. A search through all runs would touch
+        // memory all over a long log, none of which is in the CPU cache.
         let newest = self.runs.len() - 1;
         for position in (newest.saturating_sub(NEAR_RUNS)..newest).rev() {
             if self.runs[position].last.index < index {
@@ -228,7 +232,7 @@ mod tests {
     use super::super::batch_builder::BatchBuilder;
     use super::*;
 
-    /// A log whose entries have these terms, `run_len` entries to a run.
+    /// A log whose entries have these terms, with `run_len` entries per run.
     fn log_of_terms(terms: &[u64], run_len: usize) -> Log {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let mut runs = Vec::new();

@@ -1,7 +1,7 @@
-//! Changes of the log: every entry that is appended or cut passes through here.
+//! Changes of the log: every append and every cut goes through here.
 //!
-//! What depends on the log changes with it: the configuration in force (§6), the leader's
-//! followers, the acknowledgements that wait for the disk, and what the turn is going to write.
+//! The state that depends on the log is updated with it: the configuration in force (§6), the
+//! leader's followers, the acknowledgements that wait for the disk, and the writes of this turn.
 
 use super::batch::Entries;
 use super::event::Event;
@@ -10,7 +10,7 @@ use super::types::LogIndex;
 use crate::time::Instant;
 
 impl Node {
-    /// Moves what was proposed into the log.
+    /// Moves the proposals of this turn into the log.
     pub(super) fn seal_proposals(&mut self) {
         if let Some(entries) = self.proposals.finish() {
             if let Part::Leader(leadership) = &mut self.part {
@@ -20,14 +20,14 @@ impl Node {
         }
     }
 
-    /// Adds entries to the log, and to what this turn writes.
+    /// Appends entries to the log and to the writes of this turn.
     pub(super) fn append(&mut self, entries: Entries) {
         self.log.append(entries.clone());
         self.take_configurations(&entries);
         self.turn.appended.push(entries);
     }
 
-    /// Removes the entries from `from` on. What is committed is never removed.
+    /// Removes the entries from `from` on. Committed entries are never removed.
     pub(super) fn cut_log(&mut self, from: LogIndex) {
         assert!(
             from > self.commit_index,
@@ -40,15 +40,15 @@ impl Node {
             self.tell(Event::MembershipChanged { index, configuration });
         }
         self.durability.cut(from);
-        // An acknowledgement of what is cut, made for an earlier leader and still waiting, would
-        // name entries that the disk is not going to hold.
+        // A waiting acknowledgement for an earlier leader may cover entries that are cut. It must
+        // be dropped, because the disk is not going to hold them.
         self.turn.messages.retain(|(_, message)| !message.acknowledges(from));
         self.durability.forget_acknowledgements(from);
         self.turn.cut(from);
         self.tell(Event::LogCut { from, to });
     }
 
-    /// Entries with configurations were appended.
+    /// Puts the configurations among the appended entries into force.
     fn take_configurations(&mut self, entries: &Entries) {
         let mut is_new = false;
         for (index, configuration) in entries.configurations() {
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// The leader sends to whoever takes part now.
+    /// Updates the followers of a leader to the configuration in force.
     pub(super) fn follow_membership(&mut self, now: Instant) {
         let configuration = self.configuration().clone();
         let incarnation = |node| configuration.roster().member(node).and_then(|member| member.incarnation);

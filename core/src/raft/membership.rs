@@ -1,21 +1,26 @@
-//! Changing who takes part (§6), by joint consensus whatever the change.
+//! Membership changes (§6): adding and removing voters and learners, always by joint consensus.
 //!
-//! A configuration is in force from the moment it is appended, committed or not, and no longer than
-//! it is in the log: a cut brings the one before back. So a node has exactly one, the latest of its
-//! log, and two majorities that could decide without each other never exist.
+//! Decisions by majority are safe because any two majorities of one set of voters overlap. The
+//! naive change, from the old set to the new one in a single step, breaks that: the nodes learn of
+//! it at different times, so a majority of the old set and a majority of the new set may exist side
+//! by side without a common node, and elect two leaders in one term.
 //!
-//! A change takes two entries. The first names both sets of voters; when it is committed the leader
-//! appends the second, which names the new set alone. Whoever leads then finishes the change, also
-//! if its beginner is gone. A change of learners alone takes one entry.
+//! A change of voters therefore takes two entries. The first one names both sets, and a decision
+//! needs a majority of each; when it is committed, the leader appends the second one, which names
+//! the new set alone. If the leader fails in between, the next leader finishes the change. A change
+//! of learners alone takes one entry, because no majority changes.
 //!
-//! What a leader refuses, and why:
+//! A configuration is in force as soon as it is appended, committed or not, and a cut of the log
+//! brings the previous one back. So a node always has exactly one, the latest of its log.
 //!
-//! - a change while another is not committed: one at a time keeps any two neighbours' majorities
-//!   overlapping;
-//! - a change before it has committed an entry of its own term: two leaders could otherwise each
-//!   start from a configuration that the other does not know (Ongaro, raft-dev, 2015);
-//! - a voter that is far behind: with it the majority could be one that can commit nothing for a
-//!   long time. It joins as a learner first, and is promoted when it has caught up.
+//! A leader rejects:
+//!
+//! - a change while another one is not committed: with one change at a time, the majorities of
+//!   consecutive configurations overlap;
+//! - a change before it has committed an entry of its term: otherwise two leaders could each start
+//!   from a configuration that the other one does not know (Ongaro, raft-dev, 2015);
+//! - a new voter that lags far behind: a majority that depends on it could commit nothing for a
+//!   long time. Such a node joins as a learner first, and is promoted when it has caught up.
 
 use std::fmt;
 
@@ -28,38 +33,39 @@ use super::types::{LogIndex, NodeId, Term};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// How many entries a learner may lack when it becomes a voter: few enough to send in one call.
+/// The number of entries that a learner may lack when it becomes a voter: few enough to send in one
+/// call.
 pub const PROMOTION_LAG_MAX: u64 = 1000;
 
-/// Why the membership is not changed. Nothing has happened.
+/// Why a membership change was rejected. A rejected change has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeError {
-    /// This node does not lead; the leader of its term, if it knows one.
+    /// This node does not lead; the payload is the leader of its term, if it knows one.
     NotLeader(Option<NodeId>),
-    /// Leadership is being handed over.
+    /// A leadership transfer is under way.
     TransferPending,
     /// An earlier change is not finished.
     InProgress,
-    /// The leader has not committed an entry of its own term yet. It will soon.
+    /// The leader has not committed an entry of its term yet. It soon will.
     NotEstablished,
-    /// This node would vote, and lacks too much of the log.
+    /// This node would become a voter, but lacks too much of the log.
     CatchingUp(NodeId),
-    /// This node would vote, and has not answered the round that asked for it.
+    /// This node would become a voter, but has not answered the round that asked for it.
     Silent(NodeId),
-    /// A majority of the voters that would be left has not answered the round that asked for it:
-    /// the cluster could commit nothing any more.
+    /// A majority of the remaining voters has not answered the round that asked for it: the cluster
+    /// could commit nothing any more.
     MajoritySilent,
-    /// This node is no member.
+    /// This node is not a member.
     NotMember(NodeId),
     /// The last voter cannot be removed.
     LastVoter,
-    /// This member has the address already.
+    /// This member already has the address.
     AddressTaken(NodeId),
     /// The order was given for an earlier configuration, and the members have changed since.
     Outdated,
-    /// The cluster is as the change would make it.
+    /// The cluster already has the target configuration.
     Unchanged,
-    /// Too many voters or learners, none, or a node twice.
+    /// The target has too many voters or learners, no voter, or a node twice.
     Invalid,
 }
 
@@ -96,41 +102,42 @@ impl fmt::Display for ChangeError {
 impl std::error::Error for ChangeError {}
 
 impl Node {
-    /// Up to which entry this node knows who takes part: the entry of the configuration in force,
-    /// or the end of the snapshot that holds it.
+    /// The index of the configuration in force or, if it came with a snapshot, the last index of
+    /// that snapshot.
     #[must_use]
     pub fn configuration_index(&self) -> LogIndex {
         self.membership.index()
     }
 
-    /// Up to which entry this node's log names it: the same as [`Node::configuration_index`] unless
-    /// the configuration in force does not name it. Of a node that was never named, the same as
-    /// well.
+    /// The index of the last configuration that names this node. The same as
+    /// [`Node::configuration_index`] if the configuration in force names the node, or if none ever
+    /// did.
     #[must_use]
     pub fn named_index(&self) -> LogIndex {
         self.membership.last_naming().unwrap_or_else(|| self.configuration_index())
     }
 
-    /// The configurations in force since the log ended at `index`, that one first; `None` where
-    /// this node no longer knows, or not yet.
+    /// The configurations in force since the log ended at `index`, starting with the one at
+    /// `index`; `None` if this node does not know them any more, or not yet.
     pub fn configurations_since(&self, index: LogIndex) -> Option<impl Iterator<Item = &Configuration>> {
         let is_known = self.membership.first_index() <= index && index <= self.log.last().index;
         is_known.then(|| self.membership.since(index))
     }
 
-    /// Whether that configuration is committed and no change is under way.
+    /// Returns whether the configuration in force is committed and no change is under way.
     #[must_use]
     pub fn membership_is_settled(&self) -> bool {
         self.membership.index() <= self.commit_index && !self.configuration().is_joint()
     }
 
-    /// Starts a change to `target`. It is over when [`Node::membership_is_settled`] again.
+    /// Starts a membership change to `target`. It is over when [`Node::membership_is_settled`] is
+    /// true again.
     ///
-    /// A new voter, and a majority of the voters that there will be, must have answered `asked`, a
-    /// round that was begun for this change a moment ago: what was heard from a node before does
-    /// not tell whether it is still there, and a leader that slept finds old answers in its inbox.
-    /// `None` does not ask: where all nodes live and die together. `insists` goes on although that
-    /// majority has not: right only if it is about to.
+    /// Each new voter, and a majority of the voters after the change, must have answered `asked`, a
+    /// round of heartbeats that was begun just before for this change: earlier answers do not show
+    /// that a node is still there, and a leader that slept finds old answers in its inbox. `None`
+    /// skips the question, for clusters whose nodes all run in one process. `insists` starts the
+    /// change although that majority has not answered: right only if it is about to answer.
     ///
     /// # Errors
     ///
@@ -183,15 +190,15 @@ impl Node {
         Ok(self.propose_configuration(&next))
     }
 
-    /// Whether a node lacks so little that it may vote. It must hold the configuration that names
-    /// its incarnation: by that entry a voter knows itself.
+    /// Returns whether a node lags by so little that it may become a voter. It must hold the
+    /// configuration that names its incarnation: a voter recognises itself by that entry.
     #[must_use]
     pub fn has_caught_up(&self, node: NodeId) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let last_index = self.last_entry().index.0;
         let is_blind = mutant::is_active(Mutant::PromotedBeforeItKnowsItself);
         let named_at = if is_blind { 0 } else { self.membership.index().0 };
-        // In a young log no node lacks much, so it must at least have answered.
+        // In a short log no node lacks much, so the node must have acknowledged at least one entry.
         let has_most = |held: u64| held > 0 && held >= named_at && held + PROMOTION_LAG_MAX >= last_index;
         let progress = leadership.followers.of(node);
         let is_any = mutant::is_active(Mutant::LaggardPromoted);
@@ -200,8 +207,8 @@ impl Node {
             || progress.is_some_and(|progress| has_most(progress.match_index().0))
     }
 
-    /// Asks all members, as their leader, whether they are there: a round of heartbeats, to be
-    /// named in [`Node::change_membership`]. `None` when this node does not lead.
+    /// Asks all members whether they are reachable: begins a round of heartbeats, to be passed to
+    /// [`Node::change_membership`]. `None` when this node does not lead.
     pub fn ask_members(&mut self, now: Instant) -> Option<ReadRound> {
         let Part::Leader(leadership) = &mut self.part else { return None };
         let round = leadership.reads.begin_round(now);
@@ -209,14 +216,15 @@ impl Node {
         Some(round)
     }
 
-    /// Whether a node has answered this round or a later one, in the incarnation that is a member.
+    /// Returns whether a node has answered this round or a later one, in the incarnation that is a
+    /// member.
     fn has_answered(&self, node: NodeId, round: ReadRound) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let progress = leadership.followers.of(node);
         node == self.config.id || progress.is_some_and(|progress| progress.answered_round() >= round)
     }
 
-    /// Whether a majority of these voters has.
+    /// Returns whether a majority of these voters has answered this round or a later one.
     fn majority_has_answered(&self, voters: &Voters, round: ReadRound) -> bool {
         let answered = voters.nodes().iter().filter(|node| self.has_answered(**node, round)).count();
         answered >= voters.majority()
@@ -227,13 +235,13 @@ impl Node {
         (point.index, point.term)
     }
 
-    /// Whether this node leads, and the configuration in force leaves it something to do. Nearly
-    /// always it does not, and no turn looks further.
+    /// Returns whether this node leads and the configuration in force requires another step. That
+    /// is rare, and in all other turns the check ends here.
     fn awaits_configuration(&self) -> bool {
         matches!(&self.part, Part::Leader(leadership) if leadership.awaits_configuration)
     }
 
-    /// Whether the second entry of a change is due: the first one is committed.
+    /// Returns whether the second entry of a change is due: the first one is committed.
     pub(super) fn is_leave_due(&self) -> bool {
         self.awaits_configuration()
             && self.configuration().is_joint()
@@ -242,7 +250,7 @@ impl Node {
             && !self.proposals.has_configuration()
     }
 
-    /// §6: once the joint configuration is committed, the leader appends the new one.
+    /// Appends the new configuration once the joint one is committed (§6).
     pub(super) fn leave_joint_configuration(&mut self) {
         if self.is_leave_due() {
             let next = self.configuration().without_outgoing();
@@ -250,7 +258,7 @@ impl Node {
         }
     }
 
-    /// §6: a leader that is no longer a member leads until its removal is committed, without
+    /// Steps down once this leader's own removal is committed (§6). Until then it leads without
     /// counting itself.
     pub(super) fn step_down_if_removed(&mut self, now: Instant) {
         let leads_on = mutant::is_active(Mutant::RemovedLeaderLeadsOn);

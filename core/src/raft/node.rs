@@ -1,18 +1,18 @@
-//! The entry point of a node: how it starts, what it is handed, and which handler a message goes
-//! to. The state is in `state`.
+//! The entry point of a Raft node: starting it, its inputs, and the dispatch of messages to
+//! handlers. The state is in `state`.
 //!
 //! Every public method is one of four kinds:
 //!
 //! - **inputs** ([`Node::receive`], [`Node::propose`], [`Node::persisted`],
 //!   [`Node::peer_unreachable`]) may be called in any order and any number of times within a turn;
-//! - **[`Node::end_turn`]** closes the turn: it lets time pass and hands out everything that has to
-//!   be done;
-//! - **[`Node::deadline`]** tells when the next turn is due if nothing arrives;
-//! - the rest look at the state and change nothing.
+//! - **[`Node::end_turn`]** ends the turn: it acts on timers that are due and returns all outputs;
+//! - **[`Node::deadline`]** says when the next turn is due if nothing arrives;
+//! - all others read the state and change nothing.
 //!
-//! The one ordering rule: outputs of a turn are carried out in the order they are handed out,
-//! persists strictly one after the other. Nothing else has to wait for anything: what must wait for
-//! the disk is not handed out before [`Node::persisted`] was called for it.
+//! There is one ordering rule: the outputs of a turn are carried out in the order in which they are
+//! returned, and persists strictly one after the other. The runtime need not wait for anything
+//! else: an output that depends on a disk write is returned only after [`Node::persisted`] was
+//! called for that write.
 
 use super::batch_builder::BatchBuilder;
 use super::configuration::Configuration;
@@ -26,21 +26,21 @@ use super::types::{LogIndex, NodeId, Term};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// Why a proposal was not taken. Nothing happened.
+/// Why a proposal was rejected. A rejected proposal has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProposeError {
-    /// This node does not lead; the leader of its term, if it knows one.
+    /// This node does not lead; the payload is the leader of its term, if it knows one.
     NotLeader(Option<NodeId>),
     /// Too many bytes wait to be committed ([`Config::uncommitted_bytes_max`]).
     TooManyUncommitted,
-    /// This node leads, and is handing leadership over.
+    /// This node leads, but a leadership transfer is under way.
     TransferPending,
 }
 
 impl Node {
-    /// A node that finds `restored` on its disk. It starts as a follower (§5.2).
+    /// Starts a node with the state `restored` from its disk, as a follower (§5.2).
     ///
-    /// `seed` decides its random draws: give every node another one, or their elections tie.
+    /// `seed` determines its random draws: give each node a different one, or their elections tie.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When the runs of the restored log do not follow one another, or its last term is above the
-    /// restored `current_term`: the storage has not upheld its order.
+    /// When the runs of the restored log are not consecutive, or its last term is above the
+    /// restored `current_term`: the storage has not kept the order of writes.
     pub fn new(config: Config, restored: Restored, seed: u64, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let log = Log::new(restored.log_start, restored.log);
@@ -72,8 +72,8 @@ impl Node {
             "the snapshot on disk does not fit the log"
         );
         let mut rng = fastrand::Rng::with_seed(seed);
-        // Not from zero: a late answer to a campaign of an earlier life must not pass for one of
-        // this.
+        // Rounds do not start from zero: a late answer to a campaign from before a restart must not
+        // count for one after it.
         let round = u64::from(rng.u32(..)) << 16;
         let mut node = Self {
             config,
@@ -103,19 +103,18 @@ impl Node {
                 node.membership.append(index, configuration);
             }
         }
-        // The end came before the log was made anew.
+        // The node stopped before the log was rewritten after its snapshot.
         node.turn.is_compaction_due = restored.log_start.index < covered;
         node.reset_election_timer(now);
         if node.is_only_voter() && node.config.read_lease.is_none() {
-            // Nobody else can lead, so there is no sign of a leader to wait for. With leases there
-            // may be one to respect: that of a leader which this node's last configuration has
-            // voted out.
+            // No other node can lead, so there is no leader to wait for. With leases there may be
+            // one: a leader which this node's last configuration has removed as a voter.
             node.election_deadline = now;
         }
         Ok(node)
     }
 
-    /// Takes a message of a peer.
+    /// Handles a message of a peer.
     pub fn receive(&mut self, message: Message, now: Instant) {
         if let Err(because) = self.check_address(&message) {
             return self.tell(Event::MessageRefused { from: message.from, because });
@@ -133,7 +132,7 @@ impl Node {
             Body::AppendEntriesResponse(response) => self.on_append_response(from, response, now),
             Body::Heartbeat(heartbeat) => self.on_heartbeat(from, heartbeat, now),
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, now),
-            // The comparison of terms was all there is to do.
+            // `meet_term` has done all that this message asks for.
             Body::NewerTerm => {}
             Body::ReadIndex(question) => self.on_read_index(from, question),
             Body::ReadIndexResponse(response) => self.on_read_index_response(response),
@@ -143,15 +142,15 @@ impl Node {
         }
     }
 
-    /// Appends an entry to the log, if this node leads. `write_payload` adds the payload to the
-    /// line it is given: the members of a JSON object, one or more, without a line break.
+    /// Proposes an entry: appends it to the log if this node leads. `write_payload` appends the
+    /// payload to the line: the members of a JSON object, one or more, without a line break.
     ///
-    /// Returns the place that it has if it is ever committed: only an entry with this index *and*
-    /// term is it.
+    /// Returns the index and term that the entry has if it is ever committed: only an entry with
+    /// this index *and* term is this one.
     ///
     /// # Errors
     ///
-    /// [`ProposeError`]: nothing was appended.
+    /// [`ProposeError`], in which case nothing was appended.
     ///
     /// # Panics
     ///
@@ -175,11 +174,11 @@ impl Node {
         Ok((point.index, point.term))
     }
 
-    /// The persist `id`, and every one before it, is durable.
+    /// Reports that the persist `id`, and every one before it, is durable.
     ///
     /// # Panics
     ///
-    /// When no such persist was handed out.
+    /// When no persist with this id was returned.
     pub fn persisted(&mut self, id: PersistId, now: Instant) {
         self.durability.report(id, now);
         if self.durability.hard_state_is_durable() {
@@ -187,18 +186,18 @@ impl Node {
         }
     }
 
-    /// Messages to `peer` may have been lost, for instance because a connection broke.
+    /// Reports that messages to `peer` may have been lost, for instance because a connection broke.
     pub fn peer_unreachable(&mut self, peer: NodeId) {
         if let Part::Leader(leadership) = &mut self.part {
             leadership.unreachable(peer);
         }
     }
 
-    /// Compares terms (Fig. 2, all servers). Returns whether the message goes on to its handler.
+    /// Compares terms (Fig. 2, all servers). Returns whether the message goes to its handler.
     fn meet_term(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
         if term < self.current_term {
-            // A voter says yes to a pre-vote in its own term, which may be older: the round tells
-            // what it answers.
+            // A voter grants a pre-vote in its own term, which may be older: the round shows which
+            // request it answers.
             let is_pre_vote =
                 matches!(body, Body::RequestPreVoteResponse(RequestVoteResponse { granted: true, .. }));
             let is_other_answer =
@@ -210,10 +209,10 @@ impl Node {
             return false;
         }
         match body {
-            // A pre-vote asks about a term that nobody is in yet. It changes nothing here.
+            // A pre-vote asks about a term that no node is in yet. It changes no term here.
             Body::RequestPreVote(_) => true,
-            // Thesis, §4.2.3: who hears from a leader does not let a stranger start a new term.
-            // But for an election that the leader itself wants (thesis, §3.10).
+            // Thesis, §4.2.3: a node that hears from a leader does not let another node start a new
+            // term. The exception is an election that the leader itself wants (thesis, §3.10).
             Body::RequestVote(request) if term > self.current_term => {
                 let is_spared = self.hears_leader(now) || self.vote_is_promised(now);
                 let is_open = request.is_transfer || !is_spared;
@@ -223,8 +222,8 @@ impl Node {
                 is_open
             }
             _ => {
-                // Fig. 2, all servers 2: a higher term in any message makes a follower of that
-                // term.
+                // Fig. 2, all servers 2: a higher term in any message turns a node into a follower
+                // of that term.
                 if term > self.current_term {
                     self.become_follower(term, None, StepDown::HigherTerm, now);
                 }
@@ -233,9 +232,9 @@ impl Node {
         }
     }
 
-    /// Fig. 2, receivers 1: a call of an older term is refused, and told the newer one. Without
-    /// that answer a node with a higher term and the leader of a lower one would ignore each other
-    /// for ever.
+    /// Rejects a call of an older term, and reports the newer term to its sender (Fig. 2, receivers
+    /// 1). Without that answer a node with a higher term and the leader of a lower one would ignore
+    /// each other permanently.
     fn answer_older_term(&mut self, from: NodeId, body: &Body) {
         let (promise, answer) = match body {
             Body::RequestPreVote(request) => self.refused_pre_vote(request),
@@ -243,7 +242,7 @@ impl Node {
             Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) => {
                 (Promise::HardState, Body::NewerTerm)
             }
-            // An answer to an older campaign or reign: nobody waits for it.
+            // An answer to an earlier campaign or an earlier term: nothing waits for it.
             Body::RequestPreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
@@ -251,8 +250,8 @@ impl Node {
             | Body::InstallSnapshotResponse(_)
             | Body::NewerTerm
             | Body::ReadIndexResponse(_)
-            // A question of a follower that has not heard of this term yet; the leader's call to a
-            // campaign that is over.
+            // The request of a follower that has not heard of this term yet, or the call of an
+            // earlier leader to start an election.
             | Body::ReadIndex(_)
             | Body::TimeoutNow => return,
         };

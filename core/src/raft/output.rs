@@ -1,4 +1,4 @@
-//! What a node asks of its runtime when a turn ends.
+//! The outputs of a node: the requests to its runtime at the end of a turn.
 
 use super::durability::Persist;
 use super::event::Event;
@@ -6,36 +6,36 @@ use super::message::{Message, ReadBatch};
 use super::snapshot::{SnapshotMeta, SnapshotPart};
 use super::types::{LogIndex, LogPoint};
 
-/// What a turn asks its runtime to do. All of it may be done at once, in this order.
+/// A request to the runtime. All outputs of a turn may be carried out at once, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Write this and report its id with [`Node::persisted`](super::Node::persisted) when it is
+    /// Write this, and report its id with [`Node::persisted`](super::Node::persisted) when it is
     /// durable.
     Persist(Persist),
-    /// Send this. It may be lost, late, doubled and overtaken.
+    /// Send this message. It may be lost, delayed, repeated or reordered.
     Send(Message),
     /// Write this part of a snapshot, and build the state from it. Report it with
-    /// [`Node::snapshot_written`](super::Node::snapshot_written): the parts as they are written,
-    /// the last one when the whole snapshot is durable. A part at offset 0 begins anew.
+    /// [`Node::snapshot_written`](super::Node::snapshot_written): each part when it is written, the
+    /// last one when the whole snapshot is durable. A part at offset 0 starts from scratch.
     WriteSnapshot(SnapshotPart),
-    /// Hand over a part of this node's snapshot with
+    /// Read a part of this node's snapshot, and pass it to
     /// [`Node::snapshot_read`](super::Node::snapshot_read).
     ReadSnapshot {
         /// The snapshot's last entry.
         last: LogPoint,
-        /// Where in its content the part begins.
+        /// The offset in its content at which the part begins.
         offset: u64,
     },
-    /// The state that was built from the parts is the state from now on.
+    /// Replace the state with the one that was built from the parts.
     SnapshotInstalled(SnapshotMeta),
-    /// The outcome of [`Node::read_index`](super::Node::read_index).
+    /// The result of [`Node::read_index`](super::Node::read_index).
     ReadIndex {
-        /// Which reads.
+        /// The reads that it is for.
         batch: ReadBatch,
-        /// They may be answered once this much is applied; `None`: this node cannot find out. Ask
-        /// again, or elsewhere.
+        /// The reads may be answered once the log is applied up to this index. `None`: this node
+        /// cannot find out; ask again or ask another node.
         index: Option<LogIndex>,
     },
-    /// Tell whoever wants to know.
+    /// Report this event to anyone who listens.
     Event(Event),
 }

@@ -1,33 +1,35 @@
-//! Who votes, and what a majority of them agrees on.
+//! Quorums: the voters, majorities of them, and the commit index that a majority has reached.
 //!
-//! Computed the obvious way: sort, and take the middle one. A cleverer way once committed on two
-//! nodes of five in another library (openraft#1802), and there are at most nine numbers to sort.
+//! The index is computed in the simplest way: sort the values and take the middle one. In another
+//! library a cleverer way once committed entries that only two of five nodes held (openraft#1802),
+//! and there are at most nine values to sort.
 
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 
-/// The most voters a cluster may have, chosen because more of them make every commit slower and
-/// tolerate failures that nobody plans for.
+/// The maximum number of voters. More of them make every commit slower, and tolerate more failures
+/// than a cluster needs.
 pub const VOTERS_MAX: usize = 9;
 
-/// The nodes whose votes and disks count, in ascending order, each once; one to [`VOTERS_MAX`].
+/// The voters: the nodes whose votes and disks count, in ascending order and without duplicates;
+/// one to [`VOTERS_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voters(Vec<NodeId>);
 
-/// How a vote stands.
+/// The result of a vote so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteResult {
     /// A majority granted it.
     Won,
-    /// A majority refused it, so it cannot be won any more.
+    /// It cannot be won any more: half of the voters or more rejected it.
     Lost,
-    /// Neither yet.
+    /// Neither is decided yet.
     Pending,
 }
 
 impl Voters {
-    /// These nodes in any order, or `None` when there are none, more than [`VOTERS_MAX`], or one
-    /// twice.
+    /// The set of these nodes, given in any order. `None` when there is no node, more than
+    /// [`VOTERS_MAX`], or a duplicate.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Option<Self> {
         let mut nodes: Vec<_> = nodes.into_iter().collect();
@@ -37,19 +39,19 @@ impl Voters {
         is_valid.then_some(Self(nodes))
     }
 
-    /// The voters, ascending.
+    /// The voters, in ascending order.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {
         &self.0
     }
 
-    /// Whether `node` votes.
+    /// Returns whether `node` is a voter.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
         self.0.contains(&node)
     }
 
-    /// How many voters are more than half of them.
+    /// The number of voters in a majority: more than half.
     #[must_use]
     pub fn majority(&self) -> usize {
         if mutant::is_active(Mutant::HalfIsMajority) {
@@ -58,10 +60,10 @@ impl Voters {
         self.0.len() / 2 + 1
     }
 
-    /// The highest value that a majority has reached, where `reached` tells each voter's.
+    /// The highest value that a majority has reached; `reached` returns the value of each voter.
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
-        // A leader asks in every turn, and so few values need no allocation.
+        // A leader calls this in every turn, so it avoids an allocation.
         let mut row = [reached(self.0[0]); VOTERS_MAX];
         let values = &mut row[..self.0.len()];
         for (value, &node) in values.iter_mut().zip(&self.0).skip(1) {
@@ -73,7 +75,7 @@ impl Voters {
         values[self.0.len() - self.majority()]
     }
 
-    /// How a vote stands; `vote` tells what each voter said, if it did.
+    /// The result of a vote so far; `vote` returns the answer of each voter that has given one.
     #[must_use]
     pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
         let votes: Vec<_> = self.0.iter().filter_map(|&node| vote(node)).collect();
@@ -89,7 +91,7 @@ impl Voters {
     }
 }
 
-/// The index up to which a majority of `voters` holds the log durably.
+/// The commit index: the highest index up to which a majority of `voters` holds the log durably.
 #[must_use]
 pub fn committed_index(voters: &Voters, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
     voters.majority_reached(match_index)

@@ -1,29 +1,29 @@
-//! Linearizable reads without a log entry (ReadIndex; thesis, §6.4).
+//! Linearizable reads without a log entry: ReadIndex and leases (thesis, §6.4).
 //!
-//! Whoever wants to read asks its node for a *read index*: an index so high that everything
-//! acknowledged to anybody before is at or below it. With that much applied, the answer is as fresh
-//! as linearizability wants.
+//! To answer a linearizable read, a node needs a *read index*: an index at or above every entry
+//! that was acknowledged to any client before. Once the log is applied that far, the read may be
+//! answered.
 //!
-//! A leader knows the index, its commit index, but not whether it still leads. So it begins a
-//! *round*: its next heartbeats carry the round's number, and once a majority has answered that
-//! number, it led when the round began. One round serves all reads that wait when it begins; there
-//! is one at a time, and those that come meanwhile wait for the next. A lost round is repeated by
-//! the ordinary heartbeats.
+//! The leader's commit index is such an index, if the node still leads, which it cannot be sure of.
+//! So it begins a *round*: its next heartbeats carry the number of the round, and once a majority
+//! has answered that number, the node was leader when the round began. One round serves all reads
+//! that wait when it begins; there is one round at a time, and reads that arrive meanwhile wait for
+//! the next one. The regular heartbeats repeat a round that was lost.
 //!
-//! Three rules, each the cure of a stale read that another library had:
+//! Three rules, each of which prevents a stale read that another library had:
 //!
-//! 1. No read index before the leader has committed an entry of its own term: until then it may not
-//!    know what its predecessors committed (§8).
-//! 2. Rounds are numbered here, never by the asker, and never again within a term: late answers to
-//!    an old round cannot confirm a new one.
-//! 3. Who loses leadership fails all reads that wait.
+//! 1. The leader gives no read index before it has committed an entry of its term: until then it
+//!    may not know what its predecessors committed (§8).
+//! 2. The leader numbers the rounds, not the asker, and never repeats a number within a term: late
+//!    answers to an old round cannot confirm a new one.
+//! 3. A node that loses leadership fails all reads that wait.
 //!
-//! A follower passes the question on to its leader, and applies up to the index that comes back by
-//! itself.
+//! A follower forwards the request to its leader, and applies its own log up to the index in the
+//! answer.
 //!
-//! With [`Config::read_lease`](super::Config::read_lease) a leader need not ask each time (thesis,
-//! §6.4.1): for as long as its followers refuse to vote for anybody else, it still leads. That
-//! trusts every node's clock to run at nearly the same speed, so it is off by default.
+//! With [`Config::read_lease`](super::Config::read_lease) a leader need not begin a round for each
+//! read (thesis, §6.4.1): it has a lease for as long as its followers refuse to vote for another
+//! node. That relies on all clocks to run at nearly the same speed, so it is off by default.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Asks for a read index. All calls of one turn get the same batch; its outcome is an
-    /// [`Output::ReadIndex`] of this turn or a later one, exactly one per batch.
+    /// Requests a read index. All calls within one turn share a batch; its result is exactly one
+    /// [`Output::ReadIndex`], in this turn or a later one.
     pub fn read_index(&mut self) -> ReadBatch {
         let reads = &mut self.own_reads;
         *reads.open.get_or_insert_with(|| {
@@ -47,7 +47,7 @@ impl Node {
         })
     }
 
-    /// The turn ends: what was asked for in it goes where it is answered.
+    /// Routes the batch of this turn: to the own leadership, or to the leader.
     pub(super) fn route_reads(&mut self, now: Instant) {
         self.give_up_on_leader(now);
         let Some(batch) = self.own_reads.open.take() else { return };
@@ -64,8 +64,8 @@ impl Node {
         }
     }
 
-    /// A follower asks. Who does not lead says so: the question may be old, or its sender's idea of
-    /// the leader.
+    /// Handles the request of a follower. A node that does not lead answers so: the request may be
+    /// old, or its sender may be wrong about the leader.
     pub(super) fn on_read_index(&mut self, from: NodeId, question: ReadIndex) {
         match &mut self.part {
             Part::Leader(leadership) if leadership.takes_reads() => {
@@ -83,8 +83,8 @@ impl Node {
         }
     }
 
-    /// The leader's part of a turn's end: confirms what can be confirmed, and begins a round for
-    /// what waits.
+    /// The leader's part of the end of a turn: confirms rounds that a majority has answered, and
+    /// begins a round for the reads that wait.
     pub(super) fn lead_reads(&mut self, now: Instant) {
         self.count_round();
         let commits_own_term = self.commits_own_term() || mutant::is_active(Mutant::ReadBeforeOwnCommit);
@@ -108,11 +108,11 @@ impl Node {
         reads.confirming = Some((reads.round, self.commit_index));
         reads.confirmed_with = std::mem::take(&mut reads.waiting);
         self.send_heartbeats();
-        // A leader that needs nobody else has its majority already.
+        // A leader that is the only voter has its majority already.
         self.count_round();
     }
 
-    /// A regular heartbeat is due: with leases it is a round as well.
+    /// Begins a round for a regular heartbeat, to renew the lease.
     pub(super) fn renew_lease(&mut self, now: Instant) {
         if self.config.read_lease.is_some()
             && let Part::Leader(leadership) = &mut self.part
@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    /// Looks which rounds a majority has answered by now.
+    /// Counts which rounds a majority has answered by now.
     fn count_round(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         if !leadership.reads.is_counting() {
@@ -157,7 +157,7 @@ impl Node {
         }
     }
 
-    /// Leadership is over: nothing that waits can be confirmed any more.
+    /// Fails all reads that wait, because they cannot be confirmed after a change of leadership.
     pub(super) fn fail_reads(&mut self) {
         if let Part::Leader(leadership) = &mut self.part {
             for asker in leadership.reads.take_all() {
@@ -169,7 +169,8 @@ impl Node {
         }
     }
 
-    /// A question or its answer may be lost. Whoever asked knows what to do.
+    /// Fails forwarded reads that have waited too long: the request or its answer may be lost. The
+    /// asker can retry.
     fn give_up_on_leader(&mut self, now: Instant) {
         let patience = self.config.election_timeout_min;
         let passed_on = &mut self.own_reads.passed_on;
@@ -188,14 +189,14 @@ impl Node {
         }
     }
 
-    /// What the turn found out about reads.
+    /// The results for reads of this turn.
     pub(super) fn take_reads(&mut self) -> impl Iterator<Item = Output> {
         self.turn.reads.drain(..).map(|(batch, index)| Output::ReadIndex { batch, index })
     }
 }
 
-/// How long the leader may trust a majority's answers by its own clock, when their clocks promise
-/// `shortest` and may run faster than its own by `drift`.
+/// The length of a lease by the leader's own clock, when followers promise `shortest` by their
+/// clocks, and clocks may drift apart by `drift`.
 fn lease(shortest: Duration, drift: ClockDrift) -> Duration {
     // Both clocks may be off: the leader's slow, a follower's fast.
     shortest * (1000 - drift.per_mille) / (1000 + drift.per_mille)

@@ -1,5 +1,5 @@
-//! The leader's side of replication: sending entries, counting acknowledgements, committing, and
-//! giving up when nobody answers or its own disk does not.
+//! The leader's side of replication: sending entries, counting acknowledgements, advancing the
+//! commit index, and stepping down when no majority answers (check-quorum) or the own disk stalls.
 
 use super::batch::Entries;
 use super::durability::Promise;
@@ -12,7 +12,7 @@ use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// What a follower has not been told yet.
+/// The kinds of news that a follower has not been sent yet.
 struct News {
     entries: bool,
     commit: bool,
@@ -23,7 +23,8 @@ impl Node {
         self.proposals.seal(self.current_term, |line| line.push_str(NOOP_PAYLOAD));
     }
 
-    /// A heartbeat is due; the beat is also when a leader looks whether it should go on.
+    /// Handles the heartbeat timer: sends heartbeats, or steps down if a majority or the own disk
+    /// is silent.
     pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
         if !self.hears_majority(now) && !mutant::is_active(Mutant::QuorumUnchecked) {
             return self.become_follower(self.current_term, None, StepDown::QuorumLost, now);
@@ -37,19 +38,21 @@ impl Node {
             let patience = self.config.election_timeout_max;
             leadership.followers.let_go(self.commit_index, now, patience);
         }
-        // Fig. 2, leaders 1: heartbeats in idle times. Also in busy ones: an AppendEntries may wait
-        // behind others, and its answer for a disk.
+        // Fig. 2, leaders 1: heartbeats in idle times. They are sent in busy times as well: an
+        // AppendEntries may be queued behind others, and its answer may wait for a disk.
         self.renew_lease(now);
         self.send_heartbeats();
     }
 
-    /// Whether this node's disk has kept it waiting for longer than an election may take.
+    /// Returns whether this node's disk, with writes to do, has finished none for longer than the
+    /// longest election timeout.
     pub(super) fn disk_is_stalled(&self, now: Instant) -> bool {
         let patience = self.config.election_timeout_max;
         self.durability.waiting_since().is_some_and(|since| now.since(since) > patience)
     }
 
-    /// Thesis, §6.2: a leader that a majority has not answered for an election timeout is cut off.
+    /// Check-quorum (thesis, §6.2): returns whether a majority has answered within an election
+    /// timeout. A leader without one is cut off.
     fn hears_majority(&self, now: Instant) -> bool {
         let Part::Leader(leadership) = &self.part else { return false };
         let own = self.config.id;
@@ -63,8 +66,7 @@ impl Node {
         now.since(heard) <= self.config.election_timeout_max
     }
 
-    /// Sends every follower what it has not been sent yet: entries, or that more of them are
-    /// committed.
+    /// Sends to each follower the entries that it has not been sent yet, or the new commit index.
     pub(super) fn send_news(&mut self, now: Instant) {
         let mut place = 0;
         while let Some((peer, news)) = self.news_for(place) {
@@ -76,8 +78,8 @@ impl Node {
         }
     }
 
-    /// The follower at this place of the row, and what it should hear now: a commit, too, because
-    /// nobody should read old values for a beat.
+    /// The follower at this position of the list, and its news. A new commit index counts as well,
+    /// because followers should not answer reads with old values until the next heartbeat.
     fn news_for(&mut self, place: usize) -> Option<(NodeId, News)> {
         let Part::Leader(leadership) = &mut self.part else { return None };
         let (follower, progress) = leadership.followers.at_mut(place)?;
@@ -86,8 +88,8 @@ impl Node {
         Some((follower, News { entries, commit }))
     }
 
-    /// Fig. 2, leaders 3: send what the follower lacks, as far as its window allows. Returns
-    /// whether anything went.
+    /// Sends a follower the entries that it lacks, as far as its window allows (Fig. 2, leaders 3).
+    /// Returns whether anything was sent.
     fn send_new_entries(&mut self, to: NodeId, now: Instant) -> bool {
         let mut was_told = false;
         while let Part::Leader(leadership) = &self.part {
@@ -102,8 +104,8 @@ impl Node {
     }
 
     /// Sends `entries`, which start at the follower's `next_index`, or none to ask whether the logs
-    /// agree there. Begins with a snapshot instead, and returns that, where the log no longer
-    /// reaches so far back.
+    /// agree there. Where the log no longer reaches back so far, begins to send a snapshot instead,
+    /// and returns `false`.
     fn send_append(&mut self, to: NodeId, entries: Runs, now: Instant) -> bool {
         let Part::Leader(leadership) = &mut self.part else { return false };
         let Some(progress) = leadership.followers.of_mut(to) else { return false };
@@ -124,8 +126,8 @@ impl Node {
             entries,
             leader_commit: self.commit_index,
         };
-        // The leader need not have on disk what it sends (thesis, §10.2.1): it counts itself only
-        // when it has.
+        // The leader may send entries that are not on its own disk yet (thesis, §10.2.1): it counts
+        // itself only when they are.
         self.send(to, Promise::Nothing, Body::AppendEntries(append));
         true
     }
@@ -140,8 +142,8 @@ impl Node {
                 self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
             }
             AppendOutcome::Accepted { match_index } => {
-                // One that the log no longer reaches says nothing that helps while a snapshot is on
-                // its way.
+                // While a snapshot is being sent, an acknowledgement below the start of this log
+                // does not help.
                 if !progress.is_sent_snapshot() || self.log.point_at(match_index).is_some() {
                     progress.accepted(match_index);
                 }
@@ -149,12 +151,13 @@ impl Node {
             AppendOutcome::Rejected { .. } if progress.is_sent_snapshot() => {}
             AppendOutcome::Rejected { hint_index, hint_term } => {
                 if progress.is_current(response.sequence) {
-                    // End of §5.3, and the same on this side: no entry after this one can agree,
-                    // because the follower's terms up to the hint are at most `hint_term`.
+                    // The same rule as at the end of §5.3, on the side of the leader: no entry
+                    // after `common` can agree, because the follower's terms up to the hint are at
+                    // most `hint_term`.
                     let common = self.log.last_index_of_term_up_to(hint_index, hint_term);
-                    // Where not even the log's start can agree, there is nothing to ask about: the
-                    // follower may hold another entry in its place, and would name it again and
-                    // again.
+                    // If not even the start of the log can agree, there is no index left to ask
+                    // about: the follower may hold another entry there, and would return the same
+                    // hint again and again.
                     if common.index > hint_index || common.term > hint_term {
                         return self.begin_snapshot(from, now);
                     }
@@ -180,18 +183,18 @@ impl Node {
         if progress.match_index() >= last_index {
             return;
         }
-        // The follower is alive but behind. Either its acknowledgement is on the way, or a call was
-        // lost: one without entries tells the two apart, whatever the window says. New entries
-        // would tell as well.
+        // The follower is alive but lags. Either its acknowledgement is on the way, or a call was
+        // lost: a call without entries distinguishes the two, whatever the window says. New entries
+        // would do so as well.
         let will_be_sent_more = progress.next_index() <= last_index && progress.may_send(&self.config);
         if !will_be_sent_more && progress.is_overdue(now, self.config.heartbeat_interval) {
             self.send_append(from, Runs::new(), now);
         }
     }
 
-    /// Fig. 2, leaders 4: commit what a majority holds, if it is of the leader's own term (§5.4.2:
-    /// an older entry on a majority may still be overwritten; it is committed along with one of
-    /// this term).
+    /// Advances the commit index to the highest index that a majority holds, if that entry is of
+    /// the leader's own term (Fig. 2, leaders 4; §5.4.2: an older entry may be overwritten although
+    /// a majority holds it, so it is committed only together with an entry of this term).
     pub(super) fn advance_commit_index(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         if self.commit_index >= self.log.last().index {

@@ -1,12 +1,11 @@
-//! Where members are found, and which life of each is meant: what a transport needs to know of
-//! them.
+//! The roster: address and incarnation of each member, as the transport needs them.
 //!
-//! It is part of the configuration, so it is replicated, rolled back and kept in snapshots with it,
-//! and all nodes that have the same log have the same one. Raft itself only carries it: whether a
-//! message really comes from the member that it names is for the transport to find out, before the
-//! message gets here.
+//! The roster is part of the configuration. So it is replicated, rolled back and kept in snapshots
+//! together with the configuration, and all nodes with the same log have the same roster. Raft only
+//! stores it: whether a message really comes from the member that it names is for the transport to
+//! verify, before the message gets here.
 //!
-//! A cluster that lives in one process has an empty roster.
+//! A cluster that runs in one process has an empty roster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,68 +16,70 @@ use super::types::NodeId;
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 
-/// The longest address, in bytes: a host name has at most 253, and a port follows.
+/// The maximum length of an address in bytes: a host name has at most 253, and a port follows.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 
-/// Whether the text can be an address: 1 to [`ADDRESS_BYTES_MAX`] visible characters of ASCII, none
-/// of which JSON would have to escape. Whether somebody is there is another question.
+/// Returns whether the text has the form of an address: 1 to [`ADDRESS_BYTES_MAX`] printable ASCII
+/// characters that JSON need not escape. It does not check whether a node listens there.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     (1..=ADDRESS_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// Which addition made a node a member. They are counted from 1 through the life of a cluster; a
-/// founder's is 0. Who is removed and added again under the same id is another member, and its
-/// number says so when the log no longer does.
+/// The number of the addition that made a node a member. Additions are counted from 1 over the
+/// lifetime of a cluster; a founder has 0. A node that is removed and added again under the same id
+/// is another member, and this number still shows it when the log no longer does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Addition(pub u64);
 
 impl Addition {
-    /// The highest that is believed of files and of others: each takes an entry of the log.
+    /// The maximum that is accepted from files and other nodes. It is never reached, because each
+    /// addition takes a log entry.
     pub const MAX: Self = Self(1 << 62);
 
-    /// The one after it.
+    /// The next number.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// Whether this is a founder's, or nobody was added yet: no file mentions it then.
+    /// Returns whether this is the number of a founder, or no node was added yet. Files leave it
+    /// out then.
     #[must_use]
     pub fn is_founding(&self) -> bool {
         self.0 == 0
     }
 }
 
-/// What is known of a member beside its id.
+/// The data about a member besides its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where its peers reach it: `HOST:PORT`.
+    /// The address at which its peers reach it: `HOST:PORT`.
     pub address: Box<str>,
-    /// The life of the node that is the member. `None`: whoever comes first under the id, with
-    /// nothing on its disk; so nobody votes before this is known.
+    /// The incarnation of the node that is the member. `None`: the first node that shows up under
+    /// the id with nothing on its disk becomes the member; until then no node votes under this id.
     pub incarnation: Option<Incarnation>,
-    /// Which addition made it a member.
+    /// The addition that made it a member.
     pub addition: Addition,
 }
 
 impl Member {
-    /// A founder at this address.
+    /// A founder with this address.
     #[must_use]
     pub fn founder(address: Box<str>, incarnation: Option<Incarnation>) -> Self {
         Self { address, incarnation, addition: Addition::default() }
     }
 }
 
-/// The members that something is known of. Cloning copies nothing.
+/// The members whose data is known. Cloning copies nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     members: Arc<BTreeMap<NodeId, Member>>,
 }
 
-/// A member as it stands in files and messages.
+/// A member as encoded in files and messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberText {
@@ -91,48 +92,48 @@ pub struct MemberText {
 }
 
 impl Roster {
-    /// These members.
+    /// A roster of these members.
     #[must_use]
     pub fn new(members: impl IntoIterator<Item = (NodeId, Member)>) -> Self {
         Self { members: Arc::new(members.into_iter().collect()) }
     }
 
-    /// Whether nothing is known of anybody.
+    /// Returns whether no member is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// What is known of this member.
+    /// The data about this member.
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.get(&node)
     }
 
-    /// All of them, ascending by id.
+    /// Iterates over all members, in ascending order of ids.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.members.iter().map(|(node, member)| (*node, member))
     }
 
-    /// Whether this is a member of which nobody knows yet which life it is in.
+    /// Returns whether this is a member whose incarnation is not known yet.
     #[must_use]
     pub fn is_unbound(&self, node: NodeId) -> bool {
         self.member(node).is_some_and(|member| member.incarnation.is_none())
     }
 
-    /// Whether a vote or an acknowledgement that a node sends in this incarnation counts for the
-    /// member of its id. A node that is behind may follow a leader that was added again since, but
-    /// must not count its answers: by the configuration that the node knows itself, they are
-    /// another node's.
+    /// Returns whether a vote or an acknowledgement from this node and incarnation counts for the
+    /// member with its id. A node that lags may follow a leader that was added again since, but
+    /// must not count its answers: by the configuration that the node knows itself, they are those
+    /// of another node.
     #[must_use]
     pub fn counts(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let known = self.member(node).and_then(|member| member.incarnation);
         known.is_none() || known == incarnation || mutant::is_active(Mutant::IncarnationIgnoredByOthers)
     }
 
-    /// Whether the member of this id is the node in this incarnation: the rule by which a node
-    /// finds itself in a configuration. Where nothing is known of the member, its id is all there
-    /// is to compare.
+    /// Returns whether the member with this id is the node in this incarnation. By this rule a node
+    /// finds itself in a configuration. If the roster does not know the member, the id alone
+    /// decides.
     #[must_use]
     pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let is_blind = mutant::is_active(Mutant::IncarnationIgnoredBySelf);
@@ -140,7 +141,7 @@ impl Roster {
         self.member(node).is_none_or(|member| matches(member) || is_blind)
     }
 
-    /// The same with this member added, or known better.
+    /// The same roster with this member added or replaced.
     #[must_use]
     pub fn with(&self, node: NodeId, member: Member) -> Self {
         let mut members = BTreeMap::clone(&self.members);
@@ -148,8 +149,8 @@ impl Roster {
         Self { members: Arc::new(members) }
     }
 
-    /// What is known here or, of those of whom nothing is, in `other`, without those that `belongs`
-    /// denies.
+    /// This roster merged with `other`, from which it takes the members that it does not know
+    /// itself; only members for which `belongs` returns true are kept.
     pub(super) fn merged(&self, other: &Self, belongs: impl Fn(NodeId) -> bool) -> Self {
         if self.is_empty() && other.is_empty() {
             return Self::default();
@@ -159,7 +160,7 @@ impl Roster {
         Self::new(kept.map(|(node, member)| (*node, member.clone())))
     }
 
-    /// The members as they stand in files and messages, ascending by id.
+    /// The members as encoded in files and messages, in ascending order of ids.
     #[must_use]
     pub fn to_texts(&self) -> Vec<MemberText> {
         let text = |(node, member): (NodeId, &Member)| MemberText {
@@ -171,8 +172,8 @@ impl Roster {
         self.iter().map(text).collect()
     }
 
-    /// Reads what [`to_texts`](Self::to_texts) wrote; `None` when ids do not ascend, an address is
-    /// none ([`is_address`]), or an incarnation is none.
+    /// Parses the output of [`to_texts`](Self::to_texts); `None` when ids do not ascend, or an
+    /// address ([`is_address`]) or incarnation is invalid.
     #[must_use]
     pub fn from_texts(texts: &[MemberText]) -> Option<Self> {
         let ascend = texts.is_sorted_by(|one, next| one.id < next.id);

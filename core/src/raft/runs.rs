@@ -1,7 +1,7 @@
-//! Runs of entries that follow one another, as calls and persists carry them.
+//! Consecutive runs of entries, as messages and persists carry them.
 //!
-//! What a turn appends is nearly always one batch, and with little to do a batch is one entry. So
-//! one run lies in its place, and only more of them take an allocation.
+//! The entries that a turn appends are nearly always one batch, and under light load a batch is one
+//! entry. So a single run is stored in place, and only more of them take an allocation.
 
 use std::fmt;
 use std::iter::Chain;
@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use super::batch::Entries;
 
-/// Some runs of entries, in order. They read as a slice.
+/// Consecutive runs of entries, usable as a slice.
 #[derive(Clone, Default)]
 pub struct Runs(Row);
 
@@ -32,7 +32,7 @@ impl Runs {
         Self::default()
     }
 
-    /// Adds a run at the end. Whether it follows the one before is for the caller to know.
+    /// Appends a run. The caller must ensure that it follows the previous one.
     pub fn push(&mut self, run: Entries) {
         match &mut self.0 {
             Row::AtMostOne(place @ None) => *place = Some(run),

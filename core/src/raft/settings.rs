@@ -1,4 +1,4 @@
-//! The settings of a node: what it is told before it starts.
+//! The settings of a Raft node: timeouts, windows, memory limits and leases.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,52 +12,54 @@ use crate::time::micros;
 /// A node's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which node this is.
+    /// The id of this node.
     pub id: NodeId,
-    /// Which incarnation of that node: a configuration whose roster names another one does not mean
-    /// this node. `None` where the roster is empty, as in a cluster that lives in one process.
+    /// The incarnation of this node: a configuration whose roster names another one does not name
+    /// this node. `None` where the roster is empty, as in a cluster that runs in one process.
     pub incarnation: Option<Incarnation>,
-    /// The addition that let the node in; a founder's otherwise.
+    /// The addition by which this node became a member; the number of a founder otherwise.
     pub addition: Addition,
-    /// The voters that the cluster was founded with: those before the first configuration of the
-    /// log. A node that does not vote never campaigns.
+    /// The founding voters: those in force before the first configuration of the log. A node that
+    /// is not a voter never campaigns.
     pub voters: Voters,
-    /// What is known of the members that the cluster was founded with; empty when nobody has to
-    /// look for them.
+    /// The addresses and incarnations of the founding members; empty when the transport needs none.
     pub roster: Roster,
-    /// How often a leader tells that it leads.
+    /// The interval between the heartbeats of a leader.
     pub heartbeat_interval: Duration,
-    /// The shortest time without a leader after which a node campaigns. Also how long a node that
-    /// heard from a leader refuses to vote for another (thesis, §4.2.3).
+    /// The shortest election timeout: the time without a leader after which a node campaigns. Also
+    /// the time for which a node that heard from a leader refuses to vote for another one (thesis,
+    /// §4.2.3).
     pub election_timeout_min: Duration,
-    /// The longest such time; each election draws one from `min..max`. Also how long a leader goes
-    /// on without answers from a majority, or without its disk.
+    /// The longest election timeout; each one is drawn at random from `min..max`. Also the time for
+    /// which a leader continues without answers from a majority, or without its disk.
     pub election_timeout_max: Duration,
-    /// The most bytes of entries in one AppendEntries; an entry that is larger goes alone.
+    /// The maximum size of the entries in one AppendEntries, in bytes; a larger entry is sent
+    /// alone.
     pub append_bytes_max: usize,
-    /// The most AppendEntries with entries on their way to one follower.
+    /// The maximum number of AppendEntries with entries in flight to one follower.
     pub in_flight_messages_max: usize,
-    /// The most bytes of entries on their way to one follower; one message may pass it.
+    /// The maximum number of bytes of entries in flight to one follower; one message may exceed it.
     pub in_flight_bytes_max: usize,
-    /// With this many bytes of entries appended and not committed, or not on its own disk, a leader
-    /// refuses proposals. One entry may pass it.
+    /// The number of bytes of entries, appended but not committed or not on its own disk, at which
+    /// a leader rejects proposals. One entry may exceed it.
     pub uncommitted_bytes_max: usize,
-    /// How many bytes of the log that a snapshot covers stay in memory, so that a follower that is
-    /// a little behind need not be sent the snapshot.
+    /// The number of bytes of the log that stay in memory although a snapshot covers them, so that
+    /// a follower that lags a little need not be sent the snapshot.
     pub retained_bytes: usize,
-    /// How many bytes of the log that a snapshot covers stay in a leader's memory for a follower
-    /// that is being sent entries and answers, however far behind it is: it would have to be sent a
-    /// snapshot anew, as often as one is taken. Beyond that it is.
+    /// The number of bytes of the log that stay in a leader's memory although a snapshot covers
+    /// them, for a follower that is being sent entries and answers, however far it lags: otherwise
+    /// it would have to be sent a snapshot again each time one is taken. A follower that lags by
+    /// more is sent a snapshot.
     pub held_bytes_max: usize,
-    /// Lets a leader answer linearizable reads without asking a majority each time, for as long as
-    /// its followers cannot vote for another. That trusts all clocks to stay within this drift
-    /// (thesis, §6.4.1). `None`: never. The same on every node: it also keeps a node from voting
-    /// for the shortest election timeout after its start.
+    /// Lets a leader answer linearizable reads on a lease, without asking a majority each time, for
+    /// as long as its followers cannot vote for another node. That relies on all clocks to stay
+    /// within this drift (thesis, §6.4.1). `None`: no leases. The setting must be the same on every
+    /// node: it also keeps a node from voting for the shortest election timeout after its start.
     pub read_lease: Option<ClockDrift>,
 }
 
 impl Config {
-    /// Settings that fit nodes on one machine or in one data centre.
+    /// Default settings, for nodes on one machine or in one data centre.
     #[must_use]
     pub fn new(id: NodeId, voters: Voters) -> Self {
         Self {
@@ -77,21 +79,21 @@ impl Config {
             // A disk of 100 MB/s writes it in less than the shortest election timeout.
             uncommitted_bytes_max: 16 << 20,
             retained_bytes: 4 << 20,
-            // Eight times the log after which a snapshot is usually due: as long a line of 20
-            // Mbit/s takes for the snapshot of a state of half a gigabyte, and for what is written
-            // meanwhile.
+            // Eight times the log size after which a snapshot is usually due: enough for a line of
+            // 20 Mbit/s to transfer the snapshot of a state of half a gigabyte, and the entries
+            // that are written meanwhile.
             held_bytes_max: 512 << 20,
             read_lease: None,
         }
     }
 
-    /// Checks that the settings fit one another.
+    /// Checks that the settings are consistent.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the rule that they break.
+    /// [`ConfigError`] names the rule that is violated.
     pub fn check(&self) -> Result<(), ConfigError> {
-        // Whole microseconds are all that the core can tell apart.
+        // The core measures time in whole microseconds.
         let heartbeat = micros(self.heartbeat_interval);
         let (shortest, longest) = (micros(self.election_timeout_min), micros(self.election_timeout_max));
         if heartbeat == 0 {
@@ -116,31 +118,32 @@ impl Config {
     }
 }
 
-/// How fast clocks may run apart, for leases.
+/// The maximum drift of clocks, for leases.
 ///
 /// While 1,000 units of time pass, every clock measures at least `1,000 - per_mille` and at most
 /// `1,000 + per_mille`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockDrift {
-    /// Thousandths; below 500.
+    /// In thousandths; below 500.
     pub per_mille: u32,
 }
 
-/// A rule that a [`Config`] breaks.
+/// The rule that a [`Config`] violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    /// `heartbeat_interval` is below a microsecond.
+    /// `heartbeat_interval` is shorter than a microsecond.
     HeartbeatIsZero,
-    /// `election_timeout_min` is not above `heartbeat_interval`: every beat would come too late.
+    /// `election_timeout_min` is not above `heartbeat_interval`: every heartbeat would come too
+    /// late.
     ElectionBeforeHeartbeat,
-    /// `election_timeout_max` is not a microsecond above `election_timeout_min`: elections could
-    /// tie for ever.
+    /// `election_timeout_max` is not at least a microsecond above `election_timeout_min`: elections
+    /// could tie forever.
     ElectionRangeIsEmpty,
     /// `in_flight_messages_max` or `in_flight_bytes_max` is zero: nothing would ever be sent.
     WindowIsZero,
     /// `uncommitted_bytes_max` is zero: nothing would ever be proposed.
     QuotaIsZero,
-    /// `read_lease` is a drift of half the clock's speed or more: no lease would be left.
+    /// `read_lease` allows a drift of half the clock's speed or more: no lease would be left.
     DriftTooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! Snapshots (§7): the state machine's state in place of the log that led to it.
+//! Snapshots (§7): the types for a state of the state machine that replaces the log that led to it.
 
 use std::sync::Arc;
 
@@ -6,58 +6,59 @@ use super::batch::Entries;
 use super::configuration::Configuration;
 use super::types::{Checksum, LogPoint};
 
-/// After how many election timeouts without any answer the log is no longer held for a follower.
-/// Arbitrary: a connection that is lost and made anew takes one or two.
+/// The number of election timeouts without any answer after which the log is no longer kept for a
+/// follower. Arbitrary: to lose a connection and make it again takes one or two.
 pub(super) const SILENCE_PATIENCE: u32 = 10;
 
-/// What a snapshot stands for.
+/// The metadata of a snapshot.
 ///
-/// Its content is a function of the log up to `last`, so equal points mean equal content, whichever
-/// node took it.
+/// The content of a snapshot is a function of the log up to `last`, so equal points mean equal
+/// content, whichever node took the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot covers.
     pub last: LogPoint,
-    /// Who took part at that point.
+    /// The configuration at that point.
     pub configuration: Configuration,
 }
 
-/// A piece of a snapshot's content, on its way to a disk or to a follower.
+/// A part of the content of a snapshot, on its way to a disk or to a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPart {
-    /// Which snapshot it is a part of.
+    /// The snapshot that it belongs to.
     pub meta: SnapshotMeta,
-    /// Bytes of content before it.
+    /// Its offset: the bytes of content before it.
     pub offset: u64,
-    /// Some of the content: whole lines, each with its line break. Only the last part may be empty.
+    /// Its share of the content: whole lines, each with its line break. Only the last part may be
+    /// empty.
     pub text: Arc<str>,
-    /// In the last part: what all of the content adds up to.
+    /// In the last part: the length and checksum of the whole content.
     pub end: Option<SnapshotEnd>,
 }
 
-/// What tells whole content from broken.
+/// The length and checksum by which complete content is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotEnd {
-    /// Bytes of content.
+    /// The length of the content in bytes.
     pub bytes: u64,
-    /// CRC-32 of all of it.
+    /// The CRC-32 of the whole content.
     pub checksum: Checksum,
 }
 
-/// A snapshot as it was found on the disk, whole and checked.
+/// A snapshot from the disk, complete and verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredSnapshot {
-    /// What it stands for.
+    /// Its metadata.
     pub meta: SnapshotMeta,
-    /// Its content.
+    /// The whole content.
     pub text: Arc<str>,
 }
 
-/// The log after a snapshot took the place of its beginning: exactly this.
+/// The log in the form that replaces the one on disk once a snapshot covers its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compaction {
     /// The point that the log starts after: the end of a snapshot that is durable on this node.
     pub after: LogPoint,
-    /// All entries after it.
+    /// All entries after that point.
     pub entries: Vec<Entries>,
 }

@@ -1,4 +1,4 @@
-//! Stepping down: how a node becomes a follower (§5.1), from any role and for whatever reason.
+//! Stepping down: a node becomes a follower (§5.1), from any role and for any reason.
 
 use super::event::{Event, StepDown};
 use super::state::{Node, Part, Role};
@@ -7,7 +7,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Follows in `term`, with or without a known leader. A new term begins without a vote.
+    /// Becomes a follower in `term`, with or without a known leader. A new term begins without a
+    /// vote.
     pub(super) fn become_follower(
         &mut self,
         term: Term,
@@ -26,7 +27,7 @@ impl Node {
         }
         self.part = Part::Follower { leader };
         if was == Role::Leader {
-            // It had no election timer of its own.
+            // A leader has no election timer running.
             self.reset_election_timer(now);
         }
         if was != Role::Follower {

@@ -1,9 +1,10 @@
-//! Handing leadership over (thesis, §3.10).
+//! Leadership transfer (thesis, §3.10).
 //!
-//! The leader takes no more proposals and reads, brings the target's log up to its own, and tells
-//! it to stand for election at once. Voters listen to such a candidate although they hear the
-//! leader: its call says that the leader wants it so. If no other leader is known after the longest
-//! election timeout, the leader goes on as before.
+//! The leader rejects new proposals and reads, brings the target's log up to its own, and sends it
+//! TimeoutNow, which starts an election at once. Voters grant their votes to such a candidate
+//! although they hear from the leader, because its request says that the leader wants the election.
+//! If the target has not become leader within the longest election timeout, the transfer aborts and
+//! the leader continues as before.
 
 use std::fmt;
 
@@ -15,12 +16,12 @@ use super::types::NodeId;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// Why leadership is not handed over. Nothing has changed.
+/// Why a leadership transfer was rejected. A rejected transfer has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
-    /// This node does not lead; the leader of its term, if it knows one.
+    /// This node does not lead; the payload is the leader of its term, if it knows one.
     NotLeader(Option<NodeId>),
-    /// The target does not vote, so it could not lead.
+    /// The target is not a voter, so it could not lead.
     NotVoter,
 }
 
@@ -37,12 +38,12 @@ impl fmt::Display for TransferError {
 impl std::error::Error for TransferError {}
 
 impl Node {
-    /// Starts to hand leadership to `target`. It is over when [`Node::transfer_target`] is `None`:
-    /// then another node leads or is about to, or the longest election timeout has passed and this
-    /// node leads on.
+    /// Starts to transfer leadership to `target`. The transfer is over when
+    /// [`Node::transfer_target`] is `None`: then another node leads or is about to, or the longest
+    /// election timeout has passed and this node continues to lead.
     ///
-    /// Asking for the same target again changes nothing, another target takes the place of the
-    /// first, and this node itself ends the transfer.
+    /// The same target again changes nothing, another target replaces the first one, and this node
+    /// itself as the target aborts the transfer.
     ///
     /// # Errors
     ///
@@ -64,9 +65,9 @@ impl Node {
         Ok(())
     }
 
-    /// Who could take leadership over soonest: of the other voters that have answered within an
-    /// election timeout, the one whose log is closest. `None` when this node does not lead, or
-    /// there is nobody.
+    /// The best target for a transfer: among the other voters that have answered within an election
+    /// timeout, the one whose log is closest. `None` when this node does not lead, or no voter has
+    /// answered.
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let Part::Leader(leadership) = &self.part else { return None };
@@ -79,15 +80,15 @@ impl Node {
         candidates.max().map(|(_, node)| node)
     }
 
-    /// To whom this node is handing leadership over, if it is.
+    /// The target of the transfer under way, if there is one.
     #[must_use]
     pub fn transfer_target(&self) -> Option<NodeId> {
         let Part::Leader(leadership) = &self.part else { return None };
         leadership.transfer.as_ref().map(|transfer| transfer.target)
     }
 
-    /// The leader's part of a turn's end: calls the target as soon as it holds all that the leader
-    /// holds.
+    /// The leader's part of the end of a turn: sends TimeoutNow to the target as soon as it holds
+    /// the whole log of the leader.
     pub(super) fn lead_transfer(&mut self, now: Instant) {
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(transfer) = &mut leadership.transfer else { return };
@@ -102,8 +103,8 @@ impl Node {
             return;
         }
         transfer.is_called = true;
-        // From here on followers may vote at any time, also should this call arrive long after the
-        // transfer failed.
+        // From now on followers may vote at any time, even if this message arrives long after the
+        // transfer was aborted.
         leadership.has_called_election = true;
         if !mutant::is_active(Mutant::LeaseUsedInTransfer) {
             leadership.reads.end_lease();
@@ -111,7 +112,7 @@ impl Node {
         self.send(target, Promise::Nothing, Body::TimeoutNow);
     }
 
-    /// The leader wants this node to lead.
+    /// Handles TimeoutNow: starts an election because the leader transfers leadership to this node.
     pub(super) fn on_timeout_now(&mut self, from: NodeId, now: Instant) {
         let follows_sender = self.leader() == Some(from);
         if follows_sender && self.votes_itself() {

@@ -1,8 +1,8 @@
-//! The end of a turn: acts on the time that has passed, and hands out all that has gathered since
-//! the last one ended.
+//! The end of a turn: acts on timers that are due, and returns the outputs that have been collected
+//! since the last turn.
 //!
-//! A turn's changes are handed to the disk as one persist, and a leader sends after its own entries
-//! went there.
+//! The changes of a turn go to the disk as one persist, and a leader sends messages after it has
+//! handed its own entries to the disk.
 
 use super::batch::Entries;
 use super::durability::{HardState, Persist, PersistScope};
@@ -13,7 +13,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Node {
-    /// Ends the turn: acts on timers that are due, and hands out what this turn has to do.
+    /// Ends the turn: acts on timers that are due, and appends the outputs of this turn to
+    /// `outputs`.
     pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if now >= self.deadline() {
             self.forgive_oversleeping(now);
@@ -55,10 +56,10 @@ impl Node {
         }
     }
 
-    /// A node that wakes long after its deadline has heard nobody because it slept, not because
-    /// nobody spoke: a process that was stopped, a machine without a processor to spare. Its
-    /// silence proves nothing, so the time asleep does not count, once in a row; a node that is
-    /// always late still acts.
+    /// Does not count the time during which this node slept. A node that wakes long after its
+    /// deadline has heard nothing because it slept (a stopped process, a machine without a free
+    /// CPU), and not because the others were silent. This is forgiven once in a row, so that a node
+    /// that is always late still acts.
     fn forgive_oversleeping(&mut self, now: Instant) {
         if now.since(self.deadline()) <= self.config.heartbeat_interval {
             self.was_forgiven = false;
@@ -89,7 +90,7 @@ impl Node {
         }
     }
 
-    /// The leader's part of a turn's end, after its own entries went to its disk: commit, then
+    /// The leader's part of the end of a turn, after its own entries went to its disk: commit, then
     /// send.
     fn lead_on(&mut self, now: Instant) {
         if !matches!(self.part, Part::Leader(_)) {
@@ -102,7 +103,7 @@ impl Node {
         self.step_down_if_removed(now);
     }
 
-    /// What the disk has to do for this turn.
+    /// Builds the persist of this turn, if there is anything to write.
     fn take_persist(&mut self, now: Instant) -> Option<Persist> {
         let compaction = if self.turn.is_compaction_due { self.compaction() } else { None };
         let turn = &mut self.turn;
@@ -126,7 +127,7 @@ impl Node {
         }
         turn.handed_out = last_index;
         let (cut_from, appended) = (turn.cut_from.take(), std::mem::take(&mut turn.appended));
-        // What the log is made anew from has the turn's changes in it.
+        // The new log of a compaction already contains the changes of this turn.
         let (cut_from, entries) =
             if compaction.is_some() { (None, Runs::new()) } else { (cut_from, appended) };
         Some(Persist {

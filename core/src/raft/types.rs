@@ -1,8 +1,8 @@
-//! The small words of Raft: who, which reign, which place in the log.
+//! The basic types of Raft: node id, term, log index and chained checksum.
 
 use std::fmt;
 
-/// Which node of a cluster. Never reused for another node.
+/// The id of a node in its cluster. Never reused for another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
@@ -12,21 +12,22 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Raft's logical clock (§5.1): each term has at most one leader. Grows for ever, on every node.
+/// A term, Raft's logical clock (§5.1): each term has at most one leader. On every node the term
+/// only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub u64);
 
 impl Term {
-    /// The term of a node that has never heard of an election.
+    /// The term of a node that has not heard of any election.
     pub const INITIAL: Self = Self(0);
 
-    /// The highest term that is believed of others, far above any that elections reach: one that no
-    /// later term could follow would end all elections.
+    /// The highest term that is accepted from other nodes, far above any that elections reach: a
+    /// term that no later one can follow would end all elections.
     pub const MAX: Self = Self(1 << 62);
 
-    /// How far above its own term a node believes another's to be. A node that is cut off does not
-    /// raise its term (pre-vote), so no honest one is as far ahead; at a thousand elections a
-    /// second it would take 49 days.
+    /// The maximum by which another node's term may exceed a node's own. A node that is cut off
+    /// does not raise its term (pre-vote), so no correct node is so far ahead; at a thousand
+    /// elections a second it would take 49 days.
     pub const JUMP_MAX: u64 = 1 << 32;
 
     /// The term after this one.
@@ -42,26 +43,27 @@ impl fmt::Display for Term {
     }
 }
 
-/// A place in the log. The first entry has index 1; ranges of indexes are inclusive on both ends.
+/// A position in the log. The first entry has index 1; ranges of indexes are inclusive at both
+/// ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogIndex(pub u64);
 
 impl LogIndex {
-    /// The place before the first entry: what an empty log ends at, and what a node has committed
-    /// that does not know of any commit.
+    /// The index before the first entry: the last index of an empty log, and the commit index of a
+    /// node that knows of no commit.
     pub const ORIGIN: Self = Self(0);
 
-    /// The highest index that is believed of others: a million entries a second take 146,000 years
-    /// to get there.
+    /// The highest index that is accepted from other nodes: at a million entries a second it takes
+    /// 146,000 years to reach it.
     pub const MAX: Self = Self(1 << 62);
 
-    /// The place after this one.
+    /// The next index.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The place before this one; the origin has none and stays.
+    /// The previous index; the origin has none and stays as it is.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
@@ -75,13 +77,13 @@ impl fmt::Display for LogIndex {
 }
 
 /// The chained CRC-32 of an entry: it covers the entry's own line and, through its predecessor's
-/// checksum, every line before. Equal checksums at an equal index mean equal logs up to there, but
-/// for the one chance in four thousand million that any CRC-32 leaves.
+/// checksum, every line before. Equal checksums at an equal index mean equal logs up to there,
+/// except for the chance of one in four thousand million that any CRC-32 leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checksum(pub u32);
 
 impl Checksum {
-    /// How many characters a checksum has as text.
+    /// The number of characters of a checksum as text.
     pub const TEXT_LEN: usize = 8;
 
     /// The checksum as eight lower-case hexadecimal digits.
@@ -96,7 +98,7 @@ impl Checksum {
         text
     }
 
-    /// Reads eight lower-case hexadecimal digits; `None` for anything else.
+    /// Parses eight lower-case hexadecimal digits; `None` for anything else.
     #[must_use]
     pub fn from_text(text: &[u8]) -> Option<Self> {
         let lower_case = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -107,7 +109,7 @@ impl Checksum {
         u32::from_str_radix(digits, 16).ok().map(Self)
     }
 
-    /// The checksum of `line` when it follows an entry with the checksum `self`.
+    /// The checksum of `line` after an entry with the checksum `self`.
     #[must_use]
     pub(crate) fn chain(self, line: &[u8]) -> Self {
         let mut hasher = crc32fast::Hasher::new();
@@ -123,14 +125,15 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// An entry's identity: where it is, which leader made it, and what the log up to it hashes to.
+/// The identity of an entry: its index, the term of the leader that appended it, and the checksum
+/// of the log up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogPoint {
     /// The entry's index.
     pub index: LogIndex,
     /// The term of the leader that appended it.
     pub term: Term,
-    /// The checksum of its line, chained to all before.
+    /// The checksum of its line, chained to all lines before.
     pub checksum: Checksum,
 }
 

@@ -1,5 +1,5 @@
-//! A campaign: the votes that a candidate has been given or refused, in earnest or before (§5.2;
-//! thesis, §9.6).
+//! A campaign: the votes that a candidate has received in an election or a pre-vote (§5.2; thesis,
+//! §9.6).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::mutant::{self, Mutant};
 use crate::raft::message::RequestVoteResponse;
 use crate::raft::types::NodeId;
 
-/// A count of votes, in earnest or before.
+/// The votes of one campaign, granted or rejected.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Campaign {
     pub(in crate::raft) round: u64,
@@ -19,7 +19,7 @@ impl Campaign {
         Self { round, votes: BTreeMap::new() }
     }
 
-    /// Notes a vote of this round; the first word of a voter counts.
+    /// Records a vote of this round; the first answer of a voter counts.
     pub(in crate::raft) fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
         let voter = if mutant::is_active(Mutant::VotesCountedTwice) {
             NodeId(self.votes.len() as u64)

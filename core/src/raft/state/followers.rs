@@ -1,11 +1,11 @@
-//! The followers of a leader, each with what the leader knows of it.
+//! The list of a leader's followers, with the replication progress of each.
 //!
-//! What is known belongs to an incarnation. When another one takes a member's id, its log is
-//! another log, and what its predecessor acknowledged says nothing about it: so the leader's
-//! knowledge starts anew.
+//! The progress belongs to an incarnation. When another incarnation takes a member's id, its log is
+//! another log, and the acknowledgements of its predecessor say nothing about it: so the leader
+//! starts its progress from scratch.
 //!
-//! A member that was removed stays for a while, so that it is sent the entry that removed it, and
-//! learns that this is committed. It counts for nothing.
+//! A removed member stays in the list for a while, so that it receives the entry that removed it
+//! and learns that this entry is committed. It does not count towards any majority.
 
 use std::time::Duration;
 
@@ -15,33 +15,33 @@ use crate::mutant::{self, Mutant};
 use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
-/// A row, ascending by id. There are at most as many as a configuration has members, and with a few
-/// of them nothing is found faster than by looking at one after the other.
+/// The followers, in ascending order of ids. There are at most as many as a configuration has
+/// members, and a linear search is the fastest for so few.
 #[derive(Clone, Debug, Default)]
 pub(in crate::raft) struct Followers(Vec<Follower>);
 
 #[derive(Clone, Debug)]
 struct Follower {
     node: NodeId,
-    /// Of which incarnation the rest speaks; `None`: of whichever has the id, in a cluster without
-    /// incarnations or before a new member was met.
+    /// The incarnation whose progress this is; `None` in a cluster without incarnations, or as long
+    /// as the incarnation of a new member is not known.
     incarnation: Option<Incarnation>,
     progress: Progress,
     leaving: Option<Leaving>,
 }
 
-/// A member that was removed.
+/// The state of a removed member.
 #[derive(Clone, Copy, Debug)]
 struct Leaving {
-    /// The configuration that it is no longer in.
+    /// The index of the configuration that removed it.
     index: LogIndex,
-    /// When it has been told for long enough.
+    /// When the leader stops sending to it.
     until: Option<Instant>,
 }
 
 impl Followers {
-    /// These are the followers by the configuration at `index`. Of those that are new it is known
-    /// that the leader's own log ends at `last_index`.
+    /// Sets the followers to the members of the configuration at `index`. A new one starts with the
+    /// progress of an unknown log; the leader's own log ends at `last_index`.
     pub(in crate::raft) fn serve(
         &mut self,
         peers: &[(NodeId, Option<Incarnation>)],
@@ -79,7 +79,7 @@ impl Followers {
         self.0.sort_unstable_by_key(|follower| follower.node);
     }
 
-    /// Forgets members whose removal has been committed for `patience`.
+    /// Drops members whose removal has been committed for `patience`.
     pub(in crate::raft) fn let_go(&mut self, commit_index: LogIndex, now: Instant, patience: Duration) {
         for leaving in self.0.iter_mut().filter_map(|follower| follower.leaving.as_mut()) {
             if leaving.index <= commit_index && leaving.until.is_none() {
@@ -90,23 +90,23 @@ impl Followers {
         self.0.retain(|follower| follower.leaving.is_none_or(has_time));
     }
 
-    /// Whether this node in this incarnation was removed, and is still sent what there is.
+    /// Returns whether this node in this incarnation was removed and is still being sent entries.
     pub(in crate::raft) fn is_leaving(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let is_it = |follower: &&Follower| follower.node == node && follower.leaving.is_some();
         self.0.iter().find(is_it).is_some_and(|follower| follower.incarnation == incarnation)
     }
 
-    /// Who is at this place of the row, if there is a follower.
+    /// The follower at this position of the list, if there is one.
     pub(in crate::raft) fn at_mut(&mut self, place: usize) -> Option<(NodeId, &mut Progress)> {
         self.0.get_mut(place).map(|follower| (follower.node, &mut follower.progress))
     }
 
-    /// What is known of this node, if it is a follower.
+    /// The progress of this node, if it is a follower.
     pub(in crate::raft) fn of(&self, node: NodeId) -> Option<&Progress> {
         self.0.iter().find(|follower| follower.node == node).map(|follower| &follower.progress)
     }
 
-    /// The same, to note what is news.
+    /// The mutable progress of this node, if it is a follower.
     pub(in crate::raft) fn of_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
         self.0.iter_mut().find(|follower| follower.node == node).map(|follower| &mut follower.progress)
     }

@@ -1,17 +1,17 @@
-//! A snapshot that a follower is being sent (§7): how much of it is written, and whether it adds up
-//! to what was sent.
+//! An incoming snapshot on a follower (§7): how much of it is written, and whether its content
+//! matches the length and checksum of its sender.
 
 use crate::mutant::{self, Mutant};
 use crate::raft::snapshot::{SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crate::raft::types::Checksum;
 
-/// A snapshot that is on its way to this node.
+/// A snapshot that this node is receiving.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Receiving {
     pub(in crate::raft) meta: SnapshotMeta,
-    /// Bytes of content that are written.
+    /// The bytes of content that are written.
     pub(in crate::raft) bytes: u64,
-    /// Of the part that is being written: how many bytes, and whether it is the last one.
+    /// The part that is being written: its number of bytes, and whether it is the last one.
     pub(in crate::raft) writing: Option<(u64, bool)>,
     hasher: crc32fast::Hasher,
 }
@@ -21,13 +21,13 @@ impl Receiving {
         Self { meta, bytes: 0, writing: None, hasher: crc32fast::Hasher::new() }
     }
 
-    /// Whether a part of it is on its way to the disk.
+    /// Returns whether a part of it is being written.
     pub(in crate::raft) fn is_written(&self) -> bool {
         self.writing.is_some()
     }
 
-    /// Adds a part to what will have been received. `false`: all of it together is not what was
-    /// sent.
+    /// Adds a part, which is to be written next. Returns `false` if the content is complete with it
+    /// and does not match the length and checksum of its sender.
     pub(in crate::raft) fn add(&mut self, part: &SnapshotPart) -> bool {
         self.hasher.update(part.text.as_bytes());
         let len = part.text.len() as u64;

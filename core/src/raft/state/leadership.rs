@@ -1,5 +1,5 @@
-//! Leadership: what only a leader keeps (Fig. 2, volatile state on leaders), and only for as long
-//! as it leads.
+//! Leadership: the state that a node keeps only while it is leader (Fig. 2, volatile state on
+//! leaders).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,37 +10,38 @@ use crate::mutant::{self, Mutant};
 use crate::raft::types::{LogIndex, NodeId};
 use crate::time::Instant;
 
-/// What only a leader knows (Fig. 2, leader's volatile state).
+/// The volatile state of a leader (Fig. 2, volatile state on leaders).
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Leadership {
     pub(in crate::raft) followers: Followers,
     pub(in crate::raft) reads: LeaderReads,
     pub(in crate::raft) transfer: Option<Transfer>,
-    /// Whether a follower was told to stand for election in this term.
+    /// Whether this leader has sent TimeoutNow in this term.
     pub(in crate::raft) has_called_election: bool,
-    /// Whether there is something to do once the configuration in force is committed: to append the
-    /// second entry of a change, or to step down.
+    /// Whether a step is due once the configuration in force is committed: to append the second
+    /// entry of a change, or to step down.
     pub(in crate::raft) awaits_configuration: bool,
-    /// Where the entries of this leader's own term begin.
+    /// The index from which on all entries are of this leader's term.
     first_own: LogIndex,
     pub(in crate::raft) next_heartbeat: Instant,
-    /// Where each turn's new entries end, and how many bytes they are; those above the commit
-    /// index.
+    /// For each turn with entries above the commit index: the index of its last entry, and the
+    /// number of their bytes.
     uncommitted: VecDeque<(LogIndex, usize)>,
     uncommitted_bytes: usize,
 }
 
-/// A transfer under way, as its leader sees it.
+/// A leadership transfer under way, on the side of the leader.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Transfer {
     pub(in crate::raft) target: NodeId,
-    /// When the leader gives the transfer up.
+    /// When the leader aborts the transfer.
     pub(in crate::raft) deadline: Instant,
     pub(in crate::raft) is_called: bool,
 }
 
 impl Leadership {
-    /// A leader of nobody yet, whose predecessors' entries end at `last_index`.
+    /// The state of a new leader, without followers yet, whose log ends at `last_index` with an
+    /// entry of an earlier term.
     pub(in crate::raft) fn new(last_index: LogIndex, now: Instant) -> Self {
         Self {
             followers: Followers::default(),
@@ -55,19 +56,19 @@ impl Leadership {
         }
     }
 
-    /// Whether the entry at `index` is of the leader's own term, if the log has it: all of its
-    /// reign are, and none before.
+    /// Returns whether the entry at `index`, if the log holds it, is of the leader's own term: that
+    /// is so for all entries appended since it became leader, and for none before.
     pub(in crate::raft) fn is_own(&self, index: LogIndex) -> bool {
         index >= self.first_own
     }
 
-    /// Whether it may be asked for read indexes.
+    /// Returns whether the leader accepts requests for read indexes.
     pub(in crate::raft) fn takes_reads(&self) -> bool {
         let hands_over = self.transfer.is_some() && !mutant::is_active(Mutant::LeaseUsedInTransfer);
         !hands_over && !self.reads.is_full()
     }
 
-    /// When there is something to do if nothing arrives before.
+    /// When the next turn is due if nothing arrives before.
     pub(in crate::raft) fn deadline(&self) -> Instant {
         let given_up = self.transfer.as_ref().map(|transfer| transfer.deadline);
         given_up.map_or(self.next_heartbeat, |given_up| given_up.min(self.next_heartbeat))
@@ -77,7 +78,7 @@ impl Leadership {
         self.uncommitted_bytes
     }
 
-    /// New entries, `bytes` bytes up to `last_index`, wait to be committed.
+    /// Records new entries that wait to be committed: `bytes` bytes up to `last_index`.
     pub(in crate::raft) fn appended(&mut self, last_index: LogIndex, bytes: usize) {
         self.uncommitted.push_back((last_index, bytes));
         self.uncommitted_bytes += bytes;
@@ -89,7 +90,8 @@ impl Leadership {
         }
     }
 
-    /// The followers may have answered while the leader was asleep.
+    /// Does not count the time asleep as silence of the followers: they may have answered
+    /// meanwhile.
     pub(in crate::raft) fn forgive(&mut self, asleep: Duration, now: Instant) {
         for progress in self.followers.iter_mut() {
             progress.forgive(asleep, now);

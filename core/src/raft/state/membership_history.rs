@@ -1,26 +1,26 @@
-//! The history of the membership: the configurations of the log, so that a cut brings the one
-//! before back (§6).
+//! The membership history: the configurations of the log with their indexes, so that a cut of the
+//! log brings the previous one back (§6).
 
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::raft::configuration::Configuration;
 use crate::raft::types::{LogIndex, NodeId};
 
-/// The configurations of the log.
+/// The configurations of the log, in ascending order of indexes.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Membership {
-    /// Ascending. The first is that of the log's beginning, or an earlier one.
+    /// In ascending order. The first one is that of the beginning of the log, or an earlier one.
     history: Vec<(LogIndex, Configuration)>,
-    /// Which node keeps this.
+    /// The node that keeps this history.
     own: (NodeId, Option<Incarnation>),
-    /// The first configuration that named that node.
+    /// The index of the first configuration that named this node.
     named_since: Option<LogIndex>,
-    /// Whether the one in force names that node: asked every turn, and changed hardly ever.
+    /// Whether the configuration in force names this node: read in every turn, and rarely changed.
     names_own: bool,
 }
 
 impl Membership {
-    /// The log of the node `own` begins with this configuration.
+    /// Starts the history of the node `own`, whose log begins with this configuration.
     pub(in crate::raft) fn new(
         own: (NodeId, Option<Incarnation>),
         index: LogIndex,
@@ -35,8 +35,8 @@ impl Membership {
         }
     }
 
-    /// A snapshot took the place of the log. What the log said up to `committed` is still true of
-    /// the past.
+    /// Replaces the history when a snapshot has replaced the log. The configurations up to
+    /// `committed` remain true of the past.
     pub(in crate::raft) fn restart(
         &mut self,
         index: LogIndex,
@@ -48,34 +48,34 @@ impl Membership {
         self.named_since = named_before.or(self.named_since);
     }
 
-    /// The earliest index of which it is known who took part.
+    /// The earliest index for which the configuration is known.
     pub(in crate::raft) fn first_index(&self) -> LogIndex {
         self.history.first().map_or(LogIndex::ORIGIN, |(index, _)| *index)
     }
 
-    /// The first configuration that named the node that keeps this, if one has.
+    /// The index of the first configuration that named this node, if there is one.
     pub(in crate::raft) fn named_since(&self) -> Option<LogIndex> {
         self.named_since
     }
 
-    /// The last configuration that named it, as far as this is known.
+    /// The index of the last configuration that named this node, as far as the history is kept.
     pub(in crate::raft) fn last_naming(&self) -> Option<LogIndex> {
         let names =
             |(_, configuration): &&(LogIndex, Configuration)| configuration.names(self.own.0, self.own.1);
         self.history.iter().rev().find(names).map(|(index, _)| *index).or(self.named_since)
     }
 
-    /// Whether the one in force names it.
+    /// Returns whether the configuration in force names this node.
     pub(in crate::raft) fn names_own(&self) -> bool {
         self.names_own
     }
 
-    /// The one in force.
+    /// The configuration in force.
     pub(in crate::raft) fn current(&self) -> &Configuration {
         &self.latest().1
     }
 
-    /// The index of the one in force.
+    /// The index of the configuration in force.
     pub(in crate::raft) fn index(&self) -> LogIndex {
         self.latest().0
     }
@@ -84,19 +84,20 @@ impl Membership {
         self.history.last().expect("there is always one")
     }
 
-    /// The one in force when the log ended at `index`.
+    /// The configuration that was in force when the log ended at `index`.
     pub(in crate::raft) fn at(&self, index: LogIndex) -> &Configuration {
         self.entry_at(index).1
     }
 
-    /// That one, with its index.
+    /// The configuration that was in force when the log ended at `index`, with its own index.
     pub(in crate::raft) fn entry_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         let later = self.history.partition_point(|(since, _)| *since <= index);
         let (index, configuration) = &self.history[later.saturating_sub(1)];
         (*index, configuration)
     }
 
-    /// That one, and those after it.
+    /// Iterates over the configuration that was in force when the log ended at `index`, and all
+    /// later ones.
     pub(in crate::raft) fn since(&self, index: LogIndex) -> impl Iterator<Item = &Configuration> {
         let later = self.history.partition_point(|(since, _)| *since <= index);
         self.history.iter().skip(later.saturating_sub(1)).map(|(_, configuration)| configuration)
@@ -110,7 +111,8 @@ impl Membership {
         self.history.push((index, configuration));
     }
 
-    /// The log lost the entries from `from` on. Returns whether another one is in force now.
+    /// Handles a cut of the log from `from` on. Returns whether another configuration is in force
+    /// now.
     pub(in crate::raft) fn cut(&mut self, from: LogIndex) -> bool {
         let before = self.history.len();
         if mutant::is_active(Mutant::ConfigurationKeptInCut) {
@@ -124,7 +126,7 @@ impl Membership {
         self.history.len() != before
     }
 
-    /// Nobody will ask for a time before `index` any more.
+    /// Drops the configurations that are needed only for indexes before `index`.
     pub(in crate::raft) fn forget_before(&mut self, index: LogIndex) {
         let later = self.history.partition_point(|(since, _)| *since <= index);
         self.history.drain(..later.saturating_sub(1));

@@ -1,19 +1,19 @@
-//! The state of a node: Figure 2's, and what the handlers keep beside it.
+//! The state of a Raft node: Figure 2's state, and the state that the handlers keep in addition.
 //!
-//! Nothing here decides. A file of this folder holds facts and keeps them consistent; the handlers
-//! beside the folder read and change them, and no file here names a handler. The log and the node's
-//! view of its disk are machines of their own: see [`Log`] and [`Durability`].
+//! This folder makes no decisions. Its files hold state and keep it consistent; the handlers
+//! outside of the folder read and change it, and no file here names a handler. The log and the view
+//! of the disk are separate state machines: see [`Log`] and [`Durability`].
 //!
 //! | file | state |
 //! | --- | --- |
 //! | this one | of every node: Fig. 2's persistent and volatile state, and the role |
 //! | `campaign` | of a candidate: its votes |
-//! | `leadership` | of a leader: Fig. 2's volatile state on leaders, proposals that wait, a transfer |
-//! | `followers`, `progress` | of a leader: its followers, what it knows of each one, and how much it may send |
-//! | `waiting_reads` | of a leader and of others: linearizable reads that wait |
+//! | `leadership` | of a leader: Fig. 2's volatile state on leaders, uncommitted entries, a transfer |
+//! | `followers`, `progress` | of a leader: its followers, and the replication progress and window of each |
+//! | `waiting_reads` | of every node: linearizable reads that wait |
 //! | `membership_history` | the configurations of the log |
-//! | `incoming_snapshot` | a snapshot on its way to this node |
-//! | `turn_outputs` | what the turn under way will hand out |
+//! | `incoming_snapshot` | a snapshot that this node is receiving |
+//! | `turn_outputs` | the outputs of the turn under way |
 
 mod campaign;
 mod followers;
@@ -48,14 +48,14 @@ use super::types::{LogIndex, LogPoint, NodeId, Term};
 use crate::identity::Incarnation;
 use crate::time::{Instant, micros};
 
-/// Which part a node plays (§5.1), with the campaign split in two by pre-vote.
+/// The role of a node (§5.1), with candidates split in two by pre-vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Follows a leader, or waits for one.
     Follower,
-    /// Asks whether it would be elected.
+    /// Runs a pre-vote: asks whether it would be elected.
     PreCandidate,
-    /// Asks to be elected.
+    /// Runs an election.
     Candidate,
     /// Leads.
     Leader,
@@ -68,7 +68,7 @@ impl fmt::Display for Role {
 }
 
 impl Role {
-    /// Its name in lower case, as the paper has it.
+    /// The name of the role in lower case, as in the paper.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Role {
     }
 }
 
-/// The part a node plays, with what only that part needs.
+/// The role of a node, with the state that only this role needs.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a node has just one, and looks into it all the time")]
 pub(super) enum Part {
@@ -90,36 +90,36 @@ pub(super) enum Part {
     Leader(Leadership),
 }
 
-/// One node of a Raft cluster. See the module for how to drive it.
+/// One node of a Raft cluster. The module documentation says how to drive it.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(super) config: Config,
     pub(super) rng: fastrand::Rng,
-    /// Fig. 2, persistent state: the latest term seen; `voted_for` in it; the log.
+    /// Fig. 2, persistent state: the latest term seen; the vote in it (`voted_for`); the log.
     pub(super) current_term: Term,
     pub(super) voted_for: Option<NodeId>,
-    /// In which incarnation `voted_for` asked; the disk does not know it.
+    /// The incarnation of the candidate `voted_for`; not kept on disk.
     pub(super) voted_for_incarnation: Option<Incarnation>,
     pub(super) log: Log,
     pub(super) membership: Membership,
     /// Fig. 2, volatile state: the highest index known to be committed.
     pub(super) commit_index: LogIndex,
     pub(super) part: Part,
-    /// When a follower or candidate (re)starts its campaign.
+    /// When a follower or candidate starts the next campaign.
     pub(super) election_deadline: Instant,
-    /// The end of the last turn, and whether the time that this node then slept was forgiven.
+    /// The time of the last turn, and whether the sleep before it was forgiven.
     pub(super) last_turn: Instant,
     pub(super) was_forgiven: bool,
-    /// When the leader of this term was last heard.
+    /// When a message of the leader of this term last arrived.
     pub(super) leader_contact: Option<Instant>,
-    /// When a leader of any term was last heard; also the node's start, for what it may have
-    /// promised before.
+    /// When a message of a leader of any term last arrived; at first the start of the node, because
+    /// of the promises that it may have made before.
     pub(super) vote_is_promised_from: Option<Instant>,
     pub(super) own_reads: OwnReads,
-    /// Numbers this node's campaigns.
+    /// The number of this node's latest campaign.
     pub(super) round: u64,
     pub(super) durability: Durability,
-    /// The latest snapshot that is durable here.
+    /// The latest snapshot that is durable on this node.
     pub(super) snapshot: Option<SnapshotMeta>,
     pub(super) receiving: Option<Receiving>,
     /// Entries that were proposed in this turn and are not in the log yet.
@@ -128,13 +128,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Which node this is.
+    /// The id of this node.
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.config.id
     }
 
-    /// The part it plays.
+    /// Its role.
     #[must_use]
     pub fn role(&self) -> Role {
         match self.part {
@@ -161,7 +161,7 @@ impl Node {
         self.current_term
     }
 
-    /// Whom it voted for in its term.
+    /// The candidate that it voted for in its term.
     #[must_use]
     pub fn voted_for(&self) -> Option<NodeId> {
         self.voted_for
@@ -173,38 +173,38 @@ impl Node {
         self.commit_index
     }
 
-    /// The highest index that is on its own disk.
+    /// The highest index that is durable on its own disk.
     #[must_use]
     pub fn durable_index(&self) -> LogIndex {
         self.durability.durable_index()
     }
 
-    /// For how long, as of its last turn, its disk has finished no write, if it has one to do.
+    /// How long its disk, with writes to do, had finished none at the time of the last turn; zero
+    /// if it has none to do.
     #[must_use]
     pub fn disk_waits_for(&self) -> Duration {
         self.durability.waiting_since().map_or(Duration::ZERO, |since| self.last_turn.since(since))
     }
 
-    /// Its log, without what was proposed in the turn under way.
+    /// Its log, without the proposals of the turn under way.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Who takes part, as far as this node's log says: the latest configuration in it, committed or
-    /// not.
+    /// The configuration in force: the latest one in its log, committed or not.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()
     }
 
-    /// Whether this leader has committed an entry of its own term, and with it all that came
+    /// Returns whether this leader has committed an entry of its term, and with it all entries
     /// before.
     pub(super) fn commits_own_term(&self) -> bool {
         matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
     }
 
-    /// The point of the last entry, also of those that wait for the end of the turn.
+    /// The point of the last entry, including the proposals of the turn under way.
     pub(super) fn last_entry(&self) -> LogPoint {
         self.proposals.last()
     }
@@ -224,8 +224,7 @@ impl Node {
         self.configuration().members().into_iter().filter(|&node| node != own_id).collect()
     }
 
-    /// Draws when to campaign if no leader is heard until then (§5.2: randomised, so that votes
-    /// rarely split).
+    /// Draws a new election deadline (§5.2: randomised, so that split votes are rare).
     pub(super) fn reset_election_timer(&mut self, now: Instant) {
         let shortest = micros(self.config.election_timeout_min);
         let longest = micros(self.config.election_timeout_max);

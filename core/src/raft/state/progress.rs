@@ -1,13 +1,13 @@
-//! What a leader knows of one follower, and how much it may send.
+//! The replication progress of one follower: `match_index`, `next_index`, and the window of calls
+//! in flight.
 //!
-//! A follower is *probed* until the leader knows where the logs agree: one AppendEntries at a time.
-//! Then it is *replicated* to: `next_index` runs ahead of the acknowledgements, up to a window of
-//! messages and bytes. A rejection, or word that the follower cannot be reached, leads back to
-//! probing.
+//! A follower is *probed* until the leader knows where the logs agree: with one AppendEntries at a
+//! time. Then entries are *replicated* to it: `next_index` runs ahead of the acknowledgements, up
+//! to a window of messages and bytes. A rejection, or the report that the follower is unreachable,
+//! leads back to probing.
 //!
-//! Every call has a `sequence`. When a rejection was acted on, the answers to all calls up to then
-//! are fenced off: they speak of a state that is over, and acting on them could move `next_index`
-//! for nothing.
+//! Every call has a `sequence`. Once a rejection was handled, answers to all calls up to then are
+//! ignored (the `fence`): they describe an outdated state, and could move `next_index` for nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::raft::settings::Config;
 use crate::raft::types::{LogIndex, LogPoint};
 use crate::time::Instant;
 
-/// A follower, as its leader sees it. Invariant: `match_index < next_index`.
+/// The leader's view of a follower. Invariant: `match_index < next_index`.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Progress {
-    /// Highest index known to be durable on the follower and equal to the leader's (Fig. 2,
-    /// leader's state).
+    /// The highest index up to which the follower's log is known to be durable and equal to the
+    /// leader's (Fig. 2, leader's state).
     match_index: LogIndex,
-    /// The next index to send (Fig. 2, leader's state).
+    /// The index of the next entry to send (Fig. 2, leader's state).
     next_index: LogIndex,
     pace: Pace,
-    /// The snapshot that it was sent last.
+    /// The progress of the latest snapshot that it was sent.
     reach: Option<Reach>,
-    /// The commit index that was sent last, as far as the follower can take it.
+    /// The latest commit index that was sent, as far as the follower's log matches.
     commit_told: LogIndex,
     last_sequence: u64,
     fence: u64,
@@ -46,20 +46,21 @@ enum Pace {
     Snapshot(Sending),
 }
 
-/// The snapshot that is on its way to the follower.
+/// A snapshot that is being sent to the follower.
 #[derive(Clone, Debug)]
 struct Sending {
     last: LogPoint,
-    /// Where the part begins that is being read for it; `None` while the follower has the word.
+    /// The offset of the part that is being read from disk; `None` while the leader waits for the
+    /// follower.
     reading: Option<u64>,
-    /// Where the part began that was sent last.
+    /// The offset of the part that was sent last.
     sent: Option<u64>,
-    /// When it was last asked or sent something.
+    /// When a question or a part was last sent, or an answer came.
     since: Instant,
 }
 
-/// The most that a follower ever had of a snapshot, whatever became of it since: it grows no
-/// further than the snapshot, so nobody can wait for it for ever.
+/// The most bytes that a follower ever had of a snapshot, even if it lost them later. The number is
+/// bounded by the size of the snapshot, so waiting for it to grow always ends.
 #[derive(Clone, Debug)]
 struct Reach {
     last: LogPoint,
@@ -75,7 +76,8 @@ struct InFlight {
 }
 
 impl Progress {
-    /// A follower of which a leader knows nothing yet, but that its own log ends at `last_index`.
+    /// The progress of a follower of which a leader with a log up to `last_index` knows nothing
+    /// yet.
     ///
     /// Fig. 2, leader's state: `next_index` starts right after the leader's last entry,
     /// `match_index` at zero.
@@ -102,7 +104,7 @@ impl Progress {
         self.next_index
     }
 
-    /// When an answer of any kind came last.
+    /// When an answer of any kind last arrived.
     pub(in crate::raft) fn last_heard(&self) -> Instant {
         self.last_heard
     }
@@ -111,7 +113,8 @@ impl Progress {
         self.last_heard = now;
     }
 
-    /// The leader was asleep for a while, in which an answer may have come.
+    /// Moves `last_heard` by the time that the leader was asleep: an answer may have come
+    /// meanwhile.
     pub(in crate::raft) fn forgive(&mut self, asleep: Duration, now: Instant) {
         self.last_heard = (self.last_heard + asleep).min(now);
     }
@@ -120,12 +123,12 @@ impl Progress {
         self.answered_round
     }
 
-    /// The follower has answered a heartbeat of this round; late answers change nothing.
+    /// Records the answer to a heartbeat of this round; late answers change nothing.
     pub(in crate::raft) fn answered(&mut self, round: ReadRound) {
         self.answered_round = self.answered_round.max(round);
     }
 
-    /// Whether calls with entries may go out now.
+    /// Returns whether calls with entries may be sent now.
     pub(in crate::raft) fn may_send(&self, config: &Config) -> bool {
         match &self.pace {
             Pace::Probe { waiting } => !waiting,
@@ -136,9 +139,9 @@ impl Progress {
         }
     }
 
-    /// The part of `commit_index` that the follower can take and has not been told, if there is
-    /// any: only what its log is known to hold. Counts as told from now on; a heartbeat makes up
-    /// for a loss.
+    /// The commit index to send to the follower, limited to `match_index`, if it is higher than the
+    /// one sent before. It counts as sent from now on; if the message is lost, a regular heartbeat
+    /// repeats it.
     pub(in crate::raft) fn commit_news(&mut self, commit_index: LogIndex) -> Option<LogIndex> {
         let tellable = commit_index.min(self.match_index);
         let is_news = tellable > self.commit_told;
@@ -146,13 +149,14 @@ impl Progress {
         is_news.then_some(tellable)
     }
 
-    /// Gives the next call its sequence number.
+    /// The sequence number of the next call.
     pub(in crate::raft) fn next_sequence(&mut self) -> u64 {
         self.last_sequence += 1;
         self.last_sequence
     }
 
-    /// A call is on its way: with entries up to `last_index`, `bytes` bytes of them, or with none.
+    /// Records a call that was sent: with entries up to `last_index`, `bytes` bytes of them, or
+    /// with none.
     pub(in crate::raft) fn sent(&mut self, last_index: Option<LogIndex>, bytes: usize, now: Instant) {
         match (&mut self.pace, last_index) {
             (Pace::Probe { waiting }, _) => {
@@ -169,7 +173,7 @@ impl Progress {
         }
     }
 
-    /// Whether an answer has been waited for so long that its call, or it, may be lost.
+    /// Returns whether an answer is so late that the call or the answer may be lost.
     pub(in crate::raft) fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
         let oldest = match &self.pace {
             Pace::Probe { .. } | Pace::Snapshot(_) => None,
@@ -178,7 +182,8 @@ impl Progress {
         now.since(oldest.map_or(self.waiting_since, |since| since.max(self.waiting_since))) >= patience
     }
 
-    /// The follower's log equals the leader's up to `index`. Returns whether that is news.
+    /// Records that the follower's log equals the leader's up to `index`. Returns whether that is
+    /// news.
     ///
     /// Fig. 2, leader: on success, update `next_index` and `match_index`.
     pub(in crate::raft) fn accepted(&mut self, index: LogIndex) -> bool {
@@ -200,17 +205,17 @@ impl Progress {
         is_news
     }
 
-    /// Whether a rejection of the call `sequence` speaks of the present.
+    /// Returns whether a rejection of the call `sequence` is about the current state.
     pub(in crate::raft) fn is_current(&self, sequence: u64) -> bool {
         sequence > self.fence && sequence <= self.last_sequence
     }
 
-    /// The follower's log may agree with the leader's up to `index`, not beyond. Returns whether
-    /// that can be: a follower that lacks what it had acknowledged is asked again only when it is
-    /// overdue.
+    /// Records a rejection, after which the follower's log may agree with the leader's up to
+    /// `index`, but not beyond. Returns whether that is possible: it is not if the follower had
+    /// acknowledged more. Such a follower is called again only when it is overdue.
     ///
-    /// Fig. 2, leader: on a rejection, decrement `next_index` and retry. Never to or below what
-    /// matched.
+    /// Fig. 2, leader: on a rejection, decrement `next_index` and retry, but never to `match_index`
+    /// or below.
     pub(in crate::raft) fn rejected(&mut self, index: LogIndex, now: Instant) -> bool {
         let is_possible = index >= self.match_index;
         self.probe_after(index.max(self.match_index));
@@ -220,12 +225,12 @@ impl Progress {
         is_possible
     }
 
-    /// Whether the follower is being sent a snapshot.
+    /// Returns whether the follower is being sent a snapshot.
     pub(in crate::raft) fn is_sent_snapshot(&self) -> bool {
         matches!(self.pace, Pace::Snapshot(_))
     }
 
-    /// The follower is asked how much it has of the snapshot that ends at `last`.
+    /// Records that the follower is asked how much it has of the snapshot that ends at `last`.
     pub(in crate::raft) fn begin_snapshot(&mut self, last: LogPoint, now: Instant) {
         self.fence = self.last_sequence;
         self.pace = Pace::Snapshot(Sending { last, reading: None, sent: None, since: now });
@@ -234,10 +239,11 @@ impl Progress {
         }
     }
 
-    /// The follower has so many bytes. Returns whether the next part is to be read for it.
+    /// Records that the follower has `bytes` bytes of the snapshot. Returns whether to read the
+    /// next part for it.
     pub(in crate::raft) fn snapshot_continues(&mut self, last: LogPoint, bytes: u64, now: Instant) -> bool {
         let Pace::Snapshot(sending) = &mut self.pace else { return false };
-        // A doubled answer must not have the same part sent twice.
+        // A repeated answer must not cause the same part to be sent twice.
         if sending.last != last || sending.reading == Some(bytes) || sending.sent == Some(bytes) {
             return false;
         }
@@ -260,24 +266,24 @@ impl Progress {
         }
     }
 
-    /// Whether nothing has come of the snapshot for `patience`.
+    /// Returns whether the snapshot transfer has been silent for `patience`.
     pub(in crate::raft) fn snapshot_is_overdue(&self, now: Instant, patience: Duration) -> bool {
         matches!(&self.pace, Pace::Snapshot(sending) if now.since(sending.since) >= patience)
     }
 
-    /// Whether a snapshot is on its way to the follower, and the follower got more of it within
+    /// Returns whether a snapshot is being sent to the follower, and it received more of it within
     /// `patience`.
     pub(in crate::raft) fn takes_snapshot(&self, now: Instant, patience: Duration) -> bool {
         let has_grown = |reach: &Reach| now.since(reach.grown_at) < patience;
         self.is_sent_snapshot() && self.reach.as_ref().is_some_and(has_grown)
     }
 
-    /// Whether the follower has answered within `patience`.
+    /// Returns whether the follower has answered within `patience`.
     pub(in crate::raft) fn is_there(&self, now: Instant, patience: Duration) -> bool {
         now.since(self.last_heard) < patience
     }
 
-    /// What is on its way to the follower must be taken for lost.
+    /// Assumes that all calls in flight to the follower are lost.
     pub(in crate::raft) fn unreachable(&mut self) {
         self.probe_after(self.match_index);
     }

@@ -1,5 +1,4 @@
-//! What the turn under way has gathered: changes for the disk, messages, events, and outcomes of
-//! reads.
+//! The outputs of the turn under way: changes for the disk, messages, events, and results of reads.
 
 use crate::mutant::{self, Mutant};
 use crate::raft::batch::Entries;
@@ -10,7 +9,7 @@ use crate::raft::runs::Runs;
 use crate::raft::snapshot::{SnapshotMeta, SnapshotPart};
 use crate::raft::types::{LogIndex, LogPoint};
 
-/// What the turn under way has to hand out.
+/// The outputs that the turn under way has collected.
 #[derive(Clone, Debug)]
 pub(in crate::raft) struct Turn {
     pub(in crate::raft) hard_state_changed: bool,
@@ -18,17 +17,18 @@ pub(in crate::raft) struct Turn {
     pub(in crate::raft) appended: Runs,
     pub(in crate::raft) messages: Vec<(Promise, Message)>,
     pub(in crate::raft) events: Vec<Event>,
-    /// The whole log has to be written anew, behind the snapshot.
+    /// Whether the whole log is to be rewritten, starting after the snapshot.
     pub(in crate::raft) is_compaction_due: bool,
-    /// Parts of a snapshot to be written, or wanted; the snapshot that was installed.
+    /// The parts of a snapshot to be written, the parts to be read, and the snapshot that was
+    /// installed.
     pub(in crate::raft) snapshot_writes: Vec<SnapshotPart>,
     pub(in crate::raft) snapshot_reads: Vec<(LogPoint, u64)>,
     pub(in crate::raft) installed: Option<SnapshotMeta>,
-    /// The removal of this node was reported.
+    /// Whether the removal of this node was reported.
     pub(in crate::raft) removal_is_told: bool,
-    /// What was found out about reads.
+    /// The results of reads.
     pub(in crate::raft) reads: Vec<(ReadBatch, Option<LogIndex>)>,
-    /// The end of the log as the disk was last told, less what was cut since.
+    /// The last index of the log that was handed to the disk, lowered by later cuts.
     pub(in crate::raft) handed_out: LogIndex,
 }
 
@@ -50,14 +50,13 @@ impl Turn {
         }
     }
 
-    /// Whether there is something to hand out that concerns snapshots, which in nearly every turn
-    /// there is not.
+    /// Returns whether the turn has outputs that concern snapshots. Nearly always it has none.
     pub(in crate::raft) fn concerns_snapshots(&self) -> bool {
         self.installed.is_some() || !self.snapshot_writes.is_empty() || !self.snapshot_reads.is_empty()
     }
 
-    /// The log lost the entries from `from` on: some of them the disk has, others it was not told
-    /// of yet.
+    /// Handles a cut of the log from `from` on: some of the removed entries are on the disk, others
+    /// were not handed to it yet.
     pub(in crate::raft) fn cut(&mut self, from: LogIndex) {
         let kept = |entries: Entries| {
             if entries.first_index() < from { entries.ending_at(from.previous()) } else { None }
