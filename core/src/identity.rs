@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_one_form_only() {
+    fn ids_are_parsed_only_as_lower_case_hexadecimal_of_full_length() {
         let text = "00000000000000000000000000c0ffee";
         assert_eq!(ClusterId::from_text(text), Some(ClusterId(0xc0_ffee)));
         assert_eq!(ClusterId(0xc0_ffee).to_string(), text);

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_reads_as_the_contract_says() {
+    fn a_line_has_the_documented_format() {
         let entries = three_entries();
         let lines: Vec<_> = entries.text().lines().collect();
         let crc = |before: &str, line: &str| {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_is_accepted_and_equal() {
+    fn sealed_lines_are_accepted_and_give_an_equal_batch() {
         let sealed = three_entries();
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         for line in sealed.text().lines() {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_is_accepted() {
+    fn a_line_with_a_flipped_bit_is_rejected() {
         let sealed = three_entries();
         for (number, line) in sealed.text().lines().enumerate() {
             let before = sealed.starting_at(LogIndex(number as u64 + 1)).unwrap().before();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_out_of_place_is_named() {
+    fn a_line_out_of_place_is_rejected_with_its_fault() {
         let sealed = three_entries();
         let second = sealed.text().lines().nth(1).unwrap().as_bytes();
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn fitting_gives_whole_entries_and_one_at_the_least() {
+    fn fitting_returns_whole_entries_and_at_least_one() {
         let entries = three_entries();
         let sizes: Vec<_> = entries.text().split_inclusive('\n').map(str::len).collect();
         assert_eq!(entries.fitting(1).len(), 1);

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_configuration_is_read_back() {
         let old = Configuration::of_voters(voters(&[1, 2]));
         let new = Configuration::new(voters(&[2, 3, 4]), nodes(&[9, 7])).unwrap();
         let joint = old.joint(&new);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roster_goes_with_its_members() {
+    fn a_roster_covers_members_and_outgoing_voters_only() {
         let member = |port: u16| Member::founder(format!("host:{port}").into(), None);
         let roster = |ids: &[u64]| Roster::new(ids.iter().map(|id| (NodeId(*id), member(7000))));
         let old = Configuration::of_voters(voters(&[1, 2])).with_roster(&roster(&[1, 2, 3]));
@@ -376,7 +376,7 @@ mod tests {
 
     /// Compares with the definition: the largest value that more than half of each set has reached.
     #[test]
-    fn both_sets_must_agree() {
+    fn a_joint_configuration_needs_a_majority_of_both_sets() {
         let mut rng = fastrand::Rng::with_seed(5);
         for _ in 0..20_000 {
             let draw = |rng: &mut fastrand::Rng| {

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_stands_for_all_before_it_and_may_come_twice() {
+    fn a_report_covers_all_earlier_persists_and_may_be_repeated() {
         let mut disk = Durability::new(LogIndex(0));
         let first = disk.start(&log_write(1), Instant::from_micros(1));
         let second = disk.start(&log_write(2), Instant::from_micros(2));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_reports_is_not_waited_for_however_long_its_queue() {
+    fn a_disk_that_reports_is_not_stalled_however_long_its_queue() {
         let mut disk = Durability::new(LogIndex(0));
         let first = disk.start(&log_write(1), Instant::from_micros(1));
         disk.start(&log_write(2), Instant::from_micros(2));
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn cutting_takes_back_what_was_durable() {
+    fn a_cut_lowers_the_durable_index() {
         let mut disk = Durability::new(LogIndex(8));
         disk.cut(LogIndex(5));
         assert_eq!(disk.durable_index(), LogIndex(4));

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_one_form_only() {
+    fn numbers_are_parsed_only_without_leading_zeros() {
         assert_eq!(read_number("0,"), Some((0, ",")));
         assert_eq!(read_number("18446744073709551615"), Some((u64::MAX, "")));
         for wrong in ["", "x", "01", "-1", "18446744073709551616"] {

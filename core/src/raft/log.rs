@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_keeps_what_is_before_it_and_the_log_goes_on_from_there() {
+    fn a_cut_keeps_earlier_entries_and_the_log_continues_after_them() {
         for run_len in 1..=4 {
             for from in 1..=6 {
                 let mut log = log_of_terms(&[1, 1, 2, 3, 3, 4], run_len);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_index_of_a_term_is_found_as_by_walking_back() {
+    fn the_last_index_of_a_term_equals_a_linear_search() {
         let terms = [1, 1, 2, 2, 4, 4, 4, 7];
         for run_len in 1..=8 {
             let log = log_of_terms(&terms, run_len);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_handed_out_up_to_a_size_but_one_at_the_least() {
+    fn entries_are_returned_up_to_a_size_but_at_least_one() {
         for run_len in 1..=6 {
             let log = log_of_terms(&[1; 6], run_len);
             let size = log.entries_from(LogIndex(6), 1)[0].text().len();

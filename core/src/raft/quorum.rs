@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_majority_index_is_the_largest_that_enough_nodes_reached() {
+    fn the_commit_index_is_the_largest_that_a_majority_reached() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
             let count = rng.u64(1..=9);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vote_of_up_to_five_is_tallied_as_by_counting() {
+    fn a_tally_of_up_to_five_voters_equals_a_plain_count() {
         for count in 1..=5_u32 {
             for combination in 0..3_usize.pow(count) {
                 let vote = |node: NodeId| {

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_roster_is_read_back() {
         let added = Member { addition: Addition(4), ..member("b:2", None) };
         let roster = Roster::new([(NodeId(2), added), (NodeId(1), member("a:1", Some(7)))]);
         let json = serde_json::to_string(&roster.to_texts()).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_roster_says_is_none() {
+    fn invalid_rosters_are_rejected() {
         let long = "a".repeat(ADDRESS_BYTES_MAX + 1);
         for wrong in [
             r#"[{"id":1,"address":""}]"#.to_owned(),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_better_wins_and_strangers_go() {
+    fn a_merge_prefers_the_newer_roster_and_drops_nodes_that_are_no_members() {
         let old = Roster::new([(NodeId(1), member("a:1", None)), (NodeId(2), member("b:2", None))]);
         let new = old.with(NodeId(1), member("a:1", Some(7)));
         let merged = new.merged(&old, |node| node == NodeId(1));

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_the_same_however_they_came_together() {
+    fn runs_are_equal_however_they_were_collected() {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let mut batch = || {
             builder.seal(Term(1), |line| line.push_str("\"op\":\"NOOP\""));

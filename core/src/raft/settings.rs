@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_could_never_work_are_refused() {
+    fn inconsistent_settings_are_rejected() {
         let good = Config::new(NodeId(0), Voters::new([NodeId(0)]).unwrap());
         assert_eq!(good.check(), Ok(()));
         let zero = Duration::ZERO;

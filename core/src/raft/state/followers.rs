@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_stays_keeps_what_is_known_and_a_removed_one_is_told_before_it_is_forgotten() {
+    fn a_staying_member_keeps_its_progress_and_a_removed_one_is_kept_until_its_removal_is_committed() {
         let now = Instant::default();
         let patience = Duration::from_millis(600);
         let mut followers = Followers::default();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn another_incarnation_under_the_same_id_starts_anew() {
+    fn another_incarnation_under_the_same_id_starts_with_new_progress() {
         let now = Instant::default();
         let mut followers = Followers::default();
         let member = |incarnation: Option<u64>| [(NodeId(2), incarnation.map(Incarnation))];

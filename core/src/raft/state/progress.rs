@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_counts_messages_and_bytes_and_only_newer_acknowledgements_free_it() {
+    fn the_window_limits_messages_and_bytes_and_only_newer_acknowledgements_free_it() {
         let config = window_of(2, 1000);
         let mut progress = replicating();
         progress.sent(Some(LogIndex(11)), 10, Instant::default());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_never_moves_below_what_matched_and_fences_older_answers() {
+    fn a_rejection_never_moves_next_index_below_the_match_and_fences_older_answers() {
         let mut progress = replicating();
         let first = progress.next_sequence();
         let second = progress.next_sequence();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_follower_is_probed_after_what_matched() {
+    fn an_unreachable_follower_is_probed_after_its_match_index() {
         let mut progress = replicating();
         progress.sent(Some(LogIndex(20)), 10, Instant::default());
         assert_eq!(progress.next_index(), LogIndex(21));
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_is_told_each_commit_once_and_none_that_it_may_not_hold() {
+    fn each_commit_index_is_sent_once_and_never_above_the_match_index() {
         let mut progress = replicating();
         assert_eq!(progress.commit_news(LogIndex(4)), Some(LogIndex(4)));
         assert_eq!(progress.commit_news(LogIndex(4)), None);
