@@ -2,8 +2,8 @@
 //! [`raft::Node`](coracle_core::raft::Node) replicate.
 //!
 //! Raft replicates text that it does not interpret. This example proposes `"add":N`, and applies
-//! committed entries in log order. Run it with `cargo run -p coracle-core --example
-//! own_state_machine`.
+//! committed entries in log order. Run it with
+//! `cargo run -p coracle-core --example own_state_machine`.
 
 use std::error::Error;
 use std::time::Duration;

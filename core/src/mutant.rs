@@ -9,7 +9,7 @@
 //! Bugs that affect only speed are deliberately missing, because no property could detect them: a
 //! late rejection that is acted on, and a match index that decreases. They move `next_index` back
 //! and send entries twice, and the check on the follower makes up for that. A snapshot of entries
-//! that are not durable on the own disk yet does no harm either: a start that finds a log shorter
+//! that are not durable on their node yet does no harm either: a start that finds a log shorter
 //! than the snapshot rewrites the log.
 
 /// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows which test finds
@@ -23,8 +23,7 @@ pub enum Mutant {
     ProbeAckBeforeSync,
     /// A vote is sent before it is durable on the voter.
     VoteBeforeSync,
-    /// A leader counts itself towards a majority for entries that are not durable on its own disk
-    /// yet.
+    /// A leader counts itself for entries that are not durable on its own disk yet.
     LeaderCountsUnsynced,
     /// The late report of a write counts for the entries that replaced the written ones.
     ReportOfCutEntriesCounts,
@@ -74,8 +73,7 @@ pub enum Mutant {
     QuorumUnchecked,
     /// A follower accepts entries although the entry before them has another term in its log.
     PreviousTermUnchecked,
-    /// A follower cuts its log where received entries begin, even if it already holds the same
-    /// entries.
+    /// A follower cuts its log where received entries begin, even if it holds the same entries.
     MatchingSuffixCut,
     /// A follower commits its whole log, beyond the entries that the call covers.
     CommitBeyondNewEntries,
@@ -162,8 +160,7 @@ pub enum Mutant {
     SuffixDropped,
     /// A snapshot leaves out the sessions.
     SessionsLeftOut,
-    /// The log is compacted when the last part of the snapshot is handed to the disk, not when it
-    /// is durable.
+    /// The log is compacted when a snapshot's last part is handed out, before it is durable.
     LogTrimmedEarly,
     /// A snapshot being taken contains later writes.
     FrozenStateChanges,
@@ -185,8 +182,7 @@ pub enum Mutant {
     FloorAboveDurable,
     /// The floor is noted only when the term or the vote changes.
     FloorNotNoted,
-    /// The first node without files that claims an id becomes the member, whatever address was
-    /// added.
+    /// The first node without files that claims an id becomes the member, at any address.
     AnyAddressBound,
     /// A node that hears of no leader keeps the connections that it has.
     LonelyNodeWaits,
@@ -215,8 +211,7 @@ pub enum Mutant {
     SupersededBeforeCommit,
     /// A restarted node answers reads before it has applied the entries on its disk.
     ReadBeforeCatchUp,
-    /// A read is answered by a node that has not applied the entries that the client has already
-    /// seen.
+    /// A read is answered by a node that has not applied the entries that the client has seen.
     ReadIgnoresSeen,
     /// A compare-and-swap does not compare the current value.
     SwapIgnoresExpected,
@@ -228,8 +223,7 @@ pub enum Mutant {
     WriteOvertakesWrite,
     /// A read does not wait for an earlier write of its connection to the same key.
     ReadOvertakesWrite,
-    /// Replies on a connection are written as soon as they are known, not in the order of the
-    /// requests.
+    /// Replies are written as soon as they are known, not in the order of the requests.
     RepliesOutOfOrder,
     /// A forwarded request that arrives twice is executed twice.
     ForwardedAgain,
@@ -241,8 +235,7 @@ pub enum Mutant {
     RetryOutcomeForgotten,
     /// A write of a forgotten client is applied, although it may have been applied before.
     ExpiredSessionTakenForNew,
-    /// A write whose sequence number was forgotten is applied, although it may have been applied
-    /// before.
+    /// A write with a forgotten number is applied, although it may have been applied before.
     ForgottenNumberTakenForNew,
     /// The proxy sends requests in flight at one node to the next leader as well.
     RequestSentTwice,

@@ -52,8 +52,8 @@ impl Node {
         self.membership.forget_before(self.log.start().index);
     }
 
-    /// The index up to which all followers have the log that answer and may still be sent entries,
-    /// if there is such a follower: the lowest match index among them.
+    /// The lowest match index among the followers that answer and may still be sent entries; `None`
+    /// if there is no such follower. Entries after it are held for them.
     fn held_from(&self) -> Option<LogIndex> {
         let Part::Leader(leadership) = &self.part else { return None };
         let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_PATIENCE);

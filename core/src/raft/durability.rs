@@ -7,7 +7,7 @@
 //!
 //! A message that promises something about the disk (a vote, an acknowledgement, the term itself)
 //! is held here until the persist that makes the promise true is reported. So the runtime may send
-//! every message that it receives at once, and cannot send a promise too early. The same rule
+//! every message that it is handed at once, and cannot send a promise too early. The same rule
 //! applies to the leader's own log: the leader counts itself towards a majority only up to
 //! [`Durability::durable_index`].
 
@@ -117,8 +117,7 @@ impl Restored {
 }
 
 /// How long a disk may take for a write before that is reported. Chosen well above the time that a
-/// busy disk takes, and short enough that an operator reads the report before any other timeout
-/// fires.
+/// busy disk takes, and so that an operator reads the report before any other component gives up.
 pub const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the floor in the metadata may lag behind while entries become durable. Chosen so that
@@ -170,7 +169,7 @@ struct InFlight {
 }
 
 impl Durability {
-    /// A disk that holds a log up to `durable_index`, with no writes in flight.
+    /// The state at a start: the disk holds a log up to `durable_index`, and no write is in flight.
     pub(super) fn new(durable_index: LogIndex) -> Self {
         Self {
             last_id: PersistId(0),

@@ -62,7 +62,7 @@ impl Node {
         self.reset_election_timer(now);
         self.tell(Event::BecamePreCandidate { term: self.current_term });
         self.call_for_votes(self.current_term.next(), false, Body::RequestPreVote);
-        // A pre-vote promises nothing, so the own vote needs no disk.
+        // A pre-vote promises nothing, so the candidate's vote for itself needs no disk.
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
         self.on_pre_vote_response(self.config.id, own_yes, now);
     }
@@ -77,7 +77,7 @@ impl Node {
         self.part = Part::Candidate(Campaign::new(self.round));
         self.reset_election_timer(now);
         self.tell(Event::BecameCandidate { term: self.current_term });
-        // The calls wait until the own vote is durable, and the own vote counts only then
+        // The calls wait until the vote for oneself is durable, and that vote counts only then
         // (`count_own_vote`): a candidate that wins, crashes and forgets that it voted could vote
         // for another one in the same term.
         self.call_for_votes(self.current_term, is_transfer, Body::RequestVote);

@@ -1,5 +1,4 @@
-//! Events: facts that a node reports, with names and numbers, for people, metrics, traces and
-//! tests.
+//! Events: typed facts that a node reports, for operators, metrics, traces and tests.
 //!
 //! The core writes no log lines; the program that drives it decides what to do with events.
 
@@ -10,7 +9,7 @@ use std::time::Duration;
 use super::configuration::Configuration;
 use super::types::{LogIndex, NodeId, Term};
 
-/// An event in a node.
+/// An event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The node started a pre-vote: it asks whether it would be elected, without a new term

@@ -143,8 +143,7 @@ impl Log {
         self.runs.back().map_or(0, |run| run.bytes_to) - before
     }
 
-    /// The number of bytes of those of these entries that are at or before `last`, counted in whole
-    /// runs.
+    /// The number of bytes of the entries in memory up to `last`, counted in whole runs.
     #[must_use]
     pub fn bytes_up_to(&self, last: LogIndex) -> u64 {
         let before = self.runs.front().map_or(0, |run| run.bytes_to - run.entries.bytes() as u64);

@@ -44,7 +44,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the settings do not fit one another.
+    /// [`ConfigError`] when the settings are inconsistent.
     ///
     /// # Panics
     ///

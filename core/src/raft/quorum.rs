@@ -23,7 +23,7 @@ pub enum VoteResult {
     Won,
     /// It cannot be won any more: half of the voters or more rejected it.
     Lost,
-    /// Neither is decided yet.
+    /// Neither won nor lost yet.
     Pending,
 }
 

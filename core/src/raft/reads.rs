@@ -14,7 +14,7 @@
 //!
 //! 1. The leader gives no read index before it has committed an entry of its term: until then it
 //!    may not know what its predecessors committed (§8).
-//! 2. The leader numbers the rounds, not the asker, and never repeats a number within a term: late
+//! 2. The leader, not the asker, numbers the rounds, and never repeats a number within a term: late
 //!    answers to an old round cannot confirm a new one.
 //! 3. A node that loses leadership fails all reads that wait.
 //!
@@ -23,7 +23,7 @@
 //!
 //! With [`Config::read_lease`](super::Config::read_lease) a leader need not begin a round for each
 //! read (thesis, §6.4.1): it has a lease for as long as its followers refuse to vote for another
-//! node. That relies on all clocks to run at nearly the same speed, so it is off by default.
+//! node. A lease is safe only if all clocks run at nearly the same speed, so it is off by default.
 
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ impl Node {
         })
     }
 
-    /// Routes the batch of this turn: to the own leadership, or to the leader.
+    /// Routes the reads of this turn: a leader queues them for a round, a follower forwards them to
+    /// its leader; in all other cases they fail.
     pub(super) fn route_reads(&mut self, now: Instant) {
         self.give_up_on_leader(now);
         let Some(batch) = self.own_reads.open.take() else { return };
@@ -121,7 +122,8 @@ impl Node {
         }
     }
 
-    /// Counts which rounds a majority has answered by now.
+    /// Finds the rounds that a majority has answered by now: renews the lease, and answers the
+    /// reads of a confirmed round.
     fn count_round(&mut self) {
         let Part::Leader(leadership) = &mut self.part else { return };
         if !leadership.reads.is_counting() {

@@ -1,5 +1,5 @@
 //! The leader's side of replication: sending entries, counting acknowledgements, advancing the
-//! commit index, and stepping down when no majority answers (check-quorum) or the own disk stalls.
+//! commit index, and stepping down when no majority answers (check-quorum) or its own disk stalls.
 
 use super::batch::Entries;
 use super::durability::Promise;
@@ -12,7 +12,7 @@ use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
-/// The kinds of news that a follower has not been sent yet.
+/// Which updates a follower has not been sent yet.
 struct News {
     entries: bool,
     commit: bool,
@@ -23,8 +23,8 @@ impl Node {
         self.proposals.seal(self.current_term, |line| line.push_str(NOOP_PAYLOAD));
     }
 
-    /// Handles the heartbeat timer: sends heartbeats, or steps down if a majority or the own disk
-    /// is silent.
+    /// Handles the heartbeat timer: sends heartbeats, or steps down if a majority is silent or its
+    /// own disk stalls.
     pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
         if !self.hears_majority(now) && !mutant::is_active(Mutant::QuorumUnchecked) {
             return self.become_follower(self.current_term, None, StepDown::QuorumLost, now);
@@ -78,8 +78,9 @@ impl Node {
         }
     }
 
-    /// The follower at this position of the list, and its news. A new commit index counts as well,
-    /// because followers should not answer reads with old values until the next heartbeat.
+    /// The follower at this position of the list, and the updates to send to it. A new commit index
+    /// is sent at once, because followers should not answer reads with old values until the next
+    /// heartbeat.
     fn news_for(&mut self, place: usize) -> Option<(NodeId, News)> {
         let Part::Leader(leadership) = &mut self.part else { return None };
         let (follower, progress) = leadership.followers.at_mut(place)?;

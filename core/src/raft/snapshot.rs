@@ -1,4 +1,5 @@
-//! Snapshots (§7): the types for a state of the state machine that replaces the log that led to it.
+//! Snapshots (§7): the state of the state machine at one log index, which replaces the log up to
+//! it.
 
 use std::sync::Arc;
 

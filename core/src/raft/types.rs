@@ -78,7 +78,7 @@ impl fmt::Display for LogIndex {
 
 /// The chained CRC-32 of an entry: it covers the entry's own line and, through its predecessor's
 /// checksum, every line before. Equal checksums at an equal index mean equal logs up to there,
-/// except for the chance of one in four thousand million that any CRC-32 leaves.
+/// except for the chance of one in 2^32 that any CRC-32 leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checksum(pub u32);
 

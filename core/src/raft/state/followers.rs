@@ -35,13 +35,13 @@ struct Follower {
 struct Leaving {
     /// The index of the configuration that removed it.
     index: LogIndex,
-    /// When the leader stops sending to it.
+    /// When the leader stops sending to it; `None` until the removal is committed.
     until: Option<Instant>,
 }
 
 impl Followers {
-    /// Sets the followers to the members of the configuration at `index`. A new one starts with the
-    /// progress of an unknown log; the leader's own log ends at `last_index`.
+    /// Sets the followers to the members of the configuration at `index`. A new follower is first
+    /// sent the entries after `last_index`, the end of the leader's log.
     pub(in crate::raft) fn serve(
         &mut self,
         peers: &[(NodeId, Option<Incarnation>)],

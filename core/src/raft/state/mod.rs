@@ -179,8 +179,8 @@ impl Node {
         self.durability.durable_index()
     }
 
-    /// How long its disk, with writes to do, had finished none at the time of the last turn; zero
-    /// if it has none to do.
+    /// How long, as of the last turn, its disk has finished no write although one waits; zero if
+    /// none waits.
     #[must_use]
     pub fn disk_waits_for(&self) -> Duration {
         self.durability.waiting_since().map_or(Duration::ZERO, |since| self.last_turn.since(since))
