@@ -1,5 +1,5 @@
-//! Identities that are unique beyond names: the cluster id and the incarnation of a node. They tell
-//! clusters and nodes apart that have the same addresses, folders or ids.
+//! Identities: the cluster id and the incarnation of a node. They distinguish clusters and nodes
+//! that merely have the same addresses, folders or ids.
 //!
 //! This module deliberately has no source of randomness: the caller draws the numbers, so that a
 //! simulation can draw them from its seed.

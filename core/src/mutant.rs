@@ -184,7 +184,7 @@ pub enum Mutant {
     FloorNotNoted,
     /// The first node without files that claims an id becomes the member, at any address.
     AnyAddressBound,
-    /// A node that hears of no leader keeps the connections that it has.
+    /// A node that hears of no leader keeps its connections and dials no other member.
     LonelyNodeWaits,
     /// A node that dials while its address does not answer is treated as a copy permanently.
     RestartRefused,

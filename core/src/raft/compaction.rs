@@ -64,7 +64,7 @@ impl Node {
         leadership.followers.iter().filter_map(|(_, progress)| needs_log(progress)).min()
     }
 
-    /// The log in the form in which it replaces the log on the disk.
+    /// The compacted log, which is to replace the log on the disk.
     pub(super) fn compaction(&self) -> Option<Compaction> {
         let after = self.snapshot.as_ref()?.last;
         Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX).into() })

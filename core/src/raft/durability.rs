@@ -319,7 +319,7 @@ impl Durability {
     }
 }
 
-/// Returns whether `new` makes an answer redundant that waits for the same persist.
+/// Returns whether `new` makes `old` redundant, an answer that waits for the same persist.
 fn outdates(new: &Message, old: &Message) -> bool {
     let is_to_the_same = (new.to, new.term) == (old.to, old.term);
     let says_as_much = match (&new.body, &old.body) {

@@ -1,5 +1,4 @@
-//! The heartbeat that a leader sends: a sign that it leads, and its commit index (Fig. 2, leaders
-//! 1).
+//! The heartbeat of a leader (Fig. 2, leaders 1): a sign that it leads, with its commit index.
 //!
 //! A heartbeat is a separate message and not an empty AppendEntries, because the answer to an
 //! AppendEntries waits for a disk.

@@ -58,8 +58,9 @@ impl Addition {
 pub struct Member {
     /// The address at which its peers reach it: `HOST:PORT`.
     pub address: Box<str>,
-    /// The incarnation of the node that is the member. `None`: the first node that shows up under
-    /// the id with nothing on its disk becomes the member; until then no node votes under this id.
+    /// The incarnation of the node that is the member. `None` for a new member: the first node that
+    /// connects under the id with nothing on its disk becomes the member; until then no node votes
+    /// under this id.
     pub incarnation: Option<Incarnation>,
     /// The addition that made it a member.
     pub addition: Addition,
