@@ -1,27 +1,27 @@
-//! Addresses to dial: which of those that a name stands for is tried next, and what is tried when
-//! the name stands for none.
+//! Name resolution for dialling: the order in which the addresses of a host name are tried, and the
+//! fallback when the resolver returns none.
 //!
-//! A name is looked up for each attempt, because it may have moved. Its addresses are tried one
-//! after the other, each for its share of the time: behind a name with two addresses one machine
-//! may be gone without a word. A resolver that gives no answer is no reason to lose a member: the
-//! address that worked last is tried then.
+//! A name is resolved for each attempt, because its address may have changed. Its addresses are
+//! tried one after the other, each for a share of the time, because one of two machines behind a
+//! name may be down without any sign of it. A resolver that fails must not cost the cluster a
+//! member: then the address that worked last is tried.
 
 use core::net::SocketAddr;
 use std::time::Duration;
 
-/// The addresses of one node. See the module.
+/// The dial addresses of one node: remembers the address that worked last. See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DialAddresses {
     last: Option<SocketAddr>,
 }
 
 impl DialAddresses {
-    /// The addresses to try, in order, when this is what the name was resolved to. The one that
-    /// worked last comes first.
+    /// Returns the addresses to try, in order, given the result of resolving the name. The address
+    /// that worked last comes first.
     ///
     /// # Errors
     ///
-    /// The resolver's, when no address has worked before.
+    /// The resolver's error, when no address has worked before.
     pub fn candidates<E>(&self, resolved: Result<Vec<SocketAddr>, E>) -> Result<Vec<SocketAddr>, E> {
         let mut addresses = match (resolved, self.last) {
             (Ok(addresses), Some(last)) if addresses.is_empty() => vec![last],
@@ -34,13 +34,13 @@ impl DialAddresses {
         Ok(addresses)
     }
 
-    /// A handshake at this address was answered.
+    /// Notes that a handshake at this address was answered.
     pub fn worked(&mut self, address: SocketAddr) {
         self.last = Some(address);
     }
 }
 
-/// How long the next of `untried` addresses may take when so much time is left for all of them.
+/// Returns the time for the next of `untried` addresses, when `left` remains for all of them.
 #[must_use]
 pub fn share_of(left: Duration, untried: usize) -> Duration {
     left / u32::try_from(untried.max(1)).unwrap_or(u32::MAX)
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_of_a_name_are_tried_the_one_that_worked_first() {
+    fn all_addresses_are_tried_and_the_one_that_worked_last_comes_first() {
         let mut addresses = DialAddresses::default();
         let resolved = || Ok::<_, ()>(vec![address(1), address(2), address(3)]);
         assert_eq!(addresses.candidates(resolved()), resolved());

@@ -1,13 +1,13 @@
-//! The directory of peers: which nodes are wanted at which address, which of those that dial are
-//! listened to, and what is reported of them.
+//! The directory of peers: which nodes are linked at which address, which dialling nodes are
+//! accepted, and what is reported about them.
 //!
-//! There is a link to each member of the configuration in force. A node needs more than that. Its
-//! log may be behind, so that it does not know the leader yet, which must be answered. A member
-//! that was removed must be answered, too, until it has heard of the removal. So a node that dials
-//! says where it is, and is linked as well, even if this node's log gives its id to another member:
-//! a node with a later configuration may have moved, or taken the id of a removed member, and its
-//! calls for votes must be answered. A link to a node that is no member ends once nothing was sent
-//! over it for [`LINK_GRACE`].
+//! There is a link to each member of the configuration in force, but that is not enough. A node
+//! whose log is behind may not know the current leader, and must answer it. A removed member must
+//! be answered, too, until it has learned of its removal. So a dialling node states its address and
+//! is linked as well, even if this node's log assigns its id to another member: under a later
+//! configuration the node may have moved, or taken the id of a removed member, and its vote
+//! requests must be answered. A link to a node that is not a member ends after [`LINK_GRACE`]
+//! without anything sent over it.
 //!
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime
 //! starts and ends links as the [`PeerActions`] say, in their order.
@@ -29,95 +29,98 @@ use crate::time::Instant;
 
 pub use upkeep::LINK_GRACE;
 
-/// The most nodes whose refusals are remembered. Others are refused without a report.
+/// The most nodes whose refusals are remembered. Further nodes are refused without a report.
 const REFUSED_MAX: usize = 64;
-/// For how long it is believed that the process which has answered at a node's address runs.
-/// Arbitrary: while a second process dials in its name, the first one is dialled anew at this pace.
+/// How long a process that answered at a node's address is presumed to run. Arbitrary: while a
+/// second process dials under the same id, the first one is dialled again at this interval.
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
-/// For how long the process that is dialled anew may fail to answer before the other one takes its
-/// place.
+/// How long the first process may fail to answer when it is dialled again before the second one
+/// takes its place.
 const DOUBT_MAX: Duration = Duration::from_secs(1);
 
-/// What a node that dials is answered.
+/// The answer to a dialling node.
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// The line to send.
     pub reply: Vec<u8>,
-    /// Who it is, if frames may follow: then [`Directory::admit`] comes next.
+    /// The result of the handshake, if frames may follow: then call [`Directory::admit`].
     pub meeting: Option<Meeting>,
 }
 
-/// The process that answered when a node was dialled last.
+/// The process that answered when a node was last dialled.
 #[derive(Debug)]
 struct Reached {
     incarnation: Incarnation,
     boot: u64,
     client_address: Option<Box<str>>,
     at: Instant,
-    /// Since when it is dialled anew, because another process dials in its name.
+    /// When it was dialled again because another process dials under the same id.
     doubted_at: Option<Instant>,
 }
 
-/// A link as it was ordered.
+/// A link that was ordered.
 #[derive(Debug)]
 struct Linked {
     address: Box<str>,
-    /// Since when nothing was sent over it, as far as that was looked at; only for a node that is
-    /// no member.
+    /// The time since which nothing was sent over it, as of the last check; only for a node that is
+    /// not a member.
     idle_since: Option<Instant>,
-    /// Whether the node that was dialled last had this node's cluster and took this node for what
-    /// it is. Otherwise it is being dialled.
+    /// Whether the last handshake that this node dialled showed that both belong to the same
+    /// cluster. Otherwise the node is being dialled.
     is_met: bool,
     start: Start,
 }
 
-/// Whether the operating system lets a link start.
+/// Whether the operating system could start a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    /// As far as is known.
+    /// Started, as far as is known.
     Ordered,
-    /// No: it is ordered again with the next [`Directory::tidy`].
+    /// Failed: it is ordered again by the next [`Directory::tidy`].
     Failed,
-    /// It did not before, which was told.
+    /// Ordered again after a failure that was reported.
     OrderedAgain,
 }
 
-/// What a node knows of the others. See the module.
+/// The links and addresses of the other nodes, and who may connect. See the module.
 #[derive(Debug)]
 pub struct Directory {
     local: LocalNode,
-    /// Where this node's peers reach it.
+    /// The address at which peers reach this node.
     address: Option<Box<str>>,
     dial_overrides: BTreeMap<NodeId, Box<str>>,
-    /// How many others than members are listened to, and dialled.
+    /// Limits on connections with nodes that are not members.
     places: PeerPlaces,
-    /// What connections hold counts in this budget.
+    /// The budget that counts the memory of connections.
     memory: MemoryBudget,
-    /// Where founders are that have moved since the founding, by the flags of this start.
+    /// The current addresses of founders that have moved since bootstrap, from the flags of this
+    /// start.
     moved: BTreeMap<NodeId, Box<str>>,
     links: BTreeMap<NodeId, Linked>,
     reached: BTreeMap<NodeId, Reached>,
-    /// Where nodes say that they are, and up to which entry they know the members. What an earlier
-    /// configuration than this node's says of a member is of no interest.
+    /// The address that each node states, and the log index up to which it knows the members. An
+    /// address stated under an earlier configuration than this node's is ignored for a member.
     heard: BTreeMap<NodeId, (Box<str>, LogIndex)>,
-    /// Those of them that nothing was sent to for a while, and that have not dialled since.
+    /// Nodes in `heard` whose link ended because nothing was sent over it, and that have not
+    /// dialled since.
     retired: BTreeSet<NodeId>,
-    /// Why those who dialled were refused last.
+    /// The last refusal of each dialling node.
     strangers: BTreeMap<NodeId, PeerRefusal>,
-    /// The newest connection of each node that is listened to.
+    /// The number of the newest accepted connection of each node.
     inbound: BTreeMap<NodeId, u64>,
     tidy_at: Instant,
-    /// Whether there is a leader, as far as the node knows.
+    /// Whether there is a leader, as far as this node knows.
     has_leader: bool,
-    /// Since when there is none, or since when another member was last dialled because of that.
+    /// The time since which there is no leader, or when another member was last dialled for that
+    /// reason.
     lonely_since: Option<Instant>,
-    /// That member.
+    /// The member that was last dialled for that reason.
     dialled_anew: NodeId,
 }
 
 impl Directory {
-    /// The directory of a node whose peers reach it at `address`. `dial_overrides` are dialled
-    /// instead of the addresses that nodes say.
+    /// Creates the directory of a node that peers reach at `address`. `dial_overrides` take
+    /// precedence over the addresses that nodes state.
     #[must_use]
     pub fn new(
         local: LocalNode,
@@ -144,21 +147,21 @@ impl Directory {
         }
     }
 
-    /// The same with these places for nodes that are no members, or fewer where the budget has no
-    /// memory for them.
+    /// Returns the directory with these limits for nodes that are not members, or lower limits
+    /// where the budget has no memory for them.
     #[must_use]
     pub fn with_places(self, places: PeerPlaces, memory: MemoryBudget) -> Self {
         Self { places: memory.shares().limit_places(places), memory, ..self }
     }
 
-    /// How many connections may be shaking hands at once.
+    /// The most handshakes under way at once.
     #[must_use]
     pub fn handshakes_max(&self) -> usize {
         self.places.handshakes
     }
 
-    /// The same, where these founders are no longer where they were at the founding. Returns what
-    /// the operator should know.
+    /// Returns the directory with new addresses of founders that have moved since bootstrap, and an
+    /// event for the operator if there are any.
     #[must_use]
     pub fn with_moved(mut self, moved: BTreeMap<NodeId, Box<str>>) -> (Self, Option<PeerEvent>) {
         self.moved = moved;
@@ -168,20 +171,20 @@ impl Directory {
         (self, is_news.then_some(report))
     }
 
-    /// What this node says of itself.
+    /// This node's identity and standing, as it states them in handshakes.
     #[must_use]
     pub fn local(&self) -> &LocalNode {
         &self.local
     }
 
-    /// Where this node's peers reach it, as far as it knows.
+    /// The address at which peers reach this node, if it is known.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         self.address.as_deref()
     }
 
-    /// The node has found its cluster. A joiner learns from the configuration where it and the
-    /// others are.
+    /// Notes that the node has found its cluster. A joiner learns its own address and those of the
+    /// others from the configuration.
     pub fn found(&mut self, standing: Standing, configuration: Option<&Configuration>) {
         self.local.enter(standing, configuration);
         let Some(configuration) = configuration else { return };
@@ -194,34 +197,33 @@ impl Directory {
         }
     }
 
-    /// The address to dial for a node that is said to be at `address`.
+    /// Returns the address to dial for a node whose stated address is `address`.
     #[must_use]
     pub fn address_to_dial(&self, node: Option<NodeId>, address: &str) -> Box<str> {
         let Some(node) = node else { return address.into() };
         let dial_override = self.dial_overrides.get(&node);
-        // An order that moved the node since the founding counts for more.
+        // A later membership change that moved the node takes precedence.
         let moved = self.moved.get(&node).filter(|_| self.founded_at(node) == Some(address));
         dial_override.or(moved).cloned().unwrap_or_else(|| address.into())
     }
 
-    /// Where a node was when the cluster was founded.
+    /// Returns the address of a node at bootstrap.
     fn founded_at(&self, node: NodeId) -> Option<&str> {
         let Standing::Member(founders, _) = &self.local.standing else { return None };
         founders.roster.member(node).map(|member| &*member.address)
     }
 
-    /// The first line of a handshake with `to`; `None` accepts any node at the address.
+    /// Returns the first line of a handshake with `to`; `None` accepts any node at the address.
     #[must_use]
     pub fn hello(&self, to: Option<NodeId>) -> Vec<u8> {
         self.local.hello(to, self.address()).encode()
     }
 
-    /// Decides whether the node that was dialled, and has answered with this line, is the one that
-    /// was wanted.
+    /// Checks whether the node that was dialled, and answered with this line, is the intended one.
     ///
     /// # Errors
     ///
-    /// [`DialFailure::Refused`]: hang up.
+    /// [`DialFailure::Refused`]: close the connection.
     pub fn accept(
         &mut self,
         to: Option<NodeId>,
@@ -243,8 +245,8 @@ impl Directory {
         Ok((meeting, welcome))
     }
 
-    /// Answers the line of a node that dials. A refusal is reported once per reason, however often
-    /// it dials.
+    /// Answers the first line of a dialling node. A refusal is reported once per reason, however
+    /// often the node dials.
     pub fn greet(&mut self, line: &[u8], now: Instant, actions: &mut PeerActions) -> Greeting {
         if !is_greeting(line) {
             let reply = refusal_at_peer_port(line, self.local.client_address.as_deref());
@@ -269,10 +271,13 @@ impl Directory {
         }
     }
 
-    /// A folder that was copied makes a second process that passes for the node, and each forgets
-    /// what the other promises. The one that answers at the node's address is the node; another one
-    /// that dials in its name is refused. When it is a while ago that the first one answered, it is
-    /// dialled anew: if it does not answer, the other one is the node after a restart.
+    /// Refuses a second process that runs under the same id and incarnation.
+    ///
+    /// A copied data folder makes a second process that passes for the node, and neither process
+    /// knows what the other has promised. The process that answers at the node's address is the
+    /// node, and another one that dials under its id is refused. If the first process has not
+    /// answered recently, it is dialled again; if it does not answer, the second process is
+    /// accepted as the node after a restart.
     fn refuse_a_second_process(
         &mut self,
         meeting: &Meeting,
@@ -321,9 +326,9 @@ impl Directory {
         Some(PeerEvent::Stranger(node, refusal.clone()))
     }
 
-    /// A node of the cluster has dialled, over the connection with this number, in the order in
-    /// which they came. Returns the connection if it is the one to listen to: it takes the place of
-    /// the node's older one, which ends.
+    /// Admits a node of the cluster that has dialled. Connections are numbered in the order in
+    /// which they arrived. Returns the connection if it is the newest of its node; it replaces an
+    /// older one, which ends.
     #[must_use]
     pub fn admit(
         &mut self,
@@ -338,10 +343,10 @@ impl Directory {
         is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting, &self.memory))
     }
 
-    /// Whether the connection with this number is the newest of its node, which is remembered. Two
-    /// handshakes may end in another order than they began.
+    /// Returns whether the connection with this number is the newest of its node, and if so
+    /// remembers it. Handshakes may finish in another order than they began.
     fn is_newest(&mut self, node: NodeId, number: u64) -> bool {
-        // A member finds a place whatever others do.
+        // A member always has room, whatever other nodes do.
         let others = self.inbound.keys().filter(|node| !self.is_member(**node)).count();
         let has_room = others < self.places.inbound || self.is_member(node);
         let is_newest = self.inbound.get(&node).map_or(has_room, |newest| *newest < number);
@@ -351,7 +356,8 @@ impl Directory {
         is_newest
     }
 
-    /// The connection with this number is over. Returns whether no newer one has taken its place.
+    /// Notes that the connection with this number is closed. Returns whether no newer one has
+    /// replaced it.
     pub fn leave(&mut self, node: NodeId, number: u64) -> bool {
         let is_newest = self.inbound.get(&node) == Some(&number);
         if is_newest {
@@ -360,14 +366,14 @@ impl Directory {
         is_newest
     }
 
-    /// A node of the cluster says where it is.
+    /// Notes the address that a node of the cluster states.
     fn heard(&mut self, meeting: &Meeting, now: Instant, actions: &mut PeerActions) {
         let Some(address) = &meeting.address else { return };
         let strangers = || self.heard.keys().copied().filter(|node| !self.is_member(*node));
         let is_known = self.heard.contains_key(&meeting.node) || self.is_member(meeting.node);
         if !is_known && strangers().count() >= self.places.strangers {
-            // One that nothing is sent to gives way: a cluster that lives for long exchanges more
-            // nodes than that.
+            // A node without a link makes room: over its lifetime a cluster may replace more nodes
+            // than the limit.
             let Some(unused) = strangers().find(|node| !self.links.contains_key(node)) else { return };
             self.heard.remove(&unused);
             self.retired.remove(&unused);
@@ -380,8 +386,8 @@ impl Directory {
         matches!(&self.local.standing, Standing::Member(_, configuration) if configuration.contains(node))
     }
 
-    /// There is something to send to this node, and no link. If it has said where it is, it is
-    /// linked again.
+    /// Notes that there is something to send to this node. If it has no link and has stated its
+    /// address, it is linked again.
     pub fn wanted(&mut self, node: NodeId, now: Instant, actions: &mut PeerActions) {
         if !self.links.contains_key(&node) {
             self.link_stranger(node, now, actions);
@@ -400,19 +406,19 @@ impl Directory {
         }
     }
 
-    /// Where a node says that it is, if it knows a later configuration than this one.
+    /// Returns the address that a node states, if it knows a later configuration than this node.
     fn later_address(&self, node: NodeId) -> Option<Box<str>> {
         let (address, known) = self.heard.get(&node)?;
         let is_later = *known > self.local.configuration_index;
         (is_later && !mutant::is_active(Mutant::LaterAddressIgnored)).then(|| address.clone())
     }
 
-    /// Where a member of this configuration is: where it says that it is, if it knows a later one.
+    /// Returns the address of a member: the one it states, if it knows a later configuration.
     fn address_of(&self, node: NodeId, member: &Member) -> Box<str> {
         self.later_address(node).unwrap_or_else(|| member.address.clone())
     }
 
-    /// Other members take part, or more is known of them.
+    /// Notes a new configuration, or more knowledge of the current one.
     pub fn follow(&mut self, known: &KnownMembers, now: Instant, actions: &mut PeerActions) {
         let place = self.own_place();
         self.local.follow(known);
@@ -427,8 +433,8 @@ impl Directory {
         self.reach(now, actions);
     }
 
-    /// An order may have moved this node itself. It must not say any more that it is where it was:
-    /// those that know less of the members would look for it there.
+    /// Updates this node's own address after a membership change has moved it. The node must stop
+    /// stating the old address: nodes with an earlier configuration would dial it there.
     fn follow_own_move(&mut self) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let LocalNode { id, incarnation, .. } = self.local;
@@ -438,8 +444,8 @@ impl Directory {
         self.address = Some(moved.unwrap_or(&own.address).clone());
     }
 
-    /// Links to the members that are known: at a start, those that this node found on its disk, or
-    /// founds its cluster with. The router is to know them, too.
+    /// Links to all known members, and sends the router their ids. At a start these are the members
+    /// from this node's files, or the founders of its cluster.
     pub fn reach(&mut self, now: Instant, actions: &mut PeerActions) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let roster = configuration.roster().iter().filter(|(node, _)| *node != self.local.id);
@@ -465,7 +471,7 @@ impl Directory {
     }
 }
 
-/// Links a node, unless it is linked at this address.
+/// Starts a link to a node, unless there is one to this address.
 fn link(
     links: &mut BTreeMap<NodeId, Linked>,
     node: NodeId,

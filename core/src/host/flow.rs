@@ -1,30 +1,29 @@
-//! Flow control of a link: limits the bytes in flight by how long they take.
+//! Flow control of a link: limits the bytes in flight by the measured delay.
 //!
-//! TCP fills whatever queue stands before the slowest piece of a network: a router's buffer may
-//! hold seconds of traffic. A heartbeat that is written behind a full queue arrives after it,
-//! whichever connection it takes, and its followers hold an election although no node has failed.
-//! So the queue must not be filled in the first place. The receiver of a connection says how many
-//! bytes it has read ([`PeerFrame::Receipt`](crate::peer::PeerFrame)), and the sender keeps what is
-//! in flight within a *window* that follows the delay between the two, as congestion control by
-//! delay does:
+//! TCP fills whatever queue stands before the slowest part of a network: a router's buffer may hold
+//! seconds of traffic. A heartbeat that is written behind a full queue arrives after it, whichever
+//! connection carries it, and the followers hold an election although no node has failed. So the
+//! queue must not be filled in the first place. The receiver of a connection reports how many bytes
+//! it has read ([`PeerFrame::Receipt`](crate::peer::PeerFrame)), and the sender limits the bytes in
+//! flight to a *window* that follows the delay of these receipts, as in delay-based congestion
+//! control:
 //!
-//! - A delay that is short doubles the window, if it was full: on a fast network it soon is no
+//! - A short delay doubles the window, if the window was full: on a fast network it soon is no
 //!   limit.
 //! - A delay above the limit halves it, once for all bytes that were in flight then.
 //! - In between it stays as it is.
 //!
-//! The limit is a quarter of the shortest election timeout, so a beat and the queue together stay
-//! well below that. Where the network alone takes so long, it is half as much again as the shortest
-//! delay of the last minute: less would starve a line that is long and fast. The shortest delay may
-//! hold a queue of this node's own making, and must not grow by that: so on a long line that was
-//! full before the window grows by eighths, and what is left after it was halved is shorter than
-//! before.
+//! The limit is a quarter of the shortest election timeout, so a heartbeat interval and the queue
+//! together stay well below that timeout. Where the network alone takes that long, the limit is 1.5
+//! times the shortest delay of the last minute: less would not fill a long, fast line. The shortest
+//! delay may include a queue that this node built up itself, and must not grow because of it. So on
+//! a long line the window grows only by eighths after the first halving, and the delay that remains
+//! after each further halving is shorter than before.
 //!
-//! Only what is bulky waits for the window. Heartbeats, votes and acknowledgements are sent
-//! whatever it says.
+//! Only bulk data waits for the window. Heartbeats, votes and acknowledgements are sent regardless.
 //!
 //! Deliberately not here: entries in flight ([`Config::in_flight_bytes_max`](crate::raft::Config)).
-//! Their acknowledgement waits for a disk, so its delay says nothing of the network; and snapshots
+//! Their acknowledgement waits for a disk, so its delay does not measure the network; and snapshots
 //! and requests fill a queue as well.
 
 use std::collections::VecDeque;
@@ -32,48 +31,48 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// The window at first: a network of 5 Mbit/s sends it in a tenth of a second.
+/// The initial window: a network of 5 Mbit/s sends it in a tenth of a second.
 pub const WINDOW_BYTES_FIRST: u64 = 64 << 10;
-/// The smallest window: two pieces, so that one is on its way while the receipt of the other comes
-/// back.
+/// The smallest window: two pieces, so that one is in flight while the receipt of the other
+/// returns.
 pub const WINDOW_BYTES_MIN: u64 = 32 << 10;
-/// The largest window where memory has no limit: as many bytes as are in flight on a line of 1
-/// Gbit/s around half the world.
+/// The largest window where memory has no limit: the bytes in flight on a line of 1 Gbit/s halfway
+/// around the world.
 pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
-/// The least number of bytes between two samples of the delay: small messages share one.
+/// The least number of bytes between two samples of the delay: small messages share a sample.
 const MARK_BYTES: u64 = 4 << 10;
-/// For how long the shortest delay is remembered, once or twice: a route may have become longer.
+/// How long the shortest delay is remembered, once or twice, because a route may become longer.
 const SHORTEST_VALID: Duration = Duration::from_secs(30);
 
-/// The bytes of one connection that are in flight. See the module.
+/// The flow control of one connection. See the module.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// The delay that is always allowed.
+    /// The delay that is allowed on every network.
     delay_max: Duration,
     window: u64,
     /// The largest window.
     window_max: u64,
-    /// Whether the window was never halved.
+    /// Whether the window has never been halved.
     is_starting: bool,
-    /// Bytes sent, and bytes that the other side has read, since the handshake.
+    /// Bytes sent since the handshake, and bytes that the receiver has read of them.
     sent: u64,
     read: u64,
-    /// When bytes were sent that are not read yet: up to which one, and when. Ascending.
+    /// Delay samples under way: up to which byte, and when it was sent. Ascending.
     marks: VecDeque<(u64, Instant)>,
-    /// Delays of bytes up to this one say nothing: they were in flight when the window was halved.
+    /// Delays of bytes up to this one are ignored: they were in flight when the window was halved.
     judged_from: u64,
-    /// The shortest delays of the span under way, which began at that time, and of the one before.
+    /// The shortest delays of the current span, which began at `span_since`, and of the one before.
     shortest: [Option<Duration>; 2],
     span_since: Instant,
 }
 
-/// The other side says that it has read bytes that were never sent.
+/// A receipt claims more bytes than were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NeverSent;
 
 impl Flow {
-    /// The flow of a new connection, in a cluster whose elections begin after this time or later,
-    /// with at most `window_max` bytes in flight.
+    /// Creates the flow control of a new connection, with at most `window_max` bytes in flight, in
+    /// a cluster whose shortest election timeout is `election_timeout_min`.
     pub(super) fn new(election_timeout_min: Duration, window_max: u64, now: Instant) -> Self {
         Self {
             delay_max: election_timeout_min / 4,
@@ -89,12 +88,13 @@ impl Flow {
         }
     }
 
-    /// How many bytes the window has room for.
+    /// Returns how many more bytes the window allows.
     pub(super) fn room(&self) -> usize {
         usize::try_from(self.window.saturating_sub(self.sent - self.read)).unwrap_or(usize::MAX)
     }
 
-    /// So many bytes more are in flight; `asks`: and a receipt for all of them is to come at once.
+    /// Notes that `bytes` more are in flight. `asks`: they end with a ping, which asks for a
+    /// receipt at once.
     pub(super) fn sent(&mut self, bytes: usize, asks: bool, now: Instant) {
         self.sent += bytes as u64;
         let marked = self.marks.back().map_or(self.read, |(position, _)| *position);
@@ -103,7 +103,7 @@ impl Flow {
         }
     }
 
-    /// The receiver reports how many bytes of this connection it has read.
+    /// Accepts a receipt: the receiver has read `read` bytes of this connection.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Flow {
         if read <= self.read {
             return Ok(());
         }
-        // Bytes in flight before this receipt: had there been room for as much again?
+        // Did the bytes in flight before this receipt fill more than half of the window?
         let was_limiting = (self.sent - self.read).saturating_mul(2) > self.window;
         let fresh = read - self.read;
         self.read = read;
@@ -131,8 +131,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Adapts the window to a sample of the delay. `limited`: the bytes in flight at that time, if
-    /// the window was full.
+    /// Adapts the window to a sample of the delay. `limited`: the bytes that this receipt
+    /// acknowledges, if the window was full.
     fn judge(&mut self, delay: Duration, limited: Option<u64>, now: Instant) {
         let shortest = self.shortest(delay, now);
         let longest = self.delay_max.max(shortest + shortest / 2);
@@ -151,7 +151,7 @@ impl Flow {
         }
     }
 
-    /// The shortest delay of late, when bytes took this long just now.
+    /// Returns the shortest recent delay, including this new sample.
     fn shortest(&mut self, delay: Duration, now: Instant) -> Duration {
         if now.since(self.span_since) >= SHORTEST_VALID {
             self.shortest = [None, self.shortest[0]];
@@ -169,17 +169,17 @@ mod tests {
 
     const ELECTION: Duration = Duration::from_millis(300);
 
-    /// Some links that share one line, each with more to send than it may.
+    /// Several links that share one line, each with more to send than its window allows.
     struct Line {
         bytes_per_ms: u64,
-        /// How long bytes and receipts are on their way without a queue.
+        /// The one-way delay of bytes and receipts without a queue.
         one_way: Duration,
         flows: Vec<Flow>,
         now: Instant,
-        /// What waits for the line: of which flow, up to which of its bytes.
+        /// The queue before the line: the flow, and up to which of its bytes.
         queue: VecDeque<(usize, u64)>,
         queued: u64,
-        /// Receipts on their way: when they arrive, of which flow, what they say.
+        /// Receipts in flight: when they arrive, the flow, and the bytes read.
         receipts: VecDeque<(Instant, usize, u64)>,
         delivered: u64,
         longest_queue: Duration,
@@ -232,8 +232,8 @@ mod tests {
             }
         }
 
-        /// How much of the line was used, in percent, and the longest queue, once it has run for
-        /// ten seconds.
+        /// Returns the utilization of the line, in percent, and the longest queue, both measured
+        /// after a warm-up of ten seconds.
         fn settled(mut self) -> (u64, Duration) {
             self.run(Duration::from_secs(10));
             (self.delivered, self.longest_queue) = (0, Duration::ZERO);
@@ -313,8 +313,8 @@ mod tests {
         assert_eq!(flow.room() as u64, WINDOW_BYTES_FIRST);
     }
 
-    /// What is in flight is memory at both ends: with little of it the window is small from the
-    /// start, and stays so on a fast line.
+    /// Bytes in flight take memory at both ends. With little memory the window is small from the
+    /// start, and stays small on a fast line.
     #[test]
     fn a_window_does_not_outgrow_its_share() {
         let mut now = Instant::default();

@@ -1,16 +1,22 @@
-//! Founding and joining: how a node without files finds its cluster.
+//! Bootstrap and joining: how a node without files finds its cluster.
 //!
-//! A founder calls all the others, round after round, until it has met every one of them in one
-//! round: who was met a while ago may have lost its files since. A joiner calls the member that it
-//! was told of until that lets it in. Either believes the first node that says which cluster it
-//! belongs to.
+//! The founders must agree on the cluster's first members before it has a log. The naive way is to
+//! write the configured peers down as the first configuration and start. But a founder that lost
+//! its files later would do the same: it would vote again in terms in which it has voted already,
+//! or bootstrap a second cluster with other nodes that wait. So the first configuration also names
+//! the *incarnation* of each founder, which only a handshake reveals, and a founder dials all
+//! others, round after round, until it has completed a handshake with every one of them in one
+//! round. An older handshake does not count, because that node may have lost its files since. A
+//! joiner dials the member at the given address until that member accepts it. Two founders that saw
+//! the same incarnations derive the same cluster id, and both founders and joiners adopt the
+//! cluster of the first node that states one.
 //!
-//! Most refusals are those of a node that is behind by a moment, so the calls go on. One that says
-//! that this node is a member in another incarnation is final once it was heard often enough (see
-//! [`Finally`]).
+//! Most refusals come from a node that is briefly behind, so the node keeps dialling. A refusal
+//! that says that this node is a member in another incarnation is final after it was received often
+//! enough (see [`Finally`]).
 //!
-//! Deliberately not here: calling. A runtime dials whom [`ClusterSearch::next_step`] names and
-//! hands the outcome to [`ClusterSearch::called`].
+//! Deliberately not here: dialling. A runtime dials the node that [`ClusterSearch::next_step`]
+//! names and reports the outcome to [`ClusterSearch::called`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -20,17 +26,17 @@ use crate::identity::Incarnation;
 use crate::peer::{Finally, Founders, LocalNode, Meeting, Origin, PeerEvent, PeerRefusal, Welcome};
 use crate::raft::{Configuration, NodeId, Roster};
 
-/// The pause between two rounds of calls.
+/// The pause between two rounds of dialling.
 pub const CALL_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// What a node without a cluster does next.
+/// The next step of a node without a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SearchStep {
-    /// Dial this node (`None`: whoever is there) at this address, and hand the outcome in.
+    /// Dial this node (`None`: any node) at this address, and report the outcome.
     Call(Option<NodeId>, Box<str>),
-    /// Wait so long.
+    /// Wait for this time.
     Rest(Duration),
-    /// This is the cluster, and, for a joiner, its configuration.
+    /// The cluster is found. A joiner also gets its configuration.
     Found(Founders, Option<Configuration>),
 }
 
@@ -52,9 +58,9 @@ enum Search {
 #[derive(Debug)]
 struct Founding {
     peers: Roster,
-    /// Those that are to be called in this round, the next one first.
+    /// The nodes to dial in this round, the next one first.
     round: VecDeque<NodeId>,
-    /// Those that were met in this round.
+    /// The nodes with a handshake in this round, and their incarnations.
     met: BTreeMap<NodeId, Incarnation>,
     called: Option<NodeId>,
     has_rested: bool,
@@ -70,7 +76,7 @@ struct Joining {
 }
 
 impl ClusterSearch {
-    /// The search of the node `own`; `None` when it was not told how.
+    /// Creates the search of the node `own`; `None` when `origin` names no way to find a cluster.
     #[must_use]
     pub fn new(own: NodeId, origin: Origin) -> Option<Self> {
         let origin = match origin {
@@ -83,7 +89,7 @@ impl ClusterSearch {
         Some(Self { own, origin, finally: Finally::default(), found: None })
     }
 
-    /// What to do next. What the operator should know is appended to `events`.
+    /// Returns the next step. Events for the operator are appended to `events`.
     pub fn next_step(&mut self, local: &LocalNode, events: &mut Vec<PeerEvent>) -> SearchStep {
         if let Some((founders, configuration)) = self.found.take() {
             return SearchStep::Found(founders, configuration);
@@ -94,11 +100,11 @@ impl ClusterSearch {
         }
     }
 
-    /// What became of the call.
+    /// Handles the outcome of dialling.
     ///
     /// # Errors
     ///
-    /// A refusal that will not change by itself.
+    /// The refusal, if it will not change without the operator.
     pub fn called(
         &mut self,
         outcome: Result<(Meeting, Welcome), DialFailure>,
@@ -170,7 +176,7 @@ impl Founding {
     }
 
     fn failed(&mut self, failure: DialFailure, events: &mut Vec<PeerEvent>) {
-        // Any other failure: it is not there yet.
+        // Any other failure means that the node is not running yet.
         if let (DialFailure::Refused(refusal), Some(node)) = (failure, self.called)
             && self.reported_refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal)
         {
@@ -238,7 +244,7 @@ mod tests {
         node(id, Standing::Member(founders, configuration))
     }
 
-    /// What a call of `from` to `to` comes to.
+    /// Returns the outcome when `from` dials `to`.
     fn call(
         from: &LocalNode,
         to: &LocalNode,
@@ -248,7 +254,8 @@ mod tests {
         Ok((from.accept(wanted, &welcome).map_err(DialFailure::Refused)?, welcome))
     }
 
-    /// Drives a search until it rests or ends; calls reach those that `answers` gives.
+    /// Drives a search until it rests or ends; `answers` gives the node that is reached by
+    /// dialling, if any.
     fn round(
         search: &mut ClusterSearch,
         own: &LocalNode,
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_founded_when_all_were_met_in_one_round() {
+    fn a_cluster_is_founded_after_handshakes_with_all_founders_in_one_round() {
         let own = founder(1);
         let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
         let mut events = Vec::new();
@@ -295,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_founder_believes_one_that_has_founded() {
+    fn a_founder_adopts_the_cluster_that_another_founder_states() {
         let own = LocalNode { incarnation: Incarnation(10), ..founder(1) };
         let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
         let there = |to: Option<NodeId>| to.filter(|to| to.0 == 2).map(|to| member(to.0));
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_waits_until_it_is_let_in() {
+    fn a_joiner_waits_until_it_is_added() {
         let own = node(4, Standing::Joining);
         let mut search = ClusterSearch::new(NodeId(4), Origin::Join("h:1".into())).unwrap();
         let mut events = Vec::new();

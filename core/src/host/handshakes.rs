@@ -1,8 +1,9 @@
-//! Connections to the port for nodes whose other end has not shown yet who it is.
+//! Handshakes under way: limits the connections at the peer port whose other end has not identified
+//! itself yet.
 //!
-//! A stranger may say nothing, and hold its connection for as long as it is let. A node shows
-//! itself at once. So there are few places for those that have not, and a new connection takes that
-//! of the oldest one: whatever strangers do, a node finds a place.
+//! An unknown program may connect and send nothing, and hold its connection for as long as it is
+//! allowed to. A node identifies itself at once. So there are few places for connections before
+//! their handshake, and a new connection replaces the oldest one: a node always finds a place.
 
 use std::collections::VecDeque;
 
@@ -14,14 +15,15 @@ pub struct Handshakes<C> {
 }
 
 impl<C> Handshakes<C> {
-    /// At most `max` at once: see [`PeerPlaces`](super::PeerPlaces).
+    /// Creates the table, with at most `max` handshakes at once: see
+    /// [`PeerPlaces`](super::PeerPlaces).
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self { max, waiting: VecDeque::new() }
     }
 
-    /// A connection has come; numbers are not used twice. Returns the one that has to give way to
-    /// it, if one has to.
+    /// Adds a new connection; numbers are not reused. Returns the oldest connection if it must be
+    /// closed to make room.
     #[must_use]
     pub fn begin(&mut self, number: u64, connection: C) -> Option<C> {
         self.waiting.push_back((number, connection));
@@ -29,7 +31,7 @@ impl<C> Handshakes<C> {
         if is_full { self.waiting.pop_front().map(|(_, oldest)| oldest) } else { None }
     }
 
-    /// A handshake is done, well or badly; `None`: it had to give way before.
+    /// Removes a handshake that has succeeded or failed; `None`: it was closed to make room before.
     pub fn end(&mut self, number: u64) -> Option<C> {
         let at = self.waiting.iter().position(|(waiting, _)| *waiting == number)?;
         self.waiting.remove(at).map(|(_, connection)| connection)

@@ -1,11 +1,12 @@
-//! Inbound connections: what the frames of a node that has dialled are, and for whom.
+//! Inbound connections: decodes the frames of a node that has dialled, and sorts them by receiver.
 //!
-//! Messages and requests go to the node, in one piece for all that arrived together; answers go to
-//! the router. A frame in another node's name ends the connection. What belongs to an earlier run
-//! of either side is dropped: the answer to a question that this run has not asked, and a question
-//! of a run that its sender has forgotten.
+//! Messages and requests go to the node, as one input for everything that arrived together; answers
+//! go to the router. A message under another node's id ends the connection. Frames of an earlier
+//! run (boot) of either side are dropped: an answer to a request of an earlier run of this node,
+//! and a request of an earlier run of the sender, which has forgotten it.
 //!
-//! Receipts go back: how many bytes were read, so that the sender knows how long they take.
+//! Receipts go back to the sender: they report how many bytes were read, so that the sender can
+//! measure the delay.
 
 use crate::host::HostInput;
 use crate::memory::{MemoryBudget, PeerMemory};
@@ -14,40 +15,41 @@ use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
-/// With this many items in a node's inbox, messages of its peers are kept out.
+/// The number of items in a node's inbox from which on it accepts no more messages of peers.
 pub const INBOX_ITEMS_MAX: usize = 4096;
 
-/// Whether an inbox of this many items should accept no more messages: Raft repeats what is
-/// dropped.
+/// Returns whether an inbox with this many items accepts no more messages. The connections of peers
+/// are not read then; within a process the message is dropped, and Raft sends a newer one.
 #[must_use]
 pub fn inbox_is_full(items: usize) -> bool {
     items >= INBOX_ITEMS_MAX
 }
-/// With this many bytes of peers' frames in a node's inbox, more are kept out, where memory has no
-/// limit. Chosen as two full outboxes of a peer: a node that works off less than that in a turn has
-/// more urgent troubles.
+/// The bytes of peers' frames in a node's inbox from which on it reads no more of their
+/// connections, where memory has no limit. Chosen as two full outboxes of a peer: a node that
+/// processes less than that per turn is overloaded anyway.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 
-/// After how many bytes a receipt is due: half of the longest piece, so that there is one for each.
+/// The number of bytes after which a receipt is due: half of the longest piece, so that each piece
+/// gets one.
 const RECEIPT_BYTES: u64 = 8 << 10;
 
-/// What a connection has brought.
+/// The result of receiving bytes.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// For the node.
+    /// Input for the node.
     pub input: Option<HostInput>,
-    /// For the router.
+    /// Input for the router.
     pub answers: Vec<ProxyInput>,
-    /// To be sent back, if there is anything.
+    /// Bytes to send back, if any.
     pub reply: Vec<u8>,
 }
 
-/// Why a connection is given up.
+/// Why a connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InboundFault {
-    /// The bytes are no frames of this version.
+    /// The bytes are not frames of this protocol version.
     Frame(FrameFault),
-    /// A message in another node's name.
+    /// A message whose sender or receiver is not one of the connection's two nodes.
     Misaddressed,
 }
 
@@ -60,7 +62,7 @@ impl std::fmt::Display for InboundFault {
     }
 }
 
-/// A connection that another node of the cluster has dialled.
+/// A connection that another node of the cluster has dialled. See the module.
 #[derive(Debug)]
 pub struct Inbound {
     own: NodeId,
@@ -69,16 +71,16 @@ pub struct Inbound {
     buffer: FrameBuffer,
     /// The pieces of a long frame.
     pieces: FrameBuffer,
-    /// Frames that have not ended count in the memory budget.
+    /// Counts unfinished frames in the memory budget.
     memory: PeerMemory,
-    /// How many bytes were read, and how many the last receipt spoke of.
+    /// The bytes that were read, and the bytes that the last receipt reported.
     read: u64,
     receipted: u64,
 }
 
 impl Inbound {
-    /// A connection of the node that `meeting` describes to the node `own`, in this run (`boot`) of
-    /// that, within its share of the budget.
+    /// Creates a connection from the node that `meeting` describes to the node `own`, in this run
+    /// (`boot`) of `own`, within its share of the budget.
     #[must_use]
     pub fn new(own: NodeId, boot: u64, meeting: Meeting, budget: &MemoryBudget) -> Self {
         let frame_max = budget.shares().frame_bytes;
@@ -87,7 +89,7 @@ impl Inbound {
         Self { own, boot, meeting, buffer, pieces, memory, read: 0, receipted: 0 }
     }
 
-    /// How many bytes of frames are here that have not ended.
+    /// Returns the number of bytes of unfinished frames.
     #[must_use]
     pub fn unfinished_bytes(&self) -> usize {
         self.buffer.unfinished() + self.pieces.unfinished()
@@ -99,11 +101,11 @@ impl Inbound {
         self.meeting.node
     }
 
-    /// Understands the next bytes.
+    /// Decodes the next bytes.
     ///
     /// # Errors
     ///
-    /// [`InboundFault`]: the connection is to be ended.
+    /// [`InboundFault`]: the connection must be closed.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, InboundFault> {
         self.read += bytes.len() as u64;
         self.buffer.push(bytes);
@@ -139,7 +141,8 @@ impl Inbound {
         Ok(received)
     }
 
-    /// The next frame that is whole, also one that came in pieces. Adds its bytes to `peer_bytes`.
+    /// Returns the next complete frame, including one that came in pieces. Adds its bytes to
+    /// `peer_bytes`.
     fn next_frame(&mut self, peer_bytes: &mut usize) -> Result<Option<PeerFrame>, FrameFault> {
         loop {
             if let Some(whole) = self.pieces.next_frame()? {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_an_earlier_run_is_dropped() {
+    fn frames_of_an_earlier_run_are_dropped() {
         let sent = bytes(|outbox| {
             assert!(outbox.push_ask(call(THEIR_BOOT + 5), 1, &Request::Status));
             outbox.push_answer(call(OWN_BOOT + 5), &Answer::OutcomeUnknown);
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_frame_in_pieces_lets_what_is_urgent_through() {
+    fn urgent_frames_go_between_the_pieces_of_a_long_frame() {
         let put = crate::kv::Command::Put {
             key: crate::kv::Key::new("k").unwrap(),
             value: crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap(),
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn receipts_say_how_much_was_read_when_it_is_much_or_asked_for() {
+    fn receipts_report_the_bytes_read_after_many_bytes_or_a_ping() {
         let said = |received: Received| {
             let mut buffer = FrameBuffer::default();
             buffer.push(&received.reply);

@@ -1,19 +1,24 @@
-//! A link: one node's connection to another, which it dials again and again, and what waits to be
-//! sent over it.
+//! A link: one node's connection to another, which is dialled again whenever it breaks, and the
+//! frames that wait to be sent over it.
 //!
-//! A link is up while there is a connection. Then the node and the router know of it, once for each
-//! time it goes up or down, and messages and requests go into its outbox. While it is down nothing
-//! but answers is kept for later: all else would be too old. Why it is down is reported once per
-//! reason, not once per attempt, and after each failure it backs off.
+//! Raft tolerates lost messages, so a link need not be reliable, but it must be current. The naive
+//! way keeps everything until there is a connection, and reports each failed attempt. After an
+//! outage the peer would then receive megabytes of outdated messages before the first useful one,
+//! and requests whose clients have timed out; and a peer that stays down would flood the operator
+//! with reports. So a link is *up* while there is a connection and *down* otherwise, and the node
+//! and the router are notified once of each change. While it is up, messages and requests go into
+//! its outbox. While it is down only answers are kept, because their clients may still wait. A
+//! failure is reported once per reason, and after each failure the link backs off.
 //!
-//! While it is up, it asks the other node every [`PING_EVERY`] for a receipt, also when nothing
-//! else is sent: a connection that a firewall has forgotten is noticed before an election needs it,
-//! and one that is used is not forgotten. The receipts, and those that the other node sends while
-//! it reads, say how much may be in flight (`flow.rs`).
+//! A connection may also die silently. So a link that is up asks the other node every
+//! [`PING_EVERY`] for a receipt, even when nothing else is sent: a connection that a firewall has
+//! forgotten is noticed before an election needs it, and a connection in use is not forgotten.
+//! These receipts, and those that the other node sends while it reads, limit the bytes in flight
+//! (`flow.rs`).
 //!
-//! Deliberately not here: sockets. A runtime dials, tells the link what came of it, and carries to
-//! their places what the link appends to its news; and it takes bytes out of the link while it is
-//! up. Which links there are is decided by the [`Directory`](super::Directory).
+//! Deliberately not here: sockets. A runtime dials, reports the outcome to the link, delivers the
+//! news that the link appends, and takes bytes out of the link while it is up. The
+//! [`Directory`](super::Directory) decides which links there are.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -29,37 +34,37 @@ use crate::raft::{Message, NodeId};
 use crate::replica::{Answer, Input};
 use crate::time::Instant;
 
-/// How long a connection, or the answer to a handshake, is waited for.
+/// How long to wait for a connection, or for the answer to a handshake.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a name's addresses are waited for. A resolver that takes longer has no answer: there
-/// has to be time for an address that worked before.
+/// How long to wait for the addresses of a name. A slower resolver counts as failed, so that there
+/// is time left to try an address that worked before.
 pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long what a refused connection still sends is read, so that the refusal arrives.
+/// How long the rest of a refused connection's bytes is read, so that the refusal arrives.
 pub const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a peer may take none of the bytes that are sent to it before its connection is given
-/// up: a hung peer.
+/// How long a peer may accept none of the bytes that are sent to it before its connection is
+/// closed: the peer hangs.
 pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the other machine may acknowledge nothing of what was sent, before the operating system
-/// gives the connection up: it would wait for many minutes otherwise, with ever longer pauses.
+/// How long the other machine may acknowledge nothing of what was sent before the operating system
+/// closes the connection. The default is many minutes, with ever longer pauses.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// How often a node must hear from one other that it runs twice before it believes it: at the pace
-/// at which it dials some eight seconds, in which the other has noticed the end of a run before
-/// this one: twice as long as it holds on to that one.
+/// How often another node must report that this node runs twice before this node believes it. At
+/// the interval at which it dials, that takes about eight seconds: twice as long as the other node
+/// presumes an earlier run of this node, which has ended, to be alive.
 const RUNS_TWICE_MAX: u32 = 24;
-/// Bytes sent at once: what is urgent waits for no more than this.
+/// The bytes that are sent at once: an urgent frame waits for no more than this.
 pub const SEND_BYTES: usize = 256 << 10;
-/// How often a link asks whether the other node is there.
+/// The interval at which a link pings the other node.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
-/// How long the other node may say nothing, though it is asked, before its connection is given up.
-/// Chosen as several times what a node needs that builds a large map or does not get a processor; a
-/// machine that is gone is noticed after [`SILENCE_MAX`]. So long a node that has dialled may be
-/// silent, too.
+/// How long the other node may be silent, although it is pinged, before its connection is closed.
+/// Chosen as several times the pause of a node that builds a large map or gets no processor; a
+/// machine that is down is noticed after [`SILENCE_MAX`]. The same limit applies to a node that has
+/// dialled.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// It cannot be made, or it broke: in the words of the operating system.
+    /// The connection could not be made, or broke: the operating system's message.
     Failed(String),
     /// One of the two nodes refuses the other.
     Refused(PeerRefusal),
@@ -95,37 +100,37 @@ pub struct Link {
     own: NodeId,
     node: NodeId,
     outbox: Outbox,
-    /// What waits counts in the memory budget, and that says how much may be in flight.
+    /// Counts the waiting bytes in the memory budget.
     memory: PeerMemory,
     window_max: u64,
     backoff: Backoff,
     is_up: bool,
-    /// The shortest time after which the cluster holds an election.
+    /// The shortest election timeout of the cluster.
     election_timeout_min: Duration,
     flow: Flow,
-    /// What came back and is not a whole frame yet.
+    /// Bytes from the other node that are not a complete frame yet.
     heard: FrameBuffer,
-    /// When the other node said something last, and when it is asked next.
+    /// When the other node last sent something, and when it is pinged next.
     heard_at: Instant,
     ping_at: Instant,
-    /// Whether a question waits to be sent.
+    /// Whether a ping waits to be sent.
     asks: bool,
-    /// Whether what was taken last may still be on its way.
+    /// Whether the bytes that were taken last may still be in the process of being sent.
     is_sending: bool,
-    /// Whether the link has to end.
+    /// Whether the link must end.
     is_over: bool,
-    /// Whether anything was sent since it was last asked.
+    /// Whether anything was to be sent since [`Link::was_used`] was last called.
     is_used: bool,
-    /// How often the other node has said, since the link was up, that another process runs as this
-    /// node.
+    /// How often the other node has reported, since the link was last up, that another process runs
+    /// as this node.
     runs_twice: u32,
-    /// The failure that was reported last, since the link was up.
+    /// The last failure that was reported since the link was last up.
     reported: String,
 }
 
 impl Link {
-    /// A link from the node `own` to `node`, which is down, in a cluster whose elections begin
-    /// after `election_timeout_min` or later. `seed` decides how it backs off.
+    /// Creates a link from the node `own` to `node`, which is down, in a cluster whose shortest
+    /// election timeout is `election_timeout_min`. `seed` randomizes its backoff.
     #[must_use]
     pub fn new(own: NodeId, node: NodeId, seed: u64, election_timeout_min: Duration) -> Self {
         let memory = PeerMemory::new(&MemoryBudget::unlimited());
@@ -151,7 +156,7 @@ impl Link {
         }
     }
 
-    /// The same within its share of this budget.
+    /// Returns the link limited to its share of this budget.
     #[must_use]
     pub fn with_memory(self, budget: &MemoryBudget) -> Self {
         let shares = budget.shares();
@@ -159,7 +164,7 @@ impl Link {
         Self { outbox: Outbox::new(shares.outbox_bytes), memory, window_max, ..self }
     }
 
-    /// There is a connection; `false`: the link has to end, and the connection with it.
+    /// Notes that a connection was made; `false`: the link must end, and the connection with it.
     pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<PeerNews>) -> bool {
         if self.is_over {
             return false;
@@ -180,7 +185,7 @@ impl Link {
         true
     }
 
-    /// There is no connection any more, if there was one.
+    /// Notes that the connection is gone, if there was one.
     pub fn go_down(&mut self, news: &mut Vec<PeerNews>) {
         if !std::mem::replace(&mut self.is_up, false) {
             return;
@@ -192,8 +197,8 @@ impl Link {
         news.push(PeerNews::Node(HostInput::Core(Input::PeerUnreachable(self.node))));
     }
 
-    /// The connection broke, or could not be made. Returns how long to wait before it is dialled
-    /// again.
+    /// Notes that the connection broke, or could not be made. Returns how long to wait before
+    /// dialling again.
     pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<PeerNews>) -> Duration {
         self.go_down(news);
         if let DialFailure::Refused(refusal) = &failure {
@@ -214,25 +219,25 @@ impl Link {
         self.backoff.pause()
     }
 
-    /// The link is not wanted any more.
+    /// Ends the link, which is not needed any more.
     pub fn end(&mut self, news: &mut Vec<PeerNews>) {
         self.is_over = true;
         self.go_down(news);
     }
 
-    /// Whether the link has to end.
+    /// Returns whether the link must end.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Whether there is a connection.
+    /// Returns whether the link is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.is_up
     }
 
-    /// Adds a message of Raft, if the link is up.
+    /// Adds a Raft message, if the link is up.
     pub fn push_message(&mut self, message: &Message) {
         self.is_used = true;
         if self.is_up {
@@ -241,43 +246,44 @@ impl Link {
         }
     }
 
-    /// Adds an answer. It waits for the next connection: who asked was there a moment ago.
+    /// Adds an answer. It waits for the next connection if necessary, because its client may still
+    /// wait.
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
         self.is_used = true;
         self.outbox.push_answer(call, answer);
         self.note_waiting();
     }
 
-    /// How many bytes wait to be sent that are not urgent.
+    /// Returns the bytes that wait in the bulk lane.
     #[must_use]
     pub fn waiting_bulk(&self) -> usize {
         self.outbox.bulk_bytes()
     }
 
-    /// How many bytes wait to be sent.
+    /// Returns the bytes that wait to be sent.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         self.outbox.bytes()
     }
 
-    /// Where requests go, if the link is up; then [`Link::note_waiting`].
+    /// Returns the outbox for requests, if the link is up. Call [`Link::note_waiting`] afterwards.
     pub fn requests(&mut self) -> Option<&mut Outbox> {
         self.is_used = true;
         self.is_up.then_some(&mut self.outbox)
     }
 
-    /// Counts what waits in the memory budget.
+    /// Counts the waiting bytes in the memory budget.
     pub fn note_waiting(&mut self) {
         self.memory.note(self.outbox.bytes());
     }
 
-    /// Whether there is something that may be sent now.
+    /// Returns whether there is something that may be sent now.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.outbox.has_urgent() || (self.outbox.has_bulk() && self.flow.room() > 0)
     }
 
-    /// Moves what is to be sent next to the end of `bytes`. What was taken before has been sent.
+    /// Moves the bytes to send next to the end of `bytes`. The bytes taken before have been sent.
     pub fn take(&mut self, now: Instant, bytes: &mut Vec<u8>) {
         self.outbox.take(bytes, SEND_BYTES, self.flow.room());
         self.note_waiting();
@@ -285,17 +291,17 @@ impl Link {
         self.is_sending = !bytes.is_empty();
     }
 
-    /// When the other node is to be asked whether it is there.
+    /// Returns when the other node is to be pinged next.
     #[must_use]
     pub fn ping_at(&self) -> Instant {
         self.ping_at
     }
 
-    /// Asks the other node whether it is there, if it is time for that.
+    /// Pings the other node if that is due.
     ///
     /// # Errors
     ///
-    /// It has said nothing for too long, and the connection is of no more use.
+    /// The other node was silent for too long, and the connection must be closed.
     pub fn ask(&mut self, now: Instant) -> io::Result<()> {
         if self.is_up && now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
@@ -308,11 +314,11 @@ impl Link {
         Ok(())
     }
 
-    /// The other node has sent these bytes back, or has hung up: then there are none.
+    /// Accepts bytes from the other node; none means that it has closed the connection.
     ///
     /// # Errors
     ///
-    /// The connection is of no more use.
+    /// The connection must be closed.
     pub fn hear(&mut self, bytes: &[u8], now: Instant) -> io::Result<()> {
         if bytes.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"));
@@ -330,18 +336,18 @@ impl Link {
         Ok(())
     }
 
-    /// What was taken last has been sent.
+    /// Notes that the bytes taken last have been sent.
     pub fn sent(&mut self) {
         self.is_sending = false;
     }
 
-    /// Whether everything was sent that waited, if there is a connection.
+    /// Returns whether everything that waited was sent, or there is no connection.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.is_up || (self.outbox.is_empty() && !self.is_sending)
     }
 
-    /// Whether anything was to be sent since this was asked last.
+    /// Returns whether anything was to be sent since the last call.
     pub fn was_used(&mut self) -> bool {
         std::mem::take(&mut self.is_used)
     }

@@ -1,42 +1,41 @@
-//! What is to be done about other nodes: links to be changed, and news to be carried to the node,
-//! the router and the operator.
+//! Peer actions: changes of links, and news for the node, the router and the operator.
 //!
-//! The directory and the links append to it, so a runtime needs one place that carries it out,
-//! whatever brought it about.
+//! The directory and the links append to this list, so a runtime carries the actions out in one
+//! place.
 
 use super::HostInput;
 use crate::peer::{PeerEvent, PeerRefusal};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
-/// A change of the links, to be carried out in order.
+/// A change of the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Start to dial this node at this address.
+    /// Start a link: dial this node at this address.
     Start(NodeId, Box<str>),
     /// End the link to this node.
     End(NodeId),
 }
 
-/// What is to be done about the other nodes.
+/// The actions that concern other nodes.
 #[derive(Debug, Default)]
 pub struct PeerActions {
-    /// Links to be changed, in order.
+    /// Changes of links, in order.
     pub links: Vec<LinkChange>,
-    /// What is to be carried to its places.
+    /// News to deliver.
     pub news: Vec<PeerNews>,
 }
 
-/// Something that concerns the connections to other nodes, and whom it is for.
+/// News about the connections to other nodes, by receiver.
 #[derive(Debug)]
 pub enum PeerNews {
-    /// To the operator.
+    /// An event for the operator.
     Report(PeerEvent),
-    /// To the node.
+    /// An input for the node.
     Node(HostInput),
-    /// To the router, if there is anything.
+    /// Inputs for the router; may be empty.
     Router(Vec<ProxyInput>),
-    /// This node was removed from the cluster, as another node or its own log says: it has nothing
-    /// more to do.
+    /// This node was removed from the cluster, according to another node or its own log, and must
+    /// end.
     Removed(PeerRefusal),
 }

@@ -1,28 +1,29 @@
-//! How many connections with other nodes a process may hold at once.
+//! Connection limits between nodes: how many connections with other nodes a process may hold at
+//! once.
 //!
-//! Each takes a descriptor, and so do the node's own files and its clients. Those of the members
-//! are few, and a node cannot do without them. Anybody can dial, though, so all others have places
-//! whose number is known beforehand: they come out of what the operating system allows, before the
-//! clients' do.
+//! Each connection takes a file descriptor, as do the node's own files and its clients. The
+//! members' connections are few, and a node cannot work without them. But any program can connect,
+//! so all other connections have limits that are known in advance: they are deducted from what the
+//! operating system allows before the clients' limit is computed.
 
 use crate::raft::VOTERS_MAX;
 
-/// Connections with other voters: each of them dials, and is dialled.
+/// Connections with other voters: this node dials each voter, and each voter dials this node.
 const MEMBERS_CONNECTIONS: usize = 2 * (VOTERS_MAX - 1);
 
-/// The places for connections with other nodes, beside those of the members.
+/// The limits of connections with other nodes, in addition to those of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerPlaces {
-    /// Connections whose other end has not shown yet who it is; a new one takes the place of the
-    /// oldest.
+    /// Connections that have not finished their handshake; a new one replaces the oldest.
     pub handshakes: usize,
-    /// Nodes that are listened to and are no members by what is known here.
+    /// Accepted nodes that are not members as far as this node knows.
     pub inbound: usize,
-    /// Nodes that are dialled although they are no members, because they have said where they are.
+    /// Nodes that are dialled although they are not members, because they have stated their
+    /// address.
     pub strangers: usize,
 }
 
-/// As many as are of any use: several times as many nodes as a cluster has members.
+/// The largest useful limits: several times as many nodes as a cluster has members.
 impl Default for PeerPlaces {
     fn default() -> Self {
         Self { handshakes: 64, inbound: 128, strangers: 64 }
@@ -30,10 +31,11 @@ impl Default for PeerPlaces {
 }
 
 impl PeerPlaces {
-    /// The fewest with which a node can do its work, also while it joins and knows nobody.
+    /// The lowest limits with which a node can work, even while it joins and knows no member.
     pub const FEWEST: Self = Self { handshakes: 4, inbound: 4, strangers: 4 };
 
-    /// As many as so many connections allow, and never less than [`PeerPlaces::FEWEST`].
+    /// Returns the limits for `connections` connections in total, never below
+    /// [`PeerPlaces::FEWEST`].
     #[must_use]
     pub fn within(connections: usize) -> Self {
         let (all, fewest) = (Self::default(), Self::FEWEST);
@@ -45,7 +47,7 @@ impl PeerPlaces {
         }
     }
 
-    /// How many connections there may be at once, with those of the members.
+    /// Returns the total number of connections at once, including those of the members.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.handshakes + self.inbound + self.strangers + MEMBERS_CONNECTIONS

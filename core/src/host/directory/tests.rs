@@ -1,4 +1,5 @@
-//! Members come, move and go; nodes dial that are none.
+//! Tests of the directory: members are added, move and are removed, and nodes dial that are not
+//! members.
 
 use super::*;
 use crate::identity::Incarnation;
@@ -71,14 +72,14 @@ fn end(node: u64) -> LinkChange {
     LinkChange::End(NodeId(node))
 }
 
-/// What a call changes of the links.
+/// Returns the link changes of a call.
 fn changes(call: impl FnOnce(&mut PeerActions)) -> Vec<LinkChange> {
     let mut actions = PeerActions::default();
     call(&mut actions);
     actions.links
 }
 
-/// What a node that dials with this line is answered, and what is to be done for it.
+/// Returns the answer to a dialling node, and the resulting actions.
 fn greet(directory: &mut Directory, line: &[u8], secs: u64) -> (Greeting, PeerActions) {
     let mut actions = PeerActions::default();
     (directory.greet(line, at(secs), &mut actions), actions)
@@ -110,7 +111,7 @@ fn a_member_that_moves_gets_another_link() {
     assert_eq!(changes(|changes| directory.follow(&moved, at(1), changes)), [end(2), start(2, "new:2")]);
 }
 
-/// It is answered until it has heard of it, and no longer.
+/// The removed member is answered until it has learned of its removal, and no longer.
 #[test]
 fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
     let mut directory = directory(&THREE);
@@ -130,10 +131,10 @@ fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
     assert_eq!(changes(|changes| directory.tidy(at(200), |_| false, changes)), []);
 }
 
-/// A node whose log is behind is led by one that it does not know yet, for however long it takes to
-/// catch up.
+/// A node whose log is behind may have a leader that it does not know yet, for as long as it takes
+/// to catch up.
 #[test]
-fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
+fn a_node_that_is_not_a_member_is_linked_at_its_stated_address_while_it_is_answered() {
     let mut directory = directory(&THREE);
     changes(|changes| directory.reach(at(0), changes));
     let heard = changes(|changes| directory.heard(&meeting(9, "h:9"), at(1), changes));
@@ -151,7 +152,7 @@ fn a_node_that_is_no_member_is_linked_where_it_says_and_while_it_is_answered() {
     assert_eq!(heard, [], "a member is where the configuration says");
 }
 
-/// A member that lacks the entry of the move hears of it from the node itself.
+/// A member that lacks the entry of the move learns the new address from the node itself.
 #[test]
 fn a_node_that_has_moved_dials_all_others_again_once_the_members_have_it_there() {
     let mut directory = directory(&THREE);
@@ -175,7 +176,7 @@ fn a_node_that_is_removed_keeps_its_connections() {
     assert_eq!(changes(|changes| directory.follow(&without, at(2), changes)), []);
 }
 
-/// For want of threads. It is told once, however often it is tried.
+/// For lack of threads. The failure is reported once, however often the link is tried.
 #[test]
 fn a_link_that_could_not_start_is_ordered_again() {
     let mut directory = directory(&THREE);
@@ -201,7 +202,8 @@ fn strangers_are_remembered_up_to_a_limit() {
         changes(|changes| directory.heard(&meeting(100 + node, &address), at(1), changes));
     }
     assert_eq!(directory.heard.len(), STRANGERS);
-    // All of them are linked. Once nothing is sent to them they give way to nodes that dial later.
+    // All of them are linked. Once nothing is sent to them, they make room for nodes that dial
+    // later.
     assert_eq!(changes(|changes| directory.heard(&meeting(1000, "h:1000"), at(2), changes)), []);
     changes(|changes| directory.tidy(at(60), |_| false, changes));
     for node in 1000..1000 + 2 * STRANGERS as u64 {
@@ -237,10 +239,10 @@ fn a_newer_connection_takes_the_place_of_an_older_one_and_not_the_other_way_roun
     assert!(directory.is_newest(NodeId(2), 6));
 }
 
-/// Whoever knows the cluster's name may dial under any number of ids: a member finds a place all
-/// the same.
+/// A process that knows the cluster's name may dial under any number of ids; a member still has
+/// room.
 #[test]
-fn others_than_members_have_few_places_and_take_none_of_a_members() {
+fn nodes_that_are_not_members_have_few_places_and_take_none_of_a_member() {
     let mut directory = directory(&THREE);
     let admitted = (10..40).filter(|node| directory.is_newest(NodeId(*node), 8)).count();
     assert_eq!(admitted, PLACES.inbound);
@@ -261,10 +263,10 @@ fn a_joiner_learns_where_it_and_the_others_are() {
     assert_eq!(reached, [start(2, "h:2"), start(3, "h:3"), start(7, "h:7")]);
 }
 
-/// A node that is behind has another address for a member, or another node under its id. The one
-/// that calls for its vote must get an answer.
+/// A node that is behind may have another address for a member, or another node under its id. Its
+/// vote requests must be answered all the same.
 #[test]
-fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
+fn a_member_with_a_later_configuration_is_linked_at_its_stated_address() {
     let mut directory = directory(&THREE);
     changes(|changes| directory.reach(at(0), changes));
     let early = meeting(2, "new:2");
@@ -283,8 +285,8 @@ fn a_member_that_knows_a_later_configuration_is_linked_where_it_says() {
     assert_eq!(caught_up, [end(2), start(2, "newest:2")]);
 }
 
-/// A copy of a node's folder runs beside it: whatever it says, it is not the node. After a restart
-/// the node is.
+/// A copied data folder runs as a second process, which is refused whatever it states. After a
+/// restart of the node the new process is accepted.
 #[test]
 fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     let mut directory = directory(&THREE);
@@ -331,8 +333,8 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
     assert!(greet(&mut directory, &copy, 43).0.meeting.is_some());
 }
 
-/// All nodes were stopped, and start at other addresses. An order that moves one of them afterwards
-/// counts for more.
+/// All nodes were stopped, and start at other addresses. A later membership change that moves one
+/// of them takes precedence.
 #[test]
 fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     let (mut directory, report) = directory(&THREE).with_moved(BTreeMap::from([(NodeId(2), "far:2".into())]));
@@ -344,8 +346,8 @@ fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "farther:2"), "farther:2");
 }
 
-/// A node that was removed while its connections were up, and one that has heard of no leader since
-/// its start, dial their members anew, one after the other.
+/// A node that was removed while its connections were up, and a node that has known no leader since
+/// its start, dial the members again, one after the other.
 #[test]
 fn a_node_without_a_leader_dials_one_member_after_the_other() {
     let mut directory = directory(&THREE);
@@ -382,7 +384,7 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
     assert_eq!(dialled(&mut directory, 60), [], "there is a leader");
 }
 
-/// Those that know less of the members would look for it where it says that it is.
+/// Nodes with an earlier configuration would dial it at the address that it states.
 #[test]
 fn a_node_that_an_order_has_moved_says_where_it_is_now() {
     let mut directory = directory(&THREE);

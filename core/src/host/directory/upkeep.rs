@@ -1,4 +1,5 @@
-//! Upkeep of the links: unused ones end, and those that could not start are started again.
+//! Link upkeep: ends unused links to nodes that are not members, restarts links that could not
+//! start, and dials members again while there is no leader.
 
 use std::time::Duration;
 
@@ -9,20 +10,20 @@ use crate::peer::{PeerEvent, Standing};
 use crate::raft::NodeId;
 use crate::time::Instant;
 
-/// How long a link to a node that is no member is kept while nothing is sent over it.
+/// How long an unused link to a node that is not a member is kept.
 pub const LINK_GRACE: Duration = Duration::from_secs(10);
 
-/// The pause between two searches for unused links.
+/// The interval between two checks for unused links.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// After how long without a leader a node dials one of the members anew, and then another one, and
-/// so on. Chosen well above the time of an election.
+/// How long a node is without a leader before it dials one of the members again, and then the next
+/// one after each further interval. Chosen well above the duration of an election.
 const LONELY_MAX: Duration = Duration::from_secs(5);
 
 impl Directory {
-    /// Ends the links to nodes that are no members once nothing was sent over them for
-    /// [`LINK_GRACE`]; `was_used` says of a link whether anything was since it was last asked.
-    /// Cheap when it is not time for that.
+    /// Ends the links to nodes that are not members after [`LINK_GRACE`] without use, and does the
+    /// other upkeep of links. `was_used` returns whether anything was sent over a link since the
+    /// last check. Cheap when no check is due.
     pub fn tidy(
         &mut self,
         now: Instant,
@@ -49,16 +50,18 @@ impl Directory {
         self.start_again(actions);
     }
 
-    /// Where the members that this node knows have itself; `None`: it is none of them.
+    /// Returns this node's address in the configuration; `None`: the node is not a member.
     pub(super) fn own_place(&self) -> Option<Box<str>> {
         let Standing::Member(_, configuration) = &self.local.standing else { return None };
         configuration.roster().member(self.local.id).map(|own| own.address.clone())
     }
 
-    /// This node has moved, and is where the members have it from now on. A member whose log lacks
-    /// that entry believes it from the node itself, if that knows a later configuration when it
-    /// dials; a connection from before was made without. Such a member could never answer a leader
-    /// that has moved, and would never get the entry.
+    /// Dials all nodes again after this node has moved, so that they learn its new address.
+    ///
+    /// A member whose log lacks the entry of the move accepts the new address from the node itself,
+    /// if the node knows a later configuration when it dials. A connection from before the move
+    /// carries no such statement. Without a new handshake that member could never answer a leader
+    /// that has moved, and so would never receive the entry.
     pub(super) fn dial_all_anew(&mut self, actions: &mut PeerActions) {
         for (node, linked) in &mut self.links {
             linked.is_met = false;
@@ -67,9 +70,9 @@ impl Directory {
         }
     }
 
-    /// The operating system does not let the link to this node start, for instance for want of
-    /// threads. That ends no node: it is told once, and the link is ordered again with the next
-    /// [`tidy`](Self::tidy).
+    /// Notes that the operating system could not start the link to this node, for instance for lack
+    /// of threads. This does not end the node: the failure is reported once, and the next
+    /// [`tidy`](Self::tidy) orders the link again.
     pub fn not_started(&mut self, node: NodeId, why: &std::io::Error, actions: &mut PeerActions) {
         let Some(linked) = self.links.get_mut(&node) else { return };
         if linked.start == Start::Ordered {
@@ -87,10 +90,13 @@ impl Directory {
         }
     }
 
-    /// A node that hears of no leader may have been removed while it had connections to all
-    /// members: none of them has anything to send to it any more. So it dials one after the other
-    /// again, to be told. Those that it has no connection to are being dialled: a link that began
-    /// anew would forget how often it was refused.
+    /// Dials one connected member again while there is no leader, so that a removed node learns of
+    /// its removal.
+    ///
+    /// A node may have been removed while it was connected to all members; then none of them has
+    /// anything more to send to it. So it dials one after the other again, and any of them reports
+    /// the removal. The members without a connection are being dialled already, and a restarted
+    /// link would forget how often it was refused.
     fn dial_a_member_anew(&mut self, now: Instant, actions: &mut PeerActions) {
         if self.has_leader {
             self.lonely_since = None;

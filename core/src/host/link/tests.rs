@@ -1,4 +1,4 @@
-//! A link that goes up and down, what it reports, and what it lets through.
+//! Tests of a link: going up and down, its reports, and its limits on bytes in flight.
 
 use super::*;
 use crate::identity::Incarnation;
@@ -23,10 +23,10 @@ fn link() -> Link {
     Link::new(NodeId(1), NodeId(2), 1, Duration::from_millis(300))
 }
 
-/// A removed member learns it from whichever member it dials; a member that dials a removed one
-/// learns nothing of itself.
+/// A removed member learns of its removal from any member that it dials. A member that dials a
+/// removed one learns nothing about itself.
 #[test]
-fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
+fn a_removal_concerns_only_the_node_that_it_names() {
     for (removed, told) in [(1, true), (2, false)] {
         let (mut link, mut news) = (link(), Vec::new());
         link.failed(PeerRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
@@ -36,7 +36,7 @@ fn a_refusal_that_says_removed_is_for_the_node_that_it_names() {
 }
 
 #[test]
-fn a_node_that_runs_twice_ends_only_when_it_hears_that_again_and_again() {
+fn a_node_that_runs_twice_ends_only_after_repeated_reports() {
     let (mut link, mut news) = (link(), Vec::new());
     let refusal = || PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
     let ends = |news: &[PeerNews]| news.iter().any(|item| matches!(item, PeerNews::Removed(_)));
@@ -86,7 +86,7 @@ fn a_failure_is_reported_once_per_reason_and_again_after_the_link_was_up() {
 }
 
 #[test]
-fn the_node_and_the_router_hear_once_that_it_is_up_and_once_that_it_is_down() {
+fn the_node_and_the_router_are_notified_once_of_each_change() {
     let (mut link, mut news) = (link(), Vec::new());
     link.go_down(&mut news);
     assert!(news.is_empty(), "it was never up");
@@ -157,7 +157,7 @@ fn bulk_waits_for_receipts_and_heartbeats_do_not() {
 }
 
 #[test]
-fn a_link_asks_whether_the_other_node_is_there_and_notices_when_it_is_not() {
+fn a_link_pings_the_other_node_and_notices_silence() {
     let (mut link, mut news, mut now) = (link(), Vec::new(), Instant::default());
     link.go_up(&meeting(), now, &mut news);
     let (mut sent, mut asked) = (0, 0);
@@ -184,7 +184,7 @@ fn a_link_asks_whether_the_other_node_is_there_and_notices_when_it_is_not() {
 }
 
 #[test]
-fn a_removed_node_hears_of_it_from_whomever_it_dials() {
+fn any_dialled_node_reports_a_removal() {
     let removed = |node| DialFailure::Refused(PeerRefusal::Removed { node, index: 7 });
     for (node, hears) in [(1, true), (3, false)] {
         let (mut link, mut news) = (link(), Vec::new());
@@ -194,7 +194,7 @@ fn a_removed_node_hears_of_it_from_whomever_it_dials() {
 }
 
 #[test]
-fn a_link_that_is_over_takes_no_connection() {
+fn a_link_that_has_ended_accepts_no_connection() {
     let (mut link, mut news) = (link(), Vec::new());
     link.end(&mut news);
     assert!(!link.go_up(&meeting(), Instant::default(), &mut news) && news.is_empty() && link.is_over());
