@@ -1,25 +1,27 @@
-//! Callers: a program that asks its own cluster gets each reply as what it asked for.
+//! Typed requests of callers in the same process: pairs each request with the conversion of its
+//! answer.
 //!
-//! A [`Question`] is a request together with the way in which its answer is read. A router gives
-//! every caller the answer to its own request. So an answer of another kind is a bug, and a panic.
+//! A [`Question`] is a request together with the function that reads its answer. The router gives
+//! each caller the answer to that caller's own request, so an answer of another kind is a bug and
+//! panics.
 
 use crate::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use crate::proxy::{Answered, NodeReport};
 use crate::raft::{LogIndex, NodeId};
 use crate::replica::{Answer, Request};
 
-/// What a caller asks, to be answered by a `T`. See the module.
+/// A request of a caller whose answer is a `T`. See the module.
 #[derive(Debug)]
 pub struct Question<T> {
-    /// What is asked of the router.
+    /// The request for the router.
     pub request: Request,
-    /// What the answer says, and the index at which it was decided: 0 when the log has no part in
-    /// it. Panics at the answer to something else.
+    /// Reads the answer: its value, and the log index at which it was decided (0 when the log is
+    /// not involved). Panics at an answer to another kind of request.
     pub read: fn(Answered) -> (LogIndex, T),
 }
 
 impl Question<Outcome> {
-    /// Carries out a command, once for a session.
+    /// Executes a command, exactly once if it has a session.
     #[must_use]
     pub fn write(command: Command, session: Option<Session>) -> Self {
         Self { request: Request::Write { command, session }, read: applied }
@@ -34,7 +36,7 @@ impl Question<()> {
         Self { request, read: |answered| (applied(answered).0, ()) }
     }
 
-    /// Lets `node` lead.
+    /// Transfers leadership to `node`.
     #[must_use]
     pub fn transfer(node: NodeId) -> Self {
         let read = |answered| match answered {
@@ -46,7 +48,7 @@ impl Question<()> {
 }
 
 impl Question<bool> {
-    /// Removes `key`; whether it was there.
+    /// Removes `key`; the answer says whether it existed.
     #[must_use]
     pub fn delete(key: Key) -> Self {
         let read = |answered| {
@@ -58,14 +60,14 @@ impl Question<bool> {
 }
 
 impl Question<Option<Value>> {
-    /// The value of `key`, by a node that has applied everything up to `at_least`.
+    /// Reads the value of `key` from a node whose applied index is at least `at_least`.
     #[must_use]
     pub fn get(key: Key, at_least: LogIndex) -> Self {
         Self { request: Request::Read { query: Query::Value(key), at_least }, read: value }
     }
 
-    /// The value of `key`, at least as new as everything that anybody had an answer to when this
-    /// was asked.
+    /// Reads the value of `key` linearizably: the answer reflects every write that was acknowledged
+    /// to any client before this request.
     #[must_use]
     pub fn get_linearizable(key: Key) -> Self {
         Self { request: Request::LinearizableRead(Query::Value(key)), read: value }
@@ -73,7 +75,7 @@ impl Question<Option<Value>> {
 }
 
 impl Question<Page> {
-    /// Some keys and their values, by a node that has applied everything up to `at_least`.
+    /// Reads a page of keys and values from a node whose applied index is at least `at_least`.
     #[must_use]
     pub fn scan(scan: Scan, at_least: LogIndex) -> Self {
         let read = |answered| match found(answered) {
@@ -85,7 +87,7 @@ impl Question<Page> {
 }
 
 impl Question<Vec<NodeReport>> {
-    /// How every node is doing, ascending by id.
+    /// Reads the status of every node, ascending by id.
     #[must_use]
     pub fn status() -> Self {
         let read = |answered| match answered {
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_as_what_was_asked_for() {
+    fn each_answer_is_converted_to_the_type_of_its_question() {
         let index = LogIndex(7);
         let applied = Answered::ByNode(Answer::Applied { index, outcome: Outcome::Done });
         assert_eq!((Question::delete(key()).read)(applied), (index, true));
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_asks_for_what_its_caller_has_seen() {
+    fn a_read_carries_the_index_that_its_caller_has_seen() {
         let Request::Read { at_least, .. } = Question::get(key(), LogIndex(7)).request else { panic!() };
         assert_eq!(at_least, LogIndex(7));
     }

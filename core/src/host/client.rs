@@ -1,13 +1,14 @@
-//! A client's host: what the reading and the writing half of its connection do next.
+//! A client connection's host: the shared state of its reading and its writing half, and what each
+//! half does next.
 //!
-//! A connection has two halves that share this state: one reads bytes and hands requests over, the
-//! other writes replies. Each may let the other go on: requests that are answered at once give the
-//! writer something to write, and replies that were written make room for requests that wait. Both
-//! hand requests over, so the runtime keeps the state locked, or borrowed, until the router has
-//! them: otherwise those of one half might overtake those of the other.
+//! The reading half receives bytes and hands requests to the router; the writing half writes
+//! replies. Each can unblock the other: a request that is answered at once gives the writer
+//! something to write, and a written reply makes room for a request that waits. Because both halves
+//! hand over requests, the runtime keeps the state locked, or borrowed, until the router has them.
+//! Otherwise the requests of one half could overtake those of the other.
 //!
-//! Deliberately not here: what bytes mean ([`Connection`]), sockets, and how long a client may be
-//! silent.
+//! Deliberately not here: the meaning of bytes ([`Connection`]), sockets, and the time after which
+//! a silent client is disconnected.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,39 +19,39 @@ use crate::protocol::{Connection, IDLE_LINE, given_up_line};
 use crate::proxy::Reply;
 use crate::replica::Request;
 
-/// Bytes of a client read at once.
+/// The most bytes of a client that are read at once.
 pub const CLIENT_READ_BYTES: usize = 64 << 10;
-/// Replies are turned into bytes up to this many at a time; a reply that is longer goes alone.
+/// The most bytes of replies that are encoded at once; a longer reply is encoded alone.
 pub const CLIENT_WRITE_BYTES: usize = 64 << 10;
 
-/// What the writing half is told.
+/// A message to the writing half.
 #[derive(Clone, Debug)]
 pub enum ToWriter {
-    /// The reply to a slot's request.
+    /// The reply to the request in this slot.
     Reply(u64, Reply),
-    /// There may be lines to write that no reply brought about.
+    /// There may be lines to write that did not come from the router.
     Look,
     /// The client was silent for too long.
     Idle,
-    /// The connection is given up: too much memory is held for this.
+    /// The connection is closed to free memory: the server holds too much for this purpose.
     GiveUp(Holder),
-    /// The server stops, and every reply that is owed was given before this.
+    /// The server is stopping; every outstanding reply was delivered before this message.
     Stop,
 }
 
-/// What the reading half does next.
+/// The next step of the reading half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStep {
     /// Read from the socket.
     Read,
     /// Wait until the writing half has made room.
     WaitForRoom,
-    /// End: nothing more is taken from the client.
+    /// End: read nothing more from the client.
     End,
 }
 
-/// What a half of a connection hands to the router, in this order: connections that have to be
-/// given up, and requests.
+/// The inputs that a half of a connection hands to the router, in this order: connections to close
+/// for memory, then requests.
 pub type ForRouter = [Option<RouterInput>; 2];
 
 /// The state that both halves of a connection share. See the module.
@@ -58,22 +59,22 @@ pub type ForRouter = [Option<RouterInput>; 2];
 pub struct ClientHost {
     number: u64,
     state: Connection,
-    /// The last line, when the client was silent for too long, or is given up.
+    /// The last line to write, when the client was silent for too long or is closed to free memory.
     last_line: Option<Cow<'static, str>>,
     memory: ClientMemory,
-    /// How many lines were whole when that was told last what is held.
+    /// The number of complete lines when memory use was last reported.
     lines: u64,
     /// Bytes of replies that are being written.
     being_written: usize,
-    /// Connections that have to be given up for this one.
+    /// Connections that must be closed to make room for this one.
     evictions: Vec<Eviction>,
-    /// No more replies come.
+    /// Whether the writing half ends once everything is written, because no more replies come.
     is_stopping: bool,
 }
 
 impl ClientHost {
-    /// The client with this number, which is not 0, of a server at `address`. What its connection
-    /// holds is told to `memory`.
+    /// Creates the state of the client with this number, which is not 0, on a server at `address`.
+    /// Its memory use is reported to `memory`.
     #[must_use]
     pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
         Self {
@@ -88,9 +89,9 @@ impl ClientHost {
         }
     }
 
-    /// Accepts the client with this number, which is larger than those of all before it, if
-    /// `budget` has room for its connection. Another one may be given up for it: that is for the
-    /// router, at once.
+    /// Accepts the client with this number, which is larger than all earlier ones, if `budget` has
+    /// room for its connection. Another connection may have to be closed to make that room; the
+    /// returned input tells the router which one, and must be handed to it at once.
     #[must_use]
     pub fn accept(
         number: u64,
@@ -102,7 +103,8 @@ impl ClientHost {
         Some((Self::new(number, address, memory), given_up))
     }
 
-    /// Says what is held now. `has_written`: some replies were taken since.
+    /// Reports how much memory is held now. `has_written`: some replies were written since the last
+    /// report.
     fn note_memory(&mut self, has_written: bool) {
         let lines = self.state.lines();
         let has_read = std::mem::replace(&mut self.lines, lines) != lines;
@@ -114,7 +116,8 @@ impl ClientHost {
         self.memory.note(held, Progress { has_read, has_written }, &mut self.evictions);
     }
 
-    /// Connections that have to be given up: they hold too much, and this one needs room.
+    /// Takes the connections that must be closed because they hold too much while this one needs
+    /// room.
     fn evictions(&mut self) -> Option<RouterInput> {
         if self.evictions.is_empty() {
             None
@@ -123,19 +126,19 @@ impl ClientHost {
         }
     }
 
-    /// The requests that may run now, in their order.
+    /// Takes the requests that may run now, in order.
     fn requests(&mut self) -> Option<RouterInput> {
         let requests: Vec<(u64, Request)> = std::iter::from_fn(|| self.state.next_request()).collect();
         if requests.is_empty() { None } else { Some(RouterInput::Asked(self.number, requests)) }
     }
 
-    /// For the reading half: what is to be handed to the router, whether the writing half has to
-    /// look, and what to do then.
+    /// Returns, for the reading half: the inputs for the router, whether to wake the writing half,
+    /// and the next step.
     #[must_use]
     pub fn next_read(&mut self) -> (ForRouter, bool, ReadStep) {
         let was_due = self.state.has_reply_due();
         let requests = self.requests();
-        // Pings and lines that are no requests are answered without the router.
+        // Pings and malformed lines are answered without the router.
         let is_newly_due = self.state.has_reply_due() && !was_due;
         self.note_memory(false);
         if self.state.is_finished() {
@@ -145,19 +148,19 @@ impl ClientHost {
         ([self.evictions(), requests], is_newly_due, step)
     }
 
-    /// The client has sent these bytes.
+    /// Accepts bytes that the client has sent.
     pub fn received(&mut self, bytes: &[u8]) {
         self.state.receive(bytes);
         self.note_memory(false);
     }
 
-    /// The client will send nothing more.
+    /// Notes that the client has closed its sending side.
     pub fn input_ended(&mut self) {
         self.state.end_input();
     }
 
-    /// The client was silent for as long as it may be. Whether it is disconnected for that, and the
-    /// writing half is to be told: not while it waits for a reply.
+    /// Handles a client that has reached the idle timeout. Returns whether it is disconnected, so
+    /// that the writing half must be notified; a client that waits for a reply is not.
     pub fn was_silent(&mut self) -> bool {
         let is_over = self.state.is_idle();
         if is_over {
@@ -166,7 +169,7 @@ impl ClientHost {
         is_over
     }
 
-    /// For the writing half: what it was told.
+    /// Handles a message to the writing half.
     pub fn told(&mut self, told: ToWriter) {
         match told {
             ToWriter::Reply(slot, reply) => self.state.reply(slot, reply),
@@ -181,9 +184,9 @@ impl ClientHost {
         self.note_memory(false);
     }
 
-    /// For the writing half: puts what is to be written next into `output`, nothing when there is
-    /// nothing. Returns what is to be handed to the router before: every reply that was written
-    /// makes room for a request that waits.
+    /// Puts the text to write next into `output`, which stays empty when there is none. Returns the
+    /// inputs to hand to the router before writing: each written reply makes room for a request
+    /// that waits.
     #[must_use]
     pub fn next_write(&mut self, output: &mut String) -> ForRouter {
         let requests = self.write_next(output);
@@ -205,7 +208,7 @@ impl ClientHost {
         requests
     }
 
-    /// Whether the writing half ends once it has written what there is.
+    /// Returns whether the writing half ends after it has written `output`.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.is_stopping || self.state.is_finished()
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_router_wakes_the_writer_once() {
+    fn a_request_answered_without_the_router_wakes_the_writer_once() {
         let mut client = client();
         client.received(b"{\"op\":\"ping\"}\n");
         let (for_router, wakes_writer, _) = client.next_read();
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_leaves_is_answered_first() {
+    fn a_client_that_closes_its_side_still_gets_its_replies() {
         let mut client = client();
         client.received(b"{\"key\":\"a\"}\n");
         client.input_ended();
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_client_is_told_unless_it_waits() {
+    fn an_idle_client_is_disconnected_unless_it_waits_for_a_reply() {
         let mut client = client();
         client.received(b"{\"key\":\"a\"}\n");
         let _ = client.next_read();
@@ -287,7 +290,7 @@ mod tests {
         assert!(client.has_ended() && !written(&mut client).is_empty());
     }
     #[test]
-    fn a_client_for_whom_another_one_gives_way_says_so_at_once() {
+    fn accepting_a_client_reports_the_connection_that_is_closed_for_it() {
         let budget = MemoryBudget::new(1 << 20, 10, 200 << 10);
         let accept = |number| ClientHost::accept(number, "127.0.0.1:3001".into(), &budget);
         let mut held = Vec::new();

@@ -1,13 +1,13 @@
 //! Forwarded requests: a node sends a client's request to another node, which answers it.
 //!
-//! A network may deliver a request twice, and a write without a session must not be done twice. So
-//! the sender numbers what it forwards ([`Forwarder`]), and the receiver accepts a number only
-//! above the last ([`Forwarded`]).
+//! A network may deliver a request twice, and a write without a session must not be applied twice.
+//! So the sender numbers the requests that it forwards ([`Forwarder`]), and the receiver accepts
+//! only a number above the last one ([`Forwarded`]).
 //!
 //! The numbers belong to a run (boot) of the sender and an incarnation of the receiver, never to a
-//! connection. With numbers that start at 1 again for every link, a receiver that remembers the run
-//! would drop all requests of a link that was replaced, because the member's address had changed,
-//! and nobody would be told.
+//! connection. If they started at 1 again for every link, a receiver that remembers the run would
+//! drop all requests of a link that replaced another one after the member's address had changed,
+//! and the client would receive no answer.
 
 use std::collections::BTreeMap;
 
@@ -19,30 +19,30 @@ use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
 use crate::replica::{Answer, Input, Refused, Request, RequestId};
 
-/// The most forwarded requests that wait at one node; each sender's proxy limits its own, too.
+/// The most forwarded requests that wait at one node; each sender's proxy has a limit as well.
 pub const FORWARDED_MAX: usize = 1 << 17;
 
-/// Ids from here on are given out by the node's host; those below, by the own proxy.
+/// The first id that the node's host assigns; ids below it are assigned by the local proxy.
 const FIRST_ID: u64 = 1 << 63;
 
 /// The sender's side: numbers the requests that a node forwards.
 #[derive(Debug)]
 pub struct Forwarder {
     boot: u64,
-    /// Of each node the incarnation that was connected last, and the number of the last request for
-    /// it.
+    /// Per node: the incarnation of the last connection, and the number of the last request
+    /// forwarded to it.
     last: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
 impl Forwarder {
-    /// Nothing was forwarded yet in this run (`boot`) of the node.
+    /// Creates the state for this run (`boot`) of the node, which has not forwarded anything yet.
     #[must_use]
     pub fn new(boot: u64) -> Self {
         Self { boot, last: BTreeMap::new() }
     }
 
-    /// There is a connection to `node`. Another incarnation than the last knows of no requests, so
-    /// its numbers start anew.
+    /// Notes a connection to `node`. Another incarnation than the last one has accepted no requests
+    /// yet, so its numbers start again at 1.
     pub fn connected(&mut self, node: NodeId, incarnation: Incarnation) {
         let last = self.last.entry(node).or_insert((incarnation, 0));
         if last.0 != incarnation {
@@ -50,8 +50,9 @@ impl Forwarder {
         }
     }
 
-    /// Puts a request for `node` into its outbox; `None`: there is no connection. Returns the
-    /// answer when the request is not sent: then it had no effect and may go elsewhere.
+    /// Adds a request for `node` to its outbox; `None`: there is no connection. Returns the answer
+    /// if the request is not sent: then it had no effect, and the proxy may send it to another
+    /// node.
     pub fn forward(
         &mut self,
         node: NodeId,
@@ -73,8 +74,8 @@ impl Forwarder {
         Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
     }
 
-    /// Forwards these requests over the link to the node, if there is one. Returns the answers to
-    /// those that are refused.
+    /// Forwards requests over the link to the node, if there is one. Returns the answers to those
+    /// that are rejected.
     pub fn forward_all(
         &mut self,
         node: NodeId,
@@ -98,8 +99,8 @@ struct Last {
     sequence: u64,
 }
 
-/// The receiver's side: the requests of other nodes that are under way at this one, and the ids
-/// that its host gives out.
+/// The receiver's side: the requests of other nodes that are under way at this node, and the ids
+/// that its host assigns.
 #[derive(Debug, Default)]
 pub struct Forwarded {
     given_out: u64,
@@ -107,22 +108,22 @@ pub struct Forwarded {
     last: BTreeMap<NodeId, Last>,
 }
 
-/// What becomes of a request of another node.
+/// The decision about another node's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It has this id here.
+    /// Accepted, under this local id.
     Accepted(RequestId),
-    /// It was here before, or came too late: it must not be done, and nobody waits for an answer to
-    /// this copy.
+    /// A duplicate, or late: it must not be executed, and no client waits for an answer to this
+    /// copy.
     Duplicate,
-    /// Too many wait.
+    /// Rejected: too many requests wait.
     Overloaded,
 }
 
 impl Forwarded {
-    /// An id that no other request at this node has.
+    /// Returns an id that no other request at this node has.
     pub(super) fn next_id(&mut self) -> RequestId {
-        // A million of them a second would take a quarter of a million years to get to the end.
+        // At a million ids per second the range lasts for a quarter of a million years.
         let id = RequestId(FIRST_ID + self.given_out);
         self.given_out += 1;
         id
@@ -147,10 +148,11 @@ impl Forwarded {
         Verdict::Accepted(id)
     }
 
-    /// Turns what `peer`, met in this incarnation, has sent into inputs. Returns the requests that
-    /// have to be refused at once, because too many wait or `is_refused` says so: there is no
-    /// memory for what they would add. Each message gets the incarnation of its connection: whether
-    /// it counts is for Raft to say.
+    /// Turns the frames that `peer` has sent over a connection with this incarnation into inputs.
+    /// Returns the requests to reject at once, either because too many wait or because `is_refused`
+    /// returns `true`: there is no memory for the data that they would add. Each message is
+    /// labelled with the incarnation of its connection, by which Raft decides whether the message
+    /// counts.
     pub fn receive(
         &mut self,
         peer: (NodeId, Incarnation),
@@ -174,14 +176,15 @@ impl Forwarded {
                     Verdict::Duplicate => {}
                     Verdict::Overloaded => refused.push(call),
                 },
-                // The router's, and the connection's.
+                // The router handles answers, and the connection handles the rest.
                 PeerFrame::Answer { .. } | PeerFrame::Piece(_) | PeerFrame::Ping | PeerFrame::Receipt(_) => {}
             }
         }
         refused
     }
 
-    /// The sender that the answer to `id` is for; `None`: the own router.
+    /// Returns the node that forwarded the request `id`, to send it the answer; `None`: the request
+    /// is the local router's.
     pub fn answered(&mut self, id: RequestId) -> Option<(NodeId, CallId)> {
         if id.0 < FIRST_ID { None } else { self.waiting.remove(&id) }
     }
@@ -204,7 +207,7 @@ mod tests {
         id
     }
 
-    /// Everything in an outbox, as its peer reads it.
+    /// Returns everything in an outbox, as the peer decodes it.
     fn delivered(outbox: &mut Outbox) -> Vec<PeerFrame> {
         let mut stream = Vec::new();
         outbox.take(&mut stream, usize::MAX, usize::MAX);
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_finds_who_asked() {
+    fn an_answer_goes_to_the_node_that_forwarded_the_request() {
         let mut forwarded = Forwarded::default();
         let one = id(forwarded.accept(PEER, call(1), 1));
         let other = id(forwarded.accept((NodeId(3), Incarnation(30)), call(1), 1));
@@ -238,8 +241,8 @@ mod tests {
         id(forwarded.accept((NodeId(2), Incarnation(21)), call(5), 1));
     }
 
-    /// A member's address changes, so its link is replaced by one with an outbox of its own. The
-    /// member itself runs on, and remembers what it has accepted.
+    /// A member's address changes, so its link is replaced by one with a new outbox. The member
+    /// itself keeps running, and remembers the numbers that it has accepted.
     #[test]
     fn a_new_link_loses_no_requests() {
         let (mut forwarder, mut forwarded) = (Forwarder::new(5), Forwarded::default());
@@ -258,13 +261,13 @@ mod tests {
         };
         assert_eq!(accepted(&mut forwarder, Incarnation(20), 0..3), 3);
         assert_eq!(accepted(&mut forwarder, Incarnation(20), 3..5), 2, "over the new link");
-        // Under the same id a node without memory: it is asked from 1 on.
+        // A node that has lost its files runs under the same id: the numbers start again at 1.
         forwarder.connected(NodeId(2), Incarnation(21));
         assert_eq!(forwarder.last[&NodeId(2)], (Incarnation(21), 0));
     }
 
     #[test]
-    fn what_cannot_be_sent_is_answered() {
+    fn a_request_that_cannot_be_sent_is_answered_at_once() {
         let mut forwarder = Forwarder::new(5);
         let input = Input::Request(RequestId(7), Request::Status);
         let superseded = forwarder.forward(NodeId(2), &input, None);
@@ -285,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_memory_for_is_refused_and_not_waited_for() {
+    fn a_request_without_memory_is_rejected_and_does_not_count_as_waiting() {
         let mut forwarded = Forwarded::default();
         let ask = |sequence, request| PeerFrame::Ask { call: call(1), sequence, request };
         let frames = vec![ask(1, Request::Status), ask(2, Request::Resign)];
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_limit() {
+    fn forwarded_requests_have_a_limit() {
         let mut forwarded = Forwarded::default();
         let verdicts: Vec<_> =
             (1..=FORWARDED_MAX as u64 + 1).map(|number| forwarded.accept(PEER, call(1), number)).collect();

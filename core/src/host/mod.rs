@@ -1,29 +1,29 @@
-//! Hosts: what every runtime decides alike, without I/O.
+//! Hosts: state machines without I/O that make the decisions which all runtimes share.
 //!
-//! A runtime carries bytes, messages and time. Between the machines of this crate and a runtime
-//! stand hosts: plain state machines that are handed events or the time and answer with what to do.
-//! The simulator drives the same ones, so a rule that stands here is a rule that is tested.
+//! A runtime carries bytes, messages and time. Hosts stand between the core's state machines and a
+//! runtime: they accept events or the time and return actions. The simulator drives the same hosts,
+//! so their rules are tested there as well.
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `node` | what one turn takes from the inbox, what becomes of a replica's outputs, which configuration is followed |
-//! | `router` | which connection or caller a reply belongs to, when a majority is lost, when a stop is done |
-//! | `forward` | which requests of other nodes are accepted, and under which number requests are forwarded |
-//! | `directory` | which nodes are wanted at which address, which of those that dial are listened to |
-//! | `link` | whether a link is up, what waits to be sent, what is reported of it, when it is dialled again |
-//! | `peer_actions` | nothing: in its terms the directory and the links say what is to be done |
+//! | `node` | which inputs one turn of the replica takes, what follows from its outputs, which configuration the connections follow |
+//! | `router` | which connection or caller gets a reply, when a majority is lost, when a stop is complete |
+//! | `forward` | which requests of other nodes are accepted, and how forwarded requests are numbered |
+//! | `directory` | which nodes are linked at which address, which dialling nodes are accepted |
+//! | `link` | whether a link is up, what waits to be sent, what is reported about it, when it is dialled again |
+//! | `peer_actions` | nothing: the actions that the directory and the links return |
 //! | `flow` | how many bytes may be in flight on a connection to another node |
-//! | `addresses` | which address of a name is tried next |
-//! | `handshakes` | which connection gives way when too many have not shown whose they are |
-//! | `places` | how many connections others than members may hold |
-//! | `inbound` | for whom the frames of a node that has dialled are, and when no more fit |
-//! | `founding` | when a cluster is founded, which node a joiner believes, which refusal is final |
+//! | `addresses` | which address of a host name is tried next |
+//! | `handshakes` | which connection is closed when too many have not finished their handshake |
+//! | `places` | how many connections there may be with nodes that are not members |
+//! | `inbound` | who receives the frames of a node that has dialled, and when an inbox is full |
+//! | `founding` | when a cluster is bootstrapped, which cluster a joiner adopts, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
-//! | `removal` | when a node ends that its cluster has removed |
-//! | `caller` | how a program's own question is asked, and its answer read |
-//! | `snapshots` | what becomes of snapshots in memory |
-//! | `settings` | what a cluster is told before it starts |
-//! | `watch` | when a connection is given up whose other end has vanished |
+//! | `removal` | when a node ends that was removed from its cluster |
+//! | `caller` | how a request of the program itself is made, and its answer read |
+//! | `snapshots` | how a node without files keeps its snapshots in memory |
+//! | `settings` | the settings of a cluster, and whether they are valid |
+//! | `watch` | when a connection is closed whose other end has vanished |
 //! | `wait` | when a waiting driver arms its timer, and when its deadline is due |
 
 mod addresses;

@@ -1,14 +1,14 @@
-//! A node's host: gathers what arrives into one turn of the replica, and turns its outputs into
-//! actions.
+//! A node's host: gathers inputs into one turn of the replica, and turns its outputs into actions.
 //!
-//! One turn takes everything that is in the inbox, up to a limit. What arrived while the last turn
-//! ran is written, sent and answered together: that is all there is to batching.
+//! One turn takes everything in the inbox, up to a limit. Everything that arrived during the turn
+//! before is written, sent and answered together; batching and group commit need no other
+//! mechanism.
 //!
-//! Between the replica and the rest of the world the host keeps what neither of them should know:
-//! which requests other nodes have forwarded here, which configuration the connections follow,
-//! whether the node is resigning, and, for a node without files, its snapshots.
+//! The host also keeps the state that belongs neither to the replica nor to a runtime: which
+//! requests other nodes have forwarded here, which configuration the connections follow, whether
+//! the node is resigning, and, for a node without files, its snapshots.
 //!
-//! Deliberately not here: waiting, and carrying anything out. A runtime fills the host with
+//! Deliberately not here: waiting, and carrying actions out. A runtime fills the host with
 //! [`NodeHost::accept`] until it [is full](NodeHost::is_full) or the inbox is empty, calls
 //! [`NodeHost::step`], carries the actions out in order, and waits until [`NodeHost::deadline`],
 //! unless the host [has work](NodeHost::has_work) already.
@@ -25,35 +25,35 @@ use crate::replica::{
 };
 use crate::time::Instant;
 
-/// The most items of the inbox that one turn takes, so that a flood cannot keep a node from its
-/// timers.
+/// The most items of the inbox that one turn takes, so that a flood of inputs cannot keep a node
+/// from its timers.
 pub const TURN_INPUTS_MAX: usize = 4096;
 
-/// What may arrive in a node's inbox.
+/// An item of a node's inbox.
 #[derive(Debug)]
 pub enum HostInput {
-    /// Something for the replica.
+    /// An input for the replica.
     Core(Input),
-    /// Requests of clients, from the router.
+    /// Clients' requests, from the router.
     Requests(Vec<Input>),
-    /// What another node has sent: messages, and requests of its clients.
+    /// Frames of another node: messages, and its clients' requests.
     FromPeer {
-        /// The node.
+        /// The sender.
         node: NodeId,
-        /// Its incarnation, by the handshake of the connection.
+        /// The sender's incarnation, by the handshake of the connection.
         incarnation: Incarnation,
-        /// What it has sent.
+        /// The frames.
         frames: Vec<PeerFrame>,
-        /// How many bytes the frames had: as long as they wait they count against the inbox.
+        /// The size of the frames in bytes, which counts against the inbox while they wait.
         peer_bytes: usize,
     },
-    /// Hand leadership over, if it is this node's. [`NodeAction::Resigned`] follows when that is
-    /// done, or cannot be.
+    /// Hand leadership over if this node leads. [`NodeAction::Resigned`] follows when that is done
+    /// or has failed.
     Resign,
 }
 
 impl HostInput {
-    /// How many bytes of a peer's frames it takes up in an inbox.
+    /// Returns the bytes of a peer's frames that the item takes up in an inbox.
     #[must_use]
     pub fn peer_bytes(&self) -> usize {
         match self {
@@ -63,40 +63,41 @@ impl HostInput {
     }
 }
 
-/// What a node wants done.
+/// An action for the runtime.
 #[derive(Clone, Debug)]
 pub enum NodeAction {
-    /// Write this to the log, in order, and report it with [`Input::Persisted`]. Never for a node
-    /// without files.
+    /// Write this to the log, in order, and report it with [`Input::Persisted`]. Not used for a
+    /// node without files.
     Persist(Persist),
-    /// Write or read a part of a snapshot, and report it. Never for a node without files.
+    /// Write or read a part of a snapshot, and report it. Not used for a node without files.
     Snapshot(SnapshotOrder),
-    /// Send this to the node that it names. It may be lost.
+    /// Send this message to the node that it names. It may be lost.
     Send(Message),
     /// Answer a request that this node has forwarded here.
     AnswerPeer(NodeId, CallId, Answer),
-    /// Hand this to the router. At most once a turn.
+    /// Hand these inputs to the router. At most once per turn.
     Route(Vec<ProxyInput>),
-    /// Other members take part, or more is known of them: connect to them.
+    /// Follow this configuration with the connections: the members, or the knowledge of them, have
+    /// changed.
     Follow(KnownMembers),
-    /// By a committed configuration the node is no member any more: it has nothing more to do.
+    /// The node was removed by a committed configuration and must end.
     Removed(PeerRefusal),
-    /// Tell the operator.
+    /// Report this event to the operator.
     Report(Event),
-    /// Leadership is handed over, or cannot be.
+    /// Leadership was handed over, or could not be.
     Resigned,
 }
 
-/// Where a node keeps its log and its snapshots.
+/// The medium on which a node keeps its log and its snapshots.
 #[derive(Debug)]
 enum Medium {
-    /// In memory: persists and snapshots are done as soon as they are ordered.
+    /// Memory: persists and snapshots are complete as soon as they are ordered.
     Memory(MemorySnapshots),
-    /// In files, which the runtime writes.
+    /// Files, which the runtime writes.
     Files,
 }
 
-/// A replica and what stands between it and a runtime. See the module.
+/// A replica with the state between it and a runtime. See the module.
 #[derive(Debug)]
 pub struct NodeHost {
     id: NodeId,
@@ -104,28 +105,28 @@ pub struct NodeHost {
     medium: Medium,
     forwarded: Forwarded,
     followed: Option<KnownMembers>,
-    /// It was reported that requests can be answered.
+    /// Whether it was reported that requests can be answered.
     ready_is_told: bool,
     resignation: Option<RequestId>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
-    /// Requests that were refused before they came to the replica.
+    /// Requests to reject that never reached the replica.
     refused: Vec<(NodeId, CallId)>,
-    /// How many items of the inbox this turn has taken.
+    /// The number of inbox items that this turn has taken.
     taken: usize,
-    /// Where it says what it holds in memory, and how much it said last.
+    /// The budget that counts this node's memory, and the bytes that were last reported to it.
     memory: Option<MemoryBudget>,
     noted: usize,
 }
 
 impl NodeHost {
-    /// Starts a node. It goes on from what was restored of its files, which the runtime keeps, and
-    /// from the state of its snapshot if that was read before; `None`: it has none, and keeps its
-    /// state in memory.
+    /// Starts a node from the state restored from its files, which the runtime keeps, and from its
+    /// snapshot's state if that was read already; `None`: the node has no files and keeps its state
+    /// in memory.
     ///
     /// # Errors
     ///
-    /// As for [`Replica::with_limits`].
+    /// The errors of [`Replica::with_limits`].
     pub fn start(
         config: Config,
         restored: Option<(Restored, Option<RestoredState>)>,
@@ -149,13 +150,13 @@ impl NodeHost {
         }
     }
 
-    /// A host for the node `id`, whose log and snapshots the runtime keeps in files.
+    /// Creates a host for the node `id`, whose log and snapshots the runtime keeps in files.
     #[must_use]
     pub fn with_files(id: NodeId, replica: Replica) -> Self {
         Self::new(id, replica, Medium::Files)
     }
 
-    /// A host for the node `id`, which keeps its state in memory.
+    /// Creates a host for the node `id`, which keeps its state in memory.
     #[must_use]
     pub fn in_memory(id: NodeId, replica: Replica) -> Self {
         Self::new(id, replica, Medium::Memory(MemorySnapshots::default()))
@@ -179,7 +180,7 @@ impl NodeHost {
         }
     }
 
-    /// The same, where the node's memory counts in this budget.
+    /// Returns the host with its memory counted in this budget.
     #[must_use]
     pub fn with_memory(mut self, budget: MemoryBudget) -> Self {
         self.memory = Some(budget);
@@ -188,7 +189,7 @@ impl NodeHost {
     }
 
     fn note_memory(&mut self) {
-        /// A smaller change is not worth a lock.
+        /// A smaller change does not justify taking the budget's lock.
         const NOTED_BYTES: usize = 64 << 10;
         let Some(budget) = &self.memory else { return };
         let in_medium = match &self.medium {
@@ -203,7 +204,7 @@ impl NodeHost {
         }
     }
 
-    /// Which node it is.
+    /// The node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.id
@@ -236,26 +237,26 @@ impl NodeHost {
         }
     }
 
-    /// Whether this turn has taken enough of the inbox.
+    /// Returns whether this turn has taken enough of the inbox.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.taken >= TURN_INPUTS_MAX
     }
 
-    /// Whether there is something to do at once: without files, persists and snapshots are done
-    /// already.
+    /// Returns whether the next turn is due at once: without files, persists and snapshots are
+    /// complete already.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.inputs.is_empty()
     }
 
-    /// When the next turn is due if nothing arrives.
+    /// Returns when the next turn is due if nothing arrives.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.replica.deadline()
     }
 
-    /// One turn: takes what was accepted, and appends what has to be done to `actions`.
+    /// Runs one turn: processes the accepted items, and appends the resulting actions to `actions`.
     pub fn step(&mut self, now: Instant, actions: &mut Vec<NodeAction>) {
         self.taken = 0;
         let is_short = self.memory.as_ref().is_some_and(MemoryBudget::state_is_short);
@@ -342,7 +343,7 @@ mod tests {
         Request::write(Command::Put { key: Key::new("k").unwrap(), value: Value::from_json("1").unwrap() })
     }
 
-    /// Turns until nothing is left to do at once, at the host's next deadline.
+    /// Runs turns at the host's next deadline until it has no more work.
     fn turns(host: &mut NodeHost) -> Vec<NodeAction> {
         let now = host.deadline() + std::time::Duration::from_micros(1);
         let mut actions = Vec::new();
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn without_files_a_write_is_done_in_the_turns_that_follow_at_once() {
+    fn without_files_a_write_completes_without_waiting() {
         let mut host = leader_in_memory();
         host.accept(HostInput::Requests(vec![Input::Request(RequestId(3), put())]));
         let actions = turns(&mut host);
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn with_files_it_hands_out_persists_and_waits_for_them() {
+    fn with_files_a_node_waits_for_its_persists() {
         let mut host = NodeHost::with_files(NODE, replica(1));
         let actions = turns(&mut host);
         let persists = actions.iter().filter(|action| matches!(action, NodeAction::Persist(_))).count();

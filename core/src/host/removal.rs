@@ -1,38 +1,38 @@
-//! The end of a node that its cluster has removed.
+//! Removal of a node: when a node ends that was removed from its cluster.
 //!
-//! The node hears of it from its own log or from the first node that it dials. It does not end at
-//! once: writes that it has led, or has forwarded, may have no outcome yet, and whoever leads next
-//! has one. So it goes on for [`REMOVAL_GRACE`], forwards what it is asked, and answers no read
-//! from its own map.
+//! The node learns of its removal from its own log or from the first node that it dials. It does
+//! not end at once: writes that it has proposed as the leader, or has forwarded, may have no
+//! outcome yet, and the next leader will have one. So it runs on for [`REMOVAL_GRACE`], forwards
+//! requests, and answers no read from its own state.
 
 use std::time::Duration;
 
 use crate::peer::PeerRefusal;
 use crate::time::Instant;
 
-/// How long a removed node goes on. Chosen for an election, and for what is under way to be
-/// answered by the next leader.
+/// How long a removed node runs on. Chosen to cover an election, and the answers of the next leader
+/// to the requests under way.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(2);
 
-/// Whether a node was removed, and when it heard of it. See the module.
+/// Whether this node was removed, and when it learned of it. See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Removal {
     heard: Option<(Instant, PeerRefusal)>,
 }
 
 impl Removal {
-    /// The node hears that it was removed. Only the first time counts.
+    /// Notes that the node was removed. Only the first call counts.
     pub fn hear(&mut self, refusal: PeerRefusal, now: Instant) {
         self.heard.get_or_insert((now, refusal));
     }
 
-    /// Whether the node has heard it.
+    /// Returns whether the node has learned of its removal.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.heard.is_some()
     }
 
-    /// Why the node has to end, once it is time for that.
+    /// Returns the reason for which the node must end, once the grace period is over.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> Option<PeerRefusal> {
         let (heard_at, refusal) = self.heard.as_ref()?;

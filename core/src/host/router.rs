@@ -1,16 +1,16 @@
-//! The router: hands clients' requests to the proxy, and each reply to the connection or the caller
-//! that it belongs to.
+//! The router: hands clients' requests to the proxy, and each reply to the connection or caller
+//! that asked.
 //!
 //! Requests come from connections, which number their slots, and from callers in this process,
-//! which a runtime numbers as one more connection. The proxy knows neither: only a [`Ticket`] that
-//! it repeats.
+//! which a runtime numbers as one more connection. The proxy knows neither, only a [`Ticket`] that
+//! it returns with the reply.
 //!
-//! The router also counts the nodes that have stopped: once no majority is left nothing can be
-//! written any more. And it says when an orderly stop is done: nothing new is accepted, and what is
-//! under way is answered.
+//! The router also counts the nodes that have stopped: without a majority nothing can be written
+//! any more. And it decides when an orderly stop is complete: nothing new is accepted, and
+//! everything under way is answered.
 //!
-//! Deliberately not here: channels and sockets. A runtime keeps a map from connections and callers
-//! to the places where their replies go, and carries out what [`Router::step`] hands out.
+//! Deliberately not here: channels and sockets. A runtime maps connections and callers to the
+//! places where their replies go, and carries out the actions of [`Router::step`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,36 +21,36 @@ use crate::raft::NodeId;
 use crate::replica::{Input, Request};
 use crate::time::Instant;
 
-/// The connection number of callers in this process. Those of clients begin with 1.
+/// The connection number of callers in this process. Clients' numbers begin with 1.
 const CALLERS: u64 = 0;
 
-/// What may arrive at the router.
+/// An input of the router.
 #[derive(Debug)]
 pub enum RouterInput {
-    /// A client asks over this connection, which is not 0; each request with its slot.
+    /// Requests of a client over this connection, which is not 0, each with its slot.
     Asked(u64, Vec<(u64, Request)>),
-    /// A caller in this process asks; the number names the call until it is answered.
+    /// A request of a caller in this process; the number identifies the call until it is answered.
     Called(u64, Request),
-    /// These connections are to be given up.
+    /// Connections to close to free memory.
     GiveUp(Vec<Eviction>),
-    /// A node, or the network, has something to say.
+    /// Inputs for the proxy, from a node or the network.
     FromNode(Vec<ProxyInput>),
-    /// A node has stopped, and answers nothing any more.
+    /// A node has stopped, and sends no more answers.
     NodeStopped(NodeId),
-    /// Accept nothing new, and answer what is under way.
+    /// Accept no new requests, and answer those under way.
     Stop,
 }
 
-/// What the router wants done.
+/// An action for the runtime.
 #[derive(Clone, Debug)]
 pub enum RouterAction {
     /// Hand these requests to a node.
     Ask(NodeId, Vec<Input>),
-    /// Tell the writing half of a connection this. The client may be gone.
+    /// Send this message to the writing half of a connection. The client may be gone.
     Tell(u64, ToWriter),
-    /// Cut a connection off: its client reads nothing, and cannot be told.
+    /// Close a connection without a message: its client does not read.
     Cut(u64),
-    /// Give a caller its reply.
+    /// Hand a caller its reply.
     ReplyToCaller(u64, Reply),
 }
 
@@ -62,14 +62,15 @@ pub struct Router {
     stopped: BTreeSet<NodeId>,
     is_stopping: bool,
     memory: MemoryBudget,
-    /// What was refused before the proxy saw it, and who is given up.
+    /// Replies to requests that were rejected before the proxy saw them, and connections to close.
     at_once: Vec<RouterAction>,
     inputs: Vec<ProxyInput>,
     outputs: Vec<ProxyOutput>,
 }
 
 impl Router {
-    /// A router before `nodes` nodes of this process, which refuses what `memory` has no room for.
+    /// Creates a router in front of `nodes` nodes of this process, which rejects requests that
+    /// `memory` has no room for.
     #[must_use]
     pub fn new(proxy: Proxy, nodes: usize, memory: MemoryBudget) -> Self {
         Self {
@@ -84,19 +85,19 @@ impl Router {
         }
     }
 
-    /// The router before all nodes of a cluster in this process.
+    /// Creates the router in front of all nodes of a cluster in this process.
     #[must_use]
     pub fn of_cluster(settings: &Settings, seed: u64, memory: MemoryBudget) -> Self {
         Self::new(Proxy::new(settings.proxy_config(), seed), settings.nodes, memory)
     }
 
-    /// The router before one node of a cluster of processes.
+    /// Creates the router in front of one node of a cluster of processes.
     #[must_use]
     pub fn of_member(settings: &Settings, id: NodeId, seed: u64, memory: MemoryBudget) -> Self {
         Self::new(Proxy::new(settings.member_proxy_config(id), seed), 1, memory)
     }
 
-    /// Adds something to the next step.
+    /// Adds an input to the next step.
     pub fn accept(&mut self, input: RouterInput) {
         match input {
             RouterInput::Asked(connection, requests) => {
@@ -129,7 +130,7 @@ impl Router {
     fn ask(&mut self, ticket: Ticket, request: Request) {
         let mut refused = self.memory.refuses(&request);
         if refused.is_some() {
-            // Who keeps the server waiting gives way before others are refused.
+            // Clients that do not read their replies are closed before a request is rejected.
             self.accept(RouterInput::GiveUp(self.memory.relieve()));
             refused = self.memory.refuses(&request);
         }
@@ -139,7 +140,7 @@ impl Router {
         }
     }
 
-    /// Takes what was accepted, and appends what has to be done to `actions`.
+    /// Processes the accepted inputs, and appends the resulting actions to `actions`.
     pub fn step(&mut self, now: Instant, actions: &mut Vec<RouterAction>) {
         actions.append(&mut self.at_once);
         self.proxy.step(now, &mut self.inputs, &mut self.outputs);
@@ -160,20 +161,20 @@ impl Router {
         actions.extend(requests.into_iter().map(|(node, requests)| RouterAction::Ask(node, requests)));
     }
 
-    /// When the next step is due if nothing arrives, if any is.
+    /// Returns when the next step is due if nothing arrives; `None`: never.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.proxy.deadline()
     }
 
-    /// Whether so many nodes have stopped that no majority is left: nothing can be written any
+    /// Returns whether no majority of running nodes is left, so that nothing can be written any
     /// more.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         2 * self.stopped.len() >= self.nodes
     }
 
-    /// Whether it was stopped and everything is answered: what has not arrived by now will not be.
+    /// Returns whether the router was stopped and every request is answered.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_stopping && self.proxy.is_idle()
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_nothing_is_cut_off_and_others_are_told() {
+    fn a_client_that_reads_nothing_is_cut_off_and_others_get_a_message() {
         let mut router = router(3);
         let eviction = |connection, holder| Eviction { connection, holder };
         let given_up = vec![eviction(4, Holder::Replies), eviction(5, Holder::HalfLines)];
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_memory_for_is_refused() {
+    fn a_request_without_memory_is_rejected() {
         let memory = MemoryBudget::new(1 << 20, 1, 0);
         let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
         memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, ..Default::default() });
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_nothing_gives_way_to_who_asks() {
+    fn a_client_that_reads_nothing_is_closed_before_a_request_is_rejected() {
         use crate::memory::{ConnectionMemory, NodeMemory, Progress};
         let memory = MemoryBudget::new(8 << 20, 2, 0);
         let mut router = Router::new(Proxy::new(Settings::default().proxy_config(), 7), 5, memory.clone());
@@ -264,7 +265,7 @@ mod tests {
         memory.note_node(NodeId(0), NodeMemory { text: 1 << 20, ..Default::default() });
         let get = Request::LinearizableRead(crate::kv::Query::Value(crate::kv::Key::new("k").unwrap()));
         let actions = step(&mut router, [RouterInput::Asked(4, vec![(9, get)])]);
-        // The question itself waits for a leader to be known, and was not refused.
+        // The request itself waits for a leader and was not rejected.
         assert!(matches!(actions[..], [RouterAction::Cut(6)]), "{actions:?}");
     }
 
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_is_lost_with_the_node_that_makes_it_half() {
+    fn a_majority_is_lost_when_half_of_the_nodes_have_stopped() {
         for (nodes, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
             let mut router = router(nodes);
             for stopped in 0..nodes {

@@ -1,4 +1,4 @@
-//! Settings: what a cluster is told before it starts, the same for every runtime.
+//! Settings: the configuration of a cluster, which is the same for every runtime.
 
 use std::time::Duration;
 
@@ -10,33 +10,33 @@ use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
 use crate::replica::{ReplicaLimits, SnapshotPolicy};
 
-/// The settings of an embedded cluster: the nodes of one process, and the proxy before them.
+/// The settings of an embedded cluster: the nodes of one process, and the proxy in front of them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many nodes, 1 to [`VOTERS_MAX`]. Their ids are 0 to `nodes - 1`.
+    /// The number of nodes, 1 to [`VOTERS_MAX`]. Their ids are 0 to `nodes - 1`.
     pub nodes: usize,
-    /// How often the leader tells that it leads.
+    /// The interval of the leader's heartbeats.
     pub heartbeat_interval: Duration,
     /// See [`Config::election_timeout_min`].
     pub election_timeout_min: Duration,
     /// See [`Config::election_timeout_max`].
     pub election_timeout_max: Duration,
-    /// How long a request may take before its client is told that the outcome is not known.
+    /// How long a request may take before its client gets an error that the outcome is unknown.
     pub request_timeout: Duration,
-    /// How long a client may be silent before it is disconnected; `None`: for ever.
+    /// How long a client may be silent before it is disconnected; `None`: forever.
     pub idle_timeout: Option<Duration>,
     /// The most clients connected at once.
     pub connections_max: usize,
-    /// The places for connections with other nodes.
+    /// The limits of connections with other nodes.
     pub peer_places: PeerPlaces,
     /// The most requests under way at once.
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way at once.
     pub pending_bytes_max: usize,
-    /// The most pages of keys that nodes look up at once: one in a single thread, so that a put
-    /// waits for one at the most.
+    /// The most pages of keys that nodes read at once: one at a time in a single thread, so that a
+    /// put waits for at most one page.
     pub scans_max: usize,
-    /// The most bytes of memory that are held ([`MemoryBudget`]).
+    /// The memory limit, in bytes ([`MemoryBudget`]).
     pub memory_max: usize,
     /// See [`SnapshotPolicy::log_bytes`]; at least 1.
     pub snapshot_log_bytes: u64,
@@ -56,7 +56,8 @@ impl Default for Settings {
             idle_timeout: Some(Duration::from_secs(1000)),
             connections_max: 10_000,
             peer_places: PeerPlaces::default(),
-            // Enough for a thousand pipelining clients; at a few hundred bytes each, some 50 MB.
+            // Enough for a thousand pipelining clients; at a few hundred bytes per request, some 50
+            // MB.
             pending_max: 1 << 17,
             pending_bytes_max: 256 << 20,
             scans_max: 1,
@@ -67,14 +68,14 @@ impl Default for Settings {
     }
 }
 
-/// Why settings cannot work.
+/// The rule that settings break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingsError {
     /// `nodes` is not 1 to [`VOTERS_MAX`].
     NodeCount,
-    /// The times do not fit one another.
+    /// The times do not fit each other.
     Times(ConfigError),
-    /// A snapshot would be due when nothing is in the log.
+    /// A snapshot would be due while the log is empty.
     SnapshotPolicy,
 }
 
@@ -99,7 +100,7 @@ impl Settings {
         (0..self.nodes as u64).map(NodeId).collect()
     }
 
-    /// Each node's settings, in the order of their ids.
+    /// Returns the settings of each node, in the order of their ids.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl Settings {
         Ok(configs)
     }
 
-    /// The settings of one node of a cluster of processes.
+    /// Returns the settings of one node of a cluster of processes.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ impl Settings {
         Ok(config)
     }
 
-    /// Checks what does not depend on how many nodes there are.
+    /// Checks the settings that do not depend on the number of nodes.
     ///
     /// # Errors
     ///
@@ -149,7 +150,7 @@ impl Settings {
         self.replica_limits().map(drop)
     }
 
-    /// What every node is allowed.
+    /// Returns the limits of each node.
     ///
     /// # Errors
     ///
@@ -163,37 +164,38 @@ impl Settings {
         if snapshots.log_bytes == 0 || snapshots.log_entries == 0 {
             return Err(SettingsError::SnapshotPolicy);
         }
-        // What is remembered of clients is no setting: it decides what an entry does, alike on all
-        // nodes.
+        // Session limits are not configurable: they affect the outcome of an entry, which must be
+        // the same on all nodes.
         Ok(ReplicaLimits { sessions: SessionLimits::default(), snapshots, ..ReplicaLimits::default() })
     }
 
-    /// What the nodes of a cluster in one process may hold.
+    /// Returns the memory shares of all nodes of a cluster in one process.
     #[must_use]
     pub fn cluster_shares(&self) -> MemoryShares {
         MemoryShares::of_cluster(self.memory_max, self.nodes)
     }
 
-    /// What one node of a cluster of processes may hold.
+    /// Returns the memory shares of one node of a cluster of processes.
     #[must_use]
     pub fn member_shares(&self) -> MemoryShares {
         MemoryShares::of_member(self.memory_max)
     }
 
-    /// The memory budget of a server with these shares. A connection takes `connection_bytes`, even
-    /// if it is idle.
+    /// Returns the memory budget of a server with these shares. A connection takes
+    /// `connection_bytes`, even while it is idle.
     #[must_use]
     pub fn memory_budget(&self, shares: MemoryShares, connection_bytes: usize) -> MemoryBudget {
         MemoryBudget::new(self.memory_max, self.connections_max, connection_bytes).with_shares(shares)
     }
 
-    /// The settings of the proxy before one node of a cluster of processes, which knows nobody yet.
+    /// Returns the settings of the proxy in front of one node of a cluster of processes, which
+    /// knows no other node yet.
     #[must_use]
     pub fn member_proxy_config(&self, id: NodeId) -> ProxyConfig {
         ProxyConfig { nodes: vec![id], local: Some(id), ..self.proxy_config() }
     }
 
-    /// The proxy's settings.
+    /// Returns the proxy's settings.
     #[must_use]
     pub fn proxy_config(&self) -> ProxyConfig {
         ProxyConfig {
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_needs_something_to_take_the_place_of() {
+    fn a_snapshot_is_due_after_at_least_one_byte_and_one_entry() {
         assert_eq!(Settings::default().replica_limits().unwrap().snapshots, SnapshotPolicy::default());
         let no_bytes = Settings { snapshot_log_bytes: 0, ..Settings::default() };
         let no_entries = Settings { snapshot_log_entries: 0, ..Settings::default() };

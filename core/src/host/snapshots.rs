@@ -1,47 +1,48 @@
-//! Snapshots in memory: the latest one of a node without files, and the one that is on its way.
+//! Snapshots in memory: the latest snapshot of a node without files, and the one being received or
+//! written.
 //!
-//! There is nothing to wait for, so an order is answered at once, for the node's next turn. With
-//! files, the orders go to the storage's snapshot work.
+//! No I/O is needed, so each order is answered at once, as an input of the node's next turn. With
+//! files, the orders go to the snapshot work of the storage.
 
 use crate::raft::{LogPoint, SnapshotPart};
 use crate::replica::Input;
 
-/// What a node wants done with its snapshots.
+/// An order of a node about its snapshots.
 #[derive(Clone, Debug)]
 pub enum SnapshotOrder {
-    /// Write this part; with its end, make the snapshot the latest.
+    /// Write this part; after the last part, make the snapshot the latest.
     Write(SnapshotPart),
     /// Read the part of the snapshot up to `last` that begins at byte `offset` of its content.
     Read {
         /// The snapshot's last entry.
         last: LogPoint,
-        /// Where in its content the part begins.
+        /// The byte offset of the part in its content.
         offset: u64,
     },
 }
 
-/// What to report when `part` is written.
+/// Returns the input that reports that `part` was written.
 #[must_use]
 pub fn snapshot_written(part: &SnapshotPart) -> Input {
     Input::SnapshotWritten { last: part.meta.last, bytes: part.offset + part.text.len() as u64 }
 }
 
-/// See the module.
+/// The snapshots of a node without files. See the module.
 #[derive(Debug, Default)]
 pub(super) struct MemorySnapshots {
     latest: Vec<SnapshotPart>,
     begun: Vec<SnapshotPart>,
-    /// Of the text of both.
+    /// The bytes of text in both.
     bytes: usize,
 }
 
 impl MemorySnapshots {
-    /// Bytes of their text.
+    /// Returns the bytes of their text.
     pub(super) fn text_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Carries an order out.
+    /// Carries an order out, and returns the input that reports it.
     pub(super) fn carry_out(&mut self, order: SnapshotOrder) -> Input {
         match order {
             SnapshotOrder::Write(part) => {
@@ -60,8 +61,8 @@ impl MemorySnapshots {
                 written
             }
             SnapshotOrder::Read { last, offset } => {
-                // Every node of this process cuts a snapshot at the same places, so a part that is
-                // asked for is a part.
+                // All nodes of this process cut a snapshot at the same offsets, so a requested part
+                // is one of the stored parts.
                 let is_it = |part: &&SnapshotPart| (part.meta.last, part.offset) == (last, offset);
                 Input::SnapshotRead { last, offset, part: self.latest.iter().find(is_it).cloned() }
             }

@@ -1,38 +1,38 @@
-//! A driver's wait: when its timer has to be armed, and when its deadline is due.
+//! Timers of a waiting driver: when its timer must be armed, and when its deadline is due.
 //!
 //! A driver waits for its inbox or for a deadline, whichever comes first. Deadlines move back all
-//! the time (every heartbeat moves an election's), and arming a timer of an async reactor costs
-//! more than the rest of a turn. So a timer that goes off too early is left alone, and is only
-//! armed again when it has gone off.
+//! the time (every heartbeat postpones an election), and arming a timer of an async reactor costs
+//! more than the rest of a turn. So a timer that fires too early is left alone, and is only armed
+//! again after it has fired.
 //!
-//! The naive way is to remember what the timer was armed for, and to arm it again when it fires
-//! before the deadline. That loses a timer which fires while the driver is late for both, the
-//! moment it was armed for and the deadline: the deadline is reported, nobody arms the timer again,
-//! and the next wait trusts a timer that will never go off. So a timer counts as armed only while
-//! its moment lies in the future. Whether it has really gone off by then does not matter.
+//! The naive way is to remember the moment for which the timer was armed, and to arm it again when
+//! it fires before the deadline. That loses a timer which fires while the driver is late for both
+//! its moment and the deadline: the deadline is reported, the timer is not armed again, and the
+//! next wait trusts a timer that will never fire. So a timer counts as armed only while its moment
+//! is in the future. Whether it has really fired by then does not matter.
 
 use crate::time::Instant;
 
-/// What a waiting driver does next.
+/// The next step of a waiting driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextWait {
     /// The deadline has passed: stop waiting.
     Due,
     /// Arm the timer for this moment, and wait for it or the inbox.
     Arm(Instant),
-    /// Wait for the inbox, or for the timer as it is armed, if there is a deadline at all.
+    /// Wait for the inbox, or for the timer as it is armed, if there is a deadline.
     Sleep,
 }
 
-/// The state of one driver's timer. It reads no clock: each question brings the time.
+/// The state of one driver's timer. It reads no clock: each call provides the time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wait {
     armed: Option<Instant>,
 }
 
 impl Wait {
-    /// What to do at `now` to wait for `deadline`; without one only the inbox ends the wait. To be
-    /// asked anew whenever the driver wakes up and its inbox is empty.
+    /// Returns what to do at `now` to wait for `deadline`; without one, only the inbox ends the
+    /// wait. Call it again whenever the driver wakes up and its inbox is empty.
     pub fn next(&mut self, now: Instant, deadline: Option<Instant>) -> NextWait {
         let Some(deadline) = deadline else { return NextWait::Sleep };
         if now >= deadline {
@@ -80,7 +80,7 @@ mod tests {
         let mut wait = Wait::default();
         assert_eq!(wait_until(&mut wait, 0, 10), NextWait::Arm(at(10)));
         assert_eq!(wait_until(&mut wait, 5, 20), NextWait::Sleep);
-        // A pause over both: the deadline is due, and the timer has gone off without a word.
+        // The driver pauses over both: the deadline is due, and the timer has fired unnoticed.
         assert_eq!(wait_until(&mut wait, 1000, 20), NextWait::Due);
         assert_eq!(wait_until(&mut wait, 1001, 1040), NextWait::Arm(at(1040)));
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_deadline_arms_nothing_and_forgets_nothing() {
+    fn a_wait_without_a_deadline_leaves_the_timer_as_it_is() {
         let mut wait = Wait::default();
         assert_eq!(wait.next(at(7), None), NextWait::Sleep);
         assert_eq!(wait_until(&mut wait, 7, 9), NextWait::Arm(at(9)));
