@@ -1,15 +1,15 @@
-//! When to dial again after a connection failed.
+//! Backoff: how long a node waits before it dials again after a failed connection.
 
 use std::time::Duration;
 
 /// The pause after the first failure.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
-/// The longest pause: short enough that a node that is back has company within an election timeout
+/// The longest pause: short enough that a node that returns is connected within an election timeout
 /// or two.
 pub const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// The pause before the next attempt: it doubles from failure to failure, and half of it is drawn
-/// at random, so that nodes that lost one another together do not call in step for ever.
+/// The pause before the next attempt. It doubles with each failure, and half of it is random, so
+/// that nodes that lost their connections together do not keep dialling in step.
 #[derive(Debug)]
 pub struct Backoff {
     rng: fastrand::Rng,
@@ -17,18 +17,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing has failed yet.
+    /// Creates the state before the first failure.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { rng: fastrand::Rng::with_seed(seed), next: BACKOFF_MIN }
     }
 
-    /// It worked.
+    /// Resets the pause after a connection was made.
     pub fn reset(&mut self) {
         self.next = BACKOFF_MIN;
     }
 
-    /// It failed: how long to wait.
+    /// Returns how long to wait after a failure.
     pub fn pause(&mut self) -> Duration {
         let longest = self.next;
         self.next = (2 * self.next).min(BACKOFF_MAX);

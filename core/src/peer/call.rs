@@ -1,4 +1,4 @@
-//! Requests that one node passes on to another, and the answers, as bytes.
+//! Encoding of forwarded requests, and of their answers.
 
 use super::message::{
     read_configuration, read_index, read_part, read_point, write_configuration, write_part, write_point,

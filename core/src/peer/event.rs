@@ -1,29 +1,30 @@
-//! Events of a transport: what it reports of its connections to the operator.
+//! Events of the transport: reports to the operator about connections to other nodes.
 
 use std::fmt;
 
 use super::PeerRefusal;
 use crate::raft::NodeId;
 
-/// Something about the connections to other nodes.
+/// An event about the connections to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// A connection to this node is there.
+    /// The node is connected to this node.
     Connected(NodeId),
-    /// The connection to this node broke, or none can be made: why, as the operating system or the
-    /// stream says.
+    /// The connection to this node broke, or cannot be made: the error of the operating system or
+    /// of the stream.
     Lost(NodeId, String),
-    /// This node, or whoever is at its address, is refused, or refuses.
+    /// The handshake with this node, or with the node at its address, was refused by one of the two
+    /// ends.
     Refused(NodeId, PeerRefusal),
-    /// Who dialled is refused.
+    /// A dialling node was refused.
     Stranger(NodeId, PeerRefusal),
-    /// A cluster is founded as soon as these were met.
+    /// The cluster is bootstrapped after a handshake with each of these nodes.
     WaitsFor(Vec<NodeId>),
-    /// The node waits to be let in by whoever is at this address.
+    /// The node waits until the member at this address accepts it; the reason of the last failure.
     Joining(String, String),
-    /// The node has a cluster from now on.
+    /// The node has found its cluster.
     Founded,
-    /// These founders are dialled at other addresses than the cluster knows.
+    /// These founders are dialled at other addresses than those that the cluster knows.
     Moved(Vec<(NodeId, Box<str>)>),
 }
 

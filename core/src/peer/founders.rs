@@ -1,20 +1,20 @@
-//! The founders of a cluster, and the identity that it gets from them.
+//! Founders: the first members of a cluster, and the cluster id that is derived from them.
 
 use crate::identity::ClusterId;
 use crate::raft::{NodeId, Roster};
 
-/// Who founded a cluster: its first voters, where they were and in which lives.
+/// The founders of a cluster: its first voters with their addresses and incarnations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founders {
-    /// The cluster.
+    /// The cluster id.
     pub cluster: ClusterId,
-    /// All of them, each with its incarnation.
+    /// All founders, each with its incarnation.
     pub roster: Roster,
 }
 
 impl Founders {
-    /// The cluster that these members found. Whoever knows the same members in the same lives names
-    /// the same cluster.
+    /// Derives the cluster id from the founders. The same members with the same incarnations and
+    /// addresses have the same id.
     #[must_use]
     pub fn new(roster: Roster) -> Self {
         // FNV-1a: no cryptographic strength is needed, because the incarnations are random.
@@ -32,7 +32,7 @@ impl Founders {
         Self { cluster: ClusterId(hash), roster }
     }
 
-    /// Their ids, ascending: the first voters.
+    /// Returns the founders' ids, ascending: the first voters.
     #[must_use]
     pub fn ids(&self) -> Vec<NodeId> {
         self.roster.iter().map(|(node, _)| node).collect()

@@ -1,4 +1,4 @@
-//! Frames: pieces of a stream of bytes, each with its length and checksum before it.
+//! Frames: the pieces of a byte stream, each preceded by its length and checksums.
 //!
 //! ```text
 //! ┌────────────┬──────────────────┬─────────────────────────┬─────────┐
@@ -6,31 +6,31 @@
 //! └────────────┴──────────────────┴─────────────────────────┴─────────┘
 //! ```
 //!
-//! The head has a checksum of its own: with a wrong length the receiver would wait for bytes that
-//! are not on their way, and the connection would be dead without anybody noticing.
+//! The head has a separate checksum: with a wrong length the receiver would wait for bytes that
+//! were never sent, and the connection would hang unnoticed.
 //!
-//! TCP's own checksum lets one in some ten million broken segments pass. A frame whose checksum is
-//! wrong ends its connection: what follows cannot be trusted to begin where it seems to.
+//! TCP's checksum lets about one in ten million corrupted segments pass. A frame with a wrong
+//! checksum ends its connection, because the start of the next frame cannot be trusted.
 
-/// The longest frame that is ever sent, in bytes behind its head: an AppendEntries, a part of a
-/// snapshot or a page of a scan with room to spare. A node with little memory accepts no frame that
-/// is longer than its share.
+/// The longest frame that is ever sent, in bytes after its head: an AppendEntries, a part of a
+/// snapshot or a page of a scan, with room to spare. A node with little memory accepts only frames
+/// within its share.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes before a frame's own.
+/// The length of a frame's head, in bytes.
 pub(super) const HEAD_LEN: usize = 12;
 
-/// How much room an empty buffer keeps.
+/// The capacity that an empty buffer keeps, in bytes.
 const CAPACITY_KEPT: usize = 256 << 10;
 
-/// What is wrong with a stream of frames. Its connection is of no more use.
+/// A fault in a stream of frames. Its connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameFault {
-    /// A frame says that it is longer than a frame may be, or empty.
+    /// A frame is empty, or longer than the receiver accepts.
     Length(usize),
-    /// A frame's bytes are not those that were sent.
+    /// A frame's bytes do not match their checksum.
     Checksum,
-    /// A frame is whole, and nothing that this version knows.
+    /// A complete frame has content that this version does not know.
     Unknown,
 }
 
@@ -47,11 +47,11 @@ impl std::fmt::Display for FrameFault {
 
 impl std::error::Error for FrameFault {}
 
-/// Appends a frame to `stream`; `write` adds its bytes.
+/// Appends a frame to `stream`; `write` adds its content.
 ///
 /// # Panics
 ///
-/// When it gets longer than [`FRAME_BYTES_MAX`].
+/// When the content is longer than [`FRAME_BYTES_MAX`].
 pub(super) fn push_frame(stream: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = stream.len();
     stream.extend_from_slice(&[0; HEAD_LEN]);
@@ -66,11 +66,11 @@ pub(super) fn push_frame(stream: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>))
     stream[start + 8..start + HEAD_LEN].copy_from_slice(&of_head.to_le_bytes());
 }
 
-/// Cuts a stream into frames, wherever its bytes were cut on the way.
+/// Splits a stream into frames, however its bytes were split in transit.
 #[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
-    /// Where the next frame starts.
+    /// The position of the next frame.
     start: usize,
     /// The longest frame that is accepted.
     frame_max: usize,
@@ -89,13 +89,13 @@ impl FrameBuffer {
         Self { bytes: Vec::new(), start: 0, frame_max: frame_max.min(FRAME_BYTES_MAX) }
     }
 
-    /// How many bytes of a frame are here that has not ended.
+    /// Returns the number of bytes of the unfinished frame.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// More of the stream.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
@@ -105,7 +105,7 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The bytes of the next frame that is whole, if there is one.
+    /// Returns the content of the next complete frame, if there is one.
     ///
     /// # Errors
     ///

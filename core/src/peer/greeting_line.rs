@@ -1,14 +1,14 @@
-//! The first line of a connection between nodes, as it arrives.
+//! The first line of a connection between nodes: finds its end as bytes arrive.
 //!
-//! What follows it is no line, and belongs to another reader. So a runtime looks at what has
-//! arrived before it takes any of it, and takes as much as this says.
+//! The bytes after the line are frames, and belong to another reader. So a runtime peeks at the
+//! bytes that have arrived before it consumes any, and consumes as many as this type says.
 
 use std::{fmt, io};
 
 use super::HELLO_BYTES_MAX;
 use crate::protocol::is_binary;
 
-/// How many bytes are looked at, at most.
+/// The most bytes to peek at.
 pub const GREETING_LOOK_BYTES: usize = 1024;
 
 /// The line was longer than [`HELLO_BYTES_MAX`].
@@ -23,7 +23,7 @@ impl fmt::Display for GreetingTooLong {
 
 impl std::error::Error for GreetingTooLong {}
 
-/// See the module.
+/// The first line as it arrives. See the module.
 #[derive(Debug, Default)]
 pub struct GreetingLine {
     line: Vec<u8>,
@@ -31,19 +31,20 @@ pub struct GreetingLine {
 }
 
 impl GreetingLine {
-    /// Looks at bytes that have arrived; none means that the other end hung up. Returns how many of
-    /// them are to be taken.
+    /// Examines bytes that have arrived; none means that the other end has closed the connection.
+    /// Returns how many of them to consume.
     ///
     /// # Errors
     ///
-    /// [`GreetingTooLong`], or the line will never be whole.
+    /// [`GreetingTooLong`], or an error because the connection was closed before the end of the
+    /// line.
     pub fn look(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
-        // Of another protocol no line break need ever come.
+        // Another protocol may never send a line break.
         self.is_whole = end.is_some() || is_binary(&self.line);
         if self.line.len() > HELLO_BYTES_MAX {
             return Err(io::Error::other(GreetingTooLong));
@@ -51,7 +52,7 @@ impl GreetingLine {
         Ok(end.map_or(bytes.len(), |end| end + 1))
     }
 
-    /// Whether there is all of it, or enough to know that it is none.
+    /// Returns whether the line is complete, or known not to be a handshake.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_whole
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_taken_of_what_follows_the_line() {
+    fn bytes_after_the_line_are_not_consumed() {
         let stream = b"{\"a\":1}\n\x05frames\nmore";
         for cut in 1..stream.len() {
             let mut greeting = GreetingLine::default();
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_an_end() {
+    fn a_line_has_a_length_limit() {
         let mut greeting = GreetingLine::default();
         for _ in 0..HELLO_BYTES_MAX / GREETING_LOOK_BYTES {
             assert_eq!(greeting.look(&[b'x'; GREETING_LOOK_BYTES]).unwrap(), GREETING_LOOK_BYTES);
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_needs_no_end() {
+    fn another_protocol_is_recognised_without_a_line_break() {
         let mut greeting = GreetingLine::default();
         greeting.look(b"\x16\x03\x01\x02\x00\x01").unwrap();
         assert!(greeting.is_whole());

@@ -1,16 +1,18 @@
-//! Who may speak to whom: the two lines at the beginning of a connection.
+//! The handshake between nodes: the two lines at the start of a connection, which establish
+//! cluster, node and incarnation on both ends.
 //!
-//! The dialler says who it is and whom it wants ([`Hello`]); the other side says who it is
-//! ([`Welcome`]) or why it will not listen ([`PeerRefusal`]); the dialler then decides whether it
-//! has reached the right one. Both look at the same three things: the cluster, the id, and the life
-//! of the node that bears it. What passes is what Raft takes for granted: that a message comes from
-//! the member that it names, and that this member has forgotten nothing.
+//! The dialler states its identity and the node that it expects ([`Hello`]); the other side states
+//! its identity ([`Welcome`]) or why it refuses ([`PeerRefusal`]); the dialler then checks whether
+//! it has reached the expected node. Both sides compare the cluster, the id and the incarnation. A
+//! successful handshake establishes what Raft presumes: that a message comes from the member that
+//! it names, and that this member has not lost any of its state.
 //!
-//! A node without files has no cluster yet. It tells its incarnation, which it has already written
-//! down, and is told who founded the cluster, if it is a member in just this life, or one that
-//! nobody has met. A cluster is founded when each of its founders has met all others
-//! ([`LocalNode::found`]), so its members are known by their lives from the first entry on, and
-//! whoever comes back without its files is recognised at once.
+//! A node without files has no cluster yet. It states its incarnation, which is already durable,
+//! and is told the founders of the cluster if it is a member with exactly this incarnation, or
+//! takes the place of an added member whose incarnation is not known yet. A cluster is bootstrapped
+//! when a founder has completed a handshake with all others ([`LocalNode::found`]). So the members'
+//! incarnations are known from the first entry on, and a node that returns without its files is
+//! recognised at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,37 +24,39 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{Addition, Configuration, LogIndex, Member, MemberText, NodeId, Roster};
 use crate::replica::Input;
 
-/// The name of the peers' protocol.
+/// The name of the peer protocol.
 pub const PEER_FORMAT: &str = "coracle-peer";
-/// Its version.
+/// The version of the peer protocol.
 pub const PEER_VERSION: u64 = 3;
-/// The longest line of a handshake, in bytes: two rosters of the longest addresses and some more.
+/// The longest line of a handshake, in bytes: two rosters of the longest addresses, and some spare
+/// room.
 pub const HELLO_BYTES_MAX: usize = 64 << 10;
 
-/// Who is at the other end.
+/// The result of a handshake: the identity of the node at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meeting {
-    /// The node.
+    /// The node's id.
     pub node: NodeId,
-    /// Its life.
+    /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Where its peers reach it, as far as it says so itself.
+    /// The address at which its peers reach it, if it states one.
     pub address: Option<Box<str>>,
-    /// Where its clients connect.
+    /// The address at which its clients connect.
     pub client_address: Option<Box<str>>,
-    /// Up to which entry it knows who the members are.
+    /// The log index up to which it knows the members.
     pub configuration_index: LogIndex,
-    /// Which of its runs this is: what a dialler asks must be of this run. Zero: it does not say.
+    /// The number of its run (boot): requests over a connection must come from the run that has
+    /// dialled it. Zero: it does not state one.
     pub boot: u64,
-    /// The addition that it says it was let in as.
+    /// The addition by which it became a member, as it states.
     pub addition: Addition,
-    /// Whether both are of the same cluster, so that frames may follow. Otherwise one of them is
-    /// not ready yet.
+    /// Whether both nodes belong to the same cluster, so that frames may follow. Otherwise one of
+    /// them has no cluster yet.
     pub is_of_cluster: bool,
 }
 
 impl Meeting {
-    /// What the node is told of it.
+    /// Returns the input that reports this handshake to the node.
     #[must_use]
     pub fn met(&self) -> Input {
         let &Self { node: peer, incarnation, addition, .. } = self;
@@ -60,33 +64,33 @@ impl Meeting {
     }
 }
 
-/// The dialler's line.
+/// The first line of a handshake, from the dialler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     format: String,
     version: u64,
     node: u64,
     incarnation: String,
-    /// `None`: whoever is there.
+    /// The expected node; `None`: any node.
     to: Option<u64>,
     cluster: Option<String>,
     configuration_index: u64,
     boot: u64,
-    /// Whether a configuration in the dialler's log has named it.
+    /// Whether a configuration in the dialler's log names it.
     #[serde(default)]
     named: bool,
-    /// The addition that let the dialler in.
+    /// The addition by which the dialler became a member.
     #[serde(default, skip_serializing_if = "Addition::is_founding")]
     addition: Addition,
-    /// Where the dialler's own peers reach it.
+    /// The address at which the dialler's peers reach it.
     address: Option<Box<str>>,
     client_address: Option<Box<str>>,
-    /// With whom the dialler wants to found a cluster.
+    /// The founders of the cluster that the dialler wants to bootstrap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     founding: Vec<MemberText>,
 }
 
-/// The other side's line when it listens.
+/// The answer of the other side when it accepts the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     format: String,
@@ -95,18 +99,18 @@ pub struct Welcome {
     incarnation: String,
     cluster: Option<String>,
     configuration_index: u64,
-    /// Whether a configuration in this node's log has named it.
+    /// Whether a configuration in this node's log names it.
     #[serde(default)]
     named: bool,
-    /// The addition that let this node in.
+    /// The addition by which this node became a member.
     #[serde(default, skip_serializing_if = "Addition::is_founding")]
     addition: Addition,
-    /// Which of this node's runs this is.
+    /// The number of this node's run (boot).
     #[serde(default)]
     boot: u64,
     client_address: Option<Box<str>>,
-    /// Who founded the cluster, and the payload of the latest configuration, for who has no files
-    /// yet.
+    /// The founders of the cluster, and the payload of its latest configuration, for a node without
+    /// files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     founders: Vec<MemberText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +118,7 @@ pub struct Welcome {
 }
 
 impl Hello {
-    /// The line, with its line break.
+    /// Encodes the line, with its line break.
     ///
     /// # Panics
     ///
@@ -124,7 +128,7 @@ impl Hello {
         line(self)
     }
 
-    /// Reads a line, with or without its line break.
+    /// Decodes a line, with or without its line break.
     ///
     /// # Errors
     ///
@@ -135,7 +139,7 @@ impl Hello {
         if is_known { Ok(hello) } else { Err(PeerRefusal::NotUnderstood) }
     }
 
-    /// Who says so.
+    /// The dialler's id.
     #[must_use]
     pub fn node(&self) -> NodeId {
         NodeId(self.node)
@@ -143,7 +147,7 @@ impl Hello {
 }
 
 impl Welcome {
-    /// The line, with its line break.
+    /// Encodes the line, with its line break.
     ///
     /// # Panics
     ///
@@ -153,11 +157,11 @@ impl Welcome {
         line(self)
     }
 
-    /// Reads a line that welcomes or refuses.
+    /// Decodes a line that welcomes or refuses.
     ///
     /// # Errors
     ///
-    /// The refusal that the line says, or [`PeerRefusal::NotUnderstood`].
+    /// The refusal in the line, or [`PeerRefusal::NotUnderstood`].
     pub fn decode(line: &[u8]) -> Result<Self, PeerRefusal> {
         if let Ok(text) = serde_json::from_slice::<RefusalText>(line) {
             return Err(text.refused);
@@ -167,12 +171,11 @@ impl Welcome {
         if is_known { Ok(welcome) } else { Err(PeerRefusal::NotUnderstood) }
     }
 
-    /// Who founded the cluster of the node that says so, and its latest configuration, if it has a
-    /// cluster.
+    /// Returns the founders and the latest configuration of the cluster, if the other node has one.
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal::NotUnderstood`] when they are not what they should be.
+    /// [`PeerRefusal::NotUnderstood`] when they cannot be decoded.
     pub fn cluster(&self) -> Result<Option<(Founders, Configuration)>, PeerRefusal> {
         let Some(cluster) = &self.cluster else { return Ok(None) };
         let found = || {
@@ -192,8 +195,8 @@ pub(super) fn line(text: &impl Serialize) -> Vec<u8> {
 }
 
 impl LocalNode {
-    /// The line to dial `to` with; `None`: whoever is there. `address` is where this node's peers
-    /// reach it.
+    /// Returns the line with which to dial `to`; `None`: any node. `address` is the address at
+    /// which this node's peers reach it.
     #[must_use]
     pub fn hello(&self, to: Option<NodeId>, address: Option<&str>) -> Hello {
         let founding = match &self.standing {
@@ -217,11 +220,11 @@ impl LocalNode {
         }
     }
 
-    /// Answers who dials.
+    /// Answers a dialling node.
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal`]: to be sent in the welcome's place.
+    /// [`PeerRefusal`]: to be sent instead of the welcome.
     pub fn answer(&self, hello: &Hello) -> Result<(Welcome, Meeting), PeerRefusal> {
         let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
         let checked = self.check(&Claim {
@@ -234,16 +237,16 @@ impl LocalNode {
             address: hello.address.as_deref(),
         });
         let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
-        // A node that was removed long ago may know only addresses where other members have taken
-        // over: any of them tells it.
+        // A node that was removed long ago may know only addresses at which other members run by
+        // now: any of them reports the removal.
         let is_removed = matches!(checked, Err(PeerRefusal::Removed { .. }));
         if let Some(wanted) = wrong_node.filter(|_| !is_removed) {
             return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
         }
         let founds_with_it = match &self.standing {
             Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
-            // It waits for a cluster that exists: with it another one would be founded, under the
-            // ids of that one's members.
+            // A joiner waits for an existing cluster. With it, a founder would bootstrap a second
+            // cluster under the ids of that cluster's members.
             Standing::Joining => mutant::is_active(Mutant::JoinerFoundsAlong),
             Standing::Member(..) => true,
         };
@@ -283,11 +286,11 @@ impl LocalNode {
         Ok((welcome, meeting))
     }
 
-    /// Decides whether the dialled node is the one that was wanted.
+    /// Checks whether the dialled node is the expected one.
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal`]: hang up.
+    /// [`PeerRefusal`]: close the connection.
     pub fn accept(&self, wanted: Option<NodeId>, welcome: &Welcome) -> Result<Meeting, PeerRefusal> {
         let node = NodeId(welcome.node);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != node) {
@@ -296,7 +299,8 @@ impl LocalNode {
         let incarnation = Incarnation::from_text(&welcome.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
         let is_of_cluster = match &self.standing {
             Standing::Founding(_) | Standing::Joining => false,
-            // It is about to learn of the cluster, or to be told by somebody that it must not.
+            // The other node has no cluster yet: a handshake that it dials will report the cluster
+            // to it, or refuse it.
             Standing::Member(..) if welcome.cluster.is_none() => false,
             Standing::Member(..) => self.check(&Claim {
                 node,
@@ -321,7 +325,8 @@ impl LocalNode {
         })
     }
 
-    /// Whether the other node is of this one's cluster; `false`: one of them has none yet.
+    /// Checks that the other node belongs to this node's cluster; `false`: one of them has none
+    /// yet.
     fn check(&self, claim: &Claim<'_>) -> Result<bool, PeerRefusal> {
         let &Claim {
             node,
@@ -339,9 +344,9 @@ impl LocalNode {
         }
         let known = configuration.roster().member(node).and_then(|member| member.incarnation);
         let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
-        // A committed configuration as late as what the other knows, that does not name it although
-        // an earlier one did: it was removed, and no later configuration will name this incarnation
-        // again.
+        // This configuration is committed and at least as late as the one that the other node
+        // knows, and it does not name that node, although an earlier one did: the node was removed,
+        // and no later configuration will name this incarnation again.
         let is_settled = self.is_settled || mutant::is_active(Mutant::RemovalByOpenConfiguration);
         let is_later =
             their_index < self.configuration_index || mutant::is_active(Mutant::RemovalByOldConfiguration);
@@ -355,8 +360,9 @@ impl LocalNode {
         let is_as_late =
             their_index <= self.configuration_index || mutant::is_active(Mutant::LaterIncarnationRefused);
         match configuration.roster().member(node) {
-            // Whoever knows of later members may have been let in again since, and be the leader
-            // that this node needs to hear of it. A node that was wiped knows of no cluster at all.
+            // A node that knows a later configuration may have been added again since, and may be
+            // the leader from which this node must learn of it. A wiped node states no cluster at
+            // all.
             Some(Member { incarnation: Some(known), .. })
                 if *known != found && (cluster.is_none() || is_as_late) =>
             {
@@ -366,9 +372,9 @@ impl LocalNode {
                     found: found.to_string(),
                 })
             }
-            // The first node that dials with an id that was added becomes the member for good. A
-            // machine that lost its files and is started as before could dial first, from an
-            // address that the other members do not dial.
+            // The first node that dials with an added id becomes the member permanently. A machine
+            // that lost its files and is started as before could dial first, from an address that
+            // the other members do not dial.
             Some(Member { incarnation: None, address: expected, .. })
                 if cluster.is_none()
                     && address.is_some_and(|address| address != &**expected)
@@ -378,8 +384,8 @@ impl LocalNode {
                 Err(PeerRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
             }
             None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
-            // By an addition that may be rolled back nobody is let in: its number may be another
-            // member's then.
+            // An addition that may be rolled back admits no node: its number may be another
+            // member's afterwards.
             Some(Member { incarnation: None, .. })
                 if cluster.is_none()
                     && !self.is_settled
@@ -387,13 +393,13 @@ impl LocalNode {
             {
                 Err(PeerRefusal::NotMember { node: node.0 })
             }
-            // Somebody of the cluster who is no member may have been made one since.
+            // A node of the cluster that is not a member here may have been added since.
             _ => Ok(cluster.is_some()),
         }
     }
 }
 
-/// What the other node says of itself.
+/// The statements of the other node about itself.
 struct Claim<'a> {
     node: NodeId,
     incarnation: Incarnation,
@@ -401,7 +407,7 @@ struct Claim<'a> {
     configuration_index: LogIndex,
     was_named: bool,
     addition: Addition,
-    /// Where it says that its peers reach it.
+    /// The address at which its peers reach it, as it states.
     address: Option<&'a str>,
 }
 

@@ -1,4 +1,5 @@
-//! What a node knows of itself and of its cluster when it meets another.
+//! The local node in a handshake: its identity, its standing in a cluster, and the members that it
+//! knows.
 
 use std::collections::BTreeMap;
 
@@ -6,83 +7,84 @@ use super::founders::Founders;
 use crate::identity::{ClusterId, Incarnation};
 use crate::raft::{Addition, Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
-/// What a node is to a cluster.
+/// The standing of a node in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It waits to meet the others with whom it will found one; the roster knows their addresses.
+    /// It waits for handshakes with the other founders to bootstrap a cluster; the roster has their
+    /// addresses.
     Founding(Roster),
-    /// It waits to be let into one that exists.
+    /// It waits to be accepted by an existing cluster.
     Joining,
-    /// It belongs to one. The configuration is the latest that it knows.
+    /// It belongs to a cluster. The configuration is the latest that it knows.
     Member(Founders, Configuration),
 }
 
-/// How a node finds its cluster at its first start. Afterwards its files know.
+/// How a node finds its cluster at its first start. Later its files state the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Together with these, whose addresses the roster knows, itself among them.
+    /// Bootstrap with these founders, including the node itself; the roster has their addresses.
     Found(Roster),
-    /// By asking the member that its peers reach at this address.
+    /// Join through the member that peers reach at this address.
     Join(Box<str>),
-    /// It has found it before.
+    /// The node has found its cluster before.
     Known,
 }
 
-/// What a node knows when it meets another.
+/// The local node's identity and knowledge, as a handshake needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
-    /// Which node it is.
+    /// The node's id.
     pub id: NodeId,
-    /// Its life.
+    /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Where its clients connect, for others to tell.
+    /// The address at which its clients connect, which other nodes report to clients.
     pub client_address: Option<Box<str>>,
-    /// Which of its runs this is.
+    /// The number of its run (boot).
     pub boot: u64,
-    /// What it is to its cluster.
+    /// Its standing in a cluster.
     pub standing: Standing,
-    /// Up to which entry it knows who the members are.
+    /// The log index up to which it knows the members.
     pub configuration_index: LogIndex,
-    /// Up to which entry its log names this node: what it says of itself in a handshake. A later
-    /// configuration that does not name it may have been rolled back, and must not pass for more
-    /// than those know who have removed it.
+    /// The log index up to which its log names this node, which it states in handshakes. A later
+    /// configuration that does not name it may have been rolled back; with that index the node
+    /// would pass for one that knows more than the members that have removed it.
     pub named_index: LogIndex,
-    /// Whether that configuration is committed, and no change is under way.
+    /// Whether that configuration is committed and no change is under way.
     pub is_settled: bool,
-    /// Whether any configuration in its log has named this node.
+    /// Whether any configuration in its log names this node.
     pub was_named: bool,
-    /// The addition that it was let in as; a founder's, or none yet.
+    /// The addition by which it became a member; a founder's, or none yet.
     pub addition: Addition,
 }
 
-/// What a node knows of the members, for its transport to follow.
+/// A node's knowledge of the members, which its transport follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownMembers {
     /// The configuration in force.
     pub configuration: Configuration,
-    /// Up to which entry of the log it holds.
+    /// The log index of that configuration.
     pub index: LogIndex,
-    /// Up to which entry the log names this node: the same, unless the configuration in force does
-    /// not name it.
+    /// The log index up to which the log names this node: the same, unless the configuration in
+    /// force does not name it.
     pub named_index: LogIndex,
-    /// Whether it is committed, and no change is under way.
+    /// Whether that configuration is committed and no change is under way.
     pub is_settled: bool,
-    /// Whether any configuration in the log has named this node.
+    /// Whether any configuration in the log names this node.
     pub was_named: bool,
     /// Whether there is a leader, as far as this node knows.
     pub has_leader: bool,
 }
 
 impl LocalNode {
-    /// The node has found its cluster, and has this standing in it. A joiner was let in by this
-    /// configuration.
+    /// Notes that the node has found its cluster, with this standing. A joiner was added by the
+    /// configuration `joined`.
     pub fn enter(&mut self, standing: Standing, joined: Option<&Configuration>) {
         let own = joined.and_then(|joined| joined.roster().member(self.id));
         self.addition = own.map(|own| own.addition).unwrap_or_default();
         self.standing = standing;
     }
 
-    /// Another configuration is in force, or the one that is was committed.
+    /// Notes that another configuration is in force, or that the current one was committed.
     pub fn follow(&mut self, known: &KnownMembers) {
         (self.configuration_index, self.named_index) = (known.index, known.named_index);
         self.is_settled = known.is_settled;
@@ -92,7 +94,7 @@ impl LocalNode {
         }
     }
 
-    /// The founders of the cluster, when this node has met all of those with whom it founds one.
+    /// Returns the founders of the cluster if this node has completed a handshake with all of them.
     #[must_use]
     pub fn found(&self, met: &BTreeMap<NodeId, Incarnation>) -> Option<Founders> {
         let Standing::Founding(peers) = &self.standing else { return None };
@@ -104,7 +106,7 @@ impl LocalNode {
         Some(Founders::new(Roster::new(members)))
     }
 
-    /// The configuration that a cluster begins with. `None` when its founders are too many, or
+    /// Returns the first configuration of a cluster. `None` when there are too many founders, or
     /// none.
     #[must_use]
     pub fn first_configuration(founders: &Founders) -> Option<Configuration> {

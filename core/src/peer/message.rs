@@ -1,5 +1,16 @@
-//! Raft's messages as bytes. Entries travel as the lines that they are, and every one of them is
-//! checked on arrival.
+//! Encoding of Raft's messages, with validation of everything that another node sends.
+//!
+//! A message arrives in a frame whose checksum matches, so its bytes are those that were sent. The
+//! naive way is to trust them. But the checksum says nothing about the sender: a node with a bug or
+//! a damaged memory may send an entry that is not the one that was sealed, a configuration that
+//! cannot be decoded, or a term near the end of its range. Such a value would be written to the
+//! log, spread by the leader, and no later value could correct it. So decoding is strict: the
+//! checksum chain of entries is verified from the entry before them, configurations must be
+//! decodable, and terms and indexes have limits. A stated count never decides how much memory is
+//! reserved. A message that fails ends its connection.
+//!
+//! Entries travel as the lines of text that the log and the disk share, so a leader does not encode
+//! them again for each follower.
 
 use std::sync::Arc;
 
@@ -66,7 +77,8 @@ pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
     }
 }
 
-/// `None` when it is no message of this version, or one of its entries is not right.
+/// Decodes a message; `None` when it is not a message of this version, or an entry of it is
+/// invalid.
 pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
     let (sender, receiver, term) = (NodeId(from.u64()?), NodeId(from.u64()?), read_term(from)?);
     let body = match from.u8()? {
@@ -101,7 +113,7 @@ pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
         14 => Body::TimeoutNow,
         _ => return None,
     };
-    // The incarnation is the connection's to say.
+    // The connection knows the sender's incarnation.
     Some(Message { from: sender, incarnation: None, to: receiver, term, body })
 }
 
@@ -159,8 +171,8 @@ fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
         if text.is_empty() {
             break;
         }
-        // How many there are was stated by somebody else: not a reason to make room for more than
-        // there can be.
+        // The sender states the count, so it must not make this node reserve more memory than the
+        // text can fill with entries.
         batch.reserve((count - found.min(count)).min(text.len() / 32 + 1), text.len());
         for line in text.strip_suffix('\n')?.split('\n') {
             batch.accept(line.as_bytes()).ok()?;
@@ -169,7 +181,7 @@ fn read_append(from: &mut Reader<'_>) -> Option<AppendEntries> {
         entries.extend(batch.finish());
     }
     let (prev_log_index, prev_log_term) = (before.index, before.term);
-    // An earlier program sends none with a call without entries.
+    // An earlier version of the program sends no checksum in a call without entries.
     let has_none = entries.is_empty() && before.checksum == Checksum::default();
     let prev_log_checksum = (!has_none).then_some(before.checksum);
     let is_known = entries.iter().all(Entries::configurations_are_known);
@@ -215,12 +227,13 @@ pub(super) fn write_point(point: LogPoint, to: &mut Writer<'_>) {
     to.u32(point.checksum.0);
 }
 
-/// An index that another node can honestly have reached.
+/// Decodes an index, within the limit that a correct node can reach.
 pub(super) fn read_index(from: &mut Reader<'_>) -> Option<LogIndex> {
     from.u64().map(LogIndex).filter(|index| *index <= LogIndex::MAX)
 }
 
-/// The like for terms. How far a message's term may be above a node's own is for Raft to say.
+/// Decodes a term, within the same kind of limit. Raft decides how far a message's term may be
+/// above the node's term.
 fn read_term(from: &mut Reader<'_>) -> Option<Term> {
     from.u64().map(Term).filter(|term| *term <= Term::MAX)
 }
@@ -254,7 +267,7 @@ pub(super) fn read_part(from: &mut Reader<'_>) -> Option<SnapshotPart> {
     })
 }
 
-/// As in the log.
+/// Encodes a configuration as in the log.
 pub(super) fn write_configuration(configuration: &Configuration, to: &mut Writer<'_>) {
     to.text(&configuration.to_payload());
 }

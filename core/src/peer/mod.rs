@@ -1,24 +1,24 @@
-//! What nodes say to one another over a network, and how: without a network.
+//! The peer protocol: the frames between nodes and their encoding, without any I/O.
 //!
-//! A pair of nodes has two connections, and each sends on the one that it dialled. A connection
-//! begins with a handshake, a line of JSON each way ([`Hello`], [`Welcome`]); frames follow from
-//! the dialler. The other side sends nothing back but receipts: how many bytes it has read
-//! ([`PeerFrame::Receipt`]).
+//! A pair of nodes has two connections, and each node sends on the one that it has dialled. A
+//! connection begins with a handshake, one line of JSON each way ([`Hello`], [`Welcome`]); frames
+//! from the dialler follow. The other side sends back only receipts, which report how many bytes it
+//! has read ([`PeerFrame::Receipt`]).
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `frame` | pieces of a stream, with length and checksum |
-//! | `message` | Raft's messages |
-//! | `call` | requests that one node forwards to another, and the answers |
-//! | `hello` | who may speak to whom |
-//! | `local` | what a node knows of itself and its cluster when it meets another |
+//! | `frame` | framing: the length and the checksums of a frame in a stream |
+//! | `message` | the encoding of Raft's messages |
+//! | `call` | the encoding of forwarded requests and their answers |
+//! | `hello` | the handshake |
+//! | `local` | the local node's identity and standing in a handshake |
 //! | `greeting_line` | where the first line of a connection ends |
-//! | `refusal` | why they do not |
-//! | `outbox` | what waits to be sent to one peer |
-//! | `backoff` | when to dial again |
-//! | `founders` | who founded a cluster, and its identity |
-//! | `event` | what a transport reports to the operator |
-//! | `wire` | numbers and texts |
+//! | `refusal` | why a handshake is refused |
+//! | `outbox` | the queue of frames for one peer |
+//! | `backoff` | when to dial again after a failure |
+//! | `founders` | the founders of a cluster, and the cluster id |
+//! | `event` | events of the transport for the operator |
+//! | `wire` | the encoding of numbers and texts |
 
 mod backoff;
 mod call;
@@ -48,54 +48,55 @@ use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};
 use wire::{Reader, Writer};
 
-/// Names a forwarded request, on the side of the node that forwards it.
+/// Identifies a forwarded request at the node that forwards it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId {
-    /// Which run of that node: an answer to a run before must not pass for one of this.
+    /// The run (boot) of that node: an answer to a request of an earlier run must not be taken for
+    /// an answer to one of this run.
     pub boot: u64,
-    /// Its name for the request.
+    /// The id of the request at that node.
     pub request: RequestId,
 }
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerFrame {
-    /// A message of Raft.
+    /// A Raft message.
     Message(Message),
-    /// A client's request that the receiver can answer.
+    /// A client's request that is forwarded to the receiver.
     Ask {
-        /// Its name.
+        /// Its id.
         call: CallId,
-        /// Grows from request to request of a run of the sender: whichever arrives out of order, or
-        /// twice, is dropped.
+        /// Increases with each request of a run of the sender: a request that arrives out of order,
+        /// or twice, is dropped.
         sequence: u64,
-        /// It.
+        /// The request.
         request: Request,
     },
     /// The answer to a request of the receiver.
     Answer {
-        /// The request's name.
+        /// The id of the request.
         call: CallId,
-        /// It.
+        /// The answer.
         answer: Answer,
     },
-    /// The next piece of a frame that is too long to go in one: what is urgent goes between its
-    /// pieces. All pieces together are the frame with its head.
+    /// The next piece of a frame that is too long to be sent at once: urgent frames are sent
+    /// between its pieces. All pieces together are the frame with its header.
     Piece(Vec<u8>),
-    /// A question whether the receiver is there: it answers with a receipt at once.
+    /// A ping: the receiver answers with a receipt at once.
     Ping,
-    /// How many bytes the receiver of a connection has read since the handshake. The one frame that
-    /// goes back to the dialler.
+    /// The number of bytes that the receiver of a connection has read since the handshake. The only
+    /// frame that is sent back to the dialler.
     Receipt(u64),
 }
 
 impl PeerFrame {
-    /// Understands the bytes of a frame.
+    /// Decodes the bytes of a frame.
     ///
     /// # Errors
     ///
-    /// [`FrameFault::Unknown`] when they are nothing of this version, or hold an entry that is not
-    /// right.
+    /// [`FrameFault::Unknown`] when the bytes are not a frame of this protocol version, or contain
+    /// an invalid entry.
     pub fn read(bytes: &[u8]) -> Result<Self, FrameFault> {
         let mut from = Reader::new(bytes);
         let frame = Self::read_from(&mut from).filter(|_| from.is_empty());
@@ -127,11 +128,11 @@ fn write_call(call: CallId, to: &mut Writer<'_>) {
     to.u64(call.request.0);
 }
 
-/// Appends a frame with a message of Raft.
+/// Appends a frame with a Raft message.
 ///
 /// # Panics
 ///
-/// When it holds more than [`FRAME_BYTES_MAX`] bytes of entries or of a snapshot.
+/// When the content of the frame is longer than [`FRAME_BYTES_MAX`] bytes.
 pub fn push_message(stream: &mut Vec<u8>, message: &Message) {
     frame::push_frame(stream, |bytes| {
         let mut to = Writer::new(bytes);
@@ -175,7 +176,7 @@ pub fn push_ping(stream: &mut Vec<u8>) {
     frame::push_frame(stream, |bytes| bytes.push(5));
 }
 
-/// Appends a frame that says how many bytes were read.
+/// Appends a frame that reports how many bytes were read.
 pub fn push_receipt(stream: &mut Vec<u8>, read: u64) {
     frame::push_frame(stream, |bytes| {
         let mut to = Writer::new(bytes);

@@ -1,13 +1,14 @@
-//! What waits to be sent to one peer.
+//! The outbox of a link: the queue of frames that wait to be sent to one peer.
 //!
-//! There are two lanes. What keeps the cluster together (heartbeats, votes, acknowledgements) is
-//! small and goes first, so that it never stands behind megabytes of entries or of a snapshot. A
-//! frame of the other lane that is longer than may be in flight is cut into pieces for that: what
-//! is urgent goes between them. Both lanes have a limit. Above it Raft's messages give way, the
-//! oldest first: Raft takes a lost message in its stride, and a newer one says more. Requests and
-//! answers do not give way; a request that finds no room is refused before it was sent, so that it
-//! may go elsewhere. The limit of the bulk lane is a share of the memory budget, and one frame may
-//! pass it: so whatever is to be sent finds its way.
+//! There are two lanes. The urgent lane has the small messages that keep the cluster together
+//! (heartbeats, votes, acknowledgements); it goes first, so that they never wait behind megabytes
+//! of entries or of a snapshot. The bulk lane has everything else. If one of its frames is longer
+//! than may be in flight, it is cut into pieces, and urgent frames go between them. Both lanes have
+//! a limit, above which Raft's messages are dropped, the oldest first: Raft tolerates lost
+//! messages, and a newer message replaces an older one. Requests and answers are not dropped. A
+//! request that finds no room is rejected before it is sent, so that the proxy may send it
+//! elsewhere. The limit of the bulk lane is a share of the memory budget, and one frame may exceed
+//! it, so that every frame can be sent.
 
 use std::collections::VecDeque;
 
@@ -16,15 +17,15 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{Body, Message};
 use crate::replica::{Answer, Request};
 
-/// The most bytes that wait in the lane of what is urgent: some thousand heartbeats.
+/// The most bytes in the urgent lane: some thousand heartbeats.
 pub const URGENT_BYTES_MAX: usize = 256 << 10;
-/// The most bytes that wait in the lane of entries, snapshots, requests and answers, where memory
-/// has no limit; one frame may pass it.
+/// The most bytes in the bulk lane (entries, snapshots, requests and answers) where memory has no
+/// limit; one frame may exceed it.
 pub const BULK_BYTES_MAX: usize = 32 << 20;
 
-/// A frame of the bulk lane that is longer, and for which there is no room, is cut into pieces of
-/// this size, in bytes. Chosen because a line of 1 Mbit/s sends it within half of the usual
-/// shortest election timeout, and heads are less than a thousandth of it.
+/// The size of a piece, in bytes: a longer frame of the bulk lane for which there is no room is cut
+/// into pieces of this size. Chosen because a line of 1 Mbit/s sends a piece within half of the
+/// usual shortest election timeout, and heads are less than a thousandth of it.
 pub const PIECE_BYTES: usize = 16 << 10;
 
 /// A lane: frames, oldest first.
@@ -38,19 +39,20 @@ struct Lane {
 struct Frame {
     bytes: Vec<u8>,
     may_be_dropped: bool,
-    /// Answers may wait for the next connection; they name the run that they are for.
+    /// Whether it is an answer, which may wait for the next connection: it names the run that it is
+    /// for.
     is_answer: bool,
 }
 
-/// Frames for one peer, in the order in which they should go.
+/// The frames for one peer, in the order in which they are sent. See the module.
 #[derive(Debug)]
 pub struct Outbox {
     urgent: Lane,
     bulk: Lane,
-    /// The most bytes that wait in the bulk lane; one frame may pass it.
+    /// The most bytes in the bulk lane; one frame may exceed it.
     bulk_max: usize,
-    /// The frame of which some pieces are sent, and how many bytes they are. The others must
-    /// follow.
+    /// The frame that was partly sent as pieces, and the number of its bytes that were sent. The
+    /// other pieces must follow.
     cut: Option<(Frame, usize)>,
     dropped: u64,
 }
@@ -62,27 +64,26 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox, whose bulk lane holds at most `bulk_max` bytes.
+    /// Creates an empty outbox, whose bulk lane holds at most `bulk_max` bytes.
     #[must_use]
     pub fn new(bulk_max: usize) -> Self {
         let bulk_max = if mutant::is_active(Mutant::OutboxShareIgnored) { BULK_BYTES_MAX } else { bulk_max };
         Self { urgent: Lane::default(), bulk: Lane::default(), bulk_max, cut: None, dropped: 0 }
     }
 
-    /// How many bytes wait, in both lanes.
+    /// Returns the bytes that wait, in both lanes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.urgent.bytes + self.bulk_bytes()
     }
 
-    /// How many bytes wait in the lane of what is not urgent, with the frame of which some pieces
-    /// are sent.
+    /// Returns the bytes that wait in the bulk lane, including the frame that was partly sent.
     #[must_use]
     pub fn bulk_bytes(&self) -> usize {
         self.bulk.bytes + self.cut.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
     }
 
-    /// Adds a message of Raft.
+    /// Adds a Raft message.
     pub fn push_message(&mut self, message: &Message) {
         let mut bytes = Vec::new();
         push_message(&mut bytes, message);
@@ -106,8 +107,8 @@ impl Outbox {
         true
     }
 
-    /// Adds an answer, also when there is no connection. Without room it is lost: who waits is told
-    /// that the outcome is not known.
+    /// Adds an answer, also while there is no connection. Without room it is dropped, and the
+    /// client is told that the outcome is unknown.
     pub fn push_answer(&mut self, call: CallId, answer: &Answer) {
         self.dropped += self.bulk.make_room(self.bulk_max);
         if self.bulk.bytes <= self.bulk_max {
@@ -117,7 +118,7 @@ impl Outbox {
         }
     }
 
-    /// Adds the question whether the peer is there.
+    /// Adds a ping.
     pub fn push_ping(&mut self) {
         let mut bytes = Vec::new();
         push_ping(&mut bytes);
@@ -125,26 +126,26 @@ impl Outbox {
         self.dropped += self.urgent.make_room(URGENT_BYTES_MAX);
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.has_urgent() && !self.has_bulk()
     }
 
-    /// Whether something waits that is urgent.
+    /// Returns whether an urgent frame waits.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
         !self.urgent.frames.is_empty()
     }
 
-    /// Whether something waits that is not.
+    /// Returns whether a bulk frame waits.
     #[must_use]
     pub fn has_bulk(&self) -> bool {
         self.cut.is_some() || !self.bulk.frames.is_empty()
     }
 
-    /// Moves frames to the end of `stream`, until there is nothing more or `stream` has `bytes_max`
-    /// bytes. What is not urgent ends with the frame or piece that reaches `bulk_max` bytes.
+    /// Moves frames to the end of `stream`, until none waits or `stream` has `bytes_max` bytes.
+    /// Bulk frames end with the frame or piece that reaches `bulk_max` bytes.
     pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize, bulk_max: usize) {
         while stream.len() < bytes_max
             && let Some(frame) = self.urgent.pop()
@@ -168,8 +169,8 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone, and with it everything that was to go over it, but for answers: who
-    /// asked may be waiting.
+    /// Notes that the connection is gone. Drops everything that was to be sent over it except
+    /// answers, because their clients may still wait.
     pub fn disconnect(&mut self) {
         self.urgent = Lane::default();
         if let Some((frame, _)) = self.cut.take() {
@@ -179,7 +180,7 @@ impl Outbox {
         self.bulk.bytes = self.bulk.frames.iter().map(|frame| frame.bytes.len()).sum();
     }
 
-    /// How many messages gave way so far.
+    /// Returns how many messages were dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -198,7 +199,7 @@ impl Lane {
         Some(frame)
     }
 
-    /// Drops the oldest that may be dropped, but never the newest frame; returns how many.
+    /// Drops the oldest messages that may be dropped, but never the newest frame; returns how many.
     fn make_room(&mut self, bytes_max: usize) -> u64 {
         let mut dropped = 0;
         while self.bytes > bytes_max && self.frames.len() > 1 {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_urgent_goes_first() {
+    fn urgent_frames_go_first() {
         let mut outbox = Outbox::default();
         outbox.push_message(&part(0));
         assert!(outbox.push_ask(call(1), 1, &Request::Status));
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_messages_give_way_and_requests_stay() {
+    fn the_oldest_messages_are_dropped_and_requests_stay() {
         let mut outbox = Outbox::default();
         assert!(outbox.push_ask(call(1), 1, &Request::Status));
         let fits = (BULK_BYTES_MAX >> 20) as u64;
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_frame_that_is_cut_is_sent_to_its_end_or_anew() {
+    fn a_frame_cut_into_pieces_is_completed_or_sent_again() {
         let mut outbox = Outbox::default();
         let pieces = (BULK_BYTES_MAX >> 20) as u64 * 2;
         outbox.push_message(&part(0));
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_room_is_refused_before_it_is_sent() {
+    fn a_request_without_room_is_rejected_before_it_is_sent() {
         let mut outbox = Outbox::default();
         let key = crate::kv::Key::new("k").unwrap();
         let value = crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap();

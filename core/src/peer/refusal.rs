@@ -1,4 +1,4 @@
-//! Why two nodes do not speak to one another, and what to do about it.
+//! Handshake refusals: why two nodes do not connect, and what the operator can do about it.
 
 use std::fmt;
 
@@ -8,64 +8,64 @@ use super::hello::{PEER_FORMAT, PEER_VERSION, line};
 use crate::mutant::{self, Mutant};
 use crate::raft::NodeId;
 
-/// Why two nodes do not speak to one another.
+/// The reason why one node refuses a handshake with another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerRefusal {
-    /// The line is no greeting of this version.
+    /// The line is not a handshake of this protocol version.
     NotUnderstood,
-    /// Another node was meant.
+    /// The dialler expected another node.
     WrongNode {
-        /// Who was meant.
+        /// The node that the dialler expected.
         wanted: u64,
-        /// Who is there.
+        /// The node that answered.
         found: u64,
     },
-    /// They are of different clusters.
+    /// The nodes belong to different clusters.
     OtherCluster {
-        /// That of the node that refuses.
+        /// The cluster of the node that refuses.
         ours: String,
-        /// The other's.
+        /// The cluster of the other node.
         theirs: String,
     },
-    /// The node is a member in another life: its files were lost, or are somebody else's.
+    /// The node is a member with another incarnation: its files were lost, or are those of another
+    /// node.
     OtherIncarnation {
         /// The node.
         node: u64,
-        /// The life in which it is a member.
+        /// The member's incarnation.
         known: String,
-        /// The life that it has.
+        /// The node's incarnation.
         found: String,
     },
-    /// A node without files claims an id that was added for another address.
+    /// A node without files uses an id that was added at another address.
     OtherAddress {
         /// The node.
         node: u64,
-        /// Where the member is expected.
+        /// The member's address.
         expected: Box<str>,
-        /// Where the node says that its peers reach it.
+        /// The address that the node states.
         found: Box<str>,
     },
-    /// The node was a member and was removed: by a committed configuration that it does not know
-    /// yet.
+    /// The node was removed from the cluster, by a committed configuration that it may not know.
     Removed {
         /// The node.
         node: u64,
-        /// Where that configuration stands in the log.
+        /// The log index of that configuration.
         index: u64,
     },
-    /// Two processes run as one node in one incarnation: a folder was copied.
+    /// Two processes run with the same id and incarnation: a data folder was copied.
     RunsTwice {
         /// The node.
         node: u64,
-        /// Where clients reach the process that was there first, if it says so.
+        /// The client address of the first process, if it is known.
         first: String,
-        /// Where they reach the other one.
+        /// The client address of the second process.
         second: String,
     },
-    /// Those who want to found a cluster do not agree on who does.
+    /// The two nodes do not agree on the founders of a cluster.
     OtherFounders,
-    /// The node has no files and is no member.
+    /// The node has no files and is not a member.
     NotMember {
         /// The node.
         node: u64,
@@ -130,7 +130,7 @@ impl fmt::Display for PeerRefusal {
 
 impl std::error::Error for PeerRefusal {}
 
-/// The line that refuses.
+/// The line that sends a refusal.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RefusalText {
     format: String,
@@ -138,19 +138,20 @@ pub(super) struct RefusalText {
     pub(super) refused: PeerRefusal,
 }
 
-/// Tells a refusal that lasts from one of a node that is behind by a moment.
+/// Distinguishes a final refusal from one by a node that is briefly behind: counts how often it was
+/// received.
 #[derive(Debug, Default)]
 pub struct Finally {
     heard: u32,
 }
 
-/// How often a node without a cluster must hear that it is a member in another life before it
-/// believes it: at the pace of founding and joining some two seconds, in which a member that was a
-/// little behind has learned better.
+/// How often a node without a cluster must receive a refusal that is final for it before it gives
+/// up. At the interval of bootstrap and joining, that takes about two seconds, enough for a member
+/// that was briefly behind to catch up.
 const FINAL_AFTER: u32 = 20;
 
 impl Finally {
-    /// Counts a refusal of `node`; whether there is no more hope.
+    /// Counts a refusal if it is final for `node`. Returns whether the node must give up.
     pub fn is_reached_by(&mut self, refusal: &PeerRefusal, node: NodeId) -> bool {
         if refusal.is_final_for(node) {
             self.heard += 1;
@@ -161,7 +162,7 @@ impl Finally {
 }
 
 impl PeerRefusal {
-    /// The line, with its line break.
+    /// Encodes the line, with its line break.
     ///
     /// # Panics
     ///
@@ -172,21 +173,22 @@ impl PeerRefusal {
         line(&RefusalText { format, version, refused: self.clone() })
     }
 
-    /// Whether it will not change by itself: `node` has to be started in another way.
+    /// Returns whether the refusal will not change by itself: `node` must be started in another
+    /// way.
     #[must_use]
     pub fn is_final_for(&self, node: NodeId) -> bool {
         matches!(self, Self::OtherIncarnation { node: refused, .. } if *refused == node.0)
             || self.says_removed(node)
     }
 
-    /// Whether it says that another process runs as `node` already.
+    /// Returns whether the refusal says that another process runs as `node` already.
     #[must_use]
     pub fn says_runs_twice(&self, node: NodeId) -> bool {
         matches!(self, Self::RunsTwice { node: twice, .. } if *twice == node.0)
     }
 
-    /// Whether it says that `node` was removed: a single word of it is enough, because it rests on
-    /// a committed configuration.
+    /// Returns whether the refusal says that `node` was removed. A single such refusal is enough,
+    /// because it rests on a committed configuration.
     #[must_use]
     pub fn says_removed(&self, node: NodeId) -> bool {
         matches!(self, Self::Removed { node: removed, .. } if *removed == node.0)

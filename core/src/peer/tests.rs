@@ -1,4 +1,4 @@
-//! Frames of every kind, there and back.
+//! Tests of encoding and decoding frames of every kind.
 
 use std::sync::Arc;
 
@@ -212,7 +212,7 @@ fn encode(frame: &PeerFrame) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_sent_arrives() {
+fn every_frame_survives_a_round_trip() {
     let mut buffer = FrameBuffer::default();
     for frame in every_frame() {
         buffer.push(&encode(&frame));
@@ -221,9 +221,9 @@ fn what_was_sent_arrives() {
     }
 }
 
-/// The frame's checksum is not what keeps these out.
+/// Decoding rejects these without the frame's checksum.
 #[test]
-fn no_part_of_a_frame_is_a_frame() {
+fn a_truncated_or_extended_frame_is_refused() {
     for frame in every_frame() {
         let bytes = &encode(&frame)[frame::HEAD_LEN..];
         for len in 0..bytes.len() {
@@ -234,10 +234,10 @@ fn no_part_of_a_frame_is_a_frame() {
     }
 }
 
-/// Whatever arrives under a right checksum: refused or read, never a panic, never room for what is
-/// not there.
+/// Bytes with a correct checksum are rejected or decoded; they never cause a panic, or an
+/// allocation for data that did not arrive.
 #[test]
-fn nonsense_is_refused() {
+fn damaged_frames_are_decoded_or_refused_without_a_panic() {
     let mut rng = fastrand::Rng::with_seed(3);
     let frames: Vec<_> =
         every_frame().iter().map(|frame| encode(frame)[frame::HEAD_LEN..].to_vec()).collect();
@@ -252,7 +252,7 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn an_entry_that_is_not_what_was_sealed_is_refused() {
+fn an_entry_with_a_wrong_checksum_is_refused() {
     let body = Body::AppendEntries(append(&[&["\"key\":\"snack\"", "\"key\":\"chips\""]]));
     let message = Message { from: NodeId(1), incarnation: None, to: NodeId(2), term: Term(3), body };
     let bytes = &encode(&PeerFrame::Message(message))[frame::HEAD_LEN..];
@@ -262,8 +262,8 @@ fn an_entry_that_is_not_what_was_sealed_is_refused() {
     assert_eq!(PeerFrame::read(&changed), Err(FrameFault::Unknown));
 }
 
-/// A number near the end of its range would be believed, kept and spread, and nothing could follow
-/// it.
+/// A number near the end of its range would be accepted, stored and spread, and no larger one could
+/// follow it.
 #[test]
 fn absurd_terms_and_indexes_are_refused() {
     let read = |body| {

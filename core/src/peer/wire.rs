@@ -1,6 +1,6 @@
-//! Numbers and texts as bytes: little-endian, texts and lists with their length before them.
+//! Encoding of numbers and texts: little-endian, texts and lists preceded by their length.
 
-/// Appends to a buffer.
+/// Encodes values at the end of a buffer.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     bytes: &'a mut Vec<u8>,
@@ -44,8 +44,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Takes from the front of a slice. Every method is `None` when there is not enough, or not what it
-/// should be.
+/// Decodes values from the front of a slice. Each method returns `None` when there are too few
+/// bytes, or they are invalid.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],

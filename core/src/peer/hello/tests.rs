@@ -1,4 +1,4 @@
-//! Handshakes between nodes in every standing.
+//! Tests of handshakes between nodes in every standing.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
     }
 }
 
-/// The same node, whose log names it, and says who the members are, up to this entry.
+/// Returns the same node, whose log knows the members, and names it, up to this index.
 fn knowing(index: u64, node: LocalNode) -> LocalNode {
     LocalNode { configuration_index: LogIndex(index), named_index: LogIndex(index), ..node }
 }
@@ -44,13 +44,13 @@ fn founded(id: u64) -> LocalNode {
     local(id, 10 + id, Standing::Member(founders(), configuration))
 }
 
-/// Both sides of a handshake, through the lines that travel.
+/// Runs both sides of a handshake, through encoded lines.
 fn shake(
     dialler: &LocalNode,
     to: Option<u64>,
     other: &LocalNode,
 ) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
-    // A joiner does not know yet where it is.
+    // A joiner does not know its address yet.
     let address = if dialler.standing == Standing::Joining { None } else { Some("host:9") };
     shake_from(dialler, address, to, other)
 }
@@ -83,7 +83,7 @@ fn members_of_one_cluster_speak() {
 }
 
 #[test]
-fn founders_who_have_all_met_name_the_same_cluster() {
+fn founders_that_completed_all_handshakes_derive_the_same_cluster() {
     let nodes: Vec<_> = (1..=3).map(|id| local(id, 10 + id, Standing::Founding(peers(&[1, 2, 3])))).collect();
     let mut found = Vec::new();
     for dialler in &nodes {
@@ -103,7 +103,7 @@ fn founders_who_have_all_met_name_the_same_cluster() {
 }
 
 #[test]
-fn a_founder_that_was_interrupted_is_told_of_the_cluster() {
+fn an_interrupted_founder_learns_of_the_cluster() {
     let late = local(3, 13, Standing::Founding(peers(&[1, 2, 3])));
     let (_, seen, welcome) = shake(&late, Some(1), &founded(1)).unwrap();
     assert!(!seen.is_of_cluster, "it has to write that down first");
@@ -152,7 +152,7 @@ fn founders_must_agree_on_who_they_are() {
 }
 
 #[test]
-fn who_joins_must_have_been_let_in() {
+fn a_joiner_must_have_been_added() {
     let joiner = local(4, 14, Standing::Joining);
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
     assert_eq!(shake(&joiner, None, &founded(1)).unwrap_err(), PeerRefusal::NotMember { node: 4 });
@@ -162,15 +162,15 @@ fn who_joins_must_have_been_let_in() {
     let leader = local(1, 11, Standing::Member(founders.clone(), wider.clone()));
     let (_, _, welcome) = shake(&joiner, None, &leader).unwrap();
     assert_eq!(welcome.cluster(), Ok(Some((founders.clone(), wider))));
-    // It has its files now; the leader has not written down yet which life it is in.
+    // The joiner has its files now; the leader's configuration still lacks its incarnation.
     let base = LocalNode::first_configuration(&founders).unwrap();
     let joined = local(4, 14, Standing::Member(founders, base));
     let (met, seen, _) = shake(&joined, Some(1), &leader).unwrap();
     assert!(met.is_of_cluster && seen.is_of_cluster);
 }
 
-/// A founder that lost its files, and was started as before, would take the place of the node that
-/// follows it on another machine.
+/// A founder that lost its files and was started as before would take the place of its replacement
+/// on another machine.
 #[test]
 fn a_node_at_another_address_is_not_the_one_that_was_added() {
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
@@ -185,9 +185,9 @@ fn a_node_at_another_address_is_not_the_one_that_was_added() {
     assert!(shake_from(&joiner, Some(&*expected), Some(1), &leader).is_ok());
 }
 
-/// A node that was removed long ago may know only an address at which another member is by now.
+/// A node that was removed long ago may know only an address at which another member runs by now.
 #[test]
-fn whoever_answers_tells_a_removed_node() {
+fn any_member_that_answers_reports_a_removal() {
     let removed = founded(3);
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
     let roster = Roster::new(
@@ -199,10 +199,10 @@ fn whoever_answers_tells_a_removed_node() {
     assert_eq!(refusal, PeerRefusal::Removed { node: 3, index: 7 });
 }
 
-/// A founder that lost its files finds joiners at the addresses of its first companions: not a
-/// cluster to be founded.
+/// A founder that lost its files finds joiners at the addresses of the other founders, and must not
+/// bootstrap a cluster with them.
 #[test]
-fn nobody_founds_a_cluster_with_a_joiner() {
+fn no_cluster_is_bootstrapped_with_a_joiner() {
     let founder = local(1, 11, Standing::Founding(peers(&[1, 2])));
     let joiner = local(2, 12, Standing::Joining);
     assert_eq!(shake(&founder, Some(2), &joiner).unwrap_err(), PeerRefusal::OtherFounders);
@@ -238,7 +238,7 @@ fn the_longest_greeting_fits() {
 }
 
 #[test]
-fn who_knows_less_listens_to_a_member_that_was_let_in_again() {
+fn a_member_that_is_behind_accepts_a_node_that_was_added_again() {
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
     let roster = configuration.roster().with(NodeId(2), member(2, Some(99)));
     let standing = Standing::Member(founders, configuration.clone().with_roster(&roster));
@@ -252,10 +252,10 @@ fn who_knows_less_listens_to_a_member_that_was_let_in_again() {
     assert!(matches!(shake(&as_much, Some(2), &again), Err(PeerRefusal::OtherIncarnation { .. })));
 }
 
-/// A member that was removed while it was down learns of it when it comes back, from a committed
-/// configuration only.
+/// A member that was removed while it was down learns of it when it returns, and only from a
+/// committed configuration.
 #[test]
-fn a_removed_member_is_told_by_whoever_knows_better() {
+fn a_later_committed_configuration_refuses_a_removed_member() {
     let founders = founders();
     let voters = Voters::new([NodeId(1), NodeId(2)]).unwrap();
     let without = Configuration::of_voters(voters).with_roster(&founders.roster);
@@ -279,10 +279,11 @@ fn a_removed_member_is_told_by_whoever_knows_better() {
     assert!(shake(&new, Some(1), &remaining).is_ok(), "it waits to become a member");
 }
 
-/// Additions are counted, so a node that was let in and has heard nothing since learns what became
-/// of that: also when its id was added again, and when no log holds the removal any more.
+/// Additions are counted, so a node that was added and has received nothing since learns that its
+/// addition was undone: also when its id was added again, and when no log contains the removal any
+/// more.
 #[test]
-fn a_node_learns_that_its_addition_was_taken_back() {
+fn a_node_learns_that_its_addition_was_undone() {
     let founders = founders();
     let first = LocalNode::first_configuration(&founders).unwrap();
     let after = |additions: u64, addition: Option<(u64, Option<u64>)>| {
@@ -315,9 +316,9 @@ fn a_node_learns_that_its_addition_was_taken_back() {
     assert_eq!(ends(&let_in_as(2), &open), Ok(()), "the removal may be rolled back");
 }
 
-/// An addition that may be rolled back lets nobody in: the same number could become another node's.
+/// An addition that may be rolled back admits no node: the same number could become another node's.
 #[test]
-fn only_a_settled_addition_lets_a_node_in() {
+fn only_a_committed_addition_admits_a_node() {
     let founders = founders();
     let first = LocalNode::first_configuration(&founders).unwrap();
     let added = Member { addition: Addition(1), ..member(4, None) };
@@ -333,11 +334,11 @@ fn only_a_settled_addition_lets_a_node_in() {
     assert_eq!(configuration.roster().member(NodeId(4)).unwrap().addition, Addition(1));
 }
 
-/// A removed member may hold a later change that was rolled back everywhere else. Seen in the
-/// life-cycle simulator: started again, it passed for one that knows more than all members, and
-/// none of them told it.
+/// A removed member may have a later change in its log that was rolled back everywhere else. Seen
+/// in the life-cycle simulator: after a restart it passed for a node that knows more than all
+/// members, and none of them reported its removal to it.
 #[test]
-fn a_change_that_was_rolled_back_hides_no_removal() {
+fn a_rolled_back_change_does_not_hide_a_removal() {
     let founders = founders();
     let voters = Voters::new([NodeId(1), NodeId(2)]).unwrap();
     let without = Configuration::of_voters(voters).with_roster(&founders.roster);
