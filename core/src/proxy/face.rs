@@ -1,4 +1,4 @@
-//! What a proxy is told and asked, and what it wants done.
+//! The proxy's interface: its inputs and outputs, its settings, and the replies to clients.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use crate::memory::{Holder, MemoryReport};
 use crate::raft::{ChangeError, NodeId, Term};
 use crate::replica::{Answer, Request, RequestId, Status};
 
-/// Names a request on the side of whoever asks. The proxy only repeats it.
+/// Identifies a request on the side of the client that asks. The proxy returns it with the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket {
-    /// Which connection, or caller.
+    /// The connection, or the caller.
     pub connection: u64,
-    /// Which of its requests.
+    /// The request of that connection.
     pub slot: u64,
 }
 
@@ -21,123 +21,125 @@ pub struct Ticket {
 pub struct ProxyConfig {
     /// The nodes of the cluster.
     pub nodes: Vec<NodeId>,
-    /// The only one that is in this process; `None`: all are.
+    /// The only node in this process; `None`: all nodes are in this process.
     pub local: Option<NodeId>,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// The most requests under way; more are refused as [`Failure::Busy`].
+    /// The most requests under way; more are rejected as [`Failure::Busy`].
     pub pending_max: usize,
-    /// The most bytes of keys and values in requests under way; one request may pass it.
+    /// The most bytes of keys and values in requests under way; one request may exceed it.
     pub pending_bytes_max: usize,
-    /// The most pages that nodes look up at once. One takes a thousand times as long as a value:
-    /// what waits for more of them would wait behind all.
+    /// The most pages that nodes read at once. One page takes a thousand times as long as a value,
+    /// and requests behind several pages would wait for all of them.
     pub scans_max: usize,
 }
 
-/// What may happen to a proxy.
+/// An input of the proxy.
 #[derive(Clone, Debug)]
 pub enum ProxyInput {
-    /// A client asks.
+    /// A request of a client.
     Ask(Ticket, Request),
-    /// A node answers.
+    /// The answer of a node.
     Answer(NodeId, RequestId, Answer),
-    /// A node's term or its idea of the leader has changed.
+    /// A node's term has changed, or the leader that it knows.
     LeaderChanged {
-        /// The node that says so.
+        /// The node that reports it.
         node: NodeId,
         /// Its term.
         term: Term,
         /// The leader, if it knows one.
         leader: Option<NodeId>,
     },
-    /// A node has stopped and will answer nothing more.
+    /// A node has stopped and sends no more answers.
     NodeStopped(NodeId),
-    /// The own node has started, or there is a connection to one of another process, whose clients
-    /// connect at this address.
+    /// The local node has started, or there is a connection to a node of another process, whose
+    /// clients connect at this address.
     Reachable(NodeId, Option<Box<str>>),
-    /// There is none any more: what was sent to the node may have arrived or not.
+    /// The connection to this node is gone: requests that were sent to it may have arrived or not.
     Unreachable(NodeId),
-    /// These are the nodes of the cluster.
+    /// The nodes of the cluster.
     Nodes(Vec<NodeId>),
-    /// Take nothing new, and refuse what is not at a node yet.
+    /// Accept no new requests, and reject those that no node has yet.
     Stop,
 }
 
-/// What a proxy wants done.
+/// An action that the proxy requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyOutput {
-    /// Ask this node; its answer carries the same id.
+    /// Send this request to this node; the answer carries the same id.
     Ask(NodeId, RequestId, Request),
-    /// Give this to the client.
+    /// Send this reply to the client.
     Reply(Ticket, Reply),
 }
 
-/// What a client is told.
+/// The reply to a client's request.
 pub type Reply = Result<Answered, Failure>;
 
-/// A request that had an outcome.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// A node's answer; never [`Answer::Refused`] or [`Answer::Status`].
     ByNode(Answer),
-    /// How the nodes and this server are doing.
+    /// The status of the nodes and of this server.
     Status(ClusterReport),
 }
 
-/// How the nodes of a cluster are doing, and the server that was asked.
+/// The status of the nodes of a cluster, and of the server that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterReport {
     /// Every node, ascending by id.
     pub nodes: Vec<NodeReport>,
-    /// The memory of the server, if it has a budget.
+    /// The memory report of the server, if it has a budget.
     pub memory: Option<Box<MemoryReport>>,
 }
 
-/// How a node is doing, as far as it can be asked.
+/// The status of a node, as far as it can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReport {
     /// The node.
     pub node: NodeId,
-    /// How it is doing; `None`: it has stopped, or cannot be reached.
+    /// Its status; `None`: it has stopped, or cannot be reached.
     pub status: Option<Status>,
     /// Whether it is in this process.
     pub is_here: bool,
-    /// Where its clients connect, if it is elsewhere and has said so.
+    /// The address at which its clients connect, if it is in another process and has stated one.
     pub client_address: Option<Box<str>>,
 }
 
-/// How the message of a failure ends that leaves the outcome of a write open.
+/// The end of the message of a failure that leaves the outcome of a write open.
 const A_WRITE_MAY_FOLLOW: &str = "; a write may still take effect";
 
-/// A request that had none.
+/// The reason why a request has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No leader became known in time. Nothing happened.
+    /// No leader became known in time. The request had no effect.
     NoLeader,
-    /// The outcome is not known; a write may still take effect.
+    /// The outcome is unknown; a write may still take effect.
     Timeout,
-    /// Over a limit. Nothing happened.
+    /// A limit is exceeded. The request had no effect.
     Busy,
-    /// The server holds as much memory as it may, most of it for this. Nothing happened.
+    /// The server has reached its memory limit, most of it held for this. The request had no
+    /// effect.
     NoMemory(Holder),
-    /// The server is stopping. Nothing happened.
+    /// The server is stopping. The request had no effect.
     ShuttingDown,
-    /// The node that had the request lost its disk. A write may still take effect.
+    /// The node that had the request stopped, for instance because its disk failed. A write may
+    /// still take effect.
     Storage,
-    /// Leadership was not handed over, because the node meant for it does not vote.
+    /// Leadership was not transferred, because the target node is not a voter.
     NotVoter,
-    /// The members were not changed. Nothing happened.
+    /// The members were not changed. The request had no effect.
     Change(ChangeError),
-    /// All nodes live in one process, and nobody can join them. Nothing happened.
+    /// All nodes run in one process, and no other node can join them. The request had no effect.
     MembersAreFixed,
-    /// The backup that is being read is not there any more. Nothing happened.
+    /// The backup that is being read does not exist any more. The request had no effect.
     BackupGone,
-    /// Leadership was not handed over in time; it may still go to the node meant for it.
+    /// Leadership was not transferred in time; it may still go to the target node.
     TransferFailed,
 }
 
 impl Failure {
-    /// Whether nothing happened and nothing will.
+    /// Returns whether the error is definite: the request had no effect and never will.
     #[must_use]
     pub fn is_definite(self) -> bool {
         !matches!(self, Self::Timeout | Self::Storage | Self::TransferFailed)
@@ -173,8 +175,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// The message for whoever has asked for nothing that changes anything: without a word about a
-    /// write.
+    /// Returns the message for a request that changes nothing, without the remark about a write.
     #[must_use]
     pub fn message_of_read(self) -> String {
         let mut message = self.to_string();

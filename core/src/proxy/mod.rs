@@ -1,20 +1,20 @@
-//! The proxy: takes what clients ask to the node that can answer it, and asks again when that was
-//! the wrong one.
+//! The proxy: sends each client's request to a node that can answer it, and to another node if the
+//! first one could not.
 //!
 //! A write goes to the leader, and so does a linearizable read. Another read goes to a random
-//! follower, or to the leader when there is no other. A request is at one node at a time, and is
-//! sent to another only after the first one said that it had no effect there: so nothing is ever
-//! done twice because of the proxy. What has no outcome when its time is over gets an error that
-//! says whether it may still take effect.
+//! follower, or to the leader when there is no other node. A request is at one node at a time, and
+//! is sent to another only after the first one reported that it had no effect there; so the proxy
+//! never causes a write to be applied twice. A request without an outcome at its deadline gets an
+//! error that says whether it may still take effect.
 //!
-//! In front of a cluster in one process every node can be asked at any time. In front of one node
-//! of a cluster of processes ([`ProxyConfig::local`]) the others can be asked while there is a
-//! connection to them. When it breaks, what may be done twice without harm goes elsewhere: reads,
-//! and writes of a session. Reads stay at the own node, which asks the leader only how far it must
-//! have applied.
+//! In front of a cluster in one process, every node can be asked at any time. In front of one node
+//! of a cluster of processes ([`ProxyConfig::local`]), the others can be asked while there is a
+//! connection to them. When it breaks, requests that are safe to repeat go elsewhere: reads, and
+//! writes with a session. Reads stay at the local node, which asks the leader only up to which
+//! index it must have applied.
 //!
-//! Like Raft it is a function: (state, now, inputs) → outputs. It knows no connections, only
-//! [`Ticket`]s.
+//! Like Raft, the proxy is a function: (state, now, inputs) → outputs. It knows no connections,
+//! only [`Ticket`]s.
 
 mod face;
 mod pending;
@@ -32,14 +32,14 @@ pub use face::{
 };
 use pending::{Pending, PendingRequests, Place};
 
-/// How long a read waits before it tries another node, when the one it asked was catching up.
+/// How long a read waits before it is sent again, when the node that was asked was catching up.
 pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// How long a question for all nodes waits for those that can be asked and do not answer.
+/// How long a status request waits for nodes that can be asked but do not answer.
 pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a process that knows no leader asks another node for one: a node that was removed
-/// hears of none by itself.
+/// How often a process that knows no leader asks another node for one: a removed node is not
+/// notified of a new leader.
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Routes requests. See the module.
@@ -51,24 +51,25 @@ pub struct Proxy {
     leader: Option<NodeId>,
     stopped: BTreeSet<NodeId>,
     pending: PendingRequests,
-    /// What waits for a leader.
+    /// Requests that wait for a leader.
     parked: VecDeque<RequestId>,
-    /// Reads that try again later.
+    /// Reads to send again, and when.
     retries: VecDeque<(Instant, RequestId)>,
-    /// Scans that nodes are asked for, and those that wait for one of these to be answered.
+    /// Scans at a node, and scans that wait until one of these is answered.
     scans: BTreeSet<RequestId>,
     scans_waiting: VecDeque<RequestId>,
-    /// Until when questions for all nodes wait.
+    /// The deadlines of status requests, which all nodes are asked.
     questions: VecDeque<(Instant, RequestId)>,
     /// When to ask another node for a leader.
     next_probe: Instant,
-    /// Nodes of other processes to which there is a connection, and where their clients connect.
+    /// Nodes to which there is a connection, and the addresses at which their clients connect.
     reachable: BTreeMap<NodeId, Option<Box<str>>>,
     is_stopping: bool,
 }
 
 impl Proxy {
-    /// A proxy that knows no leader yet. `seed` decides which followers it reads from.
+    /// Creates a proxy that knows no leader yet. `seed` randomizes the choice of followers to read
+    /// from.
     #[must_use]
     pub fn new(mut config: ProxyConfig, seed: u64) -> Self {
         config.nodes.sort_unstable();
@@ -90,10 +91,12 @@ impl Proxy {
         }
     }
 
-    /// Takes all `inputs` and appends what has to be done to `outputs`. `inputs` is left empty.
+    /// Processes all `inputs` and appends the resulting actions to `outputs`. `inputs` is left
+    /// empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<ProxyInput>, outputs: &mut Vec<ProxyOutput>) {
         if !self.wants_to_probe() {
-            // An election takes its time; only then nobody may have told this process of its end.
+            // An election takes time. Only after that may it be that this process was not notified
+            // of the leader.
             self.next_probe = now + PROBE_EVERY;
         }
         for input in inputs.drain(..) {
@@ -126,7 +129,7 @@ impl Proxy {
         self.expire(now, outputs);
     }
 
-    /// When the next step is due if nothing arrives before, if any is.
+    /// Returns when the next step is due if nothing arrives before; `None`: never.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.retries.front().map(|(due, _)| *due);
@@ -136,7 +139,7 @@ impl Proxy {
         retry.into_iter().chain(expiry).chain(question).chain(probe).min()
     }
 
-    /// Whether nothing is under way.
+    /// Returns whether no request is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -166,7 +169,7 @@ impl Proxy {
         self.route(id, now, outputs);
     }
 
-    /// Sends a request to where it belongs now, or lets it wait.
+    /// Sends a request to the node where it belongs now, or lets it wait.
     fn route(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let Some(pending) = self.pending.request(id) else { return };
         if pending.request.is_scan() && !self.scans.contains(&id) {
@@ -201,7 +204,7 @@ impl Proxy {
         }
     }
 
-    /// Scans that wait take the places of those that were answered.
+    /// Starts waiting scans in place of those that were answered.
     fn start_scans(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         while self.scans.len() < self.config.scans_max
             && let Some(id) = self.scans_waiting.pop_front()
@@ -210,23 +213,24 @@ impl Proxy {
         }
     }
 
-    /// A node that is no member any more cannot find out how fresh it is.
+    /// Returns whether the local node is a member. A node that was removed cannot find out how
+    /// fresh its state is.
     fn local_is_member(&self) -> bool {
         self.config.local.is_some_and(|local| self.config.nodes.contains(&local))
     }
 
-    /// Whether there is a way to the node.
+    /// Returns whether the node can be asked.
     fn is_reachable(&self, node: NodeId) -> bool {
         self.config.local.is_none() || self.reachable.contains_key(&node)
     }
 
-    /// The leader, if it is known and can be asked.
+    /// Returns the leader, if it is known and can be asked.
     fn leader_to_ask(&self) -> Option<NodeId> {
         self.leader.filter(|leader| self.is_reachable(*leader))
     }
 
-    /// The own node of a process. In front of a whole cluster, a random follower; the leader when
-    /// there is no other node.
+    /// Returns the node to read from: the local node of a process. In front of a whole cluster, a
+    /// random follower, or the leader when there is no other node.
     fn node_to_read_from(&mut self) -> Option<NodeId> {
         if let Some(local) = self.config.local {
             return Some(local).filter(|local| self.is_reachable(*local));
@@ -240,8 +244,8 @@ impl Proxy {
         followers.copied().nth(self.rng.usize(..count))
     }
 
-    /// The own node of a process; in front of a whole cluster always the same one: all parts of a
-    /// backup come from there.
+    /// Returns the node to back up: the local node of a process. In front of a whole cluster it is
+    /// always the same node, because all parts of a backup must come from one node.
     fn node_to_back_up(&self) -> Option<NodeId> {
         match self.config.local {
             Some(local) => Some(local).filter(|local| self.is_reachable(*local)),
@@ -269,7 +273,8 @@ impl Proxy {
     ) {
         let Some(pending) = self.pending.request_mut(id) else { return };
         if !answer.fits(&pending.request) {
-            // Only a node that breaks the protocol sends it: the request waits on for its answer.
+            // Only a node that violates the protocol sends this: the request keeps waiting for its
+            // answer.
             return;
         }
         match answer {
@@ -287,7 +292,8 @@ impl Proxy {
                 }
             }
             Answer::OutcomeUnknown => match pending.request {
-                // Whoever leads now knows whether it was done, and does not do it again.
+                // The current leader knows whether the write took effect, and does not apply it
+                // again.
                 _ if self.config.local.is_some() && pending.is_repeatable_write() => {
                     pending.leave_in_doubt();
                     self.route(id, now, outputs);
@@ -307,7 +313,8 @@ impl Proxy {
         }
     }
 
-    /// The node says that the request had no effect there and never will: it may go elsewhere.
+    /// Handles a refusal: the request had no effect at this node and never will, so it may go
+    /// elsewhere.
     fn refused(
         &mut self,
         node: NodeId,
@@ -340,8 +347,7 @@ impl Proxy {
                     _ => false,
                 };
                 match pending.filter(stays) {
-                    // The node will hear of a leader soon, or be told what happened to the last
-                    // one.
+                    // The node will soon learn of a leader, or of what happened to the last one.
                     Some(pending) => {
                         pending.place = Place::Waiting;
                         self.retries.push_back((now + READ_RETRY_AFTER, id));
@@ -353,9 +359,9 @@ impl Proxy {
         }
     }
 
-    /// A node's word about the leader counts when it is of a later term, or fills in one that is
-    /// not known. That it knows none counts only as the leader's own resignation: another node's
-    /// campaign may come to nothing.
+    /// Learns of a leader. A node's statement counts if it is of a later term, or if no leader of
+    /// this term is known. A statement that there is no leader counts only if the leader itself
+    /// makes it, because another node's campaign may fail.
     fn learn(&mut self, node: NodeId, term: Term, leader: Option<NodeId>) {
         let resigns = self.leader == Some(node) && leader != Some(node);
         if resigns {
@@ -438,7 +444,7 @@ impl Proxy {
                 self.close(id, Err(failure), outputs);
             }
         }
-        // Without a leader nobody else takes the expired ones out.
+        // Without a leader nothing else removes expired requests from this queue.
         while self.parked.front().is_some_and(|id| self.pending.request_mut(*id).is_none()) {
             self.parked.pop_front();
         }
@@ -470,7 +476,8 @@ impl Proxy {
         self.scans.remove(&id);
         if let Some(pending) = self.pending.remove(id) {
             let reply = match reply {
-                // It may be under way where it was before, whatever is said of it elsewhere.
+                // The node that had the request before may still carry it out, whatever another
+                // node has answered.
                 Err(failure) if failure.is_definite() && pending.may_have_effect => Err(Failure::Timeout),
                 reply => reply,
             };

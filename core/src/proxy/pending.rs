@@ -1,8 +1,8 @@
-//! The requests under way: a window over their numbers, which are given out in order.
+//! Pending requests: a window over the requests under way, by their consecutive numbers.
 //!
-//! All requests are given the same time, so the first is also the first to expire. A request that
-//! takes its time would stretch the window behind it without end, answered slots and all; so the
-//! window moves on, and leaves it in a map.
+//! All requests have the same timeout, so the first is also the first to expire. A slow request
+//! would stretch the window behind it without limit, including answered slots; so the window moves
+//! on, and keeps the slow request in a map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,10 +11,10 @@ use crate::raft::NodeId;
 use crate::replica::{Request, RequestId, Status};
 use crate::time::Instant;
 
-/// How many times as long the window may be as there are requests under way. Arbitrary: so that
-/// moving a request out of it is rare.
+/// The length limit of the window, as a multiple of the requests under way. Arbitrary: moving a
+/// request out of the window should be rare.
 const WINDOW_PER_PENDING: usize = 4;
-/// The number of requests under way from which the window is computed if there are fewer.
+/// The least number of requests under way that is presumed for that limit.
 const WINDOW_PENDING_MIN: usize = 256;
 
 /// A request under way.
@@ -24,18 +24,18 @@ pub(super) struct Pending {
     pub(super) request: Request,
     pub(super) deadline: Instant,
     pub(super) place: Place,
-    /// Whether it was at a node that did not say that it had no effect there.
+    /// Whether a node had the request and did not report that it had no effect there.
     pub(super) may_have_effect: bool,
 }
 
-/// Where a request is.
+/// The place of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At no node.
+    /// Waiting: no node has it.
     Waiting,
     /// At this node, and at no other.
     At(NodeId),
-    /// A question for all nodes.
+    /// At all nodes: a status request.
     AtAll { missing: BTreeSet<NodeId>, found: Vec<Status> },
 }
 
@@ -44,19 +44,19 @@ impl Pending {
         Self { ticket, request, deadline, place: Place::Waiting, may_have_effect: false }
     }
 
-    /// It goes elsewhere although nobody has said what became of it.
+    /// Notes that the request is sent elsewhere although its outcome is unknown.
     pub(super) fn leave_in_doubt(&mut self) {
         self.may_have_effect |= matches!(self.place, Place::At(_)) && self.is_repeatable_write();
     }
 
-    /// Whether it changes something, and must not be sent again.
+    /// Returns whether it changes something, and must not be sent again.
     pub(super) fn is_unrepeatable_write(&self) -> bool {
         let is_write = matches!(self.request, Request::Write { .. } | Request::ChangeMembers(_));
         is_write && !self.is_repeatable_write()
     }
 
-    /// Whether it may be sent again without harm, although it changes something: a write of a
-    /// session, or an order that says for which members it was given.
+    /// Returns whether it changes something and is safe to repeat: a write with a session, or a
+    /// membership change that names the members for which it was given.
     pub(super) fn is_repeatable_write(&self) -> bool {
         match &self.request {
             Request::Write { session, .. } => session.is_some(),
@@ -69,13 +69,13 @@ impl Pending {
 /// The requests under way. See the module.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
-    /// Those that have taken so long that the window has moved on without them, by number.
+    /// Slow requests that the window has passed, by number.
     overtaken: BTreeMap<u64, Pending>,
     first_id: u64,
-    /// The others. The first slot, if any, is occupied.
+    /// The other requests. The first slot, if any, is occupied.
     window: VecDeque<Option<Pending>>,
     occupied: usize,
-    /// Bytes of keys and values in all of them.
+    /// The bytes of keys and values in all requests.
     bytes: usize,
 }
 
@@ -91,7 +91,7 @@ impl PendingRequests {
         RequestId(id)
     }
 
-    /// Moves the window on although its first request is under way.
+    /// Moves the window past its first request, which is still under way.
     fn overtake_first(&mut self) {
         if let Some(Some(first)) = self.window.pop_front() {
             self.overtaken.insert(self.first_id, first);
@@ -148,8 +148,8 @@ impl PendingRequests {
         self.overtaken.keys().copied().chain(in_window).map(RequestId).collect()
     }
 
-    /// Whether one more request may be accepted: a matter of how many there are and how large,
-    /// however old the oldest is.
+    /// Returns whether one more request may be accepted. Only the number and the size of the
+    /// requests count, not the age of the oldest.
     pub(super) fn has_room(&self, config: &ProxyConfig) -> bool {
         self.occupied < config.pending_max && self.bytes < config.pending_bytes_max
     }
@@ -158,7 +158,7 @@ impl PendingRequests {
         self.occupied == 0
     }
 
-    /// Its place in the window; `None`: it is before it.
+    /// Returns its position in the window; `None`: it is before the window.
     fn position(&self, id: RequestId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first_id)?).ok()
     }
@@ -176,9 +176,9 @@ mod tests {
         Pending::new(Ticket { connection: 1, slot: 1 }, request, Instant::default())
     }
 
-    /// A slow request neither refuses later ones nor makes the window grow behind it.
+    /// A slow request neither causes later ones to be rejected nor makes the window grow behind it.
     #[test]
-    fn many_requests_pass_one_that_waits() {
+    fn a_slow_request_does_not_stretch_the_window() {
         let config = ProxyConfig {
             nodes: vec![NodeId(1)],
             local: None,

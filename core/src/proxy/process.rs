@@ -1,5 +1,20 @@
-//! What is different before one node of a cluster of processes: connections break, and nobody may
-//! tell of a new leader.
+//! The proxy in front of one node of a cluster of processes: broken connections, changes of the
+//! leader, and the search for a leader.
+//!
+//! In one process each node can be asked at any time, and a node that stops is reported. Between
+//! processes a connection may break while a request is at the other node, and its outcome is then
+//! unknown. There are two naive ways. To answer all these requests with an error makes every change
+//! of the leader visible to every client. To send all of them to the next leader applies writes
+//! twice. So only requests that are safe to repeat are sent again: reads, writes with a session,
+//! which the state machine deduplicates, and membership changes that name the members for which
+//! they were given. Any other write stays where it is and waits for its answer, which may still
+//! come over the connection that the other node has dialled. A write that was sent again is in
+//! doubt: even if the second node rejects it, the first one may still apply it, so it never gets a
+//! definite error.
+//!
+//! The new leader may also be unknown here, because a removed node receives no messages any more.
+//! So a proxy without a leader sends one waiting request to a random connected node every
+//! [`PROBE_EVERY`].
 
 use super::pending::Place;
 use super::{PROBE_EVERY, Proxy, ProxyOutput};
@@ -7,8 +22,8 @@ use crate::raft::NodeId;
 use crate::time::Instant;
 
 impl Proxy {
-    /// Writes of a session, and changes of members, that wait for an answer of a node that leads no
-    /// longer go to the one that does: it does not do again what was done.
+    /// Sends writes that are safe to repeat, and wait at another node, to the current leader, which
+    /// does not apply them again.
     pub(super) fn follow_leader(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let Some(leader) = self.leader_to_ask().filter(|_| self.config.local.is_some()) else { return };
         for id in self.pending.ids() {
@@ -21,14 +36,15 @@ impl Proxy {
         }
     }
 
-    /// The connection to a node broke.
+    /// Handles a broken connection to a node.
     pub(super) fn lose_connection(&mut self, node: NodeId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         if self.reachable.remove(&node).is_none() {
             return;
         }
         for id in self.pending.ids() {
             let Some(pending) = self.pending.request_mut(id) else { continue };
-            // The answer to such a write may still come over the node's own connection.
+            // The answer to such a write may still come over the connection that the node has
+            // dialled.
             let waits_on = pending.is_unrepeatable_write();
             match &mut pending.place {
                 Place::At(at) if *at == node && !waits_on => {
@@ -49,8 +65,8 @@ impl Proxy {
         self.config.local.is_some() && has_others && !self.parked.is_empty() && self.leader_to_ask().is_none()
     }
 
-    /// Sends one of the requests that wait for a leader to any other node: if that does not lead,
-    /// it says who does.
+    /// Sends one of the requests that wait for a leader to a random other node: if it does not
+    /// lead, it reports the node that does.
     pub(super) fn probe(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         if now < self.next_probe || !self.wants_to_probe() {
             return;

@@ -1,4 +1,4 @@
-//! The proxy's rules, each through inputs and outputs.
+//! Tests of the proxy's rules, through its inputs and outputs.
 
 use super::*;
 use crate::kv::{ClientName, Command, Found, Key, Outcome, Query, Session, Value};
@@ -149,7 +149,7 @@ fn a_write_at_the_wrong_node_follows_the_hint_or_waits() {
 }
 
 #[test]
-fn two_nodes_that_name_each_other_do_not_keep_a_request_going_round() {
+fn a_request_does_not_loop_between_nodes_that_name_each_other_as_leader() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (_, id) = asked(&story.ask(put()));
     let (node, id) = asked(&story.refuse_as_follower(0, id, 1, Some(1)));
@@ -169,7 +169,7 @@ fn a_superseded_write_is_tried_again() {
 }
 
 #[test]
-fn old_news_of_a_leader_changes_nothing() {
+fn outdated_news_of_a_leader_is_ignored() {
     let mut story = Story::with_nodes(3);
     story.hear_leader(2, 5, Some(2));
     story.hear_leader(1, 4, Some(1));
@@ -179,7 +179,7 @@ fn old_news_of_a_leader_changes_nothing() {
 }
 
 #[test]
-fn a_write_that_no_node_had_fails_definitely_and_one_that_a_node_had_does_not() {
+fn a_timeout_is_definite_only_for_a_write_that_no_node_had() {
     let mut story = Story::with_nodes(3);
     story.ask(put());
     let outputs = story.elapse(TIMEOUT);
@@ -205,7 +205,7 @@ fn a_read_leaves_a_node_that_is_catching_up() {
 }
 
 #[test]
-fn the_word_of_a_node_without_a_leader_does_not_make_the_proxy_forget_its_own() {
+fn a_node_without_a_leader_does_not_make_the_proxy_forget_the_leader() {
     let mut story = Story::with_nodes(3).led_by(0);
     story.hear_leader(1, 2, None);
     assert_eq!(asked(&story.ask(put())).0, 0);
@@ -222,7 +222,7 @@ fn above_the_limit_of_bytes_requests_are_refused() {
 }
 
 #[test]
-fn a_request_that_takes_its_time_keeps_nobody_out() {
+fn a_slow_request_does_not_block_later_ones() {
     let mut story = Story::with_nodes(3).led_by(0);
     asked(&story.ask(put()));
     let answered = (0..100).take_while(|_| {
@@ -244,7 +244,7 @@ fn above_the_limit_requests_are_refused() {
 }
 
 #[test]
-fn a_stopped_node_loses_its_writes_and_passes_on_its_reads() {
+fn when_a_node_stops_its_writes_fail_and_its_reads_go_elsewhere() {
     let mut story = Story::with_nodes(2).led_by(0);
     asked(&story.ask(put()));
     let (reader, _) = asked(&story.ask(read()));
@@ -284,7 +284,7 @@ fn a_status_is_complete_when_all_running_nodes_have_answered() {
 }
 
 #[test]
-fn stopping_refuses_what_is_new_or_waits_and_finishes_what_is_under_way() {
+fn stopping_rejects_new_and_waiting_requests_and_finishes_the_others() {
     let mut story = Story::with_nodes(3);
     story.ask(put());
     let outputs = story.step(Some(ProxyInput::Stop));
@@ -299,7 +299,7 @@ fn stopping_refuses_what_is_new_or_waits_and_finishes_what_is_under_way() {
     assert!(story.proxy.is_idle());
 }
 
-/// A proxy before node 1 of a cluster of three processes.
+/// Returns a proxy in front of node 1 of a cluster of three processes.
 fn before_a_process() -> Story {
     let mut story = Story::with_nodes(4);
     let config =
@@ -324,7 +324,7 @@ fn all_asked(outputs: &[ProxyOutput]) -> Vec<u64> {
 }
 
 #[test]
-fn a_write_waits_for_a_way_to_the_leader() {
+fn a_write_waits_for_a_connection_to_the_leader() {
     let mut story = before_a_process();
     story.hear_leader(1, 2, Some(3));
     assert!(story.ask(put()).is_empty(), "the leader is known and cannot be asked");
@@ -333,7 +333,7 @@ fn a_write_waits_for_a_way_to_the_leader() {
 }
 
 #[test]
-fn reads_stay_at_the_own_node() {
+fn reads_stay_at_the_local_node() {
     let mut story = before_a_process();
     story.hear_leader(1, 2, Some(3));
     let key = Key::new("k").unwrap();
@@ -352,7 +352,7 @@ fn a_linearizable_read_without_a_leader_tries_again_later() {
 }
 
 #[test]
-fn what_may_be_done_twice_goes_elsewhere_when_a_connection_breaks() {
+fn only_repeatable_requests_go_elsewhere_when_a_connection_breaks() {
     let mut story = before_a_process();
     story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
     story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
@@ -378,7 +378,7 @@ fn a_write_of_a_session_follows_the_leader() {
 }
 
 #[test]
-fn a_status_does_not_wait_for_who_cannot_be_reached() {
+fn a_status_does_not_wait_for_unreachable_nodes() {
     let mut story = before_a_process();
     story.step(Some(ProxyInput::Reachable(NodeId(2), Some("h:1".into()))));
     assert_eq!(all_asked(&story.ask(Request::Status)), [1, 2]);
@@ -402,7 +402,7 @@ fn members_of_one_process_are_fixed() {
 }
 
 #[test]
-fn a_process_that_knows_no_leader_asks_around() {
+fn a_process_without_a_leader_probes_other_nodes() {
     let mut story = before_a_process();
     story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
     assert!(story.ask(put()).is_empty());
@@ -414,7 +414,7 @@ fn a_process_that_knows_no_leader_asks_around() {
 }
 
 #[test]
-fn a_node_that_was_removed_asks_the_leader_even_for_its_reads() {
+fn a_removed_node_sends_even_its_reads_to_the_leader() {
     let mut story = before_a_process();
     story.step(Some(ProxyInput::Reachable(NodeId(2), None)));
     story.hear_leader(1, 2, Some(2));
@@ -423,9 +423,9 @@ fn a_node_that_was_removed_asks_the_leader_even_for_its_reads() {
     assert_eq!(all_asked(&story.ask(read)), [2]);
 }
 
-/// It was sent to a leader that may still carry it out: no later refusal is the truth about it.
+/// The write was sent to a leader that may still carry it out, so no later refusal is definite.
 #[test]
-fn what_left_a_node_in_doubt_is_never_said_to_have_had_no_effect() {
+fn a_write_that_was_sent_again_never_fails_definitely() {
     for ending in [None, Some(ProxyInput::Stop)] {
         let mut story = before_a_process();
         story.step(Some(ProxyInput::Reachable(NodeId(3), None)));
@@ -455,7 +455,7 @@ fn a_leader_that_answers_is_known_again() {
     assert_eq!(all_asked(&story.ask(put())), [3], "it leads on");
 }
 
-/// A backup that moved to another node between two parts would be of two different moments.
+/// A backup that changes nodes between two parts would mix two states.
 #[test]
 fn all_pieces_of_a_backup_come_from_one_node() {
     let mut story = Story::with_nodes(5).led_by(3);
@@ -467,16 +467,16 @@ fn all_pieces_of_a_backup_come_from_one_node() {
         let pending = Answer::BackupPending(LogIndex(1));
         assert_eq!(replied(&story.answer(0, id, pending.clone())), &Ok(Answered::ByNode(pending)));
     }
-    // It knows no leader now, and will soon: nobody else is asked.
+    // The node knows no leader now, and will soon: no other node is asked.
     let (_, id) = asked(&story.ask(piece()));
     assert_eq!(story.refuse_as_follower(0, id, 4, None), []);
     assert_eq!(asked(&story.elapse(READ_RETRY_AFTER)), (0, id));
     let gone = story.answer(0, id, Answer::Refused(Refused::BackupGone));
     assert_eq!(replied(&gone), &Err(Failure::BackupGone));
-    // Only when it has stopped another one takes its place.
+    // Another node takes its place only after it has stopped.
     story.step(Some(ProxyInput::NodeStopped(NodeId(0))));
     assert_eq!(asked(&story.ask(piece())).0, 1);
-    // One process has but its own node.
+    // In front of one process, only the local node is asked.
     let config =
         ProxyConfig { nodes: (1..4).map(NodeId).collect(), local: Some(NodeId(2)), ..story.proxy.config };
     story.proxy = Proxy::new(config, 3);

@@ -1,4 +1,4 @@
-//! Scans, which take long, and what passes them.
+//! Tests of scans, which are slow, and of the requests that pass them.
 
 use super::*;
 use crate::kv::{Page, Scan};
@@ -17,9 +17,9 @@ fn all_asked(outputs: &[ProxyOutput]) -> Vec<(NodeId, RequestId)> {
 }
 
 /// A page takes a node a thousand times as long as a value: a client that writes must not wait
-/// behind hundreds of them.
+/// behind hundreds of pages.
 #[test]
-fn scans_are_asked_for_one_after_the_other_and_nothing_waits_for_them() {
+fn scans_run_one_at_a_time_and_other_requests_pass_them() {
     let mut story = Story::with_nodes(3).led_by(0);
     let [(node, first)] = all_asked(&story.ask(scan()))[..] else { panic!("it is asked for at once") };
     assert_eq!(all_asked(&story.ask(scan())), [], "another one is under way");
@@ -31,7 +31,7 @@ fn scans_are_asked_for_one_after_the_other_and_nothing_waits_for_them() {
 }
 
 #[test]
-fn a_scan_that_never_had_its_turn_is_refused_as_busy() {
+fn a_scan_that_was_never_started_fails_as_busy() {
     let mut story = Story::with_nodes(3).led_by(0);
     story.ask(scan());
     story.ask(scan());
