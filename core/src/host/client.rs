@@ -33,7 +33,7 @@ pub enum ToWriter {
     Look,
     /// The client was silent for too long.
     Idle,
-    /// The connection is closed to free memory: the server holds too much for this purpose.
+    /// The connection is closed because too much memory is held for this purpose.
     GiveUp(Holder),
     /// The server is stopping; every outstanding reply was delivered before this message.
     Stop,

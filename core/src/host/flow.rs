@@ -15,10 +15,10 @@
 //!
 //! The limit is a quarter of the shortest election timeout, so a heartbeat interval and the queue
 //! together stay well below that timeout. Where the network alone takes that long, the limit is 1.5
-//! times the shortest delay of the last minute: less would not fill a long, fast line. The shortest
-//! delay may include a queue that this node built up itself, and must not grow because of it. So on
-//! a long line the window grows only by eighths after the first halving, and the delay that remains
-//! after each further halving is shorter than before.
+//! times the shortest delay of the last minute: less would not fill a long, fast line. That
+//! shortest delay may include a queue that this node itself has built up, and must not grow because
+//! of it. So on a long line, after the first halving, the window grows only by eighths, and the
+//! queue that remains after each further halving is shorter than before.
 //!
 //! Only bulk data waits for the window. Heartbeats, votes and acknowledgements are sent regardless.
 //!
@@ -115,7 +115,7 @@ impl Flow {
         if read <= self.read {
             return Ok(());
         }
-        // Did the bytes in flight before this receipt fill more than half of the window?
+        // Whether the bytes in flight before this receipt filled more than half of the window.
         let was_limiting = (self.sent - self.read).saturating_mul(2) > self.window;
         let fresh = read - self.read;
         self.read = read;

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_accepted_twice() {
+    fn no_request_is_accepted_twice() {
         let mut forwarded = Forwarded::default();
         id(forwarded.accept(PEER, call(1), 1));
         id(forwarded.accept(PEER, call(1), 3));

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_founder_that_lost_its_files_gives_up_and_says_so_once() {
+    fn a_founder_that_lost_its_files_gives_up_and_reports_each_refusal_once() {
         let own = LocalNode { incarnation: Incarnation(99), ..founder(1) };
         let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
         let mut events = Vec::new();

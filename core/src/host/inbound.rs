@@ -1,9 +1,10 @@
 //! Inbound connections: decodes the frames of a node that has dialled, and sorts them by receiver.
 //!
 //! Messages and requests go to the node, as one input for everything that arrived together; answers
-//! go to the router. A message under another node's id ends the connection. Frames of an earlier
-//! run (boot) of either side are dropped: an answer to a request of an earlier run of this node,
-//! and a request of an earlier run of the sender, which has forgotten it.
+//! go to the router. A message that names another sender or receiver than the two ends of the
+//! connection ends it. Frames of an earlier run (boot) of either side are dropped: an answer to a
+//! request of an earlier run of this node, and a request of an earlier run of the sender, which has
+//! forgotten it.
 //!
 //! Receipts go back to the sender: they report how many bytes were read, so that the sender can
 //! measure the delay.
@@ -15,18 +16,18 @@ use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
-/// The number of items in a node's inbox from which on it accepts no more messages of peers.
+/// The number of items at which a node's inbox counts as full.
 pub const INBOX_ITEMS_MAX: usize = 4096;
 
-/// Returns whether an inbox with this many items accepts no more messages. The connections of peers
-/// are not read then; within a process the message is dropped, and Raft sends a newer one.
+/// Returns whether an inbox with this many items is full. The connections of peers are not read
+/// then; within a process the message is dropped, and Raft sends a newer one.
 #[must_use]
 pub fn inbox_is_full(items: usize) -> bool {
     items >= INBOX_ITEMS_MAX
 }
-/// The bytes of peers' frames in a node's inbox from which on it reads no more of their
-/// connections, where memory has no limit. Chosen as two full outboxes of a peer: a node that
-/// processes less than that per turn is overloaded anyway.
+/// The number of bytes of peers' frames at which a node's inbox counts as full, where memory has no
+/// limit. Chosen as two full outboxes of a peer: a node that processes less than that per turn is
+/// overloaded anyway.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// The number of bytes after which a receipt is due: half of the longest piece, so that each piece
@@ -49,7 +50,7 @@ pub struct Received {
 pub enum InboundFault {
     /// The bytes are not frames of this protocol version.
     Frame(FrameFault),
-    /// A message whose sender or receiver is not one of the connection's two nodes.
+    /// A message that is not from the node that has dialled, or not for this node.
     Misaddressed,
 }
 

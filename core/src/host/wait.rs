@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_order_of_deadlines_a_waiting_driver_has_a_timer_ahead_or_is_due() {
+    fn a_waiting_driver_always_has_an_armed_timer_or_is_due() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut wait = Wait::default();
         let (mut now, mut armed) = (0, None);

@@ -2,12 +2,12 @@
 //!
 //! A message arrives in a frame whose checksum matches, so its bytes are those that were sent. The
 //! naive way is to trust them. But the checksum says nothing about the sender: a node with a bug or
-//! a damaged memory may send an entry that is not the one that was sealed, a configuration that
-//! cannot be decoded, or a term near the end of its range. Such a value would be written to the
-//! log, spread by the leader, and no later value could correct it. So decoding is strict: the
+//! faulty memory may send an entry that differs from the one that was sealed, a configuration that
+//! cannot be decoded, or a term near the end of its range. Such a value would be written to the log
+//! and spread by the leader, and no later value could correct it. So decoding is strict: the
 //! checksum chain of entries is verified from the entry before them, configurations must be
-//! decodable, and terms and indexes have limits. A stated count never decides how much memory is
-//! reserved. A message that fails ends its connection.
+//! decodable, and terms and indexes have limits. The number of entries that a sender states never
+//! decides how much memory is reserved. An invalid message ends its connection.
 //!
 //! Entries travel as the lines of text that the log and the disk share, so a leader does not encode
 //! them again for each follower.

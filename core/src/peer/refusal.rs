@@ -31,7 +31,7 @@ pub enum PeerRefusal {
     /// The node is a member with another incarnation: its files were lost, or are those of another
     /// node.
     OtherIncarnation {
-        /// The node.
+        /// The id of the node.
         node: u64,
         /// The member's incarnation.
         known: String,
@@ -40,7 +40,7 @@ pub enum PeerRefusal {
     },
     /// A node without files uses an id that was added at another address.
     OtherAddress {
-        /// The node.
+        /// The id of the node.
         node: u64,
         /// The member's address.
         expected: Box<str>,
@@ -49,14 +49,14 @@ pub enum PeerRefusal {
     },
     /// The node was removed from the cluster, by a committed configuration that it may not know.
     Removed {
-        /// The node.
+        /// The id of the node.
         node: u64,
         /// The log index of that configuration.
         index: u64,
     },
     /// Two processes run with the same id and incarnation: a data folder was copied.
     RunsTwice {
-        /// The node.
+        /// The id of the node.
         node: u64,
         /// The client address of the first process, if it is known.
         first: String,
@@ -67,7 +67,7 @@ pub enum PeerRefusal {
     OtherFounders,
     /// The node has no files and is not a member.
     NotMember {
-        /// The node.
+        /// The id of the node.
         node: u64,
     },
 }

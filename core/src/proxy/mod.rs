@@ -9,9 +9,9 @@
 //!
 //! In front of a cluster in one process, every node can be asked at any time. In front of one node
 //! of a cluster of processes ([`ProxyConfig::local`]), the others can be asked while there is a
-//! connection to them. When it breaks, requests that are safe to repeat go elsewhere: reads, and
-//! writes with a session. Reads stay at the local node, which asks the leader only up to which
-//! index it must have applied.
+//! connection to them. When it breaks, requests that are safe to repeat go elsewhere
+//! (`process.rs`). Reads stay at the local node, which asks the leader only up to which index it
+//! must have applied.
 //!
 //! Like Raft, the proxy is a function: (state, now, inputs) → outputs. It knows no connections,
 //! only [`Ticket`]s.
@@ -53,7 +53,7 @@ pub struct Proxy {
     pending: PendingRequests,
     /// Requests that wait for a leader.
     parked: VecDeque<RequestId>,
-    /// Reads to send again, and when.
+    /// Reads and backups to send again, and when.
     retries: VecDeque<(Instant, RequestId)>,
     /// Scans at a node, and scans that wait until one of these is answered.
     scans: BTreeSet<RequestId>,
@@ -62,7 +62,8 @@ pub struct Proxy {
     questions: VecDeque<(Instant, RequestId)>,
     /// When to ask another node for a leader.
     next_probe: Instant,
-    /// Nodes to which there is a connection, and the addresses at which their clients connect.
+    /// The nodes that can be asked: the local node once it has started, and nodes of other
+    /// processes while there is a connection; with the addresses at which their clients connect.
     reachable: BTreeMap<NodeId, Option<Box<str>>>,
     is_stopping: bool,
 }
@@ -95,8 +96,8 @@ impl Proxy {
     /// empty.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<ProxyInput>, outputs: &mut Vec<ProxyOutput>) {
         if !self.wants_to_probe() {
-            // An election takes time. Only after that may it be that this process was not notified
-            // of the leader.
+            // Allow time for an election first. Only after that may there be a leader that was not
+            // reported to this process.
             self.next_probe = now + PROBE_EVERY;
         }
         for input in inputs.drain(..) {
@@ -313,7 +314,7 @@ impl Proxy {
         }
     }
 
-    /// Handles a refusal: the request had no effect at this node and never will, so it may go
+    /// Handles a rejection: the request had no effect at this node and never will, so it may go
     /// elsewhere.
     fn refused(
         &mut self,

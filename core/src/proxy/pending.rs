@@ -14,7 +14,7 @@ use crate::time::Instant;
 /// The length limit of the window, as a multiple of the requests under way. Arbitrary: moving a
 /// request out of the window should be rare.
 const WINDOW_PER_PENDING: usize = 4;
-/// The least number of requests under way that is presumed for that limit.
+/// The limit of the window is computed for at least this many requests under way.
 const WINDOW_PENDING_MIN: usize = 256;
 
 /// A request under way.
@@ -28,7 +28,7 @@ pub(super) struct Pending {
     pub(super) may_have_effect: bool,
 }
 
-/// The place of a request.
+/// Where a request is: at no node, at one node, or at all nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Waiting: no node has it.

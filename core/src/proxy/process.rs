@@ -5,12 +5,12 @@
 //! processes a connection may break while a request is at the other node, and its outcome is then
 //! unknown. There are two naive ways. To answer all these requests with an error makes every change
 //! of the leader visible to every client. To send all of them to the next leader applies writes
-//! twice. So only requests that are safe to repeat are sent again: reads, writes with a session,
-//! which the state machine deduplicates, and membership changes that name the members for which
-//! they were given. Any other write stays where it is and waits for its answer, which may still
-//! come over the connection that the other node has dialled. A write that was sent again is in
-//! doubt: even if the second node rejects it, the first one may still apply it, so it never gets a
-//! definite error.
+//! twice. So only requests that are safe to repeat are sent again: reads and leadership transfers,
+//! which change no data, writes with a session, which the state machine deduplicates, and
+//! membership changes that name the members for which they were given. Any other write stays where
+//! it is and waits for its answer, which may still come over the connection that the other node has
+//! dialled. A write that was sent again is in doubt: even if the second node rejects it, the first
+//! one may still apply it, so it never gets a definite error.
 //!
 //! The new leader may also be unknown here, because a removed node receives no messages any more.
 //! So a proxy without a leader sends one waiting request to a random connected node every

@@ -214,7 +214,7 @@ fn a_node_without_a_leader_does_not_make_the_proxy_forget_the_leader() {
 }
 
 #[test]
-fn above_the_limit_of_bytes_requests_are_refused() {
+fn requests_above_the_limit_of_bytes_are_rejected() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (key, value) = (Key::new("k").unwrap(), Value::from_text(&"v".repeat(200)).unwrap());
     asked(&story.ask(Request::write(Command::Put { key, value })));
@@ -235,7 +235,7 @@ fn a_slow_request_does_not_block_later_ones() {
 }
 
 #[test]
-fn above_the_limit_requests_are_refused() {
+fn requests_above_the_limit_are_rejected() {
     let mut story = Story::with_nodes(3).led_by(0);
     for _ in 0..4 {
         asked(&story.ask(put()));
@@ -423,7 +423,7 @@ fn a_removed_node_sends_even_its_reads_to_the_leader() {
     assert_eq!(all_asked(&story.ask(read)), [2]);
 }
 
-/// The write was sent to a leader that may still carry it out, so no later refusal is definite.
+/// The write was sent to a leader that may still carry it out, so no later rejection is definite.
 #[test]
 fn a_write_that_was_sent_again_never_fails_definitely() {
     for ending in [None, Some(ProxyInput::Stop)] {

@@ -154,7 +154,7 @@ fn a_node_that_is_not_a_member_is_linked_at_its_stated_address_while_it_is_answe
 
 /// A member that lacks the entry of the move learns the new address from the node itself.
 #[test]
-fn a_node_that_has_moved_dials_all_others_again_once_the_members_have_it_there() {
+fn a_node_that_was_moved_dials_all_others_again() {
     let mut directory = directory(&THREE);
     changes(|changes| directory.reach(at(0), changes));
     let unmoved = known(4, &THREE);
@@ -252,7 +252,7 @@ fn nodes_that_are_not_members_have_few_places_and_take_none_of_a_member() {
 }
 
 #[test]
-fn a_joiner_learns_where_it_and_the_others_are() {
+fn a_joiner_learns_all_addresses_from_the_configuration() {
     let mut directory = directory(&THREE);
     let standing = directory.local().standing.clone();
     directory.local.standing = Standing::Joining;
@@ -336,7 +336,7 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
 /// All nodes were stopped, and start at other addresses. A later membership change that moves one
 /// of them takes precedence.
 #[test]
-fn founders_that_moved_while_no_node_ran_are_dialled_where_the_flags_say() {
+fn founders_that_moved_while_stopped_are_dialled_at_the_addresses_of_the_flags() {
     let (mut directory, report) = directory(&THREE).with_moved(BTreeMap::from([(NodeId(2), "far:2".into())]));
     assert!(report.is_some_and(|report| report.to_string().contains("2=far:2")));
     assert_eq!(&*directory.address_to_dial(Some(NodeId(2)), "h:2"), "far:2");
@@ -386,7 +386,7 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
 
 /// Nodes with an earlier configuration would dial it at the address that it states.
 #[test]
-fn a_node_that_an_order_has_moved_says_where_it_is_now() {
+fn a_node_that_was_moved_states_its_new_address() {
     let mut directory = directory(&THREE);
     assert_eq!(directory.address(), Some("h:1"));
     let moved = [(1, "new:1"), (2, "h:2"), (3, "h:3")];

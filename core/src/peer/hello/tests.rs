@@ -73,7 +73,7 @@ fn shake_from(
 }
 
 #[test]
-fn members_of_one_cluster_speak() {
+fn members_of_one_cluster_connect() {
     let (met, seen, _) = shake(&founded(1), Some(2), &founded(2)).unwrap();
     assert!(met.is_of_cluster && seen.is_of_cluster);
     assert_eq!((met.node, met.incarnation), (NodeId(2), Incarnation(12)));
@@ -139,13 +139,13 @@ fn a_node_of_another_cluster_is_refused_by_name() {
 }
 
 #[test]
-fn another_node_at_the_address_is_named() {
+fn a_refusal_names_the_node_that_answered() {
     let refusal = shake(&founded(1), Some(3), &founded(2)).unwrap_err();
     assert_eq!(refusal, PeerRefusal::WrongNode { wanted: 3, found: 2 });
 }
 
 #[test]
-fn founders_must_agree_on_who_they_are() {
+fn founders_must_have_the_same_list_of_founders() {
     let one = local(1, 11, Standing::Founding(peers(&[1, 2, 3])));
     let other = local(2, 12, Standing::Founding(peers(&[1, 2])));
     assert_eq!(shake(&one, Some(2), &other).unwrap_err(), PeerRefusal::OtherFounders);
