@@ -82,7 +82,7 @@ enum Start {
     OrderedAgain,
 }
 
-/// The links and addresses of the other nodes, and who may connect. See the module.
+/// The links and addresses of the other nodes, and which of them may connect. See the module.
 #[derive(Debug)]
 pub struct Directory {
     local: LocalNode,

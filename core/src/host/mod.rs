@@ -16,7 +16,7 @@
 //! | `addresses` | which address of a host name is tried next |
 //! | `handshakes` | which connection is closed when too many have not finished their handshake |
 //! | `places` | how many connections there may be with nodes that are not members |
-//! | `inbound` | who receives the frames of a node that has dialled, and when an inbox is full |
+//! | `inbound` | whether the node or the router receives a frame, and when an inbox is full |
 //! | `founding` | when a cluster is bootstrapped, which cluster a joiner adopts, which refusal is final |
 //! | `client` | what the two halves of a client's connection do next |
 //! | `removal` | when a node ends that was removed from its cluster |
