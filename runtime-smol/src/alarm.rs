@@ -1,5 +1,5 @@
-//! Timers: waits for a mailbox, or for anything else, or for a time, whichever comes first. When a
-//! driver's timer is armed is decided by [`Wait`].
+//! Timers: waits for an item in a mailbox or for a deadline, whichever comes first. [`Wait`]
+//! decides when the timer is armed.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +15,6 @@ use smol::Timer;
 use crate::clock::Clock;
 use crate::mailbox::{Closed, Receiver};
 
-/// One driver's timer.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     clock: Clock,
@@ -28,11 +27,8 @@ impl Alarm {
         Self { clock, timer: Timer::never(), wait: Wait::default() }
     }
 
-    /// The next item of `mailbox`, or `None` once `deadline` has passed.
-    ///
-    /// # Errors
-    ///
-    /// When the mailbox is empty and all its senders are gone.
+    /// Returns the next item of `mailbox`, `None` once `deadline` has passed, or an error when the
+    /// mailbox is empty and all its senders are gone.
     pub(crate) async fn receive<T>(
         &mut self,
         mailbox: &Receiver<T>,
@@ -45,7 +41,7 @@ impl Alarm {
         .await
     }
 
-    /// Waits for `deadline`, for ever if there is none.
+    /// Waits for `deadline`; forever if there is none.
     pub(crate) async fn wait(&mut self, deadline: Option<Instant>) {
         poll_fn(|context| self.poll_deadline(deadline, context)).await;
     }
@@ -54,8 +50,8 @@ impl Alarm {
         loop {
             match self.wait.next(self.clock.now(), deadline) {
                 NextWait::Due => return Poll::Ready(()),
-                // Timers have the operating system's grain; a moment later costs nothing, a moment
-                // too early a turn.
+                // Timers have the operating system's resolution. Waking a moment late costs
+                // nothing; waking a moment early costs a turn.
                 NextWait::Arm(moment) => {
                     self.timer.set_at(self.clock.system_instant(moment) + Duration::from_micros(1));
                 }
@@ -68,7 +64,7 @@ impl Alarm {
     }
 }
 
-/// What the future gives, if it does so in time.
+/// Returns the output of the future, or `None` if it takes longer than `patience`.
 pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
     let work = async { Some(work.await) };
     let give_up = async {
@@ -78,7 +74,7 @@ pub(crate) async fn within<T>(patience: Duration, work: impl Future<Output = T>)
     future::or(work, give_up).await
 }
 
-/// The same of what may fail anyhow; `late` says what did not happen in time.
+/// Runs fallible work with a time limit; `late` is the message of the error when time runs out.
 pub(crate) async fn in_time<T, E: From<io::Error>>(
     patience: Duration,
     late: &str,
@@ -94,10 +90,11 @@ mod tests {
     use crate::mailbox::mailbox;
 
     const BRIEF: Duration = Duration::from_millis(3);
-    /// Far longer than any wait of these tests: what is waited for in vain ends it.
+    /// Far longer than any wait of these tests; it only ends a wait for something that never
+    /// happens.
     const NEVER: Duration = Duration::from_secs(60);
 
-    /// What the alarm says, or nothing when its timer is dead.
+    /// Returns the result of the alarm, or `None` when its timer never fires.
     async fn wakes(alarm: &mut Alarm, mailbox: &Receiver<u32>, after: Duration) -> Option<Option<u32>> {
         let deadline = alarm.clock.now() + after;
         let woken = async { Some(alarm.receive(mailbox, Some(deadline)).await.unwrap()) };
@@ -114,8 +111,8 @@ mod tests {
             let (sender, receiver) = mailbox();
             let mut alarm = Alarm::new(Clock::start());
             let first = alarm.clock.now() + BRIEF;
-            // The timer is armed for the first deadline, and an item ends the wait before that,
-            // unless the machine is busy.
+            // The timer is armed for the first deadline. An item ends the wait before that, unless
+            // the machine is busy.
             let waiting = async { alarm.receive(&receiver, Some(first)).await.unwrap() };
             let sending = async {
                 future::yield_now().await;
@@ -123,11 +120,11 @@ mod tests {
                 future::pending().await
             };
             _ = future::or(waiting, sending).await;
-            // The second deadline is later, and the process sleeps over both.
+            // The second deadline is later, and the process sleeps past both.
             let second = first + BRIEF;
             std::thread::sleep(3 * BRIEF);
             assert_eq!(alarm.receive(&receiver, Some(second)).await, Ok(None));
-            // The third deadline is waited for with a timer that is alive.
+            // The third deadline needs a timer that still works.
             assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
             assert_eq!(wakes(&mut alarm, &receiver, BRIEF).await, Some(None));
         });

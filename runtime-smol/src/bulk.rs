@@ -1,20 +1,20 @@
-//! Turns for connections that move much.
+//! Fair scheduling for connections that move much data.
 //!
-//! All tasks share one thread, in turn. A client that reads pages always has more to write, and
-//! with hundreds of them a request that is small would wait behind all. So a connection that has
-//! moved a large piece waits here for the next turn: in every round of the executor one of those
-//! that wait goes on, and nodes, disks and small requests have theirs in between.
+//! All tasks share one thread. A client that reads page after page always has more to write, and
+//! with hundreds of such clients a small request would wait behind all of them. So a connection
+//! that has moved a large piece waits here for its next turn. Each round of the executor lets one
+//! waiting connection go on, and nodes, disks and small requests run in between.
 
 use futures_lite::future;
 
 use crate::mailbox::{AnswerSlot, Sender, answer_slot, mailbox};
 
-/// The turns of one executor. Cloning gives another handle to the same ones.
+/// The queue for turns of one executor. Clones are handles to the same queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulk(Sender<AnswerSlot<()>>);
 
 impl Bulk {
-    /// The turns, and what gives them one after the other, each in a round of its own.
+    /// Creates the queue and the task that grants the turns, one per round of the executor.
     pub(crate) fn new() -> (Self, impl Future<Output = ()>) {
         let (waiting, turns) = mailbox::<AnswerSlot<()>>();
         let call = async move {
@@ -26,7 +26,7 @@ impl Bulk {
         (Self(waiting), call)
     }
 
-    /// Waits for this connection's turn, as long as turns are given.
+    /// Waits for this connection's turn; returns at once if the task that grants turns is gone.
     pub(crate) async fn turn(&self) {
         let (turn, given) = answer_slot();
         if self.0.send(turn).is_ok() {

@@ -1,4 +1,4 @@
-//! A whole cluster in this process: some nodes, and what stands before them.
+//! A whole cluster in this process: its nodes, the router, and the listener for clients.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::node;
 use crate::peers::Peers;
 use crate::wiring::{Events, Wiring};
 
-/// A running cluster. Dropping it ends it at once; [`Cluster::stop`] ends it in order.
+/// A running cluster. Dropping it ends it at once; [`Cluster::stop`] shuts it down in order.
 #[derive(Debug)]
 pub struct Cluster {
     front: Front,
@@ -28,12 +28,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster on `executor`, which has to be run for anything to happen. All of its state
-    /// and logic live there; only calls that block, those to the disk, go to a pool of threads.
+    /// Starts a cluster on `executor`, which the caller has to run. All state and logic live there;
+    /// only blocking calls, those for files, go to a pool of threads.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing runs.
+    /// [`StartError`]: the cluster does not run.
     pub async fn start(executor: &Rc<LocalExecutor<'static>>, options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
@@ -55,34 +55,34 @@ impl Cluster {
         Ok(Self { front, inboxes: senders, nodes, events, _lock: lock })
     }
 
-    /// Where clients connect.
+    /// The address at which clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
     }
 
-    /// A way to ask the cluster from this process.
+    /// Returns a client of the cluster in this process.
     #[must_use]
     pub fn client(&self) -> Client {
         self.front.client()
     }
 
-    /// What the nodes tell from now on, and what nobody has read so far. Each event goes to one
+    /// The events of the nodes, from the oldest that was not read yet. Each event goes to one
     /// reader.
     #[must_use]
     pub fn events(&self) -> async_channel::Receiver<HostEvent> {
         self.events.clone()
     }
 
-    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written
-    /// any more. The events say why.
+    /// Whether too many nodes have lost their disks for a majority, so that no write can
+    /// succeed any more. The events hold the reasons.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         self.front.majority_is_lost()
     }
 
-    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what
-    /// is owed to clients, and closes the files.
+    /// Shuts down in order: accepts no more clients and requests, waits for requests in flight,
+    /// writes the remaining replies, and closes the files.
     pub async fn stop(mut self) {
         self.front.close().await;
         self.front.finish().await;

@@ -1,5 +1,5 @@
-//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they
-//! share says.
+//! A client's TCP connection: one reader and one writer, which carry out the decisions of the
+//! [`ClientHost`] that they share.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -29,11 +29,11 @@ use crate::wiring::{Wiring, route};
 /// A client's socket, to read from.
 type Socket = Arc<Async<std::net::TcpStream>>;
 
-/// Room for bytes on their way, shared by all connections of a thread.
+/// Read and write buffers, shared by all connections of a thread.
 ///
-/// A client that is silent holds none of it: what arrives is read into one place that belongs to
-/// everybody, borrowed for one read at a time, and what leaves is made in a string that is handed
-/// on when it was written. So ten thousand silent clients need no more room than one.
+/// A silent client holds no buffer. All connections read into the same buffer, borrowed for one
+/// read at a time, and replies are built in a string that is given back once it is written. So ten
+/// thousand silent clients need no more memory for buffers than one.
 #[derive(Clone)]
 pub(crate) struct Buffers {
     input: Rc<RefCell<Box<[u8]>>>,
@@ -42,18 +42,17 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Who moves more than fits in this waits for a turn of `bulk`.
+    /// Creates the buffers. A connection that moves more than a buffer holds waits for a turn of
+    /// `bulk`.
     pub(crate) fn new(bulk: Bulk) -> Self {
         let input = Rc::new(RefCell::new(vec![0; CLIENT_READ_BYTES].into()));
         Self { input, output: Rc::default(), bulk }
     }
 
-    /// Waits for bytes and shows them to `take`. Returns how many there were; 0 at the end of the
-    /// stream.
+    /// Waits for bytes and hands them to `take`. Returns their number; 0 at the end of the stream.
     ///
-    /// The socket is looked at only when there is something to read: a try that finds nothing costs
-    /// as much as one that does, and the reader is looked after whenever the writer of its client
-    /// has something to do.
+    /// The socket is read only when it is readable, because a read that finds nothing costs as much
+    /// as one that does, and the reader is polled whenever the writer of the same client has work.
     async fn read(&self, socket: &Socket, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
         poll_fn(|context| {
             loop {
@@ -75,12 +74,13 @@ impl Buffers {
         .await
     }
 
-    /// An empty string, with room in it unless somebody else is writing just now.
+    /// Returns an empty string, with spare capacity unless another connection is using it now.
     fn lend(&self) -> String {
         self.output.take()
     }
 
-    /// Takes a string back that was lent. One that a long reply has made large is not kept.
+    /// Takes back a string from [`Buffers::lend`]. A string that a long reply has made large is not
+    /// kept.
     fn take_back(&self, mut output: String) {
         if output.capacity() <= 2 * CLIENT_WRITE_BYTES {
             output.clear();
@@ -89,11 +89,11 @@ impl Buffers {
     }
 }
 
-/// Serves a client until it leaves, is silent for too long, or the proxy stops. Then it gives up
-/// its place.
+/// Serves a client until it disconnects, is silent for too long, or the proxy stops. Then drops its
+/// `place`.
 ///
-/// No `async fn`: its future would hold the arguments beside what is made of them, for as long as
-/// the client stays.
+/// This is not an `async fn`: its future would hold the arguments beside the values made of them,
+/// as long as the client stays connected.
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
@@ -103,7 +103,7 @@ pub(crate) fn serve(
     idle_timeout: Option<Duration>,
     place: Place,
 ) -> impl Future<Output = ()> + use<> {
-    // Replies are small and waited for.
+    // Replies are small, and a client waits for each.
     let _ = stream.set_nodelay(true);
     sockets::watch(&stream, &CLIENT_WATCH);
     let (to_writer, from_others) = mailbox();
@@ -120,8 +120,8 @@ pub(crate) fn serve(
         if !is_welcome {
             return;
         }
-        // A reader that ends leaves the replies under way to the writer; a writer that ends leaves
-        // nothing to do.
+        // When the reader ends, the writer still has to write the pending replies. When the writer
+        // ends, no work is left.
         let read = async move {
             reader.run(clock, idle_timeout).await;
             drop(reader);
@@ -136,8 +136,8 @@ pub(crate) fn serve(
     }
 }
 
-/// Ends a connection in order. A socket that is closed with unread bytes resets the connection, and
-/// what was just written may be lost with it: so the client is given a moment to stop sending.
+/// Closes a connection in order. A socket that is closed with unread bytes resets the connection,
+/// and the last reply may be lost with it; so the client gets a moment to stop sending.
 async fn leave(socket: &Socket, buffers: &Buffers) {
     const PATIENCE: Duration = Duration::from_millis(500);
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
@@ -147,7 +147,7 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
     within(PATIENCE, drain).await;
 }
 
-/// What both halves of a connection share.
+/// The state that reader and writer of a connection share.
 #[derive(Clone)]
 struct Shared {
     client: Rc<RefCell<ClientHost>>,
@@ -218,7 +218,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until nothing more will come.
+    /// Writes replies until no more will come.
     async fn run(&mut self, patience: Option<Duration>) -> io::Result<()> {
         while let Ok(first) = self.from_others.recv().await {
             let rest = std::iter::from_fn(|| self.from_others.take());
@@ -238,7 +238,8 @@ impl Writer {
                 }
             }
             self.buffers.take_back(output);
-            // The reader may wait for room; one that does not finds this later and looks again.
+            // The reader may wait for room. If it does not, it finds this signal later and checks
+            // again.
             let _ = self.made_room.try_send(());
             if self.shared.client.borrow().has_ended() {
                 break;
@@ -247,7 +248,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes all of `text`, unless the client takes nothing for longer than `patience`.
+    /// Writes all of `text`, unless the client accepts no bytes for longer than `patience`.
     async fn write(&mut self, text: &str, patience: Option<Duration>) -> io::Result<()> {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {

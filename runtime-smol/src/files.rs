@@ -1,8 +1,8 @@
-//! Tasks that write and read a node's files: they wait for its orders, carry them out in its
-//! folder, and report.
+//! Tasks that write and read a node's files: they receive orders, carry them out in the data
+//! folder, and report to the node.
 //!
-//! The log and the snapshots have a task each: a snapshot is large and nobody waits for it, while
-//! every put waits for the log's next sync.
+//! Log and snapshots have separate tasks: a snapshot is large and no client waits for it, while
+//! every write waits for the log's next sync.
 
 use coracle_core::Input;
 use coracle_core::host::SnapshotOrder;
@@ -15,7 +15,7 @@ use smol::Timer;
 use crate::clock::Clock;
 use crate::mailbox::{Receiver, Sender};
 
-/// Reports to the node that the work on its files has failed. Nobody listens when it has stopped
+/// Reports to the node that work on its files has failed. No receiver is left if the node stopped
 /// before its disk did.
 pub(crate) async fn report_failure(
     work: impl Future<Output = Result<(), DiskError>>,
@@ -26,7 +26,7 @@ pub(crate) async fn report_failure(
     }
 }
 
-/// Writes the log until the persists end, then stops in order; or until an operation fails.
+/// Writes the log until the persists end, then closes it in order; or until an operation fails.
 pub(crate) async fn run_log(
     mut folder: Folder,
     mut queue: DiskQueue,
@@ -47,7 +47,7 @@ pub(crate) async fn run_log(
     }
 }
 
-/// Writes and reads snapshots until the orders end, or an operation fails.
+/// Writes and reads snapshots until the orders end or an operation fails.
 pub(crate) async fn run_snapshots(
     mut folder: Folder,
     mut work: SnapshotWork,

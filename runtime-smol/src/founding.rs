@@ -1,4 +1,4 @@
-//! Finds a node's cluster: dials whom its [`ClusterSearch`] names.
+//! Finds a node's cluster at its first start: dials the nodes that its [`ClusterSearch`] names.
 
 use std::rc::Rc;
 
@@ -11,11 +11,7 @@ use smol::Timer;
 use crate::link::dial;
 use crate::network::Network;
 
-/// Searches until the cluster is found.
-///
-/// # Errors
-///
-/// A refusal that will not change by itself.
+/// Dials until the cluster is found, or until a node refuses permanently.
 pub(crate) async fn find(
     network: &Rc<Network>,
     origin: &Origin,

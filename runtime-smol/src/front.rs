@@ -1,4 +1,5 @@
-//! What stands before the nodes: the router's task, and a listener if clients come by TCP.
+//! The client-facing side of a process: the task of the router, and a listener if clients connect
+//! over TCP.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -20,17 +21,16 @@ use crate::peers::Peers;
 use crate::proxy::ProxyDriver;
 use crate::wiring::{RouterInbox, Wiring};
 
-/// How long clients that do not take their last replies are waited for at a stop.
+/// How long a shutdown waits for clients that do not read their last replies.
 const REPLY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
     listener: Option<Task<()>>,
     pub(crate) address: Option<SocketAddr>,
     majority_is_lost: Rc<Cell<bool>>,
-    /// Closed when the last connection is done.
+    /// Closed when the last connection has ended.
     connections_end: async_channel::Receiver<()>,
     router: Option<Task<()>>,
 }
@@ -70,14 +70,13 @@ impl Front {
         self.majority_is_lost.get()
     }
 
-    /// Accepts no more clients.
     pub(crate) async fn close(&mut self) {
         if let Some(listener) = self.listener.take() {
             listener.cancel().await;
         }
     }
 
-    /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
+    /// Accepts no more requests, waits for those in flight, and writes the remaining replies.
     pub(crate) async fn finish(&mut self) {
         let _ = self.proxy.send(ProxyEvent::Router(RouterInput::Stop));
         if let Some(router) = self.router.take() {
@@ -88,7 +87,7 @@ impl Front {
     }
 }
 
-/// Listens for clients at `address`, if there is one.
+/// Binds the socket for clients at `address`, if there is one.
 pub(crate) async fn bind(
     address: Option<SocketAddr>,
 ) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {

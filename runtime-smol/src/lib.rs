@@ -1,5 +1,5 @@
-//! Runs Coracle on one single-threaded [`smol`] executor: some nodes, the proxy before them, and a
-//! listener.
+//! Runtime on [`smol`]: runs nodes, the proxy before them, and a listener on one single-threaded
+//! executor.
 //!
 //! ```text
 //!   listener ──► connection (one reader and one writer task per client)
@@ -14,14 +14,14 @@
 //!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
-//! Every box is a task that owns its state, and every arrow a channel. All of them live on one
-//! executor, in one thread. What blocks does not: `async-io`, below smol, has one helper thread
-//! that waits for sockets and timers, and a small pool of threads reads and writes files, and
-//! checks a snapshot that was read back. None of these holds Coracle's state.
+//! Every box is a task that owns its state, and every arrow a channel. All tasks run on one
+//! executor, in one thread. Blocking calls run elsewhere: `async-io`, below smol, has one helper
+//! thread that waits for sockets and timers, and a small pool of threads reads and writes files and
+//! checks snapshots that were read back. None of these threads holds Coracle's state.
 //!
-//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and
-//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the
-//! same names as those of `coracle-runtime-threads`, so that a diff of the two folders shows
+//! Deliberately not here: decisions. The hosts of `coracle-core` and `coracle-storage` make them;
+//! this crate moves bytes, messages and time between them. Its files have the same names as those
+//! of `coracle-runtime-threads`, so that a diff of the two folders shows only the differences in
 //! sockets, tasks or threads, and timers.
 //!
 //! ```

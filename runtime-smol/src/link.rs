@@ -1,4 +1,16 @@
-//! A link's task: dials one other node, again and again, and sends it what waits.
+//! The task of a link: dials one other node, sends what waits for it, and dials again after a
+//! failure.
+//!
+//! A peer may accept a connection and then hang, or vanish without closing it. A task that writes,
+//! and dials again when a write fails, notices neither: the kernel takes bytes into its buffer for
+//! minutes, and a half-open connection never fails a read. So three loops run on each connection,
+//! and the first that fails ends it: one writes and expects the peer to take some bytes within
+//! [`SEND_PATIENCE`], one reads receipts and sees the end of the stream, and one pings, so that
+//! missing receipts show. Dialling, too, is limited by time at each step: name look-up, connect per
+//! address, handshake.
+//!
+//! [`Link`](coracle_core::host::Link) decides: how long to back off, what is reported, what is sent
+//! next.
 
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -18,10 +30,10 @@ use smol::{Async, Timer};
 use crate::alarm::in_time;
 use crate::network::{Line, Network};
 
-/// Bytes read back at once: some receipts.
+/// The most bytes read at once: a few receipts.
 const HEAR_BYTES: usize = 512;
 
-/// Keeps a link up until it is dropped.
+/// Keeps a link connected until the task is dropped.
 pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, line: Rc<Line>) {
     let mut addresses = DialAddresses::default();
     loop {
@@ -42,7 +54,8 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
     }
 }
 
-/// Connects and shakes hands. `to`: `None` is whoever is there.
+/// Connects to a node and performs the handshake. `to` is the expected node; `None` accepts any
+/// node.
 pub(crate) async fn dial(
     network: &Network,
     to: Option<NodeId>,
@@ -84,7 +97,7 @@ async fn shake_hands(
     Ok((stream, meeting, welcome))
 }
 
-/// Sends what waits, until that fails, the other end hangs up or says nothing any more.
+/// Sends what waits, until a write fails, the peer closes the connection, or its receipts stop.
 async fn send(network: &Network, stream: TcpStream, line: &Line) -> io::Error {
     let hearing = hear(network, stream.clone(), line);
     let asking = async {
@@ -107,14 +120,14 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Res
         line.link.borrow_mut().take(network.wiring.clock.now(), &mut bytes);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            // However slow it is: as long as it takes something it is there.
+            // A slow peer is still alive as long as it takes some bytes.
             rest = &rest[in_time(SEND_PATIENCE, "it takes nothing", stream.write(rest)).await?..];
         }
     }
 }
 
-/// Hands on what comes back, until it ends. The socket is read only when there is something: this
-/// is looked after whenever something is to be sent.
+/// Reads receipts and hands them to the link, until the connection ends. The socket is read only
+/// when it is readable, because this future is polled whenever there is something to send.
 async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Result<Infallible> {
     let socket = Arc::<Async<std::net::TcpStream>>::from(stream);
     let mut bytes = [0; HEAR_BYTES];
@@ -128,7 +141,7 @@ async fn hear(network: &Network, stream: TcpStream, line: &Line) -> io::Result<I
     }
 }
 
-/// Reads the line of a handshake, without its line break, and nothing that follows it.
+/// Reads the line of a handshake without its line break, and no byte that follows it.
 pub(crate) async fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut line = GreetingLine::default();
     let mut bytes = [0; GREETING_LOOK_BYTES];

@@ -1,4 +1,4 @@
-//! Accepts clients.
+//! The listener for clients: accepts TCP connections and starts a task for each.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,14 +15,13 @@ use crate::bulk::Bulk;
 use crate::connection::{self, Buffers};
 use crate::wiring::{Wiring, route};
 
-/// How long to wait when the operating system gives no more sockets: until some client has left.
+/// How long to wait when the operating system has no more sockets, until a client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What a connection holds until it is done: the other end of a channel that closes when the last
-/// one is.
+/// A connection's share in the channel that closes when the last connection has ended.
 pub(crate) type Place = async_channel::Sender<()>;
 
-/// Accepts clients at a socket that is bound to this address, until it is dropped.
+/// Accepts clients at a bound socket until the task is dropped.
 pub(crate) async fn run(
     wiring: Wiring,
     settings: Settings,
@@ -39,7 +38,7 @@ pub(crate) async fn run(
             Timer::after(ACCEPT_AGAIN_AFTER).await;
             continue;
         };
-        // Others get their turn also while there is always one more to accept.
+        // Other tasks get their turn even when there is always another client to accept.
         future::yield_now().await;
         let Some((client, given_up)) = ClientHost::accept(number, Arc::clone(&address), &wiring.memory)
         else {
@@ -55,6 +54,6 @@ pub(crate) async fn run(
 }
 
 async fn turn_away(mut stream: TcpStream) {
-    // A client that does not even take this one line is of no concern.
+    // A client that does not read even this line is ignored.
     let _ = stream.write_all(busy_line().as_bytes()).await;
 }

@@ -1,8 +1,8 @@
 //! Channels between the tasks of one thread.
 //!
-//! Every task of this runtime lives on one executor, in one thread. So a mailbox is a queue and the
-//! waker of who waits at it: no lock, no atomic number, and nothing to allocate for waiting. Its
-//! room grows as it needs to: what is in it is limited by those who send, who may not wait.
+//! All tasks of this runtime run on one executor, in one thread. So a mailbox is a queue and the
+//! waker of its receiver, without locks, atomics or allocations for waiting. It is unbounded,
+//! because senders may not wait; the senders limit how much they put in.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,27 +11,26 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// The other end is gone.
+/// The error that the other end is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
 struct Shared<T> {
     queue: RefCell<VecDeque<T>>,
-    /// Who waits for the next item.
+    /// The waker of the task that waits for the next item.
     waker: Cell<Option<Waker>>,
     senders: Cell<usize>,
     has_receiver: Cell<bool>,
 }
 
-/// A mailbox's slot. The mailbox is closed when all clones of it are gone.
+/// The sending end of a mailbox, which is closed when all clones of it are gone.
 #[derive(Debug)]
 pub(crate) struct Sender<T>(Rc<Shared<T>>);
 
-/// A mailbox.
+/// The receiving end of a mailbox.
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(Rc<Shared<T>>);
 
-/// A new mailbox.
 pub(crate) fn mailbox<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         queue: RefCell::default(),
@@ -51,11 +50,7 @@ impl<T> Shared<T> {
 }
 
 impl<T> Sender<T> {
-    /// Puts an item in.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] when nobody will ever take it out.
+    /// Adds an item to the queue; [`Closed`] when the receiver is gone.
     pub(crate) fn send(&self, item: T) -> Result<(), Closed> {
         if !self.0.has_receiver.get() {
             return Err(Closed);
@@ -65,33 +60,28 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// How many items are in it.
     pub(crate) fn len(&self) -> usize {
         self.0.queue.borrow().len()
     }
 }
 
 impl<T> Receiver<T> {
-    /// Takes the next item out, if there is one.
+    /// Removes and returns the next item, if there is one.
     pub(crate) fn take(&self) -> Option<T> {
         self.0.queue.borrow_mut().pop_front()
     }
 
-    /// Whether there will never be an item again.
+    /// Whether no item can ever arrive again.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.senders.get() == 0 && self.0.queue.borrow().is_empty()
     }
 
-    /// Takes the next item out, and waits for it if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] when there will never be one again.
+    /// Waits for the next item and removes it; [`Closed`] when no item can ever arrive again.
     pub(crate) async fn recv(&self) -> Result<T, Closed> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// The same for who waits for something else, too.
+    /// Like [`Receiver::recv`], for a caller that also waits for something else.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Result<T, Closed>> {
         if let Some(item) = self.take() {
             return Poll::Ready(Ok(item));
@@ -124,7 +114,8 @@ impl<T> Drop for Sender<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.has_receiver.set(false);
-        // What is left may hold slots of other mailboxes, whose owners are woken when these go.
+        // Items in the queue may hold senders of other mailboxes, whose receivers wake when these
+        // are dropped.
         drop(self.0.queue.take());
     }
 }
@@ -135,20 +126,20 @@ impl<T> fmt::Debug for Shared<T> {
     }
 }
 
-/// Where one answer is expected.
+/// The shared state of an answer slot and the caller that waits for the answer.
 struct Expected<T> {
     answer: Cell<Option<T>>,
     waker: Cell<Option<Waker>>,
     is_expected: Cell<bool>,
 }
 
-/// The right to give one answer. When it is dropped without, there will be none.
+/// The sending end of a one-shot channel. If it is dropped without an answer, the receiver gets
+/// `None`.
 pub(crate) struct AnswerSlot<T>(Rc<Expected<T>>);
 
-/// One answer that is waited for.
+/// The receiving end of a one-shot channel.
 pub(crate) struct AwaitedAnswer<T>(Rc<Expected<T>>);
 
-/// A place for one answer.
 pub(crate) fn answer_slot<T>() -> (AnswerSlot<T>, AwaitedAnswer<T>) {
     let expected =
         Rc::new(Expected { answer: Cell::new(None), waker: Cell::default(), is_expected: Cell::new(true) });
@@ -156,7 +147,7 @@ pub(crate) fn answer_slot<T>() -> (AnswerSlot<T>, AwaitedAnswer<T>) {
 }
 
 impl<T> AnswerSlot<T> {
-    /// Gives the answer. Nobody may be waiting for it any more.
+    /// Gives the answer. The receiver may be gone.
     pub(crate) fn give(self, answer: T) {
         self.0.answer.set(Some(answer));
     }
@@ -172,7 +163,7 @@ impl<T> Drop for AnswerSlot<T> {
 }
 
 impl<T> AwaitedAnswer<T> {
-    /// Waits for the answer; `None`: there will be none.
+    /// Waits for the answer; `None`: the slot was dropped without one.
     pub(crate) async fn wait(self) -> Option<T> {
         poll_fn(|context| {
             let answer = self.0.answer.take();
@@ -213,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_an_item_and_by_the_end() {
+    fn a_waiting_receiver_is_woken_by_an_item_and_by_the_end() {
         let (sender, receiver) = mailbox();
         let wait = async { (receiver.recv().await, receiver.recv().await) };
         let send = async move { sender.send(7) };
@@ -221,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sends_to_who_is_gone() {
+    fn sending_fails_when_the_receiver_is_gone() {
         let (sender, receiver) = mailbox();
         let (inner, other) = mailbox::<()>();
         assert_eq!(sender.send(inner), Ok(()));

@@ -1,4 +1,5 @@
-//! One node of a cluster of processes: its connections to the others, and what stands before it.
+//! A member: one node of a cluster of processes, with its connections to the other nodes and its
+//! clients.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -27,17 +28,17 @@ use crate::peer_listener;
 use crate::peers::Peers;
 use crate::wiring::{Events, Wiring};
 
-/// How long the last answers to other nodes are given to leave when a node stops.
+/// How long the last answers to other nodes may take when a node shuts down.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order.
+/// A running node. Dropping it ends it at once; [`Member::stop`] shuts it down in order.
 #[derive(Debug)]
 pub struct Member {
     front: Front,
     inbox: Sender<NodeInput>,
     network: Rc<Network>,
     startup: Task<()>,
-    /// Closed when the node has handed leadership over, or has ended.
+    /// Closed when the node has transferred its leadership, or has ended.
     resigned: async_channel::Receiver<()>,
     running: Rc<RefCell<Running>>,
     events: Events,
@@ -45,7 +46,7 @@ pub struct Member {
     _lock: Option<FolderLock>,
 }
 
-/// What has become of the node so far.
+/// The tasks of the node since its start, and why it failed.
 #[derive(Debug, Default)]
 struct Running {
     tasks: Vec<Task<()>>,
@@ -53,12 +54,12 @@ struct Running {
 }
 
 impl Member {
-    /// Starts a node on `executor`, which has to be run for anything to happen. It serves clients
-    /// at once; until it has its cluster they are told that there is no leader.
+    /// Starts a node on `executor`, which the caller has to run. It serves clients at once; until
+    /// it has found its cluster, it answers them that there is no leader.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing runs.
+    /// [`StartError`]: the node does not run.
     pub async fn start(
         executor: &Rc<LocalExecutor<'static>>,
         options: MemberOptions,
@@ -105,27 +106,27 @@ impl Member {
         })
     }
 
-    /// Where clients connect.
+    /// The address at which clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
     }
 
-    /// A way to ask the cluster from this process, through this node.
+    /// Returns a client in this process, whose requests go through this node.
     #[must_use]
     pub fn client(&self) -> Client {
         self.front.client()
     }
 
-    /// What the node tells from now on, and what nobody has read so far. Each event goes to one
+    /// The events of the node, from the oldest that was not read yet. Each event goes to one
     /// reader.
     #[must_use]
     pub fn events(&self) -> async_channel::Receiver<HostEvent> {
         self.events.clone()
     }
 
-    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has
-    /// removed it, or its disk failed.
+    /// Why the node has ended by itself or has to be ended: its cluster rejected it or removed it,
+    /// or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = self.running.borrow_mut().failure.take();
@@ -133,9 +134,9 @@ impl Member {
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 
-    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits
-    /// for what is under way, writes what is owed to clients and to other nodes, and closes the
-    /// files.
+    /// Shuts down in order: accepts no more clients, transfers leadership, accepts no more
+    /// requests, waits for requests in flight, writes the remaining replies to clients and other
+    /// nodes, and closes the files.
     pub async fn stop(mut self) {
         self.front.close().await;
         let has_node = !self.running.borrow().tasks.is_empty();
@@ -160,8 +161,7 @@ impl Member {
     }
 }
 
-/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the
-/// node.
+/// The startup of a node: finds its cluster, creates its files and starts the node.
 struct Startup {
     network: Rc<Network>,
     options: MemberOptions,
@@ -175,7 +175,7 @@ impl Startup {
         let mut listening = self.peer_socket.take().map(|socket| self.listen(socket));
         match self.take_part(opened, ends, &mut listening).await {
             Err(failure) => self.running.borrow_mut().failure = Some(failure),
-            // The connections of those who dial live as long as this.
+            // The connections of nodes that have dialled live as long as this task.
             Ok(()) => {
                 if let Some(listening) = listening {
                     listening.await;

@@ -1,7 +1,15 @@
-//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s
-//! decide.
+//! The network of a node: its connections to the other nodes of the cluster, and the routing of
+//! what arrives on them.
 //!
-//! Each link is a task that dials one node and sends what waits for it.
+//! The obvious way is one connection per pair of nodes, opened by whichever node needs it first.
+//! But two nodes that dial at the same time then have two connections and must agree which one to
+//! drop, and a connection that is broken in one direction still looks healthy from the other end.
+//! So each node dials every other node and sends only on the connections that it dialled (`link`);
+//! it only receives on those that it accepted (`peer_listener`). A direction that is broken shows
+//! at its sender.
+//!
+//! This file decides nothing: the [`Directory`] decides which links exist, each [`Link`] what waits
+//! and what is reported, and the [`Forwarder`] numbers the clients' requests that are forwarded.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,7 +31,7 @@ use crate::link;
 use crate::mailbox::Sender;
 use crate::wiring::{Wiring, route};
 
-/// A node's connections, and the ways from them to the node, its router and its events.
+/// A node's connections, and the channels from them to the node, its router and its events.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: NodeId,
@@ -33,15 +41,14 @@ pub(crate) struct Network {
     removal: RefCell<Removal>,
     forwarder: RefCell<Forwarder>,
     inbox: Sender<NodeInput>,
-    /// Bytes of peers' frames in the inbox.
     inbox_bytes: InboxMemory,
     links: RefCell<BTreeMap<NodeId, DialTask>>,
 }
 
-/// A link's near end, and the task that dials. The task ends when this is dropped.
+/// A link and the task that dials for it. The task ends when this is dropped.
 type DialTask = (Rc<Line>, Task<()>);
 
-/// What a link's task shares with those who send.
+/// A link, shared between its task and the senders of messages.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) link: RefCell<Link>,
@@ -55,10 +62,10 @@ impl Line {
         Self { link: RefCell::new(link), work: async_channel::bounded(1) }
     }
 
-    /// Does something with the link, which may have more to send then.
+    /// Changes the link and wakes its task, which may have more to send then.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
         let changed = change(&mut self.link.borrow_mut());
-        // It is awake already when there is no room.
+        // A full channel means that the task is awake already.
         let _ = self.work.0.try_send(());
         changed
     }
@@ -66,7 +73,7 @@ impl Line {
     /// Waits until there is something to send.
     pub(crate) async fn has_work(&self) {
         while !self.link.borrow().has_work() {
-            // Both ends are here, so it never closes.
+            // This struct holds both ends, so the channel never closes.
             let _ = self.work.1.recv().await;
         }
     }
@@ -97,7 +104,7 @@ impl Network {
         self.removal.borrow().is_due(self.wiring.clock.now())
     }
 
-    /// The node has taken an input with so many bytes of peers' frames out of its inbox.
+    /// The node has taken an input with `peer_bytes` bytes of peers' frames out of its inbox.
     pub(crate) fn taken(&self, peer_bytes: usize) {
         self.inbox_bytes.remove(peer_bytes);
     }
@@ -106,7 +113,7 @@ impl Network {
         self.inbox_bytes.is_full(self.inbox.len())
     }
 
-    /// Carries what a connection has to say to its place.
+    /// Delivers news of a connection to its receiver: events, node or router.
     pub(crate) fn deliver(&self, news: PeerNews) {
         match news {
             PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
@@ -120,7 +127,7 @@ impl Network {
         }
     }
 
-    /// Changes the directory, and the links as it says.
+    /// Changes the directory, then starts and ends links as it decides.
     pub(crate) fn change<T>(
         self: &Rc<Self>,
         change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
@@ -148,7 +155,8 @@ impl Network {
         changed
     }
 
-    /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
+    /// Marks a link as up, connected to the node that `meeting` describes; `false`: the link has to
+    /// end.
     pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
         self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
         let mut news = Vec::new();
@@ -182,14 +190,14 @@ impl Network {
         }
     }
 
-    /// Ends links that nobody needs.
+    /// Ends links that are not needed any more.
     pub(crate) fn tidy(self: &Rc<Self>) {
         let was_used = |line: &Line| line.link.borrow_mut().was_used();
         let was_used = |node| self.links.borrow().get(&node).is_some_and(|(line, _)| was_used(line));
         self.change(|directory, now, actions| directory.tidy(now, was_used, actions));
     }
 
-    /// Whether everything was sent that waited for a node to which there is a connection.
+    /// Whether all links that are up have sent everything that waited.
     pub(crate) fn is_idle(&self) -> bool {
         self.links.borrow().values().all(|(line, _)| line.link.borrow().is_idle())
     }

@@ -1,4 +1,4 @@
-//! A node's task: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
+//! The task of a node: feeds the [`NodeHost`] from the inbox and carries out its actions.
 
 use std::rc::Rc;
 
@@ -17,11 +17,11 @@ use crate::network::Network;
 use crate::peers::Peers;
 use crate::wiring::{Wiring, route};
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or
-/// cannot.
+/// Both ends of a node's inbox, and a channel that closes when the node has transferred its
+/// leadership or cannot.
 pub(crate) type NodeEnds = (Sender<NodeInput>, Receiver<NodeInput>, Option<async_channel::Sender<()>>);
 
-/// A node and what it is connected to.
+/// A node's host and its channels.
 #[derive(Debug)]
 struct NodeDriver {
     host: NodeHost,
@@ -33,7 +33,7 @@ struct NodeDriver {
     resigning: Option<async_channel::Sender<()>>,
 }
 
-/// Starts a node, with its disk and its snapshots if it has files.
+/// Starts a node's task and, if it has files, the tasks for its log and its snapshots.
 pub(crate) fn start(
     wiring: &Wiring,
     peers: Peers,
@@ -61,7 +61,7 @@ pub(crate) fn start(
 }
 
 impl NodeDriver {
-    /// Drives the node until it is told to stop or its disk fails.
+    /// Drives the node until it is asked to stop or its disk fails.
     async fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive().await {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
@@ -94,15 +94,16 @@ impl NodeDriver {
             self.host.step(self.wiring.clock.now(), &mut actions);
             actions.drain(..).for_each(|action| self.carry_out(action));
             self.peers.with_network(Network::tidy);
-            // A node that has more to do at once, such as a long log to apply, must not keep the
-            // others waiting.
+            // Other tasks get their turn even when this node has more to do at once, such as a long
+            // log to apply.
             future::yield_now().await;
         }
     }
 
     fn carry_out(&mut self, action: NodeAction) {
         match action {
-            // A disk that is gone has reported its failure, which is the next thing in the inbox.
+            // A disk task that is gone has reported its failure, which is the next item in the
+            // inbox.
             NodeAction::Persist(persist) => drop(self.persists.send(persist)),
             NodeAction::Snapshot(order) => drop(self.snapshots.send(order)),
             NodeAction::Send(message) => self.peers.send(message),

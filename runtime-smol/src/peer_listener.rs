@@ -1,4 +1,5 @@
-//! Accepts other nodes: answers those that dial, and hands on what those of the same cluster send.
+//! The listener for other nodes: performs the handshake and reads the frames of nodes of the same
+//! cluster.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,16 +22,14 @@ use crate::alarm::within;
 use crate::link::read_line;
 use crate::network::Network;
 
-/// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
-/// How long to wait when the operating system gives no more sockets, and how long a full inbox is
-/// given.
+/// How long to wait when the operating system has no more sockets, and before a full inbox is
+/// checked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The connections of the nodes that have dialled.
 type Connections = Rc<RefCell<BTreeMap<NodeId, Task<()>>>>;
 
-/// Accepts until it is dropped.
 pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
     let connections = Connections::default();
     let handshakes_max = network.directory.borrow().handshakes_max();
@@ -48,9 +47,9 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
             itself.into_iter().for_each(Task::detach);
         };
         let oldest = handshakes.borrow_mut().begin(number, network.wiring.executor.spawn(greet));
-        // A task that is dropped ends, and its connection with it.
+        // Dropping a task ends it and its connection.
         drop(oldest);
-        // Others get their turn also while there is always one more to accept.
+        // Other tasks get their turn even when there is always another connection to accept.
         future::yield_now().await;
     }
 }
@@ -68,13 +67,13 @@ async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connec
         let listen = listen(Rc::clone(network), inbound, number, stream);
         let mut connections = connections.borrow_mut();
         connections.retain(|_, connection| !connection.is_finished());
-        // The older connection, if any, ends here.
+        // The node's older connection, if any, ends here.
         connections.insert(node, network.wiring.executor.spawn(listen));
     }
 }
 
-/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the
-/// refusal lost with it.
+/// Closes a rejected connection once the peer has stopped sending: closing it at once would reset
+/// it, and the refusal would be lost.
 async fn leave(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
     let mut rest = [0; 1024];
@@ -82,7 +81,7 @@ async fn leave(mut stream: TcpStream) {
     within(REFUSAL_PATIENCE, drain).await;
 }
 
-/// Hands on what a node sends, until it hangs up or says what it should not.
+/// Delivers what a node sends, until it disconnects or breaks the protocol.
 async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut stream: TcpStream) {
     let mut bytes = vec![0; READ_BYTES];
     let mut watch = Timer::interval(PEER_SILENCE_MAX);
@@ -91,7 +90,8 @@ async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut str
         let read = async { Some(stream.read(&mut bytes).await) };
         let len = match future::or(read, async { watch.next().await.and(None) }).await {
             Some(Ok(len @ 1..)) => len,
-            // Who dials asks often whether this node is there.
+            // The dialling node pings often, so one silent interval is tolerated, a second one is
+            // not.
             None if !is_silent => {
                 is_silent = true;
                 continue;
@@ -112,9 +112,9 @@ async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut str
                 break;
             }
         }
-        // The node gets its turn also while there is always more to read.
+        // The node gets its turn even when there is always more to read.
         future::yield_now().await;
-        // Whoever sends more than can be taken is held back by its own socket.
+        // Backpressure: while the inbox is full nothing is read, so the sender's socket fills up.
         while network.inbox_is_full() {
             Timer::after(AGAIN_AFTER).await;
         }

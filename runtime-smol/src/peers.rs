@@ -1,7 +1,8 @@
-//! The way to the other nodes: in one process, their inboxes; else a connection to each.
+//! Message delivery to the other nodes: through their inboxes within one process, or over a
+//! connection to each.
 //!
-//! Raft takes a lost message in its stride, so a peer that does not keep up costs messages and not
-//! memory.
+//! Raft tolerates lost messages, so messages to a peer that does not keep up are dropped instead of
+//! using memory.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,12 +15,11 @@ use coracle_storage::host::NodeInput;
 use crate::mailbox::Sender;
 use crate::network::Network;
 
-/// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]
 pub(crate) enum Peers {
-    /// All of them are in this process.
+    /// All nodes are in this process.
     Inboxes(BTreeMap<NodeId, Sender<NodeInput>>),
-    /// All but one are elsewhere.
+    /// All other nodes are in other processes.
     Network(Rc<Network>),
 }
 
@@ -30,7 +30,7 @@ impl Peers {
                 if let Some(inbox) = inboxes.get(&message.to)
                     && !inbox_is_full(inbox.len())
                 {
-                    // A node that has stopped hears nothing.
+                    // A node that has stopped receives nothing.
                     let _ = inbox.send(Input::Message(message).into());
                 }
             }
@@ -38,7 +38,7 @@ impl Peers {
         }
     }
 
-    /// Hands requests to a node. They are never dropped: the proxy limits how many there are.
+    /// Sends requests to a node. They are never dropped: the proxy limits their number.
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         match self {
             Self::Inboxes(inboxes) => {
@@ -50,7 +50,7 @@ impl Peers {
         }
     }
 
-    /// Does something with the connections to nodes that are elsewhere, if any is.
+    /// Runs `act` on the network, if the other nodes are in other processes.
     pub(crate) fn with_network(&self, act: impl FnOnce(&Rc<Network>)) {
         if let Self::Network(network) = self {
             act(network);

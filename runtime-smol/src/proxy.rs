@@ -1,5 +1,4 @@
-//! The router's task: feeds the [`Router`] from its inbox, and carries its actions to connections,
-//! callers and nodes.
+//! The task of the router: feeds the [`Router`] from its inbox and carries out its actions.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,13 +16,13 @@ use crate::mailbox::AnswerSlot;
 use crate::peers::Peers;
 use crate::wiring::RouterInbox;
 
-/// The router and what it is connected to.
+/// The router, its inbox, and the connections and callers that wait for replies.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
     router: Router,
     inbox: RouterInbox,
     peers: Peers,
-    /// Set when so many nodes have stopped that the cluster cannot go on.
+    /// Set when too many nodes have stopped for a majority.
     pub(crate) majority_is_lost: Rc<Cell<bool>>,
     clock: Clock,
     connections: BTreeMap<u64, Way>,
@@ -31,13 +30,13 @@ pub(crate) struct ProxyDriver {
 }
 
 impl ProxyDriver {
-    /// A driver of `router`, which nobody is connected to yet.
+    /// Creates a driver of `router`, without any connection yet.
     pub(crate) fn new(router: Router, inbox: RouterInbox, peers: Peers, clock: Clock) -> Self {
         let (connections, callers, majority_is_lost) = Default::default();
         Self { router, inbox, peers, majority_is_lost, clock, connections, callers }
     }
 
-    /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
+    /// Drives the router until all senders to it are gone, or until it was stopped and is done.
     pub(crate) async fn run(mut self) {
         let mut alarm = Alarm::new(self.clock);
         let mut actions = Vec::new();
@@ -64,7 +63,7 @@ impl ProxyDriver {
             ProxyEvent::Connected(connection, way) => drop(self.connections.insert(connection, way)),
             ProxyEvent::Disconnected(connection) => drop(self.connections.remove(&connection)),
             ProxyEvent::Called(request, reply) => {
-                // Each call is answered once, so its place may be another's then.
+                // Each call is answered once, so its key can be reused after that.
                 let call = self.callers.insert(reply) as u64;
                 self.router.accept(RouterInput::Called(call, request));
             }
@@ -75,7 +74,7 @@ impl ProxyDriver {
     fn carry_out(&mut self, action: RouterAction) {
         match action {
             RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
-            // A client that is gone need not be told.
+            // Replies to a client that has disconnected are dropped.
             RouterAction::Tell(connection, told) => {
                 if let Some(connection) = self.connections.get(&connection) {
                     let _ = connection.replies.send(told);
@@ -93,7 +92,7 @@ impl ProxyDriver {
         }
     }
 
-    /// Tells the clients that no more replies will come.
+    /// Notifies all connections that no more replies will come.
     fn dismiss(&self) {
         for connection in self.connections.values() {
             let _ = connection.replies.send(ToWriter::Stop);

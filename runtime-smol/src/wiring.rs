@@ -1,4 +1,4 @@
-//! What the parts of a process are connected to, whatever they do.
+//! Wiring: the channels, the clock and the memory budget that the parts of a process share.
 
 use std::rc::Rc;
 
@@ -13,13 +13,12 @@ use crate::clock::Clock;
 use crate::inputs::ProxyEvent;
 use crate::mailbox::{Receiver, Sender, mailbox};
 
-/// The most events that wait for a listener; the oldest give way to new ones.
+/// The most events that wait for a reader; new events then replace the oldest.
 const EVENTS_MAX: usize = 1024;
 
-/// What a connection takes in memory, whatever goes over it: its two tasks with their channels.
+/// The memory cost of a connection without its data: two tasks with their channels.
 const CONNECTION_BYTES: usize = 8 << 10;
 
-/// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Wiring {
     pub(crate) executor: Rc<LocalExecutor<'static>>,
@@ -31,11 +30,12 @@ pub(crate) struct Wiring {
 
 /// The router's inbox.
 pub(crate) type RouterInbox = Receiver<ProxyEvent>;
-/// The operator's end of the nodes' events; while nobody reads it, it keeps the latest.
+/// The receiver of the nodes' events, for the operator; while it is not read, it keeps the latest.
 pub(crate) type Events = async_channel::Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings, within these shares of the memory budget.
+    /// Creates the wiring of a server with these settings, within these shares of the memory
+    /// budget.
     pub(crate) fn new(
         executor: &Rc<LocalExecutor<'static>>,
         settings: &Settings,
@@ -47,13 +47,13 @@ impl Wiring {
         (Self { executor, proxy, events, clock: Clock::start(), memory }, inbox, receiver)
     }
 
-    /// Reports what happened to a node. Nobody has to listen.
+    /// Reports an event of a node. There may be no reader.
     pub(crate) fn report(&self, node: NodeId, event: NodeEvent) {
         let _ = self.events.force_send(HostEvent { node, event });
     }
 }
 
-/// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
+/// Sends inputs to the router; `false`: it is gone, and no request will be answered.
 pub(crate) fn route(proxy: &Sender<ProxyEvent>, inputs: impl IntoIterator<Item = RouterInput>) -> bool {
     inputs.into_iter().all(|input| proxy.send(ProxyEvent::Router(input)).is_ok())
 }
