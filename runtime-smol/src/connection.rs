@@ -147,7 +147,6 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
     within(PATIENCE, drain).await;
 }
 
-/// The state that reader and writer of a connection share.
 #[derive(Clone)]
 struct Shared {
     client: Rc<RefCell<ClientHost>>,

@@ -21,7 +21,6 @@ use crate::wiring::{Wiring, route};
 /// leadership or cannot.
 pub(crate) type NodeEnds = (Sender<NodeInput>, Receiver<NodeInput>, Option<async_channel::Sender<()>>);
 
-/// A node's host and its channels.
 #[derive(Debug)]
 struct NodeDriver {
     host: NodeHost,

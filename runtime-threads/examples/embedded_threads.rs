@@ -1,5 +1,5 @@
-//! A program with a cluster inside: starts five nodes on files, asks them, watches their events,
-//! and stops them.
+//! Example of an embedded cluster: starts five nodes on files, writes and reads, prints their
+//! events, and stops them.
 //!
 //! Run it with `cargo run -p coracle-runtime-threads --example embedded_threads`.
 

@@ -1,4 +1,4 @@
-//! Waits for a channel or for a time, whichever comes first.
+//! Timed receive: waits for an item in a channel or for a deadline, whichever comes first.
 
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
 
@@ -6,11 +6,8 @@ use coracle_core::Instant;
 
 use crate::clock::Clock;
 
-/// The next item of `channel`, or `None` once `deadline` has passed.
-///
-/// # Errors
-///
-/// When the channel is empty and all its senders are gone.
+/// Returns the next item of `channel`, `None` once `deadline` has passed, or an error when the
+/// channel is empty and all its senders are gone.
 pub(crate) fn receive<T>(
     channel: &Receiver<T>,
     deadline: Option<Instant>,

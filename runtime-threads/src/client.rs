@@ -1,4 +1,4 @@
-//! Asking a cluster of this process, without TCP.
+//! A client in this process: sends requests to the cluster without TCP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use coracle_core::raft::{LogIndex, NodeId};
 
 use crate::inputs::ProxyEvent;
 
-/// A way to ask the cluster. Cheap to clone; any number may be used at once.
+/// A handle for requests to the cluster. Cloning is cheap, and any number may be used concurrently.
 ///
-/// What one client, or a clone of it, has seen it sees again: its reads may be behind others'
-/// writes, but never behind its own, and never go back in time. What is asked at the same time may
-/// take effect in any order.
+/// A client and its clones have read-your-writes and monotonic reads: a read may lag behind other
+/// clients' writes, but never behind their own, and never goes back in time. Concurrent requests
+/// may take effect in any order.
 ///
 /// Every method fails with a [`Failure`], which says whether a write may still take effect.
 #[derive(Clone, Debug)]
@@ -41,44 +41,45 @@ impl Client {
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent);
-    /// [`Outcome::Mismatch`] tells the actual value. Linearizable.
+    /// [`Outcome::Mismatch`] holds the actual value. Linearizable.
     pub fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
         self.write(Command::Cas { key, expect, value }, None)
     }
 
-    /// Carries out a command. Linearizable.
+    /// Executes a command. Linearizable.
     ///
-    /// With a session, a write whose outcome did not become known may be sent again with the same
-    /// session, as often as it takes: it is done once, and its first outcome is given again.
-    /// [`Outcome::SessionExpired`]: too much was forgotten to tell whether it was done before, and
-    /// it was not done now. Then take a new name.
+    /// With a session, a write whose outcome is unknown may be retried with the same session any
+    /// number of times: it is applied once, and every retry returns the first outcome.
+    /// [`Outcome::SessionExpired`] means that the session table no longer knows whether the write
+    /// was applied before, and that it was not applied now; use a new session name then.
     pub fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
         self.ask(Question::write(command, session))
     }
 
-    /// The value of `key` as a random follower sees it: it may be behind what others wrote.
+    /// Returns the value of `key` from a random follower, which may lag behind other clients'
+    /// writes.
     pub fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
         self.ask(Question::get(key, self.seen()))
     }
 
-    /// The value of `key`, at least as new as everything that anybody had an answer to when this
-    /// was asked: linearizable.
+    /// Returns the value of `key`, which reflects every write that was acknowledged to any client
+    /// before this call: linearizable.
     pub fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
         self.ask(Question::get_linearizable(key))
     }
 
-    /// Some keys and their values as a random follower sees them: they may be behind what others
-    /// wrote.
+    /// Returns some keys and their values from a random follower, which may lag behind other
+    /// clients' writes.
     pub fn scan(&self, scan: Scan) -> Result<Page, Failure> {
         self.ask(Question::scan(scan, self.seen()))
     }
 
-    /// Lets `node` lead. Meanwhile writes and linearizable reads wait.
+    /// Transfers leadership to `node`. Writes and linearizable reads wait meanwhile.
     pub fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
         self.ask(Question::transfer(node))
     }
 
-    /// How every node is doing, ascending by id.
+    /// Returns the status of every node, in ascending order of the ids.
     pub fn status(&self) -> Result<Vec<NodeReport>, Failure> {
         self.ask(Question::status())
     }
@@ -92,7 +93,7 @@ impl Client {
         if self.proxy.send(ProxyEvent::Called(question.request, reply_to)).is_err() {
             return Err(Failure::ShuttingDown);
         }
-        // A proxy that ends with the request unanswered cannot say what became of it.
+        // If the proxy ends without an answer, the outcome of the request is unknown.
         let (index, answer) = (question.read)(reply.recv().unwrap_or(Err(Failure::Timeout))?);
         self.seen.fetch_max(index.0, Ordering::AcqRel);
         Ok(answer)

@@ -1,10 +1,10 @@
-//! The only place that reads a clock.
+//! The clock of the runtime: the only file that reads the time.
 
 use std::time::{Duration, Instant as SystemInstant};
 
 use coracle_core::Instant;
 
-/// A monotonic clock that starts when the cluster does. All parts of a cluster share one.
+/// A monotonic clock that starts at zero with the cluster. All parts of a cluster share it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: SystemInstant,
@@ -19,7 +19,7 @@ impl Clock {
         Instant::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// How long until `moment`; zero when it has passed.
+    /// Returns the time until `moment`; zero when it has passed.
     pub(crate) fn until(self, moment: Instant) -> Duration {
         moment.since(self.now())
     }

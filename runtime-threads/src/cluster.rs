@@ -1,4 +1,4 @@
-//! A whole cluster in this process: some nodes, and what stands before them.
+//! A whole cluster in this process: its nodes, the router, and the listener for clients.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +19,8 @@ use crate::peers::Peers;
 use crate::threads::lock;
 use crate::wiring::{Events, Wiring};
 
-/// A running cluster. [`Cluster::stop`] ends it in order; without it, its threads end with the
-/// process.
+/// A running cluster. [`Cluster::stop`] shuts it down in order; without that, its threads end with
+/// the process.
 #[derive(Debug)]
 pub struct Cluster {
     front: Front,
@@ -31,12 +31,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster: a thread for every node, two for its files, one for the router, one that
-    /// accepts clients, and two for every client.
+    /// Starts a cluster: one thread per node and two for its files, one for the router, one that
+    /// accepts clients, and two per client.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing runs.
+    /// [`StartError`]: the cluster does not run.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
@@ -59,34 +59,34 @@ impl Cluster {
         Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(events)), _lock: lock })
     }
 
-    /// Where clients connect.
+    /// The address at which clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
     }
 
-    /// A way to ask the cluster from this process.
+    /// Returns a client of the cluster in this process.
     #[must_use]
     pub fn client(&self) -> Client {
         self.front.client()
     }
 
-    /// What the nodes tell, from the start on. There is one reader: `None` when it was taken
-    /// before.
+    /// The events of the nodes, from the start on. There is one reader: `None` when a caller has
+    /// taken it before.
     #[must_use]
     pub fn events(&self) -> Option<Receiver<HostEvent>> {
         lock(&self.events).take()
     }
 
-    /// Whether so many nodes have lost their disks that no majority is left: nothing can be written
-    /// any more. The events say why.
+    /// Whether too many nodes have lost their disks for a majority, so that no write can succeed
+    /// any more. The events hold the reasons.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         self.front.majority_is_lost()
     }
 
-    /// Stops in order: takes no more clients and requests, waits for what is under way, writes what
-    /// is owed to clients, and closes the files.
+    /// Shuts down in order: accepts no more clients and requests, waits for requests in flight,
+    /// writes the remaining replies, and closes the files.
     pub fn stop(mut self) {
         self.front.close();
         self.front.finish();
@@ -94,7 +94,7 @@ impl Cluster {
             inbox.send(NodeInput::End(NodeEnd::Stopped));
         }
         for node in self.nodes.drain(..) {
-            // A panic in one of them has ended the process.
+            // A panic in a node's thread has already ended the process.
             let _ = node.join();
         }
     }

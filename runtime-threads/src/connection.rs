@@ -1,5 +1,5 @@
-//! One client's TCP connection: a reader and a writer, which do what the [`ClientHost`] that they
-//! share says.
+//! A client's TCP connection: one reader and one writer, which carry out the decisions of the
+//! [`ClientHost`] that they share.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,14 +15,11 @@ use crate::inputs::{ProxyEvent, Way};
 use crate::threads::{is_timeout, lock};
 use crate::wiring::route;
 
-/// The stack of a connection's threads: nothing here calls deeply.
+/// The stack size of a connection's threads, which have no deep call chains.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
 
-/// Serves a client until it leaves, is silent for too long, or the proxy stops.
-///
-/// # Errors
-///
-/// When the socket or a second thread is not to be had.
+/// Serves a client until it disconnects, is silent for too long, or the proxy stops. Fails when the
+/// socket or the writer's thread cannot be set up.
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
@@ -30,7 +27,7 @@ pub(crate) fn serve(
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
-    // Replies are small and waited for.
+    // Replies are small, and a client waits for each.
     stream.set_nodelay(true)?;
     sockets::watch(&stream, &CLIENT_WATCH);
     stream.set_read_timeout(idle_timeout)?;
@@ -49,28 +46,27 @@ pub(crate) fn serve(
     if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
         let mut reader = Reader { stream, shared, to_writer, room };
         reader.run();
-        // Its channels end here, but for the stream.
+        // This drops the reader's channels, but not the stream.
         let Reader { stream, .. } = reader;
         drain(&stream);
         drop(reader_is_done);
     } else {
-        // The writer ends when nobody can tell it anything.
+        // The writer ends when no sender is left.
         drop(to_writer);
     }
-    // A writer that panicked has said so; the client is gone either way.
+    // A writer that panicked has already printed a message; the client is gone either way.
     let _ = writer.join();
     let _ = proxy.send(ProxyEvent::Disconnected(number));
     Ok(())
 }
 
-/// Reads what the client still sends until it stops. A socket that is closed with unread bytes
-/// resets the connection, and what was just written may be lost with it.
+/// Reads until the client stops sending. A socket that is closed with unread bytes resets the
+/// connection, and the last reply may be lost with it.
 fn drain(mut stream: &TcpStream) {
     let mut rest = vec![0; CLIENT_READ_BYTES];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
 }
 
-/// What both halves of a connection share.
 #[derive(Clone)]
 struct Shared {
     client: Arc<Mutex<ClientHost>>,
@@ -128,12 +124,12 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until nothing more will come, then ends the connection in order: the client is given
+    /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
         const PATIENCE: Duration = Duration::from_millis(500);
         if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
-            // Either way the reader is done then, or has had its time.
+            // Either the reader has ended by then, or its time is up.
             let _ = reader_end.recv_timeout(PATIENCE);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -156,7 +152,8 @@ impl Writer {
                 }
                 (&*self.stream).write_all(output.as_bytes())?;
             }
-            // The reader may wait for room; one that does not finds this later and looks again.
+            // The reader may wait for room. If it does not, it finds this signal later and checks
+            // again.
             let _ = self.made_room.try_send(());
             if lock(&self.shared.client).has_ended() {
                 break;

@@ -1,8 +1,8 @@
-//! Threads that write and read a node's files: they wait for its orders, carry them out in its
-//! folder, and report.
+//! Threads that write and read a node's files: they receive orders, carry them out in the data
+//! folder, and report to the node.
 //!
-//! The log and the snapshots have a thread each: a snapshot is large and nobody waits for it, while
-//! every put waits for the log's next sync.
+//! Log and snapshots have separate threads: a snapshot is large and no client waits for it, while
+//! every write waits for the log's next sync.
 
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -17,14 +17,14 @@ use coracle_storage::host::{DiskQueue, NodeInput, SnapshotTask, SnapshotWork};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 
-/// Reports to the node that the work on its files has failed.
+/// Reports to the node that work on its files has failed.
 pub(crate) fn report_failure(work: Result<(), DiskError>, node: &Inbox) {
     if let Err(error) = work {
         node.send(NodeInput::End(error.into()));
     }
 }
 
-/// Writes the log until the persists end, then stops in order; or until an operation fails.
+/// Writes the log until the persists end, then closes it in order; or until an operation fails.
 pub(crate) fn run_log(
     mut folder: Folder,
     mut queue: DiskQueue,
@@ -43,7 +43,7 @@ pub(crate) fn run_log(
     }
 }
 
-/// Writes and reads snapshots until the orders end, or an operation fails.
+/// Writes and reads snapshots until the orders end or an operation fails.
 pub(crate) fn run_snapshots(
     mut folder: Folder,
     mut work: SnapshotWork,

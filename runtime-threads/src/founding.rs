@@ -1,4 +1,4 @@
-//! Finds a node's cluster: dials whom its [`ClusterSearch`] names.
+//! Finds a node's cluster at its first start: dials the nodes that its [`ClusterSearch`] names.
 
 use std::sync::Arc;
 
@@ -11,11 +11,8 @@ use crate::link::dial;
 use crate::network::Network;
 use crate::threads::lock;
 
-/// Searches until the cluster is found; `None`: this node hangs up.
-///
-/// # Errors
-///
-/// A refusal that will not change by itself.
+/// Dials until the cluster is found, or until a node refuses permanently; `None`: this node shuts
+/// down.
 pub(crate) fn find(
     network: &Arc<Network>,
     origin: &Origin,

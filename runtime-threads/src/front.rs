@@ -1,4 +1,5 @@
-//! What stands before the nodes: the router's thread, and a listener if clients come by TCP.
+//! The client-facing side of a process: the thread of the router, and a listener if clients connect
+//! over TCP.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -19,17 +20,16 @@ use crate::proxy::ProxyDriver;
 use crate::threads::{ListenerThread, spawn};
 use crate::wiring::{RouterInbox, Wiring};
 
-/// How long clients that do not take their last replies are waited for at a stop.
+/// How long a shutdown waits for clients that do not read their last replies.
 const REPLY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
     listener: Option<ListenerThread>,
     pub(crate) address: Option<SocketAddr>,
     majority_is_lost: Arc<AtomicBool>,
-    /// Closed when the last connection is done.
+    /// Closed when the last connection has ended.
     connections_end: Receiver<()>,
     router: Option<JoinHandle<()>>,
 }
@@ -68,16 +68,15 @@ impl Front {
         self.majority_is_lost.load(Ordering::Acquire)
     }
 
-    /// Accepts no more clients.
     pub(crate) fn close(&mut self) {
         if let Some(listener) = self.listener.take() {
             listener.stop();
         }
     }
 
-    /// Takes no more requests, waits for what is under way, and writes what is owed to clients.
+    /// Accepts no more requests, waits for those in flight, and writes the remaining replies.
     pub(crate) fn finish(&mut self) {
-        // No request takes longer than its timeout.
+        // A request takes no longer than its timeout.
         self.end_router(ProxyEvent::Router(RouterInput::Stop));
         let _ = self.connections_end.recv_timeout(REPLY_PATIENCE);
     }
@@ -90,13 +89,13 @@ impl Front {
     fn end_router(&mut self, order: ProxyEvent) {
         let _ = self.proxy.send(order);
         if let Some(router) = self.router.take() {
-            // A panic in it has ended the process.
+            // A panic in that thread has already ended the process.
             let _ = router.join();
         }
     }
 }
 
-/// Listens for clients at `address`, if there is one.
+/// Binds the socket for clients at `address`, if there is one.
 pub(crate) fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let failed = |cause| StartError::Listen { address, cause };

@@ -1,4 +1,4 @@
-//! A node's inbox: a channel that knows how much is in it.
+//! A node's inbox: a channel that counts its items and the bytes of peers' frames in them.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use coracle_storage::host::NodeInput;
 use crate::alarm;
 use crate::clock::Clock;
 
-/// The end that others send to.
+/// The sending end of an inbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Inbox {
     sender: Sender<NodeInput>,
     waiting: Arc<Waiting>,
 }
 
-/// What waits in an inbox.
+/// The counters of an inbox.
 #[derive(Debug)]
 struct Waiting {
     items: AtomicUsize,
     peer_bytes: InboxMemory,
 }
 
-/// The node's own end.
+/// The receiving end of an inbox.
 #[derive(Debug)]
 pub(crate) struct InboxReceiver {
     channel: Receiver<NodeInput>,
     waiting: Arc<Waiting>,
-    /// How many items, and bytes of peers' frames, were taken out and are still counted.
+    /// Items and bytes of peers' frames that were received and are still counted in `waiting`.
     taken: Cell<(usize, usize)>,
 }
 
-/// An empty inbox. What peers put in it counts in this budget.
+/// Creates an inbox. Frames of peers in it count towards the memory budget.
 pub(crate) fn inbox(memory: &MemoryBudget) -> (Inbox, InboxReceiver) {
     let (sender, channel) = channel();
     let waiting = Arc::new(Waiting { items: AtomicUsize::new(0), peer_bytes: InboxMemory::new(memory) });
@@ -46,30 +46,27 @@ pub(crate) fn inbox(memory: &MemoryBudget) -> (Inbox, InboxReceiver) {
 }
 
 impl Inbox {
-    /// Puts `input` in. A node that has stopped hears nothing.
+    /// Sends `input` to the node, which receives nothing if it has stopped.
     pub(crate) fn send(&self, input: NodeInput) {
         self.waiting.items.fetch_add(1, Ordering::Relaxed);
         self.waiting.peer_bytes.add(input.peer_bytes());
         let _ = self.sender.send(input);
     }
 
-    /// Whether more should be kept out, if it can be.
+    /// Whether senders should hold messages back, if they can.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.peer_bytes.is_full(self.waiting.items.load(Ordering::Relaxed))
     }
 }
 
 impl InboxReceiver {
-    /// The next thing that is in it now.
+    /// Returns the next item, if there is one.
     pub(crate) fn next(&self) -> Option<NodeInput> {
         self.channel.try_recv().ok().inspect(|input| self.count(input))
     }
 
-    /// The next thing that is in it before `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// When it is empty and nobody can send to it any more.
+    /// Waits for the next item until `deadline`; an error when the inbox is empty and all senders
+    /// are gone.
     pub(crate) fn receive(&self, deadline: Instant, clock: Clock) -> Result<Option<NodeInput>, RecvError> {
         let received = alarm::receive(&self.channel, Some(deadline), clock)?;
         Ok(received.inspect(|input| self.count(input)))
@@ -80,7 +77,8 @@ impl InboxReceiver {
         self.taken.set((items + 1, bytes + input.peer_bytes()));
     }
 
-    /// What was taken out does not fill it any more. Once a turn: the number is shared.
+    /// Subtracts the received items from the shared counters. Called once per turn, because the
+    /// counters are contended.
     pub(crate) fn settle(&self) {
         let (items, bytes) = self.taken.take();
         self.waiting.items.fetch_sub(items, Ordering::Relaxed);

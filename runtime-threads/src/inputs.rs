@@ -1,6 +1,7 @@
-//! What arrives in the inbox of the router's thread.
+//! Messages to the router's thread.
 //!
-//! It stands apart from the thread: a sender need not know how the owner of an inbox is wired.
+//! They are separate from the thread so that a sender need not know how the owner of the inbox is
+//! wired.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -10,25 +11,21 @@ use coracle_core::Request;
 use coracle_core::host::{RouterInput, ToWriter};
 use coracle_core::proxy::Reply;
 
-/// The way to a client.
+/// The channel and the socket to a client.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) replies: Sender<ToWriter>,
-    /// To cut it off.
+    /// Used to cut the client off.
     pub(crate) socket: Arc<TcpStream>,
 }
 
-/// What arrives at the router's thread.
 #[derive(Debug)]
 pub(crate) enum ProxyEvent {
-    /// A client connected, and this is the way to it.
     Connected(u64, Way),
-    /// A client is gone.
     Disconnected(u64),
-    /// A caller in this process asks.
+    /// A caller in this process sends a request.
     Called(Request, SyncSender<Reply>),
-    /// Something for the router.
     Router(RouterInput),
-    /// End at once: a thread cannot be dropped.
+    /// Ends the thread at once, because a thread cannot be dropped.
     End,
 }

@@ -1,4 +1,4 @@
-//! Runs Coracle on std threads: some nodes, the proxy before them, and a listener.
+//! Runtime on std threads: runs nodes, the proxy before them, and a listener.
 //!
 //! ```text
 //!   listener ──► connection (one reader and one writer thread per client)
@@ -13,9 +13,9 @@
 //!     disk × N, snapshots × N ─────► log00.txt, meta0.txt, snap0.txt, …
 //! ```
 //!
-//! Every box is a thread that owns its state, and every arrow a channel. That is a [`Cluster`]. A
-//! [`Member`] is one node of a cluster of processes: in place of the others' inboxes it has a
-//! network.
+//! Every box is a thread that owns its state, and every arrow a channel. The figure shows a
+//! [`Cluster`]. A [`Member`] is one node of a cluster of processes: instead of the other nodes'
+//! inboxes it has a network.
 //!
 //! ```text
 //!            router ◄────────────┐
@@ -28,14 +28,15 @@
 //!          network ──────────► link × (N - 1) ──────────► TCP ──► the others' peer listeners
 //! ```
 //!
-//! The startup finds the cluster, starts the node and ends. A link dials one other node and sends
-//! it what waits for it; beside it an ear waits for the other end to hang up.
+//! The startup thread finds the cluster, starts the node and ends. A link dials one other node and
+//! sends the messages that wait for it; beside each link an *ear* thread reads receipts and notices
+//! when the peer closes the connection.
 //!
-//! Deliberately not here: any decision. Those are the hosts' of `coracle-core` and
-//! `coracle-storage`; this crate carries bytes, messages and time between them. Its files have the
-//! same names as those of `coracle-runtime-smol`, so that a diff of the two folders shows sockets,
-//! tasks or threads, and timers. Two files are more: `inbox`, because a std channel does not tell
-//! how full it is, and `threads`, because a thread cannot be dropped.
+//! Deliberately not here: decisions. The hosts of `coracle-core` and `coracle-storage` make them;
+//! this crate moves bytes, messages and time between them. Its files have the same names as those
+//! of `coracle-runtime-smol`, so that a diff of the two folders shows only the differences in
+//! sockets, tasks or threads, and timers. Two files are extra: `inbox`, because a std channel
+//! cannot report how full it is, and `threads`, because a thread cannot be dropped.
 //!
 //! ```
 //! use coracle_core::Settings;

@@ -1,4 +1,16 @@
-//! A link's thread: dials one other node, again and again, and sends it what waits.
+//! The thread of a link: dials one other node, sends what waits for it, and dials again after a
+//! failure.
+//!
+//! A peer may accept a connection and then hang, or vanish without closing it. A thread that
+//! writes, and dials again when a write fails, notices neither: the kernel takes bytes into its
+//! buffer for minutes, and a half-open connection never fails a read. So a write must make progress
+//! within [`SEND_PATIENCE`], the link pings when it is idle and expects receipts, and a second
+//! thread, the *ear*, reads them and sees the end of the stream. A blocking read or write cannot be
+//! cancelled, so whichever thread fails first shuts the socket down, which ends the other one.
+//! Dialling is limited by time at each step: name look-up, connect per address, handshake.
+//!
+//! [`Link`](coracle_core::host::Link) decides: how long to back off, what is reported, what is sent
+//! next.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -19,10 +31,10 @@ use crate::clock::Clock;
 use crate::network::{Line, Network};
 use crate::threads::{is_timeout, lock};
 
-/// Bytes read back at once: some receipts.
+/// The most bytes read at once: a few receipts.
 const HEAR_BYTES: usize = 512;
 
-/// Keeps a link up until its near end says that it is over.
+/// Keeps a link connected until it is told to end.
 pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Arc<Line>) {
     let mut addresses = DialAddresses::default();
     loop {
@@ -43,7 +55,8 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     }
 }
 
-/// Connects and shakes hands. `to`: `None` is whoever is there.
+/// Connects to a node and performs the handshake. `to` is the expected node; `None` accepts any
+/// node.
 pub(crate) fn dial(
     network: &Network,
     to: Option<NodeId>,
@@ -66,9 +79,9 @@ pub(crate) fn dial(
     Ok((stream, meeting, welcome))
 }
 
-/// The addresses of a name. A look-up takes as long as the operating system lets it, many seconds
-/// where the resolver is gone, and cannot be cancelled. So a thread of its own does it, and the
-/// link waits for [`RESOLVE_PATIENCE`].
+/// Looks up the addresses of a name. A look-up takes as long as the operating system allows, many
+/// seconds if the resolver is down, and cannot be cancelled. So a separate thread does it, and the
+/// link waits at most [`RESOLVE_PATIENCE`].
 fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
@@ -83,7 +96,7 @@ fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     answer.recv_timeout(RESOLVE_PATIENCE).unwrap_or_else(|_| Err(too_late()))
 }
 
-/// Connects to the first address that takes it; each gets its share of the time.
+/// Connects to the first address that accepts; each address gets its share of the time.
 fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
@@ -96,7 +109,7 @@ fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStre
     Err(failed)
 }
 
-/// Sends what waits, until that fails, the other end hangs up or says nothing any more.
+/// Sends what waits, until a write fails, the peer closes the connection, or its receipts stop.
 fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
     let (back, its_line) = (Arc::clone(stream), Arc::clone(line));
     let listen = move || its_line.breaks(&back, hear(clock, &back, &its_line));
@@ -112,7 +125,7 @@ fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) ->
             }
         };
         let spoken = speak();
-        // How the other end has ended it says more than that nothing can be written any more.
+        // How the peer ended the connection says more than the error of a failed write.
         let broken = line.broken();
         let _ = stream.shutdown(Shutdown::Both);
         let _ = ear.join();
@@ -125,7 +138,7 @@ fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) ->
     }
 }
 
-/// Hands on what comes back, until it ends.
+/// Reads receipts and hands them to the link, until the connection ends.
 fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
     let mut bytes = [0; HEAR_BYTES];
     loop {
@@ -140,7 +153,7 @@ fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
     }
 }
 
-/// Reads the line of a handshake, without its line break, and nothing that follows it.
+/// Reads the line of a handshake without its line break, and no byte that follows it.
 pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Result<Vec<u8>> {
     let mut line = GreetingLine::default();
     let mut bytes = [0; GREETING_LOOK_BYTES];
@@ -159,7 +172,7 @@ pub(crate) fn write_line(mut stream: &TcpStream, line: &[u8], patience: &Patienc
     stream.write_all(line).map_err(no_answer)
 }
 
-/// A time within which something has to be done, in however many steps.
+/// A time limit for work of several steps.
 pub(crate) struct Patience {
     clock: Clock,
     until: Instant,
@@ -170,11 +183,7 @@ impl Patience {
         Self { clock, until: clock.now() + patience }
     }
 
-    /// How much of it is left.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
+    /// The time that is left; an error when there is none.
     pub(crate) fn left(&self) -> io::Result<Duration> {
         let left = self.clock.until(self.until);
         if left.is_zero() { Err(timed_out("no answer")) } else { Ok(left) }

@@ -1,4 +1,4 @@
-//! Accepts clients.
+//! The listener for clients: accepts TCP connections and starts two threads for each.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,14 +16,13 @@ use crate::connection;
 use crate::threads::{ListenerThread, spawn};
 use crate::wiring::{Wiring, route};
 
-/// How long to wait when the operating system gives no more sockets: until some client has left.
+/// How long to wait when the operating system has no more sockets, until a client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What a connection holds until it is done: the other end of a channel that closes when the last
-/// one is.
+/// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
 
-/// Accepts clients at a socket that is bound to this address, until it is told to stop.
+/// Accepts clients at a bound socket until the listener is stopped.
 pub(crate) fn start(
     wiring: Wiring,
     settings: Settings,
@@ -67,7 +66,7 @@ fn serve(
     let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
-        // Without a socket or a second thread there is nobody to tell.
+        // Without a socket or a second thread, no reply can reach the client.
         let _ = connection::serve(number, stream, client, &proxy, idle_timeout);
         drop(place);
     };
@@ -81,8 +80,7 @@ fn serve(
 }
 
 fn turn_away(mut stream: TcpStream) {
-    // A client that does not even take this one line is of no concern, and must not hold up the
-    // others.
+    // A client that does not read even this line is ignored, and must not hold up the others.
     let _ = stream.set_nonblocking(true);
     let _ = stream.write_all(busy_line().as_bytes());
 }

@@ -1,4 +1,5 @@
-//! One node of a cluster of processes: its connections to the others, and what stands before it.
+//! A member: one node of a cluster of processes, with its connections to the other nodes and its
+//! clients.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
@@ -27,49 +28,49 @@ use crate::peers::Peers;
 use crate::threads::{ListenerThread, lock, spawn};
 use crate::wiring::{Events, Wiring};
 
-/// How long the last answers to other nodes are given to leave when a node stops.
+/// How long the last answers to other nodes may take when a node shuts down.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-/// How long the threads of connections are given to end.
+/// How long a shutdown waits for the threads of connections.
 const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A running node. Dropping it ends it at once; [`Member::stop`] ends it in order. Either way its
-/// threads have ended then, but for those that wait for a name or a connection, which hold nothing
-/// and end a moment later.
+/// A running node. Dropping it ends it at once; [`Member::stop`] shuts it down in order. Either way
+/// its threads have ended when it returns, except those that wait for a name look-up or a
+/// connection, which hold no resources and end a moment later.
 #[derive(Debug)]
 pub struct Member {
     front: Front,
     inbox: Inbox,
     network: Arc<Network>,
     running: Arc<Mutex<Running>>,
-    /// Closed when the node has handed leadership over, or has ended.
+    /// Closed when the node has transferred its leadership, or has ended.
     resigned: Receiver<()>,
     events: Mutex<Option<Events>>,
     threads_end: Receiver<()>,
     resign_patience: Duration,
-    /// The files are free when nobody writes them any more, and that may be the thread that finds
-    /// the cluster.
+    /// Shared with the startup thread, which may still write files: the folder stays locked until
+    /// both have let go.
     _lock: Arc<Option<FolderLock>>,
 }
 
-/// What has become of the node so far.
+/// The threads of the node since its start, and why it failed.
 #[derive(Debug, Default)]
 struct Running {
     threads: Vec<JoinHandle<()>>,
     peer_listener: Option<ListenerThread>,
     failure: Option<MemberFailure>,
-    /// Nothing is to be started any more.
+    /// Set when the node is dropped: nothing may be started any more.
     is_over: bool,
 }
 
 impl Member {
     /// Starts a node: a thread that finds its cluster and then starts one for the node and two for
-    /// its files, one for the router, one that accepts clients and two for every client, one that
-    /// accepts other nodes and three for each of them. It serves clients at once; until it has its
-    /// cluster they are told that there is no leader.
+    /// its files, one for the router, one that accepts clients and two per client, one that accepts
+    /// other nodes and three per node. It serves clients at once; until it has found its cluster,
+    /// it answers them that there is no leader.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing runs.
+    /// [`StartError`]: the node does not run.
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
@@ -117,27 +118,27 @@ impl Member {
         })
     }
 
-    /// Where clients connect.
+    /// The address at which clients connect.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
     }
 
-    /// A way to ask the cluster from this process, through this node.
+    /// Returns a client in this process, whose requests go through this node.
     #[must_use]
     pub fn client(&self) -> Client {
         self.front.client()
     }
 
-    /// What the node tells, from the start on. There is one reader: `None` when it was taken
-    /// before.
+    /// The events of the node, from the start on. There is one reader: `None` when a caller has
+    /// taken it before.
     #[must_use]
     pub fn events(&self) -> Option<Receiver<HostEvent>> {
         lock(&self.events).take()
     }
 
-    /// Why the node has ended, or has to be ended, by itself: its cluster does not take it, or has
-    /// removed it, or its disk failed.
+    /// Why the node has ended by itself or has to be ended: its cluster rejected it or removed it,
+    /// or its disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<MemberFailure> {
         let failure = lock(&self.running).failure.take();
@@ -145,9 +146,9 @@ impl Member {
         failure.or_else(|| self.front.majority_is_lost().then_some(MemberFailure::DiskLost))
     }
 
-    /// Stops in order: takes no more clients, hands leadership over, takes no more requests, waits
-    /// for what is under way, writes what is owed to clients and to other nodes, and closes the
-    /// files.
+    /// Shuts down in order: accepts no more clients, transfers leadership, accepts no more
+    /// requests, waits for requests in flight, writes the remaining replies to clients and other
+    /// nodes, and closes the files.
     pub fn stop(mut self) {
         self.front.close();
         let has_node = !lock(&self.running).threads.is_empty();
@@ -160,7 +161,7 @@ impl Member {
         while !self.network.is_idle() && patience.left().is_ok() {
             thread::sleep(Duration::from_millis(1));
         }
-        // The rest is what dropping it does.
+        // `Drop` does the rest.
     }
 }
 
@@ -178,7 +179,7 @@ impl Drop for Member {
         end_node(&self.inbox, threads);
         self.network.hang_up();
         self.front.end();
-        // Those that wait for a name or a connection end when they have it, or not.
+        // Threads that wait for a name look-up or a connection end when they have the result.
         let _ = self.threads_end.recv_timeout(THREADS_PATIENCE);
     }
 }
@@ -186,13 +187,12 @@ impl Drop for Member {
 fn end_node(inbox: &Inbox, threads: Vec<JoinHandle<()>>) {
     inbox.send(NodeInput::End(NodeEnd::Stopped));
     for thread in threads {
-        // A panic in one of them has ended the process.
+        // A panic in one of them has already ended the process.
         let _ = thread.join();
     }
 }
 
-/// A node's way from its start to taking part: it finds its cluster, makes its files and starts the
-/// node.
+/// The startup of a node: finds its cluster, creates its files and starts the node.
 struct Startup {
     network: Arc<Network>,
     options: MemberOptions,
@@ -254,7 +254,7 @@ impl Startup {
         Ok(())
     }
 
-    /// Accepts other nodes from now on.
+    /// Starts the listener for other nodes, unless the node was dropped meanwhile.
     fn listen(&self, (socket, address): (TcpListener, SocketAddr)) {
         let mut running = lock(&self.running);
         if !running.is_over {

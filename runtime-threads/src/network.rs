@@ -1,9 +1,18 @@
-//! The connections of a node to the others: carries out what its [`Directory`] and its [`Link`]s
-//! decide.
+//! The network of a node: its connections to the other nodes of the cluster, and the routing of
+//! what arrives on them.
 //!
-//! Each link is a thread that dials one node and sends what waits for it. Locks are taken in one
-//! order: the peer listener's connections, forwarder or directory, links, line; nobody waits for
-//! anything else with one of them but a line.
+//! The obvious way is one connection per pair of nodes, opened by whichever node needs it first.
+//! But two nodes that dial at the same time then have two connections and must agree which one to
+//! drop, and a connection that is broken in one direction still looks healthy from the other end.
+//! So each node dials every other node and sends only on the connections that it dialled (`link`);
+//! it only receives on those that it accepted (`peer_listener`). A direction that is broken shows
+//! at its sender.
+//!
+//! This file decides nothing: the [`Directory`] decides which links exist, each [`Link`] what waits
+//! and what is reported, and the [`Forwarder`] numbers the clients' requests that are forwarded.
+//! Lock order: the peer listener's connections, forwarder or directory, links, line. No thread
+//! blocks on anything else while it holds one of these locks, except the condition variable of a
+//! line.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +36,7 @@ use crate::link;
 use crate::threads::{lock, try_spawn};
 use crate::wiring::{Wiring, route};
 
-/// A node's connections, and the ways from them to the node, its router and its events.
+/// A node's connections, and the channels from them to the node, its router and its events.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: NodeId,
@@ -42,15 +51,15 @@ pub(crate) struct Network {
     hung_up: Condvar,
 }
 
-/// What ends when a node hangs up.
+/// The threads and streams that end when the node shuts its network down.
 #[derive(Debug)]
 struct Open {
-    /// Every thread holds a clone until it is done. `None`: the node has hung up.
+    /// Every thread holds a clone until it ends. `None`: the network is shut down.
     threads_end: Option<Sender<()>>,
     streams: Vec<Weak<TcpStream>>,
 }
 
-/// What a link's thread shares with those who send.
+/// A link, shared between its thread and the senders of messages.
 #[derive(Debug)]
 pub(crate) struct Line {
     state: Mutex<LineState>,
@@ -62,7 +71,7 @@ struct LineState {
     link: Link,
     /// The connection, while the link is up.
     stream: Option<Arc<TcpStream>>,
-    /// How the other end ended the connection.
+    /// The error with which the peer ended the connection.
     broken: Option<io::Error>,
 }
 
@@ -73,15 +82,15 @@ impl Line {
         Self { state: Mutex::new(LineState { link, stream: None, broken: None }), changed: Condvar::new() }
     }
 
-    /// Does something with the link, which may have more to send then.
+    /// Changes the link and wakes its thread, which may have more to send then.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
         let changed = change(&mut lock(&self.state).link);
         self.changed.notify_all();
         changed
     }
 
-    /// There is a connection; `false`: the link has to end. It is told before anybody can tell of
-    /// its end.
+    /// Marks the link as up; `false`: it has to end. The state stays locked until that is reported,
+    /// so that no thread can report its end first.
     fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
@@ -94,8 +103,8 @@ impl Line {
         is_wanted
     }
 
-    /// The connection broke, or could not be made: how long to wait, or `None` when the link has to
-    /// end.
+    /// Marks the link as down, or a dial as failed. Returns the time to back off, or `None` when
+    /// the link has to end.
     pub(crate) fn failed(&self, network: &Network, failure: DialFailure) -> Option<Duration> {
         let mut state = lock(&self.state);
         if let Some(stream) = state.stream.take() {
@@ -110,8 +119,8 @@ impl Line {
         Some(pause)
     }
 
-    /// The link is not wanted any more. That is told at once, not when its thread ends: by then
-    /// another link to the same node may be up.
+    /// Ends a link that is not needed any more. That is reported at once and not when its thread
+    /// ends, because by then another link to the same node may be up.
     fn end(&self, network: &Network) {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
@@ -124,15 +133,16 @@ impl Line {
         self.changed.notify_all();
     }
 
-    /// The other end has ended the connection.
+    /// Records that the peer has ended the connection.
     pub(crate) fn breaks(&self, stream: &TcpStream, error: io::Error) {
         lock(&self.state).broken = Some(error);
         self.changed.notify_all();
-        // Somebody may be writing.
+        // Another thread may be writing.
         let _ = stream.shutdown(Shutdown::Both);
     }
 
-    /// Waits until there is something to send, and takes it. What was taken before has been sent.
+    /// Marks the bytes taken before as sent, then waits until there is something to send and takes
+    /// it.
     pub(crate) fn take(&self, clock: Clock, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.link.sent();
@@ -156,12 +166,12 @@ impl Line {
         Ok(())
     }
 
-    /// How the other end has ended the connection, if it has.
+    /// The error with which the peer has ended the connection, if it has.
     pub(crate) fn broken(&self) -> Option<io::Error> {
         lock(&self.state).broken.take()
     }
 
-    /// Rests for `pause`; `false`: the link has to end.
+    /// Backs off for `pause`; `false`: the link has to end.
     pub(crate) fn rest(&self, pause: Duration) -> bool {
         let goes_on = |state: &mut LineState| !state.link.is_over();
         let rested = self.changed.wait_timeout_while(lock(&self.state), pause, goes_on);
@@ -200,7 +210,7 @@ impl Network {
         self.inbox.is_full()
     }
 
-    /// Carries what a connection has to say to its place.
+    /// Delivers news of a connection to its receiver: events, node or router.
     pub(crate) fn deliver(&self, news: PeerNews) {
         match news {
             PeerNews::Report(event) => self.wiring.report(self.id, NodeEvent::Peer(event)),
@@ -211,7 +221,8 @@ impl Network {
         }
     }
 
-    /// There is a connection to the node that `meeting` describes; `false`: its link has to end.
+    /// Marks a link as up, connected to the node that `meeting` describes; `false`: the link has to
+    /// end.
     pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
         lock(&self.forwarder).connected(meeting.node, meeting.incarnation);
         line.go_up(self, meeting, stream)
@@ -246,14 +257,14 @@ impl Network {
         }
     }
 
-    /// Ends links that nobody needs.
+    /// Ends links that are not needed any more.
     pub(crate) fn tidy(self: &Arc<Self>) {
         let was_used = |node| self.line(node).is_some_and(|line| line.with(Link::was_used));
         self.change(|directory, now, actions| directory.tidy(now, was_used, actions));
     }
 
-    /// Changes the directory, and the links as it says. It stays locked meanwhile, so that changes
-    /// are carried out in order.
+    /// Changes the directory, then starts and ends links as it decides. The directory stays locked
+    /// meanwhile, so that changes are carried out in order.
     pub(crate) fn change<T>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Directory, Instant, &mut PeerActions) -> T,
@@ -293,34 +304,30 @@ impl Network {
         started.map(drop)
     }
 
-    /// Whether everything was sent that waited for a node to which there is a connection.
+    /// Whether all links that are up have sent everything that waited.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.links).values().all(|line| lock(&line.state).link.is_idle())
     }
 
-    /// What each thread of this node's connections holds until it is done; `None`: it is not to
-    /// begin.
+    /// The token that each connection thread of this node holds until it ends; `None`: the network
+    /// is shut down, and no thread may start.
     pub(crate) fn threads_end(&self) -> Option<Sender<()>> {
         lock(&self.open).threads_end.clone()
     }
 
-    /// Whether this node has hung up.
     pub(crate) fn is_over(&self) -> bool {
         lock(&self.open).threads_end.is_none()
     }
 
-    /// Rests for `pause`, unless this node hangs up.
+    /// Waits for `pause`, or until the network is shut down.
     pub(crate) fn rest(&self, pause: Duration) {
         let is_open = |open: &mut Open| open.threads_end.is_some();
         let rested = self.hung_up.wait_timeout_while(lock(&self.open), pause, is_open);
         drop(rested.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Sees to it that `stream` ends when this node hangs up.
-    ///
-    /// # Errors
-    ///
-    /// When it has.
+    /// Registers `stream`, so that it ends when the network is shut down; an error if it is
+    /// already.
     pub(crate) fn hold(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
         let mut open = lock(&self.open);
         if open.threads_end.is_none() {
@@ -331,8 +338,8 @@ impl Network {
         Ok(())
     }
 
-    /// Ends all connections, and by and by their threads: those that wait for a name or a
-    /// connection take a moment.
+    /// Shuts all connections down, and so ends their threads. Threads that wait for a name look-up
+    /// or a connection take a moment longer.
     pub(crate) fn hang_up(&self) {
         let mut open = lock(&self.open);
         open.threads_end = None;

@@ -1,4 +1,4 @@
-//! A node's thread: feeds its [`NodeHost`] from the inbox, and carries out what it wants done.
+//! The thread of a node: feeds the [`NodeHost`] from the inbox and carries out its actions.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -16,11 +16,10 @@ use crate::peers::Peers;
 use crate::threads::spawn;
 use crate::wiring::{Wiring, route};
 
-/// Both ends of a node's inbox, and what is closed when the node has handed leadership over, or
-/// cannot.
+/// Both ends of a node's inbox, and a channel that closes when the node has transferred its
+/// leadership or cannot.
 pub(crate) type NodeEnds = (Inbox, InboxReceiver, Option<Sender<()>>);
 
-/// A node and what it is connected to.
 #[derive(Debug)]
 struct NodeDriver {
     host: NodeHost,
@@ -32,7 +31,7 @@ struct NodeDriver {
     resigning: Option<Sender<()>>,
 }
 
-/// Starts a node, with its disk and its snapshots if it has files.
+/// Starts a node's thread and, if it has files, the threads for its log and its snapshots.
 pub(crate) fn start(
     wiring: &Wiring,
     peers: Peers,
@@ -62,7 +61,7 @@ pub(crate) fn start(
 }
 
 impl NodeDriver {
-    /// Drives the node until it is told to stop or its disk fails.
+    /// Drives the node until it is asked to stop or its disk fails.
     fn run(mut self) {
         if let NodeEnd::DiskFailed(error) = self.drive() {
             self.wiring.report(self.host.id(), NodeEvent::Failed(error));
@@ -97,7 +96,8 @@ impl NodeDriver {
 
     fn carry_out(&mut self, action: NodeAction) {
         match action {
-            // A disk that is gone has reported its failure, which is the next thing in the inbox.
+            // A disk thread that is gone has reported its failure, which is the next item in the
+            // inbox.
             NodeAction::Persist(persist) => drop(self.persists.send(persist)),
             NodeAction::Snapshot(order) => drop(self.snapshots.send(order)),
             NodeAction::Send(message) => self.peers.send(message),

@@ -1,4 +1,5 @@
-//! Accepts other nodes: answers those that dial, and hands on what those of the same cluster send.
+//! The listener for other nodes: performs the handshake and reads the frames of nodes of the same
+//! cluster.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -20,16 +21,15 @@ use crate::link::{Patience, read_line, write_line};
 use crate::network::Network;
 use crate::threads::{ListenerThread, lock, spawn};
 
-/// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
-/// How long to wait when the operating system gives no more sockets, and how long a full inbox is
-/// given.
+/// How long to wait when the operating system has no more sockets, and before a full inbox is
+/// checked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The connections of the nodes that have dialled.
 type Connections = Arc<Mutex<BTreeMap<NodeId, Arc<TcpStream>>>>;
 
-/// Starts to accept at `socket`, which is at `address`.
+/// Starts the thread that accepts connections at `socket`, which is bound to `address`.
 pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: SocketAddr) -> ListenerThread {
     let is_stopping = Arc::new(AtomicBool::new(false));
     let (network, its_end) = (Arc::clone(network), Arc::clone(&is_stopping));
@@ -37,7 +37,7 @@ pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: Socket
     ListenerThread { thread, is_stopping, address }
 }
 
-/// Accepts until it is told to stop. The connections end with it.
+/// Accepts connections until the listener is stopped, which also ends the connections.
 fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBool>) {
     let connections = Connections::default();
     let handshakes_max = lock(&network.directory).handshakes_max();
@@ -63,7 +63,8 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
         let serve = move || {
             let inbound = greet(&network, number, &stream, &connections);
             lock(&waiting).end(number);
-            // The listener has ended the connections that it knew of.
+            // When the listener stopped, it ended the connections that were registered; this one
+            // may be later.
             if let Some(mut inbound) = inbound.filter(|_| !is_stopping.load(Ordering::Acquire)) {
                 listen(&network, &mut inbound, &stream);
                 let mut connections = lock(&connections);
@@ -73,7 +74,7 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
             }
             drop(end);
         };
-        // Without a thread for it the connection ends here, and its node will dial again.
+        // Without a thread the connection ends here, and the other node will dial again.
         if thread::Builder::new().name("peer connection".into()).spawn(serve).is_err() {
             lock(&handshakes).end(number);
         }
@@ -83,7 +84,7 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
     }
 }
 
-/// The connection, if frames are to follow.
+/// Performs the handshake. Returns the connection if frames are to follow.
 fn greet(
     network: &Arc<Network>,
     number: u64,
@@ -100,20 +101,20 @@ fn greet(
         leave(stream, &Patience::new(network.wiring.clock, REFUSAL_PATIENCE));
         return None;
     };
-    // Who dials asks often whether this node is there.
+    // The dialling node pings often, so silence for this long means that it is gone.
     stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
     stream.set_write_timeout(Some(SEND_PATIENCE)).ok()?;
     let mut connections = lock(connections);
     let inbound = network.change(|directory, now, actions| directory.admit(meeting, number, now, actions))?;
-    // The older connection, if any, ends here.
+    // The node's older connection, if any, ends here.
     if let Some(older) = connections.insert(inbound.node(), Arc::clone(stream)) {
         let _ = older.shutdown(Shutdown::Both);
     }
     Some(inbound)
 }
 
-/// Ends a connection on which more may be on its way: closed at once, it would be reset, and the
-/// refusal lost with it.
+/// Closes a rejected connection once the peer has stopped sending: closing it at once would reset
+/// it, and the refusal would be lost.
 fn leave(mut stream: &TcpStream, patience: &Patience) {
     let mut rest = [0; 1024];
     let _ = stream.shutdown(Shutdown::Write);
@@ -123,7 +124,7 @@ fn leave(mut stream: &TcpStream, patience: &Patience) {
     {}
 }
 
-/// Hands on what a node sends, until it hangs up or says what it should not.
+/// Delivers what a node sends, until it disconnects or breaks the protocol.
 fn listen(network: &Network, inbound: &mut Inbound, mut stream: &TcpStream) {
     let mut bytes = vec![0; READ_BYTES];
     loop {
@@ -145,7 +146,7 @@ fn listen(network: &Network, inbound: &mut Inbound, mut stream: &TcpStream) {
                 return network.deliver(PeerNews::Report(lost));
             }
         }
-        // Whoever sends more than can be taken is held back by its own socket.
+        // Backpressure: while the inbox is full nothing is read, so the sender's socket fills up.
         while network.inbox_is_full() && !network.is_over() {
             thread::sleep(AGAIN_AFTER);
         }

@@ -1,7 +1,8 @@
-//! The way to the other nodes: in one process, their inboxes; else a connection to each.
+//! Message delivery to the other nodes: through their inboxes within one process, or over a
+//! connection to each.
 //!
-//! Raft takes a lost message in its stride, so a peer that does not keep up costs messages and not
-//! memory.
+//! Raft tolerates lost messages, so messages to a peer that does not keep up are dropped instead of
+//! using memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,11 @@ use coracle_core::raft::{Message, NodeId};
 use crate::inbox::Inbox;
 use crate::network::Network;
 
-/// Everybody a node or a proxy has to do with.
 #[derive(Clone, Debug)]
 pub(crate) enum Peers {
-    /// All of them are in this process.
+    /// All nodes are in this process.
     Inboxes(BTreeMap<NodeId, Inbox>),
-    /// All but one are elsewhere.
+    /// All other nodes are in other processes.
     Network(Arc<Network>),
 }
 
@@ -36,7 +36,7 @@ impl Peers {
         }
     }
 
-    /// Hands requests to a node. They are never dropped: the proxy limits how many there are.
+    /// Sends requests to a node. They are never dropped: the proxy limits their number.
     pub(crate) fn ask(&self, node: NodeId, requests: Vec<Input>) {
         match self {
             Self::Inboxes(inboxes) => {
@@ -48,7 +48,7 @@ impl Peers {
         }
     }
 
-    /// Does something with the connections to nodes that are elsewhere, if any is.
+    /// Runs `act` on the network, if the other nodes are in other processes.
     pub(crate) fn with_network(&self, act: impl FnOnce(&Arc<Network>)) {
         if let Self::Network(network) = self {
             act(network);

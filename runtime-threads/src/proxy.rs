@@ -1,5 +1,4 @@
-//! The router's thread: feeds the [`Router`] from its inbox, and carries its actions to
-//! connections, callers and nodes.
+//! The thread of the router: feeds the [`Router`] from its inbox and carries out its actions.
 
 use std::collections::BTreeMap;
 use std::net::Shutdown;
@@ -16,13 +15,13 @@ use crate::inputs::{ProxyEvent, Way};
 use crate::peers::Peers;
 use crate::wiring::RouterInbox;
 
-/// The router and what it is connected to.
+/// The router, its inbox, and the connections and callers that wait for replies.
 #[derive(Debug)]
 pub(crate) struct ProxyDriver {
     router: Router,
     inbox: RouterInbox,
     peers: Peers,
-    /// Set when so many nodes have stopped that the cluster cannot go on.
+    /// Set when too many nodes have stopped for a majority.
     pub(crate) majority_is_lost: Arc<AtomicBool>,
     clock: Clock,
     connections: BTreeMap<u64, Way>,
@@ -31,13 +30,13 @@ pub(crate) struct ProxyDriver {
 }
 
 impl ProxyDriver {
-    /// A driver of `router`, which nobody is connected to yet.
+    /// Creates a driver of `router`, without any connection yet.
     pub(crate) fn new(router: Router, inbox: RouterInbox, peers: Peers, clock: Clock) -> Self {
         let (connections, callers, majority_is_lost) = Default::default();
         Self { router, inbox, peers, majority_is_lost, clock, connections, callers, next_call: 0 }
     }
 
-    /// Drives the router until everybody who could ask it is gone, or it is stopped and done.
+    /// Drives the router until all senders to it are gone, or until it was stopped and is done.
     pub(crate) fn run(mut self) {
         let mut actions = Vec::new();
         loop {
@@ -79,7 +78,7 @@ impl ProxyDriver {
     fn carry_out(&mut self, action: RouterAction) {
         match action {
             RouterAction::Ask(node, requests) => self.peers.ask(node, requests),
-            // A client that is gone need not be told.
+            // Replies to a client that has disconnected are dropped.
             RouterAction::Tell(connection, told) => {
                 if let Some(connection) = self.connections.get(&connection) {
                     let _ = connection.replies.send(told);
@@ -98,7 +97,7 @@ impl ProxyDriver {
         }
     }
 
-    /// Tells the clients that no more replies will come.
+    /// Notifies all connections that no more replies will come.
     fn dismiss(&self) {
         for connection in self.connections.values() {
             let _ = connection.replies.send(ToWriter::Stop);

@@ -1,5 +1,5 @@
-//! What threads need and tasks do not: a panic has to end the process, a lock may be left by a
-//! panic, and a blocking accept has to be ended.
+//! Helpers for threads that tasks do not need: a panic has to end the process, a mutex may be
+//! poisoned, and a blocking accept has to be interrupted.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long a listener may take to notice that it should stop.
+/// How long the connection may take that interrupts a listener's accept.
 const WAKE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts a thread without which the cluster is not whole: if it panics, or cannot be started, the
+/// Starts a thread that the cluster cannot run without: if it panics or cannot be started, the
 /// process ends.
 pub(crate) fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     try_spawn(name, run).expect("the operating system gives the cluster its threads")
 }
 
-/// Starts a thread that may be started later as well: if it panics, the process ends.
+/// Starts a thread that may also be started later: only if it panics, the process ends.
 pub(crate) fn try_spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let run = move || {
         let _guard = EndProcessOnPanic;
@@ -26,7 +26,7 @@ pub(crate) fn try_spawn(name: String, run: impl FnOnce() + Send + 'static) -> io
     thread::Builder::new().name(name).spawn(run)
 }
 
-/// One process is one failure unit: better no cluster than half of one.
+/// Aborts the process on a panic: a process without one of its threads would run half a cluster.
 struct EndProcessOnPanic;
 
 impl Drop for EndProcessOnPanic {
@@ -37,19 +37,18 @@ impl Drop for EndProcessOnPanic {
     }
 }
 
-/// Locks, also when a thread has panicked meanwhile: that was told there, and this one only has to
-/// end.
+/// Locks a mutex even if it is poisoned: the thread that panicked has reported that, and this
+/// thread only has to end.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a socket's time was up. Which of the two it is differs between operating systems.
+/// Whether a socket operation timed out. Operating systems differ in which of the two kinds it is.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// A thread that accepts at `address` until `is_stopping` is set; a connection of any kind makes it
-/// look.
+/// A thread that accepts at `address` until `is_stopping` is set; any connection makes it check.
 #[derive(Debug)]
 pub(crate) struct ListenerThread {
     pub(crate) thread: JoinHandle<()>,
@@ -58,7 +57,7 @@ pub(crate) struct ListenerThread {
 }
 
 impl ListenerThread {
-    /// A blocking accept ends only with a connection: this is it.
+    /// Stops the thread. A blocking accept returns only for a connection, so this makes one.
     pub(crate) fn stop(self) {
         self.is_stopping.store(true, Ordering::Release);
         let mut address = self.address;

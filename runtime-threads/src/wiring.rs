@@ -1,4 +1,4 @@
-//! What the parts of a process are connected to, whatever they do.
+//! Wiring: the channels, the clock and the memory budget that the parts of a process share.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
@@ -11,14 +11,13 @@ use coracle_storage::{HostEvent, NodeEvent};
 use crate::clock::Clock;
 use crate::inputs::ProxyEvent;
 
-/// The most events that wait for a listener; with so many waiting, new ones are lost.
+/// The most events that wait for a reader; when it is full, new events are dropped.
 const EVENTS_MAX: usize = 1024;
 
-/// What a connection takes in memory, whatever goes over it: two threads with the pages of their
-/// stacks that are in use, and a buffer.
+/// The memory cost of a connection without its data: two threads with the used pages of their
+/// stacks, and a buffer.
 const CONNECTION_BYTES: usize = 64 << 10;
 
-/// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Wiring {
     pub(crate) proxy: Sender<ProxyEvent>,
@@ -29,11 +28,12 @@ pub(crate) struct Wiring {
 
 /// The router's inbox.
 pub(crate) type RouterInbox = Receiver<ProxyEvent>;
-/// The operator's end of the nodes' events.
+/// The receiver of the nodes' events, for the operator.
 pub(crate) type Events = Receiver<HostEvent>;
 
 impl Wiring {
-    /// The wiring of a server with these settings, within these shares of the memory budget.
+    /// Creates the wiring of a server with these settings, within these shares of the memory
+    /// budget.
     pub(crate) fn new(settings: &Settings, shares: MemoryShares) -> (Self, RouterInbox, Events) {
         let (proxy, inbox) = channel();
         let (events, receiver) = sync_channel(EVENTS_MAX);
@@ -41,13 +41,13 @@ impl Wiring {
         (Self { proxy, events, clock: Clock::start(), memory }, inbox, receiver)
     }
 
-    /// Reports what happened to a node. Nobody has to listen.
+    /// Reports an event of a node. There may be no reader.
     pub(crate) fn report(&self, node: NodeId, event: NodeEvent) {
         let _ = self.events.try_send(HostEvent { node, event });
     }
 }
 
-/// Hands something to the router; `false`: it is gone, and nobody waits for an answer.
+/// Sends inputs to the router; `false`: it is gone, and no request will be answered.
 pub(crate) fn route(proxy: &Sender<ProxyEvent>, inputs: impl IntoIterator<Item = RouterInput>) -> bool {
     inputs.into_iter().all(|input| proxy.send(ProxyEvent::Router(input)).is_ok())
 }

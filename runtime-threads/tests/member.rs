@@ -1,5 +1,5 @@
-//! Three nodes, each a cluster's member with connections of its own, in one process: what they say
-//! goes over TCP, and their threads can be counted.
+//! Three members in one process, each with its own connections: they communicate over TCP, and
+//! their threads can be counted.
 
 #![expect(clippy::unwrap_used, reason = "what a test calls is a test")]
 
@@ -21,13 +21,13 @@ use coracle_storage::{Medium, NodeEvent, SyncPolicy};
 /// Long enough for everything here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Threads are counted by process, so the tests take turns.
+/// Threads are counted per process, so the tests run one at a time.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Addresses that were free a moment ago.
+/// Addresses with ports that were free a moment ago.
 fn roster(nodes: u64) -> Roster {
     let sockets: Vec<_> =
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("there is a free port")).collect();
@@ -39,7 +39,7 @@ fn roster(nodes: u64) -> Roster {
 }
 
 fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
-    // No request of these is ever given up: a busy machine makes them slow, not wrong.
+    // These requests never time out: a busy machine makes them slow, not wrong.
     let settings = Settings { request_timeout: PATIENCE, ..Settings::default() };
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
     MemberOptions { settings, id, origin, medium, listen, peer_listen: None, dial_overrides: BTreeMap::new() }
@@ -56,8 +56,8 @@ fn found(roster: &Roster) -> BTreeMap<NodeId, Member> {
     members
 }
 
-/// Waits until a node hears all three, and they hear it: what is asked before may be answered to
-/// nobody.
+/// Waits until a node reaches all three and they reach it. Before that, a forwarded request may get
+/// no answer.
 fn wait_for_company(client: &Client) {
     wait_until("all nodes answer", || {
         let reports = client.status().unwrap();
@@ -73,8 +73,8 @@ fn value(text: impl ToString) -> Value {
     Value::from_text(&text.to_string()).expect("it works")
 }
 
-/// Puts under a session: what was on its way to a node that stopped is sent again to whoever leads
-/// next.
+/// Writes within a session: a write that was in flight to a node that stopped is retried with the
+/// next leader.
 fn put_again(member: &Member, name: &str, text: &str) {
     let command = Command::Put { key: key(name), value: value(text) };
     let session = Session::new(ClientName::new(name).unwrap(), 1).unwrap();
@@ -95,7 +95,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The names of the threads of all members, where the operating system tells.
+/// The names of the threads of all members, if the operating system provides them.
 fn member_threads() -> Vec<String> {
     let kinds = ["node", "disk", "snapshots", "proxy", "life", "listener", "client", "link", "ear", "peer"];
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
@@ -168,7 +168,7 @@ fn members_come_back_with_their_files() {
     let mut members = begin(Origin::Known);
     members.iter().for_each(|member| wait_for_company(&member.client()));
     assert_eq!(members[2].client().get_linearizable(key("snack")).unwrap(), Some(value("chips")));
-    // One that lost its files is told so, and the others go on.
+    // A node that lost its files is refused, and the others continue.
     members.pop().unwrap().stop();
     fs::remove_dir_all(folder.path().join("3")).unwrap();
     fs::create_dir(folder.path().join("3")).unwrap();
@@ -222,7 +222,7 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
         BufReader::new(stream).read_until(b'\n', &mut line).unwrap();
         line
     };
-    // Node 2 is played by hand.
+    // The test itself plays node 2.
     let mut local = LocalNode {
         id: NodeId(2),
         incarnation: Incarnation(7),
