@@ -1,10 +1,9 @@
-//! Carries file operations out beside an async executor.
+//! Asynchronous executor of file operations: runs [`blocking`] on a pool of threads.
 //!
-//! It is [`blocking`], on a pool of threads: a group of operations goes there as a whole, and so
-//! does what is to be read. What waits for the disk then is one thread that was woken once, and the
-//! executor, free in between, hears of it once. An operation at a time would be three of each for
-//! every put; and a library that buffers what is written between the two tells later, or not at
-//! all, why it was not.
+//! A group of operations goes to the pool as one piece of work, and so does a read. So one thread
+//! of the pool wakes once and waits for the disk, and the async executor, which is free in between,
+//! is notified once. One piece of work per operation would cost three of each for every write. A
+//! library that buffers writes between the two would report a failed write late or not at all.
 
 mod work;
 
@@ -21,13 +20,13 @@ use crate::host::FolderNames;
 use crate::snapshot::{PartWanted, ReadPartError};
 pub use work::{open, prepare};
 
-/// How often the pool is given something to do.
+/// How often the pool is given some work.
 const POOL_TRIED_EVERY: Duration = Duration::from_secs(1);
 
-/// Gives the pool of threads something to do every second, and never ends. The pool ends its idle
-/// threads, and starts new ones only at the moment when work arrives. Work that arrives while the
-/// operating system refuses threads would wait for ever without this. `pause` ends after the time
-/// that it is given.
+/// Gives the pool of threads some work every second, and never returns. The pool ends its idle
+/// threads and starts new ones only at the moment when work arrives. Without this, work that
+/// arrives while the operating system refuses new threads would wait forever. `pause` returns a
+/// future that completes after the given time.
 pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
     loop {
         pause(POOL_TRIED_EVERY).await;
@@ -35,14 +34,14 @@ pub async fn try_pool<T, P: Future>(pause: impl Fn(Duration) -> P) -> T {
     }
 }
 
-/// A node's way to its files in a data folder: a [`blocking::Folder`] for an async executor.
+/// Async access to a node's files in a data folder: a [`blocking::Folder`] on a pool of threads.
 ///
-/// The futures of its methods are to be driven to their end: what is on disk when one is dropped
-/// before is unknown, and the folder is gone.
+/// The futures of its methods have to be driven to completion. When one is dropped before, the
+/// state of the disk is unknown and the folder cannot be used again.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Gone while it is on the pool, and for good after an error.
+    /// `None` while the pool has it, and permanently after an error.
     folder: Option<blocking::Folder>,
 }
 
@@ -54,7 +53,7 @@ impl Folder {
         Self { folder: Some(blocking::Folder::new(path.clone())), path }
     }
 
-    /// Reads with another handle, which needs nothing that this one has open.
+    /// Reads with a second handle, since reading needs none of the open files of this one.
     async fn read_with<T: Send + 'static>(
         &self,
         read: impl FnOnce(blocking::Folder) -> T + Send + 'static,
@@ -63,7 +62,7 @@ impl Folder {
         unblock(move || read(folder)).await
     }
 
-    /// The names of all files of any node, sorted.
+    /// Returns the names of the files of all nodes, sorted.
     ///
     /// # Errors
     ///
@@ -81,8 +80,8 @@ impl Folder {
         self.read_with(move |folder| folder.read(node)).await
     }
 
-    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked
-    /// before it counts.
+    /// Reads a whole file that must exist: a snapshot that was written, to be verified before it
+    /// counts.
     ///
     /// # Errors
     ///
@@ -91,8 +90,8 @@ impl Folder {
         self.read_with(move |folder| folder.read_back(file)).await
     }
 
-    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such
-    /// part, or no longer.
+    /// Reads one part of a node's snapshot and only that part of the file; `None` when there is no
+    /// such part any more.
     ///
     /// # Errors
     ///
@@ -105,16 +104,16 @@ impl Folder {
         self.read_with(move |folder| folder.read_part(node, wanted)).await
     }
 
-    /// Carries `ops` out as one errand to the pool of threads; all of them, or up to the first that
+    /// Carries out `ops` as one piece of work of the pool: all of them, or up to the first that
     /// fails.
     ///
     /// # Errors
     ///
-    /// [`FileError`] names the operation that failed. The folder is not to be used again.
+    /// [`FileError`] names the operation that failed. The folder must not be used again.
     ///
     /// # Panics
     ///
-    /// When it is used again after an error or after the future of an earlier call was dropped: a
+    /// When it is used again after an error, or after the future of an earlier call was dropped: a
     /// write that failed is never retried.
     pub async fn run(&mut self, ops: Vec<FileOp>) -> Result<(), FileError> {
         let mut folder = self.folder.take().expect("a folder is not used after an error");
@@ -125,7 +124,7 @@ impl Folder {
         Ok(())
     }
 
-    /// As [`blocking::Folder::give_up`].
+    /// Does the same as [`blocking::Folder::give_up`].
     ///
     /// # Errors
     ///

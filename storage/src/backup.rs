@@ -1,13 +1,13 @@
-//! Backups: how one is written, and the files of a new cluster that are made of one.
+//! Backups: writes a backup file, and restores a new cluster from one.
 //!
-//! A backup is a snapshot file that belongs to nobody: its header names node 0, and a cluster and
-//! an incarnation of zeros. So no node takes it for its own, should somebody put it in a data
-//! folder.
+//! A backup is a snapshot file that belongs to no cluster: its header names node 0, and a cluster
+//! and an incarnation of zeros. So no node accepts it as its own snapshot if it is copied into a
+//! data folder by mistake.
 //!
-//! What is made of it is a new cluster: other identities, the members that it is made for, and a
-//! log that starts behind the backup's last entry. The snapshots come first, then the logs, then
-//! the metadata, each in one step: once a snapshot is there, no start founds an empty cluster in
-//! the folder, and no start takes it before the last file is there.
+//! A restore creates a new cluster: new identities, its own members, and a log that starts after
+//! the backup's last entry. Snapshots are written first, then logs, then metadata, each atomically.
+//! So once a snapshot exists, no start founds an empty cluster in the folder, and no start accepts
+//! the folder before its last file exists.
 
 use std::sync::Arc;
 
@@ -22,59 +22,59 @@ use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::meta::Meta;
 use crate::snapshot::{SnapshotFile, SnapshotHeader, encode_end};
 
-/// Adds up the content of a backup that is being written.
+/// The running size and checksum of a backup that is being written.
 #[derive(Clone, Debug, Default)]
 pub struct BackupSum {
     bytes: u64,
     hasher: Hasher,
 }
 
-/// What was received is not what was sent.
+/// The error that a backup was not received as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the backup arrived broken: {} bytes with the checksum {}, where {} bytes with the checksum {} were announced",
     .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
 )]
 pub struct BackupBroken {
-    /// What the server stated at the end.
+    /// The size and checksum that the server stated at the end.
     pub stated: SnapshotEnd,
-    /// What the parts add up to.
+    /// The size and checksum of the received parts.
     pub found: SnapshotEnd,
 }
 
 impl BackupSum {
-    /// Adds some content.
+    /// Adds a part of the content.
     pub fn add(&mut self, text: &str) {
         self.bytes += text.len() as u64;
         self.hasher.update(text.as_bytes());
     }
 
-    /// Bytes of content so far.
+    /// The number of bytes of content so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The last line of the file, with its line break.
+    /// Returns the last line of the file, with its line break.
     ///
     /// # Errors
     ///
-    /// [`BackupBroken`] when the content is not what was stated.
+    /// [`BackupBroken`] when the content does not match `stated`.
     pub fn finish(self, stated: SnapshotEnd) -> Result<Vec<u8>, BackupBroken> {
         let found = SnapshotEnd { bytes: self.bytes, checksum: Checksum(self.hasher.finalize()) };
         if found == stated { Ok(encode_end(stated)) } else { Err(BackupBroken { stated, found }) }
     }
 }
 
-/// The first line of a backup of this, with its line break.
+/// Returns the first line of a backup with this metadata, with its line break.
 #[must_use]
 pub fn backup_header(meta: SnapshotMeta) -> Vec<u8> {
     let (cluster, incarnation) = (ClusterId(0), Incarnation(0));
     SnapshotHeader { node: NodeId(0), cluster, incarnation, meta }.encode()
 }
 
-/// The identity of the first node of a new cluster of processes: its only voter, whom its peers
-/// find at `address`.
+/// Returns the identity of the first node of a new cluster of processes: its only voter, which its
+/// peers reach at `address`.
 #[must_use]
 pub fn first_member(
     node: NodeId,
@@ -94,8 +94,8 @@ pub fn first_member(
     }
 }
 
-/// Makes the files of a new cluster of these nodes, in a folder without any. Once all operations
-/// are carried out, the nodes start from what the backup holds; before that they do not start.
+/// Plans the files of a new cluster of these nodes, in a folder without any. Once all operations
+/// are carried out, the nodes start from the backup's content; before that they refuse to start.
 ///
 /// # Panics
 ///
@@ -125,8 +125,7 @@ pub fn restore(backup: &SnapshotFile<'_>, identities: &[Identity]) -> Vec<FileOp
         replace_log(identity.node, header.encode())
     });
     let metas = identities.iter().flat_map(|identity| {
-        // Nobody has voted in the term of the last entry: in this cluster there was no such
-        // election.
+        // No vote: the new cluster has held no election in the term of the last entry.
         let hard_state = HardState { current_term: last.term, voted_for: None };
         replace_meta(identity.node, Meta::new(identity, hard_state, last).encode())
     });
@@ -142,7 +141,7 @@ mod tests {
 
     const LAST: LogPoint = LogPoint { index: LogIndex(70), term: Term(6), checksum: Checksum(0xabc) };
 
-    /// A backup of a cluster with other members than the new one.
+    /// A backup of a cluster that has other members than the new one.
     fn backup(content: &str) -> Vec<u8> {
         let voters = Voters::new([NodeId(4), NodeId(7)]).unwrap();
         let meta = SnapshotMeta { last: LAST, configuration: Configuration::of_voters(voters) };
@@ -199,8 +198,8 @@ mod tests {
         assert_eq!(configuration.voters().nodes(), [NodeId(1)]);
     }
 
-    /// Until the last file is there, a start either refuses or finds nothing: never an empty
-    /// cluster beside what was restored.
+    /// Until the last file exists, a start either refuses or finds an unused folder: it never
+    /// founds an empty cluster beside restored files.
     #[test]
     fn an_interrupted_restore_is_refused_or_was_never_begun() {
         let bytes = backup(&content(3, 10));
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_broken_has_no_end() {
+    fn a_backup_that_arrives_broken_gets_no_last_line() {
         let content = content(3, 10);
         let mut sum = BackupSum::default();
         sum.add(&content[1..]);
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_nobodys_snapshot() {
+    fn a_backup_is_rejected_as_a_nodes_snapshot() {
         let bytes = backup(&content(3, 10));
         let fresh = identities(1);
         let mut disk = Disk::default();

@@ -1,7 +1,7 @@
-//! Carries file operations out with `std::fs`, on the thread that asks for it.
+//! Blocking executor of file operations: carries them out with `std::fs`, on the calling thread.
 //!
-//! It decides nothing: what to write, in which order and when to wait for the disk is all in the
-//! operations. [`asynchronous`](crate::asynchronous) is the same for an async executor.
+//! It decides nothing: the operations themselves say what is written, in which order, and when to
+//! wait for the disk. [`asynchronous`](crate::asynchronous) is the same for an async executor.
 
 mod work;
 
@@ -21,15 +21,15 @@ use crate::lock::FILE_MODE;
 use crate::snapshot::{PartProgress, PartReader, PartWanted, ReadPartError};
 pub use work::{open, prepare};
 
-/// A node's way to its files in a data folder. Keeps those open that it writes, until they are
-/// renamed or removed.
+/// Access to a node's files in a data folder. Files that it writes stay open until they are renamed
+/// or removed.
 ///
 /// A node may have several, on different threads, as long as each file is written through one of
-/// them at a time: the log through one, the snapshot through another.
+/// them at a time: for example one for the log and one for the snapshots.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Few: the log, and what is going to take a file's place.
+    /// A short list: the log, and a temporary file that will replace another file.
     open: Vec<OpenFile>,
     buffer: AppendBuffer,
     has_failed: bool,
@@ -39,7 +39,7 @@ pub struct Folder {
 struct OpenFile {
     name: FileName,
     file: File,
-    /// Created through this handle, and not synced yet.
+    /// Created through this handle and not synced yet.
     is_new: bool,
 }
 
@@ -51,7 +51,7 @@ impl Folder {
         Self { path, open: Vec::new(), buffer: AppendBuffer::default(), has_failed: false }
     }
 
-    /// The names of all files of any node, sorted.
+    /// Returns the names of the files of all nodes, sorted.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`FileError`] when a file is there and cannot be read.
+    /// [`FileError`] when a file exists and cannot be read.
     pub fn read(&self, node: NodeId) -> Result<NodeFiles, FileError> {
         let path = |kind| self.path_of(FileName::new(node, kind));
         Ok(NodeFiles {
@@ -82,8 +82,8 @@ impl Folder {
         })
     }
 
-    /// Reads a file that must be there, all of it: a snapshot that was written, to be checked
-    /// before it counts.
+    /// Reads a whole file that must exist: a snapshot that was written, to be verified before it
+    /// counts.
     ///
     /// # Errors
     ///
@@ -93,13 +93,12 @@ impl Folder {
         fs::read(&path).map_err(|cause| FileError::of(Operation::Read, path, cause))
     }
 
-    /// Reads a part of a node's snapshot, and only that of the file; `None` when there is no such
-    /// part, or no longer.
+    /// Reads one part of a node's snapshot and only that part of the file; `None` when there is no
+    /// such part any more.
     ///
     /// # Errors
     ///
-    /// [`ReadPartError`] when the file cannot be read, or is damaged as far as that shows in a
-    /// part.
+    /// [`ReadPartError`] when the file cannot be read, or is damaged where this part shows it.
     pub fn read_part(&self, node: NodeId, wanted: PartWanted) -> Result<Option<SnapshotPart>, ReadPartError> {
         let name = FileName::new(node, FileKind::Snapshot);
         let path = self.path_of(name);
@@ -121,11 +120,11 @@ impl Folder {
         }
     }
 
-    /// Carries `ops` out, in order; all of them, or up to the first that fails.
+    /// Carries out `ops` in order: all of them, or up to the first that fails.
     ///
     /// # Errors
     ///
-    /// [`FileError`] names the operation that failed. The folder is not to be used again.
+    /// [`FileError`] names the operation that failed. The folder must not be used again.
     ///
     /// # Panics
     ///
@@ -146,8 +145,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Goes on after an error for want of room, without the file that there was no room for: one
-    /// that nobody relies on yet.
+    /// Removes a file for which the disk had no room, and makes the folder usable again. The file
+    /// must be one that no other file depends on yet.
     ///
     /// # Errors
     ///
@@ -192,7 +191,7 @@ impl Folder {
             }
             FileOp::Sync { file } => self.sync(*file, path),
             FileOp::Rename { from, to } => {
-                // What is open under either name is not what will have the new name.
+                // A file that is open under either name is not the one that has the new name.
                 self.close(*from);
                 self.close(*to);
                 fs::rename(self.path_of(*from), path)
@@ -213,15 +212,14 @@ impl Folder {
         Ok(())
     }
 
-    /// A new file is synced with its inode, any other only as far as its content needs it.
+    /// Syncs a new file with its inode, and any other file only as far as its content needs it.
     fn sync(&mut self, name: FileName, path: &Path) -> io::Result<()> {
         let at = self.opened(name, path)?;
         let OpenFile { file, is_new, .. } = &mut self.open[at];
         if std::mem::take(is_new) { file.sync_all() } else { file.sync_data() }
     }
 
-    /// Where among the open files the one with this name is, for writing to its end: it is opened
-    /// if it is not yet.
+    /// Returns the place of this file among the open files, opened for writing at its end.
     fn opened(&mut self, name: FileName, path: &Path) -> io::Result<usize> {
         if let Some(at) = self.open.iter().position(|open| open.name == name) {
             return Ok(at);
@@ -241,17 +239,17 @@ impl Folder {
     }
 }
 
-/// How many bytes this user may still write in a folder; `None`: the file system does not say.
+/// Returns how many bytes this user may still write in a folder; `None` if the file system does not
+/// say.
 fn free_bytes(folder: &Path) -> Option<u64> {
     statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Creates a file that was not there before, in the place of whatever has its name.
+/// Creates a file exclusively, after removing any file that has its name.
 ///
-/// A file that is opened to be written anew is written wherever its name leads: through a symbolic
+/// Opening the existing file for writing would write wherever its name leads: through a symbolic
 /// link to a file outside of the data folder, into a file that has a second name elsewhere, or into
-/// a pipe. What has the name is removed instead, which follows no link, and the file is created
-/// exclusively.
+/// a pipe. Removing follows no link.
 fn create_new(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).clone();
     match options.open(path) {

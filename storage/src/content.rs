@@ -1,18 +1,18 @@
-//! Content: judges what lines with a right checksum say.
+//! Content validation: checks what lines with a valid checksum say.
 //!
 //! A checksum shows that a line is as it was written, not that this program wrote it. A file that
-//! was edited and sealed again, or that another program made, may say what no node can go on from:
-//! a value that is no JSON, an index without a next one, members that do not exist. The naive way
-//! is to let each part notice what it trips over; then one start refuses, another one panics an
-//! hour later, and `log verify` calls the file clean. So there is one judge, and all that reads
-//! files asks it: recovery, the survey of a folder, a restore, and `log show` and `log verify`.
+//! was edited and sealed again, or that another program made, may hold content that no node can go
+//! on from: a value that is not JSON, an index without a successor, members that do not exist. The
+//! naive way is that each component checks what it needs. Then one start refuses the file, another
+//! one panics an hour later, and `log verify` reports it as clean. So there is one validator for
+//! all readers of files: recovery, the survey of a folder, a restore, and `log show` and
+//! `log verify`.
 //!
-//! What is judged is the content of one file. Whether the files of a node, or the nodes of a
-//! folder, fit each other is the matter of [`recover()`](crate::recover()) and
-//! [`survey()`](crate::survey()).
+//! It validates the content of one file. Whether the files of a node, or the nodes of a folder, fit
+//! each other is checked by [`recover()`](crate::recover()) and [`survey()`](crate::survey()).
 //!
-//! Numbers have a ceiling at half of what nodes believe of one another. Whatever is accepted has
-//! room above it for more entries and elections than any cluster sees, so that nothing is accepted
+//! Indexes and terms are limited to half of the highest that nodes accept from one another. That
+//! leaves room for more entries and elections than any cluster has, so that no file is accepted
 //! today and refused after the next append.
 
 use coracle_core::kv::{SessionLimits, StateLineError, StateLines, TextFault, Write};
@@ -20,68 +20,69 @@ use coracle_core::raft::{
     Addition, Configuration, EntryKind, HardState, Line, LogIndex, LogPoint, NodeId, Roster, Term, Voters,
 };
 
-/// The highest index in a file.
+/// The highest log index in a file.
 pub(crate) const INDEX_MAX: LogIndex = LogIndex(LogIndex::MAX.0 / 2);
 /// The highest term in a file.
 pub(crate) const TERM_MAX: Term = Term(Term::MAX.0 / 2);
 
-/// What a line with a right checksum says that no version of this program writes.
+/// Why a line with a valid checksum was not written by any version of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentFault {
-    /// An index that no log reaches.
+    /// An index higher than any log reaches.
     #[error("the index {0} is beyond {INDEX_MAX}, the highest that is accepted")]
     IndexTooHigh(LogIndex),
-    /// A term that no election reaches.
+    /// A term higher than any election reaches.
     #[error("the term {0} is beyond {TERM_MAX}, the highest that is accepted")]
     TermTooHigh(Term),
-    /// An entry of the term in which nobody is elected.
+    /// An entry of term 0, which has no leader.
     #[error("entry {0} is of term 0, in which nobody leads")]
     NoTerm(LogIndex),
-    /// A point before the first entry that has a term or a checksum, or a snapshot of nothing.
+    /// A log point at index 0 with a term or a checksum, or a snapshot without any entry.
     #[error("it has a term or a checksum for index 0, which is no entry")]
     NoEntry,
-    /// An entry for the state machine.
+    /// An entry whose command the state machine cannot execute.
     #[error("its command cannot be carried out: {0}")]
     Command(TextFault),
-    /// Members that are none, too many, not in order, described twice or not at all.
+    /// A set of members that is empty, too large or out of order, or with descriptions that are
+    /// duplicate or missing.
     #[error("it names members as this program never does")]
     Members,
-    /// A change of members where there is none.
+    /// A membership change in a cluster whose members are fixed.
     #[error("it changes the members of a cluster in one process, which are fixed")]
     FixedMembers,
-    /// A vote in the term in which nobody is elected, or for a node that is no member.
+    /// A vote in term 0, which has no election, or for a node that is not a member.
     #[error("it holds a vote for a node that could not have asked for it")]
     Vote,
-    /// What was committed is of a later term than the node knows.
+    /// The last committed entry is of a later term than the node's current term.
     #[error("its floor is of term {floor}, and its own term is {current}")]
     FloorAhead {
-        /// Of the last entry that was known to be committed.
+        /// The term of the last entry that was known to be committed.
         floor: Term,
-        /// Of the node.
+        /// The node's current term.
         current: Term,
     },
 }
 
-/// Who may be a member, by the header of a log.
+/// Which members a cluster may have, according to the header of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Membership {
-    /// A cluster in one process: its members are those that it was founded with.
+    /// A cluster in one process: its members are its founders.
     Fixed,
-    /// Members without a roster may change: the core alone, without anything that dials.
+    /// Members without a roster, which may change: the core alone, without a network.
     Bare,
-    /// A cluster of processes: a member has an address and an incarnation.
+    /// A cluster of processes: each member has an address and an incarnation.
     Described,
 }
 
 impl Membership {
-    /// Of a log with this roster in its header, should nothing be known of where its node runs.
+    /// Returns the rule for a log with this roster in its header, when it is unknown how the node
+    /// runs.
     pub(crate) fn of(roster: &Roster) -> Self {
         if roster.is_empty() { Self::Bare } else { Self::Described }
     }
 }
 
-/// Judges the point that a log starts after, that a snapshot ends with, or that is known to be
-/// committed.
+/// Validates the point that a log starts after, that a snapshot ends with, or that the floor notes.
 pub(crate) fn check_point(point: LogPoint) -> Result<(), ContentFault> {
     let LogPoint { index, term, .. } = point;
     if index == LogIndex::ORIGIN {
@@ -100,7 +101,7 @@ fn check_numbers(index: LogIndex, term: Term) -> Result<(), ContentFault> {
     if term == Term::INITIAL { Err(ContentFault::NoTerm(index)) } else { Ok(()) }
 }
 
-/// Judges a line of a log whose place is right.
+/// Validates an entry of a log, whose place in the log was checked.
 pub(crate) fn check_entry(line: &Line<'_>, membership: Membership) -> Result<(), ContentFault> {
     check_numbers(line.index, line.term)?;
     match EntryKind::of(line.payload()) {
@@ -113,7 +114,7 @@ pub(crate) fn check_entry(line: &Line<'_>, membership: Membership) -> Result<(),
     }
 }
 
-/// Judges who takes part.
+/// Validates the voters and learners.
 pub(crate) fn check_configuration(
     configuration: &Configuration,
     membership: Membership,
@@ -127,7 +128,7 @@ pub(crate) fn check_configuration(
     }
     let is_described = members.iter().all(|node| {
         roster.member(*node).is_some_and(|member| {
-            // Nobody votes before it is known in which incarnation.
+            // A node votes only once its incarnation is known.
             member.incarnation.is_some() || !configuration.is_voter(*node)
         })
     });
@@ -140,7 +141,7 @@ fn addresses_differ(roster: &Roster) -> bool {
     addresses.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// Judges the founders of a cluster, by the log of `node`.
+/// Validates the founders of a cluster, which the log of `node` names.
 pub(crate) fn check_founders(
     node: NodeId,
     voters: &[NodeId],
@@ -160,19 +161,19 @@ pub(crate) fn check_founders(
     if is_right { Ok(()) } else { Err(ContentFault::Members) }
 }
 
-/// Judges members of whom no roster says more: those of a cluster in one process.
+/// Validates members without a roster: those of a cluster in one process.
 pub(crate) fn check_undescribed(configuration: &Configuration) -> Result<(), ContentFault> {
     let is_plain = !configuration.is_joint() && configuration.learners().is_empty();
     let is_right = is_plain && are_of_one_process(configuration.voters());
     if is_right || !configuration.roster().is_empty() { Ok(()) } else { Err(ContentFault::Members) }
 }
 
-/// Whether these are the nodes of a cluster in one process: 0 and those that follow it.
+/// Whether these are the nodes of a cluster in one process: consecutive ids from 0.
 fn are_of_one_process(voters: &Voters) -> bool {
     voters.nodes().iter().zip(0..).all(|(node, number)| node.0 == number)
 }
 
-/// Judges the metadata.
+/// Validates the metadata: term, vote and floor.
 pub(crate) fn check_promises(hard_state: HardState, floor: LogPoint) -> Result<(), ContentFault> {
     let current = hard_state.current_term;
     if current > TERM_MAX {
@@ -186,11 +187,12 @@ pub(crate) fn check_promises(hard_state: HardState, floor: LogPoint) -> Result<(
     if has_voted_for_nothing { Err(ContentFault::Vote) } else { Ok(()) }
 }
 
-/// Judges the content of a snapshot, whose first line is line 2 of its file, and counts its keys.
+/// Validates the content of a snapshot, whose first line is line 2 of its file, and counts its
+/// keys.
 pub(crate) fn check_state(content: &str) -> Result<usize, (u64, StateLineError)> {
     let mut lines = StateLines::new(SessionLimits::default());
     for (number, line) in (2..).zip(content.split_inclusive('\n')) {
-        // A last line without its line break is none that was written.
+        // No state machine writes a last line without a line break.
         let line = line.strip_suffix('\n').unwrap_or("");
         lines.check(line).map_err(|fault| (number, fault))?;
     }

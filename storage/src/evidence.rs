@@ -1,24 +1,25 @@
-//! Searches what follows a bad line for a line that is valid by itself: the evidence that the bad
-//! line was not the last one written.
+//! Evidence of damage: searches behind a bad log line for a line that is valid by itself, which
+//! shows that the bad line was not the last one written.
 //!
-//! A valid line may start anywhere after the bad one starts, also within it: when the byte that
-//! changed was a line break, two lines have become one. So a start is tried wherever the head of an
-//! entry stands, `{"index":`, and it is valid when its checksum fits one of three predecessors:
+//! A valid line may start anywhere after the start of the bad one, even inside it: if the byte that
+//! changed was a line break, two lines have become one. So the search tries every place where the
+//! head of an entry stands, `{"index":`. A line there is valid when its checksum continues from one
+//! of three predecessors:
 //!
-//! 1. the last good line: the bad one was put in between;
-//! 2. the checksum that stands right before it, in the last digits of the line before, whatever
-//!    else of that line has changed;
-//! 3. the checksum that the bytes between the last good line and the start give: these digits
-//!    themselves, or the marks around them, have changed.
+//! 1. The last good line: the bad line was inserted.
+//! 2. The checksum digits right before it, at the end of the preceding line: any other part of that
+//!    line has changed.
+//! 3. The checksum computed from the bytes between the last good line and this one: the digits
+//!    themselves, or the characters around them, have changed.
 //!
-//! A torn write never leaves such a line behind, whatever a client put into its values: a start
-//! within a line counts only when that line ends in a line break, and what is left of a single line
-//! has none; at the start of a line, where text of a client never stands, the line break may be
+//! A torn write never leaves such a line, whatever values clients have written. A candidate inside
+//! a line counts only if that line ends in a line break, which the remainder of a single torn line
+//! does not. At the start of a line, where a client's text never stands, the line break may be
 //! missing.
 //!
-//! Deliberately linear: a client's value may hold thousands of heads in one line, and the checksum
-//! of each tail is not computed anew but taken from the checksums of two prefixes, since CRC-32 is
-//! linear.
+//! The search is linear in time: a client's value may hold thousands of heads in one line. So the
+//! checksum of each tail is not computed from scratch but derived from the checksums of two
+//! prefixes, which works because CRC-32 is linear.
 
 use coracle_core::raft::{Checksum, Line};
 use crc32fast::Hasher;
@@ -28,8 +29,9 @@ const TAIL_START: &[u8] = b",\"crc\":\"";
 const TAIL_END: &[u8] = b"\"}";
 const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 
-/// Where in `region` a valid line starts, other than at its first byte. `region` reaches from the
-/// bad line to the end of the file, `before` is the checksum of the last good line.
+/// Returns the offset in `region` at which a valid line starts, other than its first byte. `region`
+/// reaches from the bad line to the end of the file, and `before` is the checksum of the last good
+/// line.
 pub(crate) fn later_valid_line(region: &[u8], before: Checksum) -> Option<usize> {
     let mut search = Search::new(region, before);
     let mut start = 0;
@@ -47,7 +49,7 @@ pub(crate) fn later_valid_line(region: &[u8], before: Checksum) -> Option<usize>
 struct Search<'a> {
     region: &'a [u8],
     before: Checksum,
-    /// Covers the text of `before` and then `region[..covered]`.
+    /// The checksum of the text of `before`, followed by `region[..covered]`.
     prefix: Hasher,
     covered: usize,
 }
@@ -59,7 +61,7 @@ impl<'a> Search<'a> {
         Self { region, before, prefix, covered: 0 }
     }
 
-    /// Looks at `region[start..end]`, a line without its line break.
+    /// Searches `region[start..end]`, a line without its line break.
     fn in_line(&mut self, start: usize, end: usize) -> Option<usize> {
         let region = self.region;
         let (body_end, stated) = stated_checksum(&region[start..end])?;
@@ -89,21 +91,22 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// Moves the prefix on to `to`; gives its checksum when that covers anything of the region.
+    /// Extends the prefix to `to`, and returns its checksum if it covers any byte of the region.
     fn advance(&mut self, to: usize) -> Option<Checksum> {
         self.prefix.update(&self.region[self.covered..to]);
         self.covered = to;
         (to > 0).then(|| Checksum(self.prefix.clone().finalize()))
     }
 
-    /// The checksum of the prefix if it went on to `to`.
+    /// Returns the checksum of the prefix if it were extended to `to`.
     fn checksum_to(&self, to: usize) -> u32 {
         let mut hasher = self.prefix.clone();
         hasher.update(&self.region[self.covered..to]);
         hasher.finalize()
     }
 
-    /// The digits where the line that ends right before `head` has its checksum.
+    /// Returns the checksum whose digits stand right before `head`, at the end of the preceding
+    /// line.
     fn checksum_found_before(&self, head: usize) -> Option<Checksum> {
         let digits_end = head.checked_sub(TAIL_END.len() + 1)?;
         let digits_start = digits_end.checked_sub(Checksum::TEXT_LEN)?;
@@ -111,14 +114,14 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Where the part of `line` ends that its checksum covers, and the checksum that it states.
+/// Returns where the part of `line` ends that its checksum covers, and the checksum that it states.
 fn stated_checksum(line: &[u8]) -> Option<(usize, Checksum)> {
     let body_end = line.len().checked_sub(TAIL_LEN)?;
     let digits = line[body_end..].strip_prefix(TAIL_START)?.strip_suffix(TAIL_END)?;
     Some((body_end, Checksum::from_text(digits)?))
 }
 
-/// Where in `bytes` the head of an entry stands.
+/// Returns the offsets in `bytes` at which the head of an entry stands.
 fn heads(bytes: &[u8]) -> impl Iterator<Item = usize> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -132,8 +135,8 @@ fn heads(bytes: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The CRC-32 that `checksum` becomes when that many zero bytes follow, without the part that the
-/// zeros themselves add: the linear half of appending.
+/// Returns the CRC-32 that `checksum` becomes when `zeros` zero bytes follow, without the constant
+/// that the zeros themselves add: the linear part of appending.
 fn shifted(checksum: u32, zeros: usize) -> u32 {
     let mut hasher = Hasher::new_with_initial(checksum);
     hasher.combine(&Hasher::new_with_initial_len(0, zeros as u64));
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
     use coracle_core::raft::{BatchBuilder, LogPoint, Term};
 
-    /// Lines with their line breaks, and the checksum of the line before them.
+    /// Returns lines with their line breaks, and the checksum of the line before them.
     fn lines(payloads: &[&str]) -> (Vec<Vec<u8>>, Checksum) {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let before = builder.seal(Term(1), |text| text.push_str("\"op\":\"NOOP\"")).checksum;
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_line_break_only_a_line_of_its_own_counts() {
+    fn an_incomplete_line_counts_only_at_the_start_of_a_line() {
         let (lines, before) = lines(&[PUT, PUT]);
         let mut bytes = lines.concat();
         bytes[12] ^= 1;
@@ -203,8 +206,8 @@ mod tests {
         assert_eq!(later_valid_line(&bytes, before), None);
     }
 
-    /// A value may hold what looks like a line of a log, with a checksum that is right for what
-    /// stands before it. No torn write of that entry may be taken for damage.
+    /// A value may hold text that looks like a line of a log, with a checksum that is valid for the
+    /// text before it. A torn write of that entry must not be reported as damage.
     #[test]
     fn lines_within_a_value_are_no_evidence_in_a_torn_line() {
         let (inner, _) = lines(&[PUT, PUT]);
@@ -220,7 +223,7 @@ mod tests {
         }
     }
 
-    /// Megabytes of heads in one line, each a start to try: quadratic work would take minutes.
+    /// Megabytes of heads in one line, each of them a candidate: quadratic work would take minutes.
     #[test]
     fn the_search_is_linear() {
         let many = "{\"index\":1,\"crc\":\"00000000\"},".repeat(70_000);

@@ -1,9 +1,9 @@
-//! What the two executors share: the errors they give and the buffer that makes one write of an
-//! append.
+//! Shared parts of the two executors of file operations: their errors, and the buffer that joins an
+//! append into one write.
 //!
 //! No file is touched here. [`blocking`](crate::blocking) carries operations out and
-//! [`asynchronous`](crate::asynchronous) has that done beside an executor, with the same behaviour,
-//! which one suite of tests over both holds them to.
+//! [`asynchronous`](crate::asynchronous) runs that on a pool of threads. One test suite checks that
+//! both behave alike.
 
 use std::fmt;
 use std::io;
@@ -13,30 +13,30 @@ use coracle_core::raft::Entries;
 
 use crate::files::{FileName, FileOp};
 
-/// The most bytes of append buffer that an executor keeps from one group to the next. Arbitrary:
-/// more than the usual group has, little enough to forget about.
+/// The most bytes of append buffer that an executor keeps from one group to the next. An arbitrary
+/// value: more than a usual group has, and small enough not to matter.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
-/// What was tried with a file.
+/// A kind of file operation, for error messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Read it as a whole.
+    /// Read a file.
     Read,
-    /// Make it, or make it anew, with its content.
+    /// Create a file with its content.
     Create,
-    /// Write at its end.
+    /// Append to a file.
     Append,
-    /// Write over a part of it.
+    /// Overwrite a part of a file.
     Overwrite,
-    /// Make it shorter.
+    /// Truncate a file.
     Truncate,
-    /// Wait for its content to be on disk.
+    /// Wait until a file's content is on disk.
     Sync,
-    /// Give it another name.
+    /// Rename a file.
     Rename,
-    /// Remove it.
+    /// Remove a file.
     Remove,
-    /// Wait for the folder's names to be on disk.
+    /// Wait until the folder's names are on disk.
     SyncFolder,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What `op` does in `folder`, and with which path: for its error message and for the system call.
+/// Returns the kind of `op` and its path in `folder`, for the system call and the error message.
 pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
     let path = |file: &FileName| folder.join(file.to_string());
     match op {
@@ -71,9 +71,9 @@ pub(crate) fn target(folder: &Path, op: &FileOp) -> (Operation, PathBuf) {
     }
 }
 
-/// These operations of a start keep what was cut off a log, for a look. Nobody relies on that, and
-/// the cut makes room: so where there is none for it, the start goes on, and this is the file that
-/// has to go.
+/// Decides whether a start may go on after one of these operations failed. They keep a copy of
+/// bytes cut off a log, which is only for inspection, while the cut itself frees room. So if there
+/// is no room for the copy, returns its file, which has to be removed.
 ///
 /// # Errors
 ///
@@ -86,9 +86,9 @@ pub(crate) fn not_kept(ops: &[FileOp], error: FileError) -> Result<FileName, Fil
     }
 }
 
-/// A file operation failed. What is on disk is unknown from here on: the node must stop without
-/// sending anything, and must not try again, since a second sync may succeed without having written
-/// the data.
+/// The error of a file operation. The state of the disk is unknown from here on: the node must stop
+/// without sending anything, and must not try again, because a second sync may succeed without
+/// having written the data.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot {operation} {}: {cause}{}{}",
@@ -97,23 +97,23 @@ pub(crate) fn not_kept(ops: &[FileOp], error: FileError) -> Result<FileName, Fil
     room.as_ref().map(Room::to_string).unwrap_or_default()
 )]
 pub struct FileError {
-    /// What was tried.
+    /// The operation that was tried.
     pub operation: Operation,
-    /// With which file or folder.
+    /// The file or folder.
     pub path: PathBuf,
-    /// What the operating system said.
+    /// The error of the operating system.
     pub cause: io::Error,
-    /// How much room there was, where there was too little.
+    /// The room needed and left, if there was too little.
     pub room: Option<Room>,
 }
 
-/// The room that a file operation needed, and what there was.
+/// The room that a file operation needed, and how much was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// How many bytes were to be written. 0: only the file system knows, because they were written
-    /// before.
+    /// How many bytes were to be written. 0: only the file system knows, because an earlier
+    /// operation wrote them.
     pub need: usize,
-    /// How many bytes of the disk are free for this user; `None`: that cannot be found out.
+    /// How many bytes of the disk are free for this user; `None` if that is unknown.
     pub free: Option<u64>,
 }
 
@@ -129,20 +129,19 @@ impl fmt::Display for Room {
 }
 
 impl FileError {
-    /// The error of an operation that failed for this cause.
+    /// Creates the error of an operation that failed for this cause.
     pub(crate) fn of(operation: Operation, path: PathBuf, cause: io::Error) -> Self {
         Self { operation, path, cause, room: None }
     }
 
-    /// The error of an operation that finds no room, for a simulation.
+    /// Creates the error of an operation that found no room, for a simulation.
     #[must_use]
     pub fn without_room(op: &FileOp) -> Self {
         let (operation, path) = target(Path::new("."), op);
         Self::of(operation, path, io::ErrorKind::StorageFull.into())
     }
 
-    /// Whether there was no room: on the disk, within a quota, or within the largest size of a
-    /// file.
+    /// Whether there was no room: on the disk, within a quota, or below the largest size of a file.
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
         let kind = self.cause.kind();
@@ -152,7 +151,7 @@ impl FileError {
         )
     }
 
-    /// Whether the operation was to fill this file.
+    /// Whether the operation was to write this file.
     #[must_use]
     pub fn is_about(&self, file: FileName) -> bool {
         let fills = matches!(self.operation, Operation::Create | Operation::Append | Operation::Sync);
@@ -160,29 +159,31 @@ impl FileError {
     }
 }
 
-/// What to do about it, where the message of the operating system does not tell.
+/// Returns advice for the user, where the message of the operating system gives none.
 fn advice(operation: Operation, cause: &io::Error) -> &'static str {
     let syncs = matches!(operation, Operation::Sync | Operation::SyncFolder);
     if syncs && is_unsupported(cause) { SYNC_UNSUPPORTED } else { "" }
 }
 
-/// What to do where a file system cannot sync.
+/// Advice for a file system that cannot sync.
 pub(crate) const SYNC_UNSUPPORTED: &str = ". This file system cannot sync, so a power cut could take away what was \
     acknowledged (some network and user-space file systems are like that): choose a --data-dir on another file system";
 
-/// Whether a sync failed because there is no such thing here, and not because the disk is ill.
+/// Whether a sync failed because the file system does not support it, and not because the disk
+/// failed.
 pub(crate) fn is_unsupported(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
-/// Makes one piece of bytes of an append's lines.
+/// Joins the lines of an append into one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct AppendBuffer {
     bytes: Vec<u8>,
 }
 
 impl AppendBuffer {
-    /// The lines as one piece. A single run of entries is one already and is not copied.
+    /// Returns the lines as one slice. A single run of entries is one slice already and is not
+    /// copied.
     pub(crate) fn join<'a>(&'a mut self, entries: &'a [Entries]) -> &'a [u8] {
         if let [entries] = entries {
             return entries.text().as_bytes();

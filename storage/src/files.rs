@@ -1,9 +1,9 @@
-//! The names of a node's files, their bytes, and the operations that change them.
+//! File operations: the names of a node's files, their bytes, and the operations that change them.
 //!
 //! Nothing here touches a disk: a [`FileOp`] is an order, carried out by an executor
 //! ([`blocking`](crate::blocking), [`asynchronous`](crate::asynchronous)) or by a simulated disk.
-//! After each operation, and in the middle of it, the power may fail: whoever makes a list of
-//! operations answers for every place where it may end early.
+//! The power may fail after each operation and in the middle of it. So the code that plans a list
+//! of operations is responsible for every point at which it may be interrupted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,46 +11,46 @@ use std::sync::Arc;
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Entries, NodeId};
 
-/// What a file of a node is for.
+/// The purpose of a node's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// The log, `log00.txt`.
     Log,
-    /// Bytes that were cut off the log's end at a start, `log00.txt.cut`: kept for a look until the
+    /// Bytes that a start cut off the log's end, `log00.txt.cut`: kept for inspection until the
     /// next start that finds nothing to cut.
     LogCut,
     /// The log that is about to replace the old, `log00.txt.tmp`. Never read.
     LogTemporary,
-    /// A node's incarnation while it has no cluster yet, `founding0.txt`.
+    /// The incarnation of a node that has no cluster yet, `founding0.txt`.
     Founding,
-    /// Term and vote, `meta0.txt`.
+    /// The metadata (term, vote and floor), `meta0.txt`.
     Meta,
     /// The metadata that is about to replace the old, `meta0.txt.tmp`. Never read.
     MetaTemporary,
-    /// The latest snapshot, `snap0.txt`. Not there before the first.
+    /// The latest snapshot, `snap0.txt`. It does not exist before the first snapshot.
     Snapshot,
-    /// The snapshot that is about to replace the old, `snap0.txt.tmp`. Read back once, before it
-    /// does; what an interrupted one leaves is never used and goes when the next is begun.
+    /// The snapshot that is about to replace the old, `snap0.txt.tmp`. It is read back once before
+    /// it does. An interrupted one is never used; the next start or the next snapshot removes it.
     SnapshotTemporary,
 }
 
-/// A file of a node; displayed as its name in the data folder.
+/// The name of a node's file; displayed as its name in the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName {
-    /// Whose file.
+    /// The node that the file belongs to.
     pub node: NodeId,
-    /// Which of the node's files.
+    /// Which of the node's files it is.
     pub kind: FileKind,
 }
 
 impl FileName {
-    /// The file of this kind that belongs to `node`.
+    /// Returns the name of the file of this kind that belongs to `node`.
     #[must_use]
     pub const fn new(node: NodeId, kind: FileKind) -> Self {
         Self { node, kind }
     }
 
-    /// The file that has this name in a data folder; `None`: it is not a node's.
+    /// Parses a name in a data folder; `None` if it is not that of a node's file.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let kinds = [
@@ -85,72 +85,71 @@ impl fmt::Display for FileName {
     }
 }
 
-/// One operation on a file. A list of them is carried out in order, and ends at the first that
-/// fails.
+/// One operation on a file. A list of them is carried out in order, and ends at the first failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOp {
-    /// Create the file with exactly these bytes. A file that has the name already is removed
-    /// before, and never written to: it may be a link to somewhere else.
+    /// Create the file with exactly these bytes. An existing file with this name is removed first,
+    /// and never written to, because it may be a link to another file.
     Create {
-        /// Which file.
+        /// The file.
         file: FileName,
         /// All of its bytes.
         bytes: Vec<u8>,
     },
-    /// Write these lines at the end of a file that exists.
+    /// Append these lines to an existing file.
     Append {
-        /// Which file.
+        /// The file.
         file: FileName,
-        /// The lines, in order. Sharing them costs nothing: the text is copied by the executor at
-        /// most.
+        /// The lines, in order. Sharing them costs nothing: at most the executor copies the text.
         entries: Vec<Entries>,
     },
-    /// Write this text at the end of a file that exists.
+    /// Append this text to an existing file.
     AppendText {
-        /// Which file.
+        /// The file.
         file: FileName,
-        /// The text, shared with whoever made it.
+        /// The text, shared with its producer.
         text: Arc<str>,
     },
-    /// Write these bytes over those that stand at `at`, without going past the file's end.
+    /// Overwrite the bytes from offset `at` on, without going past the end of the file.
     Overwrite {
-        /// Which file.
+        /// The file.
         file: FileName,
-        /// The first byte's offset in the file.
+        /// The offset of the first byte.
         at: u64,
-        /// What to write.
+        /// The new bytes.
         bytes: Vec<u8>,
     },
-    /// Drop everything past the first `len` bytes.
+    /// Truncate the file to its first `len` bytes.
     Truncate {
-        /// Which file.
+        /// The file.
         file: FileName,
-        /// How many bytes stay; at most as many as there are.
+        /// The new length; at most the current one.
         len: u64,
     },
     /// Wait until the file's bytes and length are on disk.
     Sync {
-        /// Which file.
+        /// The file.
         file: FileName,
     },
-    /// Give the file another name; a file that had it before is gone, in one step.
+    /// Rename the file, atomically replacing a file that has the new name.
     Rename {
-        /// The name so far.
+        /// The old name.
         from: FileName,
-        /// The name from now on.
+        /// The new name.
         to: FileName,
     },
     /// Remove the file.
     Remove {
-        /// Which file.
+        /// The file.
         file: FileName,
     },
-    /// Wait until the names of the folder (created, renamed, removed) are on disk.
+    /// Wait until created, renamed and removed names of the folder are on disk.
     SyncFolder,
 }
 
 impl FileOp {
-    /// The file that this operation keeps the bytes in that a start cut off a log, if it does.
+    /// Returns the file in which this operation keeps bytes that a start cuts off a log, if it
+    /// does.
     pub(crate) fn keeps_cut_bytes(&self) -> Option<FileName> {
         match self {
             Self::Create { file, .. } | Self::Sync { file } if file.kind == FileKind::LogCut => Some(*file),
@@ -158,7 +157,7 @@ impl FileOp {
         }
     }
 
-    /// How many bytes it writes.
+    /// The number of bytes that it writes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Create { bytes, .. } | Self::Overwrite { bytes, .. } => bytes.len(),
@@ -173,20 +172,20 @@ impl FileOp {
     }
 }
 
-/// Whether the program waits for the disk.
+/// When a write waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// What was reported as durable outlives a power cut.
+    /// Every write is synced before it is reported as durable, so that it survives a power cut.
     #[default]
     Always,
-    /// The operating system decides when to write. What was reported outlives the end of the
-    /// process, at any moment, but not a power cut: after one, a node may have lost entries or
-    /// refuse to start. Only new files are waited for.
+    /// The operating system decides when to write. A reported write survives the end of the process
+    /// at any moment, but not a power cut: after one, a node may have lost entries or refuse to
+    /// start. Only new files are synced.
     Never,
 }
 
 impl SyncPolicy {
-    /// Leaves the waiting out of `ops` where the policy says so.
+    /// Removes the syncs from `ops` if the policy says so.
     pub(crate) fn apply(self, mut ops: Vec<FileOp>) -> Vec<FileOp> {
         if self == Self::Never {
             ops.retain(|op| !matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder));
@@ -196,7 +195,7 @@ impl SyncPolicy {
     }
 }
 
-/// The bytes of a node's files as found at start; `None` for a file that is not there.
+/// The content of a node's files at a start; `None` for a file that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFiles {
     /// The log.
@@ -207,11 +206,11 @@ pub struct NodeFiles {
     pub founding: Option<Vec<u8>>,
     /// The latest snapshot.
     pub snapshot: Option<Vec<u8>>,
-    /// Whether a file with bytes cut off earlier is there.
+    /// Whether there is a file with bytes that were cut off earlier.
     pub has_cut_bytes: bool,
 }
 
-/// Which waiting a mutant leaves out.
+/// Whether an active mutant leaves out this sync.
 fn is_skipped_by_mutant(op: &FileOp) -> bool {
     match op {
         FileOp::SyncFolder => mutant::is_active(Mutant::FolderNotSynced),
@@ -226,14 +225,14 @@ fn is_skipped_by_mutant(op: &FileOp) -> bool {
     }
 }
 
-/// Replaces the metadata of `node` in one step: a crash leaves the old or the new, each whole.
+/// Replaces the metadata of `node` atomically: a crash leaves the old or the new file, each whole.
 pub(crate) fn replace_meta(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
     let is_in_place = mutant::is_active(Mutant::MetaInPlace);
     let temporary = if is_in_place { FileKind::Meta } else { FileKind::MetaTemporary };
     replace(FileName::new(node, temporary), FileName::new(node, FileKind::Meta), bytes)
 }
 
-/// Replaces the log of `node`, as [`replace_meta`] does.
+/// Replaces the log of `node` atomically, as [`replace_meta`] does.
 pub(crate) fn replace_log(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
     replace(FileName::new(node, FileKind::LogTemporary), FileName::new(node, FileKind::Log), bytes)
 }
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_waiting_is_left_out() {
+    fn only_syncs_are_left_out() {
         let ops = replace_meta(NodeId(0), b"x".to_vec()).to_vec();
         assert_eq!(SyncPolicy::Always.apply(ops.clone()), ops);
         assert_eq!(SyncPolicy::Never.apply(ops.clone()), [ops[0].clone(), ops[2].clone()]);

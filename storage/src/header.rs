@@ -1,18 +1,19 @@
-//! The first line of a log: whose log it is, and what it starts after.
+//! The log header: the first line of a log, which states the owner of the log and the point it
+//! starts after.
 //!
 //! ```text
 //! {"format":"coracle-log","version":1,"node":0,"cluster":"…","incarnation":"…","voters":[0,1,2],
 //!  "after":{"index":0,"term":0,"crc":"00000000"},"crc":"9a3c01ff"}            (one line in the file)
 //! ```
 //!
-//! A node of a cluster of processes has `"members":[…]` after the voters: where they were found
-//! when the cluster was founded, and which life each was in. One that joined later also has
-//! `"joined_at":"HOST:PORT"` and `"addition":3`, by which it was let in.
+//! A node of a cluster of processes has `"members":[…]` after the voters: their addresses and
+//! incarnations when the cluster was founded. A node that joined later also has
+//! `"joined_at":"HOST:PORT"` and `"addition":3`, the addition that admitted it.
 //!
-//! Written with the file, synced before the file counts for anybody, and never changed in it; a log
-//! that is made anew behind a snapshot is a new file with a new header. So a header that cannot be
-//! read is damage, unless nothing else of the node was written yet. Not here: the entries that
-//! follow it.
+//! The header is written when the file is created, synced before the file is used, and never
+//! changed; a log that is rewritten behind a snapshot is a new file with a new header. So a header
+//! that cannot be read is damage, unless no other file of the node exists yet. Not here: the
+//! entries that follow the header.
 
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::raft::{Addition, LogPoint, MemberText, NodeId, Roster, is_address};
@@ -25,10 +26,10 @@ use crate::sealed::{self, PointText, SealedLineFault, VERSION};
 /// The name of the log's format.
 pub(crate) const LOG_FORMAT: &str = "coracle-log";
 
-/// What the first line of a log says.
+/// The content of the first line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogHeader {
-    /// Whose log it is.
+    /// The identity of the node that the log belongs to.
     pub identity: Identity,
     /// The point that the log starts after.
     pub after: LogPoint,
@@ -53,7 +54,7 @@ struct HeaderText {
 }
 
 impl LogHeader {
-    /// The header as it stands in the file, with its line break.
+    /// Returns the header as it stands in the file, with its line break.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         sealed::seal(&HeaderText {
@@ -70,7 +71,7 @@ impl LogHeader {
         })
     }
 
-    /// Reads a header, with its line break.
+    /// Parses a header, with its line break.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl LogHeader {
 }
 
 impl HeaderText {
-    /// What it says, as far as each part of it can be read.
+    /// Parses each field; `None` if one of them is malformed.
     fn content(self) -> Option<(Identity, LogPoint)> {
         let is_forgotten = mutant::is_active(Mutant::AdditionForgotten);
         let identity = Identity {
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_decodes_to_the_same() {
+    fn an_encoded_header_decodes_to_the_same() {
         let mut header = header();
         header.after = LogPoint { index: LogIndex(9), term: Term(2), checksum: Checksum(0xabc) };
         assert_eq!(LogHeader::decode(&header.encode()), Ok(header));
@@ -165,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Lines with a right checksum and content that this program would not write.
+    /// Lines with a valid checksum and content that this program would not write.
     #[test]
     fn a_right_checksum_alone_is_not_enough() {
         let good = String::from_utf8(header().encode()).unwrap();

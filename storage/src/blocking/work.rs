@@ -1,5 +1,5 @@
-//! Carries out what the hosts of a node's files hand out, on the thread that asks for it: the
-//! opening of a data folder, the groups of a log, the tasks of its snapshots.
+//! Carries out, on the calling thread, the work that the hosts of a node's files hand out: opening
+//! a data folder, group commits of the log, and snapshot tasks.
 
 use coracle_core::Instant;
 use coracle_core::raft::{NodeId, PersistId};
@@ -11,8 +11,7 @@ use crate::host::{DiskQueue, FileTask, FolderNames, SnapshotWork, StartError};
 use crate::lock::FolderLock;
 use crate::medium::{DiskError, Medium};
 
-/// Locks the data folder, if there is one, and reads the files of these nodes in it, one node after
-/// the other.
+/// Locks the data folder, if there is one, and reads the files of these nodes one after the other.
 ///
 /// # Errors
 ///
@@ -31,8 +30,8 @@ pub fn open(
     Ok((Some(lock), folder.names()?))
 }
 
-/// Carries operations out in the data folder, if there is one. What was cut off a log is kept where
-/// there is room for it.
+/// Carries out operations in the data folder, if there is one. A copy of bytes that are cut off a
+/// log is kept only if there is room for it.
 ///
 /// # Errors
 ///
@@ -49,12 +48,12 @@ pub fn prepare(medium: &Medium, ops: &[FileOp]) -> Result<(), FileError> {
 }
 
 impl Folder {
-    /// Carries out the next piece of work of a log, if there is any. Returns the persist that is to
-    /// be reported, if one is.
+    /// Carries out the next piece of work on a log, if there is any. Returns the persist to report,
+    /// if it made one durable.
     ///
     /// # Errors
     ///
-    /// [`FileError`] when the node has to stop for it.
+    /// [`FileError`] when the node has to stop because of it.
     pub fn run_next(&mut self, queue: &mut DiskQueue) -> Result<Option<PersistId>, FileError> {
         let Some(ops) = queue.begin() else { return Ok(None) };
         match self.run(&ops) {
@@ -63,11 +62,11 @@ impl Folder {
         }
     }
 
-    /// Carries out a task of the snapshots, and says to `work` what came of it.
+    /// Carries out a snapshot task and reports the result to `work`.
     ///
     /// # Errors
     ///
-    /// [`DiskError`] when the node has to stop for it.
+    /// [`DiskError`] when the node has to stop because of it.
     pub fn run_task(
         &mut self,
         task: FileTask,

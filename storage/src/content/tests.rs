@@ -1,5 +1,5 @@
-//! Content that no node writes, under checksums that are right: each kind of it is refused by name,
-//! and what is accepted works.
+//! Content that no node writes, with valid checksums: each kind is refused with its own message,
+//! and accepted content works.
 
 use coracle_core::raft::{BatchBuilder, Checksum, NodeId};
 
@@ -12,19 +12,19 @@ use crate::survey::survey;
 use crate::testing::{Disk, identities};
 use crate::{Salvage, Surveyor, restore};
 
-/// Seals the last line's, or the only line's, covered part again.
+/// Appends a valid checksum to the covered part of a line.
 fn sealed(covered: &str) -> String {
     format!("{covered},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(covered.as_bytes()))
 }
 
-/// The line with other content, under a checksum that is right.
+/// Changes the content of a line and gives it a valid checksum.
 fn resealed(line: &str, from: &str, to: &str) -> String {
     let (covered, _) = line.rsplit_once(",\"crc\":\"").unwrap();
     assert!(covered.contains(from), "{from} is not in {covered}");
     sealed(&covered.replacen(from, to, 1))
 }
 
-/// A log whose lines are chained again.
+/// Builds a log whose lines form a valid checksum chain.
 fn log_of(header: &str, lines: &[(u64, u64, String)]) -> String {
     let header_of = LogHeader::decode(header.as_bytes());
     let mut before = header_of.map_or(Checksum(0), |header| header.after.checksum);
@@ -38,13 +38,13 @@ fn log_of(header: &str, lines: &[(u64, u64, String)]) -> String {
     text
 }
 
-/// A log of a cluster of three in one process.
+/// The files of a cluster of three nodes in one process.
 struct Written {
     disk: Disk,
 }
 
 impl Written {
-    /// A cluster in use: three entries on each node, and a term that all know.
+    /// A cluster in use: three entries on each node, and the same term on all.
     fn new() -> Self {
         use crate::testing::{append, entries_after, vote};
         let mut disk = Disk::default();
@@ -66,7 +66,7 @@ impl Written {
         (0..3).map(|node| self.disk.files(NodeId(node))).collect()
     }
 
-    /// The files with another log of node 1.
+    /// The files, with the log of node 1 replaced.
     fn with_log(&self, text: &str) -> Vec<NodeFiles> {
         let mut files = self.files();
         files[1].log = Some(text.as_bytes().to_vec());
@@ -92,7 +92,7 @@ fn lines() -> Vec<(u64, u64, String)> {
     (1..).zip(payloads()).map(|(index, payload)| (index, 1, payload.to_owned())).collect()
 }
 
-/// What `log verify` says.
+/// Whether `log verify` accepts the log.
 fn is_clean(text: &str) -> bool {
     LogScan::new(text.as_bytes()).is_ok_and(|scan| {
         let mut scan = scan.with_fixed_members();
@@ -106,7 +106,7 @@ fn starts(files: Vec<NodeFiles>) -> Result<(), String> {
 }
 
 #[test]
-fn what_no_node_writes_in_its_log_is_refused_by_its_line() {
+fn content_that_no_node_writes_in_a_log_is_refused_with_its_line() {
     let written = Written::new();
     let header = written.text(1, FileKind::Log).split_inclusive('\n').next().unwrap().to_owned();
     assert!(
@@ -188,7 +188,7 @@ fn metadata_that_does_not_fit_is_refused() {
     }
 }
 
-/// Each node's files are whole and fit one another, and still the nodes cannot go on together.
+/// Each node's files are valid and match each other, but the nodes cannot go on together.
 #[test]
 fn two_histories_of_one_term_are_refused() {
     let written = Written::new();
@@ -201,10 +201,10 @@ fn two_histories_of_one_term_are_refused() {
     assert!(said.starts_with("log00.txt and log01.txt hold different entries 3 of one term"), "{said}");
 }
 
-/// With one node lost, a backup of the others holds what was acknowledged, and a new cluster starts
-/// from it.
+/// With one node lost, a backup of the others holds all acknowledged writes, and a new cluster
+/// starts from it.
 #[test]
-fn what_a_majority_of_whole_nodes_holds_is_salvaged() {
+fn a_majority_of_intact_nodes_is_salvaged() {
     let written = Written::new();
     let fresh = identities(3);
     let salvage = |files: &[NodeFiles]| {
@@ -213,7 +213,7 @@ fn what_a_majority_of_whole_nodes_holds_is_salvaged() {
         surveyor.most_up_to_date().map(|recovery| Salvage::new(&recovery).flatten().collect::<Vec<u8>>())
     };
     let mut files = written.with_log("");
-    // One node is behind: the one that is ahead counts.
+    // One node lags: the one with the longer log counts.
     let whole = String::from_utf8(files[0].log.clone().unwrap()).unwrap();
     let short: String = whole.split_inclusive('\n').take(3).collect();
     files[0].log = Some(short.into_bytes());
@@ -233,8 +233,8 @@ fn what_a_majority_of_whole_nodes_holds_is_salvaged() {
     assert!(said.contains("Only node 0 of 3 is whole, which is no majority"), "{said}");
 }
 
-/// Any lines of a state, in any order and with any change: what is accepted is what the state
-/// writes.
+/// Lines of a state in any order and with any change are accepted only if the state writes exactly
+/// those.
 #[test]
 fn lines_of_a_snapshot_are_accepted_only_as_a_state_writes_them() {
     let session = "{\"session\":\"c\",\"used\":1,\"forgotten\":null,\"outcomes\":[[1,\"done\"]]}\n";
@@ -260,8 +260,8 @@ fn lines_of_a_snapshot_are_accepted_only_as_a_state_writes_them() {
     assert_eq!(check_state(good.trim_end()).unwrap_err().0, 4, "a last line is whole");
 }
 
-/// Random edits of random places, sealed again: the log alone and the folder get one verdict, and
-/// nothing panics.
+/// Random edits in random places, with valid checksums: `log verify` and a start give the same
+/// verdict, and nothing panics.
 #[test]
 fn verify_and_start_agree_on_any_edit() {
     let written = Written::new();
@@ -279,7 +279,7 @@ fn verify_and_start_agree_on_any_edit() {
         payload.replace_range(from..to, snippets[rng.usize(..snippets.len())]);
         let text = log_of(&header, &lines);
         let started = starts(written.with_log(&text));
-        // An edit that is a command as well makes another history than that of the other nodes.
+        // An edit that is a valid command is a history that differs from that of the other nodes.
         let is_refused_alone = started.as_ref().is_err_and(|said| said.starts_with("log01.txt: line"));
         assert_eq!(is_clean(&text), !is_refused_alone, "{text}: {started:?}");
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);

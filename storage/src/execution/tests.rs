@@ -1,4 +1,5 @@
-//! One suite over both executors: what they leave on disk is what the disk in memory has.
+//! One test suite for both executors: they leave the same files on disk as the model of a disk in
+//! memory.
 
 use std::fs;
 
@@ -58,10 +59,10 @@ fn with_both(test: impl Fn(&Path, &mut dyn FnMut() -> AnyFolder)) {
     test(place.path(), &mut || AnyFolder::Asynchronous(Box::new(asynchronous::Folder::new(place.path()))));
 }
 
-/// Restarts, cuts, terms, groups of any size: after each group the files are the same as in the
+/// Restarts, cuts, terms and groups of any size: after each group the files are the same as in the
 /// model.
 #[test]
-fn both_leave_what_the_model_has() {
+fn both_executors_leave_the_same_files_as_the_model() {
     with_both(|place, open| {
         for sync in [SyncPolicy::Always, SyncPolicy::Never] {
             let mut disk = Disk::default();
@@ -106,10 +107,10 @@ fn both_leave_what_the_model_has() {
     });
 }
 
-/// The log goes on in the midst of a snapshot, through the same folder or another.
-/// Where the snapshots of these tests end.
+/// The last entry of the snapshots in these tests.
 const SNAPSHOT_END: LogPoint = LogPoint { index: LogIndex(1), term: Term(1), checksum: Checksum(7) };
 
+/// The log is written in the midst of a snapshot, through the same folder or another one.
 #[test]
 fn a_snapshot_and_the_log_are_written_side_by_side() {
     with_both(|place, open| {
@@ -177,8 +178,8 @@ fn a_published_snapshot_is_read_in_parts() {
     });
 }
 
-/// The log that was open until then is gone with the rename: what is appended belongs to the one in
-/// its place.
+/// The rename ends the log that was open until then: appended lines belong to the file that
+/// replaced it.
 #[test]
 fn a_file_that_takes_the_place_of_the_open_log_is_the_log_from_then_on() {
     with_both(|place, open| {
@@ -217,7 +218,7 @@ fn a_torn_tail_is_moved_beside_the_log() {
         assert_eq!(fs::read(place.join("log00.txt")).unwrap(), whole);
         assert_eq!(fs::read(place.join("log00.txt.cut")).unwrap(), b"{\"index\":1,\"te");
         assert!(!place.join("meta0.txt.tmp").exists());
-        // The same folder goes on behind the cut.
+        // The same folder can append after the cut.
         let entries = entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""]);
         folder.run(&[FileOp::Append { file: LOG, entries: vec![entries.clone()] }]).unwrap();
         let expected = [whole.as_slice(), entries.text().as_bytes()].concat();
@@ -248,8 +249,7 @@ fn an_append_of_many_runs_arrives_in_order() {
     });
 }
 
-/// The errors that a test can cause without breaking a disk; each names what was tried, and with
-/// what.
+/// The errors that a test can cause without a broken disk; each names the operation and the file.
 #[test]
 fn a_failure_names_operation_and_file_and_ends_the_list() {
     with_both(|place, open| {
@@ -292,8 +292,7 @@ fn a_full_disk_is_an_error_of_the_write() {
     with_both(|place, open| {
         std::os::unix::fs::symlink("/dev/full", place.join("log00.txt")).unwrap();
         let entries = vec![entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""])];
-        // More than fits into any pipe on the way to the disk, so that the error comes before all
-        // of it is on its way.
+        // More than fits into any buffer on the way to the disk, so that the write itself fails.
         let text = "x".repeat(20 << 20).into();
         for op in [FileOp::Append { file: LOG, entries }, FileOp::AppendText { file: LOG, text }] {
             let error = open().run(&[op]).unwrap_err();
@@ -307,8 +306,8 @@ fn a_full_disk_is_an_error_of_the_write() {
     });
 }
 
-/// A start goes on without a copy of what it cuts off, where there is no room for that, and without
-/// nothing else.
+/// A start goes on without a copy of the bytes that it cuts off if there is no room for it, but
+/// without no other file.
 #[test]
 fn only_what_was_cut_off_may_find_no_room() {
     let cut = FileName::new(NODE, FileKind::LogCut);
@@ -325,8 +324,8 @@ fn only_what_was_cut_off_may_find_no_room() {
     }
 }
 
-/// A link or a left-over that has the name of a new file is replaced: what it leads to is not
-/// written to.
+/// A link or leftover file with the name of a new file is replaced, and the target of the link is
+/// not written to.
 #[test]
 fn both_create_a_file_in_the_place_of_a_link() {
     with_both(|place, open| {
