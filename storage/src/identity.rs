@@ -1,36 +1,36 @@
-//! Who a set of files belongs to: stated in the first line of the log and in the metadata, and
-//! never changed afterwards.
+//! Identity of a node's files: node, cluster and incarnation, stated in the first line of the log
+//! and in the metadata and never changed.
 //!
-//! Deliberately no source of randomness: a new cluster's identities are made of numbers that the
-//! caller has drawn, so that a simulation can draw them from its seed.
+//! This module draws no random numbers: the caller supplies the numbers of a new cluster, so that a
+//! simulation can draw them from its seed.
 
 use coracle_core::raft::{Addition, NodeId, Roster};
 pub use coracle_core::{ClusterId, Incarnation};
 
-/// What a node's files say about their owner.
+/// The identity that a node's files state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The node.
     pub node: NodeId,
     /// The cluster it is a member of.
     pub cluster: ClusterId,
-    /// Its life in that cluster.
+    /// The node's incarnation in that cluster.
     pub incarnation: Incarnation,
-    /// The voting members that the cluster was founded with, in ascending order. Who votes now is
-    /// for the log and the snapshot to say.
+    /// The voters that the cluster was founded with, in ascending order. The current voters are in
+    /// the log and the snapshot.
     pub voters: Vec<NodeId>,
-    /// What was known of them then; empty when all nodes live in one process.
+    /// The founders' addresses and incarnations; empty when all nodes run in one process.
     pub roster: Roster,
-    /// Where this node was a member when it joined: until its log reaches its own addition, nothing
-    /// else says so. `None` for a founder.
+    /// This node's address when it joined; until its log contains its own addition, no other file
+    /// states it. `None` for a founder.
     pub joined_at: Option<Box<str>>,
-    /// The addition that let it in; a founder's is 0.
+    /// The addition that admitted the node; a founder's is 0.
     pub addition: Addition,
 }
 
 impl Identity {
-    /// The identities of a new cluster with the nodes 0 to `incarnations.len() - 1`, all of them
-    /// voters.
+    /// Returns the identities of a new cluster with the nodes 0 to `incarnations.len() - 1`, all of
+    /// them voters.
     #[must_use]
     pub fn for_new_cluster(cluster: ClusterId, incarnations: &[Incarnation]) -> Vec<Self> {
         let voters: Vec<_> = (0_u64..).map(NodeId).take(incarnations.len()).collect();

@@ -1,4 +1,5 @@
-//! The files of a Coracle node: their formats, and both directions between them and the core.
+//! Storage: the files of a Coracle node, their formats, and the translation between them and the
+//! core in both directions.
 //!
 //! ```text
 //!             Persist                          FileOp
@@ -13,22 +14,22 @@
 //!                               └───────────────────────────────────────────────────┘
 //! ```
 //!
-//! Planning and recovering do no I/O and draw no random numbers: a simulator drives them on
-//! simulated files, and every [`FileOp`] boundary is a place where it may cut the power. The two
-//! executors, [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and
-//! decide nothing.
+//! Planning and recovery do no I/O and draw no random numbers. A simulator drives them on simulated
+//! files, and may cut the power at every [`FileOp`] boundary. The two executors,
+//! [`blocking::Folder`] and [`asynchronous::Folder`], carry the operations out and decide nothing.
 //!
-//! Beside files there are the options of [`sockets`], which both runtimes set alike.
+//! Besides files, this crate has the socket options that both runtimes set, in [`sockets`].
 //!
-//! What a runtime does, in this order: take the [`FolderLock`]; read the files; [`survey()`] them;
-//! carry out the creation, then every node's repairs, and say the notices; then carry out what a
-//! [`host::DiskQueue`] hands out, and report what it says is durable; at an orderly end, what
-//! closes it. After a [`FileError`] the node stops and sends nothing more.
+//! A runtime takes these steps in this order: take the [`FolderLock`]; read the files; [`survey()`]
+//! them; carry out the creation and then every node's repairs, and report the notices; then carry
+//! out the work of a [`host::DiskQueue`], and report the persists that it returns as durable; at an
+//! orderly shutdown, carry out its closing operations. After a [`FileError`] the node stops and
+//! sends nothing more.
 //!
-//! Snapshots go beside that, through a folder value of their own and maybe on another thread: plan
-//! and carry out part after part; after the last, read [`SnapshotPlanner::temporary`] back, carry
-//! out [`SnapshotPlanner::publish`], and only then report the snapshot. Its parts are read again,
-//! to be sent, with [`blocking::Folder::read_part`].
+//! Snapshots are written concurrently, through a separate folder value and maybe on another thread:
+//! plan and carry out one part after the other; after the last, read [`SnapshotPlanner::temporary`]
+//! back, carry out [`SnapshotPlanner::publish`], and only then report the snapshot. To send a
+//! snapshot, read its parts with [`blocking::Folder::read_part`].
 //!
 //! ```
 //! use coracle_core::raft::{BatchBuilder, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};
@@ -39,7 +40,7 @@
 //! let _lock = FolderLock::take(place.path())?;
 //! let mut folder = blocking::Folder::new(place.path());
 //!
-//! // The first start: a cluster of one node is founded. The numbers should be random.
+//! // The first start founds a cluster of one node. Real identities need random numbers.
 //! let fresh = Identity::for_new_cluster(ClusterId(1), &[Incarnation(2)]);
 //! let files = vec![folder.read(NodeId(0))?];
 //! let mut start = survey(files, &fresh, SyncPolicy::Always)?;
@@ -58,7 +59,7 @@
 //! };
 //! folder.run(&start.nodes[0].planner.plan(&[persist]))?;
 //!
-//! // The next start finds it.
+//! // The next start recovers both.
 //! let files = vec![folder.read(NodeId(0))?];
 //! let again = survey(files, &fresh, SyncPolicy::Always)?;
 //! assert_eq!(again.nodes[0].restored.hard_state.current_term, Term(1));

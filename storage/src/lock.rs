@@ -1,9 +1,9 @@
-//! Keeps a data folder to one process.
+//! Folder lock: ensures that one process at a time uses a data folder.
 //!
-//! The lock is the operating system's, on the folder itself and on a file named `LOCK` in it: it
-//! ends with the process, however that ends, so a lock never has to be cleaned up. The file alone
-//! would not do: someone who takes it for a left-over and removes it would let a second process in.
-//! The process number in the file is for the error message only, and nothing is decided by it.
+//! The operating system holds the lock, on the folder itself and on a file named `LOCK` in it. It
+//! ends with the process, however that ends, so a stale lock never has to be removed. A lock on the
+//! file alone is not enough: a user who removes the file as a leftover would let a second process
+//! in. The process id in the file only serves the error message.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -18,15 +18,15 @@ use crate::reserve;
 
 const LOCK_FILE: &str = "LOCK";
 
-/// Data is for the user who runs the program: nobody else reads it.
+/// The mode of new files: only the user who runs the program may read and write them.
 pub(crate) const FILE_MODE: u32 = 0o600;
-/// The like for folders.
+/// The mode of new folders, likewise.
 const FOLDER_MODE: u32 = 0o700;
 
-/// The right to use a data folder, until it is dropped.
+/// The exclusive right to use a data folder, until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
-    /// Hold the lock as long as they are open.
+    /// These hold the lock as long as they are open.
     _folder: File,
     _file: File,
 }
@@ -34,46 +34,46 @@ pub struct FolderLock {
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else uses it.
+    /// Another process uses it.
     #[error("the data folder {} is in use by another process{}", folder.display(), in_brackets(*.pid))]
     InUse {
         /// The data folder.
         folder: PathBuf,
-        /// Who uses it, when that could be read.
+        /// The process id of that process, if it could be read.
         pid: Option<u32>,
     },
-    /// The folder does not exist and cannot be made.
+    /// The folder does not exist and cannot be created.
     #[error("cannot create the data folder {}: {cause}", folder.display())]
     Create {
         /// The data folder.
         folder: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// A folder above it cannot be synced, so that the new name is on disk.
+    /// The parent of a new folder cannot be synced, so the new name may not be on disk.
     #[error(
         "cannot sync the folder {} above a new data folder: {cause}{}", folder.display(),
         if is_unsupported(cause) { SYNC_UNSUPPORTED } else { "" }
     )]
     SyncAbove {
-        /// The folder above.
+        /// The parent folder.
         folder: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// The lock file is a symbolic link. This program makes none, and a lock file is emptied and
-    /// written to.
+    /// The lock file is a symbolic link. This program creates none, and it overwrites the lock
+    /// file.
     #[error("{} is a symbolic link, which this program does not follow or make: remove it", folder.join(LOCK_FILE).display())]
     SymbolicLink {
         /// The data folder.
         folder: PathBuf,
     },
-    /// The lock file cannot be made or locked.
+    /// The lock file cannot be created or locked.
     #[error("cannot lock the data folder {}: {cause}", folder.display())]
     Lock {
         /// The data folder.
         folder: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
@@ -83,11 +83,11 @@ fn in_brackets(pid: Option<u32>) -> String {
 }
 
 impl FolderLock {
-    /// Takes the lock of the data folder `folder`, which is created when it is missing.
+    /// Locks the data folder `folder`, which is created if it is missing.
     ///
     /// # Errors
     ///
-    /// [`LockError`] when another process has it, or the operating system refuses.
+    /// [`LockError`] when another process holds the lock, or the operating system refuses.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
         create_folder(folder)?;
         let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
@@ -106,14 +106,14 @@ impl FolderLock {
         }
         reserve::balance(folder);
         file.set_len(0).map_err(refused)?;
-        // Without room for the number the folder is locked all the same.
+        // If there is no room for the process id, the folder is locked all the same.
         _ = writeln!(file, "{}", std::process::id());
         Ok(Self { _folder: itself, _file: file })
     }
 }
 
-/// Opens the lock file as it is, since another process may hold its lock, but never what a link in
-/// its place leads to: its content is replaced.
+/// Opens the lock file without truncating it, since another process may hold its lock. Never
+/// follows a link in its place, because the content of the file is replaced later.
 fn open_lock_file(path: &Path) -> io::Result<File> {
     let follow_no_link = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
     let mut options = OpenOptions::new();
@@ -121,8 +121,8 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
     options.custom_flags(follow_no_link).open(path)
 }
 
-/// Creates `folder` and what is missing above it, and waits until these names are on disk: a folder
-/// that a power cut takes away takes everything in it along.
+/// Creates `folder` and its missing parents, and waits until these names are on disk: if a power
+/// cut removed a folder, everything in it would be lost.
 fn create_folder(folder: &Path) -> Result<(), LockError> {
     let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     let created = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
@@ -148,9 +148,9 @@ mod tests {
 
     use super::*;
 
-    /// A removed `LOCK` file looks like a left-over that was cleaned up.
+    /// A user may remove the `LOCK` file as a leftover.
     #[test]
-    fn without_its_file_a_lock_is_a_lock() {
+    fn a_lock_holds_without_its_file() {
         let place = tempfile::tempdir().unwrap();
         let first = FolderLock::take(place.path()).unwrap();
         fs::remove_file(place.path().join(LOCK_FILE)).unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_refused_until_the_first_lets_go() {
+    fn a_second_lock_is_refused_until_the_first_is_dropped() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("new/data");
         let first = FolderLock::take(&folder).unwrap();
@@ -193,7 +193,8 @@ mod tests {
         drop(lock);
     }
 
-    /// Whoever can put a link into the folder could otherwise have any file of its user emptied.
+    /// A user who can put a link into the folder could otherwise have any file of the server's user
+    /// overwritten.
     #[test]
     fn a_link_in_the_place_of_the_file_is_not_followed() {
         let place = tempfile::tempdir().unwrap();
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_named() {
+    fn a_file_in_the_place_of_the_folder_is_named() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("data");
         fs::write(&folder, "a file").unwrap();

@@ -1,4 +1,4 @@
-//! Where a cluster keeps its state, and the events of its nodes.
+//! Storage medium of a cluster, in memory or on disk, and the events of its nodes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use coracle_core::raft::{Event, NodeId};
 
 use crate::{FileError, FileName, Notice, PublishError, ReadPartError, SyncPolicy};
 
-/// Where a cluster keeps its state.
+/// Where a cluster stores its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// In memory only: what is acknowledged is gone with the process.
+    /// In memory only: acknowledged writes are lost when the process ends.
     Memory,
     /// In files.
     Folder {
-        /// The data folder; made when it is missing.
+        /// The data folder; created if it is missing.
         path: PathBuf,
-        /// Whether an acknowledged write is on disk.
+        /// Whether acknowledged writes are synced.
         sync: SyncPolicy,
     },
 }
@@ -32,35 +32,35 @@ pub struct HostEvent {
     pub event: NodeEvent,
 }
 
-/// Why a node's files let it down. What is on disk is unknown from then on: the node must stop.
+/// Why a node's files failed. The state of the disk is unknown from then on: the node must stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A snapshot was written, and does not count.
+    /// A snapshot was written and cannot be used.
     #[error("{file} cannot be made the latest snapshot: {cause}")]
     Snapshot {
-        /// What was written.
+        /// The temporary file of the snapshot.
         file: FileName,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         cause: PublishError,
     },
-    /// A snapshot that was whole when it was written cannot be read again.
+    /// A snapshot that was whole when it was written cannot be read any more.
     #[error(transparent)]
     SnapshotLost(#[from] ReadPartError),
 }
 
-/// What may happen to a node.
+/// An event of a node, by its source.
 #[derive(Clone, Debug)]
 pub enum NodeEvent {
-    /// Something about elections and the log.
+    /// An event of elections and the log.
     Raft(Event),
-    /// Something that was found, and mended, in its files.
+    /// A repair of the node's files at its start.
     Notice(Notice),
-    /// Something about its connections to other nodes.
+    /// An event of the connections to other nodes.
     Peer(PeerEvent),
-    /// Its files failed, and it has stopped: a write that failed is never tried again.
+    /// Its files failed and it has stopped: a write that failed is never retried.
     Failed(Arc<DiskError>),
 }
 

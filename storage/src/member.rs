@@ -1,17 +1,17 @@
-//! What one node of a cluster of processes starts from: a data folder of its own.
+//! Recovery of one node of a cluster of processes, which has a data folder for itself.
 //!
-//! | what is found | what follows |
+//! | files found | what follows |
 //! | --- | --- |
-//! | nothing | the node draws its incarnation and writes it down, before it tells anybody |
-//! | the incarnation, and no metadata yet | it has no cluster yet; what there is of a log is unfinished business |
+//! | none | the node draws its incarnation and writes it before it contacts any other node |
+//! | the incarnation and no metadata | it has no cluster yet; a log, if there is one, is unfinished |
 //! | log and metadata | it recovers |
-//! | anything less | refused: a node that lost its files must not come back under its old identity |
+//! | fewer than these | refused: a node that lost its files must not come back under its old identity |
 //!
-//! Once it knows its cluster, log and metadata are made and the file with the incarnation goes, in
-//! this order. It is gone before the node makes its first promise, so a folder that loses its other
-//! files later cannot pass for a new one.
+//! Once the node knows its cluster, it creates log and metadata and then removes the file with the
+//! incarnation. That file is gone before the node votes or acknowledges anything, so a folder that
+//! loses its other files later is not mistaken for a new one.
 //!
-//! [`survey()`](crate::survey()) is the like for a whole cluster in one folder.
+//! [`survey()`](crate::survey()) does the same for a whole cluster in one folder.
 
 use coracle_core::Incarnation;
 use coracle_core::mutant::{self, Mutant};
@@ -31,21 +31,21 @@ use crate::snapshot::SnapshotPlanner;
 /// The name of the format of the file with the incarnation.
 const FOUNDING_FORMAT: &str = "coracle-founding";
 
-/// What a node starts from.
+/// The state that a node starts from.
 #[derive(Debug)]
 pub enum MemberStart {
     /// It has no cluster yet.
     Unfounded {
-        /// Its life.
+        /// Its incarnation.
         incarnation: Incarnation,
-        /// To be carried out before anybody is told of it.
+        /// The operations to carry out before it contacts any other node.
         creation: Vec<FileOp>,
     },
-    /// It has been a member before.
+    /// It was a member before.
     Founded(Box<Recovery>),
 }
 
-/// Why a node cannot start from its folder. Nothing was changed.
+/// Why a node cannot start from its folder. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberError {
     /// The file with the incarnation cannot be read.
@@ -53,10 +53,10 @@ pub enum MemberError {
     Founding {
         /// The file.
         file: FileName,
-        /// What is wrong.
+        /// The fault.
         fault: SealedLineFault,
     },
-    /// The folder holds the nodes of a cluster that lives in one process.
+    /// The folder holds the nodes of a cluster in one process.
     #[error(
         "{file} belongs to a cluster in one process: serve it with `coracle serve`, or choose another --data-dir"
     )]
@@ -75,7 +75,7 @@ pub enum MemberError {
         /// The node that was to be started.
         id: NodeId,
     },
-    /// The other files do not do.
+    /// The other files cannot be recovered from.
     #[error("{fault}. {advice}", fault = .0, advice = .0.advice())]
     Recover(#[from] RecoverError),
 }
@@ -89,7 +89,7 @@ struct FoundingText {
     incarnation: String,
 }
 
-/// Looks at the files of `node`. `fresh` is its incarnation if it has none yet; `sync` is the
+/// Reads the files of `node`. `fresh` is its incarnation if it has none yet, and `sync` the sync
 /// policy from here on.
 ///
 /// # Errors
@@ -103,7 +103,7 @@ pub fn open_member(
 ) -> Result<MemberStart, MemberError> {
     let file = FileName::new(node, FileKind::Founding);
     let written = match files.founding.as_deref().map(|bytes| decode(node, bytes)) {
-        // The power failed while it was written; nobody was told.
+        // The power failed while it was written, before the node contacted any other.
         None | Some(Err(SealedLineFault::Incomplete)) => None,
         Some(Err(fault)) => return Err(MemberError::Founding { file, fault }),
         Some(Ok(_)) if mutant::is_active(Mutant::IncarnationDrawnAgain) => None,
@@ -134,8 +134,9 @@ pub fn open_member(
     }
 }
 
-/// Makes the files of a node that has learned of its cluster; one that has joined is `joined` in
-/// the configuration that let it in. The operations are to be carried out before the node starts.
+/// Plans the files of a node that has found its cluster. For a node that has joined, `joined` is
+/// its entry in the configuration that admitted it. The operations have to be carried out before
+/// the node starts.
 #[must_use]
 pub fn found_member(
     node: NodeId,
@@ -204,7 +205,7 @@ mod tests {
         Founders::new(Roster::new((1..=3).map(member)))
     }
 
-    /// Carries operations out on files in memory, as far as these need it.
+    /// Carries operations out on files in memory, as far as these tests need it.
     fn carry_out(files: &mut NodeFiles, ops: &[FileOp]) {
         for op in ops {
             match op {
@@ -224,7 +225,8 @@ mod tests {
         match kind {
             FileKind::Log => &mut files.log,
             FileKind::Founding => &mut files.founding,
-            // The temporary takes the place of the name that it gets: nobody looks at it before.
+            // The temporary file shares the slot of its final name: no test reads it before the
+            // rename.
             FileKind::Meta | FileKind::MetaTemporary => &mut files.meta,
             other => panic!("{other:?}"),
         }
@@ -259,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_founding_is_done_again_or_finished() {
+    fn an_interrupted_founding_is_repeated_or_finished() {
         let mut before = NodeFiles::default();
         carry_out(&mut before, &unfounded(open(&NodeFiles::default(), 12).unwrap()).1);
         let (creation, _) = found_member(NODE, Incarnation(12), &founders(), None, SyncPolicy::Always);
         let has_meta = creation.iter().position(|op| matches!(op, FileOp::Rename { .. })).unwrap();
         for done in 0..=creation.len() {
             let mut files = before.clone();
-            // A log may be torn while it is not waited for; here it is whole or not there.
+            // A log may be torn before it is synced; here it is either whole or missing.
             carry_out(&mut files, &creation[..done]);
             if done <= has_meta {
                 files.meta = None;
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_lost_files_is_no_new_one() {
+    fn a_folder_that_lost_files_is_not_a_new_one() {
         let mut files = NodeFiles::default();
         carry_out(&mut files, &unfounded(open(&NodeFiles::default(), 12).unwrap()).1);
         let torn =

@@ -1,4 +1,5 @@
-//! The metadata file: the term and the vote, whose they are, and how much of the log must be there.
+//! The metadata file: term and vote, the identity of the node, and the floor, up to which the log
+//! must be whole.
 //!
 //! ```text
 //! {"format":"coracle-meta","version":1,"node":0,"cluster":"…","incarnation":"…","currentTerm":3,
@@ -6,8 +7,8 @@
 //! ```
 //!
 //! It is replaced as a whole, never changed in place. A metadata file that cannot be read ends the
-//! start: a lost vote cannot be repaired by catching up. Not here: when it is replaced; that is
-//! [`Planner`](crate::Planner)'s matter.
+//! start, because a lost vote cannot be recovered from other nodes. Not here: when it is replaced,
+//! which [`Planner`](crate::Planner) decides.
 
 use coracle_core::raft::{HardState, LogPoint, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::sealed::{self, PointText, SealedLineFault, VERSION};
 /// The name of the metadata's format.
 pub(crate) const META_FORMAT: &str = "coracle-meta";
 
-/// What the metadata says.
+/// The content of the metadata file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) node: NodeId,
@@ -27,8 +28,8 @@ pub(crate) struct Meta {
     pub(crate) incarnation: Incarnation,
     pub(crate) hard_state: HardState,
     /// The last entry that was known to be committed, and durable on this node, when this was
-    /// written. A log that does not reach it, or has something else there, has lost what was
-    /// acknowledged.
+    /// written. A log that does not reach it, or has another entry there, has lost acknowledged
+    /// writes.
     pub(crate) floor: LogPoint,
 }
 
@@ -85,7 +86,8 @@ impl Meta {
         Ok(meta)
     }
 
-    /// Whether the node has ever told anybody anything that it must not forget.
+    /// Whether the node has ever voted, entered a term or noted a committed entry, which it must
+    /// not forget.
     pub(crate) fn holds_a_promise(&self) -> bool {
         self.hard_state != HardState::default() || self.floor != LogPoint::ORIGIN
     }

@@ -1,22 +1,23 @@
-//! Turns what the core wants persisted into file operations.
+//! Log planner: turns the core's persists into file operations.
 //!
-//! A runtime takes all persists that are waiting, a group, hands them to [`Planner::plan`], carries
-//! the operations out in order, and reports the last persist of the group. The common group, new
-//! entries and nothing else, becomes one append and one sync, however many persists it has.
+//! A runtime takes all waiting persists as a group, hands them to [`Planner::plan`], carries the
+//! operations out in order, and reports the last persist of the group. The common group, which only
+//! has new entries, becomes one append and one sync, however many persists it has.
 //!
-//! The order is that of the persists, and within one that of its fields: a new term is on disk
-//! before any change of the log that came with it or after it, and a cut is on disk before anything
-//! is appended in its place, so that a crash never leaves new lines followed by old ones. A crash
-//! anywhere leaves the state after some prefix of the group.
+//! The operations follow the order of the persists, and within a persist the order of its fields. A
+//! new term is on disk before any log change that comes with it or after it. A cut is on disk
+//! before its replacement is appended, so that a crash never leaves new lines followed by old ones.
+//! A crash at any point leaves the state after some prefix of the group.
 //!
-//! A compaction makes the log anew: beside the old one, under a temporary name, which then takes
-//! its place in one step. So a crash leaves the old log or the new, each whole, and both are good:
-//! the snapshot that stands for what the new one lacks is on disk before. Where the log goes on,
-//! that is no part of the persist and happens in pieces between groups (see `renewal`); where a
-//! leader's snapshot takes the place of the log, it is done before anything else.
+//! A compaction rewrites the log beside the old one, under a temporary name, and then replaces the
+//! old one atomically. So a crash leaves the old log or the new one, each whole, and both are
+//! valid, because the snapshot that covers the missing entries is on disk before. If the log
+//! continues after the snapshot, the rewrite is no part of the persist and is done in pieces
+//! between groups (see `renewal`). If a leader's snapshot replaces the log, it is done before
+//! anything else.
 //!
-//! Deliberately blind: the planner reads nothing back. It knows the log's length and the offsets of
-//! the entries that may still be cut, those above the floor.
+//! The planner reads nothing back. It knows the length of the log and the offsets of the entries
+//! that may still be cut, those above the floor.
 
 use std::collections::VecDeque;
 
@@ -34,40 +35,39 @@ pub use renewal::RENEWAL_BYTES;
 
 use renewal::{Moved, Renewal};
 
-/// The most bytes of entries that wait for one sync, but for a single entry that is longer. A
-/// planner never appends more than that before a sync; a runtime should stop adding persists to a
-/// group before it. Chosen because a disk of 200 MB/s writes it in some 40 ms, well below an
-/// election timeout.
+/// The most bytes of entries that wait for one sync, except for a single entry that is longer. A
+/// planner never appends more before a sync, and a runtime should not add more persists to a group.
+/// Chosen because a disk of 200 MB/s writes it in some 40 ms, well below an election timeout.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Plans the file operations of one node. See the module.
+/// Plans the file operations of one node's log and metadata. See the module.
 #[derive(Debug)]
 pub struct Planner {
     identity: Identity,
     sync: SyncPolicy,
     hard_state: HardState,
-    /// The floor that stands in the metadata. It may lie below the start of the log, when that was
-    /// made anew since.
+    /// The floor in the metadata file. It may lie below the start of the log, if that was rewritten
+    /// since.
     noted_floor: LogPoint,
     /// Entries up to here are never cut. At least the point that the log starts after, which a
     /// snapshot covers.
     floor: LogPoint,
-    /// Where in the file the line of `floor` ends.
+    /// The offset in the file at which the line of `floor` ends.
     floor_end: u64,
     /// The entries above the floor.
     runs: VecDeque<Run>,
     last: LogPoint,
     len: u64,
-    /// The log that is being made anew beside this one.
+    /// The rewrite of the log that is in progress.
     renewal: Option<Renewal>,
-    /// The last piece of work has put it in the place of this one.
+    /// The last piece of work was the last of a rewrite, which replaced the log.
     moved: Option<Moved>,
     renewal_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Run {
-    /// Where in the file the first of the entries starts.
+    /// The offset in the file at which the first of the entries starts.
     offset: u64,
     entries: Entries,
 }
@@ -78,11 +78,11 @@ impl Run {
     }
 }
 
-/// A group on its way to operations.
+/// A group of persists while it is turned into operations.
 struct Group {
     ops: Vec<FileOp>,
     meta_is_due: bool,
-    /// Where entries are appended to: the log, or the one that is about to take its place.
+    /// The file that entries are appended to: the log, or the one that is about to replace it.
     log: FileName,
     appended: Vec<Entries>,
     appended_bytes: usize,
@@ -120,7 +120,8 @@ impl Group {
 }
 
 impl Planner {
-    /// A planner for a log that has only a header of `header_len` bytes and starts after `after`.
+    /// Creates a planner for a log that has only a header of `header_len` bytes and starts after
+    /// `after`.
     pub(crate) fn new(
         identity: Identity,
         hard_state: HardState,
@@ -144,12 +145,12 @@ impl Planner {
         }
     }
 
-    /// Takes over entries that the file holds already.
+    /// Registers entries that the file holds already.
     pub(crate) fn resume_with(&mut self, entries: Entries) {
         self.add(entries);
     }
 
-    /// Takes over a floor that the metadata holds already; it may lie below the start of the log.
+    /// Registers the floor that the metadata holds already; it may lie below the start of the log.
     pub(crate) fn resume_at(&mut self, floor: LogPoint) {
         self.raise_floor(floor.index);
         let is_right = self.floor == floor || floor.index < self.floor.index;
@@ -157,19 +158,19 @@ impl Planner {
         self.noted_floor = floor;
     }
 
-    /// Whose files these are.
+    /// The node whose files this plans.
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.identity.node
     }
 
-    /// The file operations that make a group of consecutive persists durable, in order.
+    /// Returns the file operations that make a group of consecutive persists durable, in order.
     ///
     /// # Panics
     ///
-    /// When a persist does not follow what was planned before: entries that do not continue the log
-    /// or are of a term that was never persisted, a cut at or below a floor, a floor above the log,
-    /// a compaction that drops what is committed and not covered by its snapshot. Each is a bug
+    /// When a persist contradicts what was planned before: entries that do not continue the log or
+    /// are of a term that was never persisted, a cut at or below a floor, a floor above the log, or
+    /// a compaction that drops committed entries that its snapshot does not cover. Each is a bug
     /// that would otherwise destroy a log.
     #[must_use]
     pub fn plan(&mut self, persists: &[Persist]) -> Vec<FileOp> {
@@ -180,8 +181,8 @@ impl Planner {
                 self.raise_floor(persist.floor);
             }
             if let Some(hard_state) = persist.hard_state {
-                // Log changes of earlier persists come first; this one replaces a metadata write
-                // that nothing has come after.
+                // Log changes of earlier persists come first. This term replaces a metadata write
+                // that no log change has followed.
                 group.flush();
                 assert!(hard_state.current_term >= self.hard_state.current_term, "a term never falls");
                 self.hard_state = hard_state;
@@ -195,7 +196,8 @@ impl Planner {
             if let Some(compaction) = &persist.compaction
                 && !self.begin_renewal(compaction, persist.floor, &mut group)
             {
-                // Its floor is one of the new log; the metadata before it still goes with the old.
+                // The floor is one of the new log; metadata written before still belongs to the old
+                // log.
                 self.compact(compaction, &mut group);
                 self.raise_floor(persist.floor);
             }
@@ -218,8 +220,8 @@ impl Planner {
         self.sync.apply(group.ops)
     }
 
-    /// The file operations of an orderly stop: notes the floor, so that the next start knows how
-    /// much of the log must be there.
+    /// Returns the file operations of an orderly shutdown: they note the floor, so that the next
+    /// start knows how much of the log must exist.
     #[must_use]
     pub fn close(&mut self) -> Vec<FileOp> {
         let mut group = Group::new(self.log());
@@ -227,7 +229,7 @@ impl Planner {
         group.ops
     }
 
-    /// Writes the metadata if its floor is an older one.
+    /// Writes the metadata if the floor in it is out of date.
     fn note_floor(&mut self, group: &mut Group) {
         if self.sync == SyncPolicy::Always && self.floor != self.noted_floor {
             self.write_meta(group);
@@ -265,7 +267,7 @@ impl Planner {
         self.runs.push_back(run);
     }
 
-    /// Makes the log anew: what is in the compaction and nothing else.
+    /// Rewrites the log with the entries of the compaction and no others.
     fn compact(&mut self, compaction: &Compaction, group: &mut Group) {
         let Compaction { after, entries } = compaction;
         assert!(after.term <= self.hard_state.current_term, "the term is persisted first");
@@ -291,7 +293,7 @@ impl Planner {
         assert!(is_kept, "a compaction after {} that changes the floor {}", after.index, floor.index);
     }
 
-    /// The log is empty, and starts after this point.
+    /// Resets the planner to an empty log that starts after this point.
     fn start_after(&mut self, after: LogPoint, header_len: u64) {
         (self.floor, self.floor_end) = (after, header_len);
         self.runs.clear();

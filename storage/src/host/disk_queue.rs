@@ -1,14 +1,14 @@
 //! The disk queue: group commit for one node's log.
 //!
-//! Persists wait here in order. While one group is on its way to the disk the next one gathers, and
-//! becomes one append and one sync. Between two groups, and while none waits, a piece of the log is
+//! Persists wait here in order. While one group is being written, the next one gathers, and becomes
+//! one append and one sync. Between two groups, and while no persist waits, a piece of the log is
 //! rewritten behind a snapshot (see [`Planner::renew`]).
 //!
-//! A group ends at [`GROUP_BYTES_MAX`]: the bytes that wait for one sync have a limit. A group and
-//! a piece take turns, so that neither keeps the other waiting under load.
+//! A group ends at [`GROUP_BYTES_MAX`], which limits the bytes that wait for one sync. Groups and
+//! pieces alternate, so that neither starves the other under load.
 //!
 //! Deliberately not here: carrying operations out. A runtime does that, one piece of work at a
-//! time, and after an operation that failed it never asks the queue again.
+//! time, and never uses the queue again after an operation that failed.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::execution::FileError;
 use crate::files::{FileKind, FileName, FileOp};
 use crate::plan::{GROUP_BYTES_MAX, Planner};
 
-/// The persists of one node on their way to its log. See the module.
+/// The queue of one node's persists before its log. See the module.
 #[derive(Debug)]
 pub struct DiskQueue {
     planner: Planner,
@@ -26,12 +26,13 @@ pub struct DiskQueue {
     /// The group whose operations are being carried out.
     in_flight: Vec<Persist>,
     is_working: bool,
-    /// The last piece of work was a group, so a piece of the new log comes next, if there is one.
+    /// The last piece of work was a group, so a piece of the log rewrite comes next, if there is
+    /// one.
     renews_next: bool,
 }
 
 impl DiskQueue {
-    /// An empty queue before a log that `planner` knows.
+    /// Creates an empty queue for the log that `planner` plans.
     #[must_use]
     pub fn new(planner: Planner) -> Self {
         Self {
@@ -43,24 +44,24 @@ impl DiskQueue {
         }
     }
 
-    /// Adds a persist behind those that wait.
+    /// Adds a persist at the end of the queue.
     pub fn push(&mut self, persist: Persist) {
         self.waiting.push_back(persist);
     }
 
-    /// Whether [`DiskQueue::begin`] has work to give. Otherwise the next persist has to be waited
-    /// for.
+    /// Whether [`DiskQueue::begin`] has work to return. Otherwise the caller has to wait for the
+    /// next persist.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || self.planner.can_renew()
     }
 
-    /// The file operations of the next piece of work, in order; `None`: there is nothing to do now.
-    /// When all of them are carried out, [`DiskQueue::finish`] comes next.
+    /// Returns the file operations of the next piece of work, in order; `None` if there is no work.
+    /// When all of them are carried out, the caller has to call [`DiskQueue::finish`].
     ///
     /// # Panics
     ///
-    /// When the work before was not finished, and where [`Planner::plan`] does.
+    /// When the previous work was not finished, and when [`Planner::plan`] panics.
     pub fn begin(&mut self) -> Option<Vec<FileOp>> {
         assert!(!self.is_working, "one piece of work at a time");
         if (self.renews_next || self.waiting.is_empty()) && self.planner.can_renew() {
@@ -81,8 +82,8 @@ impl DiskQueue {
         Some(self.planner.plan(&self.in_flight))
     }
 
-    /// The work is carried out. Returns the persist that is to be reported: it and all before it
-    /// are durable. `None` after a piece of a new log.
+    /// Ends a piece of work that was carried out. Returns the persist to report: it and all
+    /// persists before it are durable. `None` after a piece of a log rewrite.
     ///
     /// # Panics
     ///
@@ -95,12 +96,13 @@ impl DiskQueue {
         last
     }
 
-    /// The operations of the work failed. Without room for a rewritten log the old one stays, and
-    /// grows until the next snapshot: returns the file that has to go, which nobody relies on yet.
+    /// Ends a piece of work that failed. If only a log rewrite found no room, the old log stays in
+    /// use and grows until the next snapshot. Then returns the temporary file of the rewrite, which
+    /// the caller has to remove.
     ///
     /// # Errors
     ///
-    /// The error itself, where the node has to stop for it.
+    /// The error itself, if the node has to stop because of it.
     ///
     /// # Panics
     ///
@@ -129,13 +131,14 @@ impl DiskQueue {
         self.is_working
     }
 
-    /// The file operations of an orderly stop, to be carried out when nothing waits any more.
+    /// Returns the file operations of an orderly shutdown, to be carried out when the queue is
+    /// empty.
     #[must_use]
     pub fn close(&mut self) -> Vec<FileOp> {
         self.planner.close()
     }
 
-    /// The log's planner.
+    /// The planner of the log.
     #[must_use]
     pub fn planner(&self) -> &Planner {
         &self.planner
@@ -152,7 +155,7 @@ mod tests {
     use crate::identity::Identity;
     use crate::survey::survey;
 
-    /// A queue before the log of a node that was just founded, and a writer of persists for it.
+    /// A queue for the log of a node that was just founded, and a source of persists for it.
     struct Bench {
         queue: DiskQueue,
         last: LogPoint,
@@ -199,8 +202,8 @@ mod tests {
             self.queue.push(persist);
         }
 
-        /// Takes a piece of work and finishes it: how many persists it held, and what is to be
-        /// reported.
+        /// Begins and finishes a piece of work. Returns how many persists it held, and the persist
+        /// to report.
         fn work(&mut self) -> Option<(usize, Option<u64>)> {
             self.queue.begin()?;
             let persists = self.queue.in_flight().len();
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gathers_while_a_group_is_written_becomes_the_next_group() {
+    fn persists_that_arrive_during_a_write_become_the_next_group() {
         let mut bench = Bench::new();
         assert!(!bench.queue.has_work() && bench.queue.begin().is_none());
         bench.append(1);
@@ -240,7 +243,7 @@ mod tests {
         let mut bench = Bench::new();
         (0..6).for_each(|_| bench.append(100));
         assert_eq!(bench.work(), Some((6, Some(6))));
-        // A snapshot covers nothing yet; all six entries are committed, and have to be copied.
+        // The snapshot covers no entry yet; all six entries are committed and have to be copied.
         let mut batch = BatchBuilder::new(LogPoint::ORIGIN);
         for _ in 0..6 {
             batch.seal(Term(1), |text| {

@@ -1,15 +1,15 @@
-//! Identities drawn from the operating system's randomness.
+//! Random identities: incarnations, cluster ids and boot numbers from the operating system's random
+//! numbers.
 //!
-//! What tells two nodes, two clusters or two runs apart must differ between machines that boot from
-//! one image at one moment, so a generator that seeds itself from the time and a thread's address
-//! does not do. The tests and the simulator bring their own numbers: nothing else of this crate
-//! draws any.
+//! They must differ even between machines that boot from one image at the same moment. A generator
+//! that seeds itself from the time and a thread's address does not guarantee that. Tests and the
+//! simulator supply their own numbers; this crate draws no other random numbers.
 
 use coracle_core::{ClusterId, Incarnation};
 
 use super::StartError;
 
-/// A new incarnation of a node.
+/// Draws a new incarnation of a node.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ pub fn draw_incarnation() -> Result<Incarnation, StartError> {
     Ok(Incarnation(getrandom::u64()?))
 }
 
-/// The identity of a new cluster.
+/// Draws the identity of a new cluster.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub fn draw_cluster() -> Result<ClusterId, StartError> {
     Ok(ClusterId(u128::from(high) << 64 | u128::from(low)))
 }
 
-/// The number of a run of a node.
+/// Draws the boot number, which identifies one run of a node.
 ///
 /// # Errors
 ///

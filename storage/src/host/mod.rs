@@ -1,17 +1,17 @@
-//! Hosts with files: what every runtime decides alike about a node's folder, without I/O.
+//! Hosts with files: the decisions about a node's folder that all runtimes share, without I/O.
 //!
-//! A runtime carries file operations out and measures time. Which operation comes next is decided
-//! here, by plain state machines that hand out one piece of work after the other. The simulator
-//! drives the same ones.
+//! A runtime carries file operations out and measures time. Plain state machines here decide which
+//! operation comes next, and hand out one piece of work after the other. The simulator drives the
+//! same state machines.
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `opening` | whether a folder may be used as it is asked for, and what has to be written before it is |
-//! | `start` | what a cluster or a node is started with, and why it does not start |
-//! | `node` | what a node is made of, what arrives in its inbox, and why it ends |
-//! | `identities` | what a new incarnation, cluster or run is called |
-//! | `disk_queue` | which persists become one group and one sync, and when a piece of a new log goes in between |
-//! | `snapshot_work` | which file operation of a snapshot comes next, and when the work rests |
+//! | `opening` | whether a folder may be used, and what has to be written before it is used |
+//! | `start` | the options of a cluster or a node, and the reasons why it does not start |
+//! | `node` | the parts of a node, the items in its inbox, and the reasons why it ends |
+//! | `identities` | the numbers of a new incarnation, cluster or run |
+//! | `disk_queue` | group commit: which persists share one sync, and when a piece of a log rewrite comes in between |
+//! | `snapshot_work` | which file operation of a snapshot comes next, and when the work pauses |
 
 mod disk_queue;
 mod identities;

@@ -1,9 +1,9 @@
-//! A node's start, its inbox and its end: what a runtime makes a node of, what it drives it with,
-//! and why it stops driving it.
+//! A node's start, its inbox and its end: the parts that a runtime builds a node from, the inputs
+//! that it feeds the node with, and the reasons why it stops.
 //!
-//! A node is its [`NodeHost`] and, with files, the [`DiskQueue`] and the [`SnapshotWork`] beside
-//! it. All three go on from what the opening of the folder has found, with settings that were
-//! checked before it was touched.
+//! A node is a [`NodeHost`] and, with files, a [`DiskQueue`] and a [`SnapshotWork`]. All three
+//! start from the state found when the folder was opened, with settings that were checked before
+//! the folder was touched.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use coracle_core::{Input, Instant, ReplicaLimits, SNAPSHOT_PART_BYTES};
 use super::{DiskQueue, FileStart, SnapshotWork, StartError};
 use crate::medium::{DiskError, NodeEvent};
 
-/// What a node starts from.
+/// The state and the settings that a node starts from.
 #[derive(Debug)]
 pub struct NodeStart {
     pub(super) config: Config,
     pub(super) limits: ReplicaLimits,
-    /// `None`: it keeps its state in memory.
+    /// `None`: the node keeps its state in memory.
     pub(super) files: Option<FileStart>,
 }
 
-/// A node that is ready to be driven.
+/// A node that is ready to run.
 #[derive(Debug)]
 pub struct StartedNode {
-    /// What is driven.
+    /// The state machine of the node.
     pub host: NodeHost,
-    /// What writes and reads its files, if it has any.
+    /// The work on its files, if it has any.
     pub files: Option<FileWork>,
 }
 
-/// What writes and reads a node's files. The log and the snapshots are written side by side, each
-/// through a folder value of its own.
+/// The work on a node's files. Log and snapshots are written concurrently, each through a separate
+/// folder value.
 #[derive(Debug)]
 pub struct FileWork {
     /// The data folder.
     pub path: PathBuf,
-    /// For the log.
+    /// The group commit of the log.
     pub log: DiskQueue,
-    /// For the snapshots.
+    /// The work on snapshots.
     pub snapshots: SnapshotWork,
 }
 
 impl NodeStart {
-    /// Which node it is.
+    /// The id of the node.
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.config.id
     }
 
-    /// What was found, and mended, in its files, for the operator. Empty when it was handed out
-    /// before.
+    /// Returns what a start found and repaired in the files, for the operator. Empty on a second
+    /// call.
     #[must_use]
     pub fn notices(&mut self) -> Vec<NodeEvent> {
         let notices = self.files.as_mut().map(|files| std::mem::take(&mut files.recovery.notices));
         notices.unwrap_or_default().into_iter().map(NodeEvent::Notice).collect()
     }
 
-    /// Makes the node, whose memory counts in this budget.
+    /// Creates the node, whose memory use counts towards `memory`.
     ///
     /// # Errors
     ///
@@ -83,26 +83,26 @@ impl NodeStart {
     }
 }
 
-/// What arrives in a node's inbox.
+/// An item in a node's inbox.
 #[derive(Debug)]
 pub enum NodeInput {
-    /// Something for its host.
+    /// An input for the node's host.
     Host(HostInput),
-    /// It ends, whatever waits behind this.
+    /// The node has to end at once, regardless of later items.
     End(NodeEnd),
 }
 
-/// Why a node is driven no longer.
+/// Why a node ends.
 #[derive(Clone, Debug)]
 pub enum NodeEnd {
-    /// It is told to stop.
+    /// It was asked to stop.
     Stopped,
     /// Its files failed.
     DiskFailed(Arc<DiskError>),
 }
 
 impl NodeInput {
-    /// How many bytes of a peer's frames it takes up in an inbox.
+    /// The number of bytes of a peer's frames that this item takes up in an inbox.
     #[must_use]
     pub fn peer_bytes(&self) -> usize {
         match self {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_has_what_writes_its_files_if_it_has_any() {
+    fn a_node_with_files_has_work_on_its_log_and_snapshots() {
         let in_memory = starts(&Medium::Memory);
         let in_files = starts(&Medium::Folder { path: "/data".into(), sync: SyncPolicy::Always });
         assert_eq!((in_memory.len(), in_files.len()), (5, 5));

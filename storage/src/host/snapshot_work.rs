@@ -1,4 +1,5 @@
-//! Snapshot work: which file operation of a node's snapshots comes next, and when the work rests.
+//! Snapshot work: decides which file operation of a node's snapshots comes next, and when the work
+//! pauses.
 //!
 //! ```text
 //! Write(part) ─► Run ─► Rest ─► Report            a part that is not the last
@@ -6,16 +7,16 @@
 //! Read        ─► Read ─► Report
 //! ```
 //!
-//! Snapshots are written beside the log, not through its queue: a snapshot is large and nobody
-//! waits for it, while every put waits for the log's next sync. After each part the work rests, so
-//! that the log has most of a disk that they share. There are never many orders: the replica asks
-//! for the next part of a snapshot when the one before is written, and for one part at a time per
-//! follower.
+//! Snapshots are written concurrently with the log and not through its queue: a snapshot is large
+//! and no client waits for it, while every write waits for the log's next sync. After each part the
+//! work pauses, so that the log gets most of a disk that they share. Few orders wait at a time: the
+//! replica orders the next part of a snapshot only when the one before is written, and one part at
+//! a time per follower.
 //!
-//! Deliberately not here: when a snapshot is due, and what one that arrived is worth. That is the
-//! replica's business; and what is checked before one counts, the planner's. After a task that
-//! failed a runtime never asks for the next one: a snapshot that is half written by then is never
-//! used, and the next one takes its place.
+//! Deliberately not here: when a snapshot is due and whether a received one is used, which the
+//! replica decides, and what is verified before a snapshot counts, which the planner decides. After
+//! a task that failed, a runtime never asks for the next one: a half-written snapshot is never
+//! used, and the next one replaces it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,26 +30,26 @@ use crate::files::{FileName, FileOp};
 use crate::medium::DiskError;
 use crate::snapshot::{PartWanted, SnapshotPlanner, rest_after};
 
-/// What is to be done next for a node's snapshots.
+/// The next task for a node's snapshots.
 #[derive(Debug)]
 pub enum SnapshotTask {
-    /// Something with files.
+    /// A task on files.
     Files(FileTask),
-    /// Leave the disk to others for so long.
+    /// Leave the disk to other work for this time.
     Rest(Duration),
-    /// Hand this to the node.
+    /// Report this input to the node.
     Report(Input),
 }
 
-/// What is to be done next with the files of a node's snapshots.
+/// The next task on the files of a node's snapshots.
 #[derive(Debug)]
 pub enum FileTask {
-    /// Carry these operations out, in order; then [`SnapshotWork::ran`].
+    /// Carry these operations out in order, then call [`SnapshotWork::ran`].
     Run(Vec<FileOp>),
-    /// Read the file back and check it, possibly on another thread; then
+    /// Read the file back and verify it, possibly on another thread, then call
     /// [`SnapshotWork::verified`].
     Verify(SnapshotCheck),
-    /// Read this part of the node's snapshot; then [`SnapshotWork::was_read`].
+    /// Read this part of the node's snapshot, then call [`SnapshotWork::was_read`].
     Read(NodeId, PartWanted),
 }
 
@@ -56,7 +57,7 @@ pub enum FileTask {
 #[derive(Debug)]
 pub struct SnapshotWork {
     planner: SnapshotPlanner,
-    /// The most bytes of content that one read gives.
+    /// The most bytes of content that one read returns.
     part_bytes: usize,
     orders: VecDeque<SnapshotOrder>,
     stage: Stage,
@@ -64,13 +65,13 @@ pub struct SnapshotWork {
 
 #[derive(Debug)]
 enum Stage {
-    /// The next order is due.
+    /// The next order can begin.
     Idle,
     /// The operations of a part are being carried out.
     Writing(Part),
-    /// A rest is due.
+    /// A pause is due.
     Written(Part, Duration),
-    /// The end of the part is due.
+    /// The end of the part is due: a report, or verification after the last part.
     Rested(Part),
     /// The whole snapshot is being read back.
     Verifying(Part),
@@ -88,14 +89,14 @@ struct Part {
     is_last: bool,
 }
 
-/// A check that a written snapshot is what was meant. It can be sent to another thread: for a large
-/// one it takes a while.
+/// The verification of a written snapshot. It can be sent to another thread, because it takes a
+/// while for a large snapshot.
 #[derive(Debug)]
 pub struct SnapshotCheck {
     planner: SnapshotPlanner,
 }
 
-/// A snapshot that was read back and is what was meant.
+/// A snapshot that was read back and verified.
 #[derive(Debug)]
 pub struct VerifiedSnapshot {
     planner: SnapshotPlanner,
@@ -109,7 +110,7 @@ impl SnapshotCheck {
         self.planner.temporary()
     }
 
-    /// Checks the bytes that were read back.
+    /// Verifies the bytes that were read back.
     ///
     /// # Errors
     ///
@@ -123,22 +124,22 @@ impl SnapshotCheck {
 }
 
 impl SnapshotWork {
-    /// Nothing is ordered yet. Reads give parts of some `part_bytes` bytes.
+    /// Creates the work without any order. Reads return parts of about `part_bytes` bytes.
     #[must_use]
     pub fn new(planner: SnapshotPlanner, part_bytes: usize) -> Self {
         Self { planner, part_bytes, orders: VecDeque::new(), stage: Stage::Idle }
     }
 
-    /// Adds an order behind those that wait.
+    /// Adds an order at the end of the queue.
     pub fn order(&mut self, order: SnapshotOrder) {
         self.orders.push_back(order);
     }
 
-    /// What is to be done next; `None`: nothing, before the next order.
+    /// Returns the next task; `None` if there is none before the next order.
     ///
     /// # Panics
     ///
-    /// When the result of the task before is still to be reported.
+    /// When the result of the previous task was not reported yet.
     pub fn next_task(&mut self) -> Option<SnapshotTask> {
         let (stage, task) = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => {
@@ -176,7 +177,7 @@ impl SnapshotWork {
         }
     }
 
-    /// Operations are carried out, which took so long.
+    /// The operations were carried out, which took this long.
     ///
     /// # Panics
     ///
@@ -189,12 +190,12 @@ impl SnapshotWork {
         };
     }
 
-    /// The operations of a part failed. Without room for it the snapshot is put off: returns the
-    /// file that has to go, which nobody relies on yet.
+    /// The operations of a part failed. If they found no room, the snapshot is postponed; then
+    /// returns its temporary file, which the caller has to remove.
     ///
     /// # Errors
     ///
-    /// The error itself, where the node has to stop for it.
+    /// The error itself, if the node has to stop because of it.
     pub fn failed(&mut self, error: FileError) -> Result<FileName, FileError> {
         let file = self.planner.temporary();
         let is_put_off = error.is_for_want_of_room() && error.is_about(file);
@@ -207,7 +208,7 @@ impl SnapshotWork {
         Ok(file)
     }
 
-    /// The snapshot was read back and is right.
+    /// The snapshot was read back and verified.
     ///
     /// # Panics
     ///
@@ -220,7 +221,7 @@ impl SnapshotWork {
         self.stage = Stage::Verified(part, snapshot.publication);
     }
 
-    /// The part was read; `None`: there is no such part, or no longer.
+    /// The part was read; `None`: there is no such part any more.
     ///
     /// # Panics
     ///
@@ -250,7 +251,7 @@ mod tests {
         SnapshotWork::new(SnapshotPlanner::new(identity, LogIndex::ORIGIN, SyncPolicy::Always), 1000)
     }
 
-    /// The parts of a snapshot of these lines, one line each.
+    /// Returns the parts of a snapshot of these lines, one line per part.
     fn parts(lines: &[&str]) -> Vec<SnapshotPart> {
         let configuration = Configuration::of_voters(Voters::new([NodeId(0)]).unwrap());
         let meta = SnapshotMeta { last: LAST, configuration };
@@ -273,7 +274,7 @@ mod tests {
         lines.iter().enumerate().map(part).collect()
     }
 
-    /// Carries operations on the one temporary file out.
+    /// Carries operations out on the one temporary file.
     fn carry_out(file: &mut Vec<u8>, ops: &[FileOp]) {
         for op in ops {
             match op {
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_back_otherwise_is_never_published() {
+    fn a_snapshot_that_is_read_back_wrong_is_never_published() {
         let (mut work, mut file) = (work(), Vec::new());
         parts(&["{\"a\":1}\n"]).into_iter().for_each(|part| work.order(SnapshotOrder::Write(part)));
         run(&mut work, &mut file);

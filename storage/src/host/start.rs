@@ -1,4 +1,5 @@
-//! What a cluster or a node is started with, and why it does not start: the same for every runtime.
+//! Start options of a cluster or a node, and the reasons why it does not start: the same for every
+//! runtime.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,44 +14,43 @@ use crate::medium::Medium;
 use crate::member::MemberError;
 use crate::survey::SurveyError;
 
-/// What a cluster in one process is started with.
+/// The options of a cluster in one process.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many nodes, how long things may take, how much is allowed.
+    /// The number of nodes, timeouts and limits.
     pub settings: Settings,
-    /// Where the state is kept.
+    /// Where the state is stored.
     pub medium: Medium,
-    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
+    /// Where clients connect; port 0 takes a free port. `None`: only this process sends requests.
     pub listen: Option<SocketAddr>,
 }
 
-/// What one node of a cluster of processes is started with.
+/// The options of one node of a cluster of processes.
 #[derive(Clone, Debug)]
 pub struct MemberOptions {
-    /// How long things may take, how much is allowed. How many nodes there are is not for one of
-    /// them to say.
+    /// Timeouts and limits. The number of nodes is not used: it depends on the cluster.
     pub settings: Settings,
-    /// Which node it is.
+    /// The id of this node.
     pub id: NodeId,
     /// How it finds its cluster at its first start.
     pub origin: Origin,
-    /// Where the state is kept: a folder for this node alone.
+    /// Where the state is stored: a folder for this node alone.
     pub medium: Medium,
-    /// Where clients connect; port 0 takes a free one. `None`: only this process asks.
+    /// Where clients connect; port 0 takes a free port. `None`: only this process sends requests.
     pub listen: Option<SocketAddr>,
-    /// Where to listen for the other nodes, if not where they find this one: behind a translation
-    /// of addresses.
+    /// Where to listen for the other nodes, if that differs from the address at which they reach
+    /// this one, as behind address translation.
     pub peer_listen: Option<Box<str>>,
-    /// Addresses to dial instead of those that members say.
+    /// Addresses to dial instead of those that members announce.
     pub dial_overrides: BTreeMap<NodeId, Box<str>>,
 }
 
 impl MemberOptions {
-    /// Where to listen for the other nodes, when they find this one at `own`.
+    /// Returns where to listen for the other nodes, which reach this one at `own`.
     ///
     /// # Errors
     ///
-    /// [`StartError::NoPeerAddress`] when nothing says where.
+    /// [`StartError::NoPeerAddress`] when neither the options nor `own` have an address.
     pub fn peer_address(&self, own: Option<&str>) -> Result<Box<str>, StartError> {
         let address = self.peer_listen.as_deref().or(own);
         address.map(Box::from).ok_or(StartError::NoPeerAddress { node: self.id })
@@ -60,7 +60,7 @@ impl MemberOptions {
 /// Why a cluster or a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The settings do not fit one another.
+    /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The data folder cannot be locked.
@@ -69,7 +69,7 @@ pub enum StartError {
     /// The data folder cannot be read or written.
     #[error(transparent)]
     Files(#[from] FileError),
-    /// What is in the data folder is not the files of such a cluster.
+    /// The files in the data folder are not those of such a cluster.
     #[error(transparent)]
     Survey(#[from] SurveyError),
     /// A node cannot start from what is in its log.
@@ -77,19 +77,19 @@ pub enum StartError {
     Node {
         /// The node.
         node: NodeId,
-        /// What it cannot start from.
+        /// The cause.
         cause: ReplicaError,
     },
-    /// What is in the data folder is not the files of such a node.
+    /// The files in the data folder are not those of such a node.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// The folder is empty, and nobody was named to found a cluster with or to join.
+    /// The folder is empty, and the options name no cluster to found or to join.
     #[error(
         "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
     )]
     NoOrigin,
-    /// By the latest configuration in its log the node has no address: it was removed, or was
-    /// stopped while it joined, before its log had reached its own addition.
+    /// By the latest configuration in its log the node has no address: it was removed, or it was
+    /// stopped while it joined, before its log contained its own addition.
     #[error(
         "by its own log node {node} is no member. If it was removed from the cluster, its files are of no use any more: let a node \
          in under this id with `coracle member add {node}=HOST:PORT` and an empty data folder. If it was stopped while it joined, \
@@ -104,7 +104,7 @@ pub enum StartError {
     ListenForPeers {
         /// The address.
         address: Box<str>,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
     /// The address cannot be listened on.
@@ -112,22 +112,21 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// No identity can be drawn.
+    /// The operating system provides no random numbers for an identity.
     #[error("the operating system gives no random numbers: {0}")]
     Randomness(#[from] getrandom::Error),
 }
 
 impl StartError {
-    /// Whether it is an address to listen on that is not there, and may be in a moment: one of no
-    /// interface yet, or a name that cannot be looked up. An address that another program uses is
-    /// another matter.
+    /// Whether the address to listen on is missing and may exist soon: no interface has it yet, or
+    /// its name cannot be looked up. An address that another program uses does not count.
     #[must_use]
     pub fn is_address_missing(&self) -> bool {
         let (Self::Listen { cause, .. } | Self::ListenForPeers { cause, .. }) = self else { return false };
-        // A failed look-up has no number of the operating system's.
+        // A failed name look-up has no error number of the operating system.
         cause.kind() == std::io::ErrorKind::AddrNotAvailable || cause.raw_os_error().is_none()
     }
 }
@@ -135,16 +134,16 @@ impl StartError {
 /// Why a running node ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberFailure {
-    /// Its cluster does not take it.
+    /// Its cluster has rejected it.
     #[error(transparent)]
     Refused(#[from] PeerRefusal),
-    /// Its files cannot be made.
+    /// Its files cannot be created.
     #[error(transparent)]
     Files(#[from] FileError),
-    /// It cannot start from what it has.
+    /// It cannot start from its files or settings.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Its disk failed; the events say how.
+    /// Its disk failed; the events hold the reason.
     #[error("the node has lost its disk")]
     DiskLost,
 }

@@ -1,18 +1,18 @@
-//! The log made anew behind a snapshot of the node's own, a piece at a time.
+//! Log rewrite behind a snapshot of this node's log, one piece at a time (compaction).
 //!
 //! ```text
 //! log00.txt      |■■■■■■■■■■■ in the snapshot ■■■■■■■■■■■|■■■ after it ■■■|■ new persists go on here ►
 //! log00.txt.tmp                                          |■■■ copied ■■■►
 //! ```
 //!
-//! Nothing is dropped that the old log still has to give, so nobody waits: persists go on into the
-//! old log, and between two groups of them a piece of what comes after the snapshot is copied and
-//! synced beside it. When so little is left that it is one more piece, that is written as well and
-//! the new log takes the old one's place, with no persist in between. Until then the old log is the
-//! log, and a crash leaves it so, with a temporary file that nobody reads.
+//! The old log keeps every entry that is still needed, so no client waits: persists are appended to
+//! the old log. Between two groups of persists, a piece of the entries after the snapshot is copied
+//! to the new log and synced. When the rest is no longer than one piece, it is copied as well and
+//! the new log replaces the old one, with no persist in between. Until then the old log is in use,
+//! and a crash leaves it so, with a temporary file that is never read.
 //!
-//! Only what is above the floor can be cut, and only up to the floor is copied before the last
-//! piece: so what was copied stays true.
+//! Only entries above the floor can be cut, and only entries up to the floor are copied before the
+//! last piece. So copied entries never change.
 
 use std::collections::VecDeque;
 
@@ -22,28 +22,27 @@ use super::{Group, Planner};
 use crate::files::{FileKind, FileName, FileOp};
 use crate::header::LogHeader;
 
-/// The least bytes that are copied between two groups of persists, if nothing else is said and
-/// there are so many. Chosen because the next group then waits for some milliseconds at the most,
-/// on a disk of 100 MB/s.
+/// The default for the least bytes that are copied between two groups of persists, if as much is
+/// left. Chosen because the next group then waits for some milliseconds at most, on a disk of 100
+/// MB/s.
 pub const RENEWAL_BYTES: usize = 256 * 1024;
 
-/// A log that is being made anew.
+/// A log rewrite in progress.
 #[derive(Debug)]
 pub(super) struct Renewal {
     after: LogPoint,
     file: FileName,
     piece_bytes_min: usize,
-    /// Bytes of the new log so far; none before it is created.
+    /// The bytes of the new log so far; 0 before it is created.
     len: u64,
-    /// The entries that are to be copied, in order.
+    /// The entries that are not copied yet, in order.
     rest: VecDeque<Entries>,
     rest_bytes: usize,
-    /// Bytes of entries that came since the last piece.
+    /// The bytes of entries that were added since the last piece.
     added_bytes: usize,
 }
 
-/// What a log that has just taken the place of another one has changed, so that it can be taken
-/// back.
+/// The changes that replacing the log made to the planner, so that they can be undone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
     old_len: u64,
@@ -59,14 +58,14 @@ impl Renewal {
         Self { after: *after, file, piece_bytes_min, len: 0, rest, rest_bytes, added_bytes: 0 }
     }
 
-    /// The log goes on with these.
+    /// Adds entries that were appended to the log.
     pub(super) fn add(&mut self, entries: Entries) {
         self.rest_bytes += entries.text().len();
         self.added_bytes += entries.text().len();
         self.rest.push_back(entries);
     }
 
-    /// The log loses the entries from `from` on.
+    /// Removes the entries from `from` on, which were cut off the log.
     pub(super) fn cut(&mut self, from: LogIndex) {
         while let Some(run) = self.rest.pop_back_if(|run| run.last().index >= from) {
             self.rest_bytes -= run.text().len();
@@ -78,8 +77,8 @@ impl Renewal {
         }
     }
 
-    /// How many bytes the next piece has. More than came since the last one: otherwise it might
-    /// never end.
+    /// The size of the next piece. It is more than was added since the last piece: otherwise the
+    /// rewrite might never end.
     fn piece_bytes(&self) -> usize {
         self.piece_bytes_min.max(2 * self.added_bytes)
     }
@@ -88,12 +87,13 @@ impl Renewal {
         self.rest_bytes <= self.piece_bytes()
     }
 
-    /// Whether there is something to copy now.
+    /// Whether there are entries that can be copied now.
     fn can_go_on(&self, floor: LogIndex) -> bool {
         self.is_last_piece() || self.rest.front().is_some_and(|run| run.first_index() <= floor)
     }
 
-    /// Takes entries up to `floor` off the rest, some `bytes_max` bytes, but one if there is any.
+    /// Removes entries up to `floor` from the rest, about `bytes_max` bytes but at least one entry
+    /// if there is any.
     fn take(&mut self, floor: LogIndex, bytes_max: usize) -> Vec<Entries> {
         let mut taken = Vec::new();
         let mut room = bytes_max;
@@ -117,8 +117,8 @@ impl Renewal {
 }
 
 impl Planner {
-    /// Whether the log can be made anew beside the old one: all that the old one will lack is above
-    /// what is committed and in the snapshot.
+    /// Begins a rewrite beside the old log, if that is possible: the log must only gain entries by
+    /// it, and all entries that it will drop must be committed and in the snapshot.
     pub(super) fn begin_renewal(
         &mut self,
         compaction: &Compaction,
@@ -148,20 +148,19 @@ impl Planner {
         true
     }
 
-    /// From now on, copies at least `bytes` bytes at a time when a log is made anew, instead of
-    /// [`RENEWAL_BYTES`].
+    /// Sets the least bytes that each piece of a log rewrite copies, instead of [`RENEWAL_BYTES`].
     pub fn set_renewal_bytes(&mut self, bytes: usize) {
         self.renewal_bytes = bytes;
     }
 
-    /// Whether [`Planner::renew`] has something to do.
+    /// Whether [`Planner::renew`] has work to return.
     #[must_use]
     pub fn can_renew(&self) -> bool {
         self.renewal.as_ref().is_some_and(|renewal| renewal.can_go_on(self.floor.index))
     }
 
-    /// The file operations of the next step in making the log anew behind a snapshot; none when
-    /// there is nothing to do. To be carried out between two groups of persists.
+    /// Returns the file operations of the next piece of a log rewrite, to be carried out between
+    /// two groups of persists; empty if there is none.
     #[must_use]
     pub fn renew(&mut self) -> Vec<FileOp> {
         let floor = self.floor.index;
@@ -194,7 +193,7 @@ impl Planner {
             self.moved =
                 Some(Moved { old_len: self.len, new_len: renewal.len, noted_floor: self.noted_floor });
             self.move_to(&renewal);
-            // A floor below the new log's start proves nothing.
+            // A floor below the start of the new log would prove nothing.
             self.note_floor(&mut group);
         } else {
             self.renewal = Some(renewal);
@@ -202,8 +201,8 @@ impl Planner {
         self.sync.apply(group.ops)
     }
 
-    /// The last piece of work on the new log failed before that took the place of the old one:
-    /// there is none. The next snapshot begins another.
+    /// Abandons the rewrite, because its last piece failed before the new log replaced the old one.
+    /// The next snapshot begins another.
     pub(crate) fn give_up_renewal(&mut self) {
         self.renewal = None;
         if let Some(Moved { old_len, new_len, noted_floor }) = self.moved.take() {
@@ -217,7 +216,7 @@ impl Planner {
         }
     }
 
-    /// The log is the new one: what it holds stands elsewhere than in the old.
+    /// Moves the offsets to those of the new log, which has replaced the old one.
     fn move_to(&mut self, renewal: &Renewal) {
         assert!(renewal.rest.is_empty(), "the new log ends where the old one does");
         assert!(self.floor.index >= renewal.after.index, "a floor never falls");

@@ -9,7 +9,7 @@ use crate::testing::{
 
 const PUT: &str = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
 
-/// A short word for each operation, to compare at a glance.
+/// Returns a short word for each operation, so that lists can be compared at a glance.
 fn words(ops: &[FileOp]) -> Vec<String> {
     let word = |op: &FileOp| match op {
         FileOp::Create { file, .. } => format!("create {file}"),
@@ -68,7 +68,7 @@ fn a_term_is_on_disk_before_the_entries_that_came_with_it() {
 }
 
 #[test]
-fn terms_with_nothing_in_between_are_written_once_and_the_last_counts() {
+fn consecutive_terms_are_written_once_and_the_last_counts() {
     let (mut disk, mut planner, entries) = node_with_three_entries();
     let ops = planner.plan(&[vote(3, 2, 1), vote(4, 3, 2), append(5, Vec::new()), vote(6, 4, 0)]);
     assert_eq!(words(&ops), REPLACE_META);
@@ -145,7 +145,7 @@ fn compaction(id: u64, after: LogPoint, entries: Vec<Entries>) -> Persist {
 }
 
 #[test]
-fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
+fn a_compaction_rewrites_the_log_and_replaces_it_atomically() {
     let (mut disk, mut planner, entries) = node_with_three_entries();
     let kept = entries.starting_at(LogIndex(3)).unwrap();
     let next = entries_after(kept.last(), 2, &[PUT]);
@@ -165,7 +165,7 @@ fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
     let expected = [&header, kept.text().as_bytes(), next.text().as_bytes()].concat();
     assert_eq!(disk.content(LOG), expected);
 
-    // What follows belongs to the new log, at its offsets.
+    // Later persists change the new log, at its offsets.
     let mut cut = append(4, Vec::new());
     cut.cut_from = Some(LogIndex(4));
     let kept_len = header.len() + kept.text().len();
@@ -175,8 +175,8 @@ fn a_compaction_makes_the_log_anew_and_puts_it_in_place_in_one_step() {
     );
 }
 
-/// Twelve entries, two of them in a snapshot and four committed; the planner copies one at a time
-/// if nothing is added.
+/// A node with twelve entries, two of them in a snapshot and four committed. The planner copies one
+/// entry at a time if no entries are added.
 fn node_that_renews() -> (Disk, Planner, Entries) {
     let (mut disk, start) = founded(SyncPolicy::Always);
     let mut planner = start.planner;
@@ -190,7 +190,7 @@ fn node_that_renews() -> (Disk, Planner, Entries) {
 }
 
 #[test]
-fn a_log_that_goes_on_is_made_anew_between_groups() {
+fn a_log_that_continues_is_rewritten_between_groups() {
     let (mut disk, mut planner, entries) = node_that_renews();
     let renew = |planner: &mut Planner, disk: &mut Disk, expected: &[&str]| {
         assert!(planner.can_renew());
@@ -203,7 +203,7 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     renew(&mut planner, &mut disk, &["append log00.txt.tmp 4..=4", sync]);
     assert!(!planner.can_renew() && planner.renew().is_empty(), "the others may be cut");
 
-    // The log goes on meanwhile, and twice as much is copied; then it is cut.
+    // The log grows meanwhile, so twice as much is copied; then it is cut.
     let more = entries_after(entries.last(), 1, &[PUT]);
     let ops = planner.plan(&[Persist { floor: LogIndex(6), ..append(4, vec![more]) }]);
     assert_eq!(words(&ops), ["append log00.txt 13..=13", "sync log00.txt"]);
@@ -217,7 +217,7 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     assert!(!planner.can_renew());
     assert_eq!(Meta::decode(disk.content(META)).unwrap().floor.index, LogIndex(7));
 
-    // What follows belongs to the new log, at its offsets.
+    // Later persists change the new log, at its offsets.
     let kept = entries.starting_at(LogIndex(3)).and_then(|kept| kept.ending_at(LogIndex(7))).unwrap();
     let header = LogHeader { identity: identities(1).remove(0), after: kept.before() }.encode();
     assert_eq!(disk.content(LOG), [&header, kept.text().as_bytes()].concat());
@@ -227,8 +227,8 @@ fn a_log_that_goes_on_is_made_anew_between_groups() {
     assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
 }
 
-/// There is no room for the last piece, which would have put the new log in place: what follows
-/// stands in the old one.
+/// There is no room for the last piece, which would have put the new log in place: later persists
+/// go to the old log.
 #[test]
 fn a_renewal_that_is_given_up_leaves_the_log_as_it_was() {
     let (mut disk, mut planner, entries) = node_that_renews();
@@ -251,9 +251,9 @@ fn a_renewal_that_is_given_up_leaves_the_log_as_it_was() {
     assert_eq!(planner.noted_floor, LogPoint::ORIGIN, "what was not written was not noted");
 }
 
-/// However fast the log grows: a piece has more than came since the one before.
+/// A piece is larger than the entries added since the one before, however fast the log grows.
 #[test]
-fn making_the_log_anew_comes_to_an_end_under_load() {
+fn a_log_rewrite_ends_under_load() {
     let (mut disk, mut planner, entries) = node_that_renews();
     let mut last = entries.last();
     let mut rounds = 0;
@@ -269,7 +269,7 @@ fn making_the_log_anew_comes_to_an_end_under_load() {
 }
 
 #[test]
-fn a_leaders_snapshot_ends_what_was_under_way() {
+fn a_leaders_snapshot_ends_a_rewrite_in_progress() {
     let (_, mut planner, entries) = node_that_renews();
     let after = LogPoint { index: LogIndex(9), term: Term(1), checksum: Checksum(7) };
     let ops = planner.plan(&[Persist { floor: LogIndex(9), ..compaction(4, after, Vec::new()) }]);
@@ -292,8 +292,7 @@ fn a_compaction_without_entries_leaves_a_header() {
     assert_eq!(Meta::decode(disk.content(META)).unwrap().floor, after);
 }
 
-/// What was planned before in the same group goes to the log that is replaced, and what comes after
-/// to the new one.
+/// Earlier persists of the same group go to the old log, later ones to the new log.
 #[test]
 fn a_compaction_keeps_its_place_in_a_group() {
     let (_, mut planner, entries) = node_with_three_entries();
@@ -358,7 +357,7 @@ fn more_than_a_group_may_hold_is_synced_in_between() {
     let written = [entries.text(), many.text(), one.text()].concat();
     assert!(disk.content(LOG).ends_with(written.as_bytes()));
 
-    // Made anew, it is written in pieces, too.
+    // A rewrite is written in pieces, too.
     let temporary = FileName::new(NODE, FileKind::LogTemporary);
     let all = vec![entries, many, one];
     for op in planner.plan(&[compaction(5, LogPoint::ORIGIN, all)]) {
@@ -401,7 +400,7 @@ fn an_orderly_stop_notes_the_floor_once() {
     assert_eq!(meta.hard_state.current_term, Term(1));
 }
 
-/// What a crash leaves is a state that the node went through, and everything reported is in it.
+/// A crash leaves a state that the node went through, with everything that was reported.
 #[test]
 fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
     let (mut own, mut installed, mut compacted, mut pieces) = (0, 0, 0, 0);
@@ -420,7 +419,7 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
                 disk.apply(op);
             }
             crash_in_every_way(&disk, &states, &mut rng, seed);
-            // Reported now: nothing before the last state will do any more.
+            // Everything is reported now, so only the last state is allowed.
             node.report();
             let state = &states[states.len() - 1..];
             crash_in_every_way(&disk, state, &mut rng, seed);
@@ -481,7 +480,7 @@ fn crash_in_every_way(disk: &Disk, states: &[State], rng: &mut fastrand::Rng, se
     }
 }
 
-/// Recovering again gives the same, wherever the repairs ended.
+/// Recovering again gives the same state, wherever the repairs were interrupted.
 fn crash_while_repairing(mut disk: Disk, repairs: &[FileOp], state: &State, rng: &mut fastrand::Rng) {
     for op in repairs {
         disk.apply(op);

@@ -1,4 +1,4 @@
-//! Opening the folder of a cluster in one process. See the module above.
+//! Opens the folder of a cluster in one process. See the module above.
 
 use coracle_core::raft::{Config, NodeId};
 use coracle_core::{ReplicaLimits, RestoredState, Settings};
@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use crate::medium::Medium;
 use crate::survey::{Survey, SurveyError, Surveyor};
 
-/// Stage 1 for a cluster in one process: its folder, if it has one, is to be locked and read.
+/// Stage 1 for a cluster in one process: its folder, if it has one, has to be locked and read.
 #[derive(Debug)]
 pub struct ClusterOpening {
     identities: Vec<Identity>,
@@ -19,11 +19,11 @@ pub struct ClusterOpening {
     configs: Vec<Config>,
     limits: ReplicaLimits,
     seed: u64,
-    /// What the nodes' snapshots say, of those that were looked at.
+    /// The parsed snapshots of the nodes whose files were read.
     states: Vec<Result<Option<RestoredState>, StartError>>,
 }
 
-/// Stage 2 for a cluster in one process: its folder is judged, and not changed yet.
+/// Stage 2 for a cluster in one process: its folder is checked and not changed yet.
 #[derive(Debug)]
 pub struct FoundCluster {
     operations: Option<Vec<FileOp>>,
@@ -31,8 +31,8 @@ pub struct FoundCluster {
 }
 
 impl ClusterOpening {
-    /// Opens `medium` for a cluster with these settings, with the identities for a new one should
-    /// there be none yet.
+    /// Opens `medium` for a cluster with these settings. Draws the identities that a new cluster
+    /// will have.
     ///
     /// # Errors
     ///
@@ -52,25 +52,26 @@ impl ClusterOpening {
         Ok(Self { identities, medium, surveyor, configs, limits, seed, states })
     }
 
-    /// The nodes whose files are to be read and looked at, in this order, if there is a folder.
+    /// The nodes whose files have to be read and passed to `look` in this order, if there is a
+    /// folder.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.identities.iter().map(|identity| identity.node).collect()
     }
 
-    /// Takes the files of the next node. They are not needed any more then.
+    /// Reads the files of the next node, which are not needed any more after that.
     ///
     /// # Panics
     ///
-    /// When there is no further node.
+    /// When all nodes were read already.
     pub fn look(&mut self, files: &NodeFiles) {
         self.surveyor.look(files);
         let state = self.read_snapshot();
         self.states.push(state);
     }
 
-    /// Reads the snapshot of the node that was looked at last. Its text may be as large as all that
-    /// the nodes have together.
+    /// Parses the snapshot of the node that was read last. Its text may be as large as everything
+    /// that the nodes share.
     fn read_snapshot(&mut self) -> Result<Option<RestoredState>, StartError> {
         let Some(recovery) = self.surveyor.latest() else { return Ok(None) };
         let Some(snapshot) = &mut recovery.restored.snapshot else { return Ok(None) };
@@ -81,15 +82,15 @@ impl ClusterOpening {
         state.map(Some).map_err(|cause| StartError::Node { node, cause })
     }
 
-    /// Judges what was found.
+    /// Checks the files of all nodes together.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing was changed.
+    /// [`StartError`]: no file was changed.
     ///
     /// # Panics
     ///
-    /// When there is a folder, and not every node was looked at.
+    /// When there is a folder and the files of a node were not read.
     pub fn judge(self, names: &FolderNames) -> Result<FoundCluster, StartError> {
         let Medium::Folder { path, .. } = self.medium else {
             let start = |config| NodeStart { config, limits: self.limits, files: None };
@@ -122,18 +123,18 @@ impl ClusterOpening {
 }
 
 impl FoundCluster {
-    /// What is to be carried out before the nodes start: it makes the files of a new cluster, or
-    /// repairs those that are there. Empty when they were handed out before.
+    /// Returns the operations to carry out before the nodes start: they create the files of a new
+    /// cluster, or repair existing ones. Empty on a second call.
     #[must_use]
     pub fn operations(&mut self) -> Vec<FileOp> {
         self.operations.take().unwrap_or_default()
     }
 
-    /// What each node starts from, in the order of their ids.
+    /// Returns the start of each node, in the order of the ids.
     ///
     /// # Panics
     ///
-    /// When the operations were not handed out.
+    /// When the operations were not taken before.
     #[must_use]
     pub fn opened(self) -> Vec<NodeStart> {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");

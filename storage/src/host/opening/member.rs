@@ -1,4 +1,4 @@
-//! Opening the folder of one node of a cluster of processes. See the module above.
+//! Opens the folder of one node of a cluster of processes. See the module above.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::medium::Medium;
 use crate::member::{MemberError, MemberStart, found_member, open_member};
 use crate::recover::Recovery;
 
-/// Stage 1 for one node of a cluster of processes: its folder, if it has one, is to be locked and
+/// Stage 1 for one node of a cluster of processes: its folder, if it has one, has to be locked and
 /// read.
 #[derive(Debug)]
 pub struct MemberOpening {
@@ -28,7 +28,7 @@ pub struct MemberOpening {
     start: Option<Result<MemberStart, MemberError>>,
 }
 
-/// Stage 2 for one node of a cluster of processes: its folder is judged, and not changed yet.
+/// Stage 2 for one node of a cluster of processes: its folder is checked and not changed yet.
 #[derive(Debug)]
 pub struct FoundMember {
     id: NodeId,
@@ -36,32 +36,33 @@ pub struct FoundMember {
     incarnation: Incarnation,
     boot: u64,
     standing: Standing,
-    /// Where founders are by the flags of this start, if that is not where they were when the
-    /// cluster was founded.
+    /// The addresses of founders in the flags of this start, where they differ from those at the
+    /// founding.
     moved: BTreeMap<NodeId, Box<str>>,
     configuration_index: LogIndex,
-    /// The last configuration that names it.
+    /// The index of the last configuration that contains this node.
     named_by: Option<LogIndex>,
     operations: Option<Vec<FileOp>>,
     recovery: Option<Box<Recovery>>,
 }
 
-/// Stage 3 for one node of a cluster of processes: what it starts from.
+/// Stage 3 for one node of a cluster of processes: the state that it starts from.
 #[derive(Debug)]
 pub struct OpenedMember {
-    /// What it says of itself to others. It has no cluster yet unless it was founded.
+    /// The node as it introduces itself to others. It has no cluster yet unless it was founded
+    /// before.
     pub local: LocalNode,
-    /// Where its peers reach it, as far as it knows before it has met them.
+    /// The address at which its peers reach it, as far as it knows before the first handshake.
     address: Option<Box<str>>,
-    /// Where founders are by the flags of this start, if that is not where they were when the
-    /// cluster was founded.
+    /// The addresses of founders in the flags of this start, where they differ from those at the
+    /// founding.
     moved: BTreeMap<NodeId, Box<str>>,
     recovery: Option<Box<Recovery>>,
     medium: Medium,
 }
 
 impl MemberOpening {
-    /// Opens what these options name. The incarnation for a first start is drawn here.
+    /// Opens the folder that these options name, and draws the incarnation for a first start.
     ///
     /// # Errors
     ///
@@ -71,32 +72,32 @@ impl MemberOpening {
         Ok(Self::with_numbers(options, draw_incarnation()?, draw_boot()?))
     }
 
-    /// The same with numbers that were drawn elsewhere, as in a simulation: the incarnation for a
-    /// first start, and which run this is.
+    /// Does the same with given numbers, for a simulation: the incarnation for a first start, and
+    /// the boot number of this run.
     #[must_use]
     pub fn with_numbers(options: &MemberOptions, fresh: Incarnation, boot: u64) -> Self {
         let (origin, medium) = (options.origin.clone(), options.medium.clone());
         Self { id: options.id, origin, medium, fresh, boot, start: None }
     }
 
-    /// The nodes whose files are to be read and looked at, if there is a folder: this one.
+    /// The nodes whose files have to be read, if there is a folder: this one.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         vec![self.id]
     }
 
-    /// Takes the node's files. They are not needed any more then.
+    /// Reads the node's files, which are not needed any more after that.
     pub fn look(&mut self, files: &NodeFiles) {
         if let Medium::Folder { sync, .. } = &self.medium {
             self.start = Some(open_member(self.id, files, self.fresh, *sync));
         }
     }
 
-    /// Judges what was found; without a folder, nothing.
+    /// Checks the files; without a folder there is nothing to check.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: nothing was changed.
+    /// [`StartError`]: no file was changed.
     pub fn judge(mut self, names: &FolderNames) -> Result<FoundMember, StartError> {
         let new = || Ok(MemberStart::Unfounded { incarnation: self.fresh, creation: Vec::new() });
         let start = self.start.take().unwrap_or_else(new)?;
@@ -131,8 +132,9 @@ impl MemberOpening {
     }
 }
 
-/// All addresses of a cluster can change while no node runs, and then no leader can be told. So a
-/// start that names a founder at another address than at the founding means that it has moved.
+/// Returns the founders that have moved. All addresses of a cluster can change while no node runs,
+/// and then no leader can be asked to change them. So an address in the flags that differs from
+/// that at the founding means that the founder has moved.
 fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<str>> {
     let (Some(recovery), Origin::Found(peers)) = (recovery, origin) else { return BTreeMap::new() };
     let is_elsewhere = |(node, member): &(NodeId, &Member)| {
@@ -142,8 +144,8 @@ fn moved(recovery: Option<&Recovery>, origin: &Origin) -> BTreeMap<NodeId, Box<s
     moved.map(|(node, member)| (node, member.address.clone())).collect()
 }
 
-/// What the node is to a cluster, by which entry, and the last configuration in its log that names
-/// it.
+/// Returns the node's role in its cluster, the index of the entry that says so, and the index of
+/// the last configuration in its log that contains the node.
 fn standing(
     recovery: Option<&Recovery>,
     origin: Origin,
@@ -169,7 +171,8 @@ fn first_configuration(founders: &Founders) -> Result<Configuration, StartError>
 }
 
 impl FoundMember {
-    /// Where the node's peers reach it, as far as it knows before it has met them.
+    /// The address at which the node's peers reach it, as far as it knows before the first
+    /// handshake.
     #[must_use]
     pub fn address(&self) -> Option<Box<str>> {
         let roster = match &self.standing {
@@ -182,27 +185,27 @@ impl FoundMember {
             Standing::Member(founders, _) => founders.roster.member(self.id).map(|member| &member.address),
             Standing::Founding(_) | Standing::Joining => None,
         };
-        // Where it was moved by an order since the founding, that counts.
+        // A membership change since the founding takes precedence over the flags.
         let moved = self.moved.get(&self.id).filter(|_| known == founded_at);
-        // Stopped before its log had reached its own addition.
+        // The node was stopped before its log contained its own addition.
         let joined_at = self.recovery.as_ref().and_then(|recovery| recovery.identity.joined_at.as_ref());
         let joined_at =
             joined_at.filter(|_| self.named_by.is_none() && !mutant::is_active(Mutant::JoinedAtIgnored));
         moved.or(known).or(joined_at).cloned()
     }
 
-    /// What is to be carried out before anybody is told of the node: it writes the incarnation
-    /// down, or repairs the files. Empty when they were handed out before.
+    /// Returns the operations to carry out before the node contacts any other: they write the
+    /// incarnation, or repair the files. Empty on a second call.
     #[must_use]
     pub fn operations(&mut self) -> Vec<FileOp> {
         self.operations.take().unwrap_or_default()
     }
 
-    /// What the node starts from; its clients connect at `client_address`.
+    /// Returns the last stage; the node's clients connect at `client_address`.
     ///
     /// # Panics
     ///
-    /// When the operations were not handed out.
+    /// When the operations were not taken before.
     #[must_use]
     pub fn opened(self, client_address: Option<Box<str>>) -> OpenedMember {
         assert!(self.operations.is_none(), "a folder is repaired before it is used");
@@ -234,9 +237,9 @@ impl OpenedMember {
         }
     }
 
-    /// The directory that it begins with, and what the operator should know of it. `dial_overrides`
-    /// are dialled instead of the addresses that nodes say, and what their connections hold counts
-    /// in `memory`.
+    /// Returns the node's first directory of peers, and an event for the operator if founders have
+    /// moved. `dial_overrides` are dialled instead of the addresses that nodes announce, and the
+    /// memory of their connections counts towards `memory`.
     #[must_use]
     pub fn directory(
         &self,
@@ -249,7 +252,7 @@ impl OpenedMember {
             .with_moved(self.moved.clone())
     }
 
-    /// What the node starts from, as a member of the cluster that these have founded.
+    /// Returns the start of the node, as a member of the cluster with these founders.
     ///
     /// # Errors
     ///
@@ -260,20 +263,20 @@ impl OpenedMember {
         Ok(NodeStart { config, limits, files: self.files() })
     }
 
-    /// The node's folder and what it goes on from; `None`: it keeps its state in memory.
+    /// Returns the node's folder and recovered state; `None`: it keeps its state in memory.
     #[must_use]
     pub fn files(self) -> Option<FileStart> {
         let Medium::Folder { path, .. } = self.medium else { return None };
         Some(FileStart { path, recovery: *self.recovery?, state: None })
     }
 
-    /// The node has found its cluster; one that has joined knows by the configuration that let it
-    /// in where it is a member. Returns the operations that make its files; when they are carried
-    /// out it can start.
+    /// Enters the cluster that the node has found. A node that joins learns its own address from
+    /// `joined`, the configuration that admitted it. Returns the operations that create its files;
+    /// it can start when they are carried out.
     ///
     /// # Errors
     ///
-    /// [`StartError::Settings`] when nobody, or too many, found a cluster.
+    /// [`StartError::Settings`] when there are no founders or too many.
     pub fn found(
         &mut self,
         founders: &Founders,

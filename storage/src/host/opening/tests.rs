@@ -37,15 +37,15 @@ fn founders(ids: std::ops::Range<u64>) -> Origin {
     Origin::Found(Roster::new(ids.map(member)))
 }
 
-/// What a cluster in one process makes of a folder without files of its nodes, but with files of
-/// these names.
+/// Opens, for a cluster in one process, a folder that has files with these names and no other files
+/// of its nodes.
 fn judge(nodes: usize, names: &[FileName]) -> Result<FoundCluster, StartError> {
     let mut opening = ClusterOpening::new(&Settings { nodes, ..Settings::default() }, &medium()).unwrap();
     (0..nodes).for_each(|_| opening.look(&NodeFiles::default()));
     opening.judge(&FolderNames(names.to_vec()))
 }
 
-/// The same of a node of a cluster of processes.
+/// Does the same for a node of a cluster of processes.
 fn judge_member(id: u64, origin: Origin, names: &[FileName]) -> Result<FoundMember, StartError> {
     let mut opening = member_opening(id, origin);
     opening.look(&NodeFiles::default());
@@ -53,7 +53,7 @@ fn judge_member(id: u64, origin: Origin, names: &[FileName]) -> Result<FoundMemb
 }
 
 #[test]
-fn an_empty_folder_is_founded_with_identities_of_its_own() {
+fn an_empty_folder_is_founded_with_new_identities() {
     let found = |nodes| {
         let mut found = judge(nodes, &[]).unwrap();
         assert!(found.operations().iter().any(|op| matches!(op, FileOp::Create { .. })));
@@ -84,7 +84,7 @@ fn a_cluster_refuses_the_files_of_any_other_node() {
 
 /// On a full disk a start may need just the room that an unfinished snapshot takes.
 #[test]
-fn what_was_left_unfinished_goes_before_anything_is_written() {
+fn leftovers_are_removed_before_anything_is_written() {
     let left = [name(2, FileKind::SnapshotTemporary), name(2, FileKind::LogTemporary)];
     let mut found = judge_member(2, founders(0..3), &left).unwrap();
     let operations = found.operations();
