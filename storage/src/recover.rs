@@ -1,20 +1,20 @@
-//! Turns the bytes of a node's files into the state that it goes on from, or says why that cannot
-//! be.
+//! Recovery: rebuilds a node's state from its files at a start, or says why that is impossible.
 //!
-//! What is torn is repaired, what is damaged is refused (see [`scan`](crate::scan) for the
-//! difference), and nothing is guessed: a node that lost a vote or an acknowledged entry must not
-//! take part under its old identity. The repairs are file operations, to be carried out before the
+//! A torn write is repaired and damage is refused (see [`scan`](crate::scan) for the difference).
+//! Recovery never guesses: a node that lost a vote or an acknowledged entry must not take part
+//! under its old identity. The repairs are file operations that have to be carried out before the
 //! state is used. They may be interrupted anywhere: recovering again gives the same state.
 //!
-//! Two repairs are done at every start. After a failed sync the page cache may show data that is
-//! not on disk, and a later sync then reports success without writing it. So the end of the log, as
-//! much as can have waited for one sync, is written again in place and synced, and so is the
-//! metadata. A snapshot is not: it was synced before it had its name, or does not have it.
+//! Every start does two repairs. After a failed sync the page cache may show data that is not on
+//! disk, and a later sync then reports success without writing it. So the end of the log, as much
+//! as can have waited for one sync, is overwritten in place and synced, and the metadata is
+//! replaced. A snapshot needs no such repair: it was synced before it got its name, or does not
+//! have the name.
 //!
-//! A snapshot and the log may be of different moments; `recover/snapshot` says which of these a
-//! start can go on from. Temporary files are not looked at: what counts was given its final name.
+//! Snapshot and log may be from different moments; `recover/snapshot` says from which combinations
+//! a start can go on. Temporary files are ignored: only files with their final name count.
 //!
-//! Not here: reading the files, and what a group of nodes in one folder has to agree on
+//! Not here: reading the files, and checks across the nodes of one folder
 //! ([`survey()`](crate::survey())).
 
 use std::fmt;
@@ -41,47 +41,47 @@ pub use error::RecoverError;
 use share::share;
 
 /// How many bytes at the end of a log are written again at a start, rounded up to a whole line. A
-/// planner lets [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry: a whole line
+/// planner lets [`GROUP_BYTES_MAX`] bytes wait for one sync, or a single longer entry. A whole line
 /// is enough for both.
 pub const REWRITE_BYTES: usize = GROUP_BYTES_MAX;
 
-/// What a node goes on from.
+/// The recovered state of a node, and the planners of its further writes.
 #[derive(Debug)]
 pub struct Recovery {
-    /// Whose files these are.
+    /// The identity stated in the files.
     pub identity: Identity,
     /// Term, vote, snapshot and log.
     pub restored: Restored,
-    /// To be carried out, in order, before anything else is done with the state.
+    /// The operations to carry out, in order, before the state is used.
     pub repairs: Vec<FileOp>,
-    /// What the operator should be told.
+    /// The messages for the operator.
     pub notices: Vec<Notice>,
-    /// Plans the writes from here on.
+    /// Plans the writes to the log and the metadata from here on.
     pub planner: Planner,
-    /// Plans the snapshots from here on.
+    /// Plans the writes of snapshots from here on.
     pub snapshots: SnapshotPlanner,
 }
 
-/// Something that a start has put right.
+/// A repair that a start has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The end of a log was torn, and is cut off.
     TornTail {
         /// The log.
         log: FileName,
-        /// Where the cut bytes are kept.
+        /// The file that keeps the bytes that were cut off.
         kept_in: FileName,
-        /// What was cut.
+        /// The torn tail.
         tail: TornTail,
     },
-    /// A snapshot was in place that the log does not lead to, and the log not made anew behind it
-    /// yet.
+    /// The log did not contain the end of the snapshot and was not rewritten behind it yet; it is
+    /// now.
     LogMadeAnew {
         /// The log.
         log: FileName,
         /// The snapshot.
         snapshot: FileName,
-        /// The last entry that the snapshot covers; the log starts after it now, empty.
+        /// The last entry that the snapshot covers; the log now starts after it, empty.
         after: LogIndex,
     },
 }
@@ -103,19 +103,18 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Recovers `node` from its files. `sync` is the policy from here on.
+/// Recovers `node` from its files. `sync` is the sync policy from here on.
 ///
 /// # Errors
 ///
-/// [`RecoverError`], sorted by file: what is missing, of the wrong owner, damaged, or contradicts
-/// the other.
+/// [`RecoverError`] with the affected file: it is missing, belongs to another owner, is damaged, or
+/// contradicts another file.
 pub fn recover(node: NodeId, files: &NodeFiles, sync: SyncPolicy) -> Result<Recovery, RecoverError> {
     recover_as(node, files, sync, &[], false)
 }
 
-/// The same for a node of a cluster in one process, which has `log_beside` in memory, another
-/// node's: entries that both have are not kept twice. Its members are those that the cluster was
-/// founded with.
+/// Recovers a node of a cluster in one process, whose members are its founders. `log_beside` is the
+/// log of another node in memory: entries that both have are stored only once.
 pub(crate) fn recover_beside(
     node: NodeId,
     files: &NodeFiles,
@@ -210,8 +209,8 @@ fn check_owners(node: NodeId, identity: &Identity, meta: &Meta) -> Result<(), Re
     Ok(())
 }
 
-/// The log must hold what the metadata knows to be there, and nothing that the metadata is too old
-/// for.
+/// Checks that the log has the entries that the metadata says it has, and none of a term later than
+/// the metadata's.
 fn check_against_meta(
     node: NodeId,
     after: LogPoint,
@@ -224,7 +223,7 @@ fn check_against_meta(
     if last.index < floor {
         return Err(RecoverError::LostEntries { log: log_file, meta: meta_file, last: last.index, floor });
     }
-    // A floor before the log's start is covered by the snapshot, as far as anybody can tell.
+    // A floor before the log's start is covered by the snapshot, as far as these files can show.
     let is_another = if floor >= after.index {
         point_at(floor, after, log) != Some(meta.floor)
     } else {
@@ -240,8 +239,9 @@ fn check_against_meta(
     Ok(())
 }
 
-/// The node's term is one that elections can have led to since its last entry: nodes do not believe
-/// each other's beyond that, so one that is further ahead could neither follow nor lead.
+/// Checks that elections can have led from the term of the last entry to the node's term. Nodes
+/// reject a greater jump from one another, so a node that is further ahead could neither follow nor
+/// lead.
 fn check_term(
     node: NodeId,
     snapshot: Option<&RestoredSnapshot>,
@@ -256,7 +256,7 @@ fn check_term(
     Ok(())
 }
 
-/// All nodes of the process, and nobody else, take part, and only they can have been voted for.
+/// Checks that exactly the nodes of this process are members, and that the vote is for one of them.
 fn check_fixed_members(
     identity: &Identity,
     snapshot: Option<&RestoredSnapshot>,
@@ -274,8 +274,8 @@ fn check_fixed_members(
     Ok(())
 }
 
-/// What the log, which starts after `after` and holds `log`, has at `index`; also known for its
-/// start.
+/// Returns the point at `index` in a log that starts after `after` and holds `log`. The point that
+/// the log starts after counts as part of it.
 pub(crate) fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Option<LogPoint> {
     if index == after.index {
         return Some(after);
@@ -283,17 +283,17 @@ pub(crate) fn point_at(index: LogIndex, after: LogPoint, log: &[Entries]) -> Opt
     log.get(log.partition_point(|run| run.last().index < index)).and_then(|run| run.point_at(index))
 }
 
-/// What was read may be in memory only: a program that was killed, or one that does not wait for
-/// the disk, leaves that behind. Nothing that relies on the snapshot may be on disk before it.
+/// Syncs the snapshot. The bytes that were read may be in memory only, if the program was killed or
+/// does not sync, and nothing that depends on the snapshot may be on disk before it.
 fn wait_for_snapshot(node: NodeId) -> Vec<FileOp> {
     vec![FileOp::Sync { file: FileName::new(node, FileKind::Snapshot) }, FileOp::SyncFolder]
 }
 
-/// Moves a torn tail beside the log; without one, what was moved there before goes.
+/// Moves a torn tail to a file beside the log; if there is none, removes an earlier such file.
 fn cut_off(node: NodeId, files: &NodeFiles, log_bytes: &[u8], torn: Option<TornTail>) -> Vec<FileOp> {
     let (log_file, cut_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
     match torn.filter(|_| !mutant::is_active(Mutant::TornTailKept)) {
-        // The bytes are safe beside the log before the log loses them.
+        // The bytes are durable beside the log before the log loses them.
         Some(tail) => vec![
             FileOp::Create { file: cut_file, bytes: log_bytes[whole_len(log_bytes, Some(tail))..].to_vec() },
             FileOp::Sync { file: cut_file },
@@ -306,7 +306,7 @@ fn cut_off(node: NodeId, files: &NodeFiles, log_bytes: &[u8], torn: Option<TornT
     }
 }
 
-/// Writes the log's end, without a torn tail, over itself.
+/// Overwrites the end of the log, without a torn tail, with itself.
 fn write_end_again(log_file: FileName, log_bytes: &[u8], torn: Option<TornTail>) -> [FileOp; 2] {
     let torn = torn.filter(|_| !mutant::is_active(Mutant::TornTailKept));
     let whole = &log_bytes[..whole_len(log_bytes, torn)];
@@ -317,13 +317,13 @@ fn write_end_again(log_file: FileName, log_bytes: &[u8], torn: Option<TornTail>)
     ]
 }
 
-/// How much of a log is left when the torn tail is cut off.
+/// Returns the length of the log without the torn tail.
 fn whole_len(log_bytes: &[u8], torn: Option<TornTail>) -> usize {
     let torn_len = torn.map_or(0, |tail| usize::try_from(tail.bytes).expect("counted in memory"));
     log_bytes.len() - torn_len
 }
 
-/// Where the line starts that holds the first of the last [`REWRITE_BYTES`] bytes.
+/// Returns the offset of the line that holds the first of the last [`REWRITE_BYTES`] bytes.
 fn rewrite_start(log: &[u8]) -> usize {
     let within = log.len().saturating_sub(REWRITE_BYTES);
     log[..within].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)

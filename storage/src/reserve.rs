@@ -1,13 +1,12 @@
-//! Room that a data folder keeps for bad times: a file of nothing, which a start on a full disk
-//! gives back.
+//! Disk space reserve: a file without content that a data folder keeps allocated, and that a start
+//! on a full disk removes.
 //!
-//! A log that has filled its disk leaves room for nothing else, and a start needs some: the
-//! metadata is written anew before it is acted on, and again by each election. So as long as there
-//! is plenty, a start sets some room aside, and one that finds next to none uses it. What comes of
-//! it is a node that can be asked, and can take its part in elections, until an operator has made
-//! room.
+//! A log that has filled its disk leaves no room, but a start needs some: the metadata is replaced
+//! before the state is used, and again by each election. So a start reserves space while there is
+//! plenty, and a start that finds almost none releases it. The result is a node that answers
+//! requests and takes part in elections until an operator has made room.
 //!
-//! Deliberately not here: room for entries. A log without room ends its node, as any failed write
+//! Deliberately not here: room for entries. A log without room stops its node, as any failed write
 //! does.
 
 use std::fs::{self, OpenOptions};
@@ -21,16 +20,16 @@ use crate::lock::FILE_MODE;
 
 /// The file's name in a data folder.
 const RESERVE_FILE: &str = "RESERVE";
-/// How much is set aside. Chosen because the metadata of the most nodes that a folder may have, and
-/// some hundred small entries, fit into it.
+/// The size of the reserve. Chosen because the metadata of the most nodes that a folder may have,
+/// and a few hundred small entries, fit into it.
 const RESERVE_BYTES: u64 = 1 << 20;
-/// A start that finds less than this is given what was set aside. Chosen as four times as much, so
-/// that setting it aside never is what fills a disk.
+/// A start with less free space than this releases the reserve. Chosen as four times the reserve,
+/// so that reserving never fills a disk by itself.
 const PLENTY_BYTES: u64 = 4 * RESERVE_BYTES;
 
-/// Sets room aside in `folder`, where there is plenty, or gives back what was set aside. It may be
-/// called by the holder of the folder's lock alone. Where the file system tells nothing, or sets
-/// nothing aside, nothing is done: a reserve is a help, and a start does not depend on it.
+/// Reserves space in `folder` if there is plenty, or releases the reserve. Only the holder of the
+/// folder's lock may call it. Does nothing if the file system does not report its free space, or
+/// cannot reserve: a start does not depend on the reserve.
 pub(crate) fn balance(folder: &Path) {
     let Ok(disk) = statvfs(folder) else { return };
     balance_with(folder, disk.f_bavail.saturating_mul(disk.f_frsize));
@@ -38,11 +37,11 @@ pub(crate) fn balance(folder: &Path) {
 
 fn balance_with(folder: &Path, available_bytes: u64) {
     let path = folder.join(RESERVE_FILE);
-    // What this returns would change nothing: a start goes on either way.
+    // The results are ignored, because a start goes on either way.
     if available_bytes < PLENTY_BYTES {
         _ = fs::remove_file(path);
     } else if set_aside(&path).is_err() {
-        // Half a reserve is removed: no later start would give it back before the disk is full.
+        // A partial reserve is removed: no later start would release it before the disk is full.
         _ = fs::remove_file(path);
     }
 }
@@ -62,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_set_aside_while_there_is_plenty_and_given_back_when_there_is_not() {
+    fn space_is_reserved_while_there_is_plenty_and_released_when_there_is_not() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join(RESERVE_FILE);
         balance_with(place.path(), PLENTY_BYTES - 1);
         assert!(!file.exists(), "a disk that is nearly full is not filled up");
         balance_with(place.path(), PLENTY_BYTES);
-        // Where this file system sets nothing aside there is nothing to look at.
+        // On a file system that cannot reserve there is no file to check.
         if let Ok(set_aside) = fs::metadata(&file) {
             assert!(set_aside.blocks() * 512 >= RESERVE_BYTES, "a hole is no room");
         }

@@ -1,13 +1,11 @@
-//! A backup of a cluster in one process that is not running: made of the files of its nodes, of
-//! which some may be lost.
+//! Salvage: makes a backup from the files of a cluster in one process that is not running and may
+//! have lost some of its nodes.
 //!
-//! The node is the one that [`Surveyor::most_up_to_date`](crate::Surveyor::most_up_to_date) has
-//! found: its snapshot, and all of its log behind it. Entries that no leader has committed are
-//! carried out as well: nobody was told that they were not, and the next leader might have
-//! committed them.
+//! It uses the node that [`Surveyor::most_up_to_date`](crate::Surveyor::most_up_to_date) has found:
+//! its snapshot, and all of its log behind it. Uncommitted entries are applied as well: no client
+//! was told that they failed, and the next leader might have committed them.
 //!
-//! Deliberately no I/O: the pieces of the file are handed out, and whoever asked for them writes
-//! them.
+//! This module does no I/O: it returns the pieces of the file, and the caller writes them.
 
 use coracle_core::kv::{SessionLimits, State, StateLineError, Write};
 use coracle_core::raft::{Checksum, Entry};
@@ -19,10 +17,10 @@ use crate::backup::backup_header;
 use crate::recover::Recovery;
 use crate::snapshot::encode_end;
 
-/// How many bytes of content a piece has, but for a line that is longer. Arbitrary.
+/// The bytes of content in a piece, except for a line that is longer. An arbitrary value.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// A backup that is being made. An iterator over the pieces of its file, in order.
+/// A backup that is being made: an iterator over the pieces of its file, in order.
 #[derive(Debug)]
 pub struct Salvage {
     state: State,
@@ -34,11 +32,11 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Carries out what the node holds.
+    /// Applies the node's snapshot and log to a state machine.
     ///
     /// # Panics
     ///
-    /// When the node was not recovered as it is: what it holds was checked then.
+    /// When the node's recovery was changed: its content was validated then.
     #[must_use]
     pub fn new(recovery: &Recovery) -> Self {
         let Restored { snapshot, log, log_start, .. } = &recovery.restored;
@@ -65,13 +63,13 @@ impl Salvage {
         Self { state, last, header, bytes: 0, hasher, is_whole: false }
     }
 
-    /// The last entry that is in it.
+    /// The last entry in the backup.
     #[must_use]
     pub fn reaches(&self) -> LogPoint {
         self.last
     }
 
-    /// Bytes of content that were handed out.
+    /// The bytes of content returned so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

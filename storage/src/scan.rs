@@ -1,31 +1,32 @@
-//! Reads a log, line by line, and says how it ends.
+//! Log scan: reads a log line by line and detects a torn or damaged end.
 //!
-//! The one reader of logs: a node's start ([`recover()`](crate::recover())) and the commands that
-//! show or verify a log without a server go through it. It changes nothing and needs no metadata;
-//! what a start does about a torn or damaged log is not decided here.
+//! All readers of logs use it: a node's start ([`recover()`](crate::recover())) and the commands
+//! that show or verify a log without a server. It changes nothing and needs no metadata. How a
+//! start reacts to a torn or damaged log is not decided here.
 //!
-//! Whatever is wrong with a log shows at its first bad line: one that is incomplete, or does not
-//! continue the chain of checksums. Then all that follows is searched for a line that is valid by
+//! Every fault of a log shows at its first bad line: one that is incomplete, or does not continue
+//! the checksum chain. Then the scan searches the rest of the file for a line that is valid by
 //! itself:
 //!
-//! - there is none: the bad line and what follows is what a power cut leaves of the last write,
-//!   [`TornTail`];
-//! - there is one: it was written after the bad line, so the bad line was whole once, and maybe
-//!   acknowledged, [`Damage`].
+//! - If there is none, the bad line and the rest are what a power cut left of the last write: a
+//!   [`TornTail`].
+//! - If there is one, it was written after the bad line. So the bad line was whole once, and maybe
+//!   acknowledged: [`Damage`].
 //!
-//! With one exception. Blocks of a single write reach the disk in any order, and where one did not,
-//! the file has zeros. So valid lines after a hole of whole sectors are part of the same torn
-//! write, if all of it is no more than can have waited for one sync ([`GROUP_BYTES_MAX`]). A disk
-//! that loses a sector later leaves the same picture; then the floor in the metadata, which is
-//! noted every few seconds, tells whether anything is missing that this node had acknowledged.
+//! There is one exception. The blocks of a single write reach the disk in any order, and the file
+//! has zeros in place of a block that did not. So valid lines after a hole of whole sectors are
+//! part of the same torn write, if the hole and the lines are no longer than one sync can cover
+//! ([`GROUP_BYTES_MAX`]). A disk that loses a sector later looks the same; then the floor in the
+//! metadata, which is noted every few seconds, shows whether the node has lost acknowledged
+//! entries.
 //!
-//! So one changed byte in any line but the last is always damage. A changed byte in the last line
-//! cannot be told from a torn write and reads as one; the metadata's floor then decides whether a
-//! node may lose it. A last line that is complete but for its line break is torn too: nobody was
-//! told of it.
+//! So a changed byte in any line except the last is always damage. A changed byte in the last line
+//! looks like a torn write and is reported as one; the metadata's floor then decides whether the
+//! node may lose it. A last line that lacks only its line break is torn too, because it was never
+//! acknowledged.
 //!
-//! A line that is the next entry, and says what this program never does, is [`Damage`] as well: no
-//! torn write leaves it.
+//! A line that is the next entry but has content that this program never writes is [`Damage`] as
+//! well, because no torn write leaves it.
 
 use std::fmt;
 use std::io::BufRead;
@@ -39,36 +40,36 @@ use crate::header::LogHeader;
 use crate::plan::GROUP_BYTES_MAX;
 use crate::sealed::SealedLineFault;
 
-/// The most bytes of text in one run of entries, but for a single entry that is longer. Chosen
+/// The most bytes of text in one run of entries, except for a single entry that is longer. Chosen
 /// because a run is one allocation that is freed as a whole: small enough that dropping the front
-/// of the log soon frees memory, large enough that a log of gigabytes is some thousand runs.
+/// of the log soon frees memory, large enough that a log of gigabytes has a few thousand runs.
 pub const RUN_BYTES_MAX: usize = 512 * 1024;
 
-/// The unit in which a disk writes: a sector reaches it as a whole or not at all.
+/// The unit in which a disk writes: a sector reaches the disk as a whole or not at all.
 pub(crate) const SECTOR_BYTES: usize = 512;
 
-/// What a power cut left of the last write.
+/// The remains of the last write after a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The number of the torn line; the header is line 1.
     pub line: u64,
     /// The torn line's first byte in the file.
     pub offset: u64,
-    /// How many bytes there are from `offset` to the end of the file.
+    /// The number of bytes from `offset` to the end of the file.
     pub bytes: u64,
 }
 
-/// A line that was durable once and is not what it was.
+/// A line that was durable once and has changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The number of the damaged line; the header is line 1.
     pub line: u64,
     /// The damaged line's first byte in the file.
     pub offset: u64,
-    /// What is wrong with it.
+    /// The fault of the line.
     pub fault: DamageFault,
-    /// The number of the line that is valid although it comes later. `None` when the bad line
-    /// itself shows that it was not torn: its checksum is right, and its place in the log is not.
+    /// The number of the valid line that comes later. `None` if the bad line itself shows that it
+    /// was not torn: its checksum is valid, but its place or its content is not.
     pub later_line: Option<u64>,
 }
 
@@ -90,13 +91,13 @@ impl fmt::Display for Damage {
     }
 }
 
-/// What is wrong with a damaged line.
+/// The fault of a damaged line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DamageFault {
     /// It is not the next entry.
     #[error("{0}")]
     Line(#[from] LineFault),
-    /// It is the next entry, and says what this program never does.
+    /// It is the next entry, but has content that this program never writes.
     #[error("{0}")]
     Content(#[from] ContentFault),
     /// It has no line break at its end.
@@ -104,25 +105,25 @@ pub enum DamageFault {
     Incomplete,
 }
 
-/// How a log ends.
+/// The state of the end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// With a complete line.
+    /// The last line is complete.
     Clean,
-    /// With what a power cut left of the last write.
+    /// The end is what a power cut left of the last write.
     TornTail(TornTail),
-    /// It cannot be trusted from a damaged line on.
+    /// The log cannot be trusted from a damaged line on.
     Damaged(Damage),
 }
 
 /// Reads the bytes of a log: an iterator over its entries, in runs of at most [`RUN_BYTES_MAX`], up
-/// to the first line that is not what it should be.
+/// to the first bad line.
 #[derive(Debug)]
 pub struct LogScan<'a> {
     bytes: &'a [u8],
     header: LogHeader,
     header_len: usize,
-    /// The first byte that was not read yet.
+    /// The offset of the first byte that was not read yet.
     at: usize,
     /// The number of the line that starts at `at`.
     line: u64,
@@ -132,7 +133,7 @@ pub struct LogScan<'a> {
 }
 
 impl<'a> LogScan<'a> {
-    /// Reads the header of a log with these bytes.
+    /// Creates a scan, and reads the header of the log.
     ///
     /// # Errors
     ///
@@ -146,32 +147,32 @@ impl<'a> LogScan<'a> {
         Ok(Self { bytes, header, header_len, at: header_len, line: 2, run, membership, verdict: None })
     }
 
-    /// The same for the log of a cluster in one process, whose members are fixed.
+    /// Makes this a scan of the log of a cluster in one process, whose members are fixed.
     #[must_use]
     pub fn with_fixed_members(mut self) -> Self {
         self.membership = Membership::Fixed;
         self
     }
 
-    /// What the first line says.
+    /// The content of the first line.
     #[must_use]
     pub fn header(&self) -> &LogHeader {
         &self.header
     }
 
-    /// How many bytes the first line has, with its line break.
+    /// The length of the first line with its line break.
     #[must_use]
     pub fn header_len(&self) -> usize {
         self.header_len
     }
 
-    /// How the log ends, once the iterator has given all there is; `None` before.
+    /// The state of the log's end, once the iterator has ended; `None` before.
     #[must_use]
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
-    /// Takes the next line into the run. `false` when the run is full or the log has ended.
+    /// Reads the next line into the run; `false` when the run is full or the log has ended.
     fn take_line(&mut self) -> bool {
         let rest = &self.bytes[self.at..];
         if self.verdict.is_some() || rest.is_empty() {
@@ -200,7 +201,7 @@ impl<'a> LogScan<'a> {
         }
     }
 
-    /// Says what the line at `self.at`, which is not the next entry, makes of the log.
+    /// Decides between torn and damaged for the line at `self.at`, which is not the next entry.
     fn judge(&self, fault: DamageFault) -> Verdict {
         let (line, offset) = (self.line, self.at as u64);
         let rest = &self.bytes[self.at..];
@@ -209,7 +210,7 @@ impl<'a> LogScan<'a> {
             DamageFault::Line(LineFault::Index { .. } | LineFault::Term { .. }) | DamageFault::Content(_)
         );
         if is_whole {
-            // Its checksum is right: it was written as it is, and no torn write leaves a gap
+            // Its checksum is valid: it was written as it is, and no torn write leaves a gap
             // behind.
             return Verdict::Damaged(Damage { line, offset, fault, later_line: None });
         }
@@ -226,9 +227,9 @@ impl<'a> LogScan<'a> {
         }
     }
 
-    /// Whether the line at `self.at` has zeros where whole sectors were never written: from the
-    /// start of a sector, or of the line, with which the write may have begun, up to the end of a
-    /// sector or of the file. No line has a zero byte of its own.
+    /// Whether the line at `self.at` has zeros where whole sectors were never written. Such a hole
+    /// begins at a sector or at the line, with which the write may have begun, and ends at a sector
+    /// or at the end of the file. No valid line has a zero byte.
     fn has_hole(&self) -> bool {
         let end = self.at + line_len(&self.bytes[self.at..]).unwrap_or(self.bytes.len() - self.at);
         let mut from = self.at;
@@ -251,17 +252,17 @@ impl Iterator for LogScan<'_> {
     fn next(&mut self) -> Option<Entries> {
         while self.take_line() {}
         let run = self.run.finish()?;
-        // A builder that goes on would start with the size of the run before, and double it for the
-        // few bytes more that the next one may need.
+        // A reused builder would start with the size of the previous run, and double it for the few
+        // bytes more that the next run may need.
         self.run = BatchBuilder::new(run.last());
         self.run.reserve(run.len() + run.len() / 8, RUN_BYTES_MAX.min(self.bytes.len() - self.at));
         Some(run)
     }
 }
 
-/// The length of the first line with its line break; `None` when there is no line break.
+/// Returns the length of the first line with its line break; `None` if there is no line break.
 fn line_len(bytes: &[u8]) -> Option<usize> {
-    // Reads many bytes at a time, which a search through an iterator does not: a start looks at
+    // `skip_until` reads many bytes at a time, unlike a search with an iterator. A start reads
     // every byte of the log.
     let mut rest = bytes;
     let len = rest.skip_until(b'\n').expect("bytes in memory can be read");

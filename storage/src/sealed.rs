@@ -1,15 +1,15 @@
-//! A single JSON line that vouches for itself: the header of a log, the metadata, and the first and
-//! the last line of a snapshot.
+//! Sealed line: a single JSON line with a checksum of its content. The header of a log, the
+//! metadata, and the first and the last line of a snapshot have this form.
 //!
 //! ```text
 //! {"format":"coracle-meta","version":1,…,"crc":"9a3c01ff"}
 //! └───────────── covered ──────────────┘
 //! ```
 //!
-//! The checksum is the CRC-32 of all bytes before `,"crc"`. Deliberately not the chained checksum
-//! of log entries: nothing comes before these lines. A line has one form only: it is read by
-//! parsing it and compared with what its own content encodes to, so nothing that differs in a
-//! single byte is accepted.
+//! The checksum is the CRC-32 of all bytes before `,"crc"`. It is not the chained checksum of log
+//! entries, because no line precedes these lines. A line has exactly one valid form: the reader
+//! parses it and compares it with the encoding of its content, so a line that differs in a single
+//! byte is rejected.
 
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Term};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -23,10 +23,10 @@ const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 /// The one version of all these formats that this program reads and writes.
 pub(crate) const VERSION: u64 = 1;
 
-/// Why a line is not what it should be.
+/// Why a line is not a valid sealed line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealedLineFault {
-    /// It is of a format or a version that this program does not know.
+    /// Its format or version is unknown to this program.
     #[error(
         "it is in the format \"{format}\" version {version}, and this program knows only \
          \"{known_format}\" version {VERSION}: use the program that wrote it"
@@ -36,7 +36,7 @@ pub enum SealedLineFault {
         format: String,
         /// The version it states.
         version: u64,
-        /// The format that belongs here.
+        /// The format that was expected.
         known_format: &'static str,
     },
     /// It does not end in a line break.
@@ -45,22 +45,22 @@ pub enum SealedLineFault {
     /// It does not match its checksum.
     #[error("its content is damaged: it does not match its checksum")]
     Damaged,
-    /// It matches its checksum, and does not have the form that this program writes.
+    /// It matches its checksum, but does not have the form that this program writes.
     #[error("its checksum is right, but this program does not write such a line")]
     Form,
-    /// It matches its checksum, and says what this program never does.
+    /// It matches its checksum, but has content that this program never writes.
     #[error("its checksum is right, but not what it says: {0}")]
     Content(#[from] ContentFault),
 }
 
-/// The first members of every such line.
+/// The first members of every sealed line.
 #[derive(Deserialize)]
 struct FormatProbe {
     format: String,
     version: u64,
 }
 
-/// A log point as it stands in these lines.
+/// A log point in a sealed line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PointText {
@@ -94,12 +94,13 @@ pub(crate) fn seal(content: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Reads a line that [`seal`] made, with its line break.
+/// Parses and verifies a line that [`seal`] made, with its line break.
 pub(crate) fn open<T: Serialize + DeserializeOwned>(
     line: &[u8],
     known_format: &'static str,
 ) -> Result<T, SealedLineFault> {
-    // The name and the version come before the checksum: another version may have another one.
+    // Format and version are read before the checksum, because another version may have another
+    // checksum.
     if let Ok(FormatProbe { format, version }) = serde_json::from_slice(line)
         && (format != known_format || version != VERSION)
     {

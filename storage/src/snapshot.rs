@@ -1,4 +1,4 @@
-//! The snapshot file: what its bytes are, and whether they are whole.
+//! The snapshot file: its format, and the check that it is whole.
 //!
 //! ```text
 //! {"format":"coracle-snapshot","version":1,"node":0,"cluster":"…","incarnation":"…",
@@ -7,13 +7,12 @@
 //! {"format":"coracle-snapshot-end","version":1,"bytes":4711,"checksum":"…","crc":"…"}
 //! ```
 //!
-//! The first line says whose snapshot it is and what it stands for; the last one, that nothing is
-//! missing: it states how many bytes of content there are and their CRC-32. So a file is known to
-//! be whole before a byte of it is used, and no part of one that is not whole is ever used: after
-//! the log was made anew behind a snapshot, nothing else holds what stood there.
+//! The first line states the owner of the snapshot and the last entry that it covers. The last line
+//! states how many bytes of content there are and their CRC-32. So a file is known to be whole
+//! before any byte of it is used, and a file that is not whole is never used, not even in part:
+//! once the log was rewritten behind a snapshot, no other file holds the entries that it covers.
 //!
-//! The content is opaque here: lines of JSON, so that `jq` reads the file, and nothing more is
-//! known of them.
+//! The content is opaque in this module: lines of JSON, so that `jq` can read the file.
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -41,19 +40,19 @@ pub use write::{PublishError, SNAPSHOT_SYNC_BYTES, SnapshotPlanner, rest_after};
 
 /// The name of the format, in the first line.
 pub const SNAPSHOT_FORMAT: &str = "coracle-snapshot";
-/// The name that the last line has.
+/// The name of the format in the last line.
 const END_FORMAT: &str = "coracle-snapshot-end";
 
-/// What the first line of a snapshot says.
+/// The content of the first line of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotHeader {
-    /// Whose file it is.
+    /// The node that the file belongs to.
     pub node: NodeId,
     /// The cluster that the node is a member of.
     pub cluster: ClusterId,
-    /// The node's life in that cluster.
+    /// The node's incarnation in that cluster.
     pub incarnation: Incarnation,
-    /// What the snapshot stands for.
+    /// The last entry that the snapshot covers, and the configuration there.
     pub meta: SnapshotMeta,
 }
 
@@ -87,14 +86,14 @@ struct EndText {
 }
 
 impl SnapshotHeader {
-    /// The header of a snapshot that the node with this identity keeps.
+    /// Creates the header of a snapshot of the node with this identity.
     #[must_use]
     pub fn new(identity: &Identity, meta: SnapshotMeta) -> Self {
         let Identity { node, cluster, incarnation, .. } = *identity;
         Self { node, cluster, incarnation, meta }
     }
 
-    /// The header as it stands in the file, with its line break.
+    /// Returns the header as it stands in the file, with its line break.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         sealed::seal(&HeaderText {
@@ -116,7 +115,7 @@ impl SnapshotHeader {
         })
     }
 
-    /// Reads a header, with its line break.
+    /// Parses a header, with its line break.
     ///
     /// # Errors
     ///
@@ -154,7 +153,7 @@ fn ids(nodes: &[NodeId]) -> Vec<u64> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-/// The configuration of these members; `None` when there is none, or when they do not ascend.
+/// Returns the configuration of these members; `None` if it is invalid or the ids do not ascend.
 fn configuration(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Option<Configuration> {
     let ascend = [voters, outgoing, learners].iter().all(|ids| ids.is_sorted_by(|one, next| one < next));
     let set = |ids: &[u64]| Voters::new(ids.iter().copied().map(NodeId));
@@ -162,7 +161,7 @@ fn configuration(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Option<C
     Configuration::restored(set(voters)?, outgoing, learners.iter().copied().map(NodeId)).filter(|_| ascend)
 }
 
-/// The last line of a snapshot with this content, with its line break.
+/// Returns the last line of a snapshot with this content, with its line break.
 pub(crate) fn encode_end(end: SnapshotEnd) -> Vec<u8> {
     sealed::seal(&EndText {
         format: END_FORMAT.to_owned(),
@@ -181,20 +180,20 @@ fn decode_end(line: &[u8]) -> Result<SnapshotEnd, SealedLineFault> {
 /// A snapshot file that is whole: every byte of it was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile<'a> {
-    /// What the first line says.
+    /// The content of the first line.
     pub header: SnapshotHeader,
     /// The state machine's lines.
     pub content: &'a str,
-    /// What the last line says; it is true.
+    /// The content of the last line, which matches the content of the snapshot.
     pub end: SnapshotEnd,
 }
 
 impl<'a> SnapshotFile<'a> {
-    /// Reads the bytes of a snapshot file, all of them.
+    /// Parses the bytes of a whole snapshot file.
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault`] when a byte is missing, too many, or not what it was.
+    /// [`SnapshotFault`] when a byte is missing, added or changed.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, SnapshotFault> {
         let header_len = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
         let header = SnapshotHeader::decode(&bytes[..header_len]).map_err(SnapshotFault::Header)?;
@@ -209,8 +208,8 @@ impl<'a> SnapshotFile<'a> {
         Ok(Self { header, content, end })
     }
 
-    /// Judges each line of the content, and counts the keys. That a file is whole does not show
-    /// that a state machine of this version wrote it.
+    /// Validates each line of the content and returns the number of keys. That a file is whole does
+    /// not mean that a state machine of this version wrote it.
     ///
     /// # Errors
     ///
@@ -219,8 +218,8 @@ impl<'a> SnapshotFile<'a> {
         content::check_state(self.content).map_err(|(line, fault)| SnapshotFault::Line { line, fault })
     }
 
-    /// Judges the members of a snapshot of a cluster in one process, where no roster says more: its
-    /// nodes are 0 and those that follow, and nobody joins or leaves.
+    /// Validates the members of a snapshot of a cluster in one process, which has no roster: its
+    /// nodes have consecutive ids from 0, and its members never change.
     ///
     /// # Errors
     ///
@@ -230,7 +229,7 @@ impl<'a> SnapshotFile<'a> {
             .map_err(|fault| SnapshotFault::Header(fault.into()))
     }
 
-    /// The snapshot as the core wants it.
+    /// Returns the snapshot as the core's type.
     #[must_use]
     pub fn restored(&self) -> RestoredSnapshot {
         RestoredSnapshot { meta: self.header.meta.clone(), text: Arc::from(self.content) }
@@ -249,25 +248,25 @@ pub enum SnapshotFault {
     /// There is more or less content than the last line states.
     #[error("it holds {found} bytes of content, and its last line states {stated}")]
     Length {
-        /// How many bytes there should be.
+        /// The number of bytes that the last line states.
         stated: u64,
-        /// How many there are.
+        /// The number of bytes in the file.
         found: u64,
     },
-    /// The content is not what it was.
+    /// The content has changed.
     #[error("its content has the checksum {found}, and its last line states {stated}")]
     Checksum {
-        /// What the content should add up to.
+        /// The checksum that the last line states.
         stated: Checksum,
-        /// What it adds up to.
+        /// The checksum of the content.
         found: Checksum,
     },
-    /// A line of the content is not the next one of a state.
+    /// A line of the content is not a valid next line of a state.
     #[error("line {line} has a right checksum, but not what it says: {fault}")]
     Line {
         /// The number of the line; the header is line 1.
         line: u64,
-        /// What is wrong.
+        /// The fault.
         fault: StateLineError,
     },
     /// The content is not UTF-8.
@@ -279,7 +278,7 @@ fn check_length(end: SnapshotEnd, found: u64) -> Result<(), SnapshotFault> {
     if end.bytes == found { Ok(()) } else { Err(SnapshotFault::Length { stated: end.bytes, found }) }
 }
 
-/// What stands before the last line, and the last line, with its line break if it has one.
+/// Splits off the last line, with its line break if it has one.
 fn split_off_last_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.split_at(body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1))

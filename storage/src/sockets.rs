@@ -1,8 +1,7 @@
-//! Options of sockets: the one thing beside files that both runtimes ask of the operating system in
-//! the same words.
+//! Socket options (TCP keepalive, user timeout, backlog), which both runtimes set in the same way.
 //!
-//! It stands here because this crate is the only one below both that may ask the operating system
-//! for anything.
+//! They are in this crate because it is the only one below both runtimes that may call the
+//! operating system.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -11,8 +10,8 @@ use coracle_core::host::Watch;
 use rustix::io;
 use rustix::net::sockopt;
 
-/// Has the operating system give up a connection whose other end has vanished. On a system that
-/// lacks one of the options it is noticed later.
+/// Lets the operating system close a connection whose other end has vanished. On a system that
+/// lacks one of the options this takes longer.
 pub fn watch(stream: impl AsFd, watch: &Watch) {
     let options = || -> io::Result<()> {
         sockopt::set_tcp_keepidle(&stream, watch.idle)?;
@@ -24,13 +23,13 @@ pub fn watch(stream: impl AsFd, watch: &Watch) {
     let _ = options();
 }
 
-/// How many connections may wait to be accepted. Chosen because thousands of clients come back at
-/// once when a server was restarted, and one that finds no place among those that wait tries again
-/// a second later, then three. The operating system may have a lower limit (`net.core.somaxconn`).
+/// The most connections that may wait to be accepted. Chosen because thousands of clients reconnect
+/// at once when a server was restarted, and one that finds no place in the backlog retries after a
+/// second, then after three. The operating system may have a lower limit (`net.core.somaxconn`).
 pub const BACKLOG_MAX: i32 = 4096;
 
-/// The same listening socket, with room for [`BACKLOG_MAX`] connections that wait to be accepted.
-/// Where the operating system refuses, it stays as it is.
+/// Returns the same listening socket, with room for [`BACKLOG_MAX`] connections that wait to be
+/// accepted. If the operating system refuses, its backlog stays unchanged.
 pub fn with_backlog<S: AsFd>(listener: S) -> S {
     let _ = rustix::net::listen(&listener, BACKLOG_MAX);
     listener
@@ -46,7 +45,7 @@ mod tests {
 
     use super::*;
 
-    /// Nobody accepts, and the hundreds that connect are all told at once that they are connected.
+    /// No connection is accepted, and yet hundreds of clients connect at once.
     #[test]
     fn hundreds_may_wait_to_be_accepted() {
         let listener = with_backlog(TcpListener::bind("127.0.0.1:0").unwrap());

@@ -1,23 +1,23 @@
-//! What a whole cluster in one data folder starts from: all of its nodes' files, looked at
+//! Survey of a data folder: recovers all nodes of a cluster in one process from their files
 //! together.
 //!
-//! One node's files alone do not show that they are missing because somebody removed them. Together
-//! they do:
+//! The files of one node do not show whether missing ones were removed. The files of all nodes do
+//! ("used" means that a node has a term, a vote, an entry or a snapshot):
 //!
-//! | what is found | what follows |
+//! | files found | what follows |
 //! | --- | --- |
-//! | no file at all | a new cluster is founded |
-//! | some files missing or unfinished, and no node has promised anything | its founding was interrupted: it is founded anew |
-//! | some files missing, and a node has promised something (a term, a vote, an entry, a snapshot) | refused: a node that lost its files must not come back under its old identity |
-//! | files that say what no node writes | refused, and said of which nodes the files are whole |
+//! | none | a new cluster is founded |
+//! | some missing or unfinished, and no node was used | the founding was interrupted: the cluster is founded again |
+//! | some missing, and a node was used | refused: a node that lost its files must not come back under its old identity |
+//! | content that no node writes | refused, with a list of the nodes whose files are whole |
 //! | logs with different entries of one term, or terms that are too far apart | refused: such nodes cannot go on together |
-//! | the files of a cluster of another size, or of a node of a cluster of processes | refused |
-//! | all files | each node recovers; all must be of one cluster |
+//! | those of a cluster of another size, or of a node of a cluster of processes | refused |
+//! | all | each node recovers; all must be of one cluster |
 //!
-//! For the founding to be recognised when a power cut ends it, logs come first, and no metadata
-//! file exists until all logs are on disk.
+//! So that an interrupted founding is recognized, logs are written first, and no metadata file
+//! exists until all logs are on disk.
 //!
-//! Deliberately not for a node that has a folder of its own: it cannot see the others.
+//! Deliberately not for a node with a folder for itself: it cannot see the other nodes' files.
 
 use coracle_core::raft::{Entries, HardState, LogIndex, LogPoint, NodeId, Restored, Term};
 
@@ -35,17 +35,17 @@ mod lost_nodes;
 
 pub use lost_nodes::LostNodes;
 
-/// What the nodes of a folder start from.
+/// The start of all nodes of a folder.
 #[derive(Debug)]
 pub struct Survey {
-    /// Makes the files of a new cluster; empty when there is one. To be carried out before the
-    /// nodes' repairs.
+    /// The operations that create the files of a new cluster; empty if there is one. They have to
+    /// be carried out before the nodes' repairs.
     pub creation: Vec<FileOp>,
     /// Each node's state, in the order of the ids.
     pub nodes: Vec<Recovery>,
 }
 
-/// Why a cluster cannot start from a folder. Nothing was changed.
+/// Why a cluster cannot start from a folder. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SurveyError {
     /// The folder belongs to a cluster of another size.
@@ -65,7 +65,7 @@ pub enum SurveyError {
         /// One of its files.
         file: FileName,
     },
-    /// The folder holds a file of a node that such a cluster does not have.
+    /// The folder holds a file of a node that this cluster does not have.
     #[error(
         "{file} belongs to node {}, which this cluster does not have: put the missing files of its cluster \
          back, or choose another --data-dir", .file.node
@@ -85,8 +85,8 @@ pub enum SurveyError {
         /// Another node's log.
         other: FileName,
     },
-    /// Two logs have different entries of one term at one place. A term has one leader, and a
-    /// leader one log.
+    /// Two logs have different entries of one term at one index. A term has one leader, and a
+    /// leader has one log.
     #[error(
         "{one} and {other} hold different entries {index} of one term, which no leader has made: one of them is not what its node \
          wrote. Put the files of one cluster back as they were when it stopped, or start anew with another --data-dir"
@@ -99,7 +99,7 @@ pub enum SurveyError {
         /// The entry.
         index: LogIndex,
     },
-    /// A node is in a term that the others will not believe.
+    /// A node's term is so far ahead that the other nodes would reject it.
     #[error(
         "{meta}, line 1: the term {term} is too far above {other}, that of another node, to be believed by it. Put the file back as it \
          was when the server stopped last, or start anew with another --data-dir"
@@ -115,14 +115,14 @@ pub enum SurveyError {
     /// Some nodes cannot go on from their files.
     #[error("{0}")]
     Nodes(Box<LostNodes>),
-    /// There is nothing in the folder that somebody has promised.
+    /// The folder holds no cluster that was ever used.
     #[error("the folder holds no cluster that was ever in use")]
     Unused,
 }
 
-/// Looks at the files of all nodes of a folder: `files[i]` are those of the node that `fresh[i]` is
-/// the identity of, should the cluster be founded now. `sync` is the policy from here on; founding
-/// always waits for the disk. See [`Surveyor`].
+/// Surveys the files of all nodes of a folder: `files[i]` are those of the node with the identity
+/// `fresh[i]`, if the cluster has to be founded. `sync` is the sync policy from here on; founding
+/// always syncs. See [`Surveyor`].
 ///
 /// # Errors
 ///
@@ -130,46 +130,46 @@ pub enum SurveyError {
 ///
 /// # Panics
 ///
-/// When `files` and `fresh` are not of the same number.
+/// When `files` and `fresh` differ in length.
 pub fn survey(files: Vec<NodeFiles>, fresh: &[Identity], sync: SyncPolicy) -> Result<Survey, SurveyError> {
     let mut surveyor = Surveyor::new(fresh.to_vec(), sync);
     files.iter().for_each(|files| surveyor.look(files));
     surveyor.finish()
 }
 
-/// Looks at the files of one node after the other, so that no more than one node's bytes have to be
-/// in memory: a folder may hold gigabytes.
+/// Surveys the files of one node after the other, so that only one node's bytes have to be in
+/// memory: a folder may hold gigabytes.
 ///
-/// The nodes of a cluster have the same log, but for its end. In one process they share its
-/// entries, after a start as before.
+/// The nodes of a cluster have the same log except for its end. In one process they share the
+/// memory of its entries, also after a start.
 #[derive(Debug)]
 pub struct Surveyor {
     fresh: Vec<Identity>,
     sync: SyncPolicy,
     found: Vec<Found>,
-    /// What each node goes on from.
+    /// The recovered state of each node.
     recovered: Vec<Result<Recovery, RecoverError>>,
 }
 
-/// The nodes of a cluster that has been in use.
+/// The nodes of a cluster that has been used.
 struct Judged {
     whole: Vec<Recovery>,
     lost: Vec<(NodeId, RecoverError)>,
 }
 
 impl Surveyor {
-    /// A surveyor of the files of these nodes, which get the identities `fresh` should the cluster
-    /// be founded now.
+    /// Creates a surveyor of the files of these nodes, which get the identities `fresh` if the
+    /// cluster has to be founded.
     #[must_use]
     pub fn new(fresh: Vec<Identity>, sync: SyncPolicy) -> Self {
         Self { fresh, sync, found: Vec::new(), recovered: Vec::new() }
     }
 
-    /// Takes the files of the next node, in the order of the ids.
+    /// Reads the files of the next node, in the order of the ids.
     ///
     /// # Panics
     ///
-    /// When there is no further node.
+    /// When all nodes were read already.
     pub fn look(&mut self, files: &NodeFiles) {
         let node = self.fresh[self.found.len()].node;
         self.found.push(Found::new(node, files));
@@ -179,12 +179,12 @@ impl Surveyor {
         self.recovered.push(recovered);
     }
 
-    /// What the node that was looked at last goes on from, as far as that is known by now.
+    /// The recovered state of the node that was read last, if it can go on.
     pub(crate) fn latest(&mut self) -> Option<&mut Recovery> {
         self.recovered.last_mut()?.as_mut().ok()
     }
 
-    /// Judges what was found.
+    /// Checks the files of all nodes together.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl Surveyor {
     ///
     /// # Panics
     ///
-    /// When not every node was looked at.
+    /// When the files of a node were not read.
     pub fn finish(self) -> Result<Survey, SurveyError> {
         assert_eq!(self.found.len(), self.fresh.len(), "one set of files per node");
         check_cluster(&self.found, &self.fresh)?;
@@ -206,17 +206,17 @@ impl Surveyor {
         Ok(Survey { creation: Vec::new(), nodes: whole })
     }
 
-    /// What a new cluster is made of when some nodes cannot go on: of the whole ones, which must be
-    /// a majority, the one that is most up to date. See [`LostNodes`].
+    /// Returns the node from which a new cluster is made when some nodes cannot go on: the most up
+    /// to date of the whole ones, which must be a majority. See [`LostNodes`].
     ///
     /// # Errors
     ///
-    /// [`SurveyError`] when the files are not those of one cluster of this size, or too few of them
-    /// are whole.
+    /// [`SurveyError`] when the files are not those of one cluster of this size, or fewer than a
+    /// majority are whole.
     ///
     /// # Panics
     ///
-    /// When not every node was looked at.
+    /// When the files of a node were not read.
     pub fn most_up_to_date(self) -> Result<Recovery, SurveyError> {
         assert_eq!(self.found.len(), self.fresh.len(), "one set of files per node");
         check_cluster(&self.found, &self.fresh)?;
@@ -234,16 +234,16 @@ impl Surveyor {
         Ok(whole.into_iter().max_by_key(end).expect("a majority is at least one"))
     }
 
-    /// Whether a file is missing and none shows, or may have shown, that anybody has promised
-    /// anything: the founding was interrupted, or never begun.
+    /// Whether a file is missing, and no file shows, or may have shown, that a node was used: the
+    /// founding was interrupted or never begun.
     fn is_unused(&self) -> bool {
         let may_hold_promises = |found: &Found| found.unreadable().is_some() || found.witness().is_some();
         self.found.iter().any(|found| found.lost_file().is_some())
             && !self.found.iter().any(may_hold_promises)
     }
 
-    /// Tells the nodes that can go on from those that cannot, and that the former are of one
-    /// cluster with one history.
+    /// Separates the nodes that can go on from those that cannot, and checks that the former are of
+    /// one cluster with one history.
     fn judge(self) -> Result<Judged, SurveyError> {
         let witness = self.found.iter().find_map(Found::witness);
         let mut judged = Judged { whole: Vec::new(), lost: Vec::new() };
@@ -271,7 +271,7 @@ fn nodes_lost(faults: Vec<(NodeId, RecoverError)>, whole: &[Recovery]) -> Survey
     SurveyError::Nodes(Box::new(LostNodes { faults, whole }))
 }
 
-/// Whether nodes that are each whole are of one cluster, and can go on together.
+/// Checks that nodes that are each whole are of one cluster and can go on together.
 fn check_together(nodes: &[Recovery]) -> Result<(), SurveyError> {
     let Some(first) = nodes.first() else { return Ok(()) };
     let cluster = |recovery: &Recovery| (recovery.identity.cluster, recovery.identity.voters.clone());
@@ -298,8 +298,9 @@ fn check_together(nodes: &[Recovery]) -> Result<(), SurveyError> {
     Ok(())
 }
 
-/// Log Matching (§5.3): entries of one index and one term are the same, and so is all before them.
-/// The last place where both logs have one term decides, since a checksum covers all that stands
+/// Returns the index at which two logs contradict each other, if they do. By Log Matching (§5.3),
+/// entries of one index and one term are the same, and so are all entries before them. The last
+/// index at which both logs have the same term decides, since its checksum covers all entries
 /// before it.
 fn contradiction(one: &Restored, other: &Restored) -> Option<LogIndex> {
     let end = |restored: &Restored| restored.log.last().map_or(restored.log_start, Entries::last).index;
@@ -326,11 +327,11 @@ fn check_cluster(found: &[Found], fresh: &[Identity]) -> Result<(), SurveyError>
     Ok(())
 }
 
-/// Founds a cluster where nobody has promised anything.
+/// Plans the founding of a cluster of which no node was used.
 fn found_anew(found: &[Found], fresh: &[Identity], sync: SyncPolicy) -> Survey {
     let mut creation = Vec::new();
-    // The metadata of an interrupted founding goes first: with all of it gone, the logs are
-    // unfinished business again, whatever a crash leaves of them.
+    // The metadata of an interrupted founding is removed first. Without any of it, the logs count
+    // as unfinished again, whatever a crash leaves of them.
     let metas: Vec<_> = found.iter().filter(|node| !matches!(node.meta, FoundMeta::Missing)).collect();
     if !metas.is_empty() {
         creation.extend(metas.iter().map(|node| FileOp::Remove { file: node.file(FileKind::Meta) }));

@@ -1,10 +1,10 @@
-//! A disk in memory that can lose what was not synced, and a node that asks for persists and
-//! snapshots at random.
+//! Test support: a disk in memory that can lose unsynced changes, and a node that creates random
+//! persists and snapshots.
 //!
-//! The disk's model: what was written to a file and not synced survives a crash up to any byte, in
-//! the order it was written, for each file by itself; names likewise, up to any of their changes.
-//! Not modelled: blocks of one write that survive out of order, which recovery refuses or cuts like
-//! any other bad bytes.
+//! The model of the disk: unsynced writes to a file survive a crash up to any byte, in the order
+//! they were written, for each file separately; names likewise, up to any of their changes. Blocks
+//! of one write that survive out of order are not modelled; recovery refuses or cuts them like any
+//! other bad bytes.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ enum NameChange {
 }
 
 impl Change {
-    /// In how many steps it reaches the disk.
+    /// The number of steps in which it reaches the disk.
     fn steps(&self) -> usize {
         match self {
             Self::Write { bytes, .. } => bytes.len(),
@@ -61,7 +61,7 @@ impl Change {
         }
     }
 
-    /// Does the first `steps` steps of it. A write past the end leaves a hole of zeros.
+    /// Applies the first `steps` steps of it. A write past the end leaves a hole of zeros.
     fn apply(&self, content: &mut Vec<u8>, steps: usize) {
         match self {
             Self::Write { at, bytes } => {
@@ -135,13 +135,13 @@ impl Disk {
         }
     }
 
-    /// A sync that fails as on ext4: what was to be written stays readable and is never written.
+    /// A sync that fails as on ext4: unsynced data stays readable and is never written.
     pub(crate) fn fail_sync(&mut self, file: FileName) {
         self.inode(file).unsynced.clear();
     }
 
-    /// The disk after a power cut. `keep(n)` says how many of the last `n` steps, that no sync
-    /// waited for, have reached it.
+    /// Returns the disk after a power cut. `keep(n)` says how many of the last `n` unsynced steps
+    /// have reached it.
     pub(crate) fn crashed(&self, mut keep: impl FnMut(usize) -> usize) -> Self {
         let mut names = self.durable_names.clone();
         let kept = keep(self.unsynced_names.len());
@@ -174,7 +174,7 @@ impl Disk {
         &self.inodes[self.names[&file]].now
     }
 
-    /// The bytes that no sync has waited for.
+    /// The number of bytes that no sync covers.
     pub(crate) fn unsynced_bytes(&self, file: FileName) -> usize {
         self.inodes[self.names[&file]].unsynced.iter().map(Change::steps).sum()
     }
@@ -203,9 +203,9 @@ impl Disk {
     }
 }
 
-/// What has to survive: term, vote, the snapshot's end, the log's start and its text; where the log
-/// goes with the snapshot, only from that one's end on. So a log that is made anew behind its
-/// snapshot, sooner or later, is the same.
+/// The state that has to survive: term, vote, the snapshot's end, the log's start and its text. If
+/// the log continues the snapshot, only its part after the snapshot counts. So a log rewrite behind
+/// the snapshot, whenever it happens, does not change the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) hard_state: HardState,
@@ -257,28 +257,28 @@ pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
 }
 
-/// Asks for persists as a core does: terms grow, cuts stay above the floor, floors are reported
-/// first, and the log is made anew only behind a snapshot that is published.
+/// Creates persists as a core does: terms grow, cuts stay above the floor, floors are reported
+/// first, and the log is rewritten only behind a published snapshot.
 pub(crate) struct RandomNode {
     rng: fastrand::Rng,
     id: u64,
     hard_state: HardState,
     snapshot: Option<LogPoint>,
-    /// The log is to be made anew behind the snapshot.
+    /// The log has to be rewritten behind the snapshot.
     compaction: Option<Due>,
-    /// The log's points, the one that it starts after first.
+    /// The points of the log, beginning with the one that it starts after.
     points: Vec<LogPoint>,
     lines: Vec<String>,
     floor: u64,
-    /// How far the log has reached since the last report at the least.
+    /// The last index at the latest report, or a lower one if the log was cut since.
     reported: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// Sooner or later: the snapshot is of the node's own log.
+    /// At any time: the snapshot is of this node's log.
     Sometime,
-    /// Before anything else happens to the log: the snapshot is a leader's.
+    /// Before any other change of the log: the snapshot is a leader's.
     AtOnce,
 }
 
@@ -317,7 +317,7 @@ impl RandomNode {
         self.start() + self.lines.len() as u64
     }
 
-    /// How many lines there are up to `index`.
+    /// The number of lines up to `index`.
     fn lines_to(&self, index: u64) -> usize {
         usize::try_from(index - self.start()).unwrap()
     }
@@ -327,9 +327,9 @@ impl RandomNode {
         self.reported = self.last();
     }
 
-    /// Now and then, with everything reported, a snapshot: of the node's own log, or a leader's. To
-    /// be published before the next group; from then on the log counts only as far as it goes with
-    /// the snapshot.
+    /// Returns a snapshot now and then, when everything is reported: of this node's log, or a
+    /// leader's. It has to be published before the next group. From then on the log counts only as
+    /// far as it continues the snapshot.
     pub(crate) fn snapshot(&mut self) -> Option<SnapshotMeta> {
         if self.rng.u8(..3) > 0 || self.hard_state.current_term == Term(0) {
             return None;
@@ -338,7 +338,7 @@ impl RandomNode {
         if self.rng.bool() && reaches.max(self.start()) <= self.floor {
             let index = self.rng.u64(reaches.max(self.start())..=self.floor);
             self.snapshot = Some(self.points[self.lines_to(index)]);
-            // A leader's snapshot that still has to take effect, taken again, still has to.
+            // If a leader's snapshot still has to take effect, it stays due at once.
             self.compaction.get_or_insert(Due::Sometime);
         } else {
             let index = LogIndex(self.rng.u64(self.floor + 1..self.last() + 5));
@@ -351,7 +351,8 @@ impl RandomNode {
         self.snapshot.map(snapshot_meta)
     }
 
-    /// A group of persists, and every state that a crash may leave while it is written, in order.
+    /// Returns a group of persists, and every state that a crash may leave while it is written, in
+    /// order.
     pub(crate) fn group(&mut self) -> (Vec<Persist>, Vec<State>) {
         let mut states = vec![self.state()];
         let group = (0..self.rng.usize(1..5)).map(|_| self.persist(&mut states)).collect();
@@ -391,7 +392,7 @@ impl RandomNode {
         persist
     }
 
-    /// New entries, of which a crash may leave some.
+    /// Appends new entries, of which a crash may leave a part.
     fn added(&mut self, states: &mut Vec<State>) -> Entries {
         let before = self.lines.len();
         let entries = self.entries();
@@ -403,8 +404,8 @@ impl RandomNode {
         entries
     }
 
-    /// The log from the snapshot on, maybe with a cut and with new entries. Where the log goes on,
-    /// these are appended.
+    /// Returns the log after the snapshot, maybe with a cut and with new entries, which are
+    /// appended if the log continues the snapshot.
     fn compact(&mut self, states: &mut Vec<State>) -> Compaction {
         let after = self.snapshot.expect("a compaction is behind a snapshot");
         if self.rng.bool() && self.floor < self.last() {
@@ -446,7 +447,7 @@ impl RandomNode {
     }
 }
 
-/// Lines as a state machine would write them, different for each seed.
+/// Returns lines as a state machine would write them, different for each seed.
 pub(crate) fn content(seed: u64, lines: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(seed);
     let line = |at| format!("{{\"key\":\"größe {at:04}\",\"value\":\"{}\"}}\n", "x".repeat(rng.usize(..30)));
@@ -461,8 +462,8 @@ pub(crate) fn snapshot_meta(last: LogPoint) -> SnapshotMeta {
     SnapshotMeta { last, configuration: Configuration::of_voters(Voters::new([NODE]).unwrap()) }
 }
 
-/// A snapshot in parts of some whole lines: as many as make `bytes_min` bytes, but for the last
-/// part.
+/// Splits a snapshot into parts of whole lines, each with at least `bytes_min` bytes except the
+/// last.
 pub(crate) fn parts(meta: &SnapshotMeta, content: &str, bytes_min: usize) -> Vec<SnapshotPart> {
     let part = |offset, text: &str| {
         let end = (offset + text.len() == content.len()).then(|| end_of(content));

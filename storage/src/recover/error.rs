@@ -1,5 +1,5 @@
-//! Why a node cannot go on from its files: what is wrong with which file. What to do about it
-//! depends on whether others hold the same.
+//! Recovery errors: why a node cannot go on from its files. The advice for an error depends on
+//! whether other nodes hold the same entries.
 
 use coracle_core::raft::{LogIndex, NodeId, Term};
 
@@ -8,16 +8,16 @@ use crate::scan::Damage;
 use crate::sealed::SealedLineFault;
 use crate::snapshot::SnapshotFault;
 
-/// Why a node cannot go on from its files. Nothing was changed.
+/// Why a node cannot go on from its files. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
-    /// A file is not there.
+    /// A file is missing.
     #[error("{file} is missing")]
     Missing {
         /// The file.
         file: FileName,
     },
-    /// A file is not there, or empty, and another one shows that the cluster has been in use.
+    /// A file is missing or empty, and another file shows that the cluster has been in use.
     #[error("{file} is missing or was never finished, but {witness} shows that the cluster has been in use")]
     Lost {
         /// The file.
@@ -30,18 +30,18 @@ pub enum RecoverError {
     Header {
         /// The log.
         file: FileName,
-        /// What is wrong.
+        /// The fault.
         fault: SealedLineFault,
     },
-    /// The metadata cannot be read: the node may have voted, and nobody knows for whom.
+    /// The metadata cannot be read: the node may have voted for an unknown candidate.
     #[error("{file}, line 1: {fault}")]
     Meta {
         /// The metadata file.
         file: FileName,
-        /// What is wrong.
+        /// The fault.
         fault: SealedLineFault,
     },
-    /// A file says that it belongs to another node.
+    /// A file states another node as its owner.
     #[error("{file} belongs to node {owner}: the file was renamed or copied")]
     OfAnotherNode {
         /// The file.
@@ -60,12 +60,12 @@ pub enum RecoverError {
         /// The metadata file or the snapshot.
         other: FileName,
     },
-    /// A line of the log was durable once and is not what it was.
+    /// A line of the log was durable once and has changed since.
     #[error("{file}: {damage}")]
     Damaged {
         /// The log.
         file: FileName,
-        /// What is damaged.
+        /// The damaged line.
         damage: Damage,
     },
     /// The log ends before an entry that was durable and committed.
@@ -78,12 +78,12 @@ pub enum RecoverError {
         log: FileName,
         /// The metadata file.
         meta: FileName,
-        /// The last entry there is.
+        /// The last entry in the log.
         last: LogIndex,
-        /// The entry that must be there.
+        /// The last committed entry, which the log should contain.
         floor: LogIndex,
     },
-    /// The log holds another entry than the one that was durable and committed.
+    /// The log has another entry in the place of a durable and committed one.
     #[error(
         "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: \
          the two are not of the same time"
@@ -96,7 +96,7 @@ pub enum RecoverError {
         /// The entry that differs.
         floor: LogIndex,
     },
-    /// The log or the snapshot has entries of a term that the metadata does not know of.
+    /// The log or the snapshot has entries of a term later than the metadata's.
     #[error(
         "{file} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
          that, and votes may be lost"
@@ -111,7 +111,7 @@ pub enum RecoverError {
         /// The term in the metadata.
         current: Term,
     },
-    /// The node's term is further ahead of its last entry than any election leads.
+    /// The node's term is further above its last entry than elections can lead.
     #[error(
         "{meta}, line 1: the term {current} is too far above {last}, that of the last entry: no node would believe it"
     )]
@@ -123,16 +123,16 @@ pub enum RecoverError {
         /// The term of the last entry.
         last: Term,
     },
-    /// The snapshot is not whole. The log behind it is nothing without it, so there is no way
-    /// around it.
+    /// The snapshot is not whole. The log behind it is useless without it, so recovery cannot
+    /// continue.
     #[error("{file}: {fault}")]
     Snapshot {
         /// The snapshot.
         file: FileName,
-        /// What is wrong.
+        /// The fault.
         fault: SnapshotFault,
     },
-    /// The log starts after a snapshot that is not there.
+    /// The log starts after a snapshot that is missing.
     #[error("{snapshot} is missing, and {log} starts only after entry {after}")]
     NoSnapshot {
         /// The log.
@@ -142,7 +142,7 @@ pub enum RecoverError {
         /// The last entry that is not in the log.
         after: LogIndex,
     },
-    /// The snapshot does not reach the log's start.
+    /// The snapshot ends before the log starts.
     #[error(
         "{log} starts after entry {after}, but {snapshot} reaches only to entry {reaches}: what is in between \
          is lost"
@@ -173,7 +173,7 @@ pub enum RecoverError {
 }
 
 impl RecoverError {
-    /// What to do about it for a node that has its folder to itself, as a sentence.
+    /// Returns advice, as a sentence, for a node that has a folder for itself.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
-//! Entries that several nodes of one process have, kept once.
+//! Shared log entries: stores entries that several nodes of one process have only once.
 
 use coracle_core::raft::Entries;
 
-/// The entries of `run`, where another node has the same ones in its log `beside` as views of
-/// those.
+/// Returns the entries of `run`. Those that another node has in its log `beside` are views of that
+/// memory.
 pub(super) fn share(run: Entries, beside: &[Entries]) -> Vec<Entries> {
     let mut shared = Vec::with_capacity(1);
     let mut rest = run;
@@ -39,7 +39,7 @@ mod tests {
         entries_after(after, term, &vec!["\"op\":\"NOOP\""; count])
     }
 
-    /// Whether the text of these entries is the very same memory.
+    /// Whether the text of these entries is in the memory of `with`.
     fn is_shared(entries: &Entries, with: &[Entries]) -> bool {
         let text = entries.text().as_bytes().as_ptr_range();
         with.iter().any(|other| other.text().as_bytes().as_ptr_range().contains(&text.start))
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_node_has_stays_its_own() {
+    fn entries_that_only_one_node_has_are_not_shared() {
         let first = run(LogPoint::ORIGIN, 1, 3);
         let own = run(first.last(), 2, 2);
         let log = [first.clone(), own];

@@ -1,22 +1,22 @@
-//! What a snapshot means for the log, at a start.
+//! Snapshot recovery: which combinations of snapshot and log a start accepts.
 //!
-//! A snapshot takes its name first, and the log is made anew behind it later; so the two may be of
-//! different moments, and each that a power cut can leave is told from those that only a lost or
-//! exchanged file explains:
+//! A snapshot is renamed first and the log is rewritten behind it later, so the two may be from
+//! different moments. A power cut explains some combinations; only a lost or exchanged file
+//! explains the others:
 //!
-//! | what is found | what follows |
+//! | found | what follows |
 //! | --- | --- |
-//! | no snapshot, and the log starts at the origin | nothing: there was none yet |
-//! | the log starts at the snapshot's end, or before it and holds it | the log stays: it is made anew already, or not yet |
-//! | the log ends before the snapshot does | the snapshot was just put in place: the log is made anew, empty |
-//! | the log has another entry where the snapshot ends | the same: the log is that of a deposed leader |
-//! | the same, and the metadata knows that the log was committed up to there | refused: files of different times |
-//! | the log starts at the snapshot's end, with another entry | refused: files of different times |
-//! | the log starts after the snapshot's end, or late and there is no snapshot | refused: the snapshot was lost or exchanged |
-//! | the snapshot is damaged in any byte | refused: the log behind it is nothing without it |
+//! | no snapshot, and the log starts at the origin | nothing: there was no snapshot yet |
+//! | the log starts at the snapshot's end, or before it and contains it | the log stays: it was rewritten already, or not yet |
+//! | the log ends before the snapshot does | the snapshot was just renamed: the log is replaced by an empty one |
+//! | the log has another entry where the snapshot ends | the same: it is the log of a deposed leader |
+//! | the same, and the floor shows that the log was committed up to there | refused: files from different times |
+//! | the log starts at the snapshot's end, with another entry | refused: files from different times |
+//! | the log starts after the snapshot's end, or after an entry and there is no snapshot | refused: the snapshot was lost or exchanged |
+//! | a byte of the snapshot is damaged | refused: the log behind it is useless without it |
 //!
-//! Why the log is not kept where it ends before the snapshot does: all of it is in the snapshot or
-//! was never committed, and nothing that comes after the snapshot can follow its end.
+//! A log that ends before the snapshot is not kept, because all of it is in the snapshot or was
+//! never committed, and no entry after the snapshot could follow its end.
 
 use coracle_core::raft::{Entries, LogPoint, NodeId, RestoredSnapshot};
 
@@ -26,8 +26,8 @@ use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::snapshot::SnapshotFile;
 
-/// The node's snapshot, if there is one: whole, its own, and reaching the point that the log starts
-/// after.
+/// Reads the node's snapshot, if there is one, and checks that it is whole, belongs to the node,
+/// and reaches the point that the log starts after.
 pub(super) fn read(
     identity: &Identity,
     after: LogPoint,
@@ -63,8 +63,8 @@ pub(super) fn read(
     Ok(Some(snapshot.restored()))
 }
 
-/// Whether the log has to be made anew behind the snapshot. The log was checked against the
-/// metadata, and starts at the snapshot's end or before.
+/// Whether the log has to be rewritten behind the snapshot. The caller has checked the log against
+/// the metadata and that it starts at or before the snapshot's end.
 pub(super) fn supersedes_log(
     node: NodeId,
     snapshot: &RestoredSnapshot,
@@ -82,8 +82,8 @@ pub(super) fn supersedes_log(
     if super::point_at(last.index, after, log) == Some(last) {
         return Ok(false);
     }
-    // Two histories that were both committed up to here: one of the files is not of this life of
-    // the cluster.
+    // Two histories that were both committed up to here: one of the files is from another history
+    // of the cluster.
     if meta.floor.index >= last.index {
         return Err(RecoverError::OtherSnapshot { snapshot: file, witness: log_file, last: last.index });
     }

@@ -20,7 +20,7 @@ fn recover_from(disk: &Disk) -> Result<Recovery, RecoverError> {
     recover(NODE, &disk.files(NODE), SyncPolicy::Always)
 }
 
-/// The error from files in which one was replaced.
+/// Returns the error from files of which one was replaced.
 fn refusal(disk: &Disk, file: FileName, bytes: Vec<u8>) -> RecoverError {
     let mut disk = disk.clone();
     disk.replace(file, bytes);
@@ -86,7 +86,8 @@ fn a_notice_says_what_was_done() {
     );
 }
 
-/// Flips in the log are swept in `scan`; this is what a node makes of them, and of the metadata's.
+/// The tests of `scan` flip every bit of a log. This checks the result for a node, also for its
+/// metadata.
 #[test]
 fn no_flipped_bit_changes_what_is_recovered() {
     let (disk, entries) = used_node();
@@ -120,10 +121,10 @@ fn cut_bytes_stay_until_a_start_finds_nothing_to_cut() {
     assert!(recover_from(&disk).is_ok());
 }
 
-/// The page cache lies after a failed sync: it shows lines that are not on disk, and no later sync
-/// writes them. What a start has read must be on disk all the same.
+/// After a failed sync the page cache shows lines that are not on disk and that no later sync
+/// writes. Everything that a start has read must be on disk all the same.
 #[test]
-fn what_a_failed_sync_left_in_the_cache_is_written_again() {
+fn log_lines_that_a_failed_sync_left_in_the_cache_are_written_again() {
     let large = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));
     let groups: [Vec<&str>; 4] =
         [vec![PUT], vec![&large; 40], vec![PUT, &large], vec![PUT; GROUP_BYTES_MAX / 128]];

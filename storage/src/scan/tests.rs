@@ -3,7 +3,7 @@ use coracle_core::raft::{BatchBuilder, LogPoint, Term};
 use super::*;
 use crate::testing::identities;
 
-/// A log of entries with these payloads, and where each of its lines starts; its end comes last.
+/// Returns a log of entries with these payloads, the offset of each of its lines, and its length.
 fn log_of(payloads: &[&str]) -> (Vec<u8>, Vec<usize>) {
     let header = LogHeader { identity: identities(3).remove(0), after: LogPoint::ORIGIN };
     let mut bytes = header.encode();
@@ -26,7 +26,7 @@ fn verdict_of(bytes: &[u8]) -> (Vec<Entries>, Verdict) {
     (runs, scan.verdict().unwrap())
 }
 
-/// Payloads that try to look like more than one line.
+/// Payloads that contain what looks like further lines.
 fn hard_payloads() -> Vec<String> {
     let (inner, starts) = log_of(&["\"op\":\"NOOP\"", "\"op\":\"NOOP\""]);
     let inner_line = |number: usize| {
@@ -82,7 +82,7 @@ fn a_log_cut_anywhere_is_torn_at_the_last_line() {
     }
 }
 
-/// Every bit of every byte, and bytes that mean something in a log.
+/// Changes every bit of every byte, and sets bytes that have a meaning in a log.
 #[test]
 fn a_changed_byte_is_damage_in_every_line_but_the_last() {
     let payloads = hard_payloads();
@@ -154,7 +154,7 @@ fn a_removed_line_and_a_repeated_line_are_damage() {
     assert!(matches!(verdict, Verdict::Damaged(Damage { line: 4, later_line: Some(5), .. })), "{verdict:?}");
 }
 
-/// Lines whose checksums are right, and whose place is not.
+/// Lines with valid checksums in the wrong place.
 #[test]
 fn a_gap_with_right_checksums_is_damage_and_not_torn() {
     let (mut bytes, _) = log_of(&["\"op\":\"NOOP\""]);
@@ -216,8 +216,8 @@ fn runs_are_bounded_and_follow_one_another() {
     assert!(runs.len() <= 8, "{} runs for {} bytes", runs.len(), bytes.len());
 }
 
-/// Zeros in the place of whole sectors, with valid lines behind them: one write whose blocks came
-/// out of order. Zeros that cover anything else, or too far before the end, are damage.
+/// Zeros in place of whole sectors, with valid lines behind them: one write whose blocks reached
+/// the disk out of order. Zeros in any other place, or too far before the end, are damage.
 #[test]
 fn a_hole_in_the_last_write_is_torn_and_no_other_zeros_are() {
     let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(300));
@@ -246,8 +246,8 @@ fn a_hole_in_the_last_write_is_torn_and_no_other_zeros_are() {
     assert_eq!(torn_from(&zeroed(sector, sector + 1)), None);
 }
 
-/// More than can have waited for one sync was written in several, each synced before the next: a
-/// hole in the first is damage.
+/// More bytes than one sync covers were written in several writes, each synced before the next: a
+/// hole in the first of them is damage.
 #[test]
 fn a_hole_further_back_than_one_write_is_damage() {
     let value = format!("\"op\":\"PUT\",\"key\":\"a\",\"value\":\"{}\"", "x".repeat(500_000));

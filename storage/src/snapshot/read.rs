@@ -1,12 +1,13 @@
-//! Reads a part of a published snapshot, to be sent to a follower.
+//! Partial snapshot reads: reads one part of a published snapshot, to send it to a follower
+//! (InstallSnapshot).
 //!
-//! Sending a snapshot takes many parts, and reading all of the file for each would make the work
-//! grow with the square of its size. So only what a part needs is read: the first line, the last
-//! line, and the part's own bytes. What is to be read is said here, and the reading done by whoever
-//! drives it: an executor, or a simulator on bytes in memory.
+//! A snapshot is sent in many parts, and reading the whole file for each part would cost time
+//! quadratic in its size. So a read covers only the first line, the last line, and the bytes of the
+//! part. This module says which bytes to read; its driver, an executor or a simulator with bytes in
+//! memory, reads them.
 //!
-//! Deliberately unchecked: the content's checksum, which needs all of it. Whoever has put the parts
-//! together checks it, and that is the only place where it counts.
+//! The checksum of the content is deliberately not verified here, because that needs all of the
+//! content. The receiver verifies it when it has all parts, and only there does it matter.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,25 +19,25 @@ use crate::execution::FileError;
 use crate::files::FileName;
 use crate::sealed::SealedLineFault;
 
-/// As many bytes as the first or the last line can have, and some more.
+/// The most bytes that the first or the last line can have, rounded up.
 const LINE_BYTES_MAX: u64 = 16 << 10;
-/// How much is read at the least in search of the end of a line. Arbitrary.
+/// The least bytes to read in search of the end of a line. An arbitrary value.
 const PIECE_BYTES_MIN: u64 = 4096;
 
-/// Which part of which snapshot.
+/// The part that a follower needs, and of which snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartWanted {
     /// The last entry that the snapshot covers.
     pub last: LogPoint,
     /// Bytes of content before the part.
     pub offset: u64,
-    /// The most bytes of content in the part; a line that is longer goes alone.
+    /// The most bytes of content in the part; a single line that is longer is a part by itself.
     pub bytes_max: usize,
 }
 
-/// Reads one part. Whoever drives it reads [`PartReader::range`] of the file and hands it to
-/// [`PartReader::take`], until that has an answer. The file must be one and the same meanwhile:
-/// opened once, it is, even when another takes its name.
+/// Reads one part. Its driver reads [`PartReader::range`] of the file and hands the bytes to
+/// [`PartReader::take`], until that returns an answer. All reads have to be from the same file,
+/// which holds if the driver opens it once, even if another file takes over its name.
 #[derive(Debug)]
 pub struct PartReader {
     wanted: PartWanted,
@@ -51,7 +52,7 @@ enum Stage {
     Content { layout: Layout, piece: u64 },
 }
 
-/// Where in the file the content is, and what it is.
+/// The place of the content in the file, and its metadata.
 #[derive(Clone, Debug)]
 struct Layout {
     meta: SnapshotMeta,
@@ -59,49 +60,49 @@ struct Layout {
     content_start: u64,
 }
 
-/// How far a [`PartReader`] is.
+/// The progress of a [`PartReader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartProgress {
-    /// There is more to read.
+    /// The driver has to read more.
     More,
-    /// This is the part.
+    /// The part is complete.
     Part(SnapshotPart),
-    /// There is no such part: the file is another snapshot, or does not have a line that starts at
-    /// this offset.
+    /// There is no such part: the file is another snapshot, or has no line that starts at this
+    /// offset.
     NoSuchPart,
 }
 
 /// Why a part of a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadPartError {
-    /// The operating system does not give the bytes.
+    /// The operating system cannot read the bytes.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The bytes are not those of a snapshot.
+    /// The file is not a valid snapshot.
     #[error("{file} is damaged: {fault}")]
     Damaged {
         /// The snapshot.
         file: FileName,
-        /// What is wrong with it.
+        /// The fault.
         fault: SnapshotFault,
     },
 }
 
 impl PartReader {
-    /// A reader of a part of a file with this many bytes.
+    /// Creates a reader for a file of this length.
     #[must_use]
     pub fn new(wanted: PartWanted, file_len: u64) -> Self {
         Self { wanted, file_len, stage: Stage::FirstLine }
     }
 
-    /// Which bytes of the file are to be read next. Never past its end.
+    /// The range of bytes to read next. It never reaches past the end of the file.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         match &self.stage {
             Stage::FirstLine => 0..LINE_BYTES_MAX.min(self.file_len),
             Stage::LastLine { .. } => self.file_len.saturating_sub(LINE_BYTES_MAX)..self.file_len,
             Stage::Content { layout, piece } => {
-                // With the byte before, which tells whether a line starts here.
+                // The range includes the byte before, which shows whether a line starts here.
                 let start = layout.content_start + self.wanted.offset;
                 let content_end = layout.content_start + layout.end.bytes;
                 start - 1..content_end.min(start.saturating_add(*piece))
@@ -109,15 +110,15 @@ impl PartReader {
         }
     }
 
-    /// Takes the bytes of [`PartReader::range`].
+    /// Accepts the bytes of [`PartReader::range`].
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault`] when the file is not a snapshot, as far as that shows.
+    /// [`SnapshotFault`] when these bytes show that the file is not a snapshot.
     ///
     /// # Panics
     ///
-    /// When these are more or fewer bytes than were asked for.
+    /// When `bytes` does not have the length of the range.
     pub fn take(&mut self, bytes: &[u8]) -> Result<PartProgress, SnapshotFault> {
         let Range { start, end } = self.range();
         assert_eq!(bytes.len() as u64, end - start, "as many bytes as were asked for");
@@ -155,20 +156,20 @@ impl PartReader {
     }
 }
 
-/// The last line in the file's last bytes, which start at `start`, and where in the file it starts.
+/// Returns the last line from the file's last bytes, which start at `start`, and its offset.
 fn last_line(bytes: &[u8], start: u64, content_start: u64) -> Result<(&[u8], u64), SnapshotFault> {
     let (before, line) = super::split_off_last_line(bytes);
     let at = start + before.len() as u64;
-    // Without a line break before it the line is longer than any that ends a snapshot, or it is the
-    // first.
+    // Without a line break before it, the line is longer than any last line of a snapshot, or it is
+    // the first line.
     if at < content_start || before.is_empty() {
         return Err(SnapshotFault::End(SealedLineFault::Incomplete));
     }
     Ok((line, at))
 }
 
-/// The part in `bytes`, which are the byte before it and then as much content as was read; more
-/// when these end within its first line.
+/// Returns the part from `bytes`: the byte before the part and then content. Asks for more when the
+/// content ends within its first line.
 fn part(wanted: &PartWanted, layout: &Layout, bytes: &[u8]) -> Result<PartProgress, SnapshotFault> {
     let (before, piece) = bytes.split_first().expect("the byte before is read too");
     if *before != b'\n' {

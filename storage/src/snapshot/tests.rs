@@ -72,7 +72,7 @@ fn no_flipped_bit_no_prefix_and_no_addition_is_accepted() {
 }
 
 #[test]
-fn a_line_that_is_missing_or_twice_is_noticed() {
+fn a_line_that_is_missing_or_repeated_is_detected() {
     let good = file_with("{\"key\":\"a\"}\n{\"key\":\"b\"}\n");
     let lines: Vec<_> = good.split_inclusive(|byte| *byte == b'\n').collect();
     for at in 0..lines.len() {
@@ -84,7 +84,7 @@ fn a_line_that_is_missing_or_twice_is_noticed() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn each_fault_has_its_message() {
     let text = "{\"key\":\"a\"}\n";
     let good = String::from_utf8(file_with(text)).unwrap();
     let said = |bytes: String| SnapshotFile::decode(bytes.as_bytes()).unwrap_err().to_string();
@@ -145,7 +145,7 @@ fn an_empty_snapshot_is_a_snapshot() {
 }
 
 #[test]
-fn a_snapshot_that_begins_anew_leaves_nothing_of_the_one_before() {
+fn a_snapshot_that_is_begun_again_has_no_bytes_of_the_one_before() {
     let (first, second) = (content(1, 60), content(2, 30));
     let mut disk = Disk::default();
     let mut planner = planner(SyncPolicy::Always);
@@ -157,7 +157,7 @@ fn a_snapshot_that_begins_anew_leaves_nothing_of_the_one_before() {
 }
 
 #[test]
-fn no_more_than_a_little_waits_for_one_sync() {
+fn a_sync_covers_a_limited_number_of_bytes() {
     let line = format!("{{\"value\":\"{}\"}}\n", "x".repeat(30_000));
     let text = line.repeat(40);
     for bytes_max in [1, 200_000, 400_000] {
@@ -171,7 +171,8 @@ fn no_more_than_a_little_waits_for_one_sync() {
                 syncs += usize::from(matches!(op, FileOp::Sync { .. }));
             }
         }
-        // A part has a line more than asked for, and the first and the last line are not counted.
+        // A part has up to one line more than asked for, and the first and the last line are not
+        // counted.
         assert!(unsynced_max <= SNAPSHOT_SYNC_BYTES.max(bytes_max + line.len()) + 1000, "{unsynced_max}");
         assert!(syncs <= 7, "{syncs}");
     }
@@ -192,7 +193,7 @@ fn without_sync_nothing_is_waited_for() {
 }
 
 #[test]
-fn what_arrived_broken_is_the_senders_fault() {
+fn a_snapshot_that_arrives_broken_is_the_senders_fault() {
     let text = content(3, 10);
     let meta = snapshot_meta(point(9));
     let mut wrong = parts(&meta, &text, 50);
@@ -211,10 +212,9 @@ fn what_arrived_broken_is_the_senders_fault() {
     assert_eq!(error, PublishError::PartOfALine { last: LogIndex(9) });
 }
 
-/// Whatever the disk gives back that is not what was written, the snapshot does not take the place
-/// of another.
+/// If the disk returns other bytes than were written, the snapshot does not replace the one before.
 #[test]
-fn what_cannot_be_read_back_is_not_published() {
+fn a_snapshot_that_cannot_be_read_back_is_not_published() {
     let text = content(3, 10);
     let mut disk = Disk::default();
     let mut planner = planner(SyncPolicy::Always);
@@ -250,8 +250,8 @@ fn an_older_snapshot_never_replaces_a_newer_one() {
     drop(planner.plan_part(&parts(&snapshot_meta(point(8)), "", 1)[0]));
 }
 
-/// Wherever the power fails while a snapshot is written, there is none, or the one before, or the
-/// new one; and what is there when it counts as durable stays.
+/// If the power fails while a snapshot is written, there is none, the one before, or the new one.
+/// Once it was reported as durable, the new one stays.
 #[test]
 fn a_crash_anywhere_leaves_the_old_snapshot_or_the_new() {
     let mut rng = fastrand::Rng::with_seed(5);
@@ -286,7 +286,7 @@ fn check_crashes(disk: &Disk, rng: &mut fastrand::Rng, allowed: &[Option<&str>])
     }
 }
 
-/// Reads a part of a file in memory; gives the number of bytes that were read, too.
+/// Reads a part of a file in memory; also returns the number of bytes that were read.
 fn read(file: &[u8], wanted: PartWanted) -> Result<(Option<SnapshotPart>, u64), SnapshotFault> {
     let mut reader = PartReader::new(wanted, file.len() as u64);
     let mut bytes_read = 0;
@@ -358,7 +358,7 @@ fn a_part_costs_no_more_than_itself() {
         let wanted = PartWanted { last: point(9), offset, bytes_max: 10_000 };
         let (part, bytes_read) = read(&file, wanted).unwrap();
         assert!(part.unwrap().text.len() > 9_000);
-        // Where the first and the last line may be, and the part.
+        // The reads of the first and the last line, and of the part.
         assert!(bytes_read < 2 * (16 << 10) + 13_000, "{bytes_read} bytes read");
     }
     let long = format!("{{\"value\":\"{}\"}}\n", "x".repeat(300_000)).repeat(3);
@@ -369,7 +369,7 @@ fn a_part_costs_no_more_than_itself() {
 }
 
 #[test]
-fn a_part_of_a_broken_file_is_refused_as_far_as_it_shows() {
+fn a_part_of_a_broken_file_is_refused_if_the_read_bytes_show_it() {
     let text = content(2, 25);
     let file = file_with(&text);
     let header_len = header().encode().len();

@@ -1,21 +1,20 @@
-//! Turns the parts of a snapshot into file operations.
+//! Snapshot planner: turns the parts of a snapshot into file operations.
 //!
 //! ```text
 //! part ─► plan_part ─► FileOp ─► snap0.txt.tmp ─► read back ─► publish ─► FileOp ─► snap0.txt
 //! ```
 //!
-//! A snapshot is written beside the one before, under a temporary name, and takes its place only
-//! once all of it is on disk, was read back, and is what arrived: [`SnapshotPlanner::publish`] asks
-//! for the bytes that were read, so that no runtime can leave that out. Until then a crash leaves
-//! the snapshot before as it was.
+//! A snapshot is written beside the previous one, under a temporary name. It replaces that only
+//! once it is on disk, was read back, and matches the parts that arrived:
+//! [`SnapshotPlanner::publish`] requires the bytes that were read back, so that no runtime can skip
+//! the check. Until then a crash leaves the previous snapshot untouched.
 //!
-//! A snapshot is large and nobody waits for it, unlike the log: so it may be written by another
-//! thread, through another `Folder`, while the log is written; and never more than
-//! [`SNAPSHOT_SYNC_BYTES`] wait for one sync, so that no sync of the log has to wait behind a long
-//! one on the same disk.
+//! A snapshot is large and no client waits for it, unlike the log. So another thread may write it
+//! through another `Folder`, concurrently with the log. At most [`SNAPSHOT_SYNC_BYTES`] wait for
+//! one sync, so that a sync of the log never waits behind a long one on the same disk.
 //!
-//! Deliberately not here: when the log is made anew behind the snapshot. That is the core's order,
-//! after it was told that the snapshot is durable, and [`Planner`](crate::Planner)'s work.
+//! Deliberately not here: when the log is rewritten behind the snapshot. The core orders that after
+//! it was notified that the snapshot is durable, and [`Planner`](crate::Planner) does it.
 
 use std::time::Duration;
 
@@ -26,82 +25,83 @@ use super::{SnapshotFault, SnapshotFile, SnapshotHeader, encode_end};
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy};
 use crate::identity::Identity;
 
-/// The most bytes of a snapshot that wait for one sync, but for a single part that is longer: a
+/// The most bytes of a snapshot that wait for one sync, except for a single part that is longer: a
 /// part of the usual size. Chosen because a disk of 200 MB/s writes it in little more than a
-/// millisecond, and every sync of a log may have to wait so long.
+/// millisecond, and each sync of a log may have to wait as long.
 pub const SNAPSHOT_SYNC_BYTES: usize = 256 * 1024;
 
-/// How many times as long as it took to write a part of a snapshot is rested before the next one.
+/// The pause after each part of a snapshot, as a multiple of the time it took to write the part.
 /// Chosen because five nodes in turn are then still done long before the first is due again.
 const RESTS: u32 = 3;
-/// The longest rest. A disk that takes so long has other troubles, and the snapshot should end some
-/// time.
+/// The longest pause. A disk that is slower than this has other problems, and the snapshot has to
+/// end eventually.
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// How long to rest after a part of a snapshot that took `took` to write: so that a log on the same
-/// disk has most of it, however fast that is, and a snapshot is a murmur for some seconds rather
-/// than a bang.
+/// Returns the pause after a part of a snapshot that took `took` to write. It leaves a log on the
+/// same disk most of the disk's time, however fast the disk is, and spreads the load of a snapshot
+/// over some seconds.
 #[must_use]
 pub fn rest_after(took: Duration) -> Duration {
     (took * RESTS).min(REST_MAX)
 }
 
-/// Plans the snapshots of one node, one at a time. See the module.
+/// Plans the snapshot files of one node, one snapshot at a time. See the module.
 #[derive(Clone, Debug)]
 pub struct SnapshotPlanner {
     identity: Identity,
     sync: SyncPolicy,
-    /// Where the snapshot ends that has the final name; the origin when there is none.
+    /// The last entry of the snapshot that has the final name; the origin if there is none.
     published: LogIndex,
     begun: Option<Begun>,
 }
 
-/// The snapshot under way.
+/// The snapshot in progress.
 #[derive(Clone, Debug)]
 struct Begun {
     meta: SnapshotMeta,
     bytes: u64,
     content: Hasher,
-    /// Bytes that no sync was planned for.
+    /// The bytes that no planned sync covers yet.
     unsynced: usize,
-    /// Whether every part so far was made of whole lines.
+    /// Whether every part so far consists of whole lines.
     has_whole_lines: bool,
-    /// What the last part stated.
+    /// The end that the last part stated.
     end: Option<SnapshotEnd>,
 }
 
-/// Why a snapshot that was written does not count. The one before, if there is one, stays.
+/// Why a written snapshot cannot be used. The previous one, if there is one, stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The parts are not what their sender says: it, or the way here, has broken them. Nothing is
-    /// wrong with the disk.
+    /// The parts do not match what their sender stated: the sender or the network has corrupted
+    /// them. The disk is intact.
     #[error(
         "the snapshot up to entry {last} arrived broken: {} bytes of content with the checksum {}, where {} bytes with \
          the checksum {} were announced", .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
     )]
     Content {
-        /// The last entry that it was to cover.
+        /// The last entry that it should cover.
         last: LogIndex,
-        /// What the last part stated.
+        /// The size and checksum that the last part stated.
         stated: SnapshotEnd,
-        /// What the parts add up to.
+        /// The size and checksum of the parts.
         found: SnapshotEnd,
     },
-    /// A part did not end in a line break. Nothing is wrong with the disk.
+    /// A part did not end in a line break. The disk is intact.
     #[error("the snapshot up to entry {last} arrived broken: a part of it is not made of whole lines")]
     PartOfALine {
-        /// The last entry that it was to cover.
+        /// The last entry that it should cover.
         last: LogIndex,
     },
-    /// What was read back is broken: the disk does not hold what was written. The node should stop.
+    /// The bytes read back are broken: the disk does not hold what was written. The node should
+    /// stop.
     #[error("{file} was written and cannot be read back: {fault}")]
     Damaged {
         /// The temporary file.
         file: FileName,
-        /// What is wrong with it.
+        /// The fault.
         fault: SnapshotFault,
     },
-    /// What was read back is a whole snapshot, and another one. The node should stop.
+    /// The bytes read back are another whole snapshot. The node should stop.
     #[error("{file} was written, and what is read back is another snapshot")]
     Other {
         /// The temporary file.
@@ -110,27 +110,27 @@ pub enum PublishError {
 }
 
 impl SnapshotPlanner {
-    /// A planner for a node whose latest snapshot covers entries up to `published`; the origin when
-    /// it has none.
+    /// Creates a planner for a node whose latest snapshot covers entries up to `published`; the
+    /// origin if it has none.
     pub(crate) fn new(identity: Identity, published: LogIndex, sync: SyncPolicy) -> Self {
         Self { identity, sync, published, begun: None }
     }
 
-    /// The file that is written, and to be read back after the last part.
+    /// The file that is written, and that has to be read back after the last part.
     #[must_use]
     pub fn temporary(&self) -> FileName {
         FileName::new(self.identity.node, FileKind::SnapshotTemporary)
     }
 
-    /// The file operations that write the next part, in order. A part at offset 0 begins a
-    /// snapshot, and whatever was begun before is given up.
+    /// Returns the file operations that write the next part, in order. A part at offset 0 begins a
+    /// snapshot and abandons one that was in progress.
     ///
-    /// After those of the last part, [`SnapshotPlanner::publish`] is due.
+    /// After the operations of the last part, the caller has to call [`SnapshotPlanner::publish`].
     ///
     /// # Panics
     ///
-    /// When a part neither begins a snapshot nor follows the one before, or begins one that is
-    /// older than the one that is published: each is a bug that would otherwise destroy a snapshot.
+    /// When a part neither begins a snapshot nor follows the previous part, or begins a snapshot
+    /// that is older than the published one: each is a bug that would otherwise destroy a snapshot.
     #[must_use]
     pub fn plan_part(&mut self, part: &SnapshotPart) -> Vec<FileOp> {
         let file = self.temporary();
@@ -154,14 +154,14 @@ impl SnapshotPlanner {
         self.sync.apply(ops)
     }
 
-    /// The file operations that make the snapshot the node's latest, once its last part is written:
-    /// `read_back` is what [`SnapshotPlanner::temporary`] then holds. When they are carried out the
-    /// snapshot is durable.
+    /// Returns the file operations that make the snapshot the node's latest, once its last part is
+    /// written. `read_back` is the content of [`SnapshotPlanner::temporary`]. When the operations
+    /// are carried out, the snapshot is durable.
     ///
     /// # Errors
     ///
-    /// [`PublishError`] says what is wrong with the snapshot, and whose fault it is. It is given
-    /// up.
+    /// [`PublishError`] says what is wrong with the snapshot, and whether the disk is at fault. The
+    /// snapshot is abandoned.
     ///
     /// # Panics
     ///

@@ -1,5 +1,4 @@
-//! What a node's files look like from afar: which are there, and whether they show that the cluster
-//! has been in use.
+//! Summary of a node's files: which exist, and whether they show that the cluster has been used.
 
 use coracle_core::raft::{LogPoint, NodeId};
 
@@ -9,24 +8,24 @@ use crate::meta::Meta;
 use crate::recover::RecoverError;
 use crate::sealed::SealedLineFault;
 
-/// What a node's files look like from afar.
+/// A summary of a node's files.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) node: NodeId,
     pub(super) log: FoundLog,
     pub(super) meta: FoundMeta,
-    /// Whether there is one, whatever is in it: a snapshot gets its name only when it is whole.
+    /// Whether it exists, whatever its content: a snapshot gets its name only when it is whole.
     has_snapshot: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum FoundLog {
     Missing,
-    /// No line is complete: what a power cut leaves of the founding.
+    /// It has no complete line, as after a power cut during the founding.
     Unfinished,
     Readable {
         header: LogHeader,
-        /// In the file, or in the snapshot before it.
+        /// Whether there are entries, in the file or in the snapshot before it.
         has_entries: bool,
     },
     Unreadable(SealedLineFault),
@@ -66,7 +65,7 @@ impl Found {
         FileName::new(self.node, kind)
     }
 
-    /// A file that was never made, never finished, or removed.
+    /// Returns a file that was never created, never finished, or removed.
     pub(super) fn lost_file(&self) -> Option<FileName> {
         if matches!(self.log, FoundLog::Missing | FoundLog::Unfinished) {
             return Some(self.file(FileKind::Log));
@@ -74,7 +73,7 @@ impl Found {
         matches!(self.meta, FoundMeta::Missing).then(|| self.file(FileKind::Meta))
     }
 
-    /// A file that shows that the node has promised something.
+    /// Returns a file that shows that the node was used.
     pub(super) fn witness(&self) -> Option<FileName> {
         if matches!(self.log, FoundLog::Readable { has_entries: true, .. }) {
             return Some(self.file(FileKind::Log));
@@ -86,7 +85,7 @@ impl Found {
         has_promised.then(|| self.file(FileKind::Meta))
     }
 
-    /// A file that cannot be read, and so may hold a promise.
+    /// Returns the fault of a file that cannot be read, and so may show that the node was used.
     pub(super) fn unreadable(&self) -> Option<RecoverError> {
         if let FoundLog::Unreadable(fault) = &self.log {
             return Some(RecoverError::Header { file: self.file(FileKind::Log), fault: fault.clone() });

@@ -1,16 +1,17 @@
-//! Which nodes of a folder cannot go on, and what the others still hold.
+//! Lost nodes: which nodes of a folder cannot go on, and whether the others still hold every
+//! acknowledged write.
 //!
-//! Why a majority of whole nodes holds everything that was acknowledged: an entry is committed once
-//! a majority has it on disk, and two majorities have a node in common. So among the whole nodes at
-//! least one has each committed entry; and the log that is most up to date (§5.4.1: the later last
-//! term, then the greater length) has them all, by the argument by which a new leader has them
-//! (§5.4.3). It may hold more: entries that were proposed and never acknowledged, which a new
-//! leader might have committed as well.
+//! Why a majority of whole nodes holds every acknowledged write: an entry is committed once a
+//! majority has it on disk, and two majorities have a node in common. So at least one whole node
+//! has each committed entry. The log that is most up to date (§5.4.1: the later last term, then the
+//! greater length) has them all, by the argument by which a new leader has them (§5.4.3). It may
+//! have more: entries that were proposed and never acknowledged, which a new leader might have
+//! committed as well.
 //!
-//! Why a node that lost its files is not filled up from the others: it may have voted in a term
-//! that it does not know of any more, and acknowledged entries that count towards a majority. With
-//! its vote given twice, two leaders of one term are possible. A new cluster of what the whole
-//! nodes hold has no such past: nobody of it has promised anything to anybody.
+//! Why a node that lost its files is not refilled from the others: it may have voted in a term that
+//! it no longer knows, and acknowledged entries that count towards a majority. If it votes twice,
+//! two leaders of one term are possible. A new cluster made from the whole nodes has no such past,
+//! because no node of it has voted or acknowledged anything.
 
 use std::fmt;
 
@@ -18,17 +19,17 @@ use coracle_core::raft::NodeId;
 
 use crate::recover::RecoverError;
 
-/// Some nodes of a cluster in one process cannot go on from their files.
+/// The nodes of a cluster in one process that cannot go on from their files, and those that can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostNodes {
-    /// What is wrong with them, ascending by their ids. At least one.
+    /// The faults of the lost nodes, in ascending order of their ids. At least one.
     pub faults: Vec<(NodeId, RecoverError)>,
-    /// The nodes whose files are whole, ascending.
+    /// The nodes whose files are whole, in ascending order.
     pub whole: Vec<NodeId>,
 }
 
 impl LostNodes {
-    /// Whether the whole nodes hold everything that was acknowledged, whatever the others held.
+    /// Whether the whole nodes hold every acknowledged write, whatever the lost nodes held.
     #[must_use]
     pub fn majority_is_whole(&self) -> bool {
         2 * self.whole.len() > self.count()
@@ -94,7 +95,7 @@ impl fmt::Display for LowerNodes<'_> {
     }
 }
 
-/// `0, 1 and 4`.
+/// Writes ids as `0, 1 and 4`.
 fn write_ids(f: &mut fmt::Formatter<'_>, nodes: &[NodeId]) -> fmt::Result {
     for (place, node) in nodes.iter().enumerate() {
         let is_last = place + 1 == nodes.len();

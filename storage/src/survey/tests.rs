@@ -23,7 +23,7 @@ fn founded_cluster() -> Disk {
     disk
 }
 
-/// A cluster in which node 1 has voted and node 2 has an entry too.
+/// A cluster in which node 1 has voted and node 2 also has an entry.
 fn used_cluster() -> Disk {
     let mut disk = founded_cluster();
     let mut nodes = survey_of(&disk, &identities(NODES)).unwrap().nodes;
@@ -33,7 +33,7 @@ fn used_cluster() -> Disk {
     disk
 }
 
-/// The first file that is lost, and the one that shows that it was there.
+/// Returns the first lost file, and the file that shows that the cluster was used.
 fn lost_file(error: &SurveyError) -> (FileName, FileName) {
     let SurveyError::Nodes(lost) = error else { panic!("{error}") };
     let file = lost.faults.iter().find_map(|(_, fault)| match fault {
@@ -61,7 +61,7 @@ fn an_empty_folder_becomes_a_cluster_and_stays_it() {
 }
 
 #[test]
-fn founding_waits_for_the_disk_even_when_nothing_else_does() {
+fn founding_syncs_whatever_the_policy() {
     let fresh = identities(NODES);
     let files = vec![NodeFiles::default(); fresh.len()];
     let always = survey(files.clone(), &fresh, SyncPolicy::Always).unwrap();
@@ -70,10 +70,10 @@ fn founding_waits_for_the_disk_even_when_nothing_else_does() {
     assert!(never.creation.contains(&FileOp::SyncFolder));
 }
 
-/// Wherever a power cut ends the founding, and the founding after it, the next start has a whole
+/// If a power cut ends the founding, and the founding after that, the next start has a whole
 /// cluster.
 #[test]
-fn an_interrupted_founding_is_done_anew() {
+fn an_interrupted_founding_is_repeated() {
     let mut rng = fastrand::Rng::with_seed(7);
     let fresh = identities(NODES);
     let creation = survey_of(&Disk::default(), &fresh).unwrap().creation;
@@ -97,7 +97,7 @@ fn an_interrupted_founding_is_done_anew() {
     }
 }
 
-/// The metadata of the first founding must not be taken for that of the second.
+/// The metadata of the first founding must not be mistaken for that of the second.
 #[test]
 fn a_founding_over_whole_metadata_may_be_interrupted_too() {
     let mut rng = fastrand::Rng::with_seed(9);
@@ -122,7 +122,7 @@ fn a_founding_over_whole_metadata_may_be_interrupted_too() {
 }
 
 #[test]
-fn a_node_that_lost_its_files_is_refused_once_anybody_has_promised_anything() {
+fn a_node_that_lost_its_files_is_refused_once_the_cluster_was_used() {
     let disk = used_cluster();
     for node in 0..NODES {
         for kinds in [&[FileKind::Log][..], &[FileKind::Meta], &[FileKind::Log, FileKind::Meta]] {
@@ -141,8 +141,8 @@ fn a_node_that_lost_its_files_is_refused_once_anybody_has_promised_anything() {
     assert!(said.starts_with(start), "{said}");
 }
 
-/// A snapshot gets its name only when it is whole: whatever is in it now, the cluster has been in
-/// use.
+/// A snapshot gets its name only when it is whole, so whatever its content is now, the cluster was
+/// used.
 #[test]
 fn a_snapshot_alone_shows_that_the_cluster_has_been_in_use() {
     for bytes in [Vec::new(), b"{}\n".to_vec()] {
@@ -154,7 +154,7 @@ fn a_snapshot_alone_shows_that_the_cluster_has_been_in_use() {
     }
 }
 
-/// A log that starts after a snapshot has had entries, though there is none in it.
+/// A log that starts after a snapshot has had entries, even if it is empty now.
 #[test]
 fn an_empty_log_behind_a_snapshot_is_a_used_one() {
     let mut disk = founded_cluster();
@@ -195,7 +195,7 @@ fn an_emptied_log_is_a_lost_one() {
     }
 }
 
-/// An unreadable file may hold a promise: nothing is founded over it.
+/// An unreadable file may hold a vote or an entry, so no cluster is founded over it.
 #[test]
 fn nothing_is_founded_over_files_that_cannot_be_read() {
     for kind in [FileKind::Log, FileKind::Meta] {

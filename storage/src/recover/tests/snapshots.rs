@@ -1,4 +1,4 @@
-//! Snapshots and the log behind them.
+//! Recovery from snapshots and the logs behind them.
 
 use coracle_core::raft::{Compaction, Configuration, Persist, SnapshotMeta};
 
@@ -12,7 +12,7 @@ fn other(index: u64, term: u64) -> LogPoint {
     LogPoint { index: LogIndex(index), term: Term(term), checksum: Checksum(0xabc) }
 }
 
-/// A used node with a snapshot up to `last`, whose log was not made anew.
+/// A used node with a snapshot up to `last` whose log was not rewritten.
 fn with_snapshot(last: LogPoint) -> (Disk, Entries) {
     let (mut disk, entries) = used_node();
     let mut snapshots = recover_from(&disk).unwrap().snapshots;
@@ -20,7 +20,7 @@ fn with_snapshot(last: LogPoint) -> (Disk, Entries) {
     (disk, entries)
 }
 
-/// A used node whose log was made anew behind a snapshot up to entry 3.
+/// A used node whose log was rewritten behind a snapshot up to entry 3.
 fn compacted_node() -> (Disk, Entries) {
     let entries = used_node().1;
     let (mut disk, _) = with_snapshot(entries.point_at(LogIndex(3)).unwrap());
@@ -32,7 +32,7 @@ fn compacted_node() -> (Disk, Entries) {
     (disk, entries)
 }
 
-/// Carries the repairs out, and loses whatever they did not wait for.
+/// Carries the repairs out, and then loses every change that was not synced.
 fn repaired(disk: &Disk, recovery: &Recovery) -> Disk {
     let mut disk = disk.clone();
     disk.run(&recovery.repairs);
@@ -86,10 +86,10 @@ fn a_log_behind_a_snapshot_goes_on_from_it() {
     );
 }
 
-/// A leader's snapshot took its name, and then the power failed: the log does not lead to its end,
-/// be it too short or that of a deposed leader.
+/// A leader's snapshot was renamed and then the power failed: the log does not contain its end,
+/// because it is too short or that of a deposed leader.
 #[test]
-fn a_log_that_does_not_lead_to_the_snapshot_is_made_anew() {
+fn a_log_without_the_end_of_the_snapshot_is_rewritten() {
     for last in [other(9, 2), other(5, 1), other(4, 2), other(4, 1), other(3, 2)] {
         let (disk, _) = with_snapshot(last);
         let recovery = recover_from(&disk).unwrap();
@@ -110,7 +110,7 @@ fn a_log_that_does_not_lead_to_the_snapshot_is_made_anew() {
         let again = recover_from(&disk).unwrap();
         assert_eq!(again.notices, []);
         assert_eq!(disk.content(LOG), header_with(|header| header.after = last));
-        // The planner knows of it too.
+        // The planner starts from the new log, too.
         let next = entries_after(last, 2, &[PUT]);
         let mut planner = recovery.planner;
         disk.run(&planner.plan(&[append(1, vec![next.clone()])]));
@@ -120,9 +120,9 @@ fn a_log_that_does_not_lead_to_the_snapshot_is_made_anew() {
     assert!(said.starts_with("log00.txt does not lead to entry 9, with which snap0.txt ends: "), "{said}");
 }
 
-/// A program that was killed, or that never waits, leaves a snapshot that is in memory only.
+/// A program that was killed, or that never syncs, leaves a snapshot that is in memory only.
 #[test]
-fn the_snapshot_is_on_disk_before_anything_relies_on_it() {
+fn the_snapshot_is_on_disk_before_the_log_depends_on_it() {
     for last in [used_node().1.last(), other(9, 2)] {
         let (mut disk, _) = used_node();
         let mut snapshots = recover(NODE, &disk.files(NODE), SyncPolicy::Never).unwrap().snapshots;
@@ -136,7 +136,7 @@ fn the_snapshot_is_on_disk_before_anything_relies_on_it() {
 }
 
 #[test]
-fn without_sync_the_log_is_made_anew_all_the_same() {
+fn without_sync_the_log_is_rewritten_all_the_same() {
     let (disk, _) = with_snapshot(other(9, 2));
     let recovery = recover(NODE, &disk.files(NODE), SyncPolicy::Never).unwrap();
     let bytes = header_with(|header| header.after = other(9, 2));
@@ -145,7 +145,7 @@ fn without_sync_the_log_is_made_anew_all_the_same() {
 }
 
 #[test]
-fn a_torn_tail_is_kept_also_when_the_log_is_made_anew() {
+fn a_torn_tail_is_kept_also_when_the_log_is_rewritten() {
     let (mut disk, _) = with_snapshot(other(9, 2));
     let whole = disk.content(LOG).to_vec();
     disk.replace(LOG, [whole.as_slice(), b"{\"index\":5,\"te"].concat());
@@ -156,8 +156,8 @@ fn a_torn_tail_is_kept_also_when_the_log_is_made_anew() {
     assert_eq!(disk.content(LOG), header_with(|header| header.after = other(9, 2)));
 }
 
-/// The metadata knows that entries 1 and 2 are committed, so no snapshot may end with another one
-/// there.
+/// The metadata says that entries 1 and 2 are committed, so no snapshot may end there with another
+/// entry.
 #[test]
 fn a_snapshot_of_another_history_is_refused() {
     for index in [1, 2] {
@@ -189,8 +189,8 @@ fn a_log_without_the_snapshot_before_it_is_refused_by_name() {
     assert!(error.advice().starts_with("The node must not go on without it"), "{}", error.advice());
 }
 
-/// Also where the log still holds all that the snapshot stands for: what changed once may change
-/// again.
+/// A damaged snapshot is refused even if the log still holds every entry that it covers, because a
+/// disk that changed one byte may change more.
 #[test]
 fn a_snapshot_that_is_not_whole_ends_the_start() {
     let entries = used_node().1;
@@ -209,7 +209,7 @@ fn a_snapshot_that_is_not_whole_ends_the_start() {
     }
 }
 
-/// A snapshot like that of [`compacted_node`] but for its header.
+/// A snapshot like that of [`compacted_node`], except for its header.
 fn file_with(change: impl FnOnce(&mut SnapshotHeader)) -> Vec<u8> {
     let (disk, _) = compacted_node();
     let bytes = disk.content(SNAPSHOT);
@@ -251,10 +251,10 @@ fn a_snapshot_of_a_term_that_the_metadata_does_not_know_is_refused() {
     assert_eq!(error, old);
 }
 
-/// Entries that the metadata knows to be committed are missed also when a snapshot covers them: no
-/// crash loses them.
+/// Entries that the metadata says are committed must be in the log even if a snapshot covers them:
+/// no crash loses them.
 #[test]
-fn lost_entries_are_lost_whatever_the_snapshot_holds() {
+fn lost_entries_are_reported_whatever_the_snapshot_holds() {
     let (disk, _) = with_snapshot(other(9, 2));
     let error = refusal(&disk, LOG, header_with(|_| {}));
     assert!(matches!(error, RecoverError::LostEntries { .. }), "{error}");
@@ -271,7 +271,7 @@ fn temporary_files_do_not_count() {
     let found = recover_from(&littered).unwrap();
     assert_eq!(State::of(&found.restored), State::of(&expected.restored));
     assert_eq!(found.repairs, expected.repairs);
-    // And they are in nobody's way.
+    // They do not block the next snapshot either.
     let mut snapshots = found.snapshots;
     publish(&mut littered, &mut snapshots, &snapshot_meta(other(9, 2)), &content(4, 2));
     let anew = recover_from(&littered).unwrap();
