@@ -74,8 +74,8 @@ impl Cluster {
         self.events.clone()
     }
 
-    /// Whether too many nodes have lost their disks for a majority, so that no write can
-    /// succeed any more. The events hold the reasons.
+    /// Whether the nodes that still have their disks are no majority, so that no write can succeed
+    /// any more. The events hold the reasons.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {
         self.front.majority_is_lost()

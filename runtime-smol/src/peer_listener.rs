@@ -90,8 +90,8 @@ async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut str
         let read = async { Some(stream.read(&mut bytes).await) };
         let len = match future::or(read, async { watch.next().await.and(None) }).await {
             Some(Ok(len @ 1..)) => len,
-            // The dialling node pings often, so one silent interval is tolerated, a second one is
-            // not.
+            // The dialling node pings often. The last read may have been within this interval, so
+            // only the next tick without a read shows that the node is silent.
             None if !is_silent => {
                 is_silent = true;
                 continue;

@@ -78,7 +78,7 @@ impl Cluster {
         lock(&self.events).take()
     }
 
-    /// Whether too many nodes have lost their disks for a majority, so that no write can succeed
+    /// Whether the nodes that still have their disks are no majority, so that no write can succeed
     /// any more. The events hold the reasons.
     #[must_use]
     pub fn majority_is_lost(&self) -> bool {

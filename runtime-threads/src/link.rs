@@ -4,8 +4,8 @@
 //! A peer may accept a connection and then hang, or vanish without closing it. A thread that
 //! writes, and dials again when a write fails, notices neither: the kernel takes bytes into its
 //! buffer for minutes, and a half-open connection never fails a read. So a write must make progress
-//! within [`SEND_PATIENCE`], the link pings when it is idle and expects receipts, and a second
-//! thread, the *ear*, reads them and sees the end of the stream. A blocking read or write cannot be
+//! within [`SEND_PATIENCE`], the link pings every second and expects receipts, and a second thread,
+//! the *ear*, reads them and sees the end of the stream. A blocking read or write cannot be
 //! cancelled, so whichever thread fails first shuts the socket down, which ends the other one.
 //! Dialling is limited by time at each step: name look-up, connect per address, handshake.
 //!

@@ -21,7 +21,7 @@ pub(crate) struct ProxyDriver {
     router: Router,
     inbox: RouterInbox,
     peers: Peers,
-    /// Set when too many nodes have stopped for a majority.
+    /// Set when the nodes that still run are no majority.
     pub(crate) majority_is_lost: Arc<AtomicBool>,
     clock: Clock,
     connections: BTreeMap<u64, Way>,

@@ -72,7 +72,7 @@ pub enum MemberError {
     OtherNode {
         /// The file.
         file: FileName,
-        /// The node that was to be started.
+        /// The id of the node that was started.
         id: NodeId,
     },
     /// The other files cannot be recovered from.
@@ -94,7 +94,7 @@ struct FoundingText {
 ///
 /// # Errors
 ///
-/// [`MemberError`].
+/// [`MemberError`] when the node cannot start from these files.
 pub fn open_member(
     node: NodeId,
     files: &NodeFiles,

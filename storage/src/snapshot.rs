@@ -213,7 +213,7 @@ impl<'a> SnapshotFile<'a> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault::Line`].
+    /// [`SnapshotFault::Line`] for the first invalid line.
     pub fn check_lines(&self) -> Result<usize, SnapshotFault> {
         content::check_state(self.content).map_err(|(line, fault)| SnapshotFault::Line { line, fault })
     }
@@ -223,7 +223,7 @@ impl<'a> SnapshotFile<'a> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault::Header`].
+    /// [`SnapshotFault::Header`] when the members are not those of such a cluster.
     pub fn check_members(&self) -> Result<(), SnapshotFault> {
         content::check_undescribed(&self.header.meta.configuration)
             .map_err(|fault| SnapshotFault::Header(fault.into()))

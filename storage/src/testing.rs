@@ -322,7 +322,7 @@ impl RandomNode {
         usize::try_from(index - self.start()).unwrap()
     }
 
-    /// Everything so far is durable.
+    /// Marks everything so far as durable.
     pub(crate) fn report(&mut self) {
         self.reported = self.last();
     }

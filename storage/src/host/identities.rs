@@ -13,7 +13,7 @@ use super::StartError;
 ///
 /// # Errors
 ///
-/// [`StartError::Randomness`].
+/// [`StartError::Randomness`] when the operating system provides no random numbers.
 pub fn draw_incarnation() -> Result<Incarnation, StartError> {
     Ok(Incarnation(getrandom::u64()?))
 }
@@ -22,7 +22,7 @@ pub fn draw_incarnation() -> Result<Incarnation, StartError> {
 ///
 /// # Errors
 ///
-/// [`StartError::Randomness`].
+/// [`StartError::Randomness`] when the operating system provides no random numbers.
 pub fn draw_cluster() -> Result<ClusterId, StartError> {
     let (high, low) = (getrandom::u64()?, getrandom::u64()?);
     Ok(ClusterId(u128::from(high) << 64 | u128::from(low)))
@@ -32,7 +32,7 @@ pub fn draw_cluster() -> Result<ClusterId, StartError> {
 ///
 /// # Errors
 ///
-/// [`StartError::Randomness`].
+/// [`StartError::Randomness`] when the operating system provides no random numbers.
 pub fn draw_boot() -> Result<u64, StartError> {
     Ok(getrandom::u64()?)
 }

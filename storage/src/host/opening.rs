@@ -7,7 +7,7 @@
 //! FoundCluster, FoundMember          which operations to carry out  the ports are bound; nothing was written so far
 //!        │ operations, then opened
 //!        ▼
-//! what the nodes start from
+//! NodeStart, OpenedMember            the state and settings that a node starts from
 //! ```
 //!
 //! A cluster's opening is in `cluster`, a single node's in `member`.

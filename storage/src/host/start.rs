@@ -99,7 +99,7 @@ pub enum StartError {
         /// The node.
         node: NodeId,
     },
-    /// The address for other nodes cannot be listened on.
+    /// The node cannot listen on the address for other nodes.
     #[error("cannot listen for other nodes on {address}: {cause}")]
     ListenForPeers {
         /// The address.
@@ -107,7 +107,7 @@ pub enum StartError {
         /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address for clients.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
         /// The address.
