@@ -1,9 +1,9 @@
-//! What Coracle is tested with: a vocabulary for stories about clusters, and the rules that no
-//! story may break.
+//! Test framework of Coracle: scenarios, simulators, chaos campaigns and measurements, and the
+//! invariants that every run must keep.
 //!
-//! Nothing here is linked into the program. The core under test is the one that ships, driven
-//! through its inputs and outputs alone: no field is set from outside, and every state is reached
-//! as a real cluster would reach it.
+//! None of this is linked into the program. The core under test is the one that ships, driven only
+//! through its inputs and outputs: no field is set from outside, and every state is reached as a
+//! real cluster would reach it.
 //!
 //! ```text
 //!   tests/raft/*.rs      the stories: elect, propose, isolate, crash, … and facts
@@ -13,7 +13,7 @@
 //!   coracle_core         Node or Replica, as shipped
 //! ```
 //!
-//! A story in six verbs:
+//! A scenario in six verbs:
 //!
 //! ```
 //! use coracle_tests::scenario::cluster;

@@ -1,18 +1,19 @@
-//! A cluster of real processes, and everything around it broken on purpose.
+//! Chaos campaign: runs a cluster of real processes while it injects faults into network, processes
+//! and disks.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin chaos -- --seed 7 --seconds 60 --runtime mixed
 //! cargo run --release -p coracle-tests --bin chaos -- --cycles 300 --only kill
 //! ```
 //!
-//! `--only` takes kinds (`isolate-leader`), what kinds have in common (`kill`, `power`) and groups
-//! (`net`, `process`, `disk`, and `member`: an operator who changes the members), separated by
-//! commas; without it the seed chooses. `--faults N`, or `--cycles N`, ends the trouble after so
-//! many faults in place of a time. Exit code 1 when something must not be, or was never tried; 2
-//! for wrong usage.
+//! `--only` accepts kinds of faults (`isolate-leader`), properties that kinds share (`kill`,
+//! `power`) and groups (`net`, `process`, `disk`, and `member`: an operator who changes the
+//! members), separated by commas. Without it the seed chooses. `--faults N`, or `--cycles N`, ends
+//! the faults after that number instead of after a time. The exit code is 1 when an invariant is
+//! violated or a chosen fault never happened, and 2 for wrong usage.
 //!
-//! Where the machine allows it the run takes place in namespaces of its own, so that no process and
-//! no mount outlives it.
+//! Where the machine allows it, the run takes place in separate Linux namespaces, so that no
+//! process and no mount outlives it.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,7 @@ use coracle_tests::live::{Runtime, program};
 
 const USAGE: &str = "usage: chaos [--seed N] [--seconds S | --faults N] [--runtime smol|threads|mixed] [--nodes N] \
                      [--only KIND,…] [--flags 'FLAGS OF A NODE'] [--json] [--trace]";
-/// Set inside of the namespaces.
+/// The environment variable that is set inside the namespaces.
 const IS_INSIDE: &str = "CORACLE_CHAOS_INSIDE";
 
 fn main() -> ExitCode {
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     go_inside(campaign.seed);
-    // Built now, or the first start of a node would take as long as a build.
+    // Build the program now. Otherwise the first start of a node would include the build time.
     let _ = program();
     let folder = tempfile::tempdir().expect("there is room for a temporary folder");
     let report = campaign.run(folder.path());
@@ -50,12 +51,12 @@ fn main() -> ExitCode {
 }
 
 fn tell(text: &str) {
-    // Nobody is left to be told when stderr is closed.
+    // Ignore the error: when stderr is closed, the line cannot be delivered.
     _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Becomes the same program in namespaces of its own, if that is possible. The seed must not be
-/// drawn again there.
+/// Executes this program again inside new namespaces, if that is possible. Passes the seed along,
+/// so that it is not drawn again there.
 fn go_inside(seed: u64) {
     const WORDS: [&str; 5] = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let probe = Command::new("unshare").args(WORDS).arg("true").stderr(Stdio::null()).status();
@@ -66,7 +67,7 @@ fn go_inside(seed: u64) {
         if !arguments.iter().any(|argument| argument == "--seed") {
             arguments.extend(["--seed".to_owned(), seed.to_string()]);
         }
-        // Comes back only when it fails; then the run takes place here.
+        // `exec` returns only when it fails. Then the run continues here, without namespaces.
         let _ =
             Command::new("unshare").args(WORDS).arg(executable).args(arguments).env(IS_INSIDE, "1").exec();
     }
@@ -125,7 +126,7 @@ fn set(campaign: &mut Campaign, flag: &str, value: &str) -> Option<()> {
     Some(())
 }
 
-/// What has to be typed to run this campaign again.
+/// The command line that repeats this campaign.
 fn command_line(campaign: &Campaign) -> String {
     let mut line = format!(
         "cargo run --release -p coracle-tests --bin chaos -- --seed {} --nodes {}",

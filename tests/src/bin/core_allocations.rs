@@ -1,7 +1,8 @@
-//! How often the core allocates for one entry that all of three nodes commit, and how many bytes.
+//! Allocation benchmark of the core: counts the allocations and bytes per entry that three nodes
+//! commit.
 //!
-//! The same work as in `core_bench`, in a program of its own: its allocator counts, which takes
-//! time. Prints a JSON object a line.
+//! The work is that of `core_bench`. This is a separate program because its allocator counts, which
+//! takes time. Prints one JSON object per line.
 
 use std::alloc::System;
 

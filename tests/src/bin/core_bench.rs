@@ -1,9 +1,9 @@
-//! How many entries a second the core commits on all of three nodes, alone: no disk, no network,
-//! one thread.
+//! Throughput benchmark of the core: measures how many entries per second three nodes commit in one
+//! thread, without disk and network.
 //!
-//! Prints a JSON object a line, for Raft alone (`node`) and with the key-value store on top
-//! (`replica`), with batches of 1, 64, 256 and 4,096 entries. The allocations are counted by
-//! another program, `core_allocations`, because counting them takes time.
+//! Prints one JSON object per line, for Raft alone (`node`) and with the key-value store on top
+//! (`replica`), with batches of 1, 64, 256 and 4,096 entries. A separate program,
+//! `core_allocations`, counts the allocations, because counting takes time.
 //!
 //! `core_bench [--rounds N]`
 

@@ -1,5 +1,5 @@
-//! Explores every order of a few happenings and prints one JSON object with the number of
-//! situations.
+//! Model checking of small scopes: explores every order of a few events and prints one JSON object
+//! per scope with the number of states.
 //!
 //! `cargo run --release -p coracle-tests --bin explore [-- --situations MAX]`
 

@@ -1,12 +1,14 @@
-//! Floods a server of each kind, and measures what a well-behaved client notices.
+//! Overload test: floods a server in each of several ways and measures the effect on a well-behaved
+//! client.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin floods -- --seconds 60 [--kind KIND] [--runtime smol|threads]
 //! ```
 //!
-//! Prints one JSON object per kind and runtime. Exit code 1 when a server was killed, lost or
-//! invented something, or served nothing; 2 for wrong usage. Kinds: `connections`, `half-lines`,
-//! `unread-scans`, `sessions`, `strangers`, `http`.
+//! Prints one JSON object per kind and runtime. The exit code is 1 when a server was killed, lost
+//! an acknowledged write, returned data that no client wrote, or answered no request; it is 2 for
+//! wrong usage. Kinds: `connections`, `half-lines`, `unread-scans`, `sessions`, `strangers`,
+//! `http`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,11 +22,11 @@ const USAGE: &str = "usage: floods [--seconds S] [--kind KIND[,KIND...]] [--runt
 
 fn main() -> ExitCode {
     let Some(floods) = floods(std::env::args().skip(1)) else {
-        // Nobody is left to be told when stderr is closed.
+        // Ignore the error: when stderr is closed, the line cannot be delivered.
         _ = writeln!(io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
-    // Built now, and not while something is measured.
+    // Build the program now, not during a measurement.
     let _ = program();
     let mut are_good = true;
     for flood in floods {

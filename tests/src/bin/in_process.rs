@@ -1,9 +1,9 @@
-//! How many puts a second a program gets out of a cluster inside itself: three nodes in memory,
-//! asked through the library's own interface, without TCP.
+//! Benchmark of an embedded cluster: measures the puts per second of three nodes in memory, called
+//! through the library's API, without TCP.
 //!
-//! Both runtimes in turn, with 1, 64, 256 and 4,096 clients that each wait for an answer before
-//! they ask again. On smol a client is a task on the cluster's own executor, on threads a thread.
-//! Prints a JSON object a line.
+//! Measures both runtimes in turn, with 1, 64, 256 and 4,096 clients. Each client waits for an
+//! answer before it sends its next request. On smol a client is a task on the cluster's executor;
+//! on threads it is a thread. Prints one JSON object per line.
 //!
 //! `in_process [--seconds N] [--rounds N] [--runtime smol|threads] [--clients N]`
 
@@ -20,17 +20,17 @@ use coracle_runtime_threads as on_threads;
 use coracle_storage::Medium;
 use smol::{LocalExecutor, Timer};
 
-/// Before anything is counted.
+/// Time before the measurement begins.
 const WARMUP: Duration = Duration::from_millis(500);
 
-/// How many keys there are, and bytes of a value. The same as for `core_bench`.
+/// The number of keys, and below it the bytes of a value. The value size is that of `core_bench`.
 const KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 64;
 
-/// A client's thread does next to nothing.
+/// Stack size of a client's thread, which does very little.
 const STACK_BYTES: usize = 128 << 10;
 
-/// How many clients there are, if nothing else is said.
+/// The numbers of clients, unless `--clients` sets another one.
 const CLIENTS: [u64; 4] = [1, 64, 256, 4096];
 
 struct Flags {
@@ -71,7 +71,7 @@ fn key(number: u64) -> Key {
     Key::new(&format!("key:{:012}", number % KEYS)).expect("a short key")
 }
 
-/// Puts a second on smol.
+/// Returns the puts per second on smol.
 fn smol(clients: u64, span: Duration) -> f64 {
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
@@ -105,7 +105,7 @@ fn smol(clients: u64, span: Duration) -> f64 {
     }))
 }
 
-/// Puts a second on threads.
+/// Returns the puts per second on threads.
 fn threads(clients: u64, span: Duration) -> f64 {
     let options = on_threads::Options { settings: settings(), medium: Medium::Memory, listen: None };
     let cluster = on_threads::Cluster::start(options).expect("the cluster starts");

@@ -1,14 +1,13 @@
-//! Kills a server under load, again and again, and checks that it loses nothing that it
-//! acknowledged.
+//! Crash test: kills a server under load repeatedly and checks that it loses no acknowledged write.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin kill -- --cycles 50 --runtime smol [--seed 7] \
 //!     [--flags '--snapshot-entries 100']
 //! ```
 //!
-//! Prints one JSON object. Exit code 1 when something was lost, 2 for wrong usage. A seed decides
-//! after how many acknowledgements the server is killed; what its threads have done by then no seed
-//! decides.
+//! Prints one JSON object. The exit code is 1 when an acknowledged write was lost, and 2 for wrong
+//! usage. The seed decides after how many acknowledgements the server is killed. It does not decide
+//! how far the server's threads have come by then.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ const USAGE: &str =
 
 fn main() -> ExitCode {
     let Some(campaign) = campaign(std::env::args().skip(1)) else {
-        // Nobody is left to be told when stderr is closed.
+        // Ignore the error: when stderr is closed, the line cannot be delivered.
         _ = writeln!(io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };

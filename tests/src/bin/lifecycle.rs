@@ -1,9 +1,10 @@
-//! Runs seeds of the life-cycle simulator and prints one JSON summary.
+//! Runs seeds of the life-cycle simulator (bootstrap, joins, removals, restarts) and prints one
+//! JSON summary.
 //!
 //! `cargo run --release -p coracle-tests --bin lifecycle -- --seeds N [--seed FIRST] [--seconds S] [--trace] [--mutant NAME]`
 //!
-//! With `--mutant` the run ends at the first seed that notices the deliberate bug, with exit code
-//! 0; 1: it survived all seeds.
+//! With `--mutant` the run ends with exit code 0 at the first seed that notices the deliberate bug,
+//! and with exit code 1 when the mutant survived all seeds.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use coracle_core::mutant::Mutant;
 use coracle_tests::lifecycle::run_seed;
 use coracle_tests::simulator::panics;
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Campaign {
     first: u64,
     seeds: u64,
@@ -25,7 +26,7 @@ struct Campaign {
     mutant: Option<Mutant>,
 }
 
-/// What all seeds together came to.
+/// The totals over all seeds.
 #[derive(Default)]
 struct Summary {
     simulated: Duration,
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     panics::tell_before_end(move |seed, failure| {
         eprintln!("seed {seed}: {failure}");
         if hunts {
-            // A panic is how this bug was noticed.
+            // A panic also counts as noticing the mutant.
             std::process::exit(0);
         }
     });

@@ -1,11 +1,12 @@
-//! Switches on one deliberate bug after the other and shows that the simulator notices each.
+//! Mutation test of the simulators: activates one deliberate bug after another and shows that a
+//! simulator notices each.
 //!
 //! `cargo run --release -p coracle-tests --bin mutants [-- --only NAME] [--seeds MAX] [--seed FIRST] [--trace]`
 //!
-//! One line per mutant: its name, the seed that killed it with the property that did not hold, or
-//! SURVIVED, and the wall time. The exit code is 1 when one survives. Each mutant has a process of
-//! its own, because a panic ends a release build. `--trace` tells the story of one seed with one
-//! mutant.
+//! Prints one line per mutant: its name, the seed that killed it with the violated property, or
+//! SURVIVED, and the wall time. The exit code is 1 when a mutant survives. Each mutant runs in a
+//! separate process, because a panic ends a release build. `--trace` prints the trace of one seed
+//! with one mutant.
 
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +18,10 @@ use coracle_core::mutant::Mutant;
 use coracle_tests::simulator::hunt::{Kill, is_clean, try_seed};
 use coracle_tests::simulator::{Telling, panics};
 
-/// How long a mutant may live.
+/// The longest time to hunt one mutant.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How much of what was seen fits a line.
+/// The longest part of a violation's text that fits a line.
 const SHOWN_CHARS: usize = 100;
 
 struct Hunt {
@@ -67,7 +68,7 @@ impl Hunt {
         Ok(hunt)
     }
 
-    /// Every mutant in a process of its own.
+    /// Hunts every mutant, each in a separate process.
     fn run_all(&self) -> ExitCode {
         let program = std::env::current_exe().expect("a running program has a path");
         let mut survivors = 0;
@@ -81,14 +82,14 @@ impl Hunt {
         if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// One mutant, on all cores, until the first seed that notices it.
+    /// Hunts one mutant on all cores, until the first seed that notices it.
     fn run(&self, mutant: Mutant) -> ExitCode {
         let start = Instant::now();
         let (found, kills) = mpsc::channel();
         let from_panic = found.clone();
         panics::tell_before_end(move |seed, message| {
             let kill = Kill { seed, property: panics::PROPERTY, what: message.into() };
-            // The hook of a panic never returns here: that would end the process before the line is
+            // The panic hook never returns here: returning would end the process before the line is
             // printed.
             if from_panic.send(Some(kill)).is_ok() {
                 loop {
@@ -108,7 +109,8 @@ impl Hunt {
                         return drop(found.send(None));
                     }
                     if let Some(kill) = try_seed(mutant, seed, Telling::Silent) {
-                        // The thread goes on: this seed may prove nothing.
+                        // The thread continues, because this seed may fail without the mutant as
+                        // well.
                         drop(found.send(Some(kill)));
                     }
                 }
@@ -116,7 +118,8 @@ impl Hunt {
         }
         let kill = first_proof(mutant, &kills, threads, start + LIFETIME);
         print_line(mutant, kill.as_ref(), next.load(Ordering::Relaxed) - self.first, start.elapsed());
-        // The other threads are in the middle of a seed, or hang in a panic.
+        // Exit without joining: the other threads are in the middle of a seed, or parked in a panic
+        // hook.
         std::process::exit(i32::from(kill.is_none()))
     }
 
@@ -132,8 +135,8 @@ impl Hunt {
     }
 }
 
-/// The first kill in a seed that is clean without the mutant. Ends without one when all threads
-/// have run out of seeds, or the time is up.
+/// Returns the first kill in a seed that is clean without the mutant. Returns `None` when all
+/// threads have run out of seeds, or the time is over.
 fn first_proof(
     mutant: Mutant,
     kills: &mpsc::Receiver<Option<Kill>>,

@@ -1,4 +1,4 @@
-//! Runs seeds in the simulator and prints one JSON summary.
+//! Runs seeds of the cluster simulator and prints one JSON summary.
 //!
 //! `cargo run --release -p coracle-tests --bin simulate -- --seeds N [--seed FIRST] [--seconds S] [--trace] [--shrink]`
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::simulator::shrink::shrink;
 use coracle_tests::simulator::{RunReport, Telling, panics, run_seed, run_tape};
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Campaign {
     first: u64,
     seeds: u64,
@@ -21,7 +21,7 @@ struct Campaign {
     shrinks: bool,
 }
 
-/// What all seeds together came to.
+/// The totals over all seeds.
 #[derive(Default)]
 struct Summary {
     simulated: Duration,
@@ -89,7 +89,7 @@ impl Campaign {
         Ok(campaign)
     }
 
-    /// Makes the first seed's failing run smaller, and tells what is left of it.
+    /// Shrinks the failing run of the first seed, and prints the trace of the smaller run.
     #[expect(clippy::print_stdout, reason = "a trace is for reading")]
     fn shrink(&self) -> ExitCode {
         let report = run_seed(self.first, self.trouble, Telling::Silent);
@@ -138,7 +138,7 @@ impl Summary {
         self.events += report.events;
         self.operations += report.operations;
         self.failed += report.failed;
-        // Any order of seeds gives the same sum.
+        // Addition commutes: the sum does not depend on the order in which seeds finish.
         self.hash = self.hash.wrapping_add(report.hash);
         for (what, count) in &report.sightings {
             *self.sightings.entry(what).or_default() += count;

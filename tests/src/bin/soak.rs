@@ -1,11 +1,12 @@
-//! Hours of mixed load on three processes, during which nothing they hold may grow.
+//! Soak test: hours of mixed load on three processes, whose memory, threads and files must not
+//! grow.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin soak -- --seconds 7200 [--runtime smol|threads|mixed]
 //! ```
 //!
-//! Prints a JSON object per sample and node, and one with the means of each quarter of the time at
-//! the end. Exit code 1 when something grew or an answer was wrong; 2 for wrong usage.
+//! Prints one JSON object per sample and node, and at the end one with the mean of each quarter of
+//! the time. The exit code is 1 when a resource grew or an answer was wrong, and 2 for wrong usage.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,11 +21,11 @@ const USAGE: &str = "usage: soak [--seconds S] [--runtime smol|threads|mixed]";
 
 fn main() -> ExitCode {
     let Some(soak) = soak(std::env::args().skip(1)) else {
-        // Nobody is left to be told when stderr is closed.
+        // Ignore the error: when stderr is closed, the line cannot be delivered.
         _ = writeln!(io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
-    // Built now, and not while something is measured.
+    // Build the program now, not during a measurement.
     let _ = program();
     let outcome = soak.run(|sample| _ = writeln!(io::stdout(), "{sample}"));
     _ = writeln!(io::stdout(), "{}", outcome.to_json());

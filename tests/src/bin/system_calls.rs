@@ -1,13 +1,13 @@
-//! Makes every call of a server fail in every way that it may, each in a run of its own: see
-//! `coracle_tests::system_calls`.
+//! Fault injection into system calls: makes every call of a server fail in every way that it may,
+//! each in a separate run. See `coracle_tests::system_calls`.
 //!
 //! ```text
 //! cargo run --release -p coracle-tests --bin system_calls -- [--runtime smol|threads] [--subject founding|restart|member] \
 //!     [--calls openat,write] [--jobs 2]
 //! ```
 //!
-//! Prints a line per call and error, and one per violation. Exit code 1 for a violation, and for a
-//! call that the table does not know; 2 for wrong usage.
+//! Prints one line per call and error, and one per violation. The exit code is 1 for a violation,
+//! and for a call that the table does not list; it is 2 for wrong usage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -21,10 +21,10 @@ use coracle_tests::system_calls::{Case, Moment, Outcome, Subject, calls_of, prep
 
 const USAGE: &str = "usage: system_calls [--runtime smol|threads] [--subject founding|restart|member] [--calls NAME,…] [--jobs N]";
 
-/// When a call fails: early, later, and from then on.
+/// The moments at which a call fails: early, later, and permanently from one call on.
 const MOMENTS: [Moment; 5] = [Moment::At(1), Moment::At(2), Moment::At(7), Moment::From(1), Moment::From(12)];
 
-/// A line on stdout. A reader that has gone ends nothing.
+/// Prints a line on stdout and ignores the error when its reader has closed it.
 macro_rules! say {
     ($($text:tt)*) => { _ = writeln!(io::stdout(), $($text)*) };
 }
@@ -75,14 +75,14 @@ fn main() -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A start asks for threads and for an epoll instance before it needs them, and refuses where there
-/// are none. A failure between the two, a millisecond later, is the end of the process in a
-/// library.
+/// Returns whether a case is skipped. A start creates threads and an epoll instance in advance, and
+/// refuses to start when that fails. A failure between that check and the actual use, a millisecond
+/// later, ends the process inside a library.
 fn is_left_out(call: &str, moment: Moment) -> bool {
     matches!((call, moment), ("clone3", Moment::From(12)) | ("epoll_create1", Moment::At(2)))
 }
 
-/// All cases of a subject; returns whether all is well.
+/// Runs all cases of a subject. Returns whether none violated an expectation.
 fn run_all(options: &Options, subject: Subject, runtime: Runtime, folder: &Path) -> bool {
     let prepared = folder.join("prepared");
     prepare(runtime, &prepared);
@@ -94,7 +94,7 @@ fn run_all(options: &Options, subject: Subject, runtime: Runtime, folder: &Path)
             is_good = false;
             continue;
         };
-        // What passes does not happen every time.
+        // A temporary error occurs only at single calls, not permanently.
         let passing = MOMENTS.into_iter().filter(|moment| matches!(moment, Moment::At(_))).collect();
         for ((errors, must), moments) in [(row.passing, passing), (row.lasting, MOMENTS.to_vec())] {
             let every = |error: &&'static str| {

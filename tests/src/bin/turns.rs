@@ -1,7 +1,7 @@
-//! How long a replica's turns take while a snapshot of many keys is being taken, and while none is.
+//! Latency benchmark of a replica's turns, with and without a snapshot of many keys in progress.
 //!
-//! One replica, no disk: every write counts as done at once, so the turns are all there is. Prints
-//! one JSON object.
+//! There is one replica and no disk: every write counts as done at once, so only the turns are
+//! measured. Prints one JSON object.
 //!
 //! `turns [--keys N] [--value-bytes N] [--batch N]`
 
@@ -17,7 +17,7 @@ struct Flags {
     batch: u64,
 }
 
-/// A replica, and what its turns took.
+/// A replica with its pending inputs and the counts of a measurement.
 struct Run {
     replica: Replica,
     now: Instant,
@@ -60,7 +60,7 @@ impl Run {
         run
     }
 
-    /// One turn; what it took.
+    /// Runs one turn. Returns how long it took.
     fn turn(&mut self) -> Duration {
         let mut outputs = Vec::new();
         self.now = self.now.max(self.replica.deadline().min(self.now + Duration::from_secs(1)));
@@ -90,7 +90,7 @@ impl Run {
     }
 }
 
-/// Fills the store, then overwrites random keys, and looks at the turns of that second part.
+/// Fills the store, then overwrites random keys, and measures the turns of that second part.
 fn measure(flags: &Flags, log_bytes: u64) -> serde_json::Value {
     let value = Value::from_text(&"v".repeat(flags.value_bytes)).expect("within the limits");
     let mut run = Run::new(log_bytes);

@@ -1,5 +1,4 @@
-//! One connection of a client, which waits only so long, and what an answer means for the one who
-//! asked.
+//! A client's connection with timeouts, and the interpretation of its replies.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,27 +6,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a server is given to take a connection.
+/// The time that a server has to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// A write was done.
+    /// A write was applied.
     Done,
-    /// A read found this.
+    /// A read found this value.
     Found(Option<u32>),
-    /// There was nothing to delete.
+    /// A delete found no value.
     NotFound,
-    /// A swap found this instead.
+    /// A compare-and-swap found this value instead.
     Mismatch(Option<u32>),
-    /// Certainly nothing happened.
+    /// The request certainly had no effect.
     Refused,
-    /// The session is not remembered.
+    /// The session has expired.
     Expired,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
-    /// What a server must never say.
+    /// A reply that a server must never send.
     Nonsense(String),
 }
 
@@ -47,8 +46,8 @@ impl Caller {
         Ok(Self { reader: BufReader::new(stream), next_id: 1 })
     }
 
-    /// Sends a request and waits for its reply. After an error the connection is of no more use: a
-    /// late reply would pass for that of a later request.
+    /// Sends a request and waits for its reply. After an error the connection must not be used
+    /// again: a late reply would be mistaken for that of a later request.
     pub(super) fn ask(&mut self, mut request: Value) -> io::Result<Value> {
         let id = self.next_id;
         self.next_id += 1;
@@ -67,12 +66,12 @@ impl Caller {
     }
 }
 
-/// Asks once on a connection of its own.
+/// Sends one request on a new connection.
 pub(super) fn ask_once(address: SocketAddr, patience: Duration, request: Value) -> Option<Value> {
     Caller::open(address, patience).ok()?.ask(request).ok()
 }
 
-/// What a reply to `request` means.
+/// Interprets the reply to `request`.
 pub(super) fn understand(request: &Value, reply: &Value) -> Heard {
     let is_get = request["op"] == "get";
     let nonsense = || Heard::Nonsense(format!("{reply} in reply to {request}"));

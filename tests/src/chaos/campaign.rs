@@ -1,4 +1,5 @@
-//! A run from its beginning to its end.
+//! A chaos campaign from its beginning to its end: cluster, clients, faults, healing, and the final
+//! checks.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,48 +20,48 @@ use super::report::Report;
 use super::{Violation, ending, logs};
 use crate::live::{PATIENCE, Runtime};
 
-/// Clients with sessions, and those without.
+/// The number of clients with sessions, and below it of those without.
 const WITH_SESSION: usize = 6;
 const WITHOUT_SESSION: usize = 2;
-/// How much of the schedule a report shows.
+/// The number of schedule lines in a report.
 const SCHEDULE_LINES: usize = 50;
 
-/// Which runtimes drive the nodes.
+/// The runtimes of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
-    /// The same for all.
+    /// The same runtime for all nodes.
     All(Runtime),
-    /// One after the other.
+    /// Both runtimes, alternating.
     Mixed,
 }
 
-/// What to do.
+/// The settings of a campaign.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// Decides everything that can be decided.
+    /// The seed, which decides everything that can be decided.
     pub seed: u64,
-    /// How long there is trouble.
+    /// The time during which faults are injected, in seconds.
     pub seconds: u64,
-    /// How many faults there are, in place of a time.
+    /// The number of faults to inject, instead of a time.
     pub faults: Option<u64>,
-    /// Which runtimes.
+    /// The runtimes of the nodes.
     pub mix: Mix,
-    /// How many nodes, 1 to 9.
+    /// The number of nodes, 1 to 9.
     pub nodes: usize,
-    /// These kinds of faults; none: the seed chooses.
+    /// The kinds of faults; empty to let the seed choose.
     pub kinds: Vec<Kind>,
-    /// More of the nodes' flags, separated by spaces; empty: the seed chooses.
+    /// Additional flags of the nodes, separated by spaces; empty to let the seed choose.
     pub flags: String,
-    /// Whether the schedule is told as it happens.
+    /// Whether the schedule is printed as it happens.
     pub is_told: bool,
 }
 
 impl Campaign {
-    /// Runs in `folder`, which has to be empty.
+    /// Runs the campaign in `folder`, which has to be empty.
     ///
     /// # Panics
     ///
-    /// When the machine does not let it: no free ports, no room.
+    /// When the machine has no free ports or no disk space.
     #[must_use]
     pub fn run(&self, folder: &Path) -> Report {
         let mut rng = fastrand::Rng::with_seed(self.seed);
@@ -96,7 +97,7 @@ impl Campaign {
         }
         summarize(&mut report, &shared, &cluster);
         let told = journal.lines.len().saturating_sub(SCHEDULE_LINES);
-        // The report has the end of it anyway.
+        // Ignore the error: the report contains the end of the schedule anyway.
         _ = std::fs::write(folder.join("schedule.txt"), journal.lines.join("\n"));
         report.schedule = journal.lines.split_off(told);
         if !report.violations.is_empty() {
@@ -109,8 +110,8 @@ impl Campaign {
         if !self.kinds.is_empty() {
             return self.kinds.clone();
         }
-        // A different part of all each time: faults that are always together hide what each does
-        // alone.
+        // Choose a different subset each time: faults that always occur together hide the effect of
+        // each alone.
         let mut kinds = Kind::all();
         kinds.retain(|_| rng.u8(..10) < 6);
         if kinds.is_empty() { Kind::all() } else { kinds }
@@ -121,7 +122,8 @@ impl Campaign {
         let flags = if self.flags.is_empty() { chosen } else { &self.flags };
         let mut words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
         if !words.iter().any(|word| word == "--request-timeout") {
-            // Shorter than usual: what a node cannot answer is soon asked elsewhere.
+            // Shorter than the default, so that a request which a node cannot answer is soon sent
+            // to another one.
             words.extend(["--request-timeout", "2s"].map(str::to_owned));
         }
         words
@@ -139,7 +141,8 @@ impl Campaign {
         found(cluster)?;
         journal.note("the cluster is founded");
         let (shared, with_storm) = (cluster.shared, rng.bool());
-        // In such a run only sessions write; in another one requests arrive once.
+        // In a run with repeated requests, only clients with sessions write. In the others, each
+        // request arrives once.
         let repeats = kinds.iter().any(|kind| [Kind::Duplicate, Kind::Replay].contains(kind));
         let repeats_asks = repeats && rng.bool();
         thread::scope(|scope| {
@@ -193,7 +196,7 @@ impl Campaign {
     }
 }
 
-/// The cluster exists once a write goes through.
+/// Waits until the cluster exists, which is when a write succeeds.
 fn found(cluster: &Cluster<'_>) -> Result<(), Violation> {
     let give_up_at = Instant::now() + PATIENCE;
     loop {
@@ -210,11 +213,12 @@ fn found(cluster: &Cluster<'_>) -> Result<(), Violation> {
     }
 }
 
-/// A file system of a node's own goes with the run; what is in it has to be looked at later.
+/// Copies the data of the nodes into `folder`, because their mounted file systems disappear after
+/// the run.
 fn keep_files(cluster: &Cluster<'_>, folder: &Path) {
     for node in &cluster.nodes {
         let (from, to) = (node.home.data(), folder.join(format!("data{}", node.id())));
-        // Whatever cannot be kept is missing from what is kept.
+        // Ignore errors: a file that cannot be copied is missing from the copy.
         _ = Command::new("cp").arg("-r").args([from, to]).status();
     }
 }

@@ -1,8 +1,8 @@
-//! The load: threads that write and read, and remember what they were told.
+//! Load of a chaos campaign: threads that write and read, and record the answers.
 //!
-//! Most clients have a session. They send a write again, under the same number and through
-//! whichever node answers, until its outcome is known, and count up a number of their own. The
-//! others send a write once and may never know.
+//! Most clients have a session. They retry a write, with the same sequence number and through
+//! whichever node answers, until its outcome is known, and each also increments a counter. The
+//! other clients send a write once and may never learn its outcome.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -19,24 +19,24 @@ use super::gaps::Gaps;
 use super::history::{History, Taken};
 use crate::checker::{Answered, Asked, Observed};
 
-/// What clients are to do.
+/// Order to the clients: write and read.
 pub(super) const LOAD: u8 = 0;
-/// Finish what is under way and begin nothing.
+/// Order to the clients: finish requests in flight and begin no others.
 pub(super) const FINISH: u8 = 1;
-/// Leave everything as it is.
+/// Order to the clients: stop at once.
 pub(super) const LEAVE: u8 = 2;
 
-/// How long a client waits for a reply before it tries elsewhere: drawn for each connection,
-/// between these.
+/// The range of times for which a client waits for a reply before it tries another node, in
+/// milliseconds. Drawn for each connection.
 const PATIENCE_MS: std::ops::Range<u64> = 300..3000;
-/// How long it thinks between two operations at the most.
+/// The longest pause between two operations, in microseconds.
 const THINKS_US_MAX: u64 = 4000;
 
-/// What the clients of a run share.
+/// The state that the clients of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
     start: Instant,
-    /// Where each node serves at the moment; one that is down may still be listed.
+    /// The current address of each node; a node that is down may still be listed.
     pub(super) addresses: Mutex<Vec<SocketAddr>>,
     pub(super) history: History,
     pub(super) counters: Vec<Counter>,
@@ -72,7 +72,7 @@ impl Shared {
         }
     }
 
-    /// Nanoseconds since the run began: the one clock of all that is recorded.
+    /// Nanoseconds since the run began, the only clock of all records.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -101,14 +101,16 @@ pub(super) struct Client<'a> {
     number: usize,
     /// The session's name changes when a session was forgotten; the number counts on.
     session: Option<(String, u64)>,
-    /// Whether a write without a session would prove nothing, because it may be done twice.
+    /// Whether clients without a session only read, because a write without a session may be
+    /// applied twice.
     only_sessions_write: bool,
-    /// The connection; and which address it goes to.
+    /// The connection, and below it the position of its address.
     caller: Option<Caller>,
     at: usize,
 }
 
-/// What came of an operation, when it was asked, and when the attempt that was answered was sent.
+/// The outcome of an operation, the time of its call, and the time when the answered attempt was
+/// sent.
 struct Outcome {
     heard: Heard,
     called: u64,
@@ -123,13 +125,13 @@ impl<'a> Client<'a> {
         Self { shared, number, session, only_sessions_write, caller: None, at: rng.usize(..64), rng }
     }
 
-    /// The same, but a client without a session only reads.
+    /// Sets whether a client without a session only reads.
     pub(super) fn only_sessions_write(mut self, only_sessions_write: bool) -> Self {
         self.only_sessions_write = only_sessions_write;
         self
     }
 
-    /// Works until told otherwise.
+    /// Runs until ordered to stop.
     pub(super) fn run(mut self) {
         while self.shared.is_ordered(LOAD) {
             match self.rng.u8(..10) {
@@ -172,7 +174,7 @@ impl<'a> Client<'a> {
         let taken = self.shared.history.take(&mut self.rng);
         let request = json!({"op":"get","key":taken.key,"consistency":"linearizable"});
         let called = self.shared.now();
-        // A read without an answer tells nothing.
+        // A read without an answer proves nothing.
         if let Heard::Found(value) = self.attempt(&request) {
             count(&self.shared.reads);
             self.record(&taken, called, Asked::Get, Answered::Found(value));
@@ -194,7 +196,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Counts its own number up by one, or finds out what became of the last attempt.
+    /// Increments the client's counter by one, or finds out the outcome of the last attempt.
     fn count_up(&mut self) {
         let shared = self.shared;
         let counter = &shared.counters[self.number];
@@ -217,7 +219,7 @@ impl<'a> Client<'a> {
                 counter.settle(actual);
             }
             Heard::Unknown => {}
-            // Nothing happened; the next look settles that.
+            // The request had no effect. The next read settles the counter.
             _ => return,
         }
         self.note_write(&outcome);
@@ -240,7 +242,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A write: once, or until it is answered.
+    /// Sends a write: once, or until it is answered.
     fn ask(&mut self, mut request: Value) -> Outcome {
         let called = self.shared.now();
         let Some((client, seq)) = &mut self.session else {
@@ -276,7 +278,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Sends a request once, on the connection that there is or a new one to the next node.
+    /// Sends a request once, on the existing connection or on a new one to the next node.
     fn attempt(&mut self, request: &Value) -> Heard {
         if self.caller.is_none() {
             let addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -287,7 +289,7 @@ impl<'a> Client<'a> {
             let patience = Duration::from_millis(self.rng.u64(PATIENCE_MS));
             self.caller = Caller::open(*address, patience).ok();
         }
-        // Nothing was sent.
+        // No request was sent.
         let Some(caller) = &mut self.caller else { return self.refused() };
         let heard = match caller.ask(request.clone()) {
             Ok(reply) => understand(request, &reply),
@@ -314,7 +316,7 @@ impl<'a> Client<'a> {
 
     fn refused(&mut self) -> Heard {
         count(&self.shared.refused);
-        // Without a pause a client of a cluster that is down would do nothing but dial.
+        // Without a pause, clients of a cluster that is down would dial in a busy loop.
         thread::sleep(Duration::from_micros(self.rng.u64(500..5_000)));
         Heard::Refused
     }

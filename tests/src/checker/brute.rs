@@ -1,10 +1,10 @@
-//! Tries every order. Slow beyond imagination for more than a handful of operations, and too simple
-//! to be wrong.
+//! Brute-force linearizability check: tries every order. Far too slow for more than a handful of
+//! operations, but obviously correct.
 
 use super::{Answered, Observed};
 
-/// Whether some order of `history` explains every answer. An operation of unknown outcome may be
-/// left out.
+/// Returns whether some order of `history` explains every answer. An operation of unknown outcome
+/// may be left out.
 #[must_use]
 pub fn is_linearizable_by_trying_all(history: &[Observed]) -> bool {
     let mut used = vec![false; history.len()];
@@ -16,7 +16,7 @@ fn try_next(history: &[Observed], used: &mut [bool], value: Option<u32>) -> bool
     if !known_left {
         return true;
     }
-    // Nothing that was called after another one had returned can come before it.
+    // An operation that was called after another one had returned cannot come before it.
     let first_end = (0..history.len()).filter(|at| !used[*at]).map(|at| history[at].end()).min();
     for at in 0..history.len() {
         if used[at] || first_end.is_some_and(|end| history[at].call > end) {

@@ -1,16 +1,16 @@
-//! Linearizability of histories in which nobody knows the order: what a black box shows.
+//! Linearizability checker for black-box histories, in which the order of operations is not known.
 //!
-//! A history is what clients saw: when each asked, when it was answered, and what. It is
-//! linearizable when every operation can be given a moment between its call and its return so that,
-//! taken in the order of these moments, each answer is what a single map would have given (Herlihy
-//! and Wing, 1990).
+//! A history is what clients observed: when each operation was called, when it returned, and the
+//! answer. It is linearizable when every operation can be given a moment between its call and its
+//! return so that, in the order of these moments, each answer is that of a single map (Herlihy and
+//! Wing, 1990).
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `search` | looks for such an order, one key at a time (Wing and Gong, with Lowe's cache of states) |
 //! | `brute` | tries every order: the judge of the other, on tiny histories |
 //!
-//! Where replies carry the index that they were decided at there is a far cheaper proof, the
+//! Where replies carry the index at which they were decided, there is a far cheaper proof: the
 //! witness check of [`simulator::invariants`](crate::simulator::invariants).
 
 mod brute;
@@ -19,55 +19,56 @@ mod search;
 pub use brute::is_linearizable_by_trying_all;
 pub use search::{HISTORY_MAX, SearchVerdict, search};
 
-/// What was asked of one key.
+/// A request for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Set it.
+    /// Sets the key.
     Put(u32),
-    /// What is it?
+    /// Reads the key.
     Get,
-    /// Remove it.
+    /// Removes the key.
     Delete,
-    /// Set it to the second if it is the first; `None`: if it is absent.
+    /// Sets the key to the second value if it has the first; `None` if it must be absent.
     Swap(Option<u32>, u32),
 }
 
-/// What was answered.
+/// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// A write was done.
+    /// A write was applied.
     Done,
-    /// The value, or none.
+    /// The value that a read found, if any.
     Found(Option<u32>),
-    /// There was nothing to delete.
+    /// A delete found no value.
     NotFound,
-    /// The swap found this instead.
+    /// A swap found this value instead of the expected one.
     Mismatch(Option<u32>),
-    /// Nobody knows: it may have taken effect at any time after the call, or never.
+    /// The outcome is unknown: the operation may have taken effect at any time after the call, or
+    /// never.
     Unknown,
 }
 
 /// One operation on the key of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// When it was asked.
+    /// The time of the call.
     pub call: u64,
-    /// When it was answered; after its call. Ignored when the answer is unknown.
+    /// The time of the return, which is after the call. Ignored when the outcome is unknown.
     pub ret: u64,
-    /// What was asked.
+    /// The request.
     pub asked: Asked,
-    /// What was answered.
+    /// The answer.
     pub answered: Answered,
 }
 
 impl Observed {
-    /// When it was over at the latest.
+    /// The latest time at which the operation can have taken effect.
     #[must_use]
     pub fn end(&self) -> u64 {
         if self.answered == Answered::Unknown { u64::MAX } else { self.ret }
     }
 
-    /// The key's value after the operation, if this answer fits the value before.
+    /// The key's value after the operation, if this answer is right for the value before.
     #[must_use]
     pub fn apply(&self, before: Option<u32>) -> Option<Option<u32>> {
         let (answer, after) = match self.asked {

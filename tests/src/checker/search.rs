@@ -1,40 +1,40 @@
-//! Looks for an order that explains a history, as Wing and Gong (1993) did, and never looks at the
-//! same situation twice, as Lowe (2017) added: a situation is the set of operations that have taken
-//! effect, and the value they have left.
+//! Linearizability search: looks for an order that explains a history, as Wing and Gong (1993) did,
+//! and never visits the same state twice, as Lowe (2017) added. A state is the set of operations
+//! that have taken effect, and the value that they have left.
 //!
-//! Operations are tried in the order of their calls. One can be next when it was called before the
-//! first return among those that have not taken effect. When none fits, the last choice is taken
-//! back.
+//! Operations are tried in the order of their calls. An operation can be next when it was called
+//! before the first return of those that have not taken effect. When none fits, the search
+//! backtracks.
 
 use std::collections::BTreeSet;
 
 use super::{Answered, Observed};
 
-/// The longest history that is searched: one bit of a word for each operation, in five words.
+/// The longest history that is searched. A set has one bit per operation, in five words.
 pub const HISTORY_MAX: usize = 320;
-/// How many situations are looked at before the search is given up.
+/// The number of states after which the search gives up.
 const SITUATIONS_MAX: usize = 2_000_000;
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchVerdict {
-    /// There is an order that explains every answer.
+    /// Some order explains every answer.
     Linearizable,
-    /// There is none.
+    /// No order does.
     NotLinearizable,
-    /// The history is too long, or too much of it happened at once: this is no pass.
+    /// The history is too long, or has too much concurrency. This is not a success.
     GaveUp,
 }
 
 type Set = [u64; HISTORY_MAX / 64];
 
-/// A choice that can be taken back.
+/// A choice that can be undone.
 struct Choice {
     operation: usize,
     value_before: Option<u32>,
 }
 
-/// Searches the history of one key, which starts absent.
+/// Searches the history of one key, which is absent at first.
 #[must_use]
 pub fn search(history: &[Observed]) -> SearchVerdict {
     if history.len() > HISTORY_MAX {
@@ -70,8 +70,7 @@ pub fn search(history: &[Observed]) -> SearchVerdict {
     SearchVerdict::Linearizable
 }
 
-/// The first operation, from position `from` on, that can be next and leads to a situation not seen
-/// yet.
+/// Returns the first operation, from position `from` on, that can be next and leads to a new state.
 fn next_choice(
     by_call: &[Observed],
     done: &Set,

@@ -1,5 +1,5 @@
-//! The search is judged by the one that tries all orders, and by histories that are wrong on
-//! purpose.
+//! Tests of the search: compared with the brute-force check, and applied to histories with
+//! deliberate errors.
 
 use super::*;
 
@@ -7,8 +7,8 @@ fn observed(call: u64, ret: u64, asked: Asked, answered: Answered) -> Observed {
     Observed { call, ret, asked, answered }
 }
 
-/// A tiny history: a few operations at overlapping times with answers that are often, not always,
-/// right.
+/// Creates a tiny history: a few operations at overlapping times with answers that are often, but
+/// not always, right.
 fn tiny_history(rng: &mut fastrand::Rng) -> Vec<Observed> {
     let count = rng.usize(1..=5);
     (0..count)
@@ -33,8 +33,8 @@ fn tiny_history(rng: &mut fastrand::Rng) -> Vec<Observed> {
         .collect()
 }
 
-/// A history of one map and several clients, each operation taking effect at a moment between its
-/// call and its return.
+/// Creates a linearizable history of one map and several clients: each operation takes effect at a
+/// moment between its call and its return.
 fn honest_history(rng: &mut fastrand::Rng, count: usize, at_once: u64) -> Vec<Observed> {
     let mut value = None;
     (0..count as u64)
@@ -51,7 +51,7 @@ fn honest_history(rng: &mut fastrand::Rng, count: usize, at_once: u64) -> Vec<Ob
                 |answered| observed(0, 0, asked, answered).apply(value).map(|after| (answered, after));
             let (answered, after) = right.into_iter().find_map(effect).expect("one answer is right");
             value = after;
-            // Half of the width on either side: about `at_once` operations overlap.
+            // Half of the width lies on either side, so about `at_once` operations overlap.
             let middle = moment * 10 + 1000;
             observed(middle - rng.u64(0..=5 * at_once), middle + rng.u64(1..=5 * at_once), asked, answered)
         })
@@ -62,7 +62,7 @@ fn honest_history(rng: &mut fastrand::Rng, count: usize, at_once: u64) -> Vec<Ob
 fn the_search_agrees_with_trying_all_orders() {
     let mut rng = fastrand::Rng::with_seed(11);
     let mut counts = [0; 2];
-    // A release build tries a million; a debug build a part of them, in the same few seconds.
+    // A release build tries a million, and a debug build fewer in the same few seconds.
     let histories = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
     for _ in 0..histories {
         let history = tiny_history(&mut rng);

@@ -1,15 +1,17 @@
-//! Every order in which a few things can happen to three real nodes.
+//! Exhaustive model checking: explores every order of a few events on three real nodes.
 //!
-//! Seeds try long runs at random; this tries short ones without exception: a handful of timeouts,
-//! commands, a crash, a lost and a doubled message, and all ways in which messages, disks and
-//! clocks can interleave between them. The nodes are the shipped ones, branched by cloning.
+//! Seeds try long runs at random. This explores short runs exhaustively: a handful of timeouts,
+//! commands, a crash, a lost and a duplicated message, and all ways in which messages, disks and
+//! clocks can interleave between them. The nodes are the real ones, branched by cloning.
 //!
-//! Two situations are the same when everything in them is, but for the time on the clocks and the
-//! dice of the timers, which the exploration decides by itself: a timer runs out when it says so.
-//! Messages of one link keep their order; those of different links overtake one another freely.
+//! Two situations are equal when everything in them is, except the time of the clocks and the
+//! random numbers of the timers. These do not matter, because the exploration itself decides when a
+//! timer expires. Messages of one link keep their order; those of different links may overtake one
+//! another.
 //!
 //! Checked in every situation: Election Safety, Log Matching, Leader Completeness, State Machine
-//! Safety (Raft, Figure 3), and that votes and acknowledgements leave only when they are durable.
+//! Safety (Raft, Figure 3), and that votes and acknowledgements are sent only when they are
+//! durable.
 
 mod rules;
 mod situation;
@@ -18,14 +20,14 @@ use std::collections::BTreeSet;
 
 use situation::Situation;
 
-/// How much may happen.
+/// The number of events of each kind that an exploration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
-    /// Election timeouts that run out.
+    /// Election timeouts that expire.
     pub timeouts: u8,
     /// Commands that are proposed.
     pub commands: u8,
-    /// Nodes that crash, losing what is not durable, and start again.
+    /// Nodes that crash, lose what is not durable, and start again.
     pub crashes: u8,
     /// Messages that are lost.
     pub losses: u8,
@@ -33,24 +35,24 @@ pub struct Scope {
     pub doubles: u8,
 }
 
-/// What an exploration came to.
+/// The result of an exploration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exploration {
-    /// How many different situations there are; fewer when it was cut short.
+    /// The number of different situations that were visited.
     pub situations: usize,
-    /// How many steps lead from one to another.
+    /// The number of steps between situations.
     pub steps: usize,
-    /// Whether all were seen.
+    /// Whether all situations were visited.
     pub is_complete: bool,
-    /// In how many a leader was just elected.
+    /// The number of steps in which a leader was elected.
     pub elections: usize,
-    /// The highest index that was committed anywhere.
+    /// The highest index that any node committed.
     pub highest_commit: u64,
-    /// What was found wrong, with the steps that lead there.
+    /// The violation, if any, with the steps that lead there.
     pub violation: Option<String>,
 }
 
-/// Looks at every situation that can be reached within `scope`, or at `situations_max` of them.
+/// Visits every situation that can be reached within `scope`, or `situations_max` of them.
 #[must_use]
 pub fn explore(scope: Scope, situations_max: usize) -> Exploration {
     let mut exploration = Exploration::default();

@@ -1,4 +1,4 @@
-//! What must hold in every situation, with what has to be remembered for it.
+//! Invariants of the exploration, with the history that they need.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use coracle_core::raft::{
     Term,
 };
 
-/// What is remembered. Part of a situation: where it differs, so does what may still be found
-/// wrong.
+/// The history that the invariants need. It is part of a situation: situations with different
+/// histories can lead to different violations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     leaders: BTreeMap<Term, NodeId>,
@@ -22,7 +22,7 @@ impl Rules {
         self.commits.remove(&id);
     }
 
-    /// Votes and acknowledgements are durable when they leave (Figure 2).
+    /// Checks that votes and acknowledgements are durable when they are sent (Figure 2).
     pub(super) fn check_message(
         &mut self,
         message: &Message,
@@ -52,7 +52,7 @@ impl Rules {
         Err(format!("{message:?} leaves with {disk:?} on disk, after a vote for {first}"))
     }
 
-    /// The properties of Figure 3. Returns whether the node was just elected.
+    /// Checks the properties of Figure 3. Returns whether the node was just elected.
     pub(super) fn check_node(
         &mut self,
         node: &Node,

@@ -1,4 +1,4 @@
-//! One situation of an exploration, and what can happen next in it.
+//! One situation of an exploration, and the steps that are possible in it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use coracle_core::raft::{
 use super::Scope;
 use super::rules::Rules;
 
-/// How many nodes.
+/// The number of nodes.
 const NODES: u64 = 3;
-/// No heartbeat timer runs out within an exploration, so leaders speak when they have something to
-/// say.
+/// A heartbeat interval that never expires within an exploration, so leaders send messages only
+/// when they have news.
 const BEAT: Duration = Duration::from_secs(1000);
 
-/// Something that can happen.
+/// A step from one situation to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A node has heard nobody for an election timeout.
+    /// A node's election timer expires.
     Timeout(NodeId),
     /// The first message of a link arrives.
     Deliver(NodeId, NodeId),
-    /// The first message of a link arrives, and stays to arrive again.
+    /// The first message of a link arrives, and stays in the link to arrive again.
     Double(NodeId, NodeId),
     /// The first message of a link is lost.
     Lose(NodeId, NodeId),
-    /// The oldest write of a node's disk is done.
+    /// The oldest write of a node's disk completes.
     Persisted(NodeId),
     /// A command is proposed to a leader.
     Propose(NodeId),
@@ -38,7 +38,7 @@ pub(super) enum Step {
     Crash(NodeId),
 }
 
-/// What is worth knowing of a step.
+/// The facts about a step that the exploration counts.
 pub(super) struct Facts {
     pub(super) has_elected: bool,
     pub(super) commit: u64,
@@ -54,7 +54,7 @@ struct Seat {
     log: Vec<Entries>,
 }
 
-/// The nodes, what is between them, and how much may still happen.
+/// The nodes, the messages between them, and the number of events that may still happen.
 #[derive(Clone)]
 pub(super) struct Situation {
     left: Scope,
@@ -64,7 +64,7 @@ pub(super) struct Situation {
     story: Option<Arc<Told>>,
 }
 
-/// A step, and those before it, shared between the situations that they led to.
+/// A step and those before it, shared between the situations to which they led.
 struct Told {
     step: Step,
     before: Option<Arc<Told>>,
@@ -85,7 +85,7 @@ impl Situation {
         }
     }
 
-    /// Everything that can happen next.
+    /// All steps that are possible now.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for (&(from, to), link) in &self.links {
@@ -118,7 +118,7 @@ impl Situation {
         steps
     }
 
-    /// Lets a step happen.
+    /// Performs a step.
     pub(super) fn take(&mut self, step: Step) -> Result<Facts, String> {
         self.story = Some(Arc::new(Told { step, before: self.story.take() }));
         let node = match step {
@@ -170,8 +170,8 @@ impl Situation {
         self.end_turn(node)
     }
 
-    /// The same for situations that differ only in the time on their clocks and in the dice of
-    /// their timers.
+    /// A hash that is equal for situations that differ only in the time of their clocks and in the
+    /// random numbers of their timers.
     pub(super) fn fingerprint(&self) -> u128 {
         let mut text = format!("{:?}{:?}{:?}", self.left, self.links, self.rules);
         for seat in self.seats.values() {
@@ -253,13 +253,14 @@ impl Seat {
     }
 }
 
-/// Heartbeats are all lost: they say nothing that a timeout that does not run out does not say, and
-/// would multiply every situation by the ways in which they interleave with the rest.
+/// Heartbeats are always dropped. They have no effect here beyond keeping timers from expiring,
+/// which the exploration decides by itself, and they would multiply the situations by the ways in
+/// which they interleave with the rest.
 fn is_heartbeat(message: &Message) -> bool {
     matches!(message.body, Body::Heartbeat(_) | Body::HeartbeatResponse(_))
 }
 
-/// Hashes a situation's text, leaving out what stands in `Instant(…)` and `Rng(…)`.
+/// Hashes a situation's text without the contents of `Instant(…)` and `Rng(…)`.
 fn hash_without_clocks(text: &str) -> u128 {
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     let mut rest = text;

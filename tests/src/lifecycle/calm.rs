@@ -1,5 +1,5 @@
-//! A calm cluster, once the trouble is over: each member is connected to each other one, and a
-//! member that is removed learns of it from its leader, before it dials again.
+//! Checks of a calm cluster after the faults have ended: every two members are connected, and a
+//! removed member learns of its removal from its leader, before it dials again.
 
 use coracle_core::MemberChange;
 use coracle_core::raft::NodeId;
@@ -8,17 +8,16 @@ use super::checks::violation;
 use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// Within this much simulated time an order is obeyed in a calm cluster.
+/// The time in which a calm cluster carries out an order, in simulated microseconds.
 const OBEYED: u64 = 2_000_000;
-/// Within this much simulated time a removed member reads its removal in its log: sooner than it
-/// dials anew without a leader.
+/// The time in which a removed member reads its removal in its log, in simulated microseconds. It
+/// is shorter than the time after which a member without a leader dials again.
 const TOLD: u64 = 2_000_000;
-/// A member that lacks more than that may have to be sent a snapshot.
+/// A member that lacks more entries than this may need a snapshot.
 const LAG: u64 = 10;
 
 impl World {
-    /// Once the trouble is over, each member is connected to each other one, wherever they have
-    /// moved.
+    /// Checks that every member is connected to every other one, even if they have moved.
     pub(super) fn members_are_connected(&mut self, bound: u64) -> Verdict {
         let end = self.now + bound;
         while let Some((from, to)) = self.missing_connection() {
@@ -31,7 +30,7 @@ impl World {
         Ok(())
     }
 
-    /// Two members that run, of which the first is not connected to the second.
+    /// Returns two running members of which the first is not connected to the second.
     fn missing_connection(&self) -> Option<(usize, usize)> {
         let (_, latest) = self.checks.first.latest()?;
         let member = |machine: usize| {
@@ -50,7 +49,7 @@ impl World {
         all.clone().find_map(|from| all.clone().find(|to| lacks(from, *to)).map(|to| (from, to)))
     }
 
-    /// Sometimes a member is removed once the trouble is over.
+    /// Removes a member in some runs, and checks that it learns of its removal.
     pub(super) fn a_removed_member_is_told(&mut self) -> Verdict {
         let Some((leader, _, _)) = self.members().filter(|_| self.dice.happens(400)) else { return Ok(()) };
         let linked = |machine: usize| Some((machine, self.link_from(leader, machine)?));
@@ -89,8 +88,8 @@ impl World {
         Ok(())
     }
 
-    /// The member on this machine, and the connection over which the leader reaches it, if it is
-    /// awake and has most of the log.
+    /// Returns the member on this machine, and the connection over which the leader reaches it, if
+    /// the member is awake and has most of the log.
     fn link_from(&self, leader: usize, machine: usize) -> Option<(NodeId, u64)> {
         let log_end = |of: usize| Some(self.machines[of].running()?.host.replica().node().log().last().index);
         let (node, incarnation) = self.machines[machine].holds?;

@@ -1,4 +1,4 @@
-//! What must hold of the life of a cluster, whatever its operator does.
+//! Invariants of a cluster's life cycle, whatever its operator does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +13,31 @@ use super::machine::Running;
 use super::world::MACHINES;
 use crate::simulator::invariants::{Verdict, Violation};
 
-/// Everything that any process was seen to commit, and what follows from it.
+/// The entries that any process was seen to commit, and ghost state derived from them.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) cluster: Option<ClusterId>,
     committed: BTreeMap<LogIndex, LogPoint>,
-    /// The committed configurations, and that of the founders.
+    /// The committed configurations, including that of the founders.
     configurations: BTreeMap<LogIndex, Configuration>,
-    /// What was written to each key, by index.
+    /// The numbers written to each key, by log index.
     writes: BTreeMap<String, BTreeMap<LogIndex, u64>>,
-    /// Where each number of each key was written.
+    /// The log index of each number of each key.
     written: BTreeMap<(String, u64), LogIndex>,
     leaders: BTreeMap<Term, (NodeId, Incarnation)>,
-    /// How far each run's commits were looked at.
+    /// The index up to which each run's commits were checked.
     seen: BTreeMap<u64, LogIndex>,
-    /// When each node last took a turn.
+    /// The time of each node's latest turn.
     ran_at: BTreeMap<Incarnation, u64>,
-    /// And when before that.
+    /// The time of the turn before that.
     ran_before: BTreeMap<Incarnation, u64>,
-    /// Those that a configuration of their own log has named.
+    /// The incarnations that a configuration in the log of that incarnation has named.
     named: BTreeSet<Incarnation>,
-    /// How far the log of each has ever reached.
+    /// The highest index that the log of each incarnation has ever reached.
     reached: BTreeMap<Incarnation, LogIndex>,
 }
 
-/// What holds of the old cluster, and of the one that was restored from its backup.
+/// The checks of the old cluster, and of the one that was restored from its backup.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
     pub(super) first: Checks,
@@ -45,7 +45,7 @@ pub(super) struct Histories {
 }
 
 impl Histories {
-    /// The history of the cluster that this machine is for.
+    /// The checks of the cluster to which this machine belongs.
     pub(super) fn of(&mut self, machine: usize) -> &mut Checks {
         if machine < MACHINES { &mut self.first } else { &mut self.restored }
     }
@@ -55,7 +55,7 @@ impl Histories {
     }
 }
 
-/// No run has as many elections.
+/// A term that no run reaches by elections.
 const REACHABLE: Term = Term(1 << 32);
 
 pub(super) fn violation(property: &'static str, what: String) -> Verdict {
@@ -63,7 +63,7 @@ pub(super) fn violation(property: &'static str, what: String) -> Verdict {
 }
 
 impl Checks {
-    /// A process belongs to this cluster, whose founders are these. There is only one.
+    /// Checks that a process belongs to the only cluster of its machines, with these founders.
     pub(super) fn belongs(&mut self, cluster: ClusterId, founders: Configuration) -> Verdict {
         let known = *self.cluster.get_or_insert(cluster);
         self.configurations.entry(LogIndex::ORIGIN).or_insert(founders);
@@ -74,7 +74,7 @@ impl Checks {
         }
     }
 
-    /// One leader in a term (§5.2), and it is a node in one incarnation.
+    /// Election safety: each term has one leader (§5.2), which is one node in one incarnation.
     pub(super) fn leads(&mut self, term: Term, node: NodeId, incarnation: Incarnation) -> Verdict {
         let leader = *self.leaders.entry(term).or_insert((node, incarnation));
         let is_same = leader == (node, incarnation);
@@ -82,8 +82,8 @@ impl Checks {
         if is_same { Ok(()) } else { violation("election_safety", what()) }
     }
 
-    /// No two histories: what one process knows to be committed at an index is what every other
-    /// does.
+    /// Checks a process after a turn. All processes agree on the entry that is committed at each
+    /// index.
     pub(super) fn after_turn(
         &mut self,
         boot: u64,
@@ -95,7 +95,7 @@ impl Checks {
         let term = replica.node().current_term();
         let reached = self.reached.entry(own).or_default();
         *reached = log.last().index.max(*reached);
-        // A turn may bring the entry that names it, and one that does not any more.
+        // A turn may append the entry that names the node, and also one that no longer names it.
         let mut in_force = replica.node().configurations_since(commit).into_iter().flatten();
         if in_force.any(|configuration| configuration.names(node, Some(own))) {
             self.named.insert(own);
@@ -138,9 +138,9 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader has these configurations in its log, the latest last, of which all but the first
-    /// may be open: it makes no node a member again in an incarnation that was removed, also if no
-    /// log holds that any more.
+    /// Checks the configurations in a leader's log, the latest last, of which all but the first may
+    /// be uncommitted. A leader adds no node again in an incarnation that was removed, even if no
+    /// log holds that removal any more.
     pub(super) fn binds(&self, commit: LogIndex, open: Vec<&Configuration>) -> Verdict {
         let mut history: Vec<_> = self.configurations.range(..=commit).map(|(_, of)| of).collect();
         history.extend(open);
@@ -159,8 +159,8 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader believes that the member in this incarnation holds everything up to `commit`: its
-    /// log has reached that far.
+    /// Checks a leader's belief that the member in this incarnation holds all entries up to
+    /// `commit`: its log must have reached that index.
     pub(super) fn names_committed(&self, member: (NodeId, Incarnation), commit: LogIndex) -> Verdict {
         let reached = self.reached.get(&member.1).copied().unwrap_or_default();
         let what =
@@ -168,7 +168,8 @@ impl Checks {
         if commit <= reached { Ok(()) } else { violation("a_leader_knows_what_a_member_holds", what()) }
     }
 
-    /// A node is let in by a configuration that is committed: its addition is never rolled back.
+    /// Checks that a node is admitted only by a committed configuration, so that its addition is
+    /// never rolled back.
     pub(super) fn lets_in(&self, node: NodeId, joined: &Configuration) -> Verdict {
         let addition = joined.roster().member(node).map(|own| own.addition);
         if addition.is_some_and(|addition| self.was_added(node, addition)) {
@@ -180,20 +181,20 @@ impl Checks {
         )
     }
 
-    /// Whether a committed configuration had this member by this addition.
+    /// Returns whether a committed configuration had this member by this addition.
     pub(super) fn was_added(&self, node: NodeId, addition: Addition) -> bool {
         let is_the_one =
             |of: &Configuration| of.roster().member(node).is_some_and(|it| it.addition == addition);
         self.configurations.values().any(is_the_one)
     }
 
-    /// Another incarnation in which a committed configuration named this node.
+    /// Returns another incarnation in which a committed configuration named this node.
     pub(super) fn other_incarnation(&self, node: NodeId, current: Incarnation) -> Option<Incarnation> {
         let named = |of: &Configuration| of.roster().member(node).and_then(|member| member.incarnation);
         self.configurations.values().filter_map(named).find(|incarnation| *incarnation != current)
     }
 
-    /// Clients send each number once, so each is written once at the most.
+    /// Records a write. Clients send each number once, so each is committed at most once.
     fn note_write(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let Some(Operation::Put { key, value }) = LoggedWrite::read(payload).map(|write| write.operation)
         else {
@@ -211,7 +212,7 @@ impl Checks {
         Ok(())
     }
 
-    /// What a cluster starts with that is restored from a backup of this one.
+    /// The checks of a new cluster that is restored from a backup of this one.
     pub(super) fn restored(&self, backup: &SnapshotFile<'_>, identity: &Identity) -> Self {
         let last = backup.header.last();
         let mut writes = self.writes.clone();
@@ -222,7 +223,7 @@ impl Checks {
         Self { cluster: Some(identity.cluster), configurations, writes, ..Self::default() }
     }
 
-    /// Each key with what it was when everything up to `index` was applied.
+    /// The value of each key after everything up to `index` was applied.
     pub(super) fn values_at(&self, index: LogIndex) -> BTreeMap<&str, u64> {
         let value = |numbers: &BTreeMap<LogIndex, u64>| {
             numbers.range(..=index).next_back().map(|(_, number)| *number)
@@ -230,39 +231,39 @@ impl Checks {
         self.writes.iter().filter_map(|(key, numbers)| Some((key.as_str(), value(numbers)?))).collect()
     }
 
-    /// The configuration that was committed last, as far as any process knows.
+    /// The latest configuration that any process knows to be committed.
     pub(super) fn latest(&self) -> Option<(LogIndex, &Configuration)> {
         self.configurations.last_key_value().map(|(index, configuration)| (*index, configuration))
     }
 
-    /// Whether a committed configuration named this node, and the latest does not.
+    /// Returns whether a committed configuration named this node, and the latest does not.
     pub(super) fn was_removed(&self, node: NodeId, incarnation: Incarnation) -> bool {
         let names = |configuration: &Configuration| configuration.names(node, Some(incarnation));
         let was_named = self.configurations.values().any(names);
         was_named && self.latest().is_some_and(|(_, latest)| !names(latest))
     }
 
-    /// Whether a committed configuration says that this node is, or was, there.
+    /// Returns whether a committed configuration had this node at this address.
     pub(super) fn was_at(&self, node: NodeId, address: &str) -> bool {
         let is_there =
             |of: &Configuration| of.roster().member(node).is_some_and(|its| *its.address == *address);
         self.configurations.values().any(is_there)
     }
 
-    /// The configuration in force after this much of the committed log.
+    /// The configuration in force at this index of the committed log.
     pub(super) fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
         self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)
     }
 
-    /// A write was acknowledged: it is committed where the answer says.
+    /// Checks an acknowledged write: it is committed at the index of the answer.
     pub(super) fn acknowledged(&self, key: &str, number: u64, index: LogIndex) -> Verdict {
         let found = self.writes.get(key).and_then(|writes| writes.get(&index));
         let what = || format!("{key} = {number} was acknowledged at {index}, where {found:?} is committed");
         if found == Some(&number) { Ok(()) } else { violation("acknowledged_is_committed", what()) }
     }
 
-    /// A process has answered a read. It is a member by what it has applied, and its answer is what
-    /// the log says there.
+    /// Checks the answer to a read. By the entries that it has applied the reader is a member, and
+    /// the value is that of the log at this index.
     pub(super) fn was_read(
         &self,
         key: &str,
@@ -283,39 +284,40 @@ impl Checks {
         if value == expected { Ok(()) } else { violation("reads", what()) }
     }
 
-    /// A linearizable read sees what was acknowledged before it was asked.
+    /// Checks that a linearizable read reflects everything that was acknowledged before it was
+    /// sent.
     pub(super) fn was_read_linearizably(&self, key: &str, index: LogIndex, floor: LogIndex) -> Verdict {
         let what = || format!("a linearizable read of {key} is answered at {index}, below {floor}");
         if index >= floor { Ok(()) } else { violation("linearizable", what()) }
     }
 
-    /// A process has ended by itself, because it takes itself for no member. It must be right by
-    /// what is committed.
+    /// Checks a process that has ended because it considers itself removed. By the committed
+    /// configurations it must not be a member.
     pub(super) fn ended(&self, node: NodeId, incarnation: Incarnation, why: &str) -> Verdict {
         let is_member = self.latest().is_some_and(|(_, latest)| latest.names(node, Some(incarnation)));
         let what = || format!("member {node} in {incarnation} ends: {why}");
         if is_member { violation("a_healthy_node_never_ends", what()) } else { Ok(()) }
     }
 
-    /// The operator was told that this node was removed.
+    /// Checks an answer which tells the operator that this node was removed.
     pub(super) fn told_removed(&self, node: NodeId, told: &Configuration) -> Verdict {
         let is_there = told.contains(node);
         if is_there { violation("orders", format!("{node} was removed, and is a member")) } else { Ok(()) }
     }
 
-    /// A node gives a vote, or says that it would: a configuration of its log has named it.
+    /// Checks a node that grants a vote or a pre-vote: a configuration of its log has named it.
     pub(super) fn votes(&self, node: NodeId, incarnation: Incarnation) -> Verdict {
         let what = || format!("{node} in {incarnation} votes, and no entry of its log names it");
         if self.knows_itself(incarnation) { Ok(()) } else { violation("only_members_vote", what()) }
     }
 
-    /// Whether a configuration of its log has named this incarnation.
+    /// Returns whether a configuration of its log has named this incarnation.
     pub(super) fn knows_itself(&self, incarnation: Incarnation) -> bool {
         self.named.contains(&incarnation)
     }
 
-    /// A leader changes its members: a majority of the voters that there will be answered it a
-    /// moment ago, and no two members are at one address.
+    /// Checks a membership change of a leader: a majority of the new voters answered it recently,
+    /// and no two members have the same address.
     pub(super) fn proposed(&self, proposed: &Configuration, a_moment_ago: u64) -> Verdict {
         let roster = proposed.roster();
         let addresses: BTreeSet<_> = roster.iter().map(|(_, member)| &member.address).collect();
@@ -334,20 +336,21 @@ impl Checks {
         Ok(())
     }
 
-    /// A node has taken a turn.
+    /// Records a turn of a node.
     pub(super) fn ran(&mut self, incarnation: Incarnation, now: u64) {
         if let Some(before) = self.ran_at.insert(incarnation, now) {
             self.ran_before.insert(incarnation, before);
         }
     }
 
-    /// When a node had its turn before the present one. One that was paused since finds answers
-    /// that are as old.
+    /// The time of a node's turn before the present one. A node that was paused in between acts on
+    /// answers that are as old as that.
     pub(super) fn turn_before(&self, incarnation: Incarnation, now: u64) -> u64 {
         self.ran_before.get(&incarnation).copied().unwrap_or(now)
     }
 
-    /// The operator was told that this node votes: it has run and answered a moment ago.
+    /// Checks an answer which tells the operator that this node is a voter: it has run and answered
+    /// recently.
     pub(super) fn told_promoted(&self, node: NodeId, told: &Configuration, long_ago: u64) -> Verdict {
         let member = told.roster().member(node).and_then(|member| member.incarnation);
         if !told.voters().contains(node) || member.is_none() {

@@ -1,5 +1,5 @@
-//! Clients that ask nodes themselves: each has a key of its own, which it sets to ever higher
-//! numbers, and reads any key.
+//! Clients of the life-cycle simulator, which send requests directly to nodes. Each writes ever
+//! higher numbers to one key and reads any key.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::orders::Order;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// How many clients there are.
+/// The number of clients.
 pub(super) const CLIENTS: usize = 3;
 
-/// What a request wants to know.
+/// A request, with the facts that are needed to check its answer.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
     Write {
@@ -25,7 +25,7 @@ pub(super) enum Asked {
     Read {
         key: String,
     },
-    /// With the highest index that was acknowledged to anybody when it was asked.
+    /// `floor` is the highest index that any client had seen when this read was sent.
     LinearizableRead {
         key: String,
         floor: LogIndex,
@@ -34,13 +34,13 @@ pub(super) enum Asked {
     Backup,
 }
 
-/// The requests under way, and what was learnt.
+/// The requests in flight, and the results so far.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     last_request: u64,
     asked: BTreeMap<RequestId, Asked>,
     numbers: BTreeMap<usize, u64>,
-    /// The highest index that was acknowledged or read.
+    /// The highest index that was acknowledged or read linearizably.
     pub(super) acknowledged: LogIndex,
     pub(super) acknowledgements: u64,
     pub(super) reads: u64,
@@ -48,25 +48,25 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Gives the next request its number, and waits for its answer.
+    /// Assigns the next request id, and waits for its answer.
     pub(super) fn expect(&mut self, asked: Asked) -> RequestId {
         let id = self.next_id();
         self.asked.insert(id, asked);
         id
     }
 
-    /// A number that no other request has.
+    /// Returns an unused request id.
     pub(super) fn next_id(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)
     }
 
-    /// A request was not sent.
+    /// Forgets a request that was not sent.
     pub(super) fn forget(&mut self, id: RequestId) {
         self.asked.remove(&id);
     }
 
-    /// Whether a request has no answer yet.
+    /// Returns whether a request has no answer yet.
     pub(super) fn waits_for(&self, id: RequestId) -> bool {
         self.asked.contains_key(&id)
     }
@@ -77,7 +77,7 @@ pub(super) fn key_of(client: usize) -> String {
 }
 
 impl World {
-    /// A client asks some node for something, and thinks of the next thing after a while.
+    /// Sends a request of a client to some node, and schedules its next one.
     pub(super) fn client_acts(&mut self, client: usize) -> Verdict {
         let pause = 1000 + self.dice.exponential(self.think);
         self.schedule(pause, Happening::Client(client));
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Any machine, and often the one that is kept off.
+    /// Returns any machine, preferring the one that is kept off.
     fn place_to_read(&mut self) -> usize {
         match self.operator.kept_off.filter(|_| self.dice.happens(300)) {
             Some(machine) => machine,
@@ -117,7 +117,7 @@ impl World {
         self.ask_through(machine, request, asked)
     }
 
-    /// The next number for the key of a client.
+    /// The next write for the key of a client.
     pub(super) fn next_write(&mut self, client: usize) -> (Request, Asked) {
         let number = self.clients.numbers.entry(client).or_default();
         *number += 1;
@@ -127,7 +127,7 @@ impl World {
         (Request::write(command), Asked::Write { key, number })
     }
 
-    /// Puts a request into a node's inbox; a machine on which no node runs hears nothing.
+    /// Puts a request into a node's inbox. Does nothing if no node runs on the machine.
     pub(super) fn ask(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
         if self.machines[machine].running().is_some() {
             let id = self.clients.expect(asked);
@@ -136,7 +136,7 @@ impl World {
         Ok(())
     }
 
-    /// A node has answered.
+    /// Checks an answer of a node.
     pub(super) fn answered(
         &mut self,
         machine: usize,

@@ -1,4 +1,5 @@
-//! What the disks of the machines do: the log's operations, and beside them the snapshots'.
+//! Disk operations of the simulated machines: those of the log and, beside them, those of
+//! snapshots.
 
 use coracle_core::Input;
 use coracle_core::host::HostInput;
@@ -10,7 +11,7 @@ use super::world::{Happening, World};
 use crate::simulator::invariants::Verdict;
 use crate::simulator::snapshots::SnapshotStep;
 
-/// How long a disk is at one piece of work, typically, in microseconds.
+/// The typical duration of one disk operation, in microseconds.
 const DISK: u64 = 800;
 
 impl World {
@@ -26,14 +27,14 @@ impl World {
         self.schedule(delay, Happening::DiskStep { machine, boot });
     }
 
-    /// Carries out one operation of the log's.
+    /// Executes one operation of the log.
     pub(super) fn disk_step(&mut self, machine: usize, boot: u64) {
         if self.process_of(machine, boot).is_none() {
             return;
         }
         let place = &mut self.machines[machine];
         let Some(Process { stage: Stage::Running(running), .. }) = place.process.as_mut() else { return };
-        // What does not wait for the disk is done at once, with the operation that does.
+        // Operations that are no sync complete at once, together with the sync that follows them.
         while let Some(op) = running.ops.pop_front() {
             place.folder.run(&op);
             if matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder) && !running.ops.is_empty() {

@@ -1,5 +1,6 @@
-//! What happens to data folders: one is copied while its node runs, one is not mounted when its
-//! unit starts, two are exchanged; and nodes that have none, and lose everything when they end.
+//! Accidents with data folders: a folder is copied while its node runs, a volume is not mounted
+//! when its unit starts, two folders are exchanged. Also nodes without a folder, which lose
+//! everything when they end.
 
 use coracle_core::Incarnation;
 use coracle_core::peer::Origin;
@@ -12,12 +13,12 @@ use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
-/// How long an operator takes to notice that a volume is missing, in microseconds, typically.
+/// The typical time until the operator notices a missing volume, in microseconds.
 const UNMOUNTED: u64 = 1_500_000;
 
 impl World {
-    /// A unit is started before the volume of its folder is mounted: the folder is empty. Later the
-    /// volume is there again.
+    /// Starts a unit before the volume of its folder is mounted, so that the folder is empty. The
+    /// volume is mounted later.
     pub(super) fn unmount(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
@@ -37,10 +38,11 @@ impl World {
         self.schedule(later, Happening::Mount(machine));
     }
 
-    /// The volume is there again, and the unit started anew.
+    /// Mounts the volume again, and restarts the unit.
     pub(super) fn mount(&mut self, machine: usize) {
         let Some((folder, holds)) = self.machines[machine].unmounted.take() else { return };
-        // A node that was let in meanwhile stays: its id was given to another incarnation.
+        // A node that was admitted meanwhile stays, because its id now belongs to another
+        // incarnation.
         if self.machines[machine].holds.is_some() {
             return;
         }
@@ -49,15 +51,15 @@ impl World {
         self.sight("a volume came back");
         let place = &mut self.machines[machine];
         (place.folder, place.holds, place.ended) = (folder, holds, None);
-        // The operator has taken the machine for a free one meanwhile.
+        // The operator may have considered the machine free in the meantime.
         if let Some((id, _)) = place.holds {
             place.unit.get_or_insert(Unit::new(id, Origin::Known));
         }
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// The folders of two machines are exchanged while they are down. Each unit is refused by the
-    /// name of what it finds, and both are exchanged back.
+    /// Exchanges the folders of two machines while they are down. Each unit must refuse to start
+    /// and name the node that it finds. Then both are exchanged back.
     pub(super) fn exchange_folders(&mut self) -> Verdict {
         let pair = [(); 2].map(|()| self.dice.position(MACHINES));
         let is_usual =
@@ -80,9 +82,9 @@ impl World {
         Ok(())
     }
 
-    /// The folder of a member is copied to another machine, and started there while the member
-    /// runs. What nobody can tell apart is left out: the others reach the member, and until the
-    /// copy has ended nothing else happens.
+    /// Copies the folder of a member to another machine, and starts it there while the member runs.
+    /// Cases that no node can distinguish are left out: the other nodes reach the member, and
+    /// nothing else happens until the copy has ended.
     pub(super) fn copy_a_folder(&mut self) {
         let Some((_, members, _)) = self.members() else { return };
         let (original, copy) = (self.dice.position(MACHINES), self.dice.position(MACHINES));
@@ -128,7 +130,7 @@ impl World {
         self.copied == Some(machine)
     }
 
-    /// The copy has ended, and its folder is removed.
+    /// Removes the folder of the copy, which has ended.
     pub(super) fn remove_the_copy(&mut self) {
         let Some(copy) = self.copied.take() else { return };
         self.sight("a copy of a folder ended");
@@ -136,7 +138,7 @@ impl World {
         (place.folder, place.unit, place.ended) = (SimDisk::default(), None, None);
     }
 
-    /// A copy that runs on, and is refused by every member that it dials, ends.
+    /// Checks that a running copy, which every member rejects, ends.
     pub(super) fn copies_end(&mut self, bound: u64) -> Verdict {
         let end = self.now + bound;
         while let Some(copy) = self.copied
@@ -150,8 +152,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a process may end without breaking the operator's care: what a node in memory has
-    /// promised is gone with it.
+    /// Returns whether a process may end without violating the operator's care. The promises of a
+    /// node in memory are lost with it.
     pub(super) fn may_stop(&self, machine: usize) -> bool {
         let is_safe = self.operator.pending.is_none() && self.may_be_wiped(machine);
         !self.machines[machine].is_in_memory() || is_safe

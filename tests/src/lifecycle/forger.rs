@@ -1,4 +1,5 @@
-//! A forger: sends what no honest member sends, in the name of one. Nothing of it may be believed.
+//! Forged messages: sends, in the name of a member, messages that no correct member sends. No node
+//! may act on them.
 
 use coracle_core::Input;
 use coracle_core::host::HostInput;
@@ -12,9 +13,9 @@ use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
 impl World {
-    /// Some node gets a message with a term that no election could have reached, or a heartbeat
-    /// that would commit an entry of another history; or a leader gets an acknowledgement of an
-    /// incarnation that was removed.
+    /// Sends a node a message with a term that no election could have reached, or a heartbeat that
+    /// would commit an entry of another history; or sends a leader an acknowledgement of a removed
+    /// incarnation.
     pub(super) fn forge(&mut self) -> Verdict {
         let machine = self.dice.position(MACHINES);
         let Some(leader) = self.leader() else { return Ok(()) };
@@ -36,7 +37,7 @@ impl World {
             self.hand(machine, HostInput::Core(Input::Message(message(Term::MAX, Body::NewerTerm))));
         } else if follows && is_open {
             self.sight("a heartbeat of another history was forged");
-            // Where this log does not reach there is no checksum to compare.
+            // Beyond the end of this log there is no checksum to compare.
             let is_beyond = self.dice.happens(500);
             let leader_commit = if is_beyond { LogIndex(last.index.0 + 1) } else { last.index };
             let commit_checksum = Some(Checksum(last.checksum.0 ^ 1));
@@ -47,8 +48,8 @@ impl World {
         Ok(())
     }
 
-    /// The leader gets a late acknowledgement of everything, from an incarnation that was a member
-    /// before. The member that has the id now may hold none of it.
+    /// Sends the leader a late acknowledgement of its whole log, from an incarnation that was a
+    /// member before. The member that has the id now may hold none of it.
     fn acknowledge_as_another(&mut self, leader: usize) -> Verdict {
         let Some(running) = self.machines[leader].running() else { return Ok(()) };
         let node = running.host.replica().node();
@@ -70,7 +71,8 @@ impl World {
         Ok(())
     }
 
-    /// The node takes the message in a turn of its own: whatever it commits then, it has believed.
+    /// Delivers the message in a separate turn: if the node commits anything in that turn, it has
+    /// acted on the forgery.
     fn hand_alone(&mut self, machine: usize, forged: HostInput, node: NodeId, last: LogIndex) -> Verdict {
         let now = self.now;
         let process = self.machines[machine].process.as_ref().filter(|process| process.busy_until <= now);

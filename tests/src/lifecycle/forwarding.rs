@@ -1,9 +1,9 @@
-//! Forwarded requests: a client asks a node that does not lead, and that node forwards the request
-//! to the leader, which answers.
+//! Forwarded requests: a client sends a request to a node that does not lead, and that node
+//! forwards it to the leader, which answers.
 //!
-//! What was forwarded may arrive a second time while both processes run on, as after a connection
-//! that was replaced. It is carried out once; and once the trouble is over each member gets an
-//! answer to what it forwards, however often it and the leader were restarted.
+//! A forwarded request may arrive a second time while both processes keep running, as after a
+//! replaced connection. It is executed once. After the faults have ended, each member gets an
+//! answer to the requests that it forwards, however often it and the leader were restarted.
 
 use coracle_core::host::HostInput;
 use coracle_core::peer::PeerFrame;
@@ -17,15 +17,15 @@ use super::wiring::Connection;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// How long a copy of a request may take, in microseconds, typically.
+/// The typical delay of a copy of a request, in microseconds.
 const LATE: u64 = 500_000;
-/// Within this much simulated time a forwarded request is answered in a calm cluster.
+/// The time in which a calm cluster answers a forwarded request, in simulated microseconds.
 const ANSWERED: u64 = 3_000_000;
 
 impl World {
-    /// Asks the leader through a node: it forwards the request if it knows of another node that
-    /// leads. A copy of a folder forwards nothing: the receiver would hear of its run and of its
-    /// original's in turn, and could not tell what arrives again.
+    /// Sends a request to the leader through a node, which forwards it if it knows of another node
+    /// that leads. A copy of a folder forwards nothing: the receiver would get messages of the
+    /// copy's run and of its original's in turn, and could not detect duplicates.
     pub(super) fn ask_through(&mut self, machine: usize, request: Request, asked: Asked) -> Verdict {
         match self.leader_known_at(machine).filter(|_| !self.is_copy(machine)) {
             Some(leader) => {
@@ -41,7 +41,7 @@ impl World {
         node.leader().filter(|leader| *leader != node.id())
     }
 
-    /// Returns the request's number, if it was sent.
+    /// Forwards a request. Returns its id, if it was sent.
     fn forward(
         &mut self,
         machine: usize,
@@ -63,7 +63,7 @@ impl World {
         Some(id)
     }
 
-    /// Answers of the machine `from` to what was forwarded have arrived.
+    /// Processes the answers of the machine `from` to forwarded requests.
     pub(super) fn hear_answers(&mut self, from: usize, answers: Vec<ProxyInput>) -> Verdict {
         let incarnation = self.machines[from].process.as_ref().map_or(Incarnation(0), |it| it.incarnation);
         for answer in answers {
@@ -74,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// What a connection has brought may be brought again.
+    /// May schedule a second arrival of the requests that a connection has delivered.
     pub(super) fn maybe_repeat(&mut self, connection: Connection, input: &HostInput) {
         let HostInput::FromPeer { node, incarnation, frames, .. } = input else { return };
         let is_request = |frame: &&PeerFrame| matches!(frame, PeerFrame::Ask { .. });
@@ -88,8 +88,8 @@ impl World {
         self.schedule(later, Happening::ArriveAgain { connection, input });
     }
 
-    /// It is brought again, over a connection between the same two runs that is read: where another
-    /// process under the id of the sender has dialled since, the earlier one's is not.
+    /// Delivers requests again, over an open connection between the same two runs. If another
+    /// process with the sender's id has dialed since, the earlier connection is no longer read.
     pub(super) fn arrive_again(&mut self, connection: Connection, input: HostInput) {
         let ends = |it: &Connection| (it.from, it.from_boot, it.to, it.to_boot);
         let (from, to) = (connection.from, connection.to);
@@ -104,8 +104,8 @@ impl World {
         }
     }
 
-    /// Each member has an answer to what it forwards, as long as its connections with the leader
-    /// last.
+    /// Checks that each member gets an answer to a forwarded request, as long as its connections
+    /// with the leader last.
     pub(super) fn members_forward(&mut self) -> Verdict {
         for machine in 0..MACHINES {
             let Some((leader, members, _)) = self.members() else { return Ok(()) };
@@ -129,7 +129,7 @@ impl World {
         Ok(())
     }
 
-    /// The connections that two machines have dialled to each other, if both are awake.
+    /// The connections that two machines have dialed to each other, if both are awake.
     fn connections_between(&self, one: usize, other: usize) -> Option<[u64; 2]> {
         let is_awake = |machine: usize| {
             self.machines[machine].process.as_ref().is_some_and(|process| process.busy_until <= self.now)

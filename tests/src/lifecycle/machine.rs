@@ -1,4 +1,4 @@
-//! A machine: an address, a data folder, and the process that runs there.
+//! A simulated machine: its addresses, its data folder, and the process that runs on it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,15 +14,15 @@ use crate::simulator::disk::SimDisk;
 use crate::simulator::process::SimClock;
 use crate::simulator::snapshots::SnapshotFiles;
 
-/// How the reason begins for which a removed node ends.
+/// The prefix of the reason with which a removed node ends.
 pub(super) const REMOVED: &str = "removed: ";
 
-/// What the machine's unit file starts.
+/// The program options in the machine's unit file.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) id: NodeId,
     pub(super) origin: Origin,
-    /// It keeps everything in memory.
+    /// Whether the node keeps everything in memory.
     pub(super) is_in_memory: bool,
 }
 
@@ -32,60 +32,60 @@ impl Unit {
     }
 }
 
-/// A machine. It answers at every address that it ever had: moving is for the operator to order,
-/// and may be refused.
+/// A machine. It keeps answering at every address that it ever had, because a move needs an order
+/// and may be rejected.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) addresses: Vec<Box<str>>,
     pub(super) folder: SimDisk,
-    /// Which node's promises the folder keeps, once the node has its cluster.
+    /// The node whose promises the folder keeps, once the node has its cluster.
     pub(super) holds: Option<(NodeId, Incarnation)>,
-    /// Who the members are by the log in the folder, committed or not, also while no process runs.
+    /// The members by the log in the folder, committed or not, even while no process runs.
     pub(super) members: Option<Configuration>,
     pub(super) unit: Option<Unit>,
-    /// The folder, and whose it is, while its volume is not mounted.
+    /// The folder and its node, while its volume is not mounted.
     pub(super) unmounted: Option<(SimDisk, Option<(NodeId, Incarnation)>)>,
-    /// Whether it ever lost a folder.
+    /// Whether the machine ever lost a folder.
     pub(super) has_lost_files: bool,
     pub(super) clock: SimClock,
     pub(super) process: Option<Process>,
-    /// Why the last process ended by itself: nobody starts it again without doing something about
-    /// it.
+    /// The reason why the last process ended by itself. It is not started again until the operator
+    /// acts on that.
     pub(super) ended: Option<String>,
 }
 
 /// A running process.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Which run this is, of all runs of all machines.
+    /// The number of this run, unique among all runs of all machines.
     pub(super) boot: u64,
     pub(super) id: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) directory: Directory,
-    /// What links and frames count in.
+    /// The budget in which links and frames are counted.
     pub(super) memory: MemoryBudget,
     pub(super) stage: Stage,
     pub(super) links: BTreeMap<NodeId, Seat>,
     pub(super) forwarder: Forwarder,
     pub(super) inbound: BTreeMap<u64, Inbound>,
-    /// What it was told if it is no member: it goes on for a moment.
+    /// The removal that it was notified of, if any. The process continues for a grace period.
     pub(super) removal: Removal,
-    /// Whether it was told so before its last turn.
+    /// Whether it was notified of its removal before its last turn.
     pub(super) is_dismissed: bool,
-    /// Whether its own log says so, on its disk.
+    /// Whether the log on its disk contains its removal.
     pub(super) knows_its_removal: bool,
-    /// It does nothing before this time.
+    /// The process does nothing before this time.
     pub(super) busy_until: u64,
-    /// When it is to be woken next.
+    /// The time of its next planned turn.
     pub(super) wake_at: Option<u64>,
 }
 
-/// How far a process is.
+/// The stage of a process.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// It looks for its cluster.
+    /// It searches for its cluster.
     Searching(Box<Searching>),
-    /// It takes part.
+    /// It takes part in its cluster.
     Running(Box<Running>),
 }
 
@@ -93,13 +93,13 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Searching {
     pub(super) search: ClusterSearch,
-    /// What its folder was opened as, until it has found its cluster.
+    /// The opened folder, until the node has found its cluster.
     pub(super) opened: Option<OpenedMember>,
-    /// When it was first refused because its id is a member in another incarnation.
+    /// The time of the first rejection because its id belongs to another incarnation.
     pub(super) refused_since: Option<u64>,
 }
 
-/// A node that takes part.
+/// A node that takes part in its cluster.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) host: NodeHost,
@@ -115,7 +115,7 @@ pub(super) struct Seat {
     pub(super) link: Link,
     pub(super) address: Box<str>,
     pub(super) connection: Option<u64>,
-    /// Tells this link from an earlier one to the same node.
+    /// Distinguishes this link from an earlier one to the same node.
     pub(super) generation: u64,
 }
 
@@ -135,7 +135,7 @@ impl Machine {
         }
     }
 
-    /// The address that it is known by.
+    /// The current address of the machine.
     pub(super) fn address(&self) -> Box<str> {
         self.addresses.last().cloned().expect("a machine has an address")
     }

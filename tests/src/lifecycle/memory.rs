@@ -1,8 +1,8 @@
-//! Processes with little memory, in some seeds: what they hold for one another has its limit, and
-//! is counted.
+//! Processes with little memory, in some seeds: the bytes that they hold for one another are
+//! limited and counted.
 //!
-//! Whether a seed is one of them is read off its number and not drawn: all others are the runs that
-//! they were.
+//! The number of the seed decides whether it is such a run, not a random draw. So the runs of all
+//! other seeds are unaffected.
 
 use coracle_core::host::Inbound;
 use coracle_core::kv::{Key, Query};
@@ -14,19 +14,19 @@ use super::checks::violation;
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// Of so many seeds one is such a run.
+/// One seed of this many is such a run.
 const SEEDS: u64 = 5;
-/// Which one of them.
+/// The remainder of the seeds that are.
 const SMALL_SEED: u64 = 3;
-/// What an outbox may hold there: a few messages.
+/// The outbox limit of such a run: a few messages.
 const OUTBOX_BYTES: usize = 2000;
-/// No simulated frame is longer. Two may pass the limit of an outbox: the last request that found
-/// room, and the newest message.
+/// An upper bound of the length of simulated frames. Two frames may exceed the limit of an outbox:
+/// the last request that found room, and the newest message.
 const LONGEST_FRAME: usize = 4096;
-/// How many requests a process forwards at once.
+/// The number of requests that a process forwards at once.
 const BURST: usize = 24;
 
-/// The shares of the processes of this seed.
+/// The memory shares of the processes of this seed.
 pub(super) fn shares_of(seed: u64) -> MemoryShares {
     let unlimited = MemoryShares::of_member(usize::MAX);
     if seed % SEEDS != SMALL_SEED {
@@ -52,13 +52,13 @@ impl World {
         self.shares.noted_bytes == 1
     }
 
-    /// The settings of a node within its shares.
+    /// Limits the settings of a node to its shares.
     pub(super) fn limited(&self, config: Config) -> Config {
         self.shares.limit_config(config)
     }
 
-    /// Bytes arrive at `at`; where memory is little, in two pieces, so that frames have no end for
-    /// a moment.
+    /// Schedules the arrival of bytes. With little memory, they arrive in two pieces, so that
+    /// frames are incomplete for a moment.
     pub(super) fn deliver(&mut self, number: u64, at: u64, mut bytes: Vec<u8>) {
         let rest = if self.has_little_memory() { bytes.split_off(bytes.len() / 2) } else { Vec::new() };
         self.schedule(at - self.now, Happening::Arrive { number, bytes });
@@ -67,8 +67,8 @@ impl World {
         }
     }
 
-    /// Where memory is little, a process forwards more requests at once than its outbox holds.
-    /// Those that find no room are refused.
+    /// Forwards more requests at once than an outbox holds, if memory is little. Requests that find
+    /// no room are rejected.
     pub(super) fn burst(&mut self) -> Verdict {
         if !self.has_little_memory() {
             return Ok(());
@@ -95,8 +95,8 @@ impl World {
         Ok(())
     }
 
-    /// What a process holds for other nodes is what its budget says, and no outbox holds more than
-    /// its share.
+    /// Checks that the bytes which a process holds for other nodes equal the count in its budget,
+    /// and that no outbox exceeds its share.
     pub(super) fn memory_is_counted(&self, machine: usize) -> Verdict {
         let Some(process) = self.machines[machine].process.as_ref().filter(|_| self.has_little_memory())
         else {

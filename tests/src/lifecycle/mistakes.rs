@@ -1,5 +1,5 @@
-//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it has
-//! heard that it was added, and a firewall rejects all connections to a node that is restarted.
+//! Mistakes of the operator: a founder is started as a joiner, a node is removed before it knows
+//! that it was added, and a firewall rejects all connections to a restarted node.
 
 use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
@@ -9,20 +9,20 @@ use super::machine::{Machine, Stage};
 use super::world::{Happening, MACHINES, World};
 use crate::simulator::invariants::Violation;
 
-/// For how long no machine can dial another one, in microseconds: longer than it takes the others
-/// to notice a restart.
+/// The time for which a machine cannot be dialed, in microseconds. It is longer than the others
+/// take to notice a restart.
 const CLOSED: u64 = 7_000_000;
-/// For how long a node that is added and removed in haste hears nothing, in microseconds.
+/// The pause of a node that is added and removed in quick succession, in microseconds.
 const HURRY: u64 = 3_000_000;
 
 /// The mistakes that are not corrected yet.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes {
-    /// The founder that was started as a joiner, and what it should have been told.
+    /// The founder that was started as a joiner, and the founders that it should have been given.
     mistaken: Option<(usize, Roster)>,
-    /// The node that is added, removed and added again, and where.
+    /// The node that is added, removed and added again, and its machine.
     hurried: Option<Hurried>,
-    /// The machine that no other one can dial, and until when.
+    /// The machine that cannot be dialed, and the end of that time.
     closed: Option<(usize, u64)>,
 }
 
@@ -34,7 +34,7 @@ struct Hurried {
 }
 
 impl World {
-    /// One of the founders may be started as a joiner, with the address of another founder.
+    /// May start one of the founders as a joiner, with the address of another founder.
     pub(super) fn mistake_a_founder(&mut self, founders: usize, roster: &Roster) {
         if founders < 3 || !self.dice.happens(150) {
             return;
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    /// The founder that was started as a joiner is started again as the founder that it is.
+    /// Starts the founder that was started as a joiner again, as a founder.
     pub(super) fn correct_a_founder(&mut self) {
         let Some((machine, roster)) = self.operator.mistakes.mistaken.take() else { return };
         self.crash(machine, false);
@@ -60,7 +60,7 @@ impl World {
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// Takes the next step of a mistake, if there is one. Returns whether the operator acted.
+    /// Takes the next step of a mistake in progress. Returns whether the operator acted.
     pub(super) fn go_on_with_mistakes(&mut self) -> Result<bool, Violation> {
         if self.operator.mistakes.mistaken.is_some() && self.dice.happens(200) {
             self.correct_a_founder();
@@ -85,15 +85,15 @@ impl World {
         Ok(true)
     }
 
-    /// The node that is being added may be removed again at once.
+    /// May plan to remove the node that is being added again at once.
     pub(super) fn hurry(&mut self, machine: usize, id: NodeId) {
         if self.operator.mistakes.hurried.is_none() && self.dice.happens(500) {
             self.operator.mistakes.hurried = Some(Hurried { machine, id, is_bound: false });
         }
     }
 
-    /// An id is being given to a new machine. The founder that had it may have lost its files, and
-    /// be started as before: it dials the others as well, from its own address.
+    /// May start a removed founder again while its id is given to a new machine. The founder has
+    /// lost its files and dials the others as well, from its address.
     pub(super) fn start_an_old_founder(&mut self, id: NodeId) {
         let is_the_founder = |place: &Machine| {
             let unit = place.unit.as_ref().filter(|unit| unit.id == id);
@@ -110,8 +110,8 @@ impl World {
         self.schedule(later, Happening::Start(machine));
     }
 
-    /// A leader has changed its members. If they name the node that is added in haste, its process
-    /// is paused, so that it is removed before it hears of that.
+    /// Pauses the process of the node that is added in haste, once a leader's configuration names
+    /// it, so that the node is removed before it learns of its addition.
     pub(super) fn pause_the_hurried(&mut self, changed: &Configuration) {
         let Some(hurried) = &mut self.operator.mistakes.hurried else { return };
         let incarnation = changed.roster().member(hurried.id).and_then(|member| member.incarnation);
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// A node is restarted, and no machine can dial it for a while. It dials the others.
+    /// Restarts a node that no machine can dial for a while. It can dial the others.
     pub(super) fn close_a_machine(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
@@ -138,13 +138,13 @@ impl World {
         self.schedule(later, Happening::Start(machine));
     }
 
-    /// The machine that no other one can dial now.
+    /// The machine that cannot be dialed now.
     pub(super) fn closed_machine(&self) -> Option<usize> {
         let closed = self.operator.mistakes.closed.filter(|(_, until)| self.now < *until);
         closed.map(|(machine, _)| machine)
     }
 
-    /// The trouble is over: mistakes are corrected.
+    /// Corrects all mistakes once the faults have ended.
     pub(super) fn end_mistakes(&mut self) {
         self.correct_a_founder();
         self.operator.mistakes = Mistakes::default();

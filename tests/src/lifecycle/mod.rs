@@ -1,12 +1,12 @@
-//! A simulator of the whole life of a cluster of processes: founding, joining, promotion, removal,
-//! lost disks, new addresses.
+//! Life-cycle simulation of a cluster of processes: bootstrap, joining, promotion, removal, lost
+//! disks, new addresses.
 //!
-//! The simulator of [`simulator`](crate::simulator) breaks everything around a cluster whose nodes
-//! are given. Here the nodes come and go. There are *machines*, each with an address and a data
-//! folder; a process runs the hosts that ship (opening, [`ClusterSearch`], [`Directory`], [`Link`],
-//! [`Inbound`], [`NodeHost`], [`DiskQueue`]) on simulated sockets; and an *operator* gives orders
-//! and moves folders about, as a person with the guide in hand would, while machines crash and
-//! networks part.
+//! The simulator in [`simulator`](crate::simulator) breaks the environment of a cluster with a
+//! fixed set of nodes. Here the nodes come and go. There are *machines*, each with an address and a
+//! data folder. A process runs the real hosts (opening, [`ClusterSearch`], [`Directory`], [`Link`],
+//! [`Inbound`], [`NodeHost`], [`DiskQueue`]) on simulated sockets. An *operator* gives orders and
+//! moves folders, as a person who follows the guide would, while machines crash and networks are
+//! partitioned.
 //!
 //! [`ClusterSearch`]: coracle_core::host::ClusterSearch
 //! [`Directory`]: coracle_core::host::Directory

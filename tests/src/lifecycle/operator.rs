@@ -1,8 +1,9 @@
-//! A person who operates the cluster: founds it, grows it, replaces what broke, moves machines, and
+//! The operator of the cluster: bootstraps it, grows it, replaces broken nodes, moves machines, and
 //! makes mistakes that the guide does not forbid.
 //!
-//! The operator is careful in one thing only: no folder is wiped whose loss would leave a majority
-//! of any configuration in force without its promises. All else is for the program to refuse.
+//! The operator is careful in one respect only: no folder is wiped if that would leave a majority
+//! of any configuration in force without its promises. The program has to reject all other
+//! mistakes.
 
 use coracle_core::MemberChange;
 use coracle_core::peer::Origin;
@@ -14,28 +15,27 @@ use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
-/// How long the operator waits for the answer to an order, in microseconds.
+/// The time for which the operator waits for the answer to an order, in microseconds.
 const PATIENCE: u64 = 6_000_000;
-/// The time between two acts, typically.
+/// The typical time between two actions, in microseconds.
 const EVERY: u64 = 200_000;
-/// What the operator remembers.
+/// The operator's memory.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
     pub(super) last_order: u64,
-    /// The order that an answer is waited for, since when.
+    /// The order whose answer is pending, and the time when it was given.
     pub(super) pending: Option<(u64, u64)>,
     last_id: u64,
-    /// The index of the configuration as it was last seen.
+    /// The index of the configuration that the operator saw last.
     pub(super) seen: Option<LogIndex>,
-    /// The machine that nothing reaches until the trouble is over: its node is removed behind its
-    /// back.
+    /// The machine that is cut off until the faults end, and whose node is removed meanwhile.
     pub(super) kept_off: Option<usize>,
     pub(super) rests: bool,
     pub(super) mistakes: Mistakes,
 }
 
 impl World {
-    /// Some machines found the cluster: one, three or five.
+    /// Bootstraps the cluster on one, three or five machines.
     pub(super) fn found(&mut self) {
         let founders = self.dice.one_of(&[1, 3, 3, 5]);
         let member = |number: usize, machine: &Machine| {
@@ -56,7 +56,8 @@ impl World {
     pub(super) fn operator_acts(&mut self) -> Verdict {
         let pause = 1 + self.dice.exponential(EVERY);
         self.schedule(pause, Happening::Operator);
-        // A copy is told from its original while nothing else happens.
+        // While a copy of a folder runs, nothing else happens, so that it can be distinguished from
+        // its original.
         if self.operator.rests || self.copied.is_some() {
             return Ok(());
         }
@@ -102,7 +103,7 @@ impl World {
         }
     }
 
-    /// A machine without a unit becomes a new node, under a new id or one that was removed.
+    /// Makes a machine without a unit a new node, with a new id or one that was removed.
     fn grow(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
         let is_free = |machine: &Machine| {
@@ -113,8 +114,8 @@ impl World {
             return Ok(());
         }
         let machine = free[self.dice.position(free.len())];
-        // A machine that joined as this node before, and lost its disk, would join again in the new
-        // one's place. That the two are at different addresses it would learn only then.
+        // A machine that joined as this node before, and lost its disk, would join again in place
+        // of the new one. It would learn only then that the two have different addresses.
         let joins = |unit: &Unit, id| unit.id == id && matches!(unit.origin, Origin::Join(_));
         let is_free = |id: &NodeId| {
             !members.contains(*id)
@@ -161,8 +162,8 @@ impl World {
         self.order(MemberChange::Remove(member))
     }
 
-    /// A member is cut off for good, and removed: it hears nothing of it, and goes on answering
-    /// reads by what it was.
+    /// Cuts a member off until the faults end, and removes it. It does not learn of that, and keeps
+    /// answering reads from its old state.
     fn remove_behind_its_back(&mut self) -> Verdict {
         let Some((leader, members, _)) = self.members() else { return Ok(()) };
         let machine = self.dice.position(MACHINES);
@@ -178,7 +179,7 @@ impl World {
         self.order(MemberChange::Remove(id))
     }
 
-    /// A mistake: a node is to be added at the address of another one.
+    /// Orders, by mistake, that a node is added at the address of another one.
     fn add_where_a_member_is(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
         let all = members.members();
@@ -187,7 +188,8 @@ impl World {
         self.order(MemberChange::AddLearnerAt(NodeId(self.operator.last_id + 1), address))
     }
 
-    /// A machine gets another address. It answers at the old one as well: a move may be refused.
+    /// Gives a machine another address. It keeps answering at the old one, because a move may be
+    /// rejected.
     fn move_a_machine(&mut self) -> Verdict {
         let Some((_, members, _)) = self.members() else { return Ok(()) };
         let machine = self.dice.position(MACHINES);
@@ -202,10 +204,10 @@ impl World {
         self.order(MemberChange::AddLearnerAt(id, address))
     }
 
-    /// A folder is lost, and the unit started again as it stands: with --peers or --join.
+    /// Loses a folder, and starts the unit again unchanged, with --peers or --join.
     fn lose_a_disk(&mut self) {
         let machine = self.dice.position(MACHINES);
-        // The majority of an order that is being carried out is not known yet.
+        // While an order is in progress, the majority that it leads to is not known yet.
         let is_unsure = self.operator.pending.is_some();
         if self.machines[machine].unit.is_none() || is_unsure || !self.may_be_wiped(machine) {
             return;
@@ -217,7 +219,7 @@ impl World {
         self.schedule(later, Happening::Start(machine));
     }
 
-    /// The power of a machine fails, and its folder is lost.
+    /// Crashes a machine by a power failure that also loses its folder.
     pub(super) fn wipe(&mut self, machine: usize) {
         self.crash(machine, true);
         let place = &mut self.machines[machine];
@@ -225,7 +227,8 @@ impl World {
         self.forget_the_founding();
     }
 
-    /// Whether a majority of every set of voters in force keeps its promises without this folder.
+    /// Returns whether a majority of every set of voters in force keeps its promises without this
+    /// folder.
     pub(super) fn may_be_wiped(&self, machine: usize) -> bool {
         let Some((_, latest)) = self.checks.first.latest() else { return false };
         let holders = self.machines[..MACHINES].iter().filter(|place| place.holds.is_some());
@@ -249,9 +252,10 @@ impl World {
         })
     }
 
-    /// The guide: --peers is for the first start. Once no founder's machine has its files any more,
-    /// those that lost theirs would found another cluster, also one of them that was started before
-    /// and is waiting for the others.
+    /// Starts the founders without --peers, once no founder's machine has its files any more. The
+    /// guide says that --peers is for the first start: founders that lost their files would
+    /// bootstrap another cluster, including a founder that was started before and still waits for
+    /// the others.
     pub(super) fn forget_the_founding(&mut self) {
         let is_founder =
             |place: &Machine| place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Found(_)));
@@ -269,7 +273,7 @@ impl World {
         }
     }
 
-    /// A node that was removed, or took itself for that, is started as if nothing had happened.
+    /// Starts a node again unchanged that was removed, or believed so.
     fn bring_a_removed_node_back(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &mut self.machines[machine];
@@ -279,7 +283,7 @@ impl World {
         }
     }
 
-    /// The folder of a node that is no member is removed, and its machine is free for another.
+    /// Removes the folder of a node that is no member, so that its machine is free for another.
     fn clean_up(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &self.machines[machine];
@@ -305,7 +309,7 @@ impl World {
         }
     }
 
-    /// Machines crash, hang, and lose one another.
+    /// Injects a fault: machines crash, hang, or lose their links.
     pub(super) fn make_trouble(&mut self) {
         let pause = 1 + self.dice.exponential(500_000);
         self.schedule(pause, Happening::Trouble);

@@ -1,4 +1,4 @@
-//! Orders to the cluster: what they are given for, and whether their answers are true.
+//! Membership orders of the operator, and checks that their answers are true.
 
 use coracle_core::raft::{ChangeError, Configuration, LogIndex};
 use coracle_core::{Answer, MemberChange, MemberOrder, Refused, Request};
@@ -8,7 +8,7 @@ use super::clients::Asked;
 use super::world::World;
 use crate::simulator::invariants::Verdict;
 
-/// A node that has not run for so long could not have answered its leader.
+/// A node that has not run for this time could not have answered its leader, in microseconds.
 const LONG: u64 = 5_000_000;
 
 /// An order that was given.
@@ -16,23 +16,23 @@ const LONG: u64 = 5_000_000;
 pub(super) struct Order {
     change: MemberChange,
     number: u64,
-    /// When, and for which members.
+    /// The time of the order, and below it the configuration for which it was given.
     given_at: u64,
     given_for: Option<LogIndex>,
-    /// The members that its leader had in force then.
+    /// The configuration that the leader had in force at that time.
     before: Configuration,
 }
 
 impl World {
-    /// The configuration that the leader has in force, if there is a leader.
+    /// The leader and the configuration that it has in force, if there is a leader.
     pub(super) fn members(&self) -> Option<(usize, Configuration, LogIndex)> {
         let leader = self.leader()?;
         let node = self.machines[leader].running()?.host.replica().node();
         Some((leader, node.configuration().clone(), node.configuration_index()))
     }
 
-    /// Gives an order to the leader, for the members as they are, or as they were when the operator
-    /// last looked, or blindly.
+    /// Gives an order to the leader: for the present configuration, for the one that the operator
+    /// saw last, or for any.
     pub(super) fn order(&mut self, change: MemberChange) -> Verdict {
         let Some((leader, before, index)) = self.members() else { return Ok(()) };
         if self.operator.pending.is_some() {
@@ -54,7 +54,7 @@ impl World {
         self.ask(leader, Request::ChangeMembers(order), asked)
     }
 
-    /// The answer to an order: what it says is true now.
+    /// Checks that the answer to an order is true.
     pub(super) fn order_answered(&mut self, order: &Order, answer: &Answer) -> Verdict {
         if self.operator.pending.is_some_and(|(number, _)| number == order.number) {
             self.operator.pending = None;
@@ -80,7 +80,7 @@ impl World {
             }
             MemberChange::Promote(node) => {
                 self.sight("a learner was promoted");
-                // Who voted before is not asked again.
+                // An earlier voter does not have to answer again.
                 let is_new = !order.before.is_voter(*node);
                 let since = if is_new { order.given_at } else { self.now.saturating_sub(LONG) };
                 self.checks.first.told_promoted(*node, told, since)?;
@@ -100,8 +100,8 @@ impl World {
         }
     }
 
-    /// An order was carried out: the members are those that it was given for, or were as it wanted
-    /// them already.
+    /// Checks an executed order: the members are those for which it was given, or already were as
+    /// it requires.
     fn is_not_outdated(&self, order: &Order) -> Verdict {
         let Some(then) = order.given_for.and_then(|index| self.checks.first.configuration_at(index)) else {
             return Ok(());
@@ -115,7 +115,7 @@ impl World {
     }
 }
 
-/// Who takes part in which way, and where.
+/// The roles and addresses of the members that stay.
 fn places(of: &Configuration) -> impl PartialEq {
     let stays = |node| of.voters().contains(node) || of.learners().contains(&node);
     let staying = of.roster().iter().filter(|(node, _)| stays(*node));

@@ -1,4 +1,4 @@
-//! Refusals in handshakes: checks that a node which is refused should be.
+//! Rejections in handshakes: checks that a node was rejected for a valid reason.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,26 @@ use super::machine::{Machine, Stage};
 use super::world::{MACHINES, World};
 use crate::simulator::invariants::Verdict;
 
-/// A node without a cluster gives up no sooner than this after its first refusal, in microseconds.
-/// Chosen as less than five rounds of calls, in which a founder of five hears twenty refusals.
+/// The shortest time after its first rejection at which a node without a cluster gives up, in
+/// microseconds. Chosen as less than five rounds of calls, in which a founder of five gets twenty
+/// rejections.
 const MOMENT: u64 = 300_000;
-/// Within this time a restarted node is let in by a node that it dials, although nothing answers at
-/// its own address. Chosen as `REACHED_VALID` and `DOUBT_MAX`, and the pauses between calls.
+/// The time in which a restarted node is admitted by a node that it dials, although its own address
+/// cannot be dialed, in microseconds. Chosen as `REACHED_VALID` and `DOUBT_MAX`, plus the pauses
+/// between calls.
 const RESTART_KNOWN: u64 = 6_000_000;
-/// The longest pause between two calls. After a longer one the network was in the way, and the time
-/// starts anew.
+/// The longest pause between two calls, in microseconds. A longer one was caused by the network,
+/// and the time starts again.
 const CALLS: u64 = 700_000;
 
-/// Of two runs of processes, the dialler's and the listener's: when the one was first refused by
-/// the other because it seemed to run twice, and when last.
+/// The first and the last time at which a listener rejected a dialer because it seemed to run
+/// twice, by the runs of dialer and listener.
 #[derive(Debug, Default)]
 pub(super) struct RunsTwice(BTreeMap<(u64, u64), (u64, u64)>);
 
 impl World {
-    /// The process on this machine has dialled, and one of the two has refused the other.
+    /// Checks a failed call: the process on this machine has dialed, and one of the two has
+    /// rejected the other.
     pub(super) fn call_failed(
         &mut self,
         from: usize,
@@ -49,8 +52,8 @@ impl World {
         }
     }
 
-    /// A node that knows less of the members refuses no member that knows more: that one may have
-    /// been let in again since.
+    /// Checks that a node which knows an older configuration rejects no member that knows a newer
+    /// one, because that member may have been added again since.
     fn a_later_member_is_heard(&self, from: usize, to: usize, node: NodeId) -> Verdict {
         let process = |machine: usize| self.machines[machine].process.as_ref();
         let Some((dialler, listener)) = process(from).zip(process(to)) else { return Ok(()) };
@@ -72,8 +75,8 @@ impl World {
         Ok(())
     }
 
-    /// A node that is refused as removed is no member by the configuration that was committed last,
-    /// and the addition that let it in was committed once.
+    /// Checks that a node which is rejected as removed is no member by the latest committed
+    /// configuration, and that the addition which admitted it was committed.
     fn no_member_is_removed(&self, from: usize, to: usize, node: NodeId) -> Verdict {
         let Some((_, latest)) = self.checks.first.latest() else { return Ok(()) };
         let process = |machine: usize| self.machines[machine].process.as_ref().filter(|it| it.id == node);
@@ -93,7 +96,8 @@ impl World {
         Ok(())
     }
 
-    /// A node that is refused because it seems to run twice is a copy, or is let in soon.
+    /// Checks that a node which is rejected because it seems to run twice is a copy, or is admitted
+    /// soon.
     fn a_restart_is_believed(&mut self, from: usize, to: usize) -> Verdict {
         let boot = |place: &Machine| place.process.as_ref().map_or(0, |process| process.boot);
         let pair = (boot(&self.machines[from]), boot(&self.machines[to]));
@@ -111,8 +115,8 @@ impl World {
         Ok(())
     }
 
-    /// A node without a cluster ends because its id is a member in another incarnation. A single
-    /// refusal may come from a member that lags, so it must not be enough.
+    /// Checks a node without a cluster that ends because its id belongs to another incarnation. A
+    /// single rejection must not suffice, because it may come from a member that lags.
     pub(super) fn gives_up(&self, machine: usize, refused_since: u64) -> Verdict {
         if self.now - refused_since >= MOMENT {
             return Ok(());
@@ -120,8 +124,8 @@ impl World {
         violation("one_refusal_is_not_final", format!("machine {machine} believes a single refusal"))
     }
 
-    /// A founder has met all the others: none of them is a joiner, which waits for a cluster that
-    /// exists.
+    /// Checks the nodes with which a founder bootstraps the cluster: none of them is a joiner,
+    /// which waits for an existing cluster.
     pub(super) fn founds_with_founders(&self, founders: &Founders) -> Verdict {
         let joins = |place: &&Machine| {
             let joins = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Join(_)));

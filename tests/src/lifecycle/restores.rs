@@ -1,11 +1,12 @@
-//! Backups and restores: the operator takes a backup of the running cluster, makes a new cluster of
-//! it on machines kept for that, and grows it to three nodes beside the old one.
+//! Backups and restores: the operator takes a backup of the running cluster, restores it as a new
+//! cluster on spare machines, and grows that to three nodes beside the old one.
 //!
 //! The new cluster has nodes with ids of the old one, and its first machine answers also at an
-//! address of the old one while nothing else does, as when a restore takes over the place of what
-//! failed. Still the two never mix: each process belongs to the cluster of its machine. The new
-//! one's history begins with the backup's, and a backup holds all that was acknowledged before it
-//! was asked for.
+//! The new cluster has nodes with the same ids as the old one, and its first machine also answers
+//! at an address of the old one while no other machine does, as when a restore replaces a failed
+//! cluster. Still the two never mix: each process belongs to the cluster of its machine. The
+//! history of the new cluster begins with the backup, and a backup holds everything that was
+//! acknowledged before it was requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,17 +26,19 @@ use super::world::{Happening, MACHINES, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
-/// Machines that are kept for the restored cluster.
+/// The number of machines for the restored cluster.
 pub(super) const SPARE: usize = 3;
-/// How often its operator and its clients act, in microseconds, typically.
+/// The typical time between actions of its operator and clients, in microseconds.
 const EVERY: u64 = 100_000;
-/// Within this much simulated time it has three voters and serves, once the trouble is over.
+/// The time in which it has three voters and serves, once the faults have ended, in simulated
+/// microseconds.
 const GROWN: u64 = 20_000_000;
-/// Its clients write numbers from here on, so that none is that of a write to the other cluster.
+/// The first number that its clients write, so that none equals that of a write to the other
+/// cluster.
 const FIRST_NUMBER: u64 = 1_000_000;
 
-/// The backup that is read, the file that was made of it, and what the clients of the restored
-/// cluster wait for.
+/// The backup in progress, the completed backup file, and the pending requests of the restored
+/// cluster's clients.
 #[derive(Debug, Default)]
 pub(super) struct Restores {
     reading: Option<Reading>,
@@ -52,7 +55,7 @@ pub(super) struct Restores {
 struct Reading {
     machine: usize,
     boot: u64,
-    /// What anybody had an answer to when it was asked for.
+    /// The highest index that any client had seen when the backup was requested.
     floor: LogIndex,
     text: String,
     sum: BackupSum,
@@ -66,7 +69,7 @@ enum RestoredAsk {
 }
 
 impl World {
-    /// The operator takes a backup, or restores the one that it has.
+    /// Takes a backup, or restores the one that the operator has.
     pub(super) fn back_up_or_restore(&mut self) -> Verdict {
         if self.restores.is_founded {
             return Ok(());
@@ -91,8 +94,8 @@ impl World {
         Ok(())
     }
 
-    /// Asks for the next piece. A node that does not run answers nothing: the operator looks at
-    /// that later.
+    /// Requests the next piece. If the node does not run, there is no answer, and the operator
+    /// notices that later.
     pub(super) fn ask_for_backup(&mut self, piece: BackupPiece) {
         let Some(Reading { machine, boot, .. }) = self.restores.reading else { return };
         if self.process_of(machine, boot).is_some() {
@@ -101,7 +104,7 @@ impl World {
         }
     }
 
-    /// A piece of the backup, or the news that there is none yet, or none any more.
+    /// Processes a piece of the backup, or the answer that there is none yet, or none any more.
     pub(super) fn backup_answered(&mut self, answer: &Answer) -> Verdict {
         match answer {
             Answer::BackupPending(index) => {
@@ -140,7 +143,7 @@ impl World {
         self.checks.first.is_held(last, &text)
     }
 
-    /// `coracle restore` on a machine of its own. What is interrupted is removed, and done again.
+    /// Runs `coracle restore` on a spare machine. An interrupted restore is removed and done again.
     fn restore(&mut self) -> Verdict {
         let Some(file) = self.restores.file.take() else { return Ok(()) };
         let backup = match SnapshotFile::decode(&file) {
@@ -175,7 +178,7 @@ impl World {
         Ok(())
     }
 
-    /// The operator and the clients of the restored cluster act.
+    /// Lets the operator and the clients of the restored cluster act.
     pub(super) fn restored_acts(&mut self) {
         let pause = 1 + self.dice.exponential(EVERY);
         self.schedule(pause, Happening::Restored);
@@ -192,7 +195,7 @@ impl World {
         self.ask_restored(machine, request, RestoredAsk::Read { key, floor });
     }
 
-    /// One step on the way to three voters. The ids are those that the old cluster has, too.
+    /// Takes one step towards three voters. Their ids also exist in the old cluster.
     fn grow_restored(&mut self, leader: usize) {
         let Some(running) = self.machines[leader].running() else { return };
         let members = running.host.replica().node().configuration().clone();
@@ -214,7 +217,7 @@ impl World {
         self.ask_restored(leader, Request::ChangeMembers(order), RestoredAsk::Order);
     }
 
-    /// The machine of the member that is to join. Sometimes it is pointed at the old cluster first,
+    /// Starts the machine of the member that is to join. Sometimes it joins the old cluster first,
     /// by mistake, and waits there.
     fn start_restored_joiner(&mut self, id: NodeId, members: usize, is_added: bool) {
         let machine = MACHINES + members - usize::from(is_added);
@@ -237,10 +240,9 @@ impl World {
         self.schedule(1, Happening::Start(machine));
     }
 
-    /// A joiner has found the other cluster than the one that its machine is for, because a node of
-    /// that answers where it was told to join, and waits for its id. No node can tell that from
-    /// what was meant. It takes no part yet, and its machine is cleaned up. Returns whether that
-    /// was so.
+    /// Returns whether a joiner has found the wrong cluster, because a node of that cluster answers
+    /// at the address that it was given and waits for its id. No node can detect this mistake. The
+    /// joiner takes no part yet, and its machine is cleaned up.
     pub(super) fn was_misled(&mut self, machine: usize, found: ClusterId) -> bool {
         let (old, spare) = self.machines.split_at(MACHINES);
         let (others, cluster) = if machine < MACHINES {
@@ -268,7 +270,7 @@ impl World {
         }
     }
 
-    /// A node of the restored cluster has answered.
+    /// Checks an answer of a node of the restored cluster.
     pub(super) fn restored_answered(
         &mut self,
         node: (NodeId, Incarnation),
@@ -292,7 +294,7 @@ impl World {
         Ok(())
     }
 
-    /// The restored cluster has its three voters, and serves.
+    /// Checks that the restored cluster gets its three voters and serves.
     pub(super) fn restored_cluster_serves(&mut self) -> Verdict {
         let (end, before) = (self.now + GROWN, self.restores.acknowledgements);
         let voters = |world: &Self| {
@@ -317,7 +319,8 @@ impl World {
 }
 
 impl Checks {
-    /// A backup as of `last` holds the numbers that were written last by then, and nothing else.
+    /// Checks that a backup as of `last` holds the latest number of each key at that index, and
+    /// nothing else.
     fn is_held(&self, last: LogIndex, content: &str) -> Verdict {
         let mut state = State::new(SessionLimits::default());
         for line in content.lines() {

@@ -1,5 +1,5 @@
-//! One run: the operator and the trouble for a while, then rest, in which the cluster has to serve
-//! again.
+//! One run of the life-cycle simulation: a time with operator and faults, then calm, in which the
+//! cluster has to serve again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,33 +14,34 @@ use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::panics;
 
-/// Within this much simulated time a cluster serves again, once a majority of its voters is there
-/// and the network is whole.
+/// The time in which a cluster serves again, once a majority of its voters runs and the network is
+/// restored, in simulated microseconds.
 const RECOVERY: u64 = 15_000_000;
-/// Within this much simulated time a node that was removed hears of it.
+/// The time in which a removed node learns of its removal, in simulated microseconds.
 const REMOVAL_KNOWN: u64 = 40_000_000;
-/// How long a cluster to which nobody talks may be without a leader after its leader has gone.
+/// The longest time without a leader in a cluster without clients, after its leader has stopped, in
+/// simulated microseconds.
 const QUIET_RECOVERY: u64 = 5_000_000;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct LifeReport {
-    /// What did not hold, if anything.
+    /// The violated property, if any.
     pub violation: Option<Violation>,
-    /// Simulated time.
+    /// The simulated time of the run.
     pub simulated: Duration,
-    /// How many things happened.
+    /// The number of events.
     pub events: u64,
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     pub acknowledged: u64,
-    /// How many plain reads were answered.
+    /// The number of answered reads that are not linearizable.
     pub reads: u64,
-    /// How often each thing worth counting was seen.
+    /// How often each interesting situation occurred.
     pub sightings: BTreeMap<&'static str, u64>,
 }
 
 /// Runs a seed: `trouble` of simulated time with an operator and faults, then the recovery. `tells`
-/// prints the story.
+/// prints the trace.
 #[must_use]
 pub fn run_seed(seed: u64, trouble: Duration, tells: bool) -> LifeReport {
     panics::under_way(seed);
@@ -70,9 +71,9 @@ fn live(world: &mut World, trouble: Duration) -> Verdict {
     a_quiet_cluster_elects(world)
 }
 
-/// A node that was removed, whether or not it has ever known that it was a member, is started again
-/// with whatever its folder holds by now. It knows that it is no member, or hears of it, if a
-/// member answers at any address that it knows.
+/// Checks that removed nodes end. Each is started again with the present content of its folder,
+/// whether or not it ever knew that it was a member. It knows that it is no member, or learns it if
+/// a member answers at any address that it knows.
 fn removed_nodes_end(world: &mut World) -> Verdict {
     let removed = |world: &World, machine: usize| {
         let (id, incarnation) = world.machines[machine].holds?;
@@ -89,7 +90,7 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
         }
     }
     let end = world.now + REMOVAL_KNOWN;
-    // All of them are started now.
+    // By then, all of them are started.
     world.run_until(world.now + 1_000)?;
     loop {
         let runs_on = |machine: &usize| {
@@ -106,8 +107,8 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
     }
 }
 
-/// Whether the node of this machine knows an address, other than one of its own id, where a member
-/// runs.
+/// Returns whether the node of this machine knows an address, except those of its id, at
+/// which a member runs.
 fn reaches_a_member(world: &World, machine: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let Some(running) = world.machines[machine].running() else { return false };
@@ -115,7 +116,7 @@ fn reaches_a_member(world: &World, machine: usize) -> bool {
     let links = world.machines[machine].process.as_ref().map(|process| &process.links);
     let known = || {
         let others = node.configuration().roster().iter().filter(|(other, _)| *other != node.id());
-        // A member may have said itself that it is elsewhere since.
+        // A member may have announced another address since.
         others.map(|(other, member)| {
             let dialled = links.and_then(|links| links.get(&other)).map(|seat| &seat.address);
             dialled.unwrap_or(&member.address)
@@ -129,7 +130,8 @@ fn reaches_a_member(world: &World, machine: usize) -> bool {
     members.any(|place| known().any(|address| place.addresses.contains(address)))
 }
 
-/// The operator rests, the network is whole, and every machine that holds a member's folder runs.
+/// Ends operator and faults: the network is restored, and every machine with a member's folder
+/// runs.
 fn calm_down(world: &mut World) {
     world.tell(|| "the trouble is over".into());
     (world.has_trouble, world.operator.rests) = (false, true);
@@ -146,7 +148,7 @@ fn calm_down(world: &mut World) {
         let place = &mut world.machines[machine];
         let Some((id, incarnation)) = place.holds else { continue };
         if let Some(latest) = latest.as_ref().filter(|latest| latest.names(id, Some(incarnation))) {
-            // It has moved for good: nobody finds it any more where it was before.
+            // The move is complete: the machine no longer answers at its former addresses.
             let known = latest.roster().member(id).map(|member| &member.address);
             let position = place.addresses.iter().position(|address| Some(address) == known);
             place.addresses.drain(..position.unwrap_or(0));
@@ -169,7 +171,8 @@ fn serves_within(world: &mut World, before: u64, bound: u64) -> Verdict {
     violation("serves_again", format!("not within {} s; members by {latest:?}", bound / 1_000_000))
 }
 
-/// Without clients, any event that would make a node act stays away: its timers alone have to do.
+/// Checks that a cluster without clients elects a leader, although no request makes a node act and
+/// only timers are left.
 fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
     world.clients.are_quiet = true;
     world.run_until(world.now + 3_000_000)?;
@@ -180,7 +183,7 @@ fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
         return Ok(());
     }
     let process = world.machines[leader].process.as_mut();
-    // It does nothing any more, and answers nobody.
+    // The leader stops for the rest of the run.
     if let Some(process) = process {
         process.busy_until = u64::MAX / 2;
     }
@@ -195,8 +198,8 @@ fn a_quiet_cluster_elects(world: &mut World) -> Verdict {
     violation("quiet", "a cluster that nobody talks to elects no leader".into())
 }
 
-/// Whether a majority of the voters runs and is awake, this machine's left aside: a pause may
-/// outlast the trouble.
+/// Returns whether a majority of the voters runs and is awake, without this machine. A pause may
+/// outlast the faults.
 fn majority_runs_without(world: &World, left_aside: usize) -> bool {
     let Some((_, latest)) = world.checks.first.latest() else { return false };
     let votes = |(machine, place): (usize, &Machine)| {

@@ -1,5 +1,5 @@
-//! How processes begin and end: opening a folder, finding a cluster, taking part, and being told to
-//! go.
+//! Start and end of processes: opening a folder, finding a cluster, taking part, and ending after a
+//! removal.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,12 +24,12 @@ use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::snapshots::SnapshotFiles;
 
-/// Bytes of a snapshot that are handled at once: so few that there are several parts.
+/// The size of snapshot parts in bytes: so small that a snapshot has several.
 const PART_BYTES: usize = 200;
 
 impl World {
-    /// The machine's unit is started, unless its process runs, or ended for a reason that a start
-    /// does not mend.
+    /// Starts the machine's unit, unless its process runs, or ended for a reason that a restart
+    /// does not fix.
     pub(super) fn start(&mut self, machine: usize) -> Verdict {
         let place = &self.machines[machine];
         let Some(unit) = place.unit.clone() else { return Ok(()) };
@@ -63,7 +63,7 @@ impl World {
         let memory = MemoryBudget::unlimited().with_shares(self.shares);
         let (directory, _) = opened.directory(BTreeMap::new(), PeerPlaces::default(), memory.clone());
         let (local, founders) = (opened.local.clone(), opened.founders());
-        // A node with a cluster does not search: what it is to search by is not looked at.
+        // A node with a cluster does not search, so its search is not used.
         let search = ClusterSearch::new(unit.id, unit.origin.clone());
         let stage = match (founders.as_ref(), search) {
             (Some(founders), _) => self.takes_part(machine, &local, founders, opened)?,
@@ -95,7 +95,7 @@ impl World {
         Ok(())
     }
 
-    /// What the program says to this folder.
+    /// Opens this folder as the real program would.
     pub(super) fn judge(
         &self,
         unit: &Unit,
@@ -107,7 +107,7 @@ impl World {
         opening.judge(&FolderNames(folder.names()))
     }
 
-    /// A process has found its cluster: it makes its files and takes part.
+    /// Lets a process take part in the cluster that it has found: it creates its files first.
     pub(super) fn has_found(
         &mut self,
         machine: usize,
@@ -124,7 +124,7 @@ impl World {
             Some(joined) => self.checks.at(machine).lets_in(local.id, joined)?,
             None => self.founds_with_founders(founders)?,
         }
-        // The power may fail at any step: the next start does it again, or finds it done.
+        // The power may fail at any step. The next start repeats the step, or finds it done.
         let is_interrupted = self.dice.happens(100) && !creation.is_empty();
         let done = if is_interrupted { self.dice.position(creation.len()) } else { creation.len() };
         let place = &mut self.machines[machine];
@@ -144,7 +144,7 @@ impl World {
         Ok(())
     }
 
-    /// The node as it starts from what its folder holds.
+    /// Creates the running node from the content of its folder.
     fn takes_part(
         &mut self,
         machine: usize,
@@ -165,7 +165,7 @@ impl World {
         let limits = self.shares.limit_replica(ReplicaLimits { snapshots, ..ReplicaLimits::default() });
         let seed = self.dice.below(u32::MAX).into();
         let now = self.local(machine);
-        // A node in memory has no files: what would write them has nothing to do.
+        // A node in memory has no files, so its planner is unused.
         let files = opened.files().map(|files| files.recovery);
         let is_in_memory = files.is_none();
         let unused = || found_member(id, incarnation, founders, None, SyncPolicy::Always).1;
@@ -190,7 +190,7 @@ impl World {
         })))
     }
 
-    /// The node dials the others, and has its first turn.
+    /// Dials the other nodes, and schedules the first turn.
     fn begin_part(&mut self, machine: usize) {
         let now = self.local(machine);
         let mut actions = PeerActions::default();
@@ -201,8 +201,8 @@ impl World {
         self.wake_at(machine, self.now);
     }
 
-    /// A node without a cluster was refused as another incarnation. A founder that never lost its
-    /// files must not be.
+    /// Checks a node without a cluster that was rejected because its id belongs to another
+    /// incarnation. That must not happen to a founder that never lost its files.
     pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &PeerRefusal) -> Verdict {
         if self.machines[machine].is_in_memory() {
             self.sight("a node in memory was refused after its restart");
@@ -213,15 +213,15 @@ impl World {
         if founds && !place.has_lost_files { violation("a_founder_is_let_in", what()) } else { Ok(()) }
     }
 
-    /// A node has read its removal in its log, and is about to end: its next start has to find that
-    /// entry in its folder.
+    /// Checks a node that has read its removal in its log and is about to end: its next start must
+    /// find that entry in its folder.
     pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
         let place = &self.machines[machine];
         let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
             return Ok(());
         };
-        // A snapshot that covers the removal is not taken: the disk keeps what names the node, and
-        // others tell it again.
+        // A snapshot that covers the removal is not installed. The disk keeps the entries that name
+        // the node, and other nodes notify it again.
         let is_of_snapshot = matches!(&process.stage, Stage::Running(running)
             if running.host.replica().node().log().last().index.0 < *index);
         if place.is_in_memory() || is_of_snapshot {
@@ -230,7 +230,7 @@ impl World {
         let unit = Unit::new(process.id, Origin::Known);
         let judged = self.judge(&unit, &place.folder.durable_image(), (Incarnation(1), 1));
         let known = judged.map(|mut found| {
-            // The repairs are for a start; this image is only read.
+            // The repairs are for a real start. This image is only read.
             let _ = found.operations();
             found.opened(None).local.configuration_index.0
         });
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    /// The process is told that it is no member: it goes on for a moment, and ends.
+    /// Notifies the process that it is no member. It continues for a grace period and then ends.
     pub(super) fn hears_of_its_removal(&mut self, machine: usize, refusal: PeerRefusal) {
         let now = self.local(machine);
         self.tell(|| format!("m{machine} hears: {refusal}"));
@@ -253,7 +253,7 @@ impl World {
         self.schedule(end - self.now, Happening::Farewell { machine, boot });
     }
 
-    /// The moment is over.
+    /// Ends a process whose grace period is over.
     pub(super) fn say_farewell(&mut self, machine: usize, boot: u64) -> Verdict {
         let now = self.local(machine);
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
@@ -262,7 +262,7 @@ impl World {
         self.ends(machine, &format!("{prefix}{refusal}"))
     }
 
-    /// The process ends by itself: it is no member of its cluster, as far as it was told.
+    /// Ends the process by itself, because it was notified that it is no member of its cluster.
     pub(super) fn ends(&mut self, machine: usize, why: &str) -> Verdict {
         self.tell(|| format!("m{machine} ends: {why}"));
         let Some(process) = self.machines[machine].process.as_ref() else { return Ok(()) };
@@ -277,7 +277,7 @@ impl World {
         self.checks.at(machine).ended(id, incarnation, why)
     }
 
-    /// The process ends at once; with the power, what its disk had not synced may be lost.
+    /// Ends the process at once. If the power fails, data that its disk had not synced may be lost.
     pub(super) fn crash(&mut self, machine: usize, is_power: bool) {
         let place = &mut self.machines[machine];
         if place.process.take().is_none() {
@@ -296,7 +296,7 @@ impl World {
     }
 }
 
-/// What the unit's command line says.
+/// The options on the unit's command line.
 fn options(unit: &Unit, settings: &Settings) -> MemberOptions {
     MemberOptions {
         settings: settings.clone(),

@@ -1,5 +1,5 @@
-//! Dialling, handshakes and frames between processes. A connection carries bytes in order, one way,
-//! until it breaks.
+//! Dialing, handshakes and frames between processes. A connection carries bytes in order, in one
+//! direction, until it breaks.
 
 use coracle_core::host::{DialFailure, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
 use coracle_core::peer::{Meeting, Welcome};
@@ -9,25 +9,25 @@ use super::machine::{Seat, Stage};
 use super::world::{Happening, World};
 use crate::simulator::invariants::Verdict;
 
-/// How long bytes are on their way, in microseconds, typically.
+/// The typical latency of bytes, in microseconds.
 const LATENCY: u64 = 300;
 
-/// A connection: from a link of one process to another process.
+/// A connection from a link of one process to another process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) from: usize,
     pub(super) from_boot: u64,
-    /// The node that the link is for.
+    /// The node to which the link leads.
     node: NodeId,
     pub(super) to: usize,
     pub(super) to_boot: u64,
-    /// When the last bytes arrive: those that follow do not overtake them.
+    /// The arrival time of the last bytes; later ones do not overtake them.
     busy_until: u64,
 }
 
 impl World {
-    /// The machine that answers at this address, if a process runs there and the network lets both
-    /// sides talk.
+    /// Returns the machine that answers at this address, if a process runs there and the network is
+    /// open in both directions.
     fn reachable(&self, from: usize, address: &str) -> Option<usize> {
         let answers = |machine: &super::machine::Machine| {
             machine.addresses.iter().any(|known| **known == *address) && machine.process.is_some()
@@ -37,13 +37,14 @@ impl World {
         (!is_closed && self.is_open(from, to) && self.is_open(to, from)).then_some(to)
     }
 
-    /// The machine that is reached when the process on `from` dials.
+    /// Returns the machine that is reached when the process on `from` dials.
     pub(super) fn dialled(&self, from: usize, node: Option<NodeId>, address: &str) -> Option<usize> {
         let dialler = self.machines[from].process.as_ref()?;
         self.reachable(from, &dialler.directory.address_to_dial(node, address))
     }
 
-    /// A handshake: both lines, at once. The listening side hears of it if frames may follow.
+    /// Performs a handshake, both lines at once. The listening side gets a connection if frames may
+    /// follow.
     fn shake_hands(
         &mut self,
         from: usize,
@@ -86,7 +87,7 @@ impl World {
         self.carry_out_for_directory(to, actions);
     }
 
-    /// A link dials.
+    /// Dials for a link.
     pub(super) fn dial(&mut self, machine: usize, boot: u64, node: NodeId, generation: u64) -> Verdict {
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         let Some(seat) = process.links.get(&node) else { return Ok(()) };
@@ -121,7 +122,7 @@ impl World {
         self.spread(machine, news)
     }
 
-    /// What a connection has to say.
+    /// Distributes the news of a connection.
     fn spread(&mut self, machine: usize, news: Vec<PeerNews>) -> Verdict {
         for item in news {
             match item {
@@ -137,7 +138,7 @@ impl World {
         Ok(())
     }
 
-    /// The directory wants other links, and has something to say.
+    /// Carries out the link changes and news of a directory.
     pub(super) fn carry_out_for_directory(&mut self, machine: usize, actions: PeerActions) {
         for change in actions.links {
             let Some(process) = self.machines[machine].process.as_mut() else { return };
@@ -160,16 +161,16 @@ impl World {
                     if let Some(mut seat) = process.links.remove(&node) {
                         seat.link.end(&mut news);
                     }
-                    // A link that ends has nothing to say but that it is down.
+                    // A link that ends has no news except that it is down.
                     let _ = self.spread(machine, news);
                 }
             }
         }
-        // Nothing of it is about anybody's removal.
+        // None of these news is a removal.
         let _ = self.spread(machine, actions.news);
     }
 
-    /// Sends what waits in the outboxes of a process.
+    /// Sends the contents of a process's outboxes.
     pub(super) fn flush(&mut self, machine: usize) {
         let now = self.local(machine);
         let Some(process) = self.machines[machine].process.as_mut() else { return };
@@ -187,13 +188,13 @@ impl World {
             let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
             let Some(connection) = self.connections.get_mut(&number) else { continue };
             let at = (self.now + delay).max(connection.busy_until);
-            // In two pieces the second arrives one later.
+            // When sent in two pieces, the second arrives one microsecond later.
             connection.busy_until = at + 1;
             self.deliver(number, at, bytes);
         }
     }
 
-    /// Bytes arrive, or the connection turns out to be gone.
+    /// Delivers bytes, unless the connection turns out to be gone.
     pub(super) fn arrive(&mut self, number: u64, bytes: &[u8]) -> Verdict {
         let Some(connection) = self.connections.get(&number).copied() else { return Ok(()) };
         let Connection { from, to, to_boot, .. } = connection;
@@ -226,7 +227,7 @@ impl World {
         Ok(())
     }
 
-    /// What the listening side has sent back arrives.
+    /// Delivers a reply of the listening side.
     pub(super) fn hear(&mut self, number: u64, bytes: &[u8]) -> Verdict {
         let Some(connection) = self.connections.get(&number).copied() else { return Ok(()) };
         let Connection { from, from_boot, node, to, .. } = connection;
@@ -247,7 +248,7 @@ impl World {
         Ok(())
     }
 
-    /// The dialling side notices that its connection is gone, and dials again after a while.
+    /// Breaks a connection. The dialing side notices, and dials again after a pause.
     pub(super) fn break_connection(&mut self, number: u64) {
         let Some(connection) = self.connections.remove(&number) else { return };
         let Connection { from, from_boot, node, to, to_boot, .. } = connection;
@@ -266,11 +267,11 @@ impl World {
         let generation = seat.generation;
         let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.schedule(1 + pause, Happening::Dial { machine: from, boot: from_boot, node, generation });
-        // A connection that broke says nothing of anybody's removal.
+        // The news of a broken connection never include a removal.
         let _ = self.spread(from, news);
     }
 
-    /// A process without a cluster takes the next step of its search.
+    /// Takes the next step in the search of a process without a cluster.
     pub(super) fn search(&mut self, machine: usize, boot: u64) -> Verdict {
         let now = self.now;
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
@@ -309,7 +310,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts something in a node's inbox.
+    /// Puts an input into a node's inbox.
     pub(super) fn hand(&mut self, machine: usize, input: HostInput) {
         let now = self.now;
         let Some(running) = self.machines[machine].running_mut() else { return };

@@ -1,4 +1,4 @@
-//! The world: one queue of events in simulated time, from one seed.
+//! The simulated world: one event queue in simulated time, from one seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -23,14 +23,14 @@ use crate::simulator::dice::Dice;
 use crate::simulator::invariants::Verdict;
 use crate::simulator::process::SimClock;
 
-/// How long a turn of a node takes, in microseconds.
+/// The duration of a turn of a node, in microseconds.
 const TURN: u64 = 20;
-/// Who was asked by its leader and has answered ran within this time.
+/// A node whose answer its leader counts has run within this time, in microseconds.
 const LATELY: u64 = 1_000_000;
-/// Machines of every world: some found the cluster, the others wait.
+/// The number of machines of the first cluster: some bootstrap it, and the others are free.
 pub(super) const MACHINES: usize = 7;
 
-/// Something that is going to happen.
+/// An event of the simulation.
 #[derive(Debug)]
 pub(super) enum Happening {
     Wake { machine: usize, boot: u64 },
@@ -51,7 +51,7 @@ pub(super) enum Happening {
     Mount(usize),
 }
 
-/// Machines, the network between them, and everybody who does something.
+/// The machines, the network between them, the clients and the operator.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) dice: Dice,
@@ -62,7 +62,7 @@ pub(super) struct World {
     last_planned: u64,
     pub(super) events: u64,
     pub(super) machines: Vec<Machine>,
-    /// Pairs of machines whose messages, from the first to the second, are lost.
+    /// Pairs of machines; messages from the first to the second are lost.
     pub(super) cut: BTreeSet<(usize, usize)>,
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) last_connection: u64,
@@ -72,14 +72,14 @@ pub(super) struct World {
     pub(super) restores: Restores,
     pub(super) clients: Clients,
     pub(super) client_count: usize,
-    /// How long a client thinks, in microseconds, typically.
+    /// The typical time between a client's requests, in microseconds.
     pub(super) think: u64,
     pub(super) operator: Operator,
     /// The machine that runs a copy of another one's folder.
     pub(super) copied: Option<usize>,
     pub(super) runs_twice: RunsTwice,
     pub(super) settings: Settings,
-    /// What the parts of a process may hold.
+    /// The memory limits of the parts of a process.
     pub(super) shares: MemoryShares,
     pub(super) has_trouble: bool,
     sightings: BTreeMap<&'static str, u64>,
@@ -87,8 +87,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A world at its first moment: some machines are about to found a cluster, clients and an
-    /// operator are about to act.
+    /// Creates a world at its first moment: some machines are about to bootstrap a cluster, and
+    /// clients and operator are about to act.
     pub(super) fn new(mut dice: Dice, shares: MemoryShares, tells: bool) -> Self {
         let machine = |number: usize, dice: &mut Dice| {
             let clock = SimClock { rate: dice.between(990, 1010), offset: dice.below(1 << 30).into() };
@@ -131,7 +131,7 @@ impl World {
         world
     }
 
-    /// Lets everything happen that is due before `end`.
+    /// Runs all events that are due before `end`.
     pub(super) fn run_until(&mut self, end: u64) -> Verdict {
         while let Some(Reverse((at, number))) = self.queue.peek().copied().filter(|next| next.0.0 < end) {
             self.queue.pop();
@@ -199,7 +199,7 @@ impl World {
         &self.sightings
     }
 
-    /// Tells the story, where it is asked for.
+    /// Prints a line of the trace, if it was requested.
     #[expect(clippy::print_stdout, reason = "a trace is for reading")]
     pub(super) fn tell(&self, line: impl FnOnce() -> String) {
         if self.tells {
@@ -225,7 +225,7 @@ impl World {
         self.leader_among(0..MACHINES)
     }
 
-    /// The one of these machines whose node leads in the highest term.
+    /// The machine among these whose node leads in the highest term.
     pub(super) fn leader_among(&self, machines: Range<usize>) -> Option<usize> {
         let leads = |number: usize| {
             let status = self.machines[number].running()?.host.replica().status();
@@ -260,7 +260,7 @@ impl World {
         self.turn_now(machine, boot)
     }
 
-    /// One turn of a node.
+    /// Runs one turn of a node.
     pub(super) fn turn_now(&mut self, machine: usize, boot: u64) -> Verdict {
         let (now, time) = (self.now, self.local(machine));
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
@@ -277,7 +277,7 @@ impl World {
         self.checks.of(machine).ran(incarnation, now);
         if let Some(running) = self.machines[machine].running() {
             self.checks.of(machine).after_turn(boot, (id, incarnation), running)?;
-            // In a turn that changes the members, a message may be for the member of before.
+            // In a turn that changes the members, a message may be for the previous member.
             if running.host.replica().node().configuration_index() == followed {
                 self.heartbeats_are_true(machine, running, &actions)?;
             }
@@ -299,7 +299,7 @@ impl World {
         Ok(())
     }
 
-    /// A node has other members in force. If it leads, it has made them members.
+    /// Checks a node that has other members in force. If it leads, it has proposed them.
     fn members_changed(&self, machine: usize, changed: &Configuration) -> Verdict {
         let node = self.machines[machine].running().map(|running| running.host.replica().node());
         if node.is_none_or(|node| node.role() != Role::Leader || node.configuration() != changed) {
@@ -332,8 +332,8 @@ impl World {
         Ok(())
     }
 
-    /// A heartbeat names no more committed entries than the log of the member has ever reached, in
-    /// its incarnation.
+    /// Checks that a heartbeat's commit index is not beyond the highest index that the log of the
+    /// member has ever reached, in its incarnation.
     fn heartbeats_are_true(&self, machine: usize, running: &Running, actions: &[NodeAction]) -> Verdict {
         let roster = running.host.replica().node().configuration().roster();
         for action in actions {
@@ -414,8 +414,8 @@ impl World {
         Ok(())
     }
 
-    /// Hands a node's answers to their clients. A node that was told before that it is no member
-    /// answers no read.
+    /// Hands a node's answers to their clients. A node that was notified earlier that it is no
+    /// member answers no read.
     fn route(&mut self, machine: usize, own: (NodeId, Incarnation), news: Vec<ProxyInput>) -> Verdict {
         let process = self.machines[machine].process.as_ref();
         let was_told = process.is_some_and(|process| process.is_dismissed);

@@ -1,5 +1,5 @@
-//! What must be true after every step of every story: the paper's safety properties (Figure 3), and
-//! the rule that no promise leaves a node before its disk keeps it.
+//! Invariants of the scenario tests, checked after every step: the paper's safety properties
+//! (Figure 3), and the rule that no promise leaves a node before it is durable.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,26 +10,26 @@ use coracle_core::raft::{
 
 use super::disk::Disk;
 
-/// How many of the latest happenings a failure shows.
+/// The number of latest events that a failure shows.
 const STORY_LINES: usize = 60;
 
-/// Watches every step and panics, with the end of the story, when an invariant breaks.
+/// Watches every step and panics, with the end of the trace, when an invariant is broken.
 #[derive(Debug, Default)]
 pub struct Auditor {
     leaders: BTreeMap<Term, NodeId>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
-    /// Every committed entry, and the term of the first node seen to have committed it; the first
-    /// has index 1.
+    /// Every committed entry, with the term of the first node that was seen to have committed it.
+    /// The first entry has index 1.
     committed: Vec<(LogPoint, Term)>,
     commit_seen: BTreeMap<NodeId, LogIndex>,
     term_seen: BTreeMap<NodeId, Term>,
     story: VecDeque<String>,
-    /// The other nodes are only messages: what they hold is on no disk.
+    /// Whether the other nodes exist only as messages, so that none of their entries is on a disk.
     pub(super) peers_are_imagined: bool,
 }
 
 impl Auditor {
-    /// Notes a line for the story that a failure shows.
+    /// Adds a line to the trace that a failure shows.
     pub(super) fn note(&mut self, line: String) {
         if self.story.len() == STORY_LINES {
             self.story.pop_front();
@@ -49,7 +49,8 @@ impl Auditor {
         self.term_seen.remove(&node);
     }
 
-    /// Another incarnation has taken the node's id: it has promised nothing.
+    /// Forgets the promises of a node: another incarnation, which has promised nothing, has taken
+    /// its id.
     pub(super) fn replaced(&mut self, node: NodeId) {
         self.votes.retain(|(voter, _), _| *voter != node);
         self.restarted(node);
@@ -67,14 +68,14 @@ impl Auditor {
     pub(super) fn persist(&mut self, node: &Node, persist: &Persist) {
         let is_leader = node.role() == Role::Leader;
         let is_own_term = |from| node.log().term_at(from) == Some(node.current_term());
-        // A node may cut and then win an election in one turn; then the cut did not touch its
-        // reign.
+        // A node may cut and then win an election in the same turn. That cut does not concern its
+        // leadership.
         let cuts_own_reign = is_leader && persist.cut_from.is_some_and(is_own_term);
         self.require(!cuts_own_reign, "a leader never cuts its log", node.id());
         self.require(persist.floor <= node.durable_index(), "the floor is durable", node.id());
     }
 
-    /// What is said is true of the disk already.
+    /// Checks that the promises of a message are durable when it is sent.
     pub(super) fn sent(&mut self, node: &Node, disk: &Disk, message: &Message) {
         let own = node.id();
         let HardState { current_term, voted_for } = disk.hard_state();
@@ -95,8 +96,8 @@ impl Auditor {
         {
             self.require(disk.holds(response.last), "a snapshot is durable before it is acknowledged", own);
         }
-        // An acknowledgement of an older term may be about entries that were cut since; it was true
-        // of that term.
+        // An acknowledgement of an older term may concern entries that were cut since. It was true
+        // in that term.
         if let Body::AppendEntriesResponse(response) = &message.body
             && let AppendOutcome::Accepted { match_index } = response.outcome
             && message.term == node.current_term()
@@ -107,8 +108,8 @@ impl Auditor {
         }
     }
 
-    /// Everything that can be seen of a node after a step; `holds` tells whether a node's disk
-    /// holds an entry.
+    /// Checks the state of a node after a step. `holds` returns whether a node's disk holds an
+    /// entry.
     pub(super) fn observe(&mut self, node: &Node, holds: impl Fn(NodeId, LogPoint) -> bool) {
         let id = node.id();
         let earlier_term = self.term_seen.insert(id, node.current_term()).unwrap_or_default();
@@ -124,8 +125,8 @@ impl Auditor {
         }
         if commit_index.0 > known && !self.peers_are_imagined {
             let last = node.log().point_at(commit_index).expect("checked above");
-            // A configuration that was appended since may ask for other disks than the one that
-            // committed this.
+            // A configuration that was appended since may require other disks than the one that
+            // committed this entry.
             let is_settled = node.membership_is_settled();
             let is_on_majority =
                 !is_settled || node.configuration().majority_reached(|member| holds(member, last));
@@ -151,8 +152,8 @@ impl Auditor {
         }
     }
 
-    /// Leader Completeness: what was committed in earlier terms is in every later leader's log
-    /// (§5.4).
+    /// Leader Completeness: entries that were committed in earlier terms are in every later
+    /// leader's log (§5.4).
     fn completeness(&self, leader: &Node) {
         let earlier = |entry: &&(LogPoint, Term)| entry.1 < leader.current_term();
         let is_complete = self.committed.iter().rev().find(earlier).is_none_or(|(point, _)| {
@@ -162,8 +163,8 @@ impl Auditor {
         self.require(is_complete, "a leader has every entry that was committed before", leader.id());
     }
 
-    /// Log Matching: an entry of one index and term is the same on both, and so is all before it
-    /// (§5.3).
+    /// Log Matching: if two logs have an entry with the same index and term, they are identical up
+    /// to it (§5.3).
     pub(super) fn compare(&self, one: &Node, other: &Node) {
         let common = one.log().last().index.min(other.log().last().index);
         let points = (one.log().point_at(common), other.log().point_at(common));

@@ -1,4 +1,4 @@
-//! The cluster and the verbs that change its world.
+//! The cluster of a scenario test, and the verbs that act on it and its environment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::disk::Disk;
 use super::network::{Network, Weather};
 use super::subject::Subject;
 
-/// More steps than any story needs: a cluster that does not come to rest before is stuck in a
-/// circle.
+/// The most steps of one verb, far more than any scenario needs. A cluster that does not come to
+/// rest within them is stuck in a loop.
 const STEPS_MAX: usize = 1_000_000;
 
-/// The nodes of one cluster, numbered from 1, and the world around them. See the [module](super)
-/// for the verbs.
+/// The nodes of one cluster, numbered from 1, with their environment. See the [module](super) for
+/// the verbs.
 #[derive(Debug)]
 pub struct Cluster<S> {
     pub(super) seats: BTreeMap<NodeId, Seat<S>>,
@@ -30,13 +30,13 @@ pub struct Cluster<S> {
     seed: u64,
 }
 
-/// A place for a node: its process, which may be down, its disk, and its clock.
+/// The place of a node: its process, which may be down, its disk and its clock.
 #[derive(Debug)]
 pub(super) struct Seat<S> {
     pub(super) subject: Option<S>,
     pub(super) disk: Disk,
     config: Config,
-    /// How far the node's clock is ahead of the story's.
+    /// The time by which the node's clock is ahead of the scenario's.
     pub(super) ahead: Duration,
 }
 
@@ -47,27 +47,27 @@ enum Due {
     Timer(NodeId),
 }
 
-/// `size` bare Raft nodes with empty disks.
+/// Creates a cluster of `size` bare Raft nodes with empty disks.
 #[must_use]
 pub fn cluster(size: u64) -> Cluster<Node> {
     cluster_with(vec![Restored::default(); usize::try_from(size).expect("a small number")])
 }
 
-/// `size` replicas with empty disks.
+/// Creates a cluster of `size` replicas with empty disks.
 #[must_use]
 pub fn replicas(size: u64) -> Cluster<Replica> {
     let disks = vec![Restored::default(); usize::try_from(size).expect("a small number")];
     Cluster::start(disks, 0, |config| config)
 }
 
-/// Bare Raft nodes that start with these disks.
+/// Creates a cluster of bare Raft nodes that start with these disks.
 #[must_use]
 pub fn cluster_with(disks: Vec<Restored>) -> Cluster<Node> {
     Cluster::start(disks, 0, |config| config)
 }
 
 impl<S: Subject> Cluster<S> {
-    /// Nodes that start with these disks. `seed` decides all that is random, and `tune` their
+    /// Starts nodes with these disks. `seed` decides everything random, and `tune` changes their
     /// settings.
     #[must_use]
     pub fn start(disks: Vec<Restored>, seed: u64, tune: impl Fn(Config) -> Config) -> Self {
@@ -94,12 +94,12 @@ impl<S: Subject> Cluster<S> {
         cluster
     }
 
-    /// A node's election timer runs out before all others, and it wins: at once, or in a second
-    /// campaign when the first one only taught it a newer term.
+    /// Elects a node: its election timer expires before all others, and it wins, at once or in a
+    /// second campaign when the first one only taught it a newer term.
     ///
     /// # Panics
     ///
-    /// When it does not win.
+    /// When the node does not win.
     pub fn elect(&mut self, node: u64) {
         self.campaign(node);
         self.settle();
@@ -108,8 +108,8 @@ impl<S: Subject> Cluster<S> {
         assert_eq!(self.role(node), Role::Leader, "node {node} was not elected: {:#?}", self.trace);
     }
 
-    /// A node's election timer runs out before all others. They have not heard from a leader for so
-    /// long that they are free to vote, but none campaigns itself.
+    /// Expires a node's election timer before all others. The others have not heard from a leader
+    /// for so long that they are free to vote, but they do not campaign.
     pub fn campaign(&mut self, node: u64) {
         let id = NodeId(node);
         if self.role(node) == Role::Leader {
@@ -128,12 +128,12 @@ impl<S: Subject> Cluster<S> {
         self.step(id, Vec::new());
     }
 
-    /// A client asks a node to put `text` into the log, as a key and as its value.
+    /// Sends a client's write to a node, with `text` as both key and value.
     pub fn propose(&mut self, node: u64, text: &str) -> RequestId {
         self.propose_all(node, &[text])
     }
 
-    /// Several proposals arrive together; the last one's name is returned.
+    /// Sends several writes that arrive together. Returns the id of the last one.
     pub fn propose_all(&mut self, node: u64, texts: &[&str]) -> RequestId {
         let command = |text: &&str| Command::Put {
             key: Key::new(text).expect("a short text"),
@@ -143,12 +143,12 @@ impl<S: Subject> Cluster<S> {
         self.ask_all(node, requests)
     }
 
-    /// A client asks a node for something.
+    /// Sends a client's request to a node.
     pub fn ask(&mut self, node: u64, request: Request) -> RequestId {
         self.ask_all(node, vec![request])
     }
 
-    /// A client asks for several things together; the last one's name is returned, and the others'
+    /// Sends several requests that arrive together. Returns the id of the last one; the others' ids
     /// precede it.
     pub fn ask_all(&mut self, node: u64, requests: Vec<Request>) -> RequestId {
         let mut inputs = Vec::new();
@@ -160,7 +160,7 @@ impl<S: Subject> Cluster<S> {
         RequestId(self.asked)
     }
 
-    /// All links of a node break, in both directions.
+    /// Cuts all links of a node, in both directions.
     pub fn isolate(&mut self, node: u64) {
         let others: Vec<_> = self.seats.keys().copied().filter(|id| id.0 != node).collect();
         for other in others {
@@ -169,66 +169,68 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// The link between two nodes breaks in one direction.
+    /// Cuts the link between two nodes in one direction.
     pub fn cut(&mut self, from: u64, to: u64) {
         self.network.cut(NodeId(from), NodeId(to));
     }
 
-    /// The links between two nodes break in both directions.
+    /// Cuts the links between two nodes in both directions.
     pub fn part(&mut self, one: u64, other: u64) {
         self.cut(one, other);
         self.cut(other, one);
     }
 
-    /// One direction of a link works again.
+    /// Restores one direction of a link.
     pub fn mend(&mut self, from: u64, to: u64) {
         self.network.mend(NodeId(from), NodeId(to));
     }
 
-    /// All links work again, and the weather is calm.
+    /// Restores all links, ends interceptions, and resets the weather to calm.
     pub fn heal(&mut self) {
         self.network.heal();
     }
 
-    /// From now on network and disks are like this.
+    /// Sets the weather of network and disks from now on.
     pub fn weather(&mut self, weather: Weather) {
         self.network.weather = weather;
     }
 
-    /// From now on messages of this link are kept back; see [`Cluster::intercepted`].
+    /// Intercepts the messages of this link from now on; see [`Cluster::intercepted`].
     pub fn intercept(&mut self, from: u64, to: u64) {
         self.network.intercept(NodeId(from), NodeId(to));
     }
 
-    /// Takes the messages that were kept back until now, in the order they were sent.
+    /// Removes and returns the messages that were intercepted so far, in the order in which they
+    /// were sent.
     pub fn intercepted(&mut self) -> Vec<Message> {
         self.network.intercepted()
     }
 
-    /// A message arrives now, whoever made it and whatever the links are like.
+    /// Delivers a message now, regardless of its origin and of the links.
     pub fn deliver(&mut self, message: Message) {
         let to = message.to;
         self.step(to, vec![Input::Message(message)]);
     }
 
-    /// A node is told that a peer cannot be reached.
+    /// Notifies a node that a peer cannot be reached.
     pub fn tell_unreachable(&mut self, node: u64, peer: u64) {
         self.step(NodeId(node), vec![Input::PeerUnreachable(NodeId(peer))]);
     }
 
-    /// A node's transport has met a peer in this life, which was let in as this addition.
+    /// Notifies a node that its transport has completed a handshake with a peer in this
+    /// incarnation, which was admitted by this addition.
     pub fn meet(&mut self, node: u64, peer: u64, incarnation: u64, addition: u64) {
         let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
         self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, addition: Addition(addition) }]);
     }
 
-    /// A node hears from another one that it was removed.
+    /// Notifies a node that another node said that it was removed.
     pub fn dismiss(&mut self, node: u64) {
         self.step(NodeId(node), vec![Input::Dismissed]);
     }
 
-    /// A node's disk is lost and its successor under the same id starts with an empty one, in
-    /// another incarnation.
+    /// Loses a node's disk: a successor with the same id starts with an empty disk, in another
+    /// incarnation.
     pub fn replace(&mut self, node: u64, incarnation: u64) {
         let seat = self.seats.get_mut(&NodeId(node)).expect("a node of this cluster");
         seat.subject = None;
@@ -238,14 +240,14 @@ impl<S: Subject> Cluster<S> {
         self.restart(node);
     }
 
-    /// A node's process ends. Writes that its disk had not done are lost.
+    /// Crashes a node. Writes that its disk has not completed are lost.
     pub fn crash(&mut self, node: u64) {
         self.tear(node, 0, None);
     }
 
-    /// A node's process ends. Of the writes that its disk had not done, the first `whole` survive,
-    /// and of the next one the term, the cut and the first `entries` entries; nothing of it with
-    /// `None`.
+    /// Crashes a node with a torn write. Of the writes that its disk has not completed, the first
+    /// `whole` survive, and of the next one the term, the cut and the first `entries` entries. With
+    /// `None`, no part of that one survives.
     pub fn tear(&mut self, node: u64, whole: usize, entries: Option<usize>) {
         let seat = self.seat_mut(node);
         seat.subject = None;
@@ -253,7 +255,7 @@ impl<S: Subject> Cluster<S> {
         self.auditor.note(format!("{node} crashed"));
     }
 
-    /// A node's process starts with what its disk holds.
+    /// Starts a node from the content of its disk.
     pub fn restart(&mut self, node: u64) {
         self.seed += 1;
         let (now, seed) = (self.now, self.seed);
@@ -265,12 +267,12 @@ impl<S: Subject> Cluster<S> {
         self.auditor.note(format!("{node} started"));
     }
 
-    /// A node's disk hangs: it takes writes and does none.
+    /// Hangs a node's disk: it accepts writes and completes none.
     pub fn hold_disk(&mut self, node: u64) {
         self.seat_mut(node).disk.hold();
     }
 
-    /// A disk that hangs does its `count` oldest writes, and reports them in one.
+    /// Completes the `count` oldest writes of a disk that hangs, and reports them in one input.
     pub fn release_writes(&mut self, node: u64, count: usize) {
         let disk = &mut self.seat_mut(node).disk;
         let done = (0..count).filter_map(|_| disk.carry_out()).last();
@@ -279,7 +281,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// A disk that hung works again, and reports all that it does now in one.
+    /// Releases a disk that hung: it completes all writes and reports them in one input.
     pub fn release_disk(&mut self, node: u64) {
         let disk = &mut self.seat_mut(node).disk;
         disk.let_go();
@@ -288,12 +290,12 @@ impl<S: Subject> Cluster<S> {
         self.write_snapshots(NodeId(node));
     }
 
-    /// A node is told, perhaps once more, that a write is durable.
+    /// Reports to a node, perhaps repeatedly, that a write is durable.
     pub fn report(&mut self, node: u64, id: PersistId) {
         self.step(NodeId(node), vec![Input::Persisted(id)]);
     }
 
-    /// Time passes: what is due happens in its order.
+    /// Lets time pass: everything due happens in its order.
     pub fn elapse_ms(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
         for _ in 0..STEPS_MAX {
@@ -308,13 +310,12 @@ impl<S: Subject> Cluster<S> {
         panic!("no rest after {STEPS_MAX} steps: {:#?}", self.trace);
     }
 
-    /// Everyone sleeps: time passes and nobody acts, although something may be due. What is due
-    /// then comes late.
+    /// Lets time pass during which no node runs. Everything that was due happens late.
     pub fn oversleep_ms(&mut self, millis: u64) {
         self.now = self.now + Duration::from_millis(millis);
     }
 
-    /// All that is under way arrives, and whatever it causes. In a calm world no time passes.
+    /// Runs the cluster until nothing is in flight. In calm weather no time passes.
     pub fn settle(&mut self) {
         for _ in 0..STEPS_MAX {
             let disks = || self.seats.values().filter_map(|seat| seat.disk.next_due());
@@ -334,8 +335,8 @@ impl<S: Subject> Cluster<S> {
             Some((deadline - seat.ahead, Due::Timer(id)))
         });
         let mail = self.network.next_due().map(|at| (at, Due::Mail));
-        // Of several that are due at once, the first in this order: a calm disk is done before the
-        // next message.
+        // Of several events that are due at once, the first in this order wins: a calm disk
+        // completes before the next message.
         disks.chain(mail).chain(timers).min_by_key(|(at, _)| *at.max(&self.now))
     }
 
@@ -353,7 +354,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// One turn of a node. A node that is down misses it.
+    /// Runs one turn of a node. A node that is down misses it.
     fn step(&mut self, id: NodeId, inputs: Vec<Input>) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         let Some(subject) = &mut seat.subject else { return };
@@ -395,7 +396,7 @@ impl<S: Subject> Cluster<S> {
         self.write_snapshots(id);
     }
 
-    /// A disk that does not hang writes parts of snapshots at once.
+    /// Writes the waiting parts of snapshots at once, unless the disk hangs.
     fn write_snapshots(&mut self, id: NodeId) {
         while let Some((last, bytes)) = self.seats.get_mut(&id).and_then(|seat| seat.disk.write_part()) {
             self.step(id, vec![Input::SnapshotWritten { last, bytes }]);
@@ -408,7 +409,7 @@ impl<S: Subject> Cluster<S> {
         for other in self.seats.values().filter_map(|seat| seat.subject.as_ref()) {
             self.auditor.compare(node, other.node());
         }
-        // The auditor is taken out for a moment, because it looks at the rest of the cluster.
+        // The auditor is moved out temporarily, because it reads the rest of the cluster.
         let mut auditor = std::mem::take(&mut self.auditor);
         auditor.observe(self.node(id.0), holds);
         self.auditor = auditor;

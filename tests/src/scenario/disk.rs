@@ -1,9 +1,9 @@
-//! A model of one node's disk: what is on it for sure, and the writes that it was asked for and has
-//! not done.
+//! Model of one node's disk: its durable content, and the writes that it has accepted and not
+//! completed.
 //!
-//! Only what [`Disk::carry_out`] did survives a crash, and with [`Disk::tear`] a part of the write
-//! after it. The disk also checks what it is asked for: writes are numbered without a gap, follow
-//! the log they find, and never cut below the floor that an earlier one laid.
+//! Only the writes completed by [`Disk::carry_out`] survive a crash, and with [`Disk::tear`] a part
+//! of the write after them. The disk also checks the writes: they are numbered without a gap,
+//! continue the log on disk, and never cut below the floor that an earlier one has set.
 
 use std::collections::VecDeque;
 
@@ -19,10 +19,11 @@ pub struct Disk {
     hard_state: HardState,
     log: Log,
     floor: LogIndex,
-    /// The latest whole snapshot, and what is written of the next one.
+    /// The latest complete snapshot, and below it the text and metadata of the next one as far as
+    /// it is written.
     snapshot: Option<RestoredSnapshot>,
     begun: Option<(SnapshotMeta, String)>,
-    /// Parts that wait for a disk that hangs.
+    /// Snapshot parts that wait for a disk that hangs.
     parts: VecDeque<SnapshotPart>,
     last_id: PersistId,
     pending: VecDeque<(Instant, Persist)>,
@@ -30,7 +31,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk with these contents.
+    /// Creates a disk with these contents.
     #[must_use]
     pub fn new(restored: Restored) -> Self {
         Self {
@@ -46,15 +47,15 @@ impl Disk {
         }
     }
 
-    /// What a node that starts now finds.
+    /// The state from which a node would start now.
     #[must_use]
     pub fn restored(&self) -> Restored {
-        // More than any scenario writes.
+        // More bytes than any scenario writes.
         let all = 1 << 40;
         let log: Vec<_> = self.log.entries_from(self.log.first_index(), all).into();
         let snapshot = self.snapshot.clone();
         let last = snapshot.as_ref().map(|snapshot| snapshot.meta.last);
-        // As the recovery does it: what does not agree with the snapshot was not committed.
+        // As in the real recovery: a log that does not agree with the snapshot was not committed.
         let agrees = last.is_none_or(|last| self.log.point_at(last.index) == Some(last));
         let (log_start, log) = match last.filter(|_| !agrees) {
             Some(last) => (last, Vec::new()),
@@ -63,31 +64,31 @@ impl Disk {
         Restored { hard_state: self.hard_state, snapshot, log_start, log }
     }
 
-    /// The term and the vote that a crash now would leave.
+    /// The term and vote that would survive a crash now.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
         self.hard_state
     }
 
-    /// Whether a crash now would leave this entry.
+    /// Returns whether this entry would survive a crash now.
     #[must_use]
     pub fn holds(&self, point: LogPoint) -> bool {
         self.covers(point.index) || self.log.point_at(point.index) == Some(point)
     }
 
-    /// Whether a snapshot that a crash now would leave reaches so far.
+    /// Returns whether a snapshot that would survive a crash now reaches this index.
     #[must_use]
     pub fn covers(&self, index: LogIndex) -> bool {
         self.snapshot.as_ref().is_some_and(|snapshot| snapshot.meta.last.index >= index)
     }
 
-    /// Takes a part of a snapshot.
+    /// Queues a part of a snapshot.
     pub(super) fn take_part(&mut self, part: SnapshotPart) {
         self.parts.push_back(part);
     }
 
-    /// Writes the next part that waits, if the disk does not hang. Returns the snapshot's last
-    /// entry and how much is written.
+    /// Writes the next waiting part, unless the disk hangs. Returns the snapshot's last entry and
+    /// the number of bytes written.
     pub(super) fn write_part(&mut self) -> Option<(LogPoint, u64)> {
         if self.is_held {
             return None;
@@ -109,7 +110,7 @@ impl Disk {
         Some(report)
     }
 
-    /// Reads a part of the snapshot: a line or two.
+    /// Reads a part of the snapshot, which is one or two lines.
     pub(super) fn read_part(&self, last: LogPoint, offset: u64) -> Option<SnapshotPart> {
         let snapshot = self.snapshot.as_ref().filter(|snapshot| snapshot.meta.last == last)?;
         let rest = snapshot.text.get(usize::try_from(offset).ok()?..)?;
@@ -121,7 +122,7 @@ impl Disk {
         Some(SnapshotPart { meta: snapshot.meta.clone(), offset, text: rest[..len].into(), end })
     }
 
-    /// How many writes wait.
+    /// The number of waiting writes.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.pending.len()
@@ -135,20 +136,21 @@ impl Disk {
         self.is_held = false;
     }
 
-    /// When the oldest waiting write is done; `None` when there is none, or the disk hangs.
+    /// The time when the oldest waiting write completes; `None` when there is none, or the disk
+    /// hangs.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let oldest = self.pending.front()?;
         (!self.is_held).then_some(oldest.0)
     }
 
-    /// Takes a write that will be done at `due`.
+    /// Queues a write that will complete at `due`.
     pub(super) fn ask(&mut self, persist: Persist, due: Instant) {
         assert_eq!(persist.id.0, self.last_id.0 + 1, "persists are numbered one by one");
         self.last_id = persist.id;
         self.pending.push_back((due, persist));
     }
 
-    /// Does the oldest waiting write.
+    /// Completes the oldest waiting write.
     pub(super) fn carry_out(&mut self) -> Option<PersistId> {
         let (_, persist) = self.pending.pop_front()?;
         let id = persist.id;
@@ -156,8 +158,9 @@ impl Disk {
         Some(id)
     }
 
-    /// The process ends: of the waiting writes, `whole` were done, and of the next one all but the
-    /// entries after the first `entries`. With `None` the next one left no trace.
+    /// Crashes the node: of the waiting writes, the first `whole` complete, and of the next one
+    /// everything except the entries after the first `entries`. With `None`, nothing of that one
+    /// survives.
     pub(super) fn tear(&mut self, whole: usize, entries: Option<usize>) {
         for _ in 0..whole {
             self.carry_out();

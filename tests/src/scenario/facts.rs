@@ -1,4 +1,4 @@
-//! What can be seen of a cluster.
+//! Queries about the state of a scenario's cluster.
 
 use coracle_core::kv::{LoggedWrite, Operation};
 use coracle_core::raft::{EntryKind, LogIndex, Node, NodeId, Role};
@@ -12,7 +12,7 @@ use super::subject::Subject;
 const ALL: usize = 1 << 40;
 
 impl<S: Subject> Cluster<S> {
-    /// What runs at a seat.
+    /// The subject that runs at a seat.
     ///
     /// # Panics
     ///
@@ -22,19 +22,19 @@ impl<S: Subject> Cluster<S> {
         self.seats[&NodeId(node)].subject.as_ref().expect("the node runs")
     }
 
-    /// A node.
+    /// The Raft node with this number.
     #[must_use]
     pub fn node(&self, node: u64) -> &Node {
         self.subject(node).node()
     }
 
-    /// A node's disk.
+    /// The disk of a node.
     #[must_use]
     pub fn disk(&self, node: u64) -> &Disk {
         &self.seats[&NodeId(node)].disk
     }
 
-    /// Whether a node runs.
+    /// Returns whether a node runs.
     #[must_use]
     pub fn is_up(&self, node: u64) -> bool {
         self.seats[&NodeId(node)].subject.is_some()
@@ -46,44 +46,44 @@ impl<S: Subject> Cluster<S> {
         self.seats.keys().map(|id| id.0).collect()
     }
 
-    /// What a node's clock shows.
+    /// The reading of a node's clock.
     #[must_use]
     pub fn clock(&self, node: u64) -> Instant {
         self.now + self.seats[&NodeId(node)].ahead
     }
 
-    /// The part that a node plays.
+    /// The role of a node.
     #[must_use]
     pub fn role(&self, node: u64) -> Role {
         self.node(node).role()
     }
 
-    /// A node's term.
+    /// The current term of a node.
     #[must_use]
     pub fn term(&self, node: u64) -> u64 {
         self.node(node).current_term().0
     }
 
-    /// Whom a node voted for in its term.
+    /// The candidate for which a node voted in its term.
     #[must_use]
     pub fn voted_for(&self, node: u64) -> Option<u64> {
         self.node(node).voted_for().map(|id| id.0)
     }
 
-    /// The highest index that a node knows to be committed.
+    /// The commit index of a node.
     #[must_use]
     pub fn commit(&self, node: u64) -> u64 {
         self.node(node).commit_index().0
     }
 
-    /// The terms of a node's entries, from the first on.
+    /// The terms of a node's log entries, from the first on.
     #[must_use]
     pub fn log_terms(&self, node: u64) -> Vec<u64> {
         let runs = self.node(node).log().entries_from(LogIndex(1), ALL);
         runs.iter().flat_map(|run| run.iter().map(|entry| entry.point.term.0).collect::<Vec<_>>()).collect()
     }
 
-    /// The texts that were proposed and that a node knows to be committed, in order.
+    /// The proposed texts that a node knows to be committed, in order.
     #[must_use]
     pub fn texts(&self, node: u64) -> Vec<String> {
         let commit_index = self.node(node).commit_index();
@@ -109,14 +109,13 @@ impl<S: Subject> Cluster<S> {
         leaders.max_by_key(|node| node.current_term()).map(|node| node.id().0)
     }
 
-    /// The answer to a request, if there was one. That there is never a second one is checked
-    /// always.
+    /// The answer to a request, if there was one. A second answer to a request always panics.
     #[must_use]
     pub fn answer(&self, request: RequestId) -> Option<&Answer> {
         self.answers.get(&request)
     }
 
-    /// What the nodes told until now, a line each: the node's number and the event.
+    /// The events of all nodes so far, one line each: the node's number and the event.
     #[must_use]
     pub fn trace(&self) -> &[String] {
         &self.trace

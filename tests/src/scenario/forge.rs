@@ -1,5 +1,5 @@
-//! Hand-made disks and messages, for stories in which one node is real and the others are the
-//! story's own.
+//! Hand-made disks and messages, for scenarios in which one node is real and the scenario plays the
+//! others.
 
 use coracle_core::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Entries, HardState, Heartbeat,
@@ -7,13 +7,13 @@ use coracle_core::raft::{
     Restored, Term,
 };
 
-/// A disk with a log of these terms and no vote. Its term is the log's last.
+/// Creates a disk with a log of these terms and no vote. Its term is that of the last entry.
 #[must_use]
 pub fn disk_of(log_terms: &[u64]) -> Restored {
     disk_in_term(log_terms.last().copied().unwrap_or(0), log_terms)
 }
 
-/// A disk with this term, no vote, and a log of these terms.
+/// Creates a disk with this term, no vote, and a log of these terms.
 #[must_use]
 pub fn disk_in_term(term: u64, log_terms: &[u64]) -> Restored {
     Restored {
@@ -24,8 +24,8 @@ pub fn disk_in_term(term: u64, log_terms: &[u64]) -> Restored {
     }
 }
 
-/// Entries of a log of these terms, from the index `first` on. Logs of the same terms have the same
-/// bytes.
+/// The entries of a log of these terms, from the index `first` on. Logs of the same terms have the
+/// same bytes.
 #[must_use]
 pub fn entries_of(log_terms: &[u64], first: u64) -> Vec<Entries> {
     let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
@@ -38,19 +38,19 @@ pub fn entries_of(log_terms: &[u64], first: u64) -> Vec<Entries> {
     rest.into_iter().collect()
 }
 
-/// A message.
+/// Creates a message.
 #[must_use]
 pub fn message(from: u64, to: u64, term: u64, body: Body) -> Message {
     Message { from: NodeId(from), incarnation: None, to: NodeId(to), term: Term(term), body }
 }
 
-/// "Vote for me in `term`": from a candidate whose log ends with `last`, an index and a term.
+/// RequestVote from a candidate whose log ends with `last`, an index and a term.
 #[must_use]
 pub fn request_vote(from: u64, to: u64, term: u64, last: (u64, u64)) -> Message {
     message(from, to, term, Body::RequestVote(vote(term, last)))
 }
 
-/// "Would you vote for me in the term after `term`?"
+/// RequestPreVote for the term after `term`, from a candidate whose log ends with `last`.
 #[must_use]
 pub fn request_pre_vote(from: u64, to: u64, term: u64, last: (u64, u64)) -> Message {
     message(from, to, term, Body::RequestPreVote(vote(term + 1, last)))
@@ -66,7 +66,8 @@ fn vote(election_term: u64, last: (u64, u64)) -> RequestVote {
     }
 }
 
-/// The leader `from` sends the end of a log of these terms: all after the index `prev`.
+/// AppendEntries from the leader `from`, with all entries of a log of these terms after the index
+/// `prev`.
 #[must_use]
 pub fn append(from: u64, to: u64, term: u64, log_terms: &[u64], prev: u64, leader_commit: u64) -> Message {
     let before = prev
@@ -83,7 +84,7 @@ pub fn append(from: u64, to: u64, term: u64, log_terms: &[u64], prev: u64, leade
     message(from, to, term, Body::AppendEntries(append))
 }
 
-/// "I lead."
+/// Heartbeat of a leader, outside of any read round.
 #[must_use]
 pub fn heartbeat(from: u64, to: u64, term: u64, leader_commit: u64) -> Message {
     message(
@@ -98,32 +99,34 @@ pub fn heartbeat(from: u64, to: u64, term: u64, leader_commit: u64) -> Message {
     )
 }
 
-/// The answer to a heartbeat that was of no round.
+/// Response to a heartbeat outside of any read round.
 #[must_use]
 pub fn heartbeat_response(from: u64, to: u64, term: u64) -> Message {
     heard_in_round(from, to, term, 0)
 }
 
-/// The answer to a heartbeat of a round.
+/// Response to a heartbeat of this read round.
 #[must_use]
 pub fn heard_in_round(from: u64, to: u64, term: u64, round: u64) -> Message {
     message(from, to, term, Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(round) }))
 }
 
-/// "There is a newer term", to any call of an older one.
+/// Response that reports a newer term to any call of an older one.
 #[must_use]
 pub fn newer_term(from: u64, to: u64, term: u64) -> Message {
     message(from, to, term, Body::NewerTerm)
 }
 
-/// "I hold your log up to `match_index`": to any call.
+/// Response that accepts an AppendEntries call: the follower holds the leader's log up to
+/// `match_index`.
 #[must_use]
 pub fn accepted(from: u64, to: u64, term: u64, match_index: u64) -> Message {
     let outcome = AppendOutcome::Accepted { match_index: LogIndex(match_index) };
     answer_to_append(from, to, term, 1, outcome)
 }
 
-/// "I do not have what your call number `sequence` follows, at the most this": an index and a term.
+/// Response that rejects the AppendEntries call with number `sequence`, because the follower lacks
+/// the entry before its entries. The hint is the index and term up to which the logs may agree.
 #[must_use]
 pub fn rejected(from: u64, to: u64, term: u64, sequence: u64, hint: (u64, u64)) -> Message {
     let outcome = AppendOutcome::Rejected { hint_index: LogIndex(hint.0), hint_term: Term(hint.1) };
@@ -134,11 +137,11 @@ fn answer_to_append(from: u64, to: u64, term: u64, sequence: u64, outcome: Appen
     message(from, to, term, Body::AppendEntriesResponse(AppendEntriesResponse { sequence, outcome }))
 }
 
-/// A voter's yes or no to a captured call for votes, in earnest or before.
+/// A voter's response to an intercepted RequestVote or RequestPreVote.
 ///
 /// # Panics
 ///
-/// When `call` calls for no vote.
+/// When `call` is neither of the two.
 #[must_use]
 pub fn vote_answer(call: &Message, granted: bool) -> Message {
     let answer = |request: RequestVote| RequestVoteResponse { round: request.round, granted };
@@ -150,7 +153,7 @@ pub fn vote_answer(call: &Message, granted: bool) -> Message {
     Message { from: call.to, incarnation: None, to: call.from, term: call.term, body }
 }
 
-/// What a vote's answer says; `None` for other messages.
+/// Whether a vote response grants the vote; `None` for other messages.
 #[must_use]
 pub fn granted(message: &Message) -> Option<bool> {
     match message.body {
@@ -161,7 +164,7 @@ pub fn granted(message: &Message) -> Option<bool> {
     }
 }
 
-/// What an answer to AppendEntries says; `None` for other messages.
+/// The outcome of an AppendEntries response; `None` for other messages.
 #[must_use]
 pub fn outcome(message: &Message) -> Option<AppendOutcome> {
     match &message.body {
@@ -170,7 +173,7 @@ pub fn outcome(message: &Message) -> Option<AppendOutcome> {
     }
 }
 
-/// The call with entries that a message is, if it is one.
+/// The AppendEntries call in a message; `None` for other messages.
 #[must_use]
 pub fn as_append(message: &Message) -> Option<&AppendEntries> {
     match &message.body {

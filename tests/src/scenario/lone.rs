@@ -1,5 +1,5 @@
-//! One real node, number 1, among peers that only exist as hand-made messages: for tables of what a
-//! node answers.
+//! One real node, number 1, whose peers exist only as hand-made messages: for tables of a node's
+//! responses.
 
 use std::ops::{Deref, DerefMut};
 
@@ -8,24 +8,25 @@ use coracle_core::raft::{Body, Config, Message, Node, Restored, Role};
 use super::cluster::Cluster;
 use super::forge;
 
-/// Node 1 of a cluster whose other nodes never run. What it sends is kept for the story to look at.
+/// Node 1 of a cluster whose other nodes never run. Its messages are intercepted for the scenario
+/// to inspect.
 #[derive(Debug)]
 pub struct Lone(Cluster<Node>);
 
 impl Lone {
-    /// One of `size` nodes, with this disk.
+    /// Creates one of `size` nodes, with this disk.
     #[must_use]
     pub fn new(size: u64, disk: Restored) -> Self {
         Self::tuned(size, disk, |config| config)
     }
 
-    /// The same with other settings.
+    /// Same as [`Lone::new`], with other settings.
     #[must_use]
     pub fn tuned(size: u64, disk: Restored, tune: impl Fn(Config) -> Config) -> Self {
         Self::seeded(size, disk, 0, tune)
     }
 
-    /// The same with another seed for what is random.
+    /// Same as [`Lone::tuned`], with another seed for everything random.
     #[must_use]
     pub fn seeded(size: u64, disk: Restored, seed: u64, tune: impl Fn(Config) -> Config) -> Self {
         let mut disks = vec![Restored::default(); usize::try_from(size).expect("a small number")];
@@ -39,28 +40,29 @@ impl Lone {
         Self(cluster)
     }
 
-    /// A message arrives. Returns what the node sends because of it, once its disk is done.
+    /// Delivers a message. Returns the messages that the node sends because of it, once its disk
+    /// has completed all writes.
     pub fn hand(&mut self, message: Message) -> Vec<Message> {
         self.0.intercepted();
         self.0.deliver(message);
         self.sent()
     }
 
-    /// Lets the disk work, and takes what the node sent since the last look.
+    /// Completes all writes, and returns the messages that the node has sent since the last call.
     pub fn sent(&mut self) -> Vec<Message> {
         self.0.settle();
         self.0.intercepted()
     }
 
-    /// The election timer runs out. Returns the calls for votes.
+    /// Expires the election timer. Returns the vote requests.
     pub fn time_out(&mut self) -> Vec<Message> {
         self.0.intercepted();
         self.0.campaign(1);
         self.sent()
     }
 
-    /// Campaigns until it stands for election in earnest; the others say yes to the pre-vote.
-    /// Returns its calls.
+    /// Campaigns until the node is a candidate; the other nodes grant the pre-vote. Returns its
+    /// vote requests.
     pub fn stand(&mut self) -> Vec<Message> {
         let mut calls = self.time_out();
         for call in calls.clone() {
@@ -72,7 +74,8 @@ impl Lone {
         calls
     }
 
-    /// Campaigns and wins; the others say yes. Returns what it sends when it has won.
+    /// Campaigns and wins; the other nodes grant their votes. Returns the messages that the node
+    /// sends as a leader.
     pub fn lead(&mut self) -> Vec<Message> {
         let mut sent = self.stand();
         for call in sent.clone() {

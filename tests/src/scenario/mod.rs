@@ -1,7 +1,7 @@
-//! The words that scenario tests are written in.
+//! Vocabulary of the scenario tests: a cluster under a deterministic clock, network and disks.
 //!
-//! A [`Cluster`] holds nodes of one cluster with everything around them: the time, the network and
-//! one disk per node. The verbs below change the world, never a node's fields:
+//! A [`Cluster`] holds the nodes of one cluster with their environment: time, network and one disk
+//! per node. The verbs below change the environment, never a node's fields:
 //!
 //! | verb | what happens |
 //! | --- | --- |
@@ -12,12 +12,12 @@
 //! | [`intercept`](Cluster::intercept), [`deliver`](Cluster::deliver) | messages are kept back; any message, kept or forged, arrives |
 //! | [`crash`](Cluster::crash), [`tear`](Cluster::tear), [`restart`](Cluster::restart) | a process ends with or without a part of its last writes, and starts from its disk |
 //! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, does some of its writes, and works again |
-//! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle), [`oversleep`](Cluster::oversleep_ms) | time passes; or everything under way arrives; or time passes and nobody acts |
+//! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle), [`oversleep`](Cluster::oversleep_ms) | time passes; or all messages and writes in flight complete; or time passes and no node acts |
 //!
-//! In a calm world (the default) messages and disks take no time, and messages of one link arrive
+//! In calm weather (the default) messages and disks take no time, and messages of one link arrive
 //! in order. A [`Weather`] makes both slow and the network lossy, from a seed.
 //!
-//! After every step the [`Auditor`] checks what must always be true; a story need not state it.
+//! After every step the [`Auditor`] checks the invariants. A scenario need not state them.
 
 mod auditor;
 mod cluster;

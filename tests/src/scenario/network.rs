@@ -1,5 +1,4 @@
-//! The network between the nodes: links that break in one direction, mail that is kept back, and
-//! weather.
+//! Network of a scenario: links that are cut in one direction, intercepted messages, and weather.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -8,18 +7,21 @@ use std::time::Duration;
 use coracle_core::Instant;
 use coracle_core::raft::{Message, NodeId};
 
-/// How bad network and disks are. Calm by default: nothing is lost, and nothing takes time.
+/// Conditions of network and disks. By default they are calm: no message is lost, and nothing takes
+/// time.
 #[derive(Clone, Debug)]
 pub struct Weather {
-    /// How many of a thousand messages are lost.
+    /// The number of lost messages per thousand.
     pub lost_per_mille: u32,
-    /// How many of a thousand messages arrive twice.
+    /// The number of duplicated messages per thousand.
     pub doubled_per_mille: u32,
-    /// How long a message takes. Different draws let messages overtake one another.
+    /// The latency of a message, in microseconds. Each message draws its own value, so messages can
+    /// overtake one another.
     pub latency_us: Range<u64>,
-    /// How long a disk takes for a write.
+    /// The duration of a disk's write, in microseconds.
     pub disk_us: Range<u64>,
-    /// Messages that arrive at a node within this time are handed to it in one turn.
+    /// The time in microseconds within which messages that arrive at one node are handed to it in
+    /// one turn.
     pub turn_us: u64,
 }
 
@@ -53,7 +55,7 @@ impl Network {
         }
     }
 
-    /// A node sends `message`.
+    /// Sends `message`.
     pub(super) fn post(&mut self, message: Message, now: Instant) {
         let link = (message.from, message.to);
         if self.cut.contains(&link) || self.rng.u32(0..1000) < self.weather.lost_per_mille {
@@ -78,8 +80,8 @@ impl Network {
         self.mail.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// The next message, and those to the same node that go with it. What was under way when its
-    /// link broke is lost.
+    /// Removes the next message and those to the same node that share its turn. Messages that were
+    /// in flight when their link was cut are lost.
     pub(super) fn arrive(&mut self) -> Vec<Message> {
         let Some(((due, _), first)) = self.mail.pop_first() else { return Vec::new() };
         let mut batch = vec![first];

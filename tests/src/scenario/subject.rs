@@ -1,4 +1,4 @@
-//! What a seat of a cluster runs: a bare Raft node, or a replica with the store on top.
+//! Interface of the node under test: a bare Raft node, or a replica with the store on top.
 
 use std::marker::PhantomData;
 
@@ -7,16 +7,16 @@ use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, ReplicaLimi
 
 /// A node under test, driven as a runtime would drive it.
 pub trait Subject {
-    /// Starts with what its disk holds.
+    /// Starts a node from the content of its disk.
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self;
 
-    /// The Raft node, to look at.
+    /// The Raft node, for inspection.
     fn node(&self) -> &Node;
 
-    /// One turn.
+    /// Runs one turn.
     fn step(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Output>;
 
-    /// When the next turn is due if nothing arrives.
+    /// The time when the next turn is due if no input arrives.
     fn deadline(&self) -> Instant;
 }
 
@@ -40,13 +40,13 @@ impl Subject for Replica {
     }
 }
 
-/// The limits of the replicas of some scenarios.
+/// Limits of the replicas in some scenarios.
 pub trait Limits {
-    /// The limits.
+    /// Returns the limits.
     fn limits() -> ReplicaLimits;
 }
 
-/// A replica with limits of its own.
+/// A replica with other limits than the default.
 pub struct Limited<L>(pub Replica, PhantomData<L>);
 
 impl<L: Limits> Subject for Limited<L> {
@@ -68,8 +68,8 @@ impl<L: Limits> Subject for Limited<L> {
     }
 }
 
-/// A bare node has no store to answer from: it takes writes, and answers only those that it
-/// refuses.
+/// A bare node has no store to answer from. It accepts writes, and answers only those that it
+/// rejects.
 impl Subject for Node {
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
         Self::new(config, restored, seed, now).expect("scenarios use settings that fit")
@@ -86,10 +86,10 @@ impl Subject for Node {
                 Input::Message(message) => self.receive(message, now),
                 Input::Persisted(id) => self.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
-                // Only a replica binds members.
+                // Only a replica binds members to incarnations.
                 Input::PeerMet { .. } => {}
                 Input::SnapshotPutOff { .. } => self.refuse_snapshot(),
-                // Only a replica answers reads.
+                // Only a replica answers reads, which this input would stop.
                 Input::Dismissed => {}
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
                 Input::SnapshotRead { last, offset, part } => self.snapshot_read(last, offset, part, now),
@@ -127,7 +127,7 @@ impl Subject for Node {
             NodeOutput::Event(event) => Some(Output::Event(event)),
             NodeOutput::WriteSnapshot(part) => Some(Output::WriteSnapshot(part)),
             NodeOutput::ReadSnapshot { last, offset } => Some(Output::ReadSnapshot { last, offset }),
-            // There is no state for it to be.
+            // A bare node has no state to install.
             NodeOutput::SnapshotInstalled(_) => None,
             NodeOutput::ReadIndex { .. } => panic!("a bare node is not asked for read indexes"),
         }));

@@ -1,5 +1,5 @@
-//! Clients that ask again: a write of a session whose outcome did not become known is sent until it
-//! is answered.
+//! Client retries: a write of a session whose outcome is unknown is sent again until it is
+//! answered.
 
 use coracle_core::Request;
 use coracle_core::kv::Outcome;
@@ -10,7 +10,7 @@ use super::invariants::{Verdict, Violation};
 use super::world::World;
 
 impl World {
-    /// A request goes to the proxy, once its connection lets it.
+    /// Sends a request to the proxy, as soon as its connection allows it.
     pub(super) fn ask(&mut self, ticket: Ticket, request: Request) -> Verdict {
         self.trace.note(self.now, [4, ticket.connection, ticket.slot], || {
             format!("client {} asks {request:?}", ticket.connection - 1)
@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    /// A client has its reply.
+    /// Processes the reply that a client receives.
     pub(super) fn hear(&mut self, operation: Operation, returned: &Returned) -> Verdict {
         self.invariants.after_return(&operation, returned)?;
         if let Returned::Applied { index, outcome } = returned {
@@ -43,8 +43,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a client, now that it is about to ask, sends a write again in the place of a new
-    /// one. So clients ask no more often when they get no answers.
+    /// Returns whether a client that is about to send a request retries an earlier write in place
+    /// of a new one. So clients do not send more requests when they get no answers.
     pub(super) fn asks_again(&mut self, client: usize) -> Result<bool, Violation> {
         if self.clients.only_read {
             for operation in self.clients.give_up(client) {

@@ -1,9 +1,9 @@
-//! Leadership that is handed over again and again, and what happens to the call with which a leader
-//! asks another node to take over: it may arrive late, and its sender may hear nothing of the
+//! Repeated leadership transfers, and faults of the TimeoutNow call with which a leader asks
+//! another node to take over: it may arrive late, and its sender may not receive any message of the
 //! election.
 //!
-//! Such a leader believes that it leads when another one may have been elected. What it answers
-//! then, it answers by its lease.
+//! Such a leader believes that it leads although another node may have been elected. It then
+//! answers reads by its lease.
 
 use coracle_core::raft::{Body, Message};
 
@@ -12,7 +12,7 @@ use super::queue::Happening;
 use super::world::World;
 
 impl World {
-    /// The leader is ordered to hand leadership over, and so is the next one after a while.
+    /// Orders the leader to transfer leadership, and schedules the next order.
     pub(super) fn hand_over(&mut self) {
         let Some(every) = self.settings.transfer_every.filter(|_| self.has_trouble) else { return };
         let next = 1 + self.dice.exponential(every);
@@ -22,7 +22,8 @@ impl World {
         }
     }
 
-    /// When a message arrives: a call may take longer than its sender waits for what comes of it.
+    /// Delays a TimeoutNow call, so that it may arrive after its sender has given up on the
+    /// transfer.
     pub(super) fn delay_call(&mut self, message: &Message, arrivals: Arrivals) -> Arrivals {
         let is_call = matches!(message.body, Body::TimeoutNow) && self.has_trouble;
         if !is_call || !self.dice.happens(self.settings.late_calls) {
@@ -34,8 +35,8 @@ impl World {
         arrivals.map(|arrival| arrival.map(|at| at + later))
     }
 
-    /// A message arrives: if it is a call, its sender may hear nothing for as long as an election
-    /// takes.
+    /// Cuts the sender of an arriving TimeoutNow call off from all messages to it, for as long as
+    /// an election takes.
     pub(super) fn deafen_caller(&mut self, message: &Message) {
         let is_call = matches!(message.body, Body::TimeoutNow) && self.has_trouble;
         if !is_call || !self.dice.happens(self.settings.deaf_callers) {

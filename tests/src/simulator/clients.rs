@@ -1,4 +1,5 @@
-//! Simulated clients: what they ask, what came of it, and what they had seen when they asked.
+//! Simulated clients: their requests, the outcomes, and the log indexes that they had seen when
+//! they sent each request.
 
 use std::collections::VecDeque;
 
@@ -11,67 +12,67 @@ use coracle_core::{Answer, Request};
 use super::dice::Dice;
 use super::settings::SimSettings;
 
-/// A request as its client knows it.
+/// A request with everything that its client knows about it.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Who asked, and which of its requests.
+    /// The connection and the slot of the request.
     pub ticket: Ticket,
-    /// When for the first time, in microseconds.
+    /// The time of the first attempt, in microseconds.
     pub asked_at: u64,
-    /// The key it is about; a scan's is empty.
+    /// The key of the request; empty for a scan.
     pub key: String,
-    /// The page that a scan asks for.
+    /// The page that a scan requests.
     pub scan: Option<Scan>,
     /// A write's payload in the log.
     pub payload: Option<Box<str>>,
-    /// A write of a session: it may be sent again.
+    /// The request, if it is a write of a session, which may be retried.
     pub session_write: Option<Request>,
-    /// Whether it was sent before, and no outcome of that became known.
+    /// Whether an earlier attempt was sent whose outcome is unknown.
     pub may_have_happened: bool,
-    /// The highest index of a write that anybody had an answer to by then.
+    /// The highest index of a write that was acknowledged to any client before this request.
     pub acknowledged_before: LogIndex,
     /// Whether it is a linearizable read.
     pub is_linearizable: bool,
-    /// The highest index that anybody had an answer from by then.
+    /// The highest index of any answer to any client before this request.
     pub known_before: LogIndex,
-    /// The highest index that this client had seen by then.
+    /// The highest index that this client had seen before this request.
     pub seen_before: LogIndex,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Returned {
     /// A write was applied.
     Applied {
-        /// Where.
+        /// The log index of the write.
         index: LogIndex,
-        /// What it did.
+        /// The outcome that the state machine decided.
         outcome: Outcome,
     },
     /// A key was read.
     Value {
-        /// Answered with everything up to here applied.
+        /// The applied index at which the read was answered.
         index: LogIndex,
-        /// What was found.
+        /// The value, if the key exists.
         value: Option<Value>,
     },
     /// Keys were read.
     Page {
-        /// Answered with everything up to here applied.
+        /// The applied index at which the scan was answered.
         index: LogIndex,
-        /// What was found.
+        /// The page that was returned.
         page: Page,
     },
-    /// There was no outcome.
+    /// The request failed.
     Failed(Failure),
 }
 
 impl Returned {
-    /// What a reply says.
+    /// Converts a reply of the router.
     ///
     /// # Panics
     ///
-    /// When the reply is none that a simulated client can get.
+    /// When a simulated client cannot get such a reply.
     #[must_use]
     pub fn from_reply(reply: Reply) -> Self {
         match reply {
@@ -87,7 +88,7 @@ impl Returned {
         }
     }
 
-    /// The index that it was decided at.
+    /// The log index at which the request was decided.
     #[must_use]
     pub fn index(&self) -> Option<LogIndex> {
         match self {
@@ -107,11 +108,11 @@ pub struct Clients {
     acknowledged: LogIndex,
     /// The highest index of any answer.
     known: LogIndex,
-    /// Whether they write nothing more.
+    /// Whether clients send no more writes.
     pub only_read: bool,
-    /// How many requests had an outcome.
+    /// The number of requests with an outcome.
     pub answered: u64,
-    /// How many had none.
+    /// The number of requests without an outcome.
     pub failed: u64,
 }
 
@@ -123,17 +124,17 @@ struct Client {
     /// Writes of its session without a known outcome, to be sent again.
     kept: VecDeque<Operation>,
     seen: LogIndex,
-    /// The last value that it knows a key to have had: what its swaps expect.
+    /// The last value that this client knows a key to have had. Its compare-and-swaps expect it.
     last_value: Option<Value>,
-    /// The scan that it is reading page by page: the prefix, and the last key that it was given.
+    /// The scan that the client reads page by page: the prefix, and the last key that it received.
     scan: Option<(String, String)>,
 }
 
-/// What a client knows of its session.
+/// The session of a client, as the client knows it.
 #[derive(Debug)]
 struct OwnSession {
     name: ClientName,
-    /// How many names it had before.
+    /// The number of names that this client used before.
     generation: u64,
     next_seq: u64,
 }
@@ -152,7 +153,7 @@ impl OwnSession {
 }
 
 impl Clients {
-    /// As many clients as the settings say.
+    /// Creates as many clients as the settings say.
     #[must_use]
     pub fn new(settings: &SimSettings) -> Self {
         let session = |number| (number < settings.session_clients).then(|| OwnSession::new(number, 0));
@@ -162,26 +163,26 @@ impl Clients {
         Self { clients, acknowledged: origin, known: origin, only_read: false, answered: 0, failed: 0 }
     }
 
-    /// The highest index that anybody had an answer from.
+    /// The highest index of any answer to any client.
     #[must_use]
     pub fn known(&self) -> LogIndex {
         self.known
     }
 
-    /// Whether a client may ask one more.
+    /// Returns whether a client may send one more request.
     #[must_use]
     pub fn may_ask(&self, client: usize, settings: &SimSettings) -> bool {
         let client = &self.clients[client];
         client.open.len() + client.kept.len() < settings.pipeline
     }
 
-    /// How many requests have no reply yet.
+    /// The number of requests that have no reply yet.
     #[must_use]
     pub fn open(&self) -> usize {
         self.clients.iter().map(|client| client.open.len() + client.kept.len()).sum()
     }
 
-    /// A client asks something new.
+    /// Draws a new request of a client.
     pub fn ask(
         &mut self,
         number: usize,
@@ -247,7 +248,8 @@ impl Clients {
         (ticket, request)
     }
 
-    /// A client has its reply. Returns what it had asked; `None` when it had not.
+    /// Records the reply to a client's request. Returns the request; `None` when there is no such
+    /// request.
     pub fn take(&mut self, ticket: Ticket, returned: &Returned) -> Option<Operation> {
         let client = self.clients.get_mut(usize::try_from(ticket.connection.checked_sub(1)?).ok()?)?;
         let position = client.open.iter().position(|operation| operation.ticket == ticket)?;
@@ -280,13 +282,13 @@ impl Clients {
         Some(operation)
     }
 
-    /// Whether a request that had this reply is going to be sent again.
+    /// Returns whether a request that got this reply is going to be retried.
     #[must_use]
     pub fn may_ask_again(&self, operation: &Operation, returned: &Returned) -> bool {
         operation.session_write.is_some() && matches!(returned, Returned::Failed(_)) && !self.only_read
     }
 
-    /// A client keeps a request, to send it again.
+    /// Keeps a request of a client for a retry.
     pub fn keep(&mut self, mut operation: Operation, returned: &Returned) {
         operation.may_have_happened |=
             matches!(returned, Returned::Failed(failure) if !failure.is_definite());
@@ -294,7 +296,7 @@ impl Clients {
         self.clients[client].kept.push_back(operation);
     }
 
-    /// A client sends the first request again that it kept, if there is one.
+    /// Sends the first request again that a client keeps for a retry, if there is one.
     pub fn ask_again(&mut self, client: usize) -> Option<(Ticket, Request)> {
         let client = &mut self.clients[client];
         let mut operation = client.kept.pop_front()?;
@@ -305,15 +307,16 @@ impl Clients {
         Some((ticket, request?))
     }
 
-    /// A client will not know what became of the requests that it kept.
+    /// Drops the requests that a client keeps for a retry, and returns them. Their outcomes stay
+    /// unknown.
     pub fn give_up(&mut self, client: usize) -> VecDeque<Operation> {
         std::mem::take(&mut self.clients[client].kept)
     }
 }
 
 impl Client {
-    /// A write was refused because its session has expired: a new one is due, if that was not done
-    /// already.
+    /// Starts a new session after a write was rejected because the old one has expired, unless an
+    /// earlier rejection already did so.
     fn take_new_name(&mut self, ticket: Ticket, operation: &Operation) {
         let Some(Request::Write { session: Some(expired), .. }) = &operation.session_write else { return };
         if let Some(own) = self.session.as_mut().filter(|own| own.name == *expired.client()) {
@@ -323,7 +326,7 @@ impl Client {
     }
 }
 
-/// Which kind of request, by the weights.
+/// Draws the kind of a request by the weights.
 fn kind(dice: &mut Dice, settings: &SimSettings) -> usize {
     let mut drawn = dice.below(settings.weights.iter().sum());
     for (kind, weight) in settings.weights.iter().enumerate() {
@@ -335,8 +338,8 @@ fn kind(dice: &mut Dice, settings: &SimSettings) -> usize {
     0
 }
 
-/// The next page of the scan that a client is reading, or the first of another, which may begin
-/// after any key.
+/// Returns the next page of the scan that a client is reading, or the first page of another scan,
+/// which may begin after any key.
 fn next_page(reading: Option<(String, String)>, key: String, dice: &mut Dice) -> Scan {
     let (prefix, after) = match reading {
         Some((prefix, last)) => (prefix, Some(last)),
@@ -346,7 +349,7 @@ fn next_page(reading: Option<(String, String)>, key: String, dice: &mut Dice) ->
     Scan { prefix, after, items_max, bytes_max: SCAN_BYTES_MAX }
 }
 
-/// A value unlike any other of the run.
+/// Returns a value that is unique in the run.
 fn fresh_value(ticket: Ticket, dice: &mut Dice, settings: &SimSettings) -> Value {
     let padding = "x".repeat(dice.below(settings.value_bytes_max + 1) as usize);
     Value::from_text(&format!("{}-{}{padding}", ticket.connection, ticket.slot)).expect("a short value")

@@ -1,9 +1,9 @@
 //! Client connections: requests go in as lines of the protocol and replies come out as lines,
 //! through the [`ClientHost`] that ships.
 //!
-//! What a reply says is checked where the router gives it, because the index that it was decided at
-//! is not in its line. Here is checked that each request has one line, and that the lines come in
-//! the order of the requests.
+//! The content of a reply is checked where the router emits it, because its line does not contain
+//! the index at which it was decided. Here is checked that each request gets one line, and that the
+//! lines come in the order of the requests.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +23,13 @@ pub(super) struct Connections(Vec<Place>);
 #[derive(Debug)]
 struct Place {
     host: ClientHost,
-    /// The slot whose line comes next.
+    /// The slot whose line is due next.
     next: u64,
-    /// The slots whose replies are known and not written.
+    /// The slots whose replies are known but not written.
     known: BTreeSet<u64>,
 }
 
-/// The part of a reply's line that says which request it answers.
+/// The member of a reply's line that says which request it answers.
 #[derive(Deserialize)]
 struct Answered {
     id: u64,
@@ -46,8 +46,8 @@ impl Connections {
         Self((1..=clients as u64).map(place).collect())
     }
 
-    /// A client sends a request. Returns what goes to the router now: this request may have to wait
-    /// for others.
+    /// Sends a request of a client. Returns the input for the router, if any: this request may have
+    /// to wait for others.
     pub(super) fn send(&mut self, ticket: Ticket, request: &Request) -> Option<RouterInput> {
         let place = self.place(ticket.connection);
         place.host.received(line_of(ticket.slot, request).as_bytes());
@@ -55,11 +55,12 @@ impl Connections {
         asked
     }
 
-    /// The router has a reply. Returns what may go to the router now.
+    /// Hands a reply of the router to its connection. Returns the requests that may go to the
+    /// router now.
     ///
     /// # Errors
     ///
-    /// When lines come out that are not due.
+    /// When a line comes out that is not due.
     pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) -> Result<Vec<RouterInput>, Violation> {
         let place = self.place(ticket.connection);
         place.known.insert(ticket.slot);
@@ -95,7 +96,7 @@ impl Place {
     }
 }
 
-/// A request as its client writes it.
+/// Encodes a request as its client writes it.
 fn line_of(id: u64, request: &Request) -> String {
     let members = match request {
         Request::Write { command, session } => {

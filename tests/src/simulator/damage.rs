@@ -1,5 +1,5 @@
-//! Damage to the files of a node that is down, that its start has to notice. Whether it does is
-//! asked at once, and the files stay as they were: an operator puts them back.
+//! Damage to the files of a node that is down, which its start has to detect. The check is made at
+//! once on a copy and the files on disk stay undamaged, as if an operator put them back.
 
 use std::collections::VecDeque;
 
@@ -9,15 +9,16 @@ use coracle_storage::{FileKind, FileName, SyncPolicy, recover};
 use super::invariants::{Verdict, Violation};
 use super::world::World;
 
-/// How long after an entry was committed, and on the disk of a node, that node must notice its
-/// loss, in microseconds: the floor is noted every three seconds, of a clock that may run slow, and
-/// the turn that does it may come late.
+/// The time in microseconds after which a node must detect the loss of an entry that was committed
+/// and on its disk. The floor is noted every three seconds, by a clock that may run slow, and the
+/// turn that notes it may be late.
 const LOSS_NOTICED_AFTER: u64 = 4_500_000;
 
-/// How long apart two samples are at the least, in microseconds.
+/// The shortest time between two samples, in microseconds.
 const SAMPLED_EVERY: u64 = 500_000;
 
-/// What a node had committed and durable at some times of its present life, the earliest first.
+/// Samples of the log index up to which a node's log was committed and durable in its present
+/// incarnation of the process, oldest first.
 #[derive(Debug, Default)]
 pub struct DurableCommits {
     life: u64,
@@ -25,21 +26,21 @@ pub struct DurableCommits {
 }
 
 impl DurableCommits {
-    /// The node has this at `now`.
+    /// Takes a sample of the node at `now`.
     pub fn sample(&mut self, now: u64, life: u64, raft: &Node) {
         if self.life != life {
             *self = Self { life, samples: VecDeque::new() };
         }
         if self.samples.back().is_none_or(|(at, _)| at + SAMPLED_EVERY <= now) {
             self.samples.push_back((now, raft.commit_index().min(raft.durable_index())));
-            // One that is old enough is kept.
+            // Keep one sample that is old enough.
             while self.samples.get(1).is_some_and(|(at, _)| at + LOSS_NOTICED_AFTER <= now) {
                 self.samples.pop_front();
             }
         }
     }
 
-    /// What this node must not lose without noticing it.
+    /// The index up to which this node must detect any loss.
     fn noted(&self, now: u64, life: u64) -> Option<LogIndex> {
         let (at, index) = self.samples.front().filter(|_| self.life == life)?;
         (at + LOSS_NOTICED_AFTER <= now).then_some(*index)
@@ -47,8 +48,8 @@ impl DurableCommits {
 }
 
 impl World {
-    /// A log loses its end. A node that had these entries committed and durable long enough ago has
-    /// to refuse to start: it may have acknowledged them.
+    /// Truncates a log in the middle. A node that had the lost entries committed and durable long
+    /// enough ago has to refuse to start, because it may have acknowledged them.
     pub(super) fn lose_page(&mut self, node: usize) -> Verdict {
         let (now, process) = (self.now, &self.processes[node]);
         let Some(running) = &process.running else { return Ok(()) };
@@ -88,8 +89,9 @@ impl World {
         }
     }
 
-    /// Flips a bit in a file of a node that is down. Everywhere but in the log's last line, which
-    /// may pass for torn, it has to refuse to start. Its operator puts the file back.
+    /// Flips a bit in a file of a node that is down. The node has to refuse to start, unless the
+    /// bit is in the log's last line, which may pass for torn. The operator then puts the file
+    /// back.
     pub(super) fn flip_bit(&mut self, node: usize) -> Verdict {
         let down = 1000 + self.dice.exponential(500_000);
         self.crash(node, down);
@@ -100,7 +102,7 @@ impl World {
         let id = process.id;
         let kind = self.dice.one_of(&[FileKind::Log, FileKind::Log, FileKind::Meta, FileKind::Snapshot]);
         let files = process.disk.files(id);
-        // Behind a torn tail a changed byte looks torn, too.
+        // Behind a torn tail, a changed byte also looks torn.
         if !recover(id, &files, SyncPolicy::Always).is_ok_and(|recovery| recovery.notices.is_empty()) {
             return Ok(());
         }

@@ -1,10 +1,10 @@
-//! Every random choice of a run, from one seed.
+//! Random source of a run: every random choice, drawn from one seed.
 //!
-//! The choices are noted on a tape as they are made. A tape can be played back, whole or with parts
-//! left out or set to zero: that is how a failing run is made smaller. A tape that has ended gives
-//! zeros, the quietest choice everywhere.
+//! The choices are recorded on a tape. A tape can be played back, whole or with parts left out or
+//! set to zero; shrinking a failing run works that way. A tape that has ended gives zeros, and zero
+//! is the quietest choice everywhere.
 
-/// The source of all choices in a run.
+/// The source of all choices of a run.
 #[derive(Debug)]
 pub struct Dice {
     rng: fastrand::Rng,
@@ -13,25 +13,25 @@ pub struct Dice {
 }
 
 impl Dice {
-    /// Choices from a seed.
+    /// Draws the choices from a seed.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         Self { rng: fastrand::Rng::with_seed(seed), played: None, tape: Vec::new() }
     }
 
-    /// The choices of a tape.
+    /// Plays back the choices of a tape.
     #[must_use]
     pub fn from_tape(tape: Vec<u32>) -> Self {
         Self { rng: fastrand::Rng::with_seed(0), played: Some(tape), tape: Vec::new() }
     }
 
-    /// The choices made so far.
+    /// The choices that were made so far.
     #[must_use]
     pub fn tape(&self) -> &[u32] {
         &self.tape
     }
 
-    /// A number below `limit`, which is above zero. Zero is the quiet choice.
+    /// Draws a number below `limit`, which must be above zero. Zero is the quiet choice.
     pub fn below(&mut self, limit: u32) -> u32 {
         let drawn = match &self.played {
             Some(played) => played.get(self.tape.len()).copied().unwrap_or(0),
@@ -42,29 +42,29 @@ impl Dice {
         drawn % limit
     }
 
-    /// A number of the range, both ends included.
+    /// Draws a number of the range, both ends included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let width = u32::try_from(high - low + 1).expect("ranges of choices are small");
         low + u64::from(self.below(width))
     }
 
-    /// A position in something of `len` elements, which is above zero.
+    /// Draws a position in a collection of `len` elements, which must be above zero.
     pub fn position(&mut self, len: usize) -> usize {
         self.below(u32::try_from(len).expect("collections of choices are small")) as usize
     }
 
-    /// Yes in about `per_mille` of a thousand cases. A tape of zeros always says no.
+    /// Returns true in about `per_mille` of a thousand cases. A tape of zeros always gives false.
     pub fn happens(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.below(1000) >= 1000 - per_mille.min(999)
     }
 
-    /// One of these.
+    /// Draws one of these values.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.position(choices.len())]
     }
 
-    /// A number around `typical`, most often smaller, now and then many times as large: how long
-    /// things take.
+    /// Draws a duration from an exponential distribution with the mean `typical`: mostly smaller
+    /// values, sometimes a multiple of it.
     pub fn exponential(&mut self, typical: u64) -> u64 {
         let uniform = f64::from(self.below(1 << 20)) / f64::from(1 << 20);
         #[expect(

@@ -1,13 +1,13 @@
-//! A disk that forgets: what was written and not synced may be lost at a crash, in part and down to
-//! a single byte.
+//! Simulated disk with crash semantics: at a crash, data that was written but not synced may be
+//! lost, in part and down to a single byte.
 //!
 //! The model: changes to one file reach the disk in their order, and the last one to do so may be
-//! torn at any byte, or have zeros in the place of some of its sectors; changes of names (made,
-//! renamed, removed) reach it in their order, independently of the files' contents. A sync makes
-//! one file, or the names, durable.
+//! torn at any byte, or have zeros in place of some of its sectors. Changes of names (create,
+//! rename, remove) reach it in their order, independently of the files' contents. A sync makes one
+//! file, or the names, durable.
 //!
-//! A file is kept as it is *now*, with what is needed to take unsynced changes back: so a log that
-//! grows for minutes costs nothing but its own bytes.
+//! A file is stored as it is *now*, with an undo record per unsynced change. So a log that grows
+//! for minutes takes no more memory than its bytes.
 
 use std::collections::BTreeMap;
 
@@ -16,28 +16,28 @@ use coracle_storage::{FileKind, FileName, FileOp, NodeFiles};
 
 use super::dice::Dice;
 
-/// What a disk writes as a whole or not at all.
+/// The unit that a disk writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
-/// A file's content, and how to take back what is not durable.
+/// A file's content, and the undo records of its unsynced changes.
 #[derive(Clone, Debug, Default)]
 struct Content {
     bytes: Vec<u8>,
     unsynced: Vec<Undo>,
 }
 
-/// What a change did to a file.
+/// How to take one change of a file back.
 #[derive(Clone, Debug)]
 enum Undo {
-    /// Bytes were added, from this length on.
+    /// Bytes were appended at this length.
     Append(usize),
-    /// Bytes were written over these.
+    /// These bytes were overwritten at this position.
     Overwrite(usize, Vec<u8>),
-    /// These were cut off.
+    /// These bytes were truncated.
     Truncate(Vec<u8>),
 }
 
-/// A change of the names that is not durable yet, with what stood there before.
+/// A change of names that is not durable yet, with the names before it.
 #[derive(Clone, Debug)]
 struct NameChange {
     before: Vec<(FileName, Option<usize>)>,
@@ -47,24 +47,24 @@ struct NameChange {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     contents: BTreeMap<usize, Content>,
-    /// How many there ever were.
+    /// The number of contents that were ever created.
     made: usize,
     names: BTreeMap<FileName, usize>,
     name_changes: Vec<NameChange>,
 }
 
 impl SimDisk {
-    /// Carries an operation out, as far as a program can see.
+    /// Executes an operation, as far as a program can see.
     ///
     /// # Panics
     ///
-    /// When the operation is about a file that is not there: the planner has made a mistake.
+    /// When the operation concerns a file that does not exist, which is a bug of the planner.
     pub fn run(&mut self, op: &FileOp) {
         match op {
             FileOp::Create { file, bytes } => {
                 if self.names.contains_key(file) {
-                    // The same file, emptied: what it held is gone at once, or comes back as a
-                    // whole.
+                    // The file exists and is emptied: its old content is lost at once, or comes
+                    // back as a whole.
                     let content = self.content(*file);
                     content.unsynced.push(Undo::Truncate(std::mem::take(&mut content.bytes)));
                     content.unsynced.push(Undo::Append(0));
@@ -115,7 +115,7 @@ impl SimDisk {
         }
     }
 
-    /// The power fails: of what was not synced, the dice say what survives.
+    /// Simulates a power failure: the dice decide which unsynced changes survive.
     pub fn crash(&mut self, dice: &mut Dice) {
         let lost_names = dice.position(self.name_changes.len() + 1);
         for change in self.name_changes.drain(..).rev().take(lost_names) {
@@ -131,14 +131,14 @@ impl SimDisk {
         }
     }
 
-    /// What has no name any more, and cannot get it back, is gone: a run makes tens of thousands of
+    /// Frees contents that have no name and cannot get one back: a run creates tens of thousands of
     /// snapshots.
     fn free_nameless(&mut self) {
         let names = &self.names;
         self.contents.retain(|content, _| names.values().any(|named| named == content));
     }
 
-    /// The files as a starting node finds them.
+    /// Returns the files as a starting node finds them.
     #[must_use]
     pub fn files(&self, node: NodeId) -> NodeFiles {
         let bytes = |kind| {
@@ -154,31 +154,32 @@ impl SimDisk {
         }
     }
 
-    /// The names of all files that are there, of whichever node.
+    /// The names of all existing files of all nodes.
     #[must_use]
     pub fn names(&self) -> Vec<FileName> {
         self.names.keys().copied().collect()
     }
 
-    /// A file's bytes, as a program reads them now.
+    /// Returns a file's bytes, as a program would read them now.
     #[must_use]
     pub fn read(&self, file: FileName) -> Option<&[u8]> {
         self.names.get(&file).map(|content| self.contents[content].bytes.as_slice())
     }
 
-    /// Whether everything that was written is durable.
+    /// Returns whether all changes are durable.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         let contents_are = self.names.values().all(|content| self.contents[content].unsynced.is_empty());
         self.name_changes.is_empty() && contents_are
     }
 
-    /// What would be found if the power failed now and nothing unsynced survived.
+    /// Returns the disk that would be found if the power failed now and no unsynced change
+    /// survived.
     #[must_use]
     pub fn durable_image(&self) -> Self {
         let mut image = self.clone();
-        // A die that is out of tape makes the first choice everywhere: nothing is lost. So it is
-        // lost by hand.
+        // Dice on an ended tape make the first choice everywhere, so they would lose nothing.
+        // Therefore the changes are undone explicitly.
         for change in image.name_changes.drain(..).rev() {
             for (name, content) in change.before.into_iter().rev() {
                 set_name(&mut image.names, name, content);
@@ -188,7 +189,7 @@ impl SimDisk {
         image
     }
 
-    /// Flips a bit of a file that is there.
+    /// Flips a bit of an existing file. Returns whether it did.
     pub fn flip_bit(&mut self, file: FileName, dice: &mut Dice) -> bool {
         let content = self.names.get(&file).and_then(|content| self.contents.get_mut(content));
         let Some(Content { bytes, .. }) = content else { return false };
@@ -221,7 +222,7 @@ impl Content {
         for _ in 0..lost {
             self.undo();
         }
-        // The last change that survives may do so in part: an append up to any byte, or with holes.
+        // The last surviving change may survive in part: an append up to any byte, or with holes.
         if let Some(Undo::Append(from)) = self.unsynced.last() {
             let from = *from;
             let written = self.bytes.len() - from;
@@ -235,8 +236,8 @@ impl Content {
         self.unsynced.clear();
     }
 
-    /// Of the sectors that a write from this length on has touched, some are what they were: zeros,
-    /// behind the old length.
+    /// Fills some of the sectors that a write at this length has touched with zeros, which is what
+    /// was there before behind the old length.
     fn lose_sectors(&mut self, from: usize, dice: &mut Dice) {
         let mut at = from;
         while at < self.bytes.len() {

@@ -1,8 +1,8 @@
-//! What the disks of the world do, one operation at a time: the log's, and beside them the
-//! snapshots'.
+//! Disk operations of the simulated nodes, one at a time: those of the log and, beside them, those
+//! of snapshots.
 //!
-//! Both are operations of one disk: the same faults hit them, whichever comes first, and a crash
-//! may come between any two.
+//! Both kinds go to one disk: a fault hits whichever comes next, and a crash may come between any
+//! two operations.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ impl World {
         self.schedule(delay, Happening::DiskStep { node, life });
     }
 
-    /// How long the next operation takes.
+    /// Draws the duration of the next operation.
     fn disk_time(&mut self, node: usize, is_sync: bool) -> u64 {
         let typical = if is_sync { self.settings.sync } else { self.settings.write };
         let slowness = if self.now < self.processes[node].disk_slow_until { 100 } else { 1 };
         let part = self.dice.exponential(typical / 2);
-        // A disk that is well does not take so long that its leader would be right to give up.
+        // Without faults, a disk is never so slow that its leader would have to step down.
         let part = if self.has_trouble { part } else { part.min(typical) };
         ((typical / 2 + part) * slowness).min(OUTAGE_MAX)
     }
 
-    /// Whether the process ends before its next file operation.
+    /// Crashes the process if it is to end before its next file operation. Returns whether it did.
     fn ends_before_operation(&mut self, node: usize) -> bool {
         let Some(left) = &mut self.processes[node].crash_after_ops else { return false };
         if *left > 0 {
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// A node orders a part of a snapshot to be written or read.
+    /// Passes a node's order to write or read a part of a snapshot to its disk.
     pub(super) fn order_snapshot(&mut self, node: usize, order: SnapshotOrder) {
         if let SnapshotOrder::Write(part) = &order {
             self.trace.note(self.now, [16, node as u64, part.offset], || {
@@ -164,7 +164,7 @@ impl World {
         });
     }
 
-    /// A bit of a snapshot's part may flip on its way, and leave text.
+    /// May flip a bit in a part of a snapshot in transit. The result is still valid text.
     pub(super) fn damaged_on_the_way(&mut self, mut message: Message) -> Message {
         if let Body::InstallSnapshot(part) = &mut message.body
             && !part.text.is_empty()

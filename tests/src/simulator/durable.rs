@@ -1,26 +1,27 @@
-//! What a node's disk holds for sure, as numbers: kept by the world, invisible to the node.
+//! Ghost state of a node's disk: term, vote, snapshot and log points that are certainly durable.
+//! The world keeps it, and no node sees it.
 //!
-//! A durable snapshot stands for all entries up to its last one, whatever the log beside it holds:
-//! what a snapshot covers is committed. So the two may be of different moments, and a start makes
-//! one of them (see `recover/snapshot` of the storage).
+//! A durable snapshot covers all entries up to its last one, whatever the log beside it holds,
+//! because the entries that a snapshot covers are committed. So the snapshot and the log may be of
+//! different moments, and a start combines them (see `recover/snapshot` of the storage).
 
 use coracle_core::raft::{Compaction, Entries, HardState, LogIndex, LogPoint, Persist, Restored};
 
-/// What the disk of a node holds durably.
+/// The durable state of a node's disk.
 #[derive(Clone, Debug, Default)]
 pub struct DurableState {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The end of the latest snapshot.
+    /// The last log point of the latest snapshot.
     pub snapshot: Option<LogPoint>,
-    /// The point that the log starts after.
+    /// The point after which the log starts.
     pub log_start: LogPoint,
     /// The points of the log's entries, in order.
     pub log: Vec<LogPoint>,
 }
 
 impl DurableState {
-    /// What a start has found.
+    /// The state that a start has recovered.
     #[must_use]
     pub fn found(restored: &Restored) -> Self {
         Self {
@@ -31,13 +32,13 @@ impl DurableState {
         }
     }
 
-    /// How far the latest snapshot reaches; the origin without one.
+    /// The last index of the latest snapshot; the origin without one.
     #[must_use]
     pub fn snapshot_index(&self) -> LogIndex {
         self.snapshot.map_or(LogIndex::ORIGIN, |last| last.index)
     }
 
-    /// The log's point at `index`; also known for its start.
+    /// The log's point at `index`, including the point at which the log starts.
     #[must_use]
     pub fn point_at(&self, index: LogIndex) -> Option<LogPoint> {
         match usize::try_from(index.0.checked_sub(self.log_start.index.0)?).ok()?.checked_sub(1) {
@@ -46,13 +47,13 @@ impl DurableState {
         }
     }
 
-    /// Whether there is an entry at `index`, in the log or in the snapshot.
+    /// Returns whether the log or the snapshot has an entry at `index`.
     #[must_use]
     pub fn reaches(&self, index: LogIndex) -> bool {
         index <= self.snapshot_index() || self.point_at(index).is_some()
     }
 
-    /// Whether this entry is there, in the log or in the snapshot.
+    /// Returns whether this entry is in the log or in the snapshot.
     #[must_use]
     pub fn holds(&self, point: LogPoint) -> bool {
         match self.snapshot {
@@ -62,14 +63,14 @@ impl DurableState {
         }
     }
 
-    /// Where the log would end after a start.
+    /// The point at which the log would end after a start.
     #[must_use]
     pub fn end(&self) -> LogPoint {
         let agreeing = self.snapshot.filter(|last| self.point_at(last.index) != Some(*last));
         agreeing.unwrap_or_else(|| self.log.last().copied().unwrap_or(self.log_start))
     }
 
-    /// A persist is durable.
+    /// Applies a persist that became durable.
     pub fn apply(&mut self, persist: &Persist) {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;
@@ -84,7 +85,7 @@ impl DurableState {
         self.log.extend(points(&persist.entries));
     }
 
-    /// The power fails with this persist under way: what it was to take need not be there any more.
+    /// Applies a power failure during this persist: the entries that it was to remove may be gone.
     pub fn lose(&mut self, persist: &Persist) {
         if let Some(Compaction { after, entries }) = &persist.compaction {
             let kept = points(entries);

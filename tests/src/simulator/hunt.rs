@@ -1,5 +1,5 @@
-//! Hunts a deliberate bug: runs seed after seed with it until some property does not hold, which
-//! holds in the same seed without it.
+//! Mutant hunt: runs seeds with a deliberate bug until a property is violated that holds in the
+//! same seed without the bug.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::invariants::Violation;
 use super::run::{Telling, run_seed};
 use crate::lifecycle;
 
-/// How long things break in a hunted run, in simulated time.
+/// How long faults are injected in a hunted run, in simulated time.
 pub const TROUBLE: Duration = Duration::from_secs(10);
 
-/// What gave a mutant away.
+/// A violation that revealed a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kill {
-    /// The seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// The property that did not hold.
+    /// The property that was violated.
     pub property: &'static str,
-    /// What was seen.
+    /// A description of the violation.
     pub what: String,
 }
 
-/// Runs `seed` with `mutant`.
+/// Runs `seed` with `mutant`. Returns the violation, if there is one.
 #[must_use]
 pub fn try_seed(mutant: Mutant, seed: u64, telling: Telling) -> Option<Kill> {
     Mutant::activate(Some(mutant));
@@ -32,14 +32,15 @@ pub fn try_seed(mutant: Mutant, seed: u64, telling: Telling) -> Option<Kill> {
     violation.map(|violation| Kill { seed, property: violation.property, what: violation.what })
 }
 
-/// Whether `seed` is as it should be without the mutant. Otherwise it proves nothing about it.
+/// Returns whether `seed` passes without the mutant. Otherwise a violation in it proves nothing
+/// about the mutant.
 #[must_use]
 pub fn is_clean(mutant: Mutant, seed: u64) -> bool {
     violation(mutant, seed, Telling::Silent).is_none()
 }
 
-/// What does not hold in the world that hunts this mutant: the life of a cluster under an operator,
-/// or a cluster whose nodes are given.
+/// Runs a seed in the simulator that can reveal this mutant: the life-cycle simulator with an
+/// operator, or the cluster simulator with a fixed set of nodes. Returns the violation, if any.
 fn violation(mutant: Mutant, seed: u64, telling: Telling) -> Option<Violation> {
     if is_of_lifecycle(mutant) {
         return lifecycle::run_seed(seed, TROUBLE, telling == Telling::Everything).violation;
@@ -47,7 +48,7 @@ fn violation(mutant: Mutant, seed: u64, telling: Telling) -> Option<Violation> {
     run_seed(seed, TROUBLE, telling).violation
 }
 
-/// Whether only nodes that come and go can show the bug.
+/// Returns whether only the life-cycle simulator, in which nodes come and go, can reveal the bug.
 fn is_of_lifecycle(mutant: Mutant) -> bool {
     matches!(
         mutant,
@@ -103,9 +104,8 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
 mod tests {
     use super::*;
 
-    /// One of each kind that the first seeds notice: what a vote and an acknowledgement promise,
-    /// what is committed, what the disk holds, what a client is told. `mutants`, the program, hunts
-    /// all of them.
+    /// Mutants of each kind that the first seeds notice: promises of votes and acknowledgements,
+    /// commits, disk contents, replies to clients. The program `mutants` hunts all of them.
     #[test]
     fn the_first_seeds_kill_some_mutants_of_each_kind() {
         let mutants = [

@@ -1,5 +1,5 @@
-//! A whole cluster in one thread, from one seed: its network, disks, clocks and clients are
-//! simulated, thousands of times faster than real time, and everything that can break is broken.
+//! Deterministic simulation of a whole cluster in one thread, from one seed: network, disks, clocks
+//! and clients are simulated with faults of every kind, thousands of times faster than real time.
 //!
 //! ```text
 //!   dice ──► settings ──► world ◄── trouble           one queue of happenings in simulated time
@@ -12,8 +12,7 @@
 //!   invariants: after every turn, before every send, at every start and every reply
 //! ```
 //!
-//! Proxy, replica, planners and recovery are the ones that ship. What is simulated is only what
-//! surrounds them.
+//! Proxy, replica, planners and recovery are the real ones. Only their surroundings are simulated.
 
 mod asking;
 mod calls;

@@ -1,4 +1,5 @@
-//! A network that loses, doubles, delays and reorders, and whose links are cut by direction.
+//! Simulated network: loses, duplicates, delays and reorders messages, and cuts links in each
+//! direction separately.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +12,19 @@ use super::settings::SimSettings;
 #[derive(Debug, Default)]
 pub struct SimNetwork {
     cut: BTreeSet<(NodeId, NodeId)>,
-    /// Added to every message's way, by link, in microseconds.
+    /// The extra delay of every message of a link, in microseconds.
     clogged: BTreeMap<(NodeId, NodeId), u64>,
-    /// When the last message of a link arrives, where order is kept.
+    /// The arrival time of the last message of a link, where order is kept.
     last_arrival: BTreeMap<(NodeId, NodeId), u64>,
-    /// Neither loss nor doubling any more.
+    /// Whether messages are no longer lost or duplicated.
     pub is_calm: bool,
 }
 
-/// What becomes of a message: when each copy of it arrives.
+/// The fate of a message: the arrival time of each copy.
 pub type Arrivals = [Option<u64>; 2];
 
 impl SimNetwork {
-    /// A message is sent at `now`.
+    /// Sends a message at `now`.
     pub fn send(
         &mut self,
         from: NodeId,
@@ -52,7 +53,7 @@ impl SimNetwork {
         settings: &SimSettings,
     ) -> u64 {
         let part = dice.exponential(settings.delay / 2);
-        // Without trouble nothing takes so long that an election would be right.
+        // Without faults, no message takes so long that an election would be justified.
         let part = if self.is_calm { part.min(settings.delay * 2) } else { part };
         let way = settings.delay / 2 + part;
         let clog = self.clogged.get(&(from, to)).copied().unwrap_or(0);
@@ -65,13 +66,13 @@ impl SimNetwork {
         *last
     }
 
-    /// Whether `to` hears `from`.
+    /// Returns whether messages of `from` reach `to`.
     #[must_use]
     pub fn is_open(&self, from: NodeId, to: NodeId) -> bool {
         !self.cut.contains(&(from, to))
     }
 
-    /// Whether some of what is sent to `node` does not arrive.
+    /// Returns whether some of the links to `node` are cut.
     #[must_use]
     pub fn is_deaf(&self, node: NodeId) -> bool {
         self.cut.iter().any(|(_, to)| *to == node)
@@ -87,7 +88,7 @@ impl SimNetwork {
         self.cut.remove(&(from, to));
     }
 
-    /// Cuts all links for which `is_cut` says so, and no others.
+    /// Cuts exactly the links for which `is_cut` returns true.
     pub fn shape(&mut self, nodes: &[NodeId], mut is_cut: impl FnMut(NodeId, NodeId) -> bool) {
         self.cut.clear();
         for &from in nodes {
@@ -99,12 +100,12 @@ impl SimNetwork {
         }
     }
 
-    /// Messages of one direction take so much longer.
+    /// Delays the messages of one direction by this time.
     pub fn clog(&mut self, from: NodeId, to: NodeId, micros: u64) {
         self.clogged.insert((from, to), micros);
     }
 
-    /// Everything is open and quick again.
+    /// Restores all links and removes all delays.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.clogged.clear();

@@ -1,4 +1,4 @@
-//! What the trace tells of a node's outputs.
+//! Trace lines and sightings for the outputs of nodes.
 
 use coracle_core::raft::{Body, Entries, Event, Message, Persist, Refusal, StepDown};
 
@@ -29,8 +29,7 @@ impl World {
             self.trace.sight("a message was lost");
         }
         if let Body::InstallSnapshot(part) = &message.body {
-            // A question has neither text nor end; a follower that knows the answer is sent the
-            // rest only.
+            // A query has neither text nor end. A follower that answers it is sent only the rest.
             let is_question = part.text.is_empty() && part.end.is_none();
             let link = (message.from, message.to);
             if is_question {

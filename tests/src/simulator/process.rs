@@ -1,8 +1,6 @@
-//! A simulated process: one node of the cluster with its disk, its clock, and whatever waits for
-//! it.
+//! Simulated process: one node of the cluster with its disk, its clock and its pending inputs.
 //!
-//! It runs the replica, the planner and the recovery that ship. The world decides when it gets to
-//! run.
+//! It runs the real replica, planner and recovery. The world decides when it runs.
 
 use std::collections::VecDeque;
 
@@ -19,17 +17,17 @@ use super::disk::SimDisk;
 use super::durable::DurableState;
 use super::snapshots::SnapshotFiles;
 
-/// A clock that runs at its own speed from its own start, and never backwards.
+/// A clock with its own speed and its own start, which never goes backwards.
 #[derive(Clone, Copy, Debug)]
 pub struct SimClock {
-    /// Thousandths of true speed.
+    /// The speed, in thousandths of true speed.
     pub rate: u64,
-    /// What it shows at the start of the world, in microseconds.
+    /// The reading at the start of the world, in microseconds.
     pub offset: u64,
 }
 
 impl SimClock {
-    /// What it shows at a true time in microseconds.
+    /// The reading at a true time in microseconds.
     #[must_use]
     pub fn local(self, now: u64) -> Instant {
         Instant::from_micros(self.offset + now * self.rate / 1000)
@@ -45,40 +43,40 @@ impl SimClock {
 /// A node of the simulated cluster, running or not.
 #[derive(Debug)]
 pub struct Process {
-    /// Which node.
+    /// The id of the node.
     pub id: NodeId,
-    /// Its disk, which outlives it.
+    /// The disk, which outlives the process.
     pub disk: SimDisk,
-    /// What is durable on it.
+    /// The state that is durable on the disk.
     pub durable: DurableState,
-    /// Its clock.
+    /// The clock.
     pub clock: SimClock,
-    /// How often it was started: what was meant for an earlier life is not delivered.
+    /// The number of starts and crashes so far. Inputs that were meant for an earlier incarnation
+    /// of the process are not delivered.
     pub life: u64,
-    /// What runs.
+    /// The running replica, if the process is up.
     pub running: Option<Running>,
-    /// It does nothing before this time.
+    /// The process does nothing before this time.
     pub busy_until: u64,
-    /// Until when its turns take many times as long.
+    /// The time until which its turns take many times as long.
     pub slow_until: u64,
-    /// Until when its disk takes many times as long.
+    /// The time until which its disk takes many times as long.
     pub disk_slow_until: u64,
-    /// When it is going to be woken, if that is planned.
+    /// The planned time of its next turn, if there is one.
     pub wake_at: Option<u64>,
-    /// The times at which its alarm goes off, the next one last. One of them is not after
-    /// `wake_at`.
+    /// The times of its alarms, the next one last. At least one of them is not after `wake_at`.
     pub alarms: Vec<u64>,
-    /// Its next write or sync fails.
+    /// The fault that hits its next write or sync.
     pub disk_fails: Option<DiskFault>,
-    /// It ends after so many more outputs.
+    /// The number of further outputs after which it crashes.
     pub crash_after_outputs: Option<u32>,
-    /// It ends after so many more file operations.
+    /// The number of further file operations after which it crashes.
     pub crash_after_ops: Option<u32>,
-    /// It ends in its next start, after so many file operations.
+    /// The number of file operations of its next start after which it crashes.
     pub crash_in_recovery: Option<usize>,
-    /// What it had committed and durable in its present life.
+    /// Samples of its committed and durable index since its last start.
     pub durable_commits: DurableCommits,
-    /// It stays down for ever.
+    /// Whether it stays down permanently.
     pub is_dead: bool,
 }
 
@@ -96,49 +94,49 @@ pub enum DiskFault {
 pub struct Running {
     /// The core.
     pub replica: Replica,
-    /// What arrived and was not taken yet.
+    /// The inputs that have arrived and wait for the next turn.
     pub inbox: Vec<Input>,
-    /// What the disk was asked for.
+    /// The persists that wait for the disk.
     pub disk_queue: DiskQueue,
-    /// The file operations that are left of what the disk is at.
+    /// The remaining file operations of the current disk work.
     ops: VecDeque<FileOp>,
-    /// The snapshots, written beside the log.
+    /// The snapshot files, written beside the log.
     pub snapshots: SnapshotFiles,
 }
 
-/// What a step of the disk came to.
+/// The result of one step of the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DiskStep {
-    /// There is more to do; the next operation is of this kind.
+    /// There are more operations to do.
     More,
-    /// The group is durable up to here.
+    /// The group up to this persist is durable.
     Done(PersistId),
-    /// A piece of the log is made anew.
+    /// A piece of the rewritten log is complete.
     Renewed,
-    /// There was no room for a piece of the log that is made anew: the old one stays.
+    /// There was no room for a piece of the rewritten log: the old log stays.
     PutOff,
     /// An operation failed.
     Failed,
 }
 
-/// What a start came to.
+/// The result of a start.
 #[derive(Debug)]
 pub enum StartOutcome {
-    /// It runs; these were told.
+    /// It runs, with these notices of its recovery.
     Runs(Vec<Notice>),
-    /// It ended in the middle of its recovery.
+    /// It crashed in the middle of its recovery.
     CrashedInRecovery,
     /// It refused to start.
     Refused(RecoverError),
 }
 
-/// The identities of a cluster of `nodes` nodes.
+/// The identities of a new cluster of `nodes` nodes.
 fn identities(nodes: usize) -> Vec<Identity> {
     let incarnations: Vec<_> = (0..nodes as u64).map(|node| Incarnation(1000 + node)).collect();
     Identity::for_new_cluster(ClusterId(1), &incarnations)
 }
 
-/// Founds the cluster: every node's disk as it is before the first start.
+/// Bootstraps a cluster: returns every node's disk as it is before the first start.
 #[must_use]
 pub fn found_disks(nodes: usize) -> Vec<SimDisk> {
     let files = vec![coracle_storage::NodeFiles::default(); nodes];
@@ -163,7 +161,7 @@ pub fn found_disks(nodes: usize) -> Vec<SimDisk> {
 }
 
 impl Process {
-    /// A node that was never started.
+    /// Creates a node that was never started.
     #[must_use]
     pub fn new(id: NodeId, disk: SimDisk, clock: SimClock) -> Self {
         Self {
@@ -187,7 +185,7 @@ impl Process {
         }
     }
 
-    /// The process ends, and what its disk had not synced may be lost.
+    /// Ends the process. Data that its disk had not synced may be lost.
     pub fn crash(&mut self, dice: &mut Dice) {
         for persist in self.running.take().iter().flat_map(|running| running.disk_queue.in_flight()) {
             self.durable.lose(persist);
@@ -201,7 +199,7 @@ impl Process {
         self.crash_after_ops = None;
     }
 
-    /// Recovers from the disk, carries the repairs out, and starts the replica.
+    /// Recovers from the disk, executes the repairs, and starts the replica.
     pub fn start(&mut self, config: Config, limits: ReplicaLimits, seed: u64, now: u64) -> StartOutcome {
         let recovery = match recover(self.id, &self.disk.files(self.id), SyncPolicy::Always) {
             Ok(recovery) => recovery,
@@ -233,15 +231,15 @@ impl Process {
 }
 
 impl Running {
-    /// One turn of the replica.
+    /// Runs one turn of the replica.
     pub fn step(&mut self, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
         self.replica.step(now, &mut self.inbox, &mut outputs);
         outputs
     }
 
-    /// Begins what the disk has to do next, if it is free and there is something. Returns whether
-    /// it did.
+    /// Begins the next work of the disk, if the disk is free and there is work. Returns whether it
+    /// did.
     pub fn begin_disk_work(&mut self) -> bool {
         if self.disk_queue.is_working() {
             return false;
@@ -251,13 +249,13 @@ impl Running {
         true
     }
 
-    /// Whether the next operation of the disk waits for it.
+    /// Returns whether the next operation is a sync.
     #[must_use]
     pub fn next_op_is_sync(&self) -> bool {
         self.ops.front().is_some_and(waits)
     }
 
-    /// Carries the next operation out.
+    /// Executes the next operation.
     pub fn disk_step(
         &mut self,
         disk: &mut SimDisk,
@@ -290,12 +288,12 @@ impl Running {
     }
 }
 
-/// Whether an operation waits for the disk.
+/// Returns whether an operation is a sync.
 pub(super) fn waits(op: &FileOp) -> bool {
     matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder)
 }
 
-/// Carries an operation out, if no fault keeps it from that. Returns whether it did.
+/// Executes an operation unless a fault prevents it. Returns whether it succeeded.
 pub(super) fn carry_out(op: &FileOp, disk: &mut SimDisk, fault: &mut Option<DiskFault>) -> bool {
     let is_write = matches!(op, FileOp::Append { .. } | FileOp::AppendText { .. } | FileOp::Create { .. });
     let fails = match fault {

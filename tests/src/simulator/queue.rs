@@ -1,8 +1,8 @@
-//! What is going to happen, in the order of simulated time; what is due at one moment, in the order
-//! of its planning.
+//! Event queue of the simulation, ordered by simulated time, and at equal times by the order of
+//! planning.
 //!
-//! The heap holds numbers only, and the happenings stay where they were put: a heap moves what it
-//! holds about at every step, and a message is a large thing to move.
+//! The heap holds only numbers, and the events stay in place: a heap moves its elements at every
+//! step, and a message is large.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,42 +11,41 @@ use coracle_core::host::RouterInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Request, RequestId};
 
-/// Something that is going to happen.
+/// An event of the simulation.
 #[derive(Debug)]
 pub(super) enum Happening {
     /// A node takes a turn, if one is due.
     Alarm { node: usize, life: u64 },
     /// A message arrives.
     Deliver(Message),
-    /// The proxy's request arrives.
+    /// A request of the proxy arrives at a node.
     Ask(usize, RequestId, Request),
     /// A disk has finished an operation.
     DiskStep { node: usize, life: u64 },
-    /// A node is told that messages to another may have been lost.
+    /// A node is notified that messages to a peer may have been lost.
     Unreachable { node: usize, life: u64, peer: NodeId },
     /// A disk has finished an operation on a snapshot.
     SnapshotStep { node: usize, life: u64 },
-    /// Something arrives at the router.
+    /// An input arrives at the router.
     ToRouter(RouterInput),
-    /// The router looks at the time.
+    /// The router's deadline is due.
     RouterWake,
-    /// A client thinks of something.
+    /// A client may send its next request.
     Client(usize),
     /// A process starts.
     Start(usize),
-    /// Something breaks.
+    /// A fault is injected.
     Trouble,
-    /// The leader is ordered to hand leadership over.
+    /// The leader is ordered to transfer leadership.
     HandOver,
-    /// Everyone hears everyone again.
+    /// All links work again.
     Heal,
     /// A link goes up or down once more.
     Flap { from: NodeId, to: NodeId, times: u32 },
 }
 
-/// When something happens, its number in the order of planning, and where it waits until then: one
-/// number, so that the heap compares it in one go. 64 bits, 32 and 32, and no two have the same
-/// first 96.
+/// Time, sequence number and place of an event in one number, so that the heap compares it in one
+/// operation. The parts have 64, 32 and 32 bits. No two events are equal in the first 96 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due(u128);
 
@@ -65,18 +64,18 @@ impl Due {
     }
 }
 
-/// All that is going to happen.
+/// The events that have not happened yet.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     dues: BinaryHeap<Reverse<Due>>,
     waiting: Vec<Option<Happening>>,
-    /// The places where nothing waits.
+    /// The free places.
     free: Vec<usize>,
     sequence: u32,
 }
 
 impl Queue {
-    /// Something is going to happen at `at`.
+    /// Schedules an event at `at`.
     pub(super) fn push(&mut self, at: u64, happening: Happening) {
         self.sequence = self.sequence.checked_add(1).expect("less happens in a run");
         let place = if let Some(place) = self.free.pop() {
@@ -90,7 +89,7 @@ impl Queue {
         self.dues.push(Reverse(Due::new(at, self.sequence, place)));
     }
 
-    /// What happens next, and when, if that is before `end`.
+    /// Removes the next event, if it is due before `end`, and returns it with its time.
     pub(super) fn pop_before(&mut self, end: u64) -> Option<(u64, Happening)> {
         self.dues.peek().filter(|Reverse(due)| due.at() < end)?;
         let Reverse(due) = self.dues.pop()?;

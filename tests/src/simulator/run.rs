@@ -1,5 +1,6 @@
-//! One run: trouble, then recovery. The safety properties hold at every moment; in the recovery,
-//! the liveness properties within a bound of simulated time.
+//! One run of the simulation: first faults, then recovery. The safety properties are checked at
+//! every moment, and in the recovery also the liveness properties, within a bound of simulated
+//! time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,33 +13,33 @@ use super::settings::{Ending, SimSettings};
 use super::trace::Trace;
 use super::world::World;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunReport {
-    /// What did not hold, if anything.
+    /// The violated property, if any.
     pub violation: Option<Violation>,
-    /// Simulated time.
+    /// The simulated time of the run.
     pub simulated: Duration,
-    /// How many things happened.
+    /// The number of events.
     pub events: u64,
-    /// How many requests had an outcome that was checked.
+    /// The number of requests with an outcome, which was checked.
     pub operations: u64,
-    /// How many requests had none.
+    /// The number of requests without an outcome.
     pub failed: u64,
-    /// How often each thing worth counting was seen.
+    /// How often each interesting situation occurred.
     pub sightings: BTreeMap<&'static str, u64>,
-    /// Equal for equal runs.
+    /// A hash of the trace, equal for equal runs.
     pub hash: u64,
     /// The last lines of the trace, if it was kept.
     pub last_lines: Vec<String>,
-    /// Every choice that was made.
+    /// All random choices of the run.
     pub tape: Vec<u32>,
 }
 
-/// How a run is told.
+/// How much of the trace is kept or printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
-    /// Not at all.
+    /// Nothing.
     Silent,
     /// The last lines are kept.
     LastLines,
@@ -46,7 +47,7 @@ pub enum Telling {
     Everything,
 }
 
-/// Runs a seed: `trouble` of simulated time with faults, then as long as recovery may take.
+/// Runs a seed: `trouble` of simulated time with faults, then the time that recovery may take.
 #[must_use]
 pub fn run_seed(seed: u64, trouble: Duration, telling: Telling) -> RunReport {
     panics::under_way(seed);
@@ -89,7 +90,7 @@ fn live_through(world: &mut World) -> Verdict {
     world.clients.only_read = world.settings.writes_end_early;
     world.run_until(trouble)?;
     world.end_trouble();
-    // L1, L2, L4: within the first half of the bound there is a leader again that serves.
+    // L1, L2, L4: within the first half of the bound there is a leader again that serves requests.
     world.run_until(trouble + bound / 2)?;
     have_all_vote(world)?;
     let start = world.now;
@@ -104,12 +105,13 @@ fn live_through(world: &mut World) -> Verdict {
     check(commits, || "nothing is committed".into())?;
     check_catch_up(world, committed)?;
     world.let_back_in();
-    // With the clients at rest every request has its reply, and what can hear the leader converges.
+    // Once the clients are at rest, every request has its reply, and all nodes that the leader
+    // reaches converge.
     world.clients_ask = false;
     let rest = micros(world.settings.request_timeout) + bound / 2;
     let end = world.now + rest;
     world.run_until(end)?;
-    // L3: a leader that is well stays, also when someone who was cut off comes back.
+    // L3: a healthy leader keeps leading, also when a node that was cut off comes back.
     check(world.leader() == Some(leader), || {
         format!("leadership went from {leader} to {:?} without trouble", world.leader())
     })?;
@@ -125,7 +127,7 @@ fn live_through(world: &mut World) -> Verdict {
     check_convergence(world)
 }
 
-/// Where members were changed, everybody is to be a voter again, and must be able to.
+/// Makes all nodes voters again, if members were changed. This must be possible.
 fn have_all_vote(world: &mut World) -> Verdict {
     let all = world.processes.len();
     let is_open = |world: &World| {
@@ -135,23 +137,23 @@ fn have_all_vote(world: &mut World) -> Verdict {
     if !is_open(world) {
         return Ok(());
     }
-    // A learner catches up with what is written more slowly than it can take; where messages hold
-    // one entry, that is little.
+    // A learner catches up only if entries are written more slowly than it can receive them. Where
+    // messages hold one entry, it receives little.
     world.clients_ask = false;
     let verdict = make_all_voters(world);
     world.clients_ask = true;
     verdict
 }
 
-/// How many election timeouts may pass in which no node gets on.
+/// The number of election timeouts that may pass without any node's progress.
 const ROUNDS_WITHOUT_PROGRESS_MAX: usize = 40;
 
 fn make_all_voters(world: &mut World) -> Verdict {
     let all = world.processes.len();
     let (mut furthest, mut waited) = (0, 0);
     while waited < ROUNDS_WITHOUT_PROGRESS_MAX {
-        // A log that arrives one entry at a time, with a sync after each, takes as long as it is.
-        // It does not grow meanwhile.
+        // A log that arrives one entry at a time, with a sync after each, takes time in proportion
+        // to its length. It does not grow meanwhile.
         let running = world.processes.iter().filter_map(|process| process.running.as_ref());
         let entries = running.map(|running| running.replica.node().commit_index().0).sum::<u64>();
         waited = if entries > furthest { 0 } else { waited + 1 };
@@ -176,8 +178,8 @@ fn make_all_voters(world: &mut World) -> Verdict {
     check(false, || "not everybody became a voter again".into())
 }
 
-/// L5: whoever hears the leader gets ahead while clients go on writing, also when it has to be sent
-/// snapshots. Nobody is behind what was committed a while ago.
+/// L5: a node that receives the leader's messages catches up while clients go on writing, even if
+/// it needs snapshots. No such node lacks entries that were committed a while ago.
 fn check_catch_up(world: &World, committed: usize) -> Verdict {
     if !matches!(world.settings.ending, Ending::Healed | Ending::MajorityAlive) {
         return Ok(());
@@ -196,7 +198,8 @@ fn check_catch_up(world: &World, committed: usize) -> Verdict {
     Ok(())
 }
 
-/// §8: an entry of its own term lets a leader commit all that older ones have left behind.
+/// §8: an entry of its current term lets a leader commit all entries that older leaders have left
+/// behind.
 fn check_log_is_committed(world: &World, leader: usize) -> Verdict {
     let Some(running) = &world.processes[leader].running else { return Ok(()) };
     let status = running.replica.status();

@@ -1,8 +1,8 @@
-//! Black-box histories of the keys that are used little, for the search checker: it does not see
-//! the index that a reply was decided at, so it does not rely on what the witness check relies on.
+//! Black-box histories of the rarely used keys, for the search checker. That checker does not see
+//! the index at which a reply was decided, so it is independent of the witness check.
 //!
-//! Only writes are in them: reads are eventual. A history is searched whole or not at all, because
-//! an operation that is left out may be the one that explains another.
+//! The histories contain only writes, because reads are eventual. A history is searched whole or
+//! not at all, because an operation that is left out may be the one that explains another.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,10 +15,10 @@ use crate::checker::{Answered, Asked, Observed, SearchVerdict, search};
 
 /// The most operations of a key whose history is searched.
 const OPERATIONS_MAX: usize = 80;
-/// The most of them that may have no known outcome: each doubles what has to be searched.
+/// The most of these that may have no known outcome: each doubles the search space.
 const UNKNOWN_MAX: usize = 4;
 
-/// What clients saw of each key.
+/// The operations that clients observed on each key.
 #[derive(Debug, Default)]
 pub struct Samples {
     histories: BTreeMap<String, Vec<Observed>>,
@@ -26,7 +26,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// A request had an outcome at `now`, or turned out to have none.
+    /// Records a request that got an outcome at `now`, or turned out to have none.
     pub(super) fn record(&mut self, operation: &Operation, returned: &Returned, now: u64) {
         let Some(write) = operation.payload.as_deref().and_then(LoggedWrite::read) else { return };
         let answered = match returned {
@@ -54,12 +54,11 @@ impl Samples {
         self.histories.entry(operation.key.clone()).or_default().push(observed);
     }
 
-    /// Searches the histories that are short enough. Returns how many were found to be
-    /// linearizable.
+    /// Searches the histories that are short enough. Returns how many of them are linearizable.
     ///
     /// # Errors
     ///
-    /// A history that no order explains.
+    /// A history that no order of its operations explains.
     pub(super) fn check(&self) -> Result<usize, Violation> {
         let mut passed = 0;
         for (key, history) in &self.histories {
@@ -89,7 +88,7 @@ impl Samples {
     }
 }
 
-/// Searches what a run has gathered, and counts it.
+/// Searches the histories of a run, and counts the successes as sightings.
 pub(super) fn check(samples: &Samples, mut sight: impl FnMut(&'static str)) -> Verdict {
     for _ in 0..samples.check()? {
         sight("a history was searched and explained");

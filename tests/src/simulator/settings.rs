@@ -1,9 +1,10 @@
-//! What a seed's run looks like: which faults, how often, how large, how fast. Drawn from the
-//! seed's first choices.
+//! Settings of a run, drawn from the seed's first choices: kinds and rates of faults, sizes and
+//! speeds.
 //!
-//! Swarm testing: a run with every fault at once explores less than many runs with a few each. So
-//! each run switches each kind of fault on or off by itself, and likes extremes: a window of one
-//! message, a timeout close to the heartbeat, a single key, a quarter of the time no fault at all.
+//! Swarm testing: a run with every fault at once explores less than many runs with a few faults
+//! each. So each run enables each kind of fault separately and prefers extremes: a window of one
+//! message, a timeout close to the heartbeat, a single key, and no faults at all in a fifth of the
+//! runs.
 
 use std::time::Duration;
 
@@ -13,57 +14,57 @@ use coracle_core::{ReplicaLimits, SnapshotPolicy};
 
 use super::dice::Dice;
 
-/// The kinds of faults that are brought about from time to time.
+/// The kinds of faults that are injected repeatedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A process ends at once; what was not synced may be lost. It starts again later.
+    /// A process ends at once, and unsynced data may be lost. It starts again later.
     Crash,
     /// All processes end at the same moment.
     CrashAll,
     /// A process ends right after one of its next outputs.
     CrashAfterOutput,
-    /// The leader's process ends, and is soon back.
+    /// The leader's process ends and restarts soon.
     CrashLeader,
     /// A process ends between two of its next file operations.
     CrashInWrite,
     /// A process ends in the middle of its next start, between two file operations.
     CrashInRecovery,
-    /// A process does nothing for a while, then has everything at once.
+    /// A process stops for a while, then receives all delayed inputs at once.
     Pause,
-    /// One node hears nobody and nobody hears it.
+    /// No message gets from or to one node.
     Isolate,
-    /// The leader hears nobody and nobody hears it.
+    /// No message gets from or to the leader.
     IsolateLeader,
-    /// The leader hears nobody and nobody hears it, for little longer than an election takes.
+    /// No message gets from or to the leader for little longer than an election takes.
     Depose,
-    /// Two groups that do not hear each other.
+    /// Two groups of nodes that do not reach each other.
     Split,
     /// A random half of the directed links is cut.
     Asymmetric,
-    /// All links are cut but those of one node.
+    /// Only the links of one node remain.
     Hub,
-    /// Each node hears only its neighbours.
+    /// Each node reaches only its two neighbors.
     Ring,
     /// Some links go up and down every few hundred milliseconds.
     Flap,
     /// Messages on one link take seconds.
     Clog,
-    /// A processor that is many times slower for a while.
+    /// A processor is many times slower for a while.
     SlowNode,
-    /// Syncs that take up to seconds for a while.
+    /// Disk operations are many times slower for a while, up to seconds.
     SlowDisk,
-    /// The next sync fails: the node has to stop.
+    /// The next sync fails, and the node has to stop.
     SyncFails,
-    /// The disk is full: the next write fails, and the node has to stop.
+    /// The disk is full, and the next write fails.
     DiskFull,
-    /// A bit flips in a file of a node that is down: it must refuse to start.
+    /// A bit flips in a file of a node that is down, which must refuse to start.
     BitFlip,
-    /// A log loses its end, with entries that were committed and on its disk seconds ago: its node
-    /// must refuse to start.
+    /// A log loses its end, with entries that were committed and durable seconds ago. Its node must
+    /// refuse to start.
     LostPage,
-    /// The leader is told to let a random node lead.
+    /// The leader is ordered to transfer leadership to a random node.
     Transfer,
-    /// The leader is told that other nodes take part from now on, or with other rights.
+    /// The leader is ordered to change the members or their roles.
     ChangeMembers,
 }
 
@@ -97,132 +98,132 @@ impl Fault {
     ];
 }
 
-/// How a run ends: what is left of the cluster while it has to recover.
+/// The state of the cluster at the end of a run, in which it has to recover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Everything works again.
     Healed,
-    /// Only a random majority is alive, for ever.
+    /// Only a random majority is alive, permanently.
     MajorityAlive,
-    /// Every node is alive, but only one of them hears all others, who hear only that one.
+    /// Every node is alive, but the only links are those of one node.
     HubConnected,
-    /// Every node is alive, but one of them, who may be the leader, hears nobody. All others hear
-    /// it.
+    /// Every node is alive, but one of them, which may be the leader, receives no messages. All
+    /// others receive its messages.
     OneDeaf,
 }
 
-/// The endings, those that are drawn more often more often.
+/// The endings, with repetitions as weights.
 const ENDINGS: [Ending; 5] =
     [Ending::Healed, Ending::Healed, Ending::MajorityAlive, Ending::HubConnected, Ending::OneDeaf];
 
-/// A run's settings.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct SimSettings {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How long faults are brought about, in simulated time.
+    /// How long faults are injected, in simulated time.
     pub trouble: Duration,
-    /// Time between two faults, typically; `None`: there are none.
+    /// The typical time between two faults; `None` for no faults.
     pub fault_every: Option<Duration>,
     /// The kinds of faults of this run.
     pub faults: Vec<Fault>,
     /// How the run ends.
     pub ending: Ending,
-    /// Messages lost, of a thousand.
+    /// The rate of lost messages, in thousandths.
     pub loss: u32,
-    /// Messages doubled, of a thousand.
+    /// The rate of duplicated messages, in thousandths.
     pub duplication: u32,
-    /// Whether the second one comes much later, when its sender and receiver may be in other terms
-    /// and other lives.
+    /// Whether duplicates arrive much later, when sender and receiver may be in other terms and
+    /// other incarnations of their processes.
     pub copies_are_late: bool,
-    /// A message's way, typically, in microseconds; each takes its own time, so they overtake one
-    /// another.
+    /// The typical delay of a message, in microseconds. Each message draws its own delay, so
+    /// messages overtake one another.
     pub delay: u64,
     /// Whether messages of a link keep their order.
     pub is_fifo: bool,
-    /// A turn's time in microseconds.
+    /// The duration of a turn, in microseconds.
     pub turn: u64,
-    /// A write's time, typically, in microseconds.
+    /// The typical duration of a write, in microseconds.
     pub write: u64,
-    /// A sync's time, typically, in microseconds.
+    /// The typical duration of a sync, in microseconds.
     pub sync: u64,
-    /// Each node's clock, in thousandths of true speed.
+    /// The speed of each node's clock, in thousandths of true speed.
     pub clock_rates: Vec<u64>,
-    /// The leader's beat.
+    /// The leader's heartbeat interval.
     pub heartbeat: Duration,
     /// The shortest election timeout.
     pub election_min: Duration,
-    /// The longest.
+    /// The longest election timeout.
     pub election_max: Duration,
-    /// The window's messages.
+    /// The most messages in flight per follower.
     pub in_flight_messages_max: usize,
     /// The most bytes of an AppendEntries.
     pub append_bytes_max: usize,
     /// The most uncommitted bytes.
     pub uncommitted_bytes_max: usize,
-    /// How long a request may take.
+    /// The time after which a request fails.
     pub request_timeout: Duration,
-    /// How many clients.
+    /// The number of clients.
     pub clients: usize,
-    /// How many requests each has under way.
+    /// The most requests in flight per client.
     pub pipeline: usize,
-    /// How many keys.
+    /// The number of keys.
     pub keys: u32,
-    /// Time between a client's requests, typically, in microseconds.
+    /// The typical time between a client's requests, in microseconds.
     pub think: u64,
     /// How many of a thousand reads are linearizable.
     pub linearizable: u32,
-    /// How often somebody asks a node itself for a linearizable read, per thousand requests.
+    /// How many linearizable reads go directly to a node, per thousand requests.
     pub walk_ins: u32,
-    /// Whether leaders answer linearizable reads on a lease.
+    /// Whether leaders answer linearizable reads by a lease.
     pub read_lease: Option<ClockDrift>,
     /// Weights of put, get, delete, swap, scan.
     pub weights: [u32; 5],
     /// How many of the clients use sessions.
     pub session_clients: usize,
-    /// How much the nodes remember of them.
+    /// The limits of the session table.
     pub session_limits: SessionLimits,
-    /// Whether clients only read from a while before the trouble ends: then nothing but a leader's
-    /// own entry commits what an older one left behind.
+    /// Whether clients only read from some time before the faults end. Then only a leader's own
+    /// entry commits what an older leader left behind.
     pub writes_end_early: bool,
     /// The most padding bytes of a value.
     pub value_bytes_max: u32,
-    /// When nodes take snapshots, and in which pieces they write and send them.
+    /// When nodes take snapshots, and the size of the parts in which they write and send them.
     pub snapshots: SnapshotPolicy,
-    /// How much of the log that a snapshot covers a node keeps in memory.
+    /// How many bytes of the log that a snapshot covers a node keeps in memory.
     pub retained_bytes: usize,
     /// See [`Config::held_bytes_max`](coracle_core::raft::Config::held_bytes_max).
     pub held_bytes_max: usize,
-    /// Of a thousand parts of snapshots, how many arrive with a bit changed.
+    /// How many of a thousand snapshot parts arrive with a flipped bit.
     pub damage: u32,
-    /// Of a thousand lost messages, how many their sender is told of.
+    /// How many of a thousand lost messages are reported to their sender.
     pub noticed_losses: u32,
-    /// How long a process is down, typically, in microseconds.
+    /// The typical time for which a process is down, in microseconds.
     pub outage: u64,
-    /// How often leadership is handed over beside all faults, typically, in microseconds; `None`:
-    /// never.
+    /// The typical time between leadership transfers besides all faults, in microseconds; `None`
+    /// for none.
     pub transfer_every: Option<u64>,
-    /// Of a thousand calls to take leadership over, how many arrive after their sender has given
-    /// the transfer up.
+    /// How many of a thousand TimeoutNow calls arrive after their sender has given up on the
+    /// transfer.
     pub late_calls: u32,
-    /// Of a thousand of them, how many arrive when nothing reaches their sender any more for a
-    /// while.
+    /// How many of a thousand TimeoutNow calls arrive when nothing reaches their sender any more
+    /// for a while.
     pub deaf_callers: u32,
 }
 
-/// How long a client rests at least between two requests, in microseconds.
+/// The shortest time between two requests of a client, in microseconds.
 fn think_min(append_bytes_max: usize, snapshots: SnapshotPolicy, round_trip: u64, clients: u64) -> u64 {
-    // Where a message holds one entry, no more is asked for than can be replicated that way: an
-    // overloaded cluster answers nobody, and its run would prove nothing.
+    // Where a message holds one entry, clients send no more than can be replicated that way. An
+    // overloaded cluster answers no client, and its run would prove nothing.
     let for_messages = if append_bytes_max <= 1000 { 3 * round_trip * clients } else { 0 };
-    // A node that takes a snapshot every few entries spends the run with that, if there are
-    // thousands a second.
+    // A node that takes a snapshot every few entries would do nothing else if it had to apply
+    // thousands per second.
     let for_snapshots = if snapshots.log_entries <= 10 { 4000 * clients } else { 0 };
     for_messages.max(for_snapshots)
 }
 
 impl SimSettings {
-    /// The settings that the dice give.
+    /// Draws the settings.
     pub fn draw(dice: &mut Dice, trouble: Duration) -> Self {
         let nodes = dice.one_of(&[5, 3, 3, 5, 5, 1, 2, 4, 7]);
         let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.happens(400)).collect();
@@ -237,8 +238,8 @@ impl SimSettings {
             dice.one_of(&[100, 50, 1000, 10_000]),
             dice.one_of(&[500, 200, 5000, 20_000]),
         );
-        // Raft asks that messages and disks take far less than an election timeout (§5.6): else
-        // nobody can be elected.
+        // Raft requires that messages and disks take far less than an election timeout (§5.6).
+        // Otherwise no node can be elected.
         let (delay, sync) =
             if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };
         let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
@@ -251,7 +252,8 @@ impl SimSettings {
             trouble,
             fault_every,
             faults,
-            // Who is left has to be a majority: with changing members nobody could say of what.
+            // The nodes that stay alive have to be a majority. With changing members it is
+            // undefined of which set.
             ending: if changes_members { Ending::Healed } else { dice.one_of(&ENDINGS) },
             loss: dice.one_of(&[0, 0, 10, 100, 300]),
             duplication: dice.one_of(&[0, 0, 20, 200]),
@@ -294,22 +296,22 @@ impl SimSettings {
         }
     }
 
-    /// What the replicas of this run are told.
+    /// The limits of the replicas of this run.
     #[must_use]
     pub fn replica_limits(&self) -> ReplicaLimits {
         let (sessions, snapshots) = (self.session_limits, self.snapshots);
         ReplicaLimits { sessions, snapshots, ..ReplicaLimits::default() }
     }
 
-    /// How much simulated time the cluster has to recover in, once the trouble is over: generous,
-    /// but a bound.
+    /// The simulated time in which the cluster has to recover after the faults end: generous, but
+    /// bounded.
     #[must_use]
     pub fn recovery_bound(&self) -> Duration {
         self.election_max * 20 + self.request_timeout * 2 + Duration::from_secs(5)
     }
 
-    /// In how much time clients that are served write something, almost surely, also when they
-    /// mostly read.
+    /// The time in which clients that are served almost surely write something, even if they mostly
+    /// read.
     #[must_use]
     pub fn some_writes_take(&self) -> Duration {
         let requests = Duration::from_micros(self.think * 60 / self.clients as u64);
@@ -317,7 +319,7 @@ impl SimSettings {
     }
 }
 
-/// Weights of put, get, delete, swap, scan.
+/// Draws the weights of put, get, delete, swap, scan.
 fn draw_weights(dice: &mut Dice) -> [u32; 5] {
     let writes_only = dice.happens(100);
     if writes_only {
@@ -327,7 +329,8 @@ fn draw_weights(dice: &mut Dice) -> [u32; 5] {
     }
 }
 
-/// Few sessions, few numbers, few bytes; or more than a run ever uses.
+/// Draws the limits of sessions: few sessions, sequence numbers or bytes, or more than a run ever
+/// uses.
 fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
     let all = SessionLimits::default();
     SessionLimits {
@@ -335,26 +338,27 @@ fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
         bytes_max: dice.one_of(&[all.bytes_max, all.bytes_max, 2000]),
         window: dice.one_of(&[all.window, all.window, 8, 1]),
         client_bytes_max: dice.one_of(&[all.client_bytes_max, all.client_bytes_max, 600]),
-        // Clients take a new name when theirs has expired, so that a name that was forgotten twice
-        // could not be told from one that was never used.
+        // Clients take a new name when theirs has expired. With a lower limit, a name that was
+        // forgotten twice could not be told from a new one.
         expired_max: all.expired_max,
     }
 }
 
-/// How often a fault comes; `None`: never.
+/// Draws the time between faults; `None` for no faults.
 fn draw_fault_every(dice: &mut Dice, faults: &[Fault]) -> Option<Duration> {
     let has_faults = dice.happens(800) && !faults.is_empty();
     has_faults.then(|| Duration::from_millis(dice.one_of(&[500, 100, 1500, 4000])))
 }
 
-/// The log that a node with little memory may have before a snapshot is due, and as much again
-/// while something holds that back.
+/// The log size at which a node with little memory has to take a snapshot; it may grow by as much
+/// again while the snapshot is held back.
 const LITTLE_LOG_BYTES: u64 = 3000;
 
-/// Snapshots after a few entries or a few hundred bytes; none at all in a few runs.
+/// Draws the snapshot policy: snapshots after a few entries or a few hundred bytes, or none at all
+/// in a few runs.
 fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
-    // Each part waits for the one before: where that takes long, parts are larger, or nobody would
-    // catch up in time.
+    // Each part waits for the one before. Where that takes long, parts are larger, because
+    // otherwise no follower would catch up in time.
     let part_bytes_min = if round_trip <= 2000 { 1 } else { 1000 };
     let part_bytes = dice.one_of(&[100_usize, 1, 300, 2000]).max(part_bytes_min);
     let all = SnapshotPolicy { part_bytes, ..SnapshotPolicy::default() };
@@ -366,8 +370,8 @@ fn draw_snapshots(dice: &mut Dice, round_trip: u64) -> SnapshotPolicy {
         (all.log_entries, LITTLE_LOG_BYTES),
         (all.log_entries, all.log_bytes),
     ]);
-    // Little memory, in the runs that these thresholds are drawn for: no state is so large, and
-    // nobody so slow, that the log outgrows it.
+    // Limits of a node with little memory, in the runs that have these thresholds: the log stays
+    // within them however large the state is, and however far a follower lags.
     let little = (log_bytes == LITTLE_LOG_BYTES).then_some(LITTLE_LOG_BYTES);
     let (log_bytes_max, held_back) =
         (little.unwrap_or(all.log_bytes_max), little.unwrap_or(all.held_back_bytes));

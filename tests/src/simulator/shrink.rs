@@ -1,14 +1,14 @@
-//! Makes a failing run smaller: parts of its tape are left out or set to zero while the same
+//! Shrinking of failing runs: removes parts of the tape, or sets them to zero, while the same
 //! property still fails.
 //!
-//! A zero is the quiet choice everywhere, and a tape that has ended goes on in zeros; so what is
-//! left are the choices that matter.
+//! Zero is the quiet choice everywhere, and an ended tape continues with zeros. So the remaining
+//! choices are those that matter.
 
 use std::time::Duration;
 
 use super::run::{Telling, run_tape};
 
-/// A smaller tape on which `property` fails as well, found with `runs_max` runs or a few more.
+/// Returns a smaller tape on which `property` still fails, found with about `runs_max` runs.
 #[must_use]
 pub fn shrink(tape: Vec<u32>, trouble: Duration, property: &str, runs_max: usize) -> Vec<u32> {
     let fails = |tape: &[u32]| {

@@ -1,8 +1,9 @@
-//! A node's snapshot files: the second stream of operations on its disk, beside the log's.
+//! Simulated snapshot files of a node: the second stream of operations on its disk, beside the
+//! log's.
 //!
-//! What comes next is decided by the [`SnapshotWork`] that ships. Here its tasks are carried out on
-//! a simulated disk, one operation at a time. Parts are read as they are in a real process: piece
-//! by piece, from the bytes that have the final name at that moment.
+//! The real [`SnapshotWork`] decides what comes next. Here its tasks are executed on a simulated
+//! disk, one operation at a time. Parts are read as in a real process: piece by piece, from the
+//! bytes that have the final name at that moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,40 +20,40 @@ use coracle_storage::{
 use super::disk::SimDisk;
 use super::process::{DiskFault, carry_out, waits};
 
-/// What writes and reads a running node's snapshots.
+/// Writes and reads a running node's snapshots.
 #[derive(Debug)]
 pub struct SnapshotFiles {
     work: SnapshotWork,
-    /// Of each part that was ordered to be written, whether it is the snapshot's last.
+    /// For each part that is being written, whether it is the snapshot's last.
     are_last: VecDeque<bool>,
-    /// The file operations that are left of the task.
+    /// The remaining file operations of the current task.
     ops: VecDeque<FileOp>,
-    /// When they were begun.
+    /// The time when they began.
     begun: u64,
-    /// The part that the disk reads.
+    /// The part that the disk is reading.
     reading: Option<(NodeId, PartWanted)>,
     is_busy: bool,
 }
 
-/// What the disk does next.
+/// The next step of the disk.
 #[derive(Debug)]
 pub enum SnapshotStep {
-    /// An operation; whether it waits for the disk.
+    /// An operation; true if it is a sync.
     Operate(bool),
-    /// Nothing for so long.
+    /// No operation for this time.
     Rest(Duration),
-    /// Nothing before the next order.
+    /// No operation before the next order.
     Idle,
     /// An operation failed.
     Failed,
-    /// What was written is not a snapshot.
+    /// The written file is not a valid snapshot.
     Refused(DiskError),
-    /// What was written cannot be read any more.
+    /// The written file cannot be read any more.
     Lost(SnapshotFault),
 }
 
 impl SnapshotFiles {
-    /// Nothing to do so far. A read gives some `part_bytes` bytes.
+    /// Creates an idle writer. A read returns about `part_bytes` bytes.
     #[must_use]
     pub fn new(planner: SnapshotPlanner, part_bytes: usize) -> Self {
         let work = SnapshotWork::new(planner, part_bytes);
@@ -66,7 +67,7 @@ impl SnapshotFiles {
         }
     }
 
-    /// The core orders something. Returns whether the disk was idle, and now has to be stepped.
+    /// Queues an order of the core. Returns whether the disk was idle and now has to be stepped.
     pub fn order(&mut self, order: SnapshotOrder) -> bool {
         if let SnapshotOrder::Write(part) = &order {
             self.are_last.push_back(part.end.is_some());
@@ -75,8 +76,8 @@ impl SnapshotFiles {
         !std::mem::replace(&mut self.is_busy, true)
     }
 
-    /// Carries the next operation out, at this time, and appends what is to be handed to the node
-    /// to `reports`, each with whether a whole snapshot is in its place with it.
+    /// Executes the next operation at this time. Appends the reports for the node to `reports`,
+    /// each with whether it completes a whole snapshot.
     pub fn step(
         &mut self,
         now: u64,
@@ -106,7 +107,7 @@ impl SnapshotFiles {
         self.next_task(now, disk, reports)
     }
 
-    /// There was no room for an operation.
+    /// Handles a write that found no room.
     fn put_off(
         &mut self,
         op: &FileOp,
@@ -119,7 +120,7 @@ impl SnapshotFiles {
         if disk.read(file).is_some() {
             disk.run(&FileOp::Remove { file });
         }
-        // Its part is not going to be reported.
+        // The part of the failed write is not going to be reported.
         self.are_last.pop_front();
         self.next_task(now, disk, reports)
     }
@@ -158,8 +159,8 @@ impl SnapshotFiles {
     }
 }
 
-/// A part of some `bytes_max` bytes of the snapshot that `node` has on `disk`; `None` when that is
-/// another one, or there is none.
+/// Returns a part of about `bytes_max` bytes of the snapshot that `node` has on `disk`; `None` when
+/// there is another snapshot, or none.
 ///
 /// # Errors
 ///

@@ -1,15 +1,15 @@
-//! What happened in a run: a story for people, and a number that is the same whenever the run is.
+//! Trace of a run: readable lines, and a hash that is equal for equal runs.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many lines are kept for a failing run.
+/// The number of lines that are kept for a failing run.
 const LINES_KEPT: usize = 50;
 
 /// The trace of a run.
 #[derive(Debug, Default)]
 pub struct Trace {
     hash: u64,
-    /// How many things happened.
+    /// The number of events.
     pub events: u64,
     lines: Option<VecDeque<String>>,
     prints: bool,
@@ -17,14 +17,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that keeps its last lines, and prints all of them if it is to.
+    /// Creates a trace that keeps its last lines, and prints all lines if `prints` is set.
     #[must_use]
     pub fn telling(prints: bool) -> Self {
         Self { lines: Some(VecDeque::new()), prints, ..Self::default() }
     }
 
-    /// Something happened at `now`, which these numbers tell apart from other things. The text is
-    /// made only when somebody wants to read it.
+    /// Records an event at `now`, identified by these numbers. The text is made only when it is
+    /// kept or printed.
     #[expect(clippy::print_stdout, reason = "a trace is for reading")]
     pub fn note(&mut self, now: u64, numbers: [u64; 3], text: impl FnOnce() -> String) {
         self.events += 1;
@@ -42,18 +42,18 @@ impl Trace {
         lines.push_back(line);
     }
 
-    /// Something worth counting was seen.
+    /// Counts an interesting situation.
     pub fn sight(&mut self, what: &'static str) {
         *self.sightings.entry(what).or_default() += 1;
     }
 
-    /// How often each thing worth counting was seen.
+    /// How often each interesting situation occurred.
     #[must_use]
     pub fn sightings(&self) -> &BTreeMap<&'static str, u64> {
         &self.sightings
     }
 
-    /// Equal for equal runs.
+    /// A hash of all events, equal for equal runs.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash

@@ -1,4 +1,4 @@
-//! Brings faults about: which one comes next, where, and for how long.
+//! Fault injection: chooses the kind, place and duration of the next fault.
 
 use coracle_core::host::RouterInput;
 use coracle_core::raft::NodeId;
@@ -10,14 +10,13 @@ use super::settings::{Ending, Fault};
 use super::world::World;
 
 impl World {
-    /// Brings one fault about, and plans the next.
+    /// Injects one fault, and schedules the next.
     pub(super) fn make_trouble(&mut self) -> Verdict {
         let Some(every) = self.settings.fault_every.filter(|_| self.has_trouble) else { return Ok(()) };
         let typical = u64::try_from(every.as_micros()).expect("a short time");
         let next = 1 + self.dice.exponential(typical);
         self.schedule(next, Happening::Trouble);
-        // Every third time something gets better, or nothing could happen but the sum of all
-        // faults.
+        // Every third time the network heals instead. Otherwise the faults would only accumulate.
         if self.dice.happens(330) {
             self.network.heal();
             self.trace.note(self.now, [9, 0, 0], || "the network heals".into());
@@ -123,7 +122,7 @@ impl World {
             }
             Fault::Clog => {
                 let other = nodes[self.dice.position(nodes.len())];
-                // What is on its way when the trouble ends arrives within the time to recover.
+                // Messages in transit at the end of the faults arrive within the time for recovery.
                 let micros = self.dice.exponential(1_000_000).min(2_000_000);
                 self.network.clog(chosen, other, micros);
             }
@@ -146,9 +145,9 @@ impl World {
         self.schedule(period, Happening::Flap { from, to, times: times - 1 });
     }
 
-    /// A node that nobody's log keeps from being elected. Raft promises no leader when only a node
-    /// with an older log hears a majority: those who could lead cannot be heard, and it cannot win
-    /// (Ng and others, "Omni-Paxos", EuroSys 2023, §2).
+    /// Returns a node that can be elected whatever the other nodes' logs are. Raft promises no
+    /// leader when only a node with an older log reaches a majority: the nodes that could lead do
+    /// not reach one, and that node cannot win (Ng and others, "Omni-Paxos", EuroSys 2023, §2).
     fn most_up_to_date(&self) -> NodeId {
         let logs = self.processes.iter().map(|process| {
             let last = process.running.as_ref().map(|running| running.replica.node().log().last());
@@ -158,7 +157,7 @@ impl World {
         logs.max().map(|(_, _, id)| id).expect("a cluster has nodes")
     }
 
-    /// The trouble is over: what is left has to recover.
+    /// Ends the faults and starts the ending of the run: what is left has to recover.
     pub(super) fn end_trouble(&mut self) {
         self.has_trouble = false;
         self.network.heal();
@@ -173,7 +172,7 @@ impl World {
             process.crash_after_ops = None;
             process.crash_in_recovery = None;
         }
-        // Some would stay down for long.
+        // Otherwise some nodes would stay down for long.
         for node in 0..nodes.len() {
             let soon = 1 + self.dice.exponential(100_000);
             self.schedule(soon, Happening::Start(node));
@@ -207,15 +206,15 @@ impl World {
 }
 
 impl World {
-    /// One follower does not hear its leader, where the others can do without it, and campaigns in
-    /// vain.
+    /// Cuts one follower off from its leader, in runs in which the others can do without it. It
+    /// campaigns in vain.
     pub(super) fn cut_off_a_follower(&mut self, leader: usize) {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         if self.settings.ending != Ending::Healed || nodes.len() < 3 {
             return;
         }
         let chosen = nodes[(leader + 1 + self.dice.position(nodes.len() - 1)) % nodes.len()];
-        // Half of the time it talks with all others.
+        // Half of the time it still exchanges messages with all others.
         let is_isolated = self.dice.happens(500);
         self.network.shape(&nodes, |from, to| {
             let of_leader = from == nodes[leader] && to == chosen;
@@ -224,7 +223,7 @@ impl World {
         self.trace.note(self.now, [12, chosen.0, is_isolated.into()], || format!("node {chosen} is cut off"));
     }
 
-    /// Whoever was cut off at the end is back.
+    /// Reconnects a node that was cut off at the end.
     pub(super) fn let_back_in(&mut self) {
         if matches!(self.settings.ending, Ending::Healed | Ending::OneDeaf) {
             self.network.heal();

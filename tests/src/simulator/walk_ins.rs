@@ -1,5 +1,5 @@
-//! Requests that go straight to a node, past the proxy: linearizable reads, which any node must
-//! answer right, and orders to hand leadership over.
+//! Requests that bypass the proxy and go directly to a node: linearizable reads, which any node
+//! must answer correctly, and orders to transfer leadership or change members.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,25 @@ use coracle_core::{Answer, Input, MemberChange, Request, RequestId};
 use super::invariants::{Verdict, Violation};
 use super::world::World;
 
-/// Their numbers start here; a proxy's never get so far.
+/// The first request id of a walk-in. The ids of a proxy never reach it.
 const FIRST: u64 = 1 << 62;
 
-/// The walk-ins that have no answer yet.
+/// The walk-in requests that have no answer yet.
 #[derive(Debug, Default)]
 pub(super) struct WalkIns {
     next: u64,
-    /// A read's key, and what somebody had an answer to when it was asked.
+    /// For each read, its key, and the highest index that any client had seen when the read was
+    /// sent.
     reads: BTreeMap<RequestId, (String, LogIndex)>,
 }
 
-/// Whether a request is one of them.
+/// Returns whether a request bypassed the proxy.
 pub(super) fn is_walk_in(request: RequestId) -> bool {
     request.0 >= FIRST
 }
 
 impl World {
-    /// Somebody asks a node for a linearizable read.
+    /// Sends a linearizable read to a random node.
     pub(super) fn walk_in_to_read(&mut self) {
         let node = self.dice.position(self.processes.len());
         let key = format!("k{}", self.dice.below(self.settings.keys));
@@ -38,15 +39,14 @@ impl World {
         self.hand(node, Input::Request(id, Request::LinearizableRead(query)));
     }
 
-    /// Somebody orders a leader to let another node lead.
+    /// Orders a leader to transfer leadership to a random node.
     pub(super) fn walk_in_to_transfer(&mut self, leader: usize) {
         let target = NodeId(self.dice.below(u32::try_from(self.processes.len()).expect("few nodes")).into());
         let id = self.next_walk_in();
         self.hand(leader, Input::Request(id, Request::Transfer(target)));
     }
 
-    /// Somebody orders a leader to have other members: some voters, some learners, or one more, or
-    /// one less.
+    /// Orders a leader to change members: to a random set of voters and learners, or by one node.
     pub(super) fn walk_in_to_change_members(&mut self, leader: usize) {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         let chosen = nodes[self.dice.position(nodes.len())];
@@ -69,14 +69,14 @@ impl World {
         self.order(leader, order);
     }
 
-    /// Somebody orders a leader to have everybody vote.
+    /// Orders a leader to make all nodes voters.
     pub(super) fn walk_in_to_have_all_vote(&mut self, leader: usize) {
         let voters = self.processes.iter().map(|process| process.id).collect();
         self.order(leader, MemberChange::Set { voters, learners: Vec::new() });
     }
 
-    /// Somebody orders a leader to have everybody take part, so that who is behind can catch up
-    /// before it votes.
+    /// Orders a leader to make all nodes members, so that a node that lags can catch up as a
+    /// learner before it votes.
     pub(super) fn walk_in_to_have_all_take_part(&mut self, leader: usize) {
         let Some(running) = &self.processes[leader].running else { return };
         let current = running.replica.node().configuration();
@@ -98,7 +98,8 @@ impl World {
         RequestId(FIRST + self.walk_ins.next)
     }
 
-    /// A node answers a walk-in. S13: with all applied that anybody knew of when it was asked.
+    /// Checks the answer to a walk-in. S13: a linearizable read reflects everything that any client
+    /// had seen when it was sent.
     pub(super) fn walk_in_answered(&mut self, node: usize, id: RequestId, answer: &Answer) -> Verdict {
         self.trace.note(self.now, [15, node as u64, id.0], || format!("node {node} answers {answer:?}"));
         if matches!(answer, Answer::Transferred { .. }) {

@@ -1,5 +1,5 @@
-//! The world: one queue of happenings in simulated time, from one seed. Everything that a cluster
-//! meets goes through it.
+//! The simulated world: one event queue in simulated time, from one seed. All events around the
+//! cluster go through it.
 
 use std::collections::BTreeSet;
 
@@ -22,56 +22,57 @@ use super::settings::SimSettings;
 use super::trace::Trace;
 use super::walk_ins::{WalkIns, is_walk_in};
 
-/// How long the proxy and a node take to reach each other, in microseconds.
+/// The delay between proxy and node, in microseconds.
 const HOP: u64 = 10;
 
-/// How long a disk is at one operation at the most, in microseconds: so what began before the
-/// trouble ended is over within the time to recover.
+/// The longest duration of one disk operation, in microseconds. So an operation that began before
+/// the faults ended completes within the time for recovery.
 pub(super) const OUTAGE_MAX: u64 = 2_000_000;
 
-/// How long a process is down at the most, in microseconds. When the trouble ends, all that are
-/// down start.
+/// The longest time for which a process is down, in microseconds. When the faults end, all
+/// processes that are down start.
 const DOWN_MAX: u64 = 10_000_000;
 
 /// A simulated cluster with everything around it.
 #[derive(Debug)]
 pub struct World {
-    /// What this run is like.
+    /// The settings of this run.
     pub settings: SimSettings,
-    /// Where its choices come from.
+    /// The source of random choices.
     pub dice: Dice,
     /// Simulated microseconds since the start.
     pub now: u64,
     queue: Queue,
     /// The nodes, by id.
     pub processes: Vec<Process>,
-    /// What is between them.
+    /// The network between the nodes.
     pub network: SimNetwork,
     router: Router,
     router_wakes_at: Option<u64>,
-    /// Who asks.
+    /// The clients.
     pub clients: Clients,
-    /// Between the clients and the proxy.
+    /// The connections between the clients and the proxy.
     pub(super) connections: Connections,
-    /// Whether clients think of new requests.
+    /// Whether clients send new requests.
     pub clients_ask: bool,
-    /// Who asks a node itself.
+    /// The requests that bypass the proxy.
     pub(super) walk_ins: WalkIns,
-    /// What must hold.
+    /// The invariants.
     pub invariants: Invariants,
-    /// What clients saw, for the search checker.
+    /// The observations of clients, for the search checker.
     pub samples: Samples,
-    /// What happened.
+    /// The trace of the run.
     pub trace: Trace,
-    /// Whether things still break.
+    /// Whether faults are still injected.
     pub has_trouble: bool,
-    /// Who asked whom how much of a snapshot it has, and has not sent a part since.
+    /// The links on which a leader has asked a follower how much of a snapshot it has, and has not
+    /// sent a part since.
     pub(super) asked_for_snapshots: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl World {
-    /// A world as the settings say, at its first moment: every disk founded, every process about to
-    /// start.
+    /// Creates a world with these settings at its first moment: every disk is bootstrapped, and
+    /// every process is about to start.
     #[must_use]
     pub fn new(settings: SimSettings, mut dice: Dice, trace: Trace) -> Self {
         let ids: Vec<_> = (0..settings.nodes as u64).map(NodeId).collect();
@@ -126,7 +127,7 @@ impl World {
         world
     }
 
-    /// Lets everything happen that is due before `end`.
+    /// Runs all events that are due before `end`.
     ///
     /// # Errors
     ///
@@ -140,12 +141,12 @@ impl World {
         Ok(())
     }
 
-    /// Something is going to happen `delay` microseconds from now.
+    /// Schedules an event `delay` microseconds from now.
     pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
         self.queue.push(self.now + delay, happening);
     }
 
-    /// A process ends; it starts again after `down` microseconds.
+    /// Crashes a process, which starts again after `down` microseconds.
     pub(super) fn crash(&mut self, node: usize, down: u64) {
         let process = &mut self.processes[node];
         if process.running.is_none() {
@@ -165,7 +166,7 @@ impl World {
         self.schedule(down, Happening::Start(node));
     }
 
-    /// Who leads in the highest term, among those that run.
+    /// Returns the running node that leads in the highest term.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
         let running = |process: &Process| process.running.as_ref().map(|running| running.replica.status());
@@ -223,7 +224,7 @@ impl World {
         }
     }
 
-    /// Puts something in a node's inbox. A node that is down hears nothing.
+    /// Puts an input into a node's inbox. A node that is down drops it.
     pub(super) fn hand(&mut self, node: usize, input: Input) {
         let process = &mut self.processes[node];
         if let Some(running) = &mut process.running {
@@ -241,8 +242,8 @@ impl World {
         }
     }
 
-    /// Sees to it that a node's alarm goes off when it is to be woken, or before: most deadlines
-    /// are put off long before they come, and an alarm that is too early is set again.
+    /// Makes sure that a node's alarm goes off at its wake time or earlier. Most deadlines are
+    /// postponed long before they are due, and an alarm that is too early is set again.
     fn set_alarm(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let Some(at) = process.wake_at else { return };
@@ -391,7 +392,7 @@ impl World {
                 let arrivals = self.delay_call(&message, arrivals);
                 self.note_send(&message, arrivals);
                 if arrivals[0].is_none() && self.dice.happens(self.settings.noticed_losses) {
-                    // As when a connection breaks and the message was in it.
+                    // This models a connection that breaks with the message in it.
                     let (life, later) = (self.processes[node].life, self.dice.exponential(100_000));
                     self.trace.sight("a node was told that messages were lost");
                     self.schedule(later, Happening::Unreachable { node, life, peer: to });
@@ -420,8 +421,8 @@ impl World {
     }
 
     fn client_acts(&mut self, client: usize) -> Verdict {
-        // A tape of zeros draws no time at all: a client that thinks every microsecond makes a run
-        // that never ends.
+        // A tape of zeros draws zero time. With a client that sends every microsecond, the run
+        // would never end.
         let think = self.settings.think / 100 + self.dice.exponential(self.settings.think);
         self.schedule(think, Happening::Client(client));
         if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
@@ -434,7 +435,8 @@ impl World {
         self.ask(ticket, request)
     }
 
-    /// A step of the router, and those that follow because connections have room again.
+    /// Runs a step of the router, and further steps while connections that have room again send
+    /// requests.
     pub(super) fn step_router(&mut self, mut inputs: Vec<RouterInput>) -> Verdict {
         loop {
             inputs.drain(..).for_each(|input| self.router.accept(input));
@@ -457,7 +459,8 @@ impl World {
         Ok(())
     }
 
-    /// Returns what a connection asks for that has room again.
+    /// Carries out an action of the router. Returns the requests of a connection that has room
+    /// again.
     fn carry_out_for_router(&mut self, action: RouterAction) -> Result<Vec<RouterInput>, Violation> {
         match action {
             RouterAction::Ask(node, requests) => {
@@ -472,7 +475,7 @@ impl World {
             RouterAction::ReplyToCaller(call, _) => {
                 Err(Violation { property: "routing", what: format!("there is no caller {call}") })
             }
-            // The simulated clients may hold as much as they like.
+            // The simulated clients have no memory limit, so the only expected notices are replies.
             RouterAction::Tell(connection, ToWriter::Reply(slot, reply)) => {
                 let ticket = Ticket { connection, slot };
                 let returned = Returned::from_reply(reply.clone());
@@ -486,7 +489,7 @@ impl World {
                 self.hear(operation, &returned)?;
                 self.connections.reply(ticket, reply)
             }
-            // The simulated clients may hold as much as they like.
+            // The simulated clients have no memory limit, so none is cut off.
             RouterAction::Cut(connection) | RouterAction::Tell(connection, _) => {
                 Err(Violation { property: "routing", what: format!("client {connection} is given up") })
             }

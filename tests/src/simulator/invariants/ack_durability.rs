@@ -1,5 +1,5 @@
-//! An acknowledgement of entries leaves a node only when they are on its disk, in the log or in a
-//! snapshot, on every path (S8). A term that leaves with a response is on disk as well.
+//! Durability of acknowledgements: a node acknowledges entries only when they are on its disk, in
+//! the log or in a snapshot, on every code path (S8). The term of a response is durable as well.
 
 use coracle_core::raft::{
     AppendEntriesResponse, AppendOutcome, InstallOutcome, InstallSnapshotResponse, LogIndex, Message,

@@ -1,7 +1,8 @@
-//! What a leader leaves uncommitted stays within its limit, but for one entry that may pass it
-//! (S18). Windows and queues are asserted where they are. At rest no log is longer behind its
-//! snapshot than the policy allows. What a snapshot leaves of the log that it covers stays within
-//! its limit, but for one run, whoever still needs it: all of it is in memory.
+//! Bounds of log and memory: a leader's uncommitted bytes stay within their limit, except for one
+//! entry that may exceed it (S18). Windows and queues are asserted where they are implemented. At
+//! rest, no log behind its snapshot is longer than the policy allows. The part of the log that a
+//! node keeps in memory although a snapshot covers it stays within its limit, except for one run,
+//! regardless of which follower still needs it.
 
 use coracle_core::raft::{Entries, LogIndex, NodeId};
 use coracle_core::{Replica, SnapshotPolicy};
@@ -9,14 +10,14 @@ use coracle_storage::{FileKind, FileName};
 
 use super::{ByNode, Process, Verdict, require};
 
-/// Far more than any simulated log's tail should ever be.
+/// Far more entries than the unapplied tail of any simulated log should have.
 const UNAPPLIED_MAX: u64 = 1_000_000;
 
-/// Up to where the logs were compacted.
+/// The index up to which each node's log was compacted.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     compacted: ByNode<LogIndex>,
-    /// The most bytes of the log behind a snapshot that are kept.
+    /// The most bytes of log that are kept although a snapshot covers them.
     kept_max: usize,
 }
 
@@ -29,10 +30,10 @@ impl Bounds {
         self.compacted.remove(&node);
     }
 
-    /// The log that is kept is as long as it may be when it was compacted in this turn.
+    /// Checks the length of the kept log in the turn that compacted it.
     pub(super) fn check_kept_log(&mut self, id: NodeId, replica: &Replica) -> Verdict {
         let snapshot = replica.status().snapshot_index;
-        // What a start finds is as long as the disk has it.
+        // After a start, the log is as long as the disk has it.
         let before = self.compacted.insert(id, snapshot);
         if before.is_none_or(|before| before == snapshot) {
             return Ok(());
@@ -53,7 +54,7 @@ pub(super) fn check(replica: &Replica) -> Verdict {
     require(unapplied < UNAPPLIED_MAX, "bounds", || format!("{unapplied} entries are not applied"))
 }
 
-/// The cluster is at rest.
+/// Checks the log behind the snapshot once the cluster is at rest.
 pub(super) fn check_log_behind_snapshot(process: &Process, policy: SnapshotPolicy) -> Verdict {
     let Some(running) = &process.running else { return Ok(()) };
     require(!running.disk_queue.planner().can_renew(), "bounds", || {
@@ -61,8 +62,8 @@ pub(super) fn check_log_behind_snapshot(process: &Process, policy: SnapshotPolic
     })?;
     let status = running.replica.status();
     let snapshot = process.disk.read(FileName::new(process.id, FileKind::Snapshot));
-    // As many bytes as the snapshot has may be in the log, or small states would be written over
-    // and over again.
+    // The log may be as large as the snapshot. Otherwise small states would be written again and
+    // again.
     let bytes_max = policy.log_bytes.max(snapshot.map_or(0, |bytes| bytes.len() as u64));
     let bytes_max = bytes_max.min(policy.log_bytes_max);
     let behind = running.replica.node().log().entries_from(status.snapshot_index.next(), usize::MAX);

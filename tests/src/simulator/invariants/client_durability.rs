@@ -1,5 +1,5 @@
-//! What was acknowledged is committed for ever, and a write is the entry it was acknowledged as
-//! (S10).
+//! Durability for clients: an acknowledged write is committed permanently, and the entry at its
+//! index is that write (S10).
 
 use super::{CommittedEntry, Verdict, committed_at, require};
 use crate::simulator::clients::{Operation, Returned};

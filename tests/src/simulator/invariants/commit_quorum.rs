@@ -1,7 +1,7 @@
-//! A leader advances its commit index to an entry of its own term that a majority holds durably
-//! (§5.4.2; S9). Whoever learns of a commit first is checked: it leads, the entry is of its term,
-//! and on a majority of disks there is the same entry. What a majority is, is counted here, and not
-//! asked of the node.
+//! Commit rule: a leader advances its commit index to an entry of its current term that a majority
+//! holds durably (§5.4.2; S9). The first node to learn of a commit is checked: it leads, the entry
+//! is of its term, and the same entry is on a majority of disks. The majority is counted here, not
+//! by the node.
 
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, Role};
@@ -15,7 +15,7 @@ pub(super) fn check(replica: &Replica, commit_index: LogIndex, all: &[Process]) 
             format!("committed {commit_index}, which is not in the log")
         });
     };
-    // A leader whose removal this was has stepped down by now.
+    // A leader that this configuration removes has stepped down by now.
     let leads = node.role() == Role::Leader || !node.configuration().is_voter(node.id());
     let is_own = leads && point.term == node.current_term();
     require(is_own, "commit_quorum", || {

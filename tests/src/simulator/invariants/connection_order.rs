@@ -1,10 +1,10 @@
-//! Requests of one connection that touch the same key take effect in their order.
+//! Order of requests on one connection: those that touch the same key take effect in their order.
 //!
-//! The protocol promises it (docs/protocol.md, "Order and pipelining"), so that a client may send
-//! many requests before it reads. Of two such requests of which one is a write, the later one takes
-//! effect after the earlier one: a later read sees the write, and an earlier read does not. A scan
-//! touches all keys. Of a request without a known outcome nothing is promised, and of a write that
-//! was sent again nothing but that it is done once.
+//! The protocol promises this (docs/protocol.md, "Order and pipelining"), so that a client may
+//! pipeline requests. If two such requests include a write, the later one takes effect after the
+//! earlier one: a later read sees the write, and an earlier read does not. A scan touches all keys.
+//! Nothing is promised about a request without a known outcome. A retried write is only promised to
+//! take effect once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,10 +15,10 @@ use super::linearizability::Model;
 use super::{Verdict, require};
 use crate::simulator::clients::{Operation, Returned};
 
-/// How many requests of a connection are remembered: several times as many as are ever under way.
+/// The number of requests remembered per connection: several times as many as are ever in flight.
 const REMEMBERED: usize = 64;
 
-/// What the requests of each connection came to.
+/// The effects of the latest requests of each connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionOrder {
     connections: BTreeMap<u64, VecDeque<Effect>>,
@@ -27,7 +27,7 @@ pub(super) struct ConnectionOrder {
 #[derive(Clone, Debug)]
 struct Effect {
     slot: u64,
-    /// A scan's is empty.
+    /// The key; empty for a scan.
     key: String,
     is_write: bool,
     at: LogIndex,
@@ -39,14 +39,14 @@ impl Effect {
         is_same_key && (self.is_write || other.is_write)
     }
 
-    /// Whether it took effect before `later`, which was asked after it.
+    /// Returns whether this took effect before `later`, which was sent after it.
     fn is_before(&self, later: &Self) -> bool {
         if later.is_write { self.at < later.at } else { self.at <= later.at }
     }
 }
 
 impl ConnectionOrder {
-    /// A request has an outcome.
+    /// Checks a request that has an outcome against the others of its connection.
     pub(super) fn check(&mut self, operation: &Operation, returned: &Returned, model: &Model) -> Verdict {
         let at = match returned {
             Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. } => {

@@ -1,5 +1,5 @@
-//! What a node takes for durable on its own disk is there (S8, S9): a leader counts it towards a
-//! majority.
+//! Durable index: the entries that a node considers durable on its own disk are there (S8, S9). A
+//! leader counts them towards a majority.
 
 use super::{Process, Running, Verdict, require};
 

@@ -7,7 +7,7 @@ use coracle_core::raft::{NodeId, Role, Term};
 
 use super::{Verdict, require};
 
-/// Who was seen leading in which term.
+/// The first node that was seen leading in each term.
 #[derive(Debug, Default)]
 pub(super) struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,

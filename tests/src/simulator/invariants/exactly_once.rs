@@ -1,9 +1,10 @@
-//! A request is in the log at most as often as its client sent it, however often the proxy did, and
-//! not at all when its client was told that nothing happened; and of all entries that are the same
-//! write of a session at most one changes the state of a node (S11).
+//! Exactly-once writes: a request is in the log at most as often as its client sent it, however
+//! often the proxy retried it, and not at all when its client got an error that says it had no
+//! effect. Of all entries that are the same write of a session, at most one changes a node's state
+//! (S11).
 //!
-//! The second half looks at the nodes' maps: what an entry was about has the value that the
-//! replayed log says, in which a write that comes again changes nothing.
+//! The second rule is checked on the nodes' maps: the key of an entry has the value that the
+//! replayed log gives. In the replay, a retried write changes nothing.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use crate::simulator::clients::{Operation, Returned};
 #[derive(Debug, Default)]
 pub(super) struct ExactlyOnce {
     open: HashMap<Box<str>, u32>,
-    /// How far each node's map was looked at.
+    /// The index up to which each node's map was checked.
     looked_at: ByNode<LogIndex>,
 }
 
@@ -30,7 +31,7 @@ impl ExactlyOnce {
     }
 
     pub(super) fn committed(&mut self, index: LogIndex, payload: &str) -> Verdict {
-        // No client asks for these.
+        // No client sends these payloads.
         if payload == NOOP || payload.starts_with(CONFIG) {
             return Ok(());
         }
@@ -59,7 +60,7 @@ impl ExactlyOnce {
         self.looked_at.remove(&node);
     }
 
-    /// A node has taken a turn, and applied nothing but what is committed.
+    /// Checks the map of a node after a turn, in which it applied only committed entries.
     pub(super) fn check_state(&mut self, replica: &Replica, model: &Model) -> Verdict {
         let id = replica.node().id();
         let applied = replica.status().last_applied;
@@ -77,7 +78,7 @@ impl ExactlyOnce {
         }
         Ok(())
     }
-    /// A node is at rest: all of its map, also what no entry was about since it was looked at.
+    /// Checks the whole map of a node at rest, including keys that no recent entry has touched.
     pub(super) fn check_at_rest(replica: &Replica, model: &Model) -> Verdict {
         let applied = replica.status().last_applied;
         let everything =
@@ -93,6 +94,6 @@ impl ExactlyOnce {
     }
 }
 
-/// The payload that no client has asked for.
+/// Marks a payload that no client has sent.
 const NOOP: &str = "\"op\":\"NOOP\"";
 const CONFIG: &str = "\"op\":\"CONFIG\",";

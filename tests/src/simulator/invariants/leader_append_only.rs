@@ -6,7 +6,7 @@ use coracle_core::{Output, Replica};
 
 use super::{ByNode, Verdict, require};
 
-/// In which term each node led after its last turn.
+/// The term in which each node led after its last turn.
 #[derive(Debug, Default)]
 pub(super) struct LeaderAppendOnly {
     led_in: ByNode<Term>,

@@ -1,13 +1,5 @@
-//! Writes are linearizable, and a read is what the map held at the index that it was answered from
-//! (S12).
-//!
-//! The witness check: every reply carries the index that it was decided at. The committed log is
-//! replayed into a model; each outcome must be the model's at that index, and no write may have an
-//! index below one that was acknowledged before it was asked for. A write of a session that was
-//! sent again took effect at the first of its entries, whichever one was answered, and was asked
-//! for when it was sent first. That order is a linearization, so a success is a proof, whatever
-//! produced the order. Reads are eventual: they must be right for their index, and not before what
-//! their client has seen.
+//! Linearizability: writes are linearizable, and a read returns the content of the map at the index
+//! at which it was answered (S12).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,21 +13,21 @@ use super::session_table::{Judgement, SessionTable};
 use super::{CommittedEntry, Verdict, require};
 use crate::simulator::clients::{Operation, Returned};
 
-/// The committed log, replayed by rules that are written down here once more: a model that asked
-/// the store would share its mistakes.
+/// A replay of the committed log by an independent implementation of the rules: a model that called
+/// the store would share its bugs.
 #[derive(Debug, Default)]
 pub struct Model {
     outcomes: BTreeMap<LogIndex, Outcome>,
-    /// The keys that entries are about.
+    /// The key of each entry.
     keys: BTreeMap<LogIndex, String>,
     sessions: SessionTable,
-    /// Where the entries took effect that are a write which was done before.
+    /// The first index of each entry that is a retry of an earlier write.
     done_before: BTreeMap<LogIndex, LogIndex>,
-    /// Every value that a key ever had, with the index from which on.
+    /// All values of each key, each with the index from which it is current.
     history: BTreeMap<String, Vec<(LogIndex, Option<Value>)>>,
 }
 
-/// The members of an entry, as far as the map is concerned.
+/// The members of an entry that concern the map.
 #[derive(Deserialize)]
 struct Members<'a> {
     #[serde(borrow)]
@@ -52,7 +44,7 @@ struct Members<'a> {
 }
 
 impl Model {
-    /// The map before the first entry.
+    /// Creates the model of an empty log.
     pub(super) fn new(session_limits: SessionLimits) -> Self {
         Self { sessions: SessionTable::new(session_limits), ..Self::default() }
     }
@@ -99,30 +91,31 @@ impl Model {
         self.history.entry(key.into()).or_default().push((index, value));
     }
 
-    /// What `key` held when everything up to `index` was applied.
+    /// The value of `key` after everything up to `index` was applied.
     pub(super) fn value_at(&self, key: &str, index: LogIndex) -> Option<&Value> {
         let versions = self.history.get(key)?;
         let later = versions.partition_point(|(from, _)| *from <= index);
         versions[..later].last()?.1.as_ref()
     }
 
-    /// The whole map when everything up to `index` was applied.
+    /// The whole map after everything up to `index` was applied.
     pub(super) fn map_at(&self, index: LogIndex) -> impl Iterator<Item = (&str, &Value)> {
         self.history.keys().filter_map(move |key| Some((key.as_str(), self.value_at(key, index)?)))
     }
 
-    /// Where the write at `index` took effect: earlier, when it was done before.
+    /// Returns the index at which the write at `index` took effect: that of its first attempt, if
+    /// it is a retry.
     pub(super) fn effect_of(&self, index: LogIndex) -> LogIndex {
         self.done_before.get(&index).copied().unwrap_or(index)
     }
 
-    /// Whether the entry at `index` is a write that was done before.
+    /// Returns whether the entry at `index` is a retry of an earlier write.
     #[must_use]
     pub fn is_retry(&self, index: LogIndex) -> bool {
         self.done_before.contains_key(&index)
     }
 
-    /// The entries after `from` up to `to` with the keys that they are about.
+    /// The entries after `from` up to `to`, with their keys.
     pub(super) fn keys_between(
         &self,
         from: LogIndex,
@@ -175,8 +168,8 @@ impl Model {
         }
     }
 
-    /// Whether this is the page that `scan` asks for when everything up to `index` was applied:
-    /// with the limit in items, for a run has too few keys for the one in bytes.
+    /// Returns whether this is the page for `scan` after everything up to `index` was applied. Only
+    /// the limit of items is considered, because a run has too few keys for the limit of bytes.
     fn is_page(&self, scan: &Scan, index: LogIndex, page: &Page) -> bool {
         let is_wanted = |key: &str| {
             key.starts_with(&scan.prefix) && scan.after.as_deref().is_none_or(|after| key > after)

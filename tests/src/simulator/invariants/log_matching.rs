@@ -1,6 +1,6 @@
 //! Log Matching: if two logs contain an entry with the same index and term, then the logs are
 //! identical in all entries up through the given index (Raft, Figure 3; S3). Checksums are chained,
-//! so comparing one compares all before.
+//! so comparing one compares all entries before it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use coracle_core::raft::{Checksum, LogIndex, Term};
 
 use super::{Verdict, require};
 
-/// The checksum of every entry that was ever written anywhere, written once.
+/// The checksum of every log point that any node has written; it must never change.
 #[derive(Debug, Default)]
 pub(super) struct LogMatching {
     checksums: BTreeMap<(LogIndex, Term), Checksum>,

@@ -1,19 +1,20 @@
-//! Members change one step at a time, and any two neighbours' majorities overlap (§6; S14): from
-//! one set of voters to the next leads a configuration that asks both. A leader proposes none
-//! before it has committed something itself (Ongaro, raft-dev, 2015), and no second one before the
-//! first is committed. Each node has the last configuration of its log in force, committed or not,
-//! and the one before it again when that is cut.
+//! Membership changes: members change one step at a time, and the majorities of two successive
+//! configurations overlap (§6; S14). Between two sets of voters there is a joint configuration that
+//! needs majorities of both. A leader proposes no change before it has committed an entry of its
+//! current term (Ongaro, raft-dev, 2015), and no second change before the first is committed. On
+//! each node the last configuration of its log is in force, committed or not, and the one before it
+//! again when that is cut.
 
 use coracle_core::raft::{Configuration, Entries, EntryKind, LogIndex, Node, Role, Term};
 use coracle_core::{Output, Replica};
 
 use super::{ByNode, Verdict, require};
 
-/// Every so many turns of leaders what is known of its changes is compared with the whole tail of a
-/// log. Arbitrary.
+/// After this number of turns of leaders, the tracked changes are compared with the whole tail of a
+/// log. The value is arbitrary.
 const ALL_EVERY: u64 = 64;
 
-/// What was committed last, and what the leaders have proposed.
+/// The last committed configuration, and the uncommitted changes of each leader.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     committed: Option<Configuration>,
@@ -21,21 +22,21 @@ pub(super) struct Membership {
     leader_turns: u64,
 }
 
-/// The changes of a leader's own term that it has not committed.
+/// The changes of a leader's current term that it has not committed.
 #[derive(Debug, Default)]
 struct Proposed {
     term: Term,
     open: Vec<LogIndex>,
-    /// The end of its log when it was looked at last.
+    /// The end of its log at the last check.
     seen: LogIndex,
 }
 
 impl Proposed {
-    /// Takes what these entries hold beyond the end that was seen. Returns whether that is a
-    /// change.
+    /// Collects the changes in these entries beyond the end that was seen. Returns whether there
+    /// are any.
     fn take(&mut self, runs: &[Entries]) -> bool {
         let before = self.open.len();
-        // A log that is written anew begins with what was seen long ago.
+        // A rewritten log begins with entries that were seen long ago.
         let first_new = runs.iter().rposition(|run| run.last().index <= self.seen).map_or(0, |last| last + 1);
         for run in &runs[first_new..] {
             self.open.extend(changes(run, self.term).filter(|index| *index > self.seen));
@@ -50,15 +51,15 @@ impl Proposed {
 fn check_in_force(node: &Node, outputs: &[Output]) -> Verdict {
     let (log, index) = (node.log(), node.configuration_index());
     let is_configuration = |index| log.between(index, index).all(|entry| entry.kind() == EntryKind::Config);
-    // After a start what a snapshot says of the members stands at its end, also where the log still
-    // begins before it.
+    // After a start, the members of a snapshot count as those of its last entry, even where the log
+    // still begins before it.
     let snapshot = node.snapshot().map_or(LogIndex::ORIGIN, |meta| meta.last.index);
     let is_there =
         index <= log.start().index.max(snapshot) || (index <= log.last().index && is_configuration(index));
     require(is_there, "membership", || {
         format!("node {} has the members of entry {index} in force, which its log does not hold", node.id())
     })?;
-    // Where nothing is cut, what is appended is looked at as it is proposed or committed.
+    // If nothing is cut, appended entries are checked when they are proposed or committed.
     let cuts = |output: &Output| matches!(output, Output::Persist(persist) if persist.cut_from.is_some());
     let later = index.max(log.start().index).next();
     let is_latest = !outputs.iter().any(cuts)
@@ -68,7 +69,7 @@ fn check_in_force(node: &Node, outputs: &[Output]) -> Verdict {
     })
 }
 
-/// Where these entries change members, in a term.
+/// The indexes at which these entries change members, in one term.
 fn changes(run: &Entries, term: Term) -> impl Iterator<Item = LogIndex> + '_ {
     let of_term = run.iter().filter(move |entry| entry.point.term == term);
     of_term.filter(|entry| entry.kind() == EntryKind::Config).map(|entry| entry.point.index)
@@ -85,7 +86,7 @@ impl Membership {
         }
         let proposed = self.proposed.entry(id).or_default();
         if proposed.term != term {
-            // What it has from earlier leaders may be committed without its knowing.
+            // Changes that it has from earlier leaders may be committed without its knowledge.
             *proposed = Proposed { term, ..Proposed::default() };
         }
         let mut proposes = false;

@@ -1,9 +1,8 @@
-//! What must hold at every moment of a simulated cluster: one property a file, with its source.
-//!
-//! The properties keep ghost state that no node ever sees. They look at what changed, not at
-//! everything, so that they cost little: a run checks each of them at every step. What is known
-//! piece by piece that way is compared with the whole now and then, and when the run has come to
-//! rest.
+//! Safety invariants of the simulated cluster: one property per file, with its source, checked at
+//! every step.
+//! The properties keep ghost state that no node ever sees. To be cheap enough for every step, they
+//! look only at changes. This incremental knowledge is compared with the whole state from time to
+//! time, and when the run has come to rest.
 
 mod ack_durability;
 mod bounds;
@@ -42,9 +41,9 @@ use super::process::{Process, Running};
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which property, by the name of its file.
+    /// The name of the property, which is the name of its file.
     pub property: &'static str,
-    /// What was seen.
+    /// A description of the violation.
     pub what: String,
 }
 
@@ -54,7 +53,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a property says of a moment.
+/// The result of checking a property.
 pub type Verdict = Result<(), Violation>;
 
 /// Fails with a description when `holds` is false.
@@ -62,7 +61,7 @@ fn require(holds: bool, property: &'static str, what: impl FnOnce() -> String) -
     if holds { Ok(()) } else { Err(Violation { property, what: what() }) }
 }
 
-/// An entry that is committed for ever.
+/// An entry that is committed permanently.
 #[derive(Clone, Debug)]
 pub struct CommittedEntry {
     /// Its point.
@@ -86,15 +85,15 @@ pub struct Invariants {
     exactly_once: exactly_once::ExactlyOnce,
     snapshots: snapshots::Snapshots,
     bounds: bounds::Bounds,
-    /// The committed log, as the first node to commit an entry saw it.
+    /// The committed log, as the first node that committed each entry holds it.
     pub committed: Vec<CommittedEntry>,
-    /// What the committed log does to the map.
+    /// The replay of the committed log into a map.
     pub model: linearizability::Model,
 }
 
 impl Invariants {
-    /// All properties at the start of a cluster whose sessions have these limits, and whose nodes
-    /// keep so many bytes of the log behind a snapshot.
+    /// Creates all properties for a new cluster with these limits of sessions and this many bytes
+    /// of log that nodes keep although a snapshot covers them.
     #[must_use]
     pub fn new(session_limits: SessionLimits, kept_log_max: usize) -> Self {
         Self {
@@ -105,7 +104,7 @@ impl Invariants {
         }
     }
 
-    /// A client is about to ask, for the first time or again.
+    /// Notes that a client is about to send a request, for the first time or as a retry.
     pub fn before_ask(&mut self, request: &Request) {
         if let Request::Write { command, session } = request {
             let mut payload = String::new();
@@ -114,7 +113,7 @@ impl Invariants {
         }
     }
 
-    /// A node has taken a turn. `outputs` were not carried out yet.
+    /// Checks a node after a turn, before `outputs` are carried out.
     ///
     /// # Errors
     ///
@@ -141,7 +140,7 @@ impl Invariants {
         self.exactly_once.check_state(replica, &self.model)
     }
 
-    /// A message is about to leave its node, whose disk holds `durable`.
+    /// Checks a message that is about to leave its node, whose disk holds `durable`.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl Invariants {
         }
     }
 
-    /// A node has started, with `before` the state that was durable when it went down.
+    /// Checks a node that has started. `before` is the state that was durable when it went down.
     ///
     /// # Errors
     ///
@@ -175,7 +174,7 @@ impl Invariants {
         recoverability::check(process, before)
     }
 
-    /// A client's request has an outcome.
+    /// Checks the outcome of a client's request.
     ///
     /// # Errors
     ///
@@ -187,7 +186,7 @@ impl Invariants {
         self.connection_order.check(operation, returned, &self.model)
     }
 
-    /// Somebody was told that `key` holds `value` with everything up to `index` applied.
+    /// Checks a read of `key` that was answered with `value` at the applied index `index`.
     ///
     /// # Errors
     ///
@@ -202,7 +201,7 @@ impl Invariants {
         })
     }
 
-    /// Notes what `replica` has committed and nobody before it.
+    /// Collects the entries that `replica` is the first to commit.
     fn take_commits(&mut self, replica: &Replica, all: &[Process]) -> Verdict {
         let commit_index = replica.node().commit_index();
         let known = LogIndex(self.committed.len() as u64);
@@ -223,7 +222,7 @@ impl Invariants {
         })
     }
 
-    /// Whether there is a point, and it is that of a committed entry.
+    /// Returns whether the point is that of a committed entry.
     #[must_use]
     pub fn is_committed(&self, point: Option<LogPoint>) -> bool {
         point.is_some_and(|point| {
@@ -231,8 +230,8 @@ impl Invariants {
         })
     }
 
-    /// The cluster is at rest: how long a log may be then; and all of what is else looked at piece
-    /// by piece.
+    /// Checks a node once the cluster is at rest: the length of its log, and in full the state that
+    /// is otherwise checked incrementally.
     ///
     /// # Errors
     ///
@@ -246,8 +245,8 @@ impl Invariants {
     }
 }
 
-/// Whether these nodes are a majority of the voters, and of those on their way out, counted here
-/// once more and not asked of the node.
+/// Returns whether these nodes are a majority of the voters, and of the outgoing voters of a joint
+/// configuration. Counted here independently of the node.
 fn majorities(members: &Configuration, nodes: &[NodeId]) -> bool {
     let sets = [Some(members.voters()), members.outgoing()];
     sets.into_iter().flatten().all(|set| {
@@ -256,7 +255,7 @@ fn majorities(members: &Configuration, nodes: &[NodeId]) -> bool {
     })
 }
 
-/// A map from nodes that starts out with defaults.
+/// A map from nodes to ghost state.
 type ByNode<T> = BTreeMap<NodeId, T>;
 
 /// The committed entry at `index`.

@@ -1,13 +1,13 @@
-//! Terms, commit indexes and applied indexes never fall, a vote is given once a term, and purged ≤
-//! snapshot ≤ applied ≤ commit ≤ last (S6). Terms and votes hold across restarts; the others start
-//! anew, at what the disk holds.
+//! Monotonic indexes: terms, commit indexes and applied indexes never decrease, a node votes once
+//! per term, and purged ≤ snapshot ≤ applied ≤ commit ≤ last (S6). Across a restart, this applies
+//! to the durable state only: each check starts again from what the disk holds.
 
 use coracle_core::Replica;
 use coracle_core::raft::{LogIndex, NodeId, Term};
 
 use super::{ByNode, Verdict, require};
 
-/// What each node had reached.
+/// The highest values that each node has reached.
 #[derive(Debug, Default)]
 pub(super) struct Monotonic {
     commit: ByNode<LogIndex>,
@@ -48,7 +48,8 @@ impl Monotonic {
         require(is_same, "monotonic", || say("it voted twice in a term"))
     }
 
-    /// What was not durable is forgotten; a term or a vote that nobody was told of may be.
+    /// Forgets the values of a node that restarts: what was not durable may be lost, including a
+    /// term or a vote that no other node has learned.
     pub(super) fn restarted(&mut self, id: NodeId) {
         self.commit.remove(&id);
         self.applied.remove(&id);

@@ -1,6 +1,6 @@
-//! A node raises its term only after a majority has said, in answer to this very question, that it
-//! would vote for it (thesis, §9.6), or because the leader of the term before wants it so (thesis,
-//! §3.10). Otherwise a node that was cut off would unseat a leader that is well.
+//! Pre-vote: a node raises its term only after a majority has granted this round of its pre-vote
+//! (thesis, §9.6), or after the leader of the term before has called it to take over (thesis,
+//! §3.10). Otherwise a node that was cut off would depose a healthy leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Term};
 
 use super::{ByNode, Verdict, majorities, require};
 
-/// Who has said yes to what.
+/// The pre-votes that were requested and granted.
 #[derive(Debug, Default)]
 pub(super) struct PreVote {
-    /// The round that each node asked about last.
+    /// The latest pre-vote round of each node.
     asked: ByNode<u64>,
     granted: BTreeMap<(NodeId, u64), BTreeSet<NodeId>>,
-    /// Whom a leader told to stand for election, and in which term.
+    /// The nodes that a leader called to campaign, with the leader's term.
     called: BTreeSet<(NodeId, Term)>,
 }
 

@@ -1,12 +1,13 @@
-//! A restarted node answers no read before it has applied what its disk held when it started, as
-//! far as its log still reaches: else an answer could be older than one that it gave before.
+//! Reads after a restart: a restarted node answers no read before it has applied the entries that
+//! its disk held at the start, as far as its log still reaches. Otherwise an answer could be older
+//! than one that it gave before.
 
 use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Output, Replica};
 
 use super::{ByNode, Verdict, require};
 
-/// How much each node must have applied.
+/// The index up to which each node must have applied its log before it answers a read.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     from: ByNode<LogIndex>,

@@ -1,6 +1,6 @@
-//! A node that starts again has everything that was durable when it went down: term, vote, snapshot
-//! and log (S15). What a snapshot covers need not be in the log; a log that does not agree with the
-//! snapshot was never committed.
+//! Recovery: a node that restarts has everything that was durable when it went down: term, vote,
+//! snapshot and log (S15). Entries that a snapshot covers need not be in the log. A log that does
+//! not agree with the snapshot was never committed.
 
 use coracle_core::raft::LogPoint;
 
@@ -16,8 +16,8 @@ pub(super) fn check(process: &Process, before: &DurableState) -> Verdict {
     require(keeps_term, "recoverability", || {
         format!("node {id} had {old:?} on disk and came back with {new:?}")
     })?;
-    // `before` is without what a cut under way may have taken: a leader of a later term had ordered
-    // it.
+    // `before` excludes the entries that a cut in progress may have removed. A leader of a later
+    // term had ordered the cut.
     let now = &process.durable;
     require(now.snapshot_index() >= before.snapshot_index(), "recoverability", || {
         format!("node {id} had snapshot {:?} on disk and came back with {:?}", before.snapshot, now.snapshot)

@@ -1,8 +1,8 @@
-//! The committed log, replayed into the state that ships, as far as somebody wants to know.
+//! Replay of the committed log into the real state machine, up to any index on demand.
 //!
-//! Whoever asks does so nearly always about the newest entries, and again about the same one when
-//! the next node has come as far. So the state goes along with the questions, and only a question
-//! about the past begins at a state that was kept.
+//! Nearly all requests are for the newest entries, and again for the same one when the next node
+//! has come as far. So the state moves forward with the requests, and only a request for the past
+//! starts from a saved state.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,17 @@ use coracle_core::raft::LogIndex;
 
 use super::CommittedEntry;
 
-/// Every so many entries the replayed state is kept, and that for ever at every so many of these.
-/// Arbitrary: most snapshots are of what was committed last.
+/// The number of entries between saved states, and below it the number of saved states between
+/// those that are kept permanently. Both are arbitrary: most snapshots are of recently committed
+/// entries.
 const KEPT_EVERY: u64 = 64;
 const KEPT_LONG: u64 = 32;
 
-/// What the committed log gives, at one index after the other.
+/// The state of the committed log at one index.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     session_limits: SessionLimits,
-    /// The state, and up to which entry.
+    /// The state, and below it the index of its last entry.
     state: State,
     index: LogIndex,
     kept: BTreeMap<LogIndex, State>,
@@ -31,12 +32,12 @@ impl Replay {
         Self { session_limits, state: State::new(session_limits), ..Self::default() }
     }
 
-    /// A state before the first entry.
+    /// Creates the state before the first entry.
     pub(super) fn empty(&self) -> State {
         State::new(self.session_limits)
     }
 
-    /// What the committed log up to `index` gives.
+    /// Returns the state of the committed log up to `index`.
     pub(super) fn up_to(&mut self, index: LogIndex, committed: &[CommittedEntry]) -> &mut State {
         if index < self.index {
             let kept = self.kept.range(..=index).next_back();

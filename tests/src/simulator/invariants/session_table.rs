@@ -1,21 +1,21 @@
-//! What the nodes should remember of their clients, by rules that are written down here once more,
-//! with names in the place of fingerprints and a list in the place of trees.
+//! Reference model of the session table: an independent implementation of its rules, with names in
+//! place of fingerprints and a list in place of trees.
 
 use coracle_core::kv::SessionLimits;
 use coracle_core::raft::LogIndex;
 
-/// What a write of a session comes to.
+/// The decision about a write of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It is done.
+    /// The write is applied.
     New,
-    /// It was done, by the entry at this index.
+    /// The write is a duplicate of the entry at this index.
     DoneAt(LogIndex),
-    /// It is refused.
+    /// The write is rejected.
     Expired,
 }
 
-/// The clients, who wrote least recently first.
+/// The clients, the least recently writing one first.
 #[derive(Debug, Default)]
 pub(super) struct SessionTable {
     limits: SessionLimits,
@@ -26,8 +26,8 @@ pub(super) struct SessionTable {
 #[derive(Debug)]
 struct Client {
     name: String,
-    /// Numbers, where they were done, and how many bytes of a value they keep; in the order of the
-    /// numbers.
+    /// Sequence numbers, the index of each write, and the bytes of a value that it keeps, ordered
+    /// by number.
     done: Vec<(u64, LogIndex, usize)>,
     lowest: u64,
 }
@@ -59,7 +59,7 @@ impl SessionTable {
         }
     }
 
-    /// A new write was done.
+    /// Records a new write.
     pub(super) fn note(&mut self, name: &str, seq: u64, index: LogIndex, value_bytes: usize) {
         if self.remembered.last().is_none_or(|last| last.name != name) {
             self.remembered.push(Client { name: name.into(), done: Vec::new(), lowest: 0 });

@@ -1,9 +1,9 @@
-//! A snapshot holds what replaying the committed log up to its last entry gives, sessions included;
-//! a state that was installed is that replay; and the beginning of a log goes only when a snapshot
-//! in its place is durable and was read back (Raft, §7; S17).
+//! Snapshots and compaction: a snapshot equals the replay of the committed log up to its last
+//! entry, sessions included; an installed state equals that replay; and the beginning of a log is
+//! removed only when a snapshot that covers it is durable and was read back (Raft, §7; S17).
 //!
-//! The replay uses the state that ships: whether that does the right thing is asked by other
-//! properties, with a model of their own.
+//! The replay uses the real state machine. Whether that is correct is checked by other properties,
+//! with an independent model.
 
 use std::collections::BTreeMap;
 
@@ -15,25 +15,25 @@ use super::replay::Replay;
 use super::{ByNode, CommittedEntry, Process, Running, Verdict, Violation, committed_at, require};
 use crate::simulator::snapshots::read_part;
 
-/// Of so many different snapshots one is read again, as an installation would: each that is
-/// installed is, too. Arbitrary.
+/// One of this many different snapshots is parsed again, as an installation would do it; installed
+/// ones are parsed anyway. The value is arbitrary.
 const READ_EVERY: u64 = 8;
-/// How many snapshots are remembered as right, since the other nodes take the same ones soon.
-/// Arbitrary.
+/// How many snapshots are remembered as correct, because the other nodes soon take the same ones.
+/// The value is arbitrary.
 const RIGHT_KEPT: usize = 8;
 
-/// What is being written, and the replayed log.
+/// The snapshots that are being written, and the replayed log.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     replay: Replay,
-    /// What the latest snapshots were, which were right: a node that writes the very same is right
-    /// as well.
+    /// The texts of the latest correct snapshots: an identical one of another node is correct as
+    /// well.
     right: BTreeMap<LogIndex, String>,
-    /// How many different ones there were.
+    /// The number of different snapshots so far.
     different: u64,
-    /// The parts that each node has handed out.
+    /// The text of the snapshot that each node is writing, as far as it was emitted.
     begun: ByNode<(LogPoint, String)>,
-    /// The logs, after the last turn, of the nodes that are being sent a snapshot.
+    /// The logs, after the last turn, of the nodes that are receiving a snapshot.
     logs: ByNode<Log>,
 }
 
@@ -86,8 +86,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Fig. 13, InstallSnapshot receiver 6: a log that agrees with the snapshot keeps what it has
-    /// behind it, but for what the leader then has replaced.
+    /// Fig. 13, InstallSnapshot receiver 6: a log that agrees with the snapshot keeps its entries
+    /// behind it, except for those that the leader then replaces.
     fn check_suffix(
         &self,
         id: NodeId,
@@ -182,7 +182,7 @@ impl Snapshots {
         })
     }
 
-    /// A node is at rest: what it has on its disk is read, whether that was done before or not.
+    /// Checks a node at rest: reads the snapshot on its disk, even if it was read before.
     pub(super) fn check_at_rest(&mut self, process: &Process, committed: &[CommittedEntry]) -> Verdict {
         let Some(last) = process.durable.snapshot else { return Ok(()) };
         let part = read_part(&process.disk, process.id, last, 0, usize::MAX).map_err(|fault| Violation {
@@ -195,7 +195,7 @@ impl Snapshots {
     }
 }
 
-/// What is durable already covers what the new log lacks.
+/// Checks that the durable state covers the entries that a compacted log lacks.
 fn check_compaction(process: &Process, persist: &Persist) -> Verdict {
     let Some(compaction) = &persist.compaction else { return Ok(()) };
     let after = compaction.after;

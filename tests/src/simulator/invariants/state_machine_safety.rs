@@ -1,6 +1,6 @@
 //! State Machine Safety: if a server has applied a log entry at a given index, no other server will
-//! ever apply a different entry for the same index (Raft, Figure 3; S5). What a node has applied is
-//! a prefix of what is committed.
+//! ever apply a different entry for the same index (Raft, Figure 3; S5). The applied entries of a
+//! node are a prefix of the committed ones.
 
 use coracle_core::Replica;
 

@@ -1,6 +1,6 @@
-//! A vote that leaves a node is on its disk, with its term, and is never another later, across
-//! restarts (§5.2, Figure 2; S7). Asking for votes is a vote for oneself. Whoever leads has had the
-//! votes of a majority (§5.2), each voter counted once.
+//! Vote persistence: a vote that leaves a node is durable, together with its term, and never
+//! changes later, even across restarts (§5.2, Figure 2; S7). A vote request is a vote for oneself.
+//! A leader has received the votes of a majority (§5.2), each voter counted once.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use coracle_core::raft::{Body, Configuration, Event, Message, NodeId, Term};
 use super::{Verdict, majorities, require};
 use crate::simulator::durable::DurableState;
 
-/// Who was promised which vote.
+/// The vote of each node in each term.
 #[derive(Debug, Default)]
 pub(super) struct VotePersistence {
     promised: BTreeMap<(NodeId, Term), NodeId>,
