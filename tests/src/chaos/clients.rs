@@ -99,7 +99,8 @@ pub(super) struct Client<'a> {
     shared: &'a Shared,
     rng: fastrand::Rng,
     number: usize,
-    /// The session's name changes when a session was forgotten; the number counts on.
+    /// The session name and the latest sequence number. The name changes when the session has
+    /// expired.
     session: Option<(String, u64)>,
     /// Whether clients without a session only read, because a write without a session may be
     /// applied twice.

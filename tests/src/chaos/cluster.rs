@@ -1,4 +1,4 @@
-//! All nodes, and what an eye on them can see.
+//! The cluster of a chaos campaign: all nodes, their addresses, and queries of their status.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,21 +19,21 @@ use super::network::Network;
 use super::node::{Node, Start};
 use crate::live::{Runtime, program};
 
-/// How long a node is given to say how it is.
+/// The time that a node has to report its status.
 const STATUS_PATIENCE: Duration = Duration::from_millis(400);
 
-/// More ids than a cluster begins with: for nodes that are added later.
+/// The number of ids beyond those of the founders, for nodes that are added later.
 const SPARE_IDS: usize = 4;
 
-/// The nodes of a run.
+/// The nodes of a run, with the network between them.
 #[derive(Debug)]
 pub(super) struct Cluster<'a> {
-    /// Those that are members.
+    /// The nodes that are members.
     pub(super) nodes: Vec<Node>,
-    /// Those that were removed, with what is in their folders.
+    /// The nodes that were removed, with their folders.
     pub(super) removed: Vec<Removed>,
-    /// One that the others cannot reach at the moment, so that no answer comes back to it: an
-    /// operator asks others.
+    /// A node that the others cannot reach at the moment, so that it gets no answers. The operator
+    /// asks other nodes.
     pub(super) unreached: Option<u64>,
     ground: Ground,
     pub(super) network: Network,
@@ -44,22 +44,22 @@ pub(super) struct Cluster<'a> {
 #[derive(Debug)]
 pub(super) struct Removed {
     pub(super) node: Node,
-    /// The members that it knew of last.
+    /// The members that it knew last.
     pub(super) knew: Vec<u64>,
 }
 
-/// What new nodes are made of.
+/// The settings of new nodes.
 #[derive(Debug)]
 struct Ground {
     folder: PathBuf,
     runtimes: Vec<Runtime>,
     flags: Vec<String>,
     with_mounts: bool,
-    /// How many folders there are; each has a name of its own.
+    /// The number of folders so far; each gets a different name.
     homes: usize,
 }
 
-/// How a cluster is to be.
+/// The settings of a cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Shape<'a> {
     pub(super) folder: &'a Path,
@@ -70,7 +70,7 @@ pub(super) struct Shape<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    /// Nodes that do not run yet.
+    /// Creates the nodes without starting them.
     pub(super) fn new(shape: &Shape<'_>, shared: &'a Shared) -> io::Result<Self> {
         let founders = shape.runtimes.len();
         let peers = free_addresses(founders + SPARE_IDS)?;
@@ -93,7 +93,7 @@ impl<'a> Cluster<'a> {
         Ok(cluster)
     }
 
-    /// A node with an empty folder, which is not started yet.
+    /// Creates a node with an empty folder without starting it.
     pub(super) fn new_node(&mut self, id: u64, origin: [String; 2]) -> io::Result<Node> {
         let ground = &mut self.ground;
         ground.homes += 1;
@@ -112,7 +112,7 @@ impl<'a> Cluster<'a> {
         Ok(Node::new(start, home))
     }
 
-    /// A member's node.
+    /// The node of a member.
     pub(super) fn node(&mut self, id: u64) -> &mut Node {
         self.nodes.iter_mut().find(|node| node.id() == id).expect("it is a member")
     }
@@ -123,7 +123,7 @@ impl<'a> Cluster<'a> {
         self.network.nodes().iter().copied().filter(|id| !members.contains(id)).collect()
     }
 
-    /// How many nodes the cluster began with.
+    /// The number of founders.
     pub(super) fn founders(&self) -> usize {
         self.ground.runtimes.len()
     }
@@ -132,20 +132,20 @@ impl<'a> Cluster<'a> {
         self.nodes.iter().map(Node::id).collect()
     }
 
-    /// Starts a node and tells the clients where it is.
+    /// Starts a node and gives its address to the clients.
     pub(super) fn start(&mut self, id: u64, tracer: &[OsString]) -> Result<(), Violation> {
         self.node(id).start(tracer)?;
         self.tell_addresses();
         Ok(())
     }
 
-    /// Tells the clients where nodes are, or last were.
+    /// Gives the current, or latest, addresses of the nodes to the clients.
     pub(super) fn tell_addresses(&self) {
         let addresses = self.nodes.iter().filter_map(Node::address).collect();
         *self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// Starts every node that does not run, and lets those that were stopped go on.
+    /// Starts every node that does not run, and resumes those that were paused.
     pub(super) fn start_all(&mut self) -> Result<(), Violation> {
         for id in self.ids() {
             if !self.node(id).is_running() {
@@ -157,7 +157,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// What a node says of itself.
+    /// The status that a node reports of itself.
     pub(super) fn status(&self, node: &Node) -> Option<Value> {
         if !node.is_running() || node.is_paused {
             return None;
@@ -166,14 +166,14 @@ impl<'a> Cluster<'a> {
         status["nodes"].as_array()?.iter().find(|row| row["id"] == node.id()).cloned()
     }
 
-    /// The node that leads in the highest term, as far as anybody says so.
+    /// The node that leads in the highest term, according to the nodes' own reports.
     pub(super) fn leader(&self) -> Option<u64> {
         let rows = self.nodes.iter().filter_map(|node| self.status(node));
         let leaders = rows.filter(|row| row["role"] == "leader");
         leaders.max_by_key(|row| row["term"].as_u64())?["id"].as_u64()
     }
 
-    /// What came of an order of an operator's, given to whichever node answers.
+    /// Runs an operator's command against whichever node answers, and returns its output.
     pub(super) fn order(&self, words: &[&str]) -> io::Result<Output> {
         let asked = self.nodes.iter().filter(|node| Some(node.id()) != self.unreached);
         let addresses: Vec<String> =
@@ -181,7 +181,7 @@ impl<'a> Cluster<'a> {
         Command::new(program()).args(words).args(["--connect", &addresses.join(",")]).output()
     }
 
-    /// A node that was left alone has ended: that must not happen.
+    /// Fails if a node that should be running has ended.
     pub(super) fn check_alive(&mut self) -> Result<(), Violation> {
         for node in &mut self.nodes {
             if let Some(end) = node.ended() {
@@ -193,9 +193,8 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// An address for each node that nobody uses. Each has one of this machine's own addresses to
-/// itself, so that no port that is handed out to a client's end of a connection is in the way when
-/// the node comes back.
+/// Returns an unused address for each node. Each node has a separate loopback address, so that its
+/// port is not assigned to a client's end of a connection while the node is down.
 fn free_addresses(nodes: usize) -> io::Result<BTreeMap<u64, SocketAddr>> {
     let [high, low, ..] = std::process::id().to_le_bytes();
     let mut addresses = BTreeMap::new();
@@ -206,7 +205,7 @@ fn free_addresses(nodes: usize) -> io::Result<BTreeMap<u64, SocketAddr>> {
     Ok(addresses)
 }
 
-/// Another address of this host that nobody uses.
+/// Returns another unused address of this host.
 pub(super) fn free_address(host: IpAddr) -> io::Result<SocketAddr> {
     TcpListener::bind((host, 0))?.local_addr()
 }

@@ -1,15 +1,15 @@
-//! Numbers that only one client counts up, each by a swap of a session, so that a single look tells
-//! everything.
+//! Counters that only one client increments, each by a compare-and-swap of a session, so that a
+//! single read detects every violation.
 //!
-//! Less than what was acknowledged is a loss, or a stale read; more than what was sent is an
-//! invention; and a swap that does not find what its only writer left there was done twice. Unlike
-//! the histories these may be as long as they like.
+//! A value below the acknowledged one is a lost write, or a stale read. A value above the last one
+//! sent was never written. A swap that does not find the value that its only writer left was
+//! applied twice. Unlike the histories, counters have no limit of length.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Violation;
 
-/// One number.
+/// One counter.
 #[derive(Debug)]
 pub(super) struct Counter {
     pub(super) key: String,
@@ -30,7 +30,7 @@ impl Counter {
         self.sent.load(Ordering::SeqCst) != self.acknowledged()
     }
 
-    /// The next number is about to be sent. Returns what it takes the place of, and it.
+    /// Marks the next number as sent. Returns the expected value and the number.
     pub(super) fn send(&self) -> (Option<u32>, u32) {
         let known = self.acknowledged();
         self.sent.store(known + 1, Ordering::SeqCst);
@@ -41,14 +41,16 @@ impl Counter {
         self.acknowledged.store(self.sent.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// The writer itself has read this, with nothing under way: the outcome of what was in doubt.
+    /// Records a read of the writer itself, with no request in flight: it reveals the outcome of a
+    /// write in doubt.
     pub(super) fn settle(&self, found: Option<u32>) {
         let found = found.unwrap_or(0);
         self.acknowledged.store(found, Ordering::SeqCst);
         self.sent.store(found, Ordering::SeqCst);
     }
 
-    /// A linearizable read found this; `floor` was acknowledged before it was asked.
+    /// Checks a linearizable read that found `found`; `floor` was acknowledged before the read was
+    /// sent.
     pub(super) fn check(&self, floor: u32, found: Option<u32>) -> Result<(), Violation> {
         let (found, sent) = (found.unwrap_or(0), self.sent.load(Ordering::SeqCst));
         let what = || format!("{}: {found} was read, {floor} acknowledged before, {sent} sent", self.key);

@@ -1,4 +1,5 @@
-//! The end of a run: everything heals, and then a good deal must be true.
+//! The end of a campaign: heals all faults, and then checks liveness, convergence and the final
+//! data.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -14,14 +15,14 @@ use super::cluster::Cluster;
 use super::node::End;
 use crate::checker::{Answered, Asked, Observed};
 
-/// How long after the healing everything may take to be well again. Generous: the machine may be
+/// The time after healing in which the cluster has to recover. Generous, because the machine may be
 /// busy.
 const HEALING_MAX: Duration = Duration::from_secs(30);
-/// How long nodes may take to end in order.
+/// The time that nodes have to stop on SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Mends everything, while clients still work; then they have to be served. Connections that were
-/// mistreated break `with_storm`, or have to recover by themselves.
+/// Heals all faults while clients still work, and checks that they are served. With `with_storm`,
+/// connections that suffered faults are broken; otherwise they have to recover by themselves.
 pub(super) fn heal(cluster: &mut Cluster<'_>, with_storm: bool) -> Result<(), Violation> {
     cluster.network.heal(with_storm);
     cluster.start_all()?;
@@ -36,7 +37,8 @@ pub(super) fn heal(cluster: &mut Cluster<'_>, with_storm: bool) -> Result<(), Vi
     })
 }
 
-/// Lets clients finish what is under way. Those that are not answered in time are told to leave.
+/// Lets clients finish their requests in flight. Clients without an answer in time are ordered to
+/// leave.
 pub(super) fn finish(shared: &Shared, mut are_done: impl FnMut() -> bool) -> Result<(), Violation> {
     shared.order.store(FINISH, Ordering::Relaxed);
     let result = wait("after healing, every request is answered", HEALING_MAX, || {
@@ -46,7 +48,7 @@ pub(super) fn finish(shared: &Shared, mut are_done: impl FnMut() -> bool) -> Res
     result
 }
 
-/// All nodes have committed and applied the same log; returns its last index.
+/// Checks that all nodes have committed and applied the same log. Returns its last index.
 pub(super) fn converge(cluster: &mut Cluster<'_>) -> Result<u64, Violation> {
     let mut last = 0;
     wait("nodes agree once nobody writes", HEALING_MAX, || {
@@ -63,7 +65,8 @@ pub(super) fn converge(cluster: &mut Cluster<'_>) -> Result<u64, Violation> {
     Ok(last)
 }
 
-/// Reads every key that was ever written, for the search and the counters to judge.
+/// Reads every key that was ever written, so that the search and the counters can check the final
+/// values.
 pub(super) fn read_everything(cluster: &Cluster<'_>) -> Result<(), Violation> {
     let shared = cluster.shared;
     let mut caller = None;
@@ -104,7 +107,7 @@ fn read(shared: &Shared, caller: &mut Option<Caller>, key: &str) -> Result<Optio
     Ok(found)
 }
 
-/// Ends all nodes in order, at once.
+/// Stops all nodes at once by SIGTERM, and checks that they end correctly.
 pub(super) fn stop(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
     for node in &mut cluster.nodes {
         node.signal("TERM");
@@ -124,7 +127,7 @@ pub(super) fn stop(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Looks again until it is true; `is_true` says what is in the way.
+/// Retries until `is_true` succeeds; its error describes the obstacle.
 fn wait(
     rule: &'static str,
     patience: Duration,

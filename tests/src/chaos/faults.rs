@@ -1,4 +1,4 @@
-//! What each kind of fault does.
+//! Implementation of the faults of network, processes and disks.
 
 use std::ffi::OsString;
 use std::thread;
@@ -10,16 +10,17 @@ use super::nemesis::Nemesis;
 use super::node::End;
 use super::weather::{Gate, Weather};
 
-/// How long a node may take to end in order.
+/// The time that a node has to stop on SIGTERM.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a fault of a disk is waited for.
+/// The time to wait for a disk fault to take effect.
 const DISK_PATIENCE: Duration = Duration::from_secs(8);
-/// The exit code for a disk that failed.
+/// The exit code after a disk failure.
 const STORAGE_FAILED: End = End::Code(6);
 const SIGKILL: End = End::Signal(9);
 
 impl Nemesis<'_, '_> {
-    /// Breaks the ways between nodes, perhaps troubles a node meanwhile, and heals.
+    /// Breaks the network between nodes, perhaps injects a fault into a node meanwhile, and heals
+    /// the network.
     pub(super) fn break_network(&mut self, kind: Kind) -> Result<bool, Violation> {
         let before = self.traces(kind);
         self.is_fair = false;
@@ -40,7 +41,8 @@ impl Nemesis<'_, '_> {
         Ok(after > before)
     }
 
-    /// What only this kind leaves behind, so that a fault that did nothing is not counted.
+    /// The number of frames or connections that this kind of fault has affected. A fault without
+    /// any effect is not counted.
     fn traces(&self, kind: Kind) -> u64 {
         self.cluster.network.count(|done| match kind {
             Kind::Delay => &done.delayed,
@@ -115,7 +117,7 @@ impl Nemesis<'_, '_> {
         self.cluster.network.part_from_rest(&[node], gate);
     }
 
-    /// Troubles nodes, their disks or their leadership, and mends them.
+    /// Injects a fault into nodes, their disks or their leadership, and heals it.
     pub(super) fn break_nodes(&mut self, kind: Kind) -> Result<bool, Violation> {
         let node = match kind {
             Kind::KillLeader | Kind::PauseLeader => match self.find_leader() {
@@ -200,8 +202,8 @@ impl Nemesis<'_, '_> {
         })
     }
 
-    /// Starts the node again so that a call on its log fails, or kills it; waits for that, and
-    /// starts it without.
+    /// Restarts the node so that a call on its log fails, or kills it at that call. Waits for that,
+    /// and restarts it without the fault.
     fn run_under(&mut self, id: u64, call: &str, how: &str, more: &str, end: End) -> Result<bool, Violation> {
         let number = self.rng.u32(1..60);
         let node = self.cluster.node(id);
@@ -234,7 +236,7 @@ impl Nemesis<'_, '_> {
         Ok(has_struck)
     }
 
-    /// Waits for a node to end in just this way; it may also go on.
+    /// Waits for a node to end in exactly this way. Returns false if it keeps running.
     fn watch_for_end(&mut self, id: u64, end: End) -> Result<bool, Violation> {
         let give_up_at = Instant::now() + DISK_PATIENCE;
         while Instant::now() < give_up_at {
@@ -267,9 +269,9 @@ impl Nemesis<'_, '_> {
 
     fn cut_power(&mut self, nodes: &[u64]) -> Result<bool, Violation> {
         let mut is_cut = true;
-        // A sync that is under way at the cut may return as if it had worked (ext4 in Linux 6.18
-        // does so once in ten times). Without power nobody could tell of it; so nobody gets the
-        // chance.
+        // A sync that is in progress at the power cut may return as if it had succeeded (ext4 in
+        // Linux 6.18 does so once in ten times). Without power, no process could report that. So
+        // the processes are stopped first.
         for id in nodes {
             self.cluster.node(*id).signal("STOP");
         }
@@ -282,7 +284,7 @@ impl Nemesis<'_, '_> {
         self.hold(0..500);
         for id in nodes {
             let home = &mut self.cluster.node(*id).home;
-            // A tracer or the kernel may hold on to a file for a moment.
+            // A tracer or the kernel may keep a file open for a moment.
             let is_back = (0..50).any(|_| {
                 let result = home.restore_power();
                 if result.is_err() {

@@ -1,14 +1,14 @@
-//! How long clients wait after a leader's death: from its end to the first acknowledgement of a
-//! write that was sent after it. What was under way at the time may be acknowledged by whoever is
-//! left, and does not count.
+//! Unavailability after a leader's death: the time from its end to the first acknowledgement of a
+//! write that was sent after it. Writes that were in flight at that time do not count, because the
+//! remaining nodes may acknowledge them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Writes that were acknowledged, and leaders that died.
+/// The acknowledged writes, and the deaths of leaders.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// Sent and returned, in nanoseconds of the run.
+    /// When each was sent and when it returned, in nanoseconds of the run.
     acknowledged: Mutex<Vec<(u64, u64)>>,
     deaths: Mutex<Vec<u64>>,
 }
@@ -16,13 +16,13 @@ pub(super) struct Gaps {
 /// The gaps of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GapSummary {
-    /// How many deaths were followed by an acknowledgement.
+    /// The number of deaths that were followed by an acknowledgement.
     pub count: usize,
-    /// Half of them were no longer than this.
+    /// The median.
     pub p50: Duration,
-    /// 99 of a hundred.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// All of them.
+    /// The maximum.
     pub max: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Gaps {
     pub(super) fn summary(&self) -> GapSummary {
         let mut writes = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         writes.sort_unstable();
-        // The earliest return among a write and all that were sent after it.
+        // Replace each return by the earliest return of this write and all that were sent after it.
         let mut earliest = u64::MAX;
         for (_, returned) in writes.iter_mut().rev() {
             earliest = earliest.min(*returned);
@@ -66,7 +66,8 @@ mod tests {
         let gaps = Gaps::default();
         gaps.leader_died(100);
         gaps.leader_died(1000);
-        // Under way at the first death; then one that waits long, and one that is quicker.
+        // One write in flight at the first death, then one that waits long, and one that is
+        // quicker.
         for (sent, returned) in [(90, 101), (110, 600), (300, 450), (1200, 1300)] {
             gaps.acknowledge(sent, returned);
         }

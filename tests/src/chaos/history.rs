@@ -1,8 +1,9 @@
-//! What clients saw of each key, kept so that the search can explain it.
+//! Histories of the keys, recorded by the clients and kept small enough for the linearizability
+//! search.
 //!
-//! The search takes a few hundred operations of a key and few of unknown outcome. So clients share
-//! a handful of places, and in each place a key gives way to a fresh one, which starts absent, once
-//! it has been used enough. Nothing has to stand still for that.
+//! The search can handle a few hundred operations of a key and few of unknown outcome. So clients
+//! share a handful of places. In each place a key is replaced by a new one, which is absent at
+//! first, once it has been used enough. No client has to pause for that.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Violation;
 use crate::checker::{Answered, Asked, HISTORY_MAX, Observed, SearchVerdict, search};
 
-/// How many keys are in use at a time.
+/// The number of keys in use at a time.
 const PLACES: usize = 4;
-/// How many operations a key is used for.
+/// The number of operations for which a key is used.
 const OPERATIONS_MAX: usize = 200;
-/// How many of them may have no known outcome: each doubles what has to be searched.
+/// The most of these that may have no known outcome: each doubles the search space.
 const UNKNOWN_MAX: usize = 3;
 
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ struct Place {
     generation: u32,
     operations: usize,
     unknown: usize,
-    /// A value that the key had not long ago, for a swap to expect.
+    /// A value that the key had recently, for a compare-and-swap to expect.
     hint: Option<u32>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct History {
     keys: Mutex<BTreeMap<String, Vec<Observed>>>,
 }
 
-/// A key that was taken for one operation.
+/// A key that was chosen for one operation.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
     pub(super) key: String,
@@ -42,13 +43,13 @@ pub(super) struct Taken {
     generation: u32,
 }
 
-/// What the search came to.
+/// The totals of the search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Searched {
     pub(super) keys: usize,
     pub(super) operations: usize,
     pub(super) unknown: usize,
-    /// Histories that were too much for the search: no pass.
+    /// The histories that were too large for the search, which is not a success.
     pub(super) gave_up: usize,
 }
 
@@ -57,7 +58,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl History {
-    /// A key for one operation.
+    /// Chooses a key for one operation.
     pub(super) fn take(&self, rng: &mut fastrand::Rng) -> Taken {
         let at = rng.usize(..PLACES);
         let mut place = locked(&self.places[at]);
@@ -69,7 +70,7 @@ impl History {
         Taken { key, hint: place.hint, place: at, generation: place.generation }
     }
 
-    /// An operation on a key that was taken has ended, or never will.
+    /// Records an operation on a chosen key that has returned, or will never return.
     pub(super) fn record(&self, taken: &Taken, observed: Observed) {
         let mut place = locked(&self.places[taken.place]);
         if place.generation == taken.generation {
@@ -85,12 +86,12 @@ impl History {
         self.record_key(&taken.key, observed);
     }
 
-    /// An operation outside of the load, such as a last read.
+    /// Records an operation outside of the load, such as a final read.
     pub(super) fn record_key(&self, key: &str, observed: Observed) {
         locked(&self.keys).entry(key.to_owned()).or_default().push(observed);
     }
 
-    /// Every key that was ever used.
+    /// All keys that were ever used.
     pub(super) fn keys(&self) -> Vec<String> {
         locked(&self.keys).keys().cloned().collect()
     }
@@ -118,8 +119,8 @@ impl History {
     }
 }
 
-/// The beginning of a history that is just long enough to be wrong: operations that return later
-/// are left out, or of unknown outcome.
+/// The shortest prefix of a history that is not linearizable: operations that return later are left
+/// out, or have an unknown outcome.
 fn shortest_unexplained(history: &[Observed]) -> Vec<Observed> {
     let mut ends: Vec<u64> = history.iter().map(Observed::end).filter(|end| *end < u64::MAX).collect();
     ends.sort_unstable();

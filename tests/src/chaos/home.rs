@@ -1,11 +1,11 @@
-//! Where a node keeps its files: a folder, or a file system of its own that can be full and can
-//! lose its power.
+//! Storage of one node: a folder, or a separate file system that can become full and lose its
+//! power.
 //!
-//! The power of a file system is cut as its own developers do it to test recovery: it is told to
-//! shut down at once and to write nothing more, not even its journal (`EXT4_IOC_SHUTDOWN` with
-//! `NOLOGFLUSH`). What was synced is in the image; what was not is gone with the cache. Metadata
-//! waits minutes for a commit of its own, so a rename or a new file that nobody synced is lost as
-//! well.
+//! The power of a file system is cut in the way in which its developers test recovery: it is
+//! ordered to shut down at once and to write nothing more, not even its journal
+//! (`EXT4_IOC_SHUTDOWN` with `NOLOGFLUSH`). Synced data is in the image, and unsynced data is lost
+//! with the cache. Metadata is committed only after minutes, so a rename or a new file that was not
+//! synced is lost as well.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 
 use super::probe::runs;
 
-/// How large a file system is. Sparse, so it costs only what is written to it.
+/// The size of a file system. The image is sparse, so it takes only the space that is written.
 const IMAGE_BYTES: u64 = 256 << 20;
-/// What tells a file system, by its folder, to shut down: this workspace has no `unsafe` code to
-/// call `ioctl` with.
+/// A Perl script that orders the file system of a folder to shut down: this workspace has no
+/// `unsafe` code to call `ioctl` with.
 const SHUT_DOWN: &str = "open(my $folder, '<', $ARGV[0]) or die; my $how = pack('L', 2); \
                          ioctl($folder, 0x8004587d, $how) or die";
 
-/// The place of one node's files.
+/// The storage of one node.
 #[derive(Debug)]
 pub(super) struct Home {
-    /// The folder; with an image, where it is mounted.
+    /// The folder, in which the image is mounted if there is one.
     folder: PathBuf,
     image: Option<PathBuf>,
 }
 
 impl Home {
-    /// A folder like any other.
+    /// Creates an ordinary folder.
     pub(super) fn plain(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         Ok(Self { folder: folder.to_owned(), image: None })
     }
 
-    /// A file system of its own.
+    /// Creates a separate file system.
     ///
     /// # Errors
     ///
-    /// It cannot be made or mounted here.
+    /// When it cannot be created or mounted here.
     pub(super) fn mounted(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let image = folder.with_extension("image");
@@ -53,7 +53,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Where the node is to keep its files.
+    /// The data folder of the node.
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -63,31 +63,31 @@ impl Home {
         demand("mount", &["-o", "loop,commit=300", text(image), text(&self.folder)])
     }
 
-    /// The file system stops at once. Whoever uses it gets errors from now on.
+    /// Stops the file system at once. Every process that uses it gets errors from now on.
     pub(super) fn cut_power(&mut self) -> io::Result<()> {
         demand("perl", &["-e", SHUT_DOWN, text(&self.folder)])
     }
 
-    /// The file system comes back with what it had synced. Nobody may be using it.
+    /// Mounts the file system again, with the data that was synced. No process may be using it.
     pub(super) fn restore_power(&mut self) -> io::Result<()> {
         demand("umount", &[text(&self.folder)])?;
         self.mount()
     }
 
-    /// Leaves no room for another byte.
+    /// Fills the file system completely.
     pub(super) fn fill(&self) -> io::Result<()> {
         let mut filler = fs::File::create(self.folder.join("filler"))?;
         for size in [1 << 20, 4 << 10, 1 << 10] {
             let bytes = vec![0; size];
             while filler.write_all(&bytes).is_ok() {}
         }
-        // Allocation is delayed: only now it is certain. What did not fit after all is not worth a
-        // word.
+        // Allocation is delayed, so the space is only taken by this sync. Ignore an error for the
+        // bytes that did not fit.
         _ = filler.sync_all();
         Ok(())
     }
 
-    /// There is room again.
+    /// Frees the space again.
     pub(super) fn make_room(&self) -> io::Result<()> {
         fs::remove_file(self.folder.join("filler"))
     }
@@ -96,8 +96,8 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.image.is_some() {
-            // Kept files stay readable in the image; a mount left behind would be in nobody's way
-            // but the folder's.
+            // Kept files stay readable in the image. Unmount lazily, so that only the folder is
+            // affected.
             _ = runs("umount", &["-l", text(&self.folder)]);
         }
     }

@@ -1,8 +1,8 @@
-//! The kinds of faults, and how to choose among them.
+//! The kinds of faults, with their groups and their names on the command line.
 
 use super::probe::Abilities;
 
-/// What is to be told of a kind.
+/// A kind with its group and its name.
 struct About(Kind, &'static str, &'static str);
 
 macro_rules! kinds {
@@ -15,7 +15,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Frames are late, by a different time each.
+    /// Frames are delayed, each by a different time.
     Delay = "net" "delay",
     /// Connections end in the middle of a frame.
     Cut = "net" "cut",
@@ -29,25 +29,25 @@ kinds! {
     Replay = "net" "replay",
     /// Bits of frames change.
     Flip = "net" "flip",
-    /// Frames say that they are far longer than they are.
+    /// Frames claim a far greater length than they have.
     Lengthen = "net" "lengthen",
-    /// One node hears another, and is not heard by it.
+    /// One node receives another's messages, but does not reach it.
     BlackHole = "net" "blackhole",
-    /// One node hears nobody and is heard by nobody.
+    /// No message gets from or to one node.
     Isolate = "net" "isolate",
-    /// The leader, likewise.
+    /// No message gets from or to the leader.
     IsolateLeader = "net" "isolate-leader",
-    /// The nodes fall into two groups.
+    /// The nodes are partitioned into two groups.
     Halves = "net" "halves",
-    /// Everybody hears only two neighbours; of three nodes, one is a bridge.
+    /// Every node reaches only two neighbors; of three nodes, one is a bridge.
     Ring = "net" "ring",
-    /// A node is cut off and back, several times a second.
+    /// A node is cut off and reconnected several times a second.
     Flapping = "net" "flapping",
     /// SIGKILL to a node.
     Kill = "process" "kill",
     /// SIGKILL to the leader.
     KillLeader = "process" "kill-leader",
-    /// SIGKILL to all at once.
+    /// SIGKILL to all nodes at once.
     KillAll = "process" "kill-all",
     /// SIGSTOP to a node, later SIGCONT.
     Pause = "process" "pause",
@@ -59,27 +59,27 @@ kinds! {
     Rolling = "process" "rolling",
     /// A sync fails.
     SyncError = "disk" "sync-error",
-    /// A write finds the disk full.
+    /// A write fails because the disk is full.
     WriteError = "disk" "write-error",
     /// SIGKILL at the n-th sync.
     CrashAtSync = "disk" "crash-at-sync",
-    /// The disk is full, really.
+    /// The file system is really full.
     Full = "disk" "full",
-    /// A node loses power: what was not synced is gone.
+    /// A node loses power, and with it its unsynced data.
     Power = "disk" "power",
     /// All nodes lose power at once.
     PowerAll = "disk" "power-all",
-    /// Leadership is handed to a random node.
+    /// Leadership is transferred to a random node.
     Transfer = "member" "transfer",
-    /// A node is added, and promoted.
+    /// A node is added and promoted.
     Add = "member" "add",
-    /// A member is removed, and ends.
+    /// A member is removed and ends.
     Remove = "member" "remove",
-    /// The leader, likewise.
+    /// The leader is removed and ends.
     RemoveLeader = "member" "remove-leader",
     /// A node loses its disk, and is replaced under its id or another one.
     Replace = "member" "replace",
-    /// A node that was removed is started again with its old folder.
+    /// A removed node is started again with its old folder.
     Return = "member" "return",
     /// A member gets another address.
     Move = "member" "move",
@@ -96,14 +96,14 @@ impl Kind {
         ALL.iter().find(|about| about.0 == self).expect("the table has every kind")
     }
 
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.about().2
     }
 
     /// The kinds that a word of the command line stands for: a name, the beginning of names up to a
-    /// `-`, or a group (`net`, `process`, `disk`, `member`). None when it stands for nothing.
+    /// `-`, or a group (`net`, `process`, `disk`, `member`). Empty for an unknown word.
     #[must_use]
     pub fn named(word: &str) -> Vec<Self> {
         let is_meant = |about: &&About| {
@@ -113,18 +113,18 @@ impl Kind {
         ALL.iter().filter(is_meant).map(|about| about.0).collect()
     }
 
-    /// Whether it is something between nodes, so that the nodes themselves can be troubled at the
+    /// Returns whether the fault affects the network, so that a node can have another fault at the
     /// same time.
     pub(super) fn is_of_network(self) -> bool {
         self.about().1 == "net"
     }
 
-    /// Whether it is an operator who changes the members.
+    /// Returns whether the fault is an operator's membership change.
     pub(super) fn is_of_operator(self) -> bool {
         self.about().1 == "member" && self != Self::Transfer
     }
 
-    /// Why it is not possible here, if it is not.
+    /// The reason why this machine cannot inject the fault, if there is one.
     pub(super) fn obstacle(self, abilities: &Abilities) -> Option<&'static str> {
         match self {
             Self::SyncError | Self::WriteError | Self::CrashAtSync if !abilities.injects => {

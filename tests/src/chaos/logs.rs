@@ -1,5 +1,4 @@
-//! The files that a run leaves: each is what its node wrote, and where two logs overlap they are
-//! the same.
+//! Final check of the files: each file verifies, and logs are identical where they overlap.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +10,8 @@ use serde_json::Value;
 use super::Violation;
 use crate::live::program;
 
-/// Verifies the files of these nodes and compares the logs. Returns how many entries all of them
-/// share.
+/// Verifies the files of these nodes and compares the logs. Returns the number of entries that all
+/// of them share.
 pub(super) fn check(folders: &[(u64, PathBuf)]) -> Result<usize, Violation> {
     let mut common: Option<BTreeMap<u64, String>> = None;
     for (node, folder) in folders {
@@ -56,7 +55,8 @@ fn verify(path: &Path) -> Result<(), Violation> {
     Err(Violation { rule, what })
 }
 
-/// The lines of a log by index; the checksums in them chain all that came before.
+/// The lines of a log by index. Their checksums are chained, so each line covers all lines before
+/// it.
 fn entries(path: &Path) -> Result<BTreeMap<u64, String>, Violation> {
     let wrong = |what: String| Violation {
         rule: "a log is lines of JSON",

@@ -1,8 +1,9 @@
-//! Chaos: a cluster of real processes, with everything around it broken on purpose, from a seed.
+//! Chaos testing: a cluster of real processes with faults of network, processes and disks, chosen
+//! by a seed.
 //!
-//! A seed decides which faults strike, in which order, for how long, and what clients ask. What the
-//! machine makes of it no seed decides, so a run that fails may pass the next time; the schedule,
-//! the histories and the files are kept.
+//! A seed decides the faults, their order and durations, and the clients' requests. It does not
+//! decide the timing of the machine, so a run that fails may pass the next time. Therefore the
+//! schedule, the histories and the files are kept.
 //!
 //! ```text
 //!   clients ── history, counters ──► checks: linearizable, exactly once, nothing lost
@@ -50,12 +51,12 @@ pub use kinds::Kind;
 pub use probe::Abilities;
 pub use report::Report;
 
-/// Something that must never be.
+/// An invariant that was violated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What should have held.
+    /// The rule that should have held.
     pub rule: &'static str,
-    /// What was seen instead.
+    /// The observation that contradicts it.
     pub what: String,
 }
 

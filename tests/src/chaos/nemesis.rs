@@ -1,5 +1,5 @@
-//! One fault after another: a shuffled deck of kinds, drawn until time is up and every kind has
-//! struck.
+//! The nemesis: injects one fault after another, drawn from a shuffled deck of kinds, until the
+//! time is over and every kind has occurred.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use super::clients::LEAVE;
 use super::cluster::Cluster;
 use super::kinds::Kind;
 
-/// How often a kind may be drawn in vain before the run is invalid.
+/// The number of draws without effect after which a kind is given up and the run is invalid.
 const VAIN_DRAWS_MAX: u64 = 8;
 
-/// What was done, line by line.
+/// The schedule: a line for everything that was done.
 #[derive(Debug)]
 pub(super) struct Journal {
     start: Instant,
@@ -31,7 +31,7 @@ impl Journal {
     pub(super) fn note(&mut self, what: impl std::fmt::Display) {
         let line = format!("{:9.3} {what}", self.start.elapsed().as_secs_f64());
         if self.is_told {
-            // Nobody is left to be told when stderr is closed.
+            // Ignore the error: when stderr is closed, the line cannot be delivered.
             _ = writeln!(io::stderr(), "{line}");
         }
         self.lines.push(line);
@@ -41,30 +41,30 @@ impl Journal {
 /// When the faults end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
-    /// After so long.
+    /// After this time.
     Time(Duration),
-    /// After so many.
+    /// After this number of faults.
     Faults(u64),
 }
 
-/// Who breaks things.
+/// The fault injector.
 pub(super) struct Nemesis<'a, 'b> {
     pub(super) cluster: &'b mut Cluster<'a>,
     pub(super) rng: fastrand::Rng,
     pub(super) journal: &'b mut Journal,
     /// The kinds of this run.
     pub(super) kinds: Vec<Kind>,
-    /// How often each has struck.
+    /// How often each kind has taken effect.
     pub(super) struck: BTreeMap<Kind, u64>,
     pub(super) in_vain: BTreeMap<Kind, u64>,
-    /// Whether all nodes hear one another.
+    /// Whether all nodes can reach one another.
     pub(super) is_fair: bool,
-    /// Whether what nodes ask of one another may arrive twice.
+    /// Whether requests that nodes forward may arrive twice.
     pub(super) repeats_asks: bool,
 }
 
 impl Nemesis<'_, '_> {
-    /// Breaks and mends until it is over.
+    /// Injects and heals faults until the end.
     pub(super) fn rage(&mut self, until: Until) -> Result<(), Violation> {
         let start = Instant::now();
         let mut deck: Vec<Kind> = Vec::new();
@@ -82,7 +82,7 @@ impl Nemesis<'_, '_> {
             if let Some(violation) = self.cluster.shared.violations().into_iter().next() {
                 return Err(violation);
             }
-            // A quarter of the time nothing is broken; often there is no rest at all.
+            // Half of the pauses are up to 1.5 s, and the others less than 50 ms.
             let rest = if self.rng.bool() { self.rng.u64(..1500) } else { self.rng.u64(..50) };
             thread::sleep(Duration::from_millis(rest));
         }
@@ -106,7 +106,7 @@ impl Nemesis<'_, '_> {
         self.struck.get(&kind).copied().unwrap_or(0)
     }
 
-    /// One fault, from its beginning to its end, and what came of it counted.
+    /// Injects and heals one fault, and counts whether it took effect.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), Violation> {
         let has_struck = match kind {
             _ if kind.is_of_network() => self.break_network(kind)?,
@@ -121,13 +121,13 @@ impl Nemesis<'_, '_> {
         Ok(())
     }
 
-    /// A node: the leader if that is asked for and known, or any.
+    /// Returns a random node.
     pub(super) fn any_node(&mut self) -> u64 {
         let ids = self.cluster.ids();
         ids[self.rng.usize(..ids.len())]
     }
 
-    /// The leader, if one shows itself in time.
+    /// Returns the leader, if there is one within two seconds.
     pub(super) fn find_leader(&self) -> Option<u64> {
         (0..20).find_map(|_| {
             let leader = self.cluster.leader();

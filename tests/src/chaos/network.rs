@@ -1,5 +1,5 @@
-//! The network of a cluster: a way for each ordered pair of nodes, and the shapes that it can be
-//! broken in.
+//! The network of a chaos campaign: a proxy for each ordered pair of nodes, and the partitions that
+//! can be made.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::proxy::{self, Target};
 use super::weather::{Done, Gate, Sky, Weather};
 
-/// From one node to another.
+/// The direction from one node to another.
 type Way = (u64, u64);
 
-/// All ways.
+/// All directions.
 #[derive(Debug)]
 pub(super) struct Network {
     nodes: Vec<u64>,
@@ -23,7 +23,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// A proxy between every two of these nodes.
+    /// Starts a proxy between every two of these nodes.
     pub(super) fn start(peers: &BTreeMap<u64, SocketAddr>, seed: u64) -> io::Result<Self> {
         let nodes: Vec<u64> = peers.keys().copied().collect();
         let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
@@ -40,43 +40,43 @@ impl Network {
         Ok(Self { nodes, skies, addresses, targets })
     }
 
-    /// Where this node is to dial its peers.
+    /// The addresses at which this node is to dial its peers.
     pub(super) fn dial_map(&self, node: u64) -> String {
         let ways = self.addresses.iter().filter(|((from, _), _)| *from == node);
         ways.map(|((_, to), address)| format!("{to}={address}")).collect::<Vec<_>>().join(",")
     }
 
-    /// All nodes that there may be.
+    /// All nodes that may exist.
     pub(super) fn nodes(&self) -> &[u64] {
         &self.nodes
     }
 
-    /// Where `from` is to dial `to`.
+    /// The address at which `from` is to dial `to`.
     pub(super) fn way(&self, from: u64, to: u64) -> SocketAddr {
         self.addresses[&(from, to)]
     }
 
-    /// Where a node listens.
+    /// The address at which a node listens.
     pub(super) fn target(&self, node: u64) -> SocketAddr {
         *self.targets[&node].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on a node listens there: new connections to it go there.
+    /// Changes the address at which a node listens: new connections to it go there.
     pub(super) fn retarget(&self, node: u64, address: SocketAddr) {
         *self.targets[&node].lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
-    /// This weather everywhere.
+    /// Sets this weather everywhere.
     pub(super) fn set_all(&self, weather: &Weather) {
         self.skies.values().for_each(|sky| sky.set(weather.clone()));
     }
 
-    /// This weather on one way.
+    /// Sets this weather in one direction.
     pub(super) fn set(&self, from: u64, to: u64, weather: &Weather) {
         self.skies[&(from, to)].set(weather.clone());
     }
 
-    /// Closes the ways between the two nodes of each pair, in both directions.
+    /// Closes the links between the two nodes of each pair, in both directions.
     pub(super) fn part(&self, pairs: &[Way], gate: Gate) {
         for (one, other) in pairs {
             for way in [(*one, *other), (*other, *one)] {
@@ -85,15 +85,16 @@ impl Network {
         }
     }
 
-    /// Closes every way between these nodes and the others.
+    /// Closes every link between these nodes and the others.
     pub(super) fn part_from_rest(&self, group: &[u64], gate: Gate) {
         let rest = self.nodes.iter().filter(|node| !group.contains(node));
         let pairs: Vec<Way> = rest.flat_map(|node| group.iter().map(|one| (*one, *node))).collect();
         self.part(&pairs, gate);
     }
 
-    /// A ring in the order of `order`: only neighbours hear each other. Of three or fewer nodes a
-    /// line: the first and the last do not hear each other, and the one between them is a bridge.
+    /// Makes a ring in the order of `order`: only neighbors reach each other. Three or fewer nodes
+    /// form a line: the first and the last do not reach each other, and the one between them is a
+    /// bridge.
     pub(super) fn make_ring(&self, order: &[u64], gate: Gate) {
         let len = order.len();
         let mut pairs = Vec::new();
@@ -107,7 +108,8 @@ impl Network {
         self.part(&pairs, gate);
     }
 
-    /// Fair weather. What was held up arrives late; or, after a storm, not at all.
+    /// Restores fair weather. Delayed frames arrive late, or, with a storm, are lost with their
+    /// connections.
     pub(super) fn heal(&self, with_storm: bool) {
         for sky in self.skies.values() {
             if with_storm {
@@ -117,7 +119,7 @@ impl Network {
         }
     }
 
-    /// One of the things done to frames, over all ways.
+    /// The total of one counter over all directions.
     pub(super) fn count(&self, of: impl Fn(&Done) -> &AtomicU64) -> u64 {
         self.skies.values().map(|sky| of(&sky.done).load(Ordering::Relaxed)).sum()
     }

@@ -1,4 +1,4 @@
-//! One node of a cluster, as a process.
+//! One node of a chaos campaign, as a process.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -15,20 +15,21 @@ use super::Violation;
 use super::home::Home;
 use crate::live::{PATIENCE, Runtime, program, signal};
 
-/// What stays the same over all starts of a node.
+/// The options that stay the same over all starts of a node.
 #[derive(Debug)]
 pub(super) struct Start {
     /// Its id.
     pub(super) id: u64,
     pub(super) runtime: Runtime,
-    /// `--peers`, or `--join`, and what it is given: how it came to the cluster.
+    /// `--peers` or `--join` with its value.
     pub(super) origin: [String; 2],
-    /// Where it listens for peers, if not at the address that it knows: it was moved.
+    /// The address at which it listens for peers, if it differs from the address in the
+    /// configuration because it was moved.
     pub(super) peer_listen: Option<SocketAddr>,
-    /// Where this one dials them: a proxy for each.
+    /// The address at which it dials each peer: that of a proxy.
     pub(super) dial_map: String,
     pub(super) flags: Vec<String>,
-    /// What it writes to stderr, in all its lives.
+    /// The file with its stderr of all starts.
     pub(super) stderr: PathBuf,
 }
 
@@ -38,13 +39,13 @@ pub(super) struct Node {
     pub(super) start: Start,
     pub(super) home: Home,
     child: Option<Child>,
-    /// What it says on stdout, line by line.
+    /// The lines of its stdout.
     stdout: Arc<Mutex<Vec<String>>>,
     pub(super) is_paused: bool,
     pub(super) starts: u32,
 }
 
-/// How a process ended.
+/// The way in which a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Code(i32),
@@ -70,7 +71,7 @@ impl Node {
         self.child.is_some()
     }
 
-    /// Starts the process, under `tracer` if it has words, and waits for nothing.
+    /// Launches the process, under `tracer` if that is not empty, and does not wait.
     pub(super) fn launch(&mut self, tracer: &[OsString]) -> io::Result<()> {
         let mut words: Vec<OsString> = tracer.to_vec();
         words.push(program().into());
@@ -108,7 +109,7 @@ impl Node {
         Ok(())
     }
 
-    /// Starts the process and waits until it serves; returns where.
+    /// Starts the process and waits until it serves. Returns its address.
     pub(super) fn start(&mut self, tracer: &[OsString]) -> Result<SocketAddr, Violation> {
         let failed = |what: String| Violation { rule: "a node starts from what it left", what };
         let id = self.id();
@@ -134,25 +135,25 @@ impl Node {
         }
     }
 
-    /// Where it serves clients, once it does.
+    /// The address at which it serves clients, once it does.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         let said = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
         said.first()?.strip_prefix("ready ")?.parse().ok()
     }
 
-    /// How many lines it has written to stdout since its start.
+    /// The number of lines on stdout since its start.
     pub(super) fn lines_said(&self) -> usize {
         self.stdout.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// How it ended, if it has by itself.
+    /// The way in which it ended, if it has ended by itself.
     pub(super) fn ended(&mut self) -> Option<End> {
         let end = self.child.as_mut()?.try_wait().ok()??.into();
         self.child = None;
         Some(end)
     }
 
-    /// Waits for its end for so long.
+    /// Waits for its end for this time.
     pub(super) fn ends_within(&mut self, patience: Duration) -> Option<End> {
         let give_up_at = Instant::now() + patience;
         loop {
@@ -175,14 +176,14 @@ impl Node {
     /// Ends it with SIGKILL.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended before.
+            // Ignore the error: it may have ended before.
             _ = child.kill();
             _ = child.wait();
         }
         self.is_paused = false;
     }
 
-    /// The end of what it wrote to stderr.
+    /// The last lines of its stderr.
     pub(super) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.start.stderr).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -1,9 +1,9 @@
-//! The operator: changes who takes part, while clients write.
+//! The operator of a chaos campaign: changes the members while clients write.
 //!
-//! An order is given until the members are what it asks for, as a careful person does, and each
-//! answer of `ok` must be true when it is given. The operator is careful in two things: there are
-//! never fewer than three members before a disk is lost, so that a majority has what was
-//! acknowledged; and one change is finished before the next.
+//! An order is repeated until the members are as required, as a careful person would do, and each
+//! answer of `ok` must be true when it is given. The operator is careful in two respects: there are
+//! at least three members before a disk is lost, so that a majority has what was acknowledged; and
+//! one change is finished before the next.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,23 +18,23 @@ use super::kinds::Kind;
 use super::nemesis::Nemesis;
 use super::node::End;
 
-/// How long an order may take to be carried out while all nodes run and hear one another. Generous:
-/// the machine may be busy.
+/// The time in which an order is carried out while all nodes run and reach one another. Generous,
+/// because the machine may be busy.
 const ORDER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a node is given to answer a read that it must not answer.
+/// The time that a node has for a read that it must not answer.
 const READ_PATIENCE: Duration = Duration::from_millis(400);
-/// Members beyond those that the cluster began with, at the most.
+/// The most members beyond the number of founders.
 const GROWTH_MAX: usize = 2;
 /// The fewest members before one of them is lost.
 const MEMBERS_MIN: usize = 3;
-/// How a node ends that was removed.
+/// The way in which a removed node ends.
 const REMOVED: End = End::Code(6);
 
-/// What the members are to be.
+/// The condition that the members must satisfy after an order.
 type Goal<'a> = &'a dyn Fn(&[Value]) -> bool;
 
 impl Nemesis<'_, '_> {
-    /// Changes the members.
+    /// Changes the members, in the way of this kind.
     pub(super) fn change_members(&mut self, kind: Kind) -> Result<bool, Violation> {
         match kind {
             Kind::Add => {
@@ -92,7 +92,7 @@ impl Nemesis<'_, '_> {
         Ok(true)
     }
 
-    /// Removes a node, which learns that and ends.
+    /// Removes a node, which learns of it and ends.
     fn remove(&mut self, id: u64) -> Result<bool, Violation> {
         self.journal.note(format_args!("remove: node {id}"));
         self.order_removal(id)?;
@@ -109,8 +109,7 @@ impl Nemesis<'_, '_> {
         self.achieve(&order, &|rows| rows.iter().all(|row| row["id"] != id))
     }
 
-    /// A node is killed and its folder is gone; another one takes its place, under its id or a free
-    /// one.
+    /// Kills a node and deletes its folder. Another node replaces it, under its id or a free one.
     fn replace(&mut self) -> Result<bool, Violation> {
         let (old, free) = (self.any_node(), self.cluster.free_ids());
         let new = if self.rng.bool() { old } else { free[self.rng.usize(..free.len())] };
@@ -118,7 +117,7 @@ impl Nemesis<'_, '_> {
         let at = self.cluster.nodes.iter().position(|node| node.id() == old).expect("it is one of them");
         let mut node = self.cluster.nodes.remove(at);
         node.kill();
-        // With its file system, if it has one.
+        // This also removes its file system, if it has one.
         drop(node);
         self.cluster.tell_addresses();
         self.hold(0..1500);
@@ -126,8 +125,7 @@ impl Nemesis<'_, '_> {
         self.let_in(new)
     }
 
-    /// A node that was removed is started with its old folder: it must end, and answer no read
-    /// until it has.
+    /// Starts a removed node with its old folder: it must end, and answer no read before that.
     fn bring_back(&mut self) -> Result<bool, Violation> {
         if self.cluster.removed.is_empty() {
             self.grow_beyond(MEMBERS_MIN)?;
@@ -137,15 +135,15 @@ impl Nemesis<'_, '_> {
         let at = self.rng.usize(..self.cluster.removed.len());
         let Removed { mut node, knew } = self.cluster.removed.swap_remove(at);
         let members = self.cluster.ids();
-        // One that knows no member of now finds nobody who could tell it.
+        // A node that knows no present member cannot learn of its removal.
         if !knew.iter().any(|id| members.contains(id)) {
             return Ok(false);
         }
         let id = node.id();
         self.journal.note(format_args!("return: node {id}, which was removed"));
         let failed = |error: std::io::Error| Violation { rule: "the harness works", what: error.to_string() };
-        // Its old address may be another node's by now. One that is told where to listen does not
-        // end for want of an address.
+        // Its old address may belong to another node by now. With an explicit address to listen at,
+        // it does not end because of a conflict.
         if members.contains(&id) || self.rng.bool() {
             let host = self.cluster.network.target(id).ip();
             node.start.peer_listen = Some(free_address(host).map_err(failed)?);
@@ -170,7 +168,7 @@ impl Nemesis<'_, '_> {
         }
     }
 
-    /// A member is stopped, started where it has another address, and moved there.
+    /// Stops a member, starts it at another address, and orders the move.
     fn move_to_another_address(&mut self) -> Result<bool, Violation> {
         let id = self.any_node();
         let failed = |error: std::io::Error| Violation { rule: "the harness works", what: error.to_string() };
@@ -189,8 +187,8 @@ impl Nemesis<'_, '_> {
         Ok(true)
     }
 
-    /// Gives an order until the members are what it asks for. What it says must be true at that
-    /// moment.
+    /// Repeats an order until the members satisfy the goal. When it succeeds, they must do so at
+    /// that moment.
     fn achieve(&mut self, order: &[&str], goal: Goal<'_>) -> Result<(), Violation> {
         let give_up_at = Instant::now() + ORDER_PATIENCE;
         let mut said = String::new();
@@ -212,7 +210,7 @@ impl Nemesis<'_, '_> {
         }
     }
 
-    /// The members must be what an order asked for, since it was answered with `ok`.
+    /// Checks that the members satisfy the goal of an order that was answered with `ok`.
     fn hold_to_order(&self, order: &[&str], goal: Goal<'_>) -> Result<(), Violation> {
         let give_up_at = Instant::now() + ORDER_PATIENCE;
         while Instant::now() < give_up_at {
@@ -229,7 +227,7 @@ impl Nemesis<'_, '_> {
         Err(Violation { rule: "an order is carried out when all is well", what })
     }
 
-    /// The members, as the leader knows them; `None`: there is no answer.
+    /// The members, as the leader knows them; `None` when there is no answer.
     fn members(&self) -> Option<Vec<Value>> {
         let output = self.cluster.order(&["member", "list", "-o", "json"]).ok()?;
         let reply: Value = serde_json::from_slice(&output.stdout).ok()?;

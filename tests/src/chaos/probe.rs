@@ -1,23 +1,23 @@
-//! What this machine offers for breaking things.
+//! Probe of the machine: which faults can be injected here.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::home::Home;
 
-/// What is possible here.
+/// The kinds of fault injection that work here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// `strace` can make system calls fail.
+    /// Whether `strace` can make system calls fail.
     pub injects: bool,
-    /// A node can have a file system of its own, from an image in a file.
+    /// Whether a node can have a separate file system, from an image in a file.
     pub mounts: bool,
-    /// Such a file system can be told to stop at once and forget what was not synced.
+    /// Whether such a file system can be ordered to stop at once and lose its unsynced data.
     pub cuts_power: bool,
 }
 
 impl Abilities {
-    /// Tries everything out in `folder`.
+    /// Tries everything in `folder`.
     #[must_use]
     pub fn probe(folder: &Path) -> Self {
         let injection = ["-D", "-f", "-qq", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "true"];
@@ -30,7 +30,8 @@ impl Abilities {
     }
 }
 
-/// A power cut is worth something only if it takes what was not synced and leaves what was.
+/// Returns whether a power cut loses unsynced data and keeps synced data. Otherwise it would be
+/// useless.
 fn loses_only_what_was_not_synced(home: &mut Home) -> std::io::Result<bool> {
     let (kept, lost) = (home.data().join("kept"), home.data().join("lost"));
     std::fs::write(&kept, "kept")?;
@@ -42,7 +43,7 @@ fn loses_only_what_was_not_synced(home: &mut Home) -> std::io::Result<bool> {
     Ok(kept.exists() && !lost.exists())
 }
 
-/// Whether a command can be run, and says that all went well.
+/// Returns whether a command runs and succeeds.
 pub(super) fn runs(program: &str, arguments: &[&str]) -> bool {
     let mut run = Command::new(program);
     run.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

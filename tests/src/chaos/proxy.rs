@@ -1,8 +1,8 @@
-//! The way from one node to another: a TCP proxy that knows where frames begin and end.
+//! TCP proxy between two nodes that knows the boundaries of frames and injects network faults.
 //!
-//! A node dials its peers and sends frames on the connection that it dialled; the other direction
-//! of that connection carries a single line. So one listener per ordered pair of nodes sees exactly
-//! what the first tells the second, and can delay, hold back, repeat, change or cut any of it.
+//! A node dials its peers and sends frames on the connection that it dialed. The other direction of
+//! that connection carries a single line. So one listener per ordered pair of nodes sees exactly
+//! what the first sends to the second, and can delay, hold back, repeat, change or cut any of it.
 //!
 //! ```text
 //!   node 1 ──dials──► listener 1→2 ── reader ──► queue ── writer ──dials──► node 2
@@ -20,40 +20,41 @@ use std::time::{Duration, Instant};
 use super::stream::{Cutter, Piece};
 use super::weather::{Sky, TICK, Weather, count};
 
-/// How many pieces wait for their time; behind them the dialler has to.
+/// The most pieces that wait for their time; after that, the dialer has to wait.
 const QUEUE_MAX: usize = 4096;
-/// How many old frames are remembered, and how long they may be: arbitrary.
+/// The number of old frames that are kept for replays, and below it their greatest length. Both are
+/// arbitrary.
 const MEMORY_MAX: usize = 64;
 const REMEMBERED_BYTES_MAX: usize = 64 << 10;
-/// How many bytes of a frame trickle; the rest follows at once, or large frames would take for
-/// ever.
+/// The number of bytes of a frame that trickle. The rest follows at once, because otherwise large
+/// frames would never arrive.
 const TRICKLE_BYTES_MAX: usize = 48;
-/// A frame that is held back goes out after this long even when nothing follows it.
+/// The time after which a frame that is held back is sent even when no other follows it.
 const HELD_FOR_MAX: Duration = Duration::from_millis(200);
-/// How long a node is given to accept a connection.
+/// The time that a node has to accept a connection.
 const DIAL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where a node listens, which may change.
+/// The address at which a node listens, which may change.
 pub(super) type Target = Arc<Mutex<SocketAddr>>;
 
-/// From where to where.
+/// The route of a proxy.
 #[derive(Debug)]
 struct Route {
     target: Target,
     /// The weather on the way there,
     there: Arc<Sky>,
-    /// and back: the line of welcome takes the way of the other node's messages.
+    /// and back: the welcome line passes the weather of the other node's messages.
     back: Arc<Sky>,
-    /// Frames that passed once, for a replay; also on later connections.
+    /// Frames that passed earlier, for replays, also on later connections.
     memory: Mutex<VecDeque<Vec<u8>>>,
     seed: u64,
 }
 
-/// Listens for one node that dials another, for as long as the process lives. Returns where.
+/// Listens for one node that dials another, until the process ends. Returns the address.
 ///
 /// # Errors
 ///
-/// No free port.
+/// When there is no free port.
 pub(super) fn start(target: Target, there: Arc<Sky>, back: Arc<Sky>, seed: u64) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -63,7 +64,7 @@ pub(super) fn start(target: Target, there: Arc<Sky>, back: Arc<Sky>, seed: u64) 
         for (number, dialler) in (0..).zip(connections) {
             let route = Arc::clone(&route);
             thread::spawn(move || {
-                // A connection that breaks is nobody's fault here.
+                // Ignore the error: connections break here on purpose.
                 _ = carry(&dialler, &route, number);
                 _ = dialler.shutdown(Shutdown::Both);
             });
@@ -95,7 +96,7 @@ fn carry(dialler: &TcpStream, route: &Arc<Route>, number: u64) -> io::Result<()>
     result
 }
 
-/// Reads what the dialler sends, and says when each piece may go on.
+/// Reads the dialer's stream, and sets the time at which each piece may be sent.
 fn read_pieces(mut from: TcpStream, queue: &SyncSender<(Instant, Piece)>, sky: &Sky, mut rng: fastrand::Rng) {
     let mut bytes = vec![0; 64 << 10];
     let mut cutter = Cutter::default();
@@ -130,12 +131,13 @@ fn bring_back(mut from: &TcpStream, mut to: &TcpStream, route: &Route) {
     }
 }
 
-/// The end of the way: where frames are mistreated.
+/// The end of the proxy, where frames are damaged.
 struct Outlet<'a> {
     stream: &'a TcpStream,
     route: &'a Route,
     rng: fastrand::Rng,
-    /// A frame that later ones overtake: how many more, and until when.
+    /// A frame that later ones overtake, with the number of frames that still do, and the latest
+    /// time to send it.
     held: Option<(Vec<u8>, u32, Instant)>,
     is_first: bool,
 }
@@ -195,7 +197,8 @@ impl Outlet<'_> {
         }
         if self.happens(weather.lengthen) {
             count(&done.lengthened);
-            // From half a megabyte on: more than passes in a while.
+            // Flip a bit that adds at least half a megabyte, which is more than the link carries
+            // for some time.
             return self.write_flipped(frame, 19..24, weather);
         }
         self.write(frame, weather)?;
@@ -221,8 +224,8 @@ impl Outlet<'_> {
         Ok(())
     }
 
-    /// Changes one bit. Receivers of a wrong length wait for what never comes, and may not wait for
-    /// ever.
+    /// Sends a frame with one flipped bit. A receiver of a wrong length waits for bytes that never
+    /// come, and must not wait forever.
     fn write_flipped(
         &mut self,
         frame: &[u8],
@@ -235,7 +238,7 @@ impl Outlet<'_> {
         self.write(&flipped, weather)
     }
 
-    /// Sends the frame that was held back, if `is_time` says so of the moment it waits for.
+    /// Sends the frame that was held back, if `is_time` returns true for its latest time.
     fn release(&mut self, is_time: impl Fn(Instant) -> bool) -> io::Result<()> {
         match self.held.take_if(|(_, _, until)| is_time(*until)) {
             Some((frame, ..)) => self.write(&frame, &Weather::default()),

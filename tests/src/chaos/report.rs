@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! Result of a chaos campaign, as text and as JSON.
 
 use std::fmt;
 
@@ -13,49 +13,49 @@ pub struct Report {
     pub seed: u64,
     /// How often each kind of fault struck.
     pub struck: Vec<(Kind, u64)>,
-    /// Kinds that were chosen and cannot be done here, and why.
+    /// The kinds that were chosen but are impossible here, and why.
     pub skipped: Vec<(Kind, &'static str)>,
-    /// Kinds that were chosen, are possible and never struck: a run that proves less than it
-    /// claims.
+    /// The kinds that were chosen, are possible and never took effect. Such a run proves less than
+    /// it claims.
     pub missed: Vec<Kind>,
-    /// Writes that were acknowledged.
+    /// The number of acknowledged writes.
     pub acknowledged: u64,
-    /// Linearizable reads that were answered.
+    /// The number of answered linearizable reads.
     pub reads: u64,
-    /// How often a write of a session was sent again.
+    /// How often a write of a session was retried.
     pub retried: u64,
-    /// Requests that were certainly not done.
+    /// The number of requests that certainly had no effect.
     pub refused: u64,
-    /// Writes of unknown outcome.
+    /// The number of writes of unknown outcome.
     pub unknown: u64,
-    /// Keys, operations on them, and histories that were too much for the search.
+    /// The number of keys with a history.
     pub keys: usize,
-    /// Operations in the histories of these keys.
+    /// The number of operations in these histories.
     pub operations: usize,
-    /// Histories that were too much for the search: no pass.
+    /// The number of histories that were too large for the search, which is not a success.
     pub gave_up: usize,
     /// The last index of the log on which all nodes agreed.
     pub last_index: u64,
-    /// How many starts of nodes there were.
+    /// The number of starts of nodes.
     pub starts: u32,
-    /// Frames that the proxies passed on.
+    /// The number of frames that the proxies carried.
     pub frames: u64,
-    /// How long writes waited after a leader's death.
+    /// The time without acknowledged writes after a leader's death.
     pub gaps: GapSummary,
-    /// What must never be.
+    /// The violated invariants.
     pub violations: Vec<Violation>,
     /// The last lines of the schedule.
     pub schedule: Vec<String>,
 }
 
 impl Report {
-    /// Whether everything held, and everything that was to be tried was tried.
+    /// Returns whether all invariants held, and all chosen faults were tried.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.violations.is_empty() && self.missed.is_empty() && self.gave_up == 0 && self.operations > 0
     }
 
-    /// The report as an object of JSON.
+    /// The report as a JSON object.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let ms = |gap: std::time::Duration| gap.as_secs_f64() * 1e3;

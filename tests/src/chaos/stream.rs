@@ -1,16 +1,16 @@
-//! What a dialler sends, cut into the pieces that it is made of: one line, then frames.
+//! Parser of a dialer's stream: cuts it into one line and then frames.
 //!
-//! Only as much of the peers' protocol is known here as a proxy needs: a line ends in `\n`, and a
-//! frame begins with its length, its checksum and the checksum of both, four bytes each,
-//! little-endian. What is in a frame stays opaque but for its kind, and whether its checksum is
-//! right is for the receiver to find out.
+//! It knows only as much of the peer protocol as a proxy needs: a line ends in `\n`, and a frame
+//! begins with its length, its checksum and the checksum of both, four bytes each, little-endian.
+//! The content of a frame stays opaque except for its kind. Verifying the checksum is left to the
+//! receiver.
 
-/// Bytes before a frame's own.
+/// The length of a frame's head.
 const HEAD_LEN: usize = 12;
-/// The first byte of a frame that asks something of another node.
+/// The first payload byte of a frame that forwards a request to another node.
 const ASK: u8 = 2;
 
-/// A whole piece of a stream, with everything that belongs to it on the wire.
+/// A complete piece of a stream, with all its bytes on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// The line of the handshake, with its line break.
@@ -20,7 +20,7 @@ pub(super) enum Piece {
 }
 
 impl Piece {
-    /// Whether a frame of these bytes passes a client's request on.
+    /// Returns whether a frame with these bytes forwards a client's request.
     pub(super) fn is_ask(frame: &[u8]) -> bool {
         frame.get(HEAD_LEN) == Some(&ASK)
     }
@@ -31,7 +31,7 @@ impl Piece {
     }
 }
 
-/// Cuts a stream into pieces, wherever its bytes were cut on the way.
+/// Cuts a stream into pieces, however its bytes were split in transit.
 #[derive(Debug, Default)]
 pub(super) struct Cutter {
     bytes: Vec<u8>,
@@ -39,12 +39,12 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// More of the stream.
+    /// Appends bytes of the stream.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next piece that is whole, if there is one.
+    /// Returns the next complete piece, if there is one.
     pub(super) fn next_piece(&mut self) -> Option<Piece> {
         if self.has_greeted {
             let head = self.bytes.first_chunk::<4>()?;
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn pieces_are_the_same_wherever_the_stream_is_cut() {
         let line = b"{\"format\":\"x\"}\n".to_vec();
-        // A frame may hold a line break, and what looks like a head.
+        // A frame may contain a line break, and bytes that look like a head.
         let frames = [frame(b"one\n"), frame(b"t"), frame(&frame(b"three"))];
         let stream = [line.clone(), frames.concat()].concat();
         let mut whole = vec![Piece::Line(line)];

@@ -1,55 +1,56 @@
-//! What the way from one node to another is like at the moment: who passes, how late, and what is
-//! done to frames.
+//! Weather of the link from one node to another: whether frames pass, how late, and which faults
+//! they suffer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often a waiting thread looks whether the weather has changed.
+/// The interval at which a waiting thread checks for a change of weather.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
-/// Whether anything passes.
+/// Whether frames pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// Everything.
+    /// All frames pass.
     #[default]
     Open,
-    /// Nothing, and nobody is told: connections stay, and what was sent waits, as behind a cable
-    /// that was pulled.
+    /// No frames pass, without any notice: connections stay open, and sent bytes wait, as behind a
+    /// pulled cable.
     Stalled,
-    /// Nothing, and everybody is told: connections break, and new ones are closed at once.
+    /// No frames pass, with notice: connections break, and new ones are closed at once.
     Refused,
 }
 
-/// How a way is. Odds are per thousand frames.
+/// The conditions of a link. Odds are per thousand frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Weather {
     pub(super) gate: Gate,
-    /// Every frame is this late,
+    /// The delay of every frame,
     pub(super) delay: Duration,
-    /// and up to this much more.
+    /// and the most that is randomly added to it.
     pub(super) jitter: Duration,
-    /// Bytes go out one by one.
+    /// Whether bytes are sent one by one.
     pub(super) trickles: bool,
-    /// A frame is held back and later ones go first.
+    /// The odds that a frame is held back and later ones go first.
     pub(super) reorder: u32,
-    /// A frame is sent twice.
+    /// The odds that a frame is sent twice.
     pub(super) duplicate: u32,
-    /// An old frame is sent again; and a few of them at the beginning of each connection.
+    /// The odds that an old frame is sent again. If not zero, each connection also begins with a
+    /// few old frames.
     pub(super) replay: u32,
-    /// A bit is changed.
+    /// The odds that a bit is flipped.
     pub(super) flip: u32,
-    /// A frame says that it is far longer than it is, and within what is possible.
+    /// The odds that a frame claims a far greater length than it has, though a possible one.
     pub(super) lengthen: u32,
-    /// The connection ends in the middle of a frame.
+    /// The odds that the connection ends in the middle of a frame.
     pub(super) cut: u32,
-    /// Whether what one node asks of another may be repeated too: TCP never does that, and only a
-    /// session's writes are promised to be done once all the same.
+    /// Whether forwarded requests may be repeated as well. TCP never does that, and only writes of
+    /// a session are promised to be applied once even then.
     pub(super) repeats_asks: bool,
 }
 
-/// What has been done to frames so far.
+/// Counters of the faults that frames have suffered so far.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) carried: AtomicU64,
@@ -68,11 +69,11 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The weather of one way, as threads share it.
+/// The weather of one direction, shared between threads.
 #[derive(Debug, Default)]
 pub(super) struct Sky {
     weather: Mutex<Weather>,
-    /// Grows when all connections are to break.
+    /// Incremented when all connections are to break.
     storms: AtomicU64,
     pub(super) done: Done,
 }
@@ -90,7 +91,7 @@ impl Sky {
         self.weather.lock().unwrap_or_else(PoisonError::into_inner).gate
     }
 
-    /// Breaks every connection there is.
+    /// Breaks every present connection.
     pub(super) fn break_connections(&self) {
         self.storms.fetch_add(1, Ordering::Relaxed);
     }
@@ -99,8 +100,8 @@ impl Sky {
         self.storms.load(Ordering::Relaxed)
     }
 
-    /// Waits until something passes; `false` when the connection, begun after so many storms, is to
-    /// break instead.
+    /// Waits until frames may pass. Returns `false` when the connection, which began after this
+    /// number of storms, is to break instead.
     pub(super) fn lets_pass(&self, storms: u64) -> bool {
         let mut has_waited = false;
         loop {

@@ -1,9 +1,9 @@
-//! The well-behaved client: it puts ever greater numbers to one key, reads each one back, and notes
-//! how long that took.
+//! The well-behaved client of a flood test: puts ever greater numbers to one key, reads each one
+//! back, and measures the latency.
 //!
-//! It knows what it may find: at least the last number that was acknowledged, and at most the last
-//! one that it has sent. Less is a loss, more an invention. An error that says that nothing
-//! happened is an error, and no loss.
+//! It knows which values are possible: at least the last acknowledged number, and at most the last
+//! one that it has sent. A smaller value is a lost write, and a greater one was never written. A
+//! definite error is counted as an error, not as a loss.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use crate::live::{Talk, until};
 
-/// Its pause after a put and a get, so that it is no flood itself.
+/// The pause after a put and a get, so that the client is not a flood itself.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Its pause before it connects again.
+/// The pause before it connects again.
 const REST: Duration = Duration::from_millis(50);
 
-/// The client, and what it knows of its key.
+/// The client, with its knowledge of its key.
 #[derive(Debug)]
 pub(super) struct WellBehaved {
     address: SocketAddr,
@@ -30,11 +30,11 @@ pub(super) struct WellBehaved {
     wrong: Vec<String>,
 }
 
-/// What one run of it gave.
+/// The measurements of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
     latencies_us: Vec<u64>,
-    /// How often each error was answered, with its message; `closed`: the connection has ended.
+    /// The number of replies with each error and message; `closed` when the connection has ended.
     errors: BTreeMap<String, u64>,
 }
 
@@ -43,7 +43,7 @@ impl WellBehaved {
         Self { address, talk: None, acknowledged: 0, sent: 0, wrong: Vec::new() }
     }
 
-    /// Puts and gets until then, or until it is over.
+    /// Puts and gets until `end`, or until `is_over` is set.
     pub(super) fn run(&mut self, end: Instant, is_over: &AtomicBool) -> Figures {
         let mut figures = Figures::default();
         while Instant::now() < end && !is_over.load(Ordering::Relaxed) {
@@ -78,7 +78,7 @@ impl WellBehaved {
         }
     }
 
-    /// The reply, if it is none of an error.
+    /// Sends a request. Returns the reply, unless it is an error.
     fn ask(&mut self, line: &str, figures: &mut Figures) -> Option<Value> {
         let asked = Instant::now();
         let Ok(mut talk) = self.talk.take().map_or_else(|| Talk::try_open(self.address), Ok) else {
@@ -92,7 +92,7 @@ impl WellBehaved {
             return None;
         };
         self.talk = Some(talk);
-        // A get before the first put was acknowledged finds nothing.
+        // A get before the first acknowledged put finds no value.
         if reply["status"] == "ok" || reply["error"] == "not_found" {
             figures.latencies_us.push(took);
             return Some(reply).filter(|reply| reply["status"] == "ok");
@@ -108,7 +108,7 @@ impl WellBehaved {
         None
     }
 
-    /// When the flood is over it is served again, and finds what it may.
+    /// Checks that the client is served again after the flood, and finds a possible value.
     pub(super) fn check_what_is_left(&mut self) {
         until("the client is served after the flood", || {
             let mut figures = Figures::default();
@@ -117,19 +117,19 @@ impl WellBehaved {
         });
     }
 
-    /// All that it found wrong.
+    /// All wrong answers so far.
     pub(super) fn wrong(&self) -> Vec<String> {
         self.wrong.clone()
     }
 }
 
 impl Figures {
-    /// How many requests were served.
+    /// The number of served requests.
     pub(super) fn served(&self) -> usize {
         self.latencies_us.len()
     }
 
-    /// So many of a hundred requests took no longer than this, in microseconds; 0 without any.
+    /// A percentile of the latencies, in microseconds; 0 without any.
     pub(super) fn percentile_us(&self, percent: usize) -> u64 {
         let last = self.latencies_us.len().saturating_sub(1);
         self.latencies_us.get(last * percent / 100).copied().unwrap_or_default()

@@ -1,7 +1,7 @@
-//! The kinds of floods.
+//! The kinds of floods, and the clients that produce them.
 //!
-//! Each flooder holds as many connections as it is useful to hold, replaces what the server closes,
-//! and goes on as fast as it can. It looks at no answer but where the flood is one of requests.
+//! Each flooder holds as many connections as is useful, replaces those that the server closes, and
+//! continues as fast as it can. It ignores answers, except in a flood of requests.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -14,58 +14,58 @@ use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimi
 
 use super::strangers;
 
-/// How many connections a flooder holds, unless its kind says otherwise.
+/// The number of connections that a flooder holds, unless its kind says otherwise.
 const HELD: usize = 500;
-/// How much of a line without an end a client sends: less than the longest line.
+/// The length of an unfinished line: less than the longest line allowed.
 const HALF_LINE_BYTES: usize = (1 << 20) - 100;
-/// How many writes a flooder of sessions has under way.
+/// The number of writes that a flooder of sessions has in flight.
 const WRITES_UNDER_WAY: usize = 64;
-/// How long a flooder waits for anything.
+/// The timeout of a flooder for any operation.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// As low as it gets.
+/// The lowest priority.
 const PRIORITY: i32 = 19;
 
-/// Of what there is too much.
+/// The kind of flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Connections that come, ask something or nothing, and go.
+    /// Connections that are opened, send a request or nothing, and are closed.
     Connections,
-    /// Lines of almost the longest length, without an end.
+    /// Unfinished lines of almost the longest length.
     HalfLines,
     /// Scans whose replies are never read.
     UnreadScans,
-    /// Writes of sessions with a new name each.
+    /// Writes of sessions, each with a new client name.
     Sessions,
-    /// Whoever dials the port for nodes and is none.
+    /// Connections to the port for nodes that come from no node.
     Strangers,
-    /// HTTP.
+    /// HTTP requests.
     Http,
 }
 
-/// What is flooded.
+/// The addresses that are flooded.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// Where clients connect.
+    /// The client address.
     pub(super) clients: SocketAddr,
-    /// Where nodes connect.
+    /// The peer addresses.
     pub(super) peers: Vec<SocketAddr>,
 }
 
-/// This thread leaves the processors to others.
+/// Lowers the priority of this thread, and raises its limit of open files.
 pub(super) fn lower_priority() {
-    // On Linux that is the calling thread's alone. Where it is refused the figures are worse, and
-    // no less true.
+    // On Linux the priority is that of the calling thread alone. Where this fails, the latencies
+    // are worse, but still valid.
     _ = setpriority_process(None, PRIORITY);
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Connections, Self::HalfLines, Self::UnreadScans, Self::Sessions, Self::Strangers, Self::Http];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -78,13 +78,13 @@ impl Kind {
         }
     }
 
-    /// The kind of this name.
+    /// The kind with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Floods until it is over; returns how often it did what its kind is.
+    /// Floods until the end. Returns the number of connections, lines or requests.
     pub(super) fn flood(self, target: &Target, flooder: usize, is_over: &AtomicBool) -> u64 {
         match self {
             Self::Connections => connections(target.clients, is_over),
@@ -97,7 +97,8 @@ impl Kind {
     }
 }
 
-/// A connection that is reset when it is dropped, so that no ports run out here.
+/// Opens a connection that is reset when it is dropped, so that this side does not run out of
+/// ports.
 pub(super) fn connect(address: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).ok()?;
@@ -111,7 +112,7 @@ fn connections(address: SocketAddr, is_over: &AtomicBool) -> u64 {
     while !is_over.load(Ordering::Relaxed) {
         let Some(mut stream) = connect(address) else { continue };
         if done % 2 == 0 {
-            // Whether it is taken is the server's business.
+            // Ignore the error: the server may close the connection.
             _ = stream.write_all(b"{\"op\":\"ping\"}\n");
         }
         held.push_back(stream);
@@ -136,7 +137,8 @@ fn half_lines(address: SocketAddr, is_over: &AtomicBool) -> u64 {
         let Some((mut stream, sent)) = held.pop_front() else { continue };
         let rest = &line[sent..HALF_LINE_BYTES.min(sent + (256 << 10))];
         if rest.is_empty() {
-            // All but the end was sent. It is held as long as others have not sent as much.
+            // Everything except the end was sent. The connection is held while others have sent
+            // less.
             done += 1;
             if held.len() < HELD - 1 {
                 held.push_back((stream, sent));
@@ -169,8 +171,8 @@ fn unread_scans(address: SocketAddr, is_over: &AtomicBool) -> u64 {
             done += 1;
             continue;
         }
-        // Asks for more where the server still listens; one that was given up makes room for
-        // another.
+        // Sends more scans where the server still reads. A connection that was closed is replaced
+        // by another one.
         let Some(mut stream) = held.pop_front() else { continue };
         match stream.write(scans.as_bytes()) {
             Ok(_) => held.push_back(stream),

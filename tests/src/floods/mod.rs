@@ -1,17 +1,17 @@
-//! Floods: a server with little memory is given too much of one kind, while a well-behaved client
-//! puts and gets.
+//! Flood tests (overload): a server with little memory gets too much of one kind of load, while a
+//! well-behaved client puts and gets.
 //!
 //! ```text
 //!   flooders ──► victim (--memory-max 256MiB, in a control group of 512 MiB) ◄── well-behaved client
 //! ```
 //!
-//! First the client is alone, which gives the figures to compare with; then it goes on while
-//! threads of low priority flood the server. What must hold whatever comes: nothing is killed,
-//! nothing that was acknowledged is lost, no answer is wrong, and requests are served. How much
-//! longer they take is measured.
+//! First the client runs alone, for figures to compare with. Then it continues while threads of low
+//! priority flood the server. These invariants must hold: no process is killed, no acknowledged
+//! write is lost, no answer is wrong, and requests are served. The increase in latency is only
+//! measured.
 //!
-//! The flooders have a low priority because they stand for other machines: what is measured is what
-//! the server does to its other clients, and not how this machine's scheduler shares two
+//! The flooders have a low priority because they represent other machines: the measurement is about
+//! the server's effect on its other clients, not about how this machine's scheduler shares two
 //! processors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,33 +32,33 @@ pub use kinds::Kind;
 pub use strangers::with_frames_without_an_end;
 use victim::Victim;
 
-/// How long the client is alone at most, before the flood.
+/// The longest time of the client alone, before the flood.
 const QUIET_MAX: Duration = Duration::from_secs(15);
-/// How many threads flood.
+/// The number of flooding threads.
 const FLOODERS: usize = 2;
 
-/// What is to be done.
+/// The settings of a flood test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
-    /// Of what there is too much.
+    /// The kind of flood.
     pub kind: Kind,
-    /// Which runtime drives the nodes.
+    /// The runtime of the nodes.
     pub runtime: Runtime,
-    /// How long it lasts.
+    /// The duration.
     pub time: Duration,
 }
 
-/// What came of it.
+/// The result of a flood test.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     flood: Flood,
     quiet: Figures,
     flooded: Figures,
-    /// How much was done to the server: connections, lines or requests.
+    /// The number of connections, lines or requests that the flooders sent.
     floods_done: u64,
-    /// What the client has found wrong, of all its answers.
+    /// The wrong answers that the client got.
     wrong: Vec<String>,
-    /// Whether the process is still there, and was never killed for want of memory.
+    /// Whether the process still runs, and no process was killed for lack of memory.
     has_survived: bool,
     rss_peak_bytes: u64,
     group_peak_bytes: Option<u64>,
@@ -70,7 +70,7 @@ impl Flood {
     ///
     /// # Panics
     ///
-    /// When the server does not come up, or leaves the client without any answer for a minute.
+    /// When the server does not start, or does not answer the client for a minute.
     #[must_use]
     pub fn run(self) -> Outcome {
         let victim = Victim::start(self);
@@ -78,7 +78,7 @@ impl Flood {
             victim.fill();
         }
         let mut client = WellBehaved::new(victim.address());
-        // The first requests find cold caches, and a leader that is new.
+        // The first requests meet cold caches and a new leader.
         _ = client.run(Instant::now() + QUIET_MAX / 10, &AtomicBool::new(false));
         let quiet = client.run(Instant::now() + self.time.min(QUIET_MAX), &AtomicBool::new(false));
         let elections_before = victim.elections();
@@ -118,14 +118,13 @@ impl Flood {
 }
 
 impl Outcome {
-    /// Whether the server did what it must.
+    /// Returns whether all invariants held.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.has_survived && self.wrong.is_empty() && self.flooded.served() > 0
     }
 
-    /// How many times as long as before the flood all but a hundredth of the requests took at the
-    /// most.
+    /// The 99th percentile of the latency during the flood, divided by the one before it.
     #[must_use]
     pub fn p99_ratio(&self) -> f64 {
         self.flooded.percentile_us(99) as f64 / self.quiet.percentile_us(99).max(1) as f64

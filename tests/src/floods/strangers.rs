@@ -1,5 +1,5 @@
-//! Strangers at the port for nodes: greetings without an end, greetings that are wrong, greetings
-//! that are right but for whose they are, and frames without an end behind those.
+//! Flood of the port for nodes by strangers: unfinished handshakes, wrong handshakes, correct
+//! handshakes of another cluster, and unfinished frames after a handshake.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -11,14 +11,14 @@ use serde_json::Value;
 use super::kinds::connect;
 use crate::live::crc32;
 
-/// How many connections a flooder holds.
+/// The number of connections that a flooder holds.
 const HELD: usize = 300;
-/// The length that a frame without an end says, which any node accepts.
+/// The length that an unfinished frame claims, which any node accepts.
 const FRAME_BYTES: u32 = 2 << 20;
-/// How much of it is sent.
+/// The bytes of it that are sent.
 const SENT_BYTES: usize = 1 << 20;
 
-/// Dials these nodes in turn until it is over; returns how often.
+/// Dials these nodes in turn until the end. Returns the number of dials.
 pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
     let (mut held, mut done) = (VecDeque::new(), 0_u64);
     let mut ways = [half_greeting, wrong_greeting, other_cluster, frame_without_an_end].into_iter().cycle();
@@ -36,7 +36,7 @@ pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
     done
 }
 
-/// A line as a node says it: what it is a greeting by comes first.
+/// The handshake line of a node. The members that identify it as a handshake come first.
 fn greeting(node: u64, cluster: &str) -> Vec<u8> {
     let begin = format!(r#"{{"format":"coracle-peer","version":3,"node":{node},"incarnation":"{node:016x}""#);
     let place = r#""to":null,"address":"203.0.113.7:4001","client_address":null"#;
@@ -44,26 +44,26 @@ fn greeting(node: u64, cluster: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Says how it begins, and no more.
+/// Sends the beginning of a handshake.
 fn half_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
     stream.write_all(br#"{"format":"coracle-peer","version":3,"#).ok()?;
     Some(stream)
 }
 
-/// A line that is none.
+/// Sends a line that is no handshake.
 fn wrong_greeting(mut stream: TcpStream, _: u64) -> Option<TcpStream> {
     stream.write_all(b"{\"op\":\"status\"}\n").ok()?;
     Some(stream)
 }
 
-/// A node of another cluster.
+/// Sends a handshake of another cluster.
 fn other_cluster(mut stream: TcpStream, number: u64) -> Option<TcpStream> {
     stream.write_all(&greeting(1000 + number % 100_000, "0123456789abcdef")).ok()?;
     Some(stream)
 }
 
-/// Says that it is of another cluster, is told which one it is, says that it is of that, and begins
-/// a frame.
+/// Sends a handshake of another cluster, learns the right cluster from the rejection, sends a
+/// handshake of that cluster, and begins a frame.
 fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
     let node = 1000 + number % 100_000;
     let peer = stream.peer_addr().ok()?;
@@ -76,7 +76,7 @@ fn frame_without_an_end(stream: TcpStream, number: u64) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// A right head, and half of what it announces.
+/// A valid frame head, and half of the length that it claims.
 fn beginning_of_a_frame() -> Vec<u8> {
     let mut frame = FRAME_BYTES.to_le_bytes().to_vec();
     frame.extend(0_u32.to_le_bytes());
@@ -85,8 +85,8 @@ fn beginning_of_a_frame() -> Vec<u8> {
     frame
 }
 
-/// So many strangers that hold a frame without an end each, as far as the node at `peer` lets them;
-/// the rest it has refused.
+/// Opens `count` connections of strangers, each with an unfinished frame, and returns those that
+/// the node at `peer` has accepted.
 #[must_use]
 pub fn with_frames_without_an_end(peer: SocketAddr, count: u64) -> Vec<TcpStream> {
     (0..count).filter_map(|number| frame_without_an_end(connect(peer)?, number)).collect()

@@ -1,6 +1,6 @@
-//! The server that is flooded: five nodes in one process, or three processes where the flood is at
-//! the port for nodes. Each has a small memory budget, and a control group that ends it when it
-//! takes twice as much.
+//! The server under flood: five nodes in one process, or three processes if the flood is at the
+//! port for nodes. Each process has a small memory budget, and a control group that kills it when
+//! it takes twice as much.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,18 +9,18 @@ use super::Flood;
 use super::kinds::{Kind, Target};
 use crate::live::{Group, Nodes, Server, Setup, Talk};
 
-/// What the server is allowed.
+/// The memory budget of a process.
 const MEMORY_MAX: &str = "--memory-max 256MiB";
-/// What its control group is allowed.
+/// The memory limit of its control group.
 const GROUP_BYTES: u64 = 512 << 20;
-/// What scans find: enough for several pages.
+/// The number of keys that scans find: enough for several pages.
 const SCANNED_KEYS: usize = 5000;
 
 #[derive(Debug)]
 pub(super) struct Victim {
     served: Served,
-    /// `None` where this process may make no control group: then only what the server holds is
-    /// looked at.
+    /// Empty where this process may create no control group. Then only the server's own memory is
+    /// measured.
     groups: Vec<Group>,
     _folder: tempfile::TempDir,
 }
@@ -32,9 +32,11 @@ enum Served {
 }
 
 impl Victim {
+    /// Starts the server.
+    ///
     /// # Panics
     ///
-    /// When it does not come up.
+    /// When it does not start.
     pub(super) fn start(flood: Flood) -> Self {
         let folder = tempfile::tempdir().expect("there is room for a folder");
         let mut groups = Vec::new();
@@ -44,7 +46,7 @@ impl Victim {
             groups.extend(group);
             tracer
         };
-        // The times of the elections are the program's own.
+        // The election times are the program's defaults.
         let times = "--heartbeat 50ms --election-timeout 300ms..600ms";
         let served = if flood.kind == Kind::Strangers {
             let mut nodes = Nodes::new(&[flood.runtime; 3]);
@@ -69,7 +71,7 @@ impl Victim {
         }
     }
 
-    /// What is flooded.
+    /// The addresses to flood.
     pub(super) fn target(&self) -> Target {
         let peers = match &self.served {
             Served::Cluster(_) => Vec::new(),
@@ -81,7 +83,7 @@ impl Victim {
         Target { clients: self.address(), peers }
     }
 
-    /// Gives it what scans find.
+    /// Stores the keys that scans find.
     pub(super) fn fill(&self) {
         let value = "x".repeat(1000);
         let mut talk = Talk::open(self.address());
@@ -99,27 +101,27 @@ impl Victim {
         }
     }
 
-    /// How often a node was elected so far.
+    /// The number of elections so far.
     pub(super) fn elections(&self) -> usize {
         self.servers().iter().map(|server| server.stderr().matches("became leader").count()).sum()
     }
 
-    /// Whether all its processes are there, and none was killed for want of memory.
+    /// Returns whether all its processes run, and none was killed for lack of memory.
     pub(super) fn is_alive(&self) -> bool {
         let is_running = |server: &&Server| {
             let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap_or_default();
-            // `pid (name) state …`: one that has ended and was not waited for is a zombie.
+            // `pid (name) state …`: a process that has ended and was not waited for is a zombie.
             stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
         };
         self.groups.iter().all(|group| group.kills() == 0) && self.servers().iter().all(is_running)
     }
 
-    /// The most memory that one of its processes had.
+    /// The highest memory use of one of its processes.
     pub(super) fn rss_peak_bytes(&self) -> u64 {
         self.servers().iter().map(|server| server.memory_peak_bytes()).max().unwrap_or_default()
     }
 
-    /// The most memory that one of its groups had, with what the kernel holds for it.
+    /// The highest memory use of one of its groups, including kernel memory.
     pub(super) fn group_peak_bytes(&self) -> Option<u64> {
         self.groups.iter().filter_map(Group::peak).max()
     }

@@ -1,5 +1,5 @@
-//! Lines on two axes, as SVG. `plotters` does the work; what is added is a style sheet, so that a
-//! plot can be read on a light page and on a dark one.
+//! Line charts as SVG, drawn by `plotters`. An added style sheet makes a plot readable on light and
+//! dark pages.
 
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
@@ -8,24 +8,24 @@ use super::GrowthError;
 
 const SIZE: (u32, u32) = (640, 380);
 const MARGIN: i32 = 14;
-/// Room left of the vertical axis.
+/// The space left of the vertical axis.
 const AXIS_LABELS: u32 = 72;
 
-/// Of the lines, in their order. Chosen because each has contrast enough on white and on black.
+/// The colors of the lines, in order. Chosen for sufficient contrast on white and on black.
 const COLORS: [RGBColor; 4] =
     [RGBColor(47, 129, 247), RGBColor(219, 109, 40), RGBColor(46, 160, 67), RGBColor(191, 90, 200)];
 
-/// Of axes and grid on either page.
+/// The color of axes and grid on any page.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 
-/// Text takes the page's side. An attribute of an element, which is all that `plotters` writes,
-/// gives way to it.
+/// The style sheet that gives text the color of the page's theme. It overrides the attributes of
+/// elements, which are all that `plotters` writes.
 const STYLE: &str = "<style>text{fill:#1f2328}@media(prefers-color-scheme:dark){text{fill:#e6edf3}}</style>";
 
-/// What the numbers of an axis count.
+/// The unit of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Things.
+    /// A plain number.
     Count,
     /// Bytes: 1,024 are a KiB.
     Bytes,
@@ -36,7 +36,7 @@ pub(super) struct Axis {
     pub(super) label: &'static str,
     pub(super) unit: Unit,
     pub(super) is_log: bool,
-    /// Where it is logarithmic: lines at powers of two and not of ten.
+    /// On a logarithmic axis: whether grid lines are at powers of two instead of ten.
     pub(super) is_base_two: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Line {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A plot that is to be drawn. At least one line has a point.
+/// A plot to draw. At least one line has a point.
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     pub(super) title: &'static str,
@@ -56,7 +56,7 @@ pub(super) struct Chart {
 }
 
 impl Chart {
-    /// The plot as an SVG document.
+    /// Draws the plot as an SVG document.
     pub(super) fn draw(&self) -> Result<String, GrowthError> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = self.x.range(points().map(|point| point.0));
@@ -120,7 +120,8 @@ impl Chart {
 }
 
 impl Chart {
-    /// Names the lines, side by side between title and axes: there no line can cross them.
+    /// Draws the names of the lines, side by side between title and axes, where no line can cross
+    /// them.
     fn draw_legend(
         &self,
         area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
@@ -141,10 +142,10 @@ impl Chart {
 }
 
 impl Axis {
-    /// From where to where it goes, so that all values have their place. A linear axis starts with
-    /// nothing, so that twice as high is twice as much.
+    /// The range of the axis, which contains all values. A linear axis starts at zero, so that
+    /// heights are proportional to values.
     fn range(self, values: impl Iterator<Item = f64>) -> (f64, f64) {
-        /// Above the highest point.
+        /// The factor of space above the highest point.
         const ROOM: f64 = 1.08;
         let (least, most) = values.fold((f64::INFINITY, 0.0), |(least, most): (f64, f64), value| {
             (least.min(value), most.max(value))

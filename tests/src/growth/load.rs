@@ -1,4 +1,4 @@
-//! What a server is loaded with.
+//! Load of a measured server: the program's bench, a filler, and silent clients.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::live::{PATIENCE, Talk, program};
 
-/// Requests that a filler has under way: enough for full batches, and below the limit of a
+/// The requests that a filler has in flight: enough for full batches, and below the limit of a
 /// connection.
 const WINDOW: u64 = 500;
 
-/// Asks the program's own bench to load the server: half puts, half gets, 64 clients. What it says,
-/// by name.
+/// Runs the program's own bench against the server: half puts, half gets, 64 clients. Returns its
+/// figures by name.
 pub(super) fn bench(address: SocketAddr, flags: &str) -> BTreeMap<String, f64> {
     let mut command = Command::new(program());
     command.args(["bench", "--connect", &address.to_string(), "-o", "json"]).args(flags.split_whitespace());
@@ -42,7 +42,7 @@ pub(super) fn fill(address: SocketAddr, keys: u64) {
         let window = first..keys.min(first + WINDOW);
         let lines = window.map(|key| format!("{{\"key\":\"key:{key:012}\",\"value\":\"{value}\"}}\n"));
         talk.send(lines.collect::<String>());
-        // One window is being answered while the next is on its way.
+        // One window is being answered while the next is in flight.
         while heard < first {
             expect_ok(&mut talk);
             heard += 1;
@@ -86,9 +86,9 @@ fn silent_client(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(client)
 }
 
-/// Lets this process have as many files open as it may.
+/// Raises the limit of open files to the maximum.
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where it may not be raised, fewer clients come.
+    // Ignore the error: with a lower limit, fewer clients connect.
     _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -1,5 +1,5 @@
-//! How a server's throughput and memory grow with what it is given: keys, log, nodes, values,
-//! connections.
+//! Scaling measurements: how a server's throughput and memory grow with keys, log, nodes, values
+//! and connections.
 //!
 //! ```text
 //!   options ──► parts ──► subject    the real program, its memory, its time on a processor
@@ -9,12 +9,12 @@
 //!             JSON lines            SVG
 //! ```
 //!
-//! Each part varies one thing and leaves the rest as a user finds it. Every point has a server of
-//! its own in a folder of its own, so no point carries what the one before has left. Both runtimes
-//! take turns at each point, the other one first in every other round.
+//! Each part varies one quantity and leaves the rest at its default. Every point has a new server
+//! in a new folder, so no point depends on the one before. Both runtimes take turns at each point,
+//! in alternating order from round to round.
 //!
-//! The load comes from the program's own bench. What is added here is what a bench has no use for:
-//! a store that is full before, and clients that say nothing.
+//! The load comes from the program's own bench. Added here is only what a bench does not need: a
+//! store that is full before, and silent clients.
 
 use std::fs;
 use std::io;
@@ -33,12 +33,12 @@ pub use results::Measured;
 
 use results::Results;
 
-/// Why there are no plots.
+/// The reason why there are no plots.
 #[derive(Debug)]
 pub enum GrowthError {
     /// A file cannot be read or written.
     File(PathBuf, io::Error),
-    /// A line of the results is none.
+    /// A line of the results is invalid.
     Line(PathBuf, serde_json::Error),
     /// A plot cannot be drawn.
     Plot(String),
@@ -56,8 +56,8 @@ impl std::fmt::Display for GrowthError {
 
 impl std::error::Error for GrowthError {}
 
-/// Measures what was asked for, unless results are there already, and draws all plots that there
-/// are results for. `tell` is given a line after each point.
+/// Measures the requested parts, unless results exist already, and draws all plots that have
+/// results. Calls `tell` with a line after each point.
 ///
 /// # Errors
 ///

@@ -1,39 +1,39 @@
-//! What is measured, how often, and where it goes.
+//! Options of the command `growth`.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// How the command is used.
+/// The usage message.
 pub const USAGE: &str = "usage: growth [--only PART[,PART...]] [--rounds N] [--quick] [--folder DIR] [--draw-only FILE]\n\
      parts: keys, log, nodes, values, connections, recovery, idle";
 
-/// One thing that is varied.
+/// A quantity that is varied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// How many keys the store holds.
+    /// The number of keys in the store.
     Keys,
-    /// How many entries the log holds, without snapshots.
+    /// The number of entries in the log, without snapshots.
     Log,
-    /// How many nodes the cluster has.
+    /// The number of nodes of the cluster.
     Nodes,
-    /// How long a value is.
+    /// The length of a value.
     Values,
-    /// How many clients are connected and silent.
+    /// The number of connected, silent clients.
     Connections,
-    /// How many entries a node reads when it starts.
+    /// The number of entries that a node reads at a start.
     Recovery,
-    /// Nothing: a cluster that nobody asks.
+    /// None: a cluster without requests.
     Idle,
 }
 
 impl Part {
-    /// All of them, in the order in which they are measured.
+    /// All parts, in the order in which they are measured.
     pub const ALL: [Self; 7] =
         [Self::Idle, Self::Connections, Self::Recovery, Self::Keys, Self::Log, Self::Nodes, Self::Values];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,23 +52,24 @@ impl Part {
     }
 }
 
-/// What the command was asked to do.
+/// The options of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What is varied, in the order of [`Part::ALL`].
+    /// The parts to measure, in the order of [`Part::ALL`].
     pub parts: Vec<Part>,
     /// How often each point is measured.
     pub rounds: u32,
-    /// Fewer and smaller points, each measured for a moment: to see that all works.
+    /// Whether to measure fewer and smaller points, each only briefly, to see that everything
+    /// works.
     pub is_quick: bool,
-    /// Where results and plots go.
+    /// The folder of results and plots.
     pub folder: PathBuf,
-    /// Draw the results in this file, and measure nothing.
+    /// A file with results to draw instead of measuring.
     pub draw_only: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads the arguments of the command; `None` when they are none.
+    /// Parses the arguments of the command; `None` when they are invalid.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options = Self {
             parts: Part::ALL.to_vec(),

@@ -1,4 +1,4 @@
-//! What is measured, part by part.
+//! The measurements, part by part.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -10,7 +10,7 @@ use super::subject::{Subject, folder, setup, without_snapshots};
 use super::{GrowthError, Measured, Options, Part};
 use crate::live::Runtime;
 
-/// How large the parts are, and how long is measured.
+/// The sizes of the parts, and the durations of measurements.
 struct Scale {
     keys: &'static [u64],
     entries: &'static [u64],
@@ -41,13 +41,13 @@ const QUICK: Scale = Scale {
     idle: Duration::from_secs(2),
 };
 
-/// What a server needs beyond what it measures: elections are over, and threads and buffers of the
-/// start are there.
+/// The time that a server needs before a measurement: for elections, and for the threads and
+/// buffers of the start.
 const SETTLING: Duration = Duration::from_secs(2);
 
 type Figures = BTreeMap<String, f64>;
 
-/// Measures all parts that were asked for, round by round.
+/// Measures all requested parts, round by round.
 pub(super) fn measure(
     options: &Options,
     results: &mut Results,
@@ -86,7 +86,8 @@ impl Scale {
         }
     }
 
-    /// Measures one point. Returns what it came to in truth as well: not all clients may find room.
+    /// Measures one point. Returns the actual size as well, because not all clients may be
+    /// accepted.
     fn point(&self, part: Part, runtime: Runtime, at: u64) -> (u64, Figures) {
         match part {
             Part::Keys => (at, self.filled(runtime, at, "")),
@@ -99,7 +100,7 @@ impl Scale {
         }
     }
 
-    /// A server with a full store or log.
+    /// Measures a server with a full store or log.
     fn filled(&self, runtime: Runtime, keys: u64, flags: &str) -> Figures {
         let subject = Subject::start(runtime, flags);
         fill(subject.server.address(), keys);
@@ -113,7 +114,7 @@ impl Scale {
         figures
     }
 
-    /// A server with nothing in it before, and its memory after the load.
+    /// Measures an initially empty server, and its memory after the load.
     fn loaded(&self, runtime: Runtime, server_flags: &str, bench_flags: &str) -> Figures {
         let subject = Subject::start(runtime, server_flags);
         let mut figures = bench(subject.server.address(), &format!("{} {bench_flags}", self.bench));
@@ -121,9 +122,9 @@ impl Scale {
         figures
     }
 
-    /// A server with silent clients beside those of the load.
+    /// Measures a server with silent clients besides those of the load.
     fn connections(&self, runtime: Runtime, wanted: u64) -> (u64, Figures) {
-        // Room for the load's own clients as well.
+        // Leaves room for the clients of the load.
         let subject = Subject::start(runtime, "--max-connections 11000");
         thread::sleep(SETTLING);
         let before = subject.resident_mib();
@@ -145,7 +146,7 @@ impl Scale {
         (silent, all)
     }
 
-    /// A server that nobody asks.
+    /// Measures a server without requests.
     fn idle(&self, runtime: Runtime) -> Figures {
         let subject = Subject::start(runtime, "");
         thread::sleep(SETTLING);
@@ -154,8 +155,8 @@ impl Scale {
     }
 }
 
-/// A single node that is stopped and started again. The time is the one from the start of its
-/// process until it has answered a get.
+/// Measures the restart of a single node: the time from the start of its process until it has
+/// answered a get.
 fn recovery(runtime: Runtime, entries: u64) -> Figures {
     let folder = folder();
     let setup = setup(runtime, folder.path(), &without_snapshots("--nodes 1"));

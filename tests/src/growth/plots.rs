@@ -1,17 +1,17 @@
-//! Which plots there are, and what each shows of the results.
+//! The plots, and the results that each shows.
 
 use super::draw::{Axis, Chart, Line, Unit};
 use super::results::medians;
 use super::{GrowthError, Measured, Part};
 
-/// A plot: a part, and some of its figures, each for both runtimes.
+/// A plot of one part, with some of its figures, each for both runtimes.
 struct Plot {
     name: &'static str,
     title: &'static str,
     part: Part,
     x: Axis,
     y: Axis,
-    /// Names of figures, and what to call them in the legend.
+    /// The names of the figures, with their names in the legend.
     figures: &'static [(&'static str, &'static str)],
 }
 
@@ -131,7 +131,7 @@ const PLOTS: &[Plot] = &[
     },
 ];
 
-/// Draws every plot that there are results for: names of files, and what belongs in them.
+/// Draws every plot that has results. Returns file names with contents.
 pub(super) fn draw(all: &[Measured]) -> Result<Vec<(&'static str, String)>, GrowthError> {
     let mut drawn = Vec::new();
     for plot in PLOTS {
@@ -151,7 +151,7 @@ impl Plot {
         for (figure, called) in self.figures {
             for runtime in ["smol", "threads"] {
                 let mut points = medians(all, self.part, runtime, figure);
-                // A logarithmic axis has no place for nothing.
+                // A logarithmic axis cannot show zero.
                 points.retain(|(x, y)| (*x > 0.0 || !self.x.is_log) && (*y > 0.0 || !self.y.is_log));
                 lines.push(Line { name: format!("{runtime} {called}").trim_end().to_owned(), points });
             }

@@ -1,5 +1,5 @@
-//! What was measured: a JSON object a line, written when it is known, so that a run that is broken
-//! off leaves what it has.
+//! Results of the measurements: one JSON object per line, written as soon as it is known, so that
+//! an interrupted run leaves its results.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,19 +13,19 @@ use super::{GrowthError, Part};
 /// One point of one runtime in one round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// What was varied.
+    /// The quantity that was varied.
     pub part: Part,
-    /// Which runtime drove the nodes.
+    /// The runtime of the nodes.
     pub runtime: String,
-    /// Counts from 1.
+    /// The number of the round, from 1.
     pub round: u32,
-    /// How much of what was varied: keys, entries, nodes, bytes, connections.
+    /// The value of the varied quantity: keys, entries, nodes, bytes, connections.
     pub at: f64,
-    /// By name, which ends in the unit.
+    /// The figures by name. The name ends in the unit.
     pub figures: BTreeMap<String, f64>,
 }
 
-/// The results of a run, in a file and at hand.
+/// The results of a run, in a file and in memory.
 #[derive(Debug)]
 pub(super) struct Results {
     path: PathBuf,
@@ -63,7 +63,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Measured>, GrowthError> {
     lines.collect::<Result<_, _>>().map_err(|cause| GrowthError::Line(path.to_owned(), cause))
 }
 
-/// The medians of a figure's rounds: a point for each place, in their order.
+/// The median of a figure over the rounds: one point per value of the varied quantity, in ascending
+/// order.
 pub(super) fn medians(all: &[Measured], part: Part, runtime: &str, figure: &str) -> Vec<(f64, f64)> {
     let mut places: Vec<(f64, Vec<f64>)> = Vec::new();
     for measured in all.iter().filter(|measured| measured.part == part && measured.runtime == runtime) {

@@ -1,12 +1,14 @@
-//! Killing a server again and again, and holding it to what it acknowledged.
+//! Crash campaign: kills a server repeatedly under load, and checks that it keeps what it
+//! acknowledged.
 //!
-//! Every writer owns a key and writes ever greater numbers to it, so one read tells everything: a
-//! number less than the last acknowledged one means a loss, one greater than the last sent an
-//! invention. Half of the writers put, several at a time; the others swap each number for the next.
-//! What was sent and not acknowledged is in doubt, and either way is fine.
+//! Every writer owns a key and writes ever greater numbers to it, so one read detects every
+//! violation: a number below the last acknowledged one means a lost write, and one above the last
+//! number sent was never written. Half of the writers put, several values at a time; the others
+//! swap each number for the next. Numbers that were sent and not acknowledged are in doubt, and may
+//! be there or not.
 //!
 //! A cycle is: load, SIGKILL after a random number of acknowledgements, perhaps a SIGKILL during
-//! the next start or right after it, then a start that has to know everything.
+//! the next start or right after it, then a start that has to recover everything.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,33 +19,33 @@ use serde_json::Value;
 
 use super::{Broken, LogFile, Runtime, Server, Setup, Talk, until};
 
-/// What to do, and how often.
+/// The settings of a crash campaign.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// Which runtime drives the nodes.
+    /// The runtime of the nodes.
     pub runtime: Runtime,
     /// How often the server is killed under load.
     pub cycles: u32,
-    /// Decides when it is killed.
+    /// The seed, which decides when the server is killed.
     pub seed: u64,
-    /// More of the server's flags, separated by spaces.
+    /// Additional flags of the server, separated by spaces.
     pub flags: String,
 }
 
-/// What came of it.
+/// The result of a crash campaign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How often the server was killed under load.
     pub cycles: u32,
     /// How often it was killed during a start or right after one.
     pub extra_kills: u32,
-    /// Writes that were acknowledged.
+    /// The number of acknowledged writes.
     pub acknowledged: u64,
-    /// Writes that were sent and not acknowledged.
+    /// The number of writes that were sent and not acknowledged.
     pub in_doubt: u64,
-    /// Torn ends of logs that a start has cut off.
+    /// The number of torn log ends that a start has cut off.
     pub torn_tails_repaired: u64,
-    /// Keys that were found with less than was acknowledged, or with what was never sent.
+    /// The number of keys with a value below the acknowledged one, or above the last one sent.
     pub lost: u64,
 }
 
@@ -64,8 +66,8 @@ impl Summary {
 }
 
 impl Campaign {
-    /// Runs all cycles in `folder`, which has to be empty. At the end the server is stopped in
-    /// order and its logs are verified line by line.
+    /// Runs all cycles in `folder`, which has to be empty. At the end the server is stopped by
+    /// SIGTERM and its logs are verified line by line.
     #[must_use]
     pub fn run(&self, folder: &Path) -> Summary {
         let mut rng = fastrand::Rng::with_seed(self.seed);
@@ -84,8 +86,8 @@ impl Campaign {
                 if rng.bool() {
                     victim.wait_until_ready();
                 } else {
-                    // The moment of a fault: anywhere between the first instruction and some time
-                    // after ready.
+                    // The moment of the kill: anywhere between the first instruction and some time
+                    // after the server is ready.
                     thread::sleep(Duration::from_micros(rng.u64(..40_000)));
                 }
                 summary.note_end(&victim.kill().stderr);
@@ -108,19 +110,19 @@ impl Summary {
     }
 }
 
-/// Clients that write at the same time.
+/// Clients that write concurrently.
 #[derive(Debug)]
 pub struct Writers(Vec<Writer>);
 
-/// One client, and what it knows of its key.
+/// One client, and its knowledge of its key.
 #[derive(Debug)]
 pub struct Writer {
     key: String,
     /// Whether it swaps; otherwise it puts.
     swaps: bool,
-    /// The value that the key had when it was last known for certain; 0 when absent.
+    /// The latest value that the key was known to have; 0 when absent.
     acknowledged: u64,
-    /// The greatest value ever sent.
+    /// The greatest value that was sent.
     sent: u64,
     acknowledgements: u64,
 }
@@ -132,7 +134,7 @@ impl Default for Writers {
 }
 
 impl Writers {
-    /// Eight writers whose keys do not exist.
+    /// Creates eight writers whose keys do not exist yet.
     #[must_use]
     pub fn new() -> Self {
         let writer = |number| Writer {
@@ -145,11 +147,12 @@ impl Writers {
         Self((0..8).map(writer).collect())
     }
 
-    /// All write until the server breaks off; it is killed after this many acknowledgements.
+    /// Lets all writers write until the server breaks off; it is killed after this many
+    /// acknowledgements.
     ///
     /// # Panics
     ///
-    /// When the server has said what it must not.
+    /// When the server sends a wrong reply.
     pub fn load_until(&mut self, server: &Server, acknowledgements: u64) {
         let (address, pid) = (server.address(), server.pid());
         let count = AtomicU64::new(0);
@@ -157,7 +160,7 @@ impl Writers {
             for writer in &mut self.0 {
                 let count = &count;
                 scope.spawn(move || {
-                    // Ends when the server does.
+                    // The writer ends when the server does.
                     let Ok(mut talk) = Talk::try_open(address) else { return };
                     while writer.write(&mut talk, count).is_ok() {}
                 });
@@ -167,7 +170,8 @@ impl Writers {
         });
     }
 
-    /// All write until each has this many more acknowledgements, or the server breaks off.
+    /// Lets all writers write until each has this many more acknowledgements, or the server breaks
+    /// off.
     pub fn load(&mut self, server: &Server, acknowledgements: u64) {
         let (address, count) = (server.address(), AtomicU64::new(0));
         thread::scope(|scope| {
@@ -182,8 +186,8 @@ impl Writers {
         });
     }
 
-    /// Reads every key and compares; returns how many have lost something, and goes on from what is
-    /// there.
+    /// Reads and checks every key. Returns how many have lost a write, and continues from the
+    /// values found.
     ///
     /// # Panics
     ///
@@ -196,13 +200,13 @@ impl Writers {
         self.0.iter_mut().map(|writer| u64::from(writer.has_lost(&mut talk))).sum()
     }
 
-    /// How many writes have no outcome.
+    /// The number of writes without an outcome.
     #[must_use]
     pub fn in_doubt(&self) -> u64 {
         self.0.iter().map(|writer| writer.sent - writer.acknowledged).sum()
     }
 
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.0.iter().map(|writer| writer.acknowledgements).sum()
@@ -210,7 +214,7 @@ impl Writers {
 }
 
 impl Writer {
-    /// Writes one value by a swap, or some by puts that are sent together.
+    /// Writes one value by a swap, or several by puts that are pipelined.
     fn write(&mut self, talk: &mut Talk, count: &AtomicU64) -> Result<(), Broken> {
         let at_once = if self.swaps { 1 } else { 8 };
         let first = self.sent + 1;
@@ -221,7 +225,7 @@ impl Writer {
             let reply = talk.try_hear()?;
             let reply: Value = serde_json::from_str(&reply).expect("replies are JSON");
             if reply["status"] != "ok" {
-                // The outcome may be open: a later swap could not know what to expect.
+                // The outcome may be unknown, so a later swap could not know what to expect.
                 return Err(Broken);
             }
             assert_eq!((&reply["key"], &reply["value"]), (&self.key.as_str().into(), &value.into()));

@@ -1,25 +1,25 @@
-//! A control group for servers: a limit on their memory or on their threads, where this process may
-//! make one.
+//! Control group for servers: limits their memory or their threads, where this process may create
+//! one.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a group limits, with the names of its files.
+/// A limit of a control group, with the names of its files.
 #[derive(Debug)]
 struct Limit {
-    /// Where control groups with this limit are found, and the names there: of the version before,
-    /// and of the second one.
+    /// The folders of control groups with this limit and their file names, for cgroup version 1 and
+    /// version 2.
     places: [(&'static str, Names); 2],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Names {
     max: &'static str,
-    /// What the group held at the most.
+    /// The file with the highest usage so far.
     peak: &'static str,
-    /// Where a line `oom_kill N` stands.
+    /// The file that contains the line `oom_kill N`.
     kills: &'static str,
 }
 
@@ -44,7 +44,7 @@ const THREADS: Limit = Limit {
     ],
 };
 
-/// A control group of its own, gone when it is dropped and its processes have ended.
+/// A new control group, removed when it is dropped, if its processes have ended.
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
@@ -52,7 +52,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group whose memory is limited to so many bytes; `None` if this process may not create one.
+    /// Creates a group with a memory limit in bytes; `None` if this process may not create one.
     #[must_use]
     pub fn of_memory(bytes: u64) -> Option<Self> {
         let group = Self::new(&MEMORY)?;
@@ -60,7 +60,7 @@ impl Group {
         Some(group)
     }
 
-    /// A group that may have so many threads; `None` if this process may not create one.
+    /// Creates a group with a limit of threads; `None` if this process may not create one.
     #[must_use]
     pub fn of_threads(threads: u32) -> Option<Self> {
         let group = Self::new(&THREADS)?;
@@ -79,39 +79,39 @@ impl Group {
         })
     }
 
-    /// Changes how many threads, or bytes, it may have.
+    /// Changes the limit of threads, or bytes.
     ///
     /// # Panics
     ///
-    /// When the operating system does not take it.
+    /// When the operating system rejects it.
     pub fn set_max(&self, max: u64) {
         fs::write(self.path.join(self.names.max), max.to_string()).expect("it is our group");
     }
 
-    /// Gives it no more threads than it has.
+    /// Limits the group to the threads that it has now.
     ///
     /// # Panics
     ///
-    /// When the operating system does not tell, or does not take it.
+    /// When the operating system does not report their number, or rejects the limit.
     pub fn close_to_threads(&self) {
         let present = fs::read_to_string(self.path.join("pids.current")).expect("it is our group");
         self.set_max(present.trim().parse().expect("it is a number"));
     }
 
-    /// What to put before a program, so that it runs in this group.
+    /// The command prefix that runs a program in this group.
     #[must_use]
     pub fn tracer(&self) -> Vec<OsString> {
         let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.path.display());
         ["sh", "-c", &enter, "sh"].map(OsString::from).into()
     }
 
-    /// The most that it has held, as far as the operating system tells.
+    /// The highest usage so far, if the operating system reports it.
     #[must_use]
     pub fn peak(&self) -> Option<u64> {
         fs::read_to_string(self.path.join(self.names.peak)).ok()?.trim().parse().ok()
     }
 
-    /// How often the kernel has killed something in it for want of memory.
+    /// The number of out-of-memory kills in this group.
     #[must_use]
     pub fn kills(&self) -> u64 {
         let text = fs::read_to_string(self.path.join(self.names.kills)).unwrap_or_default();
@@ -122,8 +122,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It stays while a process in it is about to end; the operating system gives no other way
-        // to remove it.
+        // Ignore the error: the folder remains while a process in it is about to end, and the
+        // operating system offers no other way to remove it.
         _ = fs::remove_dir(&self.path);
     }
 }

@@ -1,52 +1,52 @@
-//! The procedures of the guide for three machines, read from its text: the steps of each `console`
-//! block, and the command of the unit file.
+//! Parser of the three-machine guide: reads the steps of each `console` block and the command of
+//! the unit file from its text, so that tests can execute them.
 //!
-//! A line with a prompt is a step: `$ …` on a machine of the operator's, `10.0.0.4$ …` on that
-//! machine; `> …` continues it. Any other line is what the step prints. What a step means on this
-//! machine, a [`Site`](super::Site) knows.
+//! A line with a prompt is a step: `$ …` on the operator's machine, `10.0.0.4$ …` on that machine;
+//! `> …` continues it. Any other line is the output of the step. A [`Site`](super::Site) maps a
+//! step to this machine.
 
-/// The guide.
+/// The text of a guide.
 #[derive(Debug)]
 pub struct Guide {
     text: String,
 }
 
-/// A command as the guide has it.
+/// A command of the guide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// The last number of the machine's address; `None`: anywhere.
+    /// The last number of the machine's address; `None` for the operator's machine.
     pub machine: Option<u64>,
-    /// The command, in several lines where the guide has several.
+    /// The command, in as many lines as in the guide.
     pub command: String,
-    /// The lines that the guide shows below it.
+    /// The output that the guide shows below it.
     pub output: String,
 }
 
 impl Guide {
-    /// The guide as it is in the repository now.
+    /// Reads the guide from the repository.
     ///
     /// # Panics
     ///
-    /// When it is not there.
+    /// When the file does not exist.
     #[must_use]
     pub fn read() -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/three-machines.md");
         Self { text: std::fs::read_to_string(path).expect("the guide is there") }
     }
 
-    /// Another document of the repository.
+    /// Reads another document of the repository.
     ///
     /// # Panics
     ///
-    /// When it is not there.
+    /// When the file does not exist.
     #[must_use]
     pub fn document(path: &str) -> Self {
         let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
         Self { text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")) }
     }
 
-    /// The steps of each `console` block of the whole document. A block of root's commands, whose
-    /// prompt is `#`, is left out.
+    /// The steps of each `console` block of the whole document. Blocks of root's commands, whose
+    /// prompt is `#`, are left out.
     #[must_use]
     pub fn all_procedures(&self) -> Vec<Vec<Step>> {
         let blocks = Self::fenced(&self.text, "console");
@@ -90,7 +90,7 @@ impl Guide {
     ///
     /// # Panics
     ///
-    /// When there is another number of them.
+    /// When there are several or none.
     #[must_use]
     pub fn procedure(&self, heading: &str) -> Vec<Step> {
         let mut procedures = self.procedures(heading);
@@ -98,7 +98,7 @@ impl Guide {
         procedures.remove(0)
     }
 
-    /// The command that the unit file of machine 1 starts, in one line.
+    /// The command in the unit file of machine 1, in one line.
     ///
     /// # Panics
     ///

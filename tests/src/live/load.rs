@@ -1,9 +1,8 @@
-//! Load that counts: one client writes ever greater numbers to one key, and knows how far it has
-//! come.
+//! Counting client: writes ever greater numbers to one key, and knows the last acknowledged one.
 //!
 //! Each number replaces the one before by a compare-and-swap of a session, which is retried through
-//! whichever node answers until it is done. A write that was lost, or applied twice, is a swap that
-//! fails; and a single read at the end tells whether everything acknowledged is still there.
+//! whichever node answers until it is done. A lost or twice-applied write makes a later swap fail,
+//! and a single read at the end shows whether everything acknowledged is still there.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,11 +14,10 @@ use serde_json::Value;
 
 use super::{Talk, until};
 
-/// How long a client rests after a node that could not be reached, so that it leaves the machine to
-/// the nodes.
+/// The pause of a client after a failed connection, so that it leaves the processor to the nodes.
 const REST: Duration = Duration::from_millis(1);
 
-/// A client that counts, on a thread of its own.
+/// A counting client on a separate thread.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -28,7 +26,7 @@ pub struct Load {
 
 #[derive(Debug)]
 struct Shared {
-    /// Key, and name of the session.
+    /// The key, which is also the name of the session.
     name: &'static str,
     addresses: Mutex<Vec<SocketAddr>>,
     is_over: AtomicBool,
@@ -36,7 +34,7 @@ struct Shared {
 }
 
 impl Load {
-    /// Begins to write to the key `name` through the nodes at these addresses.
+    /// Starts to write to the key `name` through the nodes at these addresses.
     #[must_use]
     pub fn start(name: &'static str, addresses: Vec<SocketAddr>) -> Self {
         let (is_over, done) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -45,33 +43,33 @@ impl Load {
         Self { shared, thread: thread::spawn(move || client.run()) }
     }
 
-    /// From now on through these nodes.
+    /// Sends requests to these nodes from now on.
     pub fn send_to(&self, addresses: Vec<SocketAddr>) {
         *self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// The last number that was acknowledged.
+    /// The last acknowledged number.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.shared.done.load(Ordering::Acquire)
     }
 
-    /// Waits until more was acknowledged.
+    /// Waits until more writes are acknowledged.
     ///
     /// # Panics
     ///
-    /// When nothing more is.
+    /// When none are.
     pub fn goes_on(&self) {
         let before = self.done();
         until("writes go on", || self.done() > before + 20);
     }
 
-    /// Ends it once its last number is acknowledged; returns that.
+    /// Ends the client once its last number is acknowledged, and returns that number.
     ///
     /// # Panics
     ///
-    /// When a reply had an error other than these. `shutting_down` is never counted: another node
-    /// takes over.
+    /// When a reply had an error other than these. `shutting_down` is always tolerated, because
+    /// another node takes over.
     #[must_use]
     pub fn end(self, tolerated: &[&str]) -> u64 {
         self.shared.is_over.store(true, Ordering::Release);
@@ -83,7 +81,7 @@ impl Load {
 }
 
 impl Shared {
-    /// Counts until it is over; returns the errors on the way.
+    /// Counts until the end. Returns the error replies.
     fn run(&self) -> Vec<Value> {
         let (mut errors, mut talk, mut number) = (Vec::new(), None, 1);
         while !self.is_over.load(Ordering::Acquire) {

@@ -1,28 +1,29 @@
-//! A node's log as the contract describes it, read without the product's help.
+//! Independent verification of a node's log file, by the documented format and without the
+//! program's code.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// A log whose every line was verified.
+/// A log with verified lines.
 #[derive(Debug)]
 pub struct LogFile {
-    /// The index that the log starts after: 0, or the last one that a snapshot covers.
+    /// The index after which the log starts: 0, or the last one that a snapshot covers.
     pub after: u64,
     /// The lines of the entries, without line breaks; the entry of index `i` is at `i - after - 1`.
     pub lines: Vec<String>,
-    /// The same, as JSON.
+    /// The same lines, parsed as JSON.
     pub entries: Vec<Value>,
 }
 
 impl LogFile {
     /// Reads the log of `node` in `folder` and verifies it: every line is UTF-8 JSON and ends in a
-    /// line break, the indexes count on from where the log starts, the terms never fall, `crc`
-    /// comes last and continues the chain.
+    /// line break, the indexes are consecutive from the log's start, the terms never decrease, and
+    /// `crc` comes last and continues the chain.
     ///
     /// # Panics
     ///
-    /// When one of these is not so.
+    /// When one of these does not hold.
     #[must_use]
     pub fn read(folder: &Path, node: usize) -> Self {
         let path = folder.join(format!("log{node:02}.txt"));
@@ -54,13 +55,13 @@ impl LogFile {
         log
     }
 
-    /// The index of the last entry, or the one that the log starts after.
+    /// The index of the last entry, or the one after which the log starts.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.after + self.lines.len() as u64
     }
 
-    /// The line of the entry of this index, if the log holds it.
+    /// The line of the entry with this index, if the log contains it.
     #[must_use]
     pub fn line(&self, index: u64) -> Option<&str> {
         let at = usize::try_from(index.checked_sub(self.after + 1)?).ok()?;
@@ -78,7 +79,7 @@ fn parse(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// The CRC-32 of IEEE 802.3 (as in zip and PNG) over the parts, one after another.
+/// CRC-32 of IEEE 802.3 (as in zip and PNG) over the parts, one after another.
 #[must_use]
 pub fn crc32(parts: &[&[u8]]) -> u32 {
     let step = |crc: u32, byte: &u8| {

@@ -1,9 +1,9 @@
-//! Real servers for tests: the built program as a process, clients that speak bytes over TCP, and
-//! an eye of its own on the files.
+//! Tests of real servers: the built program as a process, clients that send bytes over TCP, and an
+//! independent reader of its files.
 //!
-//! Deliberately nothing of the product is linked here. What a server is, the contract says, and a
-//! test that borrowed the product's parser or its checksum would share its mistakes. So a
-//! conversation is lines, and a log is lines whose chain is computed again.
+//! Deliberately, none of the product's code is used here. The documentation defines a server's
+//! behavior, and a test that used the product's parser or checksum would share its bugs. So a
+//! conversation consists of lines, and a log of lines whose checksum chain is computed again.
 //!
 //! ```text
 //!   Setup ──start──► Server ──connect──► Talk      say a line, expect a line
@@ -12,16 +12,15 @@
 //!                      └─ folder ──────► LogFile   every line, with its chain verified
 //! ```
 //!
-//! [`Nodes`] is a cluster of them, [`Load`] a client that counts, and a [`Site`] runs the
+//! [`Nodes`] is a cluster of servers, [`Load`] a counting client, and a [`Site`] executes the
 //! procedures of a [`Guide`] from its text.
 //!
 //! Both runtimes pass the same stories: a story is a function of a [`Runtime`], and
 //! [`both_runtimes!`](crate::both_runtimes) makes two tests of it. A server listens on a free port
-//! of its own and keeps its files in a folder of its own, so any number of stories run side by
-//! side.
+//! and keeps its files in a separate folder, so any number of stories run concurrently.
 //!
-//! The waits have a bound, [`PATIENCE`]. It ends a hanging test; nothing is concluded from how long
-//! something took.
+//! The waits are limited by [`PATIENCE`], which ends a hanging test. No test concludes anything
+//! from how long something took.
 
 use std::time::{Duration, Instant};
 
@@ -47,14 +46,14 @@ pub use server::{Ended, Runtime, Server, Setup, signal};
 pub use site::Site;
 pub use talk::{Broken, Talk};
 
-/// How long anything may take that must happen. Chosen far above what a busy machine needs.
+/// The longest wait for anything that must happen. Chosen far above what a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits for something that must become true: looks again until it is.
+/// Waits until a condition is true, by polling.
 ///
 /// # Panics
 ///
-/// When it is not true within [`PATIENCE`]; `what` says what was waited for.
+/// When it is not true within [`PATIENCE`]; `what` describes the condition.
 pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let give_up_at = Instant::now() + PATIENCE;
     while !is_true() {
@@ -64,7 +63,7 @@ pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// Two tests of every story, one per runtime, in the modules `smol` and `threads`.
+/// Makes two tests of every story, one per runtime, in the modules `smol` and `threads`.
 #[macro_export]
 macro_rules! both_runtimes {
     ($($story:ident),+ $(,)?) => {

@@ -1,4 +1,4 @@
-//! A cluster of processes: one server per node, each with a folder of its own.
+//! A cluster of processes: one server per node, each with a separate folder.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,37 +9,36 @@ use serde_json::Value;
 
 use super::{Ended, Runtime, Server, Setup, Talk, until};
 
-/// An address of the loopback network that no other cluster of this process, or of another one that
-/// tests, has.
+/// Returns a loopback address that no other cluster of this process, or of another test process,
+/// uses.
 pub(super) fn own_host() -> String {
     static CLUSTERS: AtomicU32 = AtomicU32::new(1);
     let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
     let (process, cluster) = (std::process::id() % (1 << 14), cluster % 250 + 1);
-    // 127.64.0.0/10 is this machine, too.
+    // 127.64.0.0/10 belongs to the loopback network as well.
     format!("127.{}.{}.{cluster}", 64 + (process >> 8), process & 255)
 }
 
-/// Nodes as processes, with the ids 1, 2, … Dropping it kills all of them.
+/// Nodes as processes, with the ids 1, 2, … Dropping this kills all of them.
 #[derive(Debug)]
 pub struct Nodes {
     folder: tempfile::TempDir,
-    /// The machine of this cluster: an address of the loopback network that no other story uses.
+    /// The host of this cluster: a loopback address that no other story uses.
     host: String,
     founders: usize,
     runtimes: Vec<Runtime>,
     servers: Vec<Option<Server>>,
     tracer: Vec<OsString>,
-    /// Where each node is, and what it is started by, if not all are here.
+    /// The address and the command prefix of each node, if the nodes run on different machines.
     machines: Vec<(String, Vec<OsString>)>,
 }
 
 impl Nodes {
-    /// A cluster that is founded by a node on each of these runtimes; it has a leader when this
+    /// Bootstraps a cluster with a node on each of these runtimes. It has a leader when this
     /// returns.
     ///
     /// # Panics
-    ///
-    /// When it does not come up.
+    /// When the cluster does not start.
     #[must_use]
     pub fn start(runtimes: &[Runtime]) -> Self {
         let mut nodes = Self::new(runtimes);
@@ -47,11 +46,11 @@ impl Nodes {
         nodes
     }
 
-    /// The same before any of them is started.
+    /// Creates the cluster without starting any node.
     ///
     /// # Panics
     ///
-    /// When there is no room for a folder.
+    /// When no folder can be created.
     #[must_use]
     pub fn new(runtimes: &[Runtime]) -> Self {
         Self {
@@ -65,40 +64,40 @@ impl Nodes {
         }
     }
 
-    /// The same, with each node on a machine of its own: its address, and what to put before a
-    /// program so that it runs there.
+    /// Places each node on a different machine: its address, and the command prefix that runs a
+    /// program there.
     #[must_use]
     pub fn on_machines(mut self, machines: Vec<(String, Vec<OsString>)>) -> Self {
         self.machines = machines;
         self
     }
 
-    /// Starts all founders with more flags, and waits until they have a leader, which is returned.
+    /// Starts all founders with additional flags, waits until they have a leader, and returns that.
     ///
     /// # Panics
     ///
-    /// When they do not come up.
+    /// When they do not start.
     pub fn found(&mut self, flags: &str) -> usize {
         (1..=self.founders).for_each(|id| self.launch(id, flags));
         (1..=self.founders).for_each(|id| self.wait_until_ready(id));
         self.leader()
     }
 
-    /// The same, each under this tracer: see [`Setup::under`].
+    /// Runs each node under this tracer: see [`Setup::under`].
     #[must_use]
     pub fn under(mut self, tracer: Vec<OsString>) -> Self {
         self.tracer = tracer;
         self
     }
 
-    /// Where the peers of a node reach it.
+    /// The address at which the peers reach a node.
     #[must_use]
     pub fn peer_address(&self, id: usize) -> String {
         let host = self.machines.get(id - 1).map_or(&self.host, |(address, _)| address);
         format!("{host}:{}", 4000 + id)
     }
 
-    /// The founders, as `--peers` has them.
+    /// The founders, in the syntax of `--peers`.
     #[must_use]
     pub fn peers(&self) -> String {
         let peer = |id: usize| format!("{id}={}", self.peer_address(id));
@@ -111,7 +110,7 @@ impl Nodes {
         self.folder.path().join(id.to_string())
     }
 
-    /// How a founder is started.
+    /// The setup of a founder.
     #[must_use]
     pub fn setup(&self, id: usize) -> Setup {
         self.setup_in(id, &self.folder(id)).with(&format!("--peers {}", self.peers()))
@@ -125,34 +124,33 @@ impl Nodes {
         }
     }
 
-    /// Starts a founder with more flags, and waits for nothing.
+    /// Launches a founder with additional flags, and does not wait.
     ///
     /// # Panics
     ///
-    /// When it runs already.
+    /// When it is running already.
     pub fn launch(&mut self, id: usize, flags: &str) {
         assert!(self.servers[id - 1].is_none(), "node {id} runs");
         self.servers[id - 1] = Some(self.setup(id).with(flags).launch());
     }
 
-    /// Starts a node again, which knows the rest, and waits until it serves.
+    /// Restarts a node, whose files contain everything else, and waits until it serves.
     pub fn restart(&mut self, id: usize) {
         self.servers[id - 1] = Some(self.setup_in(id, &self.folder(id)).start());
     }
 
-    /// Adds a node to the cluster, through a client of another one, and starts it; it learns, and
-    /// does not vote.
+    /// Adds a learner to the cluster through another node, and starts it. Returns its id.
     ///
     /// # Panics
     ///
-    /// When it is not taken.
+    /// When the order is rejected.
     pub fn join(&mut self, runtime: Runtime) -> usize {
         let added = self.add_next();
         assert_eq!(added["status"], "ok", "{added}");
         self.start_added(runtime)
     }
 
-    /// Asks the cluster to add the node with the next id; returns the reply.
+    /// Orders the cluster to add the node with the next id. Returns the reply.
     #[must_use]
     pub fn add_next(&self) -> Value {
         let id = self.servers.len() + 1;
@@ -161,7 +159,7 @@ impl Nodes {
         self.connect(self.running()[0]).ask(&add)
     }
 
-    /// Starts the node that was added, and returns its id.
+    /// Starts the node that was added. Returns its id.
     pub fn start_added(&mut self, runtime: Runtime) -> usize {
         let id = self.servers.len() + 1;
         let through = self.running()[0];
@@ -172,7 +170,7 @@ impl Nodes {
         id
     }
 
-    /// Waits for a node's line that says that it serves.
+    /// Waits for a node's ready line.
     pub fn wait_until_ready(&mut self, id: usize) {
         self.server_mut(id).wait_until_ready();
     }
@@ -183,7 +181,7 @@ impl Nodes {
         (1..=self.servers.len()).filter(|id| self.servers[id - 1].is_some()).collect()
     }
 
-    /// A node's process.
+    /// The process of a node.
     ///
     /// # Panics
     ///
@@ -197,24 +195,24 @@ impl Nodes {
         self.servers[id - 1].as_mut().unwrap_or_else(|| panic!("node {id} does not run"))
     }
 
-    /// A new connection to a node.
+    /// Opens a connection to a node.
     #[must_use]
     pub fn connect(&self, id: usize) -> Talk {
         self.server(id).connect()
     }
 
-    /// Where the clients of those that run connect.
+    /// The client addresses of the running nodes.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.running().into_iter().map(|id| self.server(id).address()).collect()
     }
 
-    /// Ends a node with SIGKILL.
+    /// Kills a node with SIGKILL.
     pub fn kill(&mut self, id: usize) -> Ended {
         self.take(id).kill()
     }
 
-    /// Whether a node that was started has ended by itself, and was not waited for.
+    /// Returns whether a started node has ended by itself.
     #[must_use]
     pub fn has_ended(&mut self, id: usize) -> bool {
         self.server_mut(id).has_ended()
@@ -225,7 +223,7 @@ impl Nodes {
         self.take(id).wait()
     }
 
-    /// Ends a node in order.
+    /// Stops a node by SIGTERM.
     pub fn stop(&mut self, id: usize) -> Ended {
         self.take(id).stop()
     }
@@ -234,18 +232,18 @@ impl Nodes {
         self.servers[id - 1].take().unwrap_or_else(|| panic!("node {id} does not run"))
     }
 
-    /// A node's status rows, as any client sees them.
+    /// The status rows that a node reports to a client.
     ///
     /// # Panics
     ///
-    /// When it has no status.
+    /// When it reports no status.
     #[must_use]
     pub fn rows(&self, id: usize) -> Vec<Value> {
         let status = self.connect(id).ask(r#"{"op":"status"}"#);
         status["nodes"].as_array().unwrap_or_else(|| panic!("{status}")).clone()
     }
 
-    /// Waits until all running nodes follow the same leader, which runs; returns it.
+    /// Waits until all running nodes follow the same running leader. Returns it.
     #[must_use]
     pub fn leader(&self) -> usize {
         let mut leader = 0;
@@ -263,11 +261,11 @@ impl Nodes {
         leader
     }
 
-    /// Waits until all running nodes have applied the same, and all there is.
+    /// Waits until all running nodes have applied the whole log.
     ///
     /// # Panics
     ///
-    /// When they do not come to agree.
+    /// When they do not converge.
     pub fn settle(&self) {
         let leader = self.leader();
         until("all nodes agree", || {

@@ -1,9 +1,10 @@
-//! Finding the program under test.
+//! Builds and locates the program under test.
 //!
-//! It belongs to another package, so cargo does not build it for these tests by itself. The first
-//! that asks has cargo build it, in the profile and target folder that the asking executable was
-//! built in, and takes the path that cargo reports. Cargo knows whether there is anything to do: an
-//! old program is never tested by mistake, and a fresh one costs a fraction of a second.
+//! The program belongs to another package, so cargo does not build it for these tests
+//! automatically. The first caller runs cargo to build it, in the profile and target folder of the
+//! calling executable, and takes the path that cargo reports. Cargo knows whether anything has
+//! changed, so an outdated program is never tested, and an up-to-date one costs a fraction of a
+//! second.
 //!
 //! `CORACLE_PROGRAM` names another program to test, such as one with a deliberate bug.
 
@@ -15,10 +16,10 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 ///
-/// When it cannot be built.
+/// When the build fails.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    // A failure is kept too: one cargo that complains is enough.
+    // A failure is kept too, so that cargo reports its errors only once.
     let program =
         PROGRAM.get_or_init(|| std::env::var_os("CORACLE_PROGRAM").map(PathBuf::from).or_else(build));
     program.as_deref().expect("cargo builds the program")
@@ -57,7 +58,7 @@ fn build() -> Option<PathBuf> {
     if output.status.success() { executable_in(&output.stdout) } else { None }
 }
 
-/// What cargo reported as the executable.
+/// The path of the executable that cargo reported.
 fn executable_in(messages: &[u8]) -> Option<PathBuf> {
     let messages = messages.split(|byte| *byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());

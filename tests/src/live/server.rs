@@ -1,4 +1,4 @@
-//! The program as a process: starting it, ending it in every way, and what it said.
+//! The program as a process: starting it, ending it in various ways, and its output.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -10,17 +10,17 @@ use std::thread::{self, JoinHandle};
 
 use super::{Talk, program, until};
 
-/// Which runtime drives the nodes.
+/// The runtime of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
-    /// One single-threaded executor.
+    /// A single-threaded executor.
     Smol,
     /// Threads.
     Threads,
 }
 
 impl Runtime {
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -30,11 +30,11 @@ impl Runtime {
     }
 }
 
-/// How a server is to be started.
+/// The options with which a server is started.
 #[derive(Clone, Debug)]
 pub struct Setup {
     runtime: Runtime,
-    /// `node`, if it is not the default command.
+    /// `node`, unless it is the default command.
     command: Option<&'static str>,
     folder: Option<PathBuf>,
     flags: Vec<String>,
@@ -51,10 +51,10 @@ pub struct Server {
     listeners: Vec<JoinHandle<()>>,
 }
 
-/// What has come out of a pipe so far.
+/// The output of a pipe so far.
 type Said = Arc<Mutex<String>>;
 
-/// How a process ended, and all it said.
+/// The exit code and the whole output of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit code; `None` when a signal ended it.
@@ -87,8 +87,8 @@ impl Setup {
         Self { command: Some("node"), ..Self::in_folder(runtime, folder) }.with(&format!("--id {id}"))
     }
 
-    /// With these flags too, separated by spaces. A later one of the same name takes the place of
-    /// an earlier one.
+    /// Adds these flags, separated by spaces. A later flag replaces an earlier one of the same
+    /// name.
     #[must_use]
     pub fn with(mut self, flags: &str) -> Self {
         let mut words = flags.split_whitespace().map(str::to_owned).peekable();
@@ -102,8 +102,8 @@ impl Setup {
         self
     }
 
-    /// Under this tracer: a program and its arguments, which starts what follows and leaves it the
-    /// process number.
+    /// Runs the server under this tracer: a program and its arguments, which starts the following
+    /// command and leaves it the process id.
     #[must_use]
     pub fn under(mut self, tracer: Vec<OsString>) -> Self {
         self.tracer = tracer;
@@ -114,7 +114,7 @@ impl Setup {
     ///
     /// # Panics
     ///
-    /// When it ends before.
+    /// When it ends before that.
     #[must_use]
     pub fn start(&self) -> Server {
         let mut server = self.launch();
@@ -122,13 +122,13 @@ impl Setup {
         server
     }
 
-    /// Starts a process that must not come to serve, and waits for its end.
+    /// Starts a process that must fail to start, and waits for its end.
     #[must_use]
     pub fn fail(&self) -> Ended {
         self.launch().wait()
     }
 
-    /// Starts the process and waits for nothing.
+    /// Launches the process and does not wait.
     ///
     /// # Panics
     ///
@@ -142,7 +142,7 @@ impl Setup {
         if !self.flags.iter().any(|flag| flag == "--listen") {
             words.extend(["--listen", "127.0.0.1:0"].map(OsString::from));
         }
-        // Most stories start nodes one after the other, and a majority is not there with the first.
+        // Most stories start nodes one after the other, and the first node alone is no majority.
         if !self.flags.iter().any(|flag| flag == "--ready-when") {
             words.extend(["--ready-when", "listening"].map(OsString::from));
         }
@@ -165,7 +165,7 @@ impl Setup {
     }
 }
 
-/// Listens to a pipe on a thread of its own, until the pipe ends.
+/// Reads a pipe on a separate thread until it ends.
 fn listen(mut pipe: impl Read + Send + 'static) -> (Said, JoinHandle<()>) {
     let said = Said::default();
     let hears = Arc::clone(&said);
@@ -184,26 +184,26 @@ fn text_of(said: &Said) -> String {
 }
 
 impl Server {
-    /// Waits for the line that says that it serves.
+    /// Waits for the ready line.
     ///
     /// # Panics
     ///
-    /// When it ends before.
+    /// When it ends before that.
     pub fn wait_until_ready(&mut self) {
         assert!(self.becomes_ready(), "the server ended before it was ready: {}", self.stderr());
     }
 
-    /// Whether it has written anything to stdout.
+    /// Returns whether it has written anything to stdout.
     #[must_use]
     pub fn has_said_anything(&self) -> bool {
         !text_of(&self.stdout).is_empty()
     }
 
-    /// Waits until it serves or has ended; returns whether it serves.
+    /// Waits until it serves or has ended. Returns whether it serves.
     ///
     /// # Panics
     ///
-    /// When it does neither, or says something else than that it is ready.
+    /// When it does neither, or prints another line than the ready line.
     pub fn becomes_ready(&mut self) -> bool {
         until("the server is ready, or has ended", || {
             text_of(&self.stdout).ends_with('\n') || self.has_ended()
@@ -217,46 +217,46 @@ impl Server {
         true
     }
 
-    /// Whether the process has ended.
+    /// Returns whether the process has ended.
     ///
     /// # Panics
     ///
-    /// When the operating system does not tell.
+    /// When the operating system does not report it.
     #[must_use]
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
-    /// Where clients connect.
+    /// The client address.
     ///
     /// # Panics
     ///
-    /// When it is not known to be ready.
+    /// When the server is not known to be ready.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address.expect("the server is ready")
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     #[must_use]
     pub fn connect(&self) -> Talk {
         Talk::open(self.address())
     }
 
-    /// The process number.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has written to stderr so far.
+    /// Its stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         text_of(&self.stderr)
     }
 
-    /// Waits until all nodes have the same log, and all of it is committed and applied; returns its
-    /// last index.
+    /// Waits until all nodes have the same log, completely committed and applied. Returns its last
+    /// index.
     #[must_use]
     pub fn settle(&self) -> u64 {
         let mut talk = self.connect();
@@ -289,8 +289,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().map_or(0, |kilobytes: u64| kilobytes << 10)
     }
 
-    /// Ends it in order, and checks that it does: exit code 0, and nothing on stdout but the ready
-    /// line.
+    /// Stops it by SIGTERM, and checks its end: exit code 0, and only the ready line on stdout.
     ///
     /// # Panics
     ///
@@ -303,7 +302,7 @@ impl Server {
         ended
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills it with SIGKILL.
     ///
     /// # Panics
     ///
@@ -322,7 +321,7 @@ impl Server {
     pub fn wait(mut self) -> Ended {
         until("the process ends", || self.has_ended());
         let status = self.child.wait().expect("a child can be waited for");
-        // The pipes end with the process, and with a tracer that outlives it for a moment.
+        // The pipes end with the process, or with a tracer that outlives it for a moment.
         for listener in self.listeners.drain(..) {
             listener.join().expect("a listener does not panic");
         }
@@ -332,7 +331,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended before.
+        // Ignore the errors: it may have ended before.
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -342,7 +341,7 @@ impl Drop for Server {
 ///
 /// # Panics
 ///
-/// When the process is not there.
+/// When the process does not exist.
 pub fn signal(pid: u32, name: &str) {
     let kill = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
     assert!(kill.expect("kill starts").success(), "no process {pid}");

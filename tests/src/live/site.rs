@@ -1,7 +1,7 @@
-//! A site: the machines that a guide speaks of, as folders and processes of this one, where its
-//! steps are carried out.
+//! Execution of the guide's steps: simulates the guide's machines by folders and processes of this
+//! one.
 //!
-//! Fixed rules map what a step says; nothing else of it is changed:
+//! Fixed rules map a step to this machine; the rest of it is unchanged:
 //!
 //! | in the guide | here |
 //! | --- | --- |
@@ -26,19 +26,19 @@ use std::thread;
 use super::nodes::own_host;
 use super::{Ended, Guide, PATIENCE, Runtime, Server, Setup, Step, Talk, program, until};
 
-/// What `ssh HOST COMMAND` is here, and `sudo COMMAND`.
+/// The scripts that replace `ssh HOST COMMAND` and `sudo COMMAND`.
 const SSH: &str = "#!/bin/bash\nexport SITE_MACHINE=${1##*.}\nshift\nexec \"$@\"\n";
 const SUDO: &str = "#!/bin/bash\nexec \"$@\"\n";
-/// `systemctl` asks the site, which knows the processes.
+/// The script that replaces `systemctl`: it asks the site, which manages the processes.
 const SYSTEMCTL: &str = "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/$SITE_PORT\necho \"$SITE_MACHINE $*\" >&3\n\
                          read -r code <&3\nexit \"$code\"\n";
 
-/// Machines, and what runs on them. Dropping it kills all of that.
+/// The simulated machines and their processes. Dropping it kills all processes.
 #[derive(Debug)]
 pub struct Site {
     folder: tempfile::TempDir,
     machines: Arc<Mutex<Machines>>,
-    /// Where `systemctl` asks.
+    /// The port that `systemctl` uses.
     port: u16,
 }
 
@@ -49,22 +49,23 @@ struct Machines {
     runtime: Runtime,
     /// The command of the guide's unit file.
     unit: String,
-    /// The id of the node that was last started by hand on each machine: the unit has it.
+    /// The id of the node that was last started manually on each machine. The unit uses the same
+    /// id.
     ids: BTreeMap<u64, u64>,
     running: BTreeMap<u64, Server>,
 }
 
-/// The machine behind an address: `10.0.0.12` is where machine 2 moved to.
+/// The machine at an address: `10.0.0.12` is where machine 2 moved to.
 fn machine_at(number: u64) -> u64 {
     number % 10
 }
 
 impl Site {
-    /// Machines on which nothing runs yet.
+    /// Creates machines on which nothing runs yet.
     ///
     /// # Panics
     ///
-    /// When there is no room for it.
+    /// When files or ports are not available.
     #[must_use]
     pub fn new(guide: &Guide, runtime: Runtime) -> Self {
         let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -98,11 +99,11 @@ impl Site {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out these steps, one after the other.
+    /// Executes these steps, one after the other.
     ///
     /// # Panics
     ///
-    /// When one fails, or prints something else than the guide says.
+    /// When a step fails, or prints something else than the guide shows.
     pub fn run(&self, steps: &[Step]) {
         for step in steps {
             let number = step.machine.unwrap_or(0);
@@ -137,7 +138,7 @@ impl Site {
         }
     }
 
-    /// Ends the nodes that were started by hand, and starts them by their units.
+    /// Stops the nodes that were started manually, and starts them by their units.
     pub fn hand_over_to_units(&self, numbers: &[u64]) {
         for number in numbers {
             let mut machines = self.machines();
@@ -146,11 +147,11 @@ impl Site {
         }
     }
 
-    /// A machine loses its power, and its disk.
+    /// Kills the node of a machine and deletes its disk.
     ///
     /// # Panics
     ///
-    /// When nothing runs there.
+    /// When no node runs there.
     pub fn lose_disk(&self, number: u64) {
         let mut machines = self.machines();
         machines.take(number).kill();
@@ -162,7 +163,7 @@ impl Site {
         self.machines().take(number).kill();
     }
 
-    /// Ends the nodes of all machines in order.
+    /// Stops the nodes of all machines by SIGTERM.
     pub fn stop_all(&self) {
         let running = std::mem::take(&mut self.machines().running);
         running.into_values().for_each(|server| {
@@ -170,7 +171,7 @@ impl Site {
         });
     }
 
-    /// Starts the unit of a machine whose node cannot serve; returns how that ends.
+    /// Starts the unit of a machine whose node cannot serve. Returns its end.
     #[must_use]
     pub fn fail_unit(&self, number: u64) -> Ended {
         let mut machines = self.machines();
@@ -179,7 +180,7 @@ impl Site {
         setup.launch().wait()
     }
 
-    /// Where clients reach these machines.
+    /// The client addresses of these machines.
     #[must_use]
     pub fn addresses(&self, numbers: &[u64]) -> Vec<SocketAddr> {
         let machines = self.machines();
@@ -190,7 +191,7 @@ impl Site {
         numbers.iter().map(address).collect()
     }
 
-    /// Where its peers reach a machine.
+    /// The peer address of a machine.
     #[must_use]
     pub fn peer_address(&self, number: u64) -> String {
         self.machines().here(0, &format!("10.0.0.{number}:4001"))
@@ -206,7 +207,7 @@ impl Site {
     ///
     /// # Panics
     ///
-    /// When the node of machine `through` does not tell them.
+    /// When the node of machine `through` does not list them.
     #[must_use]
     pub fn members(&self, through: u64) -> Vec<(u64, String, String)> {
         let reply = self.connect(through).ask(r#"{"op":"members"}"#);
@@ -221,14 +222,14 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         self.machines().running.clear();
-        // An empty connection ends the thread that answers; if that has ended, there is none to
-        // end.
+        // An empty connection ends the thread that answers, if it still runs. Otherwise the error
+        // is ignored.
         _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
 impl Machines {
-    /// What a text of the guide means on this machine.
+    /// Maps a text of the guide to this machine.
     fn here(&self, number: u64, text: &str) -> String {
         let mut here = String::new();
         let mut rest = text;
@@ -258,7 +259,7 @@ impl Machines {
         self.folder.join(format!("machine{}", machine_at(number)))
     }
 
-    /// How this command starts a node.
+    /// The setup of a command that starts a node.
     fn setup(&self, number: u64, command: &str) -> Setup {
         let here = self.here(number, command);
         let mut words = here.split_whitespace().skip(2);
@@ -274,7 +275,7 @@ impl Machines {
         Setup::node(self.runtime, id, Path::new(folder)).with(&flags)
     }
 
-    /// Starts a node by hand, which is the node of that machine from then on.
+    /// Starts a node manually. It is the node of that machine from then on.
     fn start(&mut self, number: u64, command: &str) {
         let is_free = self.running.get_mut(&machine_at(number)).is_none_or(Server::has_ended);
         assert!(is_free, "a node runs on machine {number}: {command}");
@@ -300,11 +301,11 @@ impl Machines {
         self.running.remove(&machine_at(number)).unwrap_or_else(|| panic!("nothing runs on machine {number}"))
     }
 
-    /// What `systemctl` does; returns its exit code.
+    /// Executes an order of `systemctl`. Returns its exit code.
     fn systemctl(&mut self, number: u64, order: &str) -> i32 {
         match order {
             "stop coracle" | "disable --now coracle" => {
-                // It may have ended by itself, as a removed node does.
+                // The process may have ended by itself, as a removed node does.
                 let Some(mut server) = self.running.remove(&machine_at(number)) else { return 0 };
                 if !server.has_ended() {
                     super::signal(server.pid(), "TERM");
@@ -321,7 +322,7 @@ impl Machines {
     }
 }
 
-/// Answers one order; `None`: there will be no more.
+/// Answers one order; `None` at the end.
 fn answer_systemctl(listener: &TcpListener, machines: &Mutex<Machines>) -> Option<()> {
     let (mut stream, _) = listener.accept().ok()?;
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! A client that knows nothing of the protocol but that it is made of lines.
+//! Line-based test client, which knows nothing of the protocol except that it consists of lines.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ pub struct Talk {
     reader: BufReader<TcpStream>,
 }
 
-/// The server is gone, or has closed the connection.
+/// An error: the server has ended, or has closed the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
@@ -23,16 +23,16 @@ impl Talk {
     ///
     /// # Errors
     ///
-    /// When nobody listens at `address`.
+    /// When no server listens at `address`.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
         Self::over(TcpStream::connect(address)?)
     }
 
-    /// Over this connection.
+    /// Uses an existing connection.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses its options.
+    /// When the operating system rejects its options.
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -40,21 +40,21 @@ impl Talk {
         Ok(Self { reader: BufReader::with_capacity(64 << 10, stream) })
     }
 
-    /// Connects to a server that must be there.
+    /// Connects to a server that must be running.
     ///
     /// # Panics
     ///
-    /// When it is not.
+    /// When the connection fails.
     #[must_use]
     pub fn open(address: SocketAddr) -> Self {
         Self::try_open(address).expect("the server takes a connection")
     }
 
-    /// Sends these bytes, whatever they are.
+    /// Sends arbitrary bytes.
     ///
     /// # Panics
     ///
-    /// When the server does not take them.
+    /// When the server does not accept them.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes.as_ref()).expect("the server takes bytes");
     }
@@ -63,7 +63,7 @@ impl Talk {
     ///
     /// # Errors
     ///
-    /// When the server is gone.
+    /// When the connection is broken.
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.reader.get_mut().write_all(bytes).map_err(|_| Broken)
     }
@@ -73,7 +73,7 @@ impl Talk {
         self.send(format!("{line}\n"));
     }
 
-    /// The next line, without its line break.
+    /// Receives the next line, without its line break.
     ///
     /// # Panics
     ///
@@ -82,16 +82,15 @@ impl Talk {
         self.try_hear().expect("the server says something")
     }
 
-    /// The next line, without its line break, or [`Broken`] when the connection ends before one is
-    /// whole.
+    /// Receives the next line, without its line break.
     ///
     /// # Errors
     ///
-    /// [`Broken`].
+    /// [`Broken`] when the connection ends before a line is complete.
     ///
     /// # Panics
     ///
-    /// When nothing happens at all, and when a line ends otherwise than in `\n`.
+    /// When no line arrives within the timeout, or when a line does not end in a bare `\n`.
     pub fn try_hear(&mut self) -> Result<String, Broken> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
@@ -109,78 +108,77 @@ impl Talk {
         }
     }
 
-    /// Hears exactly this line.
+    /// Receives a line, which must be exactly this one.
     ///
     /// # Panics
     ///
-    /// When the server says something else.
+    /// When the server sends something else.
     #[track_caller]
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.hear(), line);
     }
 
-    /// Says a line and hears exactly this reply.
+    /// Sends a line and receives a reply, which must be exactly this one.
     #[track_caller]
     pub fn exchange(&mut self, line: &str, reply: &str) {
         self.say(line);
         assert_eq!(self.hear(), reply, "in reply to {line}");
     }
 
-    /// Says a line; the reply as JSON.
+    /// Sends a line. Returns the reply as JSON.
     ///
     /// # Panics
     ///
-    /// When the reply is no JSON.
+    /// When the reply is not JSON.
     pub fn ask(&mut self, line: &str) -> Value {
         self.say(line);
         self.hear_json()
     }
 
-    /// The next line as JSON.
+    /// Receives the next line as JSON.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When it is not JSON.
     pub fn hear_json(&mut self) -> Value {
         let line = self.hear();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the reply {line}"))
     }
 
-    /// The server closes without another word.
+    /// Waits until the server closes the connection, without another line.
     ///
     /// # Panics
     ///
-    /// When it says something.
+    /// When the server sends something.
     #[track_caller]
     pub fn expect_end(&mut self) {
         assert_eq!(self.try_hear(), Err(Broken), "the connection should be closed");
     }
 
-    /// Sends no more; replies still come.
+    /// Closes the sending direction; replies still arrive.
     ///
     /// # Panics
     ///
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn hang_up(&mut self) {
         self.reader.get_ref().shutdown(Shutdown::Write).expect("the connection is open");
     }
 
-    /// Everything until the end of the connection.
+    /// Receives everything until the end of the connection.
     ///
     /// # Panics
     ///
-    /// When it does not end, or breaks.
+    /// When the connection does not end, or breaks.
     pub fn hear_all(&mut self) -> String {
         let mut rest = String::new();
         self.reader.read_to_string(&mut rest).expect("the connection ends in order");
         rest
     }
 
-    /// Sends `bytes` again and again and reads nothing, until the server takes no more for
-    /// `patience`. Returns how many bytes it took; gives up at `bytes_max`.
+    /// Sends `bytes` repeatedly and reads nothing, until the server accepts no more for `patience`.
+    /// Returns the number of accepted bytes, at most about `bytes_max`.
     ///
     /// # Panics
-    ///
     /// When the connection breaks.
     pub fn flood(&mut self, bytes: &[u8], bytes_max: usize, patience: Duration) -> usize {
         let stream = self.reader.get_mut();

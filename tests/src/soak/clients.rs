@@ -1,4 +1,4 @@
-//! Clients that know what they have written.
+//! Clients of the soak test, which check their reads against their own writes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use crate::live::{Broken, Talk};
 
-/// Keys of each client.
+/// The number of keys of each client.
 const KEYS: u64 = 500;
-/// Requests over one connection.
+/// The number of requests per connection.
 const REQUESTS: u64 = 400;
-/// A pause between two requests.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What a client is told when nothing was done.
+/// The errors that say that a request had no effect.
 const DEFINITE: [&str; 3] = ["no_leader", "busy", "shutting_down"];
 
-/// What clients have seen.
+/// The counts of requests by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) writes: u64,
@@ -38,13 +38,13 @@ impl Count {
     }
 }
 
-/// A client with keys that nobody else writes.
+/// A client whose keys no other client writes.
 #[derive(Debug)]
 pub(super) struct Client {
     number: usize,
     addresses: Vec<SocketAddr>,
-    /// Of each key: the numbers that may be its value, the acknowledged one first. A write without
-    /// an answer adds one, for good: it may take effect after later ones.
+    /// For each key, the numbers that may be its value, the acknowledged one first. A write without
+    /// an answer adds one permanently, because it may take effect after later ones.
     possible: Vec<Vec<u64>>,
     last: u64,
     count: Count,
@@ -57,7 +57,7 @@ impl Client {
         Self { number, addresses, possible, last: 0, count: Count::default(), violations: Vec::new() }
     }
 
-    /// Asks until it is over.
+    /// Sends requests until the end.
     pub(super) fn run(mut self, is_over: &AtomicBool) -> (Count, Vec<String>) {
         while !is_over.load(Ordering::Relaxed) {
             let at = self.number + usize::try_from(self.count.connections).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Client {
                 }
                 thread::sleep(PAUSE);
             }
-            // Some leave in the middle of a line.
+            // Some clients disconnect in the middle of a line.
             _ = talk.try_send(br#"{"key":"#);
         }
         (self.count, self.violations)

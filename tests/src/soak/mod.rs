@@ -1,9 +1,10 @@
-//! A soak: hours of mixed load on real processes, during which nothing they hold may grow.
+//! Soak test: hours of mixed load on real processes, whose memory, threads, descriptors and files
+//! must not grow.
 //!
-//! Three nodes run from the beginning to the end. Clients write, read back, scan, reconnect and
-//! leave in the middle of a line; every few seconds a fourth node joins, is promoted, leads, and is
+//! Three nodes run from beginning to end. Clients write, read back, scan, reconnect and disconnect
+//! in the middle of a line. Every few seconds a fourth node joins, is promoted, leads, and is
 //! removed again. Meanwhile the memory, the descriptors, the threads and the folder of each of the
-//! three are sampled. The keys are a fixed set, so after a while all of it must be flat.
+//! three are sampled. The set of keys is fixed, so after a while all of these must be flat.
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -25,31 +26,31 @@ mod samples;
 use clients::{Client, Count};
 use samples::{Sample, growth};
 
-/// Clients that write.
+/// The number of clients.
 const CLIENTS: usize = 6;
-/// The time between two changes of the members.
+/// The time between two membership changes.
 const CHANGE_EVERY: Duration = Duration::from_secs(15);
-/// A snapshot is taken this often, in bytes of log: every few seconds.
+/// Flags that trigger a snapshot every few seconds, by the bytes of log.
 const FLAGS: &str = "--snapshot-bytes 4MiB";
-/// How many of a node's last lines are told with an order that was not obeyed.
+/// The number of a node's last lines that are reported with a failed order.
 const LINES_TOLD: usize = 8;
 
-/// How long to load which nodes.
+/// The settings of a soak test.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// For how long.
+    /// The duration.
     pub time: Duration,
-    /// What the three nodes run on.
+    /// The runtimes of the three nodes.
     pub runtimes: [Runtime; 3],
 }
 
-/// What was seen.
+/// The result of a soak test.
 #[derive(Debug, Default)]
 pub struct Outcome {
     samples: Vec<Sample>,
     count: Count,
     changes: u64,
-    /// What must not have happened: an answer that is wrong, or something that grew.
+    /// The violations: a wrong answer, or a resource that grew.
     pub violations: Vec<String>,
 }
 
@@ -71,12 +72,11 @@ impl Outcome {
 }
 
 impl Soak {
-    /// Starts the nodes, loads them, and looks at what they hold, which `told` is given as JSON
-    /// lines.
+    /// Starts the nodes, loads them, and samples their resources. Calls `told` with JSON lines.
     ///
     /// # Panics
     ///
-    /// When a node does not come up, or the members cannot be changed.
+    /// When a node does not start, or the members cannot be changed.
     #[must_use]
     pub fn run(&self, mut told: impl FnMut(Value)) -> Outcome {
         let mut nodes = Nodes::new(&self.runtimes);
@@ -118,8 +118,8 @@ impl Soak {
         outcome
     }
 
-    /// A fourth node comes, leads, and goes. An order that is refused, or has no outcome in time,
-    /// is told, and given again.
+    /// Adds a fourth node, lets it lead, and removes it. An order that is rejected, or has no
+    /// outcome in time, is reported and retried.
     fn change_members(&self, nodes: &mut Nodes, told: &mut impl FnMut(Value)) {
         let runtime = self.runtimes[nodes.running().len() % self.runtimes.len()];
         order(nodes, "member_add", told, Nodes::add_next);
@@ -139,11 +139,11 @@ impl Soak {
     }
 }
 
-/// Gives an order until it is obeyed.
+/// Repeats an order until it succeeds.
 fn order(nodes: &Nodes, op: &str, told: &mut impl FnMut(Value), give: impl Fn(&Nodes) -> Value) {
     until(op, || {
         let reply = give(nodes);
-        // One without an outcome may have been obeyed.
+        // An order without a known outcome may have been executed.
         let is_gone =
             op == "member_remove" && reply["message"].as_str().is_some_and(|it| it.contains("is no member"));
         let is_done = reply["status"] == "ok" || is_gone;

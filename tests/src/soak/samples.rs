@@ -1,4 +1,4 @@
-//! What a process holds, and whether that grows.
+//! Resource usage of a process over time, and detection of its growth.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// By how much the last quarter of the time may be above the second one: a tenth, and the noise of
-/// a small number.
+/// The divisor of the growth that is tolerated from the second to the last quarter of the time: a
+/// tenth, or the noise of a small number.
 const GROWTH_DIVISOR: u64 = 10;
 
-/// What one node held at one moment.
+/// The resource usage of one node at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     node: usize,
@@ -18,7 +18,7 @@ pub(super) struct Sample {
     held: [u64; 4],
 }
 
-/// What is sampled, and how much of it is noise.
+/// The sampled resources, each with its noise.
 const HELD: [(&str, u64); 4] =
     [("resident_kib", 8 << 10), ("descriptors", 8), ("threads", 4), ("folder_kib", 16 << 10)];
 
@@ -52,7 +52,7 @@ fn nodes(samples: &[Sample]) -> Vec<usize> {
     nodes
 }
 
-/// The mean of what a node held in this quarter of the time; `None`: it was not sampled then.
+/// The mean of one resource of a node in this quarter of the time; `None` without samples.
 fn mean(samples: &[Sample], node: usize, held: usize, quarter: usize) -> Option<u64> {
     let own: Vec<_> = samples.iter().filter(|sample| sample.node == node).collect();
     let part = &own[own.len() * quarter / 4..own.len() * (quarter + 1) / 4];
@@ -60,7 +60,7 @@ fn mean(samples: &[Sample], node: usize, held: usize, quarter: usize) -> Option<
     sum.checked_div(part.len() as u64)
 }
 
-/// The mean of each quarter, of each thing that is held, of each node.
+/// The mean of each quarter, for each resource of each node.
 pub(super) fn quarters(samples: &[Sample]) -> Value {
     let of_node = |node: usize| {
         let mut row = json!({ "node": node });
@@ -72,7 +72,8 @@ pub(super) fn quarters(samples: &[Sample]) -> Value {
     nodes(samples).into_iter().map(of_node).collect()
 }
 
-/// What was more in the last quarter than in the second: the first is for getting warm.
+/// The resources that were higher in the last quarter than in the second. The first quarter is a
+/// warm-up.
 pub(super) fn growth(samples: &[Sample]) -> Vec<String> {
     let mut grown = Vec::new();
     for node in nodes(samples) {

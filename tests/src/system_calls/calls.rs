@@ -1,26 +1,29 @@
-//! The table: calls, how they may fail, and what may become of the server.
+//! The table of system calls, their possible errors, and the outcomes that are allowed for the
+//! server.
 
-/// What may become of a server in which a call fails, beside going on as if nothing had happened.
+/// The outcomes that are allowed for a server in which a call fails, besides continuing normally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Must {
-    /// Nothing else: it serves.
+    /// No other outcome: the server serves.
     Serve,
-    /// A start may be refused with a word.
+    /// A start may be refused with an error message.
     ServeOrRefuse,
-    /// A start may be refused; a node, or the process without its majority, may stop with a word.
+    /// A start may be refused. A node, or the process without its majority, may stop with an error
+    /// message.
     ServeOrStop,
-    /// The process cannot get memory, or its own code: it may end in any way that loses nothing.
+    /// The process cannot get memory, or its own code. It may end in any way that loses no
+    /// acknowledged write.
     MayDie,
 }
 
-/// A kind of calls that fail alike.
+/// A group of calls that fail in the same way.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// The calls, as `strace` names them.
+    /// The calls, by their names in `strace`.
     pub calls: &'static [&'static str],
-    /// The errors that a signal, or a moment's shortage, gives; and what may come of them.
+    /// Temporary errors, by a signal or a momentary shortage, and the outcomes that they allow.
     pub passing: (&'static [&'static str], Must),
-    /// The other ones.
+    /// All other errors, and the outcomes that they allow.
     pub lasting: (&'static [&'static str], Must),
 }
 
@@ -34,8 +37,8 @@ const fn row(
 
 use Must::{MayDie, Serve, ServeOrRefuse, ServeOrStop};
 
-/// All calls that the program makes. The errors are those that the manual pages give and that an
-/// operator's machine may produce; those that only a wrong argument brings about are left out.
+/// All calls that the program makes. The errors are those in the manual pages that an operator's
+/// machine may produce. Errors that only a wrong argument causes are left out.
 pub const TABLE: &[Row] = &[
     // Connections.
     row(
@@ -78,8 +81,7 @@ pub const TABLE: &[Row] = &[
     // Only a wrong argument makes it fail.
     row(&["timerfd_settime"], (&[], Serve), (&[], Serve)),
     row(&["clock_nanosleep", "nanosleep"], (&["EINTR"], Serve), (&[], Serve)),
-    // A wait may be interrupted, and a wake-up may not fail. A tracer cannot tell the two from one
-    // another.
+    // A wait may be interrupted, but a wake-up cannot fail. A tracer cannot distinguish the two.
     row(&["futex"], (&[], Serve), (&[], Serve)),
     // Files.
     row(
@@ -126,10 +128,10 @@ pub const TABLE: &[Row] = &[
     row(&["getdents64"], (&[], Serve), (&["EIO", "ENOENT"], ServeOrStop)),
     row(&["flock"], (&["EINTR"], ServeOrRefuse), (&["EWOULDBLOCK", "ENOLCK", "ENOMEM"], ServeOrRefuse)),
     row(&["fcntl", "ioctl", "dup", "dup3"], (&[], Serve), (&["EMFILE", "EINVAL", "EPERM"], ServeOrStop)),
-    // The standard library panics when a folder that was listed cannot be closed, and overlooks it
-    // for everything else.
+    // The standard library panics when a folder that was listed cannot be closed, and ignores the
+    // error for everything else.
     row(&["close"], (&["EINTR"], Serve), (&["EIO"], MayDie)),
-    // Threads, signals and what a process is told of its machine.
+    // Threads, signals and information about the machine.
     row(&["clone3", "clone"], (&[], Serve), (&["EAGAIN", "ENOMEM"], ServeOrStop)),
     row(&["getrandom"], (&["EINTR"], Serve), (&["EAGAIN", "ENOSYS"], ServeOrRefuse)),
     row(
@@ -137,7 +139,7 @@ pub const TABLE: &[Row] = &[
         (&[], Serve),
         (&["EPERM", "ENOSYS"], ServeOrRefuse),
     ),
-    // A process may know its own limits; the library takes it for granted.
+    // A process may read its own limits; the library assumes that this succeeds.
     row(&["prlimit64", "getrlimit"], (&[], Serve), (&["EPERM"], MayDie)),
     row(
         &[

@@ -1,5 +1,5 @@
-//! A client that is never surprised: it counts what was acknowledged, and takes errors and ends of
-//! connections as they come.
+//! Robust client for fault injection: counts acknowledged writes, and tolerates errors and closed
+//! connections.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a reply may take: longer than the server's own patience.
+/// The longest time for a reply: longer than the server's own request timeout.
 const REPLY_PATIENCE: Duration = Duration::from_secs(8);
-/// How long the cluster has after a start without faults to answer.
+/// The time in which the cluster has to answer after a start without faults.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(40);
 const KEYS: usize = 4;
 
-/// No reply came, and no end of the connection.
+/// An error: neither a reply nor the end of the connection arrived in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silence;
 
-/// See the module. Each key has ever greater numbers.
+/// The client; see the module. It writes ever greater numbers to each key.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     stream: Option<BufReader<TcpStream>>,
@@ -28,18 +28,18 @@ pub(super) struct Client {
 
 enum Heard {
     Reply(Value),
-    /// The connection has ended, or none was made.
+    /// The connection has ended, or could not be opened.
     Nothing,
     Silence,
 }
 
 impl Client {
-    /// How many of the keys have an acknowledged number.
+    /// The number of keys with an acknowledged number.
     pub(super) fn acknowledged(&self) -> usize {
         self.acknowledged.iter().filter(|number| **number > 0).count()
     }
 
-    /// Writes this number, and now and then reads.
+    /// Writes this number, and sometimes reads.
     pub(super) fn work(&mut self, server: SocketAddr, number: u64) -> Result<Option<Silence>, String> {
         let key = usize::try_from(number).expect("it is small") % KEYS;
         self.sent[key] = number;
@@ -63,7 +63,7 @@ impl Client {
             Heard::Silence => return Ok(Some(Silence)),
         }
         if number.is_multiple_of(30) {
-            // The next request needs another connection.
+            // The next request opens another connection.
             self.stream = None;
         }
         Ok(None)
@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    /// Reads everything through a server without faults.
+    /// Reads and checks all keys through a server without faults.
     pub(super) fn look_for_losses(&mut self, server: SocketAddr) -> Result<(), String> {
         self.stream = None;
         for key in 0..KEYS {

@@ -1,4 +1,4 @@
-//! One run of a server in which a call fails, and what became of it.
+//! One run of a server in which a system call fails, and the classification of its outcome.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,96 +12,97 @@ use super::client::{Client, Silence};
 use super::tracer;
 use crate::live::{Nodes, Runtime, Server, Setup, signal};
 
-/// How long a server under a tracer may take to start, to answer and to stop before it hangs. Far
-/// above what it needs, and below what would make a whole table unbearable.
+/// The time that a traced server has to start, and below it to stop, before it counts as hanging.
+/// Far above what it needs, and short enough for a whole table.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
-/// How long there is load, at the most.
+/// The longest duration of the load.
 const LOAD_MAX: Duration = Duration::from_secs(6);
-/// How many writes a run has.
+/// The number of writes of a run.
 const WRITES: u64 = 90;
-/// For how long a server without requests is watched, and which part of that it may compute.
+/// The time for which a server without requests is watched, and below it the share of that time for
+/// which it may use the processor.
 const REST: Duration = Duration::from_millis(300);
 const REST_SHARE_MAX: f64 = 0.6;
-/// So few that a run has snapshots.
+/// The flags of a server, with a threshold so low that a run has snapshots.
 const FLAGS: &str = "--snapshot-entries 25 --request-timeout 2s --nodes 3";
 const MEMBER_FLAGS: &str = "--snapshot-entries 25 --request-timeout 2s";
 
-/// What the operating system's loader says. Until it is done there is no program.
+/// Error messages of the dynamic loader. Before it is done, the program does not run.
 const LOADER: [&str; 2] = ["error while loading shared libraries", "cannot set up thread-local storage"];
 
-/// What is run.
+/// The kind of server that is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// Three nodes in one process, in an empty folder.
     Founding,
-    /// The same in a folder with logs and snapshots.
+    /// Three nodes in one process, in a folder with logs and snapshots.
     Restart,
-    /// One of three processes.
+    /// One of three processes of a cluster.
     Member,
 }
 
-/// When a call fails, counted for each thread.
+/// The number of the call that fails, counted for each thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The one with this number.
+    /// Only this call.
     At(usize),
-    /// From that one on.
+    /// This call and all later ones.
     From(usize),
 }
 
-/// A run to be made.
+/// A case to run.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What is run.
+    /// The kind of server.
     pub subject: Subject,
-    /// Which runtime drives it.
+    /// The runtime of the nodes.
     pub runtime: Runtime,
     /// The call that fails.
     pub call: String,
-    /// How.
+    /// The error.
     pub error: &'static str,
-    /// When.
+    /// The moment.
     pub moment: Moment,
-    /// What may come of it.
+    /// The outcomes that are allowed.
     pub must: Must,
 }
 
-/// What became of a server.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The call was not made so often.
+    /// The call with this number was not made.
     NotReached,
-    /// It served on.
+    /// The server continued to serve.
     Served,
-    /// It answered no request, and stopped in order.
+    /// The server answered no request, and stopped normally.
     Silent,
-    /// It did not start, and said why.
+    /// The server did not start, and reported why.
     Refused,
-    /// A node of it stopped, or it ended, and said why.
+    /// A node of the server stopped, or the server ended, and reported why.
     Stopped,
-    /// It ended by a signal.
+    /// The server panicked or ended by a signal.
     Died,
 }
 
-/// What must not be.
+/// A violation that no run may show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// This does not end.
+    /// This operation does not end.
     Hangs(&'static str),
-    /// It computes without anything to do.
+    /// The server uses the processor without any work.
     Spins,
-    /// It panicked or ended by a signal: its last words.
+    /// The server panicked or ended by a signal, with this stderr.
     Panics(String),
-    /// It ended with this code and no word of an error.
+    /// The server ended with this exit code and no error message.
     EndsWithoutWord(Option<i32>),
-    /// A reply that is not so.
+    /// A reply is wrong.
     Wrong(String),
-    /// What was acknowledged is not there after a start without faults.
+    /// An acknowledged write is missing after a start without faults.
     Lost(String),
-    /// The files cannot be used any more.
+    /// The files are not usable any more.
     Unusable(String),
-    /// The table does not allow this outcome: what was said.
+    /// The table does not allow this outcome; with the last line of stderr.
     NotAllowed(Outcome, String),
 }
 
@@ -112,15 +113,15 @@ impl fmt::Display for Case {
     }
 }
 
-/// The servers of a run: the one under the tracer comes first.
+/// The servers of a run, with the traced one separate.
 struct Servers {
     traced: Server,
     others: Vec<Server>,
 }
 
 impl Case {
-    /// Makes the run, in this empty folder; `prepared` is one with the files of a server that has
-    /// stopped.
+    /// Runs the case in this empty folder. `prepared` is a folder with the files of a server that
+    /// has stopped.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Case {
     ///
     /// # Panics
     ///
-    /// When the machine does not do what it must without faults.
+    /// When the machine fails without an injected fault.
     pub fn run(&self, folder: &Path, prepared: &Path) -> Result<Outcome, Violation> {
         let data = folder.join("data");
         if self.subject == Subject::Restart {
@@ -171,7 +172,7 @@ impl Case {
         let mut servers = Servers { traced, others: setups.iter().map(Setup::launch).collect() };
         servers.others.iter_mut().for_each(Server::wait_until_ready);
         let is_ready = match starts(&mut servers.traced) {
-            // It may wait for what it needs, and stop when it is told to.
+            // It may wait for a resource that it needs, and stop when it is ordered to.
             Err(Violation::Hangs(_)) if self.must >= Must::ServeOrStop => false,
             started => started?,
         };
@@ -215,24 +216,25 @@ impl Case {
         }
     }
 
-    /// A server none of whose clients can be accepted, heard or answered from some moment on is not
-    /// to blame for its silence, nor is one that reaches no other node.
+    /// Returns whether the fault excuses a server without answers: its clients cannot be accepted,
+    /// heard or answered from some moment on, or it cannot reach any other node.
     fn may_be_silent(&self) -> bool {
         let is_of_clients = ["accept", "accept4", "recvfrom", "sendto", "sendmsg", "epoll_ctl", "setsockopt"];
         let is_of_links = ["connect", "getsockopt", "socket"];
         let is_the_call = is_of_clients.contains(&self.call.as_str())
             || (self.subject == Subject::Member && is_of_links.contains(&self.call.as_str()));
-        // A tracer counts the calls of each thread, and on threads each connection has its own: the
-        // call fails on all of them.
+        // A tracer counts the calls of each thread. On the threads runtime each connection has
+        // separate threads, so the call fails on all of them.
         is_the_call && (matches!(self.moment, Moment::From(_)) || self.runtime == Runtime::Threads)
     }
 
-    /// A thread's first line on stderr is a write, too.
+    /// Returns whether the fault may suppress error messages: a thread's first line on stderr is
+    /// also a write.
     fn may_lose_words(&self) -> bool {
         self.call == "write" && matches!(self.moment, Moment::At(1) | Moment::From(1))
     }
 
-    /// Asks for something for a while.
+    /// Sends requests for a while.
     fn load(&self, servers: &mut Servers, client: &mut Client) -> Result<Option<Silence>, Violation> {
         let end = Instant::now() + LOAD_MAX;
         for number in 1..=WRITES {
@@ -248,7 +250,7 @@ impl Case {
         Ok(None)
     }
 
-    /// Without faults everything goes on, and what was acknowledged is there.
+    /// Checks that, without faults, the server starts and has all acknowledged data.
     fn start_again(&self, data: &Path, nodes: &Nodes, client: &mut Client) -> Result<(), Violation> {
         let mut servers: Vec<_> = self.setups(data, nodes).iter().map(Setup::launch).collect();
         for server in &mut servers {
@@ -265,7 +267,7 @@ impl Case {
 ///
 /// # Panics
 ///
-/// When it does not serve.
+/// When the server does not serve.
 pub fn prepare(runtime: Runtime, folder: &Path) {
     let server = Setup::in_folder(runtime, folder).with(FLAGS).start();
     let mut client = Client::default();
@@ -277,11 +279,11 @@ pub fn prepare(runtime: Runtime, folder: &Path) {
     server.stop();
 }
 
-/// Which calls the traced server of a subject makes in a run without faults, and how often.
+/// The calls that the traced server of a subject makes in a run without faults, with their numbers.
 ///
 /// # Panics
 ///
-/// When the run is not as it should be.
+/// When the run is not as expected.
 #[must_use]
 pub fn calls_of(
     subject: Subject,
@@ -306,7 +308,7 @@ fn tells_of_stopped_node(line: &str) -> bool {
     line.contains(" error ") && line.contains("has stopped")
 }
 
-/// Whether it serves; otherwise it has ended.
+/// Returns whether the server serves; otherwise it has ended.
 fn starts(server: &mut Server) -> Result<bool, Violation> {
     let give_up_at = Instant::now() + START_PATIENCE;
     while !server.has_said_anything() && !server.has_ended() {
@@ -329,7 +331,7 @@ fn ends(server: &mut Server) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Watches a server that nobody asks for anything.
+/// Checks that a server without requests uses little processor time.
 fn rests(server: &mut Server) -> Result<(), Violation> {
     let ticks = |server: &Server| -> Option<u64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).ok()?;
@@ -340,7 +342,7 @@ fn rests(server: &mut Server) -> Result<(), Violation> {
     let begin = Instant::now();
     thread::sleep(REST);
     let (Some(before), Some(after)) = (before, ticks(server)) else { return Ok(()) };
-    // A tick is a hundredth of a second wherever Linux runs.
+    // A tick is a hundredth of a second on every Linux.
     let computed = Duration::from_millis((after - before) * 10);
     let is_calm = computed.as_secs_f64() <= begin.elapsed().as_secs_f64() * REST_SHARE_MAX;
     if is_calm || server.has_ended() { Ok(()) } else { Err(Violation::Spins) }

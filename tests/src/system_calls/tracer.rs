@@ -1,4 +1,4 @@
-//! The tracer: which calls a server makes, and how one of them is made to fail.
+//! The `strace` commands that record a server's system calls, and make one of them fail.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::run::Moment;
 
-/// What to put before a program so that its calls are written to `trace`, by name alone. The
-/// process keeps its number (`-D`).
+/// The command prefix that records a program's calls in `trace`, by name alone. The process keeps
+/// its id (`-D`).
 pub(super) fn watching(trace: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> =
         ["strace", "-D", "-f", "-qq", "-y", "-s", "0", "-o"].map(OsString::from).into();
@@ -16,7 +16,7 @@ pub(super) fn watching(trace: &Path) -> Vec<OsString> {
     words
 }
 
-/// The same with this call failing.
+/// The command prefix that makes this call fail.
 pub(super) fn failing(trace: &Path, call: &str, error: &str, moment: Moment) -> Vec<OsString> {
     let mut words = watching(trace);
     let when = match moment {
@@ -28,7 +28,7 @@ pub(super) fn failing(trace: &Path, call: &str, error: &str, moment: Moment) -> 
     words
 }
 
-/// How often each call was made, by the file of a trace.
+/// The number of calls of each kind in a trace.
 pub(super) fn calls_made(trace: &Path) -> BTreeMap<String, usize> {
     let text = String::from_utf8_lossy(&fs::read(trace).expect("there is a trace")).into_owned();
     let mut calls = BTreeMap::new();
@@ -43,13 +43,13 @@ pub(super) fn calls_made(trace: &Path) -> BTreeMap<String, usize> {
     calls
 }
 
-/// Whether the call has failed on order.
+/// Returns whether the fault was injected.
 pub(super) fn has_struck(trace: &Path) -> bool {
     fs::read(trace).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("(INJECTED)"))
 }
 
-/// Whether a write to an event counter has failed on order. No kernel lets one fail that adds 1,
-/// and a waiter that is not woken up waits for ever.
+/// Returns whether a fault was injected into a write to an event counter. In a real kernel a write
+/// that adds 1 never fails, and a waiter that is not woken up would wait forever.
 pub(super) fn has_struck_a_counter(trace: &Path) -> bool {
     let text = fs::read(trace).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     // Where another thread's call comes between, the first half of the line has the descriptor, and

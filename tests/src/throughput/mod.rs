@@ -1,12 +1,12 @@
-//! How much the core does when nothing is in its way: three nodes in a loop on one thread, no disk,
-//! no network.
+//! Throughput of the core without I/O: three nodes in a loop on one thread, without disk and
+//! network.
 //!
-//! What is written counts as durable at once, and what is sent arrives in the next round. So the
-//! figures are the price of consensus, and of the state machine on top, alone. The clock is one
-//! that the loop advances by itself.
+//! Writes count as durable at once, and messages arrive in the next round. So the figures are the
+//! cost of consensus alone, or with the state machine on top. The loop advances the clock by
+//! itself.
 //!
-//! The core of this package is one with deliberate bugs to switch on. None is, but each place that
-//! has one asks.
+//! The core in this package is compiled with its mutants. None is active, but each place that has
+//! one checks for it.
 
 mod nodes;
 mod replicas;
@@ -14,36 +14,36 @@ mod replicas;
 pub use nodes::Nodes;
 pub use replicas::Replicas;
 
-/// Bytes of what one entry carries.
+/// The payload bytes of one entry.
 pub const PAYLOAD_BYTES: usize = 64;
 
-/// How many batches of which size are measured: enough that each takes some seconds at the most.
+/// Batch sizes with the number of batches to measure: enough that each takes at most some seconds.
 pub const BATCHES: [(u64, u64); 4] = [(1, 200_000), (64, 30_000), (256, 8_000), (4096, 500)];
 
-/// Three nodes that lead and follow one another.
+/// Three nodes, of which one leads and two follow.
 pub trait Trio {
-    /// Its name in a result.
+    /// The name in a result.
     const NAME: &'static str;
 
-    /// Three nodes of which one leads.
+    /// Creates three nodes and elects a leader.
     fn elected() -> Self;
 
-    /// Hands the leader so many entries at once, and goes on until there is nothing left to do.
+    /// Hands this many entries to the leader at once, and continues until no work is left.
     fn commit(&mut self, entries: u64);
 
-    /// Lets time pass until the followers, too, know what is committed.
+    /// Lets time pass until the followers, too, know the commit index.
     fn settle(&mut self);
 
-    /// How many entries each of the nodes has handed out as committed, but for those that Raft
-    /// needs itself.
+    /// The number of entries that each of the nodes has emitted as committed, except those that
+    /// Raft itself needs.
     fn committed(&self) -> [u64; 3];
 }
 
-/// Commits batches and returns how many entries all three nodes have by then.
+/// Commits batches. Returns the number of entries that all three nodes have committed since.
 ///
 /// # Panics
 ///
-/// When a node has not all of them.
+/// When a node lacks some of them.
 pub fn run(trio: &mut impl Trio, batch: u64, batches: u64) -> u64 {
     let before = trio.committed();
     (0..batches).for_each(|_| trio.commit(batch));

@@ -1,4 +1,4 @@
-//! Raft alone: payloads that nobody looks into.
+//! Throughput of Raft alone, with opaque payloads.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use coracle_core::raft::{
 
 use super::{PAYLOAD_BYTES, Trio};
 
-/// After so many entries the log before them is dropped, as a program with snapshots does.
+/// The number of entries after which the log is compacted, as in a program with snapshots.
 const COMPACT_EVERY: u64 = 100_000;
 
-/// Three [`Node`]s.
+/// A trio of bare [`Node`]s.
 #[derive(Debug)]
 pub struct Nodes {
     seats: [Seat; 3],
@@ -22,7 +22,7 @@ pub struct Nodes {
     outputs: Vec<Output>,
 }
 
-/// A node, what arrives at it next, and what it has handed out.
+/// A node, its next inputs, and its progress.
 #[derive(Debug)]
 struct Seat {
     node: Node,
@@ -38,7 +38,7 @@ impl Seat {
         !self.messages.is_empty() || self.persisted.is_some()
     }
 
-    /// Looks at every entry that was committed since the last time, as a state machine would.
+    /// Visits every entry that was committed since the last call, as a state machine would.
     fn hand_out(&mut self) {
         let commit_index = self.node.commit_index();
         if self.handed_out >= commit_index {
@@ -58,7 +58,7 @@ impl Seat {
 }
 
 impl Nodes {
-    /// Bytes of log lines that the longest log holds.
+    /// The bytes of log lines in the longest log.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
         let bytes = |seat: &Seat| {

@@ -1,5 +1,5 @@
-//! Raft with the key-value store on top: puts that all three nodes apply, and that the leader
-//! answers.
+//! Throughput of Raft with the key-value store on top: puts that all three nodes apply and the
+//! leader answers.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use coracle_core::{Answer, Input, Instant, Output, Replica, Request, RequestId};
 
 use super::{PAYLOAD_BYTES, Trio};
 
-/// How many keys there are. Arbitrary: enough that a map is one.
+/// The number of keys. Arbitrary, but enough for a realistic map.
 const KEYS: u64 = 10_000;
 
-/// Three [`Replica`]s.
+/// A trio of [`Replica`]s.
 #[derive(Debug)]
 pub struct Replicas {
     seats: [Seat; 3],
@@ -24,12 +24,12 @@ pub struct Replicas {
     outputs: Vec<Output>,
 }
 
-/// A replica, and what arrives at it next.
+/// A replica with its next inputs.
 #[derive(Debug)]
 struct Seat {
     replica: Replica,
     inputs: Vec<Input>,
-    /// Entries of Raft's own: the leader's first one.
+    /// The entries of Raft itself: the leader's first one.
     own_entries: u64,
 }
 
@@ -68,7 +68,7 @@ impl Replicas {
             let mut is_quiet = true;
             for place in 0..3 {
                 let seat = &self.seats[place];
-                // A replica that has more to apply says that its time has come.
+                // A replica that has more to apply reports a deadline in the past.
                 if !seat.inputs.is_empty() || seat.replica.deadline() == Instant::default() {
                     is_quiet = false;
                     self.turn(place);

@@ -1,4 +1,4 @@
-//! Each test is a dialler and an acceptor with a proxy between them.
+//! Tests of the proxy: a dialer and an acceptor with a proxy between them.
 
 use super::super::stream::frame;
 use super::super::weather::Gate;
@@ -22,14 +22,14 @@ fn way() -> Way {
 }
 
 impl Way {
-    /// Sends a line and these frames, ends, and returns what arrives.
+    /// Sends a line and these frames, ends the stream, and returns the frames that arrive.
     fn send(&self, frames: &[Vec<u8>]) -> Vec<u8> {
         let mut dialler = TcpStream::connect(self.address).unwrap();
         let (mut accepted, _) = self.acceptor.accept().unwrap();
         dialler.write_all(&[LINE, &frames.concat()].concat()).unwrap();
         dialler.shutdown(Shutdown::Write).unwrap();
         let mut arrived = Vec::new();
-        // A proxy may break a connection on purpose.
+        // Ignore the error: a proxy may break a connection on purpose.
         _ = accepted.read_to_end(&mut arrived);
         assert!(arrived.starts_with(LINE), "the handshake is left alone");
         arrived.split_off(LINE.len())
@@ -153,7 +153,7 @@ fn a_refused_way_breaks_its_connections() {
     let mut dialler = TcpStream::connect(way.address).unwrap();
     let (mut accepted, _) = way.acceptor.accept().unwrap();
     way.there.set(Weather { gate: Gate::Refused, ..Weather::default() });
-    // An end or an error: either way it is over.
+    // An end of the stream or an error: either way the connection is over.
     assert!(!matches!(accepted.read(&mut [0; 8]), Ok(1..)));
     assert!(!matches!(dialler.read(&mut [0; 8]), Ok(1..)));
     let mut next = TcpStream::connect(way.address).unwrap();
