@@ -6,11 +6,11 @@
 //! real cluster would reach it.
 //!
 //! ```text
-//!   tests/raft/*.rs      the stories: elect, propose, isolate, crash, … and facts
+//!   tests/raft/*.rs      scenarios: elect, propose, isolate, crash, … and assertions
 //!         │
-//!      scenario          time, network and disks under the story's control, and invariants after every step
+//!      scenario          time, network and disks under the scenario's control, and invariants after every step
 //!         │
-//!   coracle_core         Node or Replica, as shipped
+//!   coracle_core         the real Node or Replica
 //! ```
 //!
 //! A scenario in six verbs:

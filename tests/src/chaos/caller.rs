@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_understood() {
+    fn replies_are_interpreted() {
         let put = json!({"op":"put","key":"k","value":3});
         let get = json!({"op":"get","key":"k"});
         let cas = json!({"op":"cas","key":"k","expect":1,"value":2});

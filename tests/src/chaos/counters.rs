@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_tells_losses_and_inventions() {
+    fn a_read_reveals_lost_and_invented_writes() {
         let counter = Counter::new(0);
         assert_eq!(counter.send(), (None, 1));
         counter.acknowledge();

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_death_no_gap() {
+    fn without_a_death_there_is_no_gap() {
         assert_eq!(Gaps::default().summary(), GapSummary::default());
     }
 }

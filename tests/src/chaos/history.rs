@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_give_way_before_they_are_too_much_for_the_search() {
+    fn keys_are_replaced_before_they_exceed_the_search() {
         let (history, mut rng) = (History::default(), fastrand::Rng::with_seed(1));
         for call in 0..5000 {
             let taken = history.take(&mut rng);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_write_is_found_and_the_story_ends_there() {
+    fn a_lost_write_is_found_and_the_history_is_cut_there() {
         let history = History::default();
         history.record_key("a", seen(10, Asked::Put(1), Answered::Done));
         history.record_key("a", seen(20, Asked::Get, Answered::Found(None)));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_counts_as_given_up() {
+    fn a_history_that_is_too_long_counts_as_given_up() {
         let history = History::default();
         for call in 0..=HISTORY_MAX as u64 {
             history.record_key("a", seen(call * 10, Asked::Get, Answered::Found(None)));

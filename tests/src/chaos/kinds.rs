@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stand_for_kinds() {
+    fn a_word_names_a_kind_or_several() {
         assert_eq!(Kind::named("kill"), [Kind::Kill, Kind::KillLeader, Kind::KillAll]);
         assert_eq!(Kind::named("kill-leader"), [Kind::KillLeader]);
         assert_eq!(Kind::named("power").len(), 2);

@@ -8,19 +8,19 @@
 //! ```text
 //!   clients ── history, counters ──► checks: linearizable, exactly once, nothing lost
 //!      │
-//!   node 1 ◄─ proxies ─► node 2      each a process with a file system of its own, where that is possible
+//!   node 1 ◄─ proxies ─► node 2      each a process with a separate file system, where that is possible
 //!      └────► node 3 ◄────┘
 //!      ▲
 //!   nemesis: one fault after another, drawn from a shuffled deck of kinds
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
-//! | `stream`, `weather`, `proxy`, `network` | the ways between nodes |
+//! | `stream`, `weather`, `proxy`, `network` | the links between nodes |
 //! | `home`, `node`, `cluster` | the nodes and their disks |
-//! | `kinds`, `probe`, `faults`, `operator`, `nemesis` | what is broken or changed, and when |
-//! | `caller`, `clients`, `counters`, `history`, `gaps` | the load, and what it remembers |
-//! | `ending`, `logs` | what must be true at the end |
+//! | `kinds`, `probe`, `faults`, `operator`, `nemesis` | the faults and changes, and their schedule |
+//! | `caller`, `clients`, `counters`, `history`, `gaps` | the load and its records |
+//! | `ending`, `logs` | the checks at the end |
 //! | `campaign`, `report` | a run from its beginning to its end |
 
 mod caller;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_close_the_right_ways() {
+    fn partitions_close_the_right_links() {
         let three = network(3);
         three.part_from_rest(&[2], Gate::Stalled);
         assert_eq!(closed(&three), [(1, 2), (2, 1), (2, 3), (3, 2)]);

@@ -18,7 +18,7 @@ use crate::live::{PATIENCE, Runtime, program, signal};
 /// The options that stay the same over all starts of a node.
 #[derive(Debug)]
 pub(super) struct Start {
-    /// Its id.
+    /// The id of the node.
     pub(super) id: u64,
     pub(super) runtime: Runtime,
     /// `--peers` or `--join` with its value.
@@ -173,7 +173,7 @@ impl Node {
         }
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills the process with SIGKILL.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Ignore the error: it may have ended before.

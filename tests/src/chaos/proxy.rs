@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   node 1 ──dials──► listener 1→2 ── reader ──► queue ── writer ──dials──► node 2
-//!          ◄──────────────────── line of welcome ──────────────────────────
+//!          ◄──────────────────── welcome line ─────────────────────────────
 //! ```
 
 use std::collections::VecDeque;

@@ -11,7 +11,7 @@ use super::{GapSummary, Kind, Violation};
 pub struct Report {
     /// The run's seed.
     pub seed: u64,
-    /// How often each kind of fault struck.
+    /// How often each kind of fault took effect.
     pub struck: Vec<(Kind, u64)>,
     /// The kinds that were chosen but are impossible here, and why.
     pub skipped: Vec<(Kind, &'static str)>,

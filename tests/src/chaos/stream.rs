@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_waits() {
+    fn incomplete_pieces_wait() {
         let mut cutter = Cutter::default();
         cutter.push(b"hello");
         assert_eq!(cutter.next_piece(), None);

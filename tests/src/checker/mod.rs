@@ -5,10 +5,10 @@
 //! return so that, in the order of these moments, each answer is that of a single map (Herlihy and
 //! Wing, 1990).
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
-//! | `search` | looks for such an order, one key at a time (Wing and Gong, with Lowe's cache of states) |
-//! | `brute` | tries every order: the judge of the other, on tiny histories |
+//! | `search` | searches for such an order, one key at a time (Wing and Gong, with Lowe's cache of states) |
+//! | `brute` | tries every order, to test the search on tiny histories |
 //!
 //! Where replies carry the index at which they were decided, there is a far cheaper proof: the
 //! witness check of [`simulator::invariants`](crate::simulator::invariants).

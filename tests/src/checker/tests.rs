@@ -76,7 +76,7 @@ fn the_search_agrees_with_trying_all_orders() {
 }
 
 #[test]
-fn honest_histories_pass_and_two_swapped_results_are_found() {
+fn linearizable_histories_pass_and_swapped_results_are_found() {
     let mut rng = fastrand::Rng::with_seed(5);
     let mut found = 0;
     for _ in 0..50 {
@@ -114,7 +114,7 @@ fn a_stale_read_is_found() {
 }
 
 #[test]
-fn what_is_too_long_is_given_up_and_no_pass() {
+fn a_history_that_is_too_long_is_given_up() {
     let get = observed(0, 1, Asked::Get, Answered::Found(None));
     assert_eq!(search(&vec![get; HISTORY_MAX + 1]), SearchVerdict::GaveUp);
 }

@@ -27,7 +27,7 @@ const STYLE: &str = "<style>text{fill:#1f2328}@media(prefers-color-scheme:dark){
 pub(super) enum Unit {
     /// A plain number.
     Count,
-    /// Bytes: 1,024 are a KiB.
+    /// Bytes, in units of 1,024.
     Bytes,
 }
 
@@ -128,7 +128,7 @@ impl Chart {
     ) -> Result<(), Box<dyn std::error::Error>> {
         const TOP: i32 = 42;
         const DASH: i32 = 18;
-        /// More than a letter of this size needs, in any usual font.
+        /// The width of a letter: more than this size needs in any usual font.
         const LETTER: i32 = 8;
         let mut left = i32::try_from(AXIS_LABELS)? + MARGIN;
         for (line, color) in self.lines.iter().zip(COLORS).filter(|(line, _)| !line.points.is_empty()) {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_says_what_it_shows() {
+    fn a_plot_contains_its_title_and_labels() {
         for (is_log, is_base_two) in [(false, false), (true, false), (true, true)] {
             let line = |name: &str| Line { name: name.into(), points: vec![(1.0, 2.0), (64.0, 400.0)] };
             let axis = axis(is_log, is_base_two);

@@ -2,8 +2,8 @@
 //! and connections.
 //!
 //! ```text
-//!   options ──► parts ──► subject    the real program, its memory, its time on a processor
-//!                 │  └──► load       `coracle bench --connect`, a filler, clients that are silent
+//!   options ──► parts ──► subject    the real program, its memory and its processor time
+//!                 │  └──► load       `coracle bench --connect`, a filler, silent clients
 //!                 ▼
 //!              results ──► plots ──► draw
 //!             JSON lines            SVG

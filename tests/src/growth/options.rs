@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_measured_unless_some_is_chosen() {
+    fn all_parts_are_measured_by_default() {
         assert_eq!(parse("").unwrap().parts, Part::ALL);
         assert_eq!(parse("--only nodes,keys").unwrap().parts, [Part::Keys, Part::Nodes]);
         assert_eq!(parse("--quick --rounds 2").unwrap().rounds, 2);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_is_refused() {
+    fn invalid_options_are_rejected() {
         for wrong in ["--only", "--only key", "--only keys,", "--rounds 0", "--rounds x", "keys", "--fast"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

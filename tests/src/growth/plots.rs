@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_drawn() {
+    fn parts_without_results_are_not_drawn() {
         assert!(draw(&[]).unwrap().is_empty());
         let one = [measured("smol", 1e4, 0.1)];
         assert!(draw(&one).unwrap().is_empty(), "one point is no line");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_leaves_out_what_it_cannot_show() {
+    fn a_logarithmic_axis_leaves_out_zeros() {
         let all = [measured("smol", 0.0, 0.1), measured("smol", 10.0, 0.4), measured("smol", 100.0, 0.0)];
         let plot = PLOTS.iter().find(|plot| plot.part == Part::Recovery).unwrap();
         assert_eq!(plot.lines(&all)[0].points, [(10.0, 0.4)]);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn results_can_be_written_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.jsonl");
         let mut results = Results::create(path.clone()).unwrap();

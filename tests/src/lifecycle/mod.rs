@@ -23,24 +23,24 @@
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `world` | the event queue, turns, and what nodes want done |
-//! | `starting` | how processes begin and end |
+//! | `world` | the event queue, turns, and the actions of nodes |
+//! | `starting` | start and end of processes |
 //! | `disks` | file operations |
-//! | `folders` | folders that are copied or not mounted, and nodes that have none |
-//! | `calm` | what holds once the trouble is over: members find each other, and a removed one learns of it |
-//! | `forger` | messages that no honest member sends |
+//! | `folders` | folders that are copied, exchanged or not mounted, and nodes without a folder |
+//! | `calm` | checks after the faults have ended: members are connected, and a removed one learns of its removal |
+//! | `forger` | forged messages, which no node may act on |
 //! | `forwarding` | requests that a node forwards to the leader |
-//! | `machine` | an address, a folder, and what runs there |
-//! | `wiring` | dialling, handshakes, frames |
-//! | `refusals` | checks that a node which is refused in a handshake should be |
-//! | `operator` | what a person does to the cluster |
-//! | `memory` | processes with little memory, and whether what they hold for one another is counted and has its limit |
+//! | `machine` | an address, a folder, and a process |
+//! | `wiring` | dialing, handshakes, frames |
+//! | `refusals` | checks that rejections in handshakes are valid |
+//! | `operator` | the actions of a person who operates the cluster, and the faults |
+//! | `memory` | processes with little memory, whose buffers for one another are counted and limited |
 //! | `mistakes` | the operator's mistakes |
-//! | `orders` | what the cluster is ordered, and whether its answers are true |
+//! | `orders` | membership orders, and checks of their answers |
 //! | `clients` | numbered writes and reads, each checked against the committed log |
-//! | `checks` | what must hold |
+//! | `checks` | the invariants |
 //! | `restores` | backups, and the cluster that is restored from one |
-//! | `run` | trouble, then recovery, then the verdict |
+//! | `run` | faults, then recovery, then the verdict |
 
 mod calm;
 mod checks;

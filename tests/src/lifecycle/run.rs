@@ -220,7 +220,7 @@ mod tests {
     const TROUBLE: Duration = Duration::from_secs(10);
 
     #[test]
-    fn the_first_seeds_are_clean_and_something_happens_in_them() {
+    fn the_first_seeds_are_clean_and_cover_membership_events() {
         let mut sightings = BTreeMap::new();
         for seed in 0..20 {
             let report = run_seed(seed, TROUBLE, false);

@@ -194,8 +194,8 @@ impl Writers {
     /// When the server does not serve.
     pub fn look_for_losses(&mut self, server: &Server) -> u64 {
         let mut talk = server.connect();
-        // A write of one's own comes after all that was there, and later reads of its connection
-        // come after it.
+        // A new write is ordered after everything that was there, and later reads of its connection
+        // are ordered after it.
         until("a write goes through", || talk.ask(r#"{"key":"barrier","value":1}"#)["status"] == "ok");
         self.0.iter_mut().map(|writer| u64::from(writer.has_lost(&mut talk))).sum()
     }

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_well_known_one() {
+    fn the_checksum_is_crc_32() {
         assert_eq!(crc32(&[b"123456789"]), 0xcbf4_3926);
         assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
     }

@@ -6,10 +6,10 @@
 //! conversation consists of lines, and a log of lines whose checksum chain is computed again.
 //!
 //! ```text
-//!   Setup ──start──► Server ──connect──► Talk      say a line, expect a line
+//!   Setup ──start──► Server ──connect──► Talk      send a line, expect a line
 //!                      │
 //!                      ├─ stop, kill ──► Ended     exit code, stdout, stderr
-//!                      └─ folder ──────► LogFile   every line, with its chain verified
+//!                      └─ folder ──────► LogFile   every line, with the checksum chain verified
 //! ```
 //!
 //! [`Nodes`] is a cluster of servers, [`Load`] a counting client, and a [`Site`] executes the

@@ -5,13 +5,13 @@
 //!
 //! | in the guide | here |
 //! | --- | --- |
-//! | `10.0.0.N:4001`, `10.0.0.N:3001` | an address of the loopback network that no other site has, with ports of 4000 + N and 3000 + N |
+//! | `10.0.0.N:4001`, `10.0.0.N:3001` | a loopback address that no other site has, with ports 4000 + N and 3000 + N |
 //! | `/var/lib/…`, `/backup/…` | folders of machine N, or of the site |
 //! | machine 12 | machine 2 with another address |
 //! | `$(date +%F)` | `2026-01-31` |
-//! | `coracle node …` on a machine | a process that is waited for until it is ready |
+//! | `coracle node …` on a machine | a process, started and awaited until it is ready |
 //! | `systemctl` on a machine | the process that the guide's unit file describes |
-//! | anything else | `bash`, with `ssh` and `sudo` that run the rest |
+//! | anything else | `bash`, with `ssh` and `sudo` scripts that run the rest of the line |
 
 use std::collections::BTreeMap;
 use std::fs;

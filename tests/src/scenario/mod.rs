@@ -3,15 +3,15 @@
 //! A [`Cluster`] holds the nodes of one cluster with their environment: time, network and one disk
 //! per node. The verbs below change the environment, never a node's fields:
 //!
-//! | verb | what happens |
+//! | verb | effect |
 //! | --- | --- |
 //! | [`cluster()`], [`replicas`], [`cluster_with`] | nodes start, with empty or given logs |
 //! | [`elect`](Cluster::elect) | a node's clock runs ahead until it campaigns, and it wins |
-//! | [`propose`](Cluster::propose), [`ask`](Cluster::ask) | a client asks a node for something |
-//! | [`isolate`](Cluster::isolate), [`cut`](Cluster::cut), [`heal`](Cluster::heal) | links break, one direction at a time, and mend |
-//! | [`intercept`](Cluster::intercept), [`deliver`](Cluster::deliver) | messages are kept back; any message, kept or forged, arrives |
-//! | [`crash`](Cluster::crash), [`tear`](Cluster::tear), [`restart`](Cluster::restart) | a process ends with or without a part of its last writes, and starts from its disk |
-//! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, does some of its writes, and works again |
+//! | [`propose`](Cluster::propose), [`ask`](Cluster::ask) | a client sends a request to a node |
+//! | [`isolate`](Cluster::isolate), [`cut`](Cluster::cut), [`heal`](Cluster::heal) | links are cut, one direction at a time, and restored |
+//! | [`intercept`](Cluster::intercept), [`deliver`](Cluster::deliver) | messages are intercepted; any message, intercepted or forged, is delivered |
+//! | [`crash`](Cluster::crash), [`tear`](Cluster::tear), [`restart`](Cluster::restart) | a process crashes with or without a part of its last writes, and restarts from its disk |
+//! | [`hold_disk`](Cluster::hold_disk), [`release_writes`](Cluster::release_writes), [`release_disk`](Cluster::release_disk) | a disk hangs, completes some of its writes, and works again |
 //! | [`elapse`](Cluster::elapse_ms), [`settle`](Cluster::settle), [`oversleep`](Cluster::oversleep_ms) | time passes; or all messages and writes in flight complete; or time passes and no node acts |
 //!
 //! In calm weather (the default) messages and disks take no time, and messages of one link arrive

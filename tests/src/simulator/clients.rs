@@ -31,7 +31,7 @@ pub struct Operation {
     pub may_have_happened: bool,
     /// The highest index of a write that was acknowledged to any client before this request.
     pub acknowledged_before: LogIndex,
-    /// Whether it is a linearizable read.
+    /// Whether the request is a linearizable read.
     pub is_linearizable: bool,
     /// The highest index of any answer to any client before this request.
     pub known_before: LogIndex,
@@ -121,7 +121,7 @@ struct Client {
     next_slot: u64,
     session: Option<OwnSession>,
     open: Vec<Operation>,
-    /// Writes of its session without a known outcome, to be sent again.
+    /// Writes of its session without a known outcome, to be retried.
     kept: VecDeque<Operation>,
     seen: LogIndex,
     /// The last value that this client knows a key to have had. Its compare-and-swaps expect it.

@@ -1,5 +1,5 @@
 //! Client connections: requests go in as lines of the protocol and replies come out as lines,
-//! through the [`ClientHost`] that ships.
+//! through the real [`ClientHost`].
 //!
 //! The content of a reply is checked where the router emits it, because its line does not contain
 //! the index at which it was decided. Here is checked that each request gets one line, and that the

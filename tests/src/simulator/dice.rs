@@ -95,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tape_that_has_ended_makes_the_quiet_choice() {
+    fn an_ended_tape_makes_the_quiet_choice() {
         let mut dice = Dice::from_tape(Vec::new());
         assert_eq!((dice.below(7), dice.happens(999), dice.exponential(50)), (0, false, 0));
     }
 
     #[test]
-    fn what_happens_in_a_tenth_of_cases_does() {
+    fn happens_matches_its_probability() {
         let mut dice = Dice::from_seed(1);
         let count = (0..10_000).filter(|_| dice.happens(100)).count();
         assert!((800..1200).contains(&count), "{count}");

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_survives_and_the_rest_may_not() {
+    fn synced_bytes_survive_a_crash_and_others_may_not() {
         let mut kept = 0;
         for seed in 0..100 {
             let mut disk = disk_with(b"abcdef", b"XY");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_durable_image_has_only_what_was_synced() {
+    fn the_durable_image_has_only_synced_bytes() {
         let disk = disk_with(b"abcdef", b"XY");
         assert!(!disk.is_synced());
         assert_eq!(disk.durable_image().files(NodeId(0)).log.unwrap(), b"abcdef");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_not_synced_may_be_gone() {
+    fn an_unsynced_name_may_be_lost() {
         let mut found = [0; 2];
         for seed in 0..50 {
             let mut disk = SimDisk::default();

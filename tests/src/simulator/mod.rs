@@ -2,12 +2,12 @@
 //! and clients are simulated with faults of every kind, thousands of times faster than real time.
 //!
 //! ```text
-//!   dice ──► settings ──► world ◄── trouble           one queue of happenings in simulated time
+//!   dice ──► settings ──► world ◄── trouble           one event queue in simulated time
 //!                           │
 //!        ┌──────────┬───────┴────┬───────────┐
 //!   clients ─► ClientHost ─► Proxy ─► process: Replica, Planner, SnapshotPlanner, recover  ◄── network
 //!                           │
-//!                          disk                         what is not synced may be lost, to the byte
+//!                          disk                         unsynced data may be lost, down to a byte
 //!
 //!   invariants: after every turn, before every send, at every start and every reply
 //! ```

@@ -83,7 +83,7 @@ impl SimNetwork {
         self.cut.insert((from, to));
     }
 
-    /// Mends one direction of a link.
+    /// Restores one direction of a link.
     pub fn mend(&mut self, from: NodeId, to: NodeId) {
         self.cut.remove(&(from, to));
     }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_comes_in_the_order_of_time_and_of_planning() {
+    fn events_are_ordered_by_time_and_then_by_planning() {
         let mut queue = Queue::default();
         for (at, client) in [(5, 0), (3, 1), (5, 2), (3, 3), (9, 4)] {
             queue.push(at, Happening::Client(client));

@@ -239,7 +239,7 @@ mod tests {
     const TROUBLE: Duration = Duration::from_secs(5);
 
     #[test]
-    fn a_seed_gives_the_same_run_again_and_its_tape_too() {
+    fn a_seed_and_its_tape_repeat_the_same_run() {
         for seed in 0..5 {
             let first = run_seed(seed, TROUBLE, Telling::Silent);
             let again = run_seed(seed, TROUBLE, Telling::LastLines);

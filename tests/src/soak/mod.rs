@@ -8,8 +8,8 @@
 //!
 //! | file | topic |
 //! | --- | --- |
-//! | `clients` | clients that know what they have written |
-//! | `samples` | what a process holds, and whether that grows |
+//! | `clients` | clients that check their reads against their writes |
+//! | `samples` | resource usage of the processes, and detection of growth |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

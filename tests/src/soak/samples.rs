@@ -103,18 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_flat_does_not_grow() {
+    fn flat_usage_does_not_count_as_growth() {
         assert!(growth(&samples(|second| 40 + second % 7)).is_empty());
         assert!(growth(&samples(|second| if second < 10 { 1 } else { 50 })).is_empty(), "it gets warm first");
     }
 
     #[test]
-    fn a_leak_is_told() {
+    fn a_leak_is_reported() {
         assert_eq!(growth(&samples(|second| 40 + second)), ["descriptors of node 1 grew from 54 to 74"]);
     }
 
     #[test]
-    fn nothing_is_concluded_from_nothing() {
+    fn without_samples_no_growth_is_reported() {
         assert!(growth(&[]).is_empty());
     }
 }

@@ -165,7 +165,7 @@ pub const TABLE: &[Row] = &[
     row(&["umask", "exit", "exit_group", "restart_syscall", "rt_sigreturn"], (&[], Serve), (&[], Serve)),
 ];
 
-/// The row of a call.
+/// The row of the table that contains a call.
 #[must_use]
 pub fn row_of(call: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.calls.contains(&call))

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_three_commit_all_there_is() {
+    fn all_three_nodes_commit_all_entries() {
         for batch in [1, 64, 4096] {
             assert_eq!(run(&mut Nodes::elected(), batch, 3), 3 * batch);
             assert_eq!(run(&mut Replicas::elected(), batch, 3), 3 * batch);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_makes_its_logs_shorter() {
+    fn a_long_run_compacts_its_logs() {
         let mut nodes = Nodes::elected();
         run(&mut nodes, 4096, 60);
         assert!(nodes.log_bytes() < 20 << 20, "{}", nodes.log_bytes());

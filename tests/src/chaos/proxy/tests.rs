@@ -57,7 +57,7 @@ fn trickled_bytes_are_the_same_bytes() {
 }
 
 #[test]
-fn reordered_frames_are_whole_and_all_there() {
+fn reordered_frames_all_arrive_complete() {
     let way = way();
     way.there.set(Weather { reorder: 500, ..Weather::default() });
     let mut arrived = pieces(&way.send(&frames()));
@@ -67,7 +67,7 @@ fn reordered_frames_are_whole_and_all_there() {
 }
 
 #[test]
-fn doubled_frames_are_whole() {
+fn duplicated_frames_arrive_complete() {
     let way = way();
     way.there.set(Weather { duplicate: 1000, repeats_asks: true, ..Weather::default() });
     let arrived = pieces(&way.send(&frames()));
@@ -76,7 +76,7 @@ fn doubled_frames_are_whole() {
 }
 
 #[test]
-fn a_request_is_repeated_only_on_order() {
+fn a_request_is_duplicated_only_if_allowed() {
     let way = way();
     way.there.set(Weather { duplicate: 1000, ..Weather::default() });
     let (ask, message) = (frame(&[2; 20]), frame(&[1; 20]));
@@ -85,7 +85,7 @@ fn a_request_is_repeated_only_on_order() {
 }
 
 #[test]
-fn a_new_connection_brings_frames_of_an_old_one() {
+fn a_new_connection_replays_frames_of_an_old_one() {
     let way = way();
     way.send(&frames());
     way.there.set(Weather { replay: 1, ..Weather::default() });
@@ -106,7 +106,7 @@ fn a_flipped_bit_is_one_bit() {
 }
 
 #[test]
-fn a_length_that_is_wrong_is_far_too_long_and_possible() {
+fn a_wrong_length_is_far_too_long_but_possible() {
     let way = way();
     way.there.set(Weather { lengthen: 1000, ..Weather::default() });
     for arrived in pieces(&way.send(&frames())) {
@@ -125,7 +125,7 @@ fn a_cut_leaves_part_of_a_frame() {
 }
 
 #[test]
-fn one_direction_is_black_and_the_other_is_not() {
+fn one_direction_stalls_and_the_other_does_not() {
     let way = way();
     let mut dialler = TcpStream::connect(way.address).unwrap();
     let (mut accepted, _) = way.acceptor.accept().unwrap();
@@ -148,7 +148,7 @@ fn one_direction_is_black_and_the_other_is_not() {
 }
 
 #[test]
-fn a_refused_way_breaks_its_connections() {
+fn a_refused_link_breaks_its_connections() {
     let way = way();
     let mut dialler = TcpStream::connect(way.address).unwrap();
     let (mut accepted, _) = way.acceptor.accept().unwrap();
