@@ -38,6 +38,7 @@ impl Nodes {
     /// returns.
     ///
     /// # Panics
+    ///
     /// When the cluster does not start.
     #[must_use]
     pub fn start(runtimes: &[Runtime]) -> Self {

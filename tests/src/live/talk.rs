@@ -179,6 +179,7 @@ impl Talk {
     /// Returns the number of accepted bytes, at most about `bytes_max`.
     ///
     /// # Panics
+    ///
     /// When the connection breaks.
     pub fn flood(&mut self, bytes: &[u8], bytes_max: usize, patience: Duration) -> usize {
         let stream = self.reader.get_mut();

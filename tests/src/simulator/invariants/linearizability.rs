@@ -1,5 +1,14 @@
 //! Linearizability: writes are linearizable, and a read returns the content of the map at the index
 //! at which it was answered (S12).
+//!
+//! This is a witness check: every reply carries the index at which it was decided. The committed
+//! log is replayed into a model. Each outcome must be the model's at that index, and no write may
+//! have an index below one that was acknowledged before the write was sent. A retried write of a
+//! session takes effect at the first of its entries, whichever of them was answered, and counts as
+//! sent at its first attempt. The order of indexes is a linearization, so a success is a proof, no
+//! matter how the order came about. Reads are eventual: they must be right for their index, which
+//! must not be below the highest one that their client has seen. A linearizable read must also
+//! reflect everything that any client had seen when it was sent.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
