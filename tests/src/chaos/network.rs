@@ -13,7 +13,7 @@ use super::weather::{Done, Gate, Sky, Weather};
 /// The direction from one node to another.
 type Way = (u64, u64);
 
-/// All directions.
+/// The proxies of all directions, with their weather and their targets.
 #[derive(Debug)]
 pub(super) struct Network {
     nodes: Vec<u64>,

@@ -36,7 +36,7 @@ pub enum Kind {
     UnreadScans,
     /// Writes of sessions, each with a new client name.
     Sessions,
-    /// Connections to the port for nodes that come from no node.
+    /// Connections to the port for nodes by clients that are no nodes.
     Strangers,
     /// HTTP requests.
     Http,

@@ -14,7 +14,7 @@
 //! in alternating order from round to round.
 //!
 //! The load comes from the program's own bench. Added here is only what a bench does not need: a
-//! store that is full before, and silent clients.
+//! filled store and silent clients.
 
 use std::fs;
 use std::io;

@@ -299,7 +299,7 @@ impl Checks {
         if is_member { violation("a_healthy_node_never_ends", what()) } else { Ok(()) }
     }
 
-    /// Checks an answer which tells the operator that this node was removed.
+    /// Checks an answer that reports to the operator that this node was removed.
     pub(super) fn told_removed(&self, node: NodeId, told: &Configuration) -> Verdict {
         let is_there = told.contains(node);
         if is_there { violation("orders", format!("{node} was removed, and is a member")) } else { Ok(()) }
@@ -349,8 +349,8 @@ impl Checks {
         self.ran_before.get(&incarnation).copied().unwrap_or(now)
     }
 
-    /// Checks an answer which tells the operator that this node is a voter: it has run and answered
-    /// recently.
+    /// Checks an answer that reports to the operator that this node is a voter: it has run and
+    /// answered recently.
     pub(super) fn told_promoted(&self, node: NodeId, told: &Configuration, long_ago: u64) -> Verdict {
         let member = told.roster().member(node).and_then(|member| member.incarnation);
         if !told.voters().contains(node) || member.is_none() {

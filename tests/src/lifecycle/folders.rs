@@ -152,8 +152,8 @@ impl World {
         Ok(())
     }
 
-    /// Returns whether a process may end without violating the operator's care. The promises of a
-    /// node in memory are lost with it.
+    /// Returns whether a process may end without violating the operator's precaution. The promises
+    /// of a node in memory are lost with it.
     pub(super) fn may_stop(&self, machine: usize) -> bool {
         let is_safe = self.operator.pending.is_none() && self.may_be_wiped(machine);
         !self.machines[machine].is_in_memory() || is_safe

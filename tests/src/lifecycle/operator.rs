@@ -273,7 +273,8 @@ impl World {
         }
     }
 
-    /// Starts a node again unchanged that was removed, or believed so.
+    /// Starts a node again that ended because it was removed, or believed so. Nothing else is
+    /// changed.
     fn bring_a_removed_node_back(&mut self) {
         let machine = self.dice.position(MACHINES);
         let place = &mut self.machines[machine];

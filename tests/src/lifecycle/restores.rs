@@ -1,7 +1,6 @@
 //! Backups and restores: the operator takes a backup of the running cluster, restores it as a new
 //! cluster on spare machines, and grows that to three nodes beside the old one.
 //!
-//! The new cluster has nodes with ids of the old one, and its first machine answers also at an
 //! The new cluster has nodes with the same ids as the old one, and its first machine also answers
 //! at an address of the old one while no other machine does, as when a restore replaces a failed
 //! cluster. Still the two never mix: each process belongs to the cluster of its machine. The

@@ -122,7 +122,7 @@ impl World {
         self.spread(machine, news)
     }
 
-    /// Distributes the news of a connection.
+    /// Processes the events of a connection.
     fn spread(&mut self, machine: usize, news: Vec<PeerNews>) -> Verdict {
         for item in news {
             match item {
@@ -138,7 +138,7 @@ impl World {
         Ok(())
     }
 
-    /// Carries out the link changes and news of a directory.
+    /// Carries out the link changes of a directory, and processes its events.
     pub(super) fn carry_out_for_directory(&mut self, machine: usize, actions: PeerActions) {
         for change in actions.links {
             let Some(process) = self.machines[machine].process.as_mut() else { return };
@@ -161,12 +161,12 @@ impl World {
                     if let Some(mut seat) = process.links.remove(&node) {
                         seat.link.end(&mut news);
                     }
-                    // A link that ends has no news except that it is down.
+                    // A link that ends has no event except that it is down.
                     let _ = self.spread(machine, news);
                 }
             }
         }
-        // None of these news is a removal.
+        // None of these events is a removal.
         let _ = self.spread(machine, actions.news);
     }
 
@@ -267,7 +267,7 @@ impl World {
         let generation = seat.generation;
         let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.schedule(1 + pause, Happening::Dial { machine: from, boot: from_boot, node, generation });
-        // The news of a broken connection never include a removal.
+        // The events of a broken connection never include a removal.
         let _ = self.spread(from, news);
     }
 

@@ -17,8 +17,8 @@ const LOSS_NOTICED_AFTER: u64 = 4_500_000;
 /// The shortest time between two samples, in microseconds.
 const SAMPLED_EVERY: u64 = 500_000;
 
-/// Samples of the log index up to which a node's log was committed and durable in its present
-/// incarnation of the process, oldest first.
+/// Samples of the log index up to which a node's log was committed and durable, since its last
+/// start, oldest first.
 #[derive(Debug, Default)]
 pub struct DurableCommits {
     life: u64,

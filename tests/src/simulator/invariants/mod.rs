@@ -1,5 +1,6 @@
 //! Safety invariants of the simulated cluster: one property per file, with its source, checked at
 //! every step.
+//!
 //! The properties keep ghost state that no node ever sees. To be cheap enough for every step, they
 //! look only at changes. This incremental knowledge is compared with the whole state from time to
 //! time, and when the run has come to rest.
