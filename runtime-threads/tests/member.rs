@@ -97,7 +97,8 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// The names of the threads of all members, if the operating system provides them.
 fn member_threads() -> Vec<String> {
-    let kinds = ["node", "disk", "snapshots", "router", "startup", "listener", "client", "link", "ear", "peer"];
+    let kinds =
+        ["node", "disk", "snapshots", "router", "startup", "listener", "client", "link", "ear", "peer"];
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     let names = tasks.flatten().filter_map(name).map(|name| name.trim().to_owned());
