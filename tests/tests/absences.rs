@@ -1,11 +1,12 @@
-//! What the runtimes must not hold: a decision. A rule that stands in a runtime stands twice, and
-//! no simulator drives it.
+//! A check that the runtimes make no decisions: their sources hold no rule about errors,
+//! majorities, members or file names. A rule in a runtime would exist twice, once per runtime, and
+//! no simulator would test it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Files that only one of the runtimes needs, and why.
+/// Files that exist in only one of the two runtimes, each with the reason.
 const ALONE: [(&str, &str); 4] = [
     ("bulk.rs", "the operating system gives threads their turns"),
     ("mailbox.rs", "channels of one thread"),
@@ -13,7 +14,8 @@ const ALONE: [(&str, &str); 4] = [
     ("threads.rs", "a thread cannot be dropped"),
 ];
 
-/// Signs of a decision: what is refused, who is a majority, how a file is named, who is a member.
+/// Text that suggests a decision: a rejected request, a majority, the name of a file, the role of a
+/// member.
 const SIGNS: [&str; 10] = [
     "Refused::",
     "Refusal::",
@@ -27,7 +29,7 @@ const SIGNS: [&str; 10] = [
     "\"LOCK\"",
 ];
 
-/// The code of a file: without comments and tests.
+/// Returns the code of a file without comments and tests.
 fn code(text: &str) -> String {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
     lines.filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line} \n")).collect()
@@ -47,20 +49,20 @@ fn sources(runtime: &str) -> Vec<(String, String)> {
     entries.map(|entry| file(entry.expect("it is readable"))).collect()
 }
 
-/// ARCHITECTURE.md says so: runtimes carry bytes, messages and time, and decide nothing.
+/// The claim of ARCHITECTURE.md: runtimes carry bytes, messages and time, and decide nothing.
 #[test]
 fn the_runtimes_decide_nothing() {
     for runtime in ["runtime-smol", "runtime-threads"] {
         for (file, text) in sources(runtime) {
             let code = code(&text);
-            // A buffer's size is no majority.
+            // The size of a buffer is not a majority.
             let code = code.replace("2 * CLIENT_WRITE_BYTES", "");
             assert_eq!(signs_in(&code), [""; 0], "{runtime}/src/{file} decides something");
         }
     }
 }
 
-/// A check that cannot fail is worth nothing.
+/// The check can fail: it finds a majority, a rejection and a file name.
 #[test]
 fn a_decision_is_found() {
     let majority = code("let lost = 2 * (nodes - stopped) <= nodes; // a majority\n");
@@ -72,7 +74,8 @@ fn a_decision_is_found() {
     assert_eq!(signs_in(&code("// 2 * f + 1 voters\n#[cfg(test)]\nRefused::NotVoter\n")), [""; 0]);
 }
 
-/// A diff of the two folders shows sockets, tasks or threads, and timers.
+/// Both runtimes have the same files, so that a diff of their folders shows only sockets, tasks or
+/// threads, and timers.
 #[test]
 fn the_runtimes_have_the_same_files() {
     let names = |runtime| sources(runtime).into_iter().map(|(file, _)| file).collect::<BTreeSet<_>>();

@@ -1,8 +1,8 @@
-//! Links of the documents: each relative link names a file that exists and a heading that it has,
-//! and each term of the glossary names the file where it lives.
+//! Checks of the links in the documents: each relative link names an existing file and heading, and
+//! each term of the glossary names the file that implements it.
 //!
-//! Deliberately not here: links to other sites. A test that needs the network fails for reasons
-//! that are not ours.
+//! Links to other sites are deliberately not checked: a test that needs the network fails for
+//! reasons outside of this project.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn read(document: &str) -> String {
     fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
-/// All documents: those at the root, those in `docs`, and that of the tests.
+/// All documents: those at the root, in `docs` and in `docs/clients`, and that of the tests.
 fn documents() -> Vec<String> {
     let mut documents = vec!["tests/README.md".to_owned()];
     for folder in ["", "docs/", "docs/clients/"] {
@@ -30,7 +30,7 @@ fn documents() -> Vec<String> {
     documents
 }
 
-/// The text without its fenced blocks and without code between backticks: neither holds links.
+/// Returns the text without fenced blocks and code between backticks, because neither holds links.
 fn prose(text: &str) -> String {
     let mut prose = String::new();
     let mut is_fenced = false;
@@ -45,15 +45,15 @@ fn prose(text: &str) -> String {
     prose
 }
 
-/// The targets of the links and images.
+/// Returns the targets of the links and images.
 fn targets(text: &str) -> Vec<String> {
     let prose = prose(text);
     let rests = prose.split("](").skip(1);
     rests.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
 }
 
-/// The anchor that a Markdown renderer gives a heading: lower case, no punctuation, hyphens for
-/// blanks.
+/// Returns the anchor that a Markdown renderer gives a heading: lower case, no punctuation, hyphens
+/// for spaces.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -72,7 +72,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// What is wrong with a link in this document, if anything is.
+/// Returns the fault of a link in this document: a missing file or heading.
 fn fault(document: &str, text: &str, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
@@ -102,7 +102,7 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
     assert_eq!(faults, [""; 0]);
 }
 
-/// The glossary's rows: term, sentence, place.
+/// The rows of the glossary: term, sentence, place.
 fn terms(glossary: &str) -> Vec<[&str; 3]> {
     let rows = glossary.lines().filter_map(|line| line.strip_prefix("| **")?.strip_suffix(" |"));
     rows.map(|row| {
@@ -113,9 +113,9 @@ fn terms(glossary: &str) -> Vec<[&str; 3]> {
     .collect()
 }
 
-/// What is wrong with a row: more than one sentence, or no link to a file of code or a document.
+/// Returns the term of a faulty row, which has more than one sentence or no link to a file.
 fn row_fault([term, sentence, place]: [&str; 3]) -> Option<String> {
-    // "Fig. 2" ends no sentence.
+    // "Fig. 2" does not end a sentence.
     let ends_early = sentence.split(". ").skip(1).any(|rest| rest.starts_with(char::is_uppercase));
     let is_one_sentence = sentence.ends_with('.') && !ends_early;
     let is_placed = !targets(place).is_empty();
@@ -134,7 +134,7 @@ fn the_glossary_is_alphabetical_and_each_term_has_a_sentence_and_a_place() {
     assert_eq!(faults, [""; 0]);
 }
 
-/// A check that cannot fail is worth nothing.
+/// The checks can fail: they find broken links and faulty rows.
 #[test]
 fn a_broken_link_is_found() {
     let text = "# A title\n\n## Two words, one comma\n```text\n# no heading\n[no](link)\n```\n`[no](code)`\n";

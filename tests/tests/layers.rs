@@ -1,18 +1,19 @@
-//! The layers of Raft: the tables in its module name its files from the top to the ground, and the
-//! code keeps to them.
+//! A check of the layers of Raft: the tables in the documentation of `core/src/raft/mod.rs` list
+//! its files from top to bottom, and the code follows that order.
 //!
-//! A file imports from its own layer and from those below, and calls only handlers that stand below
-//! it.
+//! A file imports only from its own layer and from those below, and calls only handlers that stand
+//! below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The tables' numbers: above the words stand the files whose methods are those of `Node`.
+/// Numbers of the tables. The files of those up to `HANDLERS` define the handlers, which are
+/// methods of `Node`; the files of those up to `STATE` may not call one that stands further up.
 const HANDLERS: usize = 2;
 const STATE: usize = 3;
 
-/// The code of each file, by its name in the tables: without comments and tests. A folder counts as
+/// The code of each file, without comments and tests, by its name in the tables. A folder counts as
 /// one file.
 type Files = BTreeMap<String, String>;
 
@@ -33,7 +34,7 @@ fn read(folder: &Path, name: Option<&str>, files: &mut Files) {
     }
 }
 
-/// The files in the order of the tables, each with the number of its table.
+/// Returns the files in the order of the tables, each with the number of its table.
 fn order(module: &str) -> Vec<(String, usize)> {
     let (mut order, mut layer) = (Vec::new(), 0);
     for row in module.lines().filter_map(|line| line.strip_prefix("//! | ")) {
@@ -45,7 +46,7 @@ fn order(module: &str) -> Vec<(String, usize)> {
     order
 }
 
-/// Imports of a higher layer, and calls of a method that is defined further up.
+/// Returns the imports from a higher layer, and the calls of a method that is defined further up.
 fn faults(order: &[(String, usize)], files: &Files) -> Vec<String> {
     let mut faults = Vec::new();
     for (place, (file, layer)) in order.iter().enumerate() {
@@ -80,7 +81,7 @@ fn raft_keeps_to_the_layers_that_its_module_lists() {
     assert_eq!(faults(&order, &files), [""; 0]);
 }
 
-/// A check that cannot fail is worth nothing.
+/// The check can fail: it finds an import and a call that point upwards.
 #[test]
 fn an_import_and_a_call_upwards_are_found() {
     let order = order(

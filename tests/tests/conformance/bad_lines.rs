@@ -1,11 +1,11 @@
-//! Lines that are no requests: one error line each, nobody else is disturbed, and nothing of them
-//! reaches a file.
+//! Malformed requests: each bad line gets exactly one error reply, other clients are not affected,
+//! and nothing of the line reaches a log.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup, Talk, until};
 use serde_json::{Value, json};
 
-/// Lines that are no JSON, no object, or no plain request.
+/// Lines that are not JSON, not an object, or not a valid plain request.
 const PLAIN: &[&[u8]] = &[
     b"",
     b" ",
@@ -64,7 +64,7 @@ const PLAIN: &[&[u8]] = &[
     b"{\"op\":\"PUT\",\"key\":\"bad\",\"value\":1}",
 ];
 
-/// Lines whose `op` lacks something, or has something wrong.
+/// Extended requests, with an `op` or a session, in which a field is missing or invalid.
 const EXTENDED: &[&[u8]] = &[
     b"{\"op\":\"put\",\"key\":\"bad\"}",
     b"{\"op\":\"put\",\"key\":\"bad\",\"value\":null}",
@@ -96,7 +96,7 @@ const EXTENDED: &[&[u8]] = &[
     b"{\"op\":\"ping\",\"session\":7}",
 ];
 
-/// Lines that ask for nothing, each with the code of its refusal.
+/// All bad lines, each with the error code of its reply.
 fn corpus() -> Vec<(Vec<u8>, &'static str)> {
     let nested = |depth| format!(r#"{{"key":"bad","value":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     let objects =
@@ -132,8 +132,8 @@ fn told(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned()
 }
 
-/// Every bad line gets its one error line, in its place between good ones, and leaves no trace in
-/// any log.
+/// Every bad line gets one error reply, in order between the replies to good lines, and leaves no
+/// trace in any log.
 fn each_bad_line_gets_one_error_and_reaches_no_log(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();
@@ -155,8 +155,8 @@ fn each_bad_line_gets_one_error_and_reaches_no_log(runtime: Runtime) {
     }
 }
 
-/// A key that is known comes back with the error, so that a client can tell which of its requests
-/// was wrong.
+/// An error reply contains the key if it is known, so that a client can find out which of its
+/// requests was wrong.
 fn an_error_names_the_key(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -177,7 +177,8 @@ fn expect_too_large_and_end(talk: &mut Talk) {
     talk.expect_end();
 }
 
-/// A line over the limit is refused and its connection closed, whether its end ever comes or not.
+/// A line over the size limit is rejected and its connection closed, whether or not the line ever
+/// ends. Other connections stay open.
 fn an_oversized_line_closes_its_connection_and_no_other(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut bystander = server.connect();
@@ -189,13 +190,13 @@ fn an_oversized_line_closes_its_connection_and_no_other(runtime: Runtime) {
     expect_too_large_and_end(&mut talk);
 
     let mut talk = server.connect();
-    // The server may have closed before all of it is sent.
+    // The server may close the connection before all bytes are sent.
     let _ = talk.try_send(&vec![b'x'; 3 << 20]);
     expect_too_large_and_end(&mut talk);
     bystander.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
 }
 
-/// Half a line is no request: what was cut off may have been meant otherwise.
+/// An incomplete last line is not executed, because the missing part could change its meaning.
 fn half_a_line_has_no_effect(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -210,11 +211,11 @@ fn half_a_line_has_no_effect(runtime: Runtime) {
     );
 }
 
-/// Clients that come and go without a word, or in the middle of one, wear nothing out.
+/// Connections that close without a request, or in the middle of one, leak no connection slots.
 fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--max-connections 20").start();
     for round in 0..100 {
-        // Above the limit for a moment a client may be turned away, and must not be for ever.
+        // Above the limit, a client may be rejected for a moment, but not permanently.
         let mut talk = server.connect();
         let _ = talk.try_send(&b"{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\""[..round % 30]);
     }
@@ -225,8 +226,9 @@ fn clients_that_vanish_leave_nothing_behind(runtime: Runtime) {
     });
 }
 
-/// A page in a browser can have any body sent to any port of its machine. The refusal arrives
-/// although more is on its way.
+/// A client that speaks another protocol gets one error reply and is disconnected, and nothing that
+/// it sent is executed. Otherwise a web page could write, because a browser sends any body to any
+/// port of its machine. The reply arrives although more data is in flight.
 fn another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut client = server.connect();

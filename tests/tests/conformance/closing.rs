@@ -1,4 +1,5 @@
-//! When the server ends a connection: silence, too many clients, and its own orderly stop.
+//! Closing of client connections by the server: idle timeout, connection limit, and orderly
+//! shutdown.
 
 use std::thread;
 
@@ -8,10 +9,11 @@ use serde_json::{Value, json};
 
 const FAREWELL: &str = r#"{"close":"ok"}"#;
 const PONG: &str = r#"{"status":"ok"}"#;
-/// No node ever stands for election: a write waits until its time is over.
+/// No node ever campaigns with this election timeout, so a write waits until its request timeout.
 const NO_LEADER_EVER: &str = "--election-timeout 10h..20h";
 
-/// A silent client is told why it is disconnected; one for whom silence is allowed stays.
+/// An idle client gets a closing line and is disconnected. With an idle timeout of 0 it stays
+/// connected.
 fn silence_ends_a_connection_unless_it_may_last(runtime: Runtime) {
     let impatient = Setup::in_memory(runtime).with("--idle-timeout 300ms").start();
     let patient = Setup::in_memory(runtime).with("--idle-timeout 0").start();
@@ -27,7 +29,8 @@ fn silence_ends_a_connection_unless_it_may_last(runtime: Runtime) {
     impatient.connect().exchange(r#"{"op":"ping"}"#, PONG);
 }
 
-/// A client that waits for a reply is not silent: it is answered first, however long that takes.
+/// A client that waits for a reply does not count as idle: it gets the reply first, however long
+/// that takes.
 fn a_client_that_is_owed_a_reply_is_not_silent(runtime: Runtime) {
     let times = format!("{NO_LEADER_EVER} --idle-timeout 200ms --request-timeout 1s");
     let server = Setup::in_memory(runtime).with(&times).start();
@@ -38,8 +41,8 @@ fn a_client_that_is_owed_a_reply_is_not_silent(runtime: Runtime) {
     talk.expect_end();
 }
 
-/// One client too many is told so and turned away, those inside notice nothing, and a place that is
-/// left can be taken.
+/// A client above the connection limit gets a `busy` error and is disconnected, connected clients
+/// are not affected, and a freed slot can be used again.
 fn a_full_house_turns_away_until_somebody_leaves(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--max-connections 2").start();
     let (mut first, mut second) = (server.connect(), server.connect());
@@ -60,8 +63,8 @@ fn a_full_house_turns_away_until_somebody_leaves(runtime: Runtime) {
     second.exchange(r#"{"op":"ping"}"#, PONG);
 }
 
-/// One client too many that sends before it reads is told so all the same: its request must not
-/// cost it the reason.
+/// A client above the connection limit that sends before it reads still gets the `busy` error: its
+/// request must not cost it the reason.
 fn a_client_that_is_turned_away_while_it_sends_learns_why(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--max-connections 1").start();
     let mut inside = server.connect();
@@ -74,8 +77,8 @@ fn a_client_that_is_turned_away_while_it_sends_learns_why(runtime: Runtime) {
     }
 }
 
-/// What waits for a leader when the server stops is refused with a definite word, and the client
-/// knows that nothing happened.
+/// Requests that wait for a leader when the server stops are rejected with a definite error, so
+/// that the client knows that they had no effect.
 fn a_stop_refuses_what_waits(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with(&format!("{NO_LEADER_EVER} --request-timeout 10h")).start();
     let mut talk = server.connect();
@@ -93,7 +96,7 @@ fn a_stop_refuses_what_waits(runtime: Runtime) {
     assert_eq!(server.wait().code, Some(0));
 }
 
-/// Sends puts in windows until the connection ends; the values that were acknowledged.
+/// Sends puts in windows of 16 until the connection ends. Returns the last acknowledged value.
 fn put_until_the_end(talk: &mut Talk, key: usize) -> u64 {
     let (mut sent, mut acknowledged) = (0, 0);
     loop {
@@ -120,8 +123,8 @@ fn put_until_the_end(talk: &mut Talk, key: usize) -> u64 {
     }
 }
 
-/// An orderly stop under load answers or refuses, closes every connection, and leaves whole files
-/// that hold all that was acknowledged.
+/// A shutdown under load acknowledges or rejects each request, closes every connection, and leaves
+/// intact files in which a majority holds every acknowledged write.
 fn a_stop_under_load_keeps_its_word(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();

@@ -1,5 +1,5 @@
-//! Clients that ask for much at once: what they sent is answered, the cluster keeps its leader, and
-//! the others are served meanwhile.
+//! Heavy load from single clients: long pipelines, large scans and large replies. Requests are
+//! answered, the cluster keeps its leader, and other clients are served meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use serde_json::Value;
 const PONG: &str = r#"{"status":"ok"}"#;
 const KEYS: usize = 10_000;
 
-/// Stores `KEYS` keys of some length, in windows that the cluster takes at once.
+/// Stores `KEYS` keys, in windows that the cluster accepts at once.
 fn fill(talk: &mut Talk) {
     for first in (0..KEYS).step_by(500) {
         let line = |number| format!("{{\"key\":\"key-{number:05}\",\"value\":{number}}}\n");
@@ -22,9 +22,9 @@ fn fill(talk: &mut Talk) {
     }
 }
 
-/// More lines behind one held request than two pipelines hold: nobody but the writer can find them
-/// when it is answered and its successors filled every place, and a client would wait for them for
-/// ever.
+/// Lines behind a held-back request are always processed, even if they are more than two pipelines
+/// hold. Once the held request is answered and the requests behind it fill every slot, only the
+/// writer of the connection can find the remaining lines; otherwise the client would wait forever.
 fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
     const READS: usize = 2600;
     let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -44,7 +44,8 @@ fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
             .map(|_| {
                 let mut talk = server.connect();
                 scope.spawn(move || {
-                    // By itself: its reads are never older than its own writes.
+                    // The reader writes the keys itself, because read-your-writes holds within one
+                    // connection only.
                     for key in ["a", "b", "c"] {
                         let stored = format!(r#"{{"key":"{key}","value":0,"status":"ok"}}"#);
                         talk.exchange(&format!(r#"{{"key":"{key}","value":0}}"#), &stored);
@@ -61,10 +62,10 @@ fn lines_behind_a_held_request_are_never_stranded(runtime: Runtime) {
     });
 }
 
-/// The put waits for the read of its key, and all that follows waits behind it. Reads are quicker
-/// than puts: when the put is answered, every place behind it is answered already, and only then
-/// may be freed. With a first put of another key there is one more moment at which places become
-/// free.
+/// Pipelines a read, a put of the same key that waits for it, and further reads that wait behind
+/// the put. Reads are quicker than puts: when the put is answered, every slot behind it already has
+/// its reply and can be freed only then. A first put of another key adds one more moment at which
+/// slots become free.
 fn pipeline_behind_a_held_put(talk: &mut Talk, has_first_put: bool, reads: usize) {
     let mut keys = Vec::new();
     let mut lines = String::new();
@@ -82,15 +83,15 @@ fn pipeline_behind_a_held_put(talk: &mut Talk, has_first_put: bool, reads: usize
     }
 }
 
-/// The term and the leader that all nodes agree on.
+/// Returns the term, on which all nodes must agree, and the leader that the first node reports.
 fn reign(status: &Value) -> (Value, Value) {
     let nodes = status["nodes"].as_array().expect("a status has nodes");
     assert!(nodes.iter().all(|node| node["term"] == nodes[0]["term"]), "{status}");
     (nodes[0]["term"].clone(), nodes[0]["leader"].clone())
 }
 
-/// Thousands of scans arrive at once, each of them thousands of keys: carried out in one go they
-/// would keep the nodes from everything else for many heartbeats.
+/// A flood of scans does not depose the leader. Thousands of scans arrive at once, each over
+/// thousands of keys; executed in one go, they would block the nodes for many heartbeats.
 fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
     const CLIENTS: usize = 4;
     let server = Setup::in_memory(runtime).start();
@@ -103,11 +104,11 @@ fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
         for _ in 0..CLIENTS {
             let (mut talk, running) = (server.connect(), &running);
             scope.spawn(move || {
-                // Its reads are never older than its own write, which follows what the others
-                // stored.
+                // By read-your-writes, its scans include this write and all keys stored before it.
                 assert_eq!(talk.ask(r#"{"key":"key-00000","value":0}"#)["status"], "ok");
                 talk.send("{\"op\":\"scan\",\"limit\":10000}\n".repeat(1020));
-                // The whole flood would be half a gigabyte; its harm is done at its beginning.
+                // The replies to all scans would be hundreds of megabytes; the flood does its harm
+                // at the beginning.
                 for _ in 0..12 {
                     let reply = talk.hear();
                     assert!(reply.ends_with(r#""more":false,"status":"ok"}"#) && reply.len() > 20 * KEYS);
@@ -126,7 +127,8 @@ fn a_flood_of_scans_costs_no_leader_its_office(runtime: Runtime) {
     assert_eq!(reign(&status), before, "{status}");
 }
 
-/// What one more client may cost, however much it asks for and however little it reads.
+/// The most memory, in bytes, that the server may use with a client that asks for much and reads
+/// little.
 const GROWN_BYTES_MAX: u64 = 150 << 20;
 
 fn check_that_others_are_served(server: &Server) {
@@ -140,8 +142,8 @@ fn check_that_others_are_served(server: &Server) {
     }
 }
 
-/// A thousand requests fit a pipeline whatever their size: half a megabyte in each id would be half
-/// a gigabyte of replies that nobody reads.
+/// Large pings that fill a pipeline use limited memory. A pipeline holds a thousand requests of any
+/// size: with half a megabyte in each id, that would be half a gigabyte of unread replies.
 fn a_thousand_large_pings_cost_no_more_than_a_few(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     check_that_others_are_served(&server);
@@ -154,14 +156,13 @@ fn a_thousand_large_pings_cost_no_more_than_a_few(runtime: Runtime) {
     assert!(used < GROWN_BYTES_MAX, "the server uses {used} bytes");
 }
 
-/// The same for scans, whose lines are short and whose replies are not.
+/// The same for scans, which have short lines and long replies.
 fn a_thousand_scans_cost_no_more_than_a_few(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     fill(&mut server.connect());
     let mut deaf = server.connect();
     deaf.send("{\"op\":\"scan\",\"limit\":10000}\n".repeat(1000));
-    // The scans went to the nodes in the order in which they came: what is asked later is answered
-    // after them.
+    // The scans went to the nodes in order of arrival, so later requests are answered after them.
     check_that_others_are_served(&server);
     let used = server.memory_bytes();
     assert!(used < GROWN_BYTES_MAX, "the server uses {used} bytes");

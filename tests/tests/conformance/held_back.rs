@@ -1,20 +1,20 @@
-//! Clients that send and do not read: they are held back by their own sockets, at nobody else's
-//! cost.
+//! Backpressure: a client that sends without reading is held back by its own socket, at no cost to
+//! other clients.
 
 use std::time::Duration;
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
 
-/// Bytes that the operating system may hold for a connection, both ways, and the server for its
-/// open requests: well above all of them together.
+/// More bytes than the operating system may buffer for a connection in both directions and the
+/// server holds for its open requests, all together.
 const TAKEN_BYTES_MAX: usize = 64 << 20;
-/// How long a write has to find no taker. A server that is only slow passes as well; one that goes
-/// on taking fails.
+/// How long a write must block to count as held back. A server that is only slow passes as well;
+/// one that keeps on reading fails.
 pub(crate) const NO_TAKER: Duration = Duration::from_secs(1);
 
-/// A client that never reads is not read from without end, costs no memory that grows with what it
-/// would send, and keeps nobody waiting.
+/// The server stops reading from a client that never reads: its memory does not grow with the
+/// requests of that client, and other clients do not wait.
 fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut bystander = server.connect();
@@ -23,10 +23,10 @@ fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
     bystander.exchange(&format!(r#"{{"key":"big","value":"{value}"}}"#), &stored);
     let before = server.memory_bytes();
 
-    // What is taken here in full would be answered with some 300 GB.
+    // The replies to this many requests would be about 300 GB.
     let mut deaf = server.connect();
-    // A connection's reads are never older than its own writes; another's write could still be on
-    // its way.
+    // Read-your-writes holds within one connection only: the node that answers might lack a write
+    // of another connection.
     deaf.exchange(&format!(r#"{{"key":"big","value":"{value}"}}"#), &stored);
     let taken = deaf.flood(b"{\"key\":\"big\"}\n", TAKEN_BYTES_MAX, NO_TAKER);
     assert!(taken < TAKEN_BYTES_MAX, "the server takes without end");
@@ -40,14 +40,14 @@ fn a_client_that_never_reads_is_held_back(runtime: Runtime) {
         bystander.exchange(r#"{"key":"a","value":1}"#, r#"{"key":"a","value":1,"status":"ok"}"#);
         bystander.exchange(r#"{"key":"big"}"#, &stored);
     }
-    // Once it listens, it gets what it asked for.
+    // Once the client reads, it gets the replies to its requests.
     for _ in 0..2000 {
         deaf.expect(&stored);
     }
 }
 
-/// Pings and errors cost the cluster nothing; that is no reason to answer them into a growing
-/// buffer.
+/// Requests that need no node, such as pings and malformed lines, are held back as well: their
+/// replies must not fill a growing buffer.
 fn requests_that_need_no_node_are_held_back_too(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut deaf = server.connect();
@@ -63,14 +63,13 @@ fn requests_that_need_no_node_are_held_back_too(runtime: Runtime) {
     }
 }
 
-/// A client that never finishes a line is given no more than a line's worth of memory, however long
-/// it tries.
+/// A client that never finishes a line uses at most the memory of one line.
 fn endless_lines_cost_a_line_each(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let before = server.memory_bytes();
     let mut talks: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for talk in &mut talks {
-        // Just below the limit, so that the server has to keep it all.
+        // Just below the limit, so that the server has to buffer all of it.
         talk.send(vec![b'x'; 1 << 20]);
     }
     server.connect().exchange(r#"{"key":"a","value":1}"#, r#"{"key":"a","value":1,"status":"ok"}"#);

@@ -1,4 +1,4 @@
-//! Linearizable reads, and leadership handed over under them.
+//! Linearizable reads, and leadership transfer under load.
 
 use std::thread;
 
@@ -6,8 +6,8 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Server, Setup};
 use serde_json::{Value, json};
 
-/// What one connection was told is there, every other connection finds: at once, whichever node
-/// answers.
+/// A linearizable read sees every write that was acknowledged on another connection before, at once
+/// and on any node.
 fn a_linearizable_read_sees_every_write_that_was_answered(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut writer, mut reader) = (server.connect(), server.connect());
@@ -28,7 +28,7 @@ fn leader(server: &Server) -> Option<u64> {
     nodes.iter().find(|node| node["role"] == "leader").and_then(|node| node["id"].as_u64())
 }
 
-/// Leadership goes where it is told to go, again and again, and clients notice nothing.
+/// Repeated leadership transfers each reach the requested node, and clients see no error.
 fn leadership_is_handed_over_under_load(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     server.connect().exchange(r#"{"key":"k0","value":0}"#, r#"{"key":"k0","value":0,"status":"ok"}"#);

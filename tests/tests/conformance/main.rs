@@ -1,9 +1,9 @@
-//! The client protocol as scripts over TCP, the same for both runtimes.
+//! Conformance tests of the client protocol: scripts over TCP, run against both runtimes.
 //!
-//! Every script talks to the real program, built by cargo if need be (see `live::program`): a
-//! server of its own, in memory unless the script looks at its files. In-process clusters would be
-//! no faster, since the first election takes most of the time, and would hide what the program
-//! adds.
+//! Every script talks to the real program, which cargo builds if necessary (see `live::program`).
+//! Each script has a separate server, in memory unless the script reads its files. In-process
+//! clusters would not be faster, because the first election takes most of the time, and would hide
+//! the code that the program adds.
 
 #[cfg(test)]
 mod bad_lines;

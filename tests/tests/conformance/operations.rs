@@ -1,10 +1,11 @@
-//! Extended requests: every `op`, its reply when it worked, and its own errors.
+//! Extended requests: every `op`, its successful reply, and its specific errors.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup, Talk};
 use serde_json::{Value, json};
 
-/// A reply to an extended put or get is the plain one, but a missing key has a code.
+/// An extended put or get has the reply of a plain one, except that a missing key gives an error
+/// code.
 fn put_get_and_delete(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -22,7 +23,8 @@ fn put_get_and_delete(runtime: Runtime) {
     talk.exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":null,"status":"error"}"#);
 }
 
-/// A lock built on compare-and-swap has one holder.
+/// A compare-and-swap takes effect only if the key has the expected value, so a lock built on it
+/// has one holder.
 fn a_swap_happens_only_when_the_expected_value_is_there(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -42,7 +44,8 @@ fn a_swap_happens_only_when_the_expected_value_is_there(runtime: Runtime) {
     talk.exchange(r#"{"op":"cas","key":"lock","expect":{"b" : 2},"value":{"b":2}}"#, handed_over);
 }
 
-/// Several clients that increment by compare-and-swap count every increment exactly once.
+/// Clients that increment a counter concurrently by compare-and-swap count every increment exactly
+/// once.
 fn concurrent_swaps_lose_no_increment(runtime: Runtime) {
     const CLIENTS: u64 = 4;
     const INCREMENTS: u64 = 25;
@@ -74,14 +77,14 @@ fn keys_of(page: &Value) -> Vec<&str> {
     items.iter().map(|item| item["key"].as_str().expect("an item has a key")).collect()
 }
 
-/// A reader that pages through a prefix sees every key of it once, in the order of bytes, and knows
-/// when it is done.
+/// Scans page through a prefix: they return every key once, in byte order, and report the last
+/// page.
 fn a_scan_pages_in_the_order_of_bytes(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
     talk.exchange(r#"{"op":"scan"}"#, r#"{"items":[],"more":false,"status":"ok"}"#);
-    // In the order of bytes "B" < "a" < "a!" < "aa" < "b" < "ä" < "😀", though not in that of a
-    // dictionary or UTF-16.
+    // In byte order "B" < "a" < "a!" < "aa" < "b" < "ä" < "😀", unlike the order of a dictionary or
+    // of UTF-16.
     for key in ["b", "ä", "aa", "a", "B", "😀", "a!", "\u{ffee}"] {
         assert_eq!(talk.ask(&json!({ "key": key, "value": key.len() }).to_string())["status"], "ok");
     }
@@ -104,8 +107,8 @@ fn a_scan_pages_in_the_order_of_bytes(runtime: Runtime) {
     assert_eq!(keys_of(&talk.ask(r#"{"op":"scan","prefix":"zz"}"#)), Vec::<&str>::new());
 }
 
-/// A scan without a limit of its own, or of large values, does not grow without bound, and says
-/// that there is more.
+/// A scan without a limit, or of large values, returns a page of limited size and reports that more
+/// items follow.
 fn a_scan_is_bounded_and_goes_on(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -128,7 +131,7 @@ fn a_scan_is_bounded_and_goes_on(runtime: Runtime) {
     assert_eq!(found, (0..6).map(|number| format!("big-{number}")).collect::<Vec<_>>());
 }
 
-/// An operator sees every node, and one leader that all agree on.
+/// `status` reports every node, and one leader that all nodes agree on.
 fn a_status_tells_how_every_node_is_doing(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let mut talk = server.connect();
@@ -154,8 +157,7 @@ fn a_status_tells_how_every_node_is_doing(runtime: Runtime) {
     }
 }
 
-/// A client that matches replies by its own ids gets each back as it sent it, on success and on
-/// error.
+/// The `id` of a request comes back unchanged in its reply, on success and on error.
 fn an_id_comes_back_with_every_reply(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

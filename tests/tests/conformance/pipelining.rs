@@ -1,5 +1,5 @@
-//! Many requests before the first reply is read: replies come in the order of the requests, and
-//! requests for one key take effect in theirs.
+//! Pipelining: replies come in the order of the requests, and requests for the same key take effect
+//! in that order.
 
 use std::fmt::Write;
 use std::thread;
@@ -7,7 +7,7 @@ use std::thread;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
 
-/// A script of requests and the replies that it must have, byte for byte.
+/// A script of requests and of the replies that they must get, byte for byte.
 #[derive(Default)]
 struct Script {
     requests: String,
@@ -36,8 +36,8 @@ impl Script {
         writeln!(self.replies, "{reply}").expect("a String takes any text");
     }
 
-    /// Puts and gets over ten keys of one's own. A get follows the last put of its key directly, or
-    /// some time after.
+    /// Puts and gets of ten keys that no other client uses. A get follows the last put of its key
+    /// directly, or some time later.
     fn of_own_keys(client: usize, requests: usize) -> Self {
         let mut script = Self::default();
         let mut last = [None; 10];
@@ -64,8 +64,8 @@ fn check_replies(found: &str, expected: &str, who: usize) {
     assert_eq!(found.len(), expected.len(), "client {who} got replies of another length");
 }
 
-/// Two hundred clients that pipeline a thousand requests each get every reply, in order, and read
-/// what they put.
+/// Two hundred clients that pipeline a thousand requests each get every reply in order, and read
+/// their own writes.
 fn two_hundred_clients_pipeline_a_thousand_requests_each(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     thread::scope(|scope| {
@@ -82,12 +82,12 @@ fn two_hundred_clients_pipeline_a_thousand_requests_each(runtime: Runtime) {
     });
 }
 
-/// A client that sends far more than a connection may have under way, before it reads at all, loses
-/// no line at the limit.
+/// A client that sends far more requests than a connection may have in flight, before it reads any
+/// reply, loses no line at the limit.
 fn nothing_is_lost_past_the_limit_of_a_pipeline(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut script = Script::default();
-    // No two puts are of one key, so none waits for another: as many are under way as may be.
+    // All puts have different keys, so none waits for another and as many as allowed are in flight.
     for id in (0..6000).step_by(2) {
         script.put(&format!("k{id}"), id, id);
         script.ping(id + 1);
@@ -101,8 +101,8 @@ fn nothing_is_lost_past_the_limit_of_a_pipeline(runtime: Runtime) {
     check_replies(&talk.hear_all(), &script.replies, 0);
 }
 
-/// Requests for one key take effect one after another although all were sent at once: a chain of
-/// swaps, where each expects what the one before it left, holds from end to end.
+/// Requests for one key take effect one after another although all are sent at once: in a chain of
+/// swaps, each expects the value of the one before, and all succeed.
 fn a_pipelined_chain_of_swaps_holds(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -127,7 +127,7 @@ fn a_pipelined_chain_of_swaps_holds(runtime: Runtime) {
     talk.expect(r#"{"key":"chain","value":null,"status":"error"}"#);
 }
 
-/// A client that shuts its sending side down is still owed the replies to all that it sent.
+/// A client that shuts down its sending side still gets the replies to all its requests.
 fn a_client_that_hangs_up_still_gets_its_replies(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     for requests in [0, 1, 2, 50, 1023, 1024, 1025, 3000] {
@@ -139,8 +139,7 @@ fn a_client_that_hangs_up_still_gets_its_replies(runtime: Runtime) {
     }
 }
 
-/// The server does not care how the network cuts the stream: requests that come byte by byte are
-/// whole requests.
+/// Requests may arrive in fragments of any size, even byte by byte.
 fn requests_may_arrive_byte_by_byte(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -154,7 +153,7 @@ fn requests_may_arrive_byte_by_byte(runtime: Runtime) {
     }
 }
 
-/// Bad lines between good ones are answered in their place.
+/// Errors for bad lines come in order between the replies to good lines.
 fn errors_keep_their_place(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

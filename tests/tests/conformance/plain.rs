@@ -1,9 +1,10 @@
-//! Plain requests: a key, perhaps a value, and exactly the bytes that the contract shows.
+//! Plain requests: a key and an optional value, with replies that match the documented protocol
+//! byte for byte.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup, Talk};
 
-/// Clients in the field compare these replies byte for byte.
+/// The examples of the protocol hold to the byte, because existing clients compare these replies.
 fn the_examples_of_the_contract_hold_to_the_byte(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -12,8 +13,7 @@ fn the_examples_of_the_contract_hold_to_the_byte(runtime: Runtime) {
     talk.exchange(r#"{"key":"nope"}"#, r#"{"key":"nope","value":null,"status":"error"}"#);
 }
 
-/// A client that ends its lines as Windows does is no worse off, and its `\r` is no part of
-/// anything.
+/// A `\r` before the line feed belongs to the line ending and not to the request.
 fn a_carriage_return_belongs_to_the_line_ending(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -22,7 +22,8 @@ fn a_carriage_return_belongs_to_the_line_ending(runtime: Runtime) {
     talk.expect(r#"{"key":"a","value":"x","status":"ok"}"#);
 }
 
-/// A put that is acknowledged is seen at once by its own connection, whichever follower answers.
+/// Read-your-writes: an acknowledged put is visible at once on its own connection, whichever
+/// follower answers.
 fn a_connection_never_loses_sight_of_its_own_writes(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -33,8 +34,8 @@ fn a_connection_never_loses_sight_of_its_own_writes(runtime: Runtime) {
     }
 }
 
-/// For one connection time never runs backwards: what it has read once is not older the next time,
-/// although another follower may answer.
+/// Monotonic reads: a connection never reads an older state than it has read before, although
+/// another follower may answer.
 fn a_connection_never_goes_back_in_time(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut writer, mut reader) = (server.connect(), server.connect());
@@ -49,7 +50,8 @@ fn a_connection_never_goes_back_in_time(runtime: Runtime) {
     }
 }
 
-/// A value comes back as the same JSON value; a number that no `f64` can hold keeps every digit.
+/// A value comes back as the same JSON value; a number outside the range of `f64` keeps every
+/// digit.
 fn values_come_back_as_they_are(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -83,7 +85,7 @@ fn values_come_back_as_they_are(runtime: Runtime) {
     talk.exchange(spaced, r#"{"key":"v","value":{"a":[1,2]},"status":"ok"}"#);
 }
 
-/// The limits are as wide as promised: the longest key and the largest value are taken.
+/// The longest key, the largest value and the longest line within the limits are accepted.
 fn the_largest_key_and_value_are_taken(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

@@ -1,13 +1,13 @@
-//! Writes that may be sent again: the same client name and number, the same outcome, and nothing
-//! done twice.
+//! Exactly-once sessions: a retried write, with the same client name and sequence number, gets its
+//! first outcome and is not applied twice.
 
 use coracle_core::kv::SESSIONS_MAX;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup};
 use serde_json::json;
 
-/// A client that lost its connection before the answer came asks again, here or elsewhere, and
-/// hears what it would have heard; what others did meanwhile stays done.
+/// A write that is retried on the same connection or on another gets its first reply, and later
+/// writes of other clients stay in effect.
 fn a_write_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let (mut talk, mut other) = (server.connect(), server.connect());
@@ -28,8 +28,8 @@ fn a_write_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     assert_eq!(talk.ask(r#"{"op":"get","key":"k"}"#)["error"], "not_found", "the put was not done again");
 }
 
-/// A swap is what a client most needs to know the outcome of: a second look would find its own
-/// first one.
+/// A retried compare-and-swap gets its first outcome. Applied again, it would fail because of its
+/// own first effect.
 fn a_swap_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -46,8 +46,8 @@ fn a_swap_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     assert_eq!(talk.ask(r#"{"op":"get","key":"lock"}"#)["error"], "not_found");
 }
 
-/// A pair is a name, not a lock: many writes of a session may be under way together, in any order
-/// of their numbers, and a session on a request that changes nothing does nothing.
+/// A session is no lock: many of its writes may be in flight together, in any order of their
+/// sequence numbers. On a request that changes nothing, the session has no effect.
 fn numbers_may_come_in_any_order(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();
@@ -67,8 +67,8 @@ fn numbers_may_come_in_any_order(runtime: Runtime) {
     talk.exchange(read, r#"{"key":"7","value":8,"status":"ok"}"#);
 }
 
-/// What is remembered is a part of the state: it comes back with the log, in which the pair stands
-/// before the key.
+/// The session table is part of the state: a restart rebuilds it from the log, where client and
+/// sequence number precede the key.
 fn a_restarted_server_knows_what_it_did(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();
@@ -92,7 +92,7 @@ fn a_restarted_server_knows_what_it_did(runtime: Runtime) {
     }
 }
 
-/// Who was forgotten must not be taken for someone new.
+/// A session that was evicted from the table is rejected and not mistaken for a new one.
 fn a_forgotten_session_is_refused(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let mut talk = server.connect();
@@ -125,7 +125,8 @@ fn a_forgotten_session_is_refused(runtime: Runtime) {
     talk.exchange(&put(1, 1), r#"{"key":"k1","value":1,"status":"ok"}"#);
 }
 
-/// A number that is too far below the client's highest one cannot be told from one that was used.
+/// A sequence number too far below the client's highest one is rejected, because the table no
+/// longer records whether it was used.
 fn a_number_below_the_window_is_refused(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

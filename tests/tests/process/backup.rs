@@ -1,4 +1,5 @@
-//! Backup and restore with the real program: what was acknowledged before is in it, and comes back.
+//! Backup and restore with the real program: a backup holds everything that was acknowledged before
+//! it began, and a restore brings it back.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Puts these numbers, pipelined, and waits for all answers.
+/// Puts these numbers, pipelined, and waits for all replies.
 fn put(talk: &mut Talk, numbers: std::ops::Range<u64>) {
     let lines: String =
         numbers.clone().map(|number| format!("{{\"key\":\"k{number:05}\",\"value\":{number}}}\n")).collect();
@@ -23,7 +24,7 @@ fn put(talk: &mut Talk, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// All keys and values, as `scan` lists them.
+/// Returns all keys and values, as `scan` lists them.
 fn scan(shell: &Shell) -> String {
     let ended = shell.run(&["scan"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -35,9 +36,9 @@ fn succeed(ended: &Ended) {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
 }
 
-/// While clients write without a pause and snapshots follow one another, a backup holds all that
-/// was acknowledged before it began, whole values of every kind, and the sessions: a write that is
-/// repeated after the restore is not done again.
+/// A backup that is made while clients write and snapshots follow one another holds everything that
+/// was acknowledged before it began: values of every kind, and the sessions, so that a write that
+/// is retried after the restore is not applied again.
 fn everything_acknowledged_comes_back(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, backup, restored) =
@@ -46,7 +47,8 @@ fn everything_acknowledged_comes_back(runtime: Runtime) {
     let shell = Shell::of(&server);
     put(&mut server.connect(), 0..3_000);
     let mut talk = server.connect();
-    // Values that fill a part alone, and would double if their quotes were escaped once more.
+    // Each value fills a part of the backup, and would double in size if its quotes were escaped
+    // again.
     let large = format!("\"{}\"", "\\\"".repeat(200_000));
     for key in ["large1", "large2"] {
         assert_eq!(talk.ask(&format!("{{\"key\":\"{key}\",\"value\":{large}}}"))["status"], "ok");
@@ -97,8 +99,8 @@ fn everything_acknowledged_comes_back(runtime: Runtime) {
     server.stop();
 }
 
-/// With nothing written meanwhile the restored cluster holds exactly what the backed up one did,
-/// and so does a backup of it.
+/// Without writes meanwhile, the restored cluster holds exactly the data of the original, and so
+/// does a backup of the restored one.
 fn a_restored_cluster_is_the_same_and_goes_on(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let path = |name: &str| text(&place.path().join(name));
@@ -108,7 +110,7 @@ fn a_restored_cluster_is_the_same_and_goes_on(runtime: Runtime) {
     let _ = server.settle();
     let before = scan(&shell);
     succeed(&shell.run(&["backup", &path("first.txt")]));
-    // To stdout it is the same.
+    // A backup to stdout is the same.
     let on_stdout = shell.run(&["backup", "-"]);
     succeed(&on_stdout);
     assert_eq!(
@@ -140,7 +142,7 @@ fn a_restored_cluster_is_the_same_and_goes_on(runtime: Runtime) {
     server.stop();
 }
 
-/// Neither command destroys what is there, and damage is noticed before anything is made of it.
+/// Backup and restore overwrite nothing, and a restore detects damage before it creates anything.
 #[test]
 fn nothing_is_overwritten_and_damage_is_refused() {
     let place = tempfile::tempdir().expect("there is room for a folder");
@@ -166,7 +168,8 @@ fn nothing_is_overwritten_and_damage_is_refused() {
     succeed(&shell.run(&["restore", &path("backup.txt"), "--data-dir", &path("data"), "--nodes", "3"]));
     let ended = shell.expect(&["restore", &path("backup.txt"), "--data-dir", &path("data")], 2, "");
     assert!(ended.stderr.contains("belongs to a node"), "{}", ended.stderr);
-    // A restore that was interrupted is no cluster, neither an empty one nor half of one.
+    // An interrupted restore does not start as a cluster, neither as an empty one nor as half of
+    // one.
     fs::remove_file(place.path().join("data/meta2.txt")).expect("it is there");
     let ended = Setup::in_folder(Runtime::Smol, &place.path().join("data")).with("--nodes 3").fail();
     assert_eq!(ended.code, Some(6), "{}", ended.stderr);

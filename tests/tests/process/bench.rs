@@ -1,4 +1,4 @@
-//! `coracle bench`: it measures, and leaves a server as it was.
+//! `coracle bench`: it reports plausible measurements and leaves the data of a server unchanged.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::shell::Shell;
 
-/// A short load, for which values are large enough that there are few keys to store.
+/// A short load. Its values are large, so that few keys have to be stored.
 const SHORT: [&str; 6] = ["--value-size", "500000", "--warmup", "10ms", "--duration", "200ms"];
 
 fn members(value: &Value) -> Vec<&str> {
@@ -17,7 +17,7 @@ fn members(value: &Value) -> Vec<&str> {
     members.map(String::as_str).collect()
 }
 
-/// The result's members, sorted, and figures that can be true.
+/// Checks that the result has the documented members and plausible figures.
 #[track_caller]
 fn check(result: &Value) {
     let expected = ["clients", "get", "nodes", "pipeline", "put", "runtime", "seconds"];
@@ -36,7 +36,7 @@ fn json(stdout: &str) -> Value {
     serde_json::from_str(stdout).expect("one JSON object on stdout")
 }
 
-/// A user's keys are as they were, and the bench's own are gone.
+/// A bench leaves the user's keys unchanged and removes its own keys.
 fn a_running_server_is_left_as_it_was(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let shell = Shell::of(&server);
@@ -60,7 +60,7 @@ fn a_running_server_is_left_as_it_was(runtime: Runtime) {
     shell.expect(&["scan"], 0, "bench:mine\tchips\n");
 }
 
-/// Ctrl-C ends a bench early, and not before its keys are gone.
+/// Ctrl-C ends a bench early, after it has removed its keys.
 fn an_interrupted_bench_tidies_up(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let shell = Shell::of(&server);
@@ -78,9 +78,9 @@ fn an_interrupted_bench_tidies_up(runtime: Runtime) {
     shell.expect(&["scan"], 0, "");
 }
 
-/// Without a server it starts one, and removes its folder afterwards.
+/// Without the address of a server, a bench starts a cluster and removes its folder afterwards.
 #[test]
-fn a_cluster_of_its_own_leaves_no_folder() {
+fn a_bench_without_a_server_leaves_no_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = |arguments: &[&str]| {
         let output = Command::new(program())
@@ -108,9 +108,9 @@ fn a_cluster_of_its_own_leaves_no_folder() {
     assert_eq!(compared["ratio"]["get"], Value::Null);
 }
 
-/// Nobody is there: the exit code says so, and nothing is started instead.
+/// An unreachable server has its own exit code, and the bench starts no cluster instead.
 #[test]
-fn nobody_to_load_is_told_apart() {
+fn an_unreachable_server_has_its_own_exit_code() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("a listener has an address").to_string();
     drop(listener);

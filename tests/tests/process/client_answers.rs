@@ -1,4 +1,4 @@
-//! What client commands answer where things are not as the request takes them to be.
+//! Client commands in unusual cases: an unknown member, a value of another type, an interruption.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use coracle_tests::live::{Nodes, Runtime, Setup, program, signal, until};
 
 use crate::shell::Shell;
 
-/// The roles in the table of `status`, by rows.
+/// Returns the roles in the table of `status`, one per row.
 fn roles(shell: &Shell) -> Vec<String> {
     let ended = shell.run(&["status"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -17,8 +17,8 @@ fn roles(shell: &Shell) -> Vec<String> {
     ended.stdout.lines().skip(1).map(role).collect()
 }
 
-/// An operator with a typing error hears that there is no such member, and sees who is one and who
-/// only learns.
+/// An unknown member id gives an error that lists the members, and `status` shows which members are
+/// learners.
 fn members_are_called_what_they_are(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime]);
     let learner = nodes.join(runtime);
@@ -38,8 +38,8 @@ fn members_are_called_what_they_are(runtime: Runtime) {
     assert_eq!(ended.stderr, "error: there is no member 9: the members are 0, 1, 2\n");
 }
 
-/// The number 42 and the string "42" look alike on a command line, and a swap says which one it has
-/// found.
+/// A failed compare-and-swap reports the type of the value that it found, because the number 42 and
+/// the string "42" look alike on a command line.
 fn a_swap_names_the_kind_that_it_found(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -55,7 +55,7 @@ fn a_swap_names_the_kind_that_it_found(runtime: Runtime) {
     shell.expect(&["cas", "n", "--json", "--expect", "42", "43"], 0, "ok\n");
 }
 
-/// Ctrl-C during a backup leaves nothing of it.
+/// Ctrl-C during a backup leaves no file.
 #[test]
 fn an_interrupted_backup_leaves_no_file() {
     let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -76,8 +76,8 @@ fn an_interrupted_backup_leaves_no_file() {
     assert_eq!(names(), 0);
 }
 
-/// Ctrl-C while a reply is waited for: exit code 130, and of a write, which may take effect, the
-/// message says so.
+/// Ctrl-C while a command waits for its reply: the exit code is 130, and for a write the message
+/// says that the outcome is unknown.
 #[test]
 fn an_interrupted_write_has_an_unknown_outcome() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("there is a free port");

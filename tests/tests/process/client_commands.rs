@@ -1,5 +1,4 @@
-//! The client commands against a real server: what scripts see, and the exit codes that they rely
-//! on.
+//! The client commands against a real server: the output and the exit codes that scripts rely on.
 
 use std::net::TcpListener;
 
@@ -9,15 +8,15 @@ use serde_json::Value;
 
 use crate::shell::Shell;
 
-/// A script reads stdout and the exit code, and needs nothing else.
+/// A script needs only stdout and the exit code.
 fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
     shell.expect(&["get", "snack"], 1, "");
     shell.expect(&["delete", "snack"], 1, "");
     shell.expect(&["put", "snack", "chips"], 0, "ok\n");
-    // Each command is a connection of its own, and may ask a follower that is behind: a swap may
-    // not.
+    // Each command opens a new connection, so a read may reach a follower that lags. A
+    // compare-and-swap goes through the log.
     shell.expect(&["cas", "snack", "--expect", "nuts", "fruit"], 5, "chips\n");
     shell.expect(&["cas", "snack", "--absent", "fruit"], 5, "chips\n");
     shell.expect(&["cas", "absent", "--expect", "x", "y"], 5, "");
@@ -42,7 +41,7 @@ fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     shell.expect(&["get", "k", "--no-such-flag"], 2, "");
 }
 
-/// With `-o json` a program gets the server's own replies, errors included.
+/// With `-o json`, a program gets the replies of the server itself, errors included.
 fn json_for_programs(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -65,8 +64,7 @@ fn json_for_programs(runtime: Runtime) {
     shell.expect(&["delete", "k", "-o", "json"], 0, "{\"key\":\"k\",\"status\":\"ok\"}\n");
 }
 
-/// What a value is made of does not matter: it comes back character by character, and a line stays
-/// a line.
+/// Values with unusual characters come back unchanged, and a scan prints each item in one line.
 fn odd_values_come_back_whole(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -90,7 +88,7 @@ fn odd_values_come_back_whole(runtime: Runtime) {
     shell.expect(&["get", "--", "--key"], 0, "--value\n");
 }
 
-/// `-` takes the value from stdin, line breaks and all, so that a file can be stored.
+/// `-` reads the value from stdin, line breaks included, so that a file can be stored.
 fn a_value_may_come_from_stdin(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -111,7 +109,7 @@ fn a_value_may_come_from_stdin(runtime: Runtime) {
     shell.expect(&["get", "json"], 0, "{\"a\":[1e999]}\n");
 }
 
-/// What was read from stdin comes back byte for byte, so that a file can be kept in the store.
+/// `get --raw` returns a value from stdin byte for byte, so that a stored file can be retrieved.
 fn a_value_comes_back_raw(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -134,7 +132,8 @@ fn a_value_comes_back_raw(runtime: Runtime) {
     shell.expect(&["get", "no", "--raw", "--linearizable"], 1, "");
 }
 
-/// Line-wise tools get a JSON object per item, however many pages a listing has.
+/// `scan -o jsonl` prints one JSON object per line for line-based tools, however many pages the
+/// scan has.
 fn a_scan_may_be_a_json_object_per_line(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let shell = Shell::of(&server);
@@ -152,7 +151,7 @@ fn a_scan_may_be_a_json_object_per_line(runtime: Runtime) {
     shell.expect(&["get", "k0007", "-o", "jsonl"], 0, "{\"key\":\"k0007\",\"value\":7,\"status\":\"ok\"}\n");
 }
 
-/// An operator sees one row per node and exactly one leader.
+/// `status` shows one row per node and exactly one leader.
 fn status_has_a_row_per_node(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let shell = Shell::of(&server);
@@ -170,7 +169,7 @@ fn status_has_a_row_per_node(runtime: Runtime) {
     assert_eq!(json["nodes"].as_array().map(Vec::len), Some(3));
 }
 
-/// A cluster in one process tells its members, and says that they cannot be changed.
+/// A cluster in one process lists its members and rejects membership changes.
 fn members_are_told_and_fixed_in_one_process(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 3").start();
     let shell = Shell::of(&server);
@@ -193,7 +192,7 @@ fn members_are_told_and_fixed_in_one_process(runtime: Runtime) {
     assert!(ended.stderr.contains("line 2: "), "{}", ended.stderr);
 }
 
-/// A list of servers is tried in order until one answers, and a list of none is no server.
+/// The listed servers are tried in order until one answers; if none does, the error names them.
 fn the_next_server_is_tried(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let dead = |()| {
@@ -206,13 +205,13 @@ fn the_next_server_is_tried(runtime: Runtime) {
     shell.expect(&["put", "a", "1"], 0, "ok\n");
     let _ = server.settle();
     shell.expect(&["get", "a"], 0, "1\n");
-    // The flag goes before the variable.
+    // The flag overrides the environment variable.
     Shell::of_addresses(&first.to_string()).expect(&["get", "a", "--connect", &list], 0, "1\n");
     let ended = Shell::of_addresses(&format!("{first},{second}")).expect(&["put", "a", "2"], 3, "");
     assert!(ended.stderr.contains(&first.to_string()) && ended.stderr.contains(&second.to_string()));
 }
 
-/// A server that is full or has no leader is not the last word while there is another.
+/// A server that is full or has no leader is skipped if another one can answer.
 fn a_server_that_refuses_is_passed_over(runtime: Runtime) {
     let full = Setup::in_memory(runtime).with("--max-connections 1").start();
     let mut occupant = full.connect();
@@ -224,14 +223,14 @@ fn a_server_that_refuses_is_passed_over(runtime: Runtime) {
     Shell::of_addresses(&list).expect(&["put", "a", "1"], 0, "ok\n");
     let _ = server.settle();
     Shell::of(&server).expect(&["get", "a"], 0, "1\n");
-    // Alone, each says why in its own exit code.
+    // If it is the only server, the exit code gives the reason.
     let ended = Shell::of(&headless).expect(&["put", "a", "1"], 4, "");
     assert!(ended.stderr.contains("no_leader"), "{}", ended.stderr);
     let ended = Shell::of(&full).expect(&["put", "a", "1"], 6, "");
     assert!(ended.stderr.contains("busy"), "{}", ended.stderr);
 }
 
-/// A write whose reply never comes is not called failed: nobody knows, and the message says so.
+/// A write whose reply never arrives is reported with an unknown outcome, not as failed.
 #[test]
 fn a_write_without_a_reply_has_an_unknown_outcome() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("there is a free port");

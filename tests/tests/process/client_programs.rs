@@ -1,5 +1,5 @@
-//! The clients of docs/clients, run against a real server. A client whose interpreter is missing is
-//! skipped by name.
+//! The example clients of docs/clients, run against a real server. A client whose interpreter is
+//! missing is skipped with a message.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +7,8 @@ use std::process::Command;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
 
-/// The program, the file, and what each line of the output has to contain: put, get, a write, its
-/// retry, another write.
+/// The interpreter, the file, and the text that each line of the output must contain: put, get, a
+/// write, its retry, another write.
 const CLIENTS: [(&str, &str, [&str; 5]); 3] = [
     ("python3", "client.py", ["put ok", "get chips", "first ok", "retry ok", "again cas_mismatch"]),
     ("node", "client.mjs", ["put ok", "get chips", "first ok", "retry ok", "again cas_mismatch"]),
@@ -16,8 +16,8 @@ const CLIENTS: [(&str, &str, [&str; 5]); 3] = [
 ];
 const OK: &str = r#""status":"ok""#;
 
-/// Whether the client can run here: its interpreter is there, and for the shell an `nc` that ends
-/// when all is answered.
+/// Returns whether the client can run here: its interpreter exists, and for the shell client also
+/// an `nc` that ends after the last reply.
 fn is_available(interpreter: &str) -> bool {
     let check = match interpreter {
         "sh" => "nc -h 2>&1 | grep -q -e -N".to_owned(),

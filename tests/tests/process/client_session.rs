@@ -1,4 +1,4 @@
-//! `coracle client` fed from a pipe, and `coracle log` on the files of a server.
+//! `coracle client` with commands from a pipe, and `coracle log` on the files of a server.
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::shell::Shell;
 
-/// A file of commands is carried out line by line, on one connection, with nothing on stdout but
-/// the answers.
+/// A file of commands is executed line by line on one connection, with nothing on stdout except the
+/// replies.
 fn a_session_reads_commands_from_a_pipe(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let input = "\
@@ -40,15 +40,15 @@ ok
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), (answers, "", Some(0)));
 }
 
-/// The last line of a file may lack its line break, as what `printf` writes does.
+/// The last line may lack its line break, as in the output of `printf`.
 fn a_session_answers_a_last_line_without_a_line_break(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let ended = Shell::of(&server).run_with_input(&["client"], "put a 1\nget a");
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), ("ok\n1\n", "", Some(0)));
 }
 
-/// A line that fails is told with its number, the others are carried out, and the exit code is the
-/// first failure's.
+/// A failed line is reported with its number, the other lines are executed, and the exit code is
+/// that of the first failure.
 fn a_session_goes_on_after_a_failure(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let input = "put a 1\nget no\ncas a --expect 2 3\nfrobnicate\nput b -\nget a\nexit\nput never 1\n";
@@ -64,7 +64,7 @@ fn a_session_goes_on_after_a_failure(runtime: Runtime) {
     assert_eq!(server.connect().ask(r#"{"op":"cas","key":"never","expect":null,"value":1}"#)["status"], "ok");
 }
 
-/// A session speaks JSON from end to end when asked to.
+/// With `-o json`, a session prints only JSON.
 fn a_session_speaks_json(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let ended =
@@ -76,7 +76,8 @@ fn a_session_speaks_json(runtime: Runtime) {
     assert_eq!(lines[3]["nodes"].as_array().map(Vec::len), Some(5));
 }
 
-/// Anybody can check a log without a server; damage is told from a torn end, and neither passes.
+/// `coracle log verify` needs no server. It distinguishes damage from a torn tail, and fails for
+/// both.
 fn logs_can_be_verified_without_a_server(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();

@@ -1,5 +1,5 @@
-//! More clients than the process may have files open: the clients wait or are turned away, and the
-//! cluster goes on.
+//! File descriptor limits: with more clients than descriptors, clients wait or are rejected, and
+//! the cluster keeps working.
 
 use std::ffi::OsString;
 use std::net::TcpStream;
@@ -7,15 +7,15 @@ use std::net::TcpStream;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Nodes, Runtime, Setup, Talk, until};
 
-/// More than the limit below, so that the last ones find no descriptor.
+/// More than the limit below, so that no descriptor is left for the last clients.
 const CLIENTS: usize = 100;
 
-/// Sixty-four descriptors for everything: files, sockets and what the runtime needs.
+/// Limits the process to 64 descriptors for files, sockets and the runtime.
 fn few_descriptors() -> Vec<OsString> {
     ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"].map(OsString::from).into()
 }
 
-/// When those leave who had used up the descriptors, whoever comes next is served.
+/// When the clients that used up the descriptors leave, new clients are served again.
 fn clients_are_served_again_when_others_leave(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).under(few_descriptors()).start();
@@ -31,11 +31,11 @@ fn clients_are_served_again_when_others_leave(runtime: Runtime) {
     server.stop();
 }
 
-/// A crowd of clients takes descriptors, and must not take those that the nodes need: an election
-/// in the crowd's presence leads to a leader, not to the end of the process.
+/// Clients must not use up the descriptors that the nodes need: an election beside many connections
+/// gives a leader and does not end the process.
 fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
-    // The crowd is there long before the first election.
+    // The clients connect long before the first election.
     let times = "--election-timeout 2s..3s --request-timeout 60s";
     let mut server = Setup::in_folder(runtime, folder.path()).with(times).under(few_descriptors()).start();
     let mut first = server.connect();
@@ -48,8 +48,8 @@ fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     server.stop();
 }
 
-/// Strangers at the port for nodes and clients take what is left of the descriptors, and the nodes
-/// elect a leader beside them: for that they open files, and dial one another.
+/// Strangers at the ports for nodes and for clients use up the free descriptors, and the nodes
+/// still elect a leader, for which they open files and dial one another.
 fn strangers_leave_a_node_its_descriptors(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]).under(few_descriptors());
     (1..=3).for_each(|id| nodes.launch(id, "--request-timeout 60s"));
@@ -71,7 +71,7 @@ fn strangers_leave_a_node_its_descriptors(runtime: Runtime) {
     nodes.settle();
 }
 
-/// With fewer descriptors than a node needs it says so at once.
+/// A node with fewer descriptors than it needs fails at the start with a message that says so.
 fn too_few_descriptors_are_named_at_the_start(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let tracer = ["sh", "-c", "ulimit -n 30; exec \"$@\"", "sh"].map(OsString::from).into();

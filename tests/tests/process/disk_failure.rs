@@ -1,5 +1,5 @@
-//! Disks that fail: the node stops with a clear word, the majority goes on, and nothing
-//! acknowledged is lost.
+//! Disk failures: the affected node stops with a clear message, the majority continues, and no
+//! acknowledged write is lost.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,14 @@ use coracle_tests::live::{LogFile, Runtime, Setup, Writers, until};
 
 use crate::tracing::Tracer;
 
-/// Which calls fail, and how: a sync that reports an error, and a disk that is full.
+/// The calls that fail, with their errors: a sync that reports an I/O error, and a write to a full
+/// disk.
 const FAULTS: [(&str, &str); 2] = [("fdatasync", "EIO"), ("write", "ENOSPC")];
-/// Arbitrary: late enough for the cluster to have worked, for every thread that carries a disk's
-/// work.
+/// The number of the first call that fails, counted per thread that does disk work. Arbitrary: late
+/// enough that the cluster has worked before.
 const WORKS_BEFORE: usize = 12;
 
-/// A server on whose nodes `nodes` the fault strikes after a while.
+/// A server in which the fault strikes the nodes `nodes` after a while.
 fn setup_with_fault(runtime: Runtime, folder: &Path, (call, error): (&str, &str), nodes: &[usize]) -> Setup {
     let data = folder.join("data");
     let logs: Vec<PathBuf> = nodes.iter().map(|node| data.join(format!("log{node:02}.txt"))).collect();
@@ -22,8 +23,8 @@ fn setup_with_fault(runtime: Runtime, folder: &Path, (call, error): (&str, &str)
     Setup::in_folder(runtime, &data).with("--election-timeout 300ms..600ms").under(tracer.words())
 }
 
-/// The disk of one node fails, be it the leader's: the others go on, and everybody is told which
-/// file it was.
+/// The disk of one node fails, perhaps the leader's: the other nodes continue, and the message
+/// names the node and the file.
 fn one_failed_disk_stops_one_node(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -54,8 +55,8 @@ fn one_failed_disk_stops_one_node(runtime: Runtime) {
     }
 }
 
-/// Without a majority nothing can be promised any more: the process ends with 6 and says why, and
-/// all that it had acknowledged is there once the disks are well.
+/// Without a majority, nothing more can be acknowledged: the process ends with exit code 6 and the
+/// reason. Once the disks work again, every acknowledged write is there.
 fn a_lost_majority_ends_the_process(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

@@ -1,8 +1,7 @@
-//! The shell blocks of all documents, on a cluster that serves and on one that does not.
+//! The shell blocks of all documents, run against a cluster that serves and one that is down.
 //!
-//! A script that copies a block must not go on when the cluster is down: no block succeeds that
-//! asks the cluster anything. The procedures of the guide that change a cluster are carried out on
-//! one that serves in `guide`.
+//! A script that copies a block must not continue when the cluster is down, so no block that asks
+//! the cluster may succeed then. The procedures of the guide that change a cluster run in `guide`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,12 +19,12 @@ const DOCUMENTS: [&str; 6] = [
     "docs/protocol.md",
     "docs/three-machines.md",
 ];
-/// Documents whose blocks are all carried out, in their order, on a server that serves.
+/// Documents whose blocks all run, in order, on a server that serves.
 const SHOWN: [&str; 3] = ["README.md", "docs/command-line.md", "docs/files.md"];
-/// What begins so starts something of its own, or waits for its user's commands, and asks no
-/// cluster by itself.
+/// Beginnings of commands that start a program or wait for the user's input, and ask no cluster by
+/// themselves.
 const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];
-/// What begins so reads files, or sets a variable.
+/// Beginnings of commands that work on files or set a variable.
 const READS_FILES: [&str; 4] = ["jq ", "coracle log ", "coracle restore ", "export "];
 /// Longer than a command waits for a cluster that does not answer. A loop that still waits then has
 /// not succeeded.
@@ -35,8 +34,8 @@ fn begins_with(step: &str, beginnings: &[&str]) -> bool {
     beginnings.iter().any(|beginning| step.starts_with(beginning))
 }
 
-/// Runs a command of a document in this folder, on the cluster behind these addresses. Every
-/// machine is this one.
+/// Runs a command of a document in this folder, against the cluster at these addresses. `ssh` and
+/// `sudo` do nothing, because every machine is this one.
 fn run(command: &str, folder: &Path, connect: &str) -> Output {
     let programs = folder.join("bin");
     if !programs.exists() {
@@ -56,7 +55,7 @@ fn run(command: &str, folder: &Path, connect: &str) -> Output {
         .expect("a shell starts")
 }
 
-/// As the document has it, but for folders of other machines.
+/// Returns the command with the folder and file of a backup replaced by local ones.
 fn here(command: &str, folder: &Path) -> String {
     command.replace("/backup/", &format!("{}/", folder.display())).replace("FILE", "backup.txt")
 }
@@ -68,7 +67,7 @@ fn steps_and_rows(document: &str) -> Vec<String> {
     by_operator.chain(document.commands_in_tables()).collect()
 }
 
-/// Three addresses at which nothing listens.
+/// Returns three addresses at which nothing listens.
 fn closed() -> String {
     let listeners: Vec<_> =
         (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
@@ -76,7 +75,7 @@ fn closed() -> String {
     addresses.collect::<Vec<_>>().join(",")
 }
 
-/// Everything that asks the cluster, with its document.
+/// All commands that ask the cluster, each with its document.
 fn questions() -> Vec<(&'static str, String)> {
     let all = DOCUMENTS
         .iter()
@@ -104,8 +103,8 @@ fn no_block_succeeds_without_a_cluster() {
     });
 }
 
-/// The checks of the guide that ask any node succeed as long as a majority is up, those that ask
-/// every node do not.
+/// While one node is down, the checks of the guide that ask any node succeed, and those that ask
+/// every node fail.
 #[test]
 fn the_checks_of_the_guide_see_a_node_that_is_down() {
     let mut nodes = Nodes::start(&[Runtime::Smol; 3]);
@@ -125,12 +124,12 @@ fn the_checks_of_the_guide_see_a_node_that_is_down() {
     until("the others serve, and the loss is seen", || succeed() == asks_any);
 }
 
-/// Carries out the blocks of a document on a server of one node, as they are shown. Returns how
-/// many steps these were.
+/// Runs the blocks of a document, as they are shown, on a server of one node. Returns the number of
+/// steps.
 fn carry_out(document: &str) -> usize {
     let folder = tempfile::tempdir().unwrap();
-    // With one node every file that a document names is there: node 0 makes the snapshot for a
-    // backup.
+    // With one node, every file that a document names exists, because node 0 takes the snapshot for
+    // a backup.
     let setup = Setup::in_folder(Runtime::Smol, &folder.path().join("data")).with("--nodes 1");
     let server = setup.start();
     let connect = server.address().to_string();

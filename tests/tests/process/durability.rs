@@ -1,4 +1,5 @@
-//! Acknowledged means on the disks of a majority: read off the calls that the process makes.
+//! Durability of acknowledged writes: the trace of system calls shows that a majority of the logs
+//! is synced before a put is acknowledged.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
@@ -8,12 +9,12 @@ use crate::tracing::{Call, Tracer};
 const CALLS: &str = "fdatasync,fsync,sendto,sendmsg,write,writev,pwrite64";
 const PUTS: usize = 40;
 
-/// The calls of a server that took `PUTS` puts of unlike values: the first half one by one, the
-/// others all at once.
+/// Returns the system calls of a server that executes `PUTS` puts of distinct values: the first
+/// half one by one, the others all at once.
 fn calls_of_puts(runtime: Runtime, flags: &str) -> Vec<Call> {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let tracer = Tracer::new(folder.path().join("trace")).watching(CALLS);
-    // A tracer slows everything down: elections at the default pace.
+    // Tracing slows the server down, so elections use the default timeout.
     let setup =
         Setup::in_folder(runtime, &folder.path().join("data")).with("--election-timeout 300ms..600ms");
     let server = setup.with(flags).under(tracer.words()).start();
@@ -31,7 +32,8 @@ fn calls_of_puts(runtime: Runtime, flags: &str) -> Vec<Call> {
     tracer.calls()
 }
 
-/// How many logs had this text written to them and then synced before line `moment` of the trace.
+/// Returns how many logs had this text written to them and then synced before line `moment` of the
+/// trace.
 fn durable_logs(calls: &[Call], text: &str, moment: usize) -> usize {
     let is_durable = |node: &usize| {
         let log = format!("/log{node:02}.txt>");
@@ -45,9 +47,9 @@ fn durable_logs(calls: &[Call], text: &str, moment: usize) -> usize {
     (0..5).filter(is_durable).count()
 }
 
-/// Before a byte of the reply to a put leaves the process, `fdatasync` has returned for three of
-/// five logs after the entry was written to them: a power cut at any later moment keeps what was
-/// acknowledged.
+/// Before the first byte of the reply to a put leaves the process, `fdatasync` has returned for
+/// three of five logs after the entry was written to them. So a power loss at any later moment
+/// keeps the acknowledged write.
 fn a_put_is_acknowledged_after_a_majority_was_synced(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -63,8 +65,8 @@ fn a_put_is_acknowledged_after_a_majority_was_synced(runtime: Runtime) {
     }
 }
 
-/// With `--sync never` no put waits for a disk, as whoever chose it expects; it is written all the
-/// same.
+/// With `--sync never`, no put waits for a sync, as the operator expects; its entry is written
+/// nevertheless.
 fn without_sync_no_put_waits_for_a_disk(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

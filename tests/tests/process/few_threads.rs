@@ -1,10 +1,11 @@
-//! A server whose control group has few places for threads: it says so at the start, or it serves.
-//! Where this process may make no control group, these stories say so on stderr and prove nothing.
+//! Thread limits: a server in a control group with few threads either says so at the start or
+//! serves. Where this process may not create such a group, the tests say so on stderr and prove
+//! nothing.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Group, Nodes, Runtime, Setup, until};
 
-/// Whatever the limit is, nothing hangs and nothing panics.
+/// Whatever the limit is, the server neither hangs nor panics.
 fn few_threads_are_named_or_enough(runtime: Runtime) {
     let Some(group) = Group::of_threads(1) else {
         return eprintln!("skipped: this process may make no control group that limits threads");
@@ -26,10 +27,10 @@ fn few_threads_are_named_or_enough(runtime: Runtime) {
     }
 }
 
-/// A node that is added while its leader gets no more threads has to wait for its link, and nobody
-/// ends.
+/// A leader that can start no thread for the link to a new node reports that and starts the link
+/// later. No process ends.
 #[test]
-fn a_link_that_finds_no_thread_is_told_and_begins_later() {
+fn a_link_without_a_thread_is_reported_and_starts_later() {
     let Some(group) = Group::of_threads(200) else {
         return eprintln!("skipped: this process may make no control group that limits threads");
     };

@@ -1,5 +1,5 @@
-//! Clients and strangers that make a server hold much: it stays within its memory, and others are
-//! served.
+//! Memory limits: clients and strangers that make a server buffer much data do not exhaust its
+//! memory, and other clients are served.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -8,8 +8,7 @@ use coracle_tests::both_runtimes;
 use coracle_tests::floods::with_frames_without_an_end;
 use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, until};
 
-/// How long a request of somebody else may take meanwhile: far more than it does, and less than
-/// what a hang would.
+/// The limit for another client's request meanwhile: far more than it takes, and less than a hang.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MIB: u64 = 1 << 20;
 
@@ -25,13 +24,14 @@ fn is_served(server: &Server, number: u64) {
     assert!(asked.elapsed() < PATIENCE);
 }
 
-/// Half a line of 512 KiB costs a client nothing, and is kept: the oldest ones give way.
+/// Incomplete lines of 512 KiB, which are cheap to send and must be buffered: beyond the limit, the
+/// server disconnects the clients with the oldest ones.
 fn half_lines_give_way(runtime: Runtime) {
     let server = server(runtime);
     let half = [r#"{"key":"a","value":""#.as_bytes(), &[b'x'; 512 << 10]].concat();
     let mut talks: Vec<Talk> = (0..100).map(|_| server.connect()).collect();
     for (number, talk) in (0..).zip(&mut talks) {
-        // One that was given up meanwhile takes no more.
+        // A connection that the server has closed meanwhile accepts no more data.
         let _ = talk.try_send(&half);
         if number % 20 == 0 {
             is_served(&server, number);
@@ -44,7 +44,7 @@ fn half_lines_give_way(runtime: Runtime) {
     assert!(server.memory_bytes() < 128 * MIB, "{} MiB", server.memory_bytes() / MIB);
 }
 
-/// Whoever asks for pages and reads none of them gives way to others.
+/// Clients that request pages and read none of them do not keep others from being served.
 fn readers_that_do_not_read_give_way(runtime: Runtime) {
     let server = server(runtime);
     let mut writer = server.connect();
@@ -67,8 +67,7 @@ fn readers_that_do_not_read_give_way(runtime: Runtime) {
     assert!(server.memory_bytes() < 256 * MIB, "{} MiB", server.memory_bytes() / MIB);
 }
 
-/// A node that is started again finds a place beside strangers that say nothing at the port for
-/// nodes.
+/// A restarted node rejoins although silent strangers hold connections to the ports for nodes.
 fn strangers_keep_no_member_out(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime; 3]);
     nodes.kill(3);
@@ -84,8 +83,8 @@ fn strangers_keep_no_member_out(runtime: Runtime) {
     drop(strangers);
 }
 
-/// Strangers that say that they are of the cluster, and send half of a long frame each, hold no
-/// more than their share of the memory.
+/// Strangers that claim to belong to the cluster and each send half of a long frame use no more
+/// than their share of the memory.
 fn frames_without_an_end_have_places(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     (1..=3).for_each(|id| nodes.launch(id, "--memory-max 64MiB"));

@@ -1,17 +1,18 @@
-//! The guide for three machines, carried out from its own text: each procedure under load, and what
-//! it promises afterwards.
+//! The guide for three machines, run from its own text: each procedure under load, and the state
+//! that it promises afterwards.
 //!
-//! The rules that map its machines onto this one stand in `live::Site`. A step that is changed in
-//! the guide is changed here.
+//! The rules that map its machines onto this one are in `live::Site`. A step that changes in the
+//! guide changes here.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Guide, Load, Runtime, Site, Step, until};
 
-/// What clients may be told while members come and go: nothing happened, try elsewhere; or, after
-/// the death of a leader, that nobody knows, which a session finds out by the same write.
+/// Errors that clients may get while members change. `no_leader` means that the write had no effect
+/// and another server should be tried. `timeout`, after a leader has died, leaves the outcome
+/// unknown; a retry of the same write in its session finds it out.
 const ON_THE_WAY: [&str; 2] = ["no_leader", "timeout"];
 
-/// The cluster of the guide's beginning, served by its units.
+/// Bootstraps the cluster as the guide does, and hands it over to its service units.
 fn founded(guide: &Guide, runtime: Runtime) -> Site {
     let site = Site::new(guide, runtime);
     site.run(&guide.procedure("The first start"));
@@ -22,8 +23,8 @@ fn founded(guide: &Guide, runtime: Runtime) -> Site {
     site
 }
 
-/// Carries out these steps under load on the machines `load_on`. Afterwards everything acknowledged
-/// is on every machine of `serving`, and these `(id, machine)` are the members, all of them voters.
+/// Runs these steps under load on the machines `load_on`. Afterwards the `(id, machine)` pairs in
+/// `members` are the members, all of them voters, and each of them holds every acknowledged write.
 fn run_under_load(site: &Site, steps: &[Step], load_on: &[u64], members: &[(u64, u64)]) {
     let load = Load::start("w", site.addresses(load_on));
     load.goes_on();
@@ -63,7 +64,7 @@ fn adding_a_node(runtime: Runtime) {
     run_again_without(&site, 1, 4);
 }
 
-/// The leader is removed, which is the harder case.
+/// Removes the leader, which is the harder case.
 fn removing_a_node(runtime: Runtime) {
     let guide = Guide::read();
     let site = founded(&guide, runtime);
@@ -101,7 +102,8 @@ fn moving_a_machine(runtime: Runtime) {
     run_again_without(&site, 1, 12);
 }
 
-/// Without `dead` the cluster needs `needed`: the vote of a node that came or moved counts.
+/// Kills the machine `dead`, so that a majority needs `needed`: the vote of a node that was added
+/// or moved counts.
 fn run_again_without(site: &Site, dead: u64, needed: u64) {
     site.kill(dead);
     let load = Load::start("v", site.addresses(&[needed]));

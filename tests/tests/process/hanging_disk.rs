@@ -1,16 +1,16 @@
-//! Disks that hang: whatever waits for one says so, and the process ends when it is told to.
+//! Disks that hang: a start that waits for one reports that, and a signal still ends the process.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup, signal, until};
 
 use crate::tracing::Tracer;
 
-/// Longer than a stop may take with [`FLAGS`]: what is said by then is not said because the disk
-/// goes on.
+/// Longer than a stop may take with [`FLAGS`], so that all messages come while the disk still
+/// hangs.
 const HANGS_MS: u64 = 25_000;
 const FLAGS: &str = "--nodes 1 --request-timeout 1s";
 
-/// A start waits for the first sync of its metadata. It says so, and a signal ends it.
+/// A start waits for the first sync of its metadata. It reports that, and a signal ends it.
 fn a_start_whose_disk_hangs_is_told_and_ends_on_a_signal(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

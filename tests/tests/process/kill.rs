@@ -1,12 +1,12 @@
-//! SIGKILL at any moment loses nothing that was acknowledged.
+//! Crashes by SIGKILL: a kill at any moment loses no acknowledged write.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Campaign, LogFile, Runtime, Setup};
 
 use crate::tracing::Tracer;
 
-/// Killed under load, during a start or right after one, a server comes back with every
-/// acknowledged write and with nothing that nobody sent.
+/// A server that is killed under load, during a start or right after one comes back with every
+/// acknowledged write, and with none that no client sent.
 ///
 /// `cargo run --release -p coracle-tests --bin kill` does the same for longer.
 fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
@@ -18,8 +18,8 @@ fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     assert!(summary.acknowledged > 100, "{campaign:?}: {summary:?}");
 }
 
-/// A cluster whose founding is killed at any step that changes the folder can be founded by the
-/// next start.
+/// When the bootstrap of a cluster is killed at any step that changes the folder, the next start
+/// can bootstrap it.
 fn founding_may_be_killed_at_every_step(runtime: Runtime) {
     const CALLS: &str = "fsync,fdatasync,rename";
     if !Tracer::can_inject() {

@@ -1,5 +1,5 @@
-//! Followers whose disks are slow: they are behind, and no connection may notice it on what it has
-//! seen.
+//! Followers that lag because their disks are slow: connections keep read-your-writes and monotonic
+//! reads.
 
 use std::path::PathBuf;
 use std::thread;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::tracing::Tracer;
 
-/// A server of which two nodes of five sync slowly.
+/// A server of five nodes, two of which sync slowly.
 fn setup(runtime: Runtime, folder: &std::path::Path) -> Setup {
     let data = folder.join("data");
     let logs: Vec<PathBuf> = [3, 4].map(|node| data.join(format!("log{node:02}.txt"))).into();
@@ -18,8 +18,8 @@ fn setup(runtime: Runtime, folder: &std::path::Path) -> Setup {
     Setup::in_folder(runtime, &data).with("--election-timeout 1s..2s").under(tracer.words())
 }
 
-/// With followers that lag far behind, a connection still reads its own writes, and what it has
-/// read once is never older the next time.
+/// With followers that lag far behind, a connection still reads its own writes, and never reads an
+/// older state than it has read before.
 fn a_lagging_follower_never_takes_a_connection_back(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -32,7 +32,7 @@ fn a_lagging_follower_never_takes_a_connection_back(runtime: Runtime) {
         let mut load = server.connect();
         scope.spawn(move || {
             let filler = "x".repeat(4 << 10);
-            // Enough to fill whatever may be on its way to a follower.
+            // More than can be in flight to a follower.
             for number in 0..1500 {
                 load.say(&format!(r#"{{"key":"load-{number}","value":"{filler}"}}"#));
             }

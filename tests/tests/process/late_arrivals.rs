@@ -1,17 +1,18 @@
-//! Clients that arrive while the server stops: too late to be served, and no reason to stop later.
+//! Clients that connect while the server stops: they are not served, and they do not delay the
+//! stop.
 
 use coracle_tests::live::{Runtime, Setup, signal, until};
 
 use crate::tracing::Tracer;
 
-/// How much longer a newcomer's first call on its socket takes: long enough for a stop without load
-/// to pass the point at which newcomers are served, and shorter than the second that a stop gives
-/// clients for their farewell.
+/// How much longer the first call on a new client's socket takes: long enough for a stop without
+/// load to pass the point at which new clients are served, and shorter than the second that a stop
+/// gives clients for the closing line.
 const LATE_MS: u64 = 300;
 
-/// A client is accepted, and before it comes to be served the server stops and nobody is left who
-/// would serve it. Its connection has to end by itself: one that waits for a word from others holds
-/// up the stop until patience ends.
+/// The server accepts a client and stops before it serves the client, so that no thread is left to
+/// do so. The connection has to end by itself: if it waited for a message from another thread, it
+/// would delay the stop until the stop's time limit.
 #[test]
 fn a_client_that_arrives_during_a_stop_ends_by_itself() {
     if !Tracer::can_inject() {
@@ -23,7 +24,7 @@ fn a_client_that_arrives_during_a_stop_ends_by_itself() {
         Tracer::new(trace.clone()).slowing_first("accept4,setsockopt,shutdown", "setsockopt", LATE_MS);
     let server = Setup::in_memory(Runtime::Threads).under(tracer.words()).start();
     let mut late = server.connect();
-    // A traced call stands in the file, with its result, before the thread that made it goes on.
+    // A traced call is in the file, with its result, before the thread that made it continues.
     until("the client is accepted", || {
         let calls = tracer.calls();
         calls.iter().any(|call| call.name == "accept4" && call.worked)

@@ -1,4 +1,4 @@
-//! Links in a data folder or in the place of a backup: nothing is written through them.
+//! Symbolic links in a data folder or at the path of a backup: nothing is written through them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use coracle_tests::live::{Runtime, Setup};
 
 use crate::shell::Shell;
 
-/// A file outside of the folder, which nothing may change.
+/// Creates a file outside of the folder, which must not change.
 fn precious(place: &Path) -> std::path::PathBuf {
     let file = place.join("precious");
     fs::write(&file, "precious").expect("there is room for a file");
@@ -20,8 +20,8 @@ fn check_that_it_is_unchanged(file: &Path) {
     assert_eq!(fs::read_to_string(file).expect("it is text"), "precious");
 }
 
-/// Links that have the names of files on their way to a name are removed at a start, like the
-/// left-overs of a crash, and while the server runs.
+/// Links with the names of temporary files are removed, like the leftovers of a crash, at a start
+/// and while the server runs.
 fn a_temporary_file_is_not_written_through_a_link(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let folder = place.path().join("data");
@@ -47,7 +47,7 @@ fn a_temporary_file_is_not_written_through_a_link(runtime: Runtime) {
     setup.start().stop();
 }
 
-/// The lock file is emptied and written to, so a link in its place is refused by name.
+/// The lock file is truncated and written to, so a link in its place is rejected by name.
 fn a_lock_file_that_is_a_link_is_refused(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let file = precious(place.path());
@@ -60,7 +60,7 @@ fn a_lock_file_that_is_a_link_is_refused(runtime: Runtime) {
     check_that_it_is_unchanged(&file);
 }
 
-/// A backup that replaces a link replaces the link, and not the file that it leads to.
+/// A backup that replaces a link replaces the link itself, not the file that it points to.
 fn a_backup_is_not_written_through_a_link(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let file = precious(place.path());

@@ -1,5 +1,5 @@
-//! A start with much to apply: the server says what it is doing, and answers what needs no node,
-//! long before it is done.
+//! A start with a long log to apply: long before it is done, the server reports its progress and
+//! answers requests that need no node.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use coracle_tests::live::{LogFile, Runtime, Setup, crc32, until};
 
-/// So many that a node needs many turns for them, and a good part of a second; and for a machine on
-/// which this process may not run for so long, some seconds.
+/// Numbers of entries to apply. The first takes many turns and a large part of a second. The second
+/// takes some seconds, for a busy machine that may not run this process during the first.
 const ENTRIES: [usize; 2] = [1_000_000, 6_000_000];
 
-/// A folder of one node whose log has this many more entries, each for a key of its own; its last
-/// index.
+/// Creates the folder of one node whose log has this many more entries, each for a different key.
+/// Returns its last index.
 fn folder_with_a_long_log(folder: &Path, entries: usize) -> usize {
     let server = Setup::in_folder(Runtime::Smol, folder).with("--nodes 1").start();
     assert_eq!(server.connect().ask(r#"{"key":"a","value":1}"#)["status"], "ok");
@@ -34,15 +34,15 @@ fn folder_with_a_long_log(folder: &Path, entries: usize) -> usize {
     end
 }
 
-/// On one executor a node that applies a long log must let the others run: clients are greeted and
-/// told how far it is, while a read has to wait for the whole log.
+/// A node that applies a long log lets the other tasks of its executor run: clients are connected
+/// and see its progress, while a read has to wait for the whole log.
 #[test]
-fn a_long_log_keeps_nobody_waiting_who_asks_for_none_of_it() {
+fn clients_are_served_while_a_long_log_is_applied() {
     let is_seen = ENTRIES.into_iter().any(is_served_while_it_applies);
     assert!(is_seen, "nobody was served before the whole log was applied");
 }
 
-/// Whether anybody was served before the whole log was applied.
+/// Returns whether a client was served before the whole log was applied.
 fn is_served_while_it_applies(entries: usize) -> bool {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let last = folder_with_a_long_log(folder.path(), entries);

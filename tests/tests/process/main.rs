@@ -1,9 +1,9 @@
-//! The program as its users have it: a process with flags, signals, files and an exit code, and its
-//! client commands.
+//! Tests of the real program: a process with flags, signals, files and an exit code, and its client
+//! commands.
 //!
-//! How the program is found and built, `live::program` tells. The stories about the disk run it
-//! under `strace`, which sees every call and can make one fail; where that is not possible they say
-//! so on stderr and prove nothing.
+//! `live::program` finds and builds the program. The tests about the disk run it under `strace`,
+//! which sees every system call and can make one fail. Where that is not possible, they say so on
+//! stderr and prove nothing.
 
 #[cfg(test)]
 mod backup;
