@@ -1,4 +1,5 @@
-//! A cluster of processes: any node serves any client, whoever leads, comes or goes.
+//! A cluster of one process per node: any node serves any client while leaders change and nodes
+//! fail, return, join or leave.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ fn value(nodes: &Nodes, through: usize, key: &str) -> Value {
     nodes.connect(through).ask(&line)["value"].clone()
 }
 
-/// The first thing anybody tries.
+/// Every node serves reads and writes of clients.
 fn any_node_serves_any_client(runtime: Runtime) {
     let nodes = three(runtime);
     serves_through_all(&nodes);
@@ -45,7 +46,7 @@ fn serves_through_all(nodes: &Nodes) {
     }
     nodes.settle();
     for id in nodes.running() {
-        // Its own answer, which is as fresh as all others by now.
+        // Its local answer, which is up to date by now.
         nodes.connect(id).exchange(r#"{"key":"k1"}"#, r#"{"key":"k1","value":1,"status":"ok"}"#);
         let rows = nodes.rows(id);
         assert_eq!(rows.len(), nodes.running().len());
@@ -53,14 +54,14 @@ fn serves_through_all(nodes: &Nodes) {
     }
 }
 
-/// A majority is enough, and who comes back catches up.
+/// A killed leader is replaced by the remaining majority, and catches up after a restart.
 fn a_killed_leader_is_replaced_and_comes_back(runtime: Runtime) {
     let mut nodes = three(runtime);
     put(&nodes, 1, "a", 1);
     let leader = nodes.leader();
     nodes.kill(leader);
     let through = nodes.running()[0];
-    // A write that is sent on before the end of the connection is noticed has no known outcome.
+    // A write that is forwarded before the end of the connection is noticed has an unknown outcome.
     until("the leader is gone for the others", || {
         let rows = nodes.rows(through);
         let row = rows.iter().find(|row| row["id"] == leader as u64).expect("it is still a member");
@@ -72,7 +73,8 @@ fn a_killed_leader_is_replaced_and_comes_back(runtime: Runtime) {
     assert_eq!(value(&nodes, leader, "a"), 2);
 }
 
-/// A cluster begins when all founders have met, and their clients wait or are told so.
+/// The bootstrap waits for all founders. Until then, requests of clients are rejected with a
+/// definite error.
 fn founders_wait_for_one_another(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     for id in [1, 2] {
@@ -93,8 +95,8 @@ fn founders_wait_for_one_another(runtime: Runtime) {
     put(&nodes, 1, "a", 1);
 }
 
-/// A script that waits for `ready` may rely on it: a node that listens, and whose cluster has no
-/// majority yet, is not ready.
+/// With `--ready-when answering`, a script that waits for `ready` may rely on it: a node that
+/// listens, and whose cluster has no majority yet, is not ready.
 fn ready_means_that_requests_are_answered(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     nodes.launch(1, "--ready-when answering");
@@ -109,7 +111,8 @@ fn ready_means_that_requests_are_answered(runtime: Runtime) {
     }
 }
 
-/// Other programs find the port for nodes, too. They are told where clients connect.
+/// A client of another protocol at the port for nodes gets an error that names the port for
+/// clients.
 fn another_protocol_at_the_port_for_nodes_is_told_so(runtime: Runtime) {
     let nodes = three(runtime);
     let peers: std::net::SocketAddr = nodes.peer_address(1).parse().expect("it is an address");
@@ -129,7 +132,8 @@ fn another_protocol_at_the_port_for_nodes_is_told_so(runtime: Runtime) {
     put(&nodes, 1, "a", 2);
 }
 
-/// It may have promised what it would not know of.
+/// A node that lost its files is rejected, because it may have made promises that it no longer
+/// knows of. It can join again after its removal.
 fn a_node_that_lost_its_files_is_refused(runtime: Runtime) {
     let mut nodes = three(runtime);
     put(&nodes, 1, "a", 1);
@@ -152,7 +156,8 @@ fn a_node_that_lost_its_files_is_refused(runtime: Runtime) {
     until("it has the value", || again.connect().ask(r#"{"key":"a"}"#)["value"] == 2);
 }
 
-/// Two clusters whose addresses were mixed up must not become one.
+/// A node of another cluster is rejected, so that two clusters with mixed-up addresses do not
+/// become one.
 fn a_node_of_another_cluster_is_refused(runtime: Runtime) {
     let mut nodes = three(runtime);
     let mut others = three(runtime);
@@ -168,7 +173,7 @@ fn a_node_of_another_cluster_is_refused(runtime: Runtime) {
     stray.stop();
 }
 
-/// An upgrade, machine by machine: no request of a client with a session fails.
+/// A rolling restart, as in an upgrade: no request of a client with a session fails.
 fn a_rolling_restart_fails_no_request(runtime: Runtime) {
     let mut nodes = three(runtime);
     let load = Load::start("w", nodes.addresses());
@@ -192,7 +197,7 @@ fn a_rolling_restart_fails_no_request(runtime: Runtime) {
     assert_eq!(value(&nodes, 1, "w"), done);
 }
 
-/// Machines are exchanged one by one, the leader's among them, under load.
+/// Nodes are replaced one by one under load, including the leader.
 fn members_change_under_load(runtime: Runtime) {
     let mut nodes = three(runtime);
     let load = Load::start("w", nodes.addresses());
@@ -227,10 +232,10 @@ fn members_change_under_load(runtime: Runtime) {
     assert_eq!(value(&nodes, through, "w"), done);
 }
 
-/// Longer than a leader holds its log for a follower that does not answer.
+/// Longer than a leader keeps its log for a follower that does not answer.
 const LOG_HELD: Duration = Duration::from_secs(3);
 
-/// A follower that was away for longer than the leader keeps its log is sent a snapshot.
+/// A follower that was away for longer than the leader keeps its log gets a snapshot.
 fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
     let mut nodes = Nodes::new(&[runtime; 3]);
     for id in 1..=3 {
@@ -250,8 +255,8 @@ fn a_node_far_behind_gets_a_snapshot(runtime: Runtime) {
         }
     };
     write(0..1000);
-    // The leader holds its log for a follower that has answered a moment ago: ten of the longest
-    // election timeouts here.
+    // The leader keeps its log for a follower that has answered recently: here for ten of the
+    // longest election timeouts.
     while away_since.elapsed() < LOG_HELD {
         write(0..100);
     }

@@ -1,4 +1,4 @@
-//! Starts that must not come to serve: the exit code, and a message that says what to do.
+//! Rejected starts: the server exits with an error code, and a message says what to do.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::process::Command;
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Ended, LogFile, Nodes, Runtime, Setup, crc32, program};
 
-/// Ended with 6, nothing on stdout, and all of these words in one message.
+/// Checks for exit code 6, nothing on stdout, and all of these words in one error message.
 #[track_caller]
 fn check_refusal(ended: &Ended, words: &[&str]) {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(6), ""), "{}", ended.stderr);
@@ -19,7 +19,7 @@ fn check_refusal(ended: &Ended, words: &[&str]) {
     }
 }
 
-/// A folder that a cluster of five has used.
+/// Returns a folder that a cluster of five has used.
 fn used_folder(runtime: Runtime) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).start();
@@ -38,14 +38,14 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     fs::write(path, change(text)).expect("the file can be written");
 }
 
-/// A refused start changes nothing: with the old bytes back, everything is there.
+/// Checks that a rejected start changed nothing: once the old bytes are back, all data is there.
 fn check_that_it_still_starts(runtime: Runtime, folder: &Path) {
     let server = Setup::in_folder(runtime, folder).start();
     server.connect().exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
     server.stop();
 }
 
-/// Two servers on one port would each have half of the clients.
+/// A port in use is rejected, because two servers on one port would each get half of the clients.
 fn a_port_in_use_is_refused(runtime: Runtime) {
     let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = taken.local_addr().expect("a listener has an address").to_string();
@@ -55,7 +55,8 @@ fn a_port_in_use_is_refused(runtime: Runtime) {
     );
 }
 
-/// Two processes on one folder would ruin it; the message names the folder and who is there.
+/// A folder in use is rejected, because two processes would corrupt it. The message names the
+/// folder and the process that uses it.
 fn a_folder_in_use_is_refused(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -67,7 +68,8 @@ fn a_folder_in_use_is_refused(runtime: Runtime) {
     setup.start().stop();
 }
 
-/// Half a cluster, or one with strangers in it, could forget what was acknowledged.
+/// A folder made for another number of nodes is rejected: half a cluster, or one with foreign
+/// nodes, could lose acknowledged writes.
 fn a_folder_of_another_size_is_refused(runtime: Runtime) {
     let folder = used_folder(runtime);
     for nodes in [1, 3, 7] {
@@ -77,7 +79,8 @@ fn a_folder_of_another_size_is_refused(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// An older program must not misread what a newer one wrote, even when the checksum fits.
+/// A newer format is rejected even if the checksum is valid, because an older program would misread
+/// it.
 fn a_newer_format_is_refused_by_name_and_version(runtime: Runtime) {
     let folder = used_folder(runtime);
     for name in ["log02.txt", "meta2.txt"] {
@@ -99,8 +102,8 @@ fn a_newer_format_is_refused_by_name_and_version(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// A whole entry that means nothing to this program was written by a newer one. Serving without it
-/// would forget what was acknowledged; the message names the node and the entry.
+/// A valid entry with an unknown operation was written by a newer program, and serving without it
+/// would lose acknowledged writes. The message names the file and the line.
 fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
     let folder = used_folder(runtime);
     let path = folder.path().join("log02.txt");
@@ -118,8 +121,8 @@ fn an_entry_of_a_newer_program_is_refused_by_its_index(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// Damage before a valid line is never cut off: the message names file and line and what to do, and
-/// nothing changes.
+/// Damage before a valid line is never cut off: the message names the file, the line and the
+/// remedy, and no file changes.
 fn damage_is_refused_and_left_alone(runtime: Runtime) {
     let folder = used_folder(runtime);
     let (log, meta) = (folder.path().join("log03.txt"), folder.path().join("meta3.txt"));
@@ -151,8 +154,8 @@ fn damage_is_refused_and_left_alone(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
-/// One damaged log of five costs nothing: the message says which nodes are whole, and its commands,
-/// run as they stand there, lead to a cluster that has everything.
+/// One damaged log of five loses nothing: the message names the intact nodes, and its commands, run
+/// verbatim, lead to a cluster with all data.
 fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
     let folder = used_folder(runtime);
     let data = folder.path().join("data");
@@ -180,8 +183,8 @@ fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
     check_that_it_still_starts(runtime, Path::new(restored));
 }
 
-/// A torn last line is what a power cut leaves: it is cut off, said so, and costs nothing that was
-/// acknowledged.
+/// A torn last line, as a power loss leaves it, is cut off and reported, and no acknowledged write
+/// is lost.
 fn a_torn_end_is_cut_off_and_told(runtime: Runtime) {
     let folder = used_folder(runtime);
     for torn in [
@@ -197,7 +200,7 @@ fn a_torn_end_is_cut_off_and_told(runtime: Runtime) {
     }
 }
 
-/// A folder that cannot be made or written is named.
+/// An error names a folder that cannot be created or written.
 fn a_folder_that_is_a_file_is_refused(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().join("data");
@@ -205,7 +208,7 @@ fn a_folder_that_is_a_file_is_refused(runtime: Runtime) {
     check_refusal(&Setup::in_folder(runtime, &path).fail(), &[&path.display().to_string()]);
 }
 
-/// Everything in a folder, but for the lock.
+/// Returns all files in a folder, except the lock, with their bytes.
 fn bytes_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(folder)
         .expect("the folder is there")
@@ -219,8 +222,8 @@ fn bytes_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A slip in `--id` must not make a new node, or a whole new cluster, beside another node's log.
-/// What the message proposes is tried as well, and leads back.
+/// A wrong `--id` must not create a new node, or a whole new cluster, beside another node's log.
+/// With the id that the message proposes, the node starts again.
 fn a_folder_of_another_node_is_refused(runtime: Runtime) {
     let mut nodes = Nodes::start(&[runtime]);
     nodes.kill(1);
@@ -272,7 +275,7 @@ both_runtimes!(
     a_folder_of_a_cluster_in_one_process_is_no_nodes,
 );
 
-/// A slip on the command line starts nothing, says what would be right, and has its own exit code.
+/// A usage error starts nothing, prints what would be right, and has exit code 2.
 #[test]
 fn wrong_usage_has_exit_code_two() {
     for flags in [

@@ -1,4 +1,4 @@
-//! What outlives the process: the values, and files that anybody can read.
+//! Restarts: all values survive, in files that people and other programs can read.
 
 use std::fs;
 
@@ -6,14 +6,13 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup};
 use serde_json::{Value, json};
 
-/// Everything acknowledged is there after a restart, from the first request after ready on and time
-/// after time.
+/// Every acknowledged write is there after each restart, from the first request after `ready` on.
 fn values_outlive_the_server(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
     for life in 0..4_usize {
         let server = setup.start();
-        // Every key on a connection of its own: each is the first thing that this connection asks.
+        // Each key on a new connection, so that it is the first request of that connection.
         for earlier in 0..life {
             let stored = format!(r#"{{"key":"life-{earlier}","value":"x\n1e999","status":"ok"}}"#);
             server.connect().exchange(&format!(r#"{{"key":"life-{earlier}"}}"#), &stored);
@@ -26,8 +25,7 @@ fn values_outlive_the_server(runtime: Runtime) {
     }
 }
 
-/// What was swapped, deleted and put again is what a restart finds: the log is replayed, not the
-/// puts alone.
+/// A restart replays every kind of command in the log, including swaps and deletes, not only puts.
 fn every_kind_of_command_is_replayed(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -54,8 +52,8 @@ fn every_kind_of_command_is_replayed(runtime: Runtime) {
     server.stop();
 }
 
-/// All logs are the same entries under the same checksums, every line is JSON as the contract shows
-/// it, and the chain can be recomputed by somebody who only knows the contract.
+/// All logs hold the same entries with the same checksums, every line is JSON as documented, and
+/// the checksum chain can be recomputed from the documentation alone.
 fn all_logs_are_one_verifiable_chain(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let setup = Setup::in_folder(runtime, folder.path());
@@ -86,7 +84,8 @@ fn all_logs_are_one_verifiable_chain(runtime: Runtime) {
     assert!(places.is_sorted() && places[0] == Some(0), "{line}");
 }
 
-/// An operator finds the term and the vote of node X in `metaX.txt`, as the contract names it.
+/// The files of node X have the documented names; an operator finds its term and vote in
+/// `metaX.txt`.
 fn files_have_the_names_and_members_of_the_contract(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).with("--nodes 3").start();
@@ -102,8 +101,7 @@ fn files_have_the_names_and_members_of_the_contract(runtime: Runtime) {
     }
 }
 
-/// The term and the vote stand in the metadata under the paper's names, one JSON object in one
-/// line.
+/// The metadata file holds term and vote under the paper's names, as one JSON object in one line.
 fn metadata_tells_term_and_vote(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).with("--nodes 3").start();
@@ -129,7 +127,7 @@ fn metadata_tells_term_and_vote(runtime: Runtime) {
     }
 }
 
-/// In memory means that nothing is written, not even into a folder that was named.
+/// A server in memory writes nothing, not even into a folder that was named.
 fn an_ephemeral_server_writes_nothing(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().join("data");
@@ -139,7 +137,8 @@ fn an_ephemeral_server_writes_nothing(runtime: Runtime) {
     assert!(!path.exists());
 }
 
-/// Whoever made a folder for three nodes need not say so again, and is told how many there are.
+/// Without `--nodes`, a folder is started with the number of nodes that it was made for, and a
+/// message says so.
 fn a_folder_is_started_with_the_nodes_that_it_was_made_for(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let server = Setup::in_folder(runtime, folder.path()).with("--nodes 3").start();

@@ -5,19 +5,19 @@ use std::process::{Command, Stdio};
 
 use coracle_tests::live::{Ended, Server, program};
 
-/// A shell whose client commands go to these servers.
+/// Runs client commands against these servers.
 #[derive(Debug)]
 pub(crate) struct Shell {
     connect: String,
 }
 
 impl Shell {
-    /// Commands go to this server.
+    /// Returns a shell whose commands go to this server.
     pub(crate) fn of(server: &Server) -> Self {
         Self { connect: server.address().to_string() }
     }
 
-    /// Commands go to these addresses, separated by commas.
+    /// Returns a shell whose commands go to these addresses, separated by commas.
     pub(crate) fn of_addresses(connect: &str) -> Self {
         Self { connect: connect.to_owned() }
     }
@@ -27,7 +27,7 @@ impl Shell {
         self.run_with_input(arguments, "")
     }
 
-    /// Runs a command with this on stdin.
+    /// Runs a command with this text on stdin.
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
         let mut child = Command::new(program())
             .args(arguments)
@@ -37,15 +37,15 @@ impl Shell {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        // A command that does not read its input may have ended.
+        // A command that does not read its input may have ended already.
         _ = child.stdin.take().expect("stdin is a pipe").write_all(input.as_bytes());
         let output = child.wait_with_output().expect("the program ends");
         let text = |bytes| String::from_utf8(bytes).expect("the program speaks UTF-8");
         Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Runs a command that must end with this exit code and exactly this on stdout. Only a failure
-    /// may use stderr, and has to.
+    /// Runs a command that must end with this exit code and exactly this text on stdout. It must
+    /// write to stderr if, and only if, it fails.
     #[track_caller]
     pub(crate) fn expect(&self, arguments: &[&str], code: i32, stdout: &str) -> Ended {
         let ended = self.run(arguments);

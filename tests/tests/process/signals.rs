@@ -1,4 +1,4 @@
-//! Coming up and going down: the ready line, signals, and exit codes.
+//! Start and shutdown: the ready line, signals, and exit codes.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use coracle_tests::live::{Runtime, Setup, Talk, signal};
 
 const PONG: &str = r#"{"status":"ok"}"#;
 
-/// A script that starts a server reads one line from its stdout, and gets an address that serves.
+/// A script that starts a server reads exactly one line from its stdout, with an address that
+/// serves.
 fn stdout_is_the_ready_line_alone(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let address = server.address();
@@ -20,8 +21,8 @@ fn stdout_is_the_ready_line_alone(runtime: Runtime) {
     assert_eq!(ended.stdout, format!("ready {address}\n"));
 }
 
-/// Every way to ask a server to end, a terminal that goes away among them, is an orderly end, also
-/// with clients that just sit there.
+/// SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, each cause an orderly shutdown, also
+/// with idle clients connected.
 fn term_int_and_hup_end_it_in_order(runtime: Runtime) {
     for name in ["TERM", "INT", "HUP"] {
         let server = Setup::in_memory(runtime).start();
@@ -35,7 +36,8 @@ fn term_int_and_hup_end_it_in_order(runtime: Runtime) {
     }
 }
 
-/// A signal before the first election, or before anybody connected, ends it just as well.
+/// A signal before the first election, or before a client connects, also causes an orderly
+/// shutdown.
 fn a_signal_right_after_ready_ends_it(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     for _ in 0..3 {
@@ -43,10 +45,10 @@ fn a_signal_right_after_ready_ends_it(runtime: Runtime) {
     }
 }
 
-/// An operator whose patience ends gets out at once with a second signal.
+/// A second signal ends the server at once, for an operator who does not want to wait.
 ///
-/// A client that does not read its replies keeps the orderly stop from being over, and both signals
-/// are delivered to a process that is held still: so none can be too late.
+/// A client that does not read its replies keeps the orderly shutdown from completing, and both
+/// signals are delivered while the process is stopped, so neither can come too late.
 fn a_second_signal_ends_it_at_once(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let value = "v".repeat(64 << 10);
@@ -62,7 +64,7 @@ fn a_second_signal_ends_it_at_once(runtime: Runtime) {
     assert_eq!(server.wait().code, Some(130));
 }
 
-/// Diagnostics are for people who read them: a request is never worth a line, and JSON is JSON.
+/// The log on stderr reports elections but no requests, and in the JSON format every line is JSON.
 fn stderr_tells_of_elections_and_not_of_requests(runtime: Runtime) {
     let told = |requests: usize| {
         let server = Setup::in_memory(runtime).with("--log-format json").start();

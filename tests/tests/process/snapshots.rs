@@ -1,5 +1,4 @@
-//! Snapshots in files: logs stay short, and nothing that was acknowledged goes with their
-//! beginnings.
+//! Snapshots on disk: logs stay short, and compaction loses no acknowledged write.
 
 use std::fs;
 use std::path::Path;
@@ -10,17 +9,18 @@ use serde_json::Value;
 
 use crate::tracing::Tracer;
 
-/// A snapshot so often that every story sees some.
+/// The number of entries between snapshots: few, so that every test sees some snapshots.
 const ENTRIES: u64 = 100;
 
-/// How many keys are overwritten.
+/// The number of keys, which are overwritten in turn.
 const KEYS: u64 = 50;
 
 fn setup(runtime: Runtime, folder: &Path) -> Setup {
     Setup::in_folder(runtime, folder).with(&format!("--nodes 3 --snapshot-entries {ENTRIES}"))
 }
 
-/// Puts the numbers from `from` on, one key after another, so many at a time as a connection takes.
+/// Puts `count` numbers starting with `from`, one key after another, in windows that a connection
+/// accepts.
 fn put(talk: &mut Talk, from: u64, count: u64) {
     for first in (from..from + count).step_by(500) {
         let numbers = first..(from + count).min(first + 500);
@@ -35,7 +35,7 @@ fn put(talk: &mut Talk, from: u64, count: u64) {
     }
 }
 
-/// Every key has its last number of all that are less than `end`.
+/// Checks that every key has the last of its numbers that are less than `end`.
 fn expect_all(talk: &mut Talk, end: u64) {
     let page = talk.ask(r#"{"op":"scan","prefix":"k"}"#);
     let items = page["items"].as_array().expect("a page has items");
@@ -51,14 +51,14 @@ fn rows(server: &Server) -> Vec<Value> {
     status["nodes"].as_array().expect("a status has nodes").clone()
 }
 
-/// The lines of a node's snapshot, as JSON: the first one, the content, the last one.
+/// Returns the lines of a node's snapshot as JSON: the header, the content, the end line.
 fn snapshot(folder: &Path, node: u64) -> Vec<Value> {
     let text = fs::read_to_string(folder.join(format!("snap{node}.txt"))).expect("there is a snapshot");
     assert!(text.ends_with('\n'), "{text}");
     text.lines().map(|line| serde_json::from_str(line).expect("a snapshot is JSON lines")).collect()
 }
 
-/// Where logs overlap they hold the same, and all of them end alike.
+/// Checks that the logs agree where they overlap, and that all end at the same index.
 fn expect_one_history(folder: &Path, nodes: usize) {
     let logs = LogFile::read_all(folder, nodes);
     let last = logs[0].last();
@@ -70,9 +70,9 @@ fn expect_one_history(folder: &Path, nodes: usize) {
     }
 }
 
-/// However much is overwritten, a log holds little more than what came since the last snapshot, and
-/// the next start finds everything. The snapshot's lines are the map, readable by anybody, and say
-/// what they stand for.
+/// However much is overwritten, a log holds little more than the entries since the last snapshot,
+/// and the next start finds all data. The snapshot holds the map as readable lines between a header
+/// and an end line, which identify it.
 fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     const PUTS: u64 = 5_000;
     let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -84,8 +84,8 @@ fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     });
     server.stop();
     for (node, log) in (0..).zip(LogFile::read_all(folder.path(), 3)) {
-        // A snapshot waits for the disk, and entries do not wait for it: hence not exactly as often
-        // as asked for.
+        // A snapshot waits for the disk, and entries do not wait for a snapshot, so snapshots are
+        // rarer than configured.
         assert!((log.lines.len() as u64) < PUTS / 2, "node {node} holds {} lines", log.lines.len());
         let lines = snapshot(folder.path(), node);
         let (first, last) = (&lines[0], &lines[lines.len() - 1]);
@@ -106,8 +106,7 @@ fn logs_stay_short_and_the_map_stays_whole(runtime: Runtime) {
     expect_one_history(folder.path(), 3);
 }
 
-/// With nothing on a disk, too, a snapshot takes the place of the log, and the server goes on as if
-/// nothing were.
+/// Without disks, a snapshot replaces the log as well, and clients notice nothing.
 fn in_memory_as_well(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with(&format!("--snapshot-entries {ENTRIES}")).start();
     let mut talk = server.connect();
@@ -119,8 +118,8 @@ fn in_memory_as_well(runtime: Runtime) {
     server.stop();
 }
 
-/// Killed under load again and again, while snapshots are written, take the log's place and are
-/// read at starts.
+/// A server that is killed again and again under load, while snapshots are written, replace the log
+/// and are read at starts, keeps every acknowledged write.
 fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let flags = format!("--snapshot-entries {ENTRIES}");
@@ -131,7 +130,7 @@ fn a_killed_server_keeps_what_it_acknowledged(runtime: Runtime) {
     assert!(folder.path().join("snap0.txt").exists(), "{campaign:?}: no snapshot was taken");
 }
 
-/// The files of one node, all of one moment, in another folder.
+/// Copies the files of one node to another folder.
 fn copy(from: &Path, to: &Path, node: u64) {
     for name in [format!("log{node:02}.txt"), format!("meta{node}.txt"), format!("snap{node}.txt")] {
         if from.join(&name).exists() {
@@ -140,11 +139,11 @@ fn copy(from: &Path, to: &Path, node: u64) {
     }
 }
 
-/// A node whose files are those of long ago finds that nobody has the entries any more that it
-/// lacks: it takes the leader's snapshot, and goes on with the others.
+/// A node with old files lacks entries that no log holds any more: it installs the leader's
+/// snapshot, and continues with the others.
 ///
-/// Its term and vote are old, too, which no operator should do to a node of a cluster that is in
-/// use. Here nobody can be misled by it: the two others have decided everything.
+/// Its term and vote are old as well, which no operator should do to a node of a live cluster. Here
+/// it is harmless, because the two other nodes have decided everything.
 fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, kept) = (place.path().join("data"), place.path().join("kept"));
@@ -155,8 +154,8 @@ fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     server.stop();
     copy(&data, &kept, 2);
 
-    // The next start forgets what the others keep in memory for a follower that is nearly up to
-    // date.
+    // A restart drops the entries that the others keep in memory for a follower that lags only a
+    // little.
     let server = setup(runtime, &data).start();
     put(&mut server.connect(), 300, 700);
     let _ = server.settle();
@@ -187,8 +186,8 @@ fn a_node_with_old_files_catches_up_by_a_snapshot(runtime: Runtime) {
     server.stop();
 }
 
-/// Killed while a node catches up by a snapshot, or has just done so: nothing that was acknowledged
-/// is lost, and a start finds files that it can go on from.
+/// A kill while a node catches up by a snapshot, or right afterwards, loses no acknowledged write,
+/// and the next start finds usable files.
 fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
     let place = tempfile::tempdir().expect("there is room for a folder");
     let (data, kept) = (place.path().join("data"), place.path().join("kept"));
@@ -205,8 +204,8 @@ fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
         writers.load(&server, 100);
         let _ = server.settle();
         server.stop();
-        // The two others have everything that was ever decided, so nobody can be misled by what
-        // node 1 has forgotten.
+        // The two other nodes have every committed entry, so the loss of node 1's newer files is
+        // harmless.
         if round == 0 { copy(&data, &kept, 1) } else { copy(&kept, &data, 1) }
     }
     let server = setup(runtime, &data).start();
@@ -217,9 +216,8 @@ fn a_kill_while_a_node_catches_up_loses_nothing(runtime: Runtime) {
     expect_one_history(&data, 3);
 }
 
-/// A disk that cannot take a snapshot, or does not give back what it took, stops its node, which
-/// says which file it was; the others go on, and the next start with a disk that is well finds
-/// everything.
+/// A disk that cannot write a snapshot, or cannot read it back, stops its node with a message that
+/// names the file. The other nodes continue, and the next start with a working disk finds all data.
 fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;
@@ -233,8 +231,7 @@ fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
         let mut writers = Writers::new();
         until("the snapshot has failed", || {
             writers.load(&server, 20);
-            // A write that the node had takes its outcome with it: what came of it has to be looked
-            // up.
+            // The outcome of a write that the failed node had is unknown, and has to be looked up.
             assert_eq!(writers.look_for_losses(&server), 0, "{call}");
             server.stderr().contains("has stopped")
         });
@@ -259,8 +256,8 @@ fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
     }
 }
 
-/// A disk without room for a snapshot, or for a log behind one, has room for entries: the node goes
-/// on, and tries again.
+/// A disk without room for a snapshot, or for the log after one, has room for entries: the node
+/// continues, and retries.
 fn a_snapshot_or_a_log_without_room_is_put_off(runtime: Runtime) {
     if !Tracer::can_inject() {
         return;

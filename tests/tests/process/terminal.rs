@@ -1,5 +1,5 @@
 //! `coracle client` and `coracle get` at a terminal, which the program `script` provides. Without
-//! it these stories say so on stderr and prove nothing.
+//! it, the tests say so on stderr and prove nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use coracle_tests::live::{Runtime, Setup, program};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A program at a terminal: what is typed goes in, and what is shown comes out.
+/// A program at a terminal, with its keyboard and its screen.
 struct Terminal {
     child: Child,
     keyboard: ChildStdin,
@@ -23,7 +23,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Runs `coracle` with these arguments; `None` where there is no `script`.
+    /// Runs `coracle` with these arguments. Returns `None` if there is no `script`.
     fn run(arguments: &str, server: SocketAddr) -> Option<Self> {
         let version = Command::new("script").arg("--version").output();
         if !version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains("util-linux")) {
@@ -36,8 +36,8 @@ impl Terminal {
                 "--quiet",
                 "--return",
                 "--command",
-                // In the shell's place: a shell that stays sees the interrupts too, and some end
-                // with them.
+                // Replaces the shell: a shell that stays would get the interrupts as well, and some
+                // shells end with them.
                 &format!("exec {} {arguments}", program().display()),
                 "/dev/null",
             ])
@@ -66,7 +66,8 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).expect("the terminal is there");
     }
 
-    /// Waits until this is shown, and returns what was shown up to there since the last time.
+    /// Waits until this text is shown. Returns the output since the last call, up to and including
+    /// the text.
     #[track_caller]
     fn wait_for(&mut self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
@@ -81,12 +82,11 @@ impl Terminal {
         }
     }
 
-    /// What is shown until the next prompt.
+    /// Enters a line. Returns the output until the next prompt.
     #[track_caller]
     fn enter(&mut self, line: &str) -> String {
         self.press(&format!("{line}\r"));
-        // The line is shown with the prompt that it was typed at; what is waited for is the next
-        // one.
+        // The line is echoed after its own prompt, so the prompt to wait for is the next one.
         self.wait_for("\r\n");
         self.wait_for("coracle> ")
     }
@@ -97,13 +97,13 @@ impl Terminal {
     }
 }
 
-/// What pastes look like to a program that has asked for brackets around them.
+/// Returns this text as a paste arrives at a program that has enabled bracketed paste.
 fn pasted(text: &str) -> String {
     format!("\x1b[200~{text}\x1b[201~")
 }
 
-/// Somebody opens the client first and the server then, pastes several commands, and types JSON as
-/// it is.
+/// A session may begin before its server starts, accepts a paste of several commands, and accepts
+/// JSON without quotes around it.
 fn a_session_begins_without_a_server(runtime: Runtime) {
     let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = free.local_addr().expect("a listener has an address");
@@ -125,7 +125,7 @@ fn a_session_begins_without_a_server(runtime: Runtime) {
     server.stop();
 }
 
-/// Ctrl-C ends the wait for a reply, says what that means for a write, and leaves the session.
+/// Ctrl-C ends the wait for a reply, reports the unknown outcome of a write, and keeps the session.
 #[test]
 fn an_interrupt_gives_up_the_request_and_not_the_session() {
     let server = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -147,7 +147,7 @@ fn an_interrupt_gives_up_the_request_and_not_the_session() {
         assert!(ask(&connection).starts_with("{\"op\":"));
         terminal.press("\x03");
         let said = terminal.wait_for("coracle> ");
-        // The line itself was shown after a prompt, too.
+        // The line itself was echoed after a prompt as well.
         let said = if said.contains("interrupted") { said } else { terminal.wait_for("coracle> ") };
         assert!(said.contains("error: interrupted"), "{line}: {said:?}");
         assert_eq!(said.contains("the outcome is unknown"), is_write, "{line}: {said:?}");
@@ -162,7 +162,8 @@ fn an_interrupt_gives_up_the_request_and_not_the_session() {
     assert_eq!(terminal.end(), Some(0));
 }
 
-/// A value cannot clear the screen of whoever reads it, and 42 is not "42".
+/// A value at a terminal is escaped, so that it cannot clear the screen, and the string "42"
+/// differs from the number 42.
 fn a_value_at_a_terminal_is_no_command(runtime: Runtime) {
     let server = Setup::in_memory(runtime).with("--nodes 1").start();
     let mut talk = server.connect();

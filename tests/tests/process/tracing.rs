@@ -1,5 +1,4 @@
-//! A server under `strace`: what it asks of the operating system, call by call, and calls that fail
-//! on order.
+//! Fault injection by `strace`: records a server's system calls, delays them, and makes them fail.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,30 +7,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// How `strace` is to be run.
+/// How to run `strace`: the trace file and the arguments.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     trace: PathBuf,
     arguments: Vec<OsString>,
 }
 
-/// One call in a trace.
+/// One system call in a trace.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Lines of the trace, in the order in which things happened.
+    /// The lines of the trace at which the call began and ended, in the order of events.
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) name: String,
-    /// As far as it was printed when the call began: a file or socket is named in it, and what is
-    /// written shown.
+    /// The arguments as printed when the call began. They name the file or socket, and show the
+    /// bytes that are written.
     pub(crate) arguments: String,
     pub(crate) worked: bool,
 }
 
 impl Tracer {
-    /// Whether there is a `strace` that can trace and make calls fail here. Says so loudly when
-    /// there is not, past the capture of a test's output: a proof that was not made must not look
-    /// like one.
+    /// Returns whether `strace` can trace calls and make them fail here. If not, it prints that
+    /// past the capture of a test's output, because a skipped proof must not look like a passed
+    /// one.
     pub(crate) fn can_inject() -> bool {
         static CAN_INJECT: OnceLock<bool> = OnceLock::new();
         *CAN_INJECT.get_or_init(|| {
@@ -46,20 +45,20 @@ impl Tracer {
         })
     }
 
-    /// A tracer that writes to the file `trace`. The process under it keeps its number as our child
-    /// (`-D`).
+    /// Returns a tracer that writes to the file `trace`. The traced process stays our child, under
+    /// its own process id (`-D`).
     pub(crate) fn new(trace: PathBuf) -> Self {
         Self { trace, arguments: ["-D", "-f", "-qq", "-yy", "-s", "65536"].map(OsString::from).into() }
     }
 
-    /// Traces these calls.
+    /// Records these calls, separated by commas.
     pub(crate) fn watching(mut self, calls: &str) -> Self {
         self.arguments.extend(["-e".into(), format!("trace={calls}").into()]);
         self
     }
 
     /// Kills the process at the `number`th of these calls of one of its threads. The smol runtime's
-    /// pool for calls that block is told to be one thread, so that a number always means the same
+    /// pool for blocking calls is limited to one thread, so that a number always means the same
     /// call.
     pub(crate) fn killing(self, calls: &str, number: usize) -> Self {
         let mut tracer = self.watching(calls);
@@ -97,7 +96,7 @@ impl Tracer {
         tracer
     }
 
-    /// Watches these calls, and makes each thread's first `call` take `ms` milliseconds longer.
+    /// Records these calls, and makes each thread's first `call` take `ms` milliseconds longer.
     pub(crate) fn slowing_first(self, calls: &str, call: &str, ms: u64) -> Self {
         let mut tracer = self.watching(calls);
         let inject = format!("inject={call}:delay_enter={}:when=1", ms * 1000);
@@ -105,21 +104,21 @@ impl Tracer {
         tracer
     }
 
-    /// What to put before the program.
+    /// Returns the words to put before the program on its command line.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["strace".into(), "-o".into(), self.trace.clone().into()];
         words.extend(self.arguments.iter().cloned());
         words
     }
 
-    /// The calls that ended, once the process has.
+    /// Returns the calls that have ended so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         read_trace(&self.trace)
     }
 }
 
-/// Lines are `PID call(arguments) = result`; or, when another thread came between,
-/// `PID call(arguments <unfinished ...>` and later `PID <... call resumed>more) = result`.
+/// Parses a trace. Its lines are `PID call(arguments) = result`; or, if another thread's call came
+/// between, `PID call(arguments <unfinished ...>` and later `PID <... call resumed>more) = result`.
 fn read_trace(path: &Path) -> Vec<Call> {
     let text = String::from_utf8_lossy(&fs::read(path).expect("there is a trace")).into_owned();
     let mut calls = Vec::new();
@@ -155,7 +154,7 @@ impl Call {
         ["write", "writev", "pwrite64", "sendto", "sendmsg"].contains(&self.name.as_str()) && self.is_on(file)
     }
 
-    /// Whether the first argument, a descriptor, stands for this.
+    /// Returns whether the first argument, a descriptor, stands for this file or socket.
     fn is_on(&self, file: &str) -> bool {
         let descriptor = self.arguments.split(", \"").next().unwrap_or_default();
         descriptor.contains(file)

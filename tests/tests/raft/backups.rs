@@ -1,5 +1,5 @@
-//! Backups: they hold what was acknowledged before they were asked for, come in parts that fit, and
-//! do not stand in the way of the log for long.
+//! Backups at the level of the core: a backup holds everything that was acknowledged before its
+//! request, comes in parts of limited size, and delays compaction only for a limited time.
 
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Restored, SnapshotPart};
 use coracle_core::{
@@ -10,7 +10,7 @@ use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
 
-/// Its limits.
+/// The limits of [`Snapshotting`].
 struct EveryFewEntries;
 
 const ENTRIES: u64 = 5;
@@ -34,7 +34,7 @@ fn write<S: Subject>(cluster: &mut Cluster<S>, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// Three nodes, led by the first, with as many keys.
+/// Elects the first node and writes this many keys.
 fn with_keys<S: Subject>(mut cluster: Cluster<S>, keys: u32) -> Cluster<S> {
     cluster.elect(1);
     write(&mut cluster, 0..keys);
@@ -47,7 +47,7 @@ fn ask<S: Subject>(cluster: &mut Cluster<S>, node: u64, piece: BackupPiece) -> A
     cluster.answer(request).expect("it is answered").clone()
 }
 
-/// The first part, however often it has to be asked for.
+/// Requests the first part, again while the snapshot for it is pending.
 fn begin<S: Subject>(cluster: &mut Cluster<S>, node: u64) -> SnapshotPart {
     let mut piece = BackupPiece::New;
     for _ in 0..3 {
@@ -68,7 +68,7 @@ fn snapshot_of<S: Subject>(cluster: &Cluster<S>, node: u64) -> LogPoint {
     cluster.node(node).snapshot().map_or(LogPoint::ORIGIN, |meta| meta.last)
 }
 
-/// The text of a backup, read to its end.
+/// Returns the text of a backup, read to its end.
 fn read_all<S: Subject>(cluster: &mut Cluster<S>, node: u64) -> String {
     let mut part = begin(cluster, node);
     let mut text = part.text.to_string();
@@ -85,7 +85,7 @@ fn read_all<S: Subject>(cluster: &mut Cluster<S>, node: u64) -> String {
     text
 }
 
-/// Who is told "done" finds it in the next backup of any node, though no snapshot was due for long.
+/// The next backup of any node holds every acknowledged write, although no snapshot was due.
 #[test]
 fn a_backup_of_any_node_holds_what_was_acknowledged() {
     let mut cluster = with_keys(replicas(3), 12);
@@ -98,8 +98,7 @@ fn a_backup_of_any_node_holds_what_was_acknowledged() {
     }
 }
 
-/// Asked for twice with nothing in between, the same snapshot does; with something in between it
-/// does not.
+/// A second backup uses the same snapshot, unless something was written in between.
 #[test]
 fn a_snapshot_is_taken_for_a_backup_only_when_the_last_one_lacks_something() {
     let mut cluster = with_keys(replicas(3), 3);
@@ -112,10 +111,9 @@ fn a_snapshot_is_taken_for_a_backup_only_when_the_last_one_lacks_something() {
     assert!(snapshot_of(&cluster, 2).index > first.index);
 }
 
-/// Without a majority nobody knows what was acknowledged, so there is no backup that could be
-/// called one.
+/// A node without a majority rejects a backup, because it cannot know what was acknowledged.
 #[test]
-fn a_node_that_is_cut_off_has_no_backup_to_give() {
+fn a_node_without_a_majority_rejects_a_backup() {
     let mut cluster = with_keys(replicas(3), 3);
     read_all(&mut cluster, 2);
     cluster.isolate(2);
@@ -124,8 +122,8 @@ fn a_node_that_is_cut_off_has_no_backup_to_give() {
     assert!(matches!(answer, Answer::Refused(Refused::NotLeader { .. })), "{answer:?}");
 }
 
-/// Under load snapshots follow one another faster than anybody reads: the next one waits for who is
-/// reading, and the node takes it when the reader has come to the end.
+/// Under load, snapshots follow one another faster than a reader reads: the next one waits for the
+/// reader, and is taken once the reader has reached the end.
 #[test]
 fn the_next_snapshot_waits_for_a_reader() {
     let mut cluster = with_keys(Cluster::<Snapshotting>::start(vec![Restored::default(); 3], 0, |it| it), 7);
@@ -144,8 +142,8 @@ fn the_next_snapshot_waits_for_a_reader() {
     assert!(snapshot_of(&cluster, 2).index > last.index, "nobody reads it any more");
 }
 
-/// A reader that is gone must not keep the log growing for ever: not by its silence, not by asking
-/// again and again, and not while too much is written.
+/// A reader that is gone must not keep the log growing forever: neither by silence, nor by repeated
+/// requests, nor while too much is written.
 #[test]
 fn a_reader_does_not_hold_snapshots_back_for_ever() {
     let start = || with_keys(Cluster::<Snapshotting>::start(vec![Restored::default(); 3], 0, |it| it), 7);
@@ -181,10 +179,10 @@ fn a_reader_does_not_hold_snapshots_back_for_ever() {
     assert!(is_gone(&mut busy, &part));
 }
 
-/// What nobody has is not handed out: another snapshot, an offset within a line, an index that will
-/// not be reached.
+/// A piece of another snapshot, or at an offset past the end, is rejected. An index that will not
+/// be reached stays pending, and blocks no other backup.
 #[test]
-fn what_is_not_there_is_refused_or_awaited() {
+fn an_unavailable_piece_is_rejected_or_pending() {
     let mut cluster = with_keys(replicas(3), 3);
     let part = begin(&mut cluster, 2);
     let last = part.meta.last;

@@ -1,11 +1,11 @@
-//! A leader that nobody follows gives up, and a node that is merely behind unseats nobody (thesis,
-//! §4.2.3 and §6.2).
+//! Check-quorum: a leader that no majority answers steps down, and a node that merely lags deposes
+//! no leader (thesis, §4.2.3 and §6.2).
 
 use coracle_core::raft::{Config, Node, Restored, Role, Voters};
 use coracle_tests::scenario::forge::{granted, heartbeat, request_pre_vote, request_vote};
 use coracle_tests::scenario::{Cluster, Lone, cluster, replicas};
 
-/// A majority that answers is enough, for ever.
+/// A leader that a majority answers stays leader permanently.
 ///
 /// Covers: etcd TestLeaderStepdownWhenQuorumActive, TestCampaignWhileLeader
 #[test]
@@ -18,8 +18,8 @@ fn a_leader_with_a_majority_stays() {
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
 }
 
-/// A leader that a majority cannot hear must not go on: clients would wait for it, and followers
-/// stay bound to it.
+/// A leader that a majority does not answer must step down: otherwise clients would wait for it,
+/// and followers would stay bound to it.
 ///
 /// Covers: etcd TestLeaderStepdownWhenQuorumLost, checkquorum
 #[test]
@@ -29,18 +29,18 @@ fn a_leader_without_a_majority_gives_up_within_an_election_timeout() {
     (3..=5).for_each(|node| cluster.isolate(node));
     cluster.elapse_ms(500);
     assert_eq!(cluster.role(1), Role::Leader, "patience lasts for the longest election timeout");
-    // That timeout and one heartbeat interval, at which it looks.
+    // That timeout and one heartbeat interval, at which the leader checks.
     cluster.elapse_ms(200);
     assert_ne!(cluster.role(1), Role::Leader);
     assert!(cluster.trace().iter().any(|line| line.starts_with("1 follows in term 1: no majority answered")));
 }
 
-/// One direction is enough to lose: a leader whose heartbeats arrive but who hears no answer cannot
-/// commit.
+/// A leader whose heartbeats arrive but that receives no answers cannot commit, and is replaced:
+/// the loss of one direction is enough.
 ///
 /// Covers: openraft one-way isolation; TigerBeetle isolate-primary send-only
 #[test]
-fn a_leader_that_is_heard_but_hears_nobody_is_replaced() {
+fn a_leader_that_receives_no_answers_is_replaced() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.cut(2, 1);
@@ -56,13 +56,14 @@ fn a_leader_that_is_heard_but_hears_nobody_is_replaced() {
     assert_eq!(cluster.texts(1), ["chips"]);
 }
 
-/// A vote inside the lease would let one impatient node unseat a leader that all others hear.
+/// A voter rejects candidates within the lease of the leader that it heard. Otherwise one impatient
+/// node could depose a leader that all others hear.
 ///
 /// Covers: etcd TestLeaderSupersedingWithCheckQuorum, TestLeaderElectionWithCheckQuorum
 #[test]
 fn a_voter_waits_out_the_leader_that_it_heard() {
     for (waited_ms, is_granted) in [(0, false), (299, false), (300, true)] {
-        // Of several seeds, one whose own timer runs out later than all the waits here.
+        // A seed whose own election timeout is longer than all the waits here.
         let mut lone = (0..)
             .map(|seed| Lone::seeded(3, Restored::default(), seed, |config| config))
             .map(|mut lone| {
@@ -80,8 +81,8 @@ fn a_voter_waits_out_the_leader_that_it_heard() {
     }
 }
 
-/// A node whose term ran ahead can neither follow nor lead; the leader has to learn the term and
-/// make a new reign.
+/// A node whose term ran ahead can neither follow nor lead; the leader has to learn that term, and
+/// a new election follows.
 ///
 /// Covers: etcd TestFreeStuckCandidateWithCheckQuorum,
 /// TestPreVoteMigrationWithFreeStuckPreCandidate; etcd#8501
@@ -90,8 +91,7 @@ fn a_node_stuck_in_a_higher_term_is_freed_by_a_new_election() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.isolate(3);
-    // A call that was under way from elsewhere raises its term while it is cut off and hears
-    // nobody.
+    // A vote request that was in flight raises its term while it is isolated and hears no leader.
     cluster.elapse_ms(700);
     cluster.deliver(request_vote(2, 3, 8, (9, 9)));
     cluster.settle();
@@ -103,11 +103,11 @@ fn a_node_stuck_in_a_higher_term_is_freed_by_a_new_election() {
     assert!((1..=3).all(|node| cluster.term(node) == cluster.term(leader)));
 }
 
-/// The point of pre-vote: a node that was away comes back without costing anyone a reign.
+/// Pre-vote: a node that was isolated returns without forcing an election.
 ///
 /// Covers: etcd TestDisruptiveFollowerPreVote
 #[test]
-fn a_node_that_was_cut_off_unseats_nobody_when_it_returns() {
+fn a_node_that_returns_from_isolation_forces_no_election() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.isolate(3);
@@ -120,7 +120,7 @@ fn a_node_that_was_cut_off_unseats_nobody_when_it_returns() {
     assert_eq!(cluster.texts(3), ["chips"]);
 }
 
-/// A node that is no voter must not campaign: nobody would count its vote.
+/// A node that is no voter must not campaign, because no other node would count its vote.
 ///
 /// Covers: etcd TestNonPromotableVoterWithCheckQuorum, TestPromotable
 #[test]
@@ -140,8 +140,8 @@ fn a_node_that_is_no_voter_never_campaigns() {
     assert_eq!((cluster.role(3), cluster.term(3)), (Role::Follower, 0));
 }
 
-/// A leader whose disk hangs still beats, so no follower would ever replace it: it has to go by
-/// itself.
+/// A leader whose disk hangs still sends heartbeats, so no follower would ever replace it: it has
+/// to step down by itself.
 ///
 /// Covers: hashicorp/raft#503, #612, #666; etcd#13538; tarantool#9399
 #[test]
@@ -163,8 +163,8 @@ fn a_leader_whose_disk_hangs_gives_up_although_all_answer_its_heartbeats() {
     assert_eq!(cluster.texts(1), ["chips", "nuts"]);
 }
 
-/// A follower whose disk hangs could win and make nothing durable; campaigning it only gets in the
-/// way.
+/// A node whose disk hangs does not campaign: it could win, but would make nothing durable, and its
+/// campaign would only disturb the others.
 #[test]
 fn a_node_whose_disk_hangs_does_not_campaign() {
     let mut lone = Lone::new(3, Restored::default());

@@ -1,4 +1,5 @@
-//! Late, merged and torn writes: nothing may be promised or counted before the disk has it.
+//! Durability in the core: late, merged and torn writes. Nothing may be promised or counted before
+//! it is on disk.
 
 use coracle_core::raft::{AppendOutcome, Entries, LogIndex, PersistId, Restored, Role};
 use coracle_core::{Answer, kv::Outcome};
@@ -7,8 +8,8 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Lone, cluster, replicas};
 
-/// A single node is a majority, but only its disk makes it one: an answer before that is a lost
-/// write.
+/// A single node is a majority, but only an entry on its disk is durable: an earlier answer could
+/// acknowledge a write that is then lost.
 ///
 /// Covers: etcd#14370; etcd TestProgressLeader, TestSingleNodeCommit
 #[test]
@@ -23,8 +24,7 @@ fn a_single_node_answers_only_once_its_disk_is_done() {
     assert!(is_applied(cluster.answer(request)));
 }
 
-/// Entries in memory alone are lost with the process: the leader, too, counts only what is on its
-/// disk.
+/// A leader, too, counts only entries on its own disk, because a crash loses those in memory.
 ///
 /// Covers: etcd TestProgressLeader, async_storage_writes; d-engine#329, #446
 #[test]
@@ -43,7 +43,7 @@ fn a_leader_counts_itself_only_when_its_own_write_is_durable() {
     assert_eq!(lone.commit(1), 3);
 }
 
-/// The other way round: a slow leader must not slow down a majority that is fast.
+/// A slow leader does not slow down a majority of fast followers.
 ///
 /// Covers: Ongaro's thesis, 10.2.1
 #[test]
@@ -56,7 +56,7 @@ fn two_fast_followers_commit_past_a_slow_leader() {
     assert_eq!((cluster.commit(1), cluster.node(1).durable_index().0), (2, 1));
 }
 
-/// A vote that is forgotten in a crash is given twice.
+/// A vote is sent only when it is durable: a vote that a crash forgets could be given twice.
 ///
 /// Covers: etcd TestFollowerVote with storage; etcd raft.go send()
 #[test]
@@ -78,8 +78,8 @@ fn a_vote_leaves_only_when_it_is_durable_and_survives_a_crash() {
     assert_eq!(granted(&answers[0]), Some(false));
 }
 
-/// A candidate that asked before its own vote is durable could crash, forget it, and vote for
-/// another.
+/// A candidate asks for votes, and counts its own, only when its own vote is durable. Otherwise it
+/// could crash, forget its vote, and vote for another candidate.
 ///
 /// Covers: etcd TestCandidateSelfVoteAfterLostElection; openraft io_ordering
 #[test]
@@ -94,7 +94,8 @@ fn a_candidate_asks_and_counts_itself_only_when_its_vote_is_durable() {
     assert_eq!((calls.len(), lone.role(1)), (2, Role::Candidate));
 }
 
-/// An acknowledgement is a promise about the disk; a heartbeat's answer is none and must not wait.
+/// An acknowledgement is a promise about the disk. The answer to a heartbeat is none, and must not
+/// wait.
 ///
 /// Covers: async_storage_writes; etcd raft.go send()
 #[test]
@@ -110,8 +111,8 @@ fn an_acknowledgement_waits_for_the_disk_and_a_heartbeats_answer_does_not() {
     assert_eq!(answers.iter().filter_map(outcome).count(), 2);
 }
 
-/// The end of an old log was asked for, cut, and replaced before the disk did anything. A report
-/// about the old end must not count for the new one.
+/// The tail of an old log is handed to the disk, cut, and replaced before any write completes. The
+/// report of the old tail must not count for the new one.
 ///
 /// Covers: async_storage_writes_append_aba_race; openraft#1960
 #[test]
@@ -130,7 +131,8 @@ fn a_late_report_of_a_tail_that_was_cut_does_not_vouch_for_the_new_one() {
     assert_eq!(lone.sent().iter().filter_map(outcome).count(), 1);
 }
 
-/// The same end twice: cut, and then appended again by the first leader's entries.
+/// Persist reports may come merged, or twice, while one leader cuts the tail and the next one
+/// extends it.
 #[test]
 fn reports_may_be_merged_and_repeated_across_terms() {
     let mut lone = Lone::new(3, disk_of(&[1]));
@@ -149,7 +151,7 @@ fn reports_may_be_merged_and_repeated_across_terms() {
     assert_eq!(texts(lone.disk(1).restored().log), texts(entries_of(&[1, 3, 4, 4], 1)));
 }
 
-/// What was proposed in a reign that is over must not be committed by the disk's late word.
+/// A report of the disk that comes after the leader's term commits nothing.
 ///
 /// Covers: etcd TestLeaderMsgAppSelfAckAfterTermChange
 #[test]
@@ -164,7 +166,8 @@ fn a_report_after_losing_office_commits_nothing() {
     assert_eq!((lone.role(1), lone.commit(1)), (Role::Follower, 1), "place 1 was durable before");
 }
 
-/// The leader's own write stays undone through a whole other reign, and is reported in the third.
+/// A leader's write stays incomplete through the whole term of another leader, and is reported in a
+/// third one. It counts only for the entries that were not cut.
 #[test]
 fn a_write_that_finishes_two_terms_later_counts_for_what_is_left_of_it() {
     let mut cluster = cluster(3);
@@ -194,8 +197,8 @@ fn a_write_that_finishes_two_terms_later_counts_for_what_is_left_of_it() {
     assert!((1..=3).all(|node| cluster.texts(node) == ["chips", "nuts"]));
 }
 
-/// A write can end anywhere. Whatever is left of it, the node starts, keeps what it acknowledged,
-/// and catches up.
+/// A write can tear anywhere. Whatever part of it is left, the node starts, keeps the entries that
+/// it acknowledged, and catches up.
 ///
 /// Covers: etcd#6368, etcd#14098
 #[test]
@@ -223,7 +226,7 @@ fn a_torn_write_leaves_a_log_that_can_go_on() {
     }
 }
 
-/// An entry that a majority acknowledged outlives the loss of power everywhere.
+/// An entry that a majority acknowledged survives a loss of power on all nodes.
 ///
 /// Covers: etcd#14140, #14143
 #[test]
@@ -242,7 +245,8 @@ fn a_committed_entry_survives_a_crash_of_all_nodes() {
     assert!((2..=3).all(|node| cluster.texts(node) == ["chips"]));
 }
 
-/// A leader may send what its own disk does not have yet, and a new reign must not count on it.
+/// A leader may send entries that its own disk lacks. If it crashes, they may be lost unless they
+/// are committed.
 #[test]
 fn a_leader_that_crashes_before_its_disk_is_done_may_lose_only_what_was_not_committed() {
     let mut cluster = cluster(3);
@@ -265,7 +269,7 @@ fn a_leader_that_crashes_before_its_disk_is_done_may_lose_only_what_was_not_comm
     assert_eq!(cluster.log_terms(2), cluster.log_terms(1));
 }
 
-/// Group commit is not a feature: what arrives in one turn is one write and one call.
+/// Group commit: proposals that arrive in one turn become one write and one AppendEntries call.
 #[test]
 fn proposals_of_one_turn_are_one_write_and_one_call() {
     let mut lone = Lone::new(3, Restored::default());
@@ -281,8 +285,9 @@ fn is_applied(answer: Option<&Answer>) -> bool {
     matches!(answer, Some(Answer::Applied { outcome: Outcome::Done, .. }))
 }
 
-/// Each heartbeat's answer makes the leader ask where the logs agree, and each such question makes
-/// one more answer that waits for the disk: a queue without a limit, as long as the disk hangs.
+/// The queue of answers that wait for a hanging disk has a limit. Each heartbeat's answer makes the
+/// leader probe where the logs agree, and each probe adds an answer that waits for the disk;
+/// without a limit, the queue would grow for as long as the disk hangs.
 #[test]
 fn the_answers_that_wait_for_a_hanging_disk_are_limited() {
     let mut cluster = replicas(3);
@@ -296,8 +301,8 @@ fn the_answers_that_wait_for_a_hanging_disk_are_limited() {
     assert!(answers < 100, "{answers} answers waited");
 }
 
-/// An acknowledgement waits for its entries to be written. When a later leader has them cut before
-/// that, there is nothing left to acknowledge, and the write that is done is another one.
+/// An acknowledgement waits for the write of its entries. If a later leader cuts them before that,
+/// nothing is left to acknowledge, and the write that completes is another one.
 #[test]
 fn an_acknowledgement_of_entries_that_are_cut_meanwhile_never_leaves() {
     let mut lone = Lone::new(3, disk_of(&[1]));

@@ -1,4 +1,5 @@
-//! Elections beyond the paper's text: rivals, late votes, and votes asked of every role.
+//! Elections beyond the paper's text: competing candidates, late votes, and vote requests to every
+//! role.
 
 use coracle_core::raft::{ClockDrift, Config, NodeId, Restored, Role};
 use coracle_tests::scenario::forge::{
@@ -6,7 +7,7 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Lone, cluster, cluster_with};
 
-/// An election needs a majority of all, however many are down.
+/// An election needs a majority of all voters, however many are down.
 ///
 /// Covers: etcd TestLeaderElection, TestLeaderElectionPreVote, TestPreCampaignWhileLeader
 #[test]
@@ -24,7 +25,8 @@ fn a_majority_that_is_up_elects_and_a_minority_does_not() {
     }
 }
 
-/// Every node can lead after every other; no reign leaves something behind that stands in the way.
+/// Every node can lead after every other: no term leaves state behind that prevents the next
+/// election.
 ///
 /// Covers: etcd TestLeaderCycle, TestLeaderCyclePreVote
 #[test]
@@ -38,7 +40,7 @@ fn each_node_can_lead_in_turn() {
     }
 }
 
-/// A single node waits for nobody but its disk.
+/// A single node waits only for its disk.
 ///
 /// Covers: etcd TestSingleNodeCandidate, TestSingleNodePreCandidate
 #[test]
@@ -51,9 +53,9 @@ fn a_single_node_leads_as_soon_as_its_own_vote_is_durable() {
     assert_eq!(cluster.role(1), Role::Leader);
 }
 
-/// Where one vote decides, nobody else can lead: waiting for a leader would only make a start
-/// longer. A lease is waited for all the same, because it may have been given to a leader that a
-/// change of members has since voted out.
+/// A single voter campaigns at once: no other node can lead, so waiting for a leader would only
+/// delay the start. It waits for a lease all the same, because the lease may have been given to a
+/// leader that a membership change has removed since.
 #[test]
 fn a_single_node_does_not_wait_for_a_leader() {
     let mut alone = cluster(1);
@@ -76,8 +78,7 @@ fn a_single_node_does_not_wait_for_a_leader() {
     assert_eq!(one_of_two.role(1), Role::Follower);
 }
 
-/// Entries of a later term that were never committed give way to a leader of a majority that never
-/// saw them.
+/// A leader overwrites uncommitted entries of a later term, which its majority never saw.
 ///
 /// Covers: etcd TestLeaderElectionOverwriteNewerLogs, TestLeaderElectionOverwriteNewerLogsPreVote
 #[test]
@@ -86,7 +87,7 @@ fn a_winner_may_overwrite_uncommitted_entries_of_a_later_term() {
         disk_of(&[1]),
         disk_of(&[1]),
         disk_in_term(2, &[2]),
-        // These two voted in term 2, and have nothing of it.
+        // These two voted in term 2, and hold none of its entries.
         disk_in_term(2, &[]),
         disk_in_term(2, &[]),
     ];
@@ -98,7 +99,7 @@ fn a_winner_may_overwrite_uncommitted_entries_of_a_later_term() {
     }
 }
 
-/// A node that hears no leader lends its vote to a later term, whatever it was about to do itself.
+/// A node that hears no leader grants a vote of a higher term, whatever its role.
 ///
 /// Covers: etcd TestVoteFromAnyState
 #[test]
@@ -111,7 +112,8 @@ fn a_vote_of_a_higher_term_is_granted_by_every_role_without_a_leader() {
     }
 }
 
-/// A question is not a vote: it must change nothing, or asking would disrupt.
+/// A pre-vote request changes no state of the voter; otherwise the request would disrupt the
+/// cluster.
 ///
 /// Covers: etcd TestPreVoteFromAnyState, TestRecvMsgPreVote; openraft
 /// handle_pre_vote_req_granted_without_mutation
@@ -127,8 +129,8 @@ fn a_pre_vote_is_granted_by_every_role_without_a_leader_and_changes_nothing() {
     }
 }
 
-/// The same two questions while a leader is heard, or by the leader itself: both are turned down,
-/// and nothing changes.
+/// A node that hears a leader, or leads, ignores vote requests, rejects pre-vote requests, and
+/// changes no state.
 ///
 /// Covers: etcd TestVoteFromAnyState, TestPreVoteFromAnyState with check-quorum; openraft
 /// "heartbeat vetoes votes"
@@ -147,12 +149,13 @@ fn no_vote_is_given_away_while_a_leader_is_heard() {
     }
 }
 
-/// The whole table of one vote: what the log says and whom the vote went to before, for every role.
+/// The whole decision table of a vote: the candidate's log and the voter's earlier vote, for
+/// followers and pre-candidates.
 ///
 /// Covers: etcd TestRecvMsgVote, TestRecvMsgPreVote
 #[test]
 fn a_vote_depends_on_the_log_and_on_the_earlier_vote_and_on_nothing_else() {
-    // The voter's log ends with index 2 of term 2; it is in term 3.
+    // The voter's log ends with index 2 of term 2; the voter is in term 3.
     let logs =
         [((0, 0), false), ((3, 1), false), ((1, 2), false), ((2, 2), true), ((3, 2), true), ((1, 3), true)];
     for (last, log_is_good) in logs {
@@ -167,7 +170,7 @@ fn a_vote_depends_on_the_log_and_on_the_earlier_vote_and_on_nothing_else() {
                 let answers = lone.hand(request_vote(2, 1, 3, last));
                 let is_granted = log_is_good && vote_is_free;
                 assert_eq!(granted(&answers[0]), Some(is_granted), "{last:?} {voted_for:?}");
-                // A pre-vote is about the next term, in which every vote is free again.
+                // A pre-vote is about the next term, in which the voter has not voted yet.
                 let answers = lone.hand(request_pre_vote(2, 1, 3, last));
                 assert_eq!(granted(&answers[0]), Some(log_is_good), "{last:?} {voted_for:?}");
             }
@@ -175,7 +178,7 @@ fn a_vote_depends_on_the_log_and_on_the_earlier_vote_and_on_nothing_else() {
     }
 }
 
-/// A question that a majority answered with no is over; the node waits like any follower.
+/// A pre-vote that a majority rejected is over; the node waits like any follower.
 ///
 /// Covers: etcd TestLeaderElectionPreVote, prevote
 #[test]
@@ -188,7 +191,7 @@ fn a_pre_vote_that_a_majority_refused_is_lost() {
     }
 }
 
-/// A message that arrives twice is still one vote.
+/// A vote that arrives twice counts once.
 ///
 /// Covers: etcd-quorum vote tables; openraft "one ack is not two"
 #[test]
@@ -209,8 +212,8 @@ fn a_vote_that_arrives_twice_counts_once() {
     assert_eq!(lone.role(1), Role::Leader);
 }
 
-/// An answer to an earlier question must not count for a later one: the voter may have promised
-/// itself since.
+/// An answer to an earlier campaign must not count for a later one, because the voter may have
+/// voted for another candidate since.
 ///
 /// Covers: etcd TestCandidateDeliversPreCandidateSelfVoteAfterBecomingCandidate
 #[test]
@@ -229,13 +232,13 @@ fn late_answers_to_an_earlier_campaign_count_for_nothing() {
     assert_eq!(lone.role(1), Role::Candidate, "yeses to the question are no votes");
 }
 
-/// A leader of the same term was elected by others, so the own vote must not make a second one when
-/// it is durable.
+/// Others have elected a leader of the same term, so the candidate's own vote must not elect a
+/// second one when it becomes durable.
 ///
 /// Covers: etcd TestCandidateSelfVoteAfterLostElection,
 /// TestCandidateSelfVoteAfterLostElectionPreVote
 #[test]
-fn an_own_vote_that_becomes_durable_after_the_election_was_lost_elects_nobody() {
+fn a_candidates_own_vote_that_is_durable_too_late_does_not_elect_it() {
     let mut lone = Lone::new(2, Restored::default());
     lone.hold_disk(1);
     let calls = lone.time_out();
@@ -246,8 +249,7 @@ fn an_own_vote_that_becomes_durable_after_the_election_was_lost_elects_nobody() 
     assert_eq!((lone.role(1), lone.term(1)), (Role::Follower, 1));
 }
 
-/// A rival with a later term but a shorter log unseats the leader, and must not win. It is a
-/// candidate of before the leader's reign whose calls arrive late.
+/// A candidate with a later term but a shorter log forces an election, and must not win it.
 ///
 /// Covers: etcd TestDuelingCandidates
 #[test]
@@ -259,8 +261,7 @@ fn a_rival_with_a_shorter_log_cannot_win() {
     cluster.propose(1, "chips");
     cluster.settle();
     cluster.crash(1);
-    // Node 3 stands for election with a yes to the pre-vote that is forged: a voter without the
-    // entry gave it.
+    // Node 3 becomes a candidate by a forged pre-vote, as a voter without the entry would grant it.
     cluster.heal();
     cluster.intercept(3, 1);
     cluster.intercept(3, 2);
@@ -278,8 +279,8 @@ fn a_rival_with_a_shorter_log_cannot_win() {
     );
 }
 
-/// A node that cannot hear the leader campaigns for as long as that lasts, and leaves no term
-/// behind.
+/// A node that cannot hear the leader stays a pre-candidate for as long as that lasts, and raises
+/// no term.
 ///
 /// Covers: etcd TestDuelingPreCandidates
 #[test]
@@ -295,7 +296,8 @@ fn a_pre_candidate_that_loses_follows_in_the_same_term() {
     assert_eq!((cluster.role(3), cluster.term(3)), (Role::Follower, 1));
 }
 
-/// A campaign ends with the first sign of the real leader, and the log becomes the leader's.
+/// A campaign ends with the first message of the elected leader, and the candidate's log becomes
+/// the leader's.
 ///
 /// Covers: etcd TestCandidateConcede, TestStateTransition
 #[test]
@@ -312,15 +314,15 @@ fn a_campaign_ends_at_the_first_sign_of_the_leader() {
     assert_eq!(cluster.texts(1), ["chips"]);
 }
 
-/// A split vote costs a round, not the cluster.
+/// A split vote costs one more round of voting.
 ///
 /// Covers: etcd TestPreVoteWithSplitVote
 #[test]
 fn after_a_split_vote_the_next_round_elects() {
     let mut cluster = cluster(3);
     cluster.crash(1);
-    // Both get the other's yes before either stands, so both stand in term 1 and vote for
-    // themselves.
+    // Each grants the other's pre-vote before either is a candidate, so both become candidates in
+    // term 1 and vote for themselves.
     cluster.intercept(2, 3);
     cluster.intercept(3, 2);
     cluster.campaign(2);

@@ -1,5 +1,5 @@
-//! A member is an id and an incarnation: a node that lost its disk must not pass for the one that
-//! it was, and one that was removed must not act as a member.
+//! Incarnations: a member is an id and an incarnation. A node that lost its disk must not be
+//! mistaken for its predecessor, and a removed node must not act as a member.
 
 use coracle_core::kv::{Command, Found, Key, Query, Value};
 use coracle_core::raft::{
@@ -15,8 +15,8 @@ fn member(id: u64, incarnation: Option<u64>) -> (NodeId, Member) {
     (NodeId(id), Member::founder(format!("host:{id}").into(), incarnation.map(Incarnation)))
 }
 
-/// The first `founders` of `size` nodes founded the cluster and have met; the others run and are no
-/// members. Node N is in the incarnation 10 + N.
+/// A cluster of `size` nodes, of which the first `founders` have bootstrapped it and completed
+/// their handshakes; the others run and are no members. Node N has the incarnation 10 + N.
 fn founded_by(founders: u64, size: usize, tune: impl Fn(Config) -> Config) -> Cluster<Replica> {
     let voters = Voters::new((1..=founders).map(NodeId)).expect("one to nine");
     let roster = Roster::new((1..=founders).map(|id| member(id, Some(10 + id))));
@@ -29,7 +29,7 @@ fn founded_by(founders: u64, size: usize, tune: impl Fn(Config) -> Config) -> Cl
     cluster
 }
 
-/// Three founders, and node 4.
+/// Three founders, and node 4, which is no member.
 pub(crate) fn founded() -> Cluster<Replica> {
     founded_by(3, 4, |config| config)
 }
@@ -59,7 +59,7 @@ fn address(id: u64) -> MemberChange {
     MemberChange::AddLearnerAt(NodeId(id), format!("host:{id}").into())
 }
 
-/// Node `id` joins, is met, and votes.
+/// Adds node `id`, reports its handshake to the leader, and promotes it.
 fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
     obeyed(cluster, leader, address(id));
     let addition = cluster.node(leader).configuration().last_addition();
@@ -68,7 +68,7 @@ fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
     obeyed(cluster, leader, MemberChange::Promote(NodeId(id)));
 }
 
-/// The incarnation in which `node` knows the member `id`.
+/// Returns the incarnation of the member `id`, as `node` knows it.
 fn known(cluster: &Cluster<Replica>, node: u64, id: u64) -> Option<u64> {
     let member = cluster.node(node).configuration().roster().member(NodeId(id))?;
     member.incarnation.map(|incarnation| incarnation.0)
@@ -84,9 +84,10 @@ pub(crate) fn get(cluster: &mut Cluster<Replica>, node: u64) -> RequestId {
     cluster.ask(node, Request::Read { query, at_least: LogIndex::ORIGIN })
 }
 
-/// Whoever comes first under a new member's id is the member, on every node, and nobody after.
+/// The first incarnation that connects under a new member's id becomes the member, on every node.
+/// Later incarnations do not.
 #[test]
-fn the_first_incarnation_that_is_met_is_the_members() {
+fn the_first_incarnation_to_connect_becomes_the_member() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
     assert_eq!(known(&cluster, 1, 4), None);
@@ -100,8 +101,8 @@ fn the_first_incarnation_that_is_met_is_the_members() {
     assert_eq!(known(&cluster, 1, 4), Some(14), "that one has lost its disk");
 }
 
-/// A vote must be that of one incarnation, and of a node that answers: an order for a member that
-/// never came is refused, and not carried out minutes later.
+/// A vote must belong to one incarnation, of a node that answers: an order to promote a silent
+/// learner is rejected, and not executed minutes later.
 #[test]
 fn a_learner_that_does_not_answer_is_not_promoted() {
     let mut cluster = founded();
@@ -118,9 +119,10 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
     obeyed(&mut cluster, 1, MemberChange::Promote(NodeId(4)));
 }
 
-/// A follower may meet the new member before it leads, and before it knows that there is one.
+/// A follower may see the handshake of a new member before it leads, and before it knows that there
+/// is one. It records the incarnation once it leads.
 #[test]
-fn whoever_leads_next_writes_down_whom_it_has_met() {
+fn a_new_leader_records_an_incarnation_that_it_met_as_a_follower() {
     let mut cluster = founded();
     cluster.isolate(2);
     cluster.meet(2, 4, 14, 1);
@@ -133,8 +135,8 @@ fn whoever_leads_next_writes_down_whom_it_has_met() {
     assert_eq!(known(&cluster, 3, 4), Some(14));
 }
 
-/// The way back for a node that lost its disk: out, and in again as another incarnation. One that
-/// was a member before is not taken for it, whenever it comes.
+/// A node that lost its disk returns after a removal, as another incarnation. The removed
+/// incarnation is not bound to the id again, whenever it connects.
 #[test]
 fn a_removed_incarnation_is_never_bound_again() {
     let mut cluster = founded();
@@ -155,9 +157,9 @@ fn a_removed_incarnation_is_never_bound_again() {
     assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
 }
 
-/// A node that joins may be removed before its log reaches the entry that names it. It does not
-/// know, and says that it was never a member: whoever holds its removal knows better. Otherwise it
-/// would take the place of its successor, and end a moment later.
+/// A joining node may be removed before its log reaches the entry that names it. Then it reports
+/// that it was never a member, but nodes that hold the removal know better. Otherwise it would be
+/// bound to the id instead of its successor, and end a moment later.
 #[test]
 fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     let mut cluster = founded();
@@ -179,9 +181,9 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     assert_eq!(known(&cluster, 1, 4), Some(78));
 }
 
-/// A member that is removed is sent what follows for a while, also a change that no majority hears
-/// of. What it says of itself must not rest on that: the members know no later one, and would take
-/// it for one that was added again.
+/// A removed member receives further entries for a while, perhaps a change that reaches no
+/// majority. Its reports about itself must not rest on that change: the members do not know of it,
+/// and would take the node for one that was added again.
 #[test]
 fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     let mut cluster = founded();
@@ -204,8 +206,8 @@ fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     assert!(cluster.node(4).named_index() < removed_at);
 }
 
-/// An order to add a member with another address moves it, voter or not, and nothing else of it
-/// changes.
+/// An order to add a member with another address changes its address and nothing else, for voters
+/// and learners.
 #[test]
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
     let mut cluster = founded();
@@ -225,7 +227,8 @@ fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
     assert_eq!(refusal(&mut cluster, 1, taken), ChangeError::AddressTaken(NodeId(2)));
 }
 
-/// What an operator gets wrong is said, and changes nothing.
+/// Orders about unknown members, or to remove the last voter, are rejected with the reason and
+/// change nothing.
 #[test]
 fn orders_about_nodes_that_are_no_members_are_refused() {
     let mut cluster = founded_by(1, 2, |config| config);
@@ -237,8 +240,8 @@ fn orders_about_nodes_that_are_no_members_are_refused() {
     assert_eq!(cluster.node(1).configuration_index(), before);
 }
 
-/// A majority that does not answer would be the end of all commits. Who insists may go on: the
-/// nodes may be about to start.
+/// A removal that would leave a majority of silent nodes is rejected, because nothing could be
+/// committed after it. An operator may insist, because those nodes may be about to start.
 #[test]
 fn a_removal_that_would_leave_a_silent_majority_is_refused() {
     let mut cluster = founded();
@@ -258,7 +261,7 @@ fn a_removal_that_would_leave_a_silent_majority_is_refused() {
     assert!(!cluster.node(1).configuration().contains(NodeId(2)));
 }
 
-/// An order that is delivered again after a later one was obeyed must not undo that.
+/// An order that is delivered again after a later one was executed must not undo the later one.
 #[test]
 fn an_order_that_comes_late_does_not_undo_a_later_one() {
     let mut cluster = founded();
@@ -283,9 +286,9 @@ fn an_order_that_comes_late_does_not_undo_a_later_one() {
     assert!(!cluster.node(1).configuration().contains(NodeId(4)));
 }
 
-/// The split of a cluster by operating it: its only founder lost its disk and comes back under its
-/// id. Any prefix of the log that it is sent may name it as the only voter, or one of few: it must
-/// not act by that.
+/// Split brain by operation: the only founder of a cluster loses its disk and returns under its id.
+/// A prefix of the log that it receives may name its predecessor as the only voter, or as one of
+/// few; it must not act on that.
 #[test]
 fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
     let one_by_one = |config| Config { append_bytes_max: 1, in_flight_messages_max: 1, ..config };
@@ -318,7 +321,8 @@ fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
     }
 }
 
-/// Nor does it vote by that history, whoever asks: its predecessor may have voted in the same term.
+/// Nor does it vote by that history, for any candidate: its predecessor may have voted in the same
+/// term.
 #[test]
 fn a_node_that_is_not_named_gives_no_vote() {
     let mut cluster = founded();
@@ -331,7 +335,7 @@ fn a_node_that_is_not_named_gives_no_vote() {
     assert_eq!(cluster.node(3).voted_for(), None);
 }
 
-/// A vote of the node that took a lost voter's place does not count for it.
+/// A message of the node that replaced a lost voter does not count as the voter's.
 #[test]
 fn an_answer_of_another_incarnation_does_not_count() {
     let mut cluster = founded();
@@ -351,8 +355,8 @@ fn an_answer_of_another_incarnation_does_not_count() {
     assert_eq!(stranger(&mut cluster, 13), 5);
 }
 
-/// A learner that takes the id of one that held everything is fed from the beginning, and not
-/// promoted before it holds that.
+/// Progress belongs to an incarnation: a learner that replaces an up-to-date member receives the
+/// log from its beginning, and is not promoted before it holds all of it.
 #[test]
 fn progress_belongs_to_an_incarnation() {
     let mut cluster = founded();
@@ -376,7 +380,7 @@ fn progress_belongs_to_an_incarnation() {
     assert!(cluster.node(1).has_caught_up(NodeId(4)));
 }
 
-/// A node that has joined says nothing of keys before it has applied what was committed when it
+/// A node that joins answers no reads before it has applied everything that was committed when it
 /// joined.
 #[test]
 fn a_joiner_answers_no_read_before_it_is_a_member() {
@@ -401,8 +405,8 @@ fn a_joiner_answers_no_read_before_it_is_a_member() {
     assert!(value.is_some());
 }
 
-/// A leader that is stopped hands over to whoever is closest; with nobody to hand over to it says
-/// so at once.
+/// A leader that is stopped transfers its leadership to the most up-to-date follower. A follower
+/// rejects the request.
 #[test]
 fn a_leader_that_resigns_hands_over_to_the_closest() {
     let mut cluster = founded();
@@ -416,8 +420,8 @@ fn a_leader_that_resigns_hands_over_to_the_closest() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// What a removed leader had proposed last may be committed without it: it does not know, and says
-/// so.
+/// The last proposals of a removed leader may be committed without it: it does not know their
+/// outcome, and answers that.
 #[test]
 fn a_removed_leader_does_not_know_what_became_of_its_last_proposals() {
     let mut cluster = founded();

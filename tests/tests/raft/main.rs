@@ -1,8 +1,8 @@
-//! Scenarios for the shipped Raft core, through inputs and outputs alone.
+//! Scenario tests of the Raft core, by its inputs and outputs alone.
 //!
-//! `paper_…` proves the paper's own statements, one by one. The other files are about behaviour
-//! that the paper leaves open, and about bugs that others had. `Covers:` lines name the tests of
-//! other libraries that asked first, so a search for a name shows whether it has an answer here;
+//! `paper_…` checks the paper's own statements, one by one. The other files test behaviour that the
+//! paper leaves open, and bugs of other implementations. `Covers:` lines name the corresponding
+//! tests of other libraries, so a search for a name shows whether it is covered here;
 //! tests/README.md lists what was left out, and why.
 
 mod backups;

@@ -1,5 +1,5 @@
-//! Changing who takes part (§6): no two majorities that could decide without each other, whoever
-//! leads, and whatever is lost on the way.
+//! Membership changes (§6): joint consensus, learners and promotion. No two majorities can decide
+//! without each other, whichever node leads and whatever is lost meanwhile.
 
 use coracle_core::raft::{
     ChangeError, Config, Configuration, EntryKind, LogIndex, NodeId, Restored, Role, Voters,
@@ -46,14 +46,14 @@ fn refusal(cluster: &Cluster<Replica>, request: RequestId) -> Option<ChangeError
     }
 }
 
-/// How many configurations a node's log holds.
+/// Returns the number of configurations in a node's log.
 fn configurations(cluster: &Cluster<Replica>, node: u64) -> usize {
     let log = cluster.node(node).log();
     let runs = log.entries_from(log.first_index(), usize::MAX);
     runs.iter().map(|run| run.iter().filter(|entry| entry.kind() == EntryKind::Config).count()).sum()
 }
 
-/// With nodes 4 and 5 as learners that have everything.
+/// A cluster with nodes 4 and 5 as learners that hold the whole log.
 fn with_learners() -> Cluster<Replica> {
     let mut cluster = cluster_of(3, 5);
     cluster.propose_all(1, &["a", "b", "c"]);
@@ -64,7 +64,7 @@ fn with_learners() -> Cluster<Replica> {
     cluster
 }
 
-/// A new node gets the log and is asked nothing, so it cannot hold anybody up.
+/// A learner receives the log and does not vote, so it cannot delay a commit.
 ///
 /// Covers: etcd TestAddLearner, TestLearnerLogReplication, TestRaftNodes, confchange_v1_add_single
 #[test]
@@ -77,7 +77,7 @@ fn a_learner_gets_the_log_and_does_not_count() {
     assert!(is_done(&cluster, request, &[1, 2, 3], &[4]), "{:?}", cluster.answer(request));
     assert_eq!(cluster.texts(4), ["before"]);
     assert_eq!(cluster.node(4).configuration(), &members(&[1, 2, 3], &[4]));
-    // With the learner alone the leader commits nothing.
+    // The leader and the learner alone commit nothing.
     cluster.part(1, 2);
     cluster.part(1, 3);
     cluster.propose(1, "alone");
@@ -94,7 +94,7 @@ fn a_learner_never_stands_and_votes_when_it_is_asked() {
     cluster.isolate(4);
     cluster.elapse_ms(5000);
     assert_eq!((cluster.role(4), cluster.term(4)), (Role::Follower, 1));
-    // It may have become a voter without knowing it.
+    // The learner may have become a voter without knowing it.
     let last = cluster.node(4).log().last();
     cluster.mend(4, 2);
     cluster.intercept(4, 2);
@@ -115,7 +115,7 @@ fn a_learner_is_promoted_when_it_has_caught_up() {
     assert_eq!(refusal(&cluster, too_early), Some(ChangeError::CatchingUp(NodeId(4))));
     order(&mut cluster, 1, MemberChange::AddLearner(NodeId(4)));
     cluster.elapse_ms(100);
-    // From here on it answers heartbeats, and acknowledges nothing.
+    // From now on it answers heartbeats, and acknowledges no entries.
     cluster.hold_disk(4);
     cluster.propose_all(1, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     cluster.settle();
@@ -132,14 +132,14 @@ fn a_learner_is_promoted_when_it_has_caught_up() {
     cluster.elect(4);
 }
 
-/// Both sets of voters decide while a change is under way.
+/// During a change, a decision needs majorities of both sets of voters.
 ///
 /// Covers: confchange_v2_add_double_auto, openraft commit of the joint entry needs both quorums,
 /// raft#372
 #[test]
 fn in_a_change_both_sets_of_voters_must_agree() {
     let mut cluster = with_learners();
-    // From {1,2,3} to {1,4,5}: neither {1,2,3} nor {1,4,5} may decide alone.
+    // From {1,2,3} to {1,4,5}: neither set may decide alone.
     for (cut_off, is_decided) in [([4, 5], false), ([2, 3], false), ([2, 4], true)] {
         let mut cluster =
             if is_decided { with_learners() } else { std::mem::replace(&mut cluster, with_learners()) };
@@ -192,9 +192,9 @@ fn a_leader_that_removes_itself_leads_to_the_end_and_steps_down() {
 
 /// Covers: removed nodes cannot disturb (§6), redpanda#8495; removed node restarted
 #[test]
-fn a_removed_node_disturbs_nobody() {
+fn a_removed_node_does_not_disturb_the_cluster() {
     let mut cluster = cluster_of(4, 4);
-    // It never hears that it was removed.
+    // Node 4 never learns that it was removed.
     cluster.isolate(4);
     order(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
     cluster.elapse_ms(100);
@@ -227,8 +227,8 @@ fn one_change_at_a_time() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// Two leaders one after the other, each with a change that the other does not know: refused until
-/// the second has committed something itself, by when it knows.
+/// A new leader rejects changes until it has committed an entry of its own term, because until then
+/// it may not know of a change that its predecessor began.
 ///
 /// Covers: Ongaro, raft-dev 2015; etcd TestNewLeaderPendingConfig; openraft initial-log
 #[test]
@@ -241,7 +241,7 @@ fn a_new_leader_changes_nothing_before_it_has_committed_in_its_own_term() {
         cluster.elapse_ms(1);
         order(&mut cluster, 1, MemberChange::AddLearner(NodeId(5)))
     };
-    // Whoever leads now: if it has committed nothing of its own, it refuses.
+    // A leader that has committed nothing in its own term rejects the change.
     let answer = cluster.answer(refused).cloned();
     if let Some(Answer::Refused(Refused::Change(error))) = answer {
         assert_eq!(error, ChangeError::NotEstablished);
@@ -267,7 +267,7 @@ fn a_new_leader_changes_nothing_before_it_has_committed_in_its_own_term() {
     assert_eq!(refusal(&fresh, request), Some(ChangeError::NotEstablished));
 }
 
-/// A configuration is in force when it is appended, and goes with its entry.
+/// A configuration is in force as soon as it is appended, and until its entry is cut.
 ///
 /// Covers: scylladb#31074, openraft membership reverts on truncate, raft-rs#101 (restart loses
 /// joint marker)
@@ -290,14 +290,14 @@ fn a_configuration_that_is_cut_is_out_of_force() {
     assert_eq!(cluster.texts(1), ["a", "b", "c", "another history"]);
 }
 
-/// The leader that began a change dies in the middle of it. The next one finishes it, once.
+/// The leader that began a change crashes in the middle of it. The next leader finishes it, once.
 ///
 /// Covers: etcd#12582, #14538 (auto-leave twice), JointAutoLeave across leadership loss,
 /// camunda#60086
 #[test]
 fn the_next_leader_finishes_a_change_once() {
     let mut cluster = with_learners();
-    // The joint configuration reaches everyone; that it is committed reaches nobody.
+    // The joint configuration reaches every node; the commit index that covers it reaches none.
     (2..=5).for_each(|node| cluster.hold_disk(node));
     let request = set(&mut cluster, 1, &[1, 2, 3, 4, 5], &[]);
     cluster.settle();
@@ -365,7 +365,8 @@ fn a_transfer_ends_when_its_target_goes_and_a_promoted_learner_can_lead() {
     assert_eq!(cluster.node(1).log().last().index, LogIndex(cluster.commit(1)));
 }
 
-/// Reads ask both sets, and learners get their answers like any follower.
+/// During a change, a linearizable read needs both majorities. Learners serve reads like any
+/// follower.
 ///
 /// Covers: etcd TestReadOnlyWithLearner, raft-rs read_when_quorum_becomes_less
 #[test]
@@ -390,9 +391,8 @@ fn reads_are_right_at_learners_and_in_changes() {
     assert!(matches!(cluster.answer(unconfirmed), Some(Answer::Read { .. })));
 }
 
-/// The leader removes itself, and dies before anybody has the entry that says so. The one voter
-/// that is left still needs its vote, and has less of the log: the removed node has to lead once
-/// more.
+/// A leader removes itself, and crashes before another node has that entry. The one remaining voter
+/// still needs its vote and has the shorter log, so the removed node has to lead once more.
 ///
 /// Covers: thesis §4.2.2 (a server that is not in its own latest configuration still starts
 /// elections)
@@ -401,8 +401,8 @@ fn a_removed_leader_stands_again_until_its_removal_is_committed() {
     dies_while_it_removes_itself(cluster_of(2, 2), 1);
 }
 
-/// The same with a leader that is no founder: what is committed it does not know after its restart,
-/// and no configuration of the beginning names it.
+/// The same with a leader that is no founder: after its restart it does not know what is committed,
+/// and no initial configuration names it.
 #[test]
 fn a_removed_leader_that_was_added_stands_again_as_well() {
     let mut cluster = cluster_of(1, 3);
@@ -420,7 +420,7 @@ fn a_removed_leader_that_was_added_stands_again_as_well() {
     dies_while_it_removes_itself(cluster, 3);
 }
 
-/// Node 2 and this leader are the voters.
+/// Crashes `leader` while it removes itself. It and node 2 are the voters.
 fn dies_while_it_removes_itself(mut cluster: Cluster<Replica>, leader: u64) {
     let before = configurations(&cluster, leader);
     cluster.intercept(leader, 2);

@@ -1,13 +1,13 @@
-//! Nodes that wake long after their time: a process that was stopped, a machine without a processor
-//! to spare. Their own sleep is not the others' silence; but a node that is always late has to act
-//! in the end.
+//! Late wake-ups: nodes that wake long after their deadline, because the process was stopped or the
+//! machine was busy. A node must not count its own sleep as silence of the others, but a node that
+//! is always late has to act in the end.
 
 use coracle_core::raft::Role;
 use coracle_tests::scenario::forge::{accepted, disk_of};
 use coracle_tests::scenario::{Lone, cluster};
 
-/// A machine that stops for five seconds stops all nodes of an embedded cluster: whoever of them
-/// wakes first, they go on as before, and no client has to wait for an election.
+/// A machine that stops for five seconds stops all nodes of an embedded cluster. Whichever node
+/// wakes first, they keep their leader, and no client waits for an election.
 #[test]
 fn nodes_that_oversleep_together_keep_their_leader() {
     for leader in 1..=3 {
@@ -27,8 +27,8 @@ fn nodes_that_oversleep_together_keep_their_leader() {
     }
 }
 
-/// What is forgiven is the sleep alone: a leader that died before it is missed as soon as the
-/// others have been awake for an election timeout.
+/// Only the sleep is forgiven: a leader that crashed before is replaced once the others have been
+/// awake for an election timeout.
 #[test]
 fn a_leader_that_is_gone_is_replaced_although_the_others_overslept() {
     let mut cluster = cluster(3);
@@ -41,8 +41,8 @@ fn a_leader_that_is_gone_is_replaced_although_the_others_overslept() {
     assert!(cluster.leader().is_some_and(|leader| leader != 1));
 }
 
-/// On a machine that is always late, every silence is a sleep; a node that forgave each would never
-/// campaign.
+/// On a machine that is always late, every silence comes with a sleep, so a node that forgave each
+/// would never campaign.
 #[test]
 fn a_node_that_is_always_late_campaigns_in_the_end() {
     let mut lone = Lone::new(3, disk_of(&[]));
@@ -54,7 +54,7 @@ fn a_node_that_is_always_late_campaigns_in_the_end() {
     assert_eq!(lone.role(1), Role::PreCandidate);
 }
 
-/// The same for a leader that nobody answers: it goes, late or not.
+/// The same for a leader that receives no answers: it steps down, late or not.
 #[test]
 fn a_leader_that_is_always_late_gives_up_in_the_end() {
     let mut lone = Lone::new(3, disk_of(&[]));

@@ -9,7 +9,7 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Cluster, Lone, cluster};
 
-/// A lone node of three in this role, in term 1 or 2, with an empty disk before.
+/// A node of three in this role, in term 0 or 1, which started with an empty disk.
 fn lone_in(role: Role) -> Lone {
     let mut lone = Lone::new(3, Restored::default());
     match role {
@@ -35,7 +35,8 @@ fn any_message_of_term(term: u64) -> Vec<Message> {
     ]
 }
 
-/// A node that ignored a newer term could lead, or follow, a reign that is over.
+/// A node adopts any higher term. Otherwise it could lead in a term that is over, or follow its
+/// leader.
 ///
 /// Covers: etcd TestFollowerUpdateTermFromMessage, TestCandidateUpdateTermFromMessage,
 /// TestLeaderUpdateTermFromMessage, TestAllServerStepdown [5.1]
@@ -51,7 +52,7 @@ fn a_higher_term_in_any_message_makes_a_follower_of_that_term() {
     }
 }
 
-/// A deposed leader's late messages must change nothing, or two reigns would mix.
+/// Late messages of a deposed leader must change nothing, or two terms would mix.
 ///
 /// Covers: etcd TestRejectStaleTermMessage, TestStepIgnoreOldTermMsg, TestOldMessages [5.1]
 #[test]
@@ -67,7 +68,7 @@ fn a_message_of_an_older_term_changes_nothing() {
     }
 }
 
-/// A node that started as anything else could act on a reign that ended while it was down.
+/// A node that started in another role could act on a term that ended while the node was down.
 ///
 /// Covers: etcd TestStartAsFollower [5.2]
 #[test]
@@ -82,7 +83,8 @@ fn a_node_starts_as_a_follower() {
     assert_eq!(cluster.role(1), Role::Follower);
 }
 
-/// Followers campaign when a leader is silent, also when there is nothing to replicate.
+/// A leader sends heartbeats even with nothing to replicate, because followers campaign when it is
+/// silent.
 ///
 /// Covers: etcd TestLeaderBcastBeat, TestRecvMsgBeat [5.2]
 #[test]
@@ -102,7 +104,7 @@ fn a_leader_sends_heartbeats_to_every_peer_and_nobody_else_does() {
     }
 }
 
-/// An election must reach everyone, in a new term, with the candidate's own vote given away.
+/// A candidate begins a new term, votes for itself, and asks all other voters.
 ///
 /// Covers: etcd TestFollowerStartElection, TestCandidateStartNewElection, TestVoteRequest [5.2,
 /// 5.4.1]
@@ -131,8 +133,8 @@ fn an_election_raises_the_term_votes_for_itself_and_asks_everyone() {
     }
 }
 
-/// Winning takes a majority of all voters, not of those that answer; losing is known as soon as it
-/// is certain.
+/// An election is won by a majority of all voters, not of those that answer. It is lost as soon as
+/// that is certain.
 ///
 /// Covers: etcd TestLeaderElectionInOneRoundRPC [5.2]
 #[test]
@@ -164,8 +166,8 @@ fn an_election_is_won_lost_or_open_by_the_count_of_votes() {
     }
 }
 
-/// Two votes in a term would make two leaders; refusing the same candidate twice would lose an
-/// election to one lost message.
+/// Two votes in a term would allow two leaders. A second answer to the same candidate must be the
+/// same, or one lost message could lose an election.
 ///
 /// Covers: etcd TestFollowerVote [5.2]
 #[test]
@@ -182,7 +184,7 @@ fn a_vote_goes_to_the_first_candidate_and_again_only_to_the_same() {
     }
 }
 
-/// A candidate that went on against an elected leader would disturb a cluster that works.
+/// A candidate that continued against an elected leader would disturb a working cluster.
 ///
 /// Covers: etcd TestCandidateFallback, TestCandidateResetTermMsgHeartbeat,
 /// TestCandidateResetTermMsgApp [5.2]
@@ -202,7 +204,7 @@ fn a_candidate_follows_a_leader_of_its_own_or_a_later_term() {
     }
 }
 
-/// Timers that were not random would tie again and again.
+/// Without random election timeouts, votes would split again and again.
 ///
 /// Covers: etcd TestFollowerElectionTimeoutRandomized, TestCandidateElectionTimeoutRandomized,
 /// TestPastElectionTimeout [5.2]
@@ -242,14 +244,14 @@ fn two_timers_rarely_run_out_together() {
             }
             let mut deadlines: Vec<_> = (1..=5).map(|node| cluster.node(node).deadline()).collect();
             deadlines.sort_unstable();
-            // Ten milliseconds are far more than a call for votes takes to arrive.
+            // Ten milliseconds are far more than a vote request takes to arrive.
             ties += u32::from(deadlines[1].since(deadlines[0]) < Duration::from_millis(10));
         }
         assert!(ties < 150, "{ties} of 500 rounds tie");
     }
 }
 
-/// A leader without an entry that was committed would overwrite it.
+/// A leader that lacks a committed entry would overwrite it.
 ///
 /// Covers: etcd TestVoter, TestRecvMsgVote [5.4.1]
 #[test]

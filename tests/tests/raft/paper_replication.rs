@@ -6,10 +6,10 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Cluster, Lone, cluster_with};
 
-/// What was answered to an AppendEntries: the matched index, or the hint's index and term.
+/// The answer to an AppendEntries: the matched index, or the hint's index and term.
 type Outcome = Result<u64, (u64, u64)>;
 
-/// Hands a call over and reads the answer.
+/// Hands over a call and returns the answer.
 fn answer(lone: &mut Lone, call: Message) -> Outcome {
     let answers = lone.hand(call);
     match outcome(&answers[0]).expect("an answer") {
@@ -18,8 +18,8 @@ fn answer(lone: &mut Lone, call: Message) -> Outcome {
     }
 }
 
-/// Entries must travel to all at once, with what the logs have to agree on, and to the leader's own
-/// disk.
+/// A proposal goes to all followers at once, with the entry before it on which the logs have to
+/// agree, and to the leader's own disk.
 ///
 /// Covers: etcd TestLeaderStartReplication [5.3]
 #[test]
@@ -41,7 +41,7 @@ fn a_proposal_goes_to_every_follower_and_to_the_disk() {
     assert!(lone.disk(1).holds(lone.node(1).log().last()));
 }
 
-/// A commit on less than a majority can be lost; one that waits for more stops at the first
+/// A commit on less than a majority can be lost; one that waited for more would stop at the first
 /// failure.
 ///
 /// Covers: etcd TestLeaderCommitEntry, TestLeaderAcknowledgeCommit, TestCommit [5.3]
@@ -83,7 +83,7 @@ fn an_entry_is_committed_once_a_majority_holds_it() {
     }
 }
 
-/// Entries of earlier reigns are committed along with the first of the new one, in order.
+/// Entries of earlier terms are committed along with the first entry of the new term, in order.
 ///
 /// Covers: etcd TestLeaderCommitPrecedingEntries, TestCommitWithoutNewTermEntry [5.3]
 #[test]
@@ -100,7 +100,7 @@ fn a_commit_takes_older_entries_along() {
     }
 }
 
-/// A follower applies what its leader has committed, in the log's order, and nothing else.
+/// A follower applies the entries that its leader has committed, in log order, and no others.
 ///
 /// Covers: etcd TestFollowerCommitEntry [5.3]
 #[test]
@@ -114,14 +114,14 @@ fn a_follower_commits_what_its_leader_has() {
     }
 }
 
-/// Taking entries after a gap or a difference would make two histories; the hint lets the leader
-/// find the last common entry.
+/// Entries after a gap or a conflict would make two histories. The hint lets the leader find the
+/// last common entry.
 ///
 /// Covers: etcd TestFollowerCheckMsgApp, TestHandleMsgApp [5.3]
 #[test]
 fn entries_are_refused_unless_the_one_before_agrees() {
-    // The follower's log is [1, 2], of which it knows 1 to be committed; what leaders of term 3
-    // call.
+    // The follower's log is [1, 2], of which it knows entry 1 to be committed. The calls are those
+    // of leaders of term 3.
     let table: [(&[u64], u64, Outcome); 6] = [
         (&[], 0, Ok(0)),
         (&[1], 1, Ok(1)),
@@ -142,7 +142,7 @@ fn entries_are_refused_unless_the_one_before_agrees() {
     }
 }
 
-/// Cutting too much loses entries that were acknowledged; cutting too little keeps two histories.
+/// Cutting too much loses acknowledged entries; cutting too little keeps two histories.
 ///
 /// Covers: etcd TestFollowerAppendEntries, TestHandleMsgApp [5.3]
 #[test]
@@ -169,8 +169,8 @@ fn a_follower_cuts_from_the_first_difference_and_only_there() {
     }
 }
 
-/// The commit index of a call counts only as far as the call vouches for the follower's log: what
-/// lies behind may be another history.
+/// The commit index of a call counts only up to the last entry that the call covers, because
+/// entries after it may belong to another history.
 ///
 /// Covers: etcd TestHandleMsgApp [5.3]
 #[test]
@@ -182,7 +182,8 @@ fn a_follower_commits_no_further_than_the_call_vouches_for() {
     assert_eq!((lone.commit(1), lone.log_terms(1)), (2, vec![1, 2]));
 }
 
-/// Figure 7: whatever a follower missed or has too much, the leader brings it to its own log.
+/// Figure 7: whatever entries a follower lacks or has in excess, the leader makes the follower's
+/// log equal to its own.
 ///
 /// Covers: etcd TestLeaderSyncFollowerLog, probe_and_replicate [5.3]
 #[test]
@@ -197,7 +198,7 @@ fn every_follower_of_figure_7_gets_the_leaders_log() {
         ('f', &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3]),
     ];
     for (name, follower) in followers {
-        // The third node can vote for anyone. It is down once the leader is elected.
+        // The third node can vote for any candidate. It is down once the leader is elected.
         let disks = vec![disk_in_term(7, &leader), disk_in_term(7, follower), disk_in_term(7, &[])];
         let mut cluster = cluster_with(disks);
         cluster.part(1, 2);
@@ -212,7 +213,7 @@ fn every_follower_of_figure_7_gets_the_leaders_log() {
     }
 }
 
-/// An entry of an older term on a majority may still be overwritten (Figure 8): it is never
+/// An entry of an older term on a majority may still be overwritten (Figure 8), so it is never
 /// committed by counting.
 ///
 /// Covers: etcd TestLeaderOnlyCommitsLogFromCurrentTerm, TestCannotCommitWithoutNewTermEntry
@@ -228,14 +229,14 @@ fn only_entries_of_the_leaders_own_term_are_committed_by_counting() {
     }
 }
 
-/// Figure 8, told in full: an entry of term 2 reaches a majority in term 4, and is overwritten in
-/// term 5 all the same.
+/// Figure 8 in full: an entry of term 2 reaches a majority in term 4, and is still overwritten in
+/// term 5.
 ///
 /// Covers: Figure 8; logcabin#44, canonical/raft#220, PySyncObj#169 [5.4.2]
 #[test]
 fn figure_8() {
-    // (b): the first node has an entry of term 2 that one other holds; the fifth one of term 3 that
-    // nobody else has.
+    // (b): the first node has an entry of term 2 that one other node holds; the fifth has an entry
+    // of term 3 that no other node holds.
     let disks = vec![
         disk_in_term(3, &[1, 2]),
         disk_in_term(3, &[1, 2]),
@@ -245,8 +246,8 @@ fn figure_8() {
     ];
     let mut cluster: Cluster<Node> =
         Cluster::start(disks, 0, |config| Config { append_bytes_max: 1, ..config });
-    // (c): the first node leads in term 4. Its entry of term 2 reaches the others, that of term 4
-    // does not.
+    // (c): the first node leads in term 4. Its entry of term 2 reaches the others, its entry of
+    // term 4 does not.
     cluster.isolate(5);
     (2..=4).for_each(|follower| cluster.intercept(1, follower));
     cluster.campaign(1);
@@ -262,7 +263,8 @@ fn figure_8() {
     assert_eq!((cluster.leader(), cluster.term(1), cluster.log_terms(1)), (Some(1), 4, vec![1, 2, 4]));
     assert_eq!((2..=4).map(|node| cluster.log_terms(node)).collect::<Vec<_>>(), vec![vec![1, 2]; 3]);
     assert_eq!(cluster.commit(1), 0, "the entry of term 2 is on four of five, and not committed");
-    // (d): it crashes, and the fifth node wins with the later last term, and overwrites.
+    // (d): the first node crashes. The fifth wins, because its last entry is of a later term, and
+    // overwrites the entry of term 2.
     cluster.crash(1);
     cluster.heal();
     cluster.elect(5);

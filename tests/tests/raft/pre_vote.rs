@@ -1,5 +1,5 @@
-//! Pre-vote where it meets terms, logs and broken links: the ways in which others' clusters locked
-//! up.
+//! Pre-vote in combination with terms, logs and broken links: the situations in which clusters of
+//! other implementations locked up.
 
 use coracle_core::raft::{Node, Role, Term};
 use coracle_tests::scenario::forge::{
@@ -7,8 +7,8 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Cluster, Lone, cluster, cluster_with};
 
-/// Those with the better log have the older term, so everyone refuses everyone, until the term is
-/// handed on.
+/// The nodes with the better log have the older term, so all reject one another until a rejection
+/// reports the newer term.
 ///
 /// Covers: openraft#1796; etcd TestPreVoteMigrationCanCompleteElection
 #[test]
@@ -28,7 +28,7 @@ fn a_long_log_with_a_low_term_wins_against_a_short_log_with_a_high_term() {
     }
 }
 
-/// A refusal that hides the voter's newer term teaches the candidate nothing.
+/// A rejection must report the voter's newer term, or the candidate learns nothing from it.
 ///
 /// Covers: openraft#1796, d6a6d562; etcd#8501
 #[test]
@@ -36,7 +36,7 @@ fn a_refused_pre_vote_hands_the_newer_term_back() {
     let mut voter = Lone::new(3, disk_in_term(8, &[1]));
     let answers = voter.hand(request_pre_vote(2, 1, 3, (5, 3)));
     assert_eq!((granted(&answers[0]), answers[0].term.0), (Some(false), 8));
-    // And the candidate takes it.
+    // The candidate adopts that term.
     let mut candidate = Lone::new(3, disk_of(&[3]));
     let calls = candidate.time_out();
     let mut refusal = vote_answer(&calls[0], false);
@@ -45,8 +45,8 @@ fn a_refused_pre_vote_hands_the_newer_term_back() {
     assert_eq!((candidate.role(1), candidate.term(1)), (Role::Follower, 8));
 }
 
-/// A node that slept through some elections is alive and can vote: its old term must not stop the
-/// others.
+/// A node that missed some elections is alive and can vote: its old term must not keep the others
+/// from an election.
 ///
 /// Covers: etcd TestNodeWithSmallerTermCanCompleteElection
 #[test]
@@ -60,8 +60,7 @@ fn nodes_of_a_lower_term_do_not_stop_an_election() {
     }
 }
 
-/// A pre-candidate that still counted its dead leader as alive would refuse the other one, for
-/// ever.
+/// A pre-candidate that still counted its dead leader as alive would reject the other node forever.
 ///
 /// Covers: etcd TestPreVoteWithCheckQuorum; etcd#8334, raft-rs#84, hashicorp/raft#606
 #[test]
@@ -75,11 +74,11 @@ fn two_nodes_that_lost_their_leader_elect_one_of_them() {
     }
 }
 
-/// Yeses that arrive after the election was won must not start another one.
+/// Votes and pre-votes that arrive after the election was won must not start another one.
 ///
 /// Covers: openraft 511f33c7, 4490c678; etcd TestPreCampaignWhileLeader
 #[test]
-fn late_yeses_after_winning_do_not_make_a_leader_campaign() {
+fn late_votes_after_winning_do_not_make_a_leader_campaign() {
     let mut lone = Lone::new(5, disk_of(&[]));
     let questions = lone.time_out();
     lone.hand(vote_answer(&questions[0], true));
@@ -93,11 +92,11 @@ fn late_yeses_after_winning_do_not_make_a_leader_campaign() {
     }
 }
 
-/// Silence is not a yes, and neither is a link that only works in one direction.
+/// A pre-vote is granted neither by silence nor over a link that works in one direction only.
 ///
 /// Covers: openraft pre-vote "unreachable is no grant"; one-way isolation
 #[test]
-fn a_node_that_can_only_send_wins_nothing_and_disturbs_nobody() {
+fn a_node_that_can_only_send_wins_no_election_and_disturbs_no_node() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.cut(1, 3);
@@ -107,8 +106,8 @@ fn a_node_that_can_only_send_wins_nothing_and_disturbs_nobody() {
     assert_eq!(cluster.role(3), Role::PreCandidate);
 }
 
-/// The old leader reaches one node, the bridge, which reaches all: its heartbeats must not keep the
-/// bridge from voting for ever.
+/// The old leader reaches only one node, the bridge, which reaches all others. Its heartbeats must
+/// not keep the bridge from voting forever.
 ///
 /// Covers: openraft#2080, #2089; Cloudflare's outage of November 2020; cockroach PR 104042
 #[test]
@@ -116,13 +115,13 @@ fn a_bridge_to_a_cut_off_leader_does_not_keep_the_others_from_electing() {
     for is_busy in [false, true] {
         let mut cluster = cluster(5);
         cluster.elect(1);
-        // Node 2 is the bridge between node 1 and the rest, and with node 5 down nobody is elected
+        // Node 2 is the bridge between node 1 and the rest. With node 5 down, no node is elected
         // without it.
         (3..=5).for_each(|node| cluster.part(1, node));
         cluster.crash(5);
         for number in 0..30 {
             if is_busy {
-                // Replication to the bridge, too, keeps flowing.
+                // Replication to the bridge continues as well.
                 cluster.propose(1, &format!("k{number}"));
             }
             cluster.elapse_ms(100);
@@ -135,7 +134,7 @@ fn a_bridge_to_a_cut_off_leader_does_not_keep_the_others_from_electing() {
     }
 }
 
-/// With three nodes in a row, whoever is in the middle can be followed by both.
+/// In a row of three nodes, both ends can follow the node in the middle.
 ///
 /// Covers: "pre-vote alone is not liveness", decentralizedthoughts 2020-12-12
 #[test]
@@ -150,7 +149,8 @@ fn a_row_of_three_nodes_keeps_one_leader() {
     assert_eq!((cluster.leader(), cluster.term(leader)), (Some(leader), term), "no ping-pong");
 }
 
-/// Redrawing the timeout at each look shortens it; it may change only when it is reset.
+/// An election timeout changes only when it is reset; drawing it again at each check would shorten
+/// it.
 ///
 /// Covers: etcd#4887
 #[test]
@@ -165,7 +165,7 @@ fn looking_at_the_time_does_not_move_the_timer() {
     }
 }
 
-/// Nodes that are alike in everything still elect: each has its own seed.
+/// Nodes that are otherwise identical elect a leader, because each has a different seed.
 ///
 /// Covers: etcd#15784, goraft#44
 #[test]
@@ -177,8 +177,8 @@ fn nodes_that_start_together_elect_a_leader() {
     }
 }
 
-/// A voter of a lower term says yes under its own term; dropping that as an old message makes the
-/// candidate wait until the voter happens to campaign itself.
+/// A voter of a lower term grants a pre-vote under its own term. Dropping that as an old message
+/// would make the candidate wait until the voter happens to campaign itself.
 ///
 /// Covers: etcd TestNodeWithSmallerTermCanCompleteElection
 #[test]
@@ -190,8 +190,8 @@ fn a_yes_to_a_pre_vote_counts_whatever_the_voters_term() {
     assert_eq!((cluster.role(1), cluster.term(1)), (Role::Leader, 6));
 }
 
-/// A node that has asked around and then votes for somebody else is bound by its vote: late yeses
-/// to its own question would make it stand in the next term, against the candidate that it has just
+/// A pre-candidate that votes for another node is bound by its vote. Otherwise, late grants of its
+/// own pre-vote would make it a candidate in the next term, against the node that it has just
 /// helped to win.
 #[test]
 fn a_pre_candidate_that_gives_its_vote_does_not_stand_on_late_yeses() {
@@ -204,7 +204,7 @@ fn a_pre_candidate_that_gives_its_vote_does_not_stand_on_late_yeses() {
         assert_eq!(lone.hand(vote_answer(question, true)), []);
     }
     assert_eq!((lone.role(1), lone.term(1), lone.voted_for(1)), (Role::Follower, 1, Some(2)));
-    // It waits for the one it voted for, and campaigns again when that comes to nothing.
+    // It waits for that node, and campaigns again if the election fails.
     lone.elapse_ms(700);
     assert_eq!(lone.role(1), Role::PreCandidate);
 }

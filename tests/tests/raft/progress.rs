@@ -1,5 +1,5 @@
-//! What a leader sends to one follower: probing, the window, and what answers may and may not
-//! change.
+//! Replication progress of one follower: probing, the window in flight, and what answers may and
+//! may not change.
 
 use coracle_core::raft::{AppendEntries, Config, Entries, Message, Restored, Role};
 use coracle_core::{Answer, Refused};
@@ -8,17 +8,18 @@ use coracle_tests::scenario::forge::{
 };
 use coracle_tests::scenario::{Lone, cluster};
 
-/// The terms of a log.
+/// The terms of a log's entries.
 type Terms = &'static [u64];
 
-/// A leader of two in the term after its log's last, that knows nothing of its follower yet.
+/// A leader of two, in the term after its log's last one, which does not know its follower's log
+/// yet.
 fn leader_with(log_terms: &[u64], tune: impl Fn(Config) -> Config) -> Lone {
     let mut lone = Lone::tuned(2, disk_of(log_terms), tune);
     lone.lead();
     lone
 }
 
-/// A leader of two, in term 1, whose follower has its whole log: one entry.
+/// A leader of two, in term 1, whose follower holds its whole log: one entry.
 fn replicating(tune: impl Fn(Config) -> Config) -> Lone {
     let mut lone = leader_with(&[], tune);
     lone.hand(accepted(2, 1, 1, 1));
@@ -29,14 +30,13 @@ fn appends(messages: &[Message]) -> Vec<&AppendEntries> {
     messages.iter().filter_map(as_append).collect()
 }
 
-/// The index before each call, and how many entries it carries.
+/// Returns, for each AppendEntries, the index before its entries and the number of entries.
 fn shape(messages: &[Message]) -> Vec<(u64, usize)> {
     let count = |call: &AppendEntries| call.entries.iter().map(Entries::len).sum();
     appends(messages).into_iter().map(|call| (call.prev_log_index.0, count(call))).collect()
 }
 
-/// While the leader does not know where the logs agree, every further call would be a guess as
-/// well.
+/// While the leader probes for the last common entry, a second call would only be another guess.
 ///
 /// Covers: etcd TestProgressPaused, TestSendAppendForProgressProbe, TestLeaderIncreaseNext
 #[test]
@@ -54,7 +54,7 @@ fn a_follower_that_is_probed_is_sent_one_call_until_it_answers() {
     );
 }
 
-/// A follower that keeps up must not cost a round trip per entry.
+/// A follower that keeps up does not cost a round trip per entry.
 ///
 /// Covers: etcd TestSendAppendForProgressReplicate, TestLeaderIncreaseNext
 #[test]
@@ -66,7 +66,7 @@ fn a_follower_that_is_replicated_to_is_sent_entries_without_waiting() {
     }
 }
 
-/// Proposals of one turn travel as one call, and no call grows beyond its limit.
+/// Proposals of one turn are sent in one call, and no call is larger than the limit.
 ///
 /// Covers: etcd TestProgressFlowControl
 #[test]
@@ -83,7 +83,8 @@ fn calls_are_batched_and_limited_in_size_and_number() {
     assert_eq!(lone.commit(1), 11);
 }
 
-/// A window in bytes keeps a slow follower from filling the leader's memory with large entries.
+/// A limit of the bytes in flight keeps a slow follower from filling the leader's memory with large
+/// entries.
 ///
 /// Covers: etcd inflights by bytes; raft_flow_control_test.go
 #[test]
@@ -94,8 +95,8 @@ fn the_bytes_on_their_way_to_a_follower_are_limited() {
     assert_eq!(shape(&lone.hand(accepted(2, 1, 1, 3))), [(3, 1), (4, 1)]);
 }
 
-/// Everything on its way may be lost, and nothing else will ever be sent again, unless a
-/// heartbeat's answer helps.
+/// Everything in flight may be lost while the window is full, so nothing else would ever be sent.
+/// The answer to a heartbeat makes the leader probe.
 ///
 /// Covers: etcd TestProgressResumeByHeartbeatResp, TestHandleHeartbeatResp,
 /// TestMsgAppRespWaitReset, replicate_pause; etcd#14633, hashicorp/raft#612
@@ -126,8 +127,8 @@ fn a_heartbeats_answer_finds_out_what_was_lost() {
     }
 }
 
-/// Word of a broken connection means that nothing on its way will arrive: start again from what is
-/// certain.
+/// A report of a broken connection means that nothing in flight will arrive: the leader probes from
+/// the last acknowledged entry.
 ///
 /// Covers: etcd TestRecvMsgUnreachable
 #[test]
@@ -142,8 +143,8 @@ fn an_unreachable_follower_is_probed_from_what_it_acknowledged() {
     assert_eq!(shape(&lone.sent()), [], "one probe at a time");
 }
 
-/// A rejection that was overtaken speaks of the past: acting on it resends for nothing, and below
-/// what is acknowledged it would be wrong.
+/// A rejection that was overtaken is out of date: acting on it would resend entries in vain, and
+/// would be wrong below the acknowledged index.
 ///
 /// Covers: etcd TestLeaderAppResp, TestLogReplicationWithReorderedMessage; etcd raft#149,
 /// raft-rs#557, openraft#1500
@@ -155,7 +156,7 @@ fn a_late_rejection_changes_nothing() {
     assert_eq!(shape(&probe), [(1, 3)]);
     lone.hand(accepted(2, 1, 2, 4));
     assert_eq!(lone.commit(1), 4);
-    // The first rejection arrives once more, and one of a call that was never made.
+    // The first rejection arrives again, and one of a call that was never made.
     assert_eq!(shape(&lone.hand(rejected(2, 1, 2, 1, (1, 1)))), []);
     assert_eq!(shape(&lone.hand(rejected(2, 1, 2, 99, (1, 1)))), []);
     lone.propose(1, "chips");
@@ -165,7 +166,7 @@ fn a_late_rejection_changes_nothing() {
     assert_eq!(shape(&lone.sent()), [(5, 1)], "nor does the one after it wait");
 }
 
-/// Whatever a current rejection says, entries that were acknowledged are not sent again.
+/// Even after a current rejection, acknowledged entries are not sent again.
 ///
 /// Covers: etcd "Next > Match"; raft#149
 #[test]
@@ -186,7 +187,7 @@ fn a_rejection_never_goes_below_what_was_acknowledged() {
     assert_eq!(shape(&lone.hand(heartbeat_response(2, 1, 1))), [(3, 0)]);
 }
 
-/// An acknowledgement of what was never sent is nonsense, and must not commit anything.
+/// An acknowledgement of entries that were never sent is invalid, and must not commit anything.
 ///
 /// Covers: etcd TestLeaderAppResp (index above the log)
 #[test]
@@ -198,12 +199,12 @@ fn an_acknowledgement_beyond_the_log_is_refused() {
     assert!(lone.trace().last().unwrap().contains("never sent"));
 }
 
-/// One round per entry makes a long divergent tail take hours; one per term does not.
+/// With one round per entry, a long divergent tail would take hours; one round per term is enough.
 ///
 /// Covers: etcd TestFastLogRejection
 #[test]
 fn the_last_common_entry_is_found_in_about_one_round_per_term() {
-    // The leader's log, the follower's, its hint, and where the next probe starts.
+    // The leader's log, the follower's log, its hint, and the start of the next probe.
     let table: [(Terms, Terms, (u64, u64), u64); 6] = [
         (&[1, 3, 3, 3, 5, 5], &[1, 1, 1, 1, 2], (5, 2), 1),
         (&[1, 1, 1, 3, 3, 3, 4], &[1, 1, 1, 2, 2, 2], (6, 2), 3),
@@ -223,7 +224,7 @@ fn the_last_common_entry_is_found_in_about_one_round_per_term() {
     }
 }
 
-/// Without a limit a leader that cannot commit takes proposals until its memory is full.
+/// Without a limit, a leader that cannot commit would accept proposals until its memory is full.
 ///
 /// Covers: etcd TestUncommittedEntryLimit; etcd#10167
 #[test]
@@ -242,24 +243,23 @@ fn proposals_are_refused_above_the_limit_and_taken_again_after_a_commit() {
     }
 }
 
-/// How many of these ask where the logs agree and carry nothing.
+/// Returns how many of these messages are probes without entries.
 fn empty_calls(messages: &[Message]) -> usize {
     appends(messages).iter().filter(|call| call.entries.is_empty()).count()
 }
 
-/// Under load something is on its way at every heartbeat. As long as the acknowledgements come
-/// promptly none of it can be lost, and asking would cost a call, and its answer a disk's time, for
-/// nothing.
+/// Under load, entries are in flight at every heartbeat. While acknowledgements come promptly, none
+/// of them can be lost, and a probe would waste a call and time of the follower's disk.
 #[test]
-fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
+fn a_follower_that_answers_promptly_is_not_probed() {
     let mut cluster = cluster(3);
     cluster.elect(1);
     cluster.intercept(1, 2);
     cluster.intercept(2, 1);
     let mut asked = 0;
     for number in 0..400 {
-        // One way takes a tick of 5 ms, so an acknowledgement comes 10 ms after its entry, and an
-        // entry every 5 ms.
+        // One way takes a tick of 5 ms, so an acknowledgement comes 10 ms after its entry; there is
+        // a new entry every 5 ms.
         let arriving = cluster.intercepted();
         asked += empty_calls(&arriving);
         for message in arriving {
@@ -273,10 +273,10 @@ fn a_follower_that_answers_promptly_is_never_asked_for_nothing() {
     assert_eq!(asked, 0, "calls without entries in two seconds");
 }
 
-/// When acknowledgements stay away, one question a heartbeat finds out, however many answers to
-/// heartbeats come.
+/// When acknowledgements are overdue, the leader probes once per heartbeat interval, however many
+/// answers to heartbeats arrive.
 #[test]
-fn a_follower_that_owes_an_answer_is_asked_once_per_heartbeat() {
+fn a_follower_with_an_overdue_answer_is_probed_once_per_heartbeat() {
     let mut lone = replicating(|config| config);
     lone.propose(1, "chips");
     assert_eq!(shape(&lone.sent()), [(1, 1)]);
@@ -291,11 +291,10 @@ fn a_follower_that_owes_an_answer_is_asked_once_per_heartbeat() {
     assert_eq!(empty_calls(&lone.hand(heartbeat_response(2, 1, 1))), 0, "nothing is owed any more");
 }
 
-/// A follower whose disk forgot what it had acknowledged can only be repaired by hand. Until then
-/// it is asked at the pace of heartbeats and not of the network, and whoever looks at the leader's
-/// events learns of it.
+/// A follower whose disk lost acknowledged entries can only be repaired by hand. Until then it is
+/// probed at the pace of heartbeats, not of the network, and the leader's events report it.
 #[test]
-fn a_follower_that_lost_what_it_acknowledged_is_asked_once_per_heartbeat_and_told_of() {
+fn a_follower_that_lost_acknowledged_entries_is_probed_once_per_heartbeat_and_reported() {
     let mut lone = replicating(|config| config);
     lone.propose_all(1, &["chips", "nuts"]);
     lone.sent();

@@ -1,24 +1,25 @@
-//! Seeds of bad weather, with the invariants on; and after each, good weather in which everything
-//! must come right.
+//! Random faults with the invariants checked, seed by seed; and after each, a calm phase in which
+//! the cluster must recover.
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{Config, LogIndex, Restored};
 use coracle_core::{Answer, Replica, Request, RequestId};
 use coracle_tests::scenario::{Cluster, Weather};
 
-/// How many stories are told, chosen so that all of them take some seconds.
+/// The number of seeds, chosen so that all of them take some seconds.
 const SEEDS: u64 = 200;
 
-/// Rounds of bad weather in one story, of [`ROUND_MS`] each.
+/// Rounds of faults per seed, each of less than [`ROUND_MS`].
 const ROUNDS: u32 = 300;
 const ROUND_MS: u64 = 100;
 
-/// The paper's safety properties hold whatever is lost, doubled, late, cut off, crashed and torn;
-/// and when that ends, the cluster elects, agrees and serves again.
+/// The paper's safety properties hold although messages are lost, duplicated and delayed, links are
+/// cut, and nodes crash with torn writes. When that ends, the cluster elects, agrees and serves
+/// again.
 ///
 /// Covers: TigerBeetle VOPR (safety phase, then liveness phase); openraft tests-turmoil
 #[test]
-fn bad_weather_breaks_no_invariant_and_passes() {
+fn random_faults_break_no_invariant_and_the_cluster_recovers() {
     let mut committed = 0;
     let mut terms = 0;
     for seed in 0..SEEDS {
@@ -30,7 +31,7 @@ fn bad_weather_breaks_no_invariant_and_passes() {
         committed += story.cluster.commit(1);
         terms += story.cluster.term(1);
     }
-    // A story in which nothing happens proves nothing.
+    // A run in which nothing happens proves nothing.
     assert!(committed > 100 * SEEDS, "{committed} entries were committed in all");
     assert!(terms > 6 * SEEDS, "{terms} terms began in all");
 }
@@ -64,12 +65,13 @@ impl Story {
         ids[self.rng.usize(..ids.len())]
     }
 
-    /// Mostly the leader: most goes wrong when it goes.
+    /// Returns the node for the next fault: often the leader, because its failure has the most
+    /// effects.
     fn victim(&mut self) -> u64 {
         self.cluster.leader().filter(|_| self.rng.bool()).unwrap_or_else(|| self.any_node())
     }
 
-    /// One misfortune or relief, some writes, and some time.
+    /// Runs one fault or repair, some writes, and some time.
     fn round(&mut self) {
         let (one, other) = (self.victim(), self.any_node());
         match self.rng.u32(0..24) {
@@ -125,8 +127,8 @@ impl Story {
         }
     }
 
-    /// Good weather: one leader for all, the same log everywhere, and every "done" in it, exactly
-    /// once.
+    /// The calm phase: requires one leader for all nodes, the same log everywhere, and every
+    /// acknowledged write in it exactly once.
     fn come_to_rest(&mut self) {
         let seed = self.seed;
         self.cluster.heal();

@@ -1,5 +1,5 @@
-//! Linearizable reads: never older than what anybody was told before, and never answered by a
-//! leader that is none.
+//! Linearizable reads, by ReadIndex or by lease: never older than an earlier reply to any client,
+//! and never answered by a deposed leader.
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{Body, ClockDrift, Config, Message, Restored, Role};
@@ -11,7 +11,8 @@ fn linearizable(key: &str) -> Request {
     Request::LinearizableRead(Query::Value(Key::new(key).expect("a short text")))
 }
 
-/// How far the replica had applied the log when it answered, and whether it found a value.
+/// Returns the index that the replica had applied when it answered a read, and whether it found a
+/// value.
 fn read_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<(u64, bool)> {
     match cluster.answer(request) {
         Some(Answer::Read { index, found: Found::Value(value) }) => Some((index.0, value.is_some())),
@@ -32,14 +33,13 @@ fn heartbeats(messages: &[Message]) -> usize {
     messages.iter().filter(|message| matches!(message.body, Body::Heartbeat(_))).count()
 }
 
-/// Leader or follower, whoever is asked: the write that was answered before is seen.
+/// Every node, leader or follower, answers with all writes that were acknowledged before.
 ///
 /// Covers: etcd TestReadOnlyOptionSafe, rawnode ReadIndex
 #[test]
 fn every_node_answers_with_what_was_acknowledged_before() {
     let mut cluster = replicas(3);
     cluster.elect(1);
-    // Followers do not hear of the commit until they are asked.
     let write = cluster.propose(1, "chips");
     cluster.settle();
     assert!(matches!(cluster.answer(write), Some(Answer::Applied { .. })));
@@ -51,7 +51,7 @@ fn every_node_answers_with_what_was_acknowledged_before() {
     }
 }
 
-/// A cluster of one is its own majority.
+/// A cluster of one is its own majority, so it needs no round of heartbeats.
 #[test]
 fn a_single_node_answers_at_once() {
     let mut cluster = replicas(1);
@@ -62,8 +62,8 @@ fn a_single_node_answers_at_once() {
     assert_eq!(read_at(&cluster, read), Some((2, true)));
 }
 
-/// The stale read of many a young Raft: a new leader that does not know yet what its predecessor
-/// committed.
+/// A new leader does not know yet what its predecessor committed, so its reads would be stale: a
+/// bug of many early implementations.
 ///
 /// Covers: etcd TestReadOnlyForNewLeader, etcd#7331, tikv#6340
 #[test]
@@ -80,7 +80,7 @@ fn a_new_leader_answers_nothing_before_it_has_committed_in_its_own_term() {
         if cluster.role(1) == Role::Leader && read.is_none() {
             read = Some(cluster.ask(1, linearizable("k")));
         }
-        // All but its entries arrives: votes and heartbeats.
+        // Everything arrives except its entries: votes and heartbeats.
         for call in cluster.intercepted() {
             if matches!(call.body, Body::AppendEntries(_)) {
                 entries.push(call);
@@ -100,8 +100,8 @@ fn a_new_leader_answers_nothing_before_it_has_committed_in_its_own_term() {
     assert_eq!(read_at(&cluster, read).map(|(index, _)| index), Some(3));
 }
 
-/// Reads that arrive together share a round; reads that arrive while one is under way share the
-/// next.
+/// Reads that arrive together share a round of heartbeats; reads that arrive during a round share
+/// the next one.
 #[test]
 fn a_round_serves_all_that_wait() {
     let mut cluster = replicas(3);
@@ -122,8 +122,8 @@ fn a_round_serves_all_that_wait() {
     }
 }
 
-/// Read A is confirmed. The leader is cut off, another one leads and commits. Late answers to A's
-/// round must not confirm read B.
+/// Read A is confirmed. The leader is isolated, and another one leads and commits. Late answers to
+/// A's round must not confirm read B.
 ///
 /// Covers: etcd TestReadOnlyDuplicateRequest, etcd#20418
 #[test]
@@ -151,12 +151,12 @@ fn late_answers_to_an_old_round_confirm_no_new_one() {
     assert!(is_refused(&cluster, second), "{:?}", cluster.answer(second));
 }
 
-/// A leader is paused; meanwhile another one leads and commits. When the old one wakes up it is
-/// asked, and all the answers of its last second arrive.
+/// A leader is isolated while another one leads and commits. It is asked before it is connected
+/// again, and must not answer.
 ///
 /// Covers: etcd-io/raft#397 (reused read token after a pause), NodeReadIndexToOldLeader
 #[test]
-fn a_leader_that_slept_through_its_replacement_answers_nothing() {
+fn a_deposed_leader_answers_no_read() {
     let mut cluster = replicas(5);
     cluster.elect(1);
     cluster.elapse_ms(200);
@@ -173,11 +173,11 @@ fn a_leader_that_slept_through_its_replacement_answers_nothing() {
     assert_eq!(read_at(&cluster, again).map(|(_, found)| found), Some(true));
 }
 
-/// A read that nobody will ever confirm must not wait for ever, at a leader or at a follower.
+/// A read that will never be confirmed must not wait forever, at a leader or at a follower.
 ///
 /// Covers: etcd TestRaftFreesReadOnlyMem, openraft FailPendingReads
 #[test]
-fn whoever_loses_its_leader_or_its_office_fails_the_reads_that_wait() {
+fn waiting_reads_fail_when_the_leader_is_lost() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     cluster.elapse_ms(10);
@@ -190,9 +190,9 @@ fn whoever_loses_its_leader_or_its_office_fails_the_reads_that_wait() {
     assert!(is_refused(&cluster, without_leader), "there is nobody to ask");
 }
 
-/// The question or its answer is lost while the leader is well.
+/// A follower's question to the leader is lost, while the leader works.
 #[test]
-fn a_lost_question_is_given_up_and_asked_again() {
+fn a_read_with_a_lost_question_is_rejected_and_a_retry_succeeds() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     cluster.elapse_ms(10);
@@ -224,7 +224,7 @@ fn a_lost_round_only_takes_longer() {
     assert!(read_at(&cluster, read).is_some());
 }
 
-/// With leases the leader answers alone, for as long as nobody else can lead, and no longer.
+/// With a lease, the leader answers alone for as long as no other node can lead, and no longer.
 ///
 /// Covers: etcd TestReadOnlyOptionLease, etcd#6005, #10082, sofa-jraft#34
 #[test]
@@ -241,7 +241,7 @@ fn a_lease_answers_alone_and_ends_before_anybody_else_can_lead() {
     let read = cluster.ask(leader, linearizable("k"));
     assert!(read_at(&cluster, read).is_some(), "the lease covers it");
     cluster.isolate(leader);
-    // 300 ms, less one percent twice, from the last heartbeat that was answered on.
+    // 300 ms, less one percent twice, from the last heartbeat that was answered.
     cluster.elapse_ms(240);
     let late = cluster.ask(leader, linearizable("k"));
     assert!(read_at(&cluster, late).is_some());
@@ -252,8 +252,8 @@ fn a_lease_answers_alone_and_ends_before_anybody_else_can_lead() {
     assert!(is_refused(&cluster, too_late));
 }
 
-/// A voter that restarts has forgotten whose lease counts on it. It must not vote before that lease
-/// is over.
+/// A voter that restarts has forgotten the lease that counts on it. It must not vote before that
+/// lease is over.
 #[test]
 fn a_restarted_voter_keeps_the_promise_that_it_forgot() {
     for leases in [false, true] {

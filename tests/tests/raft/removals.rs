@@ -1,4 +1,4 @@
-//! A removed member: how it learns of its removal, and what it does no more.
+//! Removed members: how a node learns of its removal, and what it no longer does.
 
 use coracle_core::raft::{Body, Checksum, NodeId, Role, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use coracle_core::{Answer, MemberChange, Refused, Replica};
@@ -7,16 +7,16 @@ use coracle_tests::scenario::forge::message;
 
 use super::incarnations::{founded, get, obeyed, put};
 
-/// How often node 3 has reported that it was removed.
+/// Returns how often node 3 has reported that it was removed.
 fn removals(cluster: &Cluster<Replica>) -> usize {
     let is_it = |line: &&String| line.starts_with('3') && line.contains("is no longer a member");
     cluster.trace().iter().filter(is_it).count()
 }
 
-/// A member that is removed is sent the entry that says so, and that it is committed. It reports it
-/// once, and answers nothing from its map any more.
+/// A removed member receives the entry of its removal and the commit index that covers it. It
+/// reports the removal once, and serves no more reads.
 #[test]
-fn a_removed_member_hears_of_it_and_serves_no_more() {
+fn a_removed_member_learns_of_its_removal_and_serves_no_more() {
     let mut cluster = founded();
     put(&mut cluster, 1, "old");
     cluster.elapse_ms(100);
@@ -33,8 +33,8 @@ fn a_removed_member_hears_of_it_and_serves_no_more() {
     assert_eq!(removals(&cluster), 1);
 }
 
-/// A node that ends before its removal is on its disk would find a log that names it at its next
-/// start, or none that ever did.
+/// A node that ended before its removal is on its disk would, at its next start, find a log that
+/// still names it, or one that never did.
 #[test]
 fn a_removal_is_reported_once_it_is_on_the_disk() {
     let mut cluster = founded();
@@ -47,11 +47,11 @@ fn a_removal_is_reported_once_it_is_on_the_disk() {
     assert_eq!(removals(&cluster), 1);
 }
 
-/// A snapshot that was on its way to a member when it was removed covers the removal. In the place
-/// of the member's log it would name it nowhere: at its next start it would take itself for a node
-/// that nobody has added yet.
+/// A snapshot that was in flight to a member when it was removed covers the removal. Instead of the
+/// member's log, it would name the member nowhere: after a restart the member would take itself for
+/// a node that has not been added yet.
 #[test]
-fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
+fn a_snapshot_that_covers_a_removal_reports_it_and_is_not_installed() {
     let mut cluster = founded();
     put(&mut cluster, 1, "old");
     cluster.elapse_ms(100);
@@ -78,8 +78,8 @@ fn a_snapshot_that_covers_a_removal_tells_it_and_is_not_taken() {
     assert!(cluster.node(3).was_named(), "so whoever hears of it can tell it that it was removed");
 }
 
-/// A member that was down when it was removed hears of it from the first node that it dials, and
-/// answers nothing from its map from then on, although its own log names it.
+/// A member that was down during its removal learns of it from the first node that it dials. From
+/// then on it serves no reads, although its own log names it.
 #[test]
 fn a_member_that_is_dismissed_serves_no_more() {
     let mut cluster = founded();

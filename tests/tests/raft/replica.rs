@@ -1,5 +1,5 @@
-//! Replicas: that every request is answered once and right, whatever becomes of its leader, and
-//! that reads do not go back.
+//! Replicas: every request is answered once and correctly, whatever happens to its leader, and
+//! reads do not go back in time.
 
 use coracle_core::kv::{Found, Key, Outcome, Query, Scan};
 use coracle_core::raft::{BatchBuilder, Config, LogIndex, LogPoint, NodeId, Restored, Role, Term, Voters};
@@ -15,7 +15,7 @@ fn read(key: &str, at_least: u64) -> Request {
     Request::Read { query, at_least: LogIndex(at_least) }
 }
 
-/// The place at which a write took effect.
+/// Returns the log index at which a write took effect.
 fn applied_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<u64> {
     match cluster.answer(request) {
         Some(Answer::Applied { index, outcome: Outcome::Done }) => Some(index.0),
@@ -23,7 +23,8 @@ fn applied_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<u64> {
     }
 }
 
-/// How far the replica had applied the log when it answered a read, and whether it found a value.
+/// Returns the index that the replica had applied when it answered a read, and whether it found a
+/// value.
 fn read_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<(u64, bool)> {
     match cluster.answer(request) {
         Some(Answer::Read { index, found: Found::Value(value) }) => Some((index.0, value.is_some())),
@@ -31,7 +32,7 @@ fn read_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<(u64, bool)
     }
 }
 
-/// A client that is told "done" before the commit, or twice, or never, cannot trust anything.
+/// A write is acknowledged after its commit and exactly once, or clients could not rely on it.
 #[test]
 fn a_write_is_answered_once_when_it_is_committed() {
     let mut cluster = replicas(3);
@@ -44,13 +45,13 @@ fn a_write_is_answered_once_when_it_is_committed() {
     assert_eq!(read_at(&cluster, read), Some((2, true)));
 }
 
-/// Two proposals of term 1 wait at 10 and 11. Others overwrite place 10 alone; the node leads again
-/// in term 3, and place 11 gets an entry of term 3. Comparing places alone would answer "done" for
-/// entries that are gone.
+/// Two proposals of term 1 wait at the indexes 10 and 11. Another leader overwrites index 10 alone;
+/// the node leads again in term 3, and index 11 gets an entry of term 3. A comparison of indexes
+/// alone would acknowledge entries that are gone.
 ///
 /// Covers: openraft#1761 (stranded responder); answers by index and term
 #[test]
-fn requests_of_a_lost_reign_are_answered_by_place_and_term() {
+fn requests_of_a_lost_term_are_answered_by_index_and_term() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     let texts: Vec<String> = (2..=9).map(|number| format!("k{number}")).collect();
@@ -60,14 +61,14 @@ fn requests_of_a_lost_reign_are_answered_by_place_and_term() {
     cluster.isolate(1);
     let tenth = cluster.propose(1, "lost");
     let eleventh = cluster.propose(1, "gone");
-    // The second reign's first entry takes place 10 and nothing takes place 11.
+    // The first entry of the second term gets index 10; index 11 stays free.
     cluster.elect(2);
     cluster.heal();
     cluster.elapse_ms(200);
     assert_eq!((cluster.log_terms(1).len(), cluster.commit(1)), (10, 10));
     assert_eq!(cluster.answer(tenth), Some(&Answer::Refused(Refused::Superseded)));
     assert_eq!(cluster.answer(eleventh), None, "place 11 is not decided");
-    // The third reign starts with place 11.
+    // The third term starts with index 11.
     cluster.elect(1);
     assert_eq!(cluster.answer(eleventh), Some(&Answer::Refused(Refused::Superseded)));
     let twelfth = cluster.propose(1, "chips");
@@ -76,9 +77,9 @@ fn requests_of_a_lost_reign_are_answered_by_place_and_term() {
     assert!((1..=3).all(|node| cluster.texts(node)[8..] == ["chips"]));
 }
 
-/// Several requests wait for the same places, from two reigns of the same node.
+/// Several requests wait for the same indexes, from two terms of the same leader.
 #[test]
-fn two_requests_of_two_reigns_may_wait_for_one_place() {
+fn two_requests_of_two_terms_may_wait_for_one_index() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     cluster.isolate(1);
@@ -91,7 +92,7 @@ fn two_requests_of_two_reigns_may_wait_for_one_place() {
     cluster.hold_disk(3);
     cluster.campaign(1);
     cluster.settle();
-    // Their votes wait for their disks.
+    // The votes of both wait for their disks.
     cluster.release_disk(2);
     cluster.release_disk(3);
     cluster.hold_disk(2);
@@ -109,8 +110,8 @@ fn two_requests_of_two_reigns_may_wait_for_one_place() {
     assert_eq!(places, [Some(4), Some(5), Some(6)]);
 }
 
-/// An entry may be committed by another leader than the one that took it: the request has then been
-/// done.
+/// An entry may be committed by a later leader than the one that accepted it: its request has then
+/// taken effect.
 #[test]
 fn a_write_that_a_later_leader_commits_is_done() {
     let mut cluster = replicas(3);
@@ -130,8 +131,8 @@ fn a_write_that_a_later_leader_commits_is_done() {
     assert_eq!(applied_at(&cluster, request), Some(2));
 }
 
-/// A replica that was restarted has applied nothing yet: what it said before must not become
-/// unsaid.
+/// A restarted replica has applied nothing yet, so a read would return an older state than before
+/// the restart.
 ///
 /// Covers: etcd#20426; openraft 97d92771
 #[test]
@@ -144,7 +145,7 @@ fn a_restarted_replica_reads_only_after_applying_what_its_disk_held() {
     cluster.restart(3);
     let early = cluster.ask(3, read("chips", 0));
     assert_eq!(cluster.answer(early), Some(&Answer::Refused(Refused::CatchingUp)), "it knows no leader");
-    // It hears a leader that tells of no commit yet: the read waits.
+    // It hears a leader that reports no commit yet, so the read waits.
     cluster.deliver(heartbeat(1, 3, 1, 0));
     let waits = cluster.ask(3, read("chips", 0));
     assert_eq!(cluster.answer(waits), None);
@@ -152,8 +153,8 @@ fn a_restarted_replica_reads_only_after_applying_what_its_disk_held() {
     assert_eq!(read_at(&cluster, waits), Some((2, true)));
 }
 
-/// A part of what the disk held may be cut instead of committed: from then on reads need not wait
-/// for it.
+/// Entries that the disk held may be cut instead of committed: from then on, reads need not wait
+/// for them.
 #[test]
 fn a_restarted_replica_does_not_wait_for_entries_that_were_cut() {
     let disks = vec![disk_of(&[1, 2]), disk_of(&[1, 2]), disk_in_term(2, &[1, 1, 1, 1, 1])];
@@ -165,9 +166,9 @@ fn a_restarted_replica_does_not_wait_for_entries_that_were_cut() {
     assert_eq!(read_at(&cluster, request), Some((3, true)));
 }
 
-/// A client that saw place 3 on one replica must not be shown place 2 on another.
+/// A client that saw index 2 on one replica must not be shown index 1 on another.
 #[test]
-fn a_read_waits_for_what_its_asker_has_seen() {
+fn a_read_waits_for_the_index_that_its_client_has_seen() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     cluster.part(1, 3);
@@ -184,7 +185,7 @@ fn a_read_waits_for_what_its_asker_has_seen() {
     assert_eq!(read_at(&cluster, waits), Some((2, true)));
 }
 
-/// Waiting for a leader that may never come would hang the client.
+/// A client would hang if its read waited for a leader that may never come.
 #[test]
 fn a_read_that_waits_is_refused_when_the_leader_is_lost() {
     let mut cluster = replicas(3);
@@ -195,7 +196,7 @@ fn a_read_that_waits_is_refused_when_the_leader_is_lost() {
     assert_eq!(cluster.answer(waits), Some(&Answer::Refused(Refused::CatchingUp)));
 }
 
-/// Reads of one replica, before and after restarts, elections and cuts, never go back.
+/// Reads of one replica never go back in time, across restarts and elections.
 #[test]
 fn reads_of_a_replica_with_a_working_disk_never_go_back() {
     let mut cluster = replicas(3);
@@ -220,7 +221,7 @@ fn reads_of_a_replica_with_a_working_disk_never_go_back() {
     assert!(newest > 20, "most reads were answered");
 }
 
-/// A restarted replica makes a read wait for all that its disk held. When a part of that is cut
+/// After a restart, a read waits for all entries that the disk held. When some of them are cut
 /// instead of committed, the read has nothing to wait for any more.
 #[test]
 fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
@@ -230,7 +231,7 @@ fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
     cluster.part(2, 3);
     cluster.elect(1);
     cluster.heal();
-    // It hears of the leader first, and its log is mended after the read came.
+    // It hears of the leader first; its log is repaired after the read has arrived.
     cluster.intercept(1, 3);
     cluster.elapse_ms(60);
     let held = cluster.intercepted();
@@ -243,8 +244,8 @@ fn a_read_that_waits_for_entries_that_are_cut_is_answered() {
     assert!(matches!(answer, Some(Answer::Read { found: Found::Value(Some(_)), .. })), "{answer:?}");
 }
 
-/// A replica that hears its leader and does not catch up, because its disk or its link is slow,
-/// would keep a reader that others could serve.
+/// A replica that hears its leader but keeps lagging, because its disk or its link is slow, would
+/// delay a read that others could serve.
 #[test]
 fn a_read_at_a_replica_that_stays_behind_is_refused_in_time() {
     let mut cluster = replicas(3);
@@ -253,13 +254,13 @@ fn a_read_at_a_replica_that_stays_behind_is_refused_in_time() {
     let patience_ms = u64::try_from(READ_PATIENCE.as_millis()).expect("it is short");
     cluster.elapse_ms(patience_ms - 1);
     assert_eq!(cluster.answer(waits), None, "it may yet catch up");
-    // A replica looks when it has a turn, and it has one at every heartbeat.
+    // A replica checks in each turn, and it has one at every heartbeat.
     cluster.elapse_ms(60);
     assert_eq!(cluster.answer(waits), Some(&Answer::Refused(Refused::CatchingUp)));
     assert_eq!(cluster.node(3).leader(), Some(NodeId(1)), "it hears its leader all the time");
 }
 
-/// A thousand keys, as a client finds them.
+/// A cluster with a thousand keys, which node 2 has applied.
 fn a_thousand_keys() -> Cluster<Replica> {
     let mut cluster = replicas(3);
     cluster.elect(1);
@@ -275,16 +276,16 @@ fn scan_all() -> Request {
     Request::Read { query: Query::Scan(scan), at_least: LogIndex(0) }
 }
 
-/// Which of the requests that end with `last` are answered, the first of them first.
+/// Returns which of the `count` requests up to `last` are answered, in order.
 fn answered(cluster: &Cluster<Replica>, count: usize, last: RequestId) -> Vec<bool> {
     let ids = last.0 - count as u64 + 1..=last.0;
     ids.map(|id| matches!(cluster.answer(RequestId(id)), Some(Answer::Read { .. }))).collect()
 }
 
-/// Large scans that arrive together would make one step of many heartbeats. A step looks up its
-/// share, and the next ones the rest: at once, whether or not anything else arrives.
+/// Large scans that arrive together would make one step last for many heartbeats. A step looks up
+/// its share, and the next steps the rest: at once, whether or not anything else arrives.
 #[test]
-fn a_step_looks_up_so_many_keys_and_the_next_ones_go_on_by_themselves() {
+fn a_step_looks_up_a_limited_number_of_keys_and_the_next_steps_the_rest() {
     let mut cluster = a_thousand_keys();
     let in_a_step = LOOK_UPS_MAX / 1000;
     let last = cluster.ask_all(2, vec![scan_all(); 35]);
@@ -297,9 +298,8 @@ fn a_step_looks_up_so_many_keys_and_the_next_ones_go_on_by_themselves() {
     assert!(cluster.subject(2).deadline() > cluster.clock(2), "and then it rests");
 }
 
-/// A log that a newer version wrote: taking it and stopping halfway, at the first entry that means
-/// nothing, would look like a crash, and skipping the entry would make this replica another one
-/// than the others.
+/// A log of a newer version is rejected at the start. Applying it up to the first unknown entry
+/// would look like a crash, and skipping that entry would make this replica differ from the others.
 #[test]
 fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
     let log_with = |payload: &str| {
@@ -321,8 +321,7 @@ fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
     assert!(told.contains("entry 3") && told.contains("does not know"), "{told}");
 }
 
-/// Whoever came first is served first: readers that keep coming must not keep those waiting that a
-/// step left over.
+/// Reads are served in the order of arrival: new reads must not delay those that a step left over.
 #[test]
 fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     let mut cluster = a_thousand_keys();
@@ -335,11 +334,11 @@ fn reads_that_wait_for_the_next_step_are_not_overtaken() {
     assert_eq!(answered(&cluster, asked, later), vec![true; asked]);
 }
 
-/// A replica that nobody waits for leaves many entries to the step after: disks and answers come
-/// first. To one step, and not to each next one: otherwise a busy follower would never apply
+/// A replica for which no client waits leaves many entries to the next step, because disks and
+/// answers come first. It defers them only once; otherwise a busy follower would never apply
 /// anything.
 #[test]
-fn many_entries_that_nobody_waits_for_are_applied_one_step_later() {
+fn many_entries_that_no_client_waits_for_are_applied_one_step_later() {
     for (entries, is_left) in [(10, false), (100, true)] {
         let config = Config::new(NodeId(0), Voters::new([NodeId(0)]).expect("one voter"));
         let now = Instant::from_micros(1);

@@ -1,5 +1,4 @@
-//! Replication and commit between whole nodes, and what lost, doubled and overtaken messages may
-//! do: nothing.
+//! Replication and commit between whole nodes: lost, duplicated and reordered messages do no harm.
 
 use coracle_core::raft::{Body, Config, Message, Node, Restored};
 use coracle_core::{Answer, Refused};
@@ -7,7 +6,7 @@ use coracle_tests::scenario::forge::{accepted, append, disk_in_term, disk_of, he
 use coracle_tests::scenario::{Cluster, Lone, cluster, cluster_with};
 use proptest::prelude::*;
 
-/// What is proposed is committed everywhere, in one order.
+/// Proposals are committed on every node in the same order.
 ///
 /// Covers: etcd TestLogReplication, TestSingleNodeCommit
 #[test]
@@ -17,7 +16,7 @@ fn proposals_reach_every_node_in_one_order() {
         cluster.elect(1);
         cluster.propose_all(1, &["chips", "nuts"]);
         cluster.settle();
-        // Of two nodes, a leader and one that it hears, none can change the other's mind.
+        // With two nodes that hear each other, the leader cannot be replaced.
         if size > 2 {
             cluster.elect(2);
         }
@@ -29,7 +28,7 @@ fn proposals_reach_every_node_in_one_order() {
     }
 }
 
-/// A proposal without a majority must wait, and one without a leader must be told so.
+/// A proposal without a majority waits, and one at a node that is no leader is rejected.
 ///
 /// Covers: etcd TestProposal, TestProposalByProxy (forwarding is the proxy's business here)
 #[test]
@@ -54,7 +53,7 @@ fn a_proposal_needs_a_leader_and_a_majority() {
     assert_eq!((cluster.commit(1), cluster.texts(1).len()), (1, 0));
 }
 
-/// A commit learned by heartbeat moves forward only, and not past the log.
+/// A heartbeat moves the commit index forward only, and not past the end of the log.
 ///
 /// Covers: etcd TestHandleHeartbeat; etcd#16220
 #[test]
@@ -66,7 +65,8 @@ fn a_heartbeat_moves_the_commit_index_forward_and_not_past_the_log() {
     }
 }
 
-/// A follower with a longer, different log must not take its own entries for committed ones.
+/// A heartbeat's commit index is limited to what the follower is known to hold. Otherwise a
+/// follower with a longer, different log would take its own entries for committed ones.
 ///
 /// Covers: etcd TestBcastBeat; etcd raft#138, raft#139, cockroach#122690
 #[test]
@@ -87,8 +87,8 @@ fn told_commit(message: &Message) -> Option<(u64, u64)> {
     }
 }
 
-/// The same between whole nodes: a follower whose tail differs hears of a commit before its log is
-/// mended.
+/// The same between whole nodes: a follower with a divergent tail learns of a commit before its log
+/// is repaired.
 #[test]
 fn a_divergent_tail_is_never_taken_for_committed() {
     let mut cluster =
@@ -99,7 +99,7 @@ fn a_divergent_tail_is_never_taken_for_committed() {
     cluster.elect(1);
     cluster.propose_all(1, &["chips", "nuts"]);
     cluster.settle();
-    // Only heartbeats get through to node 3 at first.
+    // Only heartbeats reach node 3 at first.
     cluster.heal();
     cluster.intercept(1, 3);
     cluster.elapse_ms(60);
@@ -114,7 +114,7 @@ fn a_divergent_tail_is_never_taken_for_committed() {
     assert_eq!(cluster.texts(3), ["1@1", "chips", "nuts"]);
 }
 
-/// Followers apply at once what is committed: a client that reads from one should not wait for a
+/// Followers apply a commit at once, so that a client that reads from one does not wait for a
 /// heartbeat.
 ///
 /// Covers: lagging_commit; etcd raft#138
@@ -127,8 +127,8 @@ fn followers_learn_of_a_commit_without_waiting_for_a_heartbeat() {
     assert!((1..=3).all(|node| cluster.texts(node) == ["chips"]));
 }
 
-/// Calls that arrive twice, late and in the wrong order leave the log as it was: an older call must
-/// not cut a tail that agrees with it.
+/// Duplicated, late and reordered calls do not damage the log: an older call must not cut a tail
+/// that agrees with it.
 ///
 /// Covers: etcd TestOldMessages, TestLogReplicationWithReorderedMessage; async-raft 9540c904
 #[test]
@@ -149,7 +149,7 @@ fn doubled_and_overtaken_calls_do_not_harm_a_log() {
     }
 }
 
-/// A follower whose calls were all lost for a while catches up, whatever the window is.
+/// A follower to which all calls were lost for a while catches up, however small the window is.
 ///
 /// Covers: replicate_pause; etcd#14633; hashicorp/raft#612; openraft#1723
 #[test]
@@ -174,8 +174,8 @@ fn a_window_full_of_lost_calls_recovers() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-    /// After any sequence of acknowledgements, in any order and any number of times, the commit
-    /// index is what counting holders index by index gives.
+    /// After any sequence of acknowledgements, in any order and with duplicates, the commit index
+    /// equals the result of counting holders index by index.
     ///
     /// Covers: etcd quorum quickcheck; openraft#1802
     #[test]
@@ -187,7 +187,7 @@ proptest! {
         lone.lead();
         lone.propose_all(1, &["chips", "nuts", "figs"]);
         lone.sent();
-        // Own log: two old entries, the reign's first, and three proposals.
+        // Own log: two old entries, the first of the new term, and three proposals.
         let mut held = vec![6_u64];
         held.resize(usize::try_from(peers).unwrap() + 1, 0);
         for (peer, index) in acks.into_iter().filter(|(peer, _)| *peer < peers) {

@@ -1,5 +1,5 @@
-//! Sessions: that a write which is sent again is done once, whatever becomes of leaders and
-//! processes meanwhile, and that what was forgotten is refused on every node alike.
+//! Exactly-once sessions: a retried write is applied once, whatever happens to leaders and
+//! processes meanwhile, and all nodes alike reject a client that the session table has forgotten.
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
 use coracle_core::raft::{LogIndex, Restored};
@@ -27,7 +27,7 @@ fn delete(client: &str, seq: u64) -> Request {
     Request::Write { command: Command::Delete { key: key("k") }, session: Some(session(client, seq)) }
 }
 
-/// What a client was told, and where in the log that was decided.
+/// Returns the outcome that a client got, and the log index at which it was decided.
 fn applied<S: Subject>(cluster: &Cluster<S>, request: RequestId) -> Option<(u64, &Outcome)> {
     match cluster.answer(request) {
         Some(Answer::Applied { index, outcome }) => Some((index.0, outcome)),
@@ -35,7 +35,7 @@ fn applied<S: Subject>(cluster: &Cluster<S>, request: RequestId) -> Option<(u64,
     }
 }
 
-/// What `k` holds on a node.
+/// Returns the value of `k` on a node.
 fn held(replica: &Replica) -> Option<String> {
     replica.store().value("k").map(|value| value.as_json().trim_matches('"').to_owned())
 }
@@ -51,8 +51,8 @@ fn assert_equal_states(cluster: &Cluster<Replica>) {
     }
 }
 
-/// The leader dies with the answer in its hands. The client asks the next one, and hears the first
-/// outcome; what another client did in between stays done.
+/// The leader crashes before the client has its reply. The client retries at the next leader and
+/// gets the first outcome; a write of another client in between stays in effect.
 #[test]
 fn a_write_that_is_sent_again_to_the_next_leader_is_done_once() {
     let mut cluster = replicas(3);
@@ -73,8 +73,8 @@ fn a_write_that_is_sent_again_to_the_next_leader_is_done_once() {
     assert_equal_states(&cluster);
 }
 
-/// The first leader is cut off before anyone else has the write; the client gives up on it and asks
-/// the next one. The first entry is never committed, and the second one is the first that counts.
+/// The first leader is isolated before another node has the write, and the client retries at the
+/// next one. The first entry is never committed, so the second one takes effect.
 #[test]
 fn a_write_whose_first_entry_is_lost_is_done_by_the_second() {
     let mut cluster = replicas(3);
@@ -96,7 +96,7 @@ fn a_write_whose_first_entry_is_lost_is_done_by_the_second() {
 /// The first entry was nearly lost: the node that holds it is elected, and both entries are
 /// committed, the retry's last.
 #[test]
-fn a_retry_that_meets_the_first_entry_in_the_log_changes_nothing() {
+fn a_retry_whose_first_entry_is_in_the_log_changes_nothing() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     cluster.propose(1, "k");
@@ -119,7 +119,7 @@ fn a_retry_that_meets_the_first_entry_in_the_log_changes_nothing() {
     assert_equal_states(&cluster);
 }
 
-/// All processes end. What is remembered comes back with the log.
+/// All processes end. The session table is rebuilt from the log.
 #[test]
 fn a_write_that_is_sent_again_after_a_restart_of_all_is_done_once() {
     let mut cluster = replicas(3);
@@ -141,8 +141,8 @@ fn a_write_that_is_sent_again_after_a_restart_of_all_is_done_once() {
     assert_equal_states(&cluster);
 }
 
-/// A client sends three writes together. The first is lost on its way and comes last: it was never
-/// done, and is done now.
+/// A client sends three writes together. The first is lost, and its retry comes last: it was never
+/// applied, and is applied now.
 #[test]
 fn a_write_that_comes_after_its_successors_is_done() {
     let mut cluster = replicas(3);
@@ -159,10 +159,10 @@ fn a_write_that_comes_after_its_successors_is_done() {
     assert_equal_states(&cluster);
 }
 
-/// A replica that remembers two clients, and of each the last four numbers.
+/// A replica that remembers two clients, and the last four sequence numbers of each.
 type Forgetful = Limited<TwoClients>;
 
-/// Its limits.
+/// The limits of [`Forgetful`].
 struct TwoClients;
 
 impl Limits for TwoClients {
@@ -172,9 +172,9 @@ impl Limits for TwoClients {
     }
 }
 
-/// A client was pushed out by others, and asks once more for what it does not know the outcome of.
-/// Doing it again would be wrong, and so would be to call it done: it is told that nobody knows, by
-/// every leader alike, also by one that has built its state anew.
+/// A forgotten client retries a write with an unknown outcome. Applying it again would be wrong,
+/// and so would be acknowledging it: every leader answers that the session has expired, also one
+/// that has rebuilt its state from the log.
 #[test]
 fn a_forgotten_client_is_refused_by_every_leader_and_nothing_is_done() {
     let disks = vec![Restored::default(); 3];
@@ -210,7 +210,8 @@ fn a_forgotten_client_is_refused_by_every_leader_and_nothing_is_done() {
     }
 }
 
-/// A number too far below the highest one may have been used: also where it was not, it is refused.
+/// A sequence number too far below the highest one may have been used, so it is rejected even if it
+/// was not.
 #[test]
 fn a_number_below_the_window_is_refused() {
     let mut cluster: Cluster<Forgetful> = Cluster::start(vec![Restored::default(); 3], 0, |config| config);
