@@ -1,5 +1,5 @@
-//! The conversations of the README and of the protocol's reference, held with a real server: each
-//! `>` line is sent, each `<` line is the reply.
+//! The example conversations of the README and of the protocol reference, tested with a real
+//! server: each `>` line is sent, and each `<` line is the expected reply.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -10,16 +10,17 @@ use coracle_storage::Medium;
 
 const README: &str = include_str!("../../README.md");
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
-/// A newcomer sees the whole README without scrolling for long. Chosen as some two screens.
+/// The most lines that the README may have, so that a newcomer need not scroll for long. Chosen as
+/// about two screens.
 const README_LINES_MAX: usize = 120;
 
-/// The conversations of a document, in its order.
+/// Returns the conversations of a document, in order.
 fn conversations(document: &str) -> Vec<Vec<&str>> {
     let blocks = document.split("```jsonl\n").skip(1);
     blocks.map(|block| block.lines().take_while(|line| *line != "```").collect()).collect()
 }
 
-/// A newcomer types what the documents show and gets what they show.
+/// A newcomer who types the lines of the documents gets the replies that they show.
 #[test]
 fn every_line_is_answered_as_written() {
     let (readme, protocol) = (conversations(README), conversations(PROTOCOL));
@@ -43,15 +44,15 @@ fn every_line_is_answered_as_written() {
     }
 }
 
-/// The two commands that a newcomer needs come first.
+/// The README begins with the two commands that a newcomer needs.
 #[test]
-fn it_opens_with_the_command_that_runs_and_the_one_that_tests() {
+fn the_readme_opens_with_the_commands_that_run_and_test() {
     let mut commands = README.lines().filter_map(|line| line.strip_prefix("$ "));
     assert_eq!(commands.next(), Some("cargo run -p cli -- --runtime smol"));
     assert_eq!(commands.next(), Some("cargo test --workspace"));
 }
 
 #[test]
-fn it_is_short() {
+fn the_readme_is_short() {
     assert!(README.lines().count() <= README_LINES_MAX, "{} lines", README.lines().count());
 }

@@ -1,14 +1,14 @@
-//! Disks that are slow and work: what takes its time must not look like a fault, and must not pile
-//! up without limit.
+//! Slow disks that work: a slow write must not be mistaken for a fault, and waiting writes must
+//! have a limit.
 
 use coracle_core::raft::{Config, Node, Restored, Role};
 use coracle_core::{Answer, Refused};
 use coracle_tests::scenario::forge::{accepted, vote_answer};
 use coracle_tests::scenario::{Cluster, Lone, Weather, cluster};
 
-/// When a vote takes more than half an election timeout to be durable, the candidate's and the
-/// voter's together take longer than one: a candidate whose time ran while its own disk worked
-/// would give up before any answer could come.
+/// If a vote takes more than half an election timeout to be durable, the candidate's and the
+/// voter's together take longer than one. A candidate whose timer ran while its own disk worked
+/// would give up before any answer could arrive.
 #[test]
 fn an_election_succeeds_when_every_vote_takes_most_of_a_timeout() {
     for disk_ms in [160, 200, 250, 290] {
@@ -24,9 +24,8 @@ fn an_election_succeeds_when_every_vote_takes_most_of_a_timeout() {
     }
 }
 
-/// Ten writes wait, and each takes 200 ms: the last one is done after two seconds, more than three
-/// election timeouts. But the disk reports steadily, and a leader that gave up would find no better
-/// one.
+/// Ten writes wait, and each takes 200 ms: the last one completes after two seconds, more than
+/// three election timeouts. But the disk reports steadily, and a new leader would be no better.
 #[test]
 fn a_leader_whose_disk_has_a_long_queue_stays_as_long_as_it_reports() {
     let mut cluster = cluster(3);
@@ -44,8 +43,8 @@ fn a_leader_whose_disk_has_a_long_queue_stays_as_long_as_it_reports() {
     assert_eq!((cluster.node(1).durable_index().0, cluster.texts(3).len()), (11, 10));
 }
 
-/// The same queue on a disk that reports once and then no more: patience ends an election timeout
-/// after its last word.
+/// The same queue on a disk that reports once and then no more: the leader steps down an election
+/// timeout after the last report.
 #[test]
 fn a_leader_whose_disk_falls_silent_gives_up_after_its_last_report() {
     let mut cluster = cluster(3);
@@ -58,16 +57,16 @@ fn a_leader_whose_disk_falls_silent_gives_up_after_its_last_report() {
     cluster.release_writes(1, 1);
     cluster.elapse_ms(550);
     assert_eq!(cluster.role(1), Role::Leader, "550 ms after a report");
-    // The longest timeout is 600 ms, and the leader looks once in a heartbeat of 50 ms.
+    // The longest election timeout is 600 ms, and the leader checks once per heartbeat of 50 ms.
     cluster.elapse_ms(150);
     assert_ne!(cluster.role(1), Role::Leader);
     let reason = "1 follows in term 1: its disk did not finish a write";
     assert!(cluster.trace().iter().any(|line| line.starts_with(reason)));
 }
 
-/// Two fast followers commit whatever the leader's own disk does. Its unfinished writes are memory
-/// all the same, and a leader that counted only what is not committed would take proposals until
-/// there is none left.
+/// Two fast followers commit whatever the leader's own disk does. Its unfinished writes still use
+/// memory, so a limit on uncommitted entries alone would let it accept proposals until memory is
+/// exhausted.
 #[test]
 fn proposals_are_refused_while_too_much_waits_for_the_leaders_own_disk() {
     let mut lone =
@@ -94,8 +93,8 @@ fn proposals_are_refused_while_too_much_waits_for_the_leaders_own_disk() {
     }
 }
 
-/// A candidate whose own vote was slower than an election timeout has not lost: as soon as the vote
-/// is durable it asks for the others', and wins with them.
+/// A candidate whose own vote took longer than an election timeout has not lost: as soon as the
+/// vote is durable, it asks for the votes of the others, and wins with them.
 #[test]
 fn a_candidate_whose_own_vote_is_late_wins_once_it_is_durable() {
     let mut lone = Lone::new(3, Restored::default());

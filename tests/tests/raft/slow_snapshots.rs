@@ -1,24 +1,25 @@
-//! A snapshot on a slow line: it is not begun anew because the next one is due, and the log does
-//! not grow without a limit meanwhile.
+//! Snapshot transfer over a slow link: the next snapshot does not restart it, and meanwhile the log
+//! does not grow without a limit.
 
 use coracle_core::raft::{Body, Config, LogIndex, Message, Restored};
 use coracle_core::{ReplicaLimits, SnapshotPolicy};
 use coracle_tests::scenario::{Cluster, Limited, Limits};
 
-/// A snapshot is due after so many entries.
+/// The number of entries after which a snapshot is due.
 const ENTRIES: u64 = 5;
-/// It is also due after so many bytes, and after eight times as many nothing holds it back.
+/// The number of log bytes after which a snapshot is also due. After eight times as many, nothing
+/// holds it back.
 const BYTES: u64 = 600;
 
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
 
-/// Its limits.
+/// The limits of [`Snapshotting`].
 struct EveryFewEntries;
 
 impl Limits for EveryFewEntries {
     fn limits() -> ReplicaLimits {
-        // A part is a line, so that each is worth waiting for.
+        // A part is one line, so that each is worth waiting for.
         let snapshots = SnapshotPolicy {
             log_bytes: BYTES,
             log_entries: ENTRIES,
@@ -30,12 +31,12 @@ impl Limits for EveryFewEntries {
     }
 }
 
-/// Node 1 leads, node 3 was away for some snapshots, and what node 1 sends it is bulky or arrives
-/// at once.
+/// Node 1 leads, and node 3 was away for some snapshots. A message from node 1 to node 3 is either
+/// bulky and late, or arrives at once.
 struct Line {
     cluster: Cluster<Snapshotting>,
     written: u32,
-    /// Which parts of which snapshots were sent: their snapshot's last entry, and where they begin.
+    /// The parts that were sent: the index of the snapshot's last entry, and the part's offset.
     parts: Vec<(LogIndex, u64)>,
 }
 
@@ -45,7 +46,7 @@ impl Line {
         let mut cluster = Cluster::start(vec![Restored::default(); size], 0, tune);
         cluster.elect(1);
         cluster.isolate(3);
-        // For a moment the log would be kept for it.
+        // Until then, the log would be kept for node 3.
         cluster.elapse_ms(10_000);
         let mut line = Self { cluster, written: 0, parts: Vec::new() };
         (0..22).for_each(|_| line.write());
@@ -60,7 +61,7 @@ impl Line {
         self.written += 1;
     }
 
-    /// So much time passes, and what is small arrives in it. What is bulky arrives at its end.
+    /// Lets this time pass. Small messages arrive during it, bulky ones at its end.
     fn pass_ms(&mut self, millis: u64) {
         let mut bulk = Vec::new();
         for _ in 0..millis / 50 {
@@ -85,7 +86,7 @@ impl Line {
         log.last().index.0 - log.start().index.0
     }
 
-    /// Goes on until node 3 has everything; `false`: it does not get there.
+    /// Continues until node 3 has all entries. Returns `false` if it does not get there.
     fn catches_up(&mut self, millis: u64) -> bool {
         for _ in 0..300 {
             if self.has_caught_up() {
@@ -100,7 +101,7 @@ impl Line {
         self.cluster.subject(3).0.store().len() == self.written as usize
     }
 
-    /// How many snapshots were sent, at least in part.
+    /// Returns how many snapshots were sent, at least in part.
     fn snapshots(&self) -> usize {
         let mut lasts: Vec<_> = self.parts.iter().map(|(last, _)| *last).collect();
         lasts.dedup();
@@ -116,10 +117,10 @@ fn is_bulky(message: &Message) -> bool {
     }
 }
 
-/// Each part takes ten election timeouts, and the snapshot three times as long as the next one
-/// takes to be due.
+/// Each part takes ten election timeouts, and the transfer takes three times as long as it takes
+/// the next snapshot to be due.
 #[test]
-fn a_transfer_on_a_slow_line_is_not_begun_anew_by_the_next_snapshot() {
+fn the_next_snapshot_does_not_restart_a_transfer_on_a_slow_link() {
     let mut line = Line::new(3, 1 << 20);
     for round in 0..60 {
         line.pass_ms(5000);
@@ -132,7 +133,7 @@ fn a_transfer_on_a_slow_line_is_not_begun_anew_by_the_next_snapshot() {
     assert!(line.cluster.node(1).snapshot().is_some_and(|meta| meta.last.index.0 > 30), "others were due");
 }
 
-/// The next snapshot is nearly written when a follower turns out to need the last one.
+/// The next snapshot is nearly written when a follower turns out to need the current one.
 #[test]
 fn a_snapshot_that_was_begun_before_a_transfer_waits_for_its_end() {
     let mut line = Line::new(5, 1 << 20);
@@ -148,7 +149,7 @@ fn a_snapshot_that_was_begun_before_a_transfer_waits_for_its_end() {
     assert!(latest(&line) > Some(LogIndex(20)), "it was only held back");
 }
 
-/// The connection is lost in the middle, and the leader is told so.
+/// The connection is lost in the middle of a transfer, and the leader is notified.
 #[test]
 fn a_transfer_goes_on_after_its_connection_was_lost_although_the_next_snapshot_is_due() {
     let mut line = Line::new(3, 1 << 20);
@@ -166,8 +167,8 @@ fn a_transfer_goes_on_after_its_connection_was_lost_although_the_next_snapshot_i
     assert_eq!(line.snapshots(), 1, "{:?}", line.parts);
 }
 
-/// More is written than may be kept for one follower: it has to begin again, and gets there once
-/// less is written.
+/// More is written than may be kept for one follower: the transfer has to begin again, and
+/// completes once less is written.
 #[test]
 fn the_log_that_waits_for_a_transfer_has_a_limit() {
     let mut line = Line::new(3, 1 << 20);
@@ -184,8 +185,8 @@ fn the_log_that_waits_for_a_transfer_has_a_limit() {
     assert!(line.catches_up(5000) && line.snapshots() >= 2, "{:?}", line.parts);
 }
 
-/// A follower that has its snapshot and is sent what came since needs the log for longer than the
-/// next snapshot takes, and gets it up to a limit.
+/// A follower that has its snapshot and receives the later entries needs the log for longer than
+/// the next snapshot takes. The log is kept for it, up to a limit.
 #[test]
 fn the_log_is_kept_for_a_follower_that_catches_up_to_a_limit() {
     for (held_bytes_max, snapshots) in [(1 << 20, 1), (100, 2)] {
@@ -196,8 +197,8 @@ fn the_log_is_kept_for_a_follower_that_catches_up_to_a_limit() {
             line.pass_ms(500);
         }
         let held_from = line.cluster.node(3).log().last().index;
-        // The first entries are on their way for longer than some snapshots take, and are lost in
-        // the end.
+        // The first entries are in flight for longer than some snapshots take, and are lost in the
+        // end.
         for _ in 0..ENTRIES * 4 {
             line.write();
         }

@@ -1,4 +1,4 @@
-//! Bugs in snapshots that the simulator found here, one scenario each.
+//! Regression tests for snapshots: bugs that the simulator found, one scenario each.
 
 use coracle_core::raft::{
     Body, Checksum, Configuration, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint, Message,
@@ -9,7 +9,7 @@ use coracle_tests::scenario::forge::{
     disk_of, entries_of, heartbeat_response, message, newer_term, rejected,
 };
 
-/// Content of some lines: several parts on a scenario's disk.
+/// Content of some lines, which are several parts on a scenario's disk.
 const CONTENT: &str = "\
     {\"key\":\"anchovies\",\"value\":\"a value of some length\"}\n\
     {\"key\":\"bananas\",\"value\":\"a value of some length\"}\n\
@@ -26,7 +26,7 @@ fn meta(log_terms: &[u64], last: u64, voters: u64) -> SnapshotMeta {
     SnapshotMeta { last: point(log_terms, last), configuration: Configuration::of_voters(voters) }
 }
 
-/// The disk of one of two nodes with a snapshot up to `last`, behind which the log starts.
+/// Returns the disk of one of two nodes, with a snapshot up to `last` and the log after it.
 fn trimmed_disk(log_terms: &[u64], last: u64) -> Restored {
     let snapshot = RestoredSnapshot { meta: meta(log_terms, last, 2), text: CONTENT.into() };
     Restored {
@@ -37,7 +37,7 @@ fn trimmed_disk(log_terms: &[u64], last: u64) -> Restored {
     }
 }
 
-/// A call of leader `from` with all of a snapshot.
+/// Returns a call of leader `from` with the whole of a snapshot.
 fn whole(from: u64, term: u64, meta: &SnapshotMeta) -> Message {
     let end =
         SnapshotEnd { bytes: CONTENT.len() as u64, checksum: Checksum(crc32fast::hash(CONTENT.as_bytes())) };
@@ -54,37 +54,37 @@ fn sends_a_snapshot(sent: &[Message]) -> bool {
     sent.iter().any(|message| matches!(message.body, Body::InstallSnapshot(_)))
 }
 
-/// A deposed leader has another entry where its leader's log starts, and names that place as the
-/// one where they may agree. Asked about it again, it would say the same, for ever.
+/// A deposed leader has another entry at the index where its leader's log starts, and its rejection
+/// hints at that index. Another probe there would get the same answer, forever.
 #[test]
 fn a_follower_that_differs_where_the_log_starts_is_sent_the_snapshot() {
     let mut lone = Lone::new(2, trimmed_disk(&[2, 2, 2, 2], 3));
     lone.lead();
-    // Its own log is of term 1, and longer.
+    // The follower's log is of term 1, and longer.
     let sent = lone.hand(rejected(2, 1, 3, 1, (3, 1)));
     assert!(sends_a_snapshot(&sent), "{sent:#?}");
 }
 
-/// The last part of a snapshot is on its way to a slow disk when another leader sends an older
-/// snapshot. The first one is in its place in a moment, and an older one must not be begun after
+/// A slow disk still writes the last part of a snapshot when another leader sends an older
+/// snapshot. The first one will be installed in a moment, and an older one must not be begun after
 /// it.
 #[test]
-fn a_snapshot_that_is_being_written_is_taken_before_another_one() {
+fn a_snapshot_that_is_being_written_is_installed_before_another_one() {
     let terms = [1, 1, 1, 1, 1, 1];
     let (newer, older) = (meta(&terms, 6, 3), meta(&terms, 4, 3));
     let mut lone = Lone::new(3, Restored::default());
     lone.hand(newer_term(2, 1, 1));
     lone.hold_disk(1);
     lone.hand(whole(2, 1, &newer));
-    // Its term is not on disk yet, so it is only asked for more.
+    // While a snapshot is being written, parts of another one are not answered.
     lone.hand(whole(3, 2, &older));
     lone.release_disk(1);
     assert_eq!(lone.node(1).snapshot(), Some(&newer));
     assert_eq!(lone.commit(1), 6);
 }
 
-/// The log was faster than the snapshot: that one is in its place on the disk all the same, and the
-/// log is trimmed behind it.
+/// The log overtakes a snapshot while it is written. The snapshot is on the disk all the same, and
+/// the log is compacted up to it.
 #[test]
 fn a_snapshot_that_the_log_has_overtaken_while_it_was_written_counts() {
     let terms = [1, 1, 1, 1];
@@ -100,8 +100,8 @@ fn a_snapshot_that_the_log_has_overtaken_while_it_was_written_counts() {
     assert_eq!((lone.commit(1), lone.log_terms(1).len()), (4, 4));
 }
 
-/// A node that had begun to receive a snapshot and became leader instead does not wait for the rest
-/// of it.
+/// A node that had begun to receive a snapshot, and became leader instead, does not wait for the
+/// rest of it.
 #[test]
 fn a_leader_does_not_wait_for_a_snapshot_that_it_was_sent_before() {
     let terms = [1, 1, 1, 1];
@@ -124,8 +124,8 @@ fn a_leader_does_not_wait_for_a_snapshot_that_it_was_sent_before() {
     assert!(!lone.node(1).receives_snapshot());
 }
 
-/// A new snapshot would make a follower begin again: none is due while it gets more of the last
-/// one, however long that takes, and one is when it gets nothing more.
+/// A new snapshot would make a follower begin again: none is due while the follower receives more
+/// of the current one, however long that takes. One is due when the follower receives nothing more.
 #[test]
 fn a_snapshot_is_being_sent_for_as_long_as_more_of_it_arrives() {
     let mut lone = Lone::new(2, trimmed_disk(&[2, 2, 2, 2], 3));

@@ -1,4 +1,5 @@
-//! Snapshots: the log's beginning goes, and whoever needed it gets the state instead (§7, Fig. 13).
+//! Snapshots and compaction: the beginning of the log is dropped, and a follower that needs it gets
+//! the state instead (§7, Fig. 13).
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::raft::{
@@ -11,21 +12,21 @@ use coracle_tests::scenario::{Cluster, Limited, Limits};
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
 
-/// Its limits.
+/// The limits of [`Snapshotting`].
 struct EveryFewEntries;
 
 const ENTRIES: u64 = 5;
 
 impl Limits for EveryFewEntries {
     fn limits() -> ReplicaLimits {
-        // All at the same entries, so that there are two with the same snapshot.
+        // All nodes take snapshots at the same entries, so that two of them have the same one.
         let snapshots =
             SnapshotPolicy { log_entries: ENTRIES, takes_turns: false, ..SnapshotPolicy::default() };
         ReplicaLimits { snapshots, ..ReplicaLimits::default() }
     }
 }
 
-/// Nodes that keep nothing of the log that a snapshot covers.
+/// A cluster whose nodes keep nothing of the log that a snapshot covers.
 fn snapshotting(size: usize) -> Cluster<Snapshotting> {
     Cluster::start(vec![Restored::default(); size], 0, |config| Config {
         retained_bytes: 0,
@@ -40,7 +41,7 @@ fn led_by_one(size: usize) -> Cluster<Snapshotting> {
     cluster
 }
 
-/// So many writes, one after the other.
+/// Writes these numbers, one after the other.
 fn write(cluster: &mut Cluster<Snapshotting>, leader: u64, numbers: std::ops::Range<u32>) {
     for number in numbers {
         cluster.propose(leader, &format!("k{number}"));
@@ -76,7 +77,7 @@ fn kinds(messages: &[Message]) -> Vec<&'static str> {
     messages.iter().filter_map(kind).collect()
 }
 
-/// A log that only grows fills every disk in the end.
+/// A log that is never compacted fills every disk in the end.
 ///
 /// Covers: etcd TestProvideSnap's ground, log compaction; node's own snapshot
 #[test]
@@ -111,7 +112,7 @@ fn a_restarted_node_goes_on_from_its_snapshot() {
     assert_equal_states(&cluster);
 }
 
-/// A follower that was away for so long that the log it needs is gone.
+/// A follower was away until the entries that it needs were compacted.
 ///
 /// Covers: etcd TestProvideSnap, TestRestoreFromSnapMsg, TestSlowNodeRestore,
 /// slow_follower_after_compaction, snapshot_succeed_via_app_resp;
@@ -149,14 +150,15 @@ fn an_idle_leader_with_an_empty_log_sends_its_snapshot_within_a_beat_or_two() {
     let mut cluster = led_by_one(3);
     cluster.isolate(3);
     write(&mut cluster, 1, 0..9);
-    // The noop and nine writes: the second snapshot covers everything.
+    // The no-op and nine writes: the second snapshot covers them all.
     assert_eq!(cluster.node(1).log().start(), cluster.node(1).log().last());
     cluster.heal();
     cluster.elapse_ms(200);
     assert_eq!((cluster.commit(3), keys(&cluster, 3)), (10, 9));
 }
 
-/// The connection breaks in the middle. What has arrived is not sent again.
+/// Parts of a snapshot are lost. The transfer resumes, and parts that have arrived are not sent
+/// again.
 ///
 /// Covers: etcd TestSnapshotFailure, openraft snapshot_streaming (resume), camunda#11496 (restart
 /// from chunk 0 loops)
@@ -166,7 +168,6 @@ fn a_transfer_goes_on_where_it_stopped() {
     cluster.isolate(3);
     write(&mut cluster, 1, 0..29);
     cluster.heal();
-    // The parts arrive one by one; after some of them the link breaks.
     let mut arrived = 0;
     cluster.intercept(1, 3);
     let mut offsets = Vec::new();
@@ -192,7 +193,8 @@ fn a_transfer_goes_on_where_it_stopped() {
     assert!(starts <= 2 && offsets.len() > 10, "it never began again: {offsets:?}");
 }
 
-/// The leader dies in the middle. Its successor has the same snapshot, and sends only the rest.
+/// Leadership changes in the middle of a transfer. The new leader has the same snapshot, and sends
+/// only the rest.
 ///
 /// Covers: a transfer that goes on under another leader
 #[test]
@@ -256,8 +258,8 @@ fn a_snapshot_of_what_is_committed_changes_nothing() {
     assert_eq!((cluster.commit(2), keys(&cluster, 2), snapshot_of(&cluster, 2)), before);
 }
 
-/// A write whose place a snapshot took: nobody can say what became of it, and a client must not be
-/// told that nothing did.
+/// A snapshot covers the index at which a write waits: its outcome is unknown, and the client must
+/// not be told that it had no effect.
 ///
 /// Covers: openraft#1761, installer purges stranded responders
 #[test]
@@ -314,8 +316,8 @@ fn a_session_survives_a_snapshot_a_restart_and_a_change_of_leader() {
     assert_equal_states(&cluster);
 }
 
-/// The disk hangs while a snapshot is written: nothing is forgotten before it is safe, and
-/// everything else goes on.
+/// The disk hangs while a snapshot is written: no entry is dropped before the snapshot is durable,
+/// and everything else continues.
 ///
 /// Covers: openraft building does not block append/apply; log cut only behind a durable snapshot
 #[test]
@@ -332,11 +334,11 @@ fn the_log_stays_until_the_snapshot_is_durable() {
     assert_equal_states(&cluster);
 }
 
-/// A part that was changed on its way is noticed, at the latest when the whole is added up; the
-/// transfer begins again.
+/// A part that was damaged in flight is detected, at the latest by the checksum of the whole
+/// snapshot, and the transfer begins again.
 #[test]
 fn a_damaged_transfer_is_dropped_and_begun_again() {
-    // A value is another; keys are not in order.
+    // The first case changes a value, the second one the order of the keys.
     for (sent, received, because) in [
         (":\"k1\"}", ":\"x1\"}", Refusal::SnapshotDamaged),
         ("{\"key\":\"k1\"", "{\"key\":\"x1\"", Refusal::SnapshotNotUnderstood),
@@ -365,7 +367,7 @@ fn a_damaged_transfer_is_dropped_and_begun_again() {
     }
 }
 
-/// A follower of an older reign holds uncommitted entries where the snapshot ends: they go.
+/// A follower drops its uncommitted entries of an older term at the index where the snapshot ends.
 ///
 /// Covers: openraft snapshot_streaming deletes conflicts, #559/#561; camunda#12913
 #[test]
@@ -408,9 +410,9 @@ fn members(voters: &[u64], learners: &[u64]) -> Configuration {
     Configuration::new(voters, ids(learners)).expect("disjoint")
 }
 
-/// Who takes part is a part of the snapshot: a node that gets no entry of the changes knows them
-/// all the same, also if it has an older configuration, also if it is promoted or demoted by them,
-/// and after a restart.
+/// A snapshot holds the configuration, so a node that receives no entry of the membership changes
+/// knows them all the same: when it has an older configuration, when they promote or demote it, and
+/// after a restart.
 ///
 /// Covers: etcd TestRestore, TestRestoreWithLearner, TestRestoreVoterToLearner,
 /// TestRestoreLearnerPromotion, TestLearnerReceiveSnapshot; openraft#1808, async-raft dba24036
@@ -443,8 +445,8 @@ fn a_snapshot_carries_the_configuration() {
     }
 }
 
-/// A snapshot that is taken in the middle of a change: both sets of voters are in it, and the
-/// change goes on.
+/// A snapshot in the middle of a membership change holds both sets of voters, and the change
+/// continues.
 ///
 /// Covers: etcd TestRestoreWithVotersOutgoing
 #[test]
@@ -452,8 +454,7 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
     let mut cluster = led_by_one(3);
     change(&mut cluster, &[1, 2], &[3]);
     cluster.isolate(3);
-    // To {1, 3}: node 3 cannot agree, so the change stays open while {1, 2} and the others go on as
-    // far as they may.
+    // To {1, 3}: node 3 cannot agree, so the change stays open and nothing is committed.
     change(&mut cluster, &[1, 3], &[]);
     assert!(cluster.node(1).configuration().is_joint());
     let commit = cluster.commit(1);
@@ -466,10 +467,10 @@ fn a_snapshot_in_the_middle_of_a_change_knows_both_sets() {
     assert_eq!(keys(&cluster, 3), 20);
 }
 
-/// A snapshot behind its removal names the node nowhere. With that alone on its disk, it would wait
-/// for an addition that nobody is going to order.
+/// A snapshot that covers the removal of a node names it nowhere. With that alone on its disk, the
+/// node would wait for an addition that no operator is going to order.
 #[test]
-fn a_removed_node_takes_no_snapshot_any_more() {
+fn a_removed_node_takes_no_snapshot_that_covers_its_removal() {
     let member = |id: u64| {
         let incarnation = Some(Incarnation(10 + id));
         (NodeId(id), Member::founder(format!("host:{id}").into(), incarnation))

@@ -1,5 +1,5 @@
-//! Handing leadership over (thesis, §3.10): quick when all is well, and without harm when it is
-//! not.
+//! Leadership transfer (thesis, §3.10): fast when the target is up to date, and harmless when it
+//! fails.
 
 use coracle_core::raft::{Body, NodeId, Role};
 use coracle_core::{Answer, Refused, Replica, Request};
@@ -17,8 +17,8 @@ fn to(node: u64) -> Request {
     Request::Transfer(NodeId(node))
 }
 
-/// Voters would spare a leader that they hear; the leader's own wish overrides that, and no time
-/// passes.
+/// Voters reject candidates while they hear a leader; a transfer by that leader overrides this, so
+/// no time passes.
 ///
 /// Covers: etcd TestLeaderTransferToUpToDateNode, …WithCheckQuorum, …Back,
 /// confchange_v2_replace_leader (transfer)
@@ -47,8 +47,7 @@ fn a_follower_says_who_leads() {
     assert_eq!(cluster.answer(request), Some(&Answer::Refused(answer)));
 }
 
-/// The target must hold all that the leader holds before it stands for election, or it could not
-/// win.
+/// The target must hold everything that the leader holds before it campaigns, or it could not win.
 ///
 /// Covers: etcd TestLeaderTransferToSlowFollower, openraft#1805
 #[test]
@@ -79,7 +78,7 @@ fn the_leader_itself_and_strangers_are_no_targets() {
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
 }
 
-/// A target that is gone costs one election timeout, in which writes and reads wait, and no longer.
+/// A target that is down costs one election timeout, in which writes and reads wait, and no longer.
 ///
 /// Covers: etcd TestLeaderTransferTimeout, …IgnoreProposal; openraft#1747 (transfer blocks reads),
 /// dead target
@@ -153,7 +152,7 @@ fn another_election_ends_a_transfer() {
     assert_eq!(cluster.answer(request), Some(&Answer::Refused(Refused::TransferFailed)));
 }
 
-/// The target dies just after it was called: another node takes over.
+/// The target crashes right after it was called, and another node becomes leader.
 ///
 /// Covers: the target crashes (openraft#1747, #1805)
 #[test]
@@ -171,9 +170,9 @@ fn a_target_that_dies_as_a_candidate_leaves_the_others_free() {
     assert!(matches!(cluster.answer(write), Some(Answer::Applied { .. })));
 }
 
-/// "Stand for election" counts only from the leader that is followed, and in its term.
+/// TimeoutNow counts only from the current leader, and in its term.
 #[test]
-fn a_call_from_anybody_but_the_leader_does_nothing() {
+fn timeout_now_from_a_node_that_is_not_the_leader_does_nothing() {
     let mut lone = Lone::new(3, coracle_core::raft::Restored::default());
     assert!(lone.hand(message(2, 1, 0, Body::TimeoutNow)).is_empty(), "nobody leads");
     lone.hand(coracle_tests::scenario::forge::heartbeat(2, 1, 3, 0));

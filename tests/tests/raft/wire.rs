@@ -1,5 +1,5 @@
-//! Messages that no honest peer sends: each is dropped and reported, nothing of it is kept, and the
-//! node goes on.
+//! Invalid messages, which no correct peer sends: each is dropped and reported, changes no state,
+//! and does not stop the node.
 
 use coracle_core::raft::{Body, Checksum, Heartbeat, LogIndex, Node, ReadRound, Role, Term};
 use coracle_tests::scenario::forge::{append, disk_of, heartbeat, message, request_vote};
@@ -10,7 +10,8 @@ fn reports(cluster: &Cluster<Node>, node: u64, what: &str) -> usize {
     cluster.trace().iter().filter(is_it).count()
 }
 
-/// One message with a term at the end of its range would end all elections: nothing can follow it.
+/// One message with a term at the end of its range would end all elections, because no term can
+/// follow it.
 #[test]
 fn a_term_that_no_election_could_have_reached_is_not_believed() {
     let mut cluster = cluster(3);
@@ -27,7 +28,8 @@ fn a_term_that_no_election_could_have_reached_is_not_believed() {
     assert_eq!(cluster.role(1), Role::Leader);
 }
 
-/// Two nodes under one id, or a node that lies: no reason for a healthy node to end.
+/// A second leader of a term, from two nodes under one id or from a faulty node, must not stop a
+/// healthy node.
 #[test]
 fn a_second_leader_of_a_term_is_not_followed() {
     let mut cluster = cluster(3);
@@ -41,7 +43,7 @@ fn a_second_leader_of_a_term_is_not_followed() {
 }
 
 #[test]
-fn nothing_that_is_committed_is_removed_whoever_orders_it() {
+fn committed_entries_are_not_removed_even_by_a_leader() {
     let mut cluster = cluster_with(vec![disk_of(&[1, 1, 1]); 2]);
     cluster.elect(1);
     cluster.settle();
@@ -53,8 +55,8 @@ fn nothing_that_is_committed_is_removed_whoever_orders_it() {
     assert_eq!(reports(&cluster, 2, "it would have committed entries removed"), 1);
 }
 
-/// A heartbeat, or a call without entries, may only commit what is the leader's by its checksum,
-/// too.
+/// A heartbeat, or a call without entries, commits only entries that equal the leader's by their
+/// checksum as well.
 #[test]
 fn another_history_is_not_committed_by_a_message_without_entries() {
     let mut cluster = cluster_with(vec![disk_of(&[1, 1, 1]); 2]);
@@ -72,8 +74,8 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     assert_eq!(cluster.commit(2), 0);
     assert_eq!(reports(&cluster, 2, "its entries continue another history"), 2);
     let right = cluster.node(2).log().last().checksum;
-    // What this log does not hold the leader knows of another node under this id: all that is here
-    // may be of another history.
+    // The leader takes this node to hold entries that it lacks, so they were another node's under
+    // this id: everything in this log may belong to another history.
     let commit_checksum = Some(Checksum(7));
     let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0) };
     cluster.deliver(message(1, 2, 2, Body::Heartbeat(body)));

@@ -1,4 +1,4 @@
-//! Crowds at the ports: scanners where nodes connect, and thousands of clients at once.
+//! Crowds of connections: scanners at the ports for nodes, and thousands of clients at once.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
@@ -11,12 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::skipped;
 
-/// How many clients come at once.
+/// The number of clients that connect at once.
 const BURST: usize = 2000;
-/// How many connections a scanner holds.
+/// The number of connections that a scanner holds.
 const SCANNED: usize = 200;
 
-/// Lets this process have so many files open; whether that is possible.
+/// Lets this process have this many files open. Returns whether that is possible.
 fn may_have_open(files: u64) -> bool {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     current.is_none_or(|current| current >= files)
@@ -24,7 +24,7 @@ fn may_have_open(files: u64) -> bool {
             && maximum.is_none_or(|maximum| maximum >= files)
 }
 
-/// Connects to this port again and again, says nothing, and goes after a while.
+/// Connects to this port again and again, sends nothing, and closes each connection after a while.
 fn scan_port(address: SocketAddr, is_over: &AtomicBool) {
     let mut held = VecDeque::new();
     while !is_over.load(Ordering::Relaxed) {
@@ -36,8 +36,7 @@ fn scan_port(address: SocketAddr, is_over: &AtomicBool) {
     }
 }
 
-/// A node that is started again comes back while the ports for nodes are scanned, and not only
-/// after that.
+/// A restarted node rejoins while the ports for nodes are scanned, and not only afterwards.
 fn a_scan_keeps_no_node_out(runtime: Runtime) {
     if !may_have_open(2000) {
         return skipped("a_scan_keeps_no_node_out", "this process may not have enough files open");
@@ -48,7 +47,7 @@ fn a_scan_keeps_no_node_out(runtime: Runtime) {
         (1..=3).map(|id| nodes.peer_address(id).parse().expect("it is an address")).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Ends the scan also where something is not as it should be.
+        // Ends the scan also when a check fails.
         let _end = OnDrop(|| is_over.store(true, Ordering::Relaxed));
         for port in &ports {
             scope.spawn(|| scan_port(*port, &is_over));
@@ -68,7 +67,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// Two thousand clients connect while the server is busy with something else: all of them are
+/// Two thousand clients connect while the server process is stopped, as if it were busy: all are
 /// connected at once, and all are served.
 fn a_burst_of_clients_waits_its_turn(runtime: Runtime) {
     let name = "a_burst_of_clients_waits_its_turn";
@@ -84,7 +83,7 @@ fn a_burst_of_clients_waits_its_turn(runtime: Runtime) {
     assert_eq!(first.ask(r#"{"key":"a","value":1}"#)["status"], "ok");
     signal(server.pid(), "STOP");
     let address = server.address();
-    // One that finds no place among those that wait is answered a second later at the earliest.
+    // A connection that finds no place in the queue is answered a second later at the earliest.
     let crowd: Result<Vec<_>, _> =
         (0..BURST).map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(900))).collect();
     signal(server.pid(), "CONT");

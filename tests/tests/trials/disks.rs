@@ -1,10 +1,10 @@
-//! Small disks of their own: file systems of a size, which can be full, hang, or not be there.
+//! Small file systems for the trials, which can be full, hang, or be unmounted.
 
 use std::path::{Path, PathBuf};
 
 use crate::run;
 
-/// A file system of its own, mounted in a temporary folder. It is gone when it is dropped.
+/// A file system that is mounted in a temporary folder, and unmounted when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
     place: tempfile::TempDir,
@@ -12,15 +12,15 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// A disk in memory of so many bytes; `None` where this process may mount none.
+    /// Returns a disk of this many bytes in memory, or `None` if this process may not mount one.
     pub(crate) fn in_memory(bytes: u64) -> Option<Self> {
         let disk = Self::unmounted();
         let size = format!("size={bytes}");
         disk.mount(&["-t", "tmpfs", "-o", &size, "tmpfs"]).then_some(disk)
     }
 
-    /// A disk of so many bytes with a journal, which can hang; `None` where this process may mount
-    /// none.
+    /// Returns a disk of this many bytes with a journal, which can hang, or `None` if this process
+    /// may not mount one.
     pub(crate) fn in_file(bytes: u64) -> Option<Self> {
         let disk = Self::unmounted();
         let image = disk.image();
@@ -43,40 +43,40 @@ impl Disk {
         run(&[&["mount"], words, &[&self.path().display().to_string()]].concat())
     }
 
-    /// Where it is mounted.
+    /// The path at which the disk is mounted.
     pub(crate) fn path(&self) -> PathBuf {
         self.place.path().join("disk")
     }
 
-    /// Mounts a disk in a file again.
+    /// Mounts a disk in a file again. Returns whether that worked.
     pub(crate) fn mount_again(&self) -> bool {
         self.mount(&["-o", "loop", &self.image()])
     }
 
-    /// The folder is empty from now on, as where a volume comes late.
+    /// Unmounts the disk. Its folder is empty from then on, as if a volume was not mounted yet.
     pub(crate) fn unmount(&self) {
         assert!(run(&["umount", &self.path().display().to_string()]), "nothing in it is open");
     }
 
-    /// From now on a disk in memory has so many bytes.
+    /// Changes the size of a disk in memory to this many bytes.
     pub(crate) fn resize(&self, bytes: u64) {
         assert!(self.mount(&["-o", &format!("remount,size={bytes}")]), "it can grow");
     }
 
-    /// From now on nothing that is written comes back; whether that is possible.
+    /// Freezes the disk, so that writes to it hang. Returns whether that is possible.
     pub(crate) fn freeze(&mut self) -> bool {
         self.is_frozen = run(&["fsfreeze", "--freeze", &self.path().display().to_string()]);
         self.is_frozen
     }
 
-    /// It goes on.
+    /// Ends the freeze.
     pub(crate) fn thaw(&mut self) {
         if std::mem::replace(&mut self.is_frozen, false) {
             run(&["fsfreeze", "--unfreeze", &self.path().display().to_string()]);
         }
     }
 
-    /// Puts a link to a folder of this disk where a server expects its own.
+    /// Puts a symbolic link to a folder of this disk where a server expects its data folder.
     pub(crate) fn take_the_place_of(&self, folder: &Path) {
         let data = self.path().join("data");
         std::fs::create_dir(&data).expect("there is room for a folder");
@@ -87,7 +87,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         self.thaw();
-        // Lazily: a server that is about to end may have a file open.
+        // Lazily, because a server that is about to end may have a file open.
         run(&["umount", "--lazy", &self.path().display().to_string()]);
     }
 }

@@ -1,4 +1,4 @@
-//! Disks that are full, and disks that hang.
+//! Full disks and hanging disks, on real file systems.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, signal, until};
@@ -6,16 +6,17 @@ use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, signal, until};
 use crate::disks::Disk;
 use crate::skipped;
 
-/// A snapshot after so much log. A state of [`KEYS`] is larger, so that a second snapshot beside
-/// the first one and the log may be more than there is room for.
+/// The log bytes after which a snapshot is due. The state of [`KEYS`] keys is larger, so there may
+/// be no room for a second snapshot beside the first one and the log.
 const SNAPSHOT_BYTES: usize = 1_000_000;
 const KEYS: u64 = 5000;
 const VALUE_BYTES: usize = 512;
-/// Rounds over all keys: more log than any of the disks has room for without snapshots.
+/// The number of times that all keys are overwritten: more log than any of the disks has room for
+/// without snapshots.
 const ROUNDS: u64 = 6;
 
-/// Overwrites all keys with the number of the round. Ends with the server. Returns the last round
-/// all of whose writes were acknowledged.
+/// Overwrites all keys with the number of the round, until the server ends or all rounds are done.
+/// Returns the last round of which all writes were acknowledged.
 fn overwrite(server: &Server) -> u64 {
     let Ok(mut talk) = Talk::try_open(server.address()) else { return 0 };
     for round in 1..=ROUNDS {
@@ -37,11 +38,10 @@ fn overwrite(server: &Server) -> u64 {
     ROUNDS
 }
 
-/// Whatever finds no room first, a snapshot, a log behind one, or the log itself: nothing but a log
-/// without room ends a node, what was acknowledged is there, and the next start works, on the same
-/// disk.
+/// A snapshot, the log after one, or the log itself may find no room first. Only a log without room
+/// stops a node, all acknowledged writes are there, and the next start works on the same disk.
 fn a_full_disk_is_survived(runtime: Runtime) {
-    // For a node alone, and for five nodes that share a disk.
+    // A single node, and five nodes that share a disk.
     for (nodes, sizes) in [(1, vec![6, 7, 8, 9, 10, 12]), (5, vec![36, 48])] {
         for mib in sizes {
             let Some(disk) = Disk::in_memory(mib << 20) else {
@@ -71,7 +71,8 @@ fn a_full_disk_is_survived(runtime: Runtime) {
     }
 }
 
-/// A follower's disk is full: the others go on, and it comes back when there is room.
+/// A follower's disk is full: the other nodes continue, and the follower rejoins when there is
+/// room.
 fn a_full_follower_stops_nobody_else(runtime: Runtime) {
     let Some(disk) = Disk::in_memory(6 << 20) else {
         return skipped("a_full_follower_stops_nobody_else", "this process may mount no file system");
@@ -81,7 +82,7 @@ fn a_full_follower_stops_nobody_else(runtime: Runtime) {
     _ = nodes.found("");
     let (mut number, value) = (0, "x".repeat(100_000));
     until("the disk is full", || {
-        // Its node may lead when it ends: the others say who does then.
+        // Node 3 may be the leader when it ends. Node 1 forwards to the next leader.
         if let Ok(mut talk) = Talk::try_open(nodes.server(1).address()) {
             let lines = format!("{{\"key\":\"k{number}\",\"value\":\"{value}\"}}\n").repeat(10);
             _ = talk.try_send(lines.as_bytes());
@@ -99,8 +100,9 @@ fn a_full_follower_stops_nobody_else(runtime: Runtime) {
     nodes.settle();
 }
 
-/// A follower's disk hangs: that is reported and shown, the others go on, and a stop is over as far
-/// as this program can bring it. When the disk goes on, the process ends, and nothing is lost.
+/// A follower's disk hangs: the log and `status` report it, the other nodes continue, and a stop
+/// does everything that needs no disk. When the disk continues, the process ends, and nothing is
+/// lost.
 fn a_hanging_disk_is_told_and_holds_nobody(runtime: Runtime) {
     let name = "a_hanging_disk_is_told_and_holds_nobody";
     let Some(disk) = Disk::in_file(64 << 20) else {
@@ -112,7 +114,7 @@ fn a_hanging_disk_is_told_and_holds_nobody(runtime: Runtime) {
         nodes.connect(3).ask(r#"{"op":"transfer","node":1}"#);
         until("another one leads", || nodes.leader() != 3);
     }
-    // It is dropped, and the disk goes on, before the nodes are.
+    // Dropped before the nodes, so that the disk continues before they end.
     let mut disk = disk;
     if !disk.freeze() {
         return skipped(name, "this file system cannot be frozen");

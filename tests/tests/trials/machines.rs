@@ -1,4 +1,5 @@
-//! Machines that are network namespaces behind a bridge, each with an address of its own.
+//! Virtual machines for network faults: network namespaces behind a bridge, each with a separate
+//! address.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::run;
 
-/// A network of its own. Everything is gone when it is dropped.
+/// A network of machines, which is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
     name: String,
@@ -15,8 +16,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// So many machines, the first of them with the number 1; `None` where this process may make
-    /// none.
+    /// Creates this many machines, numbered from 1. Returns `None` if this process may not create
+    /// any.
     pub(crate) fn new(machines: usize) -> Option<Self> {
         static NETWORKS: AtomicU32 = AtomicU32::new(0);
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
@@ -56,35 +57,35 @@ impl Network {
         format!("{}v{machine}", self.name)
     }
 
-    /// Where others reach a machine.
+    /// The address at which other machines reach this one.
     pub(crate) fn address(&self, machine: usize) -> String {
         format!("{}.{machine}", self.subnet)
     }
 
-    /// What to put before a program, so that it runs on this machine.
+    /// Returns the words to put before a program, so that it runs on this machine.
     pub(crate) fn enter(&self, machine: usize) -> Vec<OsString> {
         ["ip", "netns", "exec", &self.space(machine)].map(OsString::from).into()
     }
 
-    /// All machines, as [`Nodes`](coracle_tests::live::Nodes) have them.
+    /// Returns all machines, as [`Nodes`](coracle_tests::live::Nodes) expects them.
     pub(crate) fn all(&self) -> Vec<(String, Vec<OsString>)> {
         (1..=self.machines).map(|machine| (self.address(machine), self.enter(machine))).collect()
     }
 
-    /// Runs a command on a machine; whether it worked.
+    /// Runs a command on a machine. Returns whether it worked.
     pub(crate) fn run_on(&self, machine: usize, words: &[&str]) -> bool {
         let space = self.space(machine);
         run(&[&["ip", "netns", "exec", &space], words].concat())
     }
 
-    /// What a command prints on a machine.
+    /// Runs a command on a machine. Returns its output.
     pub(crate) fn told_by(&self, machine: usize, words: &[&str]) -> String {
         let output = Command::new("ip").args(["netns", "exec", &self.space(machine)]).args(words).output();
         String::from_utf8_lossy(&output.expect("ip starts").stdout).into_owned()
     }
 
-    /// What a machine sends is limited to so many bits a second from now on, with a queue of so
-    /// many milliseconds before it; whether that is possible.
+    /// Limits what a machine sends to `rate` (in the notation of `tc`), behind a queue of
+    /// `queue_ms`. Returns whether that is possible.
     pub(crate) fn slow_down(&self, machine: usize, rate: &str, queue_ms: u64) -> bool {
         let queue = format!("{queue_ms}ms");
         self.run_on(
@@ -96,8 +97,8 @@ impl Network {
         )
     }
 
-    /// The connections that two machines have with one another, as the first has them:
-    /// `(own port, other port)`.
+    /// Returns the connections between two machines, as the first one lists them: `(own port, other
+    /// port)`.
     pub(crate) fn connections(&self, machine: usize, other: usize) -> Vec<(u16, u16)> {
         let told =
             self.told_by(machine, &["ss", "-Htn", "state", "established", "dst", &self.address(other)]);
@@ -109,8 +110,8 @@ impl Network {
         told.lines().filter_map(ports).collect()
     }
 
-    /// From now on nothing of this connection of `machine` arrives at `other`, without a word to
-    /// either, as where a firewall has forgotten it; whether that is possible.
+    /// Drops everything that this connection of `machine` and `other` sends from now on, silently,
+    /// like a firewall that has forgotten the connection. Returns whether that is possible.
     pub(crate) fn forget(&self, machine: usize, other: usize, (own_port, other_port): (u16, u16)) -> bool {
         let lose = |at: usize, to: usize, from_port: u16, to_port: u16| {
             let (to, from_port, to_port) = (self.address(to), from_port.to_string(), to_port.to_string());
@@ -124,7 +125,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for machine in 1..=self.machines {
-            // With it goes its end of the link, and so the other one.
+            // This also removes the namespace's end of the link, and so the other end.
             run(&["ip", "netns", "del", &self.space(machine)]);
             run(&["ip", "link", "del", &self.link(machine)]);
         }

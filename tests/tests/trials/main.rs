@@ -1,9 +1,9 @@
-//! Trials: the program under what happens to it where it is operated. Slow and forgetful networks,
-//! disks that are full, late or gone, crowds at its ports, and little memory.
+//! Trials: the program under the conditions of real operation. Slow and forgetful networks, disks
+//! that are full, slow or missing, crowds of connections, and little memory.
 //!
-//! Most need what a test usually may not do: network namespaces, mounts, control groups. Where the
-//! machine does not allow it a trial is skipped, and a line `skipped NAME: why` on stderr says so.
-//! Nothing outside of the namespaces and mounts that a trial makes is touched.
+//! Most trials need rights that a test usually lacks: network namespaces, mounts, control groups.
+//! Where the machine does not grant them, a trial is skipped, and a line `skipped NAME: why` on
+//! stderr says so. A trial changes nothing outside of the namespaces and mounts that it makes.
 //!
 //! `cargo test -p coracle-tests --test trials` runs them all.
 
@@ -23,14 +23,14 @@ mod volumes;
 use std::io::{self, Write};
 use std::process::Command;
 
-/// Runs a command; whether it worked.
+/// Runs a command. Returns whether it worked.
 fn run(words: &[&str]) -> bool {
     let output = Command::new(words[0]).args(&words[1..]).output();
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Says that a trial was not made, past the capture of a test's output: a proof that was not made
-/// must not look like one.
+/// Reports a skipped trial, past the capture of a test's output, because a skipped proof must not
+/// look like a passed one.
 fn skipped(name: &str, why: &str) {
     writeln!(io::stderr(), "\nskipped {name}: {why}").expect("stderr takes text");
 }

@@ -1,4 +1,5 @@
-//! What a restart costs in memory, and how a follower that was away catches up with little of it.
+//! Memory limits: the peak of a restart, and a follower that lags and catches up with little
+//! memory.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +10,7 @@ use coracle_tests::live::{Group, Nodes, Runtime, Server, Setup, Talk, signal, un
 
 use crate::crowds::OnDrop;
 
-/// How much is stored: enough for the program's own memory not to count.
+/// The number of keys: enough that the program's own memory does not count.
 const KEYS: usize = 40_000;
 const VALUE_BYTES: usize = 1024;
 
@@ -27,12 +28,12 @@ fn fill(server: &Server) {
     }
 }
 
-/// What a restart may take at its peak, in tenths of what the same state took before. What five
-/// nodes share after a start depends on how far apart they apply their logs, which a busy machine
-/// decides; without sharing it would be three to five times as much.
+/// The most memory that a restart may use at its peak, by number of nodes, in tenths of the peak
+/// before it. How much five nodes share after a start depends on how far apart they apply their
+/// logs, which varies on a busy machine; without sharing, it would be three to five times as much.
 const TENTHS: [(usize, u64); 2] = [(1, 13), (5, 20)];
 
-/// A restart takes at its peak hardly more memory than the same state took before.
+/// The peak memory of a restart is limited by the peak of the same state before it.
 fn a_restart_takes_what_running_takes(runtime: Runtime) {
     for (nodes, tenths) in TENTHS {
         let folder = tempfile::tempdir().expect("there is room for a folder");
@@ -55,17 +56,17 @@ fn a_restart_takes_what_running_takes(runtime: Runtime) {
     }
 }
 
-/// The budget of a node, and what its control group has, where there is one.
+/// The memory budget of a node, and the limit of its control group, where there is one.
 const LITTLE_MEMORY: &str = "--memory-max 64MiB --sync never";
 const GROUP_BYTES: u64 = 192 << 20;
-/// How long the values are, how many clients write them, and over how many keys: the state stays
-/// small, and the log does not.
+/// The size of the values, and the number of clients, each of which overwrites one key: the state
+/// stays small, and the log does not.
 const LONG_VALUE_BYTES: usize = 16 << 10;
 const WRITERS: usize = 16;
-/// How many values are written while the follower is stopped: more than twice the budget.
+/// The number of values that are written while the follower is stopped: more than twice the budget.
 const WRITTEN_MEANWHILE: u64 = 10_000;
 
-/// Writes numbers to a key of its own until it is over; returns the last one that was acknowledged.
+/// Writes ascending numbers to one key until `is_over`. Returns the last acknowledged number.
 fn write(address: SocketAddr, writer: usize, written: &AtomicU64, is_over: &AtomicBool) -> u64 {
     let (mut talk, padding) = (Talk::open(address), "x".repeat(LONG_VALUE_BYTES));
     let mut acknowledged = 0;
@@ -82,9 +83,9 @@ fn write(address: SocketAddr, writer: usize, written: &AtomicU64, is_over: &Atom
     acknowledged
 }
 
-/// A follower that is stopped while more than the budget is written catches up once it goes on,
-/// under the same load: a log that is kept for it gives way, and it does not begin anew for ever.
-/// Nothing is killed, and nothing that was acknowledged is lost.
+/// A follower that is stopped while more than the budget is written catches up afterwards, under
+/// the same load: the log that is kept for it has a limit, and its transfer does not restart
+/// forever. No process is killed, and no acknowledged write is lost.
 fn a_stopped_follower_catches_up_with_little_memory(runtime: Runtime) {
     let mut groups = Vec::new();
     let mut nodes = Nodes::new(&[runtime; 3]);

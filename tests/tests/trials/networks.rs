@@ -1,4 +1,4 @@
-//! Networks that are slow, or forget connections.
+//! Slow networks (flow control), and networks that silently drop idle connections.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Nodes, Runtime, Talk, until};
@@ -6,18 +6,18 @@ use coracle_tests::live::{Nodes, Runtime, Talk, until};
 use crate::machines::Network;
 use crate::skipped;
 
-/// How long a queue the slow network has, in milliseconds: longer than an election timeout.
+/// The length of the slow network's queue in milliseconds: longer than an election timeout.
 const QUEUE_MS: u64 = 3000;
-/// How often the clients of the slow network put, each.
+/// The number of puts of each client of the slow network.
 const PUTS: usize = 5;
 
-/// How often a node was elected so far.
+/// Returns how often a node was elected so far.
 fn elections(nodes: &Nodes) -> usize {
     let of = |id| nodes.server(id).stderr().matches("became leader").count();
     nodes.running().into_iter().map(of).sum()
 }
 
-/// Puts of 256 KiB fill a line of 20 Mbit/s and all queues before it, and the leader's heartbeats
+/// Puts of 256 KiB fill a link of 20 Mbit/s and all queues before it, and the leader's heartbeats
 /// still arrive in time.
 fn a_slow_line_costs_no_leader(runtime: Runtime) {
     let Some(network) = Network::new(3) else {
@@ -27,7 +27,8 @@ fn a_slow_line_costs_no_leader(runtime: Runtime) {
         return skipped("a_slow_line_costs_no_leader", "the kernel has no token bucket filter");
     }
     let mut nodes = Nodes::new(&[runtime; 3]).on_machines(network.all());
-    // Longer than by default, because this machine may be busy, and shorter than the queue.
+    // Timeouts that are longer than by default, because this machine may be busy, and shorter than
+    // the queue.
     let leader = nodes.found("--heartbeat 50ms --election-timeout 1200ms..2000ms --request-timeout 60s");
     let before = elections(&nodes);
     let value = "x".repeat(256 << 10);
@@ -46,8 +47,8 @@ fn a_slow_line_costs_no_leader(runtime: Runtime) {
     assert_eq!(elections(&nodes), before, "the leader was lost: {}", nodes.server(leader).stderr());
 }
 
-/// Followers have nothing to say to one another until the leader is gone, and a firewall between
-/// them forgets their connections. They notice, and have new ones before they need them.
+/// Followers exchange no data while there is a leader, and a firewall between them forgets their
+/// connections. They detect that, and reconnect before they need the connections.
 fn forgotten_connections_are_replaced_before_they_are_needed(runtime: Runtime) {
     let name = "forgotten_connections_are_replaced_before_they_are_needed";
     let Some(network) = Network::new(3) else {

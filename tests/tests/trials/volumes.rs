@@ -1,4 +1,4 @@
-//! A volume that is not mounted: its folder is there, and empty.
+//! A volume that is not mounted: its folder exists and is empty.
 
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup};
@@ -6,8 +6,8 @@ use coracle_tests::live::{Runtime, Setup};
 use crate::disks::Disk;
 use crate::skipped;
 
-/// A start on an empty folder looks like a first start. It says what it founds, and where; or, when
-/// it is told that there must be a cluster, it refuses. Nothing is lost by either.
+/// A start on an empty folder looks like a first start. The server logs that it bootstraps a
+/// cluster, and in which folder; with `--require-cluster` it refuses to start. Neither loses data.
 fn a_missing_volume_is_told_or_refused(runtime: Runtime) {
     let Some(disk) = Disk::in_file(64 << 20) else {
         return skipped("a_missing_volume_is_told_or_refused", "this process may mount no file system");
