@@ -28,8 +28,8 @@ fn a_write_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     assert_eq!(talk.ask(r#"{"op":"get","key":"k"}"#)["error"], "not_found", "the put was not done again");
 }
 
-/// A retried compare-and-swap gets its first outcome. Applied again, it would fail because of its
-/// own first effect.
+/// A retried compare-and-swap gets its first outcome. Applied twice, it would fail the second time,
+/// because the first time has changed the value.
 fn a_swap_that_is_sent_again_gets_its_first_answer(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
     let mut talk = server.connect();

@@ -31,8 +31,8 @@ fn clients_are_served_again_when_others_leave(runtime: Runtime) {
     server.stop();
 }
 
-/// Clients must not use up the descriptors that the nodes need: an election beside many connections
-/// gives a leader and does not end the process.
+/// Clients must not use up the descriptors that the nodes need: an election with many clients
+/// connected gives a leader and does not end the process.
 fn an_election_succeeds_however_many_clients_there_are(runtime: Runtime) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     // The clients connect long before the first election.

@@ -145,7 +145,7 @@ fn the_next_snapshot_waits_for_a_reader() {
 /// A reader that is gone must not keep the log growing forever: neither by silence, nor by repeated
 /// requests, nor while too much is written.
 #[test]
-fn a_reader_does_not_hold_snapshots_back_for_ever() {
+fn a_reader_does_not_hold_snapshots_back_forever() {
     let start = || with_keys(Cluster::<Snapshotting>::start(vec![Restored::default(); 3], 0, |it| it), 7);
     let begun = |cluster: &mut Cluster<Snapshotting>| {
         let part = begin(cluster, 2);

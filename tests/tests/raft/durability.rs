@@ -155,7 +155,7 @@ fn reports_may_be_merged_and_repeated_across_terms() {
 ///
 /// Covers: etcd TestLeaderMsgAppSelfAckAfterTermChange
 #[test]
-fn a_report_after_losing_office_commits_nothing() {
+fn a_report_after_losing_leadership_commits_nothing() {
     let mut lone = Lone::new(2, Restored::default());
     lone.lead();
     lone.hold_disk(1);

@@ -122,7 +122,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
 /// A follower may see the handshake of a new member before it leads, and before it knows that there
 /// is one. It records the incarnation once it leads.
 #[test]
-fn a_new_leader_records_an_incarnation_that_it_met_as_a_follower() {
+fn a_new_leader_records_a_handshake_that_it_saw_as_a_follower() {
     let mut cluster = founded();
     cluster.isolate(2);
     cluster.meet(2, 4, 14, 1);
@@ -420,8 +420,8 @@ fn a_leader_that_resigns_hands_over_to_the_closest() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// The last proposals of a removed leader may be committed without it: it does not know their
-/// outcome, and answers that.
+/// The last proposals of a removed leader may be committed without it. It answers each of them,
+/// although it does not know their outcome.
 #[test]
 fn a_removed_leader_does_not_know_what_became_of_its_last_proposals() {
     let mut cluster = founded();

@@ -227,8 +227,8 @@ fn one_change_at_a_time() {
     assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
 }
 
-/// A new leader rejects changes until it has committed an entry of its own term, because until then
-/// it may not know of a change that its predecessor began.
+/// A new leader rejects changes until it has committed an entry of the current term, because until
+/// then it may not know of a change that its predecessor began.
 ///
 /// Covers: Ongaro, raft-dev 2015; etcd TestNewLeaderPendingConfig; openraft initial-log
 #[test]

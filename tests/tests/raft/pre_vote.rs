@@ -191,7 +191,7 @@ fn a_yes_to_a_pre_vote_counts_whatever_the_voters_term() {
 }
 
 /// A pre-candidate that votes for another node is bound by its vote. Otherwise, late grants of its
-/// own pre-vote would make it a candidate in the next term, against the node that it has just
+/// earlier pre-vote would make it a candidate in the next term, against the node that it has just
 /// helped to win.
 #[test]
 fn a_pre_candidate_that_gives_its_vote_does_not_stand_on_late_yeses() {

@@ -14,7 +14,8 @@ const ROUNDS: u32 = 300;
 const ROUND_MS: u64 = 100;
 
 /// The paper's safety properties hold although messages are lost, duplicated and delayed, links are
-/// cut, and nodes crash with torn writes. When that ends, the cluster elects, agrees and serves
+/// cut, and nodes crash with torn writes. When that ends, the cluster elects a leader, agrees and
+/// serves again.
 /// again.
 ///
 /// Covers: TigerBeetle VOPR (safety phase, then liveness phase); openraft tests-turmoil

@@ -228,7 +228,7 @@ fn a_lost_round_only_takes_longer() {
 ///
 /// Covers: etcd TestReadOnlyOptionLease, etcd#6005, #10082, sofa-jraft#34
 #[test]
-fn a_lease_answers_alone_and_ends_before_anybody_else_can_lead() {
+fn a_lease_answers_alone_and_ends_before_another_node_can_lead() {
     let mut cluster = with_leases(3, vec![Restored::default(); 3]);
     cluster.elapse_ms(400);
     let leader = loop {

@@ -47,9 +47,9 @@ fn a_removal_is_reported_once_it_is_on_the_disk() {
     assert_eq!(removals(&cluster), 1);
 }
 
-/// A snapshot that was in flight to a member when it was removed covers the removal. Instead of the
-/// member's log, it would name the member nowhere: after a restart the member would take itself for
-/// a node that has not been added yet.
+/// A snapshot that was in flight to a member when it was removed covers the removal. In place of
+/// the member's log, it would name the member nowhere: after a restart the member would take itself
+/// for a node that has not been added yet.
 #[test]
 fn a_snapshot_that_covers_a_removal_reports_it_and_is_not_installed() {
     let mut cluster = founded();

@@ -70,7 +70,7 @@ fn a_heartbeat_moves_the_commit_index_forward_and_not_past_the_log() {
 ///
 /// Covers: etcd TestBcastBeat; etcd raft#138, raft#139, cockroach#122690
 #[test]
-fn a_heartbeat_tells_no_more_than_the_follower_is_known_to_hold() {
+fn a_heartbeat_commits_no_more_than_the_follower_is_known_to_hold() {
     let mut lone = Lone::new(3, disk_of(&[1, 1, 1]));
     lone.lead();
     lone.hand(accepted(2, 1, 2, 4));

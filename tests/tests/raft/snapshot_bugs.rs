@@ -83,8 +83,8 @@ fn a_snapshot_that_is_being_written_is_installed_before_another_one() {
     assert_eq!(lone.commit(1), 6);
 }
 
-/// The log overtakes a snapshot while it is written. The snapshot is on the disk all the same, and
-/// the log is compacted up to it.
+/// The log overtakes a snapshot while it is written. The snapshot is on the disk all the same, so
+/// it counts, and the log may be compacted up to it.
 #[test]
 fn a_snapshot_that_the_log_has_overtaken_while_it_was_written_counts() {
     let terms = [1, 1, 1, 1];

@@ -40,7 +40,7 @@ fn leadership_goes_to_a_node_that_has_everything_and_back() {
 /// Covers: etcd TestLeaderTransferToUpToDateNodeFromFollower (here the proxy brings the order to
 /// the leader)
 #[test]
-fn a_follower_says_who_leads() {
+fn a_follower_names_the_leader() {
     let mut cluster = led_by_one(3);
     let request = cluster.ask(2, to(3));
     let answer = Refused::NotLeader { term: cluster.node(1).current_term(), leader: Some(NodeId(1)) };

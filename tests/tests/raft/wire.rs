@@ -74,8 +74,8 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     assert_eq!(cluster.commit(2), 0);
     assert_eq!(reports(&cluster, 2, "its entries continue another history"), 2);
     let right = cluster.node(2).log().last().checksum;
-    // The leader takes this node to hold entries that it lacks, so they were another node's under
-    // this id: everything in this log may belong to another history.
+    // The leader believes that this node holds index 9, which it lacks, so the leader heard of
+    // another node under this id: everything in this log may belong to another history.
     let commit_checksum = Some(Checksum(7));
     let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0) };
     cluster.deliver(message(1, 2, 2, Body::Heartbeat(body)));

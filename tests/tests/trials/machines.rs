@@ -1,4 +1,4 @@
-//! Virtual machines for network faults: network namespaces behind a bridge, each with a separate
+//! Simulated machines for network faults: network namespaces behind a bridge, each with a separate
 //! address.
 
 use std::ffi::OsString;
