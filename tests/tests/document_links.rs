@@ -102,6 +102,27 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
     assert_eq!(faults, [""; 0]);
 }
 
+#[test]
+fn the_table_of_contents_lists_every_document() {
+    let listed: BTreeSet<_> = targets(&read("docs/SUMMARY.md")).into_iter().collect();
+    let entries = fs::read_dir(root().join("docs")).expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("it is readable").file_name());
+    let names = names.map(|name| name.into_string().expect("a name is text"));
+    let documents: BTreeSet<_> = names.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect();
+    assert_eq!(listed, documents);
+}
+
+/// The workflow checks the toolchain that Cargo.toml promises to work with.
+#[test]
+fn the_oldest_toolchain_is_the_one_that_is_checked() {
+    let manifest = read("Cargo.toml");
+    let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let version = line.expect("Cargo.toml names a version").trim_matches('"');
+    let workflow = read(".github/workflows/ci.yml");
+    assert!(workflow.contains(&format!("rustup toolchain install {version} ")), "{version}");
+    assert!(read("README.md").contains(&format!("Rust {version}")), "{version}");
+}
+
 /// The rows of the glossary: term, sentence, place.
 fn terms(glossary: &str) -> Vec<[&str; 3]> {
     let rows = glossary.lines().filter_map(|line| line.strip_prefix("| **")?.strip_suffix(" |"));

@@ -238,8 +238,7 @@ impl SimSettings {
             dice.one_of(&[100, 50, 1000, 10_000]),
             dice.one_of(&[500, 200, 5000, 20_000]),
         );
-        // Raft requires that messages and disks take far less than an election timeout (§5.6).
-        // Otherwise no node can be elected.
+        // No node can be elected unless messages and disks are far faster than elections (§5.6).
         let (delay, sync) =
             if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };
         let append_bytes_max = dice.one_of(&[1 << 20, 1, 200, 1000]);
