@@ -69,7 +69,7 @@ impl Forwarder {
                 }
                 Refused::Overloaded
             }
-            _ => Refused::Superseded,
+            _ => Refused::NotConnected,
         };
         Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
     }
@@ -270,11 +270,11 @@ mod tests {
     fn a_request_that_cannot_be_sent_is_answered_at_once() {
         let mut forwarder = Forwarder::new(5);
         let input = Input::Request(RequestId(7), Request::Status);
-        let superseded = forwarder.forward(NodeId(2), &input, None);
-        let refused = |because| Answer::Refused(because);
-        assert!(
-            matches!(superseded, Some(ProxyInput::Answer(NodeId(2), RequestId(7), answer)) if answer == refused(Refused::Superseded))
-        );
+        let Some(ProxyInput::Answer(node, id, answer)) = forwarder.forward(NodeId(2), &input, None) else {
+            panic!("there is no connection");
+        };
+        assert_eq!((node, id), (NodeId(2), RequestId(7)));
+        assert_eq!(answer, Answer::Refused(Refused::NotConnected));
     }
 
     #[test]

@@ -365,7 +365,9 @@ fn write_refused(refused: Refused, to: &mut Writer<'_>) {
             to.u64(term.0);
             write_node(leader, to);
         }
-        Refused::Superseded => to.u8(2),
+        // No node answers a request that it did not get: to the one that reads this, both mean the
+        // same.
+        Refused::Superseded | Refused::NotConnected => to.u8(2),
         Refused::Overloaded => to.u8(3),
         Refused::NotVoter => to.u8(4),
         Refused::TransferFailed => to.u8(5),

@@ -356,7 +356,7 @@ impl Proxy {
                     _ => self.route(id, now, outputs),
                 }
             }
-            Refused::Superseded => self.route(id, now, outputs),
+            Refused::Superseded | Refused::NotConnected => self.route(id, now, outputs),
         }
     }
 

@@ -199,6 +199,9 @@ pub enum Refused {
     },
     /// Another leader's entry was committed at the command's log index.
     Superseded,
+    /// There is no connection to the node that was to get the request. A host says so in that
+    /// node's place; a replica never does.
+    NotConnected,
     /// Too many entries wait to be committed, or too many reads are pending.
     Overloaded,
     /// The target of a leadership transfer is not a voter.
