@@ -63,6 +63,8 @@ impl std::fmt::Display for InboundFault {
     }
 }
 
+impl std::error::Error for InboundFault {}
+
 /// A connection that another node of the cluster has dialled. See the module.
 #[derive(Debug)]
 pub struct Inbound {

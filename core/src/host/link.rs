@@ -82,6 +82,8 @@ impl fmt::Display for DialFailure {
     }
 }
 
+impl std::error::Error for DialFailure {}
+
 impl From<io::Error> for DialFailure {
     fn from(error: io::Error) -> Self {
         Self::Failed(error.to_string())

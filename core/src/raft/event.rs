@@ -231,3 +231,5 @@ impl fmt::Display for Refusal {
         })
     }
 }
+
+impl std::error::Error for Refusal {}

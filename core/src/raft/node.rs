@@ -14,6 +14,8 @@
 //! else: an output that depends on a disk write is returned only after [`Node::persisted`] was
 //! called for that write.
 
+use std::fmt;
+
 use super::batch_builder::BatchBuilder;
 use super::configuration::Configuration;
 use super::durability::{Durability, HardState, PersistId, Promise, Restored};
@@ -36,6 +38,19 @@ pub enum ProposeError {
     /// This node leads, but a leadership transfer is under way.
     TransferPending,
 }
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader(Some(leader)) => write!(f, "node {leader} is the leader, not this one"),
+            Self::NotLeader(None) => f.write_str("this node is not the leader"),
+            Self::TooManyUncommitted => f.write_str("too many bytes wait to be committed"),
+            Self::TransferPending => f.write_str("a leadership transfer is under way"),
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {}
 
 impl Node {
     /// Starts a node with the state `restored` from its disk, as a follower (§5.2).

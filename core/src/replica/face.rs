@@ -219,6 +219,27 @@ pub enum Refused {
     CatchingUp,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader), .. } => {
+                write!(f, "node {leader} is the leader, not this one")
+            }
+            Self::NotLeader { leader: None, .. } => f.write_str("this node is not the leader"),
+            Self::Superseded => f.write_str("another leader's entry was committed in its place"),
+            Self::NotConnected => f.write_str("there is no connection to the node"),
+            Self::Overloaded => f.write_str("too many requests wait"),
+            Self::NotVoter => f.write_str("the target of the transfer is not a voter"),
+            Self::TransferFailed => f.write_str("the target of the transfer did not become leader"),
+            Self::Change(error) => error.fmt(f),
+            Self::BackupGone => f.write_str("the backup no longer exists"),
+            Self::CatchingUp => f.write_str("the node has not applied enough of the log to answer"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// The status of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
