@@ -112,6 +112,24 @@ fn the_table_of_contents_lists_every_document() {
     assert_eq!(listed, documents);
 }
 
+/// The plot of the README shows figures of docs/performance.md, each bar as long as its figure.
+#[test]
+fn the_plot_of_the_comparison_shows_what_was_measured() {
+    let measured = read("docs/performance.md");
+    let plot = read("docs/plots/compared.svg");
+    let bars: Vec<_> = plot.lines().filter(|line| line.contains("height=\"14\"")).collect();
+    assert!(bars.len() >= 7, "{} bars", bars.len());
+    for bar in bars {
+        let between =
+            |start, end| bar.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect(bar).0;
+        let figure = between("class=\"n\"", "</text>").rsplit('>').next().expect("a figure follows");
+        assert!(measured.contains(&format!("| {figure} (")), "{figure} was not measured");
+        let requests: f64 = figure.replace(',', "").parse().expect(figure);
+        let width: f64 = between("width=\"", "\"").parse().expect(bar);
+        assert!((requests / width - 80_000.0 / 560.0).abs() < 5.0, "{figure}: {width}");
+    }
+}
+
 /// The workflow checks the toolchain that Cargo.toml promises to work with.
 #[test]
 fn the_oldest_toolchain_is_the_one_that_is_checked() {
