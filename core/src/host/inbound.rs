@@ -58,7 +58,7 @@ impl std::fmt::Display for InboundFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame(fault) => fault.fmt(f),
-            Self::Misaddressed => f.write_str("a message in another node's name"),
+            Self::Misaddressed => f.write_str("a message with a wrong sender or receiver"),
         }
     }
 }

@@ -77,7 +77,7 @@ impl fmt::Display for DialFailure {
         match self {
             Self::Failed(why) => f.write_str(why),
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::NotReady => f.write_str("it has no cluster yet"),
+            Self::NotReady => f.write_str("it has not joined a cluster yet"),
         }
     }
 }
@@ -311,7 +311,7 @@ impl Link {
             self.outbox.push_ping();
         }
         if self.is_up && now.since(self.heard_at) >= PEER_SILENCE_MAX {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer pings"));
         }
         Ok(())
     }
@@ -323,7 +323,7 @@ impl Link {
     /// The connection must be closed.
     pub fn hear(&mut self, bytes: &[u8], now: Instant) -> io::Result<()> {
         if bytes.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other end closed the connection"));
         }
         self.hear_frames(bytes, now).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))
     }

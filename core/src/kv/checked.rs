@@ -38,12 +38,10 @@ pub enum TextFault {
 impl fmt::Display for TextFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => {
-                f.write_str("this version does not know what it says; a later one may have written it")
-            }
+            Self::Unknown => f.write_str("this version cannot parse it; a later version may have written it"),
             Self::Key(error) => error.fmt(f),
             Self::Value(error) => error.fmt(f),
-            Self::Form => f.write_str("its text is not in the one form in which keys and values are written"),
+            Self::Form => f.write_str("its text is not in canonical form"),
         }
     }
 }
@@ -65,7 +63,9 @@ impl fmt::Display for StateLineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pair(fault) => fault.fmt(f),
-            Self::Order => f.write_str("it is not in order: keys ascend, each once, behind all sessions"),
+            Self::Order => {
+                f.write_str("it is out of order: sessions come first, then keys, ascending and each once")
+            }
             Self::Session(error) => error.fmt(f),
         }
     }

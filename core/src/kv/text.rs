@@ -190,7 +190,7 @@ impl fmt::Display for ValueError {
         match self {
             Self::Null => f.write_str("a value must not be null"),
             Self::NotJson => f.write_str("the value is not JSON"),
-            Self::LoneSurrogate => f.write_str("the value has half a surrogate pair, which is no character"),
+            Self::LoneSurrogate => f.write_str("the value has a lone surrogate, which is not a character"),
             Self::TooDeep => write!(f, "a value is nested at most {NESTING_MAX} deep"),
             Self::TooLong => write!(f, "a value has at most {VALUE_BYTES_MAX} bytes of JSON"),
         }

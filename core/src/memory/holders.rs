@@ -31,8 +31,8 @@ impl fmt::Display for Holder {
             Self::Snapshots => "snapshots and the log that is kept for followers",
             Self::Peers => "frames to and from other nodes",
             Self::Connections => "connections",
-            Self::HalfLines => "lines whose end has not arrived",
-            Self::Requests => "requests under way",
+            Self::HalfLines => "incomplete request lines",
+            Self::Requests => "requests in flight",
             Self::Replies => "replies that clients have not read",
         })
     }

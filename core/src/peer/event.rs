@@ -33,25 +33,25 @@ impl fmt::Display for PeerEvent {
         match self {
             Self::Connected(node) => write!(f, "is connected to node {node}"),
             Self::Lost(node, why) => write!(f, "has no connection to node {node}: {why}"),
-            Self::Refused(node, refusal) => write!(f, "does not speak to node {node}: {refusal}"),
-            Self::Stranger(node, refusal) => write!(f, "does not listen to node {node}: {refusal}"),
+            Self::Refused(node, refusal) => write!(f, "handshake with node {node} refused: {refusal}"),
+            Self::Stranger(node, refusal) => write!(f, "refused a connection from node {node}: {refusal}"),
             Self::WaitsFor(nodes) => {
                 let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
                 write!(
                     f,
-                    "waits for nodes {}, which all have to meet once to found the cluster",
+                    "waits for nodes {}: every founder must be reachable once to bootstrap the cluster",
                     nodes.join(", ")
                 )
             }
-            Self::Joining(address, why) => write!(f, "waits to be let in by {address}: {why}"),
-            Self::Founded => f.write_str("has its cluster"),
+            Self::Joining(address, why) => write!(f, "waits to join through {address}: {why}"),
+            Self::Founded => f.write_str("has found its cluster"),
             Self::Moved(moved) => {
                 let places: Vec<_> =
                     moved.iter().map(|(node, address)| format!("{node}={address}")).collect();
                 write!(
                     f,
-                    "finds nodes where --peers says, and not where the cluster was founded: {}. Have the cluster \
-                     know it: `coracle member add` with each of these",
+                    "finds nodes at the addresses in --peers, which differ from those of the cluster: {}. \
+                     Record the new addresses in the cluster with `coracle member add` for each of these",
                     places.join(", ")
                 )
             }

@@ -17,7 +17,7 @@ pub struct GreetingTooLong;
 
 impl fmt::Display for GreetingTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a greeting without an end")
+        f.write_str("the handshake line is too long")
     }
 }
 

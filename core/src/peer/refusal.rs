@@ -77,52 +77,50 @@ impl fmt::Display for PeerRefusal {
         match self {
             Self::NotUnderstood => write!(
                 f,
-                "its greeting is none of {PEER_FORMAT} version {PEER_VERSION}: is it a peer's address, and a program \
-                 that knows this version?"
+                "it did not send a {PEER_FORMAT} handshake of version {PEER_VERSION}: check that the address \
+                 is a peer address and that both programs have the same version"
             ),
             Self::WrongNode { wanted, found } => {
                 write!(
                     f,
-                    "node {wanted} was meant and node {found} is there: compare the addresses in --peers"
+                    "node {wanted} was expected and node {found} answered: compare the addresses in --peers"
                 )
             }
             Self::OtherCluster { ours, theirs } => {
-                write!(
-                    f,
-                    "it belongs to the cluster {theirs}, and not to {ours}: compare addresses and data folders"
-                )
+                write!(f, "it belongs to cluster {theirs}, not to {ours}: compare addresses and data folders")
             }
             Self::OtherIncarnation { node, known, found } => write!(
                 f,
-                "node {node} is a member in the life {known}, and this one is {found}: its files were lost or \
-                 replaced, so it may have promised what it would not know of. To bring it back, remove it with \
-                 `coracle member remove {node}`, add it again with `coracle member add {node}=HOST:PORT`, and start it \
-                 with an empty data folder and --join"
+                "node {node} is a member with incarnation {known}, but this node has incarnation {found}: \
+                 its files were lost or replaced, so it may have forgotten a vote or acknowledged entries. \
+                 To bring it back, remove it with `coracle member remove {node}`, add it again with `coracle \
+                 member add {node}=HOST:PORT`, and start it with an empty data folder and --join"
             ),
             Self::OtherAddress { node, expected, found } => write!(
                 f,
-                "node {node} was added at {expected}, and this one says that it is at {found}: two machines may have been \
-                 started as node {node}. If this is the right one, start it with --join, or add it with `coracle member add \
-                 {node}={found}`"
+                "node {node} was added at {expected}, but this node has the address {found}: two machines \
+                 may have been started as node {node}. If this is the right node, start it with --join, or \
+                 add it with `coracle member add {node}={found}`"
             ),
             Self::Removed { node, index } => write!(
                 f,
-                "node {node} was removed from the cluster: it is no member since entry {index} of the log. Its files are of \
-                 no more use to the cluster; to let a node in under this id again, add it with `coracle member add \
-                 {node}=HOST:PORT` and start it with an empty data folder and --join"
+                "node {node} was removed from the cluster by entry {index} of the log. Its files are of no \
+                 more use; to add a node under this id again, use `coracle member add {node}=HOST:PORT` and \
+                 start it with an empty data folder and --join"
             ),
             Self::RunsTwice { node, first, second } => write!(
                 f,
-                "node {node} runs twice, with copies of one folder: at {first} and at {second} (where clients reach \
-                 them). The one that came second is refused. Only one folder of a node may ever be used: remove the copy"
+                "node {node} runs twice, with copies of one data folder: at {first} and at {second} (client \
+                 addresses). The second process is refused. Delete the copied data folder: a node must have \
+                 exactly one"
             ),
             Self::OtherFounders => {
-                f.write_str("the nodes that found a cluster must all be started with the same --peers")
+                f.write_str("all founders of a cluster must be started with the same --peers")
             }
             Self::NotMember { node } => write!(
                 f,
-                "node {node} is no member of the cluster: let it in with `coracle member add {node}=HOST:PORT`, and \
-                 start it with --join"
+                "node {node} is not a member of the cluster: add it with `coracle member add \
+                 {node}=HOST:PORT`, and start it with --join"
             ),
         }
     }

@@ -36,8 +36,8 @@ impl fmt::Display for OtherProtocol {
             Self::Http => "HTTP",
             Self::Tls => "TLS",
             Self::Resp => "RESP, the protocol of Redis",
-            Self::Peer => "the greeting of a node of a cluster",
-            Self::Client => "a request of a client",
+            Self::Peer => "the handshake of a cluster node",
+            Self::Client => "a client request",
             Self::Binary => "a binary protocol",
         })
     }
@@ -107,7 +107,7 @@ fn is_http(line: &[u8]) -> bool {
 pub(super) fn push_refusal_to_client(line: &mut String, found: OtherProtocol, address: Option<&str>) {
     let place = address.map(|address| format!(" {address}")).unwrap_or_default();
     let hint = match found {
-        OtherProtocol::Peer => "; nodes speak to each other on the port that --peers names",
+        OtherProtocol::Peer => "; nodes connect to each other at the port in --peers",
         _ => "",
     };
     push_refusal(
@@ -125,7 +125,7 @@ pub(crate) fn refusal_at_peer_port(first_line: &[u8], clients: Option<&str>) -> 
     let found = by_first_byte.or_else(|| told_by_first_line(first_line)).unwrap_or(OtherProtocol::Client);
     let found = match (found, first_line.first()) {
         (OtherProtocol::Client, Some(b'{')) => found.to_string(),
-        (OtherProtocol::Client, _) => "no greeting of a node".to_owned(),
+        (OtherProtocol::Client, _) => "not a node's handshake".to_owned(),
         _ => found.to_string(),
     };
     let place = clients.map(|clients| format!("; clients connect to {clients}")).unwrap_or_default();
@@ -138,7 +138,7 @@ pub(crate) fn refusal_at_peer_port(first_line: &[u8], clients: Option<&str>) -> 
 }
 
 fn push_refusal(line: &mut String, why: String) {
-    let message = why + ". Nothing was carried out, and the connection is closed";
+    let message = why + ". Nothing was executed, and the connection is closed";
     push_bad_request(line, &BadRequest { id: None, key: None, is_too_large: false, message });
 }
 
@@ -183,9 +183,9 @@ mod tests {
         push_refusal_to_client(&mut line, OtherProtocol::Peer, Some("h:1"));
         assert!(line.contains("the port h:1 is for clients") && line.contains("--peers"), "{line}");
         let line = String::from_utf8(refusal_at_peer_port(b"{\"key\":\"a\"}", Some("h:1"))).unwrap();
-        assert!(line.contains("a request of a client") && line.contains("clients connect to h:1"), "{line}");
+        assert!(line.contains("a client request") && line.contains("clients connect to h:1"), "{line}");
         let line = String::from_utf8(refusal_at_peer_port(b"G", None)).unwrap();
-        assert!(line.contains("no greeting of a node"), "{line}");
+        assert!(line.contains("not a node's handshake"), "{line}");
         assert!(line.ends_with("}\n") && line.lines().count() == 1);
     }
 }

@@ -12,7 +12,8 @@ use crate::replica::{Answer, Status};
 
 /// The message for an expired session. The error is definite for the request that got it, but not
 /// for an earlier one.
-const SESSION_EXPIRED: &str = "this session, or this number of it, is no longer remembered: this request did nothing, an earlier one with the same number may have; start a session with a new client name";
+const SESSION_EXPIRED: &str = "this session or sequence number has expired: this request had no effect, but \
+    an earlier request with the same number may have; start a new session with a new client name";
 
 /// The line for a client above the limit of connections, which is then disconnected.
 #[must_use]
@@ -30,9 +31,8 @@ pub fn given_up_line(holder: Holder) -> String {
         return busy_line();
     }
     let mut line = String::new();
-    let message = format!(
-        "the server gives up this connection: {holder} take as much memory as they may (--memory-max)"
-    );
+    let message =
+        format!("the server closes this connection: {holder} have reached their memory limit (--memory-max)");
     push_error(&mut line, "busy", &message, true);
     close(&mut line, None);
     line

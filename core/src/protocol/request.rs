@@ -247,7 +247,8 @@ impl Members<'_> {
                 Some(piece) => Ok(Question::Backup(piece)),
                 None => Err(refuse(
                     Some(self),
-                    "op \"backup\" takes nothing, \"covering\", or \"backup\" and \"offset\" as an answer had them",
+                    "op \"backup\" has no other members, or \"covering\", or \"backup\" and \"offset\", as \
+                     in an earlier reply",
                 )),
             },
             Some("ping") => Ok(Question::Ping),
@@ -314,7 +315,7 @@ impl Members<'_> {
         match address.filter(|address| is_address(address)) {
             Some(address) => Ok(self.order(MemberChange::AddLearnerAt(node, Box::from(address)))),
             None => {
-                Err(refuse(Some(self), "\"address\" is where the new member's peers reach it, HOST:PORT"))
+                Err(refuse(Some(self), "\"address\" must be HOST:PORT, where peers reach the new member"))
             }
         }
     }

@@ -152,23 +152,27 @@ impl fmt::Display for Failure {
             Self::NoMemory(holder) => {
                 return write!(
                     f,
-                    "the server holds as much memory as it may (--memory-max), most of it for {holder}; nothing happened"
+                    "the server has reached its memory limit (--memory-max), mostly for {holder}; the \
+                     request had no effect"
                 );
             }
-            Self::Change(error) => return write!(f, "the members are not changed: {error}"),
+            Self::Change(error) => return write!(f, "the members were not changed: {error}"),
             Self::MembersAreFixed => {
-                "all nodes of this cluster live in one process: its members are what --nodes says; nothing happened"
+                "all nodes of this cluster run in one process, so its members are fixed (--nodes); the \
+                 request had no effect"
             }
-            Self::NoLeader => "no leader became known in time; nothing happened",
-            Self::Timeout => "no outcome became known in time; a write may still take effect",
-            Self::Busy => "too many requests are under way; nothing happened",
-            Self::ShuttingDown => "the server is stopping; nothing happened",
+            Self::NoLeader => "no leader was found before the timeout; the request had no effect",
+            Self::Timeout => {
+                "the timeout expired before the outcome was known; a write may still take effect"
+            }
+            Self::Busy => "too many requests are in flight; the request had no effect",
+            Self::ShuttingDown => "the server is stopping; the request had no effect",
             Self::BackupGone => {
-                "this backup is not there any more: a newer one has taken its place; begin anew"
+                "this backup no longer exists, because a newer one replaced it; start the backup again"
             }
-            Self::NotVoter => "no voter has that id; nothing happened",
-            Self::TransferFailed => "the node did not take leadership over in time; it may still do so",
-            Self::Storage => "the node that had the request lost its disk; a write may still take effect",
+            Self::NotVoter => "no voter has that id; the request had no effect",
+            Self::TransferFailed => "the node was not elected in time; it may still become leader",
+            Self::Storage => "the node that had the request stopped; a write may still take effect",
         };
         f.write_str(text)
     }

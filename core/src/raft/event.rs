@@ -157,19 +157,19 @@ pub enum Refusal {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BecamePreCandidate { term } => write!(f, "asks for pre-votes in term {term}"),
-            Self::BecameCandidate { term } => write!(f, "stands for election in term {term}"),
+            Self::BecamePreCandidate { term } => write!(f, "started a pre-vote in term {term}"),
+            Self::BecameCandidate { term } => write!(f, "started an election in term {term}"),
             Self::BecameLeader { term, votes } => {
                 write!(f, "became leader in term {term} with {votes} votes")
             }
-            Self::BecameFollower { term, because } => write!(f, "follows in term {term}: {because}"),
+            Self::BecameFollower { term, because } => write!(f, "became follower in term {term}: {because}"),
             Self::LeaderFound { term, leader } => write!(f, "follows leader {leader} in term {term}"),
-            Self::TransferStarted { to } => write!(f, "hands leadership over to node {to}"),
+            Self::TransferStarted { to } => write!(f, "started a leadership transfer to node {to}"),
             Self::TransferFailed { to } => {
-                write!(f, "leads on: node {to} did not take leadership over in time")
+                write!(f, "aborted the leadership transfer: node {to} was not elected in time")
             }
             Self::MembershipChanged { index, configuration } => {
-                write!(f, "has the members of entry {index}: {configuration}")
+                write!(f, "uses the configuration of entry {index}: {configuration}")
             }
             Self::Removed { index } => {
                 write!(f, "is no longer a member of the cluster since entry {index}")
@@ -181,15 +181,16 @@ impl fmt::Display for Event {
             Self::Ready => f.write_str("is ready: it knows the leader, and has caught up"),
             Self::SnapshotPutOff { why } => write!(
                 f,
-                "puts a snapshot off for want of room: {why}. The log grows until there is room for one: free some on the disk of \
-                 the data folder"
+                "postponed a snapshot because the disk is full: {why}. The log grows until it can be \
+                 written: free space on the disk of the data folder"
             ),
             Self::DiskHangs { waited } => write!(
                 f,
-                "waits for its disk: no write or sync has ended for {:.1} s; until one does, the node acknowledges nothing",
+                "its disk hangs: no write or sync has finished for {:.1} s; the node acknowledges nothing \
+                 until one does",
                 waited.as_secs_f64()
             ),
-            Self::DiskRecovered => f.write_str("no longer waits for its disk: a write has ended"),
+            Self::DiskRecovered => f.write_str("its disk has recovered: a write finished"),
             Self::MessageRefused { from, because } => {
                 write!(f, "dropped a message of node {from}: {because}")
             }
@@ -202,7 +203,7 @@ impl fmt::Display for StepDown {
         f.write_str(match self {
             Self::HigherTerm => "a higher term was seen",
             Self::LeaderElected => "another leader was elected",
-            Self::ElectionLost => "a majority refused its vote",
+            Self::ElectionLost => "too many voters rejected it to win",
             Self::VoteGiven => "it voted for another candidate",
             Self::QuorumLost => "no majority answered for an election timeout",
             Self::Removed => "it is no longer a member",
@@ -218,13 +219,14 @@ impl fmt::Display for Refusal {
             Self::UnknownSender => "its sender is not a member",
             Self::TermTooHigh => "its term is higher than any election could have reached",
             Self::SecondLeader => "it claims to lead a term that another node leads",
-            Self::ContradictsCommitted => "it would have committed entries removed",
+            Self::ContradictsCommitted => "it would remove committed entries",
             Self::OtherIncarnation => "it comes from another incarnation of the member",
             Self::EntriesOutOfOrder => "its entries are out of order",
             Self::ChecksumMismatch => "its entries continue another history than this log",
             Self::SnapshotDamaged => "the snapshot that it completes is damaged",
             Self::SnapshotNotUnderstood => {
-                "its part of a snapshot is not understood: it is damaged, or written by a later version of the program"
+                "its snapshot part cannot be parsed: it is damaged, or written by a later version of the \
+                 program"
             }
             Self::UnknownEntries => "it acknowledges entries that were never sent",
             Self::LostEntries => "it lacks entries that it had acknowledged: its disk has lost them",

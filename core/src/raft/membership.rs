@@ -74,27 +74,27 @@ impl fmt::Display for ChangeError {
         match self {
             Self::NotLeader(Some(leader)) => write!(f, "node {leader} leads"),
             Self::NotLeader(None) => f.write_str("no leader is known"),
-            Self::TransferPending => f.write_str("leadership is being handed over"),
+            Self::TransferPending => f.write_str("a leadership transfer is in progress"),
             Self::InProgress => f.write_str("an earlier change is not finished"),
             Self::NotEstablished => f.write_str("the leader is new and has not committed anything yet"),
             Self::CatchingUp(node) => {
                 write!(f, "node {node} has not caught up with the log yet: a voter joins as a learner first")
             }
             Self::Silent(node) => {
-                write!(f, "node {node} does not answer: start it, or look at its connection")
+                write!(f, "node {node} does not answer: start it, or check its connection")
             }
             Self::MajoritySilent => f.write_str(
-                "a majority of the voters that would be left does not answer, so nothing could be committed any \
-                 more: start them first, or remove those that are down instead",
+                "a majority of the remaining voters does not answer, so nothing could be committed: start \
+                 them first, or remove those that are down instead",
             ),
-            Self::NotMember(node) => write!(f, "node {node} is no member of the cluster"),
+            Self::NotMember(node) => write!(f, "node {node} is not a member of the cluster"),
             Self::LastVoter => f.write_str("the last voter cannot be removed"),
             Self::AddressTaken(node) => write!(f, "node {node} has that address already"),
             Self::Outdated => {
-                f.write_str("the members have changed since the order was given: look at them and give it again")
+                f.write_str("the members have changed since the request was prepared: list them and retry")
             }
-            Self::Unchanged => f.write_str("the members are these already"),
-            Self::Invalid => f.write_str("too many members, none, or one twice"),
+            Self::Unchanged => f.write_str("the configuration is already like this"),
+            Self::Invalid => f.write_str("the configuration has too many members, no voter, or a node twice"),
         }
     }
 }

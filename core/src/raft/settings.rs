@@ -155,11 +155,11 @@ impl fmt::Display for ConfigError {
                 "the shortest election timeout must be above the heartbeat interval"
             }
             Self::ElectionRangeIsEmpty => {
-                "the longest election timeout must be above the shortest: equal ones tie for ever"
+                "the longest election timeout must be above the shortest: equal ones can tie forever"
             }
             Self::WindowIsZero => "at least one message and one byte must be allowed in flight",
             Self::QuotaIsZero => "at least one byte must be allowed to wait for its commit",
-            Self::DriftTooLarge => "the drift of clocks that leases allow for must be below 500 of 1,000",
+            Self::DriftTooLarge => "the clock drift for leases must be below 500 per mille",
         })
     }
 }

@@ -374,11 +374,13 @@ impl fmt::Display for ReplicaError {
             Self::Config(error) => error.fmt(f),
             Self::UnknownCommand(index) => write!(
                 f,
-                "the log's entry {index} is a command that this version does not know: start a version that does"
+                "the log's entry {index} is a command that this version does not support: start a newer \
+                 version"
             ),
             Self::UnknownSnapshot(index) => write!(
                 f,
-                "the snapshot up to entry {index} has a line that this version does not know: start a version that does"
+                "the snapshot up to entry {index} has a line that this version does not support: start a \
+                 newer version"
             ),
         }
     }

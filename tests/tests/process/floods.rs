@@ -39,7 +39,7 @@ fn half_lines_give_way(runtime: Runtime) {
     }
     let told = talks[0].hear_json();
     assert_eq!((&told["error"], &told["definite"]), (&"busy".into(), &true.into()), "{told}");
-    assert!(told["message"].as_str().is_some_and(|text| text.contains("lines whose end")), "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("incomplete request lines")), "{told}");
     is_served(&server, 100);
     assert!(server.memory_bytes() < 128 * MIB, "{} MiB", server.memory_bytes() / MIB);
 }

@@ -271,7 +271,7 @@ fn a_snapshot_or_a_log_without_room_is_put_off(runtime: Runtime) {
         let mut writers = Writers::new();
         until("node 2 has had no room, and has a snapshot for all that", || {
             writers.load(&server, 20);
-            let was_put_off = !is_told || server.stderr().contains("puts a snapshot off for want of room");
+            let was_put_off = !is_told || server.stderr().contains("postponed a snapshot because the disk is full");
             was_put_off && rows(&server)[2]["snapshot_index"].as_u64() > Some(0)
         });
         assert!(!server.stderr().contains("has stopped"), "{}", server.stderr());

@@ -32,7 +32,12 @@ fn a_leader_without_a_majority_gives_up_within_an_election_timeout() {
     // That timeout and one heartbeat interval, at which the leader checks.
     cluster.elapse_ms(200);
     assert_ne!(cluster.role(1), Role::Leader);
-    assert!(cluster.trace().iter().any(|line| line.starts_with("1 follows in term 1: no majority answered")));
+    assert!(
+        cluster
+            .trace()
+            .iter()
+            .any(|line| line.starts_with("1 became follower in term 1: no majority answered"))
+    );
 }
 
 /// A leader whose heartbeats arrive but that receives no answers cannot commit, and is replaced:
@@ -155,7 +160,7 @@ fn a_leader_whose_disk_hangs_gives_up_although_all_answer_its_heartbeats() {
     cluster.elapse_ms(3000);
     let leader = cluster.leader().expect("a leader");
     assert_ne!(leader, 1, "and with its disk it does not campaign either");
-    let reason = "1 follows in term 1: its disk did not finish a write";
+    let reason = "1 became follower in term 1: its disk did not finish a write";
     assert!(cluster.trace().iter().any(|line| line.starts_with(reason)));
     cluster.propose(leader, "nuts");
     cluster.release_disk(1);
@@ -171,7 +176,7 @@ fn a_node_whose_disk_hangs_does_not_campaign() {
     lone.hold_disk(1);
     lone.hand(heartbeat(2, 1, 1, 0));
     lone.elapse_ms(3000);
-    assert!(lone.trace().iter().filter(|line| line.contains("asks for pre-votes")).count() <= 1);
+    assert!(lone.trace().iter().filter(|line| line.contains("started a pre-vote")).count() <= 1);
     lone.release_disk(1);
     lone.elapse_ms(700);
     assert_eq!(lone.role(1), Role::PreCandidate);

@@ -22,7 +22,7 @@ fn nodes_that_oversleep_together_keep_their_leader() {
             assert_eq!((cluster.leader(), cluster.term(leader)), (Some(leader), 1), "nap {nap}");
             assert!((1..=3).all(|node| cluster.texts(node).last() == Some(&request)));
         }
-        let is_campaign = |line: &&String| line.contains("asks for pre-votes");
+        let is_campaign = |line: &&String| line.contains("started a pre-vote");
         assert_eq!(cluster.trace().iter().filter(is_campaign).count(), 1, "the first election's");
     }
 }

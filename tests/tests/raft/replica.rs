@@ -318,7 +318,7 @@ fn a_log_with_a_command_of_another_version_is_refused_by_its_index() {
     }
     assert_eq!(start(r#""op":"DELETE","key":"a""#), Ok(()));
     let told = ReplicaError::UnknownCommand(LogIndex(3)).to_string();
-    assert!(told.contains("entry 3") && told.contains("does not know"), "{told}");
+    assert!(told.contains("entry 3") && told.contains("does not support"), "{told}");
 }
 
 /// Reads are served in the order of arrival: new reads must not delay those that a step left over.

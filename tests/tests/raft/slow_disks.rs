@@ -60,7 +60,7 @@ fn a_leader_whose_disk_falls_silent_gives_up_after_its_last_report() {
     // The longest election timeout is 600 ms, and the leader checks once per heartbeat of 50 ms.
     cluster.elapse_ms(150);
     assert_ne!(cluster.role(1), Role::Leader);
-    let reason = "1 follows in term 1: its disk did not finish a write";
+    let reason = "1 became follower in term 1: its disk did not finish a write";
     assert!(cluster.trace().iter().any(|line| line.starts_with(reason)));
 }
 

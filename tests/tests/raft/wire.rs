@@ -52,7 +52,7 @@ fn committed_entries_are_not_removed_even_by_a_leader() {
     let other = append(1, 2, term, &[1, 1, term], 2, 4);
     cluster.deliver(other);
     assert_eq!(cluster.log_terms(2), before);
-    assert_eq!(reports(&cluster, 2, "it would have committed entries removed"), 1);
+    assert_eq!(reports(&cluster, 2, "it would remove committed entries"), 1);
 }
 
 /// A heartbeat, or a call without entries, commits only entries that equal the leader's by their

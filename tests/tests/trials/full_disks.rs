@@ -123,7 +123,7 @@ fn a_hanging_disk_is_told_and_holds_nobody(runtime: Runtime) {
         let put = nodes.connect(1).ask(&format!(r#"{{"key":"k{number}","value":{number}}}"#));
         assert_eq!(put["status"], "ok", "{put}");
     }
-    until("it is told", || nodes.server(3).stderr().contains("waits for its disk"));
+    until("it is told", || nodes.server(3).stderr().contains("its disk hangs"));
     until("it is shown", || {
         nodes.rows(1).iter().any(|row| row["id"] == 3 && row["disk_waiting_ms"].as_u64() > Some(1000))
     });

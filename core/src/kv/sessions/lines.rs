@@ -41,9 +41,9 @@ pub enum SessionLineError {
 impl fmt::Display for SessionLineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Form => "the line is no line of a table of sessions",
-            Self::Order => "the line does not fit the lines of sessions before it",
-            Self::Limit => "the line says more of sessions than is ever remembered",
+            Self::Form => "the line is not a valid line of the session table",
+            Self::Order => "the line does not follow the session lines before it",
+            Self::Limit => "the line exceeds the limits of the session table",
         })
     }
 }

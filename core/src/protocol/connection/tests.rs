@@ -482,7 +482,7 @@ fn another_protocol_ends_the_connection_and_nothing_is_executed() {
         assert!(connection.next_request().is_none());
         let mut output = String::new();
         connection.write_replies(&mut output, usize::MAX);
-        assert!(output.ends_with("}\n") && output.contains("Nothing was carried out"), "{output}");
+        assert!(output.ends_with("}\n") && output.contains("Nothing was executed"), "{output}");
         assert!(connection.is_finished());
     }
 }
