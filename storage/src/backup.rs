@@ -32,7 +32,8 @@ pub struct BackupSum {
 /// The error that a backup was not received as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the backup arrived broken: {} bytes with the checksum {}, where {} bytes with the checksum {} were announced",
+    "the received backup is damaged: {} bytes with the checksum {}, where {} bytes with the checksum {} were \
+     announced",
     .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
 )]
 pub struct BackupBroken {

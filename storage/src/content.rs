@@ -35,23 +35,23 @@ pub enum ContentFault {
     #[error("the term {0} is beyond {TERM_MAX}, the highest that is accepted")]
     TermTooHigh(Term),
     /// An entry of term 0, which has no leader.
-    #[error("entry {0} is of term 0, in which nobody leads")]
+    #[error("entry {0} is of term 0, which has no leader")]
     NoTerm(LogIndex),
     /// A log point at index 0 with a term or a checksum, or a snapshot without any entry.
-    #[error("it has a term or a checksum for index 0, which is no entry")]
+    #[error("it has a term or a checksum for index 0, which is not an entry")]
     NoEntry,
     /// An entry whose command the state machine cannot execute.
-    #[error("its command cannot be carried out: {0}")]
+    #[error("its command cannot be executed: {0}")]
     Command(TextFault),
     /// A set of members that is empty, too large or out of order, or with descriptions that are
     /// duplicate or missing.
-    #[error("it names members as this program never does")]
+    #[error("its list of members is invalid")]
     Members,
     /// A membership change in a cluster whose members are fixed.
     #[error("it changes the members of a cluster in one process, which are fixed")]
     FixedMembers,
     /// A vote in term 0, which has no election, or for a node that is not a member.
-    #[error("it holds a vote for a node that could not have asked for it")]
+    #[error("it has a vote for a node that cannot have been a candidate")]
     Vote,
     /// The last committed entry is of a later term than the node's current term.
     #[error("its floor is of term {floor}, and its own term is {current}")]

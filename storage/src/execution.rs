@@ -166,8 +166,9 @@ fn advice(operation: Operation, cause: &io::Error) -> &'static str {
 }
 
 /// Advice for a file system that cannot sync.
-pub(crate) const SYNC_UNSUPPORTED: &str = ". This file system cannot sync, so a power cut could take away what was \
-    acknowledged (some network and user-space file systems are like that): choose a --data-dir on another file system";
+pub(crate) const SYNC_UNSUPPORTED: &str = ". This file system cannot sync, so a power cut could lose \
+    acknowledged writes (some network and user-space file systems are like that): choose a --data-dir on \
+    another file system";
 
 /// Whether a sync failed because the file system does not support it, and not because the disk
 /// failed.

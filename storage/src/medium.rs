@@ -71,7 +71,7 @@ impl fmt::Display for HostEvent {
             NodeEvent::Raft(event) => event.fmt(f),
             NodeEvent::Notice(notice) => notice.fmt(f),
             NodeEvent::Peer(event) => event.fmt(f),
-            NodeEvent::Failed(error) => write!(f, "has stopped: {error}"),
+            NodeEvent::Failed(error) => write!(f, "stopped after a disk failure: {error}"),
         }
     }
 }

@@ -91,13 +91,13 @@ impl fmt::Display for Notice {
         match self {
             Self::TornTail { log, kept_in, tail: TornTail { line, bytes, .. } } => write!(
                 f,
-                "{log}: the last write was torn at line {line}, as a power cut does it; \
-                 cut off the {bytes} bytes from there on and kept them in {kept_in}, if the disk has room for them"
+                "{log}: the last write was torn at line {line}, as by a power cut; the {bytes} bytes from \
+                 there on were cut off, and kept in {kept_in} if the disk had room for them"
             ),
             Self::LogMadeAnew { log, snapshot, after } => write!(
                 f,
-                "{log} does not lead to entry {after}, with which {snapshot} ends: the server was stopped before \
-                 it could make the log anew behind the snapshot; did that now"
+                "{log} does not contain entry {after}, the end of {snapshot}: the server was stopped before \
+                 it rewrote the log behind the snapshot; the log is rewritten now"
             ),
         }
     }

@@ -79,7 +79,7 @@ impl fmt::Display for Damage {
         if let DamageFault::Content(fault) = fault {
             return write!(
                 f,
-                "line {line} (at byte {offset}) has a right checksum, but not what it says: {fault}"
+                "line {line} (at byte {offset}) has a valid checksum but invalid content: {fault}"
             );
         }
         write!(f, "line {line} (at byte {offset}) is damaged: {fault}")?;

@@ -46,10 +46,10 @@ pub enum SealedLineFault {
     #[error("its content is damaged: it does not match its checksum")]
     Damaged,
     /// It matches its checksum, but does not have the form that this program writes.
-    #[error("its checksum is right, but this program does not write such a line")]
+    #[error("it has a valid checksum, but this program does not write such a line")]
     Form,
     /// It matches its checksum, but has content that this program never writes.
-    #[error("its checksum is right, but not what it says: {0}")]
+    #[error("it has a valid checksum but invalid content: {0}")]
     Content(#[from] ContentFault),
 }
 

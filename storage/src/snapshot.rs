@@ -262,7 +262,7 @@ pub enum SnapshotFault {
         found: Checksum,
     },
     /// A line of the content is not a valid next line of a state.
-    #[error("line {line} has a right checksum, but not what it says: {fault}")]
+    #[error("line {line} has a valid checksum but invalid content: {fault}")]
     Line {
         /// The number of the line; the header is line 1.
         line: u64,

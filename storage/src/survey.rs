@@ -50,7 +50,8 @@ pub struct Survey {
 pub enum SurveyError {
     /// The folder belongs to a cluster of another size.
     #[error(
-        "the folder was made for {found} nodes: start it with --nodes {found}, or choose another --data-dir"
+        "the folder was created for {found} nodes: start it with --nodes {found}, or choose another \
+         --data-dir"
     )]
     OtherSize {
         /// How many nodes it was made for.
@@ -76,7 +77,7 @@ pub enum SurveyError {
     },
     /// The files of two nodes are of different clusters.
     #[error(
-        "{one} and {other} belong to different clusters: put the files of one cluster back, or start anew \
+        "{one} and {other} belong to different clusters: put the files of one cluster back, or start again \
          with another --data-dir"
     )]
     DifferentClusters {
@@ -88,8 +89,9 @@ pub enum SurveyError {
     /// Two logs have different entries of one term at one index. A term has one leader, and a
     /// leader has one log.
     #[error(
-        "{one} and {other} hold different entries {index} of one term, which no leader has made: one of them is not what its node \
-         wrote. Put the files of one cluster back as they were when it stopped, or start anew with another --data-dir"
+        "{one} and {other} hold different entries {index} of the same term, which no leader writes: one of \
+         the files was changed. Put the files of one cluster back as they were when it stopped, or start \
+         again with another --data-dir"
     )]
     DifferentHistories {
         /// A log.
@@ -101,8 +103,9 @@ pub enum SurveyError {
     },
     /// A node's term is so far ahead that the other nodes would reject it.
     #[error(
-        "{meta}, line 1: the term {term} is too far above {other}, that of another node, to be believed by it. Put the file back as it \
-         was when the server stopped last, or start anew with another --data-dir"
+        "{meta}, line 1: the term {term} is too far above {other}, that of another node, which would reject \
+         it. Put the file back as it was when the server stopped last, or start again with another \
+         --data-dir"
     )]
     TermsApart {
         /// The metadata with the highest term.

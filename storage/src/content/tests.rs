@@ -198,7 +198,7 @@ fn two_histories_of_one_term_are_refused() {
     let text = log_of(&header, &lines);
     assert!(is_clean(&text), "alone it could be what a node has written");
     let said = starts(written.with_log(&text)).unwrap_err();
-    assert!(said.starts_with("log00.txt and log01.txt hold different entries 3 of one term"), "{said}");
+    assert!(said.starts_with("log00.txt and log01.txt hold different entries 3 of the same term"), "{said}");
 }
 
 /// With one node lost, a backup of the others holds all acknowledged writes, and a new cluster
@@ -230,7 +230,7 @@ fn a_majority_of_intact_nodes_is_salvaged() {
 
     files[2].meta = None;
     let said = salvage(&files).unwrap_err().to_string();
-    assert!(said.contains("Only node 0 of 3 is whole, which is no majority"), "{said}");
+    assert!(said.contains("Only node 0 of 3 is whole, which is not a majority"), "{said}");
 }
 
 /// Lines of a state in any order and with any change are accepted only if the state writes exactly

@@ -85,15 +85,16 @@ pub enum StartError {
     Member(#[from] MemberError),
     /// The folder is empty, and the options name no cluster to found or to join.
     #[error(
-        "the data folder is empty: a first start needs --peers, to found a cluster, or --join, to join one"
+        "the data folder is empty: a first start needs --peers, to bootstrap a cluster, or --join, to join \
+         one"
     )]
     NoOrigin,
     /// By the latest configuration in its log the node has no address: it was removed, or it was
     /// stopped while it joined, before its log contained its own addition.
     #[error(
-        "by its own log node {node} is no member. If it was removed from the cluster, its files are of no use any more: let a node \
-         in under this id with `coracle member add {node}=HOST:PORT` and an empty data folder. If it was stopped while it joined, \
-         start it with --peer-listen HOST:PORT"
+        "according to its own log, node {node} is not a member. If it was removed from the cluster, its \
+         files are of no more use: add a node under this id with `coracle member add {node}=HOST:PORT` and \
+         an empty data folder. If it was stopped while it joined, start it with --peer-listen HOST:PORT"
     )]
     NoPeerAddress {
         /// The node.
@@ -116,7 +117,7 @@ pub enum StartError {
         cause: std::io::Error,
     },
     /// The operating system provides no random numbers for an identity.
-    #[error("the operating system gives no random numbers: {0}")]
+    #[error("cannot get random numbers from the operating system: {0}")]
     Randomness(#[from] getrandom::Error),
 }
 
@@ -144,6 +145,6 @@ pub enum MemberFailure {
     #[error(transparent)]
     Start(#[from] StartError),
     /// Its disk failed; the events hold the reason.
-    #[error("the node has lost its disk")]
+    #[error("the node stopped after a disk failure")]
     DiskLost,
 }

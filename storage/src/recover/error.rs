@@ -51,8 +51,8 @@ pub enum RecoverError {
     },
     /// Two files name different clusters or incarnations.
     #[error(
-        "{one} and {other} do not belong together: they are of different clusters, or of different lives \
-         of the node"
+        "{one} and {other} do not belong together: they are of different clusters, or of different \
+         incarnations of the node"
     )]
     DifferentOwners {
         /// The log.
@@ -85,8 +85,8 @@ pub enum RecoverError {
     },
     /// The log has another entry in the place of a durable and committed one.
     #[error(
-        "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: \
-         the two are not of the same time"
+        "{log} has another entry {floor} than the one that was on disk and committed, as {meta} says: the \
+         two files are from different times"
     )]
     OtherEntries {
         /// The log.
@@ -98,8 +98,8 @@ pub enum RecoverError {
     },
     /// The log or the snapshot has entries of a term later than the metadata's.
     #[error(
-        "{file} has entries of term {found}, but {meta} knows of no term after {current}: it is older than \
-         that, and votes may be lost"
+        "{file} has entries of term {found}, but the term in {meta} is {current}: that file is older, and \
+         votes may be lost"
     )]
     OldMeta {
         /// The log or the snapshot.
@@ -113,7 +113,8 @@ pub enum RecoverError {
     },
     /// The node's term is further above its last entry than elections can lead.
     #[error(
-        "{meta}, line 1: the term {current} is too far above {last}, that of the last entry: no node would believe it"
+        "{meta}, line 1: the term {current} is too far above {last}, that of the last entry: other nodes \
+         would reject it"
     )]
     TermTooFar {
         /// The metadata file.
@@ -159,8 +160,8 @@ pub enum RecoverError {
     },
     /// The snapshot ends with another entry than the one that was committed.
     #[error(
-        "{snapshot} ends with another entry {last} than the one that was committed, as {witness} shows: the two \
-         are not of the same time"
+        "{snapshot} ends with another entry {last} than the one that was committed, as {witness} shows: the \
+         two files are from different times"
     )]
     OtherSnapshot {
         /// The snapshot.
@@ -178,14 +179,14 @@ impl RecoverError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::OfAnotherNode { .. } => "Put the right file back",
-            Self::DifferentOwners { .. } => "Put back the two that belong together",
+            Self::DifferentOwners { .. } => "Put back two files that belong together",
             Self::Missing { .. } | Self::Lost { .. } | Self::NoSnapshot { .. } => {
-                "The node must not go on without it, since it may have promised what it would not know of. Put the file back, or start \
-                 anew in an empty folder"
+                "The node may have voted or acknowledged entries that it no longer knows. Put the file back, \
+                 or start again with an empty folder"
             }
             _ => {
-                "Nothing was changed. Put the folder back from a copy that was made while the server was stopped and nothing has run \
-                 since, or start anew in an empty folder"
+                "Nothing was changed. Restore the folder from a copy that was made after the server last \
+                 stopped, or start again with an empty folder"
             }
         }
     }

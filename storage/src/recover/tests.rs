@@ -80,8 +80,8 @@ fn a_notice_says_what_was_done() {
     assert_eq!(
         notice.to_string(),
         format!(
-            "log00.txt: the last write was torn at line 5, as a power cut does it; \
-             cut off the {bytes} bytes from there on and kept them in log00.txt.cut, if the disk has room for them"
+            "log00.txt: the last write was torn at line 5, as by a power cut; the {bytes} bytes from \
+             there on were cut off, and kept in log00.txt.cut if the disk had room for them"
         )
     );
 }

@@ -75,8 +75,8 @@ pub enum PublishError {
     /// The parts do not match what their sender stated: the sender or the network has corrupted
     /// them. The disk is intact.
     #[error(
-        "the snapshot up to entry {last} arrived broken: {} bytes of content with the checksum {}, where {} bytes with \
-         the checksum {} were announced", .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
+        "the received snapshot up to entry {last} is damaged: {} bytes of content with the checksum {}, \
+         where {} bytes with the checksum {} were announced", .found.bytes, .found.checksum, .stated.bytes, .stated.checksum
     )]
     Content {
         /// The last entry that it should cover.
@@ -87,7 +87,9 @@ pub enum PublishError {
         found: SnapshotEnd,
     },
     /// A part did not end in a line break. The disk is intact.
-    #[error("the snapshot up to entry {last} arrived broken: a part of it is not made of whole lines")]
+    #[error(
+        "the received snapshot up to entry {last} is damaged: a part of it does not consist of whole lines"
+    )]
     PartOfALine {
         /// The last entry that it should cover.
         last: LogIndex,
@@ -102,7 +104,7 @@ pub enum PublishError {
         fault: SnapshotFault,
     },
     /// The bytes read back are another whole snapshot. The node should stop.
-    #[error("{file} was written, and what is read back is another snapshot")]
+    #[error("{file} was written, but another snapshot was read back")]
     Other {
         /// The temporary file.
         file: FileName,

@@ -51,25 +51,24 @@ impl fmt::Display for LostNodes {
         if self.majority_is_whole() {
             write!(
                 f,
-                "{} of {count} {} whole: a majority, which holds everything that was acknowledged. {} must not go on \
-                 as {} now, for fear of promises that would be forgotten. Put the file back as it was when the server stopped last, or \
-                 make a new cluster of what the others hold",
+                "{} of {count} {} whole: a majority, which holds everything that was acknowledged. {} must \
+                 not continue: votes and acknowledgements would be lost. Put the file back as it was when \
+                 the server stopped last, or create a new cluster from what the others hold",
                 Nodes(whole),
                 if whole.len() == 1 { "is" } else { "are" },
                 Nodes(&lost),
-                if lost.len() == 1 { "it is" } else { "they are" },
             )
         } else {
             match &whole[..] {
                 [] => write!(f, "None of {count} nodes is whole. ")?,
-                [node] => write!(f, "Only node {node} of {count} is whole, which is no majority. ")?,
+                [node] => write!(f, "Only node {node} of {count} is whole, which is not a majority. ")?,
                 nodes => {
-                    write!(f, "Only {} of {count} are whole, which is no majority. ", LowerNodes(nodes))?;
+                    write!(f, "Only {} of {count} are whole, which is not a majority. ", LowerNodes(nodes))?;
                 }
             }
             f.write_str(
-                "What was acknowledged may be in none of them. Put the file back as it was when the server stopped last, restore a backup, \
-                 or start anew with another --data-dir",
+                "Acknowledged writes may be in none of them. Put the file back as it was when the server \
+                 stopped last, restore a backup, or start again with another --data-dir",
             )
         }
     }

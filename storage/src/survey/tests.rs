@@ -218,7 +218,7 @@ fn a_folder_of_another_size_is_refused() {
             assert_eq!(error, SurveyError::OtherSize { found: 3 });
             assert_eq!(
                 error.to_string(),
-                "the folder was made for 3 nodes: start it with --nodes 3, or choose another --data-dir"
+                "the folder was created for 3 nodes: start it with --nodes 3, or choose another --data-dir"
             );
         }
     }

@@ -305,7 +305,7 @@ pub fn calls_of(
 }
 
 fn tells_of_stopped_node(line: &str) -> bool {
-    line.contains(" error ") && line.contains("has stopped")
+    line.contains(" error ") && line.contains("stopped after a disk failure")
 }
 
 /// Returns whether the server serves; otherwise it has ended.

@@ -36,10 +36,11 @@ fn one_failed_disk_stops_one_node(runtime: Runtime) {
         until("the disk has failed", || {
             writers.load(&server, 20);
             assert_eq!(writers.look_for_losses(&server), 0, "{fault:?}");
-            server.stderr().contains("has stopped")
+            server.stderr().contains("stopped after a disk failure")
         });
         let stderr = server.stderr();
-        let told = stderr.lines().find(|line| line.contains("has stopped")).expect("it was told");
+        let told =
+            stderr.lines().find(|line| line.contains("stopped after a disk failure")).expect("it was told");
         for word in ["error", "node 2", "log02.txt"] {
             assert!(told.contains(word), "{word} is missing in {told}");
         }

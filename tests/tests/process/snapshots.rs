@@ -233,10 +233,11 @@ fn a_snapshot_that_fails_stops_one_node(runtime: Runtime) {
             writers.load(&server, 20);
             // The outcome of a write that the failed node had is unknown, and has to be looked up.
             assert_eq!(writers.look_for_losses(&server), 0, "{call}");
-            server.stderr().contains("has stopped")
+            server.stderr().contains("stopped after a disk failure")
         });
         let stderr = server.stderr();
-        let told = stderr.lines().find(|line| line.contains("has stopped")).expect("it was told");
+        let told =
+            stderr.lines().find(|line| line.contains("stopped after a disk failure")).expect("it was told");
         for word in ["error", "node 2", "snap2.txt.tmp"] {
             assert!(told.contains(word), "{word} is missing in {told}");
         }
@@ -271,10 +272,11 @@ fn a_snapshot_or_a_log_without_room_is_put_off(runtime: Runtime) {
         let mut writers = Writers::new();
         until("node 2 has had no room, and has a snapshot for all that", || {
             writers.load(&server, 20);
-            let was_put_off = !is_told || server.stderr().contains("postponed a snapshot because the disk is full");
+            let was_put_off =
+                !is_told || server.stderr().contains("postponed a snapshot because the disk is full");
             was_put_off && rows(&server)[2]["snapshot_index"].as_u64() > Some(0)
         });
-        assert!(!server.stderr().contains("has stopped"), "{}", server.stderr());
+        assert!(!server.stderr().contains("stopped after a disk failure"), "{}", server.stderr());
         assert_eq!(writers.look_for_losses(&server), 0, "{file}");
         server.stop();
         assert!(!data.join(file).exists());

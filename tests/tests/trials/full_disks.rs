@@ -56,7 +56,7 @@ fn a_full_disk_is_survived(runtime: Runtime) {
             assert!(acknowledged > 0, "{what}: {}", server.stderr());
             let has_ended = server.has_ended();
             let ended = server.kill();
-            for line in ended.stderr.lines().filter(|line| line.contains("has stopped: ")) {
+            for line in ended.stderr.lines().filter(|line| line.contains("stopped after a disk failure: ")) {
                 assert!(!line.contains(".txt.tmp"), "{what}: {line}");
             }
             assert!(!has_ended || ended.code == Some(6), "{what}: {ended:?}");
