@@ -253,7 +253,9 @@ impl Writer {
         while !rest.is_empty() {
             let written = match patience {
                 None => self.stream.write(rest).await?,
-                Some(patience) => in_time(patience, "it takes nothing", self.stream.write(rest)).await?,
+                Some(patience) => {
+                    in_time(patience, "the client accepts no data", self.stream.write(rest)).await?
+                }
             };
             rest = &rest[written..];
         }

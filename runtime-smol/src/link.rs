@@ -64,16 +64,16 @@ pub(crate) async fn dial(
 ) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
     let until = network.wiring.clock.now() + HANDSHAKE_PATIENCE;
     let name = network.directory.borrow().address_to_dial(to, address);
-    let resolved = in_time(RESOLVE_PATIENCE, "the name has no answer", resolve(&*name)).await;
+    let resolved = in_time(RESOLVE_PATIENCE, "the name look-up timed out", resolve(&*name)).await;
     let candidates = addresses.candidates(resolved)?;
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, &candidate) in candidates.iter().enumerate() {
         let left = until.since(network.wiring.clock.now());
         let share = share_of(left, candidates.len() - tried);
-        match in_time(share, "no answer", TcpStream::connect(candidate)).await {
+        match in_time(share, "timed out", TcpStream::connect(candidate)).await {
             Ok(stream) => {
                 let left = until.since(network.wiring.clock.now());
-                let shaken = in_time(left, "no answer", shake_hands(network, to, stream)).await?;
+                let shaken = in_time(left, "timed out", shake_hands(network, to, stream)).await?;
                 addresses.worked(candidate);
                 return Ok(shaken);
             }
@@ -121,7 +121,7 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Res
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             // A slow peer is still alive as long as it takes some bytes.
-            rest = &rest[in_time(SEND_PATIENCE, "it takes nothing", stream.write(rest)).await?..];
+            rest = &rest[in_time(SEND_PATIENCE, "the peer accepts no data", stream.write(rest)).await?..];
         }
     }
 }

@@ -92,7 +92,7 @@ fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
         let _ = found.send(name.to_socket_addrs().map(Iterator::collect));
     };
     thread::Builder::new().name("resolver".into()).spawn(look_up)?;
-    let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name has no answer");
+    let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name look-up timed out");
     answer.recv_timeout(RESOLVE_PATIENCE).unwrap_or_else(|_| Err(too_late()))
 }
 
@@ -133,7 +133,7 @@ fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) ->
     };
     match speak() {
         Ok(()) => unreachable!("it speaks until it cannot"),
-        Err(error) if is_timeout(&error) => timed_out("it takes nothing"),
+        Err(error) if is_timeout(&error) => timed_out("the peer accepts no data"),
         Err(error) => error,
     }
 }
@@ -186,12 +186,12 @@ impl Patience {
     /// The time that is left; an error when there is none.
     pub(crate) fn left(&self) -> io::Result<Duration> {
         let left = self.clock.until(self.until);
-        if left.is_zero() { Err(timed_out("no answer")) } else { Ok(left) }
+        if left.is_zero() { Err(timed_out("timed out")) } else { Ok(left) }
     }
 }
 
 fn no_answer(error: io::Error) -> io::Error {
-    if is_timeout(&error) { timed_out("no answer") } else { error }
+    if is_timeout(&error) { timed_out("timed out") } else { error }
 }
 
 fn timed_out(what: &str) -> io::Error {

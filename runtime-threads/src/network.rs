@@ -331,7 +331,7 @@ impl Network {
     pub(crate) fn hold(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
         let mut open = lock(&self.open);
         if open.threads_end.is_none() {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "this node stops"));
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "this node is shutting down"));
         }
         open.streams.retain(|stream| stream.strong_count() > 0);
         open.streams.push(Arc::downgrade(stream));
