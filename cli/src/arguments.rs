@@ -41,7 +41,7 @@ Examples:
 Exit codes: 0 done, 1 key not found, 2 wrong usage, 3 cannot connect, 4 no leader or timeout (for a write the \
 outcome is unknown, and the message says so), 5 precondition failed, 6 server or storage error, 130 interrupted.
 
-`coracle help COMMAND` tells more about a command."
+`coracle help COMMAND` describes a command."
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
@@ -55,8 +55,8 @@ pub(crate) struct CommandLine {
 enum Command {
     /// Run a cluster and its proxy in this process: the default
     ///
-    /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM ends
-    /// it in good order, a second one at once.
+    /// stdout carries one line, `ready ADDR`; everything else is on stderr. SIGINT or SIGTERM stops
+    /// it gracefully, a second one at once.
     Serve(ServeFlags),
     Node(NodeFlags),
     Put(Remote<Put>),
@@ -66,15 +66,14 @@ enum Command {
     Scan(Remote<Scan>),
     Status(Remote<Status>),
     Transfer(Remote<Transfer>),
-    /// Show or change who takes part in a cluster of processes
+    /// List or change the members of a cluster of processes
     #[command(subcommand)]
     Member(MemberCommand),
     Client(Client),
-    /// Measure how much a server does, and how long requests take
+    /// Measure throughput and latency
     ///
-    /// Starts a cluster of its own in a temporary folder and loads it, or loads a running server
-    /// (--connect). There it uses keys of its own, beginning with `bench:` and a random number, and
-    /// deletes them at the end.
+    /// Starts a temporary cluster and loads it, or loads a running server (--connect). All its keys
+    /// begin with `bench:` and a random number; on a running server it deletes them at the end.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchFlags),
     Log(Log),
@@ -100,10 +99,10 @@ Examples:
   coracle bench --compare smol,threads      in turn, five rounds: their ratio
   coracle bench --connect 127.0.0.1:3001 -o json | jq .put.p99_us
 
-The load is one process and the cluster another. Its folder is a temporary one: TMPDIR decides on which disk. Times are \
-those until a reply arrived, in an open loop from the moment at which the request was due. `nodes` is what the server's \
-status tells; of a running server `runtime` is null. Requests that were refused or never answered are counted as errors \
-and not in the times; the first is told on stderr.";
+The temporary cluster runs in a separate process, with its files in a temporary folder (TMPDIR). Latency is the \
+time until the reply arrived, in an open loop from the moment at which the request was due. `nodes` comes from the \
+server's status; `runtime` is null for a running server. Requests that were rejected or never answered count as \
+errors, without a latency; the first is printed on stderr.";
 
 // A client command and the servers to send it to. No doc comment: clap would use it as the
 // command's help.

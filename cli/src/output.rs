@@ -17,7 +17,7 @@ pub(crate) enum Format {
     Text,
     /// For programs: JSON as the server sent it.
     Json,
-    /// The same, but of a scan one object per line.
+    /// The same, but one object per line for a scan.
     Jsonl,
 }
 

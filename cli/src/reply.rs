@@ -149,8 +149,8 @@ impl Memory {
             (self.snapshots, "snapshots and the log that is kept for followers"),
             (self.peers, "frames to and from other nodes"),
             (self.connections, "connections"),
-            (self.half_lines, "lines whose end has not arrived"),
-            (self.requests, "requests under way"),
+            (self.half_lines, "incomplete request lines"),
+            (self.requests, "requests in flight"),
             (self.replies, "replies that clients have not read"),
         ]
     }

@@ -23,7 +23,7 @@ use crate::input::{self, Input, may_be_of_coracle};
 use crate::numbers;
 use crate::output::Format;
 
-/// Make the data folder of a new cluster from a backup
+/// Create the data folder of a new cluster from a backup
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -33,17 +33,17 @@ Examples:
   coracle restore backup.txt --data-dir ./first --id 1 --address 10.0.0.1:4001
   coracle node --id 1 --data-dir ./first            serves it: others can join
 
-All of the backup is checked before anything is written. What is made is a new cluster: nodes of the one that was backed \
-up cannot take part in it. When it is interrupted, no server takes the folder: remove it, and restore again.")]
+The whole backup is checked before anything is written. The result is a new cluster, which nodes of the old \
+cluster cannot join. After an interrupted restore no server accepts the folder: remove it, and restore again.")]
 pub(crate) struct Restore {
     /// The backup; `-` for stdin
     file: PathBuf,
 
-    /// The folder to make the files in; made when missing
+    /// The folder for the files; created if missing
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 
-    /// How many nodes, 1 to 9, for a cluster in one process
+    /// Number of nodes, 1 to 9, for a cluster in one process
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
@@ -65,27 +65,27 @@ pub(crate) struct Restore {
 pub(crate) enum RestoreError {
     #[error("{}: {cause}", .path.display())]
     File { path: PathBuf, cause: io::Error },
-    #[error("{}: this is no file of Coracle: it does not begin as a backup does", .path.display())]
+    #[error("{}: this is not a Coracle file: it does not begin like a backup", .path.display())]
     Foreign { path: PathBuf },
     #[error("{}: the backup is not whole: {fault}", .path.display())]
     NotWhole { path: PathBuf, fault: SnapshotFault },
     #[error(
-        "{}: {fault}. If a later version wrote it, restore with that one", .path.display()
+        "{}: {fault}. If a later version wrote it, restore with that version", .path.display()
     )]
     Line { path: PathBuf, fault: SnapshotFault },
-    #[error("the port of --address cannot be 0: the other nodes have to know it")]
+    #[error("the port of --address cannot be 0: the other nodes must know it")]
     PortIsZero,
     #[error(
-        "{} holds {file}, which belongs to a node: a backup is restored to a folder of its own", .folder.display()
+        "{} holds {file}, which belongs to a node: restore the backup to another folder", .folder.display()
     )]
     InUse { folder: PathBuf, file: String },
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
     Write(#[from] FileError),
-    #[error("what was written cannot be read back as it should be: {0}")]
+    #[error("the files were written but cannot be read back correctly: {0}")]
     Survey(#[from] SurveyError),
-    #[error("what was written cannot be read back as it should be: {0}")]
+    #[error("the files were written but cannot be read back correctly: {0}")]
     Member(#[from] MemberError),
     #[error(transparent)]
     Identity(#[from] StartError),

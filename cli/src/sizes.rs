@@ -10,7 +10,7 @@ pub(crate) enum SizeError {
     Unreadable,
     #[error("must be at least 1")]
     Zero,
-    #[error("must be at least 64MiB: with less, what other nodes may send leaves no room for data")]
+    #[error("must be at least 64MiB: with less, data from other nodes leaves no room for keys and values")]
     TooLittleMemory,
 }
 

@@ -27,10 +27,10 @@ pub(crate) struct Target {
     )]
     connect: Vec<List<Address>>,
 
-    /// How long to wait for a server's reply; 0 waits for ever
+    /// How long to wait for a server's reply; 0 waits forever
     ///
-    /// Longer than the server's own --request-timeout (5s), so that its answer arrives: it knows
-    /// more about what became of a request than a client that gives up.
+    /// The default is longer than the server's --request-timeout (5s), because the server's error
+    /// says more about the outcome than a client-side timeout.
     #[arg(
         long,
         value_name = "DUR",

@@ -76,8 +76,8 @@ pub(crate) fn complaint(error: &clap::Error, arguments: &[OsString]) -> Option<S
     let flag = flag.split([' ', '=']).next().unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument if CLIENT_FLAGS.contains(&flag) => Some(format!(
-            "{flag} is a flag of a client's command and stands behind it, as in `coracle get KEY {flag} ...`. A server takes \
-             its address from --listen"
+            "{flag} is a flag of client commands and follows them, as in `coracle get KEY {flag} ...`. A \
+             server's own address is set with --listen"
         )),
         ErrorKind::ValueValidation if flag == "--connect" && !is_given(flag, arguments) => {
             let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };

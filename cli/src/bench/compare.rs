@@ -118,7 +118,8 @@ impl Ratio {
         let Self { per_second, p50_us, p99_us, .. } = self;
         writeln!(
             out,
-            "{kind}: {second} does {per_second:.2} times as many a second as {first}; p50 {p50_us:.2}, p99 {p99_us:.2} times"
+            "{kind}: {second} has {per_second:.2} times the throughput of {first}; p50 {p50_us:.2}, p99 \
+             {p99_us:.2} times"
         )?;
         let [[first_least, first_most], [second_least, second_most]] = self.spread_per_second;
         let verdict = match (self.is_within_noise, does_overlap(self.spread_per_second)) {
@@ -230,7 +231,7 @@ mod tests {
         let mut out = Vec::new();
         comparison.write_text(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("puts: threads does 1.50 times as many a second as smol"), "{text}");
+        assert!(text.contains("puts: threads has 1.50 times the throughput of smol"), "{text}");
         assert!(text.contains("too few rounds") && !text.contains("gets:"), "{text}");
     }
 }

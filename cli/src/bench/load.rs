@@ -42,7 +42,7 @@ pub(crate) enum LoadError {
     Lost { address: SocketAddr, cause: io::Error },
     #[error("{address} closed the connection")]
     Closed { address: SocketAddr },
-    #[error("{address} says what nobody asked for: {line}")]
+    #[error("{address} sent a line that answers no request: {line}")]
     Unasked { address: SocketAddr, line: String },
 }
 

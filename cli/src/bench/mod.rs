@@ -65,7 +65,7 @@ pub(crate) enum BenchError {
     Unreachable { address: Address, cause: io::Error },
     #[error(transparent)]
     OwnCluster(#[from] OwnClusterError),
-    #[error("the keys to work with could not be stored: {reply}")]
+    #[error("the keys for the benchmark could not be stored: {reply}")]
     Store { reply: String },
     #[error("keys that begin with {prefix} may be left on the server: {reply}")]
     Left { prefix: String, reply: String },

@@ -19,71 +19,70 @@ const VALUE_BYTES_MAX: u32 = (512 << 10) - 2;
 // defined with the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
-    /// Load these running servers, clients in turn, instead of a cluster of its own
+    /// Load these running servers, clients in turn, instead of a temporary cluster
     ///
-    /// The variable CORACLE_CONNECT is not looked at: nobody's server is loaded by accident.
+    /// CORACLE_CONNECT is ignored, so that no server is loaded by accident.
     #[arg(long, value_name = "ADDR[,ADDR...]",
           conflicts_with_all = ["runtime", "nodes", "ephemeral", "compare"])]
     connect: Vec<List<Address>>,
 
-    /// What drives the own cluster
+    /// Runtime of the temporary cluster
     #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol", conflicts_with = "compare")]
     runtime: Runtime,
 
-    /// How many nodes the own cluster has, 1 to 9
+    /// Number of nodes of the temporary cluster, 1 to 9
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = numbers::nodes)]
     nodes: u8,
 
-    /// Let the own cluster keep everything in memory, without files
+    /// Keep the temporary cluster in memory, without files
     #[arg(long)]
     ephemeral: bool,
 
-    /// Run both in turn, several rounds interleaved, and tell medians and their ratio
+    /// Run both in turn, in several interleaved rounds, and print medians and their ratio
     #[arg(long, value_name = "RUNTIME,RUNTIME", value_enum, value_delimiter = ',')]
     compare: Vec<Runtime>,
 
-    /// How many rounds a comparison has
+    /// Number of rounds of a comparison
     #[arg(long, value_name = "N", default_value_t = 5, requires = "compare",
           value_parser = |text: &str| numbers::within::<u32>(text, 1..=1000))]
     rounds: u32,
 
-    /// Clients, a connection each
+    /// Number of clients, each with a connection
     #[arg(long, value_name = "C", default_value_t = 64,
           value_parser = |text: &str| numbers::within::<u32>(text, 1..=10_000))]
     clients: u32,
 
-    /// Requests that a client has under way at the most
+    /// Maximum number of requests in flight per client
     #[arg(long, value_name = "D", default_value_t = 1, value_parser = |text: &str| numbers::within::<u32>(text, 1..=1024))]
     pipeline: u32,
 
-    /// Bytes of a value
+    /// Size of a value in bytes
     #[arg(long, value_name = "B", default_value_t = 64,
           value_parser = |text: &str| numbers::within::<u32>(text, 0..=VALUE_BYTES_MAX))]
     value_size: u32,
 
-    /// How many of a hundred requests are puts; the others are gets
+    /// Percentage of requests that are puts; the others are gets
     #[arg(long, value_name = "PERCENT", default_value_t = 50,
           value_parser = |text: &str| numbers::within::<u8>(text, 0..=100))]
     puts: u8,
 
-    /// Let gets be linearizable instead of eventual
+    /// Make gets linearizable instead of eventual
     #[arg(long)]
     linearizable: bool,
 
-    /// Requests a second of all clients together, sent when they are due and not when there is time
-    /// (open loop)
+    /// Requests per second of all clients together, each sent when it is due
     ///
-    /// Each is measured from the moment it was due: a server that stalls does not get away with the
-    /// requests that had to wait. Without it a client sends its next request when one is answered
+    /// Latency counts from when a request was due, so a stalled server is charged for every delayed
+    /// request (open loop). Without --rate, a client sends its next request when one is answered
     /// (closed loop).
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Load before anything is measured
+    /// Duration of the load before the measurement
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = durations::zero_for_off)]
     warmup: Duration,
 
-    /// How long is measured
+    /// Duration of the measurement
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = durations::positive)]
     duration: Duration,
 

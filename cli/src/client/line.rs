@@ -58,7 +58,7 @@ pub(super) enum LineError {
 Words are quoted as in a shell: put motd 'hello, world'
 JSON with brackets is one word: put user {\"name\": \"Ada\"} --json
 A line that begins with { is sent as it is: {\"op\":\"ping\"}
-`help COMMAND` tells more about a command."
+`help COMMAND` describes a command."
 )]
 struct Words {
     #[command(subcommand)]
@@ -101,7 +101,7 @@ fn for_the_prompt(command: clap::Command) -> clap::Command {
     command.mut_arg("value", |value| {
         value.help("A string, or JSON with --json").long_help(
             "A string, or JSON with --json\n\nWords are quoted as in a shell. JSON with brackets needs no quotes around it: \
-             put k {\"a\": 1} --json. A value that begins with a dash and is no number follows `--`.",
+             put k {\"a\": 1} --json. A value that begins with a dash and is not a number follows `--`.",
         )
     })
 }

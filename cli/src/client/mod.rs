@@ -35,11 +35,10 @@ Examples:
   coracle client -o json < commands.txt
 
 Lines are quoted as in a shell; one that begins with { is sent to the server as it is, and one that begins \
-with # is a remark. When stdin is no terminal there is no banner and no prompt, errors go to stderr with their \
+with # is a comment. When stdin is not a terminal there is no banner and no prompt, errors go to stderr with their \
 line number, every line is tried, and the exit code is that of the first failure, or 0.
 
-What is typed is remembered in $XDG_STATE_HOME/coracle/history (or ~/.local/state), unless it begins with a \
-space.")]
+Commands are saved in $XDG_STATE_HOME/coracle/history (or ~/.local/state), unless they begin with a space.")]
 pub(crate) struct Client {
     #[command(flatten)]
     target: Target,

@@ -47,19 +47,19 @@ Examples:
   coracle restore backup.txt --data-dir ./restored
   coracle backup backup.txt --data-dir ./data    of a server that does not start
 
-The file holds all that was acknowledged before the command began, and what is remembered of sessions. It is made of \
-JSON lines, `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written to a new file beside it and gets its name \
-when all of it is checked and on disk. The cluster goes on meanwhile; the node that is asked takes a snapshot, unless its last one is \
-recent enough.")]
+The file holds everything that was acknowledged before the command began: keys, values and sessions. It \
+consists of JSON lines; `jq -c 'select(has(\"key\"))' FILE` shows the keys. It is written under a temporary \
+name and renamed when it is complete, checked and on disk. The cluster serves meanwhile; the node that answers \
+takes a snapshot, unless its last one is recent enough.")]
 pub(crate) struct Backup {
     /// The file to write; - for stdout
     file: PathBuf,
 
-    /// Replace the file if there is one
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
 
-    /// Take it from this folder of a cluster in one process that is not running; no server is asked
+    /// Read it from this data folder of a stopped cluster in one process; no server is needed
     ///
     /// The files of some nodes may be lost or damaged, as long as those of a majority are whole:
     /// they hold everything that was acknowledged. Nothing in the folder is changed.
@@ -70,17 +70,17 @@ pub(crate) struct Backup {
 /// Why a backup failed.
 #[derive(Debug, Error)]
 pub(crate) enum BackupError {
-    #[error("{}: there is such a file already; --force replaces it", .0.display())]
+    #[error("{}: the file already exists; use --force to replace it", .0.display())]
     Exists(PathBuf),
     #[error("{}: {cause}", .path.display())]
     File { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Broken(#[from] BackupBroken),
     #[error(
-        "the backup was overtaken by newer snapshots {ATTEMPTS_MAX} times: try again, or at another node"
+        "a newer snapshot replaced the backup's snapshot {ATTEMPTS_MAX} times: retry, or use another node"
     )]
     Overtaken,
-    #[error("the backup was overtaken by a newer snapshot, and what is on stdout is not whole: try again")]
+    #[error("a newer snapshot replaced the backup's snapshot, and the output on stdout is incomplete: retry")]
     OvertakenOnStdout,
     #[error(transparent)]
     Folder(#[from] SalvageError),

@@ -12,23 +12,23 @@ use crate::value::{literal, value};
     group = ArgGroup::new("condition").required(true),
     after_help = "\
 Examples:
-  coracle cas lock --absent alice             takes the lock, if nobody has it
+  coracle cas lock --absent alice             acquires the lock if it is free
   coracle cas lock --expect alice bob         hands it over
   coracle cas counter --json --expect 41 42
 
-Prints `ok`. When the key holds something else, prints what it holds instead, and the exit code is 5; when it \
-holds nothing, stdout stays empty."
+Prints `ok`. If the key has another value, prints that value; if it is absent, prints nothing. The exit code \
+is 5 in both cases."
 )]
 pub(crate) struct Cas {
     /// 1 to 1,024 bytes
     #[arg(allow_negative_numbers = true)]
     key: String,
 
-    /// The value that the key must hold
+    /// The value that the key must have
     #[arg(long, value_name = "OLD", group = "condition", allow_negative_numbers = true)]
     expect: Option<String>,
 
-    /// The key must hold nothing
+    /// The key must be absent
     #[arg(long, group = "condition")]
     absent: bool,
 

@@ -25,16 +25,16 @@ pub(crate) struct Get {
     #[arg(allow_negative_numbers = true)]
     key: String,
 
-    /// See every write that was acknowledged before
+    /// Reflect every write that was acknowledged before
     ///
-    /// Without this, a random follower answers at once with what it has, which may be a little old.
+    /// Without it, a random follower answers from its own state, which may be slightly stale.
     #[arg(long)]
     linearizable: bool,
 
-    /// Print the value and nothing behind it: a string without a line break added, any other value
+    /// Print the value without a line break after it: a string as its characters, any other value
     /// as its JSON
     ///
-    /// Goes before -o. On a terminal control characters are escaped all the same.
+    /// Overrides -o. On a terminal control characters are still escaped.
     #[arg(long)]
     raw: bool,
 }

@@ -17,7 +17,7 @@ use crate::output::{Format, one_line, write_columns};
 use crate::reply::{ErrorCode, MemberRow};
 use crate::request::Request;
 
-/// Show or change who takes part in a cluster of processes
+/// List or change the members of a cluster of processes
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Member {
     List(List),
@@ -26,19 +26,19 @@ pub(crate) enum Member {
     Remove(Remove),
 }
 
-/// List the members: their ids, parts and addresses
+/// List the members: their ids, roles and addresses
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   coracle member list
   coracle member list -o json | jq '.members[] | select(.role == \"learner\")'
 
-One row per member: its id, its role (a voter; a learner, which gets the log and does not vote; or outgoing, a voter \
-that a change under way takes out), where its peers reach it, and its incarnation: the life of the node that is the \
-member. `-` for an incarnation: nobody has come under that id yet.")]
+One row per member: its id, its role (a voter; a learner, which receives the log and does not vote; or \
+outgoing, a voter that a change in progress removes), the address where its peers reach it, and its \
+incarnation, which identifies the node's files. `-` as an incarnation: no node has joined under that id yet.")]
 pub(crate) struct List {}
 
-/// Let a new node take part, as a learner at first
+/// Add a new node, as a learner at first
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -46,45 +46,45 @@ Examples:
   coracle node --id 4 --join 10.0.0.1:4001   then, on the new machine
   coracle member promote 4                   once it has caught up
 
-ADDR is where the other nodes reach the new one. Take an id that no node had before: the first node that comes under \
-it, with an empty folder, is the member from then on. A member that has another address, voter or learner, is moved to \
-this one. Two members never share an address.")]
+ADDR is where the other nodes reach the new one. Choose an id that no node had before: the first node that joins \
+under it, with an empty data folder, becomes the member. If ID is a member with another address, voter or \
+learner, it is moved to ADDR. Two members never share an address.")]
 pub(crate) struct Add {
     /// The new node's id, and the address of its peer port
     #[arg(value_name = "ID=ADDR")]
     member: IdAddress,
 }
 
-/// Let a learner vote
+/// Make a learner a voter
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   coracle member promote 4
   coracle status                          LAG shows how far it is behind
 
-A learner is promoted that answers and has caught up. One that is nearly there is waited for, two seconds at the most; \
-any other is refused, and nothing has happened.")]
+The learner must answer and have caught up with the log. The command waits up to two seconds for one that has \
+nearly caught up; any other is rejected without effect.")]
 pub(crate) struct Promote {
     /// The learner's id
     #[arg(value_name = "ID", value_parser = numbers::id)]
     node: u64,
 }
 
-/// Let a node take part no longer
+/// Remove a member
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   coracle member remove 2
   coracle member list
 
-A node that is removed learns it and ends with exit code 6; it cannot come back with its files. The last voter cannot \
-be removed, and no removal is accepted after which a majority of the voters would not answer: with --force it is, for \
-voters that are about to start.")]
+A removed node is notified and ends with exit code 6; it cannot join again with its files. The last voter \
+cannot be removed. A removal after which a majority of the remaining voters would not answer is rejected; \
+--force skips that check, for voters that are about to start.")]
 pub(crate) struct Remove {
     /// The member's id
     #[arg(value_name = "ID", value_parser = numbers::id)]
     node: u64,
-    /// Remove it although a majority of the voters that are left does not answer
+    /// Remove it even if a majority of the remaining voters does not answer
     #[arg(long)]
     force: bool,
 }
@@ -105,7 +105,7 @@ enum IdAddressError {
     Id,
     #[error("{0}")]
     Address(#[from] AddressError),
-    #[error("the address is too long, or has characters that no address has")]
+    #[error("the address is too long or contains invalid characters")]
     NoAddress,
 }
 

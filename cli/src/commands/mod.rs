@@ -80,7 +80,7 @@ pub(crate) enum CommandError {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Refused(Refusal),
-    #[error("the server's reply lacks what was asked for")]
+    #[error("the server's reply is incomplete")]
     ReplyIncomplete,
     #[error(transparent)]
     Call(#[from] CallError),

@@ -17,7 +17,7 @@ Examples:
   coracle get motd --raw                  gives it back
   printf %s \"$TOKEN\" | coracle put token -
 
-Prints `ok` once a majority of the nodes has the value.")]
+Prints `ok` once the value is committed on a majority of the nodes.")]
 pub(crate) struct Put {
     /// 1 to 1,024 bytes
     #[arg(allow_negative_numbers = true)]

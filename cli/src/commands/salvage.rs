@@ -21,8 +21,8 @@ use crate::serve::nodes_of;
 #[derive(Debug, Error)]
 pub(crate) enum SalvageError {
     #[error(
-        "{} holds no logs of a cluster in one process that agree how many nodes it has: a cluster of processes is backed up while it \
-         runs, from any of its nodes", .0.display()
+        "{} holds no logs of a cluster in one process that agree on the number of nodes: back up a cluster \
+         of processes while it runs, from any of its nodes", .0.display()
     )]
     NoCluster(PathBuf),
     #[error(transparent)]

@@ -30,9 +30,10 @@ Examples:
   coracle scan -o jsonl | jq -r 'select(.value > 9) | .key'
 
 Every item is one line: key, tab, value. Keys and string values are escaped where they would break that: a tab \
-is \\t, a line break \\n, a carriage return \\r, a backslash \\\\ and any other control character \\u00XX. Values \
-that are no strings are JSON. With -o json nothing is escaped or lost: one object in the shape of the protocol's \
-reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}. With -o jsonl every item is a line, {\"key\":...,\"value\":...}.")]
+is \\t, a line break \\n, a carriage return \\r, a backslash \\\\ and any other control character \\u00XX. \
+Values other than strings are JSON. With -o json nothing is escaped or lost: one object in the shape of the \
+protocol's reply, {\"items\":[{\"key\":...,\"value\":...},...],\"more\":BOOL,\"status\":\"ok\"}. With -o jsonl \
+every item is a line, {\"key\":...,\"value\":...}.")]
 pub(crate) struct Scan {
     /// Only keys that begin with this
     #[arg(default_value = "", hide_default_value = true, allow_negative_numbers = true)]
@@ -42,7 +43,7 @@ pub(crate) struct Scan {
     #[arg(long, value_name = "N", value_parser = numbers::at_least_one)]
     limit: Option<u64>,
 
-    /// Only keys behind this one
+    /// Only keys after this one
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     after: Option<String>,
 }

@@ -30,15 +30,16 @@ Examples:
   coracle status -o json | jq '.nodes[] | select(.role == \"leader\") | .id'
 
 One row per node: its id, role and term, the last index it knows to be committed (COMMIT), has applied \
-(APPLIED) and has in its log (LAST), the leader it knows, its address, the last index that its latest snapshot covers \
-(SNAPSHOT, 0 before the first), and how many entries its disk lacks of the longest log that answered (LAG). `-` stands for \
-nothing. A node that does not answer is `unreachable`; one of this process whose disk failed, `stopped`. A line below says when a \
-node waits for its disk, and when the server holds more than half of the memory that it may; `-o json` has both always.")]
+(APPLIED) and has in its log (LAST), the leader it knows, its address, the last index that its latest snapshot \
+covers (SNAPSHOT, 0 before the first), and how many entries its disk lacks compared with the longest log that \
+answered (LAG). `-` means that there is no value. A node that does not answer is `unreachable`; one of this \
+process whose disk failed, `stopped`. Lines below the table report a node whose disk hangs, and a server that \
+uses more than half of its memory limit; `-o json` always has both.")]
 pub(crate) struct Status {
-    /// Wait until requests are answered, for DUR at the most, or as long as it takes
+    /// Wait until requests are answered, for at most DUR if it is given
     ///
-    /// Waits for a server that starts, and for a leader; then shows the status. Exit code 3 or 4
-    /// when the time is over.
+    /// Waits for the server to start and for a leader; then shows the status. Exit code 3 or 4 if DUR
+    /// is over before that.
     #[arg(long, value_name = "DUR", num_args = 0..=1, default_missing_value = "0", value_parser = durations::zero_for_off)]
     wait: Option<Duration>,
 }
@@ -84,7 +85,7 @@ impl Execute for Status {
                         let id = one_line(&node.id);
                         writeln!(
                             context.out,
-                            "node {id} waits for its disk: no write has ended for {} s",
+                            "the disk of node {id} hangs: no write has finished for {} s",
                             waited / 1000
                         )?;
                     }
@@ -108,7 +109,7 @@ fn scarce_memory(memory: &Memory) -> Option<String> {
     }
     let (most, purpose) = held_for.into_iter().max_by_key(|(bytes, _)| *bytes)?;
     let [all, max, most] = [all, max, most].map(ByteSize);
-    Some(format!("this server holds {all} of {max} (--memory-max), {most} of it for {purpose}"))
+    Some(format!("this server uses {all} of {max} (--memory-max), {most} of it for {purpose}"))
 }
 
 fn table(nodes: &[NodeStatus]) -> Vec<[String; 10]> {
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(
             line("33554432", 20 << 20).as_deref(),
             Some(
-                "this server holds 21.0 MiB of 32.0 MiB (--memory-max), 20.0 MiB of it for keys, values and the log"
+                "this server uses 21.0 MiB of 32.0 MiB (--memory-max), 20.0 MiB of it for keys, values and the log"
             )
         );
         let of_nodes = r#"{"max":67108864,"data":1048576,"sessions":2097152,"snapshots":36700160,"peers":1048576,
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(
             scarce_memory(&serde_json::from_str(of_nodes).unwrap()).as_deref(),
             Some(
-                "this server holds 39.0 MiB of 64.0 MiB (--memory-max), 35.0 MiB of it for snapshots and the log that is kept for followers"
+                "this server uses 39.0 MiB of 64.0 MiB (--memory-max), 35.0 MiB of it for snapshots and the log that is kept for followers"
             )
         );
     }

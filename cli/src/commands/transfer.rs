@@ -6,15 +6,15 @@ use super::{CommandError, Context, Execute};
 use crate::numbers;
 use crate::request::Request;
 
-/// Hand leadership to a node
+/// Transfer leadership to a node
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   coracle transfer 2
   coracle status
 
-Writes and linearizable reads wait meanwhile, usually a few milliseconds. When the node does not take over within \
-an election timeout, the present leader goes on and the exit code is 4.")]
+Writes and linearizable reads wait meanwhile, usually a few milliseconds. If the node is not elected within an \
+election timeout, the current leader keeps leading and the exit code is 4.")]
 pub(crate) struct Transfer {
     /// The node's id
     #[arg(value_name = "ID", value_parser = numbers::id)]

@@ -37,10 +37,10 @@ enum Action {
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
     Read { path: PathBuf, cause: io::Error },
-    #[error("{}: this is no file of Coracle: it does not begin as a log, a snapshot or a backup does", .path.display())]
+    #[error("{}: this is not a Coracle file: it does not begin like a log, a snapshot or a backup", .path.display())]
     Foreign { path: PathBuf },
     #[error(
-        "{}: this is a file of Coracle in the format \"{format}\", and neither a log nor a snapshot", .path.display()
+        "{}: this is a Coracle file in the format \"{format}\", neither a log nor a snapshot", .path.display()
     )]
     OtherKind { path: PathBuf, format: String },
     #[error("{}: line 1, the header: {fault}", .path.display())]

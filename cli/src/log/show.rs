@@ -26,8 +26,7 @@ Examples:
   coracle log show data/snap0.txt
 
 Long keys and values are shortened, which `…` marks; -o json prints the lines of the file as they are. Entries \
-behind a damaged or torn line are not shown: then the exit code is 6. Of a snapshot that is not whole nothing \
-is shown.")]
+after a damaged or torn line are not shown, and the exit code is 6. A damaged snapshot is not shown at all.")]
 pub(super) struct Show {
     /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt; `-` for stdin
     file: PathBuf,

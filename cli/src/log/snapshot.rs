@@ -101,7 +101,7 @@ pub(super) fn verify(path: &Path, bytes: &[u8], format: Format) -> Result<(), Lo
         whole,
         bytes: bytes.len(),
         why: match &found {
-            Err(LogError::SnapshotLine { .. }) => "holds what no server writes",
+            Err(LogError::SnapshotLine { .. }) => "has content that no server writes",
             _ => "is not whole",
         },
         message: found.as_ref().err().map(ToString::to_string),

@@ -20,12 +20,13 @@ Examples:
   gunzip < backup.txt.gz | coracle log verify -
   for file in data/log*.txt; do coracle log verify \"$file\"; done
 
-Exit code 0 means clean: every line is whole, has its place, continues the chain of checksums and says what a server \
-writes, so that a server can start from it. Everything else is 6, with the line on stderr. A torn tail is told apart from damage (-o json: \"verdict\"), but it is no \
-success: a killed server leaves one, which its next start cuts off, and so does a running one for a moment; yet \
-a changed byte in the last line looks the same. With -o json a file that is no log has a verdict, too: \
-\"unreadable\", \"foreign\" (no file of Coracle), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start behind the snapshot beside it, and vouches for \
-what comes after. A snapshot is clean or damaged, and so is a backup.")]
+Exit code 0 means clean: every line is complete, in its place, continues the checksum chain and has valid \
+content, so that a server can start from it. Everything else is exit code 6, with the line on stderr. A torn \
+tail is distinguished from damage (-o json: \"verdict\"), but is not a success: a killed server leaves one, \
+which its next start cuts off, and a running server has one for a moment; yet a changed byte in the last line \
+looks the same. With -o json a file that is not a log has a verdict, too: \"unreadable\", \"foreign\" (not a \
+Coracle file), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start after the snapshot beside \
+it; only the entries that it holds are checked. A snapshot is clean or damaged, and so is a backup.")]
 pub(super) struct Verify {
     /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup; `-` for
     /// stdin

@@ -37,7 +37,7 @@ impl Diagnostics {
             line(
                 format,
                 LogLevel::Warn,
-                &format_args!("{count} {lines} dropped here: nobody read them in time"),
+                &format_args!("{count} log {lines} dropped here, because stderr was not read in time"),
             )
         };
         Ok(Self { level, format, outlet: Outlet::start(io::stderr(), dropped)? })

@@ -24,8 +24,9 @@ impl fmt::Display for Founding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the data folder {} holds no cluster: this start founds a new one. If there was one before, stop this \
-             server, and look for the folder: is its volume mounted? --require-cluster refuses to found",
+            "the data folder {} holds no cluster: this start bootstraps a new one. If it held one before, \
+             stop this server and look for the folder: is its volume mounted? --require-cluster prevents a \
+             bootstrap",
             self.folder.display()
         )
     }

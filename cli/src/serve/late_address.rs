@@ -34,7 +34,7 @@ pub(super) fn once_there<T>(
             Err(error) if error.is_address_missing() => {
                 let why = error.to_string();
                 if why != told {
-                    diagnostics.tell(LogLevel::Warn, &format_args!("{why}; it is tried again"));
+                    diagnostics.tell(LogLevel::Warn, &format_args!("{why}; it will be retried"));
                     told = why;
                 }
                 thread::sleep(AGAIN_AFTER);

@@ -75,14 +75,14 @@ pub(crate) enum ServeError {
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
-        "the operating system gives no thread for diagnostics: {0}. Is there a limit of processes (ulimit -u, or pids.max of the \
-         cgroup)?"
+        "cannot start a thread for diagnostics: {0}. Is there a limit of processes (ulimit -u, or pids.max \
+         of the cgroup)?"
     )]
     Diagnostics(io::Error),
-    #[error("a majority of the nodes has lost its disk: nothing can be written any more")]
+    #[error("the disks of a majority of the nodes failed: nothing can be written any more")]
     MajorityLost,
     #[error(
-        "the data folder {} holds no cluster, and --require-cluster says that there must be one: is its volume mounted?",
+        "the data folder {} holds no cluster, but --require-cluster is given: is its volume mounted?",
         folder.display()
     )]
     ClusterRequired {
@@ -378,8 +378,9 @@ fn stop_patience(request_timeout: Duration) -> Duration {
 /// may be lost, as after any other end of the process.
 fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     let waited = patience.as_secs();
-    let why =
-        format!("the stop has taken {waited} s, so a disk may hang: the process ends without waiting for it");
+    let why = format!(
+        "the shutdown has taken {waited} s, so a disk may hang: the process exits without waiting for it"
+    );
     diagnostics.tell(LogLevel::Error, &why);
     diagnostics.flush();
     std::process::exit(Exit::Failure as i32);
@@ -402,7 +403,7 @@ fn connections_max(options: &ServeOptions, room: Room, diagnostics: &Diagnostics
     let wanted = u64::from(options.max_connections.get());
     let allowed = match room.clients {
         Some((possible, limit)) if possible < wanted => {
-            let notice = format_args!("--max-connections {wanted} is held to {possible}: {limit}");
+            let notice = format_args!("--max-connections {wanted} is reduced to {possible}: {limit}");
             diagnostics.tell(LogLevel::Warn, &notice);
             possible
         }

@@ -21,27 +21,27 @@ const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 /// Run one node of a cluster of processes, one per machine
 ///
 /// stdout carries one line, `ready ADDR`; everything else is on stderr. Any node serves any client.
-/// SIGINT or SIGTERM hands leadership over and ends the node in good order, a second one at once.
+/// SIGINT or SIGTERM transfers leadership and stops the node gracefully, a second one at once.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   coracle node --id 1 --peers 1=10.0.0.1:4001,2=10.0.0.2:4001,3=10.0.0.3:4001
-      the same --peers on every machine, and each its own --id
+      the same --peers on every machine, with its own --id
   coracle node --id 1 --require-cluster
-      a later start: the data folder knows the rest
+      a later start: the data folder has the rest
   coracle member add 4=10.0.0.4:4001
   coracle node --id 4 --join 10.0.0.1:4001
       one more, on the machine 10.0.0.4
 
-At its first start a cluster is founded as soon as every node of --peers has met all others; until then requests are \
-answered with no_leader. A data folder belongs to one node.")]
+At its first start a cluster is bootstrapped as soon as every node of --peers has completed a handshake with \
+all others; until then requests are answered with no_leader. A data folder belongs to one node.")]
 pub(crate) struct NodeFlags {
-    /// Which node this is
+    /// The id of this node
     #[arg(long, value_name = "ID", value_parser = numbers::id)]
     id: u64,
 
-    /// The nodes that found the cluster and where they reach one another, this one among them; for
-    /// the first start
+    /// The founders of the cluster, this node among them, and the addresses where they reach each
+    /// other; for the first start
     #[arg(long, value_name = "ID=HOST:PORT,…", conflicts_with = "join")]
     peers: Vec<List<Peer>>,
 
@@ -72,7 +72,7 @@ pub(crate) enum PeerError {
     Shape,
     #[error(transparent)]
     Address(#[from] AddressError),
-    #[error("the port of a node's address cannot be 0: the other nodes have to know it")]
+    #[error("the port of a node's address cannot be 0: the other nodes must know it")]
     PortIsZero,
 }
 
@@ -99,10 +99,11 @@ pub(crate) enum NodeFlagsError {
     Twice(u64),
     #[error("--peers names the address {0} twice: two nodes never share one")]
     AddressTwice(Address),
-    #[error("--peers does not name node {0}, which --id says this is")]
+    #[error("--peers does not name node {0}, the id of this node (--id)")]
     NotNamed(u64),
     #[error(
-        "--peers names more than {VOTERS_MAX} nodes: found the cluster with fewer, and add the others as learners"
+        "--peers names more than {VOTERS_MAX} nodes: bootstrap the cluster with fewer, and add the others as \
+         learners"
     )]
     TooMany,
     #[error("{DIAL_OVERRIDES}: {0}")]

@@ -27,8 +27,8 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// How many nodes, 1 to 9; their ids are 0 to N-1 [default: as many as the data folder was made
-    /// for, or 5]
+    /// Number of nodes, 1 to 9; their ids are 0 to N-1 [default: the number for which the data folder
+    /// was created, or 5]
     #[arg(long, value_name = "N", value_parser = numbers::nodes)]
     nodes: Option<u8>,
 
@@ -40,7 +40,7 @@ pub(crate) struct ServeFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServingFlags {
-    /// What drives the nodes: one single-threaded smol executor, or std threads
+    /// Runtime of the nodes: one single-threaded smol executor, or std threads
     #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol")]
     runtime: Runtime,
 
@@ -48,12 +48,12 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
     listen: Address,
 
-    /// Folder for logs, terms, votes and snapshots, made when missing [default: ./data]
+    /// Folder for logs, terms, votes and snapshots, created if missing [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Found no cluster: refuse a data folder that holds none. For unit files, once the cluster is
-    /// there
+    /// Never bootstrap: reject a data folder without a cluster. For unit files, once the cluster
+    /// exists
     #[arg(long, conflicts_with = "ephemeral")]
     require_cluster: bool,
 
@@ -61,18 +61,18 @@ pub(crate) struct ServingFlags {
     #[arg(long)]
     ephemeral: bool,
 
-    /// When a write is on disk: `always` before it is acknowledged, or `never` waited for
+    /// Whether a write is synced to disk before it is acknowledged: `always` or `never`
     ///
-    /// With `never` the operating system decides: a killed process loses nothing, a power cut may
-    /// lose what was acknowledged.
+    /// With `never` the operating system decides when: a killed process loses nothing, a power cut
+    /// may lose acknowledged writes.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "always")]
     sync: Sync,
 
-    /// The leader's beat
+    /// Interval of the leader's heartbeats
     #[arg(long, value_name = "DUR", default_value = "50ms", value_parser = durations::positive)]
     heartbeat: Duration,
 
-    /// How long without a leader until an election, drawn at random each time
+    /// Time without a leader until an election, drawn at random each time
     #[arg(long, value_name = "MIN..MAX", default_value = "300ms..600ms")]
     election_timeout: DurationRange,
 
@@ -84,17 +84,16 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = durations::positive)]
     request_timeout: Duration,
 
-    /// Clients served at a time; one more is told `busy`
+    /// Maximum number of clients; further ones are rejected with `busy`
     #[arg(long, value_name = "N", default_value = "10000", value_parser = numbers::clients)]
     max_connections: NonZeroU32,
 
     /// Memory for clients, data, other nodes and snapshots, as `512MiB` [default: 75% of what the
     /// machine or control group has]
     ///
-    /// Beyond it, what needs more memory is refused with `busy`, and the clients that have kept the
-    /// server waiting for the longest are disconnected. What other nodes may make it hold is a
-    /// share of it, and so is the log that is kept. At least 64MiB. The process takes somewhat more
-    /// than it counts: leave it room.
+    /// Beyond this limit, requests that need more memory are rejected with `busy`, and the clients
+    /// that have blocked the server longest are disconnected. Data from other nodes and the retained
+    /// log get shares of it. At least 64MiB. The process uses somewhat more than it counts.
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory_max: Option<u64>,
 
@@ -105,25 +104,25 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "WHEN", value_enum, default_value = "answering")]
     ready_when: ReadyWhen,
 
-    /// Bytes of log after which a node takes a snapshot, or as many as its last snapshot has if
-    /// that is more
+    /// Bytes of log after which a node takes a snapshot, or the size of its last snapshot if that is
+    /// larger
     ///
-    /// The snapshot takes the place of the log up to it. A smaller number makes restarts quicker
-    /// and writes more.
+    /// The snapshot replaces the log up to it. A smaller value makes restarts faster and writes
+    /// more.
     #[arg(long, value_name = "SIZE", default_value_t = Settings::default().snapshot_log_bytes,
           value_parser = sizes::positive)]
     snapshot_bytes: u64,
 
-    /// Entries of log after which a node takes a snapshot, however few bytes they have
+    /// Entries of log after which a node takes a snapshot, whatever their size
     #[arg(long, value_name = "N", default_value_t = Settings::default().snapshot_log_entries,
           value_parser = numbers::at_least_one)]
     snapshot_entries: u64,
 
-    /// What is told on stderr
+    /// Least important level that is logged to stderr
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     log_level: LogLevel,
 
-    /// How it is told
+    /// Format of log lines
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
 }
@@ -219,8 +218,8 @@ pub(crate) struct ServeOptions {
 #[derive(Debug, Error)]
 pub(crate) enum ServeFlagsError {
     #[error(
-        "--heartbeat {} must be less than the shorter end of --election-timeout, {}: \
-         otherwise followers call elections while their leader is well",
+        "--heartbeat {} must be less than the shorter end of --election-timeout, {}: otherwise followers \
+         start elections although their leader is healthy",
         humantime::format_duration(*.heartbeat), humantime::format_duration(*.election_min)
     )]
     Beat { heartbeat: Duration, election_min: Duration },
@@ -341,11 +340,15 @@ impl fmt::Display for Notice {
                     nodes - 1
                 )
             }
-            Self::NodesOfFolder { nodes: 1 } => {
-                f.write_str("the data folder was made for 1 node, which is started, without --nodes")
-            }
+            Self::NodesOfFolder { nodes: 1 } => f.write_str(
+                "the data folder was created for 1 node, so 1 node is started (--nodes is not given)",
+            ),
             Self::NodesOfFolder { nodes } => {
-                write!(f, "the data folder was made for {nodes} nodes, which are started, without --nodes")
+                write!(
+                    f,
+                    "the data folder was created for {nodes} nodes, so {nodes} nodes are started (--nodes is \
+                     not given)"
+                )
             }
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
         }

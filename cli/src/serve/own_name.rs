@@ -24,9 +24,9 @@ impl fmt::Display for OnlyHere {
         let Self { name, found } = self;
         write!(
             f,
-            "{name} is {found} on this machine, a loopback address: this node listens for the others there, and none on \
-             another machine reaches it. Mend the name (/etc/hosts), or say where to listen with --peer-listen, such as \
-             0.0.0.0:{}",
+            "{name} is {found} on this machine, a loopback address: this node listens for the others there, \
+             and no node on another machine can reach it. Correct the name (/etc/hosts), or set the address \
+             to listen on with --peer-listen, such as 0.0.0.0:{}",
             found.port()
         )
     }

@@ -13,7 +13,7 @@ use super::options::Runtime;
 /// The error for an operating system that refuses an epoll instance.
 #[derive(Debug, Error)]
 #[error(
-    "the operating system does not let this process wait for sockets and timers: {0}. Is there a limit of open files, or of memory?"
+    "this process cannot wait for sockets and timers: {0}. Is there a limit of open files, or of memory?"
 )]
 pub(crate) struct NoPoller(#[from] io::Error);
 

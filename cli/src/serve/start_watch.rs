@@ -34,7 +34,7 @@ pub(super) fn watched<T>(
             if begin.elapsed() >= tell_after {
                 let so_far = tell_after.as_secs();
                 let what = format!(
-                    "the start has taken {so_far} s so far: its files are large, or their disk hangs"
+                    "the start has taken {so_far} s so far: the files are large, or their disk hangs"
                 );
                 diagnostics.tell(LogLevel::Warn, &what);
                 tell_after += LONG_START;

@@ -32,8 +32,8 @@ const PEER_THREADS: usize = 3;
 /// The error for an operating system that allows too few threads.
 #[derive(Debug, Error)]
 #[error(
-    "the operating system gives this process {given} more threads, and it needs {needed}: {cause}. Is there a limit of processes \
-     (pids.max of the cgroup, TasksMax= of a systemd unit, ulimit -u)?"
+    "this process can start {given} more threads, and it needs {needed}: {cause}. Is there a limit of \
+     processes (pids.max of the cgroup, TasksMax= of a systemd unit, ulimit -u)?"
 )]
 pub(crate) struct TooFewThreads {
     given: usize,

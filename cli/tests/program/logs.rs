@@ -203,7 +203,7 @@ fn a_file_that_is_no_backup_is_not_restored() {
     let folder = sample.path.with_file_name("restored");
     let restored = run_on(&["restore", "-", "--data-dir", folder.to_str().unwrap()], &sample.path);
     assert_eq!((restored.code, restored.stdout.as_str()), (Some(6), ""));
-    assert!(restored.stderr.contains("stdin: this is no file of Coracle"), "{restored:?}");
+    assert!(restored.stderr.contains("stdin: this is not a Coracle file"), "{restored:?}");
     assert!(!folder.exists());
 }
 

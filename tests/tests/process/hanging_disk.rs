@@ -25,7 +25,7 @@ fn a_start_whose_disk_hangs_is_told_and_ends_on_a_signal(runtime: Runtime) {
     let server = Setup::in_folder(runtime, &data).with(FLAGS).under(tracer.words()).launch();
     until("the long start is told", || server.stderr().contains("the start has taken 10 s so far"));
     signal(server.pid(), "TERM");
-    until("the stop is given up", || server.stderr().contains("the stop has taken 6 s"));
+    until("the stop is given up", || server.stderr().contains("the shutdown has taken 6 s"));
     let ended = server.wait();
     assert!(ended.stdout.is_empty(), "{}", ended.stdout);
     assert_eq!(ended.code, Some(6), "{}", ended.stderr);

@@ -149,7 +149,7 @@ fn a_folder_is_started_with_the_nodes_that_it_was_made_for(runtime: Runtime) {
     let mut talk = server.connect();
     talk.exchange(r#"{"key":"k"}"#, r#"{"key":"k","value":9,"status":"ok"}"#);
     assert_eq!(talk.ask(r#"{"op":"status"}"#)["nodes"].as_array().map(Vec::len), Some(3));
-    let told = "the data folder was made for 3 nodes, which are started, without --nodes";
+    let told = "the data folder was created for 3 nodes, so 3 nodes are started (--nodes is not given)";
     assert!(server.stderr().contains(told), "{}", server.stderr());
     server.stop();
 }
