@@ -144,8 +144,8 @@ fn order(nodes: &Nodes, op: &str, told: &mut impl FnMut(Value), give: impl Fn(&N
     until(op, || {
         let reply = give(nodes);
         // An order without a known outcome may have been executed.
-        let is_gone =
-            op == "member_remove" && reply["message"].as_str().is_some_and(|it| it.contains("is not a member"));
+        let is_gone = op == "member_remove"
+            && reply["message"].as_str().is_some_and(|it| it.contains("is not a member"));
         let is_done = reply["status"] == "ok" || is_gone;
         if !is_done {
             let last_lines = |id: usize| {
