@@ -12,7 +12,7 @@ use coracle_core::raft::NodeId;
 use coracle_storage::blocking::Folder;
 use coracle_storage::host::{StartError, draw_cluster, draw_incarnation};
 use coracle_storage::{
-    FileError, FolderLock, Identity, LockError, MemberError, MemberStart, SnapshotFault, SnapshotFile,
+    FileError, FolderLock, Identity, LockError, MemberError, MemberStart, SnapshotError, SnapshotFile,
     SurveyError, SyncPolicy, first_member, open_member, restore, survey,
 };
 use thiserror::Error;
@@ -68,11 +68,11 @@ pub(crate) enum RestoreError {
     #[error("{}: this is not a Coracle file: it does not begin like a backup", .path.display())]
     Foreign { path: PathBuf },
     #[error("{}: the backup is not whole: {fault}", .path.display())]
-    NotWhole { path: PathBuf, fault: SnapshotFault },
+    NotWhole { path: PathBuf, fault: SnapshotError },
     #[error(
         "{}: {fault}. If a later version wrote it, restore with that version", .path.display()
     )]
-    Line { path: PathBuf, fault: SnapshotFault },
+    Line { path: PathBuf, fault: SnapshotError },
     #[error("the port of --address cannot be 0: the other nodes must know it")]
     PortIsZero,
     #[error(

@@ -100,7 +100,7 @@ pub use host::{Settings, SettingsError};
 pub use identity::{ClusterId, Incarnation};
 pub use replica::{
     APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, HELD_BACK_BYTES_MAX, Input,
-    LOOK_UPS_MAX, MemberChange, MemberOrder, ORDER_PATIENCE, Output, READ_PATIENCE, READINGS_BYTES_MAX,
+    LOOK_UPS_MAX, MemberChange, MemberOrder, ORDER_PATIENCE, Output, PARSED_BYTES_MAX, READ_PATIENCE,
     Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId, RestoredState, SNAPSHOT_PART_BYTES,
     SnapshotPolicy, Status,
 };

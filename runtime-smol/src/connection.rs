@@ -11,7 +11,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use coracle_core::host::{
-    CLIENT_READ_BYTES, CLIENT_WATCH, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
+    CLIENT_KEEPALIVE, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
 };
 use coracle_storage::sockets;
 use futures_lite::{AsyncWriteExt, future};
@@ -105,7 +105,7 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> + use<> {
     // Replies are small, and a client waits for each.
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &CLIENT_WATCH);
+    sockets::watch(&stream, &CLIENT_KEEPALIVE);
     let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
     let socket: Socket = stream.clone().into();

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
+    DialAddresses, DialError, HANDSHAKE_PATIENCE, PEER_KEEPALIVE, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
@@ -44,7 +44,7 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
                 }
                 send(&network, stream, &line).await.into()
             }
-            Ok(_) => DialFailure::NotReady,
+            Ok(_) => DialError::NotReady,
             Err(failure) => failure,
         };
         let mut news = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) async fn dial(
     to: Option<NodeId>,
     address: &str,
     addresses: &mut DialAddresses,
-) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
+) -> Result<(TcpStream, Meeting, Welcome), DialError> {
     let until = network.wiring.clock.now() + HANDSHAKE_PATIENCE;
     let name = network.directory.borrow().address_to_dial(to, address);
     let resolved = in_time(RESOLVE_PATIENCE, "the name look-up timed out", resolve(&*name)).await;
@@ -87,9 +87,9 @@ async fn shake_hands(
     network: &Network,
     to: Option<NodeId>,
     mut stream: TcpStream,
-) -> Result<(TcpStream, Meeting, Welcome), DialFailure> {
+) -> Result<(TcpStream, Meeting, Welcome), DialError> {
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &PEER_WATCH);
+    sockets::watch(&stream, &PEER_KEEPALIVE);
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;

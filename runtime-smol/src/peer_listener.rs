@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, PeerNews, REFUSAL_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_PATIENCE,
     SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
@@ -56,7 +56,7 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
 
 async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connections: &Connections) {
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &PEER_WATCH);
+    sockets::watch(&stream, &PEER_KEEPALIVE);
     let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     let Some(Ok(())) = within(HANDSHAKE_PATIENCE, stream.write_all(&greeting.reply)).await else { return };

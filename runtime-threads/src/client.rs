@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 
 use coracle_core::host::Question;
 use coracle_core::kv::{Command, Key, Outcome, Page, Scan, Session, Value};
-use coracle_core::proxy::{Failure, NodeReport};
+use coracle_core::proxy::{NodeReport, RequestError};
 use coracle_core::raft::{LogIndex, NodeId};
 
 use crate::inputs::ProxyEvent;
@@ -17,7 +17,7 @@ use crate::inputs::ProxyEvent;
 /// clients' writes, but never behind their own, and never goes back in time. Concurrent requests
 /// may take effect in any order.
 ///
-/// Every method fails with a [`Failure`], which says whether a write may still take effect.
+/// Every method fails with a [`RequestError`], which says whether a write may still take effect.
 #[derive(Clone, Debug)]
 pub struct Client {
     proxy: Sender<ProxyEvent>,
@@ -31,18 +31,18 @@ impl Client {
 
     /// Sets `key` to `value`. Linearizable: when it returns, a majority has it on disk and it is
     /// applied.
-    pub fn put(&self, key: Key, value: Value) -> Result<(), Failure> {
+    pub fn put(&self, key: Key, value: Value) -> Result<(), RequestError> {
         self.ask(Question::put(key, value))
     }
 
     /// Removes `key`; returns whether it was there. Linearizable.
-    pub fn delete(&self, key: Key) -> Result<bool, Failure> {
+    pub fn delete(&self, key: Key) -> Result<bool, RequestError> {
         self.ask(Question::delete(key))
     }
 
     /// Sets `key` to `value` if it has the value `expect` now (`None`: if it is absent);
     /// [`Outcome::Mismatch`] holds the actual value. Linearizable.
-    pub fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, Failure> {
+    pub fn cas(&self, key: Key, expect: Option<Value>, value: Value) -> Result<Outcome, RequestError> {
         self.write(Command::Cas { key, expect, value }, None)
     }
 
@@ -52,35 +52,35 @@ impl Client {
     /// number of times: it is applied once, and every retry returns the first outcome.
     /// [`Outcome::SessionExpired`] means that the session table no longer knows whether the write
     /// was applied before, and that it was not applied now; use a new session name then.
-    pub fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, Failure> {
+    pub fn write(&self, command: Command, session: Option<Session>) -> Result<Outcome, RequestError> {
         self.ask(Question::write(command, session))
     }
 
     /// Returns the value of `key` from a random follower, which may lag behind other clients'
     /// writes.
-    pub fn get(&self, key: Key) -> Result<Option<Value>, Failure> {
+    pub fn get(&self, key: Key) -> Result<Option<Value>, RequestError> {
         self.ask(Question::get(key, self.seen()))
     }
 
     /// Returns the value of `key`, which reflects every write that was acknowledged to any client
     /// before this call: linearizable.
-    pub fn get_linearizable(&self, key: Key) -> Result<Option<Value>, Failure> {
+    pub fn get_linearizable(&self, key: Key) -> Result<Option<Value>, RequestError> {
         self.ask(Question::get_linearizable(key))
     }
 
     /// Returns some keys and their values from a random follower, which may lag behind other
     /// clients' writes.
-    pub fn scan(&self, scan: Scan) -> Result<Page, Failure> {
+    pub fn scan(&self, scan: Scan) -> Result<Page, RequestError> {
         self.ask(Question::scan(scan, self.seen()))
     }
 
     /// Transfers leadership to `node`. Writes and linearizable reads wait meanwhile.
-    pub fn transfer_leadership(&self, node: NodeId) -> Result<(), Failure> {
+    pub fn transfer_leadership(&self, node: NodeId) -> Result<(), RequestError> {
         self.ask(Question::transfer(node))
     }
 
     /// Returns the status of every node, in ascending order of the ids.
-    pub fn status(&self) -> Result<Vec<NodeReport>, Failure> {
+    pub fn status(&self) -> Result<Vec<NodeReport>, RequestError> {
         self.ask(Question::status())
     }
 
@@ -88,13 +88,13 @@ impl Client {
         LogIndex(self.seen.load(Ordering::Acquire))
     }
 
-    fn ask<T>(&self, question: Question<T>) -> Result<T, Failure> {
+    fn ask<T>(&self, question: Question<T>) -> Result<T, RequestError> {
         let (reply_to, reply) = sync_channel(1);
         if self.proxy.send(ProxyEvent::Called(question.request, reply_to)).is_err() {
-            return Err(Failure::ShuttingDown);
+            return Err(RequestError::ShuttingDown);
         }
         // If the proxy ends without an answer, the outcome of the request is unknown.
-        let (index, answer) = (question.read)(reply.recv().unwrap_or(Err(Failure::Timeout))?);
+        let (index, answer) = (question.read)(reply.recv().unwrap_or(Err(RequestError::Timeout))?);
         self.seen.fetch_max(index.0, Ordering::AcqRel);
         Ok(answer)
     }

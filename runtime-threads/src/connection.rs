@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_READ_BYTES, CLIENT_WATCH, ClientHost, ReadStep, ToWriter};
+use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter};
 use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
@@ -29,7 +29,7 @@ pub(crate) fn serve(
 ) -> io::Result<()> {
     // Replies are small, and a client waits for each.
     stream.set_nodelay(true)?;
-    sockets::watch(&stream, &CLIENT_WATCH);
+    sockets::watch(&stream, &CLIENT_KEEPALIVE);
     stream.set_read_timeout(idle_timeout)?;
     stream.set_write_timeout(idle_timeout)?;
     let (to_writer, from_others) = channel();

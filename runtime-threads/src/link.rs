@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use coracle_core::Instant;
 use coracle_core::host::{
-    DialAddresses, DialFailure, HANDSHAKE_PATIENCE, PEER_WATCH, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
+    DialAddresses, DialError, HANDSHAKE_PATIENCE, PEER_KEEPALIVE, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
 };
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
 use coracle_core::raft::NodeId;
@@ -45,7 +45,7 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
                 }
                 send(network.wiring.clock, &stream, line, format!("ear {} to {node}", network.id)).into()
             }
-            Ok(_) => DialFailure::NotReady,
+            Ok(_) => DialError::NotReady,
             Err(failure) => failure,
         };
         let Some(pause) = line.failed(network, failure) else { return };
@@ -62,7 +62,7 @@ pub(crate) fn dial(
     to: Option<NodeId>,
     address: &str,
     addresses: &mut DialAddresses,
-) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialFailure> {
+) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialError> {
     let name = lock(&network.directory).address_to_dial(to, address);
     let candidates = addresses.candidates(resolve(&name))?;
     let patience = Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE);
@@ -70,7 +70,7 @@ pub(crate) fn dial(
     let stream = Arc::new(stream);
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
-    sockets::watch(&*stream, &PEER_WATCH);
+    sockets::watch(&*stream, &PEER_KEEPALIVE);
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;

@@ -22,8 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coracle_core::host::{
-    DialFailure, Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal,
-    RouterInput,
+    DialError, Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal, RouterInput,
 };
 use coracle_core::peer::{CallId, Meeting, PeerRefusal};
 use coracle_core::raft::{Message, NodeId};
@@ -105,7 +104,7 @@ impl Line {
 
     /// Marks the link as down, or a dial as failed. Returns the time to back off, or `None` when
     /// the link has to end.
-    pub(crate) fn failed(&self, network: &Network, failure: DialFailure) -> Option<Duration> {
+    pub(crate) fn failed(&self, network: &Network, failure: DialError) -> Option<Duration> {
         let mut state = lock(&self.state);
         if let Some(stream) = state.stream.take() {
             let _ = stream.shutdown(Shutdown::Both);

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_SILENCE_MAX, PEER_WATCH, PeerNews, REFUSAL_PATIENCE,
+    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_PATIENCE,
     SEND_PATIENCE,
 };
 use coracle_core::peer::PeerEvent;
@@ -93,7 +93,7 @@ fn greet(
 ) -> Option<Inbound> {
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
-    sockets::watch(&**stream, &PEER_WATCH);
+    sockets::watch(&**stream, &PEER_KEEPALIVE);
     let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;

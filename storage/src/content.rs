@@ -15,7 +15,7 @@
 //! leaves room for more entries and elections than any cluster has, so that no file is accepted
 //! today and refused after the next append.
 
-use coracle_core::kv::{SessionLimits, StateLineError, StateLines, TextFault, Write};
+use coracle_core::kv::{SessionLimits, StateLineError, StateLines, TextError, Write};
 use coracle_core::raft::{
     Addition, Configuration, EntryKind, HardState, Line, LogIndex, LogPoint, NodeId, Roster, Term, Voters,
 };
@@ -27,7 +27,7 @@ pub(crate) const TERM_MAX: Term = Term(Term::MAX.0 / 2);
 
 /// Why a line with a valid checksum was not written by any version of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ContentFault {
+pub enum ContentError {
     /// An index higher than any log reaches.
     #[error("the index {0} is beyond {INDEX_MAX}, the highest that is accepted")]
     IndexTooHigh(LogIndex),
@@ -42,7 +42,7 @@ pub enum ContentFault {
     NoEntry,
     /// An entry whose command the state machine cannot execute.
     #[error("its command cannot be executed: {0}")]
-    Command(TextFault),
+    Command(TextError),
     /// A set of members that is empty, too large or out of order, or with descriptions that are
     /// duplicate or missing.
     #[error("its list of members is invalid")]
@@ -83,34 +83,34 @@ impl Membership {
 }
 
 /// Validates the point that a log starts after, that a snapshot ends with, or that the floor notes.
-pub(crate) fn check_point(point: LogPoint) -> Result<(), ContentFault> {
+pub(crate) fn check_point(point: LogPoint) -> Result<(), ContentError> {
     let LogPoint { index, term, .. } = point;
     if index == LogIndex::ORIGIN {
-        return if point == LogPoint::ORIGIN { Ok(()) } else { Err(ContentFault::NoEntry) };
+        return if point == LogPoint::ORIGIN { Ok(()) } else { Err(ContentError::NoEntry) };
     }
     check_numbers(index, term)
 }
 
-fn check_numbers(index: LogIndex, term: Term) -> Result<(), ContentFault> {
+fn check_numbers(index: LogIndex, term: Term) -> Result<(), ContentError> {
     if index > INDEX_MAX {
-        return Err(ContentFault::IndexTooHigh(index));
+        return Err(ContentError::IndexTooHigh(index));
     }
     if term > TERM_MAX {
-        return Err(ContentFault::TermTooHigh(term));
+        return Err(ContentError::TermTooHigh(term));
     }
-    if term == Term::INITIAL { Err(ContentFault::NoTerm(index)) } else { Ok(()) }
+    if term == Term::INITIAL { Err(ContentError::NoTerm(index)) } else { Ok(()) }
 }
 
 /// Validates an entry of a log, whose place in the log was checked.
-pub(crate) fn check_entry(line: &Line<'_>, membership: Membership) -> Result<(), ContentFault> {
+pub(crate) fn check_entry(line: &Line<'_>, membership: Membership) -> Result<(), ContentError> {
     check_numbers(line.index, line.term)?;
     match EntryKind::of(line.payload()) {
         EntryKind::Noop => Ok(()),
         EntryKind::Config => {
-            let configuration = Configuration::read(line.payload()).ok_or(ContentFault::Members)?;
+            let configuration = Configuration::read(line.payload()).ok_or(ContentError::Members)?;
             check_configuration(&configuration, membership)
         }
-        EntryKind::Command => Write::checked(line.payload()).map(drop).map_err(ContentFault::Command),
+        EntryKind::Command => Write::checked(line.payload()).map(drop).map_err(ContentError::Command),
     }
 }
 
@@ -118,11 +118,11 @@ pub(crate) fn check_entry(line: &Line<'_>, membership: Membership) -> Result<(),
 pub(crate) fn check_configuration(
     configuration: &Configuration,
     membership: Membership,
-) -> Result<(), ContentFault> {
+) -> Result<(), ContentError> {
     let roster = configuration.roster();
     let members = configuration.members();
     match membership {
-        Membership::Fixed => return Err(ContentFault::FixedMembers),
+        Membership::Fixed => return Err(ContentError::FixedMembers),
         Membership::Bare if roster.is_empty() => return Ok(()),
         Membership::Bare | Membership::Described => {}
     }
@@ -132,7 +132,7 @@ pub(crate) fn check_configuration(
             member.incarnation.is_some() || !configuration.is_voter(*node)
         })
     });
-    if is_described && addresses_differ(roster) { Ok(()) } else { Err(ContentFault::Members) }
+    if is_described && addresses_differ(roster) { Ok(()) } else { Err(ContentError::Members) }
 }
 
 fn addresses_differ(roster: &Roster) -> bool {
@@ -147,10 +147,10 @@ pub(crate) fn check_founders(
     voters: &[NodeId],
     roster: &Roster,
     addition: Addition,
-) -> Result<(), ContentFault> {
+) -> Result<(), ContentError> {
     let ascend = voters.is_sorted_by(|one, next| one < next);
     let founders = Voters::new(voters.iter().copied()).filter(|_| ascend && addition <= Addition::MAX);
-    let founders = founders.ok_or(ContentFault::Members)?;
+    let founders = founders.ok_or(ContentError::Members)?;
     let is_right = if roster.is_empty() {
         are_of_one_process(&founders) && founders.contains(node)
     } else {
@@ -158,14 +158,14 @@ pub(crate) fn check_founders(
         let all_are_bound = roster.iter().all(|(_, member)| member.incarnation.is_some());
         described == voters && all_are_bound && addresses_differ(roster)
     };
-    if is_right { Ok(()) } else { Err(ContentFault::Members) }
+    if is_right { Ok(()) } else { Err(ContentError::Members) }
 }
 
 /// Validates members without a roster: those of a cluster in one process.
-pub(crate) fn check_undescribed(configuration: &Configuration) -> Result<(), ContentFault> {
+pub(crate) fn check_undescribed(configuration: &Configuration) -> Result<(), ContentError> {
     let is_plain = !configuration.is_joint() && configuration.learners().is_empty();
     let is_right = is_plain && are_of_one_process(configuration.voters());
-    if is_right || !configuration.roster().is_empty() { Ok(()) } else { Err(ContentFault::Members) }
+    if is_right || !configuration.roster().is_empty() { Ok(()) } else { Err(ContentError::Members) }
 }
 
 /// Whether these are the nodes of a cluster in one process: consecutive ids from 0.
@@ -174,17 +174,17 @@ fn are_of_one_process(voters: &Voters) -> bool {
 }
 
 /// Validates the metadata: term, vote and floor.
-pub(crate) fn check_promises(hard_state: HardState, floor: LogPoint) -> Result<(), ContentFault> {
+pub(crate) fn check_promises(hard_state: HardState, floor: LogPoint) -> Result<(), ContentError> {
     let current = hard_state.current_term;
     if current > TERM_MAX {
-        return Err(ContentFault::TermTooHigh(current));
+        return Err(ContentError::TermTooHigh(current));
     }
     check_point(floor)?;
     if floor.term > current {
-        return Err(ContentFault::FloorAhead { floor: floor.term, current });
+        return Err(ContentError::FloorAhead { floor: floor.term, current });
     }
     let has_voted_for_nothing = current == Term::INITIAL && hard_state.voted_for.is_some();
-    if has_voted_for_nothing { Err(ContentFault::Vote) } else { Ok(()) }
+    if has_voted_for_nothing { Err(ContentError::Vote) } else { Ok(()) }
 }
 
 /// Validates the content of a snapshot, whose first line is line 2 of its file, and counts its

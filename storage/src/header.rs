@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::identity::{ClusterId, Identity, Incarnation};
-use crate::sealed::{self, PointText, SealedLineFault, VERSION};
+use crate::sealed::{self, PointText, SealedLineError, VERSION};
 
 /// The name of the log's format.
 pub(crate) const LOG_FORMAT: &str = "coracle-log";
@@ -75,10 +75,10 @@ impl LogHeader {
     ///
     /// # Errors
     ///
-    /// [`SealedLineFault`] when the line is incomplete, damaged, or in an unknown format.
-    pub fn decode(line: &[u8]) -> Result<Self, SealedLineFault> {
+    /// [`SealedLineError`] when the line is incomplete, damaged, or in an unknown format.
+    pub fn decode(line: &[u8]) -> Result<Self, SealedLineError> {
         let text: HeaderText = sealed::open(line, LOG_FORMAT)?;
-        let (identity, after) = text.content().ok_or(SealedLineFault::Form)?;
+        let (identity, after) = text.content().ok_or(SealedLineError::Form)?;
         content::check_founders(identity.node, &identity.voters, &identity.roster, identity.addition)?;
         content::check_point(after)?;
         Ok(Self { identity, after })
@@ -150,7 +150,7 @@ mod tests {
         assert!(text.contains(r#","joined_at":"h:2","addition":3,"after""#), "{text}");
         assert_eq!(LogHeader::decode(&header.encode()), Ok(header.clone()));
         header.identity.joined_at = Some("no address".into());
-        assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineFault::Form));
+        assert_eq!(LogHeader::decode(&header.encode()), Err(SealedLineError::Form));
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         ] {
             let refused = reseal(from, to);
             assert!(
-                matches!(refused, Err(SealedLineFault::Form | SealedLineFault::Content(_))),
+                matches!(refused, Err(SealedLineError::Form | SealedLineError::Content(_))),
                 "{from} to {to}: {refused:?}"
             );
         }
@@ -206,7 +206,7 @@ mod tests {
              \"coracle-log\" version 1: use the program that wrote it"
         );
         let other = b"{\"format\":\"other-log\",\"version\":1}\n";
-        let named = SealedLineFault::UnknownFormat {
+        let named = SealedLineError::UnknownFormat {
             format: "other-log".to_owned(),
             version: 1,
             known_format: LOG_FORMAT,

@@ -95,7 +95,7 @@ pub mod survey;
 mod testing;
 
 pub use backup::{BackupBroken, BackupSum, backup_header, first_member, restore};
-pub use content::ContentFault;
+pub use content::ContentError;
 pub use execution::{FileError, Operation};
 pub use files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
 pub use header::LogHeader;
@@ -103,13 +103,13 @@ pub use identity::{ClusterId, Identity, Incarnation};
 pub use lock::{FolderLock, LockError};
 pub use medium::{DiskError, HostEvent, Medium, NodeEvent};
 pub use member::{MemberError, MemberStart, found_member, open_member};
-pub use plan::{GROUP_BYTES_MAX, Planner, RENEWAL_BYTES};
+pub use plan::{GROUP_BYTES_MAX, Planner, REWRITE_PIECE_BYTES};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use salvage::Salvage;
 pub use scan::{Damage, LogScan, TornTail, Verdict};
-pub use sealed::SealedLineFault;
+pub use sealed::SealedLineError;
 pub use snapshot::{
     PartProgress, PartReader, PartWanted, PublishError, ReadPartError, SNAPSHOT_FORMAT, SNAPSHOT_SYNC_BYTES,
-    SnapshotFault, SnapshotFile, SnapshotHeader, SnapshotPlanner, rest_after,
+    SnapshotError, SnapshotFile, SnapshotHeader, SnapshotPlanner, rest_after,
 };
 pub use survey::{LostNodes, Survey, SurveyError, Surveyor, survey};

@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::Planner;
 use crate::recover::{RecoverError, Recovery, recover};
-use crate::sealed::{self, SealedLineFault, VERSION};
+use crate::sealed::{self, SealedLineError, VERSION};
 use crate::snapshot::SnapshotPlanner;
 
 /// The name of the format of the file with the incarnation.
@@ -54,7 +54,7 @@ pub enum MemberError {
         /// The file.
         file: FileName,
         /// The fault.
-        fault: SealedLineFault,
+        fault: SealedLineError,
     },
     /// The folder holds the nodes of a cluster in one process.
     #[error(
@@ -104,7 +104,7 @@ pub fn open_member(
     let file = FileName::new(node, FileKind::Founding);
     let written = match files.founding.as_deref().map(|bytes| decode(node, bytes)) {
         // The power failed while it was written, before the node contacted any other.
-        None | Some(Err(SealedLineFault::Incomplete)) => None,
+        None | Some(Err(SealedLineError::Incomplete)) => None,
         Some(Err(fault)) => return Err(MemberError::Founding { file, fault }),
         Some(Ok(_)) if mutant::is_active(Mutant::IncarnationDrawnAgain) => None,
         Some(Ok(incarnation)) => Some(incarnation),
@@ -183,10 +183,10 @@ fn encode(node: NodeId, incarnation: Incarnation) -> Vec<u8> {
     })
 }
 
-fn decode(node: NodeId, bytes: &[u8]) -> Result<Incarnation, SealedLineFault> {
+fn decode(node: NodeId, bytes: &[u8]) -> Result<Incarnation, SealedLineError> {
     let text: FoundingText = sealed::open(bytes, FOUNDING_FORMAT)?;
     let incarnation = Incarnation::from_text(&text.incarnation).filter(|_| text.node == node.0);
-    incarnation.ok_or(SealedLineFault::Form)
+    incarnation.ok_or(SealedLineError::Form)
 }
 
 #[cfg(test)]

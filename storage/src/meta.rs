@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::identity::{ClusterId, Identity, Incarnation};
-use crate::sealed::{self, PointText, SealedLineFault, VERSION};
+use crate::sealed::{self, PointText, SealedLineError, VERSION};
 
 /// The name of the metadata's format.
 pub(crate) const META_FORMAT: &str = "coracle-meta";
@@ -67,7 +67,7 @@ impl Meta {
     }
 
     /// Reads the file's bytes.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SealedLineFault> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SealedLineError> {
         let text: MetaText = sealed::open(bytes, META_FORMAT)?;
         let meta = || {
             Some(Self {
@@ -81,7 +81,7 @@ impl Meta {
                 floor: text.floor.point()?,
             })
         };
-        let meta = meta().ok_or(SealedLineFault::Form)?;
+        let meta = meta().ok_or(SealedLineError::Form)?;
         content::check_promises(meta.hard_state, meta.floor)?;
         Ok(meta)
     }
@@ -132,11 +132,11 @@ mod tests {
     #[test]
     fn other_files_are_refused() {
         let older_store = b"{\"currentTerm\":4,\"votedFor\":2}\n";
-        assert_eq!(Meta::decode(older_store), Err(SealedLineFault::Damaged));
-        assert_eq!(Meta::decode(b""), Err(SealedLineFault::Incomplete));
+        assert_eq!(Meta::decode(older_store), Err(SealedLineError::Damaged));
+        assert_eq!(Meta::decode(b""), Err(SealedLineError::Incomplete));
         let two_lines = [meta(None).encode(), meta(None).encode()].concat();
-        assert_eq!(Meta::decode(&two_lines), Err(SealedLineFault::Damaged));
+        assert_eq!(Meta::decode(&two_lines), Err(SealedLineError::Damaged));
         let newer = b"{\"format\":\"coracle-meta\",\"version\":9}\n";
-        assert!(matches!(Meta::decode(newer), Err(SealedLineFault::UnknownFormat { version: 9, .. })));
+        assert!(matches!(Meta::decode(newer), Err(SealedLineError::UnknownFormat { version: 9, .. })));
     }
 }

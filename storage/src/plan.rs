@@ -29,11 +29,11 @@ use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 
-mod renewal;
+mod log_rewrite;
 
-pub use renewal::RENEWAL_BYTES;
+pub use log_rewrite::REWRITE_PIECE_BYTES;
 
-use renewal::{Moved, Renewal};
+use log_rewrite::{LogRewrite, Moved};
 
 /// The most bytes of entries that wait for one sync, except for a single entry that is longer. A
 /// planner never appends more before a sync, and a runtime should not add more persists to a group.
@@ -59,7 +59,7 @@ pub struct Planner {
     last: LogPoint,
     len: u64,
     /// The rewrite of the log that is in progress.
-    renewal: Option<Renewal>,
+    renewal: Option<LogRewrite>,
     /// The last piece of work was the last of a rewrite, which replaced the log.
     moved: Option<Moved>,
     renewal_bytes: usize,
@@ -141,7 +141,7 @@ impl Planner {
             len: header_len,
             renewal: None,
             moved: None,
-            renewal_bytes: RENEWAL_BYTES,
+            renewal_bytes: REWRITE_PIECE_BYTES,
         }
     }
 

@@ -24,14 +24,14 @@ use coracle_core::raft::{
     Configuration, Entries, LogIndex, LogPoint, NodeId, Restored, RestoredSnapshot, Term, Voters,
 };
 
-use crate::content::ContentFault;
+use crate::content::ContentError;
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy, replace_log, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::Identity;
 use crate::meta::Meta;
 use crate::plan::{GROUP_BYTES_MAX, Planner};
 use crate::scan::{LogScan, TornTail, Verdict};
-use crate::snapshot::{SnapshotFault, SnapshotPlanner};
+use crate::snapshot::{SnapshotError, SnapshotPlanner};
 
 mod error;
 mod share;
@@ -264,11 +264,11 @@ fn check_fixed_members(
 ) -> Result<(), RecoverError> {
     let name = |kind| FileName::new(identity.node, kind);
     if meta.hard_state.voted_for.is_some_and(|voted_for| !identity.voters.contains(&voted_for)) {
-        return Err(RecoverError::Meta { file: name(FileKind::Meta), fault: ContentFault::Vote.into() });
+        return Err(RecoverError::Meta { file: name(FileKind::Meta), fault: ContentError::Vote.into() });
     }
     let founders = Voters::new(identity.voters.iter().copied()).map(Configuration::of_voters);
     if snapshot.is_some_and(|snapshot| Some(&snapshot.meta.configuration) != founders.as_ref()) {
-        let fault = SnapshotFault::Header(ContentFault::FixedMembers.into());
+        let fault = SnapshotError::Header(ContentError::FixedMembers.into());
         return Err(RecoverError::Snapshot { file: name(FileKind::Snapshot), fault });
     }
     Ok(())

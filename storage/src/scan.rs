@@ -32,13 +32,13 @@ use std::fmt;
 use std::io::BufRead;
 
 use coracle_core::mutant::{self, Mutant};
-use coracle_core::raft::{BatchBuilder, Entries, Line, LineFault};
+use coracle_core::raft::{BatchBuilder, Entries, Line, LineError};
 
-use crate::content::{self, ContentFault, Membership};
+use crate::content::{self, ContentError, Membership};
 use crate::evidence;
 use crate::header::LogHeader;
 use crate::plan::GROUP_BYTES_MAX;
-use crate::sealed::SealedLineFault;
+use crate::sealed::SealedLineError;
 
 /// The most bytes of text in one run of entries, except for a single entry that is longer. Chosen
 /// because a run is one allocation that is freed as a whole: small enough that dropping the front
@@ -67,7 +67,7 @@ pub struct Damage {
     /// The damaged line's first byte in the file.
     pub offset: u64,
     /// The fault of the line.
-    pub fault: DamageFault,
+    pub fault: DamageError,
     /// The number of the valid line that comes later. `None` if the bad line itself shows that it
     /// was not torn: its checksum is valid, but its place or its content is not.
     pub later_line: Option<u64>,
@@ -76,7 +76,7 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, offset, fault, later_line } = self;
-        if let DamageFault::Content(fault) = fault {
+        if let DamageError::Content(fault) = fault {
             return write!(
                 f,
                 "line {line} (at byte {offset}) has a valid checksum but invalid content: {fault}"
@@ -93,13 +93,13 @@ impl fmt::Display for Damage {
 
 /// The fault of a damaged line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DamageFault {
+pub enum DamageError {
     /// It is not the next entry.
     #[error("{0}")]
-    Line(#[from] LineFault),
+    Line(#[from] LineError),
     /// It is the next entry, but has content that this program never writes.
     #[error("{0}")]
-    Content(#[from] ContentFault),
+    Content(#[from] ContentError),
     /// It has no line break at its end.
     #[error("it is incomplete")]
     Incomplete,
@@ -137,8 +137,8 @@ impl<'a> LogScan<'a> {
     ///
     /// # Errors
     ///
-    /// [`SealedLineFault`] when the header is incomplete, damaged, or in an unknown format.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, SealedLineFault> {
+    /// [`SealedLineError`] when the header is incomplete, damaged, or in an unknown format.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, SealedLineError> {
         let header_len = line_len(bytes).unwrap_or(bytes.len());
         let header = LogHeader::decode(&bytes[..header_len])?;
         let mut run = BatchBuilder::new(header.after);
@@ -180,7 +180,7 @@ impl<'a> LogScan<'a> {
             return false;
         }
         let Some(len) = line_len(rest) else {
-            self.verdict = Some(self.judge(DamageFault::Incomplete));
+            self.verdict = Some(self.judge(DamageError::Incomplete));
             return false;
         };
         if !self.run.is_empty() && self.run.bytes() + len > RUN_BYTES_MAX {
@@ -202,12 +202,12 @@ impl<'a> LogScan<'a> {
     }
 
     /// Decides between torn and damaged for the line at `self.at`, which is not the next entry.
-    fn judge(&self, fault: DamageFault) -> Verdict {
+    fn judge(&self, fault: DamageError) -> Verdict {
         let (line, offset) = (self.line, self.at as u64);
         let rest = &self.bytes[self.at..];
         let is_whole = matches!(
             fault,
-            DamageFault::Line(LineFault::Index { .. } | LineFault::Term { .. }) | DamageFault::Content(_)
+            DamageError::Line(LineError::Index { .. } | LineError::Term { .. }) | DamageError::Content(_)
         );
         if is_whole {
             // Its checksum is valid: it was written as it is, and no torn write leaves a gap

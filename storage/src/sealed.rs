@@ -14,7 +14,7 @@
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Term};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::content::ContentFault;
+use crate::content::ContentError;
 
 const TAIL_START: &str = ",\"crc\":\"";
 const TAIL_END: &str = "\"}";
@@ -25,7 +25,7 @@ pub(crate) const VERSION: u64 = 1;
 
 /// Why a line is not a valid sealed line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealedLineFault {
+pub enum SealedLineError {
     /// Its format or version is unknown to this program.
     #[error(
         "it is in the format \"{format}\" version {version}, and this program knows only \
@@ -50,7 +50,7 @@ pub enum SealedLineFault {
     Form,
     /// It matches its checksum, but has content that this program never writes.
     #[error("it has a valid checksum but invalid content: {0}")]
-    Content(#[from] ContentFault),
+    Content(#[from] ContentError),
 }
 
 /// The first members of every sealed line.
@@ -98,30 +98,30 @@ pub(crate) fn seal(content: &impl Serialize) -> Vec<u8> {
 pub(crate) fn open<T: Serialize + DeserializeOwned>(
     line: &[u8],
     known_format: &'static str,
-) -> Result<T, SealedLineFault> {
+) -> Result<T, SealedLineError> {
     // Format and version are read before the checksum, because another version may have another
     // checksum.
     if let Ok(FormatProbe { format, version }) = serde_json::from_slice(line)
         && (format != known_format || version != VERSION)
     {
-        return Err(SealedLineFault::UnknownFormat { format, version, known_format });
+        return Err(SealedLineError::UnknownFormat { format, version, known_format });
     }
     let content_len = line
         .strip_suffix(b"\n")
-        .ok_or(SealedLineFault::Incomplete)?
+        .ok_or(SealedLineError::Incomplete)?
         .len()
         .checked_sub(TAIL_LEN)
-        .ok_or(SealedLineFault::Damaged)?;
+        .ok_or(SealedLineError::Damaged)?;
     let mut object = line[..content_len].to_vec();
     object.push(b'}');
     let covered = &line[..content_len];
     let stated = line[content_len..].strip_prefix(TAIL_START.as_bytes());
     if !stated.is_some_and(|stated| stated.starts_with(&Checksum(crc32fast::hash(covered)).to_text())) {
-        return Err(SealedLineFault::Damaged);
+        return Err(SealedLineError::Damaged);
     }
-    let content: T = serde_json::from_slice(&object).map_err(|_| SealedLineFault::Form)?;
+    let content: T = serde_json::from_slice(&object).map_err(|_| SealedLineError::Form)?;
     if seal(&content) != line {
-        return Err(SealedLineFault::Form);
+        return Err(SealedLineError::Form);
     }
     Ok(content)
 }

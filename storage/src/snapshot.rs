@@ -28,9 +28,9 @@ use coracle_core::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::content::{self, ContentFault, Membership};
+use crate::content::{self, ContentError, Membership};
 use crate::identity::{ClusterId, Identity, Incarnation};
-use crate::sealed::{self, PointText, SealedLineFault, VERSION};
+use crate::sealed::{self, PointText, SealedLineError, VERSION};
 
 mod read;
 mod write;
@@ -119,8 +119,8 @@ impl SnapshotHeader {
     ///
     /// # Errors
     ///
-    /// [`SealedLineFault`] when the line is incomplete, damaged, or in an unknown format.
-    pub fn decode(line: &[u8]) -> Result<Self, SealedLineFault> {
+    /// [`SealedLineError`] when the line is incomplete, damaged, or in an unknown format.
+    pub fn decode(line: &[u8]) -> Result<Self, SealedLineError> {
         let text: HeaderText = sealed::open(line, SNAPSHOT_FORMAT)?;
         let header = || {
             let configuration = configuration(&text.voters, &text.outgoing, &text.learners)?;
@@ -132,11 +132,11 @@ impl SnapshotHeader {
                 meta: SnapshotMeta { last: text.last.point()?, configuration },
             })
         };
-        let header = header().ok_or(SealedLineFault::Form)?;
+        let header = header().ok_or(SealedLineError::Form)?;
         let SnapshotMeta { last, configuration } = &header.meta;
         content::check_point(*last)?;
         if last.index == LogIndex::ORIGIN {
-            return Err(ContentFault::NoEntry.into());
+            return Err(ContentError::NoEntry.into());
         }
         content::check_configuration(configuration, Membership::of(configuration.roster()))?;
         Ok(header)
@@ -171,9 +171,9 @@ pub(crate) fn encode_end(end: SnapshotEnd) -> Vec<u8> {
     })
 }
 
-fn decode_end(line: &[u8]) -> Result<SnapshotEnd, SealedLineFault> {
+fn decode_end(line: &[u8]) -> Result<SnapshotEnd, SealedLineError> {
     let text: EndText = sealed::open(line, END_FORMAT)?;
-    let checksum = Checksum::from_text(text.checksum.as_bytes()).ok_or(SealedLineFault::Form)?;
+    let checksum = Checksum::from_text(text.checksum.as_bytes()).ok_or(SealedLineError::Form)?;
     Ok(SnapshotEnd { bytes: text.bytes, checksum })
 }
 
@@ -193,18 +193,18 @@ impl<'a> SnapshotFile<'a> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault`] when a byte is missing, added or changed.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, SnapshotFault> {
+    /// [`SnapshotError`] when a byte is missing, added or changed.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, SnapshotError> {
         let header_len = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        let header = SnapshotHeader::decode(&bytes[..header_len]).map_err(SnapshotFault::Header)?;
+        let header = SnapshotHeader::decode(&bytes[..header_len]).map_err(SnapshotError::Header)?;
         let (content, last_line) = split_off_last_line(&bytes[header_len..]);
-        let end = decode_end(last_line).map_err(SnapshotFault::End)?;
+        let end = decode_end(last_line).map_err(SnapshotError::End)?;
         check_length(end, content.len() as u64)?;
         let found = Checksum(crc32fast::hash(content));
         if found != end.checksum {
-            return Err(SnapshotFault::Checksum { stated: end.checksum, found });
+            return Err(SnapshotError::Checksum { stated: end.checksum, found });
         }
-        let content = std::str::from_utf8(content).map_err(|_| SnapshotFault::NotText)?;
+        let content = std::str::from_utf8(content).map_err(|_| SnapshotError::NotText)?;
         Ok(Self { header, content, end })
     }
 
@@ -213,9 +213,9 @@ impl<'a> SnapshotFile<'a> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault::Line`] for the first invalid line.
-    pub fn check_lines(&self) -> Result<usize, SnapshotFault> {
-        content::check_state(self.content).map_err(|(line, fault)| SnapshotFault::Line { line, fault })
+    /// [`SnapshotError::Line`] for the first invalid line.
+    pub fn check_lines(&self) -> Result<usize, SnapshotError> {
+        content::check_state(self.content).map_err(|(line, fault)| SnapshotError::Line { line, fault })
     }
 
     /// Validates the members of a snapshot of a cluster in one process, which has no roster: its
@@ -223,10 +223,10 @@ impl<'a> SnapshotFile<'a> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault::Header`] when the members are not those of such a cluster.
-    pub fn check_members(&self) -> Result<(), SnapshotFault> {
+    /// [`SnapshotError::Header`] when the members are not those of such a cluster.
+    pub fn check_members(&self) -> Result<(), SnapshotError> {
         content::check_undescribed(&self.header.meta.configuration)
-            .map_err(|fault| SnapshotFault::Header(fault.into()))
+            .map_err(|fault| SnapshotError::Header(fault.into()))
     }
 
     /// Returns the snapshot as the core's type.
@@ -238,13 +238,13 @@ impl<'a> SnapshotFile<'a> {
 
 /// Why a snapshot file is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotFault {
+pub enum SnapshotError {
     /// The first line cannot be read.
     #[error("line 1: {0}")]
-    Header(SealedLineFault),
+    Header(SealedLineError),
     /// The last line is not the one that ends a snapshot.
     #[error("its last line does not end a snapshot: {0}")]
-    End(SealedLineFault),
+    End(SealedLineError),
     /// There is more or less content than the last line states.
     #[error("it holds {found} bytes of content, and its last line states {stated}")]
     Length {
@@ -274,8 +274,8 @@ pub enum SnapshotFault {
     NotText,
 }
 
-fn check_length(end: SnapshotEnd, found: u64) -> Result<(), SnapshotFault> {
-    if end.bytes == found { Ok(()) } else { Err(SnapshotFault::Length { stated: end.bytes, found }) }
+fn check_length(end: SnapshotEnd, found: u64) -> Result<(), SnapshotError> {
+    if end.bytes == found { Ok(()) } else { Err(SnapshotError::Length { stated: end.bytes, found }) }
 }
 
 /// Splits off the last line, with its line break if it has one.

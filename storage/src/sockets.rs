@@ -6,13 +6,13 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use coracle_core::host::Watch;
+use coracle_core::host::Keepalive;
 use rustix::io;
 use rustix::net::sockopt;
 
 /// Lets the operating system close a connection whose other end has vanished. On a system that
 /// lacks one of the options this takes longer.
-pub fn watch(stream: impl AsFd, watch: &Watch) {
+pub fn watch(stream: impl AsFd, watch: &Keepalive) {
     let options = || -> io::Result<()> {
         sockopt::set_tcp_keepidle(&stream, watch.idle)?;
         sockopt::set_tcp_keepintvl(&stream, watch.interval)?;

@@ -19,7 +19,7 @@ const ALONE: [(&str, &str); 4] = [
 const SIGNS: [&str; 10] = [
     "Refused::",
     "Refusal::",
-    "Failure::Refused",
+    "DialError::Refused",
     ".voters",
     ".is_voter(",
     "quorum",

@@ -1,7 +1,7 @@
 //! `coracle bench`: a benchmark of throughput and latency.
 //!
 //! ```text
-//!   options ──► own_cluster     this program again, serving from a temporary folder
+//!   options ──► temporary_cluster   this program again, serving from a temporary folder
 //!      │
 //!      └──────► measurement ──► load ──► lane     clients: a task and a connection each
 //!                    │            │        │
@@ -33,21 +33,21 @@ use crate::serve::Runtime;
 use compare::Comparison;
 use load::LoadError;
 use measurement::Measurement;
-use options::{LoadOptions, OwnOptions, Subject};
-use own_cluster::{OwnCluster, OwnClusterError};
+use options::{LoadOptions, Subject, TemporaryOptions};
 use progress::Progress;
 use report::Report;
+use temporary_cluster::{TemporaryCluster, TemporaryClusterError};
 
 mod compare;
 mod lane;
 mod load;
 mod measurement;
 mod options;
-mod own_cluster;
 mod progress;
 mod report;
 mod requests;
 mod tally;
+mod temporary_cluster;
 
 pub(crate) use options::{BenchFlags, BenchFlagsError, BenchOptions};
 
@@ -64,7 +64,7 @@ pub(crate) enum BenchError {
     #[error("no server answered\n  {address}: {cause}")]
     Unreachable { address: Address, cause: io::Error },
     #[error(transparent)]
-    OwnCluster(#[from] OwnClusterError),
+    TemporaryCluster(#[from] TemporaryClusterError),
     #[error("the keys for the benchmark could not be stored: {reply}")]
     Store { reply: String },
     #[error("keys that begin with {prefix} may be left on the server: {reply}")]
@@ -113,7 +113,7 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
         Subject::Running(addresses) => bench.running(&addresses).map(Outcome::Report),
         Subject::Own(own) => bench.own(own).map(Outcome::Report),
         Subject::Compared { runtimes, nodes, ephemeral, rounds } => {
-            let own = |runtime| OwnOptions { runtime, nodes, ephemeral };
+            let own = |runtime| TemporaryOptions { runtime, nodes, ephemeral };
             bench.compare(runtimes.map(own), rounds).map(Box::new).map(Outcome::Comparison)
         }
     };
@@ -133,14 +133,14 @@ impl Bench {
         self.measure(&addresses, None)
     }
 
-    fn own(&mut self, own: OwnOptions) -> Result<Report, BenchError> {
+    fn own(&mut self, own: TemporaryOptions) -> Result<Report, BenchError> {
         self.progress.show("starting a cluster");
-        let cluster = OwnCluster::start(own)?;
+        let cluster = TemporaryCluster::start(own)?;
         self.measure(&[cluster.address()], Some(own.runtime))
     }
 
     /// Runs rounds of both runtimes in turn; the second runtime goes first in every other round.
-    fn compare(&mut self, owns: [OwnOptions; 2], rounds: u32) -> Result<Comparison, BenchError> {
+    fn compare(&mut self, owns: [TemporaryOptions; 2], rounds: u32) -> Result<Comparison, BenchError> {
         let mut all = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             let order = if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };

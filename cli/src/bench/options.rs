@@ -105,14 +105,14 @@ pub(super) enum Subject {
     /// Running servers of the user: at least one.
     Running(Vec<Address>),
     /// A temporary cluster.
-    Own(OwnOptions),
+    Own(TemporaryOptions),
     /// Temporary clusters of two runtimes, in alternating rounds.
     Compared { runtimes: [Runtime; 2], nodes: u8, ephemeral: bool, rounds: u32 },
 }
 
 /// The options of a temporary cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OwnOptions {
+pub(super) struct TemporaryOptions {
     pub(super) runtime: Runtime,
     pub(super) nodes: u8,
     pub(super) ephemeral: bool,
@@ -159,7 +159,7 @@ impl BenchFlags {
         let running = all_of(&self.connect);
         let subject = match (running.is_empty(), self.compare.as_slice()) {
             (false, _) => Subject::Running(running),
-            (true, []) => Subject::Own(OwnOptions { runtime: self.runtime, nodes, ephemeral }),
+            (true, []) => Subject::Own(TemporaryOptions { runtime: self.runtime, nodes, ephemeral }),
             (true, &[first, second]) => {
                 Subject::Compared { runtimes: [first, second], nodes, ephemeral, rounds }
             }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_documented_ones() {
         let options = options("");
-        let own = OwnOptions { runtime: Runtime::Smol, nodes: 5, ephemeral: false };
+        let own = TemporaryOptions { runtime: Runtime::Smol, nodes: 5, ephemeral: false };
         assert_eq!(options.subject, Subject::Own(own));
         assert_eq!(options.output, Format::Text);
         let load = options.load;
@@ -218,7 +218,7 @@ mod tests {
             "--runtime threads --nodes 3 --ephemeral --clients 7 --pipeline 16 --value-size 100 --puts 30 \
              --linearizable --rate 1.5 --warmup 0 --duration 250ms -o json",
         );
-        let own = OwnOptions { runtime: Runtime::Threads, nodes: 3, ephemeral: true };
+        let own = TemporaryOptions { runtime: Runtime::Threads, nodes: 3, ephemeral: true };
         assert_eq!(options.subject, Subject::Own(own));
         assert_eq!(options.output, Format::Json);
         let expected = LoadOptions {

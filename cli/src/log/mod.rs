@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use coracle_storage::{Damage, LogScan, SealedLineFault, SnapshotFault, TornTail, Verdict};
+use coracle_storage::{Damage, LogScan, SealedLineError, SnapshotError, TornTail, Verdict};
 use thiserror::Error;
 
 use crate::exit::Exit;
@@ -44,7 +44,7 @@ pub(crate) enum LogError {
     )]
     OtherKind { path: PathBuf, format: String },
     #[error("{}: line 1, the header: {fault}", .path.display())]
-    Header { path: PathBuf, fault: SealedLineFault },
+    Header { path: PathBuf, fault: SealedLineError },
     #[error(
         "{}: line {} (at byte {}) is torn: {} bytes that a running or killed server may leave; \
          it cuts them off at its next start",
@@ -54,9 +54,9 @@ pub(crate) enum LogError {
     #[error("{}: {damage}", .path.display())]
     Damaged { path: PathBuf, damage: Damage },
     #[error("{}: the snapshot is not whole: {fault}", .path.display())]
-    Snapshot { path: PathBuf, fault: SnapshotFault },
+    Snapshot { path: PathBuf, fault: SnapshotError },
     #[error("{}: {fault}", .path.display())]
-    SnapshotLine { path: PathBuf, fault: SnapshotFault },
+    SnapshotLine { path: PathBuf, fault: SnapshotError },
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }
@@ -89,7 +89,7 @@ fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<LogScan<'a>, LogError> {
     let path = path.to_owned();
     LogScan::new(bytes).map_err(|fault| match fault {
         _ if !may_be_of_coracle(bytes) => LogError::Foreign { path },
-        SealedLineFault::UnknownFormat { format, known_format, .. } if format != known_format => {
+        SealedLineError::UnknownFormat { format, known_format, .. } if format != known_format => {
             LogError::OtherKind { path, format }
         }
         fault => LogError::Header { path, fault },

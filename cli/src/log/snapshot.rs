@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use coracle_core::raft::NodeId;
-use coracle_storage::{LogScan, SNAPSHOT_FORMAT, SealedLineFault, SnapshotFile, SnapshotHeader};
+use coracle_storage::{LogScan, SNAPSHOT_FORMAT, SealedLineError, SnapshotFile, SnapshotHeader};
 use serde::Serialize;
 
 use super::{LogError, shown};
@@ -17,7 +17,7 @@ use crate::output::Format;
 pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     matches!(
         LogScan::new(bytes),
-        Err(SealedLineFault::UnknownFormat { format, .. }) if format == SNAPSHOT_FORMAT
+        Err(SealedLineError::UnknownFormat { format, .. }) if format == SNAPSHOT_FORMAT
     )
 }
 

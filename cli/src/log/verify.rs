@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coracle_core::raft::LogPoint;
-use coracle_storage::SealedLineFault;
+use coracle_storage::SealedLineError;
 use serde::Serialize;
 
 use super::{LogError, ending, open, read, snapshot};
@@ -97,7 +97,7 @@ impl Verify {
             LogError::Read { .. } => "unreadable",
             LogError::Foreign { .. } => "foreign",
             LogError::OtherKind { .. } => "other_kind",
-            LogError::Header { fault: SealedLineFault::UnknownFormat { .. }, .. } => "unknown_format",
+            LogError::Header { fault: SealedLineError::UnknownFormat { .. }, .. } => "unknown_format",
             _ => "damaged",
         };
         if !self.output.is_text() {

@@ -218,7 +218,7 @@ impl ClientHost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::Failure;
+    use crate::proxy::RequestError;
 
     fn client() -> ClientHost {
         let memory = MemoryBudget::unlimited().connect(3).unwrap().0;
@@ -239,7 +239,7 @@ mod tests {
         assert!(matches!(for_router, [None, Some(RouterInput::Asked(3, requests))] if requests.len() == 1));
         assert_eq!((wakes_writer, step), (false, ReadStep::Read));
         assert_eq!(written(&mut client), "");
-        client.told(ToWriter::Reply(0, Err(Failure::Busy)));
+        client.told(ToWriter::Reply(0, Err(RequestError::Busy)));
         assert!(written(&mut client).contains("busy"));
         assert!(!client.has_ended());
     }
@@ -260,7 +260,7 @@ mod tests {
         client.received(b"{\"key\":\"a\"}\n");
         client.input_ended();
         assert_ne!(client.next_read().2, ReadStep::End, "a reply is owed");
-        client.told(ToWriter::Reply(0, Err(Failure::Busy)));
+        client.told(ToWriter::Reply(0, Err(RequestError::Busy)));
         assert!(!written(&mut client).is_empty() && client.has_ended());
         assert_eq!(client.next_read().2, ReadStep::End);
     }
@@ -271,7 +271,7 @@ mod tests {
         client.received(b"{\"key\":\"a\"}\n");
         let _ = client.next_read();
         assert!(!client.was_silent(), "it waits for a reply");
-        client.told(ToWriter::Reply(0, Err(Failure::Busy)));
+        client.told(ToWriter::Reply(0, Err(RequestError::Busy)));
         assert!(!written(&mut client).is_empty());
         assert!(client.was_silent());
         client.told(ToWriter::Idle);
@@ -285,7 +285,7 @@ mod tests {
         let mut client = client();
         client.received(b"{\"key\":\"a\"}\n");
         let _ = client.next_read();
-        client.told(ToWriter::Reply(0, Err(Failure::ShuttingDown)));
+        client.told(ToWriter::Reply(0, Err(RequestError::ShuttingDown)));
         client.told(ToWriter::Stop);
         assert!(client.has_ended() && !written(&mut client).is_empty());
     }

@@ -17,7 +17,7 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{DialFailure, HostInput, Inbound, LinkChange, PeerActions, PeerNews, PeerPlaces};
+use super::{DialError, HostInput, Inbound, LinkChange, PeerActions, PeerNews, PeerPlaces};
 use crate::identity::Incarnation;
 use crate::memory::MemoryBudget;
 use crate::mutant::{self, Mutant};
@@ -113,9 +113,9 @@ pub struct Directory {
     has_leader: bool,
     /// The time since which there is no leader, or when another member was last dialled for that
     /// reason.
-    lonely_since: Option<Instant>,
+    leaderless_since: Option<Instant>,
     /// The member that was last dialled for that reason.
-    dialled_anew: NodeId,
+    last_redialed: NodeId,
 }
 
 impl Directory {
@@ -142,8 +142,8 @@ impl Directory {
             inbound: BTreeMap::new(),
             tidy_at: Instant::default(),
             has_leader: false,
-            lonely_since: None,
-            dialled_anew: NodeId(0),
+            leaderless_since: None,
+            last_redialed: NodeId(0),
         }
     }
 
@@ -223,13 +223,13 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`DialFailure::Refused`]: close the connection.
+    /// [`DialError::Refused`]: close the connection.
     pub fn accept(
         &mut self,
         to: Option<NodeId>,
         line: &[u8],
         now: Instant,
-    ) -> Result<(Meeting, Welcome), DialFailure> {
+    ) -> Result<(Meeting, Welcome), DialError> {
         let answered = Welcome::decode(line)
             .and_then(|welcome| self.local.accept(to, &welcome).map(|meeting| (meeting, welcome)));
         if let Some(linked) = to.and_then(|node| self.links.get_mut(&node)) {
@@ -428,7 +428,7 @@ impl Directory {
         // removes it, so that the leader tells it once that entry is committed.
         let has_moved = matches!((place, self.own_place()), (Some(old), Some(new)) if old != new);
         if has_moved {
-            self.dial_all_anew(actions);
+            self.redial_all(actions);
         }
         self.reach(now, actions);
     }

@@ -13,7 +13,7 @@
 //!
 //! Most refusals come from a node that is briefly behind, so the node keeps dialling. A refusal
 //! that says that this node is a member in another incarnation is final after it was received often
-//! enough (see [`Finally`]).
+//! enough (see [`FinalRefusals`]).
 //!
 //! Deliberately not here: dialling. A runtime dials the node that [`ClusterSearch::next_step`]
 //! names and reports the outcome to [`ClusterSearch::called`].
@@ -21,9 +21,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::DialFailure;
+use super::DialError;
 use crate::identity::Incarnation;
-use crate::peer::{Finally, Founders, LocalNode, Meeting, Origin, PeerEvent, PeerRefusal, Welcome};
+use crate::peer::{FinalRefusals, Founders, LocalNode, Meeting, Origin, PeerEvent, PeerRefusal, Welcome};
 use crate::raft::{Configuration, NodeId, Roster};
 
 /// The pause between two rounds of dialling.
@@ -45,7 +45,7 @@ pub enum SearchStep {
 pub struct ClusterSearch {
     own: NodeId,
     origin: Search,
-    finally: Finally,
+    finally: FinalRefusals,
     found: Option<(Founders, Option<Configuration>)>,
 }
 
@@ -86,7 +86,7 @@ impl ClusterSearch {
             }
             Origin::Known => return None,
         };
-        Some(Self { own, origin, finally: Finally::default(), found: None })
+        Some(Self { own, origin, finally: FinalRefusals::default(), found: None })
     }
 
     /// Returns the next step. Events for the operator are appended to `events`.
@@ -107,7 +107,7 @@ impl ClusterSearch {
     /// The refusal, if it will not change without the operator.
     pub fn called(
         &mut self,
-        outcome: Result<(Meeting, Welcome), DialFailure>,
+        outcome: Result<(Meeting, Welcome), DialError>,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerRefusal> {
         let failure = match outcome {
@@ -121,12 +121,12 @@ impl ClusterSearch {
                     if let Search::Founding(founding) = &mut self.origin {
                         founding.met.insert(meeting.node, meeting.incarnation);
                     }
-                    DialFailure::NotReady
+                    DialError::NotReady
                 }
             },
             Err(failure) => failure,
         };
-        if let DialFailure::Refused(refusal) = &failure
+        if let DialError::Refused(refusal) = &failure
             && self.finally.is_reached_by(refusal, self.own)
         {
             return Err(refusal.clone());
@@ -175,9 +175,9 @@ impl Founding {
         SearchStep::Rest(CALL_AGAIN_AFTER)
     }
 
-    fn failed(&mut self, failure: DialFailure, events: &mut Vec<PeerEvent>) {
+    fn failed(&mut self, failure: DialError, events: &mut Vec<PeerEvent>) {
         // Any other failure means that the node is not running yet.
-        if let (DialFailure::Refused(refusal), Some(node)) = (failure, self.called)
+        if let (DialError::Refused(refusal), Some(node)) = (failure, self.called)
             && self.reported_refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal)
         {
             events.push(PeerEvent::Refused(node, refusal));
@@ -198,7 +198,7 @@ impl Joining {
         SearchStep::Rest(CALL_AGAIN_AFTER)
     }
 
-    fn failed(&mut self, failure: &DialFailure, events: &mut Vec<PeerEvent>) {
+    fn failed(&mut self, failure: &DialError, events: &mut Vec<PeerEvent>) {
         let why = failure.to_string();
         if why != self.reported {
             events.push(PeerEvent::Joining(self.address.to_string(), why.clone()));
@@ -249,9 +249,9 @@ mod tests {
         from: &LocalNode,
         to: &LocalNode,
         wanted: Option<NodeId>,
-    ) -> Result<(Meeting, Welcome), DialFailure> {
-        let (welcome, _) = to.answer(&from.hello(wanted, None)).map_err(DialFailure::Refused)?;
-        Ok((from.accept(wanted, &welcome).map_err(DialFailure::Refused)?, welcome))
+    ) -> Result<(Meeting, Welcome), DialError> {
+        let (welcome, _) = to.answer(&from.hello(wanted, None)).map_err(DialError::Refused)?;
+        Ok((from.accept(wanted, &welcome).map_err(DialError::Refused)?, welcome))
     }
 
     /// Drives a search until it rests or ends; `answers` gives the node that is reached by
@@ -267,7 +267,7 @@ mod tests {
                 SearchStep::Call(to, _) => {
                     let outcome = match answers(to) {
                         Some(there) => call(own, &there, to),
-                        None => Err(DialFailure::Failed("it is down".into())),
+                        None => Err(DialError::Failed("it is down".into())),
                     };
                     search.called(outcome, events)?;
                 }

@@ -12,7 +12,7 @@
 use crate::host::HostInput;
 use crate::memory::{MemoryBudget, PeerMemory};
 use crate::mutant::{self, Mutant};
-use crate::peer::{FrameBuffer, FrameFault, Meeting, PeerFrame, push_receipt};
+use crate::peer::{FrameBuffer, FrameError, Meeting, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
@@ -47,14 +47,14 @@ pub struct Received {
 
 /// Why a connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InboundFault {
+pub enum InboundError {
     /// The bytes are not frames of this protocol version.
-    Frame(FrameFault),
+    Frame(FrameError),
     /// A message that is not from the node that has dialled, or not for this node.
     Misaddressed,
 }
 
-impl std::fmt::Display for InboundFault {
+impl std::fmt::Display for InboundError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame(fault) => fault.fmt(f),
@@ -63,7 +63,7 @@ impl std::fmt::Display for InboundFault {
     }
 }
 
-impl std::error::Error for InboundFault {}
+impl std::error::Error for InboundError {}
 
 /// A connection that another node of the cluster has dialled. See the module.
 #[derive(Debug)]
@@ -108,18 +108,18 @@ impl Inbound {
     ///
     /// # Errors
     ///
-    /// [`InboundFault`]: the connection must be closed.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, InboundFault> {
+    /// [`InboundError`]: the connection must be closed.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, InboundError> {
         self.read += bytes.len() as u64;
         self.buffer.push(bytes);
         let (mut received, mut frames) = (Received::default(), Vec::new());
         let (mut peer_bytes, mut is_asked) = (0, false);
-        while let Some(frame) = self.next_frame(&mut peer_bytes).map_err(InboundFault::Frame)? {
+        while let Some(frame) = self.next_frame(&mut peer_bytes).map_err(InboundError::Frame)? {
             match frame {
                 PeerFrame::Message(message)
                     if (message.from, message.to) != (self.meeting.node, self.own) =>
                 {
-                    return Err(InboundFault::Misaddressed);
+                    return Err(InboundError::Misaddressed);
                 }
                 PeerFrame::Answer { call, answer } if call.boot == self.boot => {
                     received.answers.push(ProxyInput::Answer(self.meeting.node, call.request, answer));
@@ -127,7 +127,7 @@ impl Inbound {
                 PeerFrame::Answer { .. } => {}
                 PeerFrame::Ask { call, .. } if call.boot != self.meeting.boot => {}
                 PeerFrame::Ping => is_asked = true,
-                PeerFrame::Receipt(_) => return Err(InboundFault::Frame(FrameFault::Unknown)),
+                PeerFrame::Receipt(_) => return Err(InboundError::Frame(FrameError::Unknown)),
                 frame => frames.push(frame),
             }
         }
@@ -146,11 +146,11 @@ impl Inbound {
 
     /// Returns the next complete frame, including one that came in pieces. Adds its bytes to
     /// `peer_bytes`.
-    fn next_frame(&mut self, peer_bytes: &mut usize) -> Result<Option<PeerFrame>, FrameFault> {
+    fn next_frame(&mut self, peer_bytes: &mut usize) -> Result<Option<PeerFrame>, FrameError> {
         loop {
             if let Some(whole) = self.pieces.next_frame()? {
                 return match PeerFrame::read(whole)? {
-                    PeerFrame::Piece(_) => Err(FrameFault::Unknown),
+                    PeerFrame::Piece(_) => Err(FrameError::Unknown),
                     frame => Ok(Some(frame)),
                 };
             }
@@ -244,12 +244,12 @@ mod tests {
     fn a_frame_in_another_nodes_name_ends_the_connection() {
         for (from, to) in [(3, 1), (2, 3)] {
             let sent = bytes(|outbox| outbox.push_message(&message(from, to)));
-            assert!(matches!(inbound().receive(&sent), Err(InboundFault::Misaddressed)));
+            assert!(matches!(inbound().receive(&sent), Err(InboundError::Misaddressed)));
         }
         let mut damaged = bytes(|outbox| outbox.push_message(&message(2, 1)));
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
-        assert!(matches!(inbound().receive(&damaged), Err(InboundFault::Frame(_))));
+        assert!(matches!(inbound().receive(&damaged), Err(InboundError::Frame(_))));
     }
 
     #[test]
@@ -311,6 +311,6 @@ mod tests {
         drop(inbound);
         assert_eq!(budget.in_use().peers, 0, "the connection is over");
         let fault = inbound_within(&budget).receive(&frame_of(longest + 1)).unwrap_err();
-        assert_eq!(fault, InboundFault::Frame(FrameFault::Length(FRAME_BYTES_MIN + 1)));
+        assert_eq!(fault, InboundError::Frame(FrameError::Length(FRAME_BYTES_MIN + 1)));
     }
 }

@@ -27,7 +27,7 @@ use super::flow::{Flow, WINDOW_BYTES_MAX};
 use super::{HostInput, PeerNews};
 use crate::memory::{MemoryBudget, PeerMemory};
 use crate::peer::{
-    Backoff, CallId, FrameBuffer, FrameFault, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
+    Backoff, CallId, FrameBuffer, FrameError, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
 };
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
@@ -63,7 +63,7 @@ pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DialFailure {
+pub enum DialError {
     /// The connection could not be made, or broke: the operating system's message.
     Failed(String),
     /// One of the two nodes refuses the other.
@@ -72,7 +72,7 @@ pub enum DialFailure {
     NotReady,
 }
 
-impl fmt::Display for DialFailure {
+impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(why) => f.write_str(why),
@@ -82,15 +82,15 @@ impl fmt::Display for DialFailure {
     }
 }
 
-impl std::error::Error for DialFailure {}
+impl std::error::Error for DialError {}
 
-impl From<io::Error> for DialFailure {
+impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<PeerRefusal> for DialFailure {
+impl From<PeerRefusal> for DialError {
     fn from(refusal: PeerRefusal) -> Self {
         Self::Refused(refusal)
     }
@@ -201,9 +201,9 @@ impl Link {
 
     /// Notes that the connection broke, or could not be made. Returns how long to wait before
     /// dialling again.
-    pub fn failed(&mut self, failure: DialFailure, news: &mut Vec<PeerNews>) -> Duration {
+    pub fn failed(&mut self, failure: DialError, news: &mut Vec<PeerNews>) -> Duration {
         self.go_down(news);
-        if let DialFailure::Refused(refusal) = &failure {
+        if let DialError::Refused(refusal) = &failure {
             self.runs_twice += u32::from(refusal.says_runs_twice(self.own));
             if refusal.says_removed(self.own) || self.runs_twice >= RUNS_TWICE_MAX {
                 news.push(PeerNews::Node(HostInput::Core(Input::Dismissed)));
@@ -214,8 +214,8 @@ impl Link {
         if why != self.reported {
             self.reported.clone_from(&why);
             news.push(PeerNews::Report(match failure {
-                DialFailure::Refused(refusal) => PeerEvent::Refused(self.node, refusal),
-                DialFailure::Failed(_) | DialFailure::NotReady => PeerEvent::Lost(self.node, why),
+                DialError::Refused(refusal) => PeerEvent::Refused(self.node, refusal),
+                DialError::Failed(_) | DialError::NotReady => PeerEvent::Lost(self.node, why),
             }));
         }
         self.backoff.pause()
@@ -328,12 +328,12 @@ impl Link {
         self.hear_frames(bytes, now).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))
     }
 
-    fn hear_frames(&mut self, bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
+    fn hear_frames(&mut self, bytes: &[u8], now: Instant) -> Result<(), FrameError> {
         self.heard_at = now;
         self.heard.push(bytes);
         while let Some(frame) = self.heard.next_frame()? {
-            let PeerFrame::Receipt(read) = PeerFrame::read(frame)? else { return Err(FrameFault::Unknown) };
-            self.flow.receipt(read, now).map_err(|_| FrameFault::Unknown)?;
+            let PeerFrame::Receipt(read) = PeerFrame::read(frame)? else { return Err(FrameError::Unknown) };
+            self.flow.receipt(read, now).map_err(|_| FrameError::Unknown)?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod forward;
 mod founding;
 mod handshakes;
 mod inbound;
+mod keepalive;
 mod link;
 mod node;
 mod peer_actions;
@@ -44,7 +45,6 @@ mod router;
 mod settings;
 mod snapshots;
 mod wait;
-mod watch;
 
 pub use addresses::{DialAddresses, share_of};
 pub use caller::Question;
@@ -54,9 +54,10 @@ pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
 pub use handshakes::Handshakes;
-pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundFault, Received, inbox_is_full};
+pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundError, Received, inbox_is_full};
+pub use keepalive::{CLIENT_KEEPALIVE, Keepalive, PEER_KEEPALIVE};
 pub use link::{
-    DialFailure, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
+    DialError, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
     SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
@@ -67,4 +68,3 @@ pub use router::{Router, RouterAction, RouterInput};
 pub use settings::{Settings, SettingsError};
 pub use snapshots::{SnapshotOrder, snapshot_written};
 pub use wait::{NextWait, Wait};
-pub use watch::{CLIENT_WATCH, PEER_WATCH, Watch};

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Settings, ToWriter};
 use crate::memory::{Eviction, Holder, MemoryBudget};
-use crate::proxy::{Answered, Failure, Proxy, ProxyInput, ProxyOutput, Reply, Ticket};
+use crate::proxy::{Answered, Proxy, ProxyInput, ProxyOutput, Reply, RequestError, Ticket};
 use crate::raft::NodeId;
 use crate::replica::{Input, Request};
 use crate::time::Instant;
@@ -136,7 +136,7 @@ impl Router {
         }
         match refused {
             None => self.inputs.push(ProxyInput::Ask(ticket, request)),
-            Some(holder) => self.at_once.push(reply(ticket, Err(Failure::NoMemory(holder)))),
+            Some(holder) => self.at_once.push(reply(ticket, Err(RequestError::NoMemory(holder)))),
         }
     }
 
@@ -215,8 +215,8 @@ mod tests {
         assert!(matches!(
             actions[..],
             [
-                RouterAction::Tell(4, ToWriter::Reply(9, Err(Failure::ShuttingDown))),
-                RouterAction::ReplyToCaller(2, Err(Failure::ShuttingDown))
+                RouterAction::Tell(4, ToWriter::Reply(9, Err(RequestError::ShuttingDown))),
+                RouterAction::ReplyToCaller(2, Err(RequestError::ShuttingDown))
             ]
         ));
     }
@@ -246,8 +246,8 @@ mod tests {
         assert!(matches!(
             actions[..],
             [
-                RouterAction::Tell(4, ToWriter::Reply(9, Err(Failure::NoMemory(Holder::Data)))),
-                RouterAction::ReplyToCaller(2, Err(Failure::NoMemory(Holder::Data)))
+                RouterAction::Tell(4, ToWriter::Reply(9, Err(RequestError::NoMemory(Holder::Data)))),
+                RouterAction::ReplyToCaller(2, Err(RequestError::NoMemory(Holder::Data)))
             ]
         ));
     }

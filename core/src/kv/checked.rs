@@ -18,13 +18,13 @@ use std::fmt;
 
 use super::command::{Command, LoggedWrite, Operation, Write, take_string};
 use super::session::Session;
-use super::sessions::{SessionLimits, SessionLineError, Sessions};
+use super::session_table::{SessionLimits, SessionLineError, SessionTable};
 use super::text::{Key, KeyError, Value, ValueError, push_json_string};
 use crate::mutant::{self, Mutant};
 
 /// The reason why text is not in the form that this program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextFault {
+pub enum TextError {
     /// The text is not a command, or not a key with a value, of this version.
     Unknown,
     /// The key is not one that a client could have sent.
@@ -35,7 +35,7 @@ pub enum TextFault {
     Form,
 }
 
-impl fmt::Display for TextFault {
+impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("this version cannot parse it; a later version may have written it"),
@@ -46,13 +46,13 @@ impl fmt::Display for TextFault {
     }
 }
 
-impl std::error::Error for TextFault {}
+impl std::error::Error for TextError {}
 
 /// The reason why a line is not the next line of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateLineError {
     /// The line is not a key with its value.
-    Pair(TextFault),
+    Pair(TextError),
     /// The line is out of order: keys ascend, each once, and sessions come before all keys.
     Order,
     /// The line is not a line of the session table, or does not fit the lines before it.
@@ -78,11 +78,11 @@ impl Write {
     ///
     /// # Errors
     ///
-    /// [`TextFault`] when the payload is not a command, or differs from the text that
+    /// [`TextError`] when the payload is not a command, or differs from the text that
     /// [`Command::write_payload`] makes of the command.
-    pub fn checked(payload: &str) -> Result<Self, TextFault> {
-        let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextFault::Unknown)?;
-        let key = Key::new(operation.key()).map_err(TextFault::Key)?;
+    pub fn checked(payload: &str) -> Result<Self, TextError> {
+        let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextError::Unknown)?;
+        let key = Key::new(operation.key()).map_err(TextError::Key)?;
         let command = match operation {
             Operation::Put { value, .. } => Command::Put { key, value: checked_value(value)? },
             Operation::Delete { .. } => Command::Delete { key },
@@ -95,33 +95,33 @@ impl Write {
         let session = session.map(Session::from);
         let mut written = String::with_capacity(payload.len());
         command.write_payload(session.as_ref(), &mut written);
-        if written == payload { Ok(Self { session, command }) } else { Err(TextFault::Form) }
+        if written == payload { Ok(Self { session, command }) } else { Err(TextError::Form) }
     }
 }
 
-fn checked_value(json: &str) -> Result<Value, TextFault> {
-    let value = Value::from_json(json).map_err(TextFault::Value)?;
-    if value.as_json() == json { Ok(value) } else { Err(TextFault::Form) }
+fn checked_value(json: &str) -> Result<Value, TextError> {
+    let value = Value::from_json(json).map_err(TextError::Value)?;
+    if value.as_json() == json { Ok(value) } else { Err(TextError::Form) }
 }
 
 /// Parses a line of a state into a key and its value.
-pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextFault> {
-    let text = line.strip_prefix("{\"key\":").ok_or(TextFault::Unknown)?;
-    let (key, rest) = take_string(text).ok_or(TextFault::Unknown)?;
+pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextError> {
+    let text = line.strip_prefix("{\"key\":").ok_or(TextError::Unknown)?;
+    let (key, rest) = take_string(text).ok_or(TextError::Unknown)?;
     let json = rest.strip_prefix(",\"value\":").and_then(|rest| rest.strip_suffix('}'));
-    let value = checked_value(json.ok_or(TextFault::Unknown)?)?;
-    let key = Key::new(&key).map_err(TextFault::Key)?;
+    let value = checked_value(json.ok_or(TextError::Unknown)?)?;
+    let key = Key::new(&key).map_err(TextError::Key)?;
     let mut written = String::with_capacity(text.len() - rest.len());
     push_json_string(&mut written, key.as_str());
     let is_written_so = text.strip_suffix(rest) == Some(written.as_str());
-    if is_written_so { Ok((key, value)) } else { Err(TextFault::Form) }
+    if is_written_so { Ok((key, value)) } else { Err(TextError::Form) }
 }
 
 /// Accepts the next line of a state, after `last_key`: a session is added to `sessions`, a key and
 /// its value are returned.
 pub(super) fn accept_line(
     line: &str,
-    sessions: &mut Sessions,
+    sessions: &mut SessionTable,
     last_key: Option<&Key>,
 ) -> Result<Option<(Key, Value)>, StateLineError> {
     if line.starts_with("{\"key\":") {
@@ -140,7 +140,7 @@ pub(super) fn accept_line(
 /// as all the data of a node.
 #[derive(Debug)]
 pub struct StateLines {
-    sessions: Sessions,
+    sessions: SessionTable,
     last_key: Option<Key>,
     keys: usize,
 }
@@ -149,7 +149,7 @@ impl StateLines {
     /// A checker before the first line. The limits are those of the state.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self { sessions: Sessions::new(limits), last_key: None, keys: 0 }
+        Self { sessions: SessionTable::new(limits), last_key: None, keys: 0 }
     }
 
     /// Checks the next line, without its line break.
@@ -182,23 +182,23 @@ mod tests {
         let long_key = format!(r#""op":"PUT","key":"{}","value":1"#, "k".repeat(KEY_BYTES_MAX + 1));
         let long_value = format!(r#""op":"PUT","key":"k","value":"{}""#, "v".repeat(VALUE_BYTES_MAX));
         for (payload, fault) in [
-            (r#""op":"PUT","key":"k","value":"#, TextFault::Value(ValueError::NotJson)),
-            (r#""op":"PUT","key":"k","value":nonsense"#, TextFault::Value(ValueError::NotJson)),
-            (r#""op":"PUT","key":"k","value":1,"more":2"#, TextFault::Value(ValueError::NotJson)),
-            (r#""op":"PUT","key":"k","value":null"#, TextFault::Value(ValueError::Null)),
-            (r#""op":"PUT","key":"k","value":[1, 2]"#, TextFault::Form),
-            (r#""op":"PUT","key":"k","value":1 "#, TextFault::Form),
-            (r#""op":"PUT","key":"k","value":"\u0041""#, TextFault::Form),
-            (r#""op":"PUT","key":"\u0041","value":1"#, TextFault::Form),
-            (r#""op":"PUT","key":"","value":1"#, TextFault::Key(KeyError::Empty)),
-            (r#""op":"DELETE","key":"""#, TextFault::Key(KeyError::Empty)),
-            (r#""op":"DELETE","key":"a	b""#, TextFault::Form),
-            (r#""op":"CAS","key":"k","expect": 1,"value":2"#, TextFault::Form),
-            (r#""op":"CAS","key":"k","expect":1,"value":x"#, TextFault::Value(ValueError::NotJson)),
-            (r#""op":"SWAP","key":"k","value":1"#, TextFault::Unknown),
-            (r#""op":"PUT","client":"c","seq":9007199254740993,"key":"k","value":1"#, TextFault::Unknown),
-            (&long_key, TextFault::Key(KeyError::TooLong)),
-            (&long_value, TextFault::Value(ValueError::TooLong)),
+            (r#""op":"PUT","key":"k","value":"#, TextError::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":nonsense"#, TextError::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":1,"more":2"#, TextError::Value(ValueError::NotJson)),
+            (r#""op":"PUT","key":"k","value":null"#, TextError::Value(ValueError::Null)),
+            (r#""op":"PUT","key":"k","value":[1, 2]"#, TextError::Form),
+            (r#""op":"PUT","key":"k","value":1 "#, TextError::Form),
+            (r#""op":"PUT","key":"k","value":"\u0041""#, TextError::Form),
+            (r#""op":"PUT","key":"\u0041","value":1"#, TextError::Form),
+            (r#""op":"PUT","key":"","value":1"#, TextError::Key(KeyError::Empty)),
+            (r#""op":"DELETE","key":"""#, TextError::Key(KeyError::Empty)),
+            (r#""op":"DELETE","key":"a	b""#, TextError::Form),
+            (r#""op":"CAS","key":"k","expect": 1,"value":2"#, TextError::Form),
+            (r#""op":"CAS","key":"k","expect":1,"value":x"#, TextError::Value(ValueError::NotJson)),
+            (r#""op":"SWAP","key":"k","value":1"#, TextError::Unknown),
+            (r#""op":"PUT","client":"c","seq":9007199254740993,"key":"k","value":1"#, TextError::Unknown),
+            (&long_key, TextError::Key(KeyError::TooLong)),
+            (&long_value, TextError::Value(ValueError::TooLong)),
         ] {
             assert_eq!(Write::checked(payload), Err(fault), "{payload:.60}");
         }
@@ -217,12 +217,12 @@ mod tests {
         assert_eq!(read(&[a, a]), Err(StateLineError::Order));
         assert_eq!(read(&[a, session]), Err(StateLineError::Order));
         for (line, fault) in [
-            (r#"{"key":"","value":1}"#, TextFault::Key(KeyError::Empty)),
-            (r#"{"key":"a","value":}"#, TextFault::Value(ValueError::NotJson)),
-            (r#"{"key":"a","value":1,"x":1}"#, TextFault::Value(ValueError::NotJson)),
-            (r#"{"key":"\u0061","value":1}"#, TextFault::Form),
-            (r#"{"key":"a","value":1}}"#, TextFault::Value(ValueError::NotJson)),
-            (r#"{"key":"a"}"#, TextFault::Unknown),
+            (r#"{"key":"","value":1}"#, TextError::Key(KeyError::Empty)),
+            (r#"{"key":"a","value":}"#, TextError::Value(ValueError::NotJson)),
+            (r#"{"key":"a","value":1,"x":1}"#, TextError::Value(ValueError::NotJson)),
+            (r#"{"key":"\u0061","value":1}"#, TextError::Form),
+            (r#"{"key":"a","value":1}}"#, TextError::Value(ValueError::NotJson)),
+            (r#"{"key":"a"}"#, TextError::Unknown),
         ] {
             assert_eq!(read(&[line]), Err(StateLineError::Pair(fault)), "{line}");
         }

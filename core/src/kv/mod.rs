@@ -20,18 +20,18 @@ mod command;
 mod frozen;
 mod map;
 mod session;
-mod sessions;
+mod session_table;
 mod state;
 mod store;
 mod table;
 mod text;
 
-pub use checked::{StateLineError, StateLines, TextFault};
+pub use checked::{StateLineError, StateLines, TextError};
 pub use command::{Command, LoggedWrite, Operation, Write};
 pub use session::{CLIENT_BYTES_MAX, ClientName, LoggedSession, SEQ_MAX, Session, SessionError};
-pub use sessions::{
+pub use session_table::{
     CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,
-    SessionLineError, Sessions,
+    SessionLineError, SessionTable,
 };
 pub use state::State;
 pub use store::{Found, Outcome, Page, Query, Scan, Store};

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 
 use super::checked::{StateLineError, accept_line};
 use super::command::Write;
-use super::sessions::{Memory, SessionLimits, Sessions};
+use super::session_table::{Memory, SessionLimits, SessionTable};
 use super::store::{Outcome, Store};
 
 /// The state that the log builds. Equal logs give equal states.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     store: Store,
-    sessions: Sessions,
+    sessions: SessionTable,
     /// The lines of the session table at the frozen moment that are not read yet.
     frozen_sessions: VecDeque<String>,
 }
@@ -31,7 +31,7 @@ impl State {
     /// The state before the first entry.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self::from_parts(Store::default(), Sessions::new(limits))
+        Self::from_parts(Store::default(), SessionTable::new(limits))
     }
 
     /// The state before the first entry, with a secret seed for the hash tables. Without one, a
@@ -39,12 +39,12 @@ impl State {
     /// content.
     #[must_use]
     pub fn seeded(limits: SessionLimits, seed: u64) -> Self {
-        Self::from_parts(Store::seeded(seed), Sessions::new(limits))
+        Self::from_parts(Store::seeded(seed), SessionTable::new(limits))
     }
 
     /// Builds a state from its parts.
     #[must_use]
-    pub fn from_parts(store: Store, sessions: Sessions) -> Self {
+    pub fn from_parts(store: Store, sessions: SessionTable) -> Self {
         Self { store, sessions, frozen_sessions: VecDeque::new() }
     }
 
@@ -119,7 +119,7 @@ impl State {
 
     /// The session table.
     #[must_use]
-    pub fn sessions(&self) -> &Sessions {
+    pub fn sessions(&self) -> &SessionTable {
         &self.sessions
     }
 }

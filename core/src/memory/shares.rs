@@ -34,7 +34,7 @@
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
-use crate::replica::{HELD_BACK_BYTES_MAX, READINGS_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
+use crate::replica::{HELD_BACK_BYTES_MAX, PARSED_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
 
 /// The smallest budget: from here on, all shares fit into it, with room for some data. Below, the
 /// frames that other nodes may send would use most of it.
@@ -84,7 +84,7 @@ pub struct MemoryShares {
     /// Bytes of log after a snapshot is due during which it may be held back.
     pub held_back_bytes: u64,
     /// Bytes of batches whose parsed writes are kept for other nodes of the process.
-    pub readings_bytes: usize,
+    pub parsed_bytes: usize,
     /// Bytes of session tables that count against the limit of the state.
     pub sessions_bytes: usize,
     /// The smallest change of the memory use of a connection with another node that is counted.
@@ -132,7 +132,7 @@ impl MemoryShares {
             held_bytes: log_part,
             snapshot_log_bytes: count(log_part).max(1),
             held_back_bytes: count(log_part),
-            readings_bytes: (part / 2 / nodes).min(READINGS_BYTES_MAX),
+            parsed_bytes: (part / 2 / nodes).min(PARSED_BYTES_MAX),
             sessions_bytes: log_part,
             noted_bytes: NOTED_BYTES,
             has_links,
@@ -192,8 +192,8 @@ impl MemoryShares {
             held_back_bytes: limits.snapshots.held_back_bytes.min(self.held_back_bytes),
             ..limits.snapshots
         };
-        let readings_bytes = limits.readings_bytes.min(self.readings_bytes);
-        ReplicaLimits { snapshots, readings_bytes, ..limits }
+        let parsed_bytes = limits.parsed_bytes.min(self.parsed_bytes);
+        ReplicaLimits { snapshots, parsed_bytes, ..limits }
     }
 
     /// Limits the places for connections to those that have memory.
@@ -234,7 +234,7 @@ mod tests {
                 assert!(shares.state_max() >= max / 4, "{max} leave {} for data", shares.state_max());
                 // The log of a snapshot interval, the log kept for followers, and the parsed writes
                 // leave room for keys and values.
-                let log = shares.held_bytes.max(shares.retained_bytes) + max / 8 + shares.readings_bytes;
+                let log = shares.held_bytes.max(shares.retained_bytes) + max / 8 + shares.parsed_bytes;
                 assert!(log <= max / 16 * 5, "{max}");
                 // Sessions leave room for the log of a snapshot interval, and for some keys.
                 assert!(shares.sessions_bytes + max / 8 < shares.state_max(), "{max}");
@@ -273,7 +273,7 @@ mod tests {
                 assert_eq!((shares.frame_bytes, shares.outbox_bytes), (FRAME_BYTES_MAX, BULK_BYTES_MAX));
                 assert_eq!((shares.inbox_bytes, shares.window_bytes), (INBOX_BYTES_MAX, WINDOW_BYTES_MAX));
                 assert_eq!(shares.limit_places(PeerPlaces::default()), PeerPlaces::default());
-                assert_eq!(shares.readings_bytes, READINGS_BYTES_MAX);
+                assert_eq!(shares.parsed_bytes, PARSED_BYTES_MAX);
                 assert!(shares.sessions_bytes >= SESSION_BYTES_MAX);
                 assert_eq!(shares.state_max(), max / 4 * 3);
             }
@@ -292,7 +292,7 @@ mod tests {
         let policy = SnapshotPolicy { log_bytes: 5, ..SnapshotPolicy::default() };
         let limits = shares.limit_replica(ReplicaLimits { snapshots: policy, ..ReplicaLimits::default() });
         assert_eq!((limits.snapshots.log_bytes, limits.snapshots.log_bytes_max), (5, 32 << 20));
-        assert_eq!(limits.readings_bytes, 8 * MIB);
+        assert_eq!(limits.parsed_bytes, 8 * MIB);
         let few = PeerPlaces { handshakes: 2, inbound: 2, strangers: 2 };
         assert_eq!(shares.limit_places(few), few);
         assert_eq!(shares.limit_places(PeerPlaces::default()).inbound, 8);

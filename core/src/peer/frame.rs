@@ -25,7 +25,7 @@ const CAPACITY_KEPT: usize = 256 << 10;
 
 /// A fault in a stream of frames. Its connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameFault {
+pub enum FrameError {
     /// A frame is empty, or longer than the receiver accepts.
     Length(usize),
     /// A frame's bytes do not match their checksum.
@@ -34,7 +34,7 @@ pub enum FrameFault {
     Unknown,
 }
 
-impl std::fmt::Display for FrameFault {
+impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Length(0) => f.write_str("an empty frame"),
@@ -45,7 +45,7 @@ impl std::fmt::Display for FrameFault {
     }
 }
 
-impl std::error::Error for FrameFault {}
+impl std::error::Error for FrameError {}
 
 /// Appends a frame to `stream`; `write` adds its content.
 ///
@@ -109,21 +109,21 @@ impl FrameBuffer {
     ///
     /// # Errors
     ///
-    /// [`FrameFault`]: the stream is broken.
-    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameFault> {
+    /// [`FrameError`]: the stream is broken.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let unread = &self.bytes[self.start..];
         let Some((head, rest)) = unread.split_first_chunk::<HEAD_LEN>() else { return Ok(None) };
         let [l0, l1, l2, l3, c0, c1, c2, c3, of_head @ ..] = *head;
         if crc32fast::hash(&head[..8]) != u32::from_le_bytes(of_head) {
-            return Err(FrameFault::Checksum);
+            return Err(FrameError::Checksum);
         }
         let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
         if len == 0 || len > self.frame_max {
-            return Err(FrameFault::Length(len));
+            return Err(FrameError::Length(len));
         }
         let Some(frame) = rest.get(..len) else { return Ok(None) };
         if crc32fast::hash(frame) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err(FrameFault::Checksum);
+            return Err(FrameError::Checksum);
         }
         let from = self.start + HEAD_LEN;
         self.start = from + len;
@@ -169,7 +169,7 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 let mut buffer = FrameBuffer::default();
                 buffer.push(&flipped);
-                assert_eq!(buffer.next_frame(), Err(FrameFault::Checksum), "byte {at} bit {bit}");
+                assert_eq!(buffer.next_frame(), Err(FrameError::Checksum), "byte {at} bit {bit}");
             }
         }
     }
@@ -182,7 +182,7 @@ mod tests {
             let head = [&len.to_le_bytes()[..], &[0; 4]].concat();
             buffer.push(&head);
             buffer.push(&crc32fast::hash(&head).to_le_bytes());
-            assert!(matches!(buffer.next_frame(), Err(FrameFault::Length(_))));
+            assert!(matches!(buffer.next_frame(), Err(FrameError::Length(_))));
         }
     }
 }

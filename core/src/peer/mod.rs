@@ -36,13 +36,13 @@ mod wire;
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Backoff};
 pub use event::PeerEvent;
 pub use founders::Founders;
-pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameFault};
+pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError};
 pub use greeting_line::{GREETING_LOOK_BYTES, GreetingLine, GreetingTooLong};
 pub use hello::{HELLO_BYTES_MAX, Hello, Meeting, PEER_FORMAT, PEER_VERSION, Welcome};
 pub use local::{KnownMembers, LocalNode, Origin, Standing};
 pub use outbox::{BULK_BYTES_MAX, Outbox, PIECE_BYTES, URGENT_BYTES_MAX};
 
-pub use refusal::{Finally, PeerRefusal};
+pub use refusal::{FinalRefusals, PeerRefusal};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};
@@ -95,12 +95,12 @@ impl PeerFrame {
     ///
     /// # Errors
     ///
-    /// [`FrameFault::Unknown`] when the bytes are not a frame of this protocol version, or contain
+    /// [`FrameError::Unknown`] when the bytes are not a frame of this protocol version, or contain
     /// an invalid entry.
-    pub fn read(bytes: &[u8]) -> Result<Self, FrameFault> {
+    pub fn read(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut from = Reader::new(bytes);
         let frame = Self::read_from(&mut from).filter(|_| from.is_empty());
-        frame.ok_or(FrameFault::Unknown)
+        frame.ok_or(FrameError::Unknown)
     }
 
     fn read_from(from: &mut Reader<'_>) -> Option<Self> {

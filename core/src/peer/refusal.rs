@@ -139,7 +139,7 @@ pub(super) struct RefusalText {
 /// Distinguishes a final refusal from one by a node that is briefly behind: counts how often it was
 /// received.
 #[derive(Debug, Default)]
-pub struct Finally {
+pub struct FinalRefusals {
     heard: u32,
 }
 
@@ -148,7 +148,7 @@ pub struct Finally {
 /// that was briefly behind to catch up.
 const FINAL_AFTER: u32 = 20;
 
-impl Finally {
+impl FinalRefusals {
     /// Counts a refusal if it is final for `node`. Returns whether the node must give up.
     pub fn is_reached_by(&mut self, refusal: &PeerRefusal, node: NodeId) -> bool {
         if refusal.is_final_for(node) {

@@ -227,10 +227,10 @@ fn a_truncated_or_extended_frame_is_refused() {
     for frame in every_frame() {
         let bytes = &encode(&frame)[frame::HEAD_LEN..];
         for len in 0..bytes.len() {
-            assert_eq!(PeerFrame::read(&bytes[..len]), Err(FrameFault::Unknown), "{frame:?} cut at {len}");
+            assert_eq!(PeerFrame::read(&bytes[..len]), Err(FrameError::Unknown), "{frame:?} cut at {len}");
         }
         let longer = [bytes, &[0]].concat();
-        assert_eq!(PeerFrame::read(&longer), Err(FrameFault::Unknown), "{frame:?} and a byte");
+        assert_eq!(PeerFrame::read(&longer), Err(FrameError::Unknown), "{frame:?} and a byte");
     }
 }
 
@@ -259,7 +259,7 @@ fn an_entry_with_a_wrong_checksum_is_refused() {
     let at = bytes.windows(5).position(|window| window == b"chips").unwrap();
     let mut changed = bytes.to_vec();
     changed[at] = b'C';
-    assert_eq!(PeerFrame::read(&changed), Err(FrameFault::Unknown));
+    assert_eq!(PeerFrame::read(&changed), Err(FrameError::Unknown));
 }
 
 /// A number near the end of its range would be accepted, stored and spread, and no larger one could
@@ -283,11 +283,11 @@ fn absurd_terms_and_indexes_are_refused() {
     };
     assert!(read(vote(LogIndex::MAX.0, Term::MAX.0)).is_ok());
     for (index, term) in [(LogIndex::MAX.0 + 1, 1), (1, Term::MAX.0 + 1), (u64::MAX, u64::MAX)] {
-        assert_eq!(read(vote(index, term)), Err(FrameFault::Unknown), "{index} {term}");
+        assert_eq!(read(vote(index, term)), Err(FrameError::Unknown), "{index} {term}");
     }
     let commit_checksum = Some(Checksum(1));
     let beat = Heartbeat { leader_commit: LogIndex(u64::MAX), commit_checksum, round: ReadRound(0) };
-    assert_eq!(read(Body::Heartbeat(beat)), Err(FrameFault::Unknown));
+    assert_eq!(read(Body::Heartbeat(beat)), Err(FrameError::Unknown));
 }
 
 #[test]

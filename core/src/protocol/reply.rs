@@ -6,7 +6,7 @@ use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
 use crate::memory::{Holder, MemoryReport, MemoryUse};
-use crate::proxy::{Answered, ClusterReport, Failure, NodeReport, Reply};
+use crate::proxy::{Answered, ClusterReport, NodeReport, Reply, RequestError};
 use crate::raft::{Configuration, LogIndex};
 use crate::replica::{Answer, Status};
 
@@ -297,14 +297,14 @@ fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
     line.write_fmt(text).expect("a String takes any text");
 }
 
-fn code_of(failure: Failure) -> &'static str {
+fn code_of(failure: RequestError) -> &'static str {
     match failure {
-        Failure::NoLeader => "no_leader",
-        Failure::Timeout | Failure::TransferFailed => "timeout",
-        Failure::NotVoter | Failure::Change(_) | Failure::MembersAreFixed => "bad_request",
-        Failure::BackupGone => "backup_gone",
-        Failure::Busy | Failure::NoMemory(_) => "busy",
-        Failure::ShuttingDown => "shutting_down",
-        Failure::Storage => "storage",
+        RequestError::NoLeader => "no_leader",
+        RequestError::Timeout | RequestError::TransferFailed => "timeout",
+        RequestError::NotVoter | RequestError::Change(_) | RequestError::MembersAreFixed => "bad_request",
+        RequestError::BackupGone => "backup_gone",
+        RequestError::Busy | RequestError::NoMemory(_) => "busy",
+        RequestError::ShuttingDown => "shutting_down",
+        RequestError::Storage => "storage",
     }
 }

@@ -25,7 +25,7 @@ pub struct ProxyConfig {
     pub local: Option<NodeId>,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// The most requests under way; more are rejected as [`Failure::Busy`].
+    /// The most requests under way; more are rejected as [`RequestError::Busy`].
     pub pending_max: usize,
     /// The most bytes of keys and values in requests under way; one request may exceed it.
     pub pending_bytes_max: usize,
@@ -73,7 +73,7 @@ pub enum ProxyOutput {
 }
 
 /// The reply to a client's request.
-pub type Reply = Result<Answered, Failure>;
+pub type Reply = Result<Answered, RequestError>;
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ const A_WRITE_MAY_FOLLOW: &str = "; a write may still take effect";
 
 /// The reason why a request has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RequestError {
     /// No leader became known in time. The request had no effect.
     NoLeader,
     /// The outcome is unknown; a write may still take effect.
@@ -138,7 +138,7 @@ pub enum Failure {
     TransferFailed,
 }
 
-impl Failure {
+impl RequestError {
     /// Returns whether the error is definite: the request had no effect and never will.
     #[must_use]
     pub fn is_definite(self) -> bool {
@@ -146,7 +146,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::NoMemory(holder) => {
@@ -178,7 +178,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Failure {
+impl RequestError {
     /// Returns the message for a request that changes nothing, without the remark about a write.
     #[must_use]
     pub fn message_of_read(self) -> String {
@@ -188,4 +188,4 @@ impl Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for RequestError {}

@@ -28,7 +28,7 @@ use crate::raft::{NodeId, Term};
 use crate::replica::{Answer, Refused, Request, RequestId};
 use crate::time::Instant;
 pub use face::{
-    Answered, ClusterReport, Failure, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, Ticket,
+    Answered, ClusterReport, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, RequestError, Ticket,
 };
 use pending::{Pending, PendingRequests, Place};
 
@@ -154,11 +154,11 @@ impl Proxy {
 
     fn ask(&mut self, ticket: Ticket, request: Request, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let refusal = if self.is_stopping {
-            Some(Failure::ShuttingDown)
+            Some(RequestError::ShuttingDown)
         } else if !self.pending.has_room(&self.config) {
-            Some(Failure::Busy)
+            Some(RequestError::Busy)
         } else if self.config.local.is_none() && matches!(request, Request::ChangeMembers(_)) {
-            Some(Failure::MembersAreFixed)
+            Some(RequestError::MembersAreFixed)
         } else {
             None
         };
@@ -299,7 +299,7 @@ impl Proxy {
                     pending.leave_in_doubt();
                     self.route(id, now, outputs);
                 }
-                _ => self.close(id, Err(Failure::Timeout), outputs),
+                _ => self.close(id, Err(RequestError::Timeout), outputs),
             },
             answer => {
                 let is_leaders = matches!(
@@ -325,11 +325,11 @@ impl Proxy {
         outputs: &mut Vec<ProxyOutput>,
     ) {
         match refused {
-            Refused::Overloaded => self.close(id, Err(Failure::Busy), outputs),
-            Refused::NotVoter => self.close(id, Err(Failure::NotVoter), outputs),
-            Refused::TransferFailed => self.close(id, Err(Failure::TransferFailed), outputs),
-            Refused::BackupGone => self.close(id, Err(Failure::BackupGone), outputs),
-            Refused::Change(error) => self.close(id, Err(Failure::Change(error)), outputs),
+            Refused::Overloaded => self.close(id, Err(RequestError::Busy), outputs),
+            Refused::NotVoter => self.close(id, Err(RequestError::NotVoter), outputs),
+            Refused::TransferFailed => self.close(id, Err(RequestError::TransferFailed), outputs),
+            Refused::BackupGone => self.close(id, Err(RequestError::BackupGone), outputs),
+            Refused::Change(error) => self.close(id, Err(RequestError::Change(error)), outputs),
             Refused::CatchingUp => {
                 if let Some(pending) = self.pending.request_mut(id) {
                     pending.place = Place::Waiting;
@@ -388,7 +388,7 @@ impl Proxy {
             match &mut pending.place {
                 Place::At(at) if *at == node => match pending.request {
                     Request::Write { .. } | Request::ChangeMembers(_) => {
-                        self.close(id, Err(Failure::Storage), outputs);
+                        self.close(id, Err(RequestError::Storage), outputs);
                     }
                     _ => self.route(id, now, outputs),
                 },
@@ -404,7 +404,7 @@ impl Proxy {
     fn refuse_waiting(&mut self, outputs: &mut Vec<ProxyOutput>) {
         for id in self.pending.ids() {
             if self.pending.request_mut(id).is_some_and(|pending| pending.place == Place::Waiting) {
-                self.close(id, Err(Failure::ShuttingDown), outputs);
+                self.close(id, Err(RequestError::ShuttingDown), outputs);
             }
         }
     }
@@ -438,9 +438,9 @@ impl Proxy {
                 let had_no_effect =
                     pending.place == Place::Waiting || mutant::is_active(Mutant::TimeoutIsDefinite);
                 let failure = match had_no_effect {
-                    true if pending.request.is_scan() && !self.scans.contains(&id) => Failure::Busy,
-                    true => Failure::NoLeader,
-                    false => Failure::Timeout,
+                    true if pending.request.is_scan() && !self.scans.contains(&id) => RequestError::Busy,
+                    true => RequestError::NoLeader,
+                    false => RequestError::Timeout,
                 };
                 self.close(id, Err(failure), outputs);
             }
@@ -479,7 +479,9 @@ impl Proxy {
             let reply = match reply {
                 // The node that had the request before may still carry it out, whatever another
                 // node has answered.
-                Err(failure) if failure.is_definite() && pending.may_have_effect => Err(Failure::Timeout),
+                Err(failure) if failure.is_definite() && pending.may_have_effect => {
+                    Err(RequestError::Timeout)
+                }
                 reply => reply,
             };
             outputs.push(ProxyOutput::Reply(pending.ticket, reply));

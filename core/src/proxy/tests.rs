@@ -183,14 +183,14 @@ fn a_timeout_is_definite_only_for_a_write_that_no_node_had() {
     let mut story = Story::with_nodes(3);
     story.ask(put());
     let outputs = story.elapse(TIMEOUT);
-    assert_eq!(replied(&outputs), &Err(Failure::NoLeader));
-    assert!(Failure::NoLeader.is_definite());
+    assert_eq!(replied(&outputs), &Err(RequestError::NoLeader));
+    assert!(RequestError::NoLeader.is_definite());
 
     let mut story = Story::with_nodes(3).led_by(0);
     let (_, id) = asked(&story.ask(put()));
     let outputs = story.elapse(TIMEOUT);
-    assert_eq!(replied(&outputs), &Err(Failure::Timeout));
-    assert!(!Failure::Timeout.is_definite());
+    assert_eq!(replied(&outputs), &Err(RequestError::Timeout));
+    assert!(!RequestError::Timeout.is_definite());
     assert!(story.answer(0, id, applied()).is_empty(), "one reply for one request");
 }
 
@@ -218,7 +218,7 @@ fn requests_above_the_limit_of_bytes_are_rejected() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (key, value) = (Key::new("k").unwrap(), Value::from_text(&"v".repeat(200)).unwrap());
     asked(&story.ask(Request::write(Command::Put { key, value })));
-    assert_eq!(replied(&story.ask(put())), &Err(Failure::Busy));
+    assert_eq!(replied(&story.ask(put())), &Err(RequestError::Busy));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn requests_above_the_limit_are_rejected() {
     for _ in 0..4 {
         asked(&story.ask(put()));
     }
-    assert_eq!(replied(&story.ask(put())), &Err(Failure::Busy));
+    assert_eq!(replied(&story.ask(put())), &Err(RequestError::Busy));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn when_a_node_stops_its_writes_fail_and_its_reads_go_elsewhere() {
     let (reader, _) = asked(&story.ask(read()));
     assert_eq!(reader, 1);
     let outputs = story.step(Some(ProxyInput::NodeStopped(NodeId(0))));
-    assert_eq!(replied(&outputs), &Err(Failure::Storage));
+    assert_eq!(replied(&outputs), &Err(RequestError::Storage));
     let outputs = story.step(Some(ProxyInput::NodeStopped(NodeId(1))));
     assert!(outputs.is_empty(), "nobody can read, so it waits");
 }
@@ -288,8 +288,8 @@ fn stopping_rejects_new_and_waiting_requests_and_finishes_the_others() {
     let mut story = Story::with_nodes(3);
     story.ask(put());
     let outputs = story.step(Some(ProxyInput::Stop));
-    assert_eq!(replied(&outputs), &Err(Failure::ShuttingDown));
-    assert_eq!(replied(&story.ask(put())), &Err(Failure::ShuttingDown));
+    assert_eq!(replied(&outputs), &Err(RequestError::ShuttingDown));
+    assert_eq!(replied(&story.ask(put())), &Err(RequestError::ShuttingDown));
 
     let mut story = Story::with_nodes(3).led_by(0);
     let (_, id) = asked(&story.ask(put()));
@@ -363,7 +363,7 @@ fn only_repeatable_requests_go_elsewhere_when_a_connection_breaks() {
     let outputs = story.hear_leader(1, 3, Some(2));
     assert_eq!(all_asked(&outputs), [2], "the write without a session may have been done");
     let outputs = story.elapse(TIMEOUT);
-    assert!(outputs.iter().any(|output| matches!(output, ProxyOutput::Reply(_, Err(Failure::Timeout)))));
+    assert!(outputs.iter().any(|output| matches!(output, ProxyOutput::Reply(_, Err(RequestError::Timeout)))));
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn members_of_one_process_are_fixed() {
     use crate::replica::MemberChange;
     let mut story = Story::with_nodes(3).led_by(0);
     let outputs = story.ask(Request::ChangeMembers(MemberChange::Remove(NodeId(1)).into()));
-    assert_eq!(replied(&outputs), &Err(Failure::MembersAreFixed));
+    assert_eq!(replied(&outputs), &Err(RequestError::MembersAreFixed));
 }
 
 #[test]
@@ -437,7 +437,7 @@ fn a_write_that_was_sent_again_never_fails_definitely() {
             Some(stop) => story.step(Some(stop)),
             None => story.elapse(TIMEOUT),
         };
-        assert_eq!(replied(&outputs), &Err(Failure::Timeout));
+        assert_eq!(replied(&outputs), &Err(RequestError::Timeout));
     }
 }
 
@@ -472,7 +472,7 @@ fn all_pieces_of_a_backup_come_from_one_node() {
     assert_eq!(story.refuse_as_follower(0, id, 4, None), []);
     assert_eq!(asked(&story.elapse(READ_RETRY_AFTER)), (0, id));
     let gone = story.answer(0, id, Answer::Refused(Refused::BackupGone));
-    assert_eq!(replied(&gone), &Err(Failure::BackupGone));
+    assert_eq!(replied(&gone), &Err(RequestError::BackupGone));
     // Another node takes its place only after it has stopped.
     story.step(Some(ProxyInput::NodeStopped(NodeId(0))));
     assert_eq!(asked(&story.ask(piece())).0, 1);

@@ -31,7 +31,7 @@ impl Node {
     pub(super) fn on_append_entries(&mut self, leader: NodeId, append: AppendEntries, now: Instant) {
         self.follow(leader, now);
         if let Err(because) = self.check_entries(&append) {
-            return self.tell(Event::MessageRefused { from: leader, because });
+            return self.report(Event::MessageRefused { from: leader, because });
         }
         // An old call: everything up to the start of this log is committed, so the leader's log has
         // it as well.
@@ -50,12 +50,12 @@ impl Node {
         }
         if !self.continues(append.prev_log_index, append.prev_log_checksum) {
             let because = Refusal::ChecksumMismatch;
-            return self.tell(Event::MessageRefused { from: leader, because });
+            return self.report(Event::MessageRefused { from: leader, because });
         }
         let last_new = append.entries.last().map_or(append.prev_log_index, |run| run.last().index);
         for run in append.entries {
-            if let Err(because) = self.take_run(run) {
-                return self.tell(Event::MessageRefused { from: leader, because });
+            if let Err(because) = self.append_run(run) {
+                return self.report(Event::MessageRefused { from: leader, because });
             }
         }
         // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call
@@ -81,7 +81,7 @@ impl Node {
                 self.learn_commit(heartbeat.leader_commit.min(last_index));
             }
         } else {
-            self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+            self.report(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
         }
         // The response waits until the term is durable, but never for entries that are being
         // written.
@@ -99,7 +99,7 @@ impl Node {
             // Fig. 2, candidates 3: a leader of this term ends the campaign.
             Part::Follower { leader: None } | Part::PreCandidate(_) | Part::Candidate(_) => {
                 self.become_follower(self.current_term, Some(leader), StepDown::LeaderElected, now);
-                self.tell(Event::LeaderFound { term: self.current_term, leader });
+                self.report(Event::LeaderFound { term: self.current_term, leader });
             }
         }
         self.leader_contact = Some(now);
@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// Appends the new entries of `run`, whose predecessor is in the log.
-    fn take_run(&mut self, run: Entries) -> Result<(), Refusal> {
+    fn append_run(&mut self, run: Entries) -> Result<(), Refusal> {
         let Some(new) = self.first_difference(&run).and_then(|index| run.into_starting_at(index)) else {
             return Ok(());
         };

@@ -43,7 +43,7 @@ struct Batch {
     has_configuration: bool,
     text: String,
     marks: Marks,
-    reading: Mutex<Weak<dyn Any + Send + Sync>>,
+    parsed: Mutex<Weak<dyn Any + Send + Sync>>,
 }
 
 /// The marks of a batch. A single mark is stored in the batch itself, which saves an allocation and
@@ -67,7 +67,7 @@ impl Entries {
     /// Makes a batch that follows `before`, and returns a view of all its entries. Only for the
     /// gateway, which upholds the invariants.
     pub(super) fn of_batch(before: LogPoint, has_configuration: bool, text: String, marks: Marks) -> Self {
-        let batch = Batch { before, has_configuration, text, marks, reading: Mutex::new(Weak::<()>::new()) };
+        let batch = Batch { before, has_configuration, text, marks, parsed: Mutex::new(Weak::<()>::new()) };
         let end = offset(batch.marks().len());
         Self { batch: Arc::new(batch), start: 0, end }
     }
@@ -181,16 +181,16 @@ impl Entries {
     /// holds it: several nodes of one process share their batches and need not decode each batch
     /// again. All of them must decode the same log alike.
     #[must_use]
-    pub fn reading<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        let reading = self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        reading?.downcast().ok()
+    pub fn parsed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let parsed = self.batch.parsed.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        parsed?.downcast().ok()
     }
 
     /// Caches the decoded form of the whole batch for other readers. They find it while at least
     /// one reader still holds it.
-    pub fn leave_reading<T: Any + Send + Sync>(&self, reading: &Arc<T>) {
-        let reading: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(reading);
-        *self.batch.reading.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&reading);
+    pub fn attach_parsed<T: Any + Send + Sync>(&self, parsed: &Arc<T>) {
+        let parsed: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(parsed);
+        *self.batch.parsed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&parsed);
     }
 
     /// Iterates over the configurations among these entries, with their indexes.

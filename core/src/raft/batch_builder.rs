@@ -6,7 +6,7 @@
 
 use super::batch::{BATCH_BYTES_MAX, Entries, Mark, Marks, offset};
 use super::configuration::CONFIG_PREFIX;
-use super::line::{HEAD_INDEX, HEAD_TERM, Line, LineFault, TAIL_END, TAIL_START, push_number};
+use super::line::{HEAD_INDEX, HEAD_TERM, Line, LineError, TAIL_END, TAIL_START, push_number};
 use super::types::{Checksum, LogPoint, Term};
 use crate::mutant::{self, Mutant};
 
@@ -100,8 +100,8 @@ impl BatchBuilder {
     ///
     /// # Errors
     ///
-    /// [`LineFault`] says what is wrong with the line; the batch stays as it was.
-    pub fn accept(&mut self, line: &[u8]) -> Result<LogPoint, LineFault> {
+    /// [`LineError`] says what is wrong with the line; the batch stays as it was.
+    pub fn accept(&mut self, line: &[u8]) -> Result<LogPoint, LineError> {
         self.accept_when(line, |_| Ok(()))
     }
 
@@ -111,12 +111,12 @@ impl BatchBuilder {
     /// # Errors
     ///
     /// The error of `check`, or that the line is not the next entry; the batch stays as it was.
-    pub fn accept_when<E: From<LineFault>>(
+    pub fn accept_when<E: From<LineError>>(
         &mut self,
         line: &[u8],
         check: impl FnOnce(&Line<'_>) -> Result<(), E>,
     ) -> Result<LogPoint, E> {
-        let line = Line::read(line).ok_or(LineFault::NotAnEntry)?;
+        let line = Line::read(line).ok_or(LineError::NotAnEntry)?;
         self.check_place(&line)?;
         check(&line)?;
         let payload_start = self.text.len() + line.payload.start;
@@ -127,15 +127,15 @@ impl BatchBuilder {
     }
 
     /// Checks that the line is the next entry.
-    fn check_place(&self, line: &Line<'_>) -> Result<(), LineFault> {
+    fn check_place(&self, line: &Line<'_>) -> Result<(), LineError> {
         if !line.follows(self.last.checksum) && !mutant::is_active(Mutant::ChecksumIgnored) {
-            return Err(LineFault::Checksum);
+            return Err(LineError::Checksum);
         }
         if line.index != self.last.index.next() {
-            return Err(LineFault::Index { expected: self.last.index.next(), found: line.index });
+            return Err(LineError::Index { expected: self.last.index.next(), found: line.index });
         }
         if line.term < self.last.term {
-            return Err(LineFault::Term { before: self.last.term, found: line.term });
+            return Err(LineError::Term { before: self.last.term, found: line.term });
         }
         Ok(())
     }
@@ -250,13 +250,13 @@ mod tests {
         let sealed = three_entries();
         let second = sealed.text().lines().nth(1).unwrap().as_bytes();
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
-        assert_eq!(builder.accept(second), Err(LineFault::Checksum));
+        assert_eq!(builder.accept(second), Err(LineError::Checksum));
         let wrong_place = LogPoint { index: LogIndex(5), ..sealed.point_at(LogIndex(1)).unwrap() };
         let expected = LogIndex(6);
         let found = LogIndex(2);
-        assert_eq!(BatchBuilder::new(wrong_place).accept(second), Err(LineFault::Index { expected, found }));
+        assert_eq!(BatchBuilder::new(wrong_place).accept(second), Err(LineError::Index { expected, found }));
         let newer = LogPoint { term: Term(9), ..sealed.point_at(LogIndex(1)).unwrap() };
-        let fault = LineFault::Term { before: Term(9), found: Term(1) };
+        let fault = LineError::Term { before: Term(9), found: Term(1) };
         assert_eq!(BatchBuilder::new(newer).accept(second), Err(fault));
     }
 

@@ -155,7 +155,7 @@ pub(super) struct Durability {
     noted_floor: LogIndex,
     noted_at: Instant,
     /// Whether it was reported that the disk hangs.
-    hang_is_told: bool,
+    hang_is_reported: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -183,17 +183,17 @@ impl Durability {
             undurable_bytes: 0,
             noted_floor: LogIndex::ORIGIN,
             noted_at: Instant::default(),
-            hang_is_told: false,
+            hang_is_reported: false,
         }
     }
 
     /// Returns an event whenever the disk has begun to hang or has recovered.
     pub(super) fn hang_event(&mut self, now: Instant) -> Option<Event> {
         let hanging_since = self.waiting_since().filter(|since| now >= *since + DISK_PATIENCE);
-        if hanging_since.is_some() == self.hang_is_told {
+        if hanging_since.is_some() == self.hang_is_reported {
             return None;
         }
-        self.hang_is_told = hanging_since.is_some();
+        self.hang_is_reported = hanging_since.is_some();
         let hangs = hanging_since.map(|since| Event::DiskHangs { waited: now.since(since) });
         Some(hangs.unwrap_or(Event::DiskRecovered))
     }

@@ -60,7 +60,7 @@ impl Node {
         self.part = Part::PreCandidate(Campaign::new(self.round));
         self.leader_contact = None;
         self.reset_election_timer(now);
-        self.tell(Event::BecamePreCandidate { term: self.current_term });
+        self.report(Event::BecamePreCandidate { term: self.current_term });
         self.call_for_votes(self.current_term.next(), false, Body::RequestPreVote);
         // A pre-vote promises nothing, so the candidate's vote for itself needs no disk.
         let own_yes = RequestVoteResponse { round: self.round, granted: true };
@@ -76,7 +76,7 @@ impl Node {
         self.round += 1;
         self.part = Part::Candidate(Campaign::new(self.round));
         self.reset_election_timer(now);
-        self.tell(Event::BecameCandidate { term: self.current_term });
+        self.report(Event::BecameCandidate { term: self.current_term });
         // The calls wait until the vote for oneself is durable, and that vote counts only then
         // (`count_own_vote`): a candidate that wins, crashes and forgets that it voted could vote
         // for another one in the same term.
@@ -119,7 +119,7 @@ impl Node {
         let is_new_term = request.election_term > self.current_term;
         let hears_leader = self.hears_leader(now) && !mutant::is_active(Mutant::PreVoteDespiteLeader);
         let is_open = !hears_leader && !self.vote_is_promised(now) && self.may_vote();
-        if is_new_term && self.log_is_not_newer(&request) && is_open {
+        if is_new_term && self.candidate_is_up_to_date(&request) && is_open {
             let response = RequestVoteResponse { round: request.round, granted: true };
             self.send(from, Promise::HardState, Body::RequestPreVoteResponse(response));
         } else {
@@ -151,7 +151,7 @@ impl Node {
         let is_same = self.voted_for == Some(from) && self.voted_for_incarnation == incarnation;
         let is_free = self.voted_for.is_none() || is_same || mutant::is_active(Mutant::VoteGivenTwice);
         let is_promised = self.vote_is_promised(now) && !request.is_transfer;
-        if !is_free || is_promised || !self.may_vote() || !self.log_is_not_newer(&request) {
+        if !is_free || is_promised || !self.may_vote() || !self.candidate_is_up_to_date(&request) {
             let (promise, answer) = self.refused_vote(&request);
             return self.send(from, promise, answer);
         }
@@ -200,7 +200,7 @@ impl Node {
 
     /// Returns whether this node's log is not more up to date than the candidate's (§5.4.1): the
     /// later last term is more up to date; with equal terms, the longer log.
-    fn log_is_not_newer(&self, request: &RequestVote) -> bool {
+    fn candidate_is_up_to_date(&self, request: &RequestVote) -> bool {
         let last = self.last_entry();
         if mutant::is_active(Mutant::LongerLogPreferred) {
             return (last.index, last.term) <= (request.last_log_index, request.last_log_term);
@@ -212,13 +212,13 @@ impl Node {
     /// Ends a campaign that cannot be won any more. The election timer keeps running.
     fn lose_election(&mut self) {
         self.part = Part::Follower { leader: None };
-        self.tell(Event::BecameFollower { term: self.current_term, because: StepDown::ElectionLost });
+        self.report(Event::BecameFollower { term: self.current_term, because: StepDown::ElectionLost });
     }
 
     fn become_leader(&mut self, votes: usize, now: Instant) {
         self.part = Part::Leader(Leadership::new(self.log.last().index, now));
         self.follow_membership(now);
-        self.tell(Event::BecameLeader { term: self.current_term, votes });
+        self.report(Event::BecameLeader { term: self.current_term, votes });
         // §8: append an entry of the new term. Without it the leader could not commit entries of
         // older terms (§5.4.2).
         if !mutant::is_active(Mutant::NoopSkipped) {

@@ -21,7 +21,7 @@ impl Node {
     }
 
     /// Checks whether the message may go to its handler.
-    pub(super) fn check_address(&self, message: &Message) -> Result<(), Refusal> {
+    pub(super) fn check_message(&self, message: &Message) -> Result<(), Refusal> {
         if message.to != self.config.id {
             return Err(Refusal::WrongAddress);
         }

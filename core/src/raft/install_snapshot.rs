@@ -82,7 +82,7 @@ impl Node {
                 progress.accepted(response.last.index);
             }
             InstallOutcome::Installed => {
-                self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+                self.report(Event::MessageRefused { from, because: Refusal::UnknownEntries });
             }
             InstallOutcome::Holds { bytes } => {
                 if progress.snapshot_continues(response.last, bytes, now) {
@@ -126,7 +126,8 @@ impl Node {
             // The snapshot contains everything that is committed here. Another entry at that index
             // cannot be committed.
             if self.log.point_at(last.index).is_some_and(|point| point != last) {
-                return self.tell(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+                return self
+                    .report(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
             }
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
@@ -145,7 +146,7 @@ impl Node {
             // Installed, this snapshot would leave no record on this node's disk that it was a
             // member: see [`Self::note_removal`].
             self.receiving = None;
-            return self.tell_removal(last.index);
+            return self.report_removal(last.index);
         }
         if self.receiving.as_ref().is_none_or(|receiving| receiving.meta != part.meta) {
             self.receiving = Some(Receiving::new(part.meta.clone()));
@@ -164,7 +165,7 @@ impl Node {
             self.turn.snapshot_writes.push(part);
         } else {
             self.receiving = None;
-            self.tell(Event::MessageRefused { from: leader, because: Refusal::SnapshotDamaged });
+            self.report(Event::MessageRefused { from: leader, because: Refusal::SnapshotDamaged });
             self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes: 0 });
         }
     }
@@ -253,7 +254,7 @@ impl Node {
         }
         self.commit_index = last.index;
         self.turn.installed = Some(meta.clone());
-        self.tell(Event::SnapshotInstalled { last: last.index });
+        self.report(Event::SnapshotInstalled { last: last.index });
         self.compact(meta);
     }
 

@@ -67,7 +67,7 @@ impl<'a> Line<'a> {
 
 /// Why a line from outside is not the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineFault {
+pub enum LineError {
     /// It does not have the form of an entry.
     NotAnEntry,
     /// Its checksum does not continue the chain: its bytes, or those of an earlier line, have
@@ -89,7 +89,7 @@ pub enum LineFault {
     },
 }
 
-impl fmt::Display for LineFault {
+impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnEntry => f.write_str("it does not have the shape of a log entry"),
@@ -100,7 +100,7 @@ impl fmt::Display for LineFault {
     }
 }
 
-impl std::error::Error for LineFault {}
+impl std::error::Error for LineError {}
 
 /// Appends a decimal number without leading zeros.
 pub(super) fn push_number(text: &mut String, mut number: u64) {

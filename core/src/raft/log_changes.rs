@@ -37,7 +37,7 @@ impl Node {
         self.log.cut(from);
         if self.membership.cut(from) {
             let (index, configuration) = (self.membership.index(), self.configuration().clone());
-            self.tell(Event::MembershipChanged { index, configuration });
+            self.report(Event::MembershipChanged { index, configuration });
         }
         self.durability.cut(from);
         // A waiting acknowledgement for an earlier leader may cover entries that are cut. It must
@@ -45,14 +45,14 @@ impl Node {
         self.turn.messages.retain(|(_, message)| !message.acknowledges(from));
         self.durability.forget_acknowledgements(from);
         self.turn.cut(from);
-        self.tell(Event::LogCut { from, to });
+        self.report(Event::LogCut { from, to });
     }
 
     /// Puts the configurations among the appended entries into force.
     fn take_configurations(&mut self, entries: &Entries) {
         let mut is_new = false;
         for (index, configuration) in entries.configurations() {
-            self.tell(Event::MembershipChanged { index, configuration: configuration.clone() });
+            self.report(Event::MembershipChanged { index, configuration: configuration.clone() });
             self.membership.append(index, configuration);
             is_new = true;
         }

@@ -87,7 +87,7 @@ pub use configuration::{Configuration, LEARNERS_MAX};
 pub use durability::{DISK_PATIENCE, FLOOR_NOTED_EVERY, HardState, Persist, PersistId, Restored};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, Refusal, StepDown};
-pub use line::{Line, LineFault};
+pub use line::{Line, LineError};
 pub use log::Log;
 pub use membership::{ChangeError, PROMOTION_LAG_MAX};
 pub use message::{

@@ -102,7 +102,7 @@ impl Node {
             part: Part::Follower { leader: None },
             election_deadline: now,
             last_turn: now,
-            was_forgiven: false,
+            sleep_was_discounted: false,
             leader_contact: None,
             vote_is_promised_from: Some(now),
             own_reads: OwnReads::new(round),
@@ -131,11 +131,11 @@ impl Node {
 
     /// Handles a message of a peer.
     pub fn receive(&mut self, message: Message, now: Instant) {
-        if let Err(because) = self.check_address(&message) {
-            return self.tell(Event::MessageRefused { from: message.from, because });
+        if let Err(because) = self.check_message(&message) {
+            return self.report(Event::MessageRefused { from: message.from, because });
         }
         let Message { from, incarnation, term, body, .. } = message;
-        if !self.meet_term(from, term, &body, now) {
+        if !self.compare_terms(from, term, &body, now) {
             return;
         }
         match body {
@@ -147,7 +147,7 @@ impl Node {
             Body::AppendEntriesResponse(response) => self.on_append_response(from, response, now),
             Body::Heartbeat(heartbeat) => self.on_heartbeat(from, heartbeat, now),
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, now),
-            // `meet_term` has done all that this message asks for.
+            // `compare_terms` has done all that this message asks for.
             Body::NewerTerm => {}
             Body::ReadIndex(question) => self.on_read_index(from, question),
             Body::ReadIndexResponse(response) => self.on_read_index_response(response),
@@ -209,7 +209,7 @@ impl Node {
     }
 
     /// Compares terms (Fig. 2, all servers). Returns whether the message goes to its handler.
-    fn meet_term(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
+    fn compare_terms(&mut self, from: NodeId, term: Term, body: &Body, now: Instant) -> bool {
         if term < self.current_term {
             // A voter grants a pre-vote in its own term, which may be older: the round shows which
             // request it answers.

@@ -99,14 +99,14 @@ impl Node {
     /// be durable first: otherwise its next start would find a log that has never named it, and
     /// would wait for an addition that never comes.
     pub(super) fn note_removal(&mut self) {
-        if self.turn.removal_is_told || self.membership.names_own() {
+        if self.turn.removal_is_reported || self.membership.names_own() {
             return;
         }
         let is_known = |index: &LogIndex| {
             *index <= self.durability.durable_index() || mutant::is_active(Mutant::RemovalForgotten)
         };
         if let Some(index) = self.removed_at().filter(is_known) {
-            self.tell_removal(index);
+            self.report_removal(index);
         }
     }
 
@@ -122,9 +122,9 @@ impl Node {
         was_named && self.was_named() && !self.is_named_by(&snapshot.configuration)
     }
 
-    pub(super) fn tell_removal(&mut self, index: LogIndex) {
-        if !std::mem::replace(&mut self.turn.removal_is_told, true) {
-            self.tell(Event::Removed { index });
+    pub(super) fn report_removal(&mut self, index: LogIndex) {
+        if !std::mem::replace(&mut self.turn.removal_is_reported, true) {
+            self.report(Event::Removed { index });
         }
     }
 }

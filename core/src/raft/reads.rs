@@ -56,9 +56,9 @@ impl Node {
             Part::Leader(leadership) if leadership.takes_reads() => {
                 leadership.reads.waiting.push(Asker::Own(batch));
             }
-            Part::Follower { leader: Some(leader) } if self.own_reads.passed_on.len() < READ_BATCHES_MAX => {
+            Part::Follower { leader: Some(leader) } if self.own_reads.forwarded.len() < READ_BATCHES_MAX => {
                 let leader = *leader;
-                self.own_reads.passed_on.push_back((batch, now));
+                self.own_reads.forwarded.push_back((batch, now));
                 self.send(leader, Promise::Nothing, Body::ReadIndex(ReadIndex { batch }));
             }
             _ => self.turn.reads.push((batch, None)),
@@ -77,9 +77,9 @@ impl Node {
     }
 
     pub(super) fn on_read_index_response(&mut self, response: ReadIndexResponse) {
-        let passed_on = &mut self.own_reads.passed_on;
-        let position = passed_on.iter().position(|(batch, _)| *batch == response.batch);
-        if position.and_then(|position| passed_on.remove(position)).is_some() {
+        let forwarded = &mut self.own_reads.forwarded;
+        let position = forwarded.iter().position(|(batch, _)| *batch == response.batch);
+        if position.and_then(|position| forwarded.remove(position)).is_some() {
             self.turn.reads.push((response.batch, response.index));
         }
     }
@@ -166,7 +166,7 @@ impl Node {
                 self.answer_read(asker, None);
             }
         }
-        for (batch, _) in std::mem::take(&mut self.own_reads.passed_on) {
+        for (batch, _) in std::mem::take(&mut self.own_reads.forwarded) {
             self.turn.reads.push((batch, None));
         }
     }
@@ -175,8 +175,8 @@ impl Node {
     /// asker can retry.
     fn give_up_on_leader(&mut self, now: Instant) {
         let patience = self.config.election_timeout_min;
-        let passed_on = &mut self.own_reads.passed_on;
-        while let Some((batch, _)) = passed_on.pop_front_if(|(_, since)| now.since(*since) >= patience) {
+        let forwarded = &mut self.own_reads.forwarded;
+        while let Some((batch, _)) = forwarded.pop_front_if(|(_, since)| now.since(*since) >= patience) {
             self.turn.reads.push((batch, None));
         }
     }

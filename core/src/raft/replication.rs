@@ -140,7 +140,7 @@ impl Node {
         progress.heard(now);
         match response.outcome {
             AppendOutcome::Accepted { match_index } if match_index > last_index => {
-                self.tell(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+                self.report(Event::MessageRefused { from, because: Refusal::UnknownEntries });
             }
             AppendOutcome::Accepted { match_index } => {
                 // While a snapshot is being sent, an acknowledgement below the start of this log
@@ -165,7 +165,7 @@ impl Node {
                     let is_blind = mutant::is_active(Mutant::HintTermIgnored);
                     let common = if is_blind { hint_index } else { common.index };
                     if !progress.rejected(common, now) {
-                        self.tell(Event::MessageRefused { from, because: Refusal::LostEntries });
+                        self.report(Event::MessageRefused { from, because: Refusal::LostEntries });
                     }
                 }
             }

@@ -31,7 +31,7 @@ impl Node {
             self.reset_election_timer(now);
         }
         if was != Role::Follower {
-            self.tell(Event::BecameFollower { term, because });
+            self.report(Event::BecameFollower { term, because });
         }
     }
 }

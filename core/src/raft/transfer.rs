@@ -60,7 +60,7 @@ impl Node {
         } else if leadership.transfer.as_ref().is_none_or(|transfer| transfer.target != target) {
             let deadline = now + self.config.election_timeout_max;
             leadership.transfer = Some(Transfer { target, deadline, is_called: false });
-            self.tell(Event::TransferStarted { to: target });
+            self.report(Event::TransferStarted { to: target });
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Node {
         let target = transfer.target;
         if now >= transfer.deadline {
             leadership.transfer = None;
-            return self.tell(Event::TransferFailed { to: target });
+            return self.report(Event::TransferFailed { to: target });
         }
         let holds_all = leadership.followers.of(target).is_some_and(|of| of.match_index() >= last_index);
         if transfer.is_called || !holds_all {

@@ -17,14 +17,14 @@ impl Node {
     /// `outputs`.
     pub fn end_turn(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         if now >= self.deadline() {
-            self.forgive_oversleeping(now);
+            self.discount_sleep(now);
             self.act_on_time(now);
         }
         self.last_turn = now;
         self.route_reads(now);
         self.leave_joint_configuration();
         self.seal_proposals();
-        let persist = self.take_persist(now);
+        let persist = self.build_persist(now);
         self.lead_on(now);
         self.note_removal();
         self.turn.events.extend(self.durability.hang_event(now));
@@ -60,12 +60,12 @@ impl Node {
     /// deadline has heard nothing because it slept (a stopped process, a machine without a free
     /// CPU), and not because the others were silent. This is forgiven once in a row, so that a node
     /// that is always late still acts.
-    fn forgive_oversleeping(&mut self, now: Instant) {
+    fn discount_sleep(&mut self, now: Instant) {
         if now.since(self.deadline()) <= self.config.heartbeat_interval {
-            self.was_forgiven = false;
+            self.sleep_was_discounted = false;
             return;
         }
-        if std::mem::replace(&mut self.was_forgiven, true) {
+        if std::mem::replace(&mut self.sleep_was_discounted, true) {
             return;
         }
         let asleep = now.since(self.last_turn);
@@ -104,7 +104,7 @@ impl Node {
     }
 
     /// Builds the persist of this turn, if there is anything to write.
-    fn take_persist(&mut self, now: Instant) -> Option<Persist> {
+    fn build_persist(&mut self, now: Instant) -> Option<Persist> {
         let compaction = if self.turn.is_compaction_due { self.compaction() } else { None };
         let turn = &mut self.turn;
         turn.is_compaction_due = false;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::identity::Incarnation;
-use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, Sessions, State, Store};
+use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, SessionTable, State, Store};
 use crate::mutant::{self, Mutant};
 use crate::peer::KnownMembers;
 use crate::raft::{
@@ -21,7 +21,7 @@ mod backup;
 mod face;
 mod membership;
 mod memory;
-mod reading;
+mod parsed_batches;
 mod reads;
 mod restored_state;
 mod schedule;
@@ -33,12 +33,12 @@ pub use face::{
     Answer, Input, MemberChange, MemberOrder, Output, Refused, ReplicaError, Request, RequestId, Status,
 };
 pub use membership::ORDER_PATIENCE;
-pub use reading::READINGS_BYTES_MAX;
+pub use parsed_batches::PARSED_BYTES_MAX;
 pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use backup::Backups;
 use membership::Change;
-use reading::Readings;
+use parsed_batches::ParsedBatches;
 use reads::WaitingRead;
 pub use restored_state::RestoredState;
 use schedule::Schedule;
@@ -67,14 +67,14 @@ pub struct ReplicaLimits {
     pub sessions: SessionLimits,
     /// The policy that decides when snapshots are taken.
     pub snapshots: SnapshotPolicy,
-    /// See [`READINGS_BYTES_MAX`].
-    pub readings_bytes: usize,
+    /// See [`PARSED_BYTES_MAX`].
+    pub parsed_bytes: usize,
 }
 
 impl Default for ReplicaLimits {
     fn default() -> Self {
         let (sessions, snapshots) = (SessionLimits::default(), SnapshotPolicy::default());
-        Self { sessions, snapshots, readings_bytes: READINGS_BYTES_MAX }
+        Self { sessions, snapshots, parsed_bytes: PARSED_BYTES_MAX }
     }
 }
 
@@ -105,7 +105,7 @@ pub struct Replica {
     is_dismissed: bool,
     snapshots: Snapshots,
     backups: Backups,
-    readings: Readings,
+    readings: ParsedBatches,
     /// Whether the log must shrink because the state needs its memory.
     memory_is_short: bool,
     /// The number of keys that this step has looked up.
@@ -203,7 +203,7 @@ impl Replica {
             is_dismissed: false,
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
-            readings: Readings::new(limits.readings_bytes),
+            readings: ParsedBatches::new(limits.parsed_bytes),
             memory_is_short: false,
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -347,7 +347,7 @@ impl Replica {
 
     /// The session table, read-only.
     #[must_use]
-    pub fn sessions(&self) -> &Sessions {
+    pub fn sessions(&self) -> &SessionTable {
         self.state.sessions()
     }
 

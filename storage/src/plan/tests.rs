@@ -407,7 +407,7 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
     for seed in 0..40 {
         let (mut disk, start) = founded(SyncPolicy::Always);
         let (mut planner, mut snapshots) = (start.planner, start.snapshots);
-        planner.set_renewal_bytes([1, 60, RENEWAL_BYTES][usize::try_from(seed % 3).unwrap()]);
+        planner.set_renewal_bytes([1, 60, REWRITE_PIECE_BYTES][usize::try_from(seed % 3).unwrap()]);
         let mut node = RandomNode::new(seed);
         let mut rng = fastrand::Rng::with_seed(!seed);
         for _ in 0..8 {

@@ -5,8 +5,8 @@ use coracle_core::raft::{LogIndex, NodeId, Term};
 
 use crate::files::FileName;
 use crate::scan::Damage;
-use crate::sealed::SealedLineFault;
-use crate::snapshot::SnapshotFault;
+use crate::sealed::SealedLineError;
+use crate::snapshot::SnapshotError;
 
 /// Why a node cannot go on from its files. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum RecoverError {
         /// The log.
         file: FileName,
         /// The fault.
-        fault: SealedLineFault,
+        fault: SealedLineError,
     },
     /// The metadata cannot be read: the node may have voted for an unknown candidate.
     #[error("{file}, line 1: {fault}")]
@@ -39,7 +39,7 @@ pub enum RecoverError {
         /// The metadata file.
         file: FileName,
         /// The fault.
-        fault: SealedLineFault,
+        fault: SealedLineError,
     },
     /// A file states another node as its owner.
     #[error("{file} belongs to node {owner}: the file was renamed or copied")]
@@ -131,7 +131,7 @@ pub enum RecoverError {
         /// The snapshot.
         file: FileName,
         /// The fault.
-        fault: SnapshotFault,
+        fault: SnapshotError,
     },
     /// The log starts after a snapshot that is missing.
     #[error("{snapshot} is missing, and {log} starts only after entry {after}")]

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use coracle_core::raft::{LogPoint, SnapshotEnd, SnapshotMeta, SnapshotPart};
 
-use super::{SnapshotFault, SnapshotHeader, check_length, decode_end};
+use super::{SnapshotError, SnapshotHeader, check_length, decode_end};
 use crate::execution::FileError;
 use crate::files::FileName;
-use crate::sealed::SealedLineFault;
+use crate::sealed::SealedLineError;
 
 /// The most bytes that the first or the last line can have, rounded up.
 const LINE_BYTES_MAX: u64 = 16 << 10;
@@ -84,7 +84,7 @@ pub enum ReadPartError {
         /// The snapshot.
         file: FileName,
         /// The fault.
-        fault: SnapshotFault,
+        fault: SnapshotError,
     },
 }
 
@@ -114,18 +114,18 @@ impl PartReader {
     ///
     /// # Errors
     ///
-    /// [`SnapshotFault`] when these bytes show that the file is not a snapshot.
+    /// [`SnapshotError`] when these bytes show that the file is not a snapshot.
     ///
     /// # Panics
     ///
     /// When `bytes` does not have the length of the range.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<PartProgress, SnapshotFault> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<PartProgress, SnapshotError> {
         let Range { start, end } = self.range();
         assert_eq!(bytes.len() as u64, end - start, "as many bytes as were asked for");
         match &mut self.stage {
             Stage::FirstLine => {
                 let line_len = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-                let header = SnapshotHeader::decode(&bytes[..line_len]).map_err(SnapshotFault::Header)?;
+                let header = SnapshotHeader::decode(&bytes[..line_len]).map_err(SnapshotError::Header)?;
                 if header.last() != self.wanted.last {
                     return Ok(PartProgress::NoSuchPart);
                 }
@@ -135,7 +135,7 @@ impl PartReader {
             Stage::LastLine { meta, content_start } => {
                 let content_start = *content_start;
                 let (last_line, at) = last_line(bytes, start, content_start)?;
-                let end = decode_end(last_line).map_err(SnapshotFault::End)?;
+                let end = decode_end(last_line).map_err(SnapshotError::End)?;
                 check_length(end, at - content_start)?;
                 if self.wanted.offset > end.bytes {
                     return Ok(PartProgress::NoSuchPart);
@@ -157,20 +157,20 @@ impl PartReader {
 }
 
 /// Returns the last line from the file's last bytes, which start at `start`, and its offset.
-fn last_line(bytes: &[u8], start: u64, content_start: u64) -> Result<(&[u8], u64), SnapshotFault> {
+fn last_line(bytes: &[u8], start: u64, content_start: u64) -> Result<(&[u8], u64), SnapshotError> {
     let (before, line) = super::split_off_last_line(bytes);
     let at = start + before.len() as u64;
     // Without a line break before it, the line is longer than any last line of a snapshot, or it is
     // the first line.
     if at < content_start || before.is_empty() {
-        return Err(SnapshotFault::End(SealedLineFault::Incomplete));
+        return Err(SnapshotError::End(SealedLineError::Incomplete));
     }
     Ok((line, at))
 }
 
 /// Returns the part from `bytes`: the byte before the part and then content. Asks for more when the
 /// content ends within its first line.
-fn part(wanted: &PartWanted, layout: &Layout, bytes: &[u8]) -> Result<PartProgress, SnapshotFault> {
+fn part(wanted: &PartWanted, layout: &Layout, bytes: &[u8]) -> Result<PartProgress, SnapshotError> {
     let (before, piece) = bytes.split_first().expect("the byte before is read too");
     if *before != b'\n' {
         return Ok(PartProgress::NoSuchPart);
@@ -183,7 +183,7 @@ fn part(wanted: &PartWanted, layout: &Layout, bytes: &[u8]) -> Result<PartProgre
         None if wanted.offset + piece.len() as u64 == layout.end.bytes => piece.len(),
         None => return Ok(PartProgress::More),
     };
-    let text = std::str::from_utf8(&piece[..len]).map_err(|_| SnapshotFault::NotText)?;
+    let text = std::str::from_utf8(&piece[..len]).map_err(|_| SnapshotError::NotText)?;
     let is_last = wanted.offset + len as u64 == layout.end.bytes;
     Ok(PartProgress::Part(SnapshotPart {
         meta: layout.meta.clone(),

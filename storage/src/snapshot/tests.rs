@@ -114,7 +114,7 @@ fn voters_out_of_order_are_refused() {
     for voters in ["[2,0]", "[0,0]", "[]"] {
         let covered = covered.replace("[0,2]", voters);
         let line = format!("{covered},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(covered.as_bytes()));
-        assert_eq!(SnapshotHeader::decode(line.as_bytes()), Err(SealedLineFault::Form), "{voters}");
+        assert_eq!(SnapshotHeader::decode(line.as_bytes()), Err(SealedLineError::Form), "{voters}");
     }
 }
 
@@ -287,7 +287,7 @@ fn check_crashes(disk: &Disk, rng: &mut fastrand::Rng, allowed: &[Option<&str>])
 }
 
 /// Reads a part of a file in memory; also returns the number of bytes that were read.
-fn read(file: &[u8], wanted: PartWanted) -> Result<(Option<SnapshotPart>, u64), SnapshotFault> {
+fn read(file: &[u8], wanted: PartWanted) -> Result<(Option<SnapshotPart>, u64), SnapshotError> {
     let mut reader = PartReader::new(wanted, file.len() as u64);
     let mut bytes_read = 0;
     loop {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use coracle_core::raft::{Checksum, LogIndex, SnapshotEnd, SnapshotMeta, SnapshotPart};
 use crc32fast::Hasher;
 
-use super::{SnapshotFault, SnapshotFile, SnapshotHeader, encode_end};
+use super::{SnapshotError, SnapshotFile, SnapshotHeader, encode_end};
 use crate::files::{FileKind, FileName, FileOp, SyncPolicy};
 use crate::identity::Identity;
 
@@ -101,7 +101,7 @@ pub enum PublishError {
         /// The temporary file.
         file: FileName,
         /// The fault.
-        fault: SnapshotFault,
+        fault: SnapshotError,
     },
     /// The bytes read back are another whole snapshot. The node should stop.
     #[error("{file} was written, but another snapshot was read back")]

@@ -6,7 +6,7 @@ use crate::files::{FileKind, FileName, NodeFiles};
 use crate::header::LogHeader;
 use crate::meta::Meta;
 use crate::recover::RecoverError;
-use crate::sealed::SealedLineFault;
+use crate::sealed::SealedLineError;
 
 /// A summary of a node's files.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub(super) enum FoundLog {
         /// Whether there are entries, in the file or in the snapshot before it.
         has_entries: bool,
     },
-    Unreadable(SealedLineFault),
+    Unreadable(SealedLineError),
 }
 
 #[derive(Debug)]
 pub(super) enum FoundMeta {
     Missing,
     Readable(Meta),
-    Unreadable(SealedLineFault),
+    Unreadable(SealedLineError),
 }
 
 impl Found {

@@ -35,7 +35,7 @@ pub(super) struct Cluster<'a> {
     /// A node that the others cannot reach at the moment, so that it gets no answers. The operator
     /// asks other nodes.
     pub(super) unreached: Option<u64>,
-    ground: Ground,
+    environment: Environment,
     pub(super) network: Network,
     pub(super) shared: &'a Shared,
 }
@@ -50,7 +50,7 @@ pub(super) struct Removed {
 
 /// The settings of new nodes.
 #[derive(Debug)]
-struct Ground {
+struct Environment {
     folder: PathBuf,
     runtimes: Vec<Runtime>,
     flags: Vec<String>,
@@ -77,7 +77,7 @@ impl<'a> Cluster<'a> {
         let network = Network::start(&peers, shape.seed)?;
         let roster: Vec<String> =
             peers.iter().take(founders).map(|(id, address)| format!("{id}={address}")).collect();
-        let ground = Ground {
+        let environment = Environment {
             folder: shape.folder.to_owned(),
             runtimes: shape.runtimes.clone(),
             flags: shape.flags.clone(),
@@ -85,7 +85,7 @@ impl<'a> Cluster<'a> {
             homes: 0,
         };
         let mut cluster =
-            Self { nodes: Vec::new(), removed: Vec::new(), unreached: None, ground, network, shared };
+            Self { nodes: Vec::new(), removed: Vec::new(), unreached: None, environment, network, shared };
         for id in peers.keys().take(founders) {
             let node = cluster.new_node(*id, ["--peers".to_owned(), roster.join(",")])?;
             cluster.nodes.push(node);
@@ -95,19 +95,19 @@ impl<'a> Cluster<'a> {
 
     /// Creates a node with an empty folder without starting it.
     pub(super) fn new_node(&mut self, id: u64, origin: [String; 2]) -> io::Result<Node> {
-        let ground = &mut self.ground;
-        ground.homes += 1;
-        let folder = ground.folder.join(format!("home{}-node{id}", ground.homes));
-        let home = if ground.with_mounts { Home::mounted(&folder)? } else { Home::plain(&folder)? };
+        let environment = &mut self.environment;
+        environment.homes += 1;
+        let folder = environment.folder.join(format!("home{}-node{id}", environment.homes));
+        let home = if environment.with_mounts { Home::mounted(&folder)? } else { Home::plain(&folder)? };
         let place = usize::try_from(id).expect("ids are small");
         let start = Start {
             id,
-            runtime: ground.runtimes[(place - 1) % ground.runtimes.len()],
+            runtime: environment.runtimes[(place - 1) % environment.runtimes.len()],
             origin,
             peer_listen: None,
             dial_map: self.network.dial_map(id),
-            flags: ground.flags.clone(),
-            stderr: ground.folder.join(format!("node{id}.stderr")),
+            flags: environment.flags.clone(),
+            stderr: environment.folder.join(format!("node{id}.stderr")),
         };
         Ok(Node::new(start, home))
     }
@@ -125,7 +125,7 @@ impl<'a> Cluster<'a> {
 
     /// The number of founders.
     pub(super) fn founders(&self) -> usize {
-        self.ground.runtimes.len()
+        self.environment.runtimes.len()
     }
 
     pub(super) fn ids(&self) -> Vec<u64> {

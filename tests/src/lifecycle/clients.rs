@@ -9,7 +9,7 @@ use coracle_core::raft::{LogIndex, NodeId};
 use coracle_core::{Answer, Incarnation, Input, Request, RequestId};
 
 use super::orders::Order;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::invariants::Verdict;
 
 /// The number of clients.
@@ -80,7 +80,7 @@ impl World {
     /// Sends a request of a client to some node, and schedules its next one.
     pub(super) fn client_acts(&mut self, client: usize) -> Verdict {
         let pause = 1000 + self.dice.exponential(self.think);
-        self.schedule(pause, Happening::Client(client));
+        self.schedule(pause, SimEvent::Client(client));
         if self.clients.are_quiet {
             return Ok(());
         }

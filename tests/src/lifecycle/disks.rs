@@ -7,7 +7,7 @@ use coracle_storage::FileOp;
 
 use super::checks::violation;
 use super::machine::{Process, Stage};
-use super::world::{Happening, World};
+use super::world::{SimEvent, World};
 use crate::simulator::invariants::Verdict;
 use crate::simulator::snapshots::SnapshotStep;
 
@@ -24,7 +24,7 @@ impl World {
         let Some(ops) = running.disk.begin() else { return };
         running.ops = ops.into();
         let delay = DISK / 4 + self.dice.exponential(DISK);
-        self.schedule(delay, Happening::DiskStep { machine, boot });
+        self.schedule(delay, SimEvent::DiskStep { machine, boot });
     }
 
     /// Executes one operation of the log.
@@ -39,7 +39,7 @@ impl World {
             place.folder.run(&op);
             if matches!(op, FileOp::Sync { .. } | FileOp::SyncFolder) && !running.ops.is_empty() {
                 let delay = DISK / 4 + self.dice.exponential(DISK);
-                return self.schedule(delay, Happening::DiskStep { machine, boot });
+                return self.schedule(delay, SimEvent::DiskStep { machine, boot });
             }
         }
         if let Some(id) = running.disk.finish() {
@@ -73,7 +73,7 @@ impl World {
             SnapshotStep::Refused(error) => return violation("snapshots", error.to_string()),
             SnapshotStep::Lost(fault) => return violation("snapshots", fault.to_string()),
         };
-        self.schedule(delay, Happening::SnapshotStep { machine, boot });
+        self.schedule(delay, SimEvent::SnapshotStep { machine, boot });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use coracle_storage::host::StartError;
 
 use super::checks::violation;
 use super::machine::{Machine, Unit};
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
@@ -33,9 +33,9 @@ impl World {
         place.unmounted = Some((std::mem::take(&mut place.folder), place.holds.take()));
         (place.ended, place.has_lost_files) = (None, true);
         self.forget_the_founding();
-        self.schedule(1, Happening::Start(machine));
+        self.schedule(1, SimEvent::Start(machine));
         let later = 300_000 + self.dice.exponential(UNMOUNTED);
-        self.schedule(later, Happening::Mount(machine));
+        self.schedule(later, SimEvent::Mount(machine));
     }
 
     /// Mounts the volume again, and restarts the unit.
@@ -55,7 +55,7 @@ impl World {
         if let Some((id, _)) = place.holds {
             place.unit.get_or_insert(Unit::new(id, Origin::Known));
         }
-        self.schedule(1, Happening::Start(machine));
+        self.schedule(1, SimEvent::Start(machine));
     }
 
     /// Exchanges the folders of two machines while they are down. Each unit must refuse to start
@@ -77,7 +77,7 @@ impl World {
                 let what = format!("node {} starts from the folder of machine {other}", unit.id);
                 return violation("a_foreign_folder_is_refused", what);
             }
-            self.schedule(1, Happening::Start(machine));
+            self.schedule(1, SimEvent::Start(machine));
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl World {
         let target = &mut self.machines[copy];
         (target.folder, target.unit, target.ended) = (folder, Some(Unit::new(id, Origin::Known)), None);
         self.copied = Some(copy);
-        self.schedule(1, Happening::Start(copy));
+        self.schedule(1, SimEvent::Start(copy));
     }
 
     pub(super) fn is_copy(&self, machine: usize) -> bool {

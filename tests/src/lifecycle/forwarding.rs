@@ -14,7 +14,7 @@ use coracle_core::{Incarnation, Input, Request, RequestId};
 use super::checks::violation;
 use super::clients::Asked;
 use super::wiring::Connection;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::invariants::Verdict;
 
 /// The typical delay of a copy of a request, in microseconds.
@@ -85,7 +85,7 @@ impl World {
         let (node, incarnation) = (*node, *incarnation);
         let input = HostInput::FromPeer { node, incarnation, frames, peer_bytes: 0 };
         let later = 1 + self.dice.exponential(LATE);
-        self.schedule(later, Happening::ArriveAgain { connection, input });
+        self.schedule(later, SimEvent::ArriveAgain { connection, input });
     }
 
     /// Delivers requests again, over an open connection between the same two runs. If another

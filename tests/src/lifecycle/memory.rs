@@ -11,7 +11,7 @@ use coracle_core::raft::{Config, LogIndex};
 use coracle_core::{Input, Request};
 
 use super::checks::violation;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::invariants::Verdict;
 
 /// One seed of this many is such a run.
@@ -40,7 +40,7 @@ pub(super) fn shares_of(seed: u64) -> MemoryShares {
         held_bytes: 2000,
         snapshot_log_bytes: 3000,
         held_back_bytes: 3000,
-        readings_bytes: 1000,
+        parsed_bytes: 1000,
         window_bytes: unlimited.window_bytes.min(32 << 10),
         noted_bytes: 1,
         ..unlimited
@@ -61,9 +61,9 @@ impl World {
     /// frames are incomplete for a moment.
     pub(super) fn deliver(&mut self, number: u64, at: u64, mut bytes: Vec<u8>) {
         let rest = if self.has_little_memory() { bytes.split_off(bytes.len() / 2) } else { Vec::new() };
-        self.schedule(at - self.now, Happening::Arrive { number, bytes });
+        self.schedule(at - self.now, SimEvent::Arrive { number, bytes });
         if !rest.is_empty() {
-            self.schedule(at + 1 - self.now, Happening::Arrive { number, bytes: rest });
+            self.schedule(at + 1 - self.now, SimEvent::Arrive { number, bytes: rest });
         }
     }
 

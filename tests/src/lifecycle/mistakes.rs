@@ -6,7 +6,7 @@ use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, NodeId, Roster};
 
 use super::machine::{Machine, Stage};
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::invariants::Violation;
 
 /// The time for which a machine cannot be dialed, in microseconds. It is longer than the others
@@ -57,7 +57,7 @@ impl World {
         if let Some(unit) = &mut place.unit {
             unit.origin = Origin::Found(roster);
         }
-        self.schedule(1, Happening::Start(machine));
+        self.schedule(1, SimEvent::Start(machine));
     }
 
     /// Takes the next step of a mistake in progress. Returns whether the operator acted.
@@ -107,7 +107,7 @@ impl World {
         self.wipe(machine);
         self.machines[machine].ended = None;
         let later = self.dice.exponential(300_000);
-        self.schedule(later, Happening::Start(machine));
+        self.schedule(later, SimEvent::Start(machine));
     }
 
     /// Pauses the process of the node that is added in haste, once a leader's configuration names
@@ -135,7 +135,7 @@ impl World {
         self.operator.mistakes.closed = Some((machine, self.now + CLOSED));
         self.crash(machine, false);
         let later = 1 + self.dice.exponential(100_000);
-        self.schedule(later, Happening::Start(machine));
+        self.schedule(later, SimEvent::Start(machine));
     }
 
     /// The machine that cannot be dialed now.

@@ -11,7 +11,7 @@ use coracle_core::raft::{Configuration, LogIndex, Member, NodeId, Roster, Voters
 
 use super::machine::{Machine, Unit};
 use super::mistakes::Mistakes;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
@@ -47,7 +47,7 @@ impl World {
             let origin = Origin::Found(roster.clone());
             self.machines[number].unit = Some(Unit::new(NodeId(number as u64 + 1), origin));
             let later = self.dice.exponential(200_000);
-            self.schedule(later, Happening::Start(number));
+            self.schedule(later, SimEvent::Start(number));
         }
         self.mistake_a_founder(founders, &roster);
         self.operator.last_id = founders as u64;
@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn operator_acts(&mut self) -> Verdict {
         let pause = 1 + self.dice.exponential(EVERY);
-        self.schedule(pause, Happening::Operator);
+        self.schedule(pause, SimEvent::Operator);
         // While a copy of a folder runs, nothing else happens, so that it can be distinguished from
         // its original.
         if self.operator.rests || self.copied.is_some() {
@@ -138,7 +138,7 @@ impl World {
             Some(Unit { is_in_memory: self.dice.happens(150), ..Unit::new(id, Origin::Join(address)) });
         self.machines[machine].ended = None;
         let later = self.dice.exponential(500_000);
-        self.schedule(later, Happening::Start(machine));
+        self.schedule(later, SimEvent::Start(machine));
         let address = self.machines[machine].address();
         self.hurry(machine, id);
         self.start_an_old_founder(id);
@@ -216,7 +216,7 @@ impl World {
         self.sight("a disk was lost");
         self.wipe(machine);
         let later = self.dice.exponential(300_000);
-        self.schedule(later, Happening::Start(machine));
+        self.schedule(later, SimEvent::Start(machine));
     }
 
     /// Crashes a machine by a power failure that also loses its folder.
@@ -268,7 +268,7 @@ impl World {
                 if let Some(unit) = &mut self.machines[machine].unit {
                     unit.origin = Origin::Known;
                 }
-                self.schedule(1, Happening::Start(machine));
+                self.schedule(1, SimEvent::Start(machine));
             }
         }
     }
@@ -280,7 +280,7 @@ impl World {
         let place = &mut self.machines[machine];
         if place.unit.is_some() && place.process.is_none() && place.ended.take().is_some() {
             self.sight("a node that had ended was started again");
-            self.schedule(1, Happening::Start(machine));
+            self.schedule(1, SimEvent::Start(machine));
         }
     }
 
@@ -306,14 +306,14 @@ impl World {
         if self.machines[machine].process.is_some() && self.may_stop(machine) {
             self.crash(machine, false);
             let later = 1 + self.dice.exponential(100_000);
-            self.schedule(later, Happening::Start(machine));
+            self.schedule(later, SimEvent::Start(machine));
         }
     }
 
     /// Injects a fault: machines crash, hang, or lose their links.
     pub(super) fn make_trouble(&mut self) {
         let pause = 1 + self.dice.exponential(500_000);
-        self.schedule(pause, Happening::Trouble);
+        self.schedule(pause, SimEvent::Trouble);
         if !self.has_trouble || self.copied.is_some() {
             return;
         }
@@ -346,7 +346,7 @@ impl World {
                     self.crash(machine, kind != 5);
                     self.sight(if kind == 5 { "a process was killed" } else { "the power failed" });
                     let down = 1 + self.dice.exponential(700_000);
-                    self.schedule(down, Happening::Start(machine));
+                    self.schedule(down, SimEvent::Start(machine));
                 }
             }
         }

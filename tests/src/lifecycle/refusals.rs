@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_core::host::DialFailure;
+use coracle_core::host::DialError;
 use coracle_core::peer::{Founders, Origin, PeerRefusal, Standing};
 use coracle_core::raft::{Configuration, NodeId};
 
@@ -36,9 +36,9 @@ impl World {
         from: usize,
         node: Option<NodeId>,
         address: &str,
-        failure: &DialFailure,
+        failure: &DialError,
     ) -> Verdict {
-        let DialFailure::Refused(refusal) = failure else { return Ok(()) };
+        let DialError::Refused(refusal) = failure else { return Ok(()) };
         let Some(to) = self.dialled(from, node, address) else { return Ok(()) };
         let is_one_cluster = from.max(to) < MACHINES;
         match refusal {

@@ -21,7 +21,7 @@ use coracle_storage::{BackupSum, SnapshotFile, backup_header, first_member, rest
 use super::checks::{Checks, violation};
 use super::clients::{CLIENTS, key_of};
 use super::machine::Unit;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
@@ -108,7 +108,7 @@ impl World {
         match answer {
             Answer::BackupPending(index) => {
                 let piece = BackupPiece::Covering(*index);
-                self.schedule(20_000, Happening::AskForBackup(piece));
+                self.schedule(20_000, SimEvent::AskForBackup(piece));
             }
             Answer::BackupPart(part) => return self.backup_part(part),
             _ => self.restores.reading = None,
@@ -172,15 +172,15 @@ impl World {
         self.sight("a backup was restored");
         self.checks.restored = self.checks.first.restored(&backup, &identity);
         (self.restores.is_founded, self.restores.numbers) = (true, FIRST_NUMBER);
-        self.schedule(1, Happening::Start(machine));
-        self.schedule(EVERY, Happening::Restored);
+        self.schedule(1, SimEvent::Start(machine));
+        self.schedule(EVERY, SimEvent::Restored);
         Ok(())
     }
 
     /// Lets the operator and the clients of the restored cluster act.
     pub(super) fn restored_acts(&mut self) {
         let pause = 1 + self.dice.exponential(EVERY);
-        self.schedule(pause, Happening::Restored);
+        self.schedule(pause, SimEvent::Restored);
         let Some(leader) = self.leader_among(MACHINES..MACHINES + SPARE) else { return };
         self.grow_restored(leader);
         self.restores.numbers += 1;
@@ -236,7 +236,7 @@ impl World {
         self.crash(machine, false);
         let place = &mut self.machines[machine];
         (place.unit, place.ended) = (Some(Unit::new(id, Origin::Join(address))), None);
-        self.schedule(1, Happening::Start(machine));
+        self.schedule(1, SimEvent::Start(machine));
     }
 
     /// Returns whether a joiner has found the wrong cluster, because a node of that cluster answers

@@ -9,7 +9,7 @@ use coracle_core::peer::Origin;
 use super::checks::violation;
 use super::machine::{Machine, REMOVED, Unit};
 use super::memory::shares_of;
-use super::world::{Happening, MACHINES, World};
+use super::world::{MACHINES, SimEvent, World};
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::panics;
@@ -86,7 +86,7 @@ fn removed_nodes_end(world: &mut World) -> Verdict {
             if place.ended.take().is_some_and(|why| why.starts_with(REMOVED)) {
                 world.sight("a removed node was started again in the end");
             }
-            world.schedule(1, Happening::Start(machine));
+            world.schedule(1, SimEvent::Start(machine));
         }
     }
     let end = world.now + REMOVAL_KNOWN;
@@ -142,7 +142,7 @@ fn calm_down(world: &mut World) {
     for machine in 0..world.machines.len() {
         world.mount(machine);
         if machine >= MACHINES {
-            world.schedule(1, Happening::Start(machine));
+            world.schedule(1, SimEvent::Start(machine));
             continue;
         }
         let place = &mut world.machines[machine];
@@ -154,7 +154,7 @@ fn calm_down(world: &mut World) {
             place.addresses.drain(..position.unwrap_or(0));
             place.unit = Some(Unit { is_in_memory: place.is_in_memory(), ..Unit::new(id, Origin::Known) });
             place.ended = None;
-            world.schedule(1, Happening::Start(machine));
+            world.schedule(1, SimEvent::Start(machine));
         }
     }
 }

@@ -19,7 +19,7 @@ use coracle_storage::{Medium, Recovery, found_member};
 use super::checks::violation;
 use super::machine::{Process, REMOVED, Running, Searching, Stage, Unit};
 use super::wiring::Connection;
-use super::world::{Happening, World};
+use super::world::{SimEvent, World};
 use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::{Verdict, Violation};
 use crate::simulator::snapshots::SnapshotFiles;
@@ -90,7 +90,7 @@ impl World {
         });
         match founders {
             Some(_) => self.begin_part(machine),
-            None => self.schedule(1, Happening::Search { machine, boot }),
+            None => self.schedule(1, SimEvent::Search { machine, boot }),
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl World {
         if done < creation.len() {
             self.sight("a crash while a node made its files");
             self.crash(machine, true);
-            self.schedule(100_000, Happening::Start(machine));
+            self.schedule(100_000, SimEvent::Start(machine));
             return Ok(());
         }
         let stage = self.takes_part(machine, &local, founders, opened)?;
@@ -250,7 +250,7 @@ impl World {
         let Some(process) = self.machines[machine].process.as_mut() else { return };
         process.removal.hear(refusal, now);
         let boot = process.boot;
-        self.schedule(end - self.now, Happening::Farewell { machine, boot });
+        self.schedule(end - self.now, SimEvent::Farewell { machine, boot });
     }
 
     /// Ends a process whose grace period is over.

@@ -1,12 +1,12 @@
 //! Dialing, handshakes and frames between processes. A connection carries bytes in order, in one
 //! direction, until it breaks.
 
-use coracle_core::host::{DialFailure, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
+use coracle_core::host::{DialError, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
 use coracle_core::peer::{Meeting, Welcome};
 use coracle_core::raft::NodeId;
 
 use super::machine::{Seat, Stage};
-use super::world::{Happening, World};
+use super::world::{SimEvent, World};
 use crate::simulator::invariants::Verdict;
 
 /// The typical latency of bytes, in microseconds.
@@ -50,8 +50,8 @@ impl World {
         from: usize,
         node: Option<NodeId>,
         address: &str,
-    ) -> Result<(usize, Meeting, Welcome), DialFailure> {
-        let refused = || DialFailure::Failed("connection refused".into());
+    ) -> Result<(usize, Meeting, Welcome), DialError> {
+        let refused = || DialError::Failed("connection refused".into());
         let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
         let hello = dialler.directory.hello(node);
         let to = self.dialled(from, node, address).ok_or_else(refused)?;
@@ -111,13 +111,13 @@ impl World {
                 }
                 None
             }
-            Ok(_) => Some(DialFailure::NotReady),
+            Ok(_) => Some(DialError::NotReady),
             Err(failure) => Some(failure),
         };
         if let Some(failure) = failure {
             let pause = seat.link.failed(failure, &mut news);
             let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-            self.schedule(1 + pause, Happening::Dial { machine, boot, node, generation });
+            self.schedule(1 + pause, SimEvent::Dial { machine, boot, node, generation });
         }
         self.spread(machine, news)
     }
@@ -154,7 +154,7 @@ impl World {
                         let seat = Seat { link, address, connection: None, generation };
                         process.links.insert(node, seat);
                     }
-                    self.schedule(1, Happening::Dial { machine, boot, node, generation });
+                    self.schedule(1, SimEvent::Dial { machine, boot, node, generation });
                 }
                 LinkChange::End(node) => {
                     let mut news = Vec::new();
@@ -216,7 +216,7 @@ impl World {
                 self.hear_answers(from, received.answers)?;
                 if !received.reply.is_empty() {
                     let delay = LATENCY / 2 + self.dice.exponential(LATENCY);
-                    self.schedule(delay, Happening::Hear { number, bytes: received.reply });
+                    self.schedule(delay, SimEvent::Hear { number, bytes: received.reply });
                 }
             }
             Err(fault) => {
@@ -263,10 +263,10 @@ impl World {
         };
         seat.connection = None;
         let mut news = Vec::new();
-        let pause = seat.link.failed(DialFailure::Failed("it broke".into()), &mut news);
+        let pause = seat.link.failed(DialError::Failed("it broke".into()), &mut news);
         let generation = seat.generation;
         let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-        self.schedule(1 + pause, Happening::Dial { machine: from, boot: from_boot, node, generation });
+        self.schedule(1 + pause, SimEvent::Dial { machine: from, boot: from_boot, node, generation });
         // The events of a broken connection never include a removal.
         let _ = self.spread(from, news);
     }
@@ -279,7 +279,7 @@ impl World {
         match searching.search.next_step(process.directory.local(), &mut Vec::new()) {
             SearchStep::Rest(pause) => {
                 let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-                self.schedule(1 + pause, Happening::Search { machine, boot });
+                self.schedule(1 + pause, SimEvent::Search { machine, boot });
             }
             SearchStep::Call(node, address) => {
                 let outcome = self.shake_hands(machine, node, &address);
@@ -287,7 +287,7 @@ impl World {
                 let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
                 let id = process.id;
                 let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };
-                if let Err(DialFailure::Refused(refusal)) = &outcome
+                if let Err(DialError::Refused(refusal)) = &outcome
                     && refusal.is_final_for(id)
                 {
                     searching.refused_since.get_or_insert(now);
@@ -300,7 +300,7 @@ impl World {
                     return self.ends(machine, &refusal.to_string());
                 }
                 let pause = 1 + self.dice.exponential(LATENCY);
-                self.schedule(pause, Happening::Search { machine, boot });
+                self.schedule(pause, SimEvent::Search { machine, boot });
             }
             SearchStep::Found(founders, configuration) => {
                 let Some(opened) = searching.opened.take() else { return Ok(()) };

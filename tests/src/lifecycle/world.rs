@@ -32,7 +32,7 @@ pub(super) const MACHINES: usize = 7;
 
 /// An event of the simulation.
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum SimEvent {
     Wake { machine: usize, boot: u64 },
     DiskStep { machine: usize, boot: u64 },
     SnapshotStep { machine: usize, boot: u64 },
@@ -58,7 +58,7 @@ pub(super) struct World {
     /// Simulated microseconds since the start.
     pub(super) now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
-    planned: BTreeMap<u64, Happening>,
+    planned: BTreeMap<u64, SimEvent>,
     last_planned: u64,
     pub(super) events: u64,
     pub(super) machines: Vec<Machine>,
@@ -125,9 +125,9 @@ impl World {
             dice,
         };
         world.found();
-        (0..world.client_count).for_each(|client| world.schedule(1000, Happening::Client(client)));
-        world.schedule(1_000_000, Happening::Operator);
-        world.schedule(1_500_000, Happening::Trouble);
+        (0..world.client_count).for_each(|client| world.schedule(1000, SimEvent::Client(client)));
+        world.schedule(1_000_000, SimEvent::Operator);
+        world.schedule(1_500_000, SimEvent::Trouble);
         world
     }
 
@@ -145,46 +145,46 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
+    pub(super) fn schedule(&mut self, delay: u64, happening: SimEvent) {
         self.last_planned += 1;
         self.planned.insert(self.last_planned, happening);
         self.queue.push(Reverse((self.now + delay, self.last_planned)));
     }
 
-    fn happen(&mut self, happening: Happening) -> Verdict {
+    fn happen(&mut self, happening: SimEvent) -> Verdict {
         match happening {
-            Happening::Wake { machine, boot } => self.wake(machine, boot),
-            Happening::DiskStep { machine, boot } => {
+            SimEvent::Wake { machine, boot } => self.wake(machine, boot),
+            SimEvent::DiskStep { machine, boot } => {
                 self.disk_step(machine, boot);
                 Ok(())
             }
-            Happening::SnapshotStep { machine, boot } => self.snapshot_step(machine, boot),
-            Happening::Dial { machine, boot, node, generation } => self.dial(machine, boot, node, generation),
-            Happening::Search { machine, boot } => self.search(machine, boot),
-            Happening::Farewell { machine, boot } => self.say_farewell(machine, boot),
-            Happening::Arrive { number, bytes } => self.arrive(number, &bytes),
-            Happening::ArriveAgain { connection, input } => {
+            SimEvent::SnapshotStep { machine, boot } => self.snapshot_step(machine, boot),
+            SimEvent::Dial { machine, boot, node, generation } => self.dial(machine, boot, node, generation),
+            SimEvent::Search { machine, boot } => self.search(machine, boot),
+            SimEvent::Farewell { machine, boot } => self.say_farewell(machine, boot),
+            SimEvent::Arrive { number, bytes } => self.arrive(number, &bytes),
+            SimEvent::ArriveAgain { connection, input } => {
                 self.arrive_again(connection, input);
                 Ok(())
             }
-            Happening::Hear { number, bytes } => self.hear(number, &bytes),
-            Happening::Client(client) => self.client_acts(client),
-            Happening::Operator => self.operator_acts(),
-            Happening::AskForBackup(piece) => {
+            SimEvent::Hear { number, bytes } => self.hear(number, &bytes),
+            SimEvent::Client(client) => self.client_acts(client),
+            SimEvent::Operator => self.operator_acts(),
+            SimEvent::AskForBackup(piece) => {
                 self.ask_for_backup(piece);
                 Ok(())
             }
-            Happening::Restored => {
+            SimEvent::Restored => {
                 self.restored_acts();
                 Ok(())
             }
-            Happening::Trouble => {
+            SimEvent::Trouble => {
                 self.make_trouble();
                 self.burst()?;
                 self.forge()
             }
-            Happening::Start(machine) => self.start(machine),
-            Happening::Mount(machine) => {
+            SimEvent::Start(machine) => self.start(machine),
+            SimEvent::Mount(machine) => {
                 self.mount(machine);
                 Ok(())
             }
@@ -241,7 +241,7 @@ impl World {
         if process.wake_at.is_none_or(|planned| at < planned) {
             process.wake_at = Some(at);
             let boot = process.boot;
-            self.schedule(at - now, Happening::Wake { machine, boot });
+            self.schedule(at - now, SimEvent::Wake { machine, boot });
         }
     }
 
@@ -369,7 +369,7 @@ impl World {
                     self.machines[machine].running_mut().is_some_and(|it| it.snapshots.order(order));
                 let boot = self.machines[machine].process.as_ref().map_or(0, |process| process.boot);
                 if is_idle {
-                    self.schedule(0, Happening::SnapshotStep { machine, boot });
+                    self.schedule(0, SimEvent::SnapshotStep { machine, boot });
                 }
             }
             NodeAction::Send(message) => self.send(machine, own, &message)?,

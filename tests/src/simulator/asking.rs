@@ -3,7 +3,7 @@
 
 use coracle_core::Request;
 use coracle_core::kv::Outcome;
-use coracle_core::proxy::{Failure, Ticket};
+use coracle_core::proxy::{RequestError, Ticket};
 
 use super::clients::{Operation, Returned};
 use super::invariants::{Verdict, Violation};
@@ -48,7 +48,7 @@ impl World {
     pub(super) fn asks_again(&mut self, client: usize) -> Result<bool, Violation> {
         if self.clients.only_read {
             for operation in self.clients.give_up(client) {
-                self.samples.record(&operation, &Returned::Failed(Failure::NoLeader), self.now);
+                self.samples.record(&operation, &Returned::Failed(RequestError::NoLeader), self.now);
             }
         }
         let Some((ticket, request)) = self.clients.ask_again(client) else { return Ok(false) };

@@ -8,7 +8,7 @@
 use coracle_core::raft::{Body, Message};
 
 use super::network::Arrivals;
-use super::queue::Happening;
+use super::queue::SimEvent;
 use super::world::World;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
     pub(super) fn hand_over(&mut self) {
         let Some(every) = self.settings.transfer_every.filter(|_| self.has_trouble) else { return };
         let next = 1 + self.dice.exponential(every);
-        self.schedule(next, Happening::HandOver);
+        self.schedule(next, SimEvent::HandOver);
         if let Some(leader) = self.leader() {
             self.walk_in_to_transfer(leader);
         }
@@ -47,7 +47,7 @@ impl World {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         self.network.shape(&nodes, |_, to| to == message.from);
         let back = self.election_max();
-        self.schedule(back, Happening::Heal);
+        self.schedule(back, SimEvent::Heal);
     }
 
     fn election_max(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use coracle_core::kv::{ClientName, Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
 use coracle_core::protocol::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT};
-use coracle_core::proxy::{Answered, Failure, Reply, Ticket};
+use coracle_core::proxy::{Answered, Reply, RequestError, Ticket};
 use coracle_core::raft::LogIndex;
 use coracle_core::{Answer, Request};
 
@@ -64,7 +64,7 @@ pub enum Returned {
         page: Page,
     },
     /// The request failed.
-    Failed(Failure),
+    Failed(RequestError),
 }
 
 impl Returned {

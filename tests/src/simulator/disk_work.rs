@@ -12,7 +12,7 @@ use coracle_core::raft::{Body, LogPoint, Message};
 
 use super::invariants::{Verdict, Violation};
 use super::process::{DiskStep, Running};
-use super::queue::Happening;
+use super::queue::SimEvent;
 use super::snapshots::SnapshotStep;
 use super::world::{OUTAGE_MAX, World};
 
@@ -21,7 +21,7 @@ impl World {
         let Some(running) = &self.processes[node].running else { return };
         let delay = self.disk_time(node, running.next_op_is_sync());
         let life = self.processes[node].life;
-        self.schedule(delay, Happening::DiskStep { node, life });
+        self.schedule(delay, SimEvent::DiskStep { node, life });
     }
 
     /// Draws the duration of the next operation.
@@ -101,7 +101,7 @@ impl World {
         let Some(running) = &mut self.processes[node].running else { return };
         if running.snapshots.order(order) {
             let life = self.processes[node].life;
-            self.schedule(0, Happening::SnapshotStep { node, life });
+            self.schedule(0, SimEvent::SnapshotStep { node, life });
         }
     }
 
@@ -129,7 +129,7 @@ impl World {
             SnapshotStep::Refused(error) => return refused(error.to_string()),
             SnapshotStep::Lost(fault) => return refused(format!("it cannot read its own: {fault}")),
         };
-        self.schedule(delay, Happening::SnapshotStep { node, life });
+        self.schedule(delay, SimEvent::SnapshotStep { node, life });
         Ok(())
     }
 

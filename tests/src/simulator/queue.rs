@@ -13,7 +13,7 @@ use coracle_core::{Request, RequestId};
 
 /// An event of the simulation.
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum SimEvent {
     /// A node takes a turn, if one is due.
     Alarm { node: usize, life: u64 },
     /// A message arrives.
@@ -68,7 +68,7 @@ impl Due {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     dues: BinaryHeap<Reverse<Due>>,
-    waiting: Vec<Option<Happening>>,
+    waiting: Vec<Option<SimEvent>>,
     /// The free places.
     free: Vec<usize>,
     sequence: u32,
@@ -76,7 +76,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Schedules an event at `at`.
-    pub(super) fn push(&mut self, at: u64, happening: Happening) {
+    pub(super) fn push(&mut self, at: u64, happening: SimEvent) {
         self.sequence = self.sequence.checked_add(1).expect("less happens in a run");
         let place = if let Some(place) = self.free.pop() {
             self.waiting[place] = Some(happening);
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Removes the next event, if it is due before `end`, and returns it with its time.
-    pub(super) fn pop_before(&mut self, end: u64) -> Option<(u64, Happening)> {
+    pub(super) fn pop_before(&mut self, end: u64) -> Option<(u64, SimEvent)> {
         self.dues.peek().filter(|Reverse(due)| due.at() < end)?;
         let Reverse(due) = self.dues.pop()?;
         let happening = self.waiting[due.place()].take().expect("something waits where it is due");
@@ -107,16 +107,16 @@ mod tests {
     fn events_are_ordered_by_time_and_then_by_planning() {
         let mut queue = Queue::default();
         for (at, client) in [(5, 0), (3, 1), (5, 2), (3, 3), (9, 4)] {
-            queue.push(at, Happening::Client(client));
+            queue.push(at, SimEvent::Client(client));
         }
         let mut found = Vec::new();
-        while let Some((at, Happening::Client(client))) = queue.pop_before(9) {
+        while let Some((at, SimEvent::Client(client))) = queue.pop_before(9) {
             found.push((at, client));
             if client == 1 {
-                queue.push(4, Happening::Client(5));
+                queue.push(4, SimEvent::Client(5));
             }
         }
         assert_eq!(found, [(3, 1), (3, 3), (4, 5), (5, 0), (5, 2)]);
-        assert!(matches!(queue.pop_before(10), Some((9, Happening::Client(4)))));
+        assert!(matches!(queue.pop_before(10), Some((9, SimEvent::Client(4)))));
     }
 }

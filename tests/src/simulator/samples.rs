@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use coracle_core::kv::{LoggedWrite, Operation as LogOperation, Outcome, Value};
-use coracle_core::proxy::Failure;
+use coracle_core::proxy::RequestError;
 
 use super::clients::{Operation, Returned};
 use super::invariants::{Verdict, Violation};
@@ -30,7 +30,7 @@ impl Samples {
     pub(super) fn record(&mut self, operation: &Operation, returned: &Returned, now: u64) {
         let Some(write) = operation.payload.as_deref().and_then(LoggedWrite::read) else { return };
         let answered = match returned {
-            Returned::Failed(Failure::Timeout | Failure::Storage) => Answered::Unknown,
+            Returned::Failed(RequestError::Timeout | RequestError::Storage) => Answered::Unknown,
             Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. }
                 if operation.may_have_happened =>
             {

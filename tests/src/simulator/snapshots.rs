@@ -13,7 +13,7 @@ use coracle_core::host::SnapshotOrder;
 use coracle_core::raft::{LogPoint, NodeId, SnapshotPart};
 use coracle_storage::host::{FileTask, SnapshotTask, SnapshotWork};
 use coracle_storage::{
-    DiskError, FileError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotFault,
+    DiskError, FileError, FileKind, FileName, FileOp, PartProgress, PartReader, PartWanted, SnapshotError,
     SnapshotPlanner,
 };
 
@@ -49,7 +49,7 @@ pub enum SnapshotStep {
     /// The written file is not a valid snapshot.
     Refused(DiskError),
     /// The written file cannot be read any more.
-    Lost(SnapshotFault),
+    Lost(SnapshotError),
 }
 
 impl SnapshotFiles {
@@ -164,14 +164,14 @@ impl SnapshotFiles {
 ///
 /// # Errors
 ///
-/// [`SnapshotFault`] when the file is damaged.
+/// [`SnapshotError`] when the file is damaged.
 pub fn read_part(
     disk: &SimDisk,
     node: NodeId,
     last: LogPoint,
     offset: u64,
     bytes_max: usize,
-) -> Result<Option<SnapshotPart>, SnapshotFault> {
+) -> Result<Option<SnapshotPart>, SnapshotError> {
     let Some(bytes) = disk.read(FileName::new(node, FileKind::Snapshot)) else { return Ok(None) };
     let at = |place: u64| usize::try_from(place).expect("a simulated file is small");
     let mut reader = PartReader::new(PartWanted { last, offset, bytes_max }, bytes.len() as u64);

@@ -5,7 +5,7 @@ use coracle_core::raft::NodeId;
 
 use super::invariants::Verdict;
 use super::process::DiskFault;
-use super::queue::Happening;
+use super::queue::SimEvent;
 use super::settings::{Ending, Fault};
 use super::world::World;
 
@@ -15,7 +15,7 @@ impl World {
         let Some(every) = self.settings.fault_every.filter(|_| self.has_trouble) else { return Ok(()) };
         let typical = u64::try_from(every.as_micros()).expect("a short time");
         let next = 1 + self.dice.exponential(typical);
-        self.schedule(next, Happening::Trouble);
+        self.schedule(next, SimEvent::Trouble);
         // Every third time the network heals instead. Otherwise the faults would only accumulate.
         if self.dice.happens(330) {
             self.network.heal();
@@ -100,7 +100,7 @@ impl World {
                 self.network.shape(&nodes, |from, to| from == chosen || to == chosen);
                 let election = u64::try_from(self.settings.election_max.as_micros()).expect("a short time");
                 let back = election + self.dice.exponential(election / 4);
-                self.schedule(back, Happening::Heal);
+                self.schedule(back, SimEvent::Heal);
             }
             Fault::Split => {
                 let side: Vec<_> = nodes.iter().map(|_| self.dice.happens(500)).collect();
@@ -118,7 +118,7 @@ impl World {
             }),
             Fault::Flap => {
                 let other = nodes[self.dice.position(nodes.len())];
-                self.schedule(0, Happening::Flap { from: chosen, to: other, times: 20 });
+                self.schedule(0, SimEvent::Flap { from: chosen, to: other, times: 20 });
             }
             Fault::Clog => {
                 let other = nodes[self.dice.position(nodes.len())];
@@ -142,7 +142,7 @@ impl World {
             self.network.mend(to, from);
         }
         let period = 50_000 + self.dice.exponential(200_000);
-        self.schedule(period, Happening::Flap { from, to, times: times - 1 });
+        self.schedule(period, SimEvent::Flap { from, to, times: times - 1 });
     }
 
     /// Returns a node that can be elected whatever the other nodes' logs are. Raft promises no
@@ -175,7 +175,7 @@ impl World {
         // Otherwise some nodes would stay down for long.
         for node in 0..nodes.len() {
             let soon = 1 + self.dice.exponential(100_000);
-            self.schedule(soon, Happening::Start(node));
+            self.schedule(soon, SimEvent::Start(node));
         }
         match self.settings.ending {
             Ending::Healed => {}
@@ -187,7 +187,7 @@ impl World {
                     self.crash(node, 1);
                     self.processes[node].is_dead = true;
                     let stopped = self.processes[node].id;
-                    self.schedule(0, Happening::ToRouter(RouterInput::NodeStopped(stopped)));
+                    self.schedule(0, SimEvent::ToRouter(RouterInput::NodeStopped(stopped)));
                 }
             }
             Ending::OneDeaf if nodes.len() < 3 => {}

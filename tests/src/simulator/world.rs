@@ -16,7 +16,7 @@ use super::dice::Dice;
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
 use super::process::{Process, SimClock, StartOutcome, found_disks};
-use super::queue::{Happening, Queue};
+use super::queue::{Queue, SimEvent};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
@@ -115,15 +115,15 @@ impl World {
             asked_for_snapshots: BTreeSet::new(),
         };
         for node in 0..world.processes.len() {
-            world.schedule(0, Happening::Start(node));
+            world.schedule(0, SimEvent::Start(node));
         }
         for client in 0..world.settings.clients {
-            world.schedule(1, Happening::Client(client));
+            world.schedule(1, SimEvent::Client(client));
         }
         if world.settings.fault_every.is_some() {
-            world.schedule(2, Happening::Trouble);
+            world.schedule(2, SimEvent::Trouble);
         }
-        world.schedule(3, Happening::HandOver);
+        world.schedule(3, SimEvent::HandOver);
         world
     }
 
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// Schedules an event `delay` microseconds from now.
-    pub(super) fn schedule(&mut self, delay: u64, happening: Happening) {
+    pub(super) fn schedule(&mut self, delay: u64, happening: SimEvent) {
         self.queue.push(self.now + delay, happening);
     }
 
@@ -163,7 +163,7 @@ impl World {
         self.trace.note(self.now, [1, node as u64, down], || {
             format!("node {node} crashes, to be back in {down} µs")
         });
-        self.schedule(down, Happening::Start(node));
+        self.schedule(down, SimEvent::Start(node));
     }
 
     /// Returns the running node that leads in the highest term.
@@ -176,10 +176,10 @@ impl World {
         leaders.max().map(|(_, node)| node)
     }
 
-    fn happen(&mut self, happening: Happening) -> Verdict {
+    fn happen(&mut self, happening: SimEvent) -> Verdict {
         match happening {
-            Happening::Alarm { node, life } => self.alarm(node, life),
-            Happening::Deliver(message) => {
+            SimEvent::Alarm { node, life } => self.alarm(node, life),
+            SimEvent::Deliver(message) => {
                 let node = usize::try_from(message.to.0).expect("a small id");
                 if self.network.is_open(message.from, message.to) {
                     self.deafen_caller(&message);
@@ -187,37 +187,37 @@ impl World {
                 }
                 Ok(())
             }
-            Happening::Ask(node, id, request) => {
+            SimEvent::Ask(node, id, request) => {
                 self.hand(node, Input::Request(id, request));
                 Ok(())
             }
-            Happening::DiskStep { node, life } => self.disk_step(node, life),
-            Happening::Unreachable { node, life, peer } => {
+            SimEvent::DiskStep { node, life } => self.disk_step(node, life),
+            SimEvent::Unreachable { node, life, peer } => {
                 if self.processes[node].life == life {
                     self.hand(node, Input::PeerUnreachable(peer));
                 }
                 Ok(())
             }
-            Happening::SnapshotStep { node, life } => self.snapshot_step(node, life),
-            Happening::ToRouter(input) => self.step_router(vec![input]),
-            Happening::RouterWake => {
+            SimEvent::SnapshotStep { node, life } => self.snapshot_step(node, life),
+            SimEvent::ToRouter(input) => self.step_router(vec![input]),
+            SimEvent::RouterWake => {
                 self.router_wakes_at = None;
                 self.step_router(Vec::new())
             }
-            Happening::Client(client) => self.client_acts(client),
-            Happening::Start(node) => self.start(node),
-            Happening::Trouble => self.make_trouble(),
-            Happening::HandOver => {
+            SimEvent::Client(client) => self.client_acts(client),
+            SimEvent::Start(node) => self.start(node),
+            SimEvent::Trouble => self.make_trouble(),
+            SimEvent::HandOver => {
                 self.hand_over();
                 Ok(())
             }
-            Happening::Heal => {
+            SimEvent::Heal => {
                 if self.has_trouble {
                     self.network.heal();
                 }
                 Ok(())
             }
-            Happening::Flap { from, to, times } => {
+            SimEvent::Flap { from, to, times } => {
                 self.flap(from, to, times);
                 Ok(())
             }
@@ -250,7 +250,7 @@ impl World {
         if process.alarms.last().is_none_or(|next| at < *next) {
             process.alarms.push(at);
             let life = process.life;
-            self.schedule(at.saturating_sub(self.now), Happening::Alarm { node, life });
+            self.schedule(at.saturating_sub(self.now), SimEvent::Alarm { node, life });
         }
     }
 
@@ -285,7 +285,7 @@ impl World {
             StartOutcome::CrashedInRecovery => {
                 self.trace.sight("a crash in the middle of recovery");
                 self.processes[node].disk.crash(&mut self.dice);
-                self.schedule(1000, Happening::Start(node));
+                self.schedule(1000, SimEvent::Start(node));
             }
             StartOutcome::Refused(error) => {
                 return Err(Violation {
@@ -395,11 +395,11 @@ impl World {
                     // This models a connection that breaks with the message in it.
                     let (life, later) = (self.processes[node].life, self.dice.exponential(100_000));
                     self.trace.sight("a node was told that messages were lost");
-                    self.schedule(later, Happening::Unreachable { node, life, peer: to });
+                    self.schedule(later, SimEvent::Unreachable { node, life, peer: to });
                 }
                 for at in arrivals.into_iter().flatten() {
                     let arriving = self.damaged_on_the_way(message.clone());
-                    self.schedule(at - self.now, Happening::Deliver(arriving));
+                    self.schedule(at - self.now, SimEvent::Deliver(arriving));
                 }
             }
             Output::Answer(request, answer) if is_walk_in(request) => {
@@ -407,11 +407,11 @@ impl World {
             }
             Output::Answer(request, answer) => {
                 let news = RouterInput::FromNode(vec![ProxyInput::Answer(id, request, answer)]);
-                self.schedule(HOP, Happening::ToRouter(news));
+                self.schedule(HOP, SimEvent::ToRouter(news));
             }
             Output::LeaderChanged { term, leader } => {
                 let news = RouterInput::FromNode(vec![ProxyInput::LeaderChanged { node: id, term, leader }]);
-                self.schedule(HOP, Happening::ToRouter(news));
+                self.schedule(HOP, SimEvent::ToRouter(news));
             }
             // Without a roster no removal is final.
             Output::Removed(_) => {}
@@ -424,7 +424,7 @@ impl World {
         // A tape of zeros draws zero time. With a client that sends every microsecond, the run
         // would never end.
         let think = self.settings.think / 100 + self.dice.exponential(self.settings.think);
-        self.schedule(think, Happening::Client(client));
+        self.schedule(think, SimEvent::Client(client));
         if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
             return Ok(());
         }
@@ -453,7 +453,7 @@ impl World {
             let at = deadline.as_micros().max(self.now + 1);
             if self.router_wakes_at.is_none_or(|planned| at < planned) {
                 self.router_wakes_at = Some(at);
-                self.schedule(at - self.now, Happening::RouterWake);
+                self.schedule(at - self.now, SimEvent::RouterWake);
             }
         }
         Ok(())
@@ -467,7 +467,7 @@ impl World {
                 let node = usize::try_from(node.0).expect("a small id");
                 for request in requests {
                     if let Input::Request(id, request) = request {
-                        self.schedule(HOP, Happening::Ask(node, id, request));
+                        self.schedule(HOP, SimEvent::Ask(node, id, request));
                     }
                 }
                 Ok(Vec::new())

@@ -7,7 +7,7 @@ use coracle_tests::both_runtimes;
 use coracle_tests::live::{LogFile, Runtime, Setup, Talk, signal, until};
 use serde_json::{Value, json};
 
-const FAREWELL: &str = r#"{"close":"ok"}"#;
+const CLOSE_REPLY: &str = r#"{"close":"ok"}"#;
 const PONG: &str = r#"{"status":"ok"}"#;
 /// No node ever campaigns with this election timeout, so a write waits until its request timeout.
 const NO_LEADER_EVER: &str = "--election-timeout 10h..20h";
@@ -22,7 +22,7 @@ fn silence_ends_a_connection_unless_it_may_last(runtime: Runtime) {
     let (mut silent, mut once) = (impatient.connect(), impatient.connect());
     once.exchange(r#"{"op":"ping"}"#, PONG);
     for talk in [&mut silent, &mut once] {
-        talk.expect(FAREWELL);
+        talk.expect(CLOSE_REPLY);
         talk.expect_end();
     }
     stays.exchange(r#"{"op":"ping"}"#, PONG);
@@ -37,7 +37,7 @@ fn a_client_that_is_owed_a_reply_is_not_silent(runtime: Runtime) {
     let mut talk = server.connect();
     let reply = talk.ask(r#"{"key":"a","value":1}"#);
     assert_eq!((&reply["error"], &reply["definite"]), (&json!("no_leader"), &json!(true)), "{reply}");
-    talk.expect(FAREWELL);
+    talk.expect(CLOSE_REPLY);
     talk.expect_end();
 }
 

@@ -74,7 +74,7 @@ fn a_folder_of_another_size_is_refused(runtime: Runtime) {
     let folder = used_folder(runtime);
     for nodes in [1, 3, 7] {
         let ended = Setup::in_folder(runtime, folder.path()).with(&format!("--nodes {nodes}")).fail();
-        check_refusal(&ended, &["made for 5 nodes", "--nodes 5", "--data-dir"]);
+        check_refusal(&ended, &["created for 5 nodes", "--nodes 5", "--data-dir"]);
     }
     check_that_it_still_starts(runtime, folder.path());
 }

@@ -18,7 +18,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a node is without a leader before it dials one of the members again, and then the next
 /// one after each further interval. Chosen well above the duration of an election.
-const LONELY_MAX: Duration = Duration::from_secs(5);
+const LEADERLESS_MAX: Duration = Duration::from_secs(5);
 
 impl Directory {
     /// Ends the links to nodes that are not members after [`LINK_GRACE`] without use, and does the
@@ -46,7 +46,7 @@ impl Directory {
             }
             is_needed
         });
-        self.dial_a_member_anew(now, actions);
+        self.redial_next_member(now, actions);
         self.start_again(actions);
     }
 
@@ -62,7 +62,7 @@ impl Directory {
     /// if the node knows a later configuration when it dials. A connection from before the move
     /// carries no such statement. Without a new handshake that member could never answer a leader
     /// that has moved, and so would never receive the entry.
-    pub(super) fn dial_all_anew(&mut self, actions: &mut PeerActions) {
+    pub(super) fn redial_all(&mut self, actions: &mut PeerActions) {
         for (node, linked) in &mut self.links {
             linked.is_met = false;
             actions.links.push(LinkChange::End(*node));
@@ -97,20 +97,20 @@ impl Directory {
     /// anything more to send to it. So it dials one after the other again, and any of them reports
     /// the removal. The members without a connection are being dialled already, and a restarted
     /// link would forget how often it was refused.
-    fn dial_a_member_anew(&mut self, now: Instant, actions: &mut PeerActions) {
+    fn redial_next_member(&mut self, now: Instant, actions: &mut PeerActions) {
         if self.has_leader {
-            self.lonely_since = None;
+            self.leaderless_since = None;
             return;
         }
-        let since = *self.lonely_since.get_or_insert(now);
-        if now.since(since) < LONELY_MAX || mutant::is_active(Mutant::LonelyNodeWaits) {
+        let since = *self.leaderless_since.get_or_insert(now);
+        if now.since(since) < LEADERLESS_MAX || mutant::is_active(Mutant::LonelyNodeWaits) {
             return;
         }
-        self.lonely_since = Some(now);
+        self.leaderless_since = Some(now);
         let met = || self.links.iter().filter(|(_, linked)| linked.is_met).map(|(node, _)| *node);
-        let next = met().find(|node| *node > self.dialled_anew).or_else(|| met().next());
+        let next = met().find(|node| *node > self.last_redialed).or_else(|| met().next());
         let Some(node) = next else { return };
-        self.dialled_anew = node;
+        self.last_redialed = node;
         let Some(linked) = self.links.get_mut(&node) else { return };
         linked.is_met = false;
         actions.links.push(LinkChange::End(node));

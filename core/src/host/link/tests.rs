@@ -53,8 +53,8 @@ fn a_node_that_runs_twice_ends_only_after_repeated_reports() {
     assert!(ends(&news));
 }
 
-fn broken() -> DialFailure {
-    DialFailure::Failed("connection refused".into())
+fn broken() -> DialError {
+    DialError::Failed("connection refused".into())
 }
 
 fn reports(news: &mut Vec<PeerNews>) -> Vec<PeerEvent> {
@@ -72,13 +72,13 @@ fn a_failure_is_reported_once_per_reason_and_again_after_the_link_was_up() {
     for _ in 0..5 {
         assert!(link.failed(broken(), &mut news) <= BACKOFF_MAX);
     }
-    link.failed(DialFailure::NotReady, &mut news);
-    link.failed(DialFailure::NotReady, &mut news);
+    link.failed(DialError::NotReady, &mut news);
+    link.failed(DialError::NotReady, &mut news);
     assert_eq!(reports(&mut news).len(), 2);
     assert!(link.go_up(&meeting(), Instant::default(), &mut news));
-    link.failed(DialFailure::NotReady, &mut news);
+    link.failed(DialError::NotReady, &mut news);
     let expected =
-        [PeerEvent::Connected(NodeId(2)), PeerEvent::Lost(NodeId(2), DialFailure::NotReady.to_string())];
+        [PeerEvent::Connected(NodeId(2)), PeerEvent::Lost(NodeId(2), DialError::NotReady.to_string())];
     assert_eq!(reports(&mut news), expected);
     let refusal = PeerRefusal::OtherFounders;
     link.failed(refusal.clone().into(), &mut news);
@@ -185,7 +185,7 @@ fn a_link_pings_the_other_node_and_notices_silence() {
 
 #[test]
 fn any_dialled_node_reports_a_removal() {
-    let removed = |node| DialFailure::Refused(PeerRefusal::Removed { node, index: 7 });
+    let removed = |node| DialError::Refused(PeerRefusal::Removed { node, index: 7 });
     for (node, hears) in [(1, true), (3, false)] {
         let (mut link, mut news) = (link(), Vec::new());
         link.failed(removed(node), &mut news);

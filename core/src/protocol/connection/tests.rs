@@ -4,7 +4,7 @@ mod pages;
 
 use super::*;
 use crate::kv::{ClientName, Command, Found, Outcome, Page, Session, Value};
-use crate::proxy::{Answered, Failure};
+use crate::proxy::{Answered, RequestError};
 use crate::replica::Answer;
 
 /// Sends `line`, answers its request with `answer`, and returns the reply line.
@@ -88,7 +88,7 @@ fn extended_requests_are_answered_in_their_shapes() {
 
 #[test]
 fn a_failed_read_does_not_mention_a_write() {
-    for failure in [Failure::Timeout, Failure::Storage] {
+    for failure in [RequestError::Timeout, RequestError::Storage] {
         let put = ask(r#"{"key":"k","value":1}"#, |_| Err(failure));
         assert!(put.contains("; a write may still take effect\""), "{put}");
         for read in [r#"{"key":"k"}"#, r#"{"op":"scan"}"#, r#"{"op":"status"}"#] {
@@ -105,11 +105,11 @@ fn failures_say_what_they_are_and_whether_they_are_definite() {
     assert!(line.starts_with("{\"status\":\"error\",\"error\":\"cas_mismatch\""), "{line}");
     assert!(line.ends_with(",\"definite\":true,\"key\":\"k\",\"actual\":2}\n"), "{line}");
     for (failure, code, definite) in [
-        (Failure::NoLeader, "no_leader", true),
-        (Failure::Timeout, "timeout", false),
-        (Failure::Busy, "busy", true),
-        (Failure::ShuttingDown, "shutting_down", true),
-        (Failure::Storage, "storage", false),
+        (RequestError::NoLeader, "no_leader", true),
+        (RequestError::Timeout, "timeout", false),
+        (RequestError::Busy, "busy", true),
+        (RequestError::ShuttingDown, "shutting_down", true),
+        (RequestError::Storage, "storage", false),
     ] {
         let line = ask(r#"{"key":"k","value":1,"id":[3]}"#, |_| Err(failure));
         assert!(line.starts_with(&format!("{{\"status\":\"error\",\"error\":\"{code}\",")), "{line}");

@@ -43,5 +43,5 @@ fn a_scan_that_was_never_started_fails_as_busy() {
             _ => None,
         })
         .collect();
-    assert_eq!(failures, [Failure::Timeout, Failure::Busy]);
+    assert_eq!(failures, [RequestError::Timeout, RequestError::Busy]);
 }

@@ -109,7 +109,7 @@ pub struct Node {
     pub(super) election_deadline: Instant,
     /// The time of the last turn, and whether the sleep before it was forgiven.
     pub(super) last_turn: Instant,
-    pub(super) was_forgiven: bool,
+    pub(super) sleep_was_discounted: bool,
     /// When a message of the leader of this term last arrived.
     pub(super) leader_contact: Option<Instant>,
     /// When a message of a leader of any term last arrived; at first the start of the node, because
@@ -209,7 +209,7 @@ impl Node {
         self.proposals.last()
     }
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn report(&mut self, event: Event) {
         self.turn.events.push(event);
     }
 
@@ -229,6 +229,6 @@ impl Node {
         let shortest = micros(self.config.election_timeout_min);
         let longest = micros(self.config.election_timeout_max);
         self.election_deadline = now + Duration::from_micros(self.rng.u64(shortest..longest));
-        self.was_forgiven = false;
+        self.sleep_was_discounted = false;
     }
 }

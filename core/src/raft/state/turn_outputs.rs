@@ -25,7 +25,7 @@ pub(in crate::raft) struct Turn {
     pub(in crate::raft) snapshot_reads: Vec<(LogPoint, u64)>,
     pub(in crate::raft) installed: Option<SnapshotMeta>,
     /// Whether the removal of this node was reported.
-    pub(in crate::raft) removal_is_told: bool,
+    pub(in crate::raft) removal_is_reported: bool,
     /// The results of reads.
     pub(in crate::raft) reads: Vec<(ReadBatch, Option<LogIndex>)>,
     /// The last index of the log that was handed to the disk, lowered by later cuts.
@@ -45,7 +45,7 @@ impl Turn {
             snapshot_writes: Vec::new(),
             snapshot_reads: Vec::new(),
             installed: None,
-            removal_is_told: false,
+            removal_is_reported: false,
             handed_out: last_index,
         }
     }

@@ -45,13 +45,13 @@ pub(in crate::raft) struct OwnReads {
     /// The batch of the turn under way, if it has one.
     pub(in crate::raft) open: Option<ReadBatch>,
     /// The batches that were forwarded to the leader, with the time.
-    pub(in crate::raft) passed_on: VecDeque<(ReadBatch, Instant)>,
+    pub(in crate::raft) forwarded: VecDeque<(ReadBatch, Instant)>,
 }
 
 impl OwnReads {
     /// `first` is the number of the first batch: a different one after every restart.
     pub(in crate::raft) fn new(first: u64) -> Self {
-        Self { next: first, open: None, passed_on: VecDeque::new() }
+        Self { next: first, open: None, forwarded: VecDeque::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use coracle_core::Replica;
 use coracle_core::kv::Scan;
-use coracle_core::proxy::Failure;
+use coracle_core::proxy::RequestError;
 use coracle_core::raft::{LogIndex, NodeId};
 
 use super::linearizability::Model;
@@ -39,8 +39,10 @@ impl ExactlyOnce {
     }
 
     pub(super) fn returned(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
-        let nothing_happened =
-            matches!(returned, Returned::Failed(Failure::NoLeader | Failure::Busy | Failure::ShuttingDown));
+        let nothing_happened = matches!(
+            returned,
+            Returned::Failed(RequestError::NoLeader | RequestError::Busy | RequestError::ShuttingDown)
+        );
         let Some(payload) = operation.payload.as_deref().filter(|_| nothing_happened) else { return Ok(()) };
         self.close(payload, || {
             format!("{payload} is committed, and its client is told that nothing happened")

@@ -92,7 +92,7 @@ pub(super) enum Memory {
 
 /// The session table: the outcomes of the clients' recent writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sessions {
+pub struct SessionTable {
     limits: SessionLimits,
     clients: BTreeMap<ClientName, Client>,
     /// The clients by their last use, least recent first. The numbers only grow.
@@ -117,7 +117,7 @@ struct Client {
     bytes: usize,
 }
 
-impl Sessions {
+impl SessionTable {
     /// An empty table.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {

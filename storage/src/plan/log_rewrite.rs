@@ -25,11 +25,11 @@ use crate::header::LogHeader;
 /// The default for the least bytes that are copied between two groups of persists, if as much is
 /// left. Chosen because the next group then waits for some milliseconds at most, on a disk of 100
 /// MB/s.
-pub const RENEWAL_BYTES: usize = 256 * 1024;
+pub const REWRITE_PIECE_BYTES: usize = 256 * 1024;
 
 /// A log rewrite in progress.
 #[derive(Debug)]
-pub(super) struct Renewal {
+pub(super) struct LogRewrite {
     after: LogPoint,
     file: FileName,
     piece_bytes_min: usize,
@@ -50,7 +50,7 @@ pub(super) struct Moved {
     noted_floor: LogPoint,
 }
 
-impl Renewal {
+impl LogRewrite {
     pub(super) fn new(compaction: &Compaction, file: FileName, piece_bytes_min: usize) -> Self {
         let Compaction { after, entries } = compaction;
         let rest_bytes = entries.iter().map(|run| run.text().len()).sum();
@@ -144,11 +144,11 @@ impl Planner {
             }
         }
         let file = FileName::new(self.node(), FileKind::LogTemporary);
-        self.renewal = Some(Renewal::new(compaction, file, self.renewal_bytes));
+        self.renewal = Some(LogRewrite::new(compaction, file, self.renewal_bytes));
         true
     }
 
-    /// Sets the least bytes that each piece of a log rewrite copies, instead of [`RENEWAL_BYTES`].
+    /// Sets the least bytes that each piece of a log rewrite copies, instead of [`REWRITE_PIECE_BYTES`].
     pub fn set_renewal_bytes(&mut self, bytes: usize) {
         self.renewal_bytes = bytes;
     }
@@ -217,7 +217,7 @@ impl Planner {
     }
 
     /// Moves the offsets to those of the new log, which has replaced the old one.
-    fn move_to(&mut self, renewal: &Renewal) {
+    fn move_to(&mut self, renewal: &LogRewrite) {
         assert!(renewal.rest.is_empty(), "the new log ends where the old one does");
         assert!(self.floor.index >= renewal.after.index, "a floor never falls");
         let old_len = std::mem::replace(&mut self.len, renewal.len);

@@ -27,7 +27,7 @@ const KEPT_MAX: usize = 8;
 /// applies a long log as fast as it can, and followers learn the commit index only with the next
 /// heartbeat. So more is kept of the large batches that a start finds in a log. New, small batches
 /// displace them.
-pub const READINGS_BYTES_MAX: usize = 64 << 20;
+pub const PARSED_BYTES_MAX: usize = 64 << 20;
 const LARGE_BATCH_BYTES: usize = 256 << 10;
 
 /// The parsed writes of consecutive entries.
@@ -56,14 +56,14 @@ impl Writes {
 
 /// The parsed writes that a replica keeps alive for the other replicas of the process.
 #[derive(Debug)]
-pub(super) struct Readings {
+pub(super) struct ParsedBatches {
     bytes_max: usize,
     /// The writes of one batch each, with the batch's bytes of text.
     kept: VecDeque<(usize, Arc<Writes>)>,
     kept_bytes: usize,
 }
 
-impl Readings {
+impl ParsedBatches {
     /// Starts empty; the writes of large batches hold at most `bytes_max` bytes of text.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, kept: VecDeque::new(), kept_bytes: 0 }
@@ -81,11 +81,11 @@ impl Readings {
         if batch.text().len() > APPLY_BYTES_MAX {
             return Arc::new(Writes::of(entries));
         }
-        if let Some(writes) = batch.reading() {
+        if let Some(writes) = batch.parsed() {
             return writes;
         }
         let writes = Arc::new(Writes::of(&batch));
-        batch.leave_reading(&writes);
+        batch.attach_parsed(&writes);
         self.keep(batch.bytes(), Arc::clone(&writes));
         writes
     }
@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn replicas_share_the_parsed_writes_of_a_batch() {
         let entries = batch(&mut BatchBuilder::new(LogPoint::ORIGIN));
-        let (mut one, mut other) = (Readings::new(READINGS_BYTES_MAX), Readings::new(READINGS_BYTES_MAX));
+        let (mut one, mut other) =
+            (ParsedBatches::new(PARSED_BYTES_MAX), ParsedBatches::new(PARSED_BYTES_MAX));
         let read = one.read(&entries.ending_at(LogIndex(2)).unwrap());
         assert!(Arc::ptr_eq(&read, &other.read(&entries.starting_at(LogIndex(3)).unwrap())));
         assert_eq!(read.at(LogIndex(1)), None, "it is the leader's");
@@ -137,15 +138,15 @@ mod tests {
 
     #[test]
     fn more_large_batches_are_kept_until_small_ones_come() {
-        let mut readings = Readings::new(READINGS_BYTES_MAX);
+        let mut readings = ParsedBatches::new(PARSED_BYTES_MAX);
         let writes = || Arc::new(Writes { first: LogIndex(1), writes: Vec::new() });
         let large = 512 << 10;
         (0..1000).for_each(|_| readings.keep(large, writes()));
-        assert_eq!(readings.kept.len(), READINGS_BYTES_MAX / large);
-        let mut few = Readings::new(20 * large);
+        assert_eq!(readings.kept.len(), PARSED_BYTES_MAX / large);
+        let mut few = ParsedBatches::new(20 * large);
         (0..1000).for_each(|_| few.keep(large, writes()));
         assert_eq!(few.bytes(), 20 * large);
-        let mut fewest = Readings::new(1);
+        let mut fewest = ParsedBatches::new(1);
         (0..10).for_each(|_| fewest.keep(100, writes()));
         assert_eq!(fewest.bytes(), 100, "the latest stays");
         (0..200).for_each(|_| readings.keep(100, writes()));
@@ -156,7 +157,8 @@ mod tests {
     fn a_batch_whose_writes_were_dropped_is_parsed_again() {
         let mut builder = BatchBuilder::new(LogPoint::ORIGIN);
         let first = batch(&mut builder);
-        let (mut one, mut other) = (Readings::new(READINGS_BYTES_MAX), Readings::new(READINGS_BYTES_MAX));
+        let (mut one, mut other) =
+            (ParsedBatches::new(PARSED_BYTES_MAX), ParsedBatches::new(PARSED_BYTES_MAX));
         let read = Arc::downgrade(&one.read(&first));
         (0..KEPT_MAX).for_each(|_| drop(one.read(&batch(&mut builder))));
         assert!(read.upgrade().is_none());

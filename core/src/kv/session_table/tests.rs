@@ -29,7 +29,7 @@ fn value(state: &State) -> Option<&str> {
 }
 
 /// Computes the table's memory again from its content.
-fn recount(sessions: &Sessions) -> usize {
+fn recount(sessions: &SessionTable) -> usize {
     let of_client = |(name, client): (&ClientName, &Client)| {
         let outcomes: usize = client.outcomes.values().map(bytes_of_outcome).sum();
         assert_eq!(client.bytes, bytes_of_client(name) + outcomes);
@@ -38,8 +38,8 @@ fn recount(sessions: &Sessions) -> usize {
     sessions.clients.iter().map(of_client).sum()
 }
 
-fn rebuilt(sessions: &Sessions) -> Sessions {
-    let mut other = Sessions::new(sessions.limits);
+fn rebuilt(sessions: &SessionTable) -> SessionTable {
+    let mut other = SessionTable::new(sessions.limits);
     for line in sessions.lines() {
         assert_eq!(other.restore(&line), Ok(()), "{line}");
     }
@@ -200,7 +200,7 @@ fn malformed_or_misplaced_lines_are_rejected() {
         (r#"{"expired":["af63dc4c8601ec8c","af63dc4c8601ec8c"]}"#.into(), SessionLineError::Order),
     ];
     for (line, error) in broken {
-        let mut sessions = Sessions::new(limits());
+        let mut sessions = SessionTable::new(limits());
         assert_eq!(sessions.restore(of_c), Ok(()));
         assert_eq!(sessions.restore(&line), Err(error), "{line}");
     }

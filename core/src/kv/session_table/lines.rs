@@ -15,7 +15,7 @@ use std::fmt::{self, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Client, Sessions, bytes_of_client, bytes_of_outcome};
+use super::{Client, SessionTable, bytes_of_client, bytes_of_outcome};
 use crate::kv::session::{ClientName, LoggedSession};
 use crate::kv::store::Outcome;
 use crate::kv::text::{Value, push_json_string};
@@ -75,7 +75,7 @@ struct MismatchOutcome<'a> {
     actual: &'a RawValue,
 }
 
-impl Sessions {
+impl SessionTable {
     /// Returns the table as JSON lines without line breaks. Equal tables give the same lines.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let clients = self.by_use.values().map(|name| client_line(name, &self.clients[name]));
@@ -87,7 +87,7 @@ impl Sessions {
         )
     }
 
-    /// Accepts the next line of [`Sessions::lines`], and rejects any other line. Nothing is
+    /// Accepts the next line of [`SessionTable::lines`], and rejects any other line. Nothing is
     /// forgotten, because the original table had the same limits.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::options::OwnOptions;
+use super::options::TemporaryOptions;
 
 /// How long a cluster may take to shut down cleanly, and the interval at which it is polled.
 /// Arbitrary.
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Why a temporary cluster could not be started.
 #[derive(Debug, Error)]
-pub(crate) enum OwnClusterError {
+pub(crate) enum TemporaryClusterError {
     #[error("cannot make a temporary folder: {0}")]
     Folder(io::Error),
     #[error("cannot start a cluster: {0}")]
@@ -34,7 +34,7 @@ pub(crate) enum OwnClusterError {
 
 /// A running cluster. Dropping it stops the cluster and removes its folder.
 #[derive(Debug)]
-pub(super) struct OwnCluster {
+pub(super) struct TemporaryCluster {
     child: Child,
     address: SocketAddr,
     /// Kept open, because the server may still write to it.
@@ -43,12 +43,12 @@ pub(super) struct OwnCluster {
     _folder: TempDir,
 }
 
-impl OwnCluster {
+impl TemporaryCluster {
     /// Starts a cluster and waits until it is ready. Its errors appear on this process's stderr.
-    pub(super) fn start(options: OwnOptions) -> Result<Self, OwnClusterError> {
+    pub(super) fn start(options: TemporaryOptions) -> Result<Self, TemporaryClusterError> {
         let folder = tempfile::Builder::new().prefix("coracle-bench-").tempdir();
-        let folder = folder.map_err(OwnClusterError::Folder)?;
-        let program = std::env::current_exe().map_err(OwnClusterError::Start)?;
+        let folder = folder.map_err(TemporaryClusterError::Folder)?;
+        let program = std::env::current_exe().map_err(TemporaryClusterError::Start)?;
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error"]);
         command.args(["--runtime", options.runtime.name(), "--nodes", &options.nodes.to_string()]);
@@ -58,7 +58,7 @@ impl OwnCluster {
             command.arg("--data-dir").arg(folder.path());
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = child.map_err(OwnClusterError::Start)?;
+        let mut child = child.map_err(TemporaryClusterError::Start)?;
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let mut said = String::new();
         let read = stdout.read_line(&mut said);
@@ -67,7 +67,7 @@ impl OwnCluster {
             // The child has already ended, or is not a Coracle server.
             _ = child.kill();
             _ = child.wait();
-            return Err(OwnClusterError::NotReady { said });
+            return Err(TemporaryClusterError::NotReady { said });
         };
         Ok(Self { child, address, _stdout: stdout, _folder: folder })
     }
@@ -78,7 +78,7 @@ impl OwnCluster {
     }
 }
 
-impl Drop for OwnCluster {
+impl Drop for TemporaryCluster {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         // The child may have ended already; then there is nothing to stop.

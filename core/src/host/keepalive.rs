@@ -17,7 +17,7 @@ use super::SILENCE_MAX;
 
 /// The keepalive parameters of a connection. See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch {
+pub struct Keepalive {
     /// The silence after which the other end is probed.
     pub idle: Duration,
     /// The interval between two probes.
@@ -29,7 +29,7 @@ pub struct Watch {
 }
 
 /// For clients: a vanished client is disconnected within two minutes, whatever it was doing.
-pub const CLIENT_WATCH: Watch = Watch {
+pub const CLIENT_KEEPALIVE: Keepalive = Keepalive {
     idle: Duration::from_secs(60),
     interval: Duration::from_secs(15),
     probes: 3,
@@ -38,7 +38,7 @@ pub const CLIENT_WATCH: Watch = Watch {
 
 /// For connections between nodes. They have something to acknowledge every second
 /// ([`PING_EVERY`](super::PING_EVERY)), so the probes serve handshakes that stall.
-pub const PEER_WATCH: Watch = Watch { unacknowledged_max: SILENCE_MAX, ..CLIENT_WATCH };
+pub const PEER_KEEPALIVE: Keepalive = Keepalive { unacknowledged_max: SILENCE_MAX, ..CLIENT_KEEPALIVE };
 
 #[cfg(test)]
 mod tests {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_vanished_peer_is_noticed_within_two_minutes() {
-        for watch in [CLIENT_WATCH, PEER_WATCH] {
+        for watch in [CLIENT_KEEPALIVE, PEER_KEEPALIVE] {
             let silent = watch.idle + watch.interval * watch.probes;
             assert!(silent < Duration::from_secs(120), "{watch:?}");
             assert!(
