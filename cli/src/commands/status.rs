@@ -38,8 +38,8 @@ uses more than half of its memory limit; `-o json` always has both.")]
 pub(crate) struct Status {
     /// Wait until requests are answered, for at most DUR if it is given
     ///
-    /// Waits for the server to start and for a leader; then shows the status. Exit code 3 or 4 if DUR
-    /// is over before that.
+    /// Waits for the server to start and for a leader; then shows the status. Exit code 3 or 4 if
+    /// DUR is over before that.
     #[arg(long, value_name = "DUR", num_args = 0..=1, default_missing_value = "0", value_parser = durations::zero_for_off)]
     wait: Option<Duration>,
 }

@@ -14,8 +14,8 @@ use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
 use crate::numbers;
 
-/// An environment variable with addresses at which to dial peers instead of their own, as
-/// `2=HOST:PORT,3=HOST:PORT`. It is for tests that insert a proxy between nodes.
+/// An environment variable with addresses at which to dial peers instead of those in the
+/// configuration, as `2=HOST:PORT,3=HOST:PORT`. It is for tests that insert a proxy between nodes.
 const DIAL_OVERRIDES: &str = "CORACLE_PEER_DIAL";
 
 /// Run one node of a cluster of processes, one per machine

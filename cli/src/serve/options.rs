@@ -27,8 +27,8 @@ const DATA_DIR_DEFAULT: &str = "./data";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServeFlags {
-    /// Number of nodes, 1 to 9; their ids are 0 to N-1 [default: the number for which the data folder
-    /// was created, or 5]
+    /// Number of nodes, 1 to 9; their ids are 0 to N-1 [default: the number for which the data
+    /// folder was created, or 5]
     #[arg(long, value_name = "N", value_parser = numbers::nodes)]
     nodes: Option<u8>,
 
@@ -92,8 +92,9 @@ pub(crate) struct ServingFlags {
     /// machine or control group has]
     ///
     /// Beyond this limit, requests that need more memory are rejected with `busy`, and the clients
-    /// that have blocked the server longest are disconnected. Data from other nodes and the retained
-    /// log get shares of it. At least 64MiB. The process uses somewhat more than it counts.
+    /// that have blocked the server longest are disconnected. Data from other nodes and the
+    /// retained log get shares of it. At least 64MiB. The process uses somewhat more than it
+    /// counts.
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory_max: Option<u64>,
 
@@ -104,8 +105,8 @@ pub(crate) struct ServingFlags {
     #[arg(long, value_name = "WHEN", value_enum, default_value = "answering")]
     ready_when: ReadyWhen,
 
-    /// Bytes of log after which a node takes a snapshot, or the size of its last snapshot if that is
-    /// larger
+    /// Bytes of log after which a node takes a snapshot, or the size of its last snapshot if that
+    /// is larger
     ///
     /// The snapshot replaces the log up to it. A smaller value makes restarts faster and writes
     /// more.

@@ -148,7 +148,8 @@ impl Planner {
         true
     }
 
-    /// Sets the least bytes that each piece of a log rewrite copies, instead of [`REWRITE_PIECE_BYTES`].
+    /// Sets the least bytes that each piece of a log rewrite copies, instead of
+    /// [`REWRITE_PIECE_BYTES`].
     pub fn set_renewal_bytes(&mut self, bytes: usize) {
         self.renewal_bytes = bytes;
     }
