@@ -86,6 +86,8 @@
 pub mod host;
 pub mod kv;
 pub mod memory;
+// Public for the simulators alone, and empty without the feature `mutants`.
+#[doc(hidden)]
 pub mod mutant;
 pub mod peer;
 pub mod protocol;

@@ -6,11 +6,9 @@
 use std::error::Error;
 use std::rc::Rc;
 
-use coracle_core::Settings;
-use coracle_core::kv::{Key, Outcome, Scan, Value};
-use coracle_core::proxy::NodeReport;
-use coracle_runtime_smol::{Cluster, Options};
-use coracle_storage::{Medium, SyncPolicy};
+use coracle_runtime_smol::{
+    Cluster, Key, Medium, NodeReport, Options, Outcome, Scan, Settings, SyncPolicy, Value,
+};
 use smol::LocalExecutor;
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]

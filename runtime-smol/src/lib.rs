@@ -27,10 +27,7 @@
 //! ```
 //! use std::rc::Rc;
 //!
-//! use coracle_core::Settings;
-//! use coracle_core::kv::{Key, Value};
-//! use coracle_runtime_smol::{Cluster, Options};
-//! use coracle_storage::Medium;
+//! use coracle_runtime_smol::{Cluster, Key, Medium, Options, Settings, Value};
 //! use smol::LocalExecutor;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,5 +69,11 @@ mod wiring;
 
 pub use client::Client;
 pub use cluster::Cluster;
+// The types that a program meets first, so that it needs no other crate of the workspace.
+pub use coracle_core::Settings;
+pub use coracle_core::kv::{ClientName, Command, Key, Outcome, Page, Scan, Session, Value};
+pub use coracle_core::proxy::{NodeReport, RequestError};
+pub use coracle_core::raft::{LogIndex, NodeId};
 pub use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
+pub use coracle_storage::{HostEvent, Medium, NodeEvent, SyncPolicy};
 pub use member::Member;

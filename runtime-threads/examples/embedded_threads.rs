@@ -6,11 +6,9 @@
 use std::error::Error;
 use std::thread;
 
-use coracle_core::Settings;
-use coracle_core::kv::{Key, Outcome, Scan, Value};
-use coracle_core::proxy::NodeReport;
-use coracle_runtime_threads::{Cluster, Options};
-use coracle_storage::{Medium, SyncPolicy};
+use coracle_runtime_threads::{
+    Cluster, Key, Medium, NodeReport, Options, Outcome, Scan, Settings, SyncPolicy, Value,
+};
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn Error>> {

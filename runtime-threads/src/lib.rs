@@ -39,10 +39,7 @@
 //! cannot report how full it is, and `threads`, because a thread cannot be dropped.
 //!
 //! ```
-//! use coracle_core::Settings;
-//! use coracle_core::kv::{Key, Value};
-//! use coracle_runtime_threads::{Cluster, Options};
-//! use coracle_storage::Medium;
+//! use coracle_runtime_threads::{Cluster, Key, Medium, Options, Settings, Value};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None };
@@ -80,5 +77,16 @@ mod wiring;
 
 pub use client::Client;
 pub use cluster::Cluster;
+// The types that a program meets first, so that it needs no other crate of the workspace.
+pub use coracle_core::Settings;
+pub use coracle_core::kv::{ClientName, Command, Key, Outcome, Page, Scan, Session, Value};
+pub use coracle_core::proxy::{NodeReport, RequestError};
+pub use coracle_core::raft::{LogIndex, NodeId};
 pub use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
+pub use coracle_storage::{HostEvent, Medium, NodeEvent, SyncPolicy};
 pub use member::Member;
+
+/// Runs the program of the README as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

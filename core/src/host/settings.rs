@@ -11,6 +11,14 @@ use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
 use crate::replica::{ReplicaLimits, SnapshotPolicy};
 
 /// The settings of an embedded cluster: the nodes of one process, and the proxy in front of them.
+///
+/// ```
+/// use coracle_core::Settings;
+///
+/// let settings = Settings { nodes: 3, ..Settings::default() };
+/// assert_eq!(settings.raft_configs().map(|configs| configs.len()), Ok(3));
+/// assert!(Settings { nodes: 0, ..settings }.raft_configs().is_err());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The number of nodes, 1 to [`VOTERS_MAX`]. Their ids are 0 to `nodes - 1`.

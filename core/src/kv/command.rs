@@ -17,6 +17,18 @@ use super::session::{LoggedSession, Session};
 use super::text::{Key, Value, push_json_string};
 
 /// A checked write command of a client.
+///
+/// ```
+/// use coracle_core::kv::{Command, Key, Value};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Sets the key only if it is absent.
+/// let key = Key::new("lock")?;
+/// let acquire = Command::Cas { key, expect: None, value: Value::from_text("till-4")? };
+/// assert_eq!(acquire.key().as_str(), "lock");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Sets the key to the value.

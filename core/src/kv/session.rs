@@ -44,6 +44,18 @@ impl std::borrow::Borrow<str> for ClientName {
 ///
 /// A client chooses a name that no other client has, such as a random one, and a higher number for
 /// each new write.
+///
+/// ```
+/// use coracle_core::kv::{ClientName, Session};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = ClientName::new("till-4")?;
+/// let first = Session::new(client.clone(), 1)?;
+/// let second = Session::new(client, 2)?;
+/// assert_ne!(first, second);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     client: ClientName,

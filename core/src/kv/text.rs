@@ -25,6 +25,14 @@ pub const NESTING_MAX: usize = 64;
 ///
 /// A key stores a hash of its text, so that the maps of all nodes find it without hashing the text
 /// again.
+///
+/// ```
+/// use coracle_core::kv::{KEY_BYTES_MAX, Key};
+///
+/// assert!(Key::new("snack").is_ok());
+/// assert!(Key::new("").is_err());
+/// assert!(Key::new(&"k".repeat(KEY_BYTES_MAX + 1)).is_err());
+/// ```
 #[derive(Clone)]
 pub struct Key {
     text: Arc<str>,
@@ -113,6 +121,18 @@ impl fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 /// A value: any JSON value except `null`, as compact text. Cloning copies no text.
+///
+/// ```
+/// use coracle_core::kv::Value;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let value = Value::from_json(r#"{ "price": 1e400 }"#)?;
+/// assert_eq!(value.as_json(), r#"{"price":1e400}"#);
+/// assert_eq!(Value::from_text("chips")?, Value::from_json(r#""chips""#)?);
+/// assert!(Value::from_json("null").is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value(Arc<str>);
 

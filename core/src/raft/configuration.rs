@@ -29,6 +29,14 @@ pub(super) const CONFIG_PREFIX: &str = "\"op\":\"CONFIG\",";
 
 /// The members of a cluster. Cloning copies nothing, so types that hold a configuration stay small:
 /// messages and outputs are moved often.
+///
+/// ```
+/// use coracle_core::raft::{Configuration, NodeId, Voters};
+///
+/// let voters = Voters::new([1, 2, 3].map(NodeId)).expect("one to nine voters");
+/// let members = Configuration::new(voters, [NodeId(4)]).expect("a learner is no voter");
+/// assert!(members.contains(NodeId(4)) && !members.is_voter(NodeId(4)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     members: Arc<Members>,

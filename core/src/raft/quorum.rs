@@ -13,6 +13,14 @@ pub const VOTERS_MAX: usize = 9;
 
 /// The voters: the nodes whose votes and disks count, in ascending order and without duplicates;
 /// one to [`VOTERS_MAX`].
+///
+/// ```
+/// use coracle_core::raft::{NodeId, Voters};
+///
+/// let voters = Voters::new([3, 1, 2].map(NodeId)).expect("one to nine voters");
+/// assert_eq!(voters.nodes(), [1, 2, 3].map(NodeId));
+/// assert_eq!(Voters::new([]), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voters(Vec<NodeId>);
 

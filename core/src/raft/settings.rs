@@ -10,6 +10,15 @@ use crate::identity::Incarnation;
 use crate::time::micros;
 
 /// A node's settings.
+///
+/// ```
+/// use coracle_core::raft::{Config, NodeId, Voters};
+///
+/// let voters = Voters::new([1, 2, 3].map(NodeId)).expect("one to nine voters");
+/// let config = Config::new(NodeId(1), voters);
+/// assert!(config.heartbeat_interval < config.election_timeout_min);
+/// assert!(config.check().is_ok());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The id of this node.

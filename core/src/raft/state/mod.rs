@@ -91,6 +91,27 @@ pub(super) enum Part {
 }
 
 /// One node of a Raft cluster. The module documentation says how to drive it.
+///
+/// ```
+/// use coracle_core::Instant;
+/// use coracle_core::raft::{Config, Node, NodeId, Output, Restored, Role, Voters};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let voters = Voters::new([NodeId(1)]).ok_or("one to nine voters")?;
+/// let now = Instant::from_micros(0);
+/// let mut node = Node::new(Config::new(NodeId(1), voters), Restored::default(), 42, now)?;
+/// let mut outputs = Vec::new();
+/// node.end_turn(node.deadline(), &mut outputs);
+/// // A cluster of one elects itself, once its vote is durable.
+/// while let Some(Output::Persist(persist)) = outputs.iter().find(|it| matches!(it, Output::Persist(_))) {
+///     node.persisted(persist.id, now);
+///     outputs.clear();
+///     node.end_turn(node.deadline(), &mut outputs);
+/// }
+/// assert_eq!(node.role(), Role::Leader);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(super) config: Config,
