@@ -113,6 +113,8 @@ struct Held {
     /// number.
     connections: BTreeSet<u64>,
     unused: BTreeSet<u64>,
+    /// Those that are to be closed, for this purpose, and are not closed yet. They count no more.
+    evicted: BTreeMap<u64, Holder>,
     /// The memory use without that for other nodes.
     sum: MemoryUse,
     /// The memory of snapshots at its peak: when the text of one exists beside the state.
@@ -207,7 +209,7 @@ impl MemoryBudget {
         self.count_connections(&mut held);
         drop(held);
         let (budget, noted) = (self.clone(), ConnectionMemory::default());
-        Some((ClientMemory { budget, connection, noted, is_used: false }, eviction))
+        Some((ClientMemory { budget, connection, noted, is_used: false, evicted: None }, eviction))
     }
 
     fn count_connections(&self, held: &mut Held) {
@@ -314,6 +316,7 @@ impl MemoryBudget {
             };
             let Some((connection, holder)) = given_up else { return };
             held.forget(connection);
+            held.evicted.insert(connection, holder);
             evictions.push(Eviction { connection, holder });
         }
     }
@@ -401,6 +404,7 @@ pub struct ClientMemory {
     noted: ConnectionMemory,
     /// Whether the connection has sent a line.
     is_used: bool,
+    evicted: Option<Holder>,
 }
 
 impl ClientMemory {
@@ -431,9 +435,19 @@ impl ClientMemory {
         }
         self.noted = now;
         let mut held = self.budget.held();
-        held.set(self.connection, now, progress);
-        self.budget.evict(&mut held, evictions);
-        self.budget.judge(&held);
+        if !held.evicted.contains_key(&self.connection) {
+            held.set(self.connection, now, progress);
+            self.budget.evict(&mut held, evictions);
+            self.budget.judge(&held);
+        }
+        self.evicted = held.evicted.get(&self.connection).copied();
+    }
+
+    /// The purpose for which this connection has to be closed, once it is evicted. It is known here
+    /// before the router tells the connection: until then a fast sender would hold what does not
+    /// count any more.
+    pub(crate) fn evicted(&self) -> Option<Holder> {
+        self.evicted
     }
 }
 
@@ -441,6 +455,7 @@ impl Drop for ClientMemory {
     fn drop(&mut self) {
         let mut held = self.budget.held();
         held.forget(self.connection);
+        held.evicted.remove(&self.connection);
         held.connections.remove(&self.connection);
         held.unused.remove(&self.connection);
         self.budget.count_connections(&mut held);

@@ -74,6 +74,13 @@ impl Buffers {
         .await
     }
 
+    /// Waits for a turn after a read of this length, if it filled the buffer: more is waiting.
+    async fn pause_after(&self, len: usize) {
+        if len == CLIENT_READ_BYTES {
+            self.bulk.turn().await;
+        }
+    }
+
     /// Returns an empty string, with spare capacity unless another connection is using it now.
     fn lend(&self) -> String {
         self.output.take()
@@ -143,7 +150,11 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let drain = async { while matches!(buffers.read(socket, |_| ()).await, Ok(1..)) {} };
+    let drain = async {
+        while let Ok(len @ 1..) = buffers.read(socket, |_| ()).await {
+            buffers.pause_after(len).await;
+        }
+    };
     within(PATIENCE, drain).await;
 }
 
@@ -192,9 +203,7 @@ impl Reader {
             match future::or(read, silence).await {
                 Some(Ok(len @ 1..)) => {
                     deadline = silent_at();
-                    if len == CLIENT_READ_BYTES {
-                        self.buffers.bulk.turn().await;
-                    }
+                    self.buffers.pause_after(len).await;
                 }
                 Some(Ok(0) | Err(_)) => client.borrow_mut().input_ended(),
                 None => {

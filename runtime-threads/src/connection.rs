@@ -63,7 +63,8 @@ pub(crate) fn serve(
 /// Reads until the client stops sending. A socket that is closed with unread bytes resets the
 /// connection, and the last reply may be lost with it.
 fn drain(mut stream: &TcpStream) {
-    let mut rest = vec![0; CLIENT_READ_BYTES];
+    // Small, because clients that are evicted for memory end here, too.
+    let mut rest = [0; 4 << 10];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
 }
 

@@ -152,6 +152,15 @@ impl ClientHost {
     pub fn received(&mut self, bytes: &[u8]) {
         self.state.receive(bytes);
         self.note_memory(false);
+        if let Some(holder) = self.memory.evicted() {
+            self.give_up(holder);
+        }
+    }
+
+    /// Accepts no more input, frees what was received, and says why at the end.
+    fn give_up(&mut self, holder: Holder) {
+        self.state.refuse_input();
+        self.last_line = Some(given_up_line(holder).into());
     }
 
     /// Notes that the client has closed its sending side.
@@ -176,10 +185,7 @@ impl ClientHost {
             ToWriter::Look => {}
             ToWriter::Stop => self.is_stopping = true,
             ToWriter::Idle => self.last_line = Some(IDLE_LINE.into()),
-            ToWriter::GiveUp(holder) => {
-                self.state.refuse_input();
-                self.last_line = Some(given_up_line(holder).into());
-            }
+            ToWriter::GiveUp(holder) => self.give_up(holder),
         }
         self.note_memory(false);
     }
@@ -242,6 +248,28 @@ mod tests {
         client.told(ToWriter::Reply(0, Err(RequestError::Busy)));
         assert!(written(&mut client).contains("busy"));
         assert!(!client.has_ended());
+    }
+
+    /// A fast sender would otherwise hold memory that does not count any more, until the router
+    /// tells it.
+    #[test]
+    fn an_evicted_client_that_goes_on_sending_holds_nothing() {
+        let budget = MemoryBudget::new(1 << 20, 10, 0);
+        let mut clients = [3, 4].map(|number| {
+            let memory = budget.connect(number).unwrap().0;
+            ClientHost::new(number, "127.0.0.1:3001".into(), memory)
+        });
+        let piece = vec![b'x'; 100 << 10];
+        clients[0].received(&piece);
+        for _ in 0..2 {
+            clients[1].received(&piece);
+        }
+        let ([evictions, _], ..) = clients[1].next_read();
+        assert!(matches!(evictions, Some(RouterInput::GiveUp(given_up)) if given_up[0].connection == 3));
+        clients[0].received(&piece);
+        assert_eq!(clients[0].state.unread_bytes(), 0);
+        assert_eq!(clients[0].next_read().2, ReadStep::End);
+        assert!(written(&mut clients[0]).contains("busy"));
     }
 
     #[test]

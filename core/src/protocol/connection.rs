@@ -299,10 +299,10 @@ impl Connection {
         self.first_slot + self.slots.len() as u64
     }
 
-    /// Bytes received that belong to no request yet, usually the beginning of a line.
+    /// Bytes held for input that belongs to no request yet, usually the beginning of a line.
     #[must_use]
     pub fn unread_bytes(&self) -> usize {
-        self.input.unread()
+        self.input.held()
     }
 
     /// Bytes of requests without a reply.

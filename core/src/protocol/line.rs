@@ -60,6 +60,12 @@ impl LineBuffer {
         self.bytes.len() - self.start
     }
 
+    /// The memory that the buffer takes, as far as it matters. The capacity for a longest line counts
+    /// in full: its pages may have been used before, and then the allocator holds them.
+    pub(super) fn held(&self) -> usize {
+        if self.bytes.capacity() > DOUBLED_BYTES_MAX { self.bytes.capacity() } else { self.unread() }
+    }
+
     /// Returns whether there may be a complete line in the buffer: it was not searched to its end.
     pub(super) fn may_hold_line(&self) -> bool {
         self.searched < self.bytes.len()
@@ -67,7 +73,7 @@ impl LineBuffer {
 
     /// Removes the next line from the front.
     pub(super) fn next_line(&mut self) -> NextLine<'_> {
-        let Some(found) = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n') else {
+        let Some(found) = line_break_in(&self.bytes[self.searched..]) else {
             self.searched = self.bytes.len();
             if self.unread() == 0 {
                 // The client may be silent from now on and must not keep the capacity of its
@@ -87,9 +93,36 @@ impl LineBuffer {
     }
 }
 
+/// The position of the first line break. Requests are short, so the first bytes are looked at one by
+/// one; a long line is searched in pieces by `contains`, which looks at many bytes at once.
+fn line_break_in(bytes: &[u8]) -> Option<usize> {
+    const FEW: usize = 128;
+    const PIECE: usize = 4 << 10;
+    let position = |bytes: &[u8]| bytes.iter().position(|&byte| byte == b'\n');
+    let (first, rest) = bytes.split_at(bytes.len().min(FEW));
+    position(first).or_else(|| {
+        let piece = rest.chunks(PIECE).position(|piece| piece.contains(&b'\n'))?;
+        let start = piece * PIECE;
+        Some(FEW + start + position(&rest[start..])?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_break_is_found_wherever_it_is() {
+        for len in [0, 1, 127, 128, 129, 4223, 4224, 4225, 9000] {
+            let mut bytes = vec![b'x'; len];
+            assert_eq!(line_break_in(&bytes), None);
+            for at in (0..len).filter(|at| at % 61 == 0 || at + 1 == len || (120..136).contains(at)) {
+                bytes[at] = b'\n';
+                assert_eq!(line_break_in(&bytes), Some(at), "{at} of {len}");
+                bytes[at] = b'x';
+            }
+        }
+    }
 
     fn lines_of(buffer: &mut LineBuffer) -> Vec<String> {
         let mut lines = Vec::new();
@@ -121,6 +154,7 @@ mod tests {
         buffer.push(b"x");
         let room = buffer.bytes.capacity();
         assert_eq!(room, LINE_BYTES_MAX + DOUBLED_BYTES_MAX);
+        assert_eq!((buffer.unread(), buffer.held()), (DOUBLED_BYTES_MAX + 1, room));
         buffer.push(&vec![b'x'; LINE_BYTES_MAX - DOUBLED_BYTES_MAX - 1]);
         buffer.push(b"\n");
         assert_eq!(buffer.bytes.capacity(), room);
