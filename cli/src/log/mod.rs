@@ -1,5 +1,5 @@
-//! `log`: reads a log file or a snapshot without a server. It only reads, so it may also run while
-//! a server writes the file.
+//! `log`: reads a log file, a snapshot or a data folder without a server. It only reads, so it may
+//! also run while a server writes the file.
 //!
 //! [`coracle_storage`] defines which files are valid. This module only displays them.
 
@@ -8,13 +8,16 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use coracle_storage::{Damage, LogScan, SealedLineError, SnapshotError, TornTail, Verdict};
+use coracle_storage::{
+    Damage, FileError, LogScan, SealedLineError, SnapshotError, SurveyError, TornTail, Verdict,
+};
 use thiserror::Error;
 
 use crate::exit::Exit;
 use crate::input::{self, Input, may_be_of_coracle};
 use crate::output::calm;
 
+mod folder;
 mod show;
 mod snapshot;
 mod verify;
@@ -57,6 +60,14 @@ pub(crate) enum LogError {
     Snapshot { path: PathBuf, fault: SnapshotError },
     #[error("{}: {fault}", .path.display())]
     SnapshotLine { path: PathBuf, fault: SnapshotError },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{}: there is no file of a node in this folder", .path.display())]
+    NoNode { path: PathBuf },
+    #[error("{}: {failed} of {nodes} nodes are not clean", .path.display())]
+    Folder { path: PathBuf, failed: usize, nodes: usize },
+    #[error("{}: the nodes cannot start together: {error}", .path.display())]
+    Together { path: PathBuf, error: SurveyError },
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }

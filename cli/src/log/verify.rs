@@ -1,5 +1,6 @@
 //! `log verify`: checks every line of a log and reports whether a server can start from it.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,17 +9,17 @@ use coracle_core::raft::LogPoint;
 use coracle_storage::SealedLineError;
 use serde::Serialize;
 
-use super::{LogError, ending, open, read, snapshot};
+use super::{LogError, ending, folder, open, read, snapshot};
 use crate::input::Input;
 use crate::output::Format;
 
-/// Check every line of a log, or that a snapshot is whole
+/// Check every line of a log, that a snapshot is whole, or all files of a data folder
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   coracle log verify data/log00.txt
   gunzip < backup.txt.gz | coracle log verify -
-  for file in data/log*.txt; do coracle log verify \"$file\"; done
+  coracle log verify data
 
 Exit code 0 means clean: every line is complete, in its place, continues the checksum chain and has valid \
 content, so that a server can start from it. Everything else is exit code 6, with the line on stderr. A torn \
@@ -26,10 +27,13 @@ tail is distinguished from damage (-o json: \"verdict\"), but is not a success: 
 which its next start cuts off, and a running server has one for a moment; yet a changed byte in the last line \
 looks the same. With -o json a file that is not a log has a verdict, too: \"unreadable\", \"foreign\" (not a \
 Coracle file), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start after the snapshot beside \
-it; only the entries that it holds are checked. A snapshot is clean or damaged, and so is a backup.")]
+it; only the entries that it holds are checked. A snapshot is clean or damaged, and so is a backup.
+
+Of a folder, every node is recovered as a start recovers it (log, snapshot and metadata, and whether they fit \
+together), and nothing is written. With -o json there is an object per node.")]
 pub(super) struct Verify {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, or a backup; `-` for
-    /// stdin
+    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, a backup, or a data
+    /// folder; `-` for stdin
     file: PathBuf,
 
     /// A line, or a JSON object
@@ -54,16 +58,30 @@ struct Report<'a> {
     message: Option<String>,
 }
 
+/// The verdict on a log, or on a node.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum VerdictName {
+pub(super) enum VerdictName {
     Clean,
     TornTail,
     Damaged,
 }
 
+impl fmt::Display for VerdictName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "clean",
+            Self::TornTail => "torn tail",
+            Self::Damaged => "damaged",
+        })
+    }
+}
+
 impl Verify {
     pub(super) fn run(&self) -> Result<(), LogError> {
+        if self.file.is_dir() {
+            return folder::verify(&self.file, self.output);
+        }
         let Input { name, bytes } = read(&self.file).or_else(|error| self.give_verdict(&self.file, error))?;
         if snapshot::is_snapshot(&bytes) {
             return snapshot::verify(&name, &bytes, self.output);
@@ -141,12 +159,7 @@ fn report<'a>(
 
 impl Report<'_> {
     fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
-        let verdict = match self.verdict {
-            VerdictName::Clean => "clean",
-            VerdictName::TornTail => "torn tail",
-            VerdictName::Damaged => "damaged",
-        };
-        let Self { entries, last_index, last_term, last_crc, bytes, .. } = self;
+        let Self { verdict, entries, last_index, last_term, last_crc, bytes, .. } = self;
         let file = self.file.display();
         let noun = if *entries == 1 { "entry" } else { "entries" };
         let up_to = format!("up to index {last_index}, term {last_term}, crc {last_crc}");

@@ -60,8 +60,8 @@ impl LineBuffer {
         self.bytes.len() - self.start
     }
 
-    /// The memory that the buffer takes, as far as it matters. The capacity for a longest line counts
-    /// in full: its pages may have been used before, and then the allocator holds them.
+    /// The memory that the buffer takes, as far as it matters. The capacity for a longest line
+    /// counts in full: its pages may have been used before, and then the allocator holds them.
     pub(super) fn held(&self) -> usize {
         if self.bytes.capacity() > DOUBLED_BYTES_MAX { self.bytes.capacity() } else { self.unread() }
     }
@@ -93,8 +93,8 @@ impl LineBuffer {
     }
 }
 
-/// The position of the first line break. Requests are short, so the first bytes are looked at one by
-/// one; a long line is searched in pieces by `contains`, which looks at many bytes at once.
+/// The position of the first line break. Requests are short, so the first bytes are looked at one
+/// by one; a long line is searched in pieces by `contains`, which looks at many bytes at once.
 fn line_break_in(bytes: &[u8]) -> Option<usize> {
     const FEW: usize = 128;
     const PIECE: usize = 4 << 10;

@@ -261,8 +261,63 @@ fn a_folder_of_a_cluster_in_one_process_is_no_nodes(runtime: Runtime) {
     check_that_it_still_starts(runtime, folder.path());
 }
 
+/// Runs `log verify` on the folder: exit code, the verdict on each node, and stderr.
+fn verify(folder: &Path) -> (Option<i32>, Vec<String>, String) {
+    let mut command = Command::new(program());
+    let output =
+        command.args(["log", "verify", "-o", "json"]).arg(folder).output().expect("the program starts");
+    let stdout = String::from_utf8(output.stdout).expect("stdout is text");
+    let reports = stdout.lines().map(|line| serde_json::from_str(line).expect("each line is JSON"));
+    let verdict = |report: serde_json::Value| report["verdict"].as_str().expect("there is one").to_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), reports.map(verdict).collect(), stderr)
+}
+
+/// A change of a file's text.
+type Damage = fn(String) -> String;
+
+/// `log verify` of a folder and a start agree about it, whatever file is damaged, missing or of
+/// another time. Neither changes a byte.
+fn a_folder_is_verified_as_a_start_judges_it(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    assert_eq!(verify(folder.path()), (Some(0), vec!["clean".to_owned(); 5], String::new()));
+    let damages: [(&str, Damage); 4] = [
+        ("log01.txt", |text| text.replace(r#""value":3"#, r#""value":4"#)),
+        ("meta2.txt", |text| text.replace(r#""currentTerm":"#, r#""currentTerm":9"#)),
+        ("log03.txt", |text| text.lines().take(2).map(|line| format!("{line}\n")).collect()),
+        ("log04.txt", |_| String::new()),
+    ];
+    for (name, damage) in damages {
+        let path = folder.path().join(name);
+        let before = fs::read_to_string(&path).expect("the file is text");
+        edit(&path, damage);
+        let found = bytes_in(folder.path());
+        let (code, verdicts, stderr) = verify(folder.path());
+        assert_eq!(code, Some(6), "{name}: {stderr}");
+        assert_eq!(verdicts.iter().filter(|verdict| *verdict != "clean").count(), 1, "{name}: {verdicts:?}");
+        assert!(!stderr.is_empty());
+        assert_eq!(Setup::in_folder(runtime, folder.path()).fail().code, Some(6), "{name}");
+        assert_eq!(bytes_in(folder.path()), found, "{name}");
+        fs::write(&path, before).expect("the file can be written");
+    }
+    fs::rename(folder.path().join("meta0.txt"), folder.path().join("elsewhere")).expect("it can be moved");
+    let (code, verdicts, _) = verify(folder.path());
+    assert_eq!((code, verdicts[0].as_str()), (Some(6), "damaged"));
+    fs::rename(folder.path().join("elsewhere"), folder.path().join("meta0.txt")).expect("it can be moved");
+    check_that_it_still_starts(runtime, folder.path());
+}
+
+#[test]
+fn a_folder_without_a_node_is_not_clean() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let (code, verdicts, stderr) = verify(folder.path());
+    assert_eq!((code, verdicts), (Some(6), Vec::new()));
+    assert!(stderr.contains("no file of a node"), "{stderr}");
+}
+
 both_runtimes!(
     a_port_in_use_is_refused,
+    a_folder_is_verified_as_a_start_judges_it,
     a_folder_in_use_is_refused,
     a_folder_of_another_size_is_refused,
     a_newer_format_is_refused_by_name_and_version,
