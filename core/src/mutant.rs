@@ -186,6 +186,8 @@ pub enum Mutant {
     AnyAddressBound,
     /// A node that hears of no leader keeps its connections and dials no other member.
     LonelyNodeWaits,
+    /// A node that is removed replaces all its connections.
+    RemovedNodeRedials,
     /// A node that dials while its address does not answer is treated as a copy permanently.
     RestartRefused,
     /// A copy of a running node's folder is accepted as the node.
@@ -296,7 +298,7 @@ mod switch {
     }
 
     /// All mutants with their names, in the order of the enum.
-    const NAMED: [(Mutant, &str); 125] = [
+    const NAMED: [(Mutant, &str); 126] = [
         (AckBeforeSync, "ack-before-sync"),
         (ProbeAckBeforeSync, "probe-ack-before-sync"),
         (VoteBeforeSync, "vote-before-sync"),
@@ -381,6 +383,7 @@ mod switch {
         (FloorNotNoted, "floor-not-noted"),
         (AnyAddressBound, "any-address-bound"),
         (LonelyNodeWaits, "lonely-node-waits"),
+        (RemovedNodeRedials, "removed-node-redials"),
         (RestartRefused, "restart-refused"),
         (CopyAdmitted, "copy-admitted"),
         (RemovalForgotten, "removal-forgotten"),

@@ -426,7 +426,11 @@ impl Directory {
         self.follow_own_move();
         // A node that is removed keeps its connections: over them it acknowledges the entry that
         // removes it, so that the leader tells it once that entry is committed.
-        let has_moved = matches!((place, self.own_place()), (Some(old), Some(new)) if old != new);
+        let has_moved = match (place, self.own_place()) {
+            (Some(old), Some(new)) => old != new,
+            (Some(_), None) => mutant::is_active(Mutant::RemovedNodeRedials),
+            (None, _) => false,
+        };
         if has_moved {
             self.redial_all(actions);
         }

@@ -2,10 +2,11 @@
 //! direction, until it breaks.
 
 use coracle_core::host::{DialError, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
-use coracle_core::peer::{Meeting, Welcome};
+use coracle_core::peer::{KnownMembers, Meeting, Welcome};
 use coracle_core::raft::NodeId;
 
-use super::machine::{Seat, Stage};
+use super::checks::violation;
+use super::machine::{Process, Seat, Stage};
 use super::world::{SimEvent, World};
 use crate::simulator::invariants::Verdict;
 
@@ -221,7 +222,7 @@ impl World {
             }
             Err(fault) => {
                 let what = format!("machine {to} understands nothing of what {from} sends: {fault}");
-                return super::checks::violation("frames", what);
+                return violation("frames", what);
             }
         }
         Ok(())
@@ -242,7 +243,7 @@ impl World {
         };
         if let Err(fault) = seat.link.hear(bytes, now) {
             let what = format!("machine {from} understands nothing of what {to} answers: {fault}");
-            return super::checks::violation("frames", what);
+            return violation("frames", what);
         }
         self.flush(from);
         Ok(())
@@ -318,4 +319,23 @@ impl World {
         let at = self.machines[machine].process.as_ref().map_or(now, |process| process.busy_until.max(now));
         self.wake_at(machine, at);
     }
+}
+
+/// Checks that a node that reads its removal does not dial again where it has a connection. Over it
+/// goes the acknowledgement by which the leader learns that the node holds the entry.
+pub(super) fn keeps_its_connections(
+    process: &Process,
+    known: &KnownMembers,
+    changes: &[LinkChange],
+) -> Verdict {
+    let is_redialed = |change: &LinkChange| {
+        let LinkChange::Start(node, address) = change else { return false };
+        process.links.get(node).is_some_and(|seat| seat.address == *address)
+    };
+    if known.configuration.contains(process.id) || !changes.iter().any(is_redialed) {
+        return Ok(());
+    }
+    let what =
+        format!("node {} reads in entry {} that it was removed, and dials again", process.id, known.index);
+    violation("a_removed_node_keeps_its_connections", what)
 }

@@ -18,7 +18,7 @@ use super::machine::{Machine, Process, Running, Stage};
 use super::operator::Operator;
 use super::refusals::RunsTwice;
 use super::restores::{Restores, SPARE};
-use super::wiring::Connection;
+use super::wiring::{Connection, keeps_its_connections};
 use crate::simulator::dice::Dice;
 use crate::simulator::invariants::Verdict;
 use crate::simulator::process::SimClock;
@@ -381,6 +381,7 @@ impl World {
                 let mut actions = PeerActions::default();
                 if let Some(process) = self.machines[machine].process.as_mut() {
                     process.directory.follow(&known, time, &mut actions);
+                    keeps_its_connections(process, &known, &actions.links)?;
                 }
                 self.carry_out_for_directory(machine, actions);
             }

@@ -73,6 +73,7 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::MembersNotAsked
             | Mutant::AnyAddressBound
             | Mutant::LonelyNodeWaits
+            | Mutant::RemovedNodeRedials
             | Mutant::RemovalForgotten
             | Mutant::RemovedNodeCompacts
             | Mutant::CommitBeyondOwnLog
