@@ -435,11 +435,11 @@ impl ClientMemory {
         }
         self.noted = now;
         let mut held = self.budget.held();
-        if !held.evicted.contains_key(&self.connection) {
-            held.set(self.connection, now, progress);
-            self.budget.evict(&mut held, evictions);
-            self.budget.judge(&held);
-        }
+        // The line of an evicted connection is about to be freed. Its replies are still to be read.
+        let half_line = if held.evicted.contains_key(&self.connection) { 0 } else { now.half_line };
+        held.set(self.connection, ConnectionMemory { half_line, ..now }, progress);
+        self.budget.evict(&mut held, evictions);
+        self.budget.judge(&held);
         self.evicted = held.evicted.get(&self.connection).copied();
     }
 

@@ -70,6 +70,21 @@ fn the_oldest_incomplete_line_is_evicted() {
     assert_eq!(budget.in_use(), MemoryUse::default());
 }
 
+/// The line of an evicted connection is freed at once, so it counts no more. Its replies stay until
+/// the client reads them: they count, and may evict the connection again.
+#[test]
+fn the_replies_of_an_evicted_connection_still_count() {
+    let budget = MemoryBudget::new(16 * MIB, 10, 0);
+    let mut clients = clients(&budget, 2);
+    let both = |half_line, replies| ConnectionMemory { half_line, replies, ..ConnectionMemory::default() };
+    assert_eq!(note(&mut clients[0], both(3 * MIB, 9 * MIB), false), []);
+    assert_eq!(note(&mut clients[1], half_line(2 * MIB), false), [(1, Holder::HalfLines)]);
+    note(&mut clients[0], both(4 * MIB, 10 * MIB), false);
+    assert_eq!(clients[0].evicted(), Some(Holder::HalfLines));
+    assert_eq!((budget.in_use().half_lines, budget.in_use().replies), (2 * MIB, 10 * MIB));
+    assert_eq!(note(&mut clients[0], both(0, 15 * MIB), false), [(1, Holder::Replies)]);
+}
+
 #[test]
 fn a_client_that_does_not_read_is_evicted_first() {
     let budget = MemoryBudget::new(16 * MIB, 100, 0);
