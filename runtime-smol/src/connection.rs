@@ -112,7 +112,7 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> + use<> {
     // Replies are small, and a client waits for each.
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &CLIENT_KEEPALIVE);
+    sockets::set_keepalive(&stream, &CLIENT_KEEPALIVE);
     let (to_writer, from_others) = mailbox();
     let (made_room, room) = async_channel::bounded(1);
     let socket: Socket = stream.clone().into();

@@ -89,7 +89,7 @@ async fn shake_hands(
     mut stream: TcpStream,
 ) -> Result<(TcpStream, Meeting, Welcome), DialError> {
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &PEER_KEEPALIVE);
+    sockets::set_keepalive(&stream, &PEER_KEEPALIVE);
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;

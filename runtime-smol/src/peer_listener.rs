@@ -56,7 +56,7 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
 
 async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connections: &Connections) {
     let _ = stream.set_nodelay(true);
-    sockets::watch(&stream, &PEER_KEEPALIVE);
+    sockets::set_keepalive(&stream, &PEER_KEEPALIVE);
     let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     let Some(Ok(())) = within(HANDSHAKE_PATIENCE, stream.write_all(&greeting.reply)).await else { return };

@@ -29,7 +29,7 @@ pub(crate) fn serve(
 ) -> io::Result<()> {
     // Replies are small, and a client waits for each.
     stream.set_nodelay(true)?;
-    sockets::watch(&stream, &CLIENT_KEEPALIVE);
+    sockets::set_keepalive(&stream, &CLIENT_KEEPALIVE);
     stream.set_read_timeout(idle_timeout)?;
     stream.set_write_timeout(idle_timeout)?;
     let (to_writer, from_others) = channel();

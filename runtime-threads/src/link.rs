@@ -70,7 +70,7 @@ pub(crate) fn dial(
     let stream = Arc::new(stream);
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
-    sockets::watch(&*stream, &PEER_KEEPALIVE);
+    sockets::set_keepalive(&*stream, &PEER_KEEPALIVE);
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;

@@ -93,7 +93,7 @@ fn greet(
 ) -> Option<Inbound> {
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
-    sockets::watch(&**stream, &PEER_KEEPALIVE);
+    sockets::set_keepalive(&**stream, &PEER_KEEPALIVE);
     let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
     write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;

@@ -12,13 +12,13 @@ use rustix::net::sockopt;
 
 /// Lets the operating system close a connection whose other end has vanished. On a system that
 /// lacks one of the options this takes longer.
-pub fn watch(stream: impl AsFd, watch: &Keepalive) {
+pub fn set_keepalive(stream: impl AsFd, keepalive: &Keepalive) {
     let options = || -> io::Result<()> {
-        sockopt::set_tcp_keepidle(&stream, watch.idle)?;
-        sockopt::set_tcp_keepintvl(&stream, watch.interval)?;
-        sockopt::set_tcp_keepcnt(&stream, watch.probes)?;
+        sockopt::set_tcp_keepidle(&stream, keepalive.idle)?;
+        sockopt::set_tcp_keepintvl(&stream, keepalive.interval)?;
+        sockopt::set_tcp_keepcnt(&stream, keepalive.probes)?;
         sockopt::set_socket_keepalive(&stream, true)?;
-        sockopt::set_tcp_user_timeout(&stream, milliseconds(watch.unacknowledged_max))
+        sockopt::set_tcp_user_timeout(&stream, milliseconds(keepalive.unacknowledged_max))
     };
     let _ = options();
 }

@@ -46,12 +46,12 @@ mod tests {
 
     #[test]
     fn a_vanished_peer_is_noticed_within_two_minutes() {
-        for watch in [CLIENT_KEEPALIVE, PEER_KEEPALIVE] {
-            let silent = watch.idle + watch.interval * watch.probes;
-            assert!(silent < Duration::from_secs(120), "{watch:?}");
+        for keepalive in [CLIENT_KEEPALIVE, PEER_KEEPALIVE] {
+            let silent = keepalive.idle + keepalive.interval * keepalive.probes;
+            assert!(silent < Duration::from_secs(120), "{keepalive:?}");
             assert!(
-                watch.unacknowledged_max < silent,
-                "or the probes would be cut short or drawn out: {watch:?}"
+                keepalive.unacknowledged_max < silent,
+                "or the probes would be cut short or drawn out: {keepalive:?}"
             );
         }
     }
