@@ -6,6 +6,9 @@
 //! With it, the active mutant is thread-local, so that seeds with different bugs run in parallel.
 //! That is the only global state in this crate, and it exists only with the feature.
 //!
+//! A mutant stands behind the rule that it breaks: `… || mutant::is_active(…)`, or a small function
+//! whose name ends with `_mutant`. `tests/tests/house_style.rs` checks this.
+//!
 //! Bugs that affect only speed are deliberately missing, because no property could detect them: a
 //! late rejection that is acted on, and a match index that decreases. They move `next_index` back
 //! and send entries twice, and the check on the follower makes up for that. A snapshot of entries

@@ -210,7 +210,7 @@ pub struct NodeFiles {
     pub has_cut_bytes: bool,
 }
 
-/// Whether an active mutant leaves out this sync.
+/// Deliberate bugs: whether this sync is left out.
 fn is_skipped_by_mutant(op: &FileOp) -> bool {
     match op {
         FileOp::SyncFolder => mutant::is_active(Mutant::FolderNotSynced),
@@ -227,8 +227,7 @@ fn is_skipped_by_mutant(op: &FileOp) -> bool {
 
 /// Replaces the metadata of `node` atomically: a crash leaves the old or the new file, each whole.
 pub(crate) fn replace_meta(node: NodeId, bytes: Vec<u8>) -> [FileOp; 4] {
-    let is_in_place = mutant::is_active(Mutant::MetaInPlace);
-    let temporary = if is_in_place { FileKind::Meta } else { FileKind::MetaTemporary };
+    let temporary = in_place_by_mutant().unwrap_or(FileKind::MetaTemporary);
     replace(FileName::new(node, temporary), FileName::new(node, FileKind::Meta), bytes)
 }
 
@@ -244,6 +243,11 @@ fn replace(temporary: FileName, to: FileName, bytes: Vec<u8>) -> [FileOp; 4] {
         FileOp::Rename { from: temporary, to },
         FileOp::SyncFolder,
     ]
+}
+
+/// Deliberate bug: the metadata file is overwritten in place.
+fn in_place_by_mutant() -> Option<FileKind> {
+    mutant::is_active(Mutant::MetaInPlace).then_some(FileKind::Meta)
 }
 
 #[cfg(test)]

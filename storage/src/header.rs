@@ -88,7 +88,6 @@ impl LogHeader {
 impl HeaderText {
     /// Parses each field; `None` if one of them is malformed.
     fn content(self) -> Option<(Identity, LogPoint)> {
-        let is_forgotten = mutant::is_active(Mutant::AdditionForgotten);
         let identity = Identity {
             node: NodeId(self.node),
             cluster: ClusterId::from_text(&self.cluster)?,
@@ -96,11 +95,16 @@ impl HeaderText {
             voters: self.voters.into_iter().map(NodeId).collect(),
             roster: Roster::from_texts(&self.members)?,
             joined_at: self.joined_at,
-            addition: if is_forgotten { Addition::default() } else { self.addition },
+            addition: forgotten_by_mutant().unwrap_or(self.addition),
         };
         let joined_somewhere = identity.joined_at.as_deref().is_none_or(is_address);
         joined_somewhere.then_some((identity, self.after.point()?))
     }
+}
+
+/// Deliberate bug: a joined node does not know its addition.
+fn forgotten_by_mutant() -> Option<Addition> {
+    mutant::is_active(Mutant::AdditionForgotten).then(Addition::default)
 }
 
 #[cfg(test)]

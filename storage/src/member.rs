@@ -106,8 +106,7 @@ pub fn open_member(
         // The power failed while it was written, before the node contacted any other.
         None | Some(Err(SealedLineError::Incomplete)) => None,
         Some(Err(fault)) => return Err(MemberError::Founding { file, fault }),
-        Some(Ok(_)) if mutant::is_active(Mutant::IncarnationDrawnAgain) => None,
-        Some(Ok(incarnation)) => Some(incarnation),
+        Some(Ok(incarnation)) => Some(incarnation).filter(is_kept_unless_mutant),
     };
     let is_untouched = files.log.is_none() && files.meta.is_none() && files.snapshot.is_none();
     match written {
@@ -117,7 +116,7 @@ pub fn open_member(
         None if is_untouched => {
             let create = FileOp::Create { file, bytes: encode(node, fresh) };
             let syncs = vec![FileOp::Sync { file }, FileOp::SyncFolder];
-            let syncs = if mutant::is_active(Mutant::IncarnationNotSynced) { Vec::new() } else { syncs };
+            let syncs = unsynced_by_mutant().unwrap_or(syncs);
             let creation = [vec![create], syncs].concat();
             Ok(MemberStart::Unfounded { incarnation: fresh, creation })
         }
@@ -187,6 +186,16 @@ fn decode(node: NodeId, bytes: &[u8]) -> Result<Incarnation, SealedLineError> {
     let text: FoundingText = sealed::open(bytes, FOUNDING_FORMAT)?;
     let incarnation = Incarnation::from_text(&text.incarnation).filter(|_| text.node == node.0);
     incarnation.ok_or(SealedLineError::Form)
+}
+
+/// Returns whether the written incarnation is kept; deliberate bug: another one is drawn.
+fn is_kept_unless_mutant(_written: &Incarnation) -> bool {
+    !mutant::is_active(Mutant::IncarnationDrawnAgain)
+}
+
+/// Deliberate bug: the incarnation is not synced.
+fn unsynced_by_mutant() -> Option<Vec<FileOp>> {
+    mutant::is_active(Mutant::IncarnationNotSynced).then(Vec::new)
 }
 
 #[cfg(test)]

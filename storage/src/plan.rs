@@ -210,9 +210,7 @@ impl Planner {
                 group.append(entries);
             }
         }
-        if mutant::is_active(Mutant::TermAfterLog) {
-            group.flush();
-        }
+        write_log_first_by_mutant(&mut group);
         if group.meta_is_due {
             self.write_meta(&mut group);
         }
@@ -328,6 +326,13 @@ impl Planner {
         let meta = Meta::new(&self.identity, self.hard_state, self.noted_floor);
         group.ops.extend(replace_meta(self.identity.node, meta.encode()));
         group.meta_is_due = false;
+    }
+}
+
+/// Deliberate bug: entries are written before their term is.
+fn write_log_first_by_mutant(group: &mut Group) {
+    if mutant::is_active(Mutant::TermAfterLog) {
+        group.flush();
     }
 }
 

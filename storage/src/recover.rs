@@ -179,7 +179,7 @@ fn recover_as(
         Planner::new(identity.clone(), meta.hard_state, restored.log_start, header_len as u64, sync);
     restored.log.iter().cloned().for_each(|entries| planner.resume_with(entries));
     planner.resume_at(meta.floor);
-    let waits = if mutant::is_active(Mutant::RepairsNotSynced) { SyncPolicy::Never } else { sync };
+    let waits = unsynced_by_mutant().unwrap_or(sync);
     Ok(Recovery {
         repairs: waits.apply(repairs),
         snapshots: SnapshotPlanner::new(identity.clone(), published, sync),
@@ -292,7 +292,7 @@ fn wait_for_snapshot(node: NodeId) -> Vec<FileOp> {
 /// Moves a torn tail to a file beside the log; if there is none, removes an earlier such file.
 fn cut_off(node: NodeId, files: &NodeFiles, log_bytes: &[u8], torn: Option<TornTail>) -> Vec<FileOp> {
     let (log_file, cut_file) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::LogCut));
-    match torn.filter(|_| !mutant::is_active(Mutant::TornTailKept)) {
+    match torn.filter(is_cut_off_unless_mutant) {
         // The bytes are durable beside the log before the log loses them.
         Some(tail) => vec![
             FileOp::Create { file: cut_file, bytes: log_bytes[whole_len(log_bytes, Some(tail))..].to_vec() },
@@ -308,7 +308,7 @@ fn cut_off(node: NodeId, files: &NodeFiles, log_bytes: &[u8], torn: Option<TornT
 
 /// Overwrites the end of the log, without a torn tail, with itself.
 fn write_end_again(log_file: FileName, log_bytes: &[u8], torn: Option<TornTail>) -> [FileOp; 2] {
-    let torn = torn.filter(|_| !mutant::is_active(Mutant::TornTailKept));
+    let torn = torn.filter(is_cut_off_unless_mutant);
     let whole = &log_bytes[..whole_len(log_bytes, torn)];
     let at = rewrite_start(whole);
     [
@@ -337,6 +337,16 @@ fn torn_notice(node: NodeId, tail: TornTail) -> Notice {
 fn anew_notice(node: NodeId, after: LogPoint) -> Notice {
     let (log, snapshot) = (FileName::new(node, FileKind::Log), FileName::new(node, FileKind::Snapshot));
     Notice::LogMadeAnew { log, snapshot, after: after.index }
+}
+
+/// Deliberate bug: the repairs are not synced.
+fn unsynced_by_mutant() -> Option<SyncPolicy> {
+    mutant::is_active(Mutant::RepairsNotSynced).then_some(SyncPolicy::Never)
+}
+
+/// Returns whether a torn tail is cut off; deliberate bug: it stays.
+fn is_cut_off_unless_mutant(_tail: &TornTail) -> bool {
+    !mutant::is_active(Mutant::TornTailKept)
 }
 
 #[cfg(test)]

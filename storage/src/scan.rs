@@ -217,8 +217,7 @@ impl<'a> LogScan<'a> {
         let later = evidence::later_valid_line(rest, self.run.last().checksum);
         let is_of_one_write =
             rest.len() <= GROUP_BYTES_MAX && self.has_hole() && !mutant::is_active(Mutant::HoleIsDamage);
-        let later = later.filter(|_| !is_of_one_write);
-        match later.filter(|_| !mutant::is_active(Mutant::DamageCutOff)) {
+        match later.filter(|_| !is_of_one_write && !mutant::is_active(Mutant::DamageCutOff)) {
             Some(at) => {
                 let breaks = rest[..at].iter().filter(|byte| **byte == b'\n').count();
                 Verdict::Damaged(Damage { line, offset, fault, later_line: Some(line + breaks as u64) })

@@ -8,6 +8,8 @@ const FOLDERS: [&str; 6] = ["core", "storage", "runtime-smol", "runtime-threads"
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const COMMENT_COLUMNS_MAX: usize = 100;
+/// The length of a function that is a deliberate bug, up to the place that asks for the mutant.
+const MUTANT_LINES_MAX: usize = 12;
 /// Documents that a stranger reads first, and their limits.
 const DOCUMENT_LINES_MAX: [(&str, usize); 2] = [("README.md", 120), ("ARCHITECTURE.md", 250)];
 
@@ -248,6 +250,76 @@ fn every_rule_of_figure_2_names_functions_and_tests_that_exist() {
         faults.extend(missing(test, &root().join("tests/tests/raft")));
     }
     assert_eq!(faults, [""; 0]);
+}
+
+/// The places of a source text that ask for a mutant in another shape than those of
+/// `core/src/mutant.rs`: as the end of a condition, `… || mutant::is_active(…)`,
+/// `… && !mutant::is_active(…)` or `… || (… && mutant::is_active(…))`, so that a reader meets the
+/// rule first, or in a function whose name ends with `_mutant`.
+fn odd_mutants(text: &str) -> Vec<String> {
+    const CALL: &str = "mutant::is_active(";
+    let is_mutants_function = |before: &str| {
+        let function = before.rsplit("fn ").next().unwrap_or_default();
+        let name = function.split(['(', '<']).next().unwrap_or_default();
+        name.ends_with("_mutant") && function.lines().count() <= MUTANT_LINES_MAX
+    };
+    let is_suffix = |before: &str, after: &str| {
+        let condition = before.trim_end();
+        let group = condition.strip_suffix("&&").and_then(|condition| condition.rsplit_once("|| ("));
+        let follows_rule = condition.ends_with("||")
+            || condition.strip_suffix('!').is_some_and(|condition| condition.trim_end().ends_with("&&"))
+            || group.is_some_and(|(_, rule)| !rule.contains([';', '{', '}']));
+        let rest = after.split_once(')').map_or("", |(_, rest)| rest.trim_start());
+        follows_rule && !rest.starts_with("&&") && !rest.starts_with('.')
+    };
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(CALL) {
+        let (before, after) = (&text[..at], &text[at + CALL.len()..]);
+        if !is_suffix(before, after) && !is_mutants_function(before) {
+            found.push(after.split(')').next().unwrap_or_default().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_mutant_follows_the_rule_that_it_breaks() {
+    let sources = sources();
+    let code =
+        sources.iter().filter(|(name, _)| name.starts_with("core/src") || name.starts_with("storage/src"));
+    let odd = code.flat_map(|(name, text)| {
+        odd_mutants(text).into_iter().map(move |mutant| format!("{name}: {mutant}"))
+    });
+    assert_eq!(odd.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn a_mutant_in_another_shape_is_found() {
+    for good in [
+        "    let is_own = a == b || mutant::is_active(Mutant::A);",
+        "    if a == b && !mutant::is_active(Mutant::A) {",
+        "    let agrees = a == b\n        || (is_known && mutant::is_active(Mutant::A));",
+        "    is_there\n        .is_none_or(|it| it.fits || mutant::is_active(Mutant::A))",
+        "/// One line.\nfn wrong_by_mutant() -> Option<u64> {\n    mutant::is_active(Mutant::A).then_some(1)\n}",
+        "fn sort_unless_mutant<T: Ord>(a: &mut [T]) {\n    if !mutant::is_active(Mutant::A) {\n",
+    ] {
+        assert_eq!(odd_mutants(good), [""; 0], "{good}");
+    }
+    let long = format!("fn a_by_mutant() {{\n{}    mutant::is_active(Mutant::A)", "    a();\n".repeat(20));
+    for bad in [
+        "    if mutant::is_active(Mutant::A) {",
+        "    if !mutant::is_active(Mutant::A) {",
+        "    let is_blind = mutant::is_active(Mutant::A);",
+        "    if mutant::is_active(Mutant::A) || a == b {",
+        "    if a && !mutant::is_active(Mutant::A) && b {",
+        "    if a == b && mutant::is_active(Mutant::A) {",
+        "    vote.filter(|_| !mutant::is_active(Mutant::A))",
+        "        Some(_) if mutant::is_active(Mutant::A) => true,",
+        "fn a_by_mutant() {}\nfn b() {\n    if mutant::is_active(Mutant::A) {",
+        &long,
+    ] {
+        assert_eq!(odd_mutants(bad), ["Mutant::A"], "{bad}");
+    }
 }
 
 #[test]

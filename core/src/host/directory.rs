@@ -286,8 +286,8 @@ impl Directory {
     ) -> Result<(), PeerRefusal> {
         let Some(first) = self.reached.get_mut(&meeting.node) else { return Ok(()) };
         let is_other = first.incarnation == meeting.incarnation && first.boot != meeting.boot;
-        let is_admitted = mutant::is_active(Mutant::CopyAdmitted);
-        if !is_other || first.boot == 0 || meeting.boot == 0 || is_admitted {
+        let is_unknown = first.boot == 0 || meeting.boot == 0;
+        if !is_other || is_unknown || mutant::is_active(Mutant::CopyAdmitted) {
             return Ok(());
         }
         let place =
@@ -420,18 +420,15 @@ impl Directory {
 
     /// Notes a new configuration, or more knowledge of the current one.
     pub fn follow(&mut self, known: &KnownMembers, now: Instant, actions: &mut PeerActions) {
-        let place = self.own_place();
+        let before = self.own_place();
         self.local.follow(known);
         self.has_leader = known.has_leader;
         self.follow_own_move();
         // A node that is removed keeps its connections: over them it acknowledges the entry that
         // removes it, so that the leader tells it once that entry is committed.
-        let has_moved = match (place, self.own_place()) {
-            (Some(old), Some(new)) => old != new,
-            (Some(_), None) => mutant::is_active(Mutant::RemovedNodeRedials),
-            (None, _) => false,
-        };
-        if has_moved {
+        let after = self.own_place();
+        let keeps_links = after.is_none() && !mutant::is_active(Mutant::RemovedNodeRedials);
+        if before.is_some() && before != after && !keeps_links {
             self.redial_all(actions);
         }
         self.reach(now, actions);
@@ -442,8 +439,10 @@ impl Directory {
     fn follow_own_move(&mut self) {
         let Standing::Member(_, configuration) = &self.local.standing else { return };
         let LocalNode { id, incarnation, .. } = self.local;
-        let own = configuration.roster().member(id).filter(|own| own.incarnation == Some(incarnation));
-        let Some(own) = own.filter(|_| !mutant::is_active(Mutant::OwnMoveIgnored)) else { return };
+        let is_own = |own: &&Member| {
+            own.incarnation == Some(incarnation) && !mutant::is_active(Mutant::OwnMoveIgnored)
+        };
+        let Some(own) = configuration.roster().member(id).filter(is_own) else { return };
         let moved = self.moved.get(&id).filter(|_| self.founded_at(id) == Some(&own.address));
         self.address = Some(moved.unwrap_or(&own.address).clone());
     }

@@ -160,12 +160,12 @@ impl SessionTable {
             return if is_expired { Memory::Expired } else { Memory::New };
         };
         match client.outcomes.get(&session.seq()) {
-            Some(_) if mutant::is_active(Mutant::RetryExecutedAgain) => Memory::New,
-            Some(_) if mutant::is_active(Mutant::RetryOutcomeForgotten) => Memory::Done(Outcome::Done),
-            Some(outcome) => Memory::Done(outcome.clone()),
-            None if mutant::is_active(Mutant::ForgottenNumberTakenForNew) => Memory::New,
-            None if client.forgotten.is_some_and(|forgotten| session.seq() <= forgotten) => Memory::Expired,
-            None => Memory::New,
+            Some(outcome) => recalled_by_mutant().unwrap_or_else(|| Memory::Done(outcome.clone())),
+            None => {
+                let is_forgotten = client.forgotten.is_some_and(|forgotten| session.seq() <= forgotten)
+                    && !mutant::is_active(Mutant::ForgottenNumberTakenForNew);
+                if is_forgotten { Memory::Expired } else { Memory::New }
+            }
         }
     }
 
@@ -264,6 +264,12 @@ fn fingerprint(name: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     name.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+/// Deliberate bugs: a retried write is a new one, or was successful whatever its first outcome was.
+fn recalled_by_mutant() -> Option<Memory> {
+    let is_new = mutant::is_active(Mutant::RetryExecutedAgain).then_some(Memory::New);
+    is_new.or(mutant::is_active(Mutant::RetryOutcomeForgotten).then_some(Memory::Done(Outcome::Done)))
 }
 
 #[cfg(test)]

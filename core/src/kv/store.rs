@@ -208,16 +208,12 @@ impl Store {
     pub fn scan(&self, scan: &Scan) -> Page {
         let prefix = scan.prefix.as_str();
         let start = match scan.after.as_deref() {
-            Some(after) if after >= prefix && mutant::is_active(Mutant::ScanRepeatsKey) => {
-                Bound::Included(after)
-            }
-            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(after) if after >= prefix => repeated_by_mutant(after).unwrap_or(Bound::Excluded(after)),
             _ => Bound::Included(prefix),
         };
         let mut page = Page::default();
         let mut bytes = 0;
-        let skipped = usize::from(mutant::is_active(Mutant::ScanSkipsKey) && scan.after.is_some());
-        let range = self.values.range_from(start).skip(skipped);
+        let range = self.values.range_from(start).skip(skipped_by_mutant(scan));
         for (key, value) in range.take_while(|(key, _)| key.as_str().starts_with(prefix)) {
             bytes += key.as_str().len() + value.as_json().len();
             let is_full = page.items.len() >= scan.items_max;
@@ -229,6 +225,16 @@ impl Store {
         }
         page
     }
+}
+
+/// Deliberate bug: a page begins with the key after which it should begin.
+fn repeated_by_mutant(after: &str) -> Option<Bound<&str>> {
+    mutant::is_active(Mutant::ScanRepeatsKey).then_some(Bound::Included(after))
+}
+
+/// Deliberate bug: how many keys a page leaves out at its start.
+fn skipped_by_mutant(scan: &Scan) -> usize {
+    usize::from(scan.after.is_some() && mutant::is_active(Mutant::ScanSkipsKey))
 }
 
 #[cfg(test)]

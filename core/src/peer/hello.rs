@@ -247,7 +247,7 @@ impl LocalNode {
             Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
             // A joiner waits for an existing cluster. With it, a founder would bootstrap a second
             // cluster under the ids of that cluster's members.
-            Standing::Joining => mutant::is_active(Mutant::JoinerFoundsAlong),
+            Standing::Joining => hello.founding.is_empty() || mutant::is_active(Mutant::JoinerFoundsAlong),
             Standing::Member(..) => true,
         };
         if !hello.founding.is_empty() && !founds_with_it {

@@ -67,7 +67,7 @@ impl Outbox {
     /// Creates an empty outbox, whose bulk lane holds at most `bulk_max` bytes.
     #[must_use]
     pub fn new(bulk_max: usize) -> Self {
-        let bulk_max = if mutant::is_active(Mutant::OutboxShareIgnored) { BULK_BYTES_MAX } else { bulk_max };
+        let bulk_max = unlimited_by_mutant().unwrap_or(bulk_max);
         Self { urgent: Lane::default(), bulk: Lane::default(), bulk_max, cut: None, dropped: 0 }
     }
 
@@ -212,6 +212,11 @@ impl Lane {
         }
         dropped
     }
+}
+
+/// Deliberate bug: an outbox holds as much as if memory had no limit.
+fn unlimited_by_mutant() -> Option<usize> {
+    mutant::is_active(Mutant::OutboxShareIgnored).then_some(BULK_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -154,8 +154,7 @@ impl FinalRefusals {
         if refusal.is_final_for(node) {
             self.heard += 1;
         }
-        let is_final = self.heard > 0 && mutant::is_active(Mutant::FirstRefusalBelieved);
-        is_final || self.heard >= FINAL_AFTER
+        self.heard >= FINAL_AFTER || (self.heard > 0 && mutant::is_active(Mutant::FirstRefusalBelieved))
     }
 }
 

@@ -248,11 +248,7 @@ impl Connection {
     /// Appends the lines of due replies to `output`, as long as it holds less than `bytes_max`
     /// bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
-        if mutant::is_active(Mutant::RepliesOutOfOrder)
-            && let Some(due) = self.slots.iter().position(Slot::is_due)
-        {
-            self.slots.swap(0, due);
-        }
+        self.reorder_by_mutant();
         while output.len() < bytes_max
             && let Some(slot) = self.slots.front()
         {
@@ -377,6 +373,15 @@ impl Connection {
 
     fn has_room(&self) -> bool {
         self.slots.len() < PIPELINE_MAX && self.bytes < CONNECTION_BYTES_MAX
+    }
+
+    /// Deliberate bug: the next reply that is due comes before those that are not.
+    fn reorder_by_mutant(&mut self) {
+        if mutant::is_active(Mutant::RepliesOutOfOrder)
+            && let Some(due) = self.slots.iter().position(Slot::is_due)
+        {
+            self.slots.swap(0, due);
+        }
     }
 }
 

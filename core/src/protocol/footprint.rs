@@ -53,10 +53,14 @@ impl Footprints {
     /// Returns whether a request may run concurrently with the open ones.
     pub(super) fn admit(&self, shape: &Shape) -> bool {
         match footprint(shape) {
-            Footprint::Read(_) if mutant::is_active(Mutant::ReadOvertakesWrite) => true,
-            Footprint::Read(key) => self.keys.get(key).is_none_or(|open| open.writes == 0),
-            Footprint::Write(_) if mutant::is_active(Mutant::WriteOvertakesWrite) => true,
-            Footprint::Write(key) => self.scans == 0 && !self.keys.contains_key(key),
+            Footprint::Read(key) => {
+                self.keys.get(key).is_none_or(|open| open.writes == 0)
+                    || mutant::is_active(Mutant::ReadOvertakesWrite)
+            }
+            Footprint::Write(key) => {
+                (self.scans == 0 && !self.keys.contains_key(key))
+                    || mutant::is_active(Mutant::WriteOvertakesWrite)
+            }
             Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
             // Reading a part is as much work as several scans.
             Footprint::BackUp => self.backups == 0,

@@ -372,9 +372,14 @@ impl Proxy {
         if term > self.term || (term == self.term && self.leader.is_none()) {
             self.term = term;
             self.leader = Some(leader);
-            if mutant::is_active(Mutant::RequestSentTwice) {
-                self.parked.extend(self.pending.ids());
-            }
+            self.send_again_by_mutant();
+        }
+    }
+
+    /// Deliberate bug: sends the requests that are in flight to the next leader as well.
+    fn send_again_by_mutant(&mut self) {
+        if mutant::is_active(Mutant::RequestSentTwice) {
+            self.parked.extend(self.pending.ids());
         }
     }
 

@@ -60,12 +60,11 @@ impl Node {
         }
         // Fig. 2, AppendEntries receiver 5: commit no further than the last entry that this call
         // vouches for.
-        let vouched_for =
-            if mutant::is_active(Mutant::CommitBeyondNewEntries) { self.log.last().index } else { last_new };
-        self.learn_commit(append.leader_commit.min(vouched_for));
+        self.learn_commit(append.leader_commit.min(last_new));
+        self.commit_more_by_mutant(append.leader_commit);
         let outcome = AppendOutcome::Accepted { match_index: last_new };
-        let is_unsafe = last_new == append.prev_log_index && mutant::is_active(Mutant::ProbeAckBeforeSync);
-        let promise = if is_unsafe { Promise::HardState } else { Promise::Log };
+        let has_entries = last_new != append.prev_log_index;
+        let promise = early_by_mutant(has_entries).unwrap_or(Promise::Log);
         self.answer_append(leader, append.sequence, promise, outcome);
     }
 
@@ -104,9 +103,7 @@ impl Node {
         }
         self.leader_contact = Some(now);
         self.vote_is_promised_from = Some(now);
-        if !mutant::is_active(Mutant::HeartbeatKeepsTimer) {
-            self.reset_election_timer(now);
-        }
+        self.reset_timer_unless_mutant(now);
     }
 
     /// Returns whether this log equals the leader's up to `index`, as far as the checksum there
@@ -160,16 +157,16 @@ impl Node {
 
     /// The first index of `run` that the log lacks or holds with another term.
     fn first_difference(&self, run: &Entries) -> Option<LogIndex> {
-        if mutant::is_active(Mutant::MatchingSuffixCut) {
-            return Some(run.first_index());
-        }
         let last_common = self.log.last().index.min(run.last().index);
         // Two logs with an entry of the same index and term are equal up to it (§5.3, Log
         // Matching).
-        if run.point_at(last_common).map(|point| point.term) == self.log.term_at(last_common) {
+        let agrees = run.point_at(last_common).map(|point| point.term) == self.log.term_at(last_common);
+        if agrees && !mutant::is_active(Mutant::MatchingSuffixCut) {
             return (last_common < run.last().index).then(|| last_common.next());
         }
-        let differs = |point: &LogPoint| self.log.term_at(point.index) != Some(point.term);
+        let differs = |point: &LogPoint| {
+            self.log.term_at(point.index) != Some(point.term) || mutant::is_active(Mutant::MatchingSuffixCut)
+        };
         run.iter().map(|entry| entry.point).find(differs).map(|point| point.index)
     }
 
@@ -188,4 +185,23 @@ impl Node {
     pub(super) fn learn_commit(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index);
     }
+
+    /// Deliberate bug: commits entries that the call does not vouch for.
+    fn commit_more_by_mutant(&mut self, leader_commit: LogIndex) {
+        if mutant::is_active(Mutant::CommitBeyondNewEntries) {
+            self.learn_commit(leader_commit.min(self.log.last().index));
+        }
+    }
+
+    /// Resets the election timer; deliberate bug: leaves it running.
+    fn reset_timer_unless_mutant(&mut self, now: Instant) {
+        if !mutant::is_active(Mutant::HeartbeatKeepsTimer) {
+            self.reset_election_timer(now);
+        }
+    }
+}
+
+/// Deliberate bug: the answer to a call without entries does not wait for those that it covers.
+fn early_by_mutant(has_entries: bool) -> Option<Promise> {
+    (!has_entries && mutant::is_active(Mutant::ProbeAckBeforeSync)).then_some(Promise::HardState)
 }

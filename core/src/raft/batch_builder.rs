@@ -83,8 +83,7 @@ impl BatchBuilder {
         assert!(self.text.len() > payload_start, "a payload is not empty");
         self.has_configuration |= self.text[payload_start..].starts_with(CONFIG_PREFIX);
         debug_assert!(!self.text[payload_start..].contains('\n'), "a payload is one line");
-        let is_unchained = mutant::is_active(Mutant::ChainBroken);
-        let before = if is_unchained { Checksum::default() } else { self.last.checksum };
+        let before = unchained_by_mutant().unwrap_or(self.last.checksum);
         let checksum = before.chain(&self.text.as_bytes()[start..]);
         self.text.push_str(TAIL_START);
         for digit in checksum.to_text() {
@@ -181,6 +180,11 @@ impl BatchBuilder {
         });
         self.last = LogPoint { index: self.last.index.next(), term, checksum };
     }
+}
+
+/// Deliberate bug: the checksum of an entry covers no other entry.
+fn unchained_by_mutant() -> Option<Checksum> {
+    mutant::is_active(Mutant::ChainBroken).then(Checksum::default)
 }
 
 #[cfg(test)]

@@ -44,8 +44,7 @@ impl Node {
     /// as no follower needs them any more.
     pub fn trim_log(&mut self) {
         let Some(last) = self.snapshot.as_ref().map(|meta| meta.last.index) else { return };
-        let is_unlimited = mutant::is_active(Mutant::HeldLogUnlimited);
-        let held_max = if is_unlimited { usize::MAX } else { self.config.held_bytes_max };
+        let held_max = unlimited_by_mutant().unwrap_or(self.config.held_bytes_max);
         let held = (self.held_from().unwrap_or(last), held_max);
         self.log.compact(last, self.config.retained_bytes, held);
         // As far back as the log is kept, a joiner may still be sent its configurations.
@@ -69,4 +68,9 @@ impl Node {
         let after = self.snapshot.as_ref()?.last;
         Some(Compaction { after, entries: self.log.entries_from(after.index.next(), usize::MAX).into() })
     }
+}
+
+/// Deliberate bug: the log that is held for a follower has no limit.
+fn unlimited_by_mutant() -> Option<usize> {
+    mutant::is_active(Mutant::HeldLogUnlimited).then_some(usize::MAX)
 }

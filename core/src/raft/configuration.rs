@@ -134,14 +134,12 @@ impl Configuration {
     /// only if this configuration is committed (`is_settled`).
     #[must_use]
     pub fn has_taken_back(&self, node: NodeId, addition: Addition, is_settled: bool) -> bool {
-        if mutant::is_active(Mutant::TakenBackNotTold) {
-            return false;
-        }
-        match self.roster().member(node) {
+        let is_taken_back = match self.roster().member(node) {
             // An id is added again only when its removal is committed.
             Some(member) => addition < member.addition,
             None => !addition.is_founding() && addition <= self.last_addition() && is_settled,
-        }
+        };
+        is_taken_back && !mutant::is_active(Mutant::TakenBackNotTold)
     }
 
     /// The joint configuration from `self` to `target`: both sets of voters decide.
@@ -224,18 +222,23 @@ impl Configuration {
     /// The highest value that a majority has reached; during a change, a majority of each set.
     #[must_use]
     pub fn majority_reached<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> T {
-        if mutant::is_active(Mutant::LearnersCounted) && !self.learners().is_empty() {
-            let mut values: Vec<T> = self.members().into_iter().map(&reached).collect();
-            values.sort_unstable();
-            return values[(values.len() - 1) / 2];
-        }
         let of_new = self.voters().majority_reached(&reached);
-        match self.outgoing() {
-            Some(outgoing) if !mutant::is_active(Mutant::OutgoingNotAsked) => {
-                of_new.min(outgoing.majority_reached(&reached))
-            }
+        let of_outgoing = self.outgoing().map(|outgoing| outgoing.majority_reached(&reached));
+        let of_both = match of_outgoing {
+            Some(least) if least < of_new && !mutant::is_active(Mutant::OutgoingNotAsked) => least,
             _ => of_new,
+        };
+        self.of_learners_too_by_mutant(reached).unwrap_or(of_both)
+    }
+
+    /// Deliberate bug: the highest value that a majority of voters and learners has reached.
+    fn of_learners_too_by_mutant<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
+        if self.learners().is_empty() || !mutant::is_active(Mutant::LearnersCounted) {
+            return None;
         }
+        let mut values: Vec<T> = self.members().into_iter().map(reached).collect();
+        values.sort_unstable();
+        Some(values[(values.len() - 1) / 2])
     }
 
     /// The result of a vote so far; during a change both sets must grant it.

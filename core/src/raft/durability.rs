@@ -239,8 +239,8 @@ impl Durability {
         let last_kept = from.previous();
         self.durable_index = self.durable_index.min(last_kept);
         for write in &mut self.in_flight {
-            if !mutant::is_active(Mutant::ReportOfCutEntriesCounts) {
-                write.last_index = write.last_index.min(last_kept);
+            if write.last_index > last_kept && !mutant::is_active(Mutant::ReportOfCutEntriesCounts) {
+                write.last_index = last_kept;
             }
         }
     }
@@ -286,11 +286,10 @@ impl Durability {
     ) {
         let needed = match promise {
             Promise::Nothing => PersistId(0),
-            Promise::HardState if mutant::is_active(Mutant::VoteBeforeSync) => PersistId(0),
-            Promise::Log if mutant::is_active(Mutant::AckBeforeSync) => self.hard_state_id,
             Promise::HardState => self.hard_state_id,
             Promise::Log => self.hard_state_id.max(self.log_id),
         };
+        let needed = self.needed_by_mutant(promise).unwrap_or(needed);
         if needed <= self.reported {
             return sendable(message);
         }
@@ -315,6 +314,15 @@ impl Durability {
             } else {
                 self.held.push_back((needed, message));
             }
+        }
+    }
+
+    /// Deliberate bugs: a vote waits for no write, an acknowledgement only for term and vote.
+    fn needed_by_mutant(&self, promise: Promise) -> Option<PersistId> {
+        match promise {
+            Promise::HardState => mutant::is_active(Mutant::VoteBeforeSync).then_some(PersistId(0)),
+            Promise::Log => mutant::is_active(Mutant::AckBeforeSync).then_some(self.hard_state_id),
+            Promise::Nothing => None,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::event::{Event, StepDown};
 use super::message::{Body, RequestVote, RequestVoteResponse};
 use super::quorum::VoteResult;
 use super::state::{Campaign, Leadership, Node, Part, Role};
-use super::types::{NodeId, Term};
+use super::types::{LogPoint, NodeId, Term};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -173,9 +173,7 @@ impl Node {
 
     pub(super) fn on_vote_response(&mut self, from: NodeId, response: RequestVoteResponse, now: Instant) {
         let Part::Candidate(campaign) = &mut self.part else { return };
-        let takes_any = mutant::is_active(Mutant::OldAnswersAccepted);
-        let round = if takes_any { campaign.round } else { response.round };
-        campaign.record(from, RequestVoteResponse { round, ..response });
+        campaign.record(from, of_this_round_by_mutant(campaign, &response).unwrap_or(response));
         let votes = campaign.votes.values().filter(|&&granted| granted).count();
         match self.membership.current().tally(|voter| campaign.votes.get(&voter).copied()) {
             // Fig. 2, candidates 2: become leader with the votes of a majority.
@@ -202,11 +200,9 @@ impl Node {
     /// later last term is more up to date; with equal terms, the longer log.
     fn candidate_is_up_to_date(&self, request: &RequestVote) -> bool {
         let last = self.last_entry();
-        if mutant::is_active(Mutant::LongerLogPreferred) {
-            return (last.index, last.term) <= (request.last_log_index, request.last_log_term);
-        }
-        (last.term, last.index) <= (request.last_log_term, request.last_log_index)
-            || mutant::is_active(Mutant::CandidateLogUnchecked)
+        let is_up_to_date = (last.term, last.index) <= (request.last_log_term, request.last_log_index)
+            || mutant::is_active(Mutant::CandidateLogUnchecked);
+        is_longer_by_mutant(last, request).unwrap_or(is_up_to_date)
     }
 
     /// Ends a campaign that cannot be won any more. The election timer keeps running.
@@ -221,10 +217,27 @@ impl Node {
         self.report(Event::BecameLeader { term: self.current_term, votes });
         // §8: append an entry of the new term. Without it the leader could not commit entries of
         // older terms (§5.4.2).
-        if !mutant::is_active(Mutant::NoopSkipped) {
-            self.append_noop();
-        }
+        self.append_noop_unless_mutant();
         // Fig. 2, leaders 1: send heartbeats to all peers at once.
         self.on_heartbeat_timeout(now);
     }
+
+    /// Appends the entry of the new term; deliberate bug: appends nothing.
+    fn append_noop_unless_mutant(&mut self) {
+        if !mutant::is_active(Mutant::NoopSkipped) {
+            self.append_noop();
+        }
+    }
+}
+
+/// Deliberate bug: the answer counts, whatever round it answers.
+fn of_this_round_by_mutant(campaign: &Campaign, answer: &RequestVoteResponse) -> Option<RequestVoteResponse> {
+    let round = campaign.round;
+    mutant::is_active(Mutant::OldAnswersAccepted).then_some(RequestVoteResponse { round, ..*answer })
+}
+
+/// Deliberate bug: the longer log is more up to date, whatever its last term.
+fn is_longer_by_mutant(last: LogPoint, request: &RequestVote) -> Option<bool> {
+    let is_longer = (last.index, last.term) <= (request.last_log_index, request.last_log_term);
+    mutant::is_active(Mutant::LongerLogPreferred).then_some(is_longer)
 }

@@ -6,7 +6,7 @@
 use super::durability::Promise;
 use super::message::{Body, Heartbeat};
 use super::state::{Node, Part};
-use super::types::NodeId;
+use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 
 impl Node {
@@ -21,12 +21,16 @@ impl Node {
     pub(super) fn send_heartbeat(&mut self, to: NodeId) {
         let Part::Leader(leadership) = &self.part else { return };
         let Some(progress) = leadership.followers.of(to) else { return };
-        let is_unclamped = mutant::is_active(Mutant::HeartbeatCommitUnclamped);
-        let known_to_hold = if is_unclamped { self.commit_index } else { progress.match_index() };
-        let leader_commit = self.commit_index.min(known_to_hold);
+        let leader_commit = self.commit_index.min(progress.match_index());
         let commit_checksum = self.log.point_at(leader_commit).map(|point| point.checksum);
-        let commit_checksum = commit_checksum.filter(|_| !is_unclamped);
         let heartbeat = Heartbeat { leader_commit, commit_checksum, round: leadership.reads.round() };
+        let heartbeat = unclamped_by_mutant(&heartbeat, self.commit_index).unwrap_or(heartbeat);
         self.send(to, Promise::Nothing, Body::Heartbeat(heartbeat));
     }
+}
+
+/// Deliberate bug: the heartbeat names the commit index, wherever the logs match.
+fn unclamped_by_mutant(heartbeat: &Heartbeat, leader_commit: LogIndex) -> Option<Heartbeat> {
+    let unclamped = Heartbeat { leader_commit, commit_checksum: None, round: heartbeat.round };
+    mutant::is_active(Mutant::HeartbeatCommitUnclamped).then_some(unclamped)
 }

@@ -54,13 +54,11 @@ impl Node {
     /// Repeats the question to a follower that is alive but has not answered about its snapshot for
     /// long.
     pub(super) fn repeat_snapshot_question(&mut self, to: NodeId, now: Instant) {
-        if mutant::is_active(Mutant::SnapshotNotAskedForAgain) {
-            return;
-        }
         let patience = self.config.election_timeout_min;
         let Part::Leader(leadership) = &mut self.part else { return };
         let Some(progress) = leadership.followers.of_mut(to) else { return };
-        if progress.snapshot_is_overdue(now, patience) {
+        let is_overdue = progress.snapshot_is_overdue(now, patience);
+        if is_overdue && !mutant::is_active(Mutant::SnapshotNotAskedForAgain) {
             self.begin_snapshot(to, now);
         }
     }
@@ -159,9 +157,7 @@ impl Node {
             return self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes });
         }
         if receiving.add(&part) {
-            if part.end.is_some() && mutant::is_active(Mutant::SnapshotAckBeforeSync) {
-                self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Installed);
-            }
+            self.acknowledge_early_by_mutant(leader, &part);
             self.turn.snapshot_writes.push(part);
         } else {
             self.receiving = None;
@@ -271,6 +267,13 @@ impl Node {
         turn.snapshot_reads.dedup();
         let reads = turn.snapshot_reads.drain(..).map(|(last, offset)| Output::ReadSnapshot { last, offset });
         installed.into_iter().chain(writes).chain(reads)
+    }
+
+    /// Deliberate bug: acknowledges a snapshot whose last part is not durable.
+    fn acknowledge_early_by_mutant(&mut self, leader: NodeId, part: &SnapshotPart) {
+        if part.end.is_some() && mutant::is_active(Mutant::SnapshotAckBeforeSync) {
+            self.answer_snapshot(leader, Promise::HardState, part.meta.last, InstallOutcome::Installed);
+        }
     }
 }
 

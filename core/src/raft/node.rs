@@ -94,7 +94,7 @@ impl Node {
             config,
             rng,
             current_term,
-            voted_for: voted_for.filter(|_| !mutant::is_active(Mutant::VoteForgotten)),
+            voted_for: voted_for.filter(is_remembered_unless_mutant),
             voted_for_incarnation: None,
             log,
             membership,
@@ -272,4 +272,9 @@ impl Node {
         };
         self.send(from, promise, answer);
     }
+}
+
+/// Returns whether a vote survives a restart; deliberate bug: none does.
+fn is_remembered_unless_mutant(_voted_for: &NodeId) -> bool {
+    !mutant::is_active(Mutant::VoteForgotten)
 }

@@ -62,10 +62,8 @@ impl Voters {
     /// The number of voters in a majority: more than half.
     #[must_use]
     pub fn majority(&self) -> usize {
-        if mutant::is_active(Mutant::HalfIsMajority) {
-            return self.0.len().div_ceil(2);
-        }
-        self.0.len() / 2 + 1
+        let more_than_half = self.0.len() / 2 + 1;
+        half_by_mutant(self.0.len()).unwrap_or(more_than_half)
     }
 
     /// The highest value that a majority has reached; `reached` returns the value of each voter.
@@ -77,9 +75,7 @@ impl Voters {
         for (value, &node) in values.iter_mut().zip(&self.0).skip(1) {
             *value = reached(node);
         }
-        if !mutant::is_active(Mutant::MajorityUnsorted) {
-            values.sort_unstable();
-        }
+        sort_unless_mutant(values);
         values[self.0.len() - self.majority()]
     }
 
@@ -103,6 +99,18 @@ impl Voters {
 #[must_use]
 pub fn committed_index(voters: &Voters, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
     voters.majority_reached(match_index)
+}
+
+/// Deliberate bug: half of the voters are a majority.
+fn half_by_mutant(voters: usize) -> Option<usize> {
+    mutant::is_active(Mutant::HalfIsMajority).then(|| voters.div_ceil(2))
+}
+
+/// Sorts what the voters have reached; deliberate bug: leaves it unsorted.
+fn sort_unless_mutant<T: Ord>(values: &mut [T]) {
+    if !mutant::is_active(Mutant::MajorityUnsorted) {
+        values.sort_unstable();
+    }
 }
 
 #[cfg(test)]

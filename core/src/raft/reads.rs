@@ -31,7 +31,7 @@ use super::durability::Promise;
 use super::message::{Body, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound};
 use super::output::Output;
 use super::settings::ClockDrift;
-use super::state::{Asker, Node, Part, READ_BATCHES_MAX};
+use super::state::{Asker, LeaderReads, Node, Part, READ_BATCHES_MAX};
 use super::types::{LogIndex, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -103,9 +103,7 @@ impl Node {
         if reads.confirming.is_some() {
             return;
         }
-        if !mutant::is_active(Mutant::ReadRoundUsedAgain) || reads.round == ReadRound::default() {
-            reads.begin_round(now);
-        }
+        begin_round_unless_mutant(reads, now);
         reads.confirming = Some((reads.round, self.commit_index));
         reads.confirmed_with = std::mem::take(&mut reads.waiting);
         self.send_heartbeats();
@@ -144,12 +142,8 @@ impl Node {
         if let (Some(begun_at), Some(drift)) = (begun_at, self.config.read_lease)
             && (!leadership.has_called_election || mutant::is_active(Mutant::LeaseRenewedAfterCall))
         {
-            let is_too_long = mutant::is_active(Mutant::LeaseTooLong);
-            let lease = if is_too_long {
-                self.config.election_timeout_max
-            } else {
-                lease(self.config.election_timeout_min, drift)
-            };
+            let lease = lease(self.config.election_timeout_min, drift);
+            let lease = too_long_by_mutant(self.config.election_timeout_max).unwrap_or(lease);
             reads.lease_end = reads.lease_end.max(Some(begun_at + lease));
         }
         if let Some((_, index)) = reads.confirming.take_if(|(round, _)| *round <= answered) {
@@ -202,6 +196,18 @@ impl Node {
 fn lease(shortest: Duration, drift: ClockDrift) -> Duration {
     // Both clocks may be off: the leader's slow, a follower's fast.
     shortest * (1000 - drift.per_mille) / (1000 + drift.per_mille)
+}
+
+/// Begins a round for reads; deliberate bug: uses the last one again.
+fn begin_round_unless_mutant(reads: &mut LeaderReads, now: Instant) {
+    if reads.round == ReadRound::default() || !mutant::is_active(Mutant::ReadRoundUsedAgain) {
+        reads.begin_round(now);
+    }
+}
+
+/// Deliberate bug: a lease as long as the longest election timeout.
+fn too_long_by_mutant(election_timeout_max: Duration) -> Option<Duration> {
+    mutant::is_active(Mutant::LeaseTooLong).then_some(election_timeout_max)
 }
 
 #[cfg(test)]

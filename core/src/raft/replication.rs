@@ -5,6 +5,7 @@ use super::batch::Entries;
 use super::durability::Promise;
 use super::entry::NOOP_PAYLOAD;
 use super::event::{Event, Refusal, StepDown};
+use super::log::Log;
 use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, HeartbeatResponse};
 use super::runs::Runs;
 use super::state::{Node, Part};
@@ -162,8 +163,8 @@ impl Node {
                     if common.index > hint_index || common.term > hint_term {
                         return self.begin_snapshot(from, now);
                     }
-                    let is_blind = mutant::is_active(Mutant::HintTermIgnored);
-                    let common = if is_blind { hint_index } else { common.index };
+                    let agrees = common.index == hint_index || mutant::is_active(Mutant::HintTermIgnored);
+                    let common = if agrees { hint_index } else { common.index };
                     if !progress.rejected(common, now) {
                         self.report(Event::MessageRefused { from, because: Refusal::LostEntries });
                     }
@@ -201,9 +202,8 @@ impl Node {
         if self.commit_index >= self.log.last().index {
             return;
         }
-        let counts_unsynced = mutant::is_active(Mutant::LeaderCountsUnsynced);
-        let durable_index =
-            if counts_unsynced { self.log.last().index } else { self.durability.durable_index() };
+        let durable_index = self.durability.durable_index();
+        let durable_index = unsynced_by_mutant(&self.log).unwrap_or(durable_index);
         let own = self.config.id;
         let reached =
             self.membership.current().majority_reached(|node| match leadership.followers.of(node) {
@@ -217,4 +217,9 @@ impl Node {
             leadership.committed(reached);
         }
     }
+}
+
+/// Deliberate bug: the leader counts itself for its whole log.
+fn unsynced_by_mutant(log: &Log) -> Option<LogIndex> {
+    mutant::is_active(Mutant::LeaderCountsUnsynced).then(|| log.last().index)
 }

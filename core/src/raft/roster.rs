@@ -137,9 +137,9 @@ impl Roster {
     /// decides.
     #[must_use]
     pub fn names(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
-        let is_blind = mutant::is_active(Mutant::IncarnationIgnoredBySelf);
         let matches = |member: &Member| member.incarnation.is_some() && member.incarnation == incarnation;
-        self.member(node).is_none_or(|member| matches(member) || is_blind)
+        self.member(node)
+            .is_none_or(|member| matches(member) || mutant::is_active(Mutant::IncarnationIgnoredBySelf))
     }
 
     /// The same roster with this member added or replaced.

@@ -20,9 +20,11 @@ impl Node {
         self.seal_proposals();
         self.fail_reads();
         let was = self.role();
+        if term > self.current_term && !mutant::is_active(Mutant::VoteKeptInNewTerm) {
+            self.voted_for = None;
+        }
         if term > self.current_term {
             self.current_term = term;
-            self.voted_for = self.voted_for.filter(|_| mutant::is_active(Mutant::VoteKeptInNewTerm));
             self.turn.hard_state_changed = true;
         }
         self.part = Part::Follower { leader };

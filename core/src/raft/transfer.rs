@@ -11,7 +11,7 @@ use std::fmt;
 use super::durability::Promise;
 use super::event::Event;
 use super::message::Body;
-use super::state::{Node, Part, Transfer};
+use super::state::{Leadership, Node, Part, Transfer};
 use super::types::NodeId;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -106,9 +106,7 @@ impl Node {
         // From now on followers may vote at any time, even if this message arrives long after the
         // transfer was aborted.
         leadership.has_called_election = true;
-        if !mutant::is_active(Mutant::LeaseUsedInTransfer) {
-            leadership.reads.end_lease();
-        }
+        end_lease_unless_mutant(leadership);
         self.send(target, Promise::Nothing, Body::TimeoutNow);
     }
 
@@ -119,5 +117,12 @@ impl Node {
             self.fail_reads();
             self.stand_for_election(true, now);
         }
+    }
+}
+
+/// Ends the lease; deliberate bug: the leader goes on using it.
+fn end_lease_unless_mutant(leadership: &mut Leadership) {
+    if !mutant::is_active(Mutant::LeaseUsedInTransfer) {
+        leadership.reads.end_lease();
     }
 }

@@ -110,9 +110,9 @@ impl Node {
         turn.is_compaction_due = false;
         let log_changed = turn.cut_from.is_some() || !turn.appended.is_empty() || compaction.is_some();
         let last_index = self.log.last().index;
-        let takes_all = mutant::is_active(Mutant::FloorAboveDurable);
-        let durable_index = if takes_all { last_index } else { self.durability.durable_index() };
-        let floor = self.commit_index.min(durable_index);
+        let durable_index = self.durability.durable_index();
+        let is_durable = self.commit_index <= durable_index || mutant::is_active(Mutant::FloorAboveDurable);
+        let floor = if is_durable { self.commit_index } else { durable_index };
         let floor_is_due = self.durability.floor_is_due(floor, now);
         if !turn.hard_state_changed && !log_changed && !floor_is_due {
             return None;

@@ -224,7 +224,7 @@ impl Replica {
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
                 Input::PeerMet { peer, incarnation, addition } => self.meet(peer, incarnation, addition),
                 Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
-                Input::Dismissed => self.is_dismissed = !mutant::is_active(Mutant::DismissedNodeServes),
+                Input::Dismissed => self.is_dismissed = true,
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
                 Input::SnapshotRead { last, offset, part } => {
                     self.give_backup_part(last, offset, part.as_ref(), outputs);
@@ -247,7 +247,7 @@ impl Replica {
                     // A leader's snapshot that shows the removal is not installed, so the log still
                     // names this node.
                     let is_by_snapshot = removed.is_some() && self.node.removed_at().is_none();
-                    self.is_dismissed |= is_by_snapshot && !mutant::is_active(Mutant::DismissedNodeServes);
+                    self.is_dismissed |= is_by_snapshot;
                     outputs.push(Output::Event(event));
                     outputs.extend(removed.map(Output::Removed));
                 }
@@ -261,9 +261,7 @@ impl Replica {
         }
         self.node_outputs = node_outputs;
         self.drop_unused_state();
-        if mutant::is_active(Mutant::SupersededBeforeCommit) && self.node.role() != Role::Leader {
-            resolve(&mut self.waiting, LogIndex(u64::MAX), Term::INITIAL, None, outputs);
-        }
+        self.supersede_by_mutant(outputs);
         self.give_up_when_removed(outputs);
         self.tell_leader(outputs);
         self.follow_transfer(outputs);
@@ -438,8 +436,7 @@ impl Replica {
 
     /// Fig. 2, all servers 1: while `commit_index > last_applied`, apply the next entry.
     fn apply(&mut self, outputs: &mut Vec<Output>) {
-        let takes_all = mutant::is_active(Mutant::AppliedBeforeCommit);
-        let commit_index = if takes_all { self.node.log().last().index } else { self.node.commit_index() };
+        let commit_index = uncommitted_by_mutant(&self.node).unwrap_or(self.node.commit_index());
         let behind = commit_index.0.saturating_sub(self.last_applied.0);
         let may_wait = self.waiting.is_empty() && self.waiting_reads.is_empty();
         self.left_to_apply = behind >= APPLY_LATER_MIN && may_wait && !self.left_to_apply;
@@ -459,6 +456,13 @@ impl Replica {
                 self.last_applied = entry.point.index;
                 resolve(&mut self.waiting, entry.point.index, entry.point.term, outcome, outputs);
             }
+        }
+    }
+
+    /// Deliberate bug: a node that does not lead answers that its waiting requests had no effect.
+    fn supersede_by_mutant(&mut self, outputs: &mut Vec<Output>) {
+        if self.node.role() != Role::Leader && mutant::is_active(Mutant::SupersededBeforeCommit) {
+            resolve(&mut self.waiting, LogIndex::MAX, Term::INITIAL, None, outputs);
         }
     }
 }
@@ -483,4 +487,9 @@ fn resolve(
         };
         outputs.push(Output::Answer(done.request, answer));
     }
+}
+
+/// Deliberate bug: the whole log is applied.
+fn uncommitted_by_mutant(node: &Node) -> Option<LogIndex> {
+    mutant::is_active(Mutant::AppliedBeforeCommit).then(|| node.log().last().index)
 }

@@ -39,7 +39,8 @@ impl Replica {
         let has_caught_up =
             self.last_applied >= self.reads_from || mutant::is_active(Mutant::ReadBeforeCatchUp);
         let has_seen_as_much = self.last_applied >= at_least || mutant::is_active(Mutant::ReadIgnoresSeen);
-        is_member && !self.is_dismissed && has_caught_up && has_seen_as_much
+        let is_dismissed = self.is_dismissed && !mutant::is_active(Mutant::DismissedNodeServes);
+        is_member && !is_dismissed && has_caught_up && has_seen_as_much
     }
 
     pub(super) fn look_up(&mut self, query: &Query) -> Answer {
@@ -102,7 +103,12 @@ impl Replica {
         };
         self.learn_backup_index(batch, Ok(index), now, outputs);
         let waiting = reads.into_iter().map(|(request, query)| WaitingRead { request, query, since: now });
-        let index = if mutant::is_active(Mutant::ReadIndexNotAwaited) { LogIndex::ORIGIN } else { index };
+        let index = unawaited_by_mutant().unwrap_or(index);
         self.waiting_reads.entry(index).or_default().extend(waiting);
     }
+}
+
+/// Deliberate bug: a read waits for no entry.
+fn unawaited_by_mutant() -> Option<LogIndex> {
+    mutant::is_active(Mutant::ReadIndexNotAwaited).then_some(LogIndex::ORIGIN)
 }

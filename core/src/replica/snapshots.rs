@@ -17,7 +17,9 @@ use super::face::{Answer, Output};
 use super::schedule::{Applied, Schedule};
 use crate::kv::{SessionLimits, State};
 use crate::mutant::{self, Mutant};
-use crate::raft::{Checksum, Event, LogIndex, LogPoint, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart};
+use crate::raft::{
+    Checksum, Event, LogIndex, LogPoint, Node, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart,
+};
 use crate::time::Instant;
 
 /// How long to wait after a snapshot found no disk space before the next one begins. Arbitrary:
@@ -169,9 +171,7 @@ impl Replica {
             checksum: Checksum(taking.hasher.clone().finalize()),
         });
         let part = SnapshotPart { meta: taking.meta.clone(), offset, text: text.into(), end };
-        if taking.is_whole && mutant::is_active(Mutant::LogTrimmedEarly) {
-            self.node.compact(taking.meta.clone());
-        }
+        compact_early_by_mutant(&mut self.node, taking);
         if taking.is_whole && !may_end {
             taking.last_part = Some(part);
         } else {
@@ -279,9 +279,7 @@ impl Replica {
         self.met.clear();
         self.stop_taking();
         self.state = building.state;
-        if !mutant::is_active(Mutant::AppliedNotMoved) {
-            self.last_applied = meta.last.index;
-        }
+        self.move_applied_unless_mutant(meta.last.index);
         let (node, leader) = (self.node.id(), self.node.leader());
         self.snapshots.schedule.installed(building.bytes, node, leader, &meta.configuration);
         // The snapshot may or may not include these writes: at their indexes, it may cover
@@ -294,5 +292,19 @@ impl Replica {
     /// The last log index of the latest durable snapshot.
     pub(super) fn snapshot_index(&self) -> LogIndex {
         self.node.snapshot().map_or(LogIndex::ORIGIN, |meta| meta.last.index)
+    }
+
+    /// Moves the applied index to the end of an installed snapshot; deliberate bug: does not.
+    fn move_applied_unless_mutant(&mut self, last: LogIndex) {
+        if !mutant::is_active(Mutant::AppliedNotMoved) {
+            self.last_applied = last;
+        }
+    }
+}
+
+/// Deliberate bug: drops the entries that a snapshot covers before it is durable.
+fn compact_early_by_mutant(node: &mut Node, taking: &Taking) {
+    if taking.is_whole && mutant::is_active(Mutant::LogTrimmedEarly) {
+        node.compact(taking.meta.clone());
     }
 }

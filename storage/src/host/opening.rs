@@ -42,8 +42,10 @@ impl FolderNames {
     /// Returns a file of a node that is not one of these. Temporary files do not count, because no
     /// other file depends on them.
     fn foreign_file(&self, is_own: impl Fn(NodeId) -> bool) -> Option<FileName> {
-        let is_blind = mutant::is_active(Mutant::ForeignFilesAccepted);
-        self.0.iter().copied().find(|name| !is_own(name.node) && !is_temporary(name.kind) && !is_blind)
+        self.0.iter().copied().find(|name| {
+            let is_foreign = !is_own(name.node) && !is_temporary(name.kind);
+            is_foreign && !mutant::is_active(Mutant::ForeignFilesAccepted)
+        })
     }
 
     /// Plans the removal of temporary files that an earlier run of these nodes left. It comes

@@ -21,13 +21,14 @@ impl Campaign {
 
     /// Records a vote of this round; the first answer of a voter counts.
     pub(in crate::raft) fn record(&mut self, voter: NodeId, response: RequestVoteResponse) {
-        let voter = if mutant::is_active(Mutant::VotesCountedTwice) {
-            NodeId(self.votes.len() as u64)
-        } else {
-            voter
-        };
+        let voter = another_by_mutant(self.votes.len()).unwrap_or(voter);
         if response.round == self.round || mutant::is_active(Mutant::PreVoteRoundIgnored) {
             self.votes.entry(voter).or_insert(response.granted);
         }
     }
+}
+
+/// Deliberate bug: each answer is one of another voter.
+fn another_by_mutant(votes: usize) -> Option<NodeId> {
+    mutant::is_active(Mutant::VotesCountedTwice).then_some(NodeId(votes as u64))
 }

@@ -57,18 +57,16 @@ impl Followers {
                 follower.leaving = Some(Leaving { index, until: None });
             }
         }
-        if mutant::is_active(Mutant::RemovedMemberNotTold) {
-            self.0.retain(|follower| follower.leaving.is_none());
-        }
+        self.drop_removed_by_mutant();
         for &(node, incarnation) in peers {
             let known = self.0.iter_mut().find(|follower| follower.node == node);
             match known {
-                Some(known) if known.incarnation == incarnation => {}
                 Some(known) => {
-                    known.incarnation = incarnation;
-                    if !mutant::is_active(Mutant::ProgressKeptByIncarnations) {
+                    let is_other = known.incarnation != incarnation;
+                    if is_other && !mutant::is_active(Mutant::ProgressKeptByIncarnations) {
                         known.progress = Progress::new(last_index, now);
                     }
+                    known.incarnation = incarnation;
                 }
                 None => {
                     let progress = Progress::new(last_index, now);
@@ -117,6 +115,13 @@ impl Followers {
 
     pub(in crate::raft) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
         self.0.iter_mut().map(|follower| &mut follower.progress)
+    }
+
+    /// Deliberate bug: the leader sends nothing more to a removed member.
+    fn drop_removed_by_mutant(&mut self) {
+        if mutant::is_active(Mutant::RemovedMemberNotTold) {
+            self.0.retain(|follower| follower.leaving.is_none());
+        }
     }
 }
 

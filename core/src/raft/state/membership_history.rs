@@ -115,11 +115,9 @@ impl Membership {
     /// now.
     pub(in crate::raft) fn cut(&mut self, from: LogIndex) -> bool {
         let before = self.history.len();
-        if mutant::is_active(Mutant::ConfigurationKeptInCut) {
-            return false;
-        }
-        self.named_since = self.named_since.filter(|since| *since < from);
-        while self.history.len() > 1 && self.latest().0 >= from {
+        let stays = |index: LogIndex| index < from || mutant::is_active(Mutant::ConfigurationKeptInCut);
+        self.named_since = self.named_since.filter(|since| stays(*since));
+        while self.history.len() > 1 && !stays(self.latest().0) {
             self.history.pop();
         }
         self.names_own = self.current().names(self.own.0, self.own.1);

@@ -34,7 +34,7 @@ pub(super) use membership_history::Membership;
 pub(super) use progress::Progress;
 pub(super) use turn_outputs::Turn;
 pub use waiting_reads::READ_BATCHES_MAX;
-pub(super) use waiting_reads::{Asker, OwnReads};
+pub(super) use waiting_reads::{Asker, LeaderReads, OwnReads};
 
 use super::batch_builder::BatchBuilder;
 use super::configuration::Configuration;
