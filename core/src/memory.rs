@@ -45,6 +45,9 @@ pub use shares::{
     BUDGET_BYTES_MIN, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares, OUTBOX_BYTES_MIN,
 };
 
+/// The size of a memory budget without a limit.
+pub const MEMORY_UNLIMITED: usize = usize::MAX;
+
 /// The limit for incomplete lines of all connections, in bytes: enough for more than a hundred of
 /// the longest lines.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
@@ -149,7 +152,7 @@ impl MemoryBudget {
     /// A budget without a limit.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self::new(usize::MAX, usize::MAX, 0)
+        Self::new(MEMORY_UNLIMITED, usize::MAX, 0)
     }
 
     /// The size of the budget, in bytes.
@@ -167,7 +170,7 @@ impl MemoryBudget {
     /// The size of the budget and the current use.
     #[must_use]
     pub fn report(&self) -> MemoryReport {
-        let max = (self.0.max < usize::MAX).then_some(self.0.max);
+        let max = (self.0.max < MEMORY_UNLIMITED).then_some(self.0.max);
         MemoryReport { max, in_use: self.in_use() }
     }
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
+use coracle_core::memory::MEMORY_UNLIMITED;
 use coracle_core::peer::Origin;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
@@ -453,7 +454,7 @@ fn scans_max(runtime: Runtime) -> usize {
 /// Returns the configured memory limit, or a share of the available memory.
 fn memory_max(options: &ServeOptions) -> usize {
     let bytes = options.memory_max.or_else(memory::default_max);
-    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(MEMORY_UNLIMITED)
 }
 
 fn medium(options: &ServeOptions) -> Medium {

@@ -22,9 +22,6 @@ use crate::replica::{Answer, Input, Refused, Request, RequestId};
 /// The most forwarded requests that wait at one node; each sender's proxy has a limit as well.
 pub const FORWARDED_MAX: usize = 1 << 17;
 
-/// The first id that the node's host assigns; ids below it are assigned by the local proxy.
-const FIRST_ID: u64 = 1 << 63;
-
 /// The sender's side: numbers the requests that a node forwards.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -123,8 +120,7 @@ enum Verdict {
 impl Forwarded {
     /// Returns an id that no other request at this node has.
     pub(super) fn next_id(&mut self) -> RequestId {
-        // At a million ids per second the range lasts for a quarter of a million years.
-        let id = RequestId(FIRST_ID + self.given_out);
+        let id = RequestId::of_host(self.given_out);
         self.given_out += 1;
         id
     }
@@ -186,7 +182,7 @@ impl Forwarded {
     /// Returns the node that forwarded the request `id`, to send it the answer; `None`: the request
     /// is the local router's.
     pub fn answered(&mut self, id: RequestId) -> Option<(NodeId, CallId)> {
-        if id.0 < FIRST_ID { None } else { self.waiting.remove(&id) }
+        if id.is_of_host() { self.waiting.remove(&id) } else { None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::PeerPlaces;
 use crate::kv::SessionLimits;
-use crate::memory::{MemoryBudget, MemoryShares};
+use crate::memory::{MEMORY_UNLIMITED, MemoryBudget, MemoryShares};
 use crate::peer::{Founders, LocalNode};
 use crate::proxy::ProxyConfig;
 use crate::raft::{Config, ConfigError, NodeId, VOTERS_MAX, Voters};
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The most pages of keys that nodes read at once: one at a time in a single thread, so that a
     /// put waits for at most one page.
     pub scans_max: usize,
-    /// The memory limit, in bytes ([`MemoryBudget`]).
+    /// The memory limit, in bytes ([`MemoryBudget`]); [`MEMORY_UNLIMITED`] for none.
     pub memory_max: usize,
     /// See [`SnapshotPolicy::log_bytes`]; at least 1.
     pub snapshot_log_bytes: u64,
@@ -69,7 +69,7 @@ impl Default for Settings {
             pending_max: 1 << 17,
             pending_bytes_max: 256 << 20,
             scans_max: 1,
-            memory_max: usize::MAX,
+            memory_max: MEMORY_UNLIMITED,
             snapshot_log_bytes: log_bytes,
             snapshot_log_entries: log_entries,
         }

@@ -31,6 +31,7 @@
 //! correct node is shorter than [`FRAME_BYTES_MIN`]. With a large budget or none, the constants
 //! apply, and this module changes nothing.
 
+use super::MEMORY_UNLIMITED;
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
@@ -137,7 +138,7 @@ impl MemoryShares {
             noted_bytes: NOTED_BYTES,
             has_links,
         }
-        .with_limit_if(max < usize::MAX)
+        .with_limit_if(max < MEMORY_UNLIMITED)
     }
 
     /// Without a limit, nothing is rejected for lack of memory.

@@ -28,17 +28,6 @@ use crate::time::Instant;
 /// part that shares it with entries for others, and for a connection that is lost and made again.
 const SENDING_PATIENCE: u32 = 100;
 
-impl SnapshotPart {
-    /// The question to a follower: "how much of this snapshot do you have?"
-    fn question(meta: SnapshotMeta) -> Self {
-        Self { meta, offset: 0, text: "".into(), end: None }
-    }
-
-    fn is_question(&self) -> bool {
-        self.text.is_empty() && self.end.is_none()
-    }
-}
-
 impl Node {
     /// Starts to send the snapshot to a follower that lacks entries which this log no longer holds.
     pub(super) fn begin_snapshot(&mut self, to: NodeId, now: Instant) {

@@ -127,11 +127,12 @@ impl Node {
         if !leadership.reads.is_counting() {
             return;
         }
-        let followers = &leadership.followers;
+        let (followers, latest) = (&leadership.followers, leadership.reads.round());
         let own = self.config.id;
         let answered = self.membership.current().majority_reached(|node| match followers.of(node) {
             Some(progress) => progress.answered_round(),
-            None if node == own => ReadRound(u64::MAX),
+            // The leader answers its own rounds at once.
+            None if node == own => latest,
             None => ReadRound::default(),
         });
         let reads = &mut leadership.reads;

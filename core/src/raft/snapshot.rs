@@ -23,18 +23,34 @@ pub struct SnapshotMeta {
     pub configuration: Configuration,
 }
 
-/// A part of the content of a snapshot, on its way to a disk or to a follower.
+/// A part of the content of a snapshot, on its way to a disk or to a follower; or the
+/// [question](Self::question) to a follower how much of the content it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPart {
     /// The snapshot that it belongs to.
     pub meta: SnapshotMeta,
     /// Its offset: the bytes of content before it.
     pub offset: u64,
-    /// Its share of the content: whole lines, each with its line break. Only the last part may be
-    /// empty.
+    /// Its share of the content: whole lines, each with its line break. Only the last part and the
+    /// question may be empty.
     pub text: Arc<str>,
     /// In the last part: the length and checksum of the whole content.
     pub end: Option<SnapshotEnd>,
+}
+
+impl SnapshotPart {
+    /// The question to a follower, how much of this snapshot it already has: a part without text
+    /// that is not the last one. It is written to no disk.
+    #[must_use]
+    pub fn question(meta: SnapshotMeta) -> Self {
+        Self { meta, offset: 0, text: "".into(), end: None }
+    }
+
+    /// Returns whether this is the question to a follower, and not a share of the content.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        self.text.is_empty() && self.end.is_none()
+    }
 }
 
 /// The length and checksum by which complete content is verified.

@@ -11,9 +11,26 @@ use crate::raft::{
     PersistId, Role, SnapshotPart, Term,
 };
 
-/// The id of a request: chosen by the caller, repeated in the answer.
+/// The id of a request: chosen by the caller, repeated in the answer. A caller counts from 0; the
+/// upper half of the numbers belongs to the node's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
+
+impl RequestId {
+    const FIRST_OF_HOST: u64 = 1 << 63;
+
+    /// The id of a request that the node's host hands to its replica: one that another node has
+    /// forwarded, or the host's own. At a million ids per second the numbers last for a quarter of
+    /// a million years.
+    pub(crate) const fn of_host(number: u64) -> Self {
+        Self(Self::FIRST_OF_HOST + number)
+    }
+
+    /// Returns whether the node's host has assigned this id, and not the local proxy.
+    pub(crate) const fn is_of_host(self) -> bool {
+        self.0 >= Self::FIRST_OF_HOST
+    }
+}
 
 /// A request to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]

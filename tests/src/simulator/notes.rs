@@ -29,10 +29,9 @@ impl World {
             self.trace.sight("a message was lost");
         }
         if let Body::InstallSnapshot(part) = &message.body {
-            // A query has neither text nor end. A follower that answers it is sent only the rest.
-            let is_question = part.text.is_empty() && part.end.is_none();
+            // A follower that answers the question is sent only the rest.
             let link = (message.from, message.to);
-            if is_question {
+            if part.is_question() {
                 self.asked_for_snapshots.insert(link);
             } else if self.asked_for_snapshots.remove(&link) && part.offset > 0 {
                 self.trace.sight("an installation went on where it had stopped");

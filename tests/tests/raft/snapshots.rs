@@ -239,7 +239,7 @@ fn a_snapshot_of_what_is_committed_changes_nothing() {
     let meta = cluster.node(1).snapshot().expect("it has one").clone();
     let before = (cluster.commit(2), keys(&cluster, 2), snapshot_of(&cluster, 2));
     cluster.intercept(2, 1);
-    let part = coracle_core::raft::SnapshotPart { meta: meta.clone(), offset: 0, text: "".into(), end: None };
+    let part = coracle_core::raft::SnapshotPart::question(meta.clone());
     let term = cluster.node(1).current_term();
     cluster.deliver(Message {
         from: NodeId(1),
