@@ -50,7 +50,7 @@ mod usage;
 mod value;
 
 /// How long the program waits for its last message to be written.
-const TELL_PATIENCE: Duration = Duration::from_secs(1);
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Writes the program's last message to stderr, and waits at most [`TELL_PATIENCE`] when stderr
+/// Writes the program's last message to stderr, and waits at most [`TELL_TIMEOUT`] when stderr
 /// stalls.
 fn tell(text: String) {
     let text: Arc<str> = text.into();
@@ -87,7 +87,7 @@ fn tell(text: String) {
         drop(done);
     };
     match thread::Builder::new().name("last message".into()).spawn(write) {
-        Ok(_) => _ = written.recv_timeout(TELL_PATIENCE),
+        Ok(_) => _ = written.recv_timeout(TELL_TIMEOUT),
         // Written here, because the missing thread may be the very error that this message reports.
         Err(_) => _ = io::stderr().write_all(text.as_bytes()),
     }

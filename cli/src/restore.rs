@@ -125,7 +125,7 @@ impl Restore {
             .map_err(|fault| RestoreError::Line { path: name.clone(), fault })?;
         let folder = &self.data_dir;
         fs::create_dir_all(folder).map_err(|cause| RestoreError::File { path: folder.clone(), cause })?;
-        let _lock = FolderLock::take(folder)?;
+        let _lock = FolderLock::acquire(folder)?;
         refuse_folder_in_use(folder)?;
         let identities = self.identities()?;
         Folder::new(folder).run(&restore(&backup, &identities))?;

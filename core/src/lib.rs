@@ -101,9 +101,9 @@ mod time;
 pub use host::{Settings, SettingsError};
 pub use identity::{ClusterId, Incarnation};
 pub use replica::{
-    APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, HELD_BACK_BYTES_MAX, Input,
-    LOOK_UPS_MAX, MemberChange, MemberOrder, ORDER_PATIENCE, Output, PARSED_BYTES_MAX, READ_PATIENCE,
-    Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId, RestoredState, SNAPSHOT_PART_BYTES,
+    APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece, HELD_BACK_BYTES_MAX, Input,
+    LOOK_UPS_MAX, MemberChange, MemberOrder, ORDER_TIMEOUT, Output, PARSED_BYTES_MAX, READ_TIMEOUT, Replica,
+    ReplicaError, ReplicaLimits, Request, RequestId, RequestRefusal, RestoredState, SNAPSHOT_PART_BYTES,
     SnapshotPolicy, Status,
 };
 pub use time::Instant;

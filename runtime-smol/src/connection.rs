@@ -146,7 +146,7 @@ pub(crate) fn serve(
 /// Closes a connection in order. A socket that is closed with unread bytes resets the connection,
 /// and the last reply may be lost with it; so the client gets a moment to stop sending.
 async fn leave(socket: &Socket, buffers: &Buffers) {
-    const PATIENCE: Duration = Duration::from_millis(500);
+    const TIMEOUT: Duration = Duration::from_millis(500);
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
@@ -155,7 +155,7 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
             buffers.pause_after(len).await;
         }
     };
-    within(PATIENCE, drain).await;
+    within(TIMEOUT, drain).await;
 }
 
 #[derive(Clone)]

@@ -26,7 +26,8 @@ pub(crate) async fn find(
             SearchStep::Rest(pause) => drop(Timer::after(pause).await),
             SearchStep::Call(to, address) => {
                 let dialled = dial(network, to, &address, &mut DialAddresses::default()).await;
-                called = search.called(dialled.map(|(_, meeting, welcome)| (meeting, welcome)), &mut events);
+                called =
+                    search.called(dialled.map(|(_, handshake, welcome)| (handshake, welcome)), &mut events);
             }
         }
         events.drain(..).for_each(|event| network.deliver(PeerNews::Report(event)));

@@ -22,7 +22,7 @@ use crate::proxy::ProxyDriver;
 use crate::wiring::{RouterInbox, Wiring};
 
 /// How long a shutdown waits for clients that do not read their last replies.
-const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -83,7 +83,7 @@ impl Front {
             // No request takes longer than its timeout.
             router.await;
         }
-        within(REPLY_PATIENCE, self.connections_end.recv()).await;
+        within(REPLY_TIMEOUT, self.connections_end.recv()).await;
     }
 }
 

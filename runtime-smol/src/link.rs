@@ -5,7 +5,7 @@
 //! and dials again when a write fails, notices neither: the kernel takes bytes into its buffer for
 //! minutes, and a half-open connection never fails a read. So three loops run on each connection,
 //! and the first that fails ends it: one writes and expects the peer to take some bytes within
-//! [`SEND_PATIENCE`], one reads receipts and sees the end of the stream, and one pings, so that
+//! [`SEND_TIMEOUT`], one reads receipts and sees the end of the stream, and one pings, so that
 //! missing receipts show. Dialling, too, is limited by time at each step: name look-up, connect per
 //! address, handshake.
 //!
@@ -18,9 +18,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use coracle_core::host::{
-    DialAddresses, DialError, HANDSHAKE_PATIENCE, PEER_KEEPALIVE, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
+    DialAddresses, DialError, HANDSHAKE_TIMEOUT, PEER_KEEPALIVE, RESOLVE_TIMEOUT, SEND_TIMEOUT, share_of,
 };
-use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
+use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, HandshakeResult, Welcome};
 use coracle_core::raft::NodeId;
 use coracle_storage::sockets;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
@@ -38,8 +38,8 @@ pub(crate) async fn run(network: Rc<Network>, node: NodeId, address: Box<str>, l
     let mut addresses = DialAddresses::default();
     loop {
         let failure = match dial(&network, Some(node), &address, &mut addresses).await {
-            Ok((stream, meeting, _)) if meeting.is_of_cluster => {
-                if !network.go_up(&line, &meeting) {
+            Ok((stream, handshake, _)) if handshake.is_of_cluster => {
+                if !network.go_up(&line, &handshake) {
                     return;
                 }
                 send(&network, stream, &line).await.into()
@@ -61,10 +61,10 @@ pub(crate) async fn dial(
     to: Option<NodeId>,
     address: &str,
     addresses: &mut DialAddresses,
-) -> Result<(TcpStream, Meeting, Welcome), DialError> {
-    let until = network.wiring.clock.now() + HANDSHAKE_PATIENCE;
+) -> Result<(TcpStream, HandshakeResult, Welcome), DialError> {
+    let until = network.wiring.clock.now() + HANDSHAKE_TIMEOUT;
     let name = network.directory.borrow().address_to_dial(to, address);
-    let resolved = in_time(RESOLVE_PATIENCE, "the name look-up timed out", resolve(&*name)).await;
+    let resolved = in_time(RESOLVE_TIMEOUT, "the name look-up timed out", resolve(&*name)).await;
     let candidates = addresses.candidates(resolved)?;
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, &candidate) in candidates.iter().enumerate() {
@@ -87,14 +87,15 @@ async fn shake_hands(
     network: &Network,
     to: Option<NodeId>,
     mut stream: TcpStream,
-) -> Result<(TcpStream, Meeting, Welcome), DialError> {
+) -> Result<(TcpStream, HandshakeResult, Welcome), DialError> {
     let _ = stream.set_nodelay(true);
     sockets::set_keepalive(&stream, &PEER_KEEPALIVE);
     let hello = network.directory.borrow().hello(to);
     stream.write_all(&hello).await?;
     let line = read_line(&mut stream).await?;
-    let (meeting, welcome) = network.directory.borrow_mut().accept(to, &line, network.wiring.clock.now())?;
-    Ok((stream, meeting, welcome))
+    let (handshake, welcome) =
+        network.directory.borrow_mut().accept(to, &line, network.wiring.clock.now())?;
+    Ok((stream, handshake, welcome))
 }
 
 /// Sends what waits, until a write fails, the peer closes the connection, or its receipts stop.
@@ -117,11 +118,11 @@ async fn speak(network: &Network, mut stream: TcpStream, line: &Line) -> io::Res
         line.link.borrow_mut().sent();
         line.has_work().await;
         bytes.clear();
-        line.link.borrow_mut().take(network.wiring.clock.now(), &mut bytes);
+        line.link.borrow_mut().drain(network.wiring.clock.now(), &mut bytes);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             // A slow peer is still alive as long as it takes some bytes.
-            rest = &rest[in_time(SEND_PATIENCE, "the peer accepts no data", stream.write(rest)).await?..];
+            rest = &rest[in_time(SEND_TIMEOUT, "the peer accepts no data", stream.write(rest)).await?..];
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::peers::Peers;
 use crate::wiring::{Events, Wiring};
 
 /// How long the last answers to other nodes may take when a node shuts down.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A running node. Dropping it ends it at once; [`Member::stop`] shuts it down in order.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Member {
                 Timer::after(Duration::from_millis(1)).await;
             }
         };
-        within(ANSWER_PATIENCE, all_sent).await;
+        within(ANSWER_TIMEOUT, all_sent).await;
         self.startup.cancel().await;
         let _ = self.inbox.send(NodeInput::End(NodeEnd::Stopped));
         let tasks = std::mem::take(&mut self.running.borrow_mut().tasks);

@@ -20,7 +20,7 @@ use coracle_core::host::{
     Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal, RouterInput,
 };
 use coracle_core::memory::InboxMemory;
-use coracle_core::peer::{CallId, Meeting, PeerRefusal};
+use coracle_core::peer::{CallId, HandshakeRefusal, HandshakeResult};
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
@@ -100,7 +100,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn removal(&self) -> Option<PeerRefusal> {
+    pub(crate) fn removal(&self) -> Option<HandshakeRefusal> {
         self.removal.borrow().is_due(self.wiring.clock.now())
     }
 
@@ -155,12 +155,12 @@ impl Network {
         changed
     }
 
-    /// Marks a link as up, connected to the node that `meeting` describes; `false`: the link has to
-    /// end.
-    pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting) -> bool {
-        self.forwarder.borrow_mut().connected(meeting.node, meeting.incarnation);
+    /// Marks a link as up, connected to the node that `handshake` describes; `false`: the link has
+    /// to end.
+    pub(crate) fn go_up(&self, line: &Line, handshake: &HandshakeResult) -> bool {
+        self.forwarder.borrow_mut().connected(handshake.node, handshake.incarnation);
         let mut news = Vec::new();
-        let is_wanted = line.with(|link| link.go_up(meeting, self.wiring.clock.now(), &mut news));
+        let is_wanted = line.with(|link| link.go_up(handshake, self.wiring.clock.now(), &mut news));
         news.into_iter().for_each(|news| self.deliver(news));
         is_wanted
     }

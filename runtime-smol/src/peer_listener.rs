@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_PATIENCE,
-    SEND_PATIENCE,
+    HANDSHAKE_TIMEOUT, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_TIMEOUT,
+    SEND_TIMEOUT,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -57,11 +57,11 @@ pub(crate) async fn run(network: Rc<Network>, socket: TcpListener) {
 async fn greet(network: &Rc<Network>, number: u64, mut stream: TcpStream, connections: &Connections) {
     let _ = stream.set_nodelay(true);
     sockets::set_keepalive(&stream, &PEER_KEEPALIVE);
-    let Some(Ok(line)) = within(HANDSHAKE_PATIENCE, read_line(&mut stream)).await else { return };
+    let Some(Ok(line)) = within(HANDSHAKE_TIMEOUT, read_line(&mut stream)).await else { return };
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
-    let Some(Ok(())) = within(HANDSHAKE_PATIENCE, stream.write_all(&greeting.reply)).await else { return };
-    let Some(meeting) = greeting.meeting else { return leave(stream).await };
-    let inbound = network.change(|directory, now, actions| directory.admit(meeting, number, now, actions));
+    let Some(Ok(())) = within(HANDSHAKE_TIMEOUT, stream.write_all(&greeting.reply)).await else { return };
+    let Some(handshake) = greeting.handshake else { return leave(stream).await };
+    let inbound = network.change(|directory, now, actions| directory.admit(handshake, number, now, actions));
     if let Some(inbound) = inbound {
         let node = inbound.node();
         let listen = listen(Rc::clone(network), inbound, number, stream);
@@ -78,7 +78,7 @@ async fn leave(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
     let mut rest = [0; 1024];
     let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
-    within(REFUSAL_PATIENCE, drain).await;
+    within(REFUSAL_TIMEOUT, drain).await;
 }
 
 /// Delivers what a node sends, until it disconnects or breaks the protocol.
@@ -103,7 +103,7 @@ async fn listen(network: Rc<Network>, mut inbound: Inbound, number: u64, mut str
             Ok(received) => {
                 received.input.into_iter().for_each(|input| network.deliver(PeerNews::Node(input)));
                 network.deliver(PeerNews::Router(received.answers));
-                if !matches!(within(SEND_PATIENCE, stream.write_all(&received.reply)).await, Some(Ok(()))) {
+                if !matches!(within(SEND_TIMEOUT, stream.write_all(&received.reply)).await, Some(Ok(()))) {
                     break;
                 }
             }

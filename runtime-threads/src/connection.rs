@@ -128,10 +128,10 @@ impl Writer {
     /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
-        const PATIENCE: Duration = Duration::from_millis(500);
+        const TIMEOUT: Duration = Duration::from_millis(500);
         if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
             // Either the reader has ended by then, or its time is up.
-            let _ = reader_end.recv_timeout(PATIENCE);
+            let _ = reader_end.recv_timeout(TIMEOUT);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
     }

@@ -27,7 +27,8 @@ pub(crate) fn find(
             SearchStep::Rest(pause) => network.rest(pause),
             SearchStep::Call(to, address) => {
                 let dialled = dial(network, to, &address, &mut DialAddresses::default());
-                called = search.called(dialled.map(|(_, meeting, welcome)| (meeting, welcome)), &mut events);
+                called =
+                    search.called(dialled.map(|(_, handshake, welcome)| (handshake, welcome)), &mut events);
             }
         }
         events.drain(..).for_each(|event| network.deliver(PeerNews::Report(event)));

@@ -21,7 +21,7 @@ use crate::threads::{ListenerThread, spawn};
 use crate::wiring::{RouterInbox, Wiring};
 
 /// How long a shutdown waits for clients that do not read their last replies.
-const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -78,7 +78,7 @@ impl Front {
     pub(crate) fn finish(&mut self) {
         // A request takes no longer than its timeout.
         self.end_router(ProxyEvent::Router(RouterInput::Stop));
-        let _ = self.connections_end.recv_timeout(REPLY_PATIENCE);
+        let _ = self.connections_end.recv_timeout(REPLY_TIMEOUT);
     }
 
     /// Ends the router's thread at once.

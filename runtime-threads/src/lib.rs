@@ -29,8 +29,8 @@
 //! ```
 //!
 //! The startup thread finds the cluster, starts the node and ends. A link dials one other node and
-//! sends the messages that wait for it; beside each link an *ear* thread reads receipts and notices
-//! when the peer closes the connection.
+//! sends the messages that wait for it; beside each link a *receipts* thread reads receipts and
+//! notices when the peer closes the connection.
 //!
 //! Deliberately not here: decisions. The hosts of `coracle-core` and `coracle-storage` make them;
 //! this crate moves bytes, messages and time between them. Its files have the same names as those

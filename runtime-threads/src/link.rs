@@ -4,9 +4,10 @@
 //! A peer may accept a connection and then hang, or vanish without closing it. A thread that
 //! writes, and dials again when a write fails, notices neither: the kernel takes bytes into its
 //! buffer for minutes, and a half-open connection never fails a read. So a write must make progress
-//! within [`SEND_PATIENCE`], the link pings every second and expects receipts, and a second thread,
-//! the *ear*, reads them and sees the end of the stream. A blocking read or write cannot be
-//! cancelled, so whichever thread fails first shuts the socket down, which ends the other one.
+//! within [`SEND_TIMEOUT`], the link pings every second and expects receipts, and a second thread,
+//! the *receipts* thread, reads them and sees the end of the stream. A blocking read or write
+//! cannot be cancelled, so whichever thread fails first shuts the socket down, which ends the other
+//! one.
 //! Dialling is limited by time at each step: name look-up, connect per address, handshake.
 //!
 //! [`Link`](coracle_core::host::Link) decides: how long to back off, what is reported, what is sent
@@ -21,9 +22,9 @@ use std::time::Duration;
 
 use coracle_core::Instant;
 use coracle_core::host::{
-    DialAddresses, DialError, HANDSHAKE_PATIENCE, PEER_KEEPALIVE, RESOLVE_PATIENCE, SEND_PATIENCE, share_of,
+    DialAddresses, DialError, HANDSHAKE_TIMEOUT, PEER_KEEPALIVE, RESOLVE_TIMEOUT, SEND_TIMEOUT, share_of,
 };
-use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, Meeting, Welcome};
+use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, HandshakeResult, Welcome};
 use coracle_core::raft::NodeId;
 use coracle_storage::sockets;
 
@@ -39,11 +40,11 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     let mut addresses = DialAddresses::default();
     loop {
         let failure = match dial(network, Some(node), address, &mut addresses) {
-            Ok((stream, meeting, _)) if meeting.is_of_cluster => {
-                if !network.go_up(line, &meeting, &stream) {
+            Ok((stream, handshake, _)) if handshake.is_of_cluster => {
+                if !network.go_up(line, &handshake, &stream) {
                     return;
                 }
-                send(network.wiring.clock, &stream, line, format!("ear {} to {node}", network.id)).into()
+                send(network.wiring.clock, &stream, line, format!("receipts {} to {node}", network.id)).into()
             }
             Ok(_) => DialError::NotReady,
             Err(failure) => failure,
@@ -62,10 +63,10 @@ pub(crate) fn dial(
     to: Option<NodeId>,
     address: &str,
     addresses: &mut DialAddresses,
-) -> Result<(Arc<TcpStream>, Meeting, Welcome), DialError> {
+) -> Result<(Arc<TcpStream>, HandshakeResult, Welcome), DialError> {
     let name = lock(&network.directory).address_to_dial(to, address);
     let candidates = addresses.candidates(resolve(&name))?;
-    let patience = Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE);
+    let patience = Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT);
     let (stream, worked) = connect(&candidates, &patience)?;
     let stream = Arc::new(stream);
     network.hold(&stream)?;
@@ -74,14 +75,14 @@ pub(crate) fn dial(
     let hello = lock(&network.directory).hello(to);
     write_line(&stream, &hello, &patience)?;
     let line = read_line(&stream, &patience)?;
-    let (meeting, welcome) = lock(&network.directory).accept(to, &line, network.wiring.clock.now())?;
+    let (handshake, welcome) = lock(&network.directory).accept(to, &line, network.wiring.clock.now())?;
     addresses.worked(worked);
-    Ok((stream, meeting, welcome))
+    Ok((stream, handshake, welcome))
 }
 
 /// Looks up the addresses of a name. A look-up takes as long as the operating system allows, many
 /// seconds if the resolver is down, and cannot be cancelled. So a separate thread does it, and the
-/// link waits at most [`RESOLVE_PATIENCE`].
+/// link waits at most [`RESOLVE_TIMEOUT`].
 fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
@@ -93,7 +94,7 @@ fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     };
     thread::Builder::new().name("resolver".into()).spawn(look_up)?;
     let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name look-up timed out");
-    answer.recv_timeout(RESOLVE_PATIENCE).unwrap_or_else(|_| Err(too_late()))
+    answer.recv_timeout(RESOLVE_TIMEOUT).unwrap_or_else(|_| Err(too_late()))
 }
 
 /// Connects to the first address that accepts; each address gets its share of the time.
@@ -110,13 +111,13 @@ fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStre
 }
 
 /// Sends what waits, until a write fails, the peer closes the connection, or its receipts stop.
-fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) -> io::Error {
+fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, reader_name: String) -> io::Error {
     let (back, its_line) = (Arc::clone(stream), Arc::clone(line));
     let listen = move || its_line.breaks(&back, hear(clock, &back, &its_line));
     let speak = || {
         stream.set_read_timeout(None)?;
-        stream.set_write_timeout(Some(SEND_PATIENCE))?;
-        let ear = thread::Builder::new().name(ear).spawn(listen)?;
+        stream.set_write_timeout(Some(SEND_TIMEOUT))?;
+        let reader = thread::Builder::new().name(reader_name).spawn(listen)?;
         let mut bytes = Vec::new();
         let mut speak = || -> io::Result<()> {
             loop {
@@ -128,7 +129,7 @@ fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, ear: String) ->
         // How the peer ended the connection says more than the error of a failed write.
         let broken = line.broken();
         let _ = stream.shutdown(Shutdown::Both);
-        let _ = ear.join();
+        let _ = reader.join();
         broken.map_or(spoken, Err)
     };
     match speak() {

@@ -29,9 +29,9 @@ use crate::threads::{ListenerThread, lock, spawn};
 use crate::wiring::{Events, Wiring};
 
 /// How long the last answers to other nodes may take when a node shuts down.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a shutdown waits for the threads of connections.
-const THREADS_PATIENCE: Duration = Duration::from_secs(1);
+const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running node. Dropping it ends it at once; [`Member::stop`] shuts it down in order. Either way
 /// its threads have ended when it returns, except those that wait for a name look-up or a
@@ -157,7 +157,7 @@ impl Member {
             let _ = self.resigned.recv_timeout(self.resign_patience);
         }
         self.front.finish();
-        let patience = Patience::new(self.network.wiring.clock, ANSWER_PATIENCE);
+        let patience = Patience::new(self.network.wiring.clock, ANSWER_TIMEOUT);
         while !self.network.is_idle() && patience.left().is_ok() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -180,7 +180,7 @@ impl Drop for Member {
         self.network.hang_up();
         self.front.end();
         // Threads that wait for a name look-up or a connection end when they have the result.
-        let _ = self.threads_end.recv_timeout(THREADS_PATIENCE);
+        let _ = self.threads_end.recv_timeout(THREADS_TIMEOUT);
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use coracle_core::host::{
     DialError, Directory, Forwarder, HostInput, Link, LinkChange, PeerActions, PeerNews, Removal, RouterInput,
 };
-use coracle_core::peer::{CallId, Meeting, PeerRefusal};
+use coracle_core::peer::{CallId, HandshakeRefusal, HandshakeResult};
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Answer, Input, Instant};
 use coracle_storage::NodeEvent;
@@ -90,10 +90,10 @@ impl Line {
 
     /// Marks the link as up; `false`: it has to end. The state stays locked until that is reported,
     /// so that no thread can report its end first.
-    fn go_up(&self, network: &Network, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
+    fn go_up(&self, network: &Network, handshake: &HandshakeResult, stream: &Arc<TcpStream>) -> bool {
         let mut state = lock(&self.state);
         let mut news = Vec::new();
-        let is_wanted = state.link.go_up(meeting, network.wiring.clock.now(), &mut news);
+        let is_wanted = state.link.go_up(handshake, network.wiring.clock.now(), &mut news);
         if is_wanted {
             state.stream = Some(Arc::clone(stream));
             state.broken = None;
@@ -161,7 +161,7 @@ impl Line {
             state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
         bytes.clear();
-        state.link.take(clock.now(), bytes);
+        state.link.drain(clock.now(), bytes);
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn removal(&self) -> Option<PeerRefusal> {
+    pub(crate) fn removal(&self) -> Option<HandshakeRefusal> {
         lock(&self.removal).is_due(self.wiring.clock.now())
     }
 
@@ -220,11 +220,11 @@ impl Network {
         }
     }
 
-    /// Marks a link as up, connected to the node that `meeting` describes; `false`: the link has to
-    /// end.
-    pub(crate) fn go_up(&self, line: &Line, meeting: &Meeting, stream: &Arc<TcpStream>) -> bool {
-        lock(&self.forwarder).connected(meeting.node, meeting.incarnation);
-        line.go_up(self, meeting, stream)
+    /// Marks a link as up, connected to the node that `handshake` describes; `false`: the link has
+    /// to end.
+    pub(crate) fn go_up(&self, line: &Line, handshake: &HandshakeResult, stream: &Arc<TcpStream>) -> bool {
+        lock(&self.forwarder).connected(handshake.node, handshake.incarnation);
+        line.go_up(self, handshake, stream)
     }
 
     fn line(&self, node: NodeId) -> Option<Arc<Line>> {

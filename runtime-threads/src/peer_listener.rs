@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::host::{
-    HANDSHAKE_PATIENCE, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_PATIENCE,
-    SEND_PATIENCE,
+    HANDSHAKE_TIMEOUT, Handshakes, Inbound, PEER_KEEPALIVE, PEER_SILENCE_MAX, PeerNews, REFUSAL_TIMEOUT,
+    SEND_TIMEOUT,
 };
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
@@ -94,18 +94,19 @@ fn greet(
     network.hold(stream).ok()?;
     let _ = stream.set_nodelay(true);
     sockets::set_keepalive(&**stream, &PEER_KEEPALIVE);
-    let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
+    let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT)).ok()?;
     let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
-    write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_PATIENCE)).ok()?;
-    let Some(meeting) = greeting.meeting else {
-        leave(stream, &Patience::new(network.wiring.clock, REFUSAL_PATIENCE));
+    write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT)).ok()?;
+    let Some(handshake) = greeting.handshake else {
+        leave(stream, &Patience::new(network.wiring.clock, REFUSAL_TIMEOUT));
         return None;
     };
     // The dialling node pings often, so silence for this long means that it is gone.
     stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
-    stream.set_write_timeout(Some(SEND_PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(SEND_TIMEOUT)).ok()?;
     let mut connections = lock(connections);
-    let inbound = network.change(|directory, now, actions| directory.admit(meeting, number, now, actions))?;
+    let inbound =
+        network.change(|directory, now, actions| directory.admit(handshake, number, now, actions))?;
     // The node's older connection, if any, ends here.
     if let Some(older) = connections.insert(inbound.node(), Arc::clone(stream)) {
         let _ = older.shutdown(Shutdown::Both);

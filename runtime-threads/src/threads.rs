@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long the connection may take that interrupts a listener's accept.
-const WAKE_PATIENCE: Duration = Duration::from_secs(1);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts a thread that the cluster cannot run without: if it panics or cannot be started, the
 /// process ends.
@@ -66,7 +66,7 @@ impl ListenerThread {
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        if TcpStream::connect_timeout(&address, WAKE_PATIENCE).is_ok() {
+        if TcpStream::connect_timeout(&address, WAKE_TIMEOUT).is_ok() {
             let _ = self.thread.join();
         }
     }

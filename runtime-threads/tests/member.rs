@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
-use coracle_core::peer::{Hello, LocalNode, Origin, PeerEvent, PeerRefusal, Standing, Welcome};
+use coracle_core::peer::{HandshakeRefusal, Hello, LocalNode, Origin, PeerEvent, Standing, Welcome};
 use coracle_core::raft::{Addition, LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
 use coracle_runtime_threads::{Client, Member, MemberFailure, MemberOptions};
 use coracle_storage::{Medium, NodeEvent, SyncPolicy};
 
 /// Long enough for everything here on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Threads are counted per process, so the tests run one at a time.
 fn turn() -> MutexGuard<'static, ()> {
@@ -40,7 +40,7 @@ fn roster(nodes: u64) -> Roster {
 
 fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
     // These requests never time out: a busy machine makes them slow, not wrong.
-    let settings = Settings { request_timeout: PATIENCE, ..Settings::default() };
+    let settings = Settings { request_timeout: TIMEOUT, ..Settings::default() };
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
     MemberOptions { settings, id, origin, medium, listen, peer_listen: None, dial_overrides: BTreeMap::new() }
 }
@@ -90,7 +90,7 @@ fn leader(client: &Client) -> Option<NodeId> {
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
-        assert!(since.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        assert!(since.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -98,7 +98,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// The names of the threads of all members, if the operating system provides them.
 fn member_threads() -> Vec<String> {
     let kinds =
-        ["node", "disk", "snapshots", "router", "startup", "listener", "client", "link", "ear", "peer"];
+        ["node", "disk", "snapshots", "router", "startup", "listener", "client", "link", "receipts", "peer"];
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     let names = tasks.flatten().filter_map(name).map(|name| name.trim().to_owned());
@@ -179,7 +179,7 @@ fn members_come_back_with_their_files() {
         failure = forgetful.failure();
         failure.is_some()
     });
-    let refusal = PeerRefusal::OtherIncarnation { node: 3, known: String::new(), found: String::new() };
+    let refusal = HandshakeRefusal::OtherIncarnation { node: 3, known: String::new(), found: String::new() };
     let Some(MemberFailure::Refused(found)) = failure else { panic!("it ended otherwise: {failure:?}") };
     assert_eq!(std::mem::discriminant(&found), std::mem::discriminant(&refusal));
     put_again(&members[0], "snack", "nuts");
@@ -239,14 +239,14 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
     let socket = TcpListener::bind(address(2)).unwrap();
     let member = start(NodeId(1), Origin::Found(roster.clone()), Medium::Memory);
     let (mut stream, _) = socket.accept().unwrap();
-    let (welcome, meeting) = local.answer(&Hello::decode(&read_line(&stream)).unwrap()).unwrap();
+    let (welcome, handshake) = local.answer(&Hello::decode(&read_line(&stream)).unwrap()).unwrap();
     stream.write_all(&welcome.encode()).unwrap();
-    let founders = local.found(&BTreeMap::from([(NodeId(1), meeting.incarnation)])).unwrap();
+    let founders = local.found(&BTreeMap::from([(NodeId(1), handshake.incarnation)])).unwrap();
     let configuration = LocalNode::first_configuration(&founders).unwrap();
     local.standing = Standing::Member(founders, configuration);
     let dial = || {
         let mut stream = TcpStream::connect(address(1)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(&local.hello(Some(NodeId(1)), None).encode()).unwrap();
         let welcome = Welcome::decode(&read_line(&stream)).unwrap();
         (stream, local.accept(Some(NodeId(1)), &welcome).unwrap().is_of_cluster)

@@ -112,7 +112,7 @@ impl Folder {
         let mut reader = PartReader::new(wanted, len);
         loop {
             let bytes = read_range(&mut file, reader.range()).map_err(refused)?;
-            match reader.take(&bytes).map_err(|fault| ReadPartError::Damaged { file: name, fault })? {
+            match reader.accept(&bytes).map_err(|fault| ReadPartError::Damaged { file: name, fault })? {
                 PartProgress::More => {}
                 PartProgress::Part(part) => return Ok(Some(part)),
                 PartProgress::NoSuchPart => return Ok(None),

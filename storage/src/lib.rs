@@ -37,7 +37,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let place = tempfile::tempdir()?;
-//! let _lock = FolderLock::take(place.path())?;
+//! let _lock = FolderLock::acquire(place.path())?;
 //! let mut folder = blocking::Folder::new(place.path());
 //!
 //! // The first start founds a cluster of one node. Real identities need random numbers.

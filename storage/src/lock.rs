@@ -88,7 +88,7 @@ impl FolderLock {
     /// # Errors
     ///
     /// [`LockError`] when another process holds the lock, or the operating system refuses.
-    pub fn take(folder: &Path) -> Result<Self, LockError> {
+    pub fn acquire(folder: &Path) -> Result<Self, LockError> {
         create_folder(folder)?;
         let refused = |cause| LockError::Lock { folder: folder.to_owned(), cause };
         let path = folder.join(LOCK_FILE);
@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn a_lock_holds_without_its_file() {
         let place = tempfile::tempdir().unwrap();
-        let first = FolderLock::take(place.path()).unwrap();
+        let first = FolderLock::acquire(place.path()).unwrap();
         fs::remove_file(place.path().join(LOCK_FILE)).unwrap();
-        assert!(matches!(FolderLock::take(place.path()), Err(LockError::InUse { .. })));
+        assert!(matches!(FolderLock::acquire(place.path()), Err(LockError::InUse { .. })));
         drop(first);
-        FolderLock::take(place.path()).unwrap();
+        FolderLock::acquire(place.path()).unwrap();
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("new/data");
-        let _lock = FolderLock::take(&folder).unwrap();
+        let _lock = FolderLock::acquire(&folder).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join(LOCK_FILE))), (0o700, 0o600));
     }
@@ -173,21 +173,21 @@ mod tests {
     fn a_second_lock_is_refused_until_the_first_is_dropped() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("new/data");
-        let first = FolderLock::take(&folder).unwrap();
-        let refusal = FolderLock::take(&folder).unwrap_err();
+        let first = FolderLock::acquire(&folder).unwrap();
+        let refusal = FolderLock::acquire(&folder).unwrap_err();
         let pid = std::process::id();
         assert!(matches!(&refusal, LockError::InUse { pid: Some(found), .. } if *found == pid));
         let said = format!("the data folder {} is in use by another process (pid {pid})", folder.display());
         assert_eq!(refusal.to_string(), said);
         drop(first);
-        FolderLock::take(&folder).unwrap();
+        FolderLock::acquire(&folder).unwrap();
     }
 
     #[test]
     fn an_old_lock_file_is_no_lock() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join(LOCK_FILE), "4294967295 and more text than a new one has\n").unwrap();
-        let lock = FolderLock::take(place.path()).unwrap();
+        let lock = FolderLock::acquire(place.path()).unwrap();
         let text = fs::read_to_string(place.path().join(LOCK_FILE)).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
         drop(lock);
@@ -202,7 +202,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(&other, "precious").unwrap();
         std::os::unix::fs::symlink(&other, folder.join(LOCK_FILE)).unwrap();
-        let refusal = FolderLock::take(&folder).unwrap_err();
+        let refusal = FolderLock::acquire(&folder).unwrap_err();
         assert!(matches!(refusal, LockError::SymbolicLink { .. }), "{refusal}");
         assert!(refusal.to_string().contains("LOCK is a symbolic link"), "{refusal}");
         assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
@@ -213,7 +213,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("data");
         fs::write(&folder, "a file").unwrap();
-        let refusal = FolderLock::take(&folder).unwrap_err();
+        let refusal = FolderLock::acquire(&folder).unwrap_err();
         assert!(matches!(refusal, LockError::Create { .. }), "{refusal}");
         assert!(refusal.to_string().contains(&folder.display().to_string()));
     }
@@ -223,7 +223,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let holder = File::create(place.path().join(LOCK_FILE)).unwrap();
         holder.lock().unwrap();
-        let refusal = FolderLock::take(place.path()).unwrap_err();
+        let refusal = FolderLock::acquire(place.path()).unwrap_err();
         assert!(refusal.to_string().ends_with("is in use by another process"), "{refusal}");
     }
 }

@@ -17,8 +17,8 @@ const ALONE: [(&str, &str); 4] = [
 /// Text that suggests a decision: a rejected request, a majority, the name of a file, the role of a
 /// member.
 const SIGNS: [&str; 10] = [
-    "Refused::",
-    "Refusal::",
+    "RequestRefusal::",
+    "MessageRefusal::",
     "DialError::Refused",
     ".voters",
     ".is_voter(",
@@ -67,8 +67,8 @@ fn the_runtimes_decide_nothing() {
 fn a_decision_is_found() {
     let majority = code("let lost = 2 * (nodes - stopped) <= nodes; // a majority\n");
     assert_eq!(signs_in(&majority), ["2 * "]);
-    let refusal = code("Err(refused) => Answer::Refused(Refused::Overloaded),\n");
-    assert_eq!(signs_in(&refusal), ["Refused::"]);
+    let refusal = code("Err(refused) => Answer::Refused(RequestRefusal::Overloaded),\n");
+    assert_eq!(signs_in(&refusal), ["RequestRefusal::"]);
     let name = code("let path = folder.join(format!(\"log{node:02}.txt\"));\n");
     assert_eq!(signs_in(&name), [".txt\""]);
     assert_eq!(signs_in(&code("// 2 * f + 1 voters\n#[cfg(test)]\nRefused::NotVoter\n")), [""; 0]);

@@ -22,10 +22,10 @@ use super::tally::{Tally, Window};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for replies after the load is over: twice a server's default request timeout.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same after an interrupt; shorter, because a user waits for the program to end.
-const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(2);
+const TIMEOUT_INTERRUPTED: Duration = Duration::from_secs(2);
 
 /// The interval at which progress is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ pub(super) struct Plan<'a> {
     pub(super) gives_up: GivesUp,
 }
 
-/// The event after which the load waits only [`PATIENCE`] longer for missing replies.
+/// The event after which the load waits only [`TIMEOUT`] longer for missing replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivesUp {
     AfterWindow,
@@ -136,7 +136,7 @@ impl Shared<'_, '_> {
 
     /// Supervises the load, and returns when it must end although clients still wait.
     async fn oversee(&self, plan: Plan<'_>, is_interrupted: &AtomicBool, watch: Watch<'_>) {
-        let mut last = plan.window.until.saturating_add(PATIENCE);
+        let mut last = plan.window.until.saturating_add(TIMEOUT);
         let mut answers = 0;
         let mut was_interrupted = is_interrupted.load(Ordering::Acquire);
         while self.now() < last && self.failure.borrow().is_none() {
@@ -145,11 +145,11 @@ impl Shared<'_, '_> {
             watch(self.tally.borrow().operations(), now);
             let answers_before = std::mem::replace(&mut answers, self.tally.borrow().answers());
             if plan.gives_up == GivesUp::AfterLastAnswer && answers > answers_before {
-                last = now + PATIENCE;
+                last = now + TIMEOUT;
             }
             if !was_interrupted && is_interrupted.load(Ordering::Acquire) {
                 was_interrupted = true;
-                last = now + PATIENCE_INTERRUPTED;
+                last = now + TIMEOUT_INTERRUPTED;
                 self.lanes.iter().for_each(|lane| lane.borrow_mut().stop());
             }
         }

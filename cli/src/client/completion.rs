@@ -20,7 +20,7 @@ use crate::request::{Effect, Request};
 use crate::target::Target;
 
 /// The timeout of a request for keys. Chosen so that the wait is noticeable but not annoying.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The maximum number of keys that Tab offers. Arbitrary: more than a user reads.
 const KEYS_MAX: u64 = 100;
@@ -32,7 +32,7 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) fn new(target: &Target) -> Self {
-        Self { caller: RefCell::new(target.impatient_caller(PATIENCE)) }
+        Self { caller: RefCell::new(target.impatient_caller(TIMEOUT)) }
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {

@@ -35,7 +35,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// The longest wait for the server to take a snapshot. Arbitrary: at the pace at which servers
 /// write snapshots, enough for some hundred gigabytes.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Write all keys and sessions of a cluster to a file
 #[derive(Args, Clone, Debug)]
@@ -84,7 +84,7 @@ pub(crate) enum BackupError {
     OvertakenOnStdout,
     #[error(transparent)]
     Folder(#[from] SalvageError),
-    #[error("the server has not taken a snapshot in {}", humantime::format_duration(SNAPSHOT_PATIENCE))]
+    #[error("the server has not taken a snapshot in {}", humantime::format_duration(SNAPSHOT_TIMEOUT))]
     NoSnapshot,
 }
 
@@ -312,7 +312,7 @@ fn begin(context: &mut Context<'_>) -> Result<String, CommandError> {
                 covering = Some(part.covering.ok_or(CommandError::ReplyIncomplete)?);
             }
         }
-        if begun.elapsed() > SNAPSHOT_PATIENCE {
+        if begun.elapsed() > SNAPSHOT_TIMEOUT {
             return Err(BackupError::NoSnapshot.into());
         }
         thread::sleep(ASK_AGAIN_AFTER);

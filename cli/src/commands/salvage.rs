@@ -36,7 +36,7 @@ pub(crate) enum SalvageError {
 /// Creates a backup from the folder, without changing the folder.
 pub(super) fn salvage(folder: &Path) -> Result<Salvage, SalvageError> {
     let nodes = nodes_of(folder).ok_or_else(|| SalvageError::NoCluster(folder.to_owned()))?;
-    let _lock = FolderLock::take(folder)?;
+    let _lock = FolderLock::acquire(folder)?;
     // No cluster is bootstrapped, so these identities are never used.
     let fresh = Identity::for_new_cluster(ClusterId(0), &vec![Incarnation(0); usize::from(nodes)]);
     let mut surveyor = Surveyor::new(fresh, SyncPolicy::Always);

@@ -15,7 +15,7 @@ use crate::output::harmless;
 use crate::value::quoted;
 
 /// How long a shutdown waits for the last lines to be written.
-const LAST_LINES_PATIENCE: Duration = Duration::from_secs(1);
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Writes log messages up to a level, as text or as JSON. Clones share one outlet.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Diagnostics {
 
     /// Waits a moment for the last lines to be written.
     pub(crate) fn flush(&self) {
-        self.outlet.flush(LAST_LINES_PATIENCE);
+        self.outlet.flush(LAST_LINES_TIMEOUT);
     }
 }
 

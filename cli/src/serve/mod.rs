@@ -56,7 +56,7 @@ pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOp
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a shutdown may take beyond the request timeout. After that the process exits, even if a
 /// disk operation is unfinished.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why serving failed.
 #[derive(Debug, Error)]
@@ -371,7 +371,7 @@ fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
 
 /// Returns how long a shutdown may take: the request timeout plus some time for the disk.
 fn stop_patience(request_timeout: Duration) -> Duration {
-    request_timeout + STOP_PATIENCE
+    request_timeout + STOP_TIMEOUT
 }
 
 /// Ends the process without waiting for a disk that hangs, which would block its node forever, at a

@@ -21,7 +21,9 @@ use super::{DialError, HostInput, Inbound, LinkChange, PeerActions, PeerNews, Pe
 use crate::identity::Incarnation;
 use crate::memory::MemoryBudget;
 use crate::mutant::{self, Mutant};
-use crate::peer::{Hello, KnownMembers, LocalNode, Meeting, PeerEvent, PeerRefusal, Standing, Welcome};
+use crate::peer::{
+    HandshakeRefusal, HandshakeResult, Hello, KnownMembers, LocalNode, PeerEvent, Standing, Welcome,
+};
 use crate::protocol::{is_greeting, refusal_at_peer_port};
 use crate::proxy::ProxyInput;
 use crate::raft::{Configuration, LogIndex, Member, NodeId};
@@ -44,7 +46,7 @@ pub struct Greeting {
     /// The line to send.
     pub reply: Vec<u8>,
     /// The result of the handshake, if frames may follow: then call [`Directory::admit`].
-    pub meeting: Option<Meeting>,
+    pub handshake: Option<HandshakeResult>,
 }
 
 /// The process that answered when a node was last dialled.
@@ -67,7 +69,7 @@ struct Linked {
     idle_since: Option<Instant>,
     /// Whether the last handshake that this node dialled showed that both belong to the same
     /// cluster. Otherwise the node is being dialled.
-    is_met: bool,
+    is_connected: bool,
     start: Start,
 }
 
@@ -105,7 +107,7 @@ pub struct Directory {
     /// dialled since.
     retired: BTreeSet<NodeId>,
     /// The last refusal of each dialling node.
-    strangers: BTreeMap<NodeId, PeerRefusal>,
+    strangers: BTreeMap<NodeId, HandshakeRefusal>,
     /// The number of the newest accepted connection of each node.
     inbound: BTreeMap<NodeId, u64>,
     tidy_at: Instant,
@@ -229,20 +231,20 @@ impl Directory {
         to: Option<NodeId>,
         line: &[u8],
         now: Instant,
-    ) -> Result<(Meeting, Welcome), DialError> {
+    ) -> Result<(HandshakeResult, Welcome), DialError> {
         let answered = Welcome::decode(line)
-            .and_then(|welcome| self.local.accept(to, &welcome).map(|meeting| (meeting, welcome)));
+            .and_then(|welcome| self.local.accept(to, &welcome).map(|handshake| (handshake, welcome)));
         if let Some(linked) = to.and_then(|node| self.links.get_mut(&node)) {
-            linked.is_met = answered.as_ref().is_ok_and(|(meeting, _)| meeting.is_of_cluster);
+            linked.is_connected = answered.as_ref().is_ok_and(|(handshake, _)| handshake.is_of_cluster);
         }
-        let (meeting, welcome) = answered?;
-        if meeting.is_of_cluster && self.links.contains_key(&meeting.node) {
-            let &Meeting { incarnation, boot, ref client_address, .. } = &meeting;
+        let (handshake, welcome) = answered?;
+        if handshake.is_of_cluster && self.links.contains_key(&handshake.node) {
+            let &HandshakeResult { incarnation, boot, ref client_address, .. } = &handshake;
             let client_address = client_address.clone();
             let reached = Reached { incarnation, boot, client_address, at: now, doubted_at: None };
-            self.reached.insert(meeting.node, reached);
+            self.reached.insert(handshake.node, reached);
         }
-        Ok((meeting, welcome))
+        Ok((handshake, welcome))
     }
 
     /// Answers the first line of a dialling node. A refusal is reported once per reason, however
@@ -250,23 +252,23 @@ impl Directory {
     pub fn greet(&mut self, line: &[u8], now: Instant, actions: &mut PeerActions) -> Greeting {
         if !is_greeting(line) {
             let reply = refusal_at_peer_port(line, self.local.client_address.as_deref());
-            return Greeting { reply, meeting: None };
+            return Greeting { reply, handshake: None };
         }
         let hello = Hello::decode(line);
         let answered = hello.as_ref().map_err(Clone::clone).and_then(|hello| self.local.answer(hello));
-        let answered = answered.and_then(|(welcome, meeting)| {
-            self.refuse_a_second_process(&meeting, now, actions)?;
-            Ok((welcome, meeting))
+        let answered = answered.and_then(|(welcome, handshake)| {
+            self.refuse_a_second_process(&handshake, now, actions)?;
+            Ok((welcome, handshake))
         });
         match answered {
-            Ok((welcome, meeting)) => {
-                let meeting = Some(meeting).filter(|meeting| meeting.is_of_cluster);
-                Greeting { reply: welcome.encode(), meeting }
+            Ok((welcome, handshake)) => {
+                let handshake = Some(handshake).filter(|handshake| handshake.is_of_cluster);
+                Greeting { reply: welcome.encode(), handshake }
             }
             Err(refusal) => {
                 let report = hello.ok().and_then(|hello| self.report_stranger(hello.node(), &refusal));
                 actions.news.extend(report.map(PeerNews::Report));
-                Greeting { reply: refusal.encode(), meeting: None }
+                Greeting { reply: refusal.encode(), handshake: None }
             }
         }
     }
@@ -280,35 +282,38 @@ impl Directory {
     /// accepted as the node after a restart.
     fn refuse_a_second_process(
         &mut self,
-        meeting: &Meeting,
+        handshake: &HandshakeResult,
         now: Instant,
         actions: &mut PeerActions,
-    ) -> Result<(), PeerRefusal> {
-        let Some(first) = self.reached.get_mut(&meeting.node) else { return Ok(()) };
-        let is_other = first.incarnation == meeting.incarnation && first.boot != meeting.boot;
-        let is_unknown = first.boot == 0 || meeting.boot == 0;
+    ) -> Result<(), HandshakeRefusal> {
+        let Some(first) = self.reached.get_mut(&handshake.node) else { return Ok(()) };
+        let is_other = first.incarnation == handshake.incarnation && first.boot != handshake.boot;
+        let is_unknown = first.boot == 0 || handshake.boot == 0;
         if !is_other || is_unknown || mutant::is_active(Mutant::CopyAdmitted) {
             return Ok(());
         }
         let place =
             |address: &Option<Box<str>>| address.as_deref().unwrap_or("an unknown address").to_owned();
-        let (node, first_place) = (meeting.node.0, place(&first.client_address));
-        let refusal =
-            PeerRefusal::RunsTwice { node, first: first_place, second: place(&meeting.client_address) };
-        let Some(linked) = self.links.get(&meeting.node) else {
-            self.reached.remove(&meeting.node);
+        let (node, first_place) = (handshake.node.0, place(&first.client_address));
+        let refusal = HandshakeRefusal::RunsTwice {
+            node,
+            first: first_place,
+            second: place(&handshake.client_address),
+        };
+        let Some(linked) = self.links.get(&handshake.node) else {
+            self.reached.remove(&handshake.node);
             return Ok(());
         };
         match first.doubted_at {
             Some(doubted_at)
                 if now.since(doubted_at) >= DOUBT_MAX && !mutant::is_active(Mutant::RestartRefused) =>
             {
-                self.reached.remove(&meeting.node);
+                self.reached.remove(&handshake.node);
                 return Ok(());
             }
             None if now.since(first.at) > REACHED_VALID => {
-                actions.links.push(LinkChange::End(meeting.node));
-                actions.links.push(LinkChange::Start(meeting.node, linked.address.clone()));
+                actions.links.push(LinkChange::End(handshake.node));
+                actions.links.push(LinkChange::Start(handshake.node, linked.address.clone()));
                 first.doubted_at = Some(now);
             }
             Some(_) | None => {}
@@ -316,7 +321,7 @@ impl Directory {
         Err(refusal)
     }
 
-    fn report_stranger(&mut self, node: NodeId, refusal: &PeerRefusal) -> Option<PeerEvent> {
+    fn report_stranger(&mut self, node: NodeId, refusal: &HandshakeRefusal) -> Option<PeerEvent> {
         let is_known = self.strangers.get(&node) == Some(refusal);
         let has_room = self.strangers.len() < REFUSED_MAX || self.strangers.contains_key(&node);
         if is_known || !has_room {
@@ -332,15 +337,15 @@ impl Directory {
     #[must_use]
     pub fn admit(
         &mut self,
-        meeting: Meeting,
+        handshake: HandshakeResult,
         number: u64,
         now: Instant,
         actions: &mut PeerActions,
     ) -> Option<Inbound> {
-        self.heard(&meeting, now, actions);
-        actions.news.push(PeerNews::Node(HostInput::Core(meeting.met())));
-        let is_newest = self.is_newest(meeting.node, number);
-        is_newest.then(|| Inbound::new(self.local.id, self.local.boot, meeting, &self.memory))
+        self.heard(&handshake, now, actions);
+        actions.news.push(PeerNews::Node(HostInput::Core(handshake.to_input())));
+        let is_newest = self.is_newest(handshake.node, number);
+        is_newest.then(|| Inbound::new(self.local.id, self.local.boot, handshake, &self.memory))
     }
 
     /// Returns whether the connection with this number is the newest of its node, and if so
@@ -367,10 +372,10 @@ impl Directory {
     }
 
     /// Notes the address that a node of the cluster states.
-    fn heard(&mut self, meeting: &Meeting, now: Instant, actions: &mut PeerActions) {
-        let Some(address) = &meeting.address else { return };
+    fn heard(&mut self, handshake: &HandshakeResult, now: Instant, actions: &mut PeerActions) {
+        let Some(address) = &handshake.address else { return };
         let strangers = || self.heard.keys().copied().filter(|node| !self.is_member(*node));
-        let is_known = self.heard.contains_key(&meeting.node) || self.is_member(meeting.node);
+        let is_known = self.heard.contains_key(&handshake.node) || self.is_member(handshake.node);
         if !is_known && strangers().count() >= self.places.strangers {
             // A node without a link makes room: over its lifetime a cluster may replace more nodes
             // than the limit.
@@ -378,8 +383,8 @@ impl Directory {
             self.heard.remove(&unused);
             self.retired.remove(&unused);
         }
-        self.heard.insert(meeting.node, (address.clone(), meeting.configuration_index));
-        self.link_stranger(meeting.node, now, actions);
+        self.heard.insert(handshake.node, (address.clone(), handshake.configuration_index));
+        self.link_stranger(handshake.node, now, actions);
     }
 
     fn is_member(&self, node: NodeId) -> bool {
@@ -488,7 +493,7 @@ fn link(
         None => {}
     }
     actions.links.push(LinkChange::Start(node, address.clone()));
-    links.insert(node, Linked { address, idle_since, is_met: false, start: Start::Ordered });
+    links.insert(node, Linked { address, idle_since, is_connected: false, start: Start::Ordered });
 }
 
 #[cfg(test)]

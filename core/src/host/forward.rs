@@ -17,7 +17,7 @@ use crate::mutant::{self, Mutant};
 use crate::peer::{CallId, Outbox, PeerFrame};
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
-use crate::replica::{Answer, Input, Refused, Request, RequestId};
+use crate::replica::{Answer, Input, Request, RequestId, RequestRefusal};
 
 /// The most forwarded requests that wait at one node; each sender's proxy has a limit as well.
 pub const FORWARDED_MAX: usize = 1 << 17;
@@ -64,9 +64,9 @@ impl Forwarder {
                 if outbox.push_ask(call, *sequence, request) {
                     return None;
                 }
-                Refused::Overloaded
+                RequestRefusal::Overloaded
             }
-            _ => Refused::NotConnected,
+            _ => RequestRefusal::NotConnected,
         };
         Some(ProxyInput::Answer(node, *id, Answer::Refused(because)))
     }
@@ -206,7 +206,7 @@ mod tests {
     /// Returns everything in an outbox, as the peer decodes it.
     fn delivered(outbox: &mut Outbox) -> Vec<PeerFrame> {
         let mut stream = Vec::new();
-        outbox.take(&mut stream, usize::MAX, usize::MAX);
+        outbox.drain(&mut stream, usize::MAX, usize::MAX);
         let mut buffer = FrameBuffer::default();
         buffer.push(&stream);
         let next = || buffer.next_frame().unwrap().map(|bytes| PeerFrame::read(bytes).unwrap());
@@ -270,7 +270,7 @@ mod tests {
             panic!("there is no connection");
         };
         assert_eq!((node, id), (NodeId(2), RequestId(7)));
-        assert_eq!(answer, Answer::Refused(Refused::NotConnected));
+        assert_eq!(answer, Answer::Refused(RequestRefusal::NotConnected));
     }
 
     #[test]

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use super::DialError;
 use crate::identity::Incarnation;
-use crate::peer::{FinalRefusals, Founders, LocalNode, Meeting, Origin, PeerEvent, PeerRefusal, Welcome};
+use crate::peer::{
+    FinalRefusals, Founders, HandshakeRefusal, HandshakeResult, LocalNode, Origin, PeerEvent, Welcome,
+};
 use crate::raft::{Configuration, NodeId, Roster};
 
 /// The pause between two rounds of dialling.
@@ -61,11 +63,11 @@ struct Founding {
     /// The nodes to dial in this round, the next one first.
     round: VecDeque<NodeId>,
     /// The nodes with a handshake in this round, and their incarnations.
-    met: BTreeMap<NodeId, Incarnation>,
+    handshakes: BTreeMap<NodeId, Incarnation>,
     called: Option<NodeId>,
     has_rested: bool,
     reported_missing: Vec<NodeId>,
-    reported_refusals: BTreeMap<NodeId, PeerRefusal>,
+    reported_refusals: BTreeMap<NodeId, HandshakeRefusal>,
 }
 
 #[derive(Debug)]
@@ -107,11 +109,11 @@ impl ClusterSearch {
     /// The refusal, if it will not change without the operator.
     pub fn called(
         &mut self,
-        outcome: Result<(Meeting, Welcome), DialError>,
+        outcome: Result<(HandshakeResult, Welcome), DialError>,
         events: &mut Vec<PeerEvent>,
-    ) -> Result<(), PeerRefusal> {
+    ) -> Result<(), HandshakeRefusal> {
         let failure = match outcome {
-            Ok((meeting, welcome)) => match welcome.cluster()? {
+            Ok((handshake, welcome)) => match welcome.cluster()? {
                 Some((founders, configuration)) => {
                     let configuration = matches!(self.origin, Search::Joining(_)).then_some(configuration);
                     self.found = Some((founders, configuration));
@@ -119,7 +121,7 @@ impl ClusterSearch {
                 }
                 None => {
                     if let Search::Founding(founding) = &mut self.origin {
-                        founding.met.insert(meeting.node, meeting.incarnation);
+                        founding.handshakes.insert(handshake.node, handshake.incarnation);
                     }
                     DialError::NotReady
                 }
@@ -145,7 +147,7 @@ impl Founding {
         Self {
             peers,
             round,
-            met: BTreeMap::new(),
+            handshakes: BTreeMap::new(),
             called: None,
             has_rested: true,
             reported_missing: Vec::new(),
@@ -161,15 +163,16 @@ impl Founding {
             self.has_rested = false;
             return SearchStep::Call(Some(node), member.address.clone());
         }
-        if let Some(founders) = local.found(&self.met) {
+        if let Some(founders) = local.found(&self.handshakes) {
             return SearchStep::Found(founders, None);
         }
-        let missing: Vec<_> = others(own, &self.peers).filter(|node| !self.met.contains_key(node)).collect();
+        let missing: Vec<_> =
+            others(own, &self.peers).filter(|node| !self.handshakes.contains_key(node)).collect();
         if !missing.is_empty() && missing != self.reported_missing && !self.has_rested {
             events.push(PeerEvent::WaitsFor(missing.clone()));
             self.reported_missing = missing;
         }
-        self.met.clear();
+        self.handshakes.clear();
         self.has_rested = true;
         self.round = others(own, &self.peers).collect();
         SearchStep::Rest(CALL_AGAIN_AFTER)
@@ -249,7 +252,7 @@ mod tests {
         from: &LocalNode,
         to: &LocalNode,
         wanted: Option<NodeId>,
-    ) -> Result<(Meeting, Welcome), DialError> {
+    ) -> Result<(HandshakeResult, Welcome), DialError> {
         let (welcome, _) = to.answer(&from.hello(wanted, None)).map_err(DialError::Refused)?;
         Ok((from.accept(wanted, &welcome).map_err(DialError::Refused)?, welcome))
     }
@@ -261,7 +264,7 @@ mod tests {
         own: &LocalNode,
         events: &mut Vec<PeerEvent>,
         answers: impl Fn(Option<NodeId>) -> Option<LocalNode>,
-    ) -> Result<SearchStep, PeerRefusal> {
+    ) -> Result<SearchStep, HandshakeRefusal> {
         loop {
             match search.next_step(own, events) {
                 SearchStep::Call(to, _) => {

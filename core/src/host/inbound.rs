@@ -12,7 +12,7 @@
 use crate::host::HostInput;
 use crate::memory::{MemoryBudget, PeerMemory};
 use crate::mutant::{self, Mutant};
-use crate::peer::{FrameBuffer, FrameError, Meeting, PeerFrame, push_receipt};
+use crate::peer::{FrameBuffer, FrameError, HandshakeResult, PeerFrame, push_receipt};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
@@ -70,7 +70,7 @@ impl std::error::Error for InboundError {}
 pub struct Inbound {
     own: NodeId,
     boot: u64,
-    meeting: Meeting,
+    handshake: HandshakeResult,
     buffer: FrameBuffer,
     /// The pieces of a long frame.
     pieces: FrameBuffer,
@@ -82,14 +82,14 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Creates a connection from the node that `meeting` describes to the node `own`, in this run
+    /// Creates a connection from the node that `handshake` describes to the node `own`, in this run
     /// (`boot`) of `own`, within its share of the budget.
     #[must_use]
-    pub fn new(own: NodeId, boot: u64, meeting: Meeting, budget: &MemoryBudget) -> Self {
+    pub fn new(own: NodeId, boot: u64, handshake: HandshakeResult, budget: &MemoryBudget) -> Self {
         let frame_max = budget.shares().frame_bytes;
         let (buffer, pieces) = (FrameBuffer::new(frame_max), FrameBuffer::new(frame_max));
         let memory = PeerMemory::new(budget);
-        Self { own, boot, meeting, buffer, pieces, memory, read: 0, receipted: 0 }
+        Self { own, boot, handshake, buffer, pieces, memory, read: 0, receipted: 0 }
     }
 
     /// Returns the number of bytes of unfinished frames.
@@ -101,7 +101,7 @@ impl Inbound {
     /// The node that has dialled.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.meeting.node
+        self.handshake.node
     }
 
     /// Decodes the next bytes.
@@ -117,15 +117,15 @@ impl Inbound {
         while let Some(frame) = self.next_frame(&mut peer_bytes).map_err(InboundError::Frame)? {
             match frame {
                 PeerFrame::Message(message)
-                    if (message.from, message.to) != (self.meeting.node, self.own) =>
+                    if (message.from, message.to) != (self.handshake.node, self.own) =>
                 {
                     return Err(InboundError::Misaddressed);
                 }
                 PeerFrame::Answer { call, answer } if call.boot == self.boot => {
-                    received.answers.push(ProxyInput::Answer(self.meeting.node, call.request, answer));
+                    received.answers.push(ProxyInput::Answer(self.handshake.node, call.request, answer));
                 }
                 PeerFrame::Answer { .. } => {}
-                PeerFrame::Ask { call, .. } if call.boot != self.meeting.boot => {}
+                PeerFrame::Ask { call, .. } if call.boot != self.handshake.boot => {}
                 PeerFrame::Ping => is_asked = true,
                 PeerFrame::Receipt(_) => return Err(InboundError::Frame(FrameError::Unknown)),
                 frame => frames.push(frame),
@@ -136,7 +136,7 @@ impl Inbound {
             self.receipted = self.read;
             push_receipt(&mut received.reply, self.read);
         }
-        let Meeting { node, incarnation, .. } = self.meeting;
+        let HandshakeResult { node, incarnation, .. } = self.handshake;
         received.input =
             (!frames.is_empty()).then_some(HostInput::FromPeer { node, incarnation, frames, peer_bytes });
         Ok(received)
@@ -182,7 +182,7 @@ mod tests {
     const THEIR_BOOT: u64 = 2;
 
     fn inbound_within(budget: &MemoryBudget) -> Inbound {
-        let meeting = Meeting {
+        let handshake = HandshakeResult {
             node: NodeId(2),
             incarnation: Incarnation(20),
             address: None,
@@ -192,7 +192,7 @@ mod tests {
             addition: Addition::default(),
             is_of_cluster: true,
         };
-        Inbound::new(NodeId(1), OWN_BOOT, meeting, budget)
+        Inbound::new(NodeId(1), OWN_BOOT, handshake, budget)
     }
 
     fn inbound() -> Inbound {
@@ -212,7 +212,7 @@ mod tests {
     fn bytes(fill: impl FnOnce(&mut Outbox)) -> Vec<u8> {
         let (mut outbox, mut bytes) = (Outbox::default(), Vec::new());
         fill(&mut outbox);
-        outbox.take(&mut bytes, usize::MAX, usize::MAX);
+        outbox.drain(&mut bytes, usize::MAX, usize::MAX);
         bytes
     }
 
@@ -270,7 +270,7 @@ mod tests {
         while !outbox.is_empty() {
             outbox.push_message(&message(2, 1));
             let mut bytes = Vec::new();
-            outbox.take(&mut bytes, usize::MAX, 1);
+            outbox.drain(&mut bytes, usize::MAX, 1);
             let received = inbound.receive(&bytes).unwrap();
             answers += received.answers.len();
             let Some(HostInput::FromPeer { frames, .. }) = received.input else { panic!("no heartbeat") };

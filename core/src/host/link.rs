@@ -27,7 +27,7 @@ use super::flow::{Flow, WINDOW_BYTES_MAX};
 use super::{HostInput, PeerNews};
 use crate::memory::{MemoryBudget, PeerMemory};
 use crate::peer::{
-    Backoff, CallId, FrameBuffer, FrameError, Meeting, Outbox, PeerEvent, PeerFrame, PeerRefusal,
+    Backoff, CallId, FrameBuffer, FrameError, HandshakeRefusal, HandshakeResult, Outbox, PeerEvent, PeerFrame,
 };
 use crate::proxy::ProxyInput;
 use crate::raft::{Message, NodeId};
@@ -35,15 +35,15 @@ use crate::replica::{Answer, Input};
 use crate::time::Instant;
 
 /// How long to wait for a connection, or for the answer to a handshake.
-pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for the addresses of a name. A slower resolver counts as failed, so that there
 /// is time left to try an address that worked before.
-pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(1);
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the rest of a refused connection's bytes is read, so that the refusal arrives.
-pub const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a peer may accept none of the bytes that are sent to it before its connection is
 /// closed: the peer hangs.
-pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the other machine may acknowledge nothing of what was sent before the operating system
 /// closes the connection. The default is many minutes, with ever longer pauses.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ pub enum DialError {
     /// The connection could not be made, or broke: the operating system's message.
     Failed(String),
     /// One of the two nodes refuses the other.
-    Refused(PeerRefusal),
+    Refused(HandshakeRefusal),
     /// The other node has no cluster yet.
     NotReady,
 }
@@ -90,8 +90,8 @@ impl From<io::Error> for DialError {
     }
 }
 
-impl From<PeerRefusal> for DialError {
-    fn from(refusal: PeerRefusal) -> Self {
+impl From<HandshakeRefusal> for DialError {
+    fn from(refusal: HandshakeRefusal) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -167,7 +167,7 @@ impl Link {
     }
 
     /// Notes that a connection was made; `false`: the link must end, and the connection with it.
-    pub fn go_up(&mut self, meeting: &Meeting, now: Instant, news: &mut Vec<PeerNews>) -> bool {
+    pub fn go_up(&mut self, handshake: &HandshakeResult, now: Instant, news: &mut Vec<PeerNews>) -> bool {
         if self.is_over {
             return false;
         }
@@ -181,8 +181,8 @@ impl Link {
         self.runs_twice = 0;
         self.reported.clear();
         news.push(PeerNews::Report(PeerEvent::Connected(self.node)));
-        news.push(PeerNews::Node(HostInput::Core(meeting.met())));
-        let reachable = ProxyInput::Reachable(self.node, meeting.client_address.clone());
+        news.push(PeerNews::Node(HostInput::Core(handshake.to_input())));
+        let reachable = ProxyInput::Reachable(self.node, handshake.client_address.clone());
         news.push(PeerNews::Router(vec![reachable]));
         true
     }
@@ -286,8 +286,8 @@ impl Link {
     }
 
     /// Moves the bytes to send next to the end of `bytes`. The bytes taken before have been sent.
-    pub fn take(&mut self, now: Instant, bytes: &mut Vec<u8>) {
-        self.outbox.take(bytes, SEND_BYTES, self.flow.room());
+    pub fn drain(&mut self, now: Instant, bytes: &mut Vec<u8>) {
+        self.outbox.drain(bytes, SEND_BYTES, self.flow.room());
         self.note_waiting();
         self.flow.sent(bytes.len(), std::mem::take(&mut self.asks), now);
         self.is_sending = !bytes.is_empty();

@@ -57,8 +57,8 @@ pub use handshakes::Handshakes;
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundError, Received, inbox_is_full};
 pub use keepalive::{CLIENT_KEEPALIVE, Keepalive, PEER_KEEPALIVE};
 pub use link::{
-    DialError, HANDSHAKE_PATIENCE, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_PATIENCE, RESOLVE_PATIENCE,
-    SEND_BYTES, SEND_PATIENCE, SILENCE_MAX,
+    DialError, HANDSHAKE_TIMEOUT, Link, PEER_SILENCE_MAX, PING_EVERY, REFUSAL_TIMEOUT, RESOLVE_TIMEOUT,
+    SEND_BYTES, SEND_TIMEOUT, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
 pub use peer_actions::{LinkChange, PeerActions, PeerNews};

@@ -17,11 +17,12 @@ use super::forward::Forwarded;
 use super::snapshots::{MemorySnapshots, SnapshotOrder};
 use crate::identity::Incarnation;
 use crate::memory::{MemoryBudget, NodeMemory};
-use crate::peer::{CallId, KnownMembers, PeerFrame, PeerRefusal};
+use crate::peer::{CallId, HandshakeRefusal, KnownMembers, PeerFrame};
 use crate::proxy::ProxyInput;
 use crate::raft::{Config, Event, Message, NodeId, Persist, Restored};
 use crate::replica::{
-    Answer, Input, Output, Refused, Replica, ReplicaError, ReplicaLimits, Request, RequestId, RestoredState,
+    Answer, Input, Output, Replica, ReplicaError, ReplicaLimits, Request, RequestId, RequestRefusal,
+    RestoredState,
 };
 use crate::time::Instant;
 
@@ -81,7 +82,7 @@ pub enum NodeAction {
     /// changed.
     Follow(KnownMembers),
     /// The node was removed by a committed configuration and must end.
-    Removed(PeerRefusal),
+    Removed(HandshakeRefusal),
     /// Report this event to the operator.
     Report(Event),
     /// Leadership was handed over, or could not be.
@@ -264,7 +265,7 @@ impl NodeHost {
         self.replica.step(now, &mut self.inputs, &mut self.outputs);
         self.note_memory();
         let overloaded =
-            |(peer, call)| NodeAction::AnswerPeer(peer, call, Answer::Refused(Refused::Overloaded));
+            |(peer, call)| NodeAction::AnswerPeer(peer, call, Answer::Refused(RequestRefusal::Overloaded));
         actions.extend(self.refused.drain(..).map(overloaded));
         if !self.followed.as_ref().is_some_and(|followed| self.replica.knows_no_more_than(followed)) {
             let known = self.replica.known_members();
@@ -302,7 +303,7 @@ impl NodeHost {
                     for_router.push(ProxyInput::LeaderChanged { node: self.id, term, leader });
                 }
                 Output::Removed(index) => {
-                    let refusal = PeerRefusal::Removed { node: self.id.0, index: index.0 };
+                    let refusal = HandshakeRefusal::Removed { node: self.id.0, index: index.0 };
                     actions.push(NodeAction::Removed(refusal));
                 }
                 Output::Event(event) => actions.push(NodeAction::Report(event)),

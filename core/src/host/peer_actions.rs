@@ -4,7 +4,7 @@
 //! place.
 
 use super::HostInput;
-use crate::peer::{PeerEvent, PeerRefusal};
+use crate::peer::{HandshakeRefusal, PeerEvent};
 use crate::proxy::ProxyInput;
 use crate::raft::NodeId;
 
@@ -37,5 +37,5 @@ pub enum PeerNews {
     Router(Vec<ProxyInput>),
     /// This node was removed from the cluster, according to another node or its own log, and must
     /// end.
-    Removed(PeerRefusal),
+    Removed(HandshakeRefusal),
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::peer::PeerRefusal;
+use crate::peer::HandshakeRefusal;
 use crate::time::Instant;
 
 /// How long a removed node runs on. Chosen to cover an election, and the answers of the next leader
@@ -17,12 +17,12 @@ pub const REMOVAL_GRACE: Duration = Duration::from_secs(2);
 /// Whether this node was removed, and when it learned of it. See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Removal {
-    heard: Option<(Instant, PeerRefusal)>,
+    heard: Option<(Instant, HandshakeRefusal)>,
 }
 
 impl Removal {
     /// Notes that the node was removed. Only the first call counts.
-    pub fn hear(&mut self, refusal: PeerRefusal, now: Instant) {
+    pub fn hear(&mut self, refusal: HandshakeRefusal, now: Instant) {
         self.heard.get_or_insert((now, refusal));
     }
 
@@ -34,7 +34,7 @@ impl Removal {
 
     /// Returns the reason for which the node must end, once the grace period is over.
     #[must_use]
-    pub fn is_due(&self, now: Instant) -> Option<PeerRefusal> {
+    pub fn is_due(&self, now: Instant) -> Option<HandshakeRefusal> {
         let (heard_at, refusal) = self.heard.as_ref()?;
         (now.since(*heard_at) >= REMOVAL_GRACE).then(|| refusal.clone())
     }
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_removed_node_ends_after_the_grace_period() {
-        let refusal = |index| PeerRefusal::Removed { node: 3, index };
+        let refusal = |index| HandshakeRefusal::Removed { node: 3, index };
         let start = Instant::from_micros(1_000_000);
         let mut removal = Removal::default();
         assert_eq!(removal.is_due(start + 2 * REMOVAL_GRACE), None);

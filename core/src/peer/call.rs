@@ -8,7 +8,7 @@ use crate::kv::{
     ClientName, Command, Found, Key, LoggedWrite, Operation, Outcome, Page, Query, Scan, Session, Value,
 };
 use crate::raft::{ChangeError, NodeId, Role, Term};
-use crate::replica::{Answer, BackupPiece, MemberChange, MemberOrder, Refused, Request, Status};
+use crate::replica::{Answer, BackupPiece, MemberChange, MemberOrder, Request, RequestRefusal, Status};
 
 pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
     match request {
@@ -358,38 +358,38 @@ fn read_status(from: &mut Reader<'_>) -> Option<Status> {
     })
 }
 
-fn write_refused(refused: Refused, to: &mut Writer<'_>) {
+fn write_refused(refused: RequestRefusal, to: &mut Writer<'_>) {
     match refused {
-        Refused::NotLeader { term, leader } => {
+        RequestRefusal::NotLeader { term, leader } => {
             to.u8(1);
             to.u64(term.0);
             write_node(leader, to);
         }
         // No node answers a request that it did not get: to the one that reads this, both mean the
         // same.
-        Refused::Superseded | Refused::NotConnected => to.u8(2),
-        Refused::Overloaded => to.u8(3),
-        Refused::NotVoter => to.u8(4),
-        Refused::TransferFailed => to.u8(5),
-        Refused::Change(error) => {
+        RequestRefusal::Superseded | RequestRefusal::NotConnected => to.u8(2),
+        RequestRefusal::Overloaded => to.u8(3),
+        RequestRefusal::NotVoter => to.u8(4),
+        RequestRefusal::TransferFailed => to.u8(5),
+        RequestRefusal::Change(error) => {
             to.u8(6);
             write_change_error(error, to);
         }
-        Refused::CatchingUp => to.u8(7),
-        Refused::BackupGone => to.u8(8),
+        RequestRefusal::CatchingUp => to.u8(7),
+        RequestRefusal::BackupGone => to.u8(8),
     }
 }
 
-fn read_refused(from: &mut Reader<'_>) -> Option<Refused> {
+fn read_refused(from: &mut Reader<'_>) -> Option<RequestRefusal> {
     Some(match from.u8()? {
-        1 => Refused::NotLeader { term: Term(from.u64()?), leader: read_node(from)? },
-        2 => Refused::Superseded,
-        3 => Refused::Overloaded,
-        4 => Refused::NotVoter,
-        5 => Refused::TransferFailed,
-        6 => Refused::Change(read_change_error(from)?),
-        7 => Refused::CatchingUp,
-        8 => Refused::BackupGone,
+        1 => RequestRefusal::NotLeader { term: Term(from.u64()?), leader: read_node(from)? },
+        2 => RequestRefusal::Superseded,
+        3 => RequestRefusal::Overloaded,
+        4 => RequestRefusal::NotVoter,
+        5 => RequestRefusal::TransferFailed,
+        6 => RequestRefusal::Change(read_change_error(from)?),
+        7 => RequestRefusal::CatchingUp,
+        8 => RequestRefusal::BackupGone,
         _ => return None,
     })
 }

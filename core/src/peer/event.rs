@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::PeerRefusal;
+use super::HandshakeRefusal;
 use crate::raft::NodeId;
 
 /// An event about the connections to other nodes.
@@ -15,9 +15,9 @@ pub enum PeerEvent {
     Lost(NodeId, String),
     /// The handshake with this node, or with the node at its address, was refused by one of the two
     /// ends.
-    Refused(NodeId, PeerRefusal),
+    Refused(NodeId, HandshakeRefusal),
     /// A dialling node was refused.
-    Stranger(NodeId, PeerRefusal),
+    Stranger(NodeId, HandshakeRefusal),
     /// The cluster is bootstrapped after a handshake with each of these nodes.
     WaitsFor(Vec<NodeId>),
     /// The node waits until the member at this address accepts it; the reason of the last failure.

@@ -2,10 +2,10 @@
 //! cluster, node and incarnation on both ends.
 //!
 //! The dialler states its identity and the node that it expects ([`Hello`]); the other side states
-//! its identity ([`Welcome`]) or why it refuses ([`PeerRefusal`]); the dialler then checks whether
-//! it has reached the expected node. Both sides compare the cluster, the id and the incarnation. A
-//! successful handshake establishes what Raft presumes: that a message comes from the member that
-//! it names, and that this member has not lost any of its state.
+//! its identity ([`Welcome`]) or why it refuses ([`HandshakeRefusal`]); the dialler then checks
+//! whether it has reached the expected node. Both sides compare the cluster, the id and the
+//! incarnation. A successful handshake establishes what Raft presumes: that a message comes from
+//! the member that it names, and that this member has not lost any of its state.
 //!
 //! A node without files has no cluster yet. It states its incarnation, which is already durable,
 //! and is told the founders of the cluster if it is a member with exactly this incarnation, or
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::founders::Founders;
 use super::local::{LocalNode, Standing};
-use super::refusal::{PeerRefusal, RefusalText};
+use super::refusal::{HandshakeRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
 use crate::mutant::{self, Mutant};
 use crate::raft::{Addition, Configuration, LogIndex, Member, MemberText, NodeId, Roster};
@@ -34,7 +34,7 @@ pub const HELLO_BYTES_MAX: usize = 64 << 10;
 
 /// The result of a handshake: the identity of the node at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meeting {
+pub struct HandshakeResult {
     /// The node's id.
     pub node: NodeId,
     /// Its incarnation.
@@ -55,12 +55,12 @@ pub struct Meeting {
     pub is_of_cluster: bool,
 }
 
-impl Meeting {
+impl HandshakeResult {
     /// Returns the input that reports this handshake to the node.
     #[must_use]
-    pub fn met(&self) -> Input {
+    pub fn to_input(&self) -> Input {
         let &Self { node: peer, incarnation, addition, .. } = self;
-        Input::PeerMet { peer, incarnation, addition }
+        Input::HandshakeCompleted { peer, incarnation, addition }
     }
 }
 
@@ -132,11 +132,11 @@ impl Hello {
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal::NotUnderstood`].
-    pub fn decode(line: &[u8]) -> Result<Self, PeerRefusal> {
-        let hello: Self = serde_json::from_slice(line).map_err(|_| PeerRefusal::NotUnderstood)?;
+    /// [`HandshakeRefusal::NotUnderstood`].
+    pub fn decode(line: &[u8]) -> Result<Self, HandshakeRefusal> {
+        let hello: Self = serde_json::from_slice(line).map_err(|_| HandshakeRefusal::NotUnderstood)?;
         let is_known = hello.format == PEER_FORMAT && hello.version == PEER_VERSION;
-        if is_known { Ok(hello) } else { Err(PeerRefusal::NotUnderstood) }
+        if is_known { Ok(hello) } else { Err(HandshakeRefusal::NotUnderstood) }
     }
 
     /// The dialler's id.
@@ -161,22 +161,22 @@ impl Welcome {
     ///
     /// # Errors
     ///
-    /// The refusal in the line, or [`PeerRefusal::NotUnderstood`].
-    pub fn decode(line: &[u8]) -> Result<Self, PeerRefusal> {
+    /// The refusal in the line, or [`HandshakeRefusal::NotUnderstood`].
+    pub fn decode(line: &[u8]) -> Result<Self, HandshakeRefusal> {
         if let Ok(text) = serde_json::from_slice::<RefusalText>(line) {
             return Err(text.refused);
         }
-        let welcome: Self = serde_json::from_slice(line).map_err(|_| PeerRefusal::NotUnderstood)?;
+        let welcome: Self = serde_json::from_slice(line).map_err(|_| HandshakeRefusal::NotUnderstood)?;
         let is_known = welcome.format == PEER_FORMAT && welcome.version == PEER_VERSION;
-        if is_known { Ok(welcome) } else { Err(PeerRefusal::NotUnderstood) }
+        if is_known { Ok(welcome) } else { Err(HandshakeRefusal::NotUnderstood) }
     }
 
     /// Returns the founders and the latest configuration of the cluster, if the other node has one.
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal::NotUnderstood`] when they cannot be decoded.
-    pub fn cluster(&self) -> Result<Option<(Founders, Configuration)>, PeerRefusal> {
+    /// [`HandshakeRefusal::NotUnderstood`] when they cannot be decoded.
+    pub fn cluster(&self) -> Result<Option<(Founders, Configuration)>, HandshakeRefusal> {
         let Some(cluster) = &self.cluster else { return Ok(None) };
         let found = || {
             let cluster = ClusterId::from_text(cluster)?;
@@ -184,7 +184,7 @@ impl Welcome {
             let configuration = Configuration::read(self.configuration.as_deref()?)?;
             Some((Founders { cluster, roster }, configuration))
         };
-        found().map(Some).ok_or(PeerRefusal::NotUnderstood)
+        found().map(Some).ok_or(HandshakeRefusal::NotUnderstood)
     }
 }
 
@@ -224,9 +224,10 @@ impl LocalNode {
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal`]: to be sent instead of the welcome.
-    pub fn answer(&self, hello: &Hello) -> Result<(Welcome, Meeting), PeerRefusal> {
-        let incarnation = Incarnation::from_text(&hello.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
+    /// [`HandshakeRefusal`]: to be sent instead of the welcome.
+    pub fn answer(&self, hello: &Hello) -> Result<(Welcome, HandshakeResult), HandshakeRefusal> {
+        let incarnation =
+            Incarnation::from_text(&hello.incarnation).ok_or(HandshakeRefusal::NotUnderstood)?;
         let checked = self.check(&Claim {
             node: hello.node(),
             incarnation,
@@ -239,9 +240,9 @@ impl LocalNode {
         let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
         // A node that was removed long ago may know only addresses at which other members run by
         // now: any of them reports the removal.
-        let is_removed = matches!(checked, Err(PeerRefusal::Removed { .. }));
+        let is_removed = matches!(checked, Err(HandshakeRefusal::Removed { .. }));
         if let Some(wanted) = wrong_node.filter(|_| !is_removed) {
-            return Err(PeerRefusal::WrongNode { wanted, found: self.id.0 });
+            return Err(HandshakeRefusal::WrongNode { wanted, found: self.id.0 });
         }
         let founds_with_it = match &self.standing {
             Standing::Founding(peers) => Roster::from_texts(&hello.founding).as_ref() == Some(peers),
@@ -251,9 +252,9 @@ impl LocalNode {
             Standing::Member(..) => true,
         };
         if !hello.founding.is_empty() && !founds_with_it {
-            return Err(PeerRefusal::OtherFounders);
+            return Err(HandshakeRefusal::OtherFounders);
         }
-        let meeting = Meeting {
+        let handshake = HandshakeResult {
             node: hello.node(),
             incarnation,
             address: hello.address.clone(),
@@ -283,20 +284,25 @@ impl LocalNode {
             founders,
             configuration,
         };
-        Ok((welcome, meeting))
+        Ok((welcome, handshake))
     }
 
     /// Checks whether the dialled node is the expected one.
     ///
     /// # Errors
     ///
-    /// [`PeerRefusal`]: close the connection.
-    pub fn accept(&self, wanted: Option<NodeId>, welcome: &Welcome) -> Result<Meeting, PeerRefusal> {
+    /// [`HandshakeRefusal`]: close the connection.
+    pub fn accept(
+        &self,
+        wanted: Option<NodeId>,
+        welcome: &Welcome,
+    ) -> Result<HandshakeResult, HandshakeRefusal> {
         let node = NodeId(welcome.node);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != node) {
-            return Err(PeerRefusal::WrongNode { wanted: wanted.0, found: node.0 });
+            return Err(HandshakeRefusal::WrongNode { wanted: wanted.0, found: node.0 });
         }
-        let incarnation = Incarnation::from_text(&welcome.incarnation).ok_or(PeerRefusal::NotUnderstood)?;
+        let incarnation =
+            Incarnation::from_text(&welcome.incarnation).ok_or(HandshakeRefusal::NotUnderstood)?;
         let is_of_cluster = match &self.standing {
             Standing::Founding(_) | Standing::Joining => false,
             // The other node has no cluster yet: a handshake that it dials will report the cluster
@@ -313,7 +319,7 @@ impl LocalNode {
             })?,
         };
         let client_address = welcome.client_address.clone();
-        Ok(Meeting {
+        Ok(HandshakeResult {
             node,
             incarnation,
             address: None,
@@ -327,7 +333,7 @@ impl LocalNode {
 
     /// Checks that the other node belongs to this node's cluster; `false`: one of them has none
     /// yet.
-    fn check(&self, claim: &Claim<'_>) -> Result<bool, PeerRefusal> {
+    fn check(&self, claim: &Claim<'_>) -> Result<bool, HandshakeRefusal> {
         let &Claim {
             node,
             incarnation: found,
@@ -340,7 +346,7 @@ impl LocalNode {
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
         let ours = founders.cluster.to_string();
         if let Some(theirs) = cluster.filter(|theirs| **theirs != ours) {
-            return Err(PeerRefusal::OtherCluster { ours, theirs: theirs.to_owned() });
+            return Err(HandshakeRefusal::OtherCluster { ours, theirs: theirs.to_owned() });
         }
         let known = configuration.roster().member(node).and_then(|member| member.incarnation);
         let is_member = configuration.contains(node) && known.is_none_or(|known| known == found);
@@ -355,7 +361,7 @@ impl LocalNode {
         let was_removed = was_named && knows_better && !is_member;
         let is_taken_back = configuration.has_taken_back(node, addition, is_settled);
         if cluster.is_some() && (was_removed || is_taken_back) {
-            return Err(PeerRefusal::Removed { node: node.0, index: self.configuration_index.0 });
+            return Err(HandshakeRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
         let is_as_late =
             their_index <= self.configuration_index || mutant::is_active(Mutant::LaterIncarnationRefused);
@@ -366,7 +372,7 @@ impl LocalNode {
             Some(Member { incarnation: Some(known), .. })
                 if *known != found && (cluster.is_none() || is_as_late) =>
             {
-                Err(PeerRefusal::OtherIncarnation {
+                Err(HandshakeRefusal::OtherIncarnation {
                     node: node.0,
                     known: known.to_string(),
                     found: found.to_string(),
@@ -381,9 +387,9 @@ impl LocalNode {
                     && !mutant::is_active(Mutant::AnyAddressBound) =>
             {
                 let found = address.unwrap_or_default().into();
-                Err(PeerRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
+                Err(HandshakeRefusal::OtherAddress { node: node.0, expected: expected.clone(), found })
             }
-            None if cluster.is_none() => Err(PeerRefusal::NotMember { node: node.0 }),
+            None if cluster.is_none() => Err(HandshakeRefusal::NotMember { node: node.0 }),
             // An addition that may be rolled back admits no node: its number may be another
             // member's afterwards.
             Some(Member { incarnation: None, .. })
@@ -391,7 +397,7 @@ impl LocalNode {
                     && !self.is_settled
                     && !mutant::is_active(Mutant::OpenAdditionLetsIn) =>
             {
-                Err(PeerRefusal::NotMember { node: node.0 })
+                Err(HandshakeRefusal::NotMember { node: node.0 })
             }
             // A node of the cluster that is not a member here may have been added since.
             _ => Ok(cluster.is_some()),

@@ -38,11 +38,11 @@ pub use event::PeerEvent;
 pub use founders::Founders;
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError};
 pub use greeting_line::{GREETING_LOOK_BYTES, GreetingLine, GreetingTooLong};
-pub use hello::{HELLO_BYTES_MAX, Hello, Meeting, PEER_FORMAT, PEER_VERSION, Welcome};
+pub use hello::{HELLO_BYTES_MAX, HandshakeResult, Hello, PEER_FORMAT, PEER_VERSION, Welcome};
 pub use local::{KnownMembers, LocalNode, Origin, Standing};
 pub use outbox::{BULK_BYTES_MAX, Outbox, PIECE_BYTES, URGENT_BYTES_MAX};
 
-pub use refusal::{FinalRefusals, PeerRefusal};
+pub use refusal::{FinalRefusals, HandshakeRefusal};
 
 use crate::raft::Message;
 use crate::replica::{Answer, Request, RequestId};

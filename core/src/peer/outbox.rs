@@ -146,7 +146,7 @@ impl Outbox {
 
     /// Moves frames to the end of `stream`, until none waits or `stream` has `bytes_max` bytes.
     /// Bulk frames end with the frame or piece that reaches `bulk_max` bytes.
-    pub fn take(&mut self, stream: &mut Vec<u8>, bytes_max: usize, bulk_max: usize) {
+    pub fn drain(&mut self, stream: &mut Vec<u8>, bytes_max: usize, bulk_max: usize) {
         while stream.len() < bytes_max
             && let Some(frame) = self.urgent.pop()
         {
@@ -256,7 +256,7 @@ mod tests {
 
     fn frames(outbox: &mut Outbox) -> Vec<PeerFrame> {
         let mut stream = Vec::new();
-        outbox.take(&mut stream, usize::MAX, usize::MAX);
+        outbox.drain(&mut stream, usize::MAX, usize::MAX);
         read(&stream)
     }
 
@@ -312,10 +312,10 @@ mod tests {
         let pieces = (BULK_BYTES_MAX >> 20) as u64 * 2;
         outbox.push_message(&part(0));
         let mut stream = Vec::new();
-        outbox.take(&mut stream, usize::MAX, 1);
+        outbox.drain(&mut stream, usize::MAX, 1);
         assert!(stream.len() < 2 * PIECE_BYTES && outbox.has_bulk());
         (1..pieces).for_each(|offset| outbox.push_message(&part(offset)));
-        outbox.take(&mut stream, usize::MAX, usize::MAX);
+        outbox.drain(&mut stream, usize::MAX, usize::MAX);
         let first = &read(&stream)[0];
         assert!(matches!(first, PeerFrame::Message(message) if *message == part(0)), "it does not give way");
         let answer = Answer::BackupPart(Box::new(match part(7).body {
@@ -323,7 +323,7 @@ mod tests {
             _ => unreachable!("it is a part"),
         }));
         outbox.push_answer(call(1), &answer);
-        outbox.take(&mut Vec::new(), usize::MAX, 1);
+        outbox.drain(&mut Vec::new(), usize::MAX, 1);
         outbox.disconnect();
         assert!(
             matches!(&frames(&mut outbox)[..], [PeerFrame::Answer { answer: found, .. }] if *found == answer)

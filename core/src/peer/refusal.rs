@@ -11,7 +11,7 @@ use crate::raft::NodeId;
 /// The reason why one node refuses a handshake with another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PeerRefusal {
+pub enum HandshakeRefusal {
     /// The line is not a handshake of this protocol version.
     NotUnderstood,
     /// The dialler expected another node.
@@ -72,7 +72,7 @@ pub enum PeerRefusal {
     },
 }
 
-impl fmt::Display for PeerRefusal {
+impl fmt::Display for HandshakeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUnderstood => write!(
@@ -126,14 +126,14 @@ impl fmt::Display for PeerRefusal {
     }
 }
 
-impl std::error::Error for PeerRefusal {}
+impl std::error::Error for HandshakeRefusal {}
 
 /// The line that sends a refusal.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RefusalText {
     format: String,
     version: u64,
-    pub(super) refused: PeerRefusal,
+    pub(super) refused: HandshakeRefusal,
 }
 
 /// Distinguishes a final refusal from one by a node that is briefly behind: counts how often it was
@@ -150,7 +150,7 @@ const FINAL_AFTER: u32 = 20;
 
 impl FinalRefusals {
     /// Counts a refusal if it is final for `node`. Returns whether the node must give up.
-    pub fn is_reached_by(&mut self, refusal: &PeerRefusal, node: NodeId) -> bool {
+    pub fn is_reached_by(&mut self, refusal: &HandshakeRefusal, node: NodeId) -> bool {
         if refusal.is_final_for(node) {
             self.heard += 1;
         }
@@ -158,7 +158,7 @@ impl FinalRefusals {
     }
 }
 
-impl PeerRefusal {
+impl HandshakeRefusal {
     /// Encodes the line, with its line break.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use crate::raft::{
     Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
     Role, Roster, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
-use crate::replica::{BackupPiece, MemberChange, MemberOrder, Refused, Status};
+use crate::replica::{BackupPiece, MemberChange, MemberOrder, RequestRefusal, Status};
 
 fn point(index: u64) -> LogPoint {
     LogPoint { index: LogIndex(index), term: Term(2), checksum: Checksum(0xabc) }
@@ -141,21 +141,21 @@ fn answers() -> Vec<Answer> {
         disk_waiting_ms: 9,
     };
     let refused = [
-        Refused::NotLeader { term: Term(1), leader: None },
-        Refused::NotLeader { term: Term(1), leader: Some(NodeId(2)) },
-        Refused::Superseded,
-        Refused::Overloaded,
-        Refused::NotVoter,
-        Refused::TransferFailed,
-        Refused::CatchingUp,
-        Refused::BackupGone,
-        Refused::Change(ChangeError::NotLeader(Some(NodeId(1)))),
-        Refused::Change(ChangeError::TransferPending),
-        Refused::Change(ChangeError::InProgress),
-        Refused::Change(ChangeError::NotEstablished),
-        Refused::Change(ChangeError::CatchingUp(NodeId(3))),
-        Refused::Change(ChangeError::Unchanged),
-        Refused::Change(ChangeError::Invalid),
+        RequestRefusal::NotLeader { term: Term(1), leader: None },
+        RequestRefusal::NotLeader { term: Term(1), leader: Some(NodeId(2)) },
+        RequestRefusal::Superseded,
+        RequestRefusal::Overloaded,
+        RequestRefusal::NotVoter,
+        RequestRefusal::TransferFailed,
+        RequestRefusal::CatchingUp,
+        RequestRefusal::BackupGone,
+        RequestRefusal::Change(ChangeError::NotLeader(Some(NodeId(1)))),
+        RequestRefusal::Change(ChangeError::TransferPending),
+        RequestRefusal::Change(ChangeError::InProgress),
+        RequestRefusal::Change(ChangeError::NotEstablished),
+        RequestRefusal::Change(ChangeError::CatchingUp(NodeId(3))),
+        RequestRefusal::Change(ChangeError::Unchanged),
+        RequestRefusal::Change(ChangeError::Invalid),
     ];
     let roles =
         [Role::Follower, Role::Candidate, Role::Leader].map(|role| Status { role, leader: None, ..status });

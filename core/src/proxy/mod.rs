@@ -16,7 +16,7 @@
 //! Like Raft, the proxy is a function: (state, now, inputs) → outputs. It knows no connections,
 //! only [`Ticket`]s.
 
-mod face;
+mod interface;
 mod pending;
 mod process;
 
@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use crate::mutant::{self, Mutant};
 use crate::raft::{NodeId, Term};
-use crate::replica::{Answer, Refused, Request, RequestId};
+use crate::replica::{Answer, Request, RequestId, RequestRefusal};
 use crate::time::Instant;
-pub use face::{
+pub use interface::{
     Answered, ClusterReport, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, RequestError, Ticket,
 };
 use pending::{Pending, PendingRequests, Place};
@@ -36,7 +36,7 @@ use pending::{Pending, PendingRequests, Place};
 pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// How long a status request waits for nodes that can be asked but do not answer.
-pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a process that knows no leader asks another node for one: a removed node is not
 /// notified of a new leader.
@@ -258,7 +258,7 @@ impl Proxy {
         let can_answer = |node: &NodeId| !self.stopped.contains(node) && self.is_reachable(*node);
         let running: Vec<_> = self.config.nodes.iter().copied().filter(can_answer).collect();
         let Some(pending) = self.pending.request_mut(id) else { return };
-        self.questions.push_back((now + STATUS_PATIENCE, id));
+        self.questions.push_back((now + STATUS_TIMEOUT, id));
         outputs.extend(running.iter().map(|node| ProxyOutput::Ask(*node, id, Request::Status)));
         pending.place = Place::AtAll { missing: running.into_iter().collect(), found: Vec::new() };
         self.finish_status(id, outputs);
@@ -320,23 +320,23 @@ impl Proxy {
         &mut self,
         node: NodeId,
         id: RequestId,
-        refused: Refused,
+        refused: RequestRefusal,
         now: Instant,
         outputs: &mut Vec<ProxyOutput>,
     ) {
         match refused {
-            Refused::Overloaded => self.close(id, Err(RequestError::Busy), outputs),
-            Refused::NotVoter => self.close(id, Err(RequestError::NotVoter), outputs),
-            Refused::TransferFailed => self.close(id, Err(RequestError::TransferFailed), outputs),
-            Refused::BackupGone => self.close(id, Err(RequestError::BackupGone), outputs),
-            Refused::Change(error) => self.close(id, Err(RequestError::Change(error)), outputs),
-            Refused::CatchingUp => {
+            RequestRefusal::Overloaded => self.close(id, Err(RequestError::Busy), outputs),
+            RequestRefusal::NotVoter => self.close(id, Err(RequestError::NotVoter), outputs),
+            RequestRefusal::TransferFailed => self.close(id, Err(RequestError::TransferFailed), outputs),
+            RequestRefusal::BackupGone => self.close(id, Err(RequestError::BackupGone), outputs),
+            RequestRefusal::Change(error) => self.close(id, Err(RequestError::Change(error)), outputs),
+            RequestRefusal::CatchingUp => {
                 if let Some(pending) = self.pending.request_mut(id) {
                     pending.place = Place::Waiting;
                     self.retries.push_back((now + READ_RETRY_AFTER, id));
                 }
             }
-            Refused::NotLeader { term, leader } => {
+            RequestRefusal::NotLeader { term, leader } => {
                 self.learn(node, term, leader);
                 if self.leader == Some(node) {
                     self.leader = None;
@@ -356,7 +356,7 @@ impl Proxy {
                     _ => self.route(id, now, outputs),
                 }
             }
-            Refused::Superseded | Refused::NotConnected => self.route(id, now, outputs),
+            RequestRefusal::Superseded | RequestRefusal::NotConnected => self.route(id, now, outputs),
         }
     }
 

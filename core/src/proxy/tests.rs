@@ -57,7 +57,7 @@ impl Story {
         term: u64,
         hint: Option<u64>,
     ) -> Vec<ProxyOutput> {
-        let refused = Refused::NotLeader { term: Term(term), leader: hint.map(NodeId) };
+        let refused = RequestRefusal::NotLeader { term: Term(term), leader: hint.map(NodeId) };
         self.answer(node, id, Answer::Refused(refused))
     }
 
@@ -165,7 +165,7 @@ fn a_superseded_write_is_tried_again() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (_, id) = asked(&story.ask(put()));
     story.hear_leader(1, 2, Some(1));
-    assert_eq!(asked(&story.answer(0, id, Answer::Refused(Refused::Superseded))).0, 1);
+    assert_eq!(asked(&story.answer(0, id, Answer::Refused(RequestRefusal::Superseded))).0, 1);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_timeout_is_definite_only_for_a_write_that_no_node_had() {
 fn a_read_leaves_a_node_that_is_catching_up() {
     let mut story = Story::with_nodes(3).led_by(0);
     let (node, id) = asked(&story.ask(read()));
-    assert!(story.answer(node, id, Answer::Refused(Refused::CatchingUp)).is_empty());
+    assert!(story.answer(node, id, Answer::Refused(RequestRefusal::CatchingUp)).is_empty());
     assert_eq!(story.proxy.deadline(), Some(story.now + READ_RETRY_AFTER));
     let (_, same) = asked(&story.elapse(READ_RETRY_AFTER));
     assert_eq!(same, id);
@@ -382,7 +382,7 @@ fn a_status_does_not_wait_for_unreachable_nodes() {
     let mut story = before_a_process();
     story.step(Some(ProxyInput::Reachable(NodeId(2), Some("h:1".into()))));
     assert_eq!(all_asked(&story.ask(Request::Status)), [1, 2]);
-    let outputs = story.elapse(STATUS_PATIENCE);
+    let outputs = story.elapse(STATUS_TIMEOUT);
     let Ok(Answered::Status(ClusterReport { nodes: rows, .. })) = replied(&outputs) else {
         panic!("{outputs:?}")
     };
@@ -471,7 +471,7 @@ fn all_pieces_of_a_backup_come_from_one_node() {
     let (_, id) = asked(&story.ask(piece()));
     assert_eq!(story.refuse_as_follower(0, id, 4, None), []);
     assert_eq!(asked(&story.elapse(READ_RETRY_AFTER)), (0, id));
-    let gone = story.answer(0, id, Answer::Refused(Refused::BackupGone));
+    let gone = story.answer(0, id, Answer::Refused(RequestRefusal::BackupGone));
     assert_eq!(replied(&gone), &Err(RequestError::BackupGone));
     // Another node takes its place only after it has stopped.
     story.step(Some(ProxyInput::NodeStopped(NodeId(0))));

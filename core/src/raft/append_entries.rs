@@ -16,7 +16,7 @@
 
 use super::batch::Entries;
 use super::durability::Promise;
-use super::event::{Event, Refusal, StepDown};
+use super::event::{Event, MessageRefusal, StepDown};
 use super::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse,
 };
@@ -49,7 +49,7 @@ impl Node {
             return self.refuse_append(leader, &append);
         }
         if !self.continues(append.prev_log_index, append.prev_log_checksum) {
-            let because = Refusal::ChecksumMismatch;
+            let because = MessageRefusal::ChecksumMismatch;
             return self.report(Event::MessageRefused { from: leader, because });
         }
         let last_new = append.entries.last().map_or(append.prev_log_index, |run| run.last().index);
@@ -80,7 +80,7 @@ impl Node {
                 self.learn_commit(heartbeat.leader_commit.min(last_index));
             }
         } else {
-            self.report(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+            self.report(Event::MessageRefused { from: leader, because: MessageRefusal::ChecksumMismatch });
         }
         // The response waits until the term is durable, but never for entries that are being
         // written.
@@ -115,21 +115,21 @@ impl Node {
     }
 
     /// Rejects entries that could not come from a leader of this term, before they change anything.
-    fn check_entries(&self, append: &AppendEntries) -> Result<(), Refusal> {
+    fn check_entries(&self, append: &AppendEntries) -> Result<(), MessageRefusal> {
         let mut index = append.prev_log_index;
         let mut term = append.prev_log_term;
         for run in &append.entries {
             let before = run.before();
             if before.index != index || before.term != term {
-                return Err(Refusal::EntriesOutOfOrder);
+                return Err(MessageRefusal::EntriesOutOfOrder);
             }
             LogPoint { index, term, .. } = run.last();
         }
-        if term > self.current_term { Err(Refusal::EntriesOutOfOrder) } else { Ok(()) }
+        if term > self.current_term { Err(MessageRefusal::EntriesOutOfOrder) } else { Ok(()) }
     }
 
     /// Appends the new entries of `run`, whose predecessor is in the log.
-    fn append_run(&mut self, run: Entries) -> Result<(), Refusal> {
+    fn append_run(&mut self, run: Entries) -> Result<(), MessageRefusal> {
         let Some(new) = self.first_difference(&run).and_then(|index| run.into_starting_at(index)) else {
             return Ok(());
         };
@@ -137,14 +137,14 @@ impl Node {
         if self.log.point_at(first_new.previous()) != Some(new.before()) {
             // Same index, same term, other bytes: no leader sends that. A follower that stops here
             // is better than a log that mixes two histories.
-            return Err(Refusal::ChecksumMismatch);
+            return Err(MessageRefusal::ChecksumMismatch);
         }
         // Fig. 2, AppendEntries receiver 3: cut the log at an entry whose term differs from that of
         // the entry at the same index. Only then: a shorter or older call must not cut a tail that
         // agrees with it. Committed entries are in the log of every leader (§5.4), so no leader
         // asks for a cut of those.
         if first_new <= self.commit_index && !mutant::is_active(Mutant::MatchingSuffixCut) {
-            return Err(Refusal::ContradictsCommitted);
+            return Err(MessageRefusal::ContradictsCommitted);
         }
         if first_new <= self.log.last().index {
             self.cut_log(first_new);

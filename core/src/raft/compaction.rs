@@ -1,6 +1,6 @@
 //! Log compaction (§7): a durable snapshot replaces the beginning of the log.
 
-use super::snapshot::{Compaction, SILENCE_PATIENCE, SnapshotMeta};
+use super::snapshot::{Compaction, SILENCE_TIMEOUTS_MAX, SnapshotMeta};
 use super::state::{Node, Part, Progress};
 use super::types::{LogIndex, LogPoint};
 use crate::mutant::{self, Mutant};
@@ -55,7 +55,7 @@ impl Node {
     /// if there is no such follower. Entries after it are held for them.
     fn held_from(&self) -> Option<LogIndex> {
         let Part::Leader(leadership) = &self.part else { return None };
-        let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_PATIENCE);
+        let (now, patience) = (self.last_turn, self.config.election_timeout_max * SILENCE_TIMEOUTS_MAX);
         let needs_log = |progress: &Progress| {
             let is_reached = progress.match_index() >= self.log.start().index && !progress.is_sent_snapshot();
             (is_reached && progress.is_there(now, patience)).then(|| progress.match_index())

@@ -118,7 +118,7 @@ impl Restored {
 
 /// How long a disk may take for a write before that is reported. Chosen well above the time that a
 /// busy disk takes, and so that an operator reads the report before any other component gives up.
-pub const DISK_PATIENCE: Duration = Duration::from_secs(2);
+pub const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the floor in the metadata may lag behind while entries become durable. Chosen so that
 /// the loss of a page of the log is noticed unless the page was written in the last seconds, while
@@ -189,7 +189,7 @@ impl Durability {
 
     /// Returns an event whenever the disk has begun to hang or has recovered.
     pub(super) fn hang_event(&mut self, now: Instant) -> Option<Event> {
-        let hanging_since = self.waiting_since().filter(|since| now >= *since + DISK_PATIENCE);
+        let hanging_since = self.waiting_since().filter(|since| now >= *since + DISK_TIMEOUT);
         if hanging_since.is_some() == self.hang_is_reported {
             return None;
         }

@@ -87,7 +87,7 @@ pub enum Event {
         /// The file that could not be written, and why.
         why: Arc<str>,
     },
-    /// The disk has finished no write for [`DISK_PATIENCE`](super::DISK_PATIENCE), although writes
+    /// The disk has finished no write for [`DISK_TIMEOUT`](super::DISK_TIMEOUT), although writes
     /// are waiting.
     DiskHangs {
         /// How long the node has waited.
@@ -100,7 +100,7 @@ pub enum Event {
         /// The sender.
         from: NodeId,
         /// The reason.
-        because: Refusal,
+        because: MessageRefusal,
     },
 }
 
@@ -125,7 +125,7 @@ pub enum StepDown {
 
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum MessageRefusal {
     /// It is for another node.
     WrongAddress,
     /// The sender is not a member of the cluster, or is the node itself.
@@ -212,7 +212,7 @@ impl fmt::Display for StepDown {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for MessageRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::WrongAddress => "it is for another node",
@@ -234,4 +234,4 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for MessageRefusal {}

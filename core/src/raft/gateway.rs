@@ -6,7 +6,7 @@
 //! that do not come from the member in the incarnation that was asked. The handler of a valid
 //! message checks its content.
 
-use super::event::Refusal;
+use super::event::MessageRefusal;
 use super::message::{Body, Message};
 use super::state::{Node, Part};
 use super::types::Term;
@@ -21,14 +21,14 @@ impl Node {
     }
 
     /// Checks whether the message may go to its handler.
-    pub(super) fn check_message(&self, message: &Message) -> Result<(), Refusal> {
+    pub(super) fn check_message(&self, message: &Message) -> Result<(), MessageRefusal> {
         if message.to != self.config.id {
-            return Err(Refusal::WrongAddress);
+            return Err(MessageRefusal::WrongAddress);
         }
         let is_term_believed =
             message.term <= Term::MAX && message.term.0 <= self.current_term.0.saturating_add(Term::JUMP_MAX);
         if !is_term_believed && !mutant::is_active(Mutant::AnyTermBelieved) {
-            return Err(Refusal::TermTooHigh);
+            return Err(MessageRefusal::TermTooHigh);
         }
         // Calls are accepted from any node: the caller may be a member that this node has not heard
         // of yet, and this node may be a member without knowing it, while the caller does
@@ -43,18 +43,18 @@ impl Node {
             && message.term == self.current_term
             && self.leader().is_some_and(|leader| leader != message.from);
         if contradicts && claims_to_lead {
-            return Err(Refusal::SecondLeader);
+            return Err(MessageRefusal::SecondLeader);
         }
         let is_member = self.configuration().contains(message.from);
         if message.from == self.config.id || !(is_member || may_be_new || self.is_leaving(message)) {
-            return Err(Refusal::UnknownSender);
+            return Err(MessageRefusal::UnknownSender);
         }
         if may_be_new {
-            return if is_member || !contradicts { Ok(()) } else { Err(Refusal::UnknownSender) };
+            return if is_member || !contradicts { Ok(()) } else { Err(MessageRefusal::UnknownSender) };
         }
         // A vote or an acknowledgement of another incarnation does not count for the member: either
         // incarnation may have forgotten what the other one promised.
         let counts = self.configuration().roster().counts(message.from, message.incarnation);
-        if counts { Ok(()) } else { Err(Refusal::OtherIncarnation) }
+        if counts { Ok(()) } else { Err(MessageRefusal::OtherIncarnation) }
     }
 }

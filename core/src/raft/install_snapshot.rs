@@ -14,10 +14,10 @@
 //! writes them ([`Output::WriteSnapshot`]), and replaces its state ([`Output::SnapshotInstalled`]).
 
 use super::durability::Promise;
-use super::event::{Event, Refusal};
+use super::event::{Event, MessageRefusal};
 use super::message::{Body, InstallOutcome, InstallSnapshotResponse};
 use super::output::Output;
-use super::snapshot::{SILENCE_PATIENCE, SnapshotMeta, SnapshotPart};
+use super::snapshot::{SILENCE_TIMEOUTS_MAX, SnapshotMeta, SnapshotPart};
 use super::state::{Node, Part, Progress, Receiving};
 use super::types::{LogPoint, NodeId};
 use crate::mutant::{self, Mutant};
@@ -26,7 +26,7 @@ use crate::time::Instant;
 /// The number of election timeouts without progress after which a follower no longer counts as
 /// receiving a snapshot. With the default timeouts a minute: a slow line may take that long for a
 /// part that shares it with entries for others, and for a connection that is lost and made again.
-const SENDING_PATIENCE: u32 = 100;
+const SENDING_TIMEOUTS_MAX: u32 = 100;
 
 impl Node {
     /// Starts to send the snapshot to a follower that lacks entries which this log no longer holds.
@@ -69,7 +69,7 @@ impl Node {
                 progress.accepted(response.last.index);
             }
             InstallOutcome::Installed => {
-                self.report(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+                self.report(Event::MessageRefused { from, because: MessageRefusal::UnknownEntries });
             }
             InstallOutcome::Holds { bytes } => {
                 if progress.snapshot_continues(response.last, bytes, now) {
@@ -113,8 +113,10 @@ impl Node {
             // The snapshot contains everything that is committed here. Another entry at that index
             // cannot be committed.
             if self.log.point_at(last.index).is_some_and(|point| point != last) {
-                return self
-                    .report(Event::MessageRefused { from: leader, because: Refusal::ChecksumMismatch });
+                return self.report(Event::MessageRefused {
+                    from: leader,
+                    because: MessageRefusal::ChecksumMismatch,
+                });
             }
             return self.answer_snapshot(leader, Promise::Log, last, InstallOutcome::Installed);
         }
@@ -150,7 +152,7 @@ impl Node {
             self.turn.snapshot_writes.push(part);
         } else {
             self.receiving = None;
-            self.report(Event::MessageRefused { from: leader, because: Refusal::SnapshotDamaged });
+            self.report(Event::MessageRefused { from: leader, because: MessageRefusal::SnapshotDamaged });
             self.answer_snapshot(leader, Promise::HardState, last, InstallOutcome::Holds { bytes: 0 });
         }
     }
@@ -207,9 +209,9 @@ impl Node {
         let Part::Leader(leadership) = &self.part else { return false };
         let timeout = self.config.election_timeout_max;
         leadership.followers.iter().any(|(_, progress)| {
-            let is_there = progress.is_there(now, timeout * SILENCE_PATIENCE);
+            let is_there = progress.is_there(now, timeout * SILENCE_TIMEOUTS_MAX);
             (is_there || mutant::is_active(Mutant::LogHeldForSilentFollower))
-                && progress.takes_snapshot(now, timeout * SENDING_PATIENCE)
+                && progress.takes_snapshot(now, timeout * SENDING_TIMEOUTS_MAX)
         })
     }
 

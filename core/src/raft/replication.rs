@@ -4,7 +4,7 @@
 use super::batch::Entries;
 use super::durability::Promise;
 use super::entry::NOOP_PAYLOAD;
-use super::event::{Event, Refusal, StepDown};
+use super::event::{Event, MessageRefusal, StepDown};
 use super::log::Log;
 use super::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Body, HeartbeatResponse};
 use super::runs::Runs;
@@ -141,7 +141,7 @@ impl Node {
         progress.heard(now);
         match response.outcome {
             AppendOutcome::Accepted { match_index } if match_index > last_index => {
-                self.report(Event::MessageRefused { from, because: Refusal::UnknownEntries });
+                self.report(Event::MessageRefused { from, because: MessageRefusal::UnknownEntries });
             }
             AppendOutcome::Accepted { match_index } => {
                 // While a snapshot is being sent, an acknowledgement below the start of this log
@@ -166,7 +166,7 @@ impl Node {
                     let agrees = common.index == hint_index || mutant::is_active(Mutant::HintTermIgnored);
                     let common = if agrees { hint_index } else { common.index };
                     if !progress.rejected(common, now) {
-                        self.report(Event::MessageRefused { from, because: Refusal::LostEntries });
+                        self.report(Event::MessageRefused { from, because: MessageRefusal::LostEntries });
                     }
                 }
             }

@@ -9,7 +9,7 @@ use super::types::{Checksum, LogPoint};
 
 /// The number of election timeouts without any answer after which the log is no longer kept for a
 /// follower. Arbitrary: to lose a connection and make it again takes one or two.
-pub(super) const SILENCE_PATIENCE: u32 = 10;
+pub(super) const SILENCE_TIMEOUTS_MAX: u32 = 10;
 
 /// The metadata of a snapshot.
 ///

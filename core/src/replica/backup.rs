@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Replica;
-use super::face::{Answer, Output, Refused, RequestId};
+use super::interface::{Answer, Output, RequestId, RequestRefusal};
 use crate::raft::{LogIndex, LogPoint, ReadBatch, SnapshotPart};
 use crate::time::Instant;
 
@@ -27,7 +27,7 @@ pub(super) const READERS_MAX: usize = 16;
 
 /// How long the next snapshot is held back after a part was requested: the time that a slow reader
 /// needs for one.
-pub const BACKUP_PATIENCE: Duration = Duration::from_secs(10);
+pub const BACKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the next snapshot is held back in total, even if parts are still requested. Arbitrary:
 /// the log grows meanwhile.
@@ -81,7 +81,7 @@ impl Backups {
     /// Returns whether a snapshot that would replace the one at `last` must wait.
     pub(super) fn hold_back(&self, last: LogIndex, now: Instant) -> bool {
         self.held.is_some_and(|held| {
-            let is_recent = now.since(held.asked) < BACKUP_PATIENCE;
+            let is_recent = now.since(held.asked) < BACKUP_TIMEOUT;
             held.last.index == last && is_recent && now.since(held.since) < BACKUP_HOLD_MAX
         })
     }
@@ -122,7 +122,7 @@ impl Replica {
     pub(super) fn learn_backup_index(
         &mut self,
         batch: ReadBatch,
-        index: Result<LogIndex, Refused>,
+        index: Result<LogIndex, RequestRefusal>,
         now: Instant,
         outputs: &mut Vec<Output>,
     ) {
@@ -165,10 +165,10 @@ impl Replica {
         outputs: &mut Vec<Output>,
     ) -> Option<Answer> {
         if self.node.snapshot().is_none_or(|meta| meta.last != last) {
-            return Some(Answer::Refused(Refused::BackupGone));
+            return Some(Answer::Refused(RequestRefusal::BackupGone));
         }
         if self.backups.readers.len() >= READERS_MAX {
-            return Some(Answer::Refused(Refused::Overloaded));
+            return Some(Answer::Refused(RequestRefusal::Overloaded));
         }
         self.backups.hold(last, now);
         self.backups.readers.push(Reader { request, last, offset });
@@ -196,7 +196,7 @@ impl Replica {
         let waits = |reader: &mut Reader| (reader.last, reader.offset) == (last, offset);
         let answer = match part {
             Some(part) => Answer::BackupPart(Box::new(part.clone())),
-            None => Answer::Refused(Refused::BackupGone),
+            None => Answer::Refused(RequestRefusal::BackupGone),
         };
         let readers = self.backups.readers.extract_if(.., waits);
         outputs.extend(readers.map(|reader| Output::Answer(reader.request, answer.clone())));

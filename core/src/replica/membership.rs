@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use super::Replica;
-use super::face::{Answer, MemberChange, MemberOrder, Output, Refused, RequestId};
+use super::interface::{Answer, MemberChange, MemberOrder, Output, RequestId, RequestRefusal};
 use crate::identity::Incarnation;
 use crate::mutant::{self, Mutant};
 use crate::raft::{
@@ -29,12 +29,12 @@ use crate::time::Instant;
 
 /// The most nodes whose incarnations are remembered: more than a cluster has members, with room for
 /// some that come and go.
-const MET_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
+const HANDSHAKES_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
 /// How long an order waits for nodes to answer and for a learner to catch up. Shorter than any
 /// usual request timeout, so that it is rejected while the client still waits, and never executed
 /// after the client gave up.
-pub const ORDER_PATIENCE: Duration = Duration::from_secs(2);
+pub const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a member's answer counts as a sign of life. Arbitrary: some round trips.
 const ANSWER_VALID: Duration = Duration::from_millis(200);
@@ -70,19 +70,20 @@ impl Replica {
         }
         if self.is_outdated(&order) && !mutant::is_active(Mutant::OutdatedOrderObeyed) {
             let is_done = holds(self.node.configuration(), &order.change);
-            let outdated = Answer::Refused(Refused::Change(ChangeError::Outdated));
+            let outdated = Answer::Refused(RequestRefusal::Change(ChangeError::Outdated));
             return Some(if is_done { self.changed() } else { outdated });
         }
         match self.change.take() {
             // The earlier order was not proposed yet, and its node may never catch up.
             Some(waiting) if waiting.target.is_none() => {
-                let refused =
-                    Refused::Change(ChangeError::CatchingUp(waiting.order.change.node(self.node.id())));
+                let refused = RequestRefusal::Change(ChangeError::CatchingUp(
+                    waiting.order.change.node(self.node.id()),
+                ));
                 outputs.push(Output::Answer(waiting.request, Answer::Refused(refused)));
             }
             Some(under_way) => {
                 self.change = Some(under_way);
-                return Some(Answer::Refused(Refused::Change(ChangeError::InProgress)));
+                return Some(Answer::Refused(RequestRefusal::Change(ChangeError::InProgress)));
             }
             None => {}
         }
@@ -95,7 +96,7 @@ impl Replica {
             Err(ChangeError::NotLeader(_) | ChangeError::TransferPending) => {
                 Some(Answer::Refused(self.not_leader()))
             }
-            Err(error) => Some(Answer::Refused(Refused::Change(error))),
+            Err(error) => Some(Answer::Refused(RequestRefusal::Change(error))),
         };
         if answer.is_none() {
             self.change = Some(change);
@@ -158,11 +159,11 @@ impl Replica {
             Some(_) => None,
             None => match self.propose_change(&mut change, now) {
                 Ok(()) => None,
-                Err(error) if now < change.since + ORDER_PATIENCE && self.may_pass(error, &change.order) => {
+                Err(error) if now < change.since + ORDER_TIMEOUT && self.may_pass(error, &change.order) => {
                     None
                 }
                 Err(ChangeError::Unchanged) => Some(self.changed()),
-                Err(error) => Some(Answer::Refused(Refused::Change(error))),
+                Err(error) => Some(Answer::Refused(RequestRefusal::Change(error))),
             },
         };
         match answer {
@@ -195,7 +196,7 @@ impl Replica {
     /// Binds each unbound member to the first incarnation that completed a handshake under its id,
     /// by a configuration entry of the leader. From then on, no other incarnation is admitted.
     pub(super) fn bind_met(&mut self) {
-        if self.met.is_empty() {
+        if self.handshakes.is_empty() {
             return;
         }
         let configuration = self.node.configuration();
@@ -203,7 +204,7 @@ impl Replica {
         let is_bound = |node: NodeId| {
             configuration.roster().member(node).is_some_and(|member| member.incarnation.is_some())
         };
-        self.met.retain(|node, _| !is_bound(*node));
+        self.handshakes.retain(|node, _| !is_bound(*node));
         if self.node.role() != Role::Leader {
             return;
         }
@@ -215,7 +216,7 @@ impl Replica {
             let is_meant = |(_, addition): &&(Incarnation, Addition)| {
                 *addition == member.addition || mutant::is_active(Mutant::RemovedIncarnationBound)
             };
-            let (incarnation, _) = *self.met.get(&node).filter(is_meant)?;
+            let (incarnation, _) = *self.handshakes.get(&node).filter(is_meant)?;
             Some((node, Member { incarnation: Some(incarnation), ..member.clone() }))
         });
         let met: Vec<_> = met.collect();
@@ -244,11 +245,11 @@ impl Replica {
     /// Notes that the transport completed a handshake with `peer`, which was admitted under
     /// `addition`. An incarnation of an unbound member is remembered until the leader has bound it,
     /// whichever node leads by then. Of two, the one with the later addition is kept.
-    pub(super) fn meet(&mut self, peer: NodeId, incarnation: Incarnation, addition: Addition) {
-        let is_late = self.met.get(&peer).is_some_and(|(_, known)| addition < *known);
-        let has_room = self.met.len() < MET_MAX || self.met.contains_key(&peer);
+    pub(super) fn note_handshake(&mut self, peer: NodeId, incarnation: Incarnation, addition: Addition) {
+        let is_late = self.handshakes.get(&peer).is_some_and(|(_, known)| addition < *known);
+        let has_room = self.handshakes.len() < HANDSHAKES_MAX || self.handshakes.contains_key(&peer);
         if has_room && !is_late {
-            self.met.insert(peer, (incarnation, addition));
+            self.handshakes.insert(peer, (incarnation, addition));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::raft::{
 use crate::time::Instant;
 
 mod backup;
-mod face;
+mod interface;
 mod membership;
 mod memory;
 mod parsed_batches;
@@ -28,11 +28,12 @@ mod schedule;
 mod snapshots;
 mod transfer;
 
-pub use backup::{BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece};
-pub use face::{
-    Answer, Input, MemberChange, MemberOrder, Output, Refused, ReplicaError, Request, RequestId, Status,
+pub use backup::{BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece};
+pub use interface::{
+    Answer, Input, MemberChange, MemberOrder, Output, ReplicaError, Request, RequestId, RequestRefusal,
+    Status,
 };
-pub use membership::ORDER_PATIENCE;
+pub use membership::ORDER_TIMEOUT;
 pub use parsed_batches::PARSED_BYTES_MAX;
 pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
@@ -58,7 +59,7 @@ pub const LOOK_UPS_MAX: usize = 2_000;
 
 /// How long a read waits at a replica that lags, before it is rejected and retried at another node:
 /// two heartbeats, in which a healthy replica has caught up.
-pub const READ_PATIENCE: Duration = Duration::from_millis(100);
+pub const READ_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The settings of a replica, in addition to its Raft settings.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +101,7 @@ pub struct Replica {
     change: Option<Change>,
     /// The incarnation and the addition of nodes that completed a handshake and are not bound to a
     /// member yet.
-    met: BTreeMap<NodeId, (Incarnation, Addition)>,
+    handshakes: BTreeMap<NodeId, (Incarnation, Addition)>,
     /// Whether another node has reported that this node must stop.
     is_dismissed: bool,
     snapshots: Snapshots,
@@ -149,7 +150,7 @@ impl Replica {
     ) -> Result<Self, ReplicaError> {
         let mut restored = restored;
         let snapshot = restored.snapshot.as_mut();
-        let state = snapshot.map(|snapshot| RestoredState::take(snapshot, limits.sessions, seed, None));
+        let state = snapshot.map(|snapshot| RestoredState::build(snapshot, limits.sessions, seed, None));
         let state = state.transpose()?;
         Self::with_state(config, restored, state, seed, now, limits)
     }
@@ -199,7 +200,7 @@ impl Replica {
             unconfirmed_reads: BTreeMap::new(),
             transfer: None,
             change: None,
-            met: BTreeMap::new(),
+            handshakes: BTreeMap::new(),
             is_dismissed: false,
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
@@ -222,7 +223,9 @@ impl Replica {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-                Input::PeerMet { peer, incarnation, addition } => self.meet(peer, incarnation, addition),
+                Input::HandshakeCompleted { peer, incarnation, addition } => {
+                    self.note_handshake(peer, incarnation, addition);
+                }
                 Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
                 Input::Dismissed => self.is_dismissed = true,
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes, now),
@@ -399,7 +402,7 @@ impl Replica {
         request: RequestId,
         command: &Command,
         session: Option<&Session>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RequestRefusal> {
         match self.node.propose(|line| command.write_payload(session, line)) {
             Ok((index, term)) => {
                 // Indexes ascend, except those of an earlier term of this leader: their entries may
@@ -410,15 +413,15 @@ impl Replica {
                 Ok(())
             }
             Err(ProposeError::NotLeader(_)) => Err(self.not_leader()),
-            Err(ProposeError::TooManyUncommitted) => Err(Refused::Overloaded),
+            Err(ProposeError::TooManyUncommitted) => Err(RequestRefusal::Overloaded),
             Err(ProposeError::TransferPending) => Err(self.not_leader()),
         }
     }
 
     /// Rejects a request because this node does not lead, or is transferring its leadership. The
     /// client waits to learn the next leader, which may be this one again.
-    fn not_leader(&self) -> Refused {
-        Refused::NotLeader { term: self.node.current_term(), leader: self.active_leader() }
+    fn not_leader(&self) -> RequestRefusal {
+        RequestRefusal::NotLeader { term: self.node.current_term(), leader: self.active_leader() }
     }
 
     /// The leader, unless it is transferring its leadership and so accepts no requests.
@@ -483,7 +486,7 @@ fn resolve(
             (done.index, done.term) == (index, term) || mutant::is_active(Mutant::AnsweredByIndex);
         let answer = match &outcome {
             Some(outcome) if is_its_own => Answer::Applied { index, outcome: outcome.clone() },
-            _ => Answer::Refused(Refused::Superseded),
+            _ => Answer::Refused(RequestRefusal::Superseded),
         };
         outputs.push(Output::Answer(done.request, answer));
     }

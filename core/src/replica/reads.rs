@@ -12,11 +12,11 @@
 //!   §6.4);
 //! - any read after a restart: in addition `reads_from`, the end of the log that was on the disk.
 //!
-//! A read never waits long: after [`READ_PATIENCE`], or when no leader is known, it is rejected
+//! A read never waits long: after [`READ_TIMEOUT`], or when no leader is known, it is rejected
 //! without effect, and the proxy retries it at another node.
 
-use super::face::{Answer, Output, Refused, RequestId};
-use super::{LOOK_UPS_MAX, READ_PATIENCE, Replica};
+use super::interface::{Answer, Output, RequestId, RequestRefusal};
+use super::{LOOK_UPS_MAX, READ_TIMEOUT, Replica};
 use crate::kv::{Found, Query};
 use crate::mutant::{self, Mutant};
 use crate::raft::{LogIndex, ReadBatch};
@@ -73,12 +73,12 @@ impl Replica {
             }
         }
         let has_leader = self.node.leader().is_some();
-        let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_PATIENCE;
+        let is_in_vain = |read: &mut WaitingRead| !has_leader || now.since(read.since) > READ_TIMEOUT;
         let is_blocked = !self.may_answer(LogIndex::ORIGIN);
         let first_blocked = if is_blocked { LogIndex::ORIGIN } else { self.last_applied.next() };
         for (_, reads) in self.waiting_reads.range_mut(first_blocked..) {
             for read in reads.extract_if(.., is_in_vain) {
-                outputs.push(Output::Answer(read.request, Answer::Refused(Refused::CatchingUp)));
+                outputs.push(Output::Answer(read.request, Answer::Refused(RequestRefusal::CatchingUp)));
             }
         }
         self.waiting_reads.retain(|_, reads| !reads.is_empty());
@@ -96,7 +96,7 @@ impl Replica {
         let reads = self.unconfirmed_reads.remove(&batch).unwrap_or_default();
         let Some(index) = index else {
             let is_full = self.active_leader() == Some(self.node.id());
-            let refused = if is_full { Refused::Overloaded } else { self.not_leader() };
+            let refused = if is_full { RequestRefusal::Overloaded } else { self.not_leader() };
             self.learn_backup_index(batch, Err(refused), now, outputs);
             let refusals = reads.into_iter().map(|(id, _)| Output::Answer(id, Answer::Refused(refused)));
             return outputs.extend(refusals);

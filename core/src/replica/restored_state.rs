@@ -27,7 +27,7 @@ impl RestoredState {
     /// # Errors
     ///
     /// [`ReplicaError::UnknownSnapshot`] when a line is not known to this version.
-    pub fn take(
+    pub fn build(
         snapshot: &mut RestoredSnapshot,
         limits: SessionLimits,
         seed: u64,
@@ -60,7 +60,7 @@ mod tests {
         let configuration = Configuration::of_voters(voters);
         let meta = SnapshotMeta { last: LogPoint::ORIGIN, configuration };
         let mut snapshot = RestoredSnapshot { meta, text: text.into() };
-        let state = RestoredState::take(&mut snapshot, SessionLimits::default(), 7, beside).unwrap();
+        let state = RestoredState::build(&mut snapshot, SessionLimits::default(), 7, beside).unwrap();
         assert_eq!(&*snapshot.text, "", "it is not kept beside what it says");
         state
     }

@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Replica;
-use super::face::{Answer, Output};
+use super::interface::{Answer, Output};
 use super::schedule::{Applied, Schedule};
 use crate::kv::{SessionLimits, State};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
-    Checksum, Event, LogIndex, LogPoint, Node, Refusal, SnapshotEnd, SnapshotMeta, SnapshotPart,
+    Checksum, Event, LogIndex, LogPoint, MessageRefusal, Node, SnapshotEnd, SnapshotMeta, SnapshotPart,
 };
 use crate::time::Instant;
 
 /// How long to wait after a snapshot found no disk space before the next one begins. Arbitrary:
 /// long enough that the attempts cost nothing.
-const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+const ROOM_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The state of a replica's snapshots.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl Replica {
         if self.snapshots.building.take_if(|building| building.last == last).is_some() {
             self.node.refuse_snapshot();
         }
-        self.snapshots.retry_at = now + ROOM_PATIENCE;
+        self.snapshots.retry_at = now + ROOM_RETRY_AFTER;
         if !std::mem::replace(&mut self.snapshots.put_off_is_told, true) {
             outputs.push(Output::Event(Event::SnapshotPutOff { why }));
         }
@@ -261,7 +261,7 @@ impl Replica {
             self.snapshots.building = None;
             self.node.refuse_snapshot();
             if let Some(from) = self.node.leader() {
-                let because = Refusal::SnapshotNotUnderstood;
+                let because = MessageRefusal::SnapshotNotUnderstood;
                 outputs.push(Output::Event(Event::MessageRefused { from, because }));
             }
         }
@@ -276,7 +276,7 @@ impl Replica {
             return;
         }
         // The entries that the snapshot replaced may have added and removed members.
-        self.met.clear();
+        self.handshakes.clear();
         self.stop_taking();
         self.state = building.state;
         self.move_applied_unless_mutant(meta.last.index);

@@ -2,7 +2,7 @@
 //! known.
 
 use super::Replica;
-use super::face::{Answer, Output, Refused, RequestId};
+use super::interface::{Answer, Output, RequestId, RequestRefusal};
 use crate::raft::{NodeId, TransferError};
 use crate::time::Instant;
 
@@ -13,14 +13,14 @@ impl Replica {
         target: NodeId,
         now: Instant,
         outputs: &mut Vec<Output>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RequestRefusal> {
         self.node.transfer_leadership(target, now).map_err(|error| match error {
             TransferError::NotLeader(_) => self.not_leader(),
-            TransferError::NotVoter => Refused::NotVoter,
+            TransferError::NotVoter => RequestRefusal::NotVoter,
         })?;
         // A later order replaces an earlier one, whose request fails.
         if let Some((earlier, _)) = self.transfer.replace((id, target)) {
-            outputs.push(Output::Answer(earlier, Answer::Refused(Refused::TransferFailed)));
+            outputs.push(Output::Answer(earlier, Answer::Refused(RequestRefusal::TransferFailed)));
         }
         Ok(())
     }
@@ -33,7 +33,7 @@ impl Replica {
         let answer = if leader == target {
             Answer::Transferred { to: target }
         } else {
-            Answer::Refused(Refused::TransferFailed)
+            Answer::Refused(RequestRefusal::TransferFailed)
         };
         if let Some((request, _)) = self.transfer.take() {
             outputs.push(Output::Answer(request, answer));

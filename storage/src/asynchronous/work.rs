@@ -25,7 +25,7 @@ pub async fn open(
 ) -> Result<(Option<FolderLock>, FolderNames), StartError> {
     let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
     let to_lock = path.clone();
-    let lock = unblock(move || FolderLock::take(&to_lock)).await?;
+    let lock = unblock(move || FolderLock::acquire(&to_lock)).await?;
     let folder = Folder::new(path);
     for node in nodes {
         look(&folder.read(*node).await?);

@@ -22,7 +22,7 @@ pub fn open(
     mut look: impl FnMut(&NodeFiles),
 ) -> Result<(Option<FolderLock>, FolderNames), StartError> {
     let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
-    let lock = FolderLock::take(path)?;
+    let lock = FolderLock::acquire(path)?;
     let folder = Folder::new(path);
     for node in nodes {
         look(&folder.read(*node)?);

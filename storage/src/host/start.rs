@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use coracle_core::peer::{Origin, PeerRefusal};
+use coracle_core::peer::{HandshakeRefusal, Origin};
 use coracle_core::raft::NodeId;
 use coracle_core::{ReplicaError, Settings, SettingsError};
 
@@ -137,7 +137,7 @@ impl StartError {
 pub enum MemberFailure {
     /// Its cluster has rejected it.
     #[error(transparent)]
-    Refused(#[from] PeerRefusal),
+    Refused(#[from] HandshakeRefusal),
     /// Its files cannot be created.
     #[error(transparent)]
     Files(#[from] FileError),

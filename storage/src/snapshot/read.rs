@@ -36,7 +36,7 @@ pub struct PartWanted {
 }
 
 /// Reads one part. Its driver reads [`PartReader::range`] of the file and hands the bytes to
-/// [`PartReader::take`], until that returns an answer. All reads have to be from the same file,
+/// [`PartReader::accept`], until that returns an answer. All reads have to be from the same file,
 /// which holds if the driver opens it once, even if another file takes over its name.
 #[derive(Debug)]
 pub struct PartReader {
@@ -119,7 +119,7 @@ impl PartReader {
     /// # Panics
     ///
     /// When `bytes` does not have the length of the range.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<PartProgress, SnapshotError> {
+    pub fn accept(&mut self, bytes: &[u8]) -> Result<PartProgress, SnapshotError> {
         let Range { start, end } = self.range();
         assert_eq!(bytes.len() as u64, end - start, "as many bytes as were asked for");
         match &mut self.stage {

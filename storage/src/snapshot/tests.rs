@@ -294,7 +294,7 @@ fn read(file: &[u8], wanted: PartWanted) -> Result<(Option<SnapshotPart>, u64), 
         let range = reader.range();
         bytes_read += range.end - range.start;
         let at = |offset| usize::try_from(offset).unwrap();
-        match reader.take(&file[at(range.start)..at(range.end)])? {
+        match reader.accept(&file[at(range.start)..at(range.end)])? {
             PartProgress::More => {}
             PartProgress::Part(part) => return Ok((Some(part), bytes_read)),
             PartProgress::NoSuchPart => return Ok((None, bytes_read)),

@@ -21,7 +21,7 @@ use coracle_tests::simulator::panics;
 struct Campaign {
     first: u64,
     seeds: u64,
-    trouble: Duration,
+    fault_time: Duration,
     traces: bool,
     mutant: Option<Mutant>,
 }
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 impl Campaign {
     fn from_arguments() -> Result<Self, String> {
         let mut campaign =
-            Self { first: 0, seeds: 1, trouble: Duration::from_secs(30), traces: false, mutant: None };
+            Self { first: 0, seeds: 1, fault_time: Duration::from_secs(30), traces: false, mutant: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             if flag == "--trace" {
@@ -88,7 +88,7 @@ impl Campaign {
             match flag.as_str() {
                 "--seeds" => campaign.seeds = number()?,
                 "--seed" => campaign.first = number()?,
-                "--seconds" => campaign.trouble = Duration::from_secs(number()?),
+                "--seconds" => campaign.fault_time = Duration::from_secs(number()?),
                 "--mutant" => {
                     campaign.mutant = Some(Mutant::from_name(&value).ok_or(format!("no mutant {value}"))?);
                 }
@@ -112,7 +112,7 @@ impl Campaign {
                             return;
                         }
                         Mutant::activate(self.mutant);
-                        let report = run_seed(seed, self.trouble, self.traces);
+                        let report = run_seed(seed, self.fault_time, self.traces);
                         Mutant::activate(None);
                         let mut summary = summary.lock().expect("no thread panics with it");
                         summary.simulated += report.simulated;

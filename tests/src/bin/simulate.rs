@@ -16,7 +16,7 @@ use coracle_tests::simulator::{RunReport, Telling, panics, run_seed, run_tape};
 struct Campaign {
     first: u64,
     seeds: u64,
-    trouble: Duration,
+    fault_time: Duration,
     traces: bool,
     shrinks: bool,
 }
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    let seconds = campaign.trouble.as_secs();
+    let seconds = campaign.fault_time.as_secs();
     let say = move |seed: u64, failure: &str| {
         eprintln!(
             "seed {seed}: {failure}\nagain: cargo run --release -p coracle-tests --bin simulate -- --seed {seed} --seconds {seconds} --trace"
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 impl Campaign {
     fn from_arguments() -> Result<Self, String> {
         let mut campaign =
-            Self { first: 0, seeds: 1, trouble: Duration::from_secs(30), traces: false, shrinks: false };
+            Self { first: 0, seeds: 1, fault_time: Duration::from_secs(30), traces: false, shrinks: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             let mut number = || {
@@ -80,7 +80,7 @@ impl Campaign {
             match flag.as_str() {
                 "--seeds" => campaign.seeds = number()?,
                 "--seed" => campaign.first = number()?,
-                "--seconds" => campaign.trouble = Duration::from_secs(number()?),
+                "--seconds" => campaign.fault_time = Duration::from_secs(number()?),
                 "--trace" => campaign.traces = true,
                 "--shrink" => campaign.shrinks = true,
                 _ => return Err(format!("unknown flag {flag}")),
@@ -92,15 +92,15 @@ impl Campaign {
     /// Shrinks the failing run of the first seed, and prints the trace of the smaller run.
     #[expect(clippy::print_stdout, reason = "a trace is for reading")]
     fn shrink(&self) -> ExitCode {
-        let report = run_seed(self.first, self.trouble, Telling::Silent);
+        let report = run_seed(self.first, self.fault_time, Telling::Silent);
         let Some(violation) = report.violation else {
             println!("seed {} runs clean", self.first);
             return ExitCode::SUCCESS;
         };
         let before = report.tape.len();
-        let tape = shrink(report.tape, self.trouble, violation.property, 1000);
+        let tape = shrink(report.tape, self.fault_time, violation.property, 1000);
         println!("{} of {before} choices are left", tape.len());
-        let report = run_tape(tape, self.trouble, Telling::Everything);
+        let report = run_tape(tape, self.fault_time, Telling::Everything);
         println!("{}", report.violation.map_or_else(String::new, |violation| violation.to_string()));
         ExitCode::FAILURE
     }
@@ -118,10 +118,10 @@ impl Campaign {
                             return;
                         }
                         let telling = if self.traces { Telling::Everything } else { Telling::Silent };
-                        let report = run_seed(seed, self.trouble, telling);
+                        let report = run_seed(seed, self.fault_time, telling);
                         summary.lock().expect("no seed panics while it holds this").add(
                             seed,
-                            self.trouble,
+                            self.fault_time,
                             &report,
                         );
                     }
@@ -133,7 +133,7 @@ impl Campaign {
 }
 
 impl Summary {
-    fn add(&mut self, seed: u64, trouble: Duration, report: &RunReport) {
+    fn add(&mut self, seed: u64, fault_time: Duration, report: &RunReport) {
         self.simulated += report.simulated;
         self.events += report.events;
         self.operations += report.operations;
@@ -144,7 +144,7 @@ impl Summary {
             *self.sightings.entry(what).or_default() += count;
         }
         if let Some(violation) = &report.violation {
-            let again = run_seed(seed, trouble, Telling::LastLines);
+            let again = run_seed(seed, fault_time, Telling::LastLines);
             self.failures.push((seed, format!("{violation}\n{}", again.last_lines.join("\n"))));
         }
     }

@@ -18,7 +18,7 @@ use super::nemesis::{Journal, Nemesis, Until};
 use super::probe::Abilities;
 use super::report::Report;
 use super::{Violation, ending, logs};
-use crate::live::{PATIENCE, Runtime};
+use crate::live::{Runtime, TIMEOUT};
 
 /// The number of clients with sessions, and below it of those without.
 const WITH_SESSION: usize = 6;
@@ -198,11 +198,11 @@ impl Campaign {
 
 /// Waits until the cluster exists, which is when a write succeeds.
 fn found(cluster: &Cluster<'_>) -> Result<(), Violation> {
-    let give_up_at = Instant::now() + PATIENCE;
+    let give_up_at = Instant::now() + TIMEOUT;
     loop {
         let addresses = cluster.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let put = json!({"op":"put","key":"first","value":1});
-        let reply = addresses.first().and_then(|address| ask_once(*address, PATIENCE, put));
+        let reply = addresses.first().and_then(|address| ask_once(*address, TIMEOUT, put));
         if reply.as_ref().is_some_and(|reply| reply["status"] == "ok") {
             return Ok(());
         }

@@ -28,7 +28,7 @@ pub(super) const LEAVE: u8 = 2;
 
 /// The range of times for which a client waits for a reply before it tries another node, in
 /// milliseconds. Drawn for each connection.
-const PATIENCE_MS: std::ops::Range<u64> = 300..3000;
+const TIMEOUT_MS: std::ops::Range<u64> = 300..3000;
 /// The longest pause between two operations, in microseconds.
 const THINKS_US_MAX: u64 = 4000;
 
@@ -287,7 +287,7 @@ impl<'a> Client<'a> {
             let Some(address) = addresses.get(self.at % addresses.len().max(1)) else {
                 return Heard::Refused;
             };
-            let patience = Duration::from_millis(self.rng.u64(PATIENCE_MS));
+            let patience = Duration::from_millis(self.rng.u64(TIMEOUT_MS));
             self.caller = Caller::open(*address, patience).ok();
         }
         // No request was sent.

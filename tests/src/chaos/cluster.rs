@@ -20,7 +20,7 @@ use super::node::{Node, Start};
 use crate::live::{Runtime, program};
 
 /// The time that a node has to report its status.
-const STATUS_PATIENCE: Duration = Duration::from_millis(400);
+const STATUS_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The number of ids beyond those of the founders, for nodes that are added later.
 const SPARE_IDS: usize = 4;
@@ -162,7 +162,7 @@ impl<'a> Cluster<'a> {
         if !node.is_running() || node.is_paused {
             return None;
         }
-        let status = ask_once(node.address()?, STATUS_PATIENCE, json!({"op":"status"}))?;
+        let status = ask_once(node.address()?, STATUS_TIMEOUT, json!({"op":"status"}))?;
         status["nodes"].as_array()?.iter().find(|row| row["id"] == node.id()).cloned()
     }
 

@@ -19,7 +19,7 @@ use crate::checker::{Answered, Asked, Observed};
 /// busy.
 const HEALING_MAX: Duration = Duration::from_secs(30);
 /// The time that nodes have to stop on SIGTERM.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Heals all faults while clients still work, and checks that they are served. With `with_storm`,
 /// connections that suffered faults are broken; otherwise they have to recover by themselves.
@@ -113,7 +113,7 @@ pub(super) fn stop(cluster: &mut Cluster<'_>) -> Result<(), Violation> {
         node.signal("TERM");
     }
     for node in &mut cluster.nodes {
-        let end = node.ends_within(STOP_PATIENCE);
+        let end = node.ends_within(STOP_TIMEOUT);
         if end != Some(End::Code(0)) || node.lines_said() != 1 {
             let what = format!(
                 "node {}: {end:?}, {} lines on stdout: {}",

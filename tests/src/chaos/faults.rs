@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::Violation;
 use super::kinds::Kind;
+use super::link_faults::{Gate, LinkFaults};
 use super::nemesis::Nemesis;
 use super::node::End;
-use super::weather::{Gate, Weather};
 
 /// The time that a node has to stop on SIGTERM.
-pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time to wait for a disk fault to take effect.
-const DISK_PATIENCE: Duration = Duration::from_secs(8);
+const DISK_TIMEOUT: Duration = Duration::from_secs(8);
 /// The exit code after a disk failure.
 const STORAGE_FAILED: End = End::Code(6);
 const SIGKILL: End = End::Signal(9);
@@ -60,20 +60,20 @@ impl Nemesis<'_, '_> {
     fn install(&mut self, kind: Kind) {
         let per_mille = [2, 20, 200][self.rng.usize(..3)];
         let delay = Duration::from_millis([1, 20, 200][self.rng.usize(..3)]);
-        let fair = Weather::default();
-        let weather = match kind {
-            Kind::Delay => Weather { delay, jitter: delay * 2, ..fair },
-            Kind::Cut => Weather { cut: per_mille, ..fair },
-            Kind::Trickle => Weather { trickles: true, ..fair },
-            Kind::Reorder => Weather { reorder: per_mille, ..fair },
-            Kind::Duplicate => Weather { duplicate: per_mille, repeats_asks: self.repeats_asks, ..fair },
-            Kind::Replay => Weather { replay: per_mille, repeats_asks: self.repeats_asks, ..fair },
-            Kind::Flip => Weather { flip: per_mille, ..fair },
-            Kind::Lengthen => Weather { lengthen: per_mille, ..fair },
+        let fair = LinkFaults::default();
+        let faults = match kind {
+            Kind::Delay => LinkFaults { delay, jitter: delay * 2, ..fair },
+            Kind::Cut => LinkFaults { cut: per_mille, ..fair },
+            Kind::Trickle => LinkFaults { trickles: true, ..fair },
+            Kind::Reorder => LinkFaults { reorder: per_mille, ..fair },
+            Kind::Duplicate => LinkFaults { duplicate: per_mille, repeats_asks: self.repeats_asks, ..fair },
+            Kind::Replay => LinkFaults { replay: per_mille, repeats_asks: self.repeats_asks, ..fair },
+            Kind::Flip => LinkFaults { flip: per_mille, ..fair },
+            Kind::Lengthen => LinkFaults { lengthen: per_mille, ..fair },
             _ => return self.part(kind),
         };
-        self.journal.note(format_args!("{weather:?}"));
-        self.cluster.network.set_all(&weather);
+        self.journal.note(format_args!("{faults:?}"));
+        self.cluster.network.set_all(&faults);
     }
 
     fn part(&mut self, kind: Kind) {
@@ -84,7 +84,7 @@ impl Nemesis<'_, '_> {
         match kind {
             Kind::BlackHole => {
                 self.journal.note(format_args!("{name}: {} does not hear {}", order[1], order[0]));
-                let closed = Weather { gate: Gate::Stalled, ..Weather::default() };
+                let closed = LinkFaults { gate: Gate::Stalled, ..LinkFaults::default() };
                 self.cluster.network.set(order[0], order[1], &closed);
             }
             Kind::Halves => {
@@ -178,7 +178,7 @@ impl Nemesis<'_, '_> {
 
     fn end_in_order(&mut self, id: u64) -> Result<bool, Violation> {
         self.cluster.node(id).signal("TERM");
-        self.expect_end(id, STOP_PATIENCE, End::Code(0), "SIGTERM ends a node in order")?;
+        self.expect_end(id, STOP_TIMEOUT, End::Code(0), "SIGTERM ends a node in order")?;
         self.hold(0..500);
         self.cluster.start(id, &[])?;
         Ok(true)
@@ -238,7 +238,7 @@ impl Nemesis<'_, '_> {
 
     /// Waits for a node to end in exactly this way. Returns false if it keeps running.
     fn watch_for_end(&mut self, id: u64, end: End) -> Result<bool, Violation> {
-        let give_up_at = Instant::now() + DISK_PATIENCE;
+        let give_up_at = Instant::now() + DISK_TIMEOUT;
         while Instant::now() < give_up_at {
             match self.cluster.node(id).ends_within(Duration::from_millis(100)) {
                 Some(found) if found == end => return Ok(true),

@@ -16,7 +16,7 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `stream`, `weather`, `proxy`, `network` | the links between nodes |
+//! | `stream`, `link_faults`, `proxy`, `network` | the links between nodes |
 //! | `home`, `node`, `cluster` | the nodes and their disks |
 //! | `kinds`, `probe`, `faults`, `operator`, `nemesis` | the faults and changes, and their schedule |
 //! | `caller`, `clients`, `counters`, `history`, `gaps` | the load and its records |
@@ -34,6 +34,7 @@ mod gaps;
 mod history;
 mod home;
 mod kinds;
+mod link_faults;
 mod logs;
 mod nemesis;
 mod network;
@@ -43,7 +44,6 @@ mod probe;
 mod proxy;
 mod report;
 mod stream;
-mod weather;
 
 pub use campaign::{Campaign, Mix};
 pub use gaps::GapSummary;

@@ -7,17 +7,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::link_faults::{Done, Gate, LinkFaults, SharedFaults};
 use super::proxy::{self, Target};
-use super::weather::{Done, Gate, Sky, Weather};
 
 /// The direction from one node to another.
 type Way = (u64, u64);
 
-/// The proxies of all directions, with their weather and their targets.
+/// The proxies of all directions, with their faults and their targets.
 #[derive(Debug)]
 pub(super) struct Network {
     nodes: Vec<u64>,
-    skies: BTreeMap<Way, Arc<Sky>>,
+    links: BTreeMap<Way, Arc<SharedFaults>>,
     addresses: BTreeMap<Way, SocketAddr>,
     targets: BTreeMap<u64, Target>,
 }
@@ -28,16 +28,16 @@ impl Network {
         let nodes: Vec<u64> = peers.keys().copied().collect();
         let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
         let ways: Vec<Way> = pairs.filter(|(from, to)| from != to).collect();
-        let skies: BTreeMap<Way, Arc<Sky>> = ways.iter().map(|way| (*way, Arc::default())).collect();
+        let links: BTreeMap<Way, Arc<SharedFaults>> = ways.iter().map(|way| (*way, Arc::default())).collect();
         let targets: BTreeMap<u64, Target> =
             peers.iter().map(|(node, address)| (*node, Arc::new(Mutex::new(*address)))).collect();
         let mut addresses = BTreeMap::new();
         for (number, (from, to)) in (1_u64..).zip(ways) {
-            let (there, back) = (Arc::clone(&skies[&(from, to)]), Arc::clone(&skies[&(to, from)]));
+            let (there, back) = (Arc::clone(&links[&(from, to)]), Arc::clone(&links[&(to, from)]));
             let address = proxy::start(Arc::clone(&targets[&to]), there, back, seed.wrapping_mul(number))?;
             addresses.insert((from, to), address);
         }
-        Ok(Self { nodes, skies, addresses, targets })
+        Ok(Self { nodes, links, addresses, targets })
     }
 
     /// The addresses at which this node is to dial its peers.
@@ -66,21 +66,21 @@ impl Network {
         *self.targets[&node].lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
-    /// Sets this weather everywhere.
-    pub(super) fn set_all(&self, weather: &Weather) {
-        self.skies.values().for_each(|sky| sky.set(weather.clone()));
+    /// Sets these faults everywhere.
+    pub(super) fn set_all(&self, faults: &LinkFaults) {
+        self.links.values().for_each(|link| link.set(faults.clone()));
     }
 
-    /// Sets this weather in one direction.
-    pub(super) fn set(&self, from: u64, to: u64, weather: &Weather) {
-        self.skies[&(from, to)].set(weather.clone());
+    /// Sets these faults in one direction.
+    pub(super) fn set(&self, from: u64, to: u64, faults: &LinkFaults) {
+        self.links[&(from, to)].set(faults.clone());
     }
 
     /// Closes the links between the two nodes of each pair, in both directions.
     pub(super) fn part(&self, pairs: &[Way], gate: Gate) {
         for (one, other) in pairs {
             for way in [(*one, *other), (*other, *one)] {
-                self.skies[&way].set(Weather { gate, ..Weather::default() });
+                self.links[&way].set(LinkFaults { gate, ..LinkFaults::default() });
             }
         }
     }
@@ -108,20 +108,20 @@ impl Network {
         self.part(&pairs, gate);
     }
 
-    /// Restores fair weather. Delayed frames arrive late, or, with a storm, are lost with their
-    /// connections.
+    /// Ends all faults of the network. Delayed frames arrive late, or, with a storm, are lost with
+    /// their connections.
     pub(super) fn heal(&self, with_storm: bool) {
-        for sky in self.skies.values() {
+        for link in self.links.values() {
             if with_storm {
-                sky.break_connections();
+                link.break_connections();
             }
-            sky.set(Weather::default());
+            link.set(LinkFaults::default());
         }
     }
 
     /// The total of one counter over all directions.
     pub(super) fn count(&self, of: impl Fn(&Done) -> &AtomicU64) -> u64 {
-        self.skies.values().map(|sky| of(&sky.done).load(Ordering::Relaxed)).sum()
+        self.links.values().map(|link| of(&link.done).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn closed(network: &Network) -> Vec<Way> {
-        network.skies.iter().filter(|(_, sky)| sky.gate() != Gate::Open).map(|(way, _)| *way).collect()
+        network.links.iter().filter(|(_, link)| link.gate() != Gate::Open).map(|(way, _)| *way).collect()
     }
 
     #[test]

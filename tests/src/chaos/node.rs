@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Violation;
 use super::home::Home;
-use crate::live::{PATIENCE, Runtime, program, signal};
+use crate::live::{Runtime, TIMEOUT, program, signal};
 
 /// The options that stay the same over all starts of a node.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Node {
         let failed = |what: String| Violation { rule: "a node starts from what it left", what };
         let id = self.id();
         self.launch(tracer).map_err(|error| failed(format!("node {id}: {error}")))?;
-        let give_up_at = Instant::now() + PATIENCE;
+        let give_up_at = Instant::now() + TIMEOUT;
         loop {
             if let Some(address) = self.address() {
                 return Ok(address);
@@ -127,7 +127,7 @@ impl Node {
             }
             if Instant::now() > give_up_at {
                 return Err(failed(format!(
-                    "node {id} is not ready after {PATIENCE:?}: {}",
+                    "node {id} is not ready after {TIMEOUT:?}: {}",
                     self.last_words()
                 )));
             }

@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 use super::Violation;
 use super::caller::ask_once;
 use super::cluster::{Removed, free_address};
-use super::faults::STOP_PATIENCE;
+use super::faults::STOP_TIMEOUT;
 use super::kinds::Kind;
 use super::nemesis::Nemesis;
 use super::node::End;
 
 /// The time in which an order is carried out while all nodes run and reach one another. Generous,
 /// because the machine may be busy.
-const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time that a node has for a read that it must not answer.
-const READ_PATIENCE: Duration = Duration::from_millis(400);
+const READ_TIMEOUT: Duration = Duration::from_millis(400);
 /// The most members beyond the number of founders.
 const GROWTH_MAX: usize = 2;
 /// The fewest members before one of them is lost.
@@ -96,7 +96,7 @@ impl Nemesis<'_, '_> {
     fn remove(&mut self, id: u64) -> Result<bool, Violation> {
         self.journal.note(format_args!("remove: node {id}"));
         self.order_removal(id)?;
-        self.expect_end(id, STOP_PATIENCE, REMOVED, "a removed node ends with 6")?;
+        self.expect_end(id, STOP_TIMEOUT, REMOVED, "a removed node ends with 6")?;
         let at = self.cluster.nodes.iter().position(|node| node.id() == id).expect("it is one of them");
         let node = self.cluster.nodes.remove(at);
         self.cluster.tell_addresses();
@@ -149,7 +149,7 @@ impl Nemesis<'_, '_> {
             node.start.peer_listen = Some(free_address(host).map_err(failed)?);
         }
         node.launch(&[]).map_err(failed)?;
-        let give_up_at = Instant::now() + STOP_PATIENCE;
+        let give_up_at = Instant::now() + STOP_TIMEOUT;
         loop {
             match node.ends_within(Duration::from_millis(20)) {
                 Some(REMOVED) => return Ok(true),
@@ -160,7 +160,7 @@ impl Nemesis<'_, '_> {
                 }
             }
             let get = json!({"op":"get","key":"first"});
-            let reply = node.address().and_then(|address| ask_once(address, READ_PATIENCE, get));
+            let reply = node.address().and_then(|address| ask_once(address, READ_TIMEOUT, get));
             if let Some(reply) = reply.filter(|reply| reply["status"] == "ok") {
                 let what = format!("node {id} answers {reply}");
                 return Err(Violation { rule: "a removed node answers no read", what });
@@ -175,7 +175,7 @@ impl Nemesis<'_, '_> {
         let address = free_address(self.cluster.network.target(id).ip()).map_err(failed)?;
         self.journal.note(format_args!("move: node {id} to {address}"));
         self.cluster.node(id).signal("TERM");
-        self.expect_end(id, STOP_PATIENCE, End::Code(0), "SIGTERM ends a node in order")?;
+        self.expect_end(id, STOP_TIMEOUT, End::Code(0), "SIGTERM ends a node in order")?;
         self.cluster.node(id).start.peer_listen = Some(address);
         self.cluster.start(id, &[])?;
         let text = address.to_string();
@@ -190,7 +190,7 @@ impl Nemesis<'_, '_> {
     /// Repeats an order until the members satisfy the goal. When it succeeds, they must do so at
     /// that moment.
     fn achieve(&mut self, order: &[&str], goal: Goal<'_>) -> Result<(), Violation> {
-        let give_up_at = Instant::now() + ORDER_PATIENCE;
+        let give_up_at = Instant::now() + ORDER_TIMEOUT;
         let mut said = String::new();
         loop {
             if self.members().is_some_and(|rows| goal(&rows)) {
@@ -212,7 +212,7 @@ impl Nemesis<'_, '_> {
 
     /// Checks that the members satisfy the goal of an order that was answered with `ok`.
     fn hold_to_order(&self, order: &[&str], goal: Goal<'_>) -> Result<(), Violation> {
-        let give_up_at = Instant::now() + ORDER_PATIENCE;
+        let give_up_at = Instant::now() + ORDER_TIMEOUT;
         while Instant::now() < give_up_at {
             match self.members() {
                 Some(rows) if goal(&rows) => return Ok(()),

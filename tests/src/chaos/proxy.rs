@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::link_faults::{LinkFaults, SharedFaults, TICK, count};
 use super::stream::{Cutter, Piece};
-use super::weather::{Sky, TICK, Weather, count};
 
 /// The most pieces that wait for their time; after that, the dialer has to wait.
 const QUEUE_MAX: usize = 4096;
@@ -32,7 +32,7 @@ const TRICKLE_BYTES_MAX: usize = 48;
 /// The time after which a frame that is held back is sent even when no other follows it.
 const HELD_FOR_MAX: Duration = Duration::from_millis(200);
 /// The time that a node has to accept a connection.
-const DIAL_PATIENCE: Duration = Duration::from_secs(2);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The address at which a node listens, which may change.
 pub(super) type Target = Arc<Mutex<SocketAddr>>;
@@ -41,10 +41,10 @@ pub(super) type Target = Arc<Mutex<SocketAddr>>;
 #[derive(Debug)]
 struct Route {
     target: Target,
-    /// The weather on the way there,
-    there: Arc<Sky>,
-    /// and back: the welcome line passes the weather of the other node's messages.
-    back: Arc<Sky>,
+    /// The faults on the way there,
+    there: Arc<SharedFaults>,
+    /// and back: the welcome line meets the faults of the other node's messages.
+    back: Arc<SharedFaults>,
     /// Frames that passed earlier, for replays, also on later connections.
     memory: Mutex<VecDeque<Vec<u8>>>,
     seed: u64,
@@ -55,7 +55,12 @@ struct Route {
 /// # Errors
 ///
 /// When there is no free port.
-pub(super) fn start(target: Target, there: Arc<Sky>, back: Arc<Sky>, seed: u64) -> io::Result<SocketAddr> {
+pub(super) fn start(
+    target: Target,
+    there: Arc<SharedFaults>,
+    back: Arc<SharedFaults>,
+    seed: u64,
+) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let route = Arc::new(Route { target, there, back, memory: Mutex::default(), seed });
@@ -79,15 +84,15 @@ fn carry(dialler: &TcpStream, route: &Arc<Route>, number: u64) -> io::Result<()>
         return Ok(());
     }
     let target = *route.target.lock().unwrap_or_else(PoisonError::into_inner);
-    let acceptor = TcpStream::connect_timeout(&target, DIAL_PATIENCE)?;
+    let acceptor = TcpStream::connect_timeout(&target, DIAL_TIMEOUT)?;
     for stream in [dialler, &acceptor] {
         stream.set_nodelay(true)?;
     }
     let (queue, pieces) = sync_channel(QUEUE_MAX);
-    let (from, sky) = (dialler.try_clone()?, Arc::clone(&route.there));
+    let (from, link) = (dialler.try_clone()?, Arc::clone(&route.there));
     let rng = fastrand::Rng::with_seed(route.seed ^ number);
     let delays = rng.clone();
-    thread::spawn(move || read_pieces(from, &queue, &sky, delays));
+    thread::spawn(move || read_pieces(from, &queue, &link, delays));
     let (welcome, dialler_too, way) = (acceptor.try_clone()?, dialler.try_clone()?, Arc::clone(route));
     thread::spawn(move || bring_back(&welcome, &dialler_too, &way));
     let mut outlet = Outlet { stream: &acceptor, route, rng, held: None, is_first: true };
@@ -97,17 +102,22 @@ fn carry(dialler: &TcpStream, route: &Arc<Route>, number: u64) -> io::Result<()>
 }
 
 /// Reads the dialer's stream, and sets the time at which each piece may be sent.
-fn read_pieces(mut from: TcpStream, queue: &SyncSender<(Instant, Piece)>, sky: &Sky, mut rng: fastrand::Rng) {
+fn read_pieces(
+    mut from: TcpStream,
+    queue: &SyncSender<(Instant, Piece)>,
+    link: &SharedFaults,
+    mut rng: fastrand::Rng,
+) {
     let mut bytes = vec![0; 64 << 10];
     let mut cutter = Cutter::default();
     let mut last_due = Instant::now();
     while let Ok(len @ 1..) = from.read(&mut bytes) {
         cutter.push(&bytes[..len]);
         while let Some(piece) = cutter.next_piece() {
-            let weather = sky.weather();
-            let late = weather.delay + weather.jitter.mul_f64(rng.f64());
+            let faults = link.faults();
+            let late = faults.delay + faults.jitter.mul_f64(rng.f64());
             if !late.is_zero() {
-                count(&sky.done.delayed);
+                count(&link.done.delayed);
             }
             // A stream keeps its order, however late it is.
             last_due = last_due.max(Instant::now() + late);
@@ -164,17 +174,17 @@ impl Outlet<'_> {
     }
 
     fn write_piece(&mut self, piece: &Piece) -> io::Result<()> {
-        let weather = self.route.there.weather();
+        let faults = self.route.there.faults();
         if let Piece::Line(_) = piece {
-            return self.write(piece.bytes(), &weather);
+            return self.write(piece.bytes(), &faults);
         }
         count(&self.route.there.done.carried);
-        if self.happens(weather.reorder) && self.held.is_none() {
+        if self.happens(faults.reorder) && self.held.is_none() {
             count(&self.route.there.done.reordered);
             self.held = Some((piece.bytes().to_vec(), self.rng.u32(1..=3), Instant::now() + HELD_FOR_MAX));
             return Ok(());
         }
-        self.mistreat(piece.bytes(), &weather)?;
+        self.mistreat(piece.bytes(), &faults)?;
         if let Some((_, overtakers, _)) = &mut self.held {
             *overtakers -= 1;
             let is_enough = *overtakers == 0;
@@ -183,39 +193,39 @@ impl Outlet<'_> {
         Ok(())
     }
 
-    fn mistreat(&mut self, frame: &[u8], weather: &Weather) -> io::Result<()> {
+    fn mistreat(&mut self, frame: &[u8], faults: &LinkFaults) -> io::Result<()> {
         let done = &self.route.there.done;
-        if self.happens(weather.cut) {
+        if self.happens(faults.cut) {
             count(&done.cut);
             let len = self.rng.usize(1..frame.len());
-            self.write(&frame[..len], weather)?;
+            self.write(&frame[..len], faults)?;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if self.happens(weather.flip) {
+        if self.happens(faults.flip) {
             count(&done.flipped);
-            return self.write_flipped(frame, ..frame.len() * 8, weather);
+            return self.write_flipped(frame, ..frame.len() * 8, faults);
         }
-        if self.happens(weather.lengthen) {
+        if self.happens(faults.lengthen) {
             count(&done.lengthened);
             // Flip a bit that adds at least half a megabyte, which is more than the link carries
             // for some time.
-            return self.write_flipped(frame, 19..24, weather);
+            return self.write_flipped(frame, 19..24, faults);
         }
-        self.write(frame, weather)?;
-        let may_repeat = weather.repeats_asks || !Piece::is_ask(frame);
-        if may_repeat && self.happens(weather.duplicate) {
+        self.write(frame, faults)?;
+        let may_repeat = faults.repeats_asks || !Piece::is_ask(frame);
+        if may_repeat && self.happens(faults.duplicate) {
             count(&done.duplicated);
-            self.write(frame, weather)?;
+            self.write(frame, faults)?;
         }
         // A new connection begins with a few frames of old ones.
-        let old_ones = if self.is_first && weather.replay > 0 { 8 } else { 1 };
+        let old_ones = if self.is_first && faults.replay > 0 { 8 } else { 1 };
         self.is_first = false;
         for _ in 0..old_ones {
-            if (old_ones > 1 || self.happens(weather.replay))
+            if (old_ones > 1 || self.happens(faults.replay))
                 && let Some(old) = self.remembered()
             {
                 count(&done.replayed);
-                self.write(&old, weather)?;
+                self.write(&old, faults)?;
             }
         }
         if may_repeat {
@@ -230,25 +240,25 @@ impl Outlet<'_> {
         &mut self,
         frame: &[u8],
         bits: impl std::ops::RangeBounds<usize>,
-        weather: &Weather,
+        faults: &LinkFaults,
     ) -> io::Result<()> {
         let mut flipped = frame.to_vec();
         let bit = self.rng.usize(bits);
         flipped[bit / 8] ^= 1 << (bit % 8);
-        self.write(&flipped, weather)
+        self.write(&flipped, faults)
     }
 
     /// Sends the frame that was held back, if `is_time` returns true for its latest time.
     fn release(&mut self, is_time: impl Fn(Instant) -> bool) -> io::Result<()> {
         match self.held.take_if(|(_, _, until)| is_time(*until)) {
-            Some((frame, ..)) => self.write(&frame, &Weather::default()),
+            Some((frame, ..)) => self.write(&frame, &LinkFaults::default()),
             None => Ok(()),
         }
     }
 
-    fn write(&self, bytes: &[u8], weather: &Weather) -> io::Result<()> {
+    fn write(&self, bytes: &[u8], faults: &LinkFaults) -> io::Result<()> {
         let mut stream = self.stream;
-        let slow = if weather.trickles { bytes.len().min(TRICKLE_BYTES_MAX) } else { 0 };
+        let slow = if faults.trickles { bytes.len().min(TRICKLE_BYTES_MAX) } else { 0 };
         if slow > 0 {
             count(&self.route.there.done.trickled);
         }

@@ -21,7 +21,7 @@ const HALF_LINE_BYTES: usize = (1 << 20) - 100;
 /// The number of writes that a flooder of sessions has in flight.
 const WRITES_UNDER_WAY: usize = 64;
 /// The timeout of a flooder for any operation.
-const PATIENCE: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_millis(200);
 /// The lowest priority.
 const PRIORITY: i32 = 19;
 
@@ -100,10 +100,10 @@ impl Kind {
 /// Opens a connection that is reset when it is dropped, so that this side does not run out of
 /// ports.
 pub(super) fn connect(address: SocketAddr) -> Option<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(TIMEOUT)).ok()?;
     Some(stream)
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::live::{PATIENCE, Talk, program};
+use crate::live::{TIMEOUT, Talk, program};
 
 /// The requests that a filler has in flight: enough for full batches, and below the limit of a
 /// connection.
@@ -72,7 +72,7 @@ pub(super) fn silent_clients(address: SocketAddr, wanted: u64) -> Vec<TcpStream>
 
 fn silent_client(address: SocketAddr) -> io::Result<TcpStream> {
     let mut client = TcpStream::connect(address)?;
-    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     let value = "v".repeat(64);
     client.write_all(format!("{{\"key\":\"k\",\"value\":\"{value}\"}}\n{{\"key\":\"k\"}}\n").as_bytes())?;
     let (mut heard, mut bytes) = (String::new(), [0; 512]);

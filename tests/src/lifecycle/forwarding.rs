@@ -79,7 +79,7 @@ impl World {
         let HostInput::FromPeer { node, incarnation, frames, .. } = input else { return };
         let is_request = |frame: &&PeerFrame| matches!(frame, PeerFrame::Ask { .. });
         let frames: Vec<_> = frames.iter().filter(is_request).cloned().collect();
-        if frames.is_empty() || !self.has_trouble || !self.dice.happens(300) {
+        if frames.is_empty() || !self.has_faults || !self.dice.happens(300) {
             return;
         }
         let (node, incarnation) = (*node, *incarnation);

@@ -16,7 +16,7 @@ use crate::simulator::disk::SimDisk;
 use crate::simulator::invariants::Verdict;
 
 /// The time for which the operator waits for the answer to an order, in microseconds.
-const PATIENCE: u64 = 6_000_000;
+const TIMEOUT: u64 = 6_000_000;
 /// The typical time between two actions, in microseconds.
 const EVERY: u64 = 200_000;
 /// The operator's memory.
@@ -61,7 +61,7 @@ impl World {
         if self.operator.rests || self.copied.is_some() {
             return Ok(());
         }
-        if self.operator.pending.is_some_and(|(_, since)| self.now - since > PATIENCE) {
+        if self.operator.pending.is_some_and(|(_, since)| self.now - since > TIMEOUT) {
             self.operator.pending = None;
         }
         if self.go_on_with_mistakes()? {
@@ -311,10 +311,10 @@ impl World {
     }
 
     /// Injects a fault: machines crash, hang, or lose their links.
-    pub(super) fn make_trouble(&mut self) {
+    pub(super) fn inject_fault(&mut self) {
         let pause = 1 + self.dice.exponential(500_000);
-        self.schedule(pause, SimEvent::Trouble);
-        if !self.has_trouble || self.copied.is_some() {
+        self.schedule(pause, SimEvent::Fault);
+        if !self.has_faults || self.copied.is_some() {
             return;
         }
         let count = if self.restores.is_founded { self.machines.len() } else { MACHINES };

@@ -1,7 +1,7 @@
 //! Membership orders of the operator, and checks that their answers are true.
 
 use coracle_core::raft::{ChangeError, Configuration, LogIndex};
-use coracle_core::{Answer, MemberChange, MemberOrder, Refused, Request};
+use coracle_core::{Answer, MemberChange, MemberOrder, Request, RequestRefusal};
 
 use super::checks::violation;
 use super::clients::Asked;
@@ -61,7 +61,7 @@ impl World {
         }
         self.tell(|| format!("the operator is told of {:?}: {answer:?}", order.change));
         let told = match answer {
-            Answer::Refused(Refused::Change(error)) => {
+            Answer::Refused(RequestRefusal::Change(error)) => {
                 self.sight(sight(*error));
                 return Ok(());
             }

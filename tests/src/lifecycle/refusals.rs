@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_core::host::DialError;
-use coracle_core::peer::{Founders, Origin, PeerRefusal, Standing};
+use coracle_core::peer::{Founders, HandshakeRefusal, Origin, Standing};
 use coracle_core::raft::{Configuration, NodeId};
 
 use super::checks::violation;
@@ -43,11 +43,11 @@ impl World {
         let is_one_cluster = from.max(to) < MACHINES;
         match refusal {
             _ if !is_one_cluster => Ok(()),
-            PeerRefusal::OtherIncarnation { node, .. } => {
+            HandshakeRefusal::OtherIncarnation { node, .. } => {
                 self.a_later_member_is_heard(from, to, NodeId(*node))
             }
-            PeerRefusal::Removed { node, .. } => self.no_member_is_removed(from, to, NodeId(*node)),
-            PeerRefusal::RunsTwice { .. } => self.a_restart_is_believed(from, to),
+            HandshakeRefusal::Removed { node, .. } => self.no_member_is_removed(from, to, NodeId(*node)),
+            HandshakeRefusal::RunsTwice { .. } => self.a_restart_is_believed(from, to),
             _ => Ok(()),
         }
     }

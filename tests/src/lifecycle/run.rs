@@ -40,13 +40,13 @@ pub struct LifeReport {
     pub sightings: BTreeMap<&'static str, u64>,
 }
 
-/// Runs a seed: `trouble` of simulated time with an operator and faults, then the recovery. `tells`
-/// prints the trace.
+/// Runs a seed: `fault_time` of simulated time with an operator and faults, then the recovery.
+/// `tells` prints the trace.
 #[must_use]
-pub fn run_seed(seed: u64, trouble: Duration, tells: bool) -> LifeReport {
+pub fn run_seed(seed: u64, fault_time: Duration, tells: bool) -> LifeReport {
     panics::under_way(seed);
     let mut world = World::new(Dice::from_seed(seed), shares_of(seed), tells);
-    let verdict = panics::caught(|| live(&mut world, trouble));
+    let verdict = panics::caught(|| live(&mut world, fault_time));
     LifeReport {
         violation: verdict.err(),
         simulated: Duration::from_micros(world.now),
@@ -57,8 +57,8 @@ pub fn run_seed(seed: u64, trouble: Duration, tells: bool) -> LifeReport {
     }
 }
 
-fn live(world: &mut World, trouble: Duration) -> Verdict {
-    world.run_until(u64::try_from(trouble.as_micros()).unwrap_or(u64::MAX))?;
+fn live(world: &mut World, fault_time: Duration) -> Verdict {
+    world.run_until(u64::try_from(fault_time.as_micros()).unwrap_or(u64::MAX))?;
     calm_down(world);
     let before = world.clients.acknowledgements;
     serves_within(world, before, RECOVERY)?;
@@ -133,8 +133,8 @@ fn reaches_a_member(world: &World, machine: usize) -> bool {
 /// Ends operator and faults: the network is restored, and every machine with a member's folder
 /// runs.
 fn calm_down(world: &mut World) {
-    world.tell(|| "the trouble is over".into());
-    (world.has_trouble, world.operator.rests) = (false, true);
+    world.tell(|| "the time of faults is over".into());
+    (world.has_faults, world.operator.rests) = (false, true);
     world.cut.clear();
     world.operator.kept_off = None;
     world.end_mistakes();
@@ -217,13 +217,13 @@ mod tests {
 
     use super::*;
 
-    const TROUBLE: Duration = Duration::from_secs(10);
+    const FAULT_TIME: Duration = Duration::from_secs(10);
 
     #[test]
     fn the_first_seeds_are_clean_and_cover_membership_events() {
         let mut sightings = BTreeMap::new();
         for seed in 0..20 {
-            let report = run_seed(seed, TROUBLE, false);
+            let report = run_seed(seed, FAULT_TIME, false);
             assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
             for (what, times) in report.sightings {
                 *sightings.entry(what).or_insert(0) += times;
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_run() {
-        let [one, other] = [(); 2].map(|()| run_seed(3, TROUBLE, false));
+        let [one, other] = [(); 2].map(|()| run_seed(3, FAULT_TIME, false));
         assert_eq!((one.events, one.acknowledged), (other.events, other.acknowledged));
         assert_eq!(one.sightings, other.sightings);
     }
@@ -257,7 +257,7 @@ mod tests {
             Mutant::UnfinishedFrameNotCounted,
         ] {
             Mutant::activate(Some(mutant));
-            let killed = (0..60).find(|seed| run_seed(*seed, TROUBLE, false).violation.is_some());
+            let killed = (0..60).find(|seed| run_seed(*seed, FAULT_TIME, false).violation.is_some());
             Mutant::activate(None);
             assert!(killed.is_some(), "{} survives", mutant.name());
         }

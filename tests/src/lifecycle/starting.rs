@@ -7,7 +7,7 @@ use coracle_core::host::{
     ClusterSearch, Forwarder, NodeHost, PeerActions, PeerPlaces, REMOVAL_GRACE, Removal, Settings,
 };
 use coracle_core::memory::MemoryBudget;
-use coracle_core::peer::{Founders, LocalNode, Origin, PeerRefusal};
+use coracle_core::peer::{Founders, HandshakeRefusal, LocalNode, Origin};
 use coracle_core::raft::Configuration;
 use coracle_core::{Incarnation, Replica, ReplicaLimits, SnapshotPolicy};
 use coracle_storage::SyncPolicy;
@@ -203,7 +203,7 @@ impl World {
 
     /// Checks a node without a cluster that was rejected because its id belongs to another
     /// incarnation. That must not happen to a founder that never lost its files.
-    pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+    pub(super) fn lost_its_files(&mut self, machine: usize, refusal: &HandshakeRefusal) -> Verdict {
         if self.machines[machine].is_in_memory() {
             self.sight("a node in memory was refused after its restart");
         }
@@ -215,9 +215,9 @@ impl World {
 
     /// Checks a node that has read its removal in its log and is about to end: its next start must
     /// find that entry in its folder.
-    pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &PeerRefusal) -> Verdict {
+    pub(super) fn removal_is_on_the_disk(&self, machine: usize, refusal: &HandshakeRefusal) -> Verdict {
         let place = &self.machines[machine];
-        let (Some(process), PeerRefusal::Removed { index, .. }) = (&place.process, refusal) else {
+        let (Some(process), HandshakeRefusal::Removed { index, .. }) = (&place.process, refusal) else {
             return Ok(());
         };
         // A snapshot that covers the removal is not installed. The disk keeps the entries that name
@@ -243,7 +243,7 @@ impl World {
     }
 
     /// Notifies the process that it is no member. It continues for a grace period and then ends.
-    pub(super) fn hears_of_its_removal(&mut self, machine: usize, refusal: PeerRefusal) {
+    pub(super) fn hears_of_its_removal(&mut self, machine: usize, refusal: HandshakeRefusal) {
         let now = self.local(machine);
         self.tell(|| format!("m{machine} hears: {refusal}"));
         let end = self.machines[machine].clock.world(now + REMOVAL_GRACE);

@@ -2,7 +2,7 @@
 //! direction, until it breaks.
 
 use coracle_core::host::{DialError, HostInput, Link, LinkChange, PeerActions, PeerNews, SearchStep};
-use coracle_core::peer::{KnownMembers, Meeting, Welcome};
+use coracle_core::peer::{HandshakeResult, KnownMembers, Welcome};
 use coracle_core::raft::NodeId;
 
 use super::checks::violation;
@@ -51,7 +51,7 @@ impl World {
         from: usize,
         node: Option<NodeId>,
         address: &str,
-    ) -> Result<(usize, Meeting, Welcome), DialError> {
+    ) -> Result<(usize, HandshakeResult, Welcome), DialError> {
         let refused = || DialError::Failed("connection refused".into());
         let dialler = self.machines[from].process.as_ref().ok_or_else(refused)?;
         let hello = dialler.directory.hello(node);
@@ -63,19 +63,19 @@ impl World {
         self.carry_out_for_directory(to, actions);
         let now_there = self.local(from);
         let dialler = self.machines[from].process.as_mut().ok_or_else(refused)?;
-        let (meeting, welcome) = dialler.directory.accept(node, &greeting.reply, now_there)?;
-        if let Some(seen) = greeting.meeting.filter(|_| meeting.is_of_cluster) {
-            self.connect(from, to, &meeting, seen);
+        let (handshake, welcome) = dialler.directory.accept(node, &greeting.reply, now_there)?;
+        if let Some(seen) = greeting.handshake.filter(|_| handshake.is_of_cluster) {
+            self.connect(from, to, &handshake, seen);
         }
-        Ok((to, meeting, welcome))
+        Ok((to, handshake, welcome))
     }
 
-    fn connect(&mut self, from: usize, to: usize, meeting: &Meeting, seen: Meeting) {
+    fn connect(&mut self, from: usize, to: usize, handshake: &HandshakeResult, seen: HandshakeResult) {
         self.last_connection += 1;
         let number = self.last_connection;
         let boot = |machine: usize| self.machines[machine].process.as_ref().map_or(0, |process| process.boot);
         let (from_boot, to_boot) = (boot(from), boot(to));
-        let node = meeting.node;
+        let node = handshake.node;
         let connection = Connection { from, from_boot, node, to, to_boot, busy_until: self.now };
         self.connections.insert(number, connection);
         let (now, mut actions) = (self.local(to), PeerActions::default());
@@ -105,10 +105,10 @@ impl World {
         let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
         let Some(seat) = process.links.get_mut(&node) else { return Ok(()) };
         let failure = match outcome {
-            Ok((_, meeting, _)) if meeting.is_of_cluster => {
-                if seat.link.go_up(&meeting, now, &mut news) {
+            Ok((_, handshake, _)) if handshake.is_of_cluster => {
+                if seat.link.go_up(&handshake, now, &mut news) {
                     seat.connection = Some(number);
-                    process.forwarder.connected(meeting.node, meeting.incarnation);
+                    process.forwarder.connected(handshake.node, handshake.incarnation);
                 }
                 None
             }
@@ -180,7 +180,7 @@ impl World {
             let Some(number) = seat.connection else { continue };
             while seat.link.has_work() {
                 let mut bytes = Vec::new();
-                seat.link.take(now, &mut bytes);
+                seat.link.drain(now, &mut bytes);
                 seat.link.sent();
                 sent.push((number, bytes));
             }
@@ -284,7 +284,7 @@ impl World {
             }
             SearchStep::Call(node, address) => {
                 let outcome = self.shake_hands(machine, node, &address);
-                let outcome = outcome.map(|(_, meeting, welcome)| (meeting, welcome));
+                let outcome = outcome.map(|(_, handshake, welcome)| (handshake, welcome));
                 let Some(process) = self.process_of(machine, boot) else { return Ok(()) };
                 let id = process.id;
                 let Stage::Searching(searching) = &mut process.stage else { return Ok(()) };

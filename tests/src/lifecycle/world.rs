@@ -46,7 +46,7 @@ pub(super) enum SimEvent {
     Operator,
     AskForBackup(BackupPiece),
     Restored,
-    Trouble,
+    Fault,
     Start(usize),
     Mount(usize),
 }
@@ -81,7 +81,7 @@ pub(super) struct World {
     pub(super) settings: Settings,
     /// The memory limits of the parts of a process.
     pub(super) shares: MemoryShares,
-    pub(super) has_trouble: bool,
+    pub(super) has_faults: bool,
     sightings: BTreeMap<&'static str, u64>,
     tells: bool,
 }
@@ -119,7 +119,7 @@ impl World {
             runs_twice: RunsTwice::default(),
             settings,
             shares,
-            has_trouble: true,
+            has_faults: true,
             sightings: BTreeMap::new(),
             tells,
             dice,
@@ -127,7 +127,7 @@ impl World {
         world.found();
         (0..world.client_count).for_each(|client| world.schedule(1000, SimEvent::Client(client)));
         world.schedule(1_000_000, SimEvent::Operator);
-        world.schedule(1_500_000, SimEvent::Trouble);
+        world.schedule(1_500_000, SimEvent::Fault);
         world
     }
 
@@ -178,8 +178,8 @@ impl World {
                 self.restored_acts();
                 Ok(())
             }
-            SimEvent::Trouble => {
-                self.make_trouble();
+            SimEvent::Fault => {
+                self.inject_fault();
                 self.burst()?;
                 self.forge()
             }

@@ -19,7 +19,7 @@
 //! [`both_runtimes!`](crate::both_runtimes) makes two tests of it. A server listens on a free port
 //! and keeps its files in a separate folder, so any number of stories run concurrently.
 //!
-//! The waits are limited by [`PATIENCE`], which ends a hanging test. No test concludes anything
+//! The waits are limited by [`TIMEOUT`], which ends a hanging test. No test concludes anything
 //! from how long something took.
 
 use std::time::{Duration, Instant};
@@ -47,15 +47,15 @@ pub use site::Site;
 pub use talk::{Broken, Talk};
 
 /// The longest wait for anything that must happen. Chosen far above what a busy machine needs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until a condition is true, by polling.
 ///
 /// # Panics
 ///
-/// When it is not true within [`PATIENCE`]; `what` describes the condition.
+/// When it is not true within [`TIMEOUT`]; `what` describes the condition.
 pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let give_up_at = Instant::now() + PATIENCE;
+    let give_up_at = Instant::now() + TIMEOUT;
     while !is_true() {
         assert!(Instant::now() < give_up_at, "waited in vain: {what}");
         std::thread::yield_now();

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::nodes::own_host;
-use super::{Ended, Guide, PATIENCE, Runtime, Server, Setup, Step, Talk, program, until};
+use super::{Ended, Guide, Runtime, Server, Setup, Step, TIMEOUT, Talk, program, until};
 
 /// The scripts that replace `ssh HOST COMMAND` and `sudo COMMAND`.
 const SSH: &str = "#!/bin/bash\nexport SITE_MACHINE=${1##*.}\nshift\nexec \"$@\"\n";
@@ -123,7 +123,7 @@ impl Site {
         };
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new("timeout")
-            .args([&PATIENCE.as_secs().to_string(), "bash", "-c", &script])
+            .args([&TIMEOUT.as_secs().to_string(), "bash", "-c", &script])
             .env("PATH", format!("{}:{path}", self.folder.path().join("bin").display()))
             .env("CORACLE_CONNECT", connect)
             .env("SITE_MACHINE", number.to_string())

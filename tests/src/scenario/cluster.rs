@@ -219,9 +219,12 @@ impl<S: Subject> Cluster<S> {
 
     /// Notifies a node that its transport has completed a handshake with a peer in this
     /// incarnation, which was admitted by this addition.
-    pub fn meet(&mut self, node: u64, peer: u64, incarnation: u64, addition: u64) {
+    pub fn complete_handshake(&mut self, node: u64, peer: u64, incarnation: u64, addition: u64) {
         let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
-        self.step(NodeId(node), vec![Input::PeerMet { peer, incarnation, addition: Addition(addition) }]);
+        self.step(
+            NodeId(node),
+            vec![Input::HandshakeCompleted { peer, incarnation, addition: Addition(addition) }],
+        );
     }
 
     /// Notifies a node that another node said that it was removed.

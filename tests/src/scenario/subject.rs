@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored, TransferError};
-use coracle_core::{Answer, Input, Instant, Output, Refused, Replica, ReplicaLimits, Request};
+use coracle_core::{Answer, Input, Instant, Output, Replica, ReplicaLimits, Request, RequestRefusal};
 
 /// A node under test, driven as a runtime would drive it.
 pub trait Subject {
@@ -87,7 +87,7 @@ impl Subject for Node {
                 Input::Persisted(id) => self.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
                 // Only a replica binds members to incarnations.
-                Input::PeerMet { .. } => {}
+                Input::HandshakeCompleted { .. } => {}
                 Input::SnapshotPutOff { .. } => self.refuse_snapshot(),
                 // Only a replica answers reads, which this input would stop.
                 Input::Dismissed => {}
@@ -97,11 +97,11 @@ impl Subject for Node {
                     let refused = match self.propose(|line| command.write_payload(session.as_ref(), line)) {
                         Ok(_) => continue,
                         Err(ProposeError::NotLeader(leader)) => {
-                            Refused::NotLeader { term: self.current_term(), leader }
+                            RequestRefusal::NotLeader { term: self.current_term(), leader }
                         }
-                        Err(ProposeError::TooManyUncommitted) => Refused::Overloaded,
+                        Err(ProposeError::TooManyUncommitted) => RequestRefusal::Overloaded,
                         Err(ProposeError::TransferPending) => {
-                            Refused::NotLeader { term: self.current_term(), leader: None }
+                            RequestRefusal::NotLeader { term: self.current_term(), leader: None }
                         }
                     };
                     outputs.push(Output::Answer(id, Answer::Refused(refused)));
@@ -109,9 +109,9 @@ impl Subject for Node {
                 Input::Request(id, Request::Transfer(target)) => {
                     let Err(error) = self.transfer_leadership(target, now) else { continue };
                     let refused = match error {
-                        TransferError::NotVoter => Refused::NotVoter,
+                        TransferError::NotVoter => RequestRefusal::NotVoter,
                         TransferError::NotLeader(leader) => {
-                            Refused::NotLeader { term: self.current_term(), leader }
+                            RequestRefusal::NotLeader { term: self.current_term(), leader }
                         }
                     };
                     outputs.push(Output::Answer(id, Answer::Refused(refused)));

@@ -14,18 +14,18 @@ use super::world::World;
 impl World {
     /// Orders the leader to transfer leadership, and schedules the next order.
     pub(super) fn hand_over(&mut self) {
-        let Some(every) = self.settings.transfer_every.filter(|_| self.has_trouble) else { return };
+        let Some(every) = self.settings.transfer_every.filter(|_| self.has_faults) else { return };
         let next = 1 + self.dice.exponential(every);
         self.schedule(next, SimEvent::HandOver);
         if let Some(leader) = self.leader() {
-            self.walk_in_to_transfer(leader);
+            self.order_transfer(leader);
         }
     }
 
     /// Delays a TimeoutNow call, so that it may arrive after its sender has given up on the
     /// transfer.
     pub(super) fn delay_call(&mut self, message: &Message, arrivals: Arrivals) -> Arrivals {
-        let is_call = matches!(message.body, Body::TimeoutNow) && self.has_trouble;
+        let is_call = matches!(message.body, Body::TimeoutNow) && self.has_faults;
         if !is_call || !self.dice.happens(self.settings.late_calls) {
             return arrivals;
         }
@@ -38,7 +38,7 @@ impl World {
     /// Cuts the sender of an arriving TimeoutNow call off from all messages to it, for as long as
     /// an election takes.
     pub(super) fn deafen_caller(&mut self, message: &Message) {
-        let is_call = matches!(message.body, Body::TimeoutNow) && self.has_trouble;
+        let is_call = matches!(message.body, Body::TimeoutNow) && self.has_faults;
         if !is_call || !self.dice.happens(self.settings.deaf_callers) {
             return;
         }

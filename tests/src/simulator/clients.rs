@@ -250,7 +250,7 @@ impl Clients {
 
     /// Records the reply to a client's request. Returns the request; `None` when there is no such
     /// request.
-    pub fn take(&mut self, ticket: Ticket, returned: &Returned) -> Option<Operation> {
+    pub fn remove(&mut self, ticket: Ticket, returned: &Returned) -> Option<Operation> {
         let client = self.clients.get_mut(usize::try_from(ticket.connection.checked_sub(1)?).ok()?)?;
         let position = client.open.iter().position(|operation| operation.ticket == ticket)?;
         let operation = client.open.swap_remove(position);

@@ -30,7 +30,7 @@ impl World {
         let slowness = if self.now < self.processes[node].disk_slow_until { 100 } else { 1 };
         let part = self.dice.exponential(typical / 2);
         // Without faults, a disk is never so slow that its leader would have to step down.
-        let part = if self.has_trouble { part } else { part.min(typical) };
+        let part = if self.has_faults { part } else { part.min(typical) };
         ((typical / 2 + part) * slowness).min(OUTAGE_MAX)
     }
 

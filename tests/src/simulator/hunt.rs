@@ -10,7 +10,7 @@ use super::run::{Telling, run_seed};
 use crate::lifecycle;
 
 /// How long faults are injected in a hunted run, in simulated time.
-pub const TROUBLE: Duration = Duration::from_secs(10);
+pub const FAULT_TIME: Duration = Duration::from_secs(10);
 
 /// A violation that revealed a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub fn is_clean(mutant: Mutant, seed: u64) -> bool {
 /// operator, or the cluster simulator with a fixed set of nodes. Returns the violation, if any.
 fn violation(mutant: Mutant, seed: u64, telling: Telling) -> Option<Violation> {
     if is_of_lifecycle(mutant) {
-        return lifecycle::run_seed(seed, TROUBLE, telling == Telling::Everything).violation;
+        return lifecycle::run_seed(seed, FAULT_TIME, telling == Telling::Everything).violation;
     }
-    run_seed(seed, TROUBLE, telling).violation
+    run_seed(seed, FAULT_TIME, telling).violation
 }
 
 /// Returns whether only the life-cycle simulator, in which nodes come and go, can reveal the bug.

@@ -2,7 +2,7 @@
 //! and clients are simulated with faults of every kind, thousands of times faster than real time.
 //!
 //! ```text
-//!   dice ──► settings ──► world ◄── trouble           one event queue in simulated time
+//!   dice ──► settings ──► world ◄── faults            one event queue in simulated time
 //!                           │
 //!        ┌──────────┬───────┴────┬───────────┐
 //!   clients ─► ClientHost ─► Proxy ─► process: Replica, Planner, SnapshotPlanner, recover  ◄── network
@@ -20,9 +20,11 @@ pub mod clients;
 mod connections;
 mod damage;
 pub mod dice;
+mod direct_requests;
 pub mod disk;
 mod disk_work;
 pub mod durable;
+mod fault_injection;
 pub mod hunt;
 pub mod invariants;
 pub mod network;
@@ -36,8 +38,6 @@ pub mod settings;
 pub mod shrink;
 pub mod snapshots;
 pub mod trace;
-mod trouble;
-mod walk_ins;
 pub mod world;
 
 pub use run::{RunReport, Telling, run_seed, run_tape};

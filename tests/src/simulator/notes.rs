@@ -1,6 +1,6 @@
 //! Trace lines and sightings for the outputs of nodes.
 
-use coracle_core::raft::{Body, Entries, Event, Message, Persist, Refusal, StepDown};
+use coracle_core::raft::{Body, Entries, Event, Message, MessageRefusal, Persist, StepDown};
 
 use super::world::World;
 
@@ -66,7 +66,7 @@ impl World {
                 }
             }
             Event::MessageRefused {
-                because: Refusal::SnapshotDamaged | Refusal::SnapshotNotUnderstood,
+                because: MessageRefusal::SnapshotDamaged | MessageRefusal::SnapshotNotUnderstood,
                 ..
             } => {
                 self.trace.sight("a damaged snapshot was refused");

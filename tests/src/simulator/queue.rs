@@ -35,7 +35,7 @@ pub(super) enum SimEvent {
     /// A process starts.
     Start(usize),
     /// A fault is injected.
-    Trouble,
+    Fault,
     /// The leader is ordered to transfer leadership.
     HandOver,
     /// All links work again.

@@ -47,21 +47,21 @@ pub enum Telling {
     Everything,
 }
 
-/// Runs a seed: `trouble` of simulated time with faults, then the time that recovery may take.
+/// Runs a seed: `fault_time` of simulated time with faults, then the time that recovery may take.
 #[must_use]
-pub fn run_seed(seed: u64, trouble: Duration, telling: Telling) -> RunReport {
+pub fn run_seed(seed: u64, fault_time: Duration, telling: Telling) -> RunReport {
     panics::under_way(seed);
-    run(Dice::from_seed(seed), trouble, telling)
+    run(Dice::from_seed(seed), fault_time, telling)
 }
 
 /// Runs the choices of a tape.
 #[must_use]
-pub fn run_tape(tape: Vec<u32>, trouble: Duration, telling: Telling) -> RunReport {
-    run(Dice::from_tape(tape), trouble, telling)
+pub fn run_tape(tape: Vec<u32>, fault_time: Duration, telling: Telling) -> RunReport {
+    run(Dice::from_tape(tape), fault_time, telling)
 }
 
-fn run(mut dice: Dice, trouble: Duration, telling: Telling) -> RunReport {
-    let settings = SimSettings::draw(&mut dice, trouble);
+fn run(mut dice: Dice, fault_time: Duration, telling: Telling) -> RunReport {
+    let settings = SimSettings::draw(&mut dice, fault_time);
     let mut trace = match telling {
         Telling::Silent => Trace::default(),
         Telling::LastLines => Trace::telling(false),
@@ -84,14 +84,14 @@ fn run(mut dice: Dice, trouble: Duration, telling: Telling) -> RunReport {
 }
 
 fn live_through(world: &mut World) -> Verdict {
-    let trouble = micros(world.settings.trouble);
+    let fault_time = micros(world.settings.fault_time);
     let bound = micros(world.settings.recovery_bound());
-    world.run_until(trouble * 3 / 4)?;
+    world.run_until(fault_time * 3 / 4)?;
     world.clients.only_read = world.settings.writes_end_early;
-    world.run_until(trouble)?;
-    world.end_trouble();
+    world.run_until(fault_time)?;
+    world.end_faults();
     // L1, L2, L4: within the first half of the bound there is a leader again that serves requests.
-    world.run_until(trouble + bound / 2)?;
+    world.run_until(fault_time + bound / 2)?;
     have_all_vote(world)?;
     let start = world.now;
     let leader = world.leader();
@@ -113,7 +113,7 @@ fn live_through(world: &mut World) -> Verdict {
     world.run_until(end)?;
     // L3: a healthy leader keeps leading, also when a node that was cut off comes back.
     check(world.leader() == Some(leader), || {
-        format!("leadership went from {leader} to {:?} without trouble", world.leader())
+        format!("leadership went from {leader} to {:?} without faults", world.leader())
     })?;
     check_log_is_committed(world, leader)?;
     samples::check(&world.samples, |what| world.trace.sight(what))?;
@@ -168,9 +168,9 @@ fn make_all_voters(world: &mut World) -> Verdict {
             return Ok(());
         }
         if is_settled && members == all {
-            world.walk_in_to_have_all_vote(leader);
+            world.order_all_to_vote(leader);
         } else {
-            world.walk_in_to_have_all_take_part(leader);
+            world.order_all_to_take_part(leader);
         }
         let pause = micros(world.settings.election_max);
         world.run_until(world.now + pause)?;
@@ -236,15 +236,15 @@ fn micros(span: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const TROUBLE: Duration = Duration::from_secs(5);
+    const FAULT_TIME: Duration = Duration::from_secs(5);
 
     #[test]
     fn a_seed_and_its_tape_repeat_the_same_run() {
         for seed in 0..5 {
-            let first = run_seed(seed, TROUBLE, Telling::Silent);
-            let again = run_seed(seed, TROUBLE, Telling::LastLines);
+            let first = run_seed(seed, FAULT_TIME, Telling::Silent);
+            let again = run_seed(seed, FAULT_TIME, Telling::LastLines);
             assert_eq!((first.hash, first.events), (again.hash, again.events));
-            let played = run_tape(first.tape, TROUBLE, Telling::Silent);
+            let played = run_tape(first.tape, FAULT_TIME, Telling::Silent);
             assert_eq!(played.hash, first.hash);
         }
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn some_seeds_run_clean() {
         for seed in 0..60 {
-            let report = run_seed(seed, TROUBLE, Telling::LastLines);
+            let report = run_seed(seed, FAULT_TIME, Telling::LastLines);
             assert_eq!(report.violation, None, "seed {seed}\n{}", report.last_lines.join("\n"));
         }
     }

@@ -122,7 +122,7 @@ pub struct SimSettings {
     /// The number of nodes.
     pub nodes: usize,
     /// How long faults are injected, in simulated time.
-    pub trouble: Duration,
+    pub fault_time: Duration,
     /// The typical time between two faults; `None` for no faults.
     pub fault_every: Option<Duration>,
     /// The kinds of faults of this run.
@@ -174,7 +174,7 @@ pub struct SimSettings {
     /// How many of a thousand reads are linearizable.
     pub linearizable: u32,
     /// How many linearizable reads go directly to a node, per thousand requests.
-    pub walk_ins: u32,
+    pub direct_requests: u32,
     /// Whether leaders answer linearizable reads by a lease.
     pub read_lease: Option<ClockDrift>,
     /// Weights of put, get, delete, swap, scan.
@@ -224,7 +224,7 @@ fn think_min(append_bytes_max: usize, snapshots: SnapshotPolicy, round_trip: u64
 
 impl SimSettings {
     /// Draws the settings.
-    pub fn draw(dice: &mut Dice, trouble: Duration) -> Self {
+    pub fn draw(dice: &mut Dice, fault_time: Duration) -> Self {
         let nodes = dice.one_of(&[5, 3, 3, 5, 5, 1, 2, 4, 7]);
         let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.happens(400)).collect();
         let changes_members = faults.contains(&Fault::ChangeMembers);
@@ -248,7 +248,7 @@ impl SimSettings {
         let weights = draw_weights(dice);
         Self {
             nodes,
-            trouble,
+            fault_time,
             fault_every,
             faults,
             // The nodes that stay alive have to be a majority. With changing members it is
@@ -275,7 +275,7 @@ impl SimSettings {
             keys: dice.one_of(&[5, 1, 100]),
             think: dice.one_of(&[20_000, 5000, 100_000]).max(think_min),
             linearizable: dice.one_of(&[300, 0, 1000]),
-            walk_ins: dice.one_of(&[200, 0, 500]),
+            direct_requests: dice.one_of(&[200, 0, 500]),
             // The clocks of a run may be up to a quarter fast and a fifth slow.
             read_lease: dice.happens(300).then_some(ClockDrift { per_mille: 250 }),
             writes_end_early: dice.happens(200),

@@ -10,9 +10,9 @@ use super::run::{Telling, run_tape};
 
 /// Returns a smaller tape on which `property` still fails, found with about `runs_max` runs.
 #[must_use]
-pub fn shrink(tape: Vec<u32>, trouble: Duration, property: &str, runs_max: usize) -> Vec<u32> {
+pub fn shrink(tape: Vec<u32>, fault_time: Duration, property: &str, runs_max: usize) -> Vec<u32> {
     let fails = |tape: &[u32]| {
-        let report = run_tape(tape.to_vec(), trouble, Telling::Silent);
+        let report = run_tape(tape.to_vec(), fault_time, Telling::Silent);
         report.violation.is_some_and(|violation| violation.property == property)
     };
     let mut best = tape;
@@ -52,14 +52,14 @@ mod tests {
 
     #[test]
     fn a_failing_run_gets_smaller_and_still_fails() {
-        let trouble = Duration::from_millis(500);
+        let fault_time = Duration::from_millis(500);
         Mutant::activate(Some(Mutant::AckBeforeSync));
-        let failing = (0..50).map(|seed| run_seed(seed, trouble, Telling::Silent));
+        let failing = (0..50).map(|seed| run_seed(seed, fault_time, Telling::Silent));
         let report = failing.into_iter().find(|report| report.violation.is_some()).unwrap();
         let property = report.violation.unwrap().property;
         let before = report.tape.len();
-        let smaller = shrink(report.tape, trouble, property, 12);
-        let again = run_tape(smaller.clone(), trouble, Telling::Silent);
+        let smaller = shrink(report.tape, fault_time, property, 12);
+        let again = run_tape(smaller.clone(), fault_time, Telling::Silent);
         Mutant::activate(None);
         assert!(smaller.len() < before, "{} of {before} choices are left", smaller.len());
         assert_eq!(again.violation.unwrap().property, property);

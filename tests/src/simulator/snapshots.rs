@@ -177,7 +177,7 @@ pub fn read_part(
     let mut reader = PartReader::new(PartWanted { last, offset, bytes_max }, bytes.len() as u64);
     loop {
         let range = reader.range();
-        match reader.take(&bytes[at(range.start)..at(range.end)])? {
+        match reader.accept(&bytes[at(range.start)..at(range.end)])? {
             PartProgress::More => {}
             PartProgress::Part(part) => return Ok(Some(part)),
             PartProgress::NoSuchPart => return Ok(None),

@@ -13,6 +13,7 @@ use coracle_storage::Notice;
 use super::clients::{Clients, Returned};
 use super::connections::Connections;
 use super::dice::Dice;
+use super::direct_requests::{DirectRequests, is_direct};
 use super::invariants::{Invariants, Verdict, Violation};
 use super::network::SimNetwork;
 use super::process::{Process, SimClock, StartOutcome, found_disks};
@@ -20,7 +21,6 @@ use super::queue::{Queue, SimEvent};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
-use super::walk_ins::{WalkIns, is_walk_in};
 
 /// The delay between proxy and node, in microseconds.
 const HOP: u64 = 10;
@@ -56,7 +56,7 @@ pub struct World {
     /// Whether clients send new requests.
     pub clients_ask: bool,
     /// The requests that bypass the proxy.
-    pub(super) walk_ins: WalkIns,
+    pub(super) direct_requests: DirectRequests,
     /// The invariants.
     pub invariants: Invariants,
     /// The observations of clients, for the search checker.
@@ -64,7 +64,7 @@ pub struct World {
     /// The trace of the run.
     pub trace: Trace,
     /// Whether faults are still injected.
-    pub has_trouble: bool,
+    pub has_faults: bool,
     /// The links on which a leader has asked a follower how much of a snapshot it has, and has not
     /// sent a part since.
     pub(super) asked_for_snapshots: BTreeSet<(NodeId, NodeId)>,
@@ -108,10 +108,10 @@ impl World {
             router,
             router_wakes_at: None,
             clients_ask: true,
-            walk_ins: WalkIns::default(),
+            direct_requests: DirectRequests::default(),
             samples: Samples::default(),
             trace,
-            has_trouble: true,
+            has_faults: true,
             asked_for_snapshots: BTreeSet::new(),
         };
         for node in 0..world.processes.len() {
@@ -121,7 +121,7 @@ impl World {
             world.schedule(1, SimEvent::Client(client));
         }
         if world.settings.fault_every.is_some() {
-            world.schedule(2, SimEvent::Trouble);
+            world.schedule(2, SimEvent::Fault);
         }
         world.schedule(3, SimEvent::HandOver);
         world
@@ -206,13 +206,13 @@ impl World {
             }
             SimEvent::Client(client) => self.client_acts(client),
             SimEvent::Start(node) => self.start(node),
-            SimEvent::Trouble => self.make_trouble(),
+            SimEvent::Fault => self.inject_fault(),
             SimEvent::HandOver => {
                 self.hand_over();
                 Ok(())
             }
             SimEvent::Heal => {
-                if self.has_trouble {
+                if self.has_faults {
                     self.network.heal();
                 }
                 Ok(())
@@ -402,8 +402,8 @@ impl World {
                     self.schedule(at - self.now, SimEvent::Deliver(arriving));
                 }
             }
-            Output::Answer(request, answer) if is_walk_in(request) => {
-                self.walk_in_answered(node, request, &answer)?;
+            Output::Answer(request, answer) if is_direct(request) => {
+                self.direct_request_answered(node, request, &answer)?;
             }
             Output::Answer(request, answer) => {
                 let news = RouterInput::FromNode(vec![ProxyInput::Answer(id, request, answer)]);
@@ -428,8 +428,8 @@ impl World {
         if self.asks_again(client)? || !self.clients_ask || !self.clients.may_ask(client, &self.settings) {
             return Ok(());
         }
-        if self.dice.happens(self.settings.walk_ins) {
-            self.walk_in_to_read();
+        if self.dice.happens(self.settings.direct_requests) {
+            self.read_directly();
         }
         let (ticket, request) = self.clients.ask(client, self.now, &mut self.dice, &self.settings);
         self.ask(ticket, request)
@@ -482,7 +482,7 @@ impl World {
                 self.trace.note(self.now, [5, ticket.connection, ticket.slot], || {
                     format!("client {} gets {returned:?}", ticket.connection - 1)
                 });
-                let operation = self.clients.take(ticket, &returned).ok_or_else(|| Violation {
+                let operation = self.clients.remove(ticket, &returned).ok_or_else(|| Violation {
                     property: "exactly_once",
                     what: format!("a second reply for {ticket:?}"),
                 })?;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The longest time for a reply: longer than the server's own request timeout.
-const REPLY_PATIENCE: Duration = Duration::from_secs(8);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time in which the cluster has to answer after a start without faults.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(40);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const KEYS: usize = 4;
 
 /// An error: neither a reply nor the end of the connection arrived in time.
@@ -86,7 +86,7 @@ impl Client {
         self.stream = None;
         for key in 0..KEYS {
             let read = format!(r#"{{"op":"get","key":"k{key}","consistency":"linearizable"}}"#);
-            let give_up_at = Instant::now() + ANSWER_PATIENCE;
+            let give_up_at = Instant::now() + ANSWER_TIMEOUT;
             loop {
                 let heard = self.ask(server, &read);
                 if let Heard::Reply(reply) = &heard
@@ -108,12 +108,12 @@ impl Client {
 
     fn ask(&mut self, server: SocketAddr, line: &str) -> Heard {
         if self.stream.is_none() {
-            let Ok(stream) = TcpStream::connect_timeout(&server, REPLY_PATIENCE) else {
+            let Ok(stream) = TcpStream::connect_timeout(&server, REPLY_TIMEOUT) else {
                 thread::sleep(Duration::from_millis(20));
                 return Heard::Nothing;
             };
             _ = stream.set_nodelay(true);
-            _ = stream.set_read_timeout(Some(REPLY_PATIENCE));
+            _ = stream.set_read_timeout(Some(REPLY_TIMEOUT));
             self.stream = Some(BufReader::new(stream));
         }
         let Some(stream) = &mut self.stream else { return Heard::Nothing };

@@ -14,8 +14,8 @@ use crate::live::{Nodes, Runtime, Server, Setup, signal};
 
 /// The time that a traced server has to start, and below it to stop, before it counts as hanging.
 /// Far above what it needs, and short enough for a whole table.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const STOP_PATIENCE: Duration = Duration::from_secs(25);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// The longest duration of the load.
 const LOAD_MAX: Duration = Duration::from_secs(6);
 /// The number of writes of a run.
@@ -310,7 +310,7 @@ fn tells_of_stopped_node(line: &str) -> bool {
 
 /// Returns whether the server serves; otherwise it has ended.
 fn starts(server: &mut Server) -> Result<bool, Violation> {
-    let give_up_at = Instant::now() + START_PATIENCE;
+    let give_up_at = Instant::now() + START_TIMEOUT;
     while !server.has_said_anything() && !server.has_ended() {
         if Instant::now() > give_up_at {
             return Err(Violation::Hangs("the start"));
@@ -321,7 +321,7 @@ fn starts(server: &mut Server) -> Result<bool, Violation> {
 }
 
 fn ends(server: &mut Server) -> Result<(), Violation> {
-    let give_up_at = Instant::now() + STOP_PATIENCE;
+    let give_up_at = Instant::now() + STOP_TIMEOUT;
     while !server.has_ended() {
         if Instant::now() > give_up_at {
             return Err(Violation::Hangs("the stop"));

@@ -9,7 +9,7 @@ use coracle_tests::floods::with_frames_without_an_end;
 use coracle_tests::live::{Nodes, Runtime, Server, Setup, Talk, until};
 
 /// The limit for another client's request meanwhile: far more than it takes, and less than a hang.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const MIB: u64 = 1 << 20;
 
 fn server(runtime: Runtime) -> Server {
@@ -21,7 +21,7 @@ fn is_served(server: &Server, number: u64) {
     let mut talk = server.connect();
     assert_eq!(talk.ask(&format!(r#"{{"key":"other","value":{number}}}"#))["status"], "ok");
     assert_eq!(talk.ask(r#"{"op":"get","key":"other","consistency":"linearizable"}"#)["value"], number);
-    assert!(asked.elapsed() < PATIENCE);
+    assert!(asked.elapsed() < TIMEOUT);
 }
 
 /// Incomplete lines of 512 KiB, which are cheap to send and must be buffered: beyond the limit, the
@@ -79,7 +79,7 @@ fn strangers_keep_no_member_out(runtime: Runtime) {
     let begun = Instant::now();
     nodes.restart(3);
     nodes.settle();
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     drop(strangers);
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Runtime, Setup, program};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A program at a terminal, with its keyboard and its screen.
 struct Terminal {
@@ -70,7 +70,7 @@ impl Terminal {
     /// the text.
     #[track_caller]
     fn wait_for(&mut self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             if let Some(at) = self.shown.find(text) {
                 let rest = self.shown.split_off(at + text.len());

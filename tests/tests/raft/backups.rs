@@ -3,7 +3,8 @@
 
 use coracle_core::raft::{Checksum, LogIndex, LogPoint, Restored, SnapshotPart};
 use coracle_core::{
-    Answer, BACKUP_HOLD_MAX, BACKUP_PATIENCE, BackupPiece, Refused, ReplicaLimits, Request, SnapshotPolicy,
+    Answer, BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece, ReplicaLimits, Request, RequestRefusal,
+    SnapshotPolicy,
 };
 use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
 
@@ -119,7 +120,7 @@ fn a_node_without_a_majority_rejects_a_backup() {
     cluster.isolate(2);
     cluster.elapse_ms(5_000);
     let answer = ask(&mut cluster, 2, BackupPiece::New);
-    assert!(matches!(answer, Answer::Refused(Refused::NotLeader { .. })), "{answer:?}");
+    assert!(matches!(answer, Answer::Refused(RequestRefusal::NotLeader { .. })), "{answer:?}");
 }
 
 /// Under load, snapshots follow one another faster than a reader reads: the next one waits for the
@@ -155,17 +156,17 @@ fn a_reader_does_not_hold_snapshots_back_forever() {
         part
     };
     let is_gone = |cluster: &mut Cluster<Snapshotting>, part: &SnapshotPart| {
-        ask(cluster, 2, after(part)) == Answer::Refused(Refused::BackupGone)
+        ask(cluster, 2, after(part)) == Answer::Refused(RequestRefusal::BackupGone)
     };
 
     let mut silent = start();
     let part = begun(&mut silent);
-    silent.elapse_ms(u64::try_from(BACKUP_PATIENCE.as_millis()).expect("seconds") + 1_000);
+    silent.elapse_ms(u64::try_from(BACKUP_TIMEOUT.as_millis()).expect("seconds") + 1_000);
     assert!(is_gone(&mut silent, &part));
 
     let mut stubborn = start();
     let part = begun(&mut stubborn);
-    let patience = u64::try_from(BACKUP_PATIENCE.as_millis()).expect("seconds") / 2;
+    let patience = u64::try_from(BACKUP_TIMEOUT.as_millis()).expect("seconds") / 2;
     let rounds = u64::try_from(BACKUP_HOLD_MAX.as_millis()).expect("minutes") / patience;
     let went = (0..=rounds).find(|_| {
         stubborn.elapse_ms(patience);
@@ -187,7 +188,7 @@ fn an_unavailable_piece_is_rejected_or_pending() {
     let part = begin(&mut cluster, 2);
     let last = part.meta.last;
     let other = LogPoint { checksum: Checksum(last.checksum.0 ^ 1), ..last };
-    let refused = Answer::Refused(Refused::BackupGone);
+    let refused = Answer::Refused(RequestRefusal::BackupGone);
     assert_eq!(ask(&mut cluster, 2, BackupPiece::At { last: other, offset: 0 }), refused);
     assert_eq!(ask(&mut cluster, 2, BackupPiece::At { last, offset: 1_000_000 }), refused);
     let never = LogIndex(u64::MAX);

@@ -6,7 +6,8 @@ use coracle_core::raft::{
     Body, ChangeError, Config, LogIndex, Member, NodeId, Restored, Role, Roster, Voters,
 };
 use coracle_core::{
-    Answer, Incarnation, MemberChange, MemberOrder, ORDER_PATIENCE, Refused, Replica, Request, RequestId,
+    Answer, Incarnation, MemberChange, MemberOrder, ORDER_TIMEOUT, Replica, Request, RequestId,
+    RequestRefusal,
 };
 use coracle_tests::scenario::Cluster;
 use coracle_tests::scenario::forge::{message, request_vote};
@@ -48,9 +49,9 @@ pub(crate) fn obeyed(cluster: &mut Cluster<Replica>, leader: u64, change: Member
 
 fn refusal(cluster: &mut Cluster<Replica>, leader: u64, change: MemberChange) -> ChangeError {
     let request = order(cluster, leader, change);
-    cluster.elapse_ms(u64::try_from(ORDER_PATIENCE.as_millis()).expect("some seconds"));
+    cluster.elapse_ms(u64::try_from(ORDER_TIMEOUT.as_millis()).expect("some seconds"));
     match cluster.answer(request) {
-        Some(Answer::Refused(Refused::Change(error))) => *error,
+        Some(Answer::Refused(RequestRefusal::Change(error))) => *error,
         other => panic!("{other:?}"),
     }
 }
@@ -63,7 +64,7 @@ fn address(id: u64) -> MemberChange {
 fn grow(cluster: &mut Cluster<Replica>, leader: u64, id: u64) {
     obeyed(cluster, leader, address(id));
     let addition = cluster.node(leader).configuration().last_addition();
-    cluster.meet(leader, id, 10 + id, addition.0);
+    cluster.complete_handshake(leader, id, 10 + id, addition.0);
     cluster.elapse_ms(100);
     obeyed(cluster, leader, MemberChange::Promote(NodeId(id)));
 }
@@ -91,12 +92,12 @@ fn the_first_incarnation_to_connect_becomes_the_member() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
     assert_eq!(known(&cluster, 1, 4), None);
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     for node in 1..=4 {
         assert_eq!(known(&cluster, node, 4), Some(14), "on node {node}");
     }
-    cluster.meet(1, 4, 78, 1);
+    cluster.complete_handshake(1, 4, 78, 1);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), Some(14), "that one has lost its disk");
 }
@@ -108,7 +109,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
     assert_eq!(refusal(&mut cluster, 1, MemberChange::Promote(NodeId(4))), ChangeError::Silent(NodeId(4)));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     cluster.isolate(4);
     cluster.elapse_ms(700);
@@ -125,7 +126,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
 fn a_new_leader_records_a_handshake_that_it_saw_as_a_follower() {
     let mut cluster = founded();
     cluster.isolate(2);
-    cluster.meet(2, 4, 14, 1);
+    cluster.complete_handshake(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
     cluster.heal();
     cluster.elapse_ms(300);
@@ -141,17 +142,17 @@ fn a_new_leader_records_a_handshake_that_it_saw_as_a_follower() {
 fn a_removed_incarnation_is_never_bound_again() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
-    cluster.meet(1, 4, 14, 1);
-    cluster.meet(2, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
+    cluster.complete_handshake(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), None, "its earlier incarnation is not taken for the new one");
     cluster.replace(4, 78);
-    cluster.meet(1, 4, 78, 2);
+    cluster.complete_handshake(1, 4, 78, 2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 3, 4), Some(78));
     assert!(!cluster.node(4).was_named() || cluster.node(4).removed_at().is_none());
@@ -165,18 +166,18 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
     let mut cluster = founded();
     cluster.isolate(4);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
-    cluster.meet(1, 4, 14, 1);
-    cluster.meet(2, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
+    cluster.complete_handshake(2, 4, 14, 1);
     obeyed(&mut cluster, 1, address(4));
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), None);
     cluster.elect(2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 2, 4), None);
-    cluster.meet(2, 4, 78, 2);
+    cluster.complete_handshake(2, 4, 78, 2);
     cluster.elapse_ms(100);
     assert_eq!(known(&cluster, 1, 4), Some(78));
 }
@@ -188,7 +189,7 @@ fn an_incarnation_that_was_removed_before_it_knew_is_never_bound_again() {
 fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     cluster.ask(1, Request::ChangeMembers(MemberChange::Remove(NodeId(4)).into()));
     cluster.elapse_ms(30);
@@ -212,7 +213,7 @@ fn a_removed_member_does_not_vouch_for_a_change_after_its_removal() {
 fn a_member_that_is_added_again_moves_and_stays_what_it_is() {
     let mut cluster = founded();
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     for id in [4, 2, 1] {
         let moved = MemberChange::AddLearnerAt(NodeId(id), format!("elsewhere:{id}").into());
@@ -274,14 +275,14 @@ fn an_order_that_comes_late_does_not_undo_a_later_one() {
     };
     assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)));
     assert!(matches!(ask(&mut cluster, &add), Answer::MembershipChanged(..)), "it is as was ordered");
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     let given_for = Some(LogIndex(cluster.node(1).configuration_index().0 - 1));
     let promote = MemberOrder { given_for, ..MemberChange::Promote(NodeId(4)).into() };
     assert!(matches!(ask(&mut cluster, &promote), Answer::MembershipChanged(..)), "to be met is no change");
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
     for late in [&add, &promote] {
-        assert_eq!(ask(&mut cluster, late), Answer::Refused(Refused::Change(ChangeError::Outdated)));
+        assert_eq!(ask(&mut cluster, late), Answer::Refused(RequestRefusal::Change(ChangeError::Outdated)));
     }
     assert!(!cluster.node(1).configuration().contains(NodeId(4)));
 }
@@ -303,7 +304,7 @@ fn a_node_that_lost_its_disk_does_not_act_by_the_history_of_its_predecessor() {
         cluster.isolate(1);
         obeyed(&mut cluster, 2, MemberChange::Remove(NodeId(1)));
         obeyed(&mut cluster, 2, address(1));
-        cluster.meet(2, 1, 91, 3);
+        cluster.complete_handshake(2, 1, 91, 3);
         cluster.heal();
         let mut steps = 0;
         while cluster.node(1).log().last().index < LogIndex(held) && steps < 1000 {
@@ -364,14 +365,14 @@ fn progress_belongs_to_an_incarnation() {
         put(&mut cluster, 1, value);
     }
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 14, 1);
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(100);
     assert!(cluster.node(1).has_caught_up(NodeId(4)));
     obeyed(&mut cluster, 1, MemberChange::Remove(NodeId(4)));
     cluster.replace(4, 94);
     cluster.isolate(4);
     obeyed(&mut cluster, 1, address(4));
-    cluster.meet(1, 4, 94, 1);
+    cluster.complete_handshake(1, 4, 94, 1);
     cluster.elapse_ms(100);
     assert!(!cluster.node(1).has_caught_up(NodeId(4)), "its predecessor had");
     cluster.heal();
@@ -389,13 +390,21 @@ fn a_joiner_answers_no_read_before_it_is_a_member() {
     cluster.isolate(4);
     let early = get(&mut cluster, 4);
     cluster.elapse_ms(500);
-    assert_eq!(cluster.answer(early), Some(&Answer::Refused(Refused::CatchingUp)), "it is no member yet");
+    assert_eq!(
+        cluster.answer(early),
+        Some(&Answer::Refused(RequestRefusal::CatchingUp)),
+        "it is no member yet"
+    );
     cluster.heal();
     obeyed(&mut cluster, 1, address(4));
     let unmet = get(&mut cluster, 4);
     cluster.elapse_ms(500);
-    assert_eq!(cluster.answer(unmet), Some(&Answer::Refused(Refused::CatchingUp)), "it was not met yet");
-    cluster.meet(1, 4, 14, 1);
+    assert_eq!(
+        cluster.answer(unmet),
+        Some(&Answer::Refused(RequestRefusal::CatchingUp)),
+        "it was not met yet"
+    );
+    cluster.complete_handshake(1, 4, 14, 1);
     cluster.elapse_ms(200);
     let late = get(&mut cluster, 4);
     cluster.elapse_ms(200);
@@ -417,7 +426,7 @@ fn a_leader_that_resigns_hands_over_to_the_closest() {
     cluster.elapse_ms(200);
     assert_eq!(cluster.answer(request), Some(&Answer::Transferred { to: NodeId(3) }));
     let at_follower = cluster.ask(1, Request::Resign);
-    assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
+    assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(RequestRefusal::NotLeader { .. }))));
 }
 
 /// The last proposals of a removed leader may be committed without it. It answers each of them,

@@ -4,7 +4,7 @@
 use coracle_core::raft::{
     ChangeError, Config, Configuration, EntryKind, LogIndex, NodeId, Restored, Role, Voters,
 };
-use coracle_core::{Answer, MemberChange, Refused, Replica, Request, RequestId};
+use coracle_core::{Answer, MemberChange, Replica, Request, RequestId, RequestRefusal};
 use coracle_tests::scenario::Cluster;
 use coracle_tests::scenario::forge::{granted, request_vote};
 
@@ -41,7 +41,7 @@ fn is_done(cluster: &Cluster<Replica>, request: RequestId, voters: &[u64], learn
 
 fn refusal(cluster: &Cluster<Replica>, request: RequestId) -> Option<ChangeError> {
     match cluster.answer(request) {
-        Some(Answer::Refused(Refused::Change(error))) => Some(*error),
+        Some(Answer::Refused(RequestRefusal::Change(error))) => Some(*error),
         _ => None,
     }
 }
@@ -224,7 +224,7 @@ fn one_change_at_a_time() {
         assert_eq!(refusal(&cluster, invalid), Some(ChangeError::Invalid), "{voters:?} {learners:?}");
     }
     let at_follower = order(&mut cluster, 2, MemberChange::AddLearner(NodeId(5)));
-    assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(Refused::NotLeader { .. }))));
+    assert!(matches!(cluster.answer(at_follower), Some(Answer::Refused(RequestRefusal::NotLeader { .. }))));
 }
 
 /// A new leader rejects changes until it has committed an entry of the current term, because until
@@ -243,7 +243,7 @@ fn a_new_leader_changes_nothing_before_it_has_committed_in_its_own_term() {
     };
     // A leader that has committed nothing in its own term rejects the change.
     let answer = cluster.answer(refused).cloned();
-    if let Some(Answer::Refused(Refused::Change(error))) = answer {
+    if let Some(Answer::Refused(RequestRefusal::Change(error))) = answer {
         assert_eq!(error, ChangeError::NotEstablished);
     }
     (2..=4).for_each(|node| cluster.release_disk(node));
@@ -358,7 +358,7 @@ fn a_transfer_ends_when_its_target_goes_and_a_promoted_learner_can_lead() {
     cluster.elapse_ms(100);
     assert_eq!(cluster.answer(request), Some(&Answer::Transferred { to: NodeId(4) }));
     let to_learner = cluster.ask(4, Request::Transfer(NodeId(5)));
-    assert_eq!(cluster.answer(to_learner), Some(&Answer::Refused(Refused::NotVoter)));
+    assert_eq!(cluster.answer(to_learner), Some(&Answer::Refused(RequestRefusal::NotVoter)));
     let stopped = set(&mut cluster, 4, &[1, 2, 3], &[5]);
     cluster.elapse_ms(2000);
     assert!(is_done(&cluster, stopped, &[1, 2, 3], &[5]));

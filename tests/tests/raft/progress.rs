@@ -2,7 +2,7 @@
 //! may not change.
 
 use coracle_core::raft::{AppendEntries, Config, Entries, Message, Restored, Role};
-use coracle_core::{Answer, Refused};
+use coracle_core::{Answer, RequestRefusal};
 use coracle_tests::scenario::forge::{
     accepted, append, as_append, disk_of, entries_of, heartbeat_response, outcome, rejected,
 };
@@ -234,7 +234,7 @@ fn proposals_are_refused_above_the_limit_and_taken_again_after_a_commit() {
         let prefix = format!("r{round}");
         let requests: Vec<_> = (0..4).map(|number| lone.propose(1, &format!("{prefix}{number}"))).collect();
         let refused =
-            |lone: &Lone, request| lone.answer(request) == Some(&Answer::Refused(Refused::Overloaded));
+            |lone: &Lone, request| lone.answer(request) == Some(&Answer::Refused(RequestRefusal::Overloaded));
         let taken = requests.iter().filter(|&&request| !refused(&lone, request)).count();
         assert_eq!(taken, 2, "round {round}: the second entry passes the limit");
         let last = lone.node(1).log().last().index.0;

@@ -3,7 +3,7 @@
 
 use coracle_core::kv::{Found, Key, Query};
 use coracle_core::raft::{Body, ClockDrift, Config, Message, Restored, Role};
-use coracle_core::{Answer, Refused, Replica, Request, RequestId};
+use coracle_core::{Answer, Replica, Request, RequestId, RequestRefusal};
 use coracle_tests::scenario::forge::disk_of;
 use coracle_tests::scenario::{Cluster, replicas};
 
@@ -21,7 +21,7 @@ fn read_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<(u64, bool)
 }
 
 fn is_refused(cluster: &Cluster<Replica>, request: RequestId) -> bool {
-    matches!(cluster.answer(request), Some(Answer::Refused(Refused::NotLeader { .. })))
+    matches!(cluster.answer(request), Some(Answer::Refused(RequestRefusal::NotLeader { .. })))
 }
 
 fn with_leases(size: usize, disks: Vec<Restored>) -> Cluster<Replica> {

@@ -1,7 +1,7 @@
 //! Removed members: how a node learns of its removal, and what it no longer does.
 
 use coracle_core::raft::{Body, Checksum, NodeId, Role, SnapshotEnd, SnapshotMeta, SnapshotPart};
-use coracle_core::{Answer, MemberChange, Refused, Replica};
+use coracle_core::{Answer, MemberChange, Replica, RequestRefusal};
 use coracle_tests::scenario::Cluster;
 use coracle_tests::scenario::forge::message;
 
@@ -27,7 +27,7 @@ fn a_removed_member_learns_of_its_removal_and_serves_no_more() {
     assert_eq!(removals(&cluster), 1);
     let after = get(&mut cluster, 3);
     cluster.elapse_ms(3000);
-    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(RequestRefusal::CatchingUp)));
     assert_eq!(cluster.role(3), Role::Follower);
     assert!(cluster.node(3).removed_at().is_some());
     assert_eq!(removals(&cluster), 1);
@@ -70,7 +70,7 @@ fn a_snapshot_that_covers_a_removal_reports_it_and_is_not_installed() {
     cluster.elapse_ms(3000);
     assert_eq!(
         cluster.answer(read),
-        Some(&Answer::Refused(Refused::CatchingUp)),
+        Some(&Answer::Refused(RequestRefusal::CatchingUp)),
         "its map is of no use any more"
     );
     cluster.crash(3);
@@ -93,5 +93,5 @@ fn a_member_that_is_dismissed_serves_no_more() {
     cluster.dismiss(3);
     let after = get(&mut cluster, 3);
     cluster.elapse_ms(3000);
-    assert_eq!(cluster.answer(after), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.answer(after), Some(&Answer::Refused(RequestRefusal::CatchingUp)));
 }

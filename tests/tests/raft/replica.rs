@@ -4,8 +4,8 @@
 use coracle_core::kv::{Found, Key, Outcome, Query, Scan};
 use coracle_core::raft::{BatchBuilder, Config, LogIndex, LogPoint, NodeId, Restored, Role, Term, Voters};
 use coracle_core::{
-    Answer, Input, Instant, LOOK_UPS_MAX, Output, READ_PATIENCE, Refused, Replica, ReplicaError, Request,
-    RequestId,
+    Answer, Input, Instant, LOOK_UPS_MAX, Output, READ_TIMEOUT, Replica, ReplicaError, Request, RequestId,
+    RequestRefusal,
 };
 use coracle_tests::scenario::forge::{disk_in_term, disk_of, heartbeat};
 use coracle_tests::scenario::{Cluster, replicas};
@@ -66,11 +66,11 @@ fn requests_of_a_lost_term_are_answered_by_index_and_term() {
     cluster.heal();
     cluster.elapse_ms(200);
     assert_eq!((cluster.log_terms(1).len(), cluster.commit(1)), (10, 10));
-    assert_eq!(cluster.answer(tenth), Some(&Answer::Refused(Refused::Superseded)));
+    assert_eq!(cluster.answer(tenth), Some(&Answer::Refused(RequestRefusal::Superseded)));
     assert_eq!(cluster.answer(eleventh), None, "place 11 is not decided");
     // The third term starts with index 11.
     cluster.elect(1);
-    assert_eq!(cluster.answer(eleventh), Some(&Answer::Refused(Refused::Superseded)));
+    assert_eq!(cluster.answer(eleventh), Some(&Answer::Refused(RequestRefusal::Superseded)));
     let twelfth = cluster.propose(1, "chips");
     cluster.settle();
     assert_eq!(applied_at(&cluster, twelfth), Some(12));
@@ -144,7 +144,11 @@ fn a_restarted_replica_reads_only_after_applying_what_its_disk_held() {
     cluster.crash(3);
     cluster.restart(3);
     let early = cluster.ask(3, read("chips", 0));
-    assert_eq!(cluster.answer(early), Some(&Answer::Refused(Refused::CatchingUp)), "it knows no leader");
+    assert_eq!(
+        cluster.answer(early),
+        Some(&Answer::Refused(RequestRefusal::CatchingUp)),
+        "it knows no leader"
+    );
     // It hears a leader that reports no commit yet, so the read waits.
     cluster.deliver(heartbeat(1, 3, 1, 0));
     let waits = cluster.ask(3, read("chips", 0));
@@ -193,7 +197,7 @@ fn a_read_that_waits_is_refused_when_the_leader_is_lost() {
     cluster.isolate(3);
     let waits = cluster.ask(3, read("chips", 9));
     cluster.elapse_ms(700);
-    assert_eq!(cluster.answer(waits), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.answer(waits), Some(&Answer::Refused(RequestRefusal::CatchingUp)));
 }
 
 /// Reads of one replica never go back in time, across restarts and elections.
@@ -251,12 +255,12 @@ fn a_read_at_a_replica_that_stays_behind_is_refused_in_time() {
     let mut cluster = replicas(3);
     cluster.elect(1);
     let waits = cluster.ask(3, read("chips", 9));
-    let patience_ms = u64::try_from(READ_PATIENCE.as_millis()).expect("it is short");
+    let patience_ms = u64::try_from(READ_TIMEOUT.as_millis()).expect("it is short");
     cluster.elapse_ms(patience_ms - 1);
     assert_eq!(cluster.answer(waits), None, "it may yet catch up");
     // A replica checks in each turn, and it has one at every heartbeat.
     cluster.elapse_ms(60);
-    assert_eq!(cluster.answer(waits), Some(&Answer::Refused(Refused::CatchingUp)));
+    assert_eq!(cluster.answer(waits), Some(&Answer::Refused(RequestRefusal::CatchingUp)));
     assert_eq!(cluster.node(3).leader(), Some(NodeId(1)), "it hears its leader all the time");
 }
 

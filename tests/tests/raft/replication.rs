@@ -1,7 +1,7 @@
 //! Replication and commit between whole nodes: lost, duplicated and reordered messages do no harm.
 
 use coracle_core::raft::{Body, Config, Message, Node, Restored};
-use coracle_core::{Answer, Refused};
+use coracle_core::{Answer, RequestRefusal};
 use coracle_tests::scenario::forge::{accepted, append, disk_in_term, disk_of, heartbeat};
 use coracle_tests::scenario::{Cluster, Lone, cluster, cluster_with};
 use proptest::prelude::*;
@@ -37,11 +37,12 @@ fn a_proposal_needs_a_leader_and_a_majority() {
     let request = cluster.propose(1, "chips");
     assert!(matches!(
         cluster.answer(request),
-        Some(Answer::Refused(Refused::NotLeader { leader: None, .. }))
+        Some(Answer::Refused(RequestRefusal::NotLeader { leader: None, .. }))
     ));
     cluster.elect(1);
     let request = cluster.propose(2, "chips");
-    let Some(Answer::Refused(Refused::NotLeader { leader: Some(leader), .. })) = cluster.answer(request)
+    let Some(Answer::Refused(RequestRefusal::NotLeader { leader: Some(leader), .. })) =
+        cluster.answer(request)
     else {
         panic!("a follower knows who leads");
     };

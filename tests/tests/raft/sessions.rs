@@ -3,7 +3,7 @@
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
 use coracle_core::raft::{LogIndex, Restored};
-use coracle_core::{Answer, Refused, Replica, ReplicaLimits, Request, RequestId};
+use coracle_core::{Answer, Replica, ReplicaLimits, Request, RequestId, RequestRefusal};
 use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
 
 fn session(client: &str, seq: u64) -> Session {
@@ -89,7 +89,7 @@ fn a_write_whose_first_entry_is_lost_is_done_by_the_second() {
     assert_eq!(applied(&cluster, again), Some((4, &Outcome::Done)));
     cluster.heal();
     cluster.elapse_ms(200);
-    assert_eq!(cluster.answer(lost), Some(&Answer::Refused(Refused::Superseded)));
+    assert_eq!(cluster.answer(lost), Some(&Answer::Refused(RequestRefusal::Superseded)));
     assert_equal_states(&cluster);
 }
 

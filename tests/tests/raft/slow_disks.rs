@@ -2,7 +2,7 @@
 //! have a limit.
 
 use coracle_core::raft::{Config, Node, Restored, Role};
-use coracle_core::{Answer, Refused};
+use coracle_core::{Answer, RequestRefusal};
 use coracle_tests::scenario::forge::{accepted, vote_answer};
 use coracle_tests::scenario::{Cluster, Lone, Weather, cluster};
 
@@ -80,7 +80,7 @@ fn proposals_are_refused_while_too_much_waits_for_the_leaders_own_disk() {
         let mut taken = 0;
         for number in 0..4 {
             let request = lone.propose(1, &format!("r{round}{number}"));
-            taken += u32::from(lone.answer(request) != Some(&Answer::Refused(Refused::Overloaded)));
+            taken += u32::from(lone.answer(request) != Some(&Answer::Refused(RequestRefusal::Overloaded)));
             let last = lone.node(1).log().last().index.0;
             for peer in [2, 3] {
                 lone.hand(accepted(peer, 1, 1, last));

@@ -3,8 +3,8 @@
 
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
 use coracle_core::raft::{
-    Body, Config, Configuration, InstallOutcome, LogIndex, Member, Message, NodeId, Refusal, Restored, Role,
-    Roster, Voters,
+    Body, Config, Configuration, InstallOutcome, LogIndex, Member, Message, MessageRefusal, NodeId, Restored,
+    Role, Roster, Voters,
 };
 use coracle_core::{Answer, Incarnation, MemberChange, ReplicaLimits, Request, SnapshotPolicy};
 use coracle_tests::scenario::{Cluster, Limited, Limits};
@@ -340,8 +340,8 @@ fn the_log_stays_until_the_snapshot_is_durable() {
 fn a_damaged_transfer_is_dropped_and_begun_again() {
     // The first case changes a value, the second one the order of the keys.
     for (sent, received, because) in [
-        (":\"k1\"}", ":\"x1\"}", Refusal::SnapshotDamaged),
-        ("{\"key\":\"k1\"", "{\"key\":\"x1\"", Refusal::SnapshotNotUnderstood),
+        (":\"k1\"}", ":\"x1\"}", MessageRefusal::SnapshotDamaged),
+        ("{\"key\":\"k1\"", "{\"key\":\"x1\"", MessageRefusal::SnapshotNotUnderstood),
     ] {
         let mut cluster = led_by_one(3);
         cluster.isolate(3);

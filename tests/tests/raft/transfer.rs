@@ -2,7 +2,7 @@
 //! fails.
 
 use coracle_core::raft::{Body, NodeId, Role};
-use coracle_core::{Answer, Refused, Replica, Request};
+use coracle_core::{Answer, Replica, Request, RequestRefusal};
 use coracle_tests::scenario::forge::{granted, message};
 use coracle_tests::scenario::{Cluster, Lone, replicas};
 
@@ -43,7 +43,7 @@ fn leadership_goes_to_a_node_that_has_everything_and_back() {
 fn a_follower_names_the_leader() {
     let mut cluster = led_by_one(3);
     let request = cluster.ask(2, to(3));
-    let answer = Refused::NotLeader { term: cluster.node(1).current_term(), leader: Some(NodeId(1)) };
+    let answer = RequestRefusal::NotLeader { term: cluster.node(1).current_term(), leader: Some(NodeId(1)) };
     assert_eq!(cluster.answer(request), Some(&Answer::Refused(answer)));
 }
 
@@ -73,7 +73,7 @@ fn the_leader_itself_and_strangers_are_no_targets() {
     let own = cluster.ask(1, to(1));
     assert_eq!(cluster.answer(own), Some(&Answer::Transferred { to: NodeId(1) }));
     let stranger = cluster.ask(1, to(9));
-    assert_eq!(cluster.answer(stranger), Some(&Answer::Refused(Refused::NotVoter)));
+    assert_eq!(cluster.answer(stranger), Some(&Answer::Refused(RequestRefusal::NotVoter)));
     cluster.elapse_ms(2000);
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
 }
@@ -90,11 +90,14 @@ fn a_target_that_does_not_answer_costs_one_election_timeout() {
     cluster.elapse_ms(550);
     let refused = cluster.propose(1, "meanwhile");
     assert!(
-        matches!(cluster.answer(refused), Some(Answer::Refused(Refused::NotLeader { leader: None, .. }))),
+        matches!(
+            cluster.answer(refused),
+            Some(Answer::Refused(RequestRefusal::NotLeader { leader: None, .. }))
+        ),
         "a write waits for the next leader"
     );
     cluster.elapse_ms(100);
-    assert_eq!(cluster.answer(request), Some(&Answer::Refused(Refused::TransferFailed)));
+    assert_eq!(cluster.answer(request), Some(&Answer::Refused(RequestRefusal::TransferFailed)));
     assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
     let write = cluster.propose(1, "chips");
     cluster.settle();
@@ -111,11 +114,11 @@ fn asking_twice_gives_no_more_time() {
     let second = cluster.ask(1, to(3));
     assert_eq!(
         cluster.answer(first),
-        Some(&Answer::Refused(Refused::TransferFailed)),
+        Some(&Answer::Refused(RequestRefusal::TransferFailed)),
         "the second order counts"
     );
     cluster.elapse_ms(250);
-    assert_eq!(cluster.answer(second), Some(&Answer::Refused(Refused::TransferFailed)));
+    assert_eq!(cluster.answer(second), Some(&Answer::Refused(RequestRefusal::TransferFailed)));
 }
 
 /// Covers: etcd TestLeaderTransferSecondTransferToAnotherNode, TestLeaderTransferBack (asking for
@@ -149,7 +152,7 @@ fn another_election_ends_a_transfer() {
     cluster.heal();
     cluster.elapse_ms(200);
     assert_eq!((cluster.leader(), cluster.node(1).transfer_target()), (Some(2), None));
-    assert_eq!(cluster.answer(request), Some(&Answer::Refused(Refused::TransferFailed)));
+    assert_eq!(cluster.answer(request), Some(&Answer::Refused(RequestRefusal::TransferFailed)));
 }
 
 /// The target crashes right after it was called, and another node becomes leader.

@@ -51,8 +51,8 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         .with_places(PLACES, MemoryBudget::unlimited())
 }
 
-fn meeting(node: u64, address: &str) -> Meeting {
-    Meeting {
+fn handshake(node: u64, address: &str) -> HandshakeResult {
+    HandshakeResult {
         node: NodeId(node),
         incarnation: Incarnation(10 * node),
         address: Some(address.into()),
@@ -137,7 +137,7 @@ fn the_link_to_a_removed_member_ends_when_it_was_silent_for_the_grace_period() {
 fn a_node_that_is_not_a_member_is_linked_at_its_stated_address_while_it_is_answered() {
     let mut directory = directory(&THREE);
     changes(|changes| directory.reach(at(0), changes));
-    let heard = changes(|changes| directory.heard(&meeting(9, "h:9"), at(1), changes));
+    let heard = changes(|changes| directory.heard(&handshake(9, "h:9"), at(1), changes));
     assert_eq!(heard, [start(9, "h:9")]);
     for now in (10..100).step_by(9) {
         assert_eq!(changes(|changes| directory.tidy(at(now), |_| true, changes)), []);
@@ -148,7 +148,7 @@ fn a_node_that_is_not_a_member_is_linked_at_its_stated_address_while_it_is_answe
     let wanted = changes(|changes| directory.wanted(NodeId(9), at(202), changes));
     assert_eq!(wanted, [start(9, "h:9")], "it is answered again");
     assert_eq!(changes(|changes| directory.wanted(NodeId(8), at(202), changes)), [], "nobody knows where");
-    let heard = changes(|changes| directory.heard(&meeting(2, "elsewhere:2"), at(203), changes));
+    let heard = changes(|changes| directory.heard(&handshake(2, "elsewhere:2"), at(203), changes));
     assert_eq!(heard, [], "a member is where the configuration says");
 }
 
@@ -199,15 +199,15 @@ fn strangers_are_remembered_up_to_a_limit() {
     let mut directory = directory(&THREE);
     for node in 0..2 * STRANGERS as u64 {
         let address = format!("h:{node}");
-        changes(|changes| directory.heard(&meeting(100 + node, &address), at(1), changes));
+        changes(|changes| directory.heard(&handshake(100 + node, &address), at(1), changes));
     }
     assert_eq!(directory.heard.len(), STRANGERS);
     // All of them are linked. Once nothing is sent to them, they make room for nodes that dial
     // later.
-    assert_eq!(changes(|changes| directory.heard(&meeting(1000, "h:1000"), at(2), changes)), []);
+    assert_eq!(changes(|changes| directory.heard(&handshake(1000, "h:1000"), at(2), changes)), []);
     changes(|changes| directory.tidy(at(60), |_| false, changes));
     for node in 1000..1000 + 2 * STRANGERS as u64 {
-        let heard = changes(|changes| directory.heard(&meeting(node, "late"), at(61), changes));
+        let heard = changes(|changes| directory.heard(&handshake(node, "late"), at(61), changes));
         assert_eq!(heard.len(), usize::from(node < 1000 + STRANGERS as u64), "node {node}");
     }
     assert_eq!(directory.heard.len(), STRANGERS);
@@ -220,12 +220,12 @@ fn a_refusal_is_reported_once_per_reason() {
     let hello = other.hello(Some(NodeId(1)), None).encode();
     let (first, actions) = greet(&mut directory, &hello, 1);
     assert!(matches!(actions.news[..], [PeerNews::Report(PeerEvent::Stranger(NodeId(2), _))]));
-    assert!(first.meeting.is_none());
+    assert!(first.handshake.is_none());
     assert!(greet(&mut directory, &hello, 1).1.news.is_empty());
     assert!(greet(&mut directory, b"GET / HTTP/1.1", 1).1.news.is_empty(), "nobody knows who that is");
     other.incarnation = Incarnation(20);
     let (greeting, _) = greet(&mut directory, &other.hello(Some(NodeId(1)), None).encode(), 1);
-    assert_eq!(greeting.meeting.map(|meeting| meeting.node), Some(NodeId(2)));
+    assert_eq!(greeting.handshake.map(|handshake| handshake.node), Some(NodeId(2)));
 }
 
 #[test]
@@ -269,13 +269,13 @@ fn a_joiner_learns_all_addresses_from_the_configuration() {
 fn a_member_with_a_later_configuration_is_linked_at_its_stated_address() {
     let mut directory = directory(&THREE);
     changes(|changes| directory.reach(at(0), changes));
-    let early = meeting(2, "new:2");
+    let early = handshake(2, "new:2");
     assert_eq!(
         changes(|changes| directory.heard(&early, at(1), changes)),
         [],
         "the configuration knows better"
     );
-    let later = Meeting { configuration_index: LogIndex(5), ..early };
+    let later = HandshakeResult { configuration_index: LogIndex(5), ..early };
     let moved = changes(|changes| directory.heard(&later, at(2), changes));
     assert_eq!(moved, [end(2), start(2, "new:2")]);
     let still_behind = changes(|changes| directory.follow(&known(4, &THREE), at(3), changes));
@@ -317,20 +317,20 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
         answer(directory, &dialling.hello(Some(NodeId(1)), None).encode(), secs)
     };
     dial(&mut directory, &first, 1);
-    assert!(greet(&mut directory, &first, 2).0.meeting.is_some());
+    assert!(greet(&mut directory, &first, 2).0.handshake.is_some());
     let (refused, actions) = greet(&mut directory, &copy, 3);
-    assert!(refused.meeting.is_none() && actions.links.is_empty());
+    assert!(refused.handshake.is_none() && actions.links.is_empty());
     let said = String::from_utf8(refused.reply).unwrap();
     assert!(said.contains("first:2") && said.contains("copy:2"), "{said}");
     let (doubted, actions) = greet(&mut directory, &copy, 20);
     assert_eq!(actions.links, [end(2), start(2, "h:2")], "it is long ago that the first one answered");
-    assert!(doubted.meeting.is_none());
+    assert!(doubted.handshake.is_none());
     dial(&mut directory, &first, 20);
-    assert!(greet(&mut directory, &copy, 21).0.meeting.is_none(), "it still does");
+    assert!(greet(&mut directory, &copy, 21).0.handshake.is_none(), "it still does");
     greet(&mut directory, &copy, 40);
-    assert!(greet(&mut directory, &copy, 41).0.meeting.is_some(), "nobody answers there any more");
+    assert!(greet(&mut directory, &copy, 41).0.handshake.is_some(), "nobody answers there any more");
     dial(&mut directory, &copy, 42);
-    assert!(greet(&mut directory, &copy, 43).0.meeting.is_some());
+    assert!(greet(&mut directory, &copy, 43).0.handshake.is_some());
 }
 
 /// All nodes were stopped, and start at other addresses. A later membership change that moves one
@@ -362,7 +362,7 @@ fn a_node_without_a_leader_dials_one_member_after_the_other() {
         directory.accept(Some(id), &welcome.encode(), at(secs)).unwrap();
     };
     let refuse = |directory: &mut Directory, node: u64, secs: u64| {
-        let refusal = PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
+        let refusal = HandshakeRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
         directory.accept(Some(NodeId(node)), &refusal.encode(), at(secs)).unwrap_err();
     };
     let dialled =

@@ -64,7 +64,7 @@ impl Directory {
     /// that has moved, and so would never receive the entry.
     pub(super) fn redial_all(&mut self, actions: &mut PeerActions) {
         for (node, linked) in &mut self.links {
-            linked.is_met = false;
+            linked.is_connected = false;
             actions.links.push(LinkChange::End(*node));
             actions.links.push(LinkChange::Start(*node, linked.address.clone()));
         }
@@ -107,12 +107,12 @@ impl Directory {
             return;
         }
         self.leaderless_since = Some(now);
-        let met = || self.links.iter().filter(|(_, linked)| linked.is_met).map(|(node, _)| *node);
+        let met = || self.links.iter().filter(|(_, linked)| linked.is_connected).map(|(node, _)| *node);
         let next = met().find(|node| *node > self.last_redialed).or_else(|| met().next());
         let Some(node) = next else { return };
         self.last_redialed = node;
         let Some(linked) = self.links.get_mut(&node) else { return };
-        linked.is_met = false;
+        linked.is_connected = false;
         actions.links.push(LinkChange::End(node));
         actions.links.push(LinkChange::Start(node, linked.address.clone()));
     }

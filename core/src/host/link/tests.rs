@@ -6,8 +6,8 @@ use crate::peer::{BACKOFF_MAX, push_receipt};
 use crate::raft::{Addition, Body, Heartbeat, LogIndex, ReadRound, Term};
 use crate::replica::{Request, RequestId};
 
-fn meeting() -> Meeting {
-    Meeting {
+fn handshake() -> HandshakeResult {
+    HandshakeResult {
         node: NodeId(2),
         incarnation: Incarnation(20),
         address: None,
@@ -29,7 +29,7 @@ fn link() -> Link {
 fn a_removal_concerns_only_the_node_that_it_names() {
     for (removed, told) in [(1, true), (2, false)] {
         let (mut link, mut news) = (link(), Vec::new());
-        link.failed(PeerRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
+        link.failed(HandshakeRefusal::Removed { node: removed, index: 9 }.into(), &mut news);
         let is_told = |item: &PeerNews| matches!(item, PeerNews::Removed(_));
         assert_eq!(news.iter().any(is_told), told, "of node {removed}");
     }
@@ -38,13 +38,13 @@ fn a_removal_concerns_only_the_node_that_it_names() {
 #[test]
 fn a_node_that_runs_twice_ends_only_after_repeated_reports() {
     let (mut link, mut news) = (link(), Vec::new());
-    let refusal = || PeerRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
+    let refusal = || HandshakeRefusal::RunsTwice { node: 1, first: "a:1".into(), second: "b:1".into() };
     let ends = |news: &[PeerNews]| news.iter().any(|item| matches!(item, PeerNews::Removed(_)));
     for _ in 1..RUNS_TWICE_MAX {
         link.failed(refusal().into(), &mut news);
     }
     assert!(!ends(&news));
-    assert!(link.go_up(&meeting(), Instant::default(), &mut news), "the run before has ended");
+    assert!(link.go_up(&handshake(), Instant::default(), &mut news), "the run before has ended");
     for _ in 1..RUNS_TWICE_MAX {
         link.failed(refusal().into(), &mut news);
     }
@@ -75,12 +75,12 @@ fn a_failure_is_reported_once_per_reason_and_again_after_the_link_was_up() {
     link.failed(DialError::NotReady, &mut news);
     link.failed(DialError::NotReady, &mut news);
     assert_eq!(reports(&mut news).len(), 2);
-    assert!(link.go_up(&meeting(), Instant::default(), &mut news));
+    assert!(link.go_up(&handshake(), Instant::default(), &mut news));
     link.failed(DialError::NotReady, &mut news);
     let expected =
         [PeerEvent::Connected(NodeId(2)), PeerEvent::Lost(NodeId(2), DialError::NotReady.to_string())];
     assert_eq!(reports(&mut news), expected);
-    let refusal = PeerRefusal::OtherFounders;
+    let refusal = HandshakeRefusal::OtherFounders;
     link.failed(refusal.clone().into(), &mut news);
     assert_eq!(reports(&mut news), [PeerEvent::Refused(NodeId(2), refusal)]);
 }
@@ -90,12 +90,12 @@ fn the_node_and_the_router_are_notified_once_of_each_change() {
     let (mut link, mut news) = (link(), Vec::new());
     link.go_down(&mut news);
     assert!(news.is_empty(), "it was never up");
-    assert!(link.go_up(&meeting(), Instant::default(), &mut news));
+    assert!(link.go_up(&handshake(), Instant::default(), &mut news));
     let [PeerNews::Report(_), PeerNews::Node(HostInput::Core(met)), PeerNews::Router(reachable)] = &news[..]
     else {
         panic!("{news:?}")
     };
-    assert!(matches!(met, Input::PeerMet { .. }));
+    assert!(matches!(met, Input::HandshakeCompleted { .. }));
     assert!(matches!(reachable[..], [ProxyInput::Reachable(NodeId(2), Some(_))]));
     news.clear();
     link.failed(broken(), &mut news);
@@ -114,12 +114,12 @@ fn without_a_connection_only_answers_are_kept() {
     assert!(link.requests().is_none());
     link.push_answer(call(), &Answer::OutcomeUnknown);
     assert!(link.has_work() && link.is_idle(), "it waits for a connection, and nobody for it");
-    link.go_up(&meeting(), Instant::default(), &mut news);
+    link.go_up(&handshake(), Instant::default(), &mut news);
     assert!(link.requests().unwrap().push_ask(call(), 1, &Request::Status));
     link.go_down(&mut news);
-    link.go_up(&meeting(), Instant::default(), &mut news);
+    link.go_up(&handshake(), Instant::default(), &mut news);
     let mut bytes = Vec::new();
-    link.take(Instant::default(), &mut bytes);
+    link.drain(Instant::default(), &mut bytes);
     assert!(!link.has_work() && !link.is_idle(), "it is on its way");
     link.sent();
     assert!(link.is_idle());
@@ -134,12 +134,12 @@ fn receipt(read: usize) -> Vec<u8> {
 #[test]
 fn bulk_waits_for_receipts_and_heartbeats_do_not() {
     let (mut link, mut news, now) = (link(), Vec::new(), Instant::default());
-    link.go_up(&meeting(), now, &mut news);
+    link.go_up(&handshake(), now, &mut news);
     let value = crate::kv::Value::from_text(&"x".repeat(500_000)).unwrap();
     let put = crate::kv::Command::Put { key: crate::kv::Key::new("k").unwrap(), value };
     assert!(link.requests().unwrap().push_ask(call(), 1, &Request::write(put)));
     let (mut sent, mut bytes) = (0, Vec::new());
-    link.take(now, &mut bytes);
+    link.drain(now, &mut bytes);
     sent += bytes.len();
     assert!(!link.has_work() && !link.is_idle(), "{sent} bytes are on their way, and no more may be");
     let body =
@@ -148,7 +148,7 @@ fn bulk_waits_for_receipts_and_heartbeats_do_not() {
     link.push_message(&Message { from, incarnation: None, to, term, body });
     assert!(link.has_work());
     bytes.clear();
-    link.take(now, &mut bytes);
+    link.drain(now, &mut bytes);
     sent += bytes.len();
     assert!(bytes.len() < 100 && !link.has_work());
     link.hear(&receipt(sent), now).unwrap();
@@ -159,12 +159,12 @@ fn bulk_waits_for_receipts_and_heartbeats_do_not() {
 #[test]
 fn a_link_pings_the_other_node_and_notices_silence() {
     let (mut link, mut news, mut now) = (link(), Vec::new(), Instant::default());
-    link.go_up(&meeting(), now, &mut news);
+    link.go_up(&handshake(), now, &mut news);
     let (mut sent, mut asked) = (0, 0);
     let mut ask = |link: &mut Link, now| {
         let is_there = link.ask(now).is_ok();
         let mut bytes = Vec::new();
-        link.take(now, &mut bytes);
+        link.drain(now, &mut bytes);
         sent += bytes.len();
         asked += usize::from(!bytes.is_empty());
         (is_there, sent, asked)
@@ -185,7 +185,7 @@ fn a_link_pings_the_other_node_and_notices_silence() {
 
 #[test]
 fn any_dialled_node_reports_a_removal() {
-    let removed = |node| DialError::Refused(PeerRefusal::Removed { node, index: 7 });
+    let removed = |node| DialError::Refused(HandshakeRefusal::Removed { node, index: 7 });
     for (node, hears) in [(1, true), (3, false)] {
         let (mut link, mut news) = (link(), Vec::new());
         link.failed(removed(node), &mut news);
@@ -197,5 +197,5 @@ fn any_dialled_node_reports_a_removal() {
 fn a_link_that_has_ended_accepts_no_connection() {
     let (mut link, mut news) = (link(), Vec::new());
     link.end(&mut news);
-    assert!(!link.go_up(&meeting(), Instant::default(), &mut news) && news.is_empty() && link.is_over());
+    assert!(!link.go_up(&handshake(), Instant::default(), &mut news) && news.is_empty() && link.is_over());
 }

@@ -49,7 +49,7 @@ fn shake(
     dialler: &LocalNode,
     to: Option<u64>,
     other: &LocalNode,
-) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
+) -> Result<(HandshakeResult, HandshakeResult, Welcome), HandshakeRefusal> {
     // A joiner does not know its address yet.
     let address = if dialler.standing == Standing::Joining { None } else { Some("host:9") };
     shake_from(dialler, address, to, other)
@@ -60,7 +60,7 @@ fn shake_from(
     address: Option<&str>,
     to: Option<u64>,
     other: &LocalNode,
-) -> Result<(Meeting, Meeting, Welcome), PeerRefusal> {
+) -> Result<(HandshakeResult, HandshakeResult, Welcome), HandshakeRefusal> {
     let to = to.map(NodeId);
     let hello = Hello::decode(&dialler.hello(to, address).encode())?;
     let line = match other.answer(&hello) {
@@ -90,10 +90,10 @@ fn founders_that_completed_all_handshakes_derive_the_same_cluster() {
         let mut met = BTreeMap::new();
         for other in nodes.iter().filter(|other| other.id != dialler.id) {
             assert_eq!(dialler.found(&met), None, "not before all have met");
-            let (meeting, _, welcome) = shake(dialler, Some(other.id.0), other).unwrap();
-            assert!(!meeting.is_of_cluster);
+            let (handshake, _, welcome) = shake(dialler, Some(other.id.0), other).unwrap();
+            assert!(!handshake.is_of_cluster);
             assert_eq!(welcome.cluster(), Ok(None));
-            met.insert(meeting.node, meeting.incarnation);
+            met.insert(handshake.node, handshake.incarnation);
         }
         found.push(dialler.found(&met).unwrap());
     }
@@ -115,15 +115,15 @@ fn a_node_without_its_files_is_refused_by_both_ends() {
     for standing in [Standing::Founding(peers(&[1, 2, 3])), Standing::Joining] {
         let wiped = local(3, 77, standing);
         let refusal = shake(&wiped, None, &founded(1)).unwrap_err();
-        assert!(matches!(&refusal, PeerRefusal::OtherIncarnation { node: 3, .. }), "{refusal}");
+        assert!(matches!(&refusal, HandshakeRefusal::OtherIncarnation { node: 3, .. }), "{refusal}");
         assert!(refusal.is_final_for(NodeId(3)) && !refusal.is_final_for(NodeId(1)));
         assert!(refusal.to_string().contains("coracle member remove 3"), "{refusal}");
         let (met, ..) = shake(&founded(1), Some(3), &wiped).unwrap();
         assert!(!met.is_of_cluster, "nothing is sent to it");
     }
     let cloned = LocalNode { incarnation: Incarnation(77), ..founded(3) };
-    assert!(matches!(shake(&cloned, Some(1), &founded(1)), Err(PeerRefusal::OtherIncarnation { .. })));
-    assert!(matches!(shake(&founded(1), Some(3), &cloned), Err(PeerRefusal::OtherIncarnation { .. })));
+    assert!(matches!(shake(&cloned, Some(1), &founded(1)), Err(HandshakeRefusal::OtherIncarnation { .. })));
+    assert!(matches!(shake(&founded(1), Some(3), &cloned), Err(HandshakeRefusal::OtherIncarnation { .. })));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_node_of_another_cluster_is_refused_by_name() {
     let stranger = local(2, 12, Standing::Member(theirs, configuration));
     for (dialler, other) in [(&stranger, &founded(1)), (&founded(1), &stranger)] {
         let refusal = shake(dialler, Some(other.id.0), other).unwrap_err();
-        assert!(matches!(&refusal, PeerRefusal::OtherCluster { .. }), "{refusal}");
+        assert!(matches!(&refusal, HandshakeRefusal::OtherCluster { .. }), "{refusal}");
         assert!(refusal.to_string().contains(&ClusterId(5).to_string()), "{refusal}");
     }
 }
@@ -141,21 +141,21 @@ fn a_node_of_another_cluster_is_refused_by_name() {
 #[test]
 fn a_refusal_names_the_node_that_answered() {
     let refusal = shake(&founded(1), Some(3), &founded(2)).unwrap_err();
-    assert_eq!(refusal, PeerRefusal::WrongNode { wanted: 3, found: 2 });
+    assert_eq!(refusal, HandshakeRefusal::WrongNode { wanted: 3, found: 2 });
 }
 
 #[test]
 fn founders_must_have_the_same_list_of_founders() {
     let one = local(1, 11, Standing::Founding(peers(&[1, 2, 3])));
     let other = local(2, 12, Standing::Founding(peers(&[1, 2])));
-    assert_eq!(shake(&one, Some(2), &other).unwrap_err(), PeerRefusal::OtherFounders);
+    assert_eq!(shake(&one, Some(2), &other).unwrap_err(), HandshakeRefusal::OtherFounders);
 }
 
 #[test]
 fn a_joiner_must_have_been_added() {
     let joiner = local(4, 14, Standing::Joining);
     let Standing::Member(founders, configuration) = founded(1).standing else { unreachable!() };
-    assert_eq!(shake(&joiner, None, &founded(1)).unwrap_err(), PeerRefusal::NotMember { node: 4 });
+    assert_eq!(shake(&joiner, None, &founded(1)).unwrap_err(), HandshakeRefusal::NotMember { node: 4 });
     let roster = configuration.roster().with(NodeId(4), member(4, None));
     let voters = configuration.voters().clone();
     let wider = Configuration::new(voters, [NodeId(4)]).unwrap().with_roster(&roster);
@@ -181,7 +181,7 @@ fn a_node_at_another_address_is_not_the_one_that_was_added() {
     let joiner = local(4, 14, Standing::Joining);
     let refusal = shake_from(&joiner, Some("elsewhere:4"), Some(1), &leader).unwrap_err();
     let found = "elsewhere:4".into();
-    assert_eq!(refusal, PeerRefusal::OtherAddress { node: 4, expected: expected.clone(), found });
+    assert_eq!(refusal, HandshakeRefusal::OtherAddress { node: 4, expected: expected.clone(), found });
     assert!(shake_from(&joiner, Some(&*expected), Some(1), &leader).is_ok());
 }
 
@@ -196,7 +196,7 @@ fn any_member_that_answers_reports_a_removal() {
     let smaller = Configuration::of_voters(Voters::new([NodeId(1), NodeId(2)]).unwrap()).with_roster(&roster);
     let member = knowing(7, local(1, 11, Standing::Member(founders, smaller)));
     let refusal = shake(&removed, Some(2), &member).unwrap_err();
-    assert_eq!(refusal, PeerRefusal::Removed { node: 3, index: 7 });
+    assert_eq!(refusal, HandshakeRefusal::Removed { node: 3, index: 7 });
 }
 
 /// A founder that lost its files finds joiners at the addresses of the other founders, and must not
@@ -205,7 +205,7 @@ fn any_member_that_answers_reports_a_removal() {
 fn no_cluster_is_bootstrapped_with_a_joiner() {
     let founder = local(1, 11, Standing::Founding(peers(&[1, 2])));
     let joiner = local(2, 12, Standing::Joining);
-    assert_eq!(shake(&founder, Some(2), &joiner).unwrap_err(), PeerRefusal::OtherFounders);
+    assert_eq!(shake(&founder, Some(2), &joiner).unwrap_err(), HandshakeRefusal::OtherFounders);
     let companion = local(2, 12, Standing::Founding(peers(&[1, 2])));
     assert!(shake(&founder, Some(2), &companion).is_ok());
 }
@@ -215,8 +215,8 @@ fn other_lines_are_not_understood() {
     let hello = founded(1).hello(None, None).encode();
     let text = String::from_utf8(hello).unwrap();
     for line in ["", "{}", r#"{"key":"snack"}"#, &text.replace("\"version\":3", "\"version\":2")] {
-        assert_eq!(Hello::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
-        assert_eq!(Welcome::decode(line.as_bytes()), Err(PeerRefusal::NotUnderstood), "{line}");
+        assert_eq!(Hello::decode(line.as_bytes()), Err(HandshakeRefusal::NotUnderstood), "{line}");
+        assert_eq!(Welcome::decode(line.as_bytes()), Err(HandshakeRefusal::NotUnderstood), "{line}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_member_that_is_behind_accepts_a_node_that_was_added_again() {
         assert!(met.is_of_cluster && seen.is_of_cluster);
     }
     let as_much = knowing(9, founded(3));
-    assert!(matches!(shake(&as_much, Some(2), &again), Err(PeerRefusal::OtherIncarnation { .. })));
+    assert!(matches!(shake(&as_much, Some(2), &again), Err(HandshakeRefusal::OtherIncarnation { .. })));
 }
 
 /// A member that was removed while it was down learns of it when it returns, and only from a
@@ -262,7 +262,7 @@ fn a_later_committed_configuration_refuses_a_removed_member() {
     let standing = Standing::Member(founders, without);
     let remaining = knowing(9, local(1, 11, standing));
     let removed = knowing(4, founded(3));
-    let told = PeerRefusal::Removed { node: 3, index: 9 };
+    let told = HandshakeRefusal::Removed { node: 3, index: 9 };
     assert_eq!(shake(&removed, Some(1), &remaining).unwrap_err(), told);
     assert!(told.is_final_for(NodeId(3)) && !told.is_final_for(NodeId(1)));
     let knows_as_much = knowing(9, removed.clone());
@@ -300,7 +300,7 @@ fn a_node_learns_that_its_addition_was_undone() {
         let own = local(4, 44, Standing::Member(founders.clone(), first.clone()));
         LocalNode { was_named: false, addition: Addition(addition), ..own }
     };
-    let told = Err(PeerRefusal::Removed { node: 4, index: 9 });
+    let told = Err(HandshakeRefusal::Removed { node: 4, index: 9 });
     let ends = |own: &LocalNode, other: &LocalNode| {
         let asked = shake(own, Some(1), other).map(|_| ());
         assert_eq!(shake(other, Some(4), own).map(|_| ()), asked, "whoever dials");
@@ -328,7 +328,7 @@ fn only_a_committed_addition_admits_a_node() {
     let joiner = local(4, 44, Standing::Joining);
     let hello = joiner.hello(None, Some("host:4"));
     let open = LocalNode { is_settled: false, ..there.clone() };
-    assert_eq!(open.answer(&hello).unwrap_err(), PeerRefusal::NotMember { node: 4 });
+    assert_eq!(open.answer(&hello).unwrap_err(), HandshakeRefusal::NotMember { node: 4 });
     let (welcome, _) = there.answer(&hello).unwrap();
     let (_, configuration) = welcome.cluster().unwrap().unwrap();
     assert_eq!(configuration.roster().member(NodeId(4)).unwrap().addition, Addition(1));
@@ -345,7 +345,7 @@ fn a_rolled_back_change_does_not_hide_a_removal() {
     let remaining = knowing(9, local(1, 11, Standing::Member(founders.clone(), without.clone())));
     let removed = knowing(4, local(3, 13, Standing::Member(founders, without)));
     let misled = LocalNode { configuration_index: LogIndex(10), ..removed };
-    let told = PeerRefusal::Removed { node: 3, index: 9 };
+    let told = HandshakeRefusal::Removed { node: 3, index: 9 };
     assert_eq!(shake(&misled, Some(1), &remaining).unwrap_err(), told);
     assert_eq!(shake(&remaining, Some(3), &misled).unwrap_err(), told, "whoever dials");
 }

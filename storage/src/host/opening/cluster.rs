@@ -78,7 +78,7 @@ impl ClusterOpening {
         let read = self.states.iter().filter_map(|state| state.as_ref().ok()?.as_ref());
         let newest = read.max_by_key(|state| state.last());
         let node = recovery.identity.node;
-        let state = RestoredState::take(snapshot, self.limits.sessions, self.seed, newest);
+        let state = RestoredState::build(snapshot, self.limits.sessions, self.seed, newest);
         state.map(Some).map_err(|cause| StartError::Node { node, cause })
     }
 

@@ -1,14 +1,14 @@
 //! Tests of the proxy: a dialer and an acceptor with a proxy between them.
 
+use super::super::link_faults::Gate;
 use super::super::stream::frame;
-use super::super::weather::Gate;
 use super::*;
 
 const LINE: &[u8] = b"{\"format\":\"x\"}\n";
 
 struct Way {
-    there: Arc<Sky>,
-    back: Arc<Sky>,
+    there: Arc<SharedFaults>,
+    back: Arc<SharedFaults>,
     acceptor: TcpListener,
     address: SocketAddr,
 }
@@ -52,14 +52,14 @@ fn in_fair_weather_everything_arrives_as_it_was_sent() {
 #[test]
 fn trickled_bytes_are_the_same_bytes() {
     let way = way();
-    way.there.set(Weather { trickles: true, ..Weather::default() });
+    way.there.set(LinkFaults { trickles: true, ..LinkFaults::default() });
     assert_eq!(way.send(&frames()), frames().concat());
 }
 
 #[test]
 fn reordered_frames_all_arrive_complete() {
     let way = way();
-    way.there.set(Weather { reorder: 500, ..Weather::default() });
+    way.there.set(LinkFaults { reorder: 500, ..LinkFaults::default() });
     let mut arrived = pieces(&way.send(&frames()));
     assert_ne!(arrived, frames());
     arrived.sort_unstable_by_key(|frame| frame[12]);
@@ -69,7 +69,7 @@ fn reordered_frames_all_arrive_complete() {
 #[test]
 fn duplicated_frames_arrive_complete() {
     let way = way();
-    way.there.set(Weather { duplicate: 1000, repeats_asks: true, ..Weather::default() });
+    way.there.set(LinkFaults { duplicate: 1000, repeats_asks: true, ..LinkFaults::default() });
     let arrived = pieces(&way.send(&frames()));
     let twice: Vec<_> = frames().into_iter().flat_map(|frame| [frame.clone(), frame]).collect();
     assert_eq!(arrived, twice);
@@ -78,7 +78,7 @@ fn duplicated_frames_arrive_complete() {
 #[test]
 fn a_request_is_duplicated_only_if_allowed() {
     let way = way();
-    way.there.set(Weather { duplicate: 1000, ..Weather::default() });
+    way.there.set(LinkFaults { duplicate: 1000, ..LinkFaults::default() });
     let (ask, message) = (frame(&[2; 20]), frame(&[1; 20]));
     let arrived = pieces(&way.send(&[ask.clone(), message.clone()]));
     assert_eq!(arrived, [ask, message.clone(), message]);
@@ -88,7 +88,7 @@ fn a_request_is_duplicated_only_if_allowed() {
 fn a_new_connection_replays_frames_of_an_old_one() {
     let way = way();
     way.send(&frames());
-    way.there.set(Weather { replay: 1, ..Weather::default() });
+    way.there.set(LinkFaults { replay: 1, ..LinkFaults::default() });
     let new = frame(b"new, of twenty bytes");
     let arrived = pieces(&way.send(std::slice::from_ref(&new)));
     assert_eq!((arrived.len(), &arrived[0]), (9, &new));
@@ -98,7 +98,7 @@ fn a_new_connection_replays_frames_of_an_old_one() {
 #[test]
 fn a_flipped_bit_is_one_bit() {
     let way = way();
-    way.there.set(Weather { flip: 1000, ..Weather::default() });
+    way.there.set(LinkFaults { flip: 1000, ..LinkFaults::default() });
     let sent = frames().concat();
     let arrived = way.send(&frames());
     let differing: u32 = sent.iter().zip(&arrived).map(|(sent, arrived)| (sent ^ arrived).count_ones()).sum();
@@ -108,7 +108,7 @@ fn a_flipped_bit_is_one_bit() {
 #[test]
 fn a_wrong_length_is_far_too_long_but_possible() {
     let way = way();
-    way.there.set(Weather { lengthen: 1000, ..Weather::default() });
+    way.there.set(LinkFaults { lengthen: 1000, ..LinkFaults::default() });
     for arrived in pieces(&way.send(&frames())) {
         let len = u32::from_le_bytes(*arrived.first_chunk().unwrap());
         assert!((1 << 19..1 << 24).contains(&len), "{len}");
@@ -118,7 +118,7 @@ fn a_wrong_length_is_far_too_long_but_possible() {
 #[test]
 fn a_cut_leaves_part_of_a_frame() {
     let way = way();
-    way.there.set(Weather { cut: 1000, ..Weather::default() });
+    way.there.set(LinkFaults { cut: 1000, ..LinkFaults::default() });
     let arrived = way.send(&frames());
     assert!((1..32).contains(&arrived.len()), "{}", arrived.len());
     assert!(frames()[0].starts_with(&arrived));
@@ -132,7 +132,7 @@ fn one_direction_stalls_and_the_other_does_not() {
     dialler.write_all(LINE).unwrap();
     let mut line = [0; LINE.len()];
     accepted.read_exact(&mut line).unwrap();
-    way.there.set(Weather { gate: Gate::Stalled, ..Weather::default() });
+    way.there.set(LinkFaults { gate: Gate::Stalled, ..LinkFaults::default() });
     dialler.write_all(&frame(b"lost for now")).unwrap();
     accepted.write_all(b"welcome\n").unwrap();
     let mut welcome = [0; 8];
@@ -140,7 +140,7 @@ fn one_direction_stalls_and_the_other_does_not() {
     accepted.set_nonblocking(true).unwrap();
     assert_eq!(accepted.read(&mut line).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     accepted.set_nonblocking(false).unwrap();
-    way.there.set(Weather::default());
+    way.there.set(LinkFaults::default());
     let mut late = vec![0; frame(b"lost for now").len()];
     accepted.read_exact(&mut late).unwrap();
     assert_eq!(late, frame(b"lost for now"));
@@ -152,7 +152,7 @@ fn a_refused_link_breaks_its_connections() {
     let way = way();
     let mut dialler = TcpStream::connect(way.address).unwrap();
     let (mut accepted, _) = way.acceptor.accept().unwrap();
-    way.there.set(Weather { gate: Gate::Refused, ..Weather::default() });
+    way.there.set(LinkFaults { gate: Gate::Refused, ..LinkFaults::default() });
     // An end of the stream or an error: either way the connection is over.
     assert!(!matches!(accepted.read(&mut [0; 8]), Ok(1..)));
     assert!(!matches!(dialler.read(&mut [0; 8]), Ok(1..)));

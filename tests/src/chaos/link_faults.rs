@@ -1,4 +1,4 @@
-//! Weather of the link from one node to another: whether frames pass, how late, and which faults
+//! Faults of the link from one node to another: whether frames pass, how late, and which faults
 //! they suffer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The interval at which a waiting thread checks for a change of weather.
+/// The interval at which a waiting thread checks whether the faults have changed.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
 /// Whether frames pass.
@@ -24,7 +24,7 @@ pub(super) enum Gate {
 
 /// The conditions of a link. Odds are per thousand frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Weather {
+pub(super) struct LinkFaults {
     pub(super) gate: Gate,
     /// The delay of every frame,
     pub(super) delay: Duration,
@@ -69,26 +69,26 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The weather of one direction, shared between threads.
+/// The faults of one direction, shared between threads.
 #[derive(Debug, Default)]
-pub(super) struct Sky {
-    weather: Mutex<Weather>,
+pub(super) struct SharedFaults {
+    faults: Mutex<LinkFaults>,
     /// Incremented when all connections are to break.
     storms: AtomicU64,
     pub(super) done: Done,
 }
 
-impl Sky {
-    pub(super) fn set(&self, weather: Weather) {
-        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+impl SharedFaults {
+    pub(super) fn set(&self, faults: LinkFaults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
-    pub(super) fn weather(&self) -> Weather {
-        self.weather.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn faults(&self) -> LinkFaults {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn gate(&self) -> Gate {
-        self.weather.lock().unwrap_or_else(PoisonError::into_inner).gate
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).gate
     }
 
     /// Breaks every present connection.

@@ -179,7 +179,7 @@ pub enum Answer {
     /// show it, or this node lost its leadership or was removed before it was known.
     OutcomeUnknown,
     /// The request was rejected: it had no effect and never will.
-    Refused(Refused),
+    Refused(RequestRefusal),
 }
 
 impl Answer {
@@ -206,7 +206,7 @@ impl Answer {
 
 /// The reason why a request was rejected without effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RequestRefusal {
     /// The replica is not the leader.
     NotLeader {
         /// The replica's term.
@@ -236,7 +236,7 @@ pub enum Refused {
     CatchingUp,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RequestRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLeader { leader: Some(leader), .. } => {
@@ -255,7 +255,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RequestRefusal {}
 
 /// The status of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,7 +298,7 @@ pub enum Input {
     PeerUnreachable(NodeId),
     /// The transport completed a handshake with a node. The node's incarnation is bound to the
     /// member with its id, unless that member already has one.
-    PeerMet {
+    HandshakeCompleted {
         /// The node's id.
         peer: NodeId,
         /// Its incarnation.

@@ -11,11 +11,11 @@ use super::world::World;
 
 impl World {
     /// Injects one fault, and schedules the next.
-    pub(super) fn make_trouble(&mut self) -> Verdict {
-        let Some(every) = self.settings.fault_every.filter(|_| self.has_trouble) else { return Ok(()) };
+    pub(super) fn inject_fault(&mut self) -> Verdict {
+        let Some(every) = self.settings.fault_every.filter(|_| self.has_faults) else { return Ok(()) };
         let typical = u64::try_from(every.as_micros()).expect("a short time");
         let next = 1 + self.dice.exponential(typical);
-        self.schedule(next, SimEvent::Trouble);
+        self.schedule(next, SimEvent::Fault);
         // Every third time the network heals instead. Otherwise the faults would only accumulate.
         if self.dice.happens(330) {
             self.network.heal();
@@ -36,13 +36,13 @@ impl World {
             node = self.leader().unwrap_or(node);
         }
         self.trace
-            .note(self.now, [10, fault as u64, node as u64], || format!("trouble: {fault:?} at node {node}"));
+            .note(self.now, [10, fault as u64, node as u64], || format!("fault: {fault:?} at node {node}"));
         self.trace.sight(name_of(fault));
         match fault {
             Fault::BitFlip => return self.flip_bit(node),
             Fault::LostPage => return self.lose_page(node),
-            Fault::Transfer => self.walk_in_to_transfer(node),
-            Fault::ChangeMembers => self.walk_in_to_change_members(node),
+            Fault::Transfer => self.order_transfer(node),
+            Fault::ChangeMembers => self.order_member_change(node),
             Fault::Isolate
             | Fault::IsolateLeader
             | Fault::Depose
@@ -52,14 +52,14 @@ impl World {
             | Fault::Ring
             | Fault::Flap
             | Fault::Clog => {
-                self.trouble_network(fault, node);
+                self.fail_network(fault, node);
             }
-            _ => self.trouble_process(fault, node),
+            _ => self.fail_process(fault, node),
         }
         Ok(())
     }
 
-    fn trouble_process(&mut self, fault: Fault, node: usize) {
+    fn fail_process(&mut self, fault: Fault, node: usize) {
         let now = self.now;
         let down = 1000 + self.dice.exponential(self.settings.outage);
         let long = 10_000 + self.dice.exponential(1_000_000);
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    fn trouble_network(&mut self, fault: Fault, node: usize) {
+    fn fail_network(&mut self, fault: Fault, node: usize) {
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
         let chosen = nodes[node];
         let count = nodes.len() as u64;
@@ -131,7 +131,7 @@ impl World {
     }
 
     pub(super) fn flap(&mut self, from: NodeId, to: NodeId, times: u32) {
-        if times == 0 || !self.has_trouble {
+        if times == 0 || !self.has_faults {
             return;
         }
         if times.is_multiple_of(2) {
@@ -158,8 +158,8 @@ impl World {
     }
 
     /// Ends the faults and starts the ending of the run: what is left has to recover.
-    pub(super) fn end_trouble(&mut self) {
-        self.has_trouble = false;
+    pub(super) fn end_faults(&mut self) {
+        self.has_faults = false;
         self.network.heal();
         self.network.is_calm = true;
         let nodes: Vec<_> = self.processes.iter().map(|process| process.id).collect();
@@ -201,7 +201,8 @@ impl World {
             }
         }
         let ending = self.settings.ending;
-        self.trace.note(self.now, [11, ending as u64, 0], || format!("the trouble is over: {ending:?}"));
+        self.trace
+            .note(self.now, [11, ending as u64, 0], || format!("the time of faults is over: {ending:?}"));
     }
 }
 
