@@ -27,6 +27,7 @@ pub(crate) const TERM_MAX: Term = Term(Term::MAX.0 / 2);
 
 /// Why a line with a valid checksum was not written by any version of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContentError {
     /// An index higher than any log reaches.
     #[error("the index {0} is beyond {INDEX_MAX}, the highest that is accepted")]

@@ -33,6 +33,7 @@ pub struct FolderLock {
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// Another process uses it.
     #[error("the data folder {} is in use by another process{}", folder.display(), in_brackets(*.pid))]

@@ -34,6 +34,7 @@ pub struct HostEvent {
 
 /// Why a node's files failed. The state of the disk is unknown from then on: the node must stop.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DiskError {
     /// A file operation failed.
     #[error(transparent)]

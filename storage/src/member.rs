@@ -47,6 +47,7 @@ pub enum MemberStart {
 
 /// Why a node cannot start from its folder. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MemberError {
     /// The file with the incarnation cannot be read.
     #[error("{file}: {fault}. Put it back as it was, or start the node with an empty folder")]

@@ -93,6 +93,7 @@ impl fmt::Display for Damage {
 
 /// The fault of a damaged line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DamageError {
     /// It is not the next entry.
     #[error("{0}")]

@@ -25,6 +25,7 @@ pub(crate) const VERSION: u64 = 1;
 
 /// Why a line is not a valid sealed line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SealedLineError {
     /// Its format or version is unknown to this program.
     #[error(

@@ -238,6 +238,7 @@ impl<'a> SnapshotFile<'a> {
 
 /// Why a snapshot file is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SnapshotError {
     /// The first line cannot be read.
     #[error("line 1: {0}")]

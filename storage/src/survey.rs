@@ -47,6 +47,7 @@ pub struct Survey {
 
 /// Why a cluster cannot start from a folder. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SurveyError {
     /// The folder belongs to a cluster of another size.
     #[error(

@@ -47,6 +47,7 @@ pub struct Received {
 
 /// Why a connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InboundError {
     /// The bytes are not frames of this protocol version.
     Frame(FrameError),

@@ -63,6 +63,7 @@ pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DialError {
     /// The connection could not be made, or broke: the operating system's message.
     Failed(String),

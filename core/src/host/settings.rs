@@ -78,6 +78,7 @@ impl Default for Settings {
 
 /// The rule that settings break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// `nodes` is not 1 to [`VOTERS_MAX`].
     NodeCount,

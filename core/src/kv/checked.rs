@@ -24,6 +24,7 @@ use crate::mutant::{self, Mutant};
 
 /// The reason why text is not in the form that this program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TextError {
     /// The text is not a command, or not a key with a value, of this version.
     Unknown,
@@ -50,6 +51,7 @@ impl std::error::Error for TextError {}
 
 /// The reason why a line is not the next line of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StateLineError {
     /// The line is not a key with its value.
     Pair(TextError),

@@ -119,6 +119,7 @@ fn is_client(text: &str) -> bool {
 
 /// The reason why a session is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The client's name is empty or longer than [`CLIENT_BYTES_MAX`].
     Client,

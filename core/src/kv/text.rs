@@ -102,6 +102,7 @@ impl Ord for Key {
 
 /// The reason why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyError {
     /// The key is empty.
     Empty,
@@ -192,6 +193,7 @@ impl Value {
 
 /// The reason why a value is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueError {
     /// The value is `null`, which would look like "no value".
     Null,

@@ -25,6 +25,7 @@ const CAPACITY_KEPT: usize = 256 << 10;
 
 /// A fault in a stream of frames. Its connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FrameError {
     /// A frame is empty, or longer than the receiver accepts.
     Length(usize),

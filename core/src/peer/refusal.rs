@@ -11,6 +11,7 @@ use crate::raft::NodeId;
 /// The reason why one node refuses a handshake with another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum HandshakeRefusal {
     /// The line is not a handshake of this protocol version.
     NotUnderstood,

@@ -111,6 +111,7 @@ const A_WRITE_MAY_FOLLOW: &str = "; a write may still take effect";
 
 /// The reason why a request has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestError {
     /// No leader became known in time. The request had no effect.
     NoLeader,

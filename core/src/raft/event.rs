@@ -125,6 +125,7 @@ pub enum StepDown {
 
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MessageRefusal {
     /// It is for another node.
     WrongAddress,

@@ -67,6 +67,7 @@ impl<'a> Line<'a> {
 
 /// Why a line from outside is not the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LineError {
     /// It does not have the form of an entry.
     NotAnEntry,

@@ -39,6 +39,7 @@ pub const PROMOTION_LAG_MAX: u64 = 1000;
 
 /// Why a membership change was rejected. A rejected change has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ChangeError {
     /// This node does not lead; the payload is the leader of its term, if it knows one.
     NotLeader(Option<NodeId>),

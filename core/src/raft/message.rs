@@ -27,19 +27,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Returns whether the message is an answer that counts towards a majority.
-    #[must_use]
-    pub fn is_counted(&self) -> bool {
-        matches!(
-            self.body,
-            Body::RequestPreVoteResponse(_)
-                | Body::RequestVoteResponse(_)
-                | Body::AppendEntriesResponse(_)
-                | Body::HeartbeatResponse(_)
-                | Body::InstallSnapshotResponse(_)
-        )
-    }
-
     /// Returns whether the message acknowledges that the entry at `index` is durable.
     pub(super) fn acknowledges(&self, index: LogIndex) -> bool {
         let Body::AppendEntriesResponse(response) = &self.body else { return false };

@@ -117,8 +117,8 @@ impl Roster {
     }
 
     /// Returns whether this is a member whose incarnation is not known yet.
-    #[must_use]
-    pub fn is_unbound(&self, node: NodeId) -> bool {
+    #[cfg(test)]
+    fn is_unbound(&self, node: NodeId) -> bool {
         self.member(node).is_some_and(|member| member.incarnation.is_none())
     }
 

@@ -139,6 +139,7 @@ pub struct ClockDrift {
 
 /// The rule that a [`Config`] violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// `heartbeat_interval` is shorter than a microsecond.
     HeartbeatIsZero,

@@ -206,6 +206,7 @@ impl Answer {
 
 /// The reason why a request was rejected without effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestRefusal {
     /// The replica is not the leader.
     NotLeader {
@@ -376,6 +377,7 @@ pub enum Output {
 
 /// The reason why a replica cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReplicaError {
     /// The settings contradict one another.
     Config(ConfigError),

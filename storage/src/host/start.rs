@@ -59,6 +59,7 @@ impl MemberOptions {
 
 /// Why a cluster or a node did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The settings contradict each other.
     #[error(transparent)]
@@ -134,6 +135,7 @@ impl StartError {
 
 /// Why a running node ended by itself.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MemberFailure {
     /// Its cluster has rejected it.
     #[error(transparent)]

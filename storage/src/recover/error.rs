@@ -10,6 +10,7 @@ use crate::snapshot::SnapshotError;
 
 /// Why a node cannot go on from its files. No file was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecoverError {
     /// A file is missing.
     #[error("{file} is missing")]

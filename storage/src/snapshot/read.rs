@@ -74,6 +74,7 @@ pub enum PartProgress {
 
 /// Why a part of a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadPartError {
     /// The operating system cannot read the bytes.
     #[error(transparent)]

@@ -71,6 +71,7 @@ struct Begun {
 
 /// Why a written snapshot cannot be used. The previous one, if there is one, stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The parts do not match what their sender stated: the sender or the network has corrupted
     /// them. The disk is intact.

@@ -29,6 +29,7 @@ const USED_MAX: u64 = 1 << 62;
 
 /// The reason why a line is not a valid next line of the session table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SessionLineError {
     /// The line has another form.
     Form,
