@@ -11,7 +11,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use coracle_core::host::{
-    CLIENT_KEEPALIVE, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
+    CLIENT_KEEPALIVE, CLIENT_LINGER, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
 };
 use coracle_storage::sockets;
 use futures_lite::{AsyncWriteExt, future};
@@ -137,16 +137,15 @@ pub(crate) fn serve(
         let written = future::or(writer.run(idle_timeout), read).await;
         let Writer { stream, buffers, shared, .. } = &writer;
         let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
-        if written.is_ok() {
+        let lingers = shared.client.borrow().lingers();
+        if written.is_ok() && lingers {
             leave(&stream.clone().into(), buffers).await;
         }
     }
 }
 
-/// Closes a connection in order. A socket that is closed with unread bytes resets the connection,
-/// and the last reply may be lost with it; so the client gets a moment to stop sending.
+/// Closes a connection in order: the client gets a moment to stop sending.
 async fn leave(socket: &Socket, buffers: &Buffers) {
-    const PATIENCE: Duration = Duration::from_millis(500);
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
@@ -155,7 +154,7 @@ async fn leave(socket: &Socket, buffers: &Buffers) {
             buffers.pause_after(len).await;
         }
     };
-    within(PATIENCE, drain).await;
+    within(CLIENT_LINGER, drain).await;
 }
 
 #[derive(Clone)]

@@ -8,22 +8,50 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter};
+use coracle_core::host::{
+    CLIENT_KEEPALIVE, CLIENT_LINGER, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter,
+};
 use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
-use crate::threads::{is_timeout, lock};
+use crate::threads::{Permit, is_timeout, lock};
 use crate::wiring::route;
 
 /// The stack size of a connection's threads, which have no deep call chains.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
+
+/// The size of a connection's own read buffer.
+const READ_BYTES: usize = 16 << 10;
+
+/// A larger read buffer, which all connections share.
+///
+/// The operating system gives each thread its share of the processors. With hundreds of clients
+/// that send as fast as they can, hundreds of threads would run before a node's thread runs again.
+/// So a connection that has filled its own buffer, and finds more, reads into this one: one
+/// connection at a time, while the others wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bulk(Arc<Mutex<Box<[u8]>>>);
+
+impl Default for Bulk {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(vec![0; CLIENT_READ_BYTES].into())))
+    }
+}
+
+/// What the listener hands to a new connection.
+pub(crate) struct Host {
+    pub(crate) client: ClientHost,
+    pub(crate) bulk: Bulk,
+    /// Returned when the connection begins to read.
+    pub(crate) starting: Permit,
+}
 
 /// Serves a client until it disconnects, is silent for too long, or the proxy stops. Fails when the
 /// socket or the writer's thread cannot be set up.
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    client: ClientHost,
+    Host { client, bulk, starting }: Host,
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
@@ -44,11 +72,14 @@ pub(crate) fn serve(
         .spawn(move || writer.run(&reader_end))?;
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&stream) };
     if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
-        let mut reader = Reader { stream, shared, to_writer, room };
+        let mut reader = Reader { stream, shared, to_writer, room, bulk };
+        drop(starting);
         reader.run();
         // This drops the reader's channels, but not the stream.
-        let Reader { stream, .. } = reader;
-        drain(&stream);
+        let Reader { stream, shared, bulk, .. } = reader;
+        if lock(&shared.client).lingers() {
+            drain(&stream, &bulk);
+        }
         drop(reader_is_done);
     } else {
         // The writer ends when no sender is left.
@@ -60,12 +91,21 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// Reads until the client stops sending. A socket that is closed with unread bytes resets the
-/// connection, and the last reply may be lost with it.
-fn drain(mut stream: &TcpStream) {
-    // Small, because clients that are evicted for memory end here, too.
-    let mut rest = [0; 4 << 10];
-    while matches!(stream.read(&mut rest), Ok(1..)) {}
+/// Reads until the client stops sending, or the writer closes the socket.
+fn drain(stream: &TcpStream, bulk: &Bulk) {
+    while matches!(read_bulk(stream, bulk, |_| ()), Ok(1..)) {}
+}
+
+/// Waits for bytes, then for the shared buffer, and hands them to `take`. Returns their number; 0 at
+/// the end of the stream.
+fn read_bulk(mut stream: &TcpStream, bulk: &Bulk, take: impl FnOnce(&[u8])) -> io::Result<usize> {
+    if stream.peek(&mut [0])? == 0 {
+        return Ok(0);
+    }
+    let mut buffer = lock(&bulk.0);
+    let len = stream.read(&mut buffer)?;
+    take(&buffer[..len]);
+    Ok(len)
 }
 
 #[derive(Clone)]
@@ -79,11 +119,13 @@ struct Reader {
     shared: Shared,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
+    bulk: Bulk,
 }
 
 impl Reader {
     fn run(&mut self) {
-        let mut buffer = vec![0; CLIENT_READ_BYTES];
+        let mut buffer = vec![0; READ_BYTES];
+        let mut last_len = 0;
         loop {
             let mut client = lock(&self.shared.client);
             let (for_router, wakes_writer, step) = client.next_read();
@@ -102,8 +144,15 @@ impl Reader {
                 }
                 continue;
             }
-            match (&*self.stream).read(&mut buffer) {
-                Ok(len @ 1..) => lock(&self.shared.client).received(&buffer[..len]),
+            let receive = |bytes: &[u8]| lock(&self.shared.client).received(bytes);
+            let read = if last_len >= READ_BYTES {
+                read_bulk(&self.stream, &self.bulk, receive)
+            } else {
+                let read = (&*self.stream).read(&mut buffer);
+                read.inspect(|len| receive(&buffer[..*len]))
+            };
+            match read {
+                Ok(len @ 1..) => last_len = len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => {
                     if lock(&self.shared.client).was_silent() {
@@ -128,10 +177,12 @@ impl Writer {
     /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
-        const PATIENCE: Duration = Duration::from_millis(500);
-        if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
+        if self.write_all_replies().is_ok()
+            && lock(&self.shared.client).lingers()
+            && self.stream.shutdown(Shutdown::Write).is_ok()
+        {
             // Either the reader has ended by then, or its time is up.
-            let _ = reader_end.recv_timeout(PATIENCE);
+            let _ = reader_end.recv_timeout(CLIENT_LINGER);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
     }

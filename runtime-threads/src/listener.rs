@@ -12,12 +12,17 @@ use coracle_core::Settings;
 use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
 
-use crate::connection;
-use crate::threads::{ListenerThread, spawn};
+use crate::connection::{self, Bulk, Host};
+use crate::threads::{ListenerThread, Semaphore, spawn};
 use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system has no more sockets, until a client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The most connections that were accepted and do not read yet. Without a limit, a burst of
+/// connections starts hundreds of threads at once, and each runs before the threads of the nodes do
+/// again.
+const STARTING_MAX: usize = 4;
 
 /// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
@@ -33,6 +38,7 @@ pub(crate) fn start(
     let its_end = Arc::clone(&is_stopping);
     let accept = move || {
         let name: Arc<str> = address.to_string().into();
+        let (bulk, starting) = (Bulk::default(), Semaphore::new(STARTING_MAX));
         for number in 1.. {
             let accepted = socket.accept();
             if its_end.load(Ordering::Acquire) {
@@ -48,8 +54,9 @@ pub(crate) fn start(
                 continue;
             };
             route(&wiring.proxy, given_up);
+            let host = Host { client, bulk: bulk.clone(), starting: starting.acquire() };
             let place = connections_end.clone();
-            serve(&wiring, &settings, number, stream, client, place);
+            serve(&wiring, &settings, number, stream, host, place);
         }
     };
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
@@ -60,14 +67,14 @@ fn serve(
     settings: &Settings,
     number: u64,
     stream: TcpStream,
-    client: ClientHost,
+    host: Host,
     place: Place,
 ) {
     let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread, no reply can reach the client.
-        let _ = connection::serve(number, stream, client, &proxy, idle_timeout);
+        let _ = connection::serve(number, stream, host, &proxy, idle_timeout);
         drop(place);
     };
     let thread = thread::Builder::new()

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,6 +34,39 @@ impl Drop for EndProcessOnPanic {
         if thread::panicking() {
             std::process::abort();
         }
+    }
+}
+
+/// A counting semaphore.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    left: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Semaphore {
+    /// A semaphore with this number of permits.
+    pub(crate) fn new(permits: usize) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(permits), returned: Condvar::new() })
+    }
+
+    /// Waits for a permit.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Permit {
+        let is_empty = |left: &mut usize| *left == 0;
+        let left = self.returned.wait_while(lock(&self.left), is_empty);
+        *left.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Permit(Arc::clone(self))
+    }
+}
+
+/// A permit of a semaphore, which is returned when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Semaphore>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *lock(&self.0.left) += 1;
+        self.0.returned.notify_one();
     }
 }
 

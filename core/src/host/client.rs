@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::RouterInput;
 use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, MemoryBudget, Progress};
@@ -23,6 +24,10 @@ use crate::replica::Request;
 pub const CLIENT_READ_BYTES: usize = 64 << 10;
 /// The most bytes of replies that are encoded at once; a longer reply is encoded alone.
 pub const CLIENT_WRITE_BYTES: usize = 64 << 10;
+
+/// How long a connection that is closed waits for its client to stop sending. A socket that is
+/// closed with unread bytes resets the connection, and the last reply may be lost with it.
+pub const CLIENT_LINGER: Duration = Duration::from_millis(500);
 
 /// A message to the writing half.
 #[derive(Clone, Debug)]
@@ -70,6 +75,7 @@ pub struct ClientHost {
     evictions: Vec<Eviction>,
     /// Whether the writing half ends once everything is written, because no more replies come.
     is_stopping: bool,
+    is_given_up: bool,
 }
 
 impl ClientHost {
@@ -79,13 +85,14 @@ impl ClientHost {
     pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
         Self {
             number,
-            state: Connection::new(Some(address)),
+            state: Connection::new(Some(address)).with_long_lines(memory.budget().long_lines()),
             last_line: None,
             memory,
             lines: 0,
             being_written: 0,
             evictions: Vec::new(),
             is_stopping: false,
+            is_given_up: false,
         }
     }
 
@@ -159,6 +166,7 @@ impl ClientHost {
 
     /// Accepts no more input, frees what was received, and says why at the end.
     fn give_up(&mut self, holder: Holder) {
+        self.is_given_up = true;
         self.state.refuse_input();
         self.last_line = Some(given_up_line(holder).into());
     }
@@ -212,6 +220,13 @@ impl ClientHost {
         let has_written = std::mem::replace(&mut self.being_written, output.len()) > 0;
         self.note_memory(has_written);
         requests
+    }
+
+    /// Returns whether the connection, once everything is written, waits for the client to stop
+    /// sending. One that was evicted does not: it is closed because it holds too much.
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        !self.is_given_up
     }
 
     /// Returns whether the writing half ends after it has written `output`.
@@ -270,6 +285,27 @@ mod tests {
         assert_eq!(clients[0].state.unread_bytes(), 0);
         assert_eq!(clients[0].next_read().2, ReadStep::End);
         assert!(written(&mut clients[0]).contains("busy"));
+        assert!(!clients[0].lingers() && client().lingers());
+    }
+
+    /// More connections than there are buffers for long lines can be between their eviction and the
+    /// moment at which they hear of it.
+    #[test]
+    fn a_long_line_without_a_buffer_is_refused() {
+        let budget = MemoryBudget::new(64 << 20, 1000, 0);
+        let line = vec![b'x'; 1 << 20];
+        let mut clients = Vec::new();
+        let refused = (1..1000).find_map(|number| {
+            let memory = budget.connect(number).unwrap().0;
+            let mut client = ClientHost::new(number, "127.0.0.1:3001".into(), memory);
+            client.received(&line);
+            let reply = written(&mut client);
+            clients.push(client);
+            (!reply.is_empty()).then_some(reply)
+        });
+        assert!(refused.unwrap().contains("incomplete request lines"), "the reply names what is short");
+        let held: usize = clients.iter().map(|client| client.state.unread_bytes()).sum();
+        assert!((16 << 20..40 << 20).contains(&held), "{held}");
     }
 
     #[test]

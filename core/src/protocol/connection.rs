@@ -18,9 +18,10 @@ use std::sync::Arc;
 use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
 use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
-use super::reply::{push_bad_request, push_page, push_pong, push_reply};
+use super::reply::{given_up_line, push_bad_request, push_page, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, SCAN_BYTES_MAX, Shape, parse};
 use crate::kv::{Found, Key, Query, Value};
+use crate::memory::{Holder, LongLines};
 use crate::mutant::{self, Mutant};
 use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
@@ -141,10 +142,18 @@ impl Connection {
         }
     }
 
-    /// Accepts bytes that the client sent.
+    /// Takes buffers for long lines from this pool.
+    pub(crate) fn with_long_lines(mut self, long_lines: LongLines) -> Self {
+        self.input = LineBuffer::new(long_lines);
+        self
+    }
+
+    /// Accepts bytes that the client sent. If they need memory that the server has not, the
+    /// connection accepts no more, and says so behind the replies.
     pub fn receive(&mut self, bytes: &[u8]) {
-        if !self.input_ended {
-            self.input.push(bytes);
+        if !self.input_ended && !self.input.push(bytes) {
+            self.answer_at_once(|line| line.push_str(&given_up_line(Holder::HalfLines)));
+            self.refuse_input();
         }
     }
 
@@ -346,7 +355,7 @@ impl Connection {
     /// Stops accepting requests from this client; requests in flight are still answered.
     pub fn refuse_input(&mut self) {
         self.input_ended = true;
-        self.input = LineBuffer::default();
+        self.input.clear();
         self.held = None;
     }
 
