@@ -40,8 +40,8 @@ use crate::raft::NodeId;
 use crate::replica::Request;
 
 pub use holders::{Holder, MemoryReport, MemoryUse, NodeMemory};
-pub(crate) use long_lines::{LongLine, LongLines};
 use long_lines::LONG_LINE_BYTES;
+pub(crate) use long_lines::{LongLine, LongLines};
 pub use meters::InboxMemory;
 pub(crate) use meters::PeerMemory;
 pub use shares::{

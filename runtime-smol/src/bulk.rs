@@ -34,3 +34,43 @@ impl Bulk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Connections that always want another turn, and a task that only wants to run: between any
+    /// two of its runs, few of them got a turn.
+    #[test]
+    fn other_tasks_run_between_the_turns() {
+        const CONNECTIONS: usize = 100;
+        let executor = smol::LocalExecutor::new();
+        let (bulk, call) = Bulk::new();
+        executor.spawn(call).detach();
+        let turns = Rc::new(Cell::new(0));
+        for _ in 0..CONNECTIONS {
+            let (bulk, turns) = (bulk.clone(), Rc::clone(&turns));
+            let connection = async move {
+                loop {
+                    bulk.turn().await;
+                    turns.set(turns.get() + 1);
+                }
+            };
+            executor.spawn(connection).detach();
+        }
+        let most = future::block_on(executor.run(async {
+            let mut most = 0;
+            for _ in 0..1000 {
+                let before = turns.get();
+                future::yield_now().await;
+                most = (turns.get() - before).max(most);
+            }
+            most
+        }));
+        assert!(turns.get() > CONNECTIONS, "each of them gets turns");
+        assert!(most <= 3, "{most} turns between two runs of another task");
+    }
+}

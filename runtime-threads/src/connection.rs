@@ -214,3 +214,37 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// A silent client that held the buffer while it is read would stop all others that move much.
+    #[test]
+    fn a_client_without_bytes_does_not_hold_the_shared_buffer() {
+        let bulk = Bulk::default();
+        let ((silent, from_silent), (mut busy, from_busy)) = (pair(), pair());
+        let waiting = thread::spawn({
+            let bulk = bulk.clone();
+            move || read_bulk(&from_silent, &bulk, |_| ()).unwrap()
+        });
+        let sender = thread::spawn(move || busy.write_all(&vec![b'x'; 10 * CLIENT_READ_BYTES]).unwrap());
+        let mut bytes = 0;
+        while bytes < 10 * CLIENT_READ_BYTES {
+            let len = read_bulk(&from_busy, &bulk, |read| assert!(read.iter().all(|byte| *byte == b'x')));
+            bytes += len.unwrap();
+        }
+        sender.join().unwrap();
+        assert!(!waiting.is_finished());
+        drop(silent);
+        assert_eq!(waiting.join().unwrap(), 0, "the end of the stream");
+    }
+}

@@ -62,14 +62,7 @@ pub(crate) fn start(
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
 }
 
-fn serve(
-    wiring: &Wiring,
-    settings: &Settings,
-    number: u64,
-    stream: TcpStream,
-    host: Host,
-    place: Place,
-) {
+fn serve(wiring: &Wiring, settings: &Settings, number: u64, stream: TcpStream, host: Host, place: Place) {
     let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {

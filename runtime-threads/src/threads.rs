@@ -104,3 +104,31 @@ impl ListenerThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_semaphore_admits_no_more_threads_than_it_has_permits() {
+        const PERMITS: usize = 3;
+        let semaphore = Semaphore::new(PERMITS);
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let _permit = semaphore.acquire();
+                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!((1..=PERMITS).contains(&most.into_inner()));
+        assert_eq!(*lock(&semaphore.left), PERMITS);
+    }
+}

@@ -18,6 +18,7 @@ use crate::input::{self, Input, may_be_of_coracle};
 use crate::output::calm;
 
 mod folder;
+mod metadata;
 mod show;
 mod snapshot;
 mod verify;
@@ -60,6 +61,8 @@ pub(crate) enum LogError {
     Snapshot { path: PathBuf, fault: SnapshotError },
     #[error("{}: {fault}", .path.display())]
     SnapshotLine { path: PathBuf, fault: SnapshotError },
+    #[error("{}: the metadata: {fault}", .path.display())]
+    Metadata { path: PathBuf, fault: SealedLineError },
     #[error(transparent)]
     File(#[from] FileError),
     #[error("{}: there is no file of a node in this folder", .path.display())]

@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn an_empty_buffer_gives_its_capacity_back() {
         let mut buffer = LineBuffer::default();
-        buffer.push(&vec![b'x'; LINE_BYTES_MAX]);
+        assert!(buffer.push(&vec![b'x'; LINE_BYTES_MAX]));
         assert!(buffer.push(b"\n"));
         assert_eq!(lines_of(&mut buffer).len(), 1);
         assert!(buffer.bytes.capacity() <= CAPACITY_KEPT);
@@ -249,17 +249,17 @@ mod tests {
     fn the_limit_of_a_line_is_exact() {
         for ending in [&b"\n"[..], b"\r\n"] {
             let mut buffer = LineBuffer::default();
-            buffer.push(&vec![b'x'; LINE_BYTES_MAX]);
+            assert!(buffer.push(&vec![b'x'; LINE_BYTES_MAX]));
             assert_eq!(buffer.next_line(), NextLine::Incomplete);
             assert!(buffer.push(ending));
             assert!(matches!(buffer.next_line(), NextLine::Line(line) if line.len() == LINE_BYTES_MAX));
-            buffer.push(&vec![b'x'; LINE_BYTES_MAX + 1]);
+            assert!(buffer.push(&vec![b'x'; LINE_BYTES_MAX + 1]));
             assert_eq!(buffer.next_line(), NextLine::Incomplete, "a \\r may be the last byte");
             assert!(buffer.push(b"\n"));
             assert_eq!(buffer.next_line(), NextLine::TooLong);
         }
         let mut buffer = LineBuffer::default();
-        buffer.push(&vec![b'x'; LINE_BYTES_MAX + 2]);
+        assert!(buffer.push(&vec![b'x'; LINE_BYTES_MAX + 2]));
         assert_eq!(buffer.next_line(), NextLine::TooLong, "no ending can make it short enough");
     }
 }
