@@ -52,9 +52,9 @@ pub use shares::{
 /// the longest lines.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
-/// The number of buffers for long lines beyond those that the budget allows at a time: connections
-/// that are evicted give theirs back a little later.
-const LONG_LINES_SPARE: usize = 16;
+/// The number of buffers for long lines beyond those that the budget allows at a time, as a fraction
+/// of them: connections that are evicted give theirs back a little later.
+const SPARE_LONG_LINES: usize = 4;
 
 /// The smallest amount that is counted for a connection and a purpose, and the smallest change.
 const NOTED_BYTES: usize = 16 << 10;
@@ -153,8 +153,8 @@ impl MemoryBudget {
 
     fn of(max: usize, connections_max: usize, connection_bytes: usize, shares: MemoryShares) -> Self {
         let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
-        let long_lines_max = HALF_LINES_BYTES_MAX.min(max / 4) / LONG_LINE_BYTES + LONG_LINES_SPARE;
-        let long_lines = LongLines::new(long_lines_max);
+        let long_lines = HALF_LINES_BYTES_MAX.min(max / 16 * 3).div_ceil(LONG_LINE_BYTES);
+        let long_lines = LongLines::new(long_lines + long_lines.div_ceil(SPARE_LONG_LINES));
         let shared =
             Shared { max, connection_bytes, connections_max, shares, refused, peers, held, long_lines };
         Self(Arc::new(shared))
@@ -462,11 +462,16 @@ impl ClientMemory {
         self.evicted = held.evicted.get(&self.connection).copied();
     }
 
-    /// The purpose for which this connection has to be closed, once it is evicted. It is known here
-    /// before the router tells the connection: until then a fast sender would hold what does not
-    /// count any more.
+    /// The purpose for which this connection has to be closed, if it was evicted when it last
+    /// reported its memory. It is known here before the router tells the connection: until then a
+    /// fast sender would hold what does not count any more.
     pub(crate) fn evicted(&self) -> Option<Holder> {
         self.evicted
+    }
+
+    /// Like [`ClientMemory::evicted`], but up to date.
+    pub(crate) fn evicted_by_now(&self) -> Option<Holder> {
+        self.budget.held().evicted.get(&self.connection).copied()
     }
 }
 

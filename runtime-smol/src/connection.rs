@@ -11,7 +11,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use coracle_core::host::{
-    CLIENT_KEEPALIVE, CLIENT_LINGER, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
+    CLIENT_KEEPALIVE, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
 };
 use coracle_storage::sockets;
 use futures_lite::{AsyncWriteExt, future};
@@ -137,24 +137,27 @@ pub(crate) fn serve(
         let written = future::or(writer.run(idle_timeout), read).await;
         let Writer { stream, buffers, shared, .. } = &writer;
         let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
-        let lingers = shared.client.borrow().lingers();
-        if written.is_ok() && lingers {
-            leave(&stream.clone().into(), buffers).await;
+        let linger = shared.client.borrow().linger();
+        if written.is_ok() {
+            leave(&stream.clone().into(), buffers, linger).await;
         }
     }
 }
 
 /// Closes a connection in order: the client gets a moment to stop sending.
-async fn leave(socket: &Socket, buffers: &Buffers) {
+async fn leave(socket: &Socket, buffers: &Buffers, (patience, reads_on): (Duration, bool)) {
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
     let drain = async {
-        while let Ok(len @ 1..) = buffers.read(socket, |_| ()).await {
+        while reads_on && let Ok(len @ 1..) = buffers.read(socket, |_| ()).await {
             buffers.pause_after(len).await;
         }
+        if !reads_on {
+            future::pending::<()>().await;
+        }
     };
-    within(CLIENT_LINGER, drain).await;
+    within(patience, drain).await;
 }
 
 #[derive(Clone)]

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{
-    CLIENT_KEEPALIVE, CLIENT_LINGER, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter,
-};
+use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter};
 use coracle_storage::sockets;
 
 use crate::inputs::{ProxyEvent, Way};
@@ -27,8 +25,8 @@ const READ_BYTES: usize = 16 << 10;
 ///
 /// The operating system gives each thread its share of the processors. With hundreds of clients
 /// that send as fast as they can, hundreds of threads would run before a node's thread runs again.
-/// So a connection that has filled its own buffer, and finds more, reads into this one: one
-/// connection at a time, while the others wait for it.
+/// So a connection that has filled its own buffer reads on into this one: one connection at a time,
+/// while the others wait for it. The lines in it are parsed after that.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulk(Arc<Mutex<Box<[u8]>>>);
 
@@ -38,8 +36,8 @@ impl Default for Bulk {
     }
 }
 
-/// What the listener hands to a new connection.
-pub(crate) struct Host {
+/// A connection that the listener has accepted.
+pub(crate) struct Accepted {
     pub(crate) client: ClientHost,
     pub(crate) bulk: Bulk,
     /// Returned when the connection begins to read.
@@ -51,7 +49,7 @@ pub(crate) struct Host {
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    Host { client, bulk, starting }: Host,
+    Accepted { client, bulk, starting }: Accepted,
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
@@ -77,13 +75,14 @@ pub(crate) fn serve(
         reader.run();
         // This drops the reader's channels, but not the stream.
         let Reader { stream, shared, bulk, .. } = reader;
-        if lock(&shared.client).lingers() {
+        let (_, reads_on) = lock(&shared.client).linger();
+        if reads_on {
             drain(&stream, &bulk);
+            drop(reader_is_done);
         }
-        drop(reader_is_done);
     } else {
         // The writer ends when no sender is left.
-        drop(to_writer);
+        drop((to_writer, reader_is_done, starting));
     }
     // A writer that panicked has already printed a message; the client is gone either way.
     let _ = writer.join();
@@ -177,12 +176,10 @@ impl Writer {
     /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
-        if self.write_all_replies().is_ok()
-            && lock(&self.shared.client).lingers()
-            && self.stream.shutdown(Shutdown::Write).is_ok()
-        {
+        if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
+            let (patience, _) = lock(&self.shared.client).linger();
             // Either the reader has ended by then, or its time is up.
-            let _ = reader_end.recv_timeout(CLIENT_LINGER);
+            let _ = reader_end.recv_timeout(patience);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -229,22 +226,33 @@ mod tests {
 
     /// A silent client that held the buffer while it is read would stop all others that move much.
     #[test]
-    fn a_client_without_bytes_does_not_hold_the_shared_buffer() {
+    fn a_silent_client_does_not_wait_for_the_shared_buffer() {
+        const LONG: Duration = Duration::from_secs(60);
         let bulk = Bulk::default();
-        let ((silent, from_silent), (mut busy, from_busy)) = (pair(), pair());
-        let waiting = thread::spawn({
+        let (silent, from_silent) = pair();
+        let held = lock(&bulk.0);
+        let (done, is_done) = channel();
+        thread::spawn({
             let bulk = bulk.clone();
-            move || read_bulk(&from_silent, &bulk, |_| ()).unwrap()
+            move || done.send(read_bulk(&from_silent, &bulk, |_| ()).unwrap())
         });
-        let sender = thread::spawn(move || busy.write_all(&vec![b'x'; 10 * CLIENT_READ_BYTES]).unwrap());
-        let mut bytes = 0;
-        while bytes < 10 * CLIENT_READ_BYTES {
-            let len = read_bulk(&from_busy, &bulk, |read| assert!(read.iter().all(|byte| *byte == b'x')));
-            bytes += len.unwrap();
-        }
-        sender.join().unwrap();
-        assert!(!waiting.is_finished());
         drop(silent);
-        assert_eq!(waiting.join().unwrap(), 0, "the end of the stream");
+        assert_eq!(is_done.recv_timeout(LONG), Ok(0), "the end of the stream needs no buffer");
+        drop(held);
+    }
+
+    #[test]
+    fn bytes_come_through_the_shared_buffer_in_order() {
+        let bulk = Bulk::default();
+        let (mut client, from_client) = pair();
+        let sent: Vec<u8> = (0_u8..251).cycle().take(10 * CLIENT_READ_BYTES).collect();
+        let sending = thread::spawn({
+            let sent = sent.clone();
+            move || client.write_all(&sent).unwrap()
+        });
+        let mut received = Vec::new();
+        while read_bulk(&from_client, &bulk, |bytes| received.extend_from_slice(bytes)).unwrap() > 0 {}
+        sending.join().unwrap();
+        assert!(received == sent);
     }
 }

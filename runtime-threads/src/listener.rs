@@ -12,7 +12,7 @@ use coracle_core::Settings;
 use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
 
-use crate::connection::{self, Bulk, Host};
+use crate::connection::{self, Accepted, Bulk};
 use crate::threads::{ListenerThread, Semaphore, spawn};
 use crate::wiring::{Wiring, route};
 
@@ -40,11 +40,11 @@ pub(crate) fn start(
         let name: Arc<str> = address.to_string().into();
         let (bulk, starting) = (Bulk::default(), Semaphore::new(STARTING_MAX));
         for number in 1.. {
-            let accepted = socket.accept();
+            let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
                 return;
             }
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, _)) = incoming else {
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
@@ -54,20 +54,27 @@ pub(crate) fn start(
                 continue;
             };
             route(&wiring.proxy, given_up);
-            let host = Host { client, bulk: bulk.clone(), starting: starting.acquire() };
+            let accepted = Accepted { client, bulk: bulk.clone(), starting: starting.acquire() };
             let place = connections_end.clone();
-            serve(&wiring, &settings, number, stream, host, place);
+            serve(&wiring, &settings, number, stream, accepted, place);
         }
     };
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
 }
 
-fn serve(wiring: &Wiring, settings: &Settings, number: u64, stream: TcpStream, host: Host, place: Place) {
+fn serve(
+    wiring: &Wiring,
+    settings: &Settings,
+    number: u64,
+    stream: TcpStream,
+    accepted: Accepted,
+    place: Place,
+) {
     let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread, no reply can reach the client.
-        let _ = connection::serve(number, stream, host, &proxy, idle_timeout);
+        let _ = connection::serve(number, stream, accepted, &proxy, idle_timeout);
         drop(place);
     };
     let thread = thread::Builder::new()

@@ -3,18 +3,15 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use coracle_storage::{LogScan, META_FORMAT, Meta, SealedLineError};
+use coracle_storage::{META_FORMAT, Meta, SealedLineError};
 use serde::Serialize;
 
 use super::LogError;
 use crate::output::Format;
 
-/// Returns whether the line is that of a metadata file, of any format version.
+/// Returns whether the text begins like a metadata file, of any format version.
 pub(super) fn is_metadata(bytes: &[u8]) -> bool {
-    matches!(
-        LogScan::new(bytes),
-        Err(SealedLineError::UnknownFormat { format, .. }) if format == META_FORMAT
-    )
+    bytes.starts_with(format!("{{\"format\":\"{META_FORMAT}\"").as_bytes())
 }
 
 /// The result of a verification.
@@ -79,7 +76,7 @@ impl Report<'_> {
                 let promise = format!("node {node}, term {current_term}, {vote}, floor {floor_index}");
                 writeln!(out, "{file}: {verdict}: the metadata of {promise}; {bytes} bytes")
             }
-            None => writeln!(out, "{file}: {verdict}: metadata; {bytes} bytes"),
+            None => writeln!(out, "{file}: {}: metadata; {bytes} bytes", verdict.replace('_', " ")),
         }
     }
 }

@@ -41,7 +41,7 @@ enum Action {
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
     Read { path: PathBuf, cause: io::Error },
-    #[error("{}: this is not a Coracle file: it does not begin like a log, a snapshot or a backup", .path.display())]
+    #[error("{}: this is not a Coracle file: it does not begin like a log, a snapshot, a backup or metadata", .path.display())]
     Foreign { path: PathBuf },
     #[error(
         "{}: this is a Coracle file in the format \"{format}\", neither a log nor a snapshot", .path.display()

@@ -28,8 +28,8 @@ tail is distinguished from damage (-o json: \"verdict\"), but is not a success: 
 which its next start cuts off, and a running server has one for a moment; yet a changed byte in the last line \
 looks the same. With -o json a file that is not a log has a verdict, too: \"unreadable\", \"foreign\" (not a \
 Coracle file), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start after the snapshot beside \
-it; only the entries that it holds are checked. A snapshot is clean or damaged, and so are a backup and a \
-metadata file.
+it; only the entries that it holds are checked. A snapshot is clean or damaged, and so are a backup and \
+metadata.
 
 Of a folder, every node is recovered as a start recovers it (log, snapshot and metadata, and whether they fit \
 together), and nothing is written. With -o json there is an object per node.")]

@@ -7,11 +7,12 @@ use crate::memory::{LongLine, LongLines};
 /// The longest line, in bytes, without its line ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// The most bytes in a buffer of the connection's own. More are moved to a buffer for long lines.
+/// The capacity up to which a connection's own buffer grows. More bytes are moved to a buffer for
+/// long lines.
 const OWN_BYTES_MAX: usize = 128 << 10;
 
-/// The capacity that an empty buffer keeps: enough for some tens of short requests, and little for
-/// ten thousand silent clients.
+/// The capacity that a buffer with little in it keeps: enough for some tens of short requests, and
+/// little for ten thousand silent clients.
 const CAPACITY_KEPT: usize = 4 << 10;
 
 /// Bytes received and not yet split into lines.
@@ -51,15 +52,6 @@ impl Deref for Bytes {
     }
 }
 
-impl Bytes {
-    fn as_mut(&mut self) -> &mut Vec<u8> {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Long(bytes) => bytes,
-        }
-    }
-}
-
 /// The content at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextLine<'a> {
@@ -90,7 +82,16 @@ impl LineBuffer {
             long.extend_from_slice(own);
             self.bytes = Bytes::Long(long);
         }
-        self.bytes.as_mut().extend_from_slice(bytes);
+        let (buffer, is_own) = match &mut self.bytes {
+            Bytes::Own(own) => (own, true),
+            Bytes::Long(long) => (&mut **long, false),
+        };
+        let len = buffer.len() + bytes.len();
+        if is_own && len > buffer.capacity() {
+            let capacity = (2 * buffer.capacity()).clamp(len, OWN_BYTES_MAX);
+            buffer.reserve_exact(capacity - buffer.len());
+        }
+        buffer.extend_from_slice(bytes);
         true
     }
 
@@ -105,7 +106,10 @@ impl LineBuffer {
     }
 
     fn drop_read(&mut self) {
-        self.bytes.as_mut().drain(..self.start);
+        match &mut self.bytes {
+            Bytes::Own(bytes) => drop(bytes.drain(..self.start)),
+            Bytes::Long(bytes) => drop(bytes.drain(..self.start)),
+        }
         self.searched -= self.start;
         self.start = 0;
     }
@@ -115,12 +119,28 @@ impl LineBuffer {
         self.bytes.len() - self.start
     }
 
-    /// The memory that the buffer takes, as far as it matters. A buffer for long lines counts in
-    /// full: its pages were used before.
+    /// The memory that the buffer takes, as far as it matters: its capacity counts in full, because
+    /// its pages may have been used before.
     pub(super) fn held(&self) -> usize {
-        match &self.bytes {
-            Bytes::Own(_) => self.unread(),
-            Bytes::Long(bytes) => bytes.capacity(),
+        if self.bytes.capacity() > CAPACITY_KEPT { self.bytes.capacity() } else { self.unread() }
+    }
+
+    /// Returns whether more than the connection's own buffer holds, or as much as it may hold, waits
+    /// to be read. Then nothing more should be added while nothing is read.
+    pub(super) fn is_large(&self) -> bool {
+        self.unread() > OWN_BYTES_MAX / 2
+    }
+
+    /// Gives the capacity back that the rest of a stream does not need: the client may be silent
+    /// from now on.
+    fn shrink(&mut self) {
+        if self.unread() > CAPACITY_KEPT || self.bytes.capacity() <= CAPACITY_KEPT {
+            return;
+        }
+        self.drop_read();
+        match &mut self.bytes {
+            Bytes::Own(bytes) => bytes.shrink_to(CAPACITY_KEPT),
+            Bytes::Long(bytes) => self.bytes = Bytes::Own(bytes.to_vec()),
         }
     }
 
@@ -133,15 +153,7 @@ impl LineBuffer {
     pub(super) fn next_line(&mut self) -> NextLine<'_> {
         let Some(found) = line_break_in(&self.bytes[self.searched..]) else {
             self.searched = self.bytes.len();
-            if self.unread() == 0 {
-                // The client may be silent from now on and must not keep the capacity of its
-                // longest line.
-                self.drop_read();
-                match &mut self.bytes {
-                    Bytes::Own(bytes) => bytes.shrink_to(CAPACITY_KEPT),
-                    Bytes::Long(_) => self.bytes = Bytes::default(),
-                }
-            }
+            self.shrink();
             let is_too_long = self.unread() > LINE_BYTES_MAX + 1;
             return if is_too_long { NextLine::TooLong } else { NextLine::Incomplete };
         };
@@ -210,8 +222,9 @@ mod tests {
     #[test]
     fn a_long_line_moves_to_a_buffer_of_the_pool() {
         let mut buffer = LineBuffer::new(LongLines::new(1));
-        assert!(buffer.push(&vec![b'x'; OWN_BYTES_MAX]));
-        assert_eq!(buffer.held(), OWN_BYTES_MAX);
+        assert!(buffer.push(&vec![b'x'; OWN_BYTES_MAX - 1]));
+        assert!(buffer.push(b"x"));
+        assert_eq!((buffer.held(), buffer.bytes.capacity()), (OWN_BYTES_MAX, OWN_BYTES_MAX));
         assert!(buffer.push(b"x"));
         let room = buffer.bytes.capacity();
         assert!(room >= LINE_BYTES_MAX + OWN_BYTES_MAX);
@@ -221,6 +234,22 @@ mod tests {
         assert_eq!(buffer.bytes.capacity(), room);
         assert_eq!(lines_of(&mut buffer).len(), 1);
         assert_eq!(buffer.held(), 0);
+    }
+
+    /// A client that ends each batch with the beginning of a line must not keep the memory of the
+    /// batch.
+    #[test]
+    fn the_beginning_of_a_line_keeps_little_memory() {
+        for len in [OWN_BYTES_MAX - 2, LINE_BYTES_MAX] {
+            let mut buffer = LineBuffer::new(LongLines::new(1));
+            assert!(buffer.push(&vec![b'x'; len]));
+            assert!(buffer.held() >= len);
+            assert!(buffer.push(b"\nx"));
+            assert_eq!(lines_of(&mut buffer).len(), 1);
+            assert!(buffer.bytes.capacity() <= CAPACITY_KEPT);
+            assert_eq!((buffer.unread(), buffer.held()), (1, 1));
+            assert!(buffer.long_lines.lend().is_some());
+        }
     }
 
     #[test]

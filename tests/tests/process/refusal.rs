@@ -298,7 +298,12 @@ fn a_metadata_file_is_verified(runtime: Runtime) {
         fs::write(&path, text.replacen(from, to, 1)).expect("the file can be written");
         let (code, report) = verify();
         assert_eq!((code, &report["verdict"]), (Some(6), &verdict.into()));
-        assert!(report["message"].as_str().expect("there is one").contains("meta2.txt"));
+    }
+    for len in [text.len() - 1, text.len() / 2, 40] {
+        fs::write(&path, &text[..len]).expect("the file can be written");
+        let (code, report) = verify();
+        assert_eq!((code, &report["verdict"]), (Some(6), &"damaged".into()), "{len} bytes");
+        assert!(report["message"].as_str().expect("there is one").contains("the metadata:"), "{report}");
     }
 }
 
