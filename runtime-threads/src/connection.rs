@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter};
+use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, Pace, ReadStep, ToWriter};
 use coracle_storage::sockets;
 
+use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
 use crate::threads::{Permit, is_timeout, lock};
 use crate::wiring::route;
@@ -28,11 +29,15 @@ const READ_BYTES: usize = 16 << 10;
 /// So a connection that has filled its own buffer reads on into this one: one connection at a time,
 /// while the others wait for it. The lines in it are parsed after that.
 #[derive(Clone, Debug)]
-pub(crate) struct Bulk(Arc<Mutex<Box<[u8]>>>);
+pub(crate) struct Bulk {
+    shared: Arc<Mutex<(Pace, Box<[u8]>)>>,
+    clock: Clock,
+}
 
-impl Default for Bulk {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(vec![0; CLIENT_READ_BYTES].into())))
+impl Bulk {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let buffer = vec![0; CLIENT_READ_BYTES].into();
+        Self { shared: Arc::new(Mutex::new((Pace::default(), buffer))), clock }
     }
 }
 
@@ -101,9 +106,13 @@ fn read_bulk(mut stream: &TcpStream, bulk: &Bulk, take: impl FnOnce(&[u8])) -> i
     if stream.peek(&mut [0])? == 0 {
         return Ok(0);
     }
-    let mut buffer = lock(&bulk.0);
-    let len = stream.read(&mut buffer)?;
+    let (pace, buffer) = &mut *lock(&bulk.shared);
+    let len = stream.read(buffer)?;
     take(&buffer[..len]);
+    if let Some(pause) = pace.moved(bulk.clock.now()) {
+        // The others wait, too.
+        thread::sleep(bulk.clock.until(pause));
+    }
     Ok(len)
 }
 
@@ -228,9 +237,9 @@ mod tests {
     #[test]
     fn a_silent_client_does_not_wait_for_the_shared_buffer() {
         const LONG: Duration = Duration::from_secs(60);
-        let bulk = Bulk::default();
+        let bulk = Bulk::new(Clock::start());
         let (silent, from_silent) = pair();
-        let held = lock(&bulk.0);
+        let held = lock(&bulk.shared);
         let (done, is_done) = channel();
         thread::spawn({
             let bulk = bulk.clone();
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn bytes_come_through_the_shared_buffer_in_order() {
-        let bulk = Bulk::default();
+        let bulk = Bulk::new(Clock::start());
         let (mut client, from_client) = pair();
         let sent: Vec<u8> = (0_u8..251).cycle().take(10 * CLIENT_READ_BYTES).collect();
         let sending = thread::spawn({

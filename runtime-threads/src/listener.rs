@@ -38,7 +38,7 @@ pub(crate) fn start(
     let its_end = Arc::clone(&is_stopping);
     let accept = move || {
         let name: Arc<str> = address.to_string().into();
-        let (bulk, starting) = (Bulk::default(), Semaphore::new(STARTING_MAX));
+        let (bulk, starting) = (Bulk::new(wiring.clock), Semaphore::new(STARTING_MAX));
         for number in 1.. {
             let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
