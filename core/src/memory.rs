@@ -27,6 +27,7 @@
 //! that. Small amounts are ignored, so that a client with short requests costs nothing here.
 
 mod holders;
+mod long_lines;
 mod meters;
 mod shares;
 
@@ -39,6 +40,8 @@ use crate::raft::NodeId;
 use crate::replica::Request;
 
 pub use holders::{Holder, MemoryReport, MemoryUse, NodeMemory};
+use long_lines::LONG_LINE_BYTES;
+pub(crate) use long_lines::{LongLine, LongLines};
 pub use meters::InboxMemory;
 pub(crate) use meters::PeerMemory;
 pub use shares::{
@@ -51,6 +54,10 @@ pub const MEMORY_UNLIMITED: usize = usize::MAX;
 /// The limit for incomplete lines of all connections, in bytes: enough for more than a hundred of
 /// the longest lines.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
+
+/// The number of buffers for long lines beyond those that the budget allows at a time, as a fraction
+/// of them: connections that are evicted give theirs back a little later.
+const SPARE_LONG_LINES: usize = 4;
 
 /// The smallest amount that is counted for a connection and a purpose, and the smallest change.
 const NOTED_BYTES: usize = 16 << 10;
@@ -96,6 +103,7 @@ struct Shared {
     /// The memory of links, inboxes and incomplete frames.
     peers: AtomicUsize,
     held: Mutex<Held>,
+    long_lines: LongLines,
 }
 
 const WRITES_REFUSED: u8 = 1;
@@ -136,17 +144,23 @@ impl MemoryBudget {
     /// `connection_bytes` of it, whatever is sent over it.
     #[must_use]
     pub fn new(max: usize, connections_max: usize, connection_bytes: usize) -> Self {
-        let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
         let shares = MemoryShares::of_cluster(max, 1);
-        Self(Arc::new(Shared { max, connection_bytes, connections_max, shares, refused, peers, held }))
+        Self::of(max, connections_max, connection_bytes, shares)
     }
 
     /// Replaces the shares, before any memory is counted.
     #[must_use]
     pub fn with_shares(self, shares: MemoryShares) -> Self {
-        let Shared { max, connection_bytes, connections_max, .. } = *self.0;
+        Self::of(self.0.max, self.0.connections_max, self.0.connection_bytes, shares)
+    }
+
+    fn of(max: usize, connections_max: usize, connection_bytes: usize, shares: MemoryShares) -> Self {
         let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
-        Self(Arc::new(Shared { max, connection_bytes, connections_max, shares, refused, peers, held }))
+        let long_lines = HALF_LINES_BYTES_MAX.min(max / 16 * 3).div_ceil(LONG_LINE_BYTES);
+        let long_lines = LongLines::new(long_lines + long_lines.div_ceil(SPARE_LONG_LINES));
+        let shared =
+            Shared { max, connection_bytes, connections_max, shares, refused, peers, held, long_lines };
+        Self(Arc::new(shared))
     }
 
     /// A budget without a limit.
@@ -159,6 +173,11 @@ impl MemoryBudget {
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
+    }
+
+    /// The buffers for long lines.
+    pub(crate) fn long_lines(&self) -> LongLines {
+        self.0.long_lines.clone()
     }
 
     /// The shares of the budget for the parts of a node.
@@ -446,11 +465,16 @@ impl ClientMemory {
         self.evicted = held.evicted.get(&self.connection).copied();
     }
 
-    /// The purpose for which this connection has to be closed, once it is evicted. It is known here
-    /// before the router tells the connection: until then a fast sender would hold what does not
-    /// count any more.
+    /// The purpose for which this connection has to be closed, if it was evicted when it last
+    /// reported its memory. It is known here before the router tells the connection: until then a
+    /// fast sender would hold what does not count any more.
     pub(crate) fn evicted(&self) -> Option<Holder> {
         self.evicted
+    }
+
+    /// Like [`ClientMemory::evicted`], but up to date.
+    pub(crate) fn evicted_by_now(&self) -> Option<Holder> {
+        self.budget.held().evicted.get(&self.connection).copied()
     }
 }
 

@@ -137,25 +137,27 @@ pub(crate) fn serve(
         let written = future::or(writer.run(idle_timeout), read).await;
         let Writer { stream, buffers, shared, .. } = &writer;
         let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
+        let linger = shared.client.borrow().linger();
         if written.is_ok() {
-            leave(&stream.clone().into(), buffers).await;
+            leave(&stream.clone().into(), buffers, linger).await;
         }
     }
 }
 
-/// Closes a connection in order. A socket that is closed with unread bytes resets the connection,
-/// and the last reply may be lost with it; so the client gets a moment to stop sending.
-async fn leave(socket: &Socket, buffers: &Buffers) {
-    const TIMEOUT: Duration = Duration::from_millis(500);
+/// Closes a connection in order: the client gets a moment to stop sending.
+async fn leave(socket: &Socket, buffers: &Buffers, (time_left, reads_on): (Duration, bool)) {
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
     let drain = async {
-        while let Ok(len @ 1..) = buffers.read(socket, |_| ()).await {
+        while reads_on && let Ok(len @ 1..) = buffers.read(socket, |_| ()).await {
             buffers.pause_after(len).await;
         }
+        if !reads_on {
+            future::pending::<()>().await;
+        }
     };
-    within(TIMEOUT, drain).await;
+    within(time_left, drain).await;
 }
 
 #[derive(Clone)]

@@ -30,7 +30,7 @@ pub(crate) async fn run(
 ) {
     let executor = &wiring.executor;
     let address: Arc<str> = address.to_string().into();
-    let (bulk, calls) = Bulk::new();
+    let (bulk, calls) = Bulk::new(wiring.clock);
     let _calls = executor.spawn(calls);
     let buffers = Buffers::new(bulk);
     for number in 1.. {

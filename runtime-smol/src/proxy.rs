@@ -85,6 +85,11 @@ impl ProxyDriver {
                     let _ = connection.socket.get_ref().shutdown(Shutdown::Both);
                 }
             }
+            RouterAction::EndInput(connection) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.socket.get_ref().shutdown(Shutdown::Read);
+                }
+            }
             RouterAction::ReplyToCaller(call, reply) => {
                 let place = usize::try_from(call).expect("it was a place");
                 self.callers.remove(place).give(reply);

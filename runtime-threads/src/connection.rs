@@ -8,22 +8,53 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, ReadStep, ToWriter};
+use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, Pace, ReadStep, ToWriter};
 use coracle_storage::sockets;
 
+use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
-use crate::threads::{is_timeout, lock};
+use crate::threads::{Permit, is_timeout, lock};
 use crate::wiring::route;
 
 /// The stack size of a connection's threads, which have no deep call chains.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
+
+/// The size of a connection's own read buffer.
+const READ_BYTES: usize = 16 << 10;
+
+/// A larger read buffer, which all connections share.
+///
+/// The operating system gives each thread its share of the processors. With hundreds of clients
+/// that send as fast as they can, hundreds of threads would run before a node's thread runs again.
+/// So a connection that has filled its own buffer reads on into this one: one connection at a time,
+/// while the others wait for it. The lines in it are parsed after that.
+#[derive(Clone, Debug)]
+pub(crate) struct Bulk {
+    shared: Arc<Mutex<(Pace, Box<[u8]>)>>,
+    clock: Clock,
+}
+
+impl Bulk {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let buffer = vec![0; CLIENT_READ_BYTES].into();
+        Self { shared: Arc::new(Mutex::new((Pace::default(), buffer))), clock }
+    }
+}
+
+/// A connection that the listener has accepted.
+pub(crate) struct Accepted {
+    pub(crate) client: ClientHost,
+    pub(crate) bulk: Bulk,
+    /// Returned when the connection begins to read.
+    pub(crate) starting: Permit,
+}
 
 /// Serves a client until it disconnects, is silent for too long, or the proxy stops. Fails when the
 /// socket or the writer's thread cannot be set up.
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    client: ClientHost,
+    Accepted { client, bulk, starting }: Accepted,
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
@@ -44,15 +75,19 @@ pub(crate) fn serve(
         .spawn(move || writer.run(&reader_end))?;
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&stream) };
     if proxy.send(ProxyEvent::Connected(number, way)).is_ok() {
-        let mut reader = Reader { stream, shared, to_writer, room };
+        let mut reader = Reader { stream, shared, to_writer, room, bulk };
+        drop(starting);
         reader.run();
         // This drops the reader's channels, but not the stream.
-        let Reader { stream, .. } = reader;
-        drain(&stream);
-        drop(reader_is_done);
+        let Reader { stream, shared, bulk, .. } = reader;
+        let (_, reads_on) = lock(&shared.client).linger();
+        if reads_on {
+            drain(&stream, &bulk);
+            drop(reader_is_done);
+        }
     } else {
         // The writer ends when no sender is left.
-        drop(to_writer);
+        drop((to_writer, reader_is_done, starting));
     }
     // A writer that panicked has already printed a message; the client is gone either way.
     let _ = writer.join();
@@ -60,12 +95,25 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// Reads until the client stops sending. A socket that is closed with unread bytes resets the
-/// connection, and the last reply may be lost with it.
-fn drain(mut stream: &TcpStream) {
-    // Small, because clients that are evicted for memory end here, too.
-    let mut rest = [0; 4 << 10];
-    while matches!(stream.read(&mut rest), Ok(1..)) {}
+/// Reads until the client stops sending, or the writer closes the socket.
+fn drain(stream: &TcpStream, bulk: &Bulk) {
+    while matches!(read_bulk(stream, bulk, |_| ()), Ok(1..)) {}
+}
+
+/// Waits for bytes, then for the shared buffer, and hands them to `take`. Returns their number; 0 at
+/// the end of the stream.
+fn read_bulk(mut stream: &TcpStream, bulk: &Bulk, take: impl FnOnce(&[u8])) -> io::Result<usize> {
+    if stream.peek(&mut [0])? == 0 {
+        return Ok(0);
+    }
+    let (pace, buffer) = &mut *lock(&bulk.shared);
+    let len = stream.read(buffer)?;
+    take(&buffer[..len]);
+    if let Some(pause) = pace.moved(bulk.clock.now()) {
+        // The others wait, too.
+        thread::sleep(bulk.clock.until(pause));
+    }
+    Ok(len)
 }
 
 #[derive(Clone)]
@@ -79,11 +127,13 @@ struct Reader {
     shared: Shared,
     to_writer: Sender<ToWriter>,
     room: Receiver<()>,
+    bulk: Bulk,
 }
 
 impl Reader {
     fn run(&mut self) {
-        let mut buffer = vec![0; CLIENT_READ_BYTES];
+        let mut buffer = vec![0; READ_BYTES];
+        let mut last_len = 0;
         loop {
             let mut client = lock(&self.shared.client);
             let (for_router, wakes_writer, step) = client.next_read();
@@ -102,8 +152,15 @@ impl Reader {
                 }
                 continue;
             }
-            match (&*self.stream).read(&mut buffer) {
-                Ok(len @ 1..) => lock(&self.shared.client).received(&buffer[..len]),
+            let receive = |bytes: &[u8]| lock(&self.shared.client).received(bytes);
+            let read = if last_len >= READ_BYTES {
+                read_bulk(&self.stream, &self.bulk, receive)
+            } else {
+                let read = (&*self.stream).read(&mut buffer);
+                read.inspect(|len| receive(&buffer[..*len]))
+            };
+            match read {
+                Ok(len @ 1..) => last_len = len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => {
                     if lock(&self.shared.client).was_silent() {
@@ -128,10 +185,10 @@ impl Writer {
     /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
-        const TIMEOUT: Duration = Duration::from_millis(500);
         if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
+            let (time_left, _) = lock(&self.shared.client).linger();
             // Either the reader has ended by then, or its time is up.
-            let _ = reader_end.recv_timeout(TIMEOUT);
+            let _ = reader_end.recv_timeout(time_left);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -161,5 +218,50 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// A silent client that held the buffer while it is read would stop all others that move much.
+    #[test]
+    fn a_silent_client_does_not_wait_for_the_shared_buffer() {
+        const LONG: Duration = Duration::from_secs(60);
+        let bulk = Bulk::new(Clock::start());
+        let (silent, from_silent) = pair();
+        let held = lock(&bulk.shared);
+        let (done, is_done) = channel();
+        thread::spawn({
+            let bulk = bulk.clone();
+            move || done.send(read_bulk(&from_silent, &bulk, |_| ()).unwrap())
+        });
+        drop(silent);
+        assert_eq!(is_done.recv_timeout(LONG), Ok(0), "the end of the stream needs no buffer");
+        drop(held);
+    }
+
+    #[test]
+    fn bytes_come_through_the_shared_buffer_in_order() {
+        let bulk = Bulk::new(Clock::start());
+        let (mut client, from_client) = pair();
+        let sent: Vec<u8> = (0_u8..251).cycle().take(10 * CLIENT_READ_BYTES).collect();
+        let sending = thread::spawn({
+            let sent = sent.clone();
+            move || client.write_all(&sent).unwrap()
+        });
+        let mut received = Vec::new();
+        while read_bulk(&from_client, &bulk, |bytes| received.extend_from_slice(bytes)).unwrap() > 0 {}
+        sending.join().unwrap();
+        assert!(received == sent);
     }
 }

@@ -12,12 +12,17 @@ use coracle_core::Settings;
 use coracle_core::host::ClientHost;
 use coracle_core::protocol::busy_line;
 
-use crate::connection;
-use crate::threads::{ListenerThread, spawn};
+use crate::connection::{self, Accepted, Bulk};
+use crate::threads::{ListenerThread, Semaphore, spawn};
 use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system has no more sockets, until a client has left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The most connections that were accepted and do not read yet. Without a limit, a burst of
+/// connections starts hundreds of threads at once, and each runs before the threads of the nodes do
+/// again.
+const STARTING_MAX: usize = 4;
 
 /// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
@@ -33,12 +38,13 @@ pub(crate) fn start(
     let its_end = Arc::clone(&is_stopping);
     let accept = move || {
         let name: Arc<str> = address.to_string().into();
+        let (bulk, starting) = (Bulk::new(wiring.clock), Semaphore::new(STARTING_MAX));
         for number in 1.. {
-            let accepted = socket.accept();
+            let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
                 return;
             }
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, _)) = incoming else {
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
@@ -48,8 +54,9 @@ pub(crate) fn start(
                 continue;
             };
             route(&wiring.proxy, given_up);
+            let accepted = Accepted { client, bulk: bulk.clone(), starting: starting.acquire() };
             let place = connections_end.clone();
-            serve(&wiring, &settings, number, stream, client, place);
+            serve(&wiring, &settings, number, stream, accepted, place);
         }
     };
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
@@ -60,14 +67,14 @@ fn serve(
     settings: &Settings,
     number: u64,
     stream: TcpStream,
-    client: ClientHost,
+    accepted: Accepted,
     place: Place,
 ) {
     let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread, no reply can reach the client.
-        let _ = connection::serve(number, stream, client, &proxy, idle_timeout);
+        let _ = connection::serve(number, stream, accepted, &proxy, idle_timeout);
         drop(place);
     };
     let thread = thread::Builder::new()

@@ -89,6 +89,11 @@ impl ProxyDriver {
                     let _ = connection.socket.shutdown(Shutdown::Both);
                 }
             }
+            RouterAction::EndInput(connection) => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    let _ = connection.socket.shutdown(Shutdown::Read);
+                }
+            }
             RouterAction::ReplyToCaller(call, reply) => {
                 if let Some(caller) = self.callers.remove(&call) {
                     let _ = caller.try_send(reply);

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,6 +34,39 @@ impl Drop for EndProcessOnPanic {
         if thread::panicking() {
             std::process::abort();
         }
+    }
+}
+
+/// A counting semaphore.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    left: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Semaphore {
+    /// A semaphore with this number of permits.
+    pub(crate) fn new(permits: usize) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(permits), returned: Condvar::new() })
+    }
+
+    /// Waits for a permit.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Permit {
+        let is_empty = |left: &mut usize| *left == 0;
+        let left = self.returned.wait_while(lock(&self.left), is_empty);
+        *left.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Permit(Arc::clone(self))
+    }
+}
+
+/// A permit of a semaphore, which is returned when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Semaphore>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *lock(&self.0.left) += 1;
+        self.0.returned.notify_one();
     }
 }
 
@@ -69,5 +102,33 @@ impl ListenerThread {
         if TcpStream::connect_timeout(&address, WAKE_TIMEOUT).is_ok() {
             let _ = self.thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_semaphore_admits_no_more_threads_than_it_has_permits() {
+        const PERMITS: usize = 3;
+        let semaphore = Semaphore::new(PERMITS);
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let _permit = semaphore.acquire();
+                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!((1..=PERMITS).contains(&most.into_inner()));
+        assert_eq!(*lock(&semaphore.left), PERMITS);
     }
 }

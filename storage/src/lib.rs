@@ -103,6 +103,7 @@ pub use identity::{ClusterId, Identity, Incarnation};
 pub use lock::{FolderLock, LockError};
 pub use medium::{DiskError, HostEvent, Medium, NodeEvent};
 pub use member::{MemberError, MemberStart, found_member, open_member};
+pub use meta::{META_FORMAT, Meta};
 pub use plan::{GROUP_BYTES_MAX, Planner, REWRITE_PIECE_BYTES};
 pub use recover::{Notice, RecoverError, Recovery, recover};
 pub use salvage::Salvage;

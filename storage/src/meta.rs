@@ -18,19 +18,23 @@ use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::sealed::{self, PointText, SealedLineError, VERSION};
 
 /// The name of the metadata's format.
-pub(crate) const META_FORMAT: &str = "coracle-meta";
+pub const META_FORMAT: &str = "coracle-meta";
 
 /// The content of the metadata file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Meta {
-    pub(crate) node: NodeId,
-    pub(crate) cluster: ClusterId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) hard_state: HardState,
+pub struct Meta {
+    /// The node that the file belongs to.
+    pub node: NodeId,
+    /// The cluster that the node is a member of.
+    pub cluster: ClusterId,
+    /// The node's incarnation in that cluster.
+    pub incarnation: Incarnation,
+    /// Term and vote.
+    pub hard_state: HardState,
     /// The last entry that was known to be committed, and durable on this node, when this was
     /// written. A log that does not reach it, or has another entry there, has lost acknowledged
     /// writes.
-    pub(crate) floor: LogPoint,
+    pub floor: LogPoint,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,7 +71,12 @@ impl Meta {
     }
 
     /// Reads the file's bytes.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SealedLineError> {
+    ///
+    /// # Errors
+    ///
+    /// [`SealedLineError`] when the file is not whole, of another format or version, or has content
+    /// that no node writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SealedLineError> {
         let text: MetaText = sealed::open(bytes, META_FORMAT)?;
         let meta = || {
             Some(Self {

@@ -18,6 +18,7 @@ use crate::input::{self, Input, may_be_of_coracle};
 use crate::output::calm;
 
 mod folder;
+mod metadata;
 mod show;
 mod snapshot;
 mod verify;
@@ -40,7 +41,7 @@ enum Action {
 pub(crate) enum LogError {
     #[error("{}: {cause}", .path.display())]
     Read { path: PathBuf, cause: io::Error },
-    #[error("{}: this is not a Coracle file: it does not begin like a log, a snapshot or a backup", .path.display())]
+    #[error("{}: this is not a Coracle file: it does not begin like a log, a snapshot, a backup or metadata", .path.display())]
     Foreign { path: PathBuf },
     #[error(
         "{}: this is a Coracle file in the format \"{format}\", neither a log nor a snapshot", .path.display()
@@ -60,6 +61,8 @@ pub(crate) enum LogError {
     Snapshot { path: PathBuf, fault: SnapshotError },
     #[error("{}: {fault}", .path.display())]
     SnapshotLine { path: PathBuf, fault: SnapshotError },
+    #[error("{}: the metadata: {fault}", .path.display())]
+    Metadata { path: PathBuf, fault: SealedLineError },
     #[error(transparent)]
     File(#[from] FileError),
     #[error("{}: there is no file of a node in this folder", .path.display())]

@@ -1,4 +1,5 @@
-//! `log verify`: checks every line of a log and reports whether a server can start from it.
+//! `log verify`: checks every line of a log and reports whether a server can start from it. Other
+//! files of a node are checked in the files beside this one.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,11 +10,11 @@ use coracle_core::raft::LogPoint;
 use coracle_storage::SealedLineError;
 use serde::Serialize;
 
-use super::{LogError, ending, folder, open, read, snapshot};
+use super::{LogError, ending, folder, metadata, open, read, snapshot};
 use crate::input::Input;
 use crate::output::Format;
 
-/// Check every line of a log, that a snapshot is whole, or all files of a data folder
+/// Check a log, a snapshot, a metadata file, or all files of a data folder
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,13 +28,14 @@ tail is distinguished from damage (-o json: \"verdict\"), but is not a success: 
 which its next start cuts off, and a running server has one for a moment; yet a changed byte in the last line \
 looks the same. With -o json a file that is not a log has a verdict, too: \"unreadable\", \"foreign\" (not a \
 Coracle file), \"other_kind\", \"unknown_format\" or \"damaged\". A log may start after the snapshot beside \
-it; only the entries that it holds are checked. A snapshot is clean or damaged, and so is a backup.
+it; only the entries that it holds are checked. A snapshot is clean or damaged, and so are a backup and \
+metadata.
 
 Of a folder, every node is recovered as a start recovers it (log, snapshot and metadata, and whether they fit \
 together), and nothing is written. With -o json there is an object per node.")]
 pub(super) struct Verify {
-    /// A node's log or snapshot, such as data/log00.txt or data/snap0.txt, a backup, or a data
-    /// folder; `-` for stdin
+    /// A file of a node, such as data/log00.txt, data/snap0.txt or data/meta0.txt, a backup, or a
+    /// data folder; `-` for stdin
     file: PathBuf,
 
     /// A line, or a JSON object
@@ -85,6 +87,9 @@ impl Verify {
         let Input { name, bytes } = read(&self.file).or_else(|error| self.give_verdict(&self.file, error))?;
         if snapshot::is_snapshot(&bytes) {
             return snapshot::verify(&name, &bytes, self.output);
+        }
+        if metadata::is_metadata(&bytes) {
+            return metadata::verify(&name, &bytes, self.output);
         }
         let mut scan = open(&name, &bytes).or_else(|error| self.give_verdict(&name, error))?;
         if scan.header().identity.roster.is_empty() {

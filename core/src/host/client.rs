@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::RouterInput;
 use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, MemoryBudget, Progress};
@@ -23,6 +24,13 @@ use crate::replica::Request;
 pub const CLIENT_READ_BYTES: usize = 64 << 10;
 /// The most bytes of replies that are encoded at once; a longer reply is encoded alone.
 pub const CLIENT_WRITE_BYTES: usize = 64 << 10;
+
+/// How long a connection that is closed reads on, for its client to stop sending. A socket that is
+/// closed with unread bytes resets the connection, and the last reply may be lost with it.
+const CLIENT_LINGER: Duration = Duration::from_millis(500);
+/// How long a connection that is closed because it holds too much waits, without reading, for its
+/// last replies to leave.
+const GIVEN_UP_LINGER: Duration = Duration::from_millis(50);
 
 /// A message to the writing half.
 #[derive(Clone, Debug)]
@@ -70,6 +78,8 @@ pub struct ClientHost {
     evictions: Vec<Eviction>,
     /// Whether the writing half ends once everything is written, because no more replies come.
     is_stopping: bool,
+    /// Whether the connection is closed to free memory.
+    is_given_up: bool,
 }
 
 impl ClientHost {
@@ -79,13 +89,14 @@ impl ClientHost {
     pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
         Self {
             number,
-            state: Connection::new(Some(address)),
+            state: Connection::new(Some(address)).with_long_lines(memory.budget().long_lines()),
             last_line: None,
             memory,
             lines: 0,
             being_written: 0,
             evictions: Vec::new(),
             is_stopping: false,
+            is_given_up: false,
         }
     }
 
@@ -144,28 +155,43 @@ impl ClientHost {
         if self.state.is_finished() {
             return ([self.evictions(), requests], true, ReadStep::End);
         }
+        if self.is_given_up {
+            return ([self.evictions(), requests], true, ReadStep::End);
+        }
         let step = if self.state.wants_input() { ReadStep::Read } else { ReadStep::WaitForRoom };
         ([self.evictions(), requests], is_newly_due, step)
     }
 
     /// Accepts bytes that the client has sent.
     pub fn received(&mut self, bytes: &[u8]) {
-        self.state.receive(bytes);
+        if !self.state.try_receive(bytes) {
+            self.give_up(Holder::HalfLines);
+        }
         self.note_memory(false);
-        if let Some(holder) = self.memory.evicted() {
+        // The account of a long line does not change while it grows, so it is looked at.
+        let is_long = self.state.unread_bytes() > CLIENT_READ_BYTES;
+        let evicted = if is_long { self.memory.evicted_by_now() } else { self.memory.evicted() };
+        if let Some(holder) = evicted {
             self.give_up(holder);
         }
     }
 
     /// Accepts no more input, frees what was received, and says why at the end.
     fn give_up(&mut self, holder: Holder) {
+        if std::mem::replace(&mut self.is_given_up, true) {
+            return;
+        }
         self.state.refuse_input();
         self.last_line = Some(given_up_line(holder).into());
     }
 
-    /// Notes that the client has closed its sending side.
+    /// Notes that the client has closed its sending side, or that the router has ended the input
+    /// because the connection is evicted.
     pub fn input_ended(&mut self) {
         self.state.end_input();
+        if let Some(holder) = self.memory.evicted_by_now() {
+            self.give_up(holder);
+        }
     }
 
     /// Handles a client that has reached the idle timeout. Returns whether it is disconnected, so
@@ -212,6 +238,13 @@ impl ClientHost {
         let has_written = std::mem::replace(&mut self.being_written, output.len()) > 0;
         self.note_memory(has_written);
         requests
+    }
+
+    /// How long the connection stays open once everything is written, and whether it reads on
+    /// meanwhile. One that holds too much does not.
+    #[must_use]
+    pub fn linger(&self) -> (Duration, bool) {
+        if self.is_given_up { (GIVEN_UP_LINGER, false) } else { (CLIENT_LINGER, true) }
     }
 
     /// Returns whether the writing half ends after it has written `output`.
@@ -270,6 +303,75 @@ mod tests {
         assert_eq!(clients[0].state.unread_bytes(), 0);
         assert_eq!(clients[0].next_read().2, ReadStep::End);
         assert!(written(&mut clients[0]).contains("busy"));
+        assert_eq!(clients[0].linger(), (GIVEN_UP_LINGER, false));
+        assert_eq!(client().linger(), (CLIENT_LINGER, true));
+    }
+
+    fn clients_of(budget: &MemoryBudget) -> impl FnMut(u64) -> ClientHost {
+        |number| {
+            let memory = budget.connect(number).unwrap().0;
+            ClientHost::new(number, "127.0.0.1:3001".into(), memory)
+        }
+    }
+
+    /// More connections than there are buffers for long lines can be between their eviction and the
+    /// moment at which they hear of it.
+    #[test]
+    fn a_long_line_without_a_buffer_is_refused_until_there_is_one_again() {
+        let budget = MemoryBudget::new(64 << 20, 1000, 0);
+        let (line, mut connect) = (vec![b'x'; 1 << 20], clients_of(&budget));
+        let mut clients = Vec::new();
+        let mut refused = (1..1000)
+            .find_map(|number| {
+                let mut client = connect(number);
+                client.received(&line);
+                let is_refused = client.state.unread_bytes() == 0;
+                clients.push(client);
+                if is_refused { clients.pop() } else { None }
+            })
+            .expect("the pool has a limit");
+        let held: usize = clients.iter().map(|client| client.state.unread_bytes()).sum();
+        assert!((12 << 20..20 << 20).contains(&held), "{held}");
+        let (_, wakes_writer, step) = refused.next_read();
+        assert_eq!((wakes_writer, step), (true, ReadStep::End), "the client is told without the router");
+        assert!(written(&mut refused).contains("incomplete request lines") && refused.has_ended());
+        drop(clients);
+        let mut later = connect(1000);
+        later.received(&line);
+        assert_eq!(later.next_read().2, ReadStep::Read);
+    }
+
+    /// Its writer may be blocked, because the client reads nothing either.
+    #[test]
+    fn an_evicted_client_frees_its_long_line_when_its_input_ends() {
+        let budget = MemoryBudget::new(64 << 20, 100, 0);
+        let mut connect = clients_of(&budget);
+        let mut clients: Vec<_> = (1..12).map(&mut connect).collect();
+        clients.iter_mut().for_each(|client| client.received(&vec![b'x'; 1 << 20]));
+        assert!(clients[0].state.unread_bytes() > 0, "it does not know of its eviction yet");
+        clients[0].input_ended();
+        assert_eq!(clients[0].state.unread_bytes(), 0);
+        assert_eq!(clients[0].next_read().2, ReadStep::End);
+        clients[0].told(ToWriter::GiveUp(Holder::HalfLines));
+        assert!(written(&mut clients[0]).contains("busy"));
+        assert_eq!(written(&mut clients[0]), "", "it is told once");
+    }
+
+    /// The lines behind a request that waits for another one stay in the socket: they would need a
+    /// buffer for long lines.
+    #[test]
+    fn short_lines_behind_a_held_request_are_not_read_without_limit() {
+        let mut client = client();
+        client.received(b"{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\"}\n");
+        let mut bytes = 0;
+        while client.next_read().2 == ReadStep::Read {
+            client.received(&b"{\"key\":\"a\"}\n".repeat(1000));
+            bytes += 12 * 1000;
+        }
+        assert!(bytes < 2 * CLIENT_READ_BYTES, "{bytes}");
+        client.told(ToWriter::Reply(0, Err(RequestError::Busy)));
+        let [_, requests] = client.next_write(&mut String::new());
+        assert!(matches!(requests, Some(RouterInput::Asked(3, gets)) if gets.len() > 1000));
     }
 
     #[test]

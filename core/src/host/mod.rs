@@ -38,6 +38,7 @@ mod inbound;
 mod keepalive;
 mod link;
 mod node;
+mod pace;
 mod peer_actions;
 mod places;
 mod removal;
@@ -61,6 +62,7 @@ pub use link::{
     SEND_BYTES, SEND_TIMEOUT, SILENCE_MAX,
 };
 pub use node::{HostInput, NodeAction, NodeHost, TURN_INPUTS_MAX};
+pub use pace::{PACED_PIECES, Pace};
 pub use peer_actions::{LinkChange, PeerActions, PeerNews};
 pub use places::PeerPlaces;
 pub use removal::{REMOVAL_GRACE, Removal};

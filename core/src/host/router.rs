@@ -50,6 +50,9 @@ pub enum RouterAction {
     Tell(u64, ToWriter),
     /// Close a connection without a message: its client does not read.
     Cut(u64),
+    /// End the input of a connection, whose reading half may wait for more: shut the socket's
+    /// reading side.
+    EndInput(u64),
     /// Hand a caller its reply.
     ReplyToCaller(u64, Reply),
 }
@@ -109,11 +112,19 @@ impl Router {
                 self.ask(Ticket { connection: CALLERS, slot: call }, request);
             }
             RouterInput::GiveUp(evictions) => {
-                let give_up = |Eviction { connection, holder }| match holder {
-                    Holder::Replies => RouterAction::Cut(connection),
-                    _ => RouterAction::Tell(connection, ToWriter::GiveUp(holder)),
-                };
-                self.at_once.extend(evictions.into_iter().map(give_up));
+                for Eviction { connection, holder } in evictions {
+                    self.at_once.extend(
+                        match holder {
+                            Holder::Replies => [Some(RouterAction::Cut(connection)), None],
+                            _ => [
+                                Some(RouterAction::EndInput(connection)),
+                                Some(RouterAction::Tell(connection, ToWriter::GiveUp(holder))),
+                            ],
+                        }
+                        .into_iter()
+                        .flatten(),
+                    );
+                }
             }
             RouterInput::FromNode(news) => self.inputs.extend(news),
             RouterInput::NodeStopped(node) => {
@@ -229,7 +240,11 @@ mod tests {
         let actions = step(&mut router, [RouterInput::GiveUp(given_up)]);
         assert!(matches!(
             actions[..],
-            [RouterAction::Cut(4), RouterAction::Tell(5, ToWriter::GiveUp(Holder::HalfLines))]
+            [
+                RouterAction::Cut(4),
+                RouterAction::EndInput(5),
+                RouterAction::Tell(5, ToWriter::GiveUp(Holder::HalfLines))
+            ]
         ));
     }
 

@@ -21,6 +21,7 @@ use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_firs
 use super::reply::{push_bad_request, push_page, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, SCAN_BYTES_MAX, Shape, parse};
 use crate::kv::{Found, Key, Query, Value};
+use crate::memory::LongLines;
 use crate::mutant::{self, Mutant};
 use crate::proxy::{Answered, Reply};
 use crate::raft::LogIndex;
@@ -141,11 +142,23 @@ impl Connection {
         }
     }
 
+    /// Borrows buffers for long lines from this pool.
+    pub(crate) fn with_long_lines(mut self, long_lines: LongLines) -> Self {
+        self.input = LineBuffer::new(long_lines);
+        self
+    }
+
     /// Accepts bytes that the client sent.
     pub fn receive(&mut self, bytes: &[u8]) {
-        if !self.input_ended {
-            self.input.push(bytes);
-        }
+        let has_room = self.try_receive(bytes);
+        debug_assert!(has_room, "a connection without a server has a pool without a limit");
+    }
+
+    /// Like [`Connection::receive`]. Returns `false`, and accepts nothing, if there is no buffer for
+    /// a long line.
+    #[must_use]
+    pub(crate) fn try_receive(&mut self, bytes: &[u8]) -> bool {
+        self.input_ended || self.input.push(bytes)
     }
 
     /// Returns the next request and the slot for its reply; `None` when more input or more room is
@@ -286,7 +299,9 @@ impl Connection {
     /// Returns whether to read from the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && self.has_room() && self.input.unread() <= LINE_BYTES_MAX + 1
+        // Behind a request that is held back, lines wait in the socket, not in memory.
+        let is_behind = self.held.is_some() && self.input.is_large();
+        !self.input_ended && self.has_room() && self.input.unread() <= LINE_BYTES_MAX + 1 && !is_behind
     }
 
     /// The number of lines accepted so far, each of which gets a reply.
@@ -342,7 +357,7 @@ impl Connection {
     /// Stops accepting requests from this client; requests in flight are still answered.
     pub fn refuse_input(&mut self) {
         self.input_ended = true;
-        self.input = LineBuffer::default();
+        self.input.clear();
         self.held = None;
     }
 

@@ -27,8 +27,11 @@ pub async fn open(
     let to_lock = path.clone();
     let lock = unblock(move || FolderLock::acquire(&to_lock)).await?;
     let folder = Folder::new(path);
+    let mut files = NodeFiles::default();
     for node in nodes {
-        look(&folder.read(*node).await?);
+        let (node, before) = (*node, files);
+        files = folder.read_with(move |folder| folder.read_into(node, before)).await?;
+        look(&files);
     }
     Ok((Some(lock), folder.names().await?))
 }

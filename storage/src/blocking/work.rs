@@ -24,8 +24,10 @@ pub fn open(
     let Medium::Folder { path, .. } = medium else { return Ok((None, FolderNames::default())) };
     let lock = FolderLock::acquire(path)?;
     let folder = Folder::new(path);
+    let mut files = NodeFiles::default();
     for node in nodes {
-        look(&folder.read(*node)?);
+        files = folder.read_into(*node, files)?;
+        look(&files);
     }
     Ok((Some(lock), folder.names()?))
 }

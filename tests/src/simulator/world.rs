@@ -490,7 +490,9 @@ impl World {
                 self.connections.reply(ticket, reply)
             }
             // The simulated clients have no memory limit, so none is cut off.
-            RouterAction::Cut(connection) | RouterAction::Tell(connection, _) => {
+            RouterAction::Cut(connection)
+            | RouterAction::EndInput(connection)
+            | RouterAction::Tell(connection, _) => {
                 Err(Violation { property: "routing", what: format!("client {connection} is given up") })
             }
         }

@@ -273,6 +273,40 @@ fn verify(folder: &Path) -> (Option<i32>, Vec<String>, String) {
     (output.status.code(), reports.map(verdict).collect(), stderr)
 }
 
+/// `log verify` of a metadata file says what it promises; a changed byte or another version is not
+/// clean.
+fn a_metadata_file_is_verified(runtime: Runtime) {
+    let folder = used_folder(runtime);
+    let path = folder.path().join("meta2.txt");
+    let text = fs::read_to_string(&path).expect("the file is text");
+    let written: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let verify = || {
+        let output = Command::new(program()).args(["log", "verify", "-o", "json"]).arg(&path).output();
+        let output = output.expect("the program starts");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+        (output.status.code(), report)
+    };
+    let (code, report) = verify();
+    assert_eq!((code, &report["verdict"]), (Some(0), &"clean".into()));
+    assert_eq!(report["current_term"], written["currentTerm"]);
+    assert_eq!(report["floor_index"], written["floor"]["index"]);
+    assert_eq!((&report["node"], &report["voted_for"]), (&2.into(), &written["votedFor"]));
+    for (from, to, verdict) in [
+        (r#""currentTerm":"#, r#""currentTerm":1"#, "damaged"),
+        (r#""version":1"#, r#""version":99"#, "unknown_format"),
+    ] {
+        fs::write(&path, text.replacen(from, to, 1)).expect("the file can be written");
+        let (code, report) = verify();
+        assert_eq!((code, &report["verdict"]), (Some(6), &verdict.into()));
+    }
+    for len in [text.len() - 1, text.len() / 2, 40] {
+        fs::write(&path, &text[..len]).expect("the file can be written");
+        let (code, report) = verify();
+        assert_eq!((code, &report["verdict"]), (Some(6), &"damaged".into()), "{len} bytes");
+        assert!(report["message"].as_str().expect("there is one").contains("the metadata:"), "{report}");
+    }
+}
+
 /// A change of a file's text.
 type Damage = fn(String) -> String;
 
@@ -318,6 +352,7 @@ fn a_folder_without_a_node_is_not_clean() {
 both_runtimes!(
     a_port_in_use_is_refused,
     a_folder_is_verified_as_a_start_judges_it,
+    a_metadata_file_is_verified,
     a_folder_in_use_is_refused,
     a_folder_of_another_size_is_refused,
     a_newer_format_is_refused_by_name_and_version,
