@@ -32,7 +32,7 @@
 //! snapshot, read its parts with [`blocking::Folder::read_part`].
 //!
 //! ```
-//! use coracle_core::raft::{BatchBuilder, HardState, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};
+//! use coracle_core::raft::{BatchBuilder, HardState, LogChange, LogIndex, LogPoint, NodeId, Persist, PersistId, Term};
 //! use coracle_storage::{ClusterId, FolderLock, Identity, Incarnation, SyncPolicy, blocking, survey};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,9 +52,7 @@
 //! let persist = Persist {
 //!     id: PersistId(1),
 //!     hard_state: Some(HardState { current_term: Term(1), voted_for: Some(NodeId(0)) }),
-//!     compaction: None,
-//!     cut_from: None,
-//!     entries: batch.finish().into_iter().collect(),
+//!     log: LogChange::append(batch.finish().into_iter().collect()),
 //!     floor: LogIndex::ORIGIN,
 //! };
 //! folder.run(&start.nodes[0].planner.plan(&[persist]))?;

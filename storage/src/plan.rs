@@ -177,7 +177,7 @@ impl Planner {
         let mut group = Group::new(self.log());
         self.moved = None;
         for persist in persists {
-            if persist.compaction.is_none() {
+            if persist.compaction().is_none() {
                 self.raise_floor(persist.floor);
             }
             if let Some(hard_state) = persist.hard_state {
@@ -188,12 +188,10 @@ impl Planner {
                 self.hard_state = hard_state;
                 group.meta_is_due = true;
             }
-            let log_changes =
-                persist.compaction.is_some() || persist.cut_from.is_some() || !persist.entries.is_empty();
-            if group.meta_is_due && log_changes && !mutant::is_active(Mutant::TermAfterLog) {
+            if group.meta_is_due && !persist.log.is_none() && !mutant::is_active(Mutant::TermAfterLog) {
                 self.write_meta(&mut group);
             }
-            if let Some(compaction) = &persist.compaction
+            if let Some(compaction) = persist.compaction()
                 && !self.begin_renewal(compaction, persist.floor, &mut group)
             {
                 // The floor is one of the new log; metadata written before still belongs to the old
@@ -201,11 +199,11 @@ impl Planner {
                 self.compact(compaction, &mut group);
                 self.raise_floor(persist.floor);
             }
-            if let Some(from) = persist.cut_from {
+            if let Some(from) = persist.cut_from() {
                 group.flush();
                 self.cut(from, &mut group);
             }
-            for entries in &persist.entries {
+            for entries in persist.entries() {
                 self.add(entries.clone());
                 group.append(entries);
             }

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use coracle_core::raft::{
-    BatchBuilder, Checksum, Compaction, Configuration, Entries, HardState, LogIndex, LogPoint, NodeId,
-    Persist, PersistId, Restored, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+    BatchBuilder, Checksum, Compaction, Configuration, Entries, HardState, LogChange, LogIndex, LogPoint,
+    NodeId, Persist, PersistId, Restored, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 
 use crate::{
@@ -253,8 +253,13 @@ pub(crate) fn vote(id: u64, term: u64, candidate: u64) -> Persist {
 
 pub(crate) fn append(id: u64, entries: Vec<Entries>) -> Persist {
     let floor = LogIndex::ORIGIN;
-    let entries = entries.into();
-    Persist { id: PersistId(id), hard_state: None, compaction: None, cut_from: None, entries, floor }
+    Persist { id: PersistId(id), hard_state: None, log: LogChange::append(entries.into()), floor }
+}
+
+/// A persist that cuts the log and appends entries.
+pub(crate) fn cut(id: u64, from: u64, entries: Vec<Entries>) -> Persist {
+    let log = LogChange::Append { cut_from: Some(LogIndex(from)), entries: entries.into() };
+    Persist { log, ..append(id, Vec::new()) }
 }
 
 /// Creates persists as a core does: terms grow, cuts stay above the floor, floors are reported
@@ -375,20 +380,22 @@ impl RandomNode {
         }
         let is_due = self.compaction == Some(Due::AtOnce) || self.rng.u8(..3) == 0;
         if let Some(due) = self.compaction.take_if(|_| is_due) {
-            persist.compaction = Some(self.compact(states));
+            persist.log = LogChange::Compact(self.compact(states));
             if due == Due::AtOnce && self.rng.bool() {
                 persist.floor = LogIndex::ORIGIN;
             }
             states.push(self.state());
             return persist;
         }
+        let (mut cut_from, mut entries) = (None, Runs::new());
         if self.rng.u8(..4) == 0 && self.floor < self.last() {
-            persist.cut_from = Some(self.cut());
+            cut_from = Some(self.cut());
             states.push(self.state());
         }
         for _ in 0..self.rng.usize(..3) {
-            persist.entries.push(self.added(states));
+            entries.push(self.added(states));
         }
+        persist.log = LogChange::Append { cut_from, entries };
         persist
     }
 

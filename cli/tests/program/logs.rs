@@ -160,12 +160,14 @@ fn a_file_that_is_no_log_is_rejected() {
 fn a_verdict_is_given_on_any_file() {
     let newer = |text: &str| text.replacen("\"version\":1", "\"version\":99", 1);
     let damaged = |text: &str| text.replacen("\"node\":0", "\"node\":7", 1);
+    let other = |text: &str| text.replacen("coracle-log", "coracle-founding", 1);
     let meta = |text: &str| text.replacen("coracle-log", "coracle-meta", 1);
     for (sample, verdict) in [
         (Sample::new().rewritten(newer), "unknown_format"),
         (Sample::new().rewritten(damaged), "damaged"),
         (Sample::new().rewritten(|_| String::new()), "damaged"),
-        (Sample::new().rewritten(meta), "other_kind"),
+        (Sample::new().rewritten(other), "other_kind"),
+        (Sample::new().rewritten(meta), "damaged"),
         (Sample::new().rewritten(|_| "shopping: chips\n".to_owned()), "foreign"),
     ] {
         let verified = sample.log(&["verify", "-o", "json"]);

@@ -47,26 +47,73 @@ pub struct Persist {
     pub id: PersistId,
     /// The term and the vote, if they changed or if the floor is to be noted with them.
     pub hard_state: Option<HardState>,
-    /// The whole new log, when a snapshot has replaced its beginning or all of it. Then `cut_from`
-    /// and `entries` are empty, because the new log already contains the changes of this turn. The
-    /// part that the snapshot covers may stay on the disk for a while after the report, if the log
-    /// continues after it.
-    pub compaction: Option<Compaction>,
-    /// Remove the entries from this index on; set when the log was cut.
-    pub cut_from: Option<LogIndex>,
-    /// The entries to append, in order.
-    pub entries: Runs,
+    /// The change of the log.
+    pub log: LogChange,
     /// All entries up to this index are committed and durable on this node: if the log is later
     /// found to be shorter, it is damaged, not torn.
     pub floor: LogIndex,
 }
 
+/// The change of the log in one write to the disk. The default changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogChange {
+    /// Entries are removed from the end of the log, and others are appended.
+    Append {
+        /// Remove the entries from this index on; set when the log was cut.
+        cut_from: Option<LogIndex>,
+        /// The entries to append, in order.
+        entries: Runs,
+    },
+    /// The whole new log, when a snapshot has replaced its beginning or all of it. It already
+    /// contains what this turn has cut and appended. The part that the snapshot covers may stay on
+    /// the disk for a while after the report, if the log continues after it.
+    Compact(Compaction),
+}
+
+impl Default for LogChange {
+    fn default() -> Self {
+        Self::append(Runs::new())
+    }
+}
+
+impl LogChange {
+    /// Appends these entries, without a cut.
+    #[must_use]
+    pub fn append(entries: Runs) -> Self {
+        Self::Append { cut_from: None, entries }
+    }
+
+    /// Returns whether nothing changes.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Append { cut_from: None, entries } if entries.is_empty())
+    }
+}
+
 impl Persist {
+    /// The new log, if it is replaced as a whole.
+    #[must_use]
+    pub fn compaction(&self) -> Option<&Compaction> {
+        if let LogChange::Compact(compaction) = &self.log { Some(compaction) } else { None }
+    }
+
+    /// The first index that is removed from the end of the log, if any is.
+    #[must_use]
+    pub fn cut_from(&self) -> Option<LogIndex> {
+        if let LogChange::Append { cut_from, .. } = self.log { cut_from } else { None }
+    }
+
+    /// The entries that are appended to the log.
+    #[must_use]
+    pub fn entries(&self) -> &[Entries] {
+        if let LogChange::Append { entries, .. } = &self.log { entries } else { &[] }
+    }
+
     /// The number of bytes of entries to write.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let kept = self.compaction.iter().flat_map(|compaction| &compaction.entries);
-        self.entries.iter().chain(kept).map(Entries::bytes).sum()
+        let kept = self.compaction().map(|compaction| &*compaction.entries).unwrap_or_default();
+        self.entries().iter().chain(kept).map(Entries::bytes).sum()
     }
 }
 

@@ -84,7 +84,7 @@ mod types;
 pub use batch::{BATCH_BYTES_MAX, Entries};
 pub use batch_builder::BatchBuilder;
 pub use configuration::{Configuration, LEARNERS_MAX};
-pub use durability::{DISK_TIMEOUT, FLOOR_NOTED_EVERY, HardState, Persist, PersistId, Restored};
+pub use durability::{DISK_TIMEOUT, FLOOR_NOTED_EVERY, HardState, LogChange, Persist, PersistId, Restored};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, MessageRefusal, StepDown};
 pub use line::{Line, LineError};

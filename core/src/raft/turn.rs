@@ -5,9 +5,8 @@
 //! handed its own entries to the disk.
 
 use super::batch::Entries;
-use super::durability::{HardState, Persist, PersistScope};
+use super::durability::{HardState, LogChange, Persist, PersistScope};
 use super::output::Output;
-use super::runs::Runs;
 use super::state::{Node, Part};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -127,16 +126,10 @@ impl Node {
         }
         turn.handed_out = last_index;
         let (cut_from, appended) = (turn.cut_from.take(), std::mem::take(&mut turn.appended));
-        // The new log of a compaction already contains the changes of this turn.
-        let (cut_from, entries) =
-            if compaction.is_some() { (None, Runs::new()) } else { (cut_from, appended) };
-        Some(Persist {
-            id,
-            hard_state: notes_floor.then_some(hard_state),
-            compaction,
-            cut_from,
-            entries,
-            floor,
-        })
+        let log = match compaction {
+            Some(compaction) => LogChange::Compact(compaction),
+            None => LogChange::Append { cut_from, entries: appended },
+        };
+        Some(Persist { id, hard_state: notes_floor.then_some(hard_state), log, floor })
     }
 }

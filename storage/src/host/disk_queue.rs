@@ -147,7 +147,9 @@ impl DiskQueue {
 
 #[cfg(test)]
 mod tests {
-    use coracle_core::raft::{BatchBuilder, Compaction, Entries, HardState, LogIndex, LogPoint, Runs, Term};
+    use coracle_core::raft::{
+        BatchBuilder, Compaction, Entries, HardState, LogChange, LogIndex, LogPoint, Term,
+    };
     use coracle_core::{ClusterId, Incarnation};
 
     use super::*;
@@ -177,9 +179,7 @@ mod tests {
             Persist {
                 id: PersistId(self.next_id),
                 hard_state: (self.next_id == 1).then_some(hard_state),
-                compaction: None,
-                cut_from: None,
-                entries: Runs::default(),
+                log: LogChange::default(),
                 floor: LogIndex::ORIGIN,
             }
         }
@@ -198,7 +198,7 @@ mod tests {
 
         fn append(&mut self, bytes: usize) {
             let entries = std::iter::once(self.entry(bytes)).collect();
-            let persist = Persist { entries, ..self.persist() };
+            let persist = Persist { log: LogChange::append(entries), ..self.persist() };
             self.queue.push(persist);
         }
 
@@ -254,7 +254,7 @@ mod tests {
         }
         let entries: Vec<_> = batch.finish().into_iter().collect();
         let compaction = Compaction { after: LogPoint::ORIGIN, entries };
-        let persist = Persist { compaction: Some(compaction), floor: LogIndex(6), ..bench.persist() };
+        let persist = Persist { log: LogChange::Compact(compaction), floor: LogIndex(6), ..bench.persist() };
         bench.queue.push(persist);
         assert_eq!(bench.work(), Some((1, Some(7))));
         bench.append(1);

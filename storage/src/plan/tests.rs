@@ -1,10 +1,10 @@
-use coracle_core::raft::{BatchBuilder, Checksum, Compaction, LogIndex, LogPoint, Persist, Term};
+use coracle_core::raft::{BatchBuilder, Checksum, Compaction, LogChange, LogIndex, LogPoint, Persist, Term};
 
 use super::*;
 use crate::recover::recover;
 use crate::testing::{
-    Disk, LOG, META, NODE, RandomNode, SNAPSHOT_TEMPORARY, State, append, content, entries_after, founded,
-    identities, parts, vote,
+    Disk, LOG, META, NODE, RandomNode, SNAPSHOT_TEMPORARY, State, append, content, cut, entries_after,
+    founded, identities, parts, vote,
 };
 
 const PUT: &str = "\"op\":\"PUT\",\"key\":\"snack\",\"value\":\"chips\"";
@@ -62,7 +62,7 @@ fn a_term_is_on_disk_before_the_entries_that_came_with_it() {
     let (_, start) = founded(SyncPolicy::Always);
     let mut planner = start.planner;
     let mut persist = vote(1, 1, 0);
-    persist.entries = vec![entries_after(LogPoint::ORIGIN, 1, &[PUT])].into();
+    persist.log = LogChange::append(vec![entries_after(LogPoint::ORIGIN, 1, &[PUT])].into());
     let expected = [&REPLACE_META[..], &["append log00.txt 1..=1", "sync log00.txt"]].concat();
     assert_eq!(words(&planner.plan(&[persist])), expected);
 }
@@ -91,8 +91,7 @@ fn a_cut_is_on_disk_before_anything_takes_its_place() {
     let (mut disk, mut planner, entries) = node_with_three_entries();
     let kept = entries.ending_at(LogIndex(1)).unwrap();
     let replaced = entries_after(kept.last(), 1, &["\"op\":\"NOOP\""]);
-    let mut persist = append(3, vec![replaced.clone()]);
-    persist.cut_from = Some(LogIndex(2));
+    let persist = cut(3, 2, vec![replaced.clone()]);
     let kept_len = disk.content(LOG).len() - entries.text().len() + kept.text().len();
     let ops = planner.plan(&[persist]);
     let truncate = format!("truncate log00.txt {kept_len}");
@@ -107,7 +106,7 @@ fn a_cut_right_above_the_floor_leaves_the_floor() {
     let (mut disk, mut planner, entries) = node_with_three_entries();
     let floor = append(3, Vec::new());
     assert_eq!(planner.plan(&[Persist { floor: LogIndex(2), ..floor.clone() }]), []);
-    let cut = Persist { floor: LogIndex(2), cut_from: Some(LogIndex(3)), ..floor };
+    let cut = Persist { floor: LogIndex(2), ..cut(3, 3, Vec::new()) };
     disk.run(&planner.plan(&[cut]));
     assert_eq!(recovered(&disk).log, entries.ending_at(LogIndex(2)).unwrap().text());
     let other = entries_after(entries.point_at(LogIndex(2)).unwrap(), 1, &["\"op\":\"NOOP\""]);
@@ -119,7 +118,7 @@ fn a_cut_right_above_the_floor_leaves_the_floor() {
 #[should_panic(expected = "a cut from 2 at or below the floor 2")]
 fn what_is_committed_is_never_cut() {
     let (_, mut planner, _) = node_with_three_entries();
-    let cut = Persist { floor: LogIndex(2), cut_from: Some(LogIndex(2)), ..append(3, Vec::new()) };
+    let cut = Persist { floor: LogIndex(2), ..cut(3, 2, Vec::new()) };
     drop(planner.plan(&[cut]));
 }
 
@@ -141,7 +140,7 @@ fn entries_of_a_term_that_was_not_persisted_are_never_written() {
 }
 
 fn compaction(id: u64, after: LogPoint, entries: Vec<Entries>) -> Persist {
-    Persist { compaction: Some(Compaction { after, entries }), ..append(id, Vec::new()) }
+    Persist { log: LogChange::Compact(Compaction { after, entries }), ..append(id, Vec::new()) }
 }
 
 #[test]
@@ -166,8 +165,7 @@ fn a_compaction_rewrites_the_log_and_replaces_it_atomically() {
     assert_eq!(disk.content(LOG), expected);
 
     // Later persists change the new log, at its offsets.
-    let mut cut = append(4, Vec::new());
-    cut.cut_from = Some(LogIndex(4));
+    let cut = cut(4, 4, Vec::new());
     let kept_len = header.len() + kept.text().len();
     assert_eq!(
         words(&planner.plan(&[cut])),
@@ -209,8 +207,7 @@ fn a_log_that_continues_is_rewritten_between_groups() {
     assert_eq!(words(&ops), ["append log00.txt 13..=13", "sync log00.txt"]);
     disk.run(&ops);
     renew(&mut planner, &mut disk, &["append log00.txt.tmp 5..=6", sync]);
-    let cut = Persist { cut_from: Some(LogIndex(8)), ..append(5, Vec::new()) };
-    disk.run(&planner.plan(&[Persist { floor: LogIndex(7), ..cut }]));
+    disk.run(&planner.plan(&[Persist { floor: LogIndex(7), ..cut(5, 8, Vec::new()) }]));
     renew(&mut planner, &mut disk, &["append log00.txt.tmp 7..=7", sync]);
     let anew = [sync, "rename log00.txt.tmp log00.txt", "sync folder"];
     renew(&mut planner, &mut disk, &[&anew, &REPLACE_META[..]].concat());
@@ -222,7 +219,7 @@ fn a_log_that_continues_is_rewritten_between_groups() {
     let header = LogHeader { identity: identities(1).remove(0), after: kept.before() }.encode();
     assert_eq!(disk.content(LOG), [&header, kept.text().as_bytes()].concat());
     disk.run(&planner.plan(&[append(6, vec![entries_after(kept.last(), 1, &[PUT])])]));
-    let cut = Persist { cut_from: Some(LogIndex(8)), ..append(7, Vec::new()) };
+    let cut = cut(7, 8, Vec::new());
     let truncate = format!("truncate log00.txt {}", header.len() + kept.text().len());
     assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
 }
@@ -245,7 +242,7 @@ fn a_renewal_that_is_given_up_leaves_the_log_as_it_was() {
     assert_eq!(planner.floor_end, planner.len, "all of it is committed");
     let more = entries_after(entries.last(), 1, &[PUT]);
     disk.run(&planner.plan(&[append(5, vec![more.clone()])]));
-    let cut = Persist { cut_from: Some(LogIndex(13)), ..append(6, Vec::new()) };
+    let cut = cut(6, 13, Vec::new());
     let truncate = format!("truncate log00.txt {}", header_len + entries.text().len());
     assert_eq!(words(&planner.plan(&[cut])), [truncate.as_str(), "sync log00.txt"]);
     assert_eq!(planner.noted_floor, LogPoint::ORIGIN, "what was not written was not noted");
@@ -412,7 +409,7 @@ fn a_crash_anywhere_leaves_a_prefix_of_the_group() {
         let mut rng = fastrand::Rng::with_seed(!seed);
         for _ in 0..8 {
             let (group, states) = node.group();
-            compacted += group.iter().filter(|persist| persist.compaction.is_some()).count();
+            compacted += group.iter().filter(|persist| persist.compaction().is_some()).count();
             let ops = planner.plan(&group);
             for op in &ops {
                 crash_in_every_way(&disk, &states, &mut rng, seed);

@@ -1,4 +1,4 @@
-use coracle_core::raft::{Configuration, LogIndex, Persist, SnapshotMeta, Term, Voters};
+use coracle_core::raft::{Configuration, LogChange, LogIndex, Persist, SnapshotMeta, Term, Voters};
 
 use super::*;
 use crate::identity::{ClusterId, Incarnation};
@@ -29,7 +29,8 @@ fn used_cluster() -> Disk {
     let mut nodes = survey_of(&disk, &identities(NODES)).unwrap().nodes;
     disk.run(&nodes[1].planner.plan(&[vote(1, 1, 2)]));
     let entries = entries_after(LogPoint::ORIGIN, 1, &["\"op\":\"NOOP\""]);
-    disk.run(&nodes[2].planner.plan(&[Persist { entries: vec![entries].into(), ..vote(1, 1, 2) }]));
+    let log = LogChange::append(vec![entries].into());
+    disk.run(&nodes[2].planner.plan(&[Persist { log, ..vote(1, 1, 2) }]));
     disk
 }
 

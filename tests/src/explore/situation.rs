@@ -242,12 +242,12 @@ impl Seat {
     fn finish_write(&mut self) {
         let Some(persist) = self.writing.pop_front() else { return };
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
-        if let Some(from) = persist.cut_from {
+        if let Some(from) = persist.cut_from() {
             let kept =
                 |run: &Entries| (run.first_index() < from).then(|| run.ending_at(from.previous())).flatten();
             self.log = self.log.iter().filter_map(kept).collect();
         }
-        self.log.extend(persist.entries);
+        self.log.extend(persist.entries().iter().cloned());
         let PersistId(_) = persist.id;
         self.node.persisted(persist.id, self.now);
     }

@@ -70,7 +70,7 @@ impl Auditor {
         let is_own_term = |from| node.log().term_at(from) == Some(node.current_term());
         // A node may cut and then win an election in the same turn. That cut does not concern its
         // leadership.
-        let cuts_own_reign = is_leader && persist.cut_from.is_some_and(is_own_term);
+        let cuts_own_reign = is_leader && persist.cut_from().is_some_and(is_own_term);
         self.require(!cuts_own_reign, "a leader never cuts its log", node.id());
         self.require(persist.floor <= node.durable_index(), "the floor is durable", node.id());
     }

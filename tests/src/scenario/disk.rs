@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use coracle_core::Instant;
 use coracle_core::raft::{
-    Checksum, Entries, HardState, Log, LogIndex, LogPoint, Persist, PersistId, Restored, RestoredSnapshot,
-    SnapshotEnd, SnapshotMeta, SnapshotPart,
+    Checksum, Compaction, Entries, HardState, Log, LogChange, LogIndex, LogPoint, Persist, PersistId,
+    Restored, RestoredSnapshot, SnapshotEnd, SnapshotMeta, SnapshotPart,
 };
 
 /// The disk of one node.
@@ -183,20 +183,23 @@ impl Disk {
             assert!(first_vote || self.hard_state == hard_state, "a vote changes on disk");
             self.hard_state = hard_state;
         }
-        if let Some(compaction) = persist.compaction {
-            assert!(persist.cut_from.is_none() && persist.entries.is_empty(), "a new log has it all");
-            assert!(self.covers(compaction.after.index), "a log is cut behind a durable snapshot");
-            self.log = Log::new(compaction.after, compaction.entries);
-        }
-        if let Some(from) = persist.cut_from {
-            assert!(from > self.floor, "a cut below the floor: {from} is committed and was durable");
-            self.log.cut(from);
-        }
-        for run in persist.entries {
-            let Some(kept) = first_entries(&run, entries_left) else { break };
-            entries_left -= kept.len();
-            assert!(kept.last().term <= self.hard_state.current_term, "the log is ahead of the term");
-            self.log.append(kept);
+        match persist.log {
+            LogChange::Compact(Compaction { after, entries }) => {
+                assert!(self.covers(after.index), "a log is cut behind a durable snapshot");
+                self.log = Log::new(after, entries);
+            }
+            LogChange::Append { cut_from, entries } => {
+                if let Some(from) = cut_from {
+                    assert!(from > self.floor, "a cut below the floor: {from} is committed and was durable");
+                    self.log.cut(from);
+                }
+                for run in entries {
+                    let Some(kept) = first_entries(&run, entries_left) else { break };
+                    entries_left -= kept.len();
+                    assert!(kept.last().term <= self.hard_state.current_term, "the log is ahead of the term");
+                    self.log.append(kept);
+                }
+            }
         }
         assert!(self.log.last().index >= self.floor || entries_left == 0, "the floor is above the log");
     }

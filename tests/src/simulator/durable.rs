@@ -75,25 +75,25 @@ impl DurableState {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;
         }
-        if let Some(compaction) = &persist.compaction {
+        if let Some(compaction) = persist.compaction() {
             self.log_start = compaction.after;
             self.log = points(&compaction.entries);
         }
-        if let Some(from) = persist.cut_from {
+        if let Some(from) = persist.cut_from() {
             self.cut(from);
         }
-        self.log.extend(points(&persist.entries));
+        self.log.extend(points(persist.entries()));
     }
 
     /// Applies a power failure during this persist: the entries that it was to remove may be gone.
     pub fn lose(&mut self, persist: &Persist) {
-        if let Some(Compaction { after, entries }) = &persist.compaction {
+        if let Some(Compaction { after, entries }) = persist.compaction() {
             let kept = points(entries);
             let stays = |point: &LogPoint| point.index <= after.index || kept.contains(point);
             let first_lost = self.log.iter().position(|point| !stays(point));
             self.log.truncate(first_lost.unwrap_or(self.log.len()));
         }
-        if let Some(from) = persist.cut_from {
+        if let Some(from) = persist.cut_from() {
             self.cut(from);
         }
     }

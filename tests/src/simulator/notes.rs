@@ -6,17 +6,17 @@ use super::world::World;
 
 impl World {
     pub(super) fn note_persist(&mut self, node: usize, persist: &Persist) {
-        if persist.cut_from.is_some() && !persist.entries.is_empty() {
+        if persist.cut_from().is_some() && !persist.entries().is_empty() {
             self.trace.sight("a follower's entries gave way to its leader's");
         }
         self.trace.note(self.now, [6, node as u64, persist.id.0], || {
-            let entries: usize = persist.entries.iter().map(Entries::len).sum();
+            let entries: usize = persist.entries().iter().map(Entries::len).sum();
             format!(
                 "node {node} persists {}: {:?}, anew after {:?}, cut {:?}, {entries} entries",
                 persist.id.0,
                 persist.hard_state,
-                persist.compaction.as_ref().map(|compaction| compaction.after.index),
-                persist.cut_from
+                persist.compaction().map(|compaction| compaction.after.index),
+                persist.cut_from()
             )
         });
     }

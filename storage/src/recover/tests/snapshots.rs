@@ -1,10 +1,10 @@
 //! Recovery from snapshots and the logs behind them.
 
-use coracle_core::raft::{Compaction, Configuration, Persist, SnapshotMeta};
+use coracle_core::raft::{Compaction, Configuration, LogChange, Persist, SnapshotMeta};
 
 use super::*;
 use crate::snapshot::{SnapshotFile, SnapshotHeader};
-use crate::testing::{NODE, SNAPSHOT, SNAPSHOT_TEMPORARY, content, parts, publish, snapshot_meta};
+use crate::testing::{NODE, SNAPSHOT, SNAPSHOT_TEMPORARY, content, cut, parts, publish, snapshot_meta};
 
 const LOG_TEMPORARY: FileName = FileName::new(NODE, FileKind::LogTemporary);
 
@@ -26,7 +26,7 @@ fn compacted_node() -> (Disk, Entries) {
     let (mut disk, _) = with_snapshot(entries.point_at(LogIndex(3)).unwrap());
     let kept = entries.starting_at(LogIndex(4)).unwrap();
     let compaction = Compaction { after: kept.before(), entries: vec![kept] };
-    let persist = Persist { compaction: Some(compaction), ..append(9, Vec::new()) };
+    let persist = Persist { log: LogChange::Compact(compaction), ..append(9, Vec::new()) };
     let ops = recover_from(&disk).unwrap().planner.plan(&[persist]);
     disk.run(&ops);
     (disk, entries)
@@ -69,7 +69,7 @@ fn a_log_behind_a_snapshot_goes_on_from_it() {
     let mut disk = repaired(&disk, &recovery);
     let mut planner = recover_from(&disk).unwrap().planner;
     let next = entries_after(entries.last(), 2, &[PUT]);
-    let ops = planner.plan(&[Persist { cut_from: Some(LogIndex(4)), ..append(1, Vec::new()) }]);
+    let ops = planner.plan(&[cut(1, 4, Vec::new())]);
     disk.run(&ops);
     assert_eq!(
         State::of(&recover_from(&disk).unwrap().restored),

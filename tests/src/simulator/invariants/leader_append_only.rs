@@ -24,7 +24,7 @@ impl LeaderAppendOnly {
         }
         let cuts = outputs
             .iter()
-            .any(|output| matches!(output, Output::Persist(persist) if persist.cut_from.is_some()));
+            .any(|output| matches!(output, Output::Persist(persist) if persist.cut_from().is_some()));
         require(!(leads && led_before && cuts), "leader_append_only", || {
             format!("leader {} of term {} cut its log", node.id(), node.current_term())
         })

@@ -22,9 +22,9 @@ impl LogMatching {
             _ => None,
         });
         let points = persists.flat_map(|persist| {
-            let anew = persist.compaction.iter();
+            let anew = persist.compaction().into_iter();
             let starts: Vec<_> = anew.clone().map(|compaction| compaction.after).collect();
-            let runs = anew.flat_map(|compaction| &compaction.entries).chain(&persist.entries);
+            let runs = anew.flat_map(|compaction| &compaction.entries).chain(persist.entries());
             starts.into_iter().chain(runs.flat_map(|run| run.iter().map(|entry| entry.point)))
         });
         for point in points {

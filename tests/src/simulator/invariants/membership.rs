@@ -60,7 +60,7 @@ fn check_in_force(node: &Node, outputs: &[Output]) -> Verdict {
         format!("node {} has the members of entry {index} in force, which its log does not hold", node.id())
     })?;
     // If nothing is cut, appended entries are checked when they are proposed or committed.
-    let cuts = |output: &Output| matches!(output, Output::Persist(persist) if persist.cut_from.is_some());
+    let cuts = |output: &Output| matches!(output, Output::Persist(persist) if persist.cut_from().is_some());
     let later = index.max(log.start().index).next();
     let is_latest = !outputs.iter().any(cuts)
         || log.between(later, log.last().index).all(|entry| entry.kind() != EntryKind::Config);
@@ -92,9 +92,9 @@ impl Membership {
         let mut proposes = false;
         for output in outputs {
             let Output::Persist(persist) = output else { continue };
-            let anew = persist.compaction.as_ref().map(|compaction| compaction.entries.as_slice());
+            let anew = persist.compaction().map(|compaction| compaction.entries.as_slice());
             proposes |= proposed.take(anew.unwrap_or_default());
-            proposes |= proposed.take(&persist.entries);
+            proposes |= proposed.take(persist.entries());
         }
         if proposes {
             let commit_term = node.log().term_at(node.commit_index());

@@ -197,7 +197,7 @@ impl Snapshots {
 
 /// Checks that the durable state covers the entries that a compacted log lacks.
 fn check_compaction(process: &Process, persist: &Persist) -> Verdict {
-    let Some(compaction) = &persist.compaction else { return Ok(()) };
+    let Some(compaction) = persist.compaction() else { return Ok(()) };
     let after = compaction.after;
     let is_covered = process.durable.snapshot_index() >= after.index && process.durable.holds(after);
     require(is_covered, "snapshots", || {
