@@ -44,6 +44,32 @@ fn half_lines_give_way(runtime: Runtime) {
     assert!(server.memory_bytes() < 128 * MIB, "{} MiB", server.memory_bytes() / MIB);
 }
 
+/// Clients that read none of their replies, and then send half of a long line: their writers are
+/// blocked, and still they keep no buffer that another client's long line needs.
+fn half_lines_of_clients_that_do_not_read_give_way(runtime: Runtime) {
+    let server = server(runtime);
+    let put = |key: &str| format!(r#"{{"key":"{key}","value":"{}"}}"#, "x".repeat(300 << 10));
+    assert_eq!(server.connect().ask(&put("long"))["status"], "ok");
+    let talks: Vec<Talk> = (0..60)
+        .map(|_| {
+            let mut talk = server.connect();
+            let gets = "{\"key\":\"long\"}\n".repeat(20);
+            // A connection that the server has closed meanwhile accepts no more data.
+            let _ = talk.try_send(gets.as_bytes());
+            let _ = talk.try_send(&vec![b'x'; 200 << 10]);
+            talk
+        })
+        .collect();
+    let asked = Instant::now();
+    for number in 0..5 {
+        until("a long line is accepted", || server.connect().ask(&put("other"))["status"] == "ok");
+        is_served(&server, number);
+    }
+    assert!(asked.elapsed() < 2 * TIMEOUT);
+    assert!(server.memory_bytes() < 192 * MIB, "{} MiB", server.memory_bytes() / MIB);
+    drop(talks);
+}
+
 /// Clients that request pages and read none of them do not keep others from being served.
 fn readers_that_do_not_read_give_way(runtime: Runtime) {
     let server = server(runtime);
@@ -107,6 +133,7 @@ fn frames_without_an_end_have_places(runtime: Runtime) {
 
 both_runtimes!(
     half_lines_give_way,
+    half_lines_of_clients_that_do_not_read_give_way,
     readers_that_do_not_read_give_way,
     frames_without_an_end_have_places,
     strangers_keep_no_member_out,
