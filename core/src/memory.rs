@@ -55,8 +55,8 @@ pub const MEMORY_UNLIMITED: usize = usize::MAX;
 /// the longest lines.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
-/// The number of buffers for long lines beyond those that the budget allows at a time, as a fraction
-/// of them: connections that are evicted give theirs back a little later.
+/// The number of buffers for long lines beyond those that the budget allows at a time, as a
+/// fraction of them: connections that are evicted give theirs back a little later.
 const SPARE_LONG_LINES: usize = 4;
 
 /// The smallest amount that is counted for a connection and a purpose, and the smallest change.

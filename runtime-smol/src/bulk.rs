@@ -3,8 +3,8 @@
 //! All tasks share one thread. A client that reads page after page always has more to write, and
 //! with hundreds of such clients a small request would wait behind all of them. So a connection
 //! that has moved a large piece waits here for its next turn. Each round of the executor lets one
-//! waiting connection go on, and nodes, disks and small requests run in between. [`Pace`] limits how
-//! many turns there are in a short time.
+//! waiting connection go on, and nodes, disks and small requests run in between. [`Pace`] limits
+//! how many turns there are in a short time.
 
 use coracle_core::host::Pace;
 use futures_lite::future;

@@ -100,8 +100,8 @@ fn drain(stream: &TcpStream, bulk: &Bulk) {
     while matches!(read_bulk(stream, bulk, |_| ()), Ok(1..)) {}
 }
 
-/// Waits for bytes, then for the shared buffer, and hands them to `take`. Returns their number; 0 at
-/// the end of the stream.
+/// Waits for bytes, then for the shared buffer, and hands them to `take`. Returns their number; 0
+/// at the end of the stream.
 fn read_bulk(mut stream: &TcpStream, bulk: &Bulk, take: impl FnOnce(&[u8])) -> io::Result<usize> {
     if stream.peek(&mut [0])? == 0 {
         return Ok(0);

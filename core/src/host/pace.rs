@@ -15,7 +15,8 @@ use crate::time::Instant;
 
 /// The time in which at most [`PACED_PIECES`] pieces are moved.
 const WINDOW: Duration = Duration::from_millis(1);
-/// The number of pieces that are moved in a window. With pieces of 64 KiB, half a gigabyte a second.
+/// The number of pieces that are moved in a window. With pieces of 64 KiB, half a gigabyte a
+/// second.
 pub const PACED_PIECES: u32 = 8;
 
 /// The pace of all bulk transfers of a server. It reads no clock: each call provides the time.

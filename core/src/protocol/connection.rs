@@ -154,8 +154,8 @@ impl Connection {
         debug_assert!(has_room, "a connection without a server has a pool without a limit");
     }
 
-    /// Like [`Connection::receive`]. Returns `false`, and accepts nothing, if there is no buffer for
-    /// a long line.
+    /// Like [`Connection::receive`]. Returns `false`, and accepts nothing, if there is no buffer
+    /// for a long line.
     #[must_use]
     pub(crate) fn try_receive(&mut self, bytes: &[u8]) -> bool {
         self.input_ended || self.input.push(bytes)

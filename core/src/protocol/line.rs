@@ -125,8 +125,8 @@ impl LineBuffer {
         if self.bytes.capacity() > CAPACITY_KEPT { self.bytes.capacity() } else { self.unread() }
     }
 
-    /// Returns whether more than the connection's own buffer holds, or as much as it may hold, waits
-    /// to be read. Then nothing more should be added while nothing is read.
+    /// Returns whether more than the connection's own buffer holds, or as much as it may hold,
+    /// waits to be read. Then nothing more should be added while nothing is read.
     pub(super) fn is_large(&self) -> bool {
         self.unread() > OWN_BYTES_MAX / 2
     }

@@ -112,8 +112,11 @@ impl Persist {
     /// The number of bytes of entries to write.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let kept = self.compaction().map(|compaction| &*compaction.entries).unwrap_or_default();
-        self.entries().iter().chain(kept).map(Entries::bytes).sum()
+        let entries: &[Entries] = match &self.log {
+            LogChange::Append { entries, .. } => entries,
+            LogChange::Compact(compaction) => &compaction.entries,
+        };
+        entries.iter().map(Entries::bytes).sum()
     }
 }
 
