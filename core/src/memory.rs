@@ -51,15 +51,14 @@ pub use shares::{
 /// The size of a memory budget without a limit.
 pub const MEMORY_UNLIMITED: usize = usize::MAX;
 
-/// The limit for incomplete lines of all connections, in bytes: enough for more than a hundred of
-/// the longest lines.
+/// The limit for incomplete lines of all connections, in bytes: over a hundred of the longest ones.
 pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
 /// The number of buffers for long lines beyond those that the budget allows at a time, as a
 /// fraction of them: connections that are evicted give theirs back a little later.
 const SPARE_LONG_LINES: usize = 4;
 
-/// The smallest amount that is counted for a connection and a purpose, and the smallest change.
+/// The smallest amount that is counted for a connection and a purpose, and its smallest change.
 const NOTED_BYTES: usize = 16 << 10;
 
 /// The order to close a connection because too much memory is used for `holder`.
@@ -77,6 +76,8 @@ pub(crate) struct ConnectionMemory {
     pub(crate) half_line: usize,
     pub(crate) requests: usize,
     pub(crate) replies: usize,
+    /// Whether the half line is not read on before replies are written.
+    pub(crate) is_blocked: bool,
 }
 
 /// The progress of a client since its connection last reported its memory use.
@@ -328,11 +329,11 @@ impl MemoryBudget {
             let oldest_half_line = held.oldest_half_lines.first_key_value().map(|(_, number)| *number);
             let oldest_reply = held.oldest_replies.first_key_value().map(|(_, number)| *number);
             let is_over = held.sum.of_clients() > clients_max;
+            let half_line = oldest_half_line.map(|number| (number, held.holder_of_half_line(number)));
             let given_up = if held.sum.half_lines > half_lines_max {
-                oldest_half_line.map(|number| (number, Holder::HalfLines))
+                half_line
             } else if is_over {
-                let reply = oldest_reply.map(|number| (number, Holder::Replies));
-                reply.or(oldest_half_line.map(|number| (number, Holder::HalfLines)))
+                oldest_reply.map(|number| (number, Holder::Replies)).or(half_line)
             } else {
                 None
             };
@@ -391,6 +392,12 @@ impl Held {
         sum.replies = sum.replies - before.replies + memory.replies;
     }
 
+    /// The purpose for which the connection with this half line is evicted: one that waits for its
+    /// client to read replies would not hear that it is evicted for the line.
+    fn holder_of_half_line(&self, connection: u64) -> Holder {
+        if self.clients[&connection].memory.is_blocked { Holder::Replies } else { Holder::HalfLines }
+    }
+
     fn forget(&mut self, connection: u64) {
         if self.clients.contains_key(&connection) {
             self.set(connection, ConnectionMemory::default(), Progress::default());
@@ -398,8 +405,7 @@ impl Held {
     }
 }
 
-/// Removes a connection from the order, or moves it to the end if it is new there or has made
-/// progress.
+/// Removes a connection from the order, or moves one that is new or has made progress to its end.
 fn put_in_order(
     order: &mut BTreeMap<u64, u64>,
     connection: u64,
@@ -440,11 +446,12 @@ impl ClientMemory {
     pub(crate) fn note(&mut self, now: ConnectionMemory, progress: Progress, evictions: &mut Vec<Eviction>) {
         let round = |bytes: usize| if bytes < NOTED_BYTES { 0 } else { bytes };
         let (half_line, requests, replies) = (round(now.half_line), round(now.requests), round(now.replies));
-        let now = ConnectionMemory { half_line, requests, replies };
+        let now = ConnectionMemory { half_line, requests, replies, is_blocked: now.is_blocked };
         let is_near =
             |before: usize, now: usize| (before == 0) == (now == 0) && before.abs_diff(now) < NOTED_BYTES;
         let before = self.noted;
-        let is_same = is_near(before.half_line, now.half_line)
+        let is_same = before.is_blocked == now.is_blocked
+            && is_near(before.half_line, now.half_line)
             && is_near(before.requests, now.requests)
             && is_near(before.replies, now.replies);
         if progress.has_read && !std::mem::replace(&mut self.is_used, true) {
@@ -466,8 +473,7 @@ impl ClientMemory {
     }
 
     /// The purpose for which this connection has to be closed, if it was evicted when it last
-    /// reported its memory. It is known here before the router tells the connection: until then a
-    /// fast sender would hold what does not count any more.
+    /// reported its memory. Until the router tells it, a fast sender would hold what does not count.
     pub(crate) fn evicted(&self) -> Option<Holder> {
         self.evicted
     }

@@ -119,10 +119,12 @@ impl ClientHost {
     fn note_memory(&mut self, has_written: bool) {
         let lines = self.state.lines();
         let has_read = std::mem::replace(&mut self.lines, lines) != lines;
+        let half_line = self.state.unread_bytes();
         let held = ConnectionMemory {
-            half_line: self.state.unread_bytes(),
+            half_line,
             requests: self.state.request_bytes(),
             replies: self.state.reply_bytes() + self.being_written,
+            is_blocked: half_line > CLIENT_READ_BYTES && !self.state.wants_input(),
         };
         self.memory.note(held, Progress { has_read, has_written }, &mut self.evictions);
     }
@@ -355,6 +357,36 @@ mod tests {
         clients[0].told(ToWriter::GiveUp(Holder::HalfLines));
         assert!(written(&mut clients[0]).contains("busy"));
         assert_eq!(written(&mut clients[0]), "", "it is told once");
+    }
+
+    /// Its reader waits for room and its writer for the client: only the end of its socket frees
+    /// it.
+    #[test]
+    fn a_client_with_a_long_line_behind_unread_replies_is_cut_off() {
+        let budget = MemoryBudget::new(64 << 20, 100, 0);
+        let mut connect = clients_of(&budget);
+        let mut blocked = connect(1);
+        blocked.received(b"{\"key\":\"a\"}\n");
+        let put = format!("{{\"key\":\"a\",\"value\":\"{}\"}}\n", "x".repeat(200 << 10));
+        blocked.received(put.as_bytes());
+        blocked.received(&b"{\"key\":\"a\"}\n".repeat(20_000));
+        assert_eq!(blocked.next_read().2, ReadStep::WaitForRoom);
+        let mut clients: Vec<_> = (2..20).map(&mut connect).collect();
+        let evictions: Vec<_> = clients
+            .iter_mut()
+            .flat_map(|client| {
+                client.received(&vec![b'x'; 1 << 20]);
+                client.next_read().0.into_iter().flatten().collect::<Vec<_>>()
+            })
+            .collect();
+        let first = Eviction { connection: 1, holder: Holder::Replies };
+        assert!(
+            matches!(&evictions[0], RouterInput::GiveUp(evicted) if evicted[0] == first),
+            "{evictions:?}"
+        );
+        assert!(
+            matches!(&evictions[1], RouterInput::GiveUp(evicted) if evicted[0].holder == Holder::HalfLines)
+        );
     }
 
     /// The lines behind a request that waits for another one stay in the socket: they would need a

@@ -113,17 +113,13 @@ impl Router {
             }
             RouterInput::GiveUp(evictions) => {
                 for Eviction { connection, holder } in evictions {
-                    self.at_once.extend(
-                        match holder {
-                            Holder::Replies => [Some(RouterAction::Cut(connection)), None],
-                            _ => [
-                                Some(RouterAction::EndInput(connection)),
-                                Some(RouterAction::Tell(connection, ToWriter::GiveUp(holder))),
-                            ],
-                        }
-                        .into_iter()
-                        .flatten(),
-                    );
+                    if holder == Holder::Replies {
+                        self.at_once.push(RouterAction::Cut(connection));
+                        continue;
+                    }
+                    // The writer hears the reason before it hears that the reader has ended.
+                    self.at_once.push(RouterAction::Tell(connection, ToWriter::GiveUp(holder)));
+                    self.at_once.push(RouterAction::EndInput(connection));
                 }
             }
             RouterInput::FromNode(news) => self.inputs.extend(news),
@@ -242,8 +238,8 @@ mod tests {
             actions[..],
             [
                 RouterAction::Cut(4),
-                RouterAction::EndInput(5),
-                RouterAction::Tell(5, ToWriter::GiveUp(Holder::HalfLines))
+                RouterAction::Tell(5, ToWriter::GiveUp(Holder::HalfLines)),
+                RouterAction::EndInput(5)
             ]
         ));
     }
