@@ -473,7 +473,7 @@ impl ClientMemory {
     }
 
     /// The purpose for which this connection has to be closed, if it was evicted when it last
-    /// reported its memory. Until the router tells it, a fast sender would hold what does not count.
+    /// reported its memory. Until the router tells it, a fast sender would hold uncounted memory.
     pub(crate) fn evicted(&self) -> Option<Holder> {
         self.evicted
     }
