@@ -170,7 +170,7 @@ impl ClientHost {
             self.give_up(Holder::HalfLines);
         }
         self.note_memory(false);
-        // The account of a long line does not change while it grows, so it is looked at.
+        // The account of a long line does not change while the line grows, so the budget is asked.
         let is_long = self.state.unread_bytes() > CLIENT_READ_BYTES;
         let evicted = if is_long { self.memory.evicted_by_now() } else { self.memory.evicted() };
         if let Some(holder) = evicted {

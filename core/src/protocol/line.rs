@@ -31,7 +31,7 @@ pub(super) struct LineBuffer {
 enum Bytes {
     /// A buffer of the connection's own.
     Own(Vec<u8>),
-    /// A buffer for a long line, until everything in it is read.
+    /// A buffer for a long line, until little of its content is left to read.
     Long(LongLine),
 }
 
@@ -125,8 +125,8 @@ impl LineBuffer {
         if self.bytes.capacity() > CAPACITY_KEPT { self.bytes.capacity() } else { self.unread() }
     }
 
-    /// Returns whether more than the connection's own buffer holds, or as much as it may hold,
-    /// waits to be read. Then nothing more should be added while nothing is read.
+    /// Returns whether the unread bytes take more than half of what an own buffer may hold. While
+    /// none of them are read, none should be added.
     pub(super) fn is_large(&self) -> bool {
         self.unread() > OWN_BYTES_MAX / 2
     }
