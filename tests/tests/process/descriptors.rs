@@ -63,8 +63,11 @@ fn strangers_leave_a_node_its_descriptors(runtime: Runtime) {
         .map(|address| TcpStream::connect(address).expect("it listens"))
         .collect();
     nodes.kill(leader);
-    for talk in &mut clients {
-        assert_eq!(talk.ask(r#"{"key":"a","value":1}"#)["status"], "ok");
+    for (number, talk) in clients.iter_mut().enumerate() {
+        // It may be forwarded to the killed leader. With a session it is sent again.
+        let session = format!(r#"{{"client":"client {number}","seq":1}}"#);
+        let reply = talk.ask(&format!(r#"{{"key":"a","value":1,"session":{session}}}"#));
+        assert_eq!(reply["status"], "ok", "{reply}");
     }
     drop((crowd, strangers));
     nodes.restart(leader);
